@@ -1,0 +1,229 @@
+"""The nouns that several rooms share, as frozen data. No behaviour beyond naming; no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Architecture = Literal["x86_64", "arm64"]  # as in the EC2 API
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Mark:
+    """A place in a file that a person wrote; lines and columns count from 1."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+# --- where ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where an API call goes: a 12-digit account id and a region."""
+
+    account: str
+    region: str
+
+    def __str__(self) -> str:
+        return f"{self.account}/{self.region}"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account that an environment names. ``role`` is assumed from the caller's credentials; None uses them as they are."""
+
+    name: str
+    id: str
+    role: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A place that gets its own image.
+
+    ``kms_key``: key id, ARN or alias in that account and region (symmetric, ENCRYPT_DECRYPT).
+    ``mode``: "copy" owns an encrypted copy under its own key; "share" is granted use of the home account's image in the
+    same region. ``required``: a release needs this target; otherwise its failure is reported (exit code 6) and the rest is released.
+    """
+
+    account: Account
+    region: str
+    kms_key: str
+    mode: Literal["copy", "share"] = "copy"
+    required: bool = True
+
+    @property
+    def place(self) -> Place:
+        return Place(self.account.id, self.region)
+
+    @property
+    def label(self) -> str:
+        return f"{self.account.name}/{self.region}"
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Where builders live and how they are reached. With neither subnet_id nor tags, the default VPC's subnets serve.
+
+    ``address``: which address to connect to; "auto" takes the public one if there is one.
+    """
+
+    subnet_id: str | None = None
+    subnet_tags: Mapping[str, str] = field(default_factory=dict)
+    transport: Literal["direct"] = "direct"
+    address: Literal["auto", "public", "private"] = "auto"
+    source_cidr: str | None = None  # who may reach the builder's port 22; None: the caller's own address
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Where to build and where to publish."""
+
+    name: str
+    home: Account
+    home_region: str
+    accounts: Mapping[str, Account]  # by name, home included
+    targets: tuple[Target, ...]
+    network: Network
+    catalog: str  # a directory, absolute
+    builds: str  # the directory of journals, absolute
+    tags: Mapping[str, str] = field(default_factory=dict)
+    parameter_prefix: str = "/golden-ami"
+    sandbox: bool = False  # for the command line, which starts the sandbox; nothing below it may ask
+
+    @property
+    def home_place(self) -> Place:
+        return Place(self.home.id, self.home_region)
+
+
+# --- what is built ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BaseImage:
+    """The image a build starts from, as it was resolved (DescribeImages)."""
+
+    image_id: str
+    name: str
+    owner: str
+    architecture: Architecture
+    root_device_name: str
+    root_volume_gib: int
+    creation_date: str  # ISO 8601, as EC2 gives it
+    source: str  # how it was found, for people: "filter debian-12-amd64-*", "debian-12-base@stable 1.2.20261124.1"
+    release: str | None = None  # "name version" where it is a release of the catalog
+    platform_details: str = "Linux/UNIX"
+    boot_mode: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestSnapshot:
+    snapshot_id: str
+    device_name: str
+    volume_size_gib: int
+    encrypted: bool
+    kms_key_id: str | None  # the key's ARN, as DescribeSnapshots gives it
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestImage:
+    """One row of a release: the image that one account uses in one region. Shared rows name the owner's image."""
+
+    architecture: Architecture
+    account: str
+    region: str
+    image_id: str
+    name: str
+    mode: Literal["copy", "share"]
+    encrypted: bool
+    snapshots: tuple[ManifestSnapshot, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TestFailure:
+    __test__ = False
+    name: str  # pytest's node id
+    message: str
+    place: str = ""  # file:line
+
+
+@dataclass(frozen=True, slots=True)
+class TestReport:
+    """What one run of tests on one instance found. ``junit``: path of the XML file, if one was written."""
+
+    __test__ = False
+    gate: str  # "builder" (gate 1), "image" (gate 2), ...
+    architecture: Architecture
+    passed: int
+    failed: int
+    skipped: int
+    flaky: int
+    seconds: float
+    failures: tuple[TestFailure, ...] = ()
+    junit: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.failed == 0 and self.passed + self.flaky > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """An installed package, as dpkg or rpm names it."""
+
+    name: str
+    version: str
+    architecture: str
+
+
+@dataclass(frozen=True, slots=True)
+class PackageChange:
+    """``before`` None: newly installed; ``after`` None: removed."""
+
+    name: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageManifest:
+    """The evidence of one version, immutable once written. Its JSON form is versioned by ``schema``."""
+
+    schema: str  # "goldenami.manifest/1"
+    recipe: str
+    version: str
+    build_id: str
+    digest: str
+    environment: str
+    created: str  # ISO 8601, UTC
+    base: Mapping[Architecture, BaseImage]
+    images: tuple[ManifestImage, ...]
+    tests: tuple[TestReport, ...]
+    packages: Mapping[Architecture, tuple[Package, ...]]
+    changes: Mapping[Architecture, tuple[PackageChange, ...]]  # against the base
+    git_commit: str | None = None
+    description: str = ""
+    owner: str = ""
+    inputs: Mapping[str, str] = field(default_factory=dict)  # what the digest covers: label -> sha256
+
+
+MANIFEST_SCHEMA = "goldenami.manifest/1"
+
+
+@dataclass(frozen=True, slots=True)
+class SshEndpoint:
+    """How to reach an instance over SSH. ``private_key``: OpenSSH PEM text (a secret); ``host_key``: "ssh-ed25519 AAAA…",
+    the only key that is accepted."""
+
+    address: str
+    user: str
+    private_key: str = field(repr=False)
+    host_key: str
+    port: int = 22
