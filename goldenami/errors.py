@@ -16,6 +16,8 @@
     ├── OperationFailed                 1   one operation of a recipe failed on the host
     ├── JournalError                    1   the journal cannot be read, written or trusted
     ├── UnjournaledMutation             1   a bug: a mutating call without an intent
+    ├── CatalogError                    1   the catalog cannot be read, written, locked or trusted
+    │   └── ManifestError               1   a manifest is damaged, or newer than this program
     └── SandboxError                    1   the embedded cloud cannot start or work here
         └── SandboxUnsupported          1   this machine lacks what it needs (root, a kernel feature, a package)
 
@@ -166,6 +168,14 @@ class JournalError(GoldenAmiError):
 
 class UnjournaledMutation(GoldenAmiError):
     """A mutating call was about to be sent without an intent in the journal. A bug in goldenami, never user error."""
+
+
+class CatalogError(GoldenAmiError):
+    """The catalog is damaged, locked by another process, on a full disk, or would have to change what is immutable."""
+
+
+class ManifestError(CatalogError):
+    """A manifest is damaged, or of a schema that this version of goldenami does not know."""
 
 
 class SandboxError(GoldenAmiError):
