@@ -1,0 +1,274 @@
+"""botocore's errors become ours here, and nowhere else.
+
+Two questions are answered for each failure: what to tell the user (:func:`translate`), and whether the call may have
+had its effect (:func:`outcome`), which decides whether a mutation may be sent again.
+
+Codes are those of "Error codes for the Amazon EC2 API", "Common errors" (all services), and of KMS, SSM, STS and S3.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Final
+
+from botocore import exceptions as boto
+
+from goldenami.errors import AccessError, CloudError, GoldenAmiError, NotFound, Throttled, Unreachable
+from goldenami.model import Place
+
+THROTTLE_CODES: Final = frozenset(
+    {
+        "RequestLimitExceeded",
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "TooManyRequestsException",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "EC2ThrottledException",
+        "SlowDown",
+        "BandwidthLimitExceeded",
+        "PriorRequestNotComplete",
+        "TooManyUpdates",
+    }
+)
+
+#: Too many of these are under way; there is room again when one of them is done, which for copies can take hours.
+QUEUE_CODES: Final = frozenset(
+    {"ResourceLimitExceeded", "ConcurrentSnapshotLimitExceeded", "PendingSnapshotLimitExceeded"}
+)
+
+UNCERTAIN_CODES: Final = frozenset(
+    {
+        "InternalError",
+        "InternalFailure",
+        "InternalServerError",
+        "InternalServiceError",
+        "InternalServiceErrorException",
+        "KMSInternalException",
+        "DependencyTimeoutException",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
+        "Unavailable",
+        "Server.InternalError",
+        "IDPCommunicationError",
+    }
+)
+
+EXPIRED_CODES: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
+
+CREDENTIAL_CODES: Final = frozenset(
+    {
+        "AuthFailure",
+        "InvalidClientTokenId",
+        "UnrecognizedClientException",
+        "SignatureDoesNotMatch",
+        "InvalidSignatureException",
+        "IncompleteSignature",
+        "IncompleteSignatureException",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "InvalidAccessKeyId",
+        "InvalidToken",
+        "NotSignedUp",
+        "OptInRequired",
+        "SubscriptionRequiredException",
+        "Blocked",
+        "PendingVerification",
+    }
+)
+
+DENIED_CODES: Final = frozenset(
+    {
+        "UnauthorizedOperation",
+        "AccessDenied",
+        "AccessDeniedException",
+        "Client.UnauthorizedOperation",
+        "NotAuthorized",
+        "AuthorizationError",
+        "AllAccessDisabled",
+        "KMSAccessDeniedException",
+    }
+)
+
+# EC2 names what is missing by kind ("InvalidSnapshot.NotFound", "InvalidAMIID.Malformed", "InvalidAMIID.Unavailable").
+MISSING_CODES: Final = frozenset(
+    {
+        "NotFoundException",
+        "ParameterNotFound",
+        "ParameterVersionNotFound",
+        "NoSuchBucket",
+        "NoSuchKey",
+        "NoSuchEntity",
+        "InvalidSnapshot.NotFound",
+        "InvalidRegion",
+        "InvalidSubnetID.NotFound",
+        "InvalidVpcID.NotFound",
+        "InvalidGroup.NotFound",
+        "InvalidKeyPair.NotFound",
+        "InvalidVolume.NotFound",
+        "InvalidAMIID.NotFound",
+        "InvalidAMIID.Malformed",
+        "InvalidAMIID.Unavailable",
+        "InvalidInstanceID.NotFound",
+        "InvalidInstanceID.Malformed",
+        "InvalidAMIName.NotFound",
+    }
+)
+
+#: No room, or no such thing, for this instance type here and now: another type, zone or market may do.
+CAPACITY_CODES: Final = frozenset(
+    {
+        "InsufficientInstanceCapacity",
+        "InsufficientHostCapacity",
+        "InsufficientReservedInstanceCapacity",
+        "InsufficientCapacity",
+        "InsufficientFreeAddressesInSubnet",
+        "InstanceLimitExceeded",
+        "VcpuLimitExceeded",
+        "MaxSpotInstanceCountExceeded",
+        "SpotMaxPriceTooLow",
+        "Unsupported",
+        "UnsupportedOperation",
+        "InvalidInstanceType",
+    }
+)
+
+
+class Outcome(enum.Enum):
+    """What is known of a failed call. REFUSED: it had no effect, and sending it again gives the same answer.
+    NOT_SENT: it had no effect, and may be sent again (throttled). UNKNOWN: it may have had its effect."""
+
+    REFUSED = "refused"
+    NOT_SENT = "not sent"
+    UNKNOWN = "unknown"
+
+
+def outcome(error: BaseException) -> Outcome:
+    """For an error that :func:`translate` gave, or botocore's own."""
+    if isinstance(error, Throttled):
+        return Outcome.NOT_SENT
+    if isinstance(error, Unreachable):
+        return Outcome.UNKNOWN
+    original = error.__cause__ if isinstance(error, GoldenAmiError) else error
+    if isinstance(original, boto.ClientError):
+        code = _code(original)
+        if code in UNCERTAIN_CODES or _status(original) >= 500:
+            return Outcome.UNKNOWN
+    return Outcome.REFUSED
+
+
+def translate(error: Exception, *, service: str, action: str, place: Place | None) -> GoldenAmiError:
+    """Our error for one of botocore's (or, unchanged, one that is ours already). Raise it ``from`` the original.
+
+    Anything else, a bug in the caller's parameters say, becomes a CloudError that names the call.
+    """
+    if isinstance(error, GoldenAmiError):
+        return error
+    account, region = (place.account, place.region) if place is not None else ("", "")
+    where = f"{action} in {place}" if place is not None else action
+    if isinstance(error, boto.ClientError):
+        return _from_answer(error, service, action, account, region, where)
+    kind, hint = _for_local(error)
+    message = f"{where}: {error}"
+    if issubclass(kind, CloudError):
+        return kind(message, code=type(error).__name__, action=action, account=account, region=region, hint=hint)
+    return kind(message, hint=hint)
+
+
+def _from_answer(
+    error: boto.ClientError, service: str, action: str, account: str, region: str, where: str
+) -> GoldenAmiError:
+    code, text = _code(error), error.response.get("Error", {}).get("Message") or "no message"
+    message = f"{where}: {text} ({code})"
+
+    def cloud(kind: type[CloudError], hint: str | None = None) -> CloudError:
+        return kind(message, code=code, action=action, account=account, region=region, hint=hint)
+
+    if code in THROTTLE_CODES:
+        return cloud(
+            Throttled, "The account's request rate is used up; try again later, or ask AWS for a higher limit."
+        )
+    if code in QUEUE_CODES:
+        return cloud(Throttled, "Too many of these are under way in the account; try again when some are done.")
+    if code in EXPIRED_CODES:
+        return AccessError(message, hint="The credentials have expired: renew them, then `goldenami resume`.")
+    if code in CREDENTIAL_CODES:
+        return AccessError(message, hint="Check the credentials with `aws sts get-caller-identity`.")
+    if code in DENIED_CODES:
+        return AccessError(message, hint=f"The caller needs the permission {service}:{action} in account {account}.")
+    if code in UNCERTAIN_CODES or _status(error) >= 500:
+        return cloud(Unreachable, "The service failed to answer; try again later.")
+    if code in CAPACITY_CODES:
+        return cloud(CloudError, "Name more instance types in the recipe (builder.instance_types).")
+    return cloud(CloudError)
+
+
+def missing(error: BaseException) -> bool:
+    """Whether the service says that the thing asked for does not exist."""
+    return isinstance(error, CloudError) and (error.code in MISSING_CODES or error.code.endswith(".NotFound"))
+
+
+def not_found(error: CloudError, what: str, *, hint: str | None = None) -> NotFound:
+    """The exit code 3 form of a :func:`missing` error, once the caller knows what it was that the user named."""
+    return NotFound(f"{what} does not exist in {error.account}/{error.region} ({error.code})", hint=hint)
+
+
+_RENEW = "Log in again (`aws sso login`, `aws login`, or however these credentials are made), then `goldenami resume`."
+_CONFIGURE = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; in the sandbox, `goldenami sandbox env`."
+_NETWORK = "Check the network, AWS_ENDPOINT_URL and the proxy settings."
+_CONFIG = "Check ~/.aws/config and the AWS_ variables."
+
+# Every class of botocore.exceptions is covered by the first row it is an instance of; a test walks them all.
+_LOCAL: Final[tuple[tuple[type[Exception], type[GoldenAmiError], str | None], ...]] = (
+    # credentials
+    (boto.NoCredentialsError, AccessError, _CONFIGURE),
+    (boto.PartialCredentialsError, AccessError, _CONFIGURE),
+    (boto.ProfileNotFound, AccessError, _CONFIG),
+    (boto.CredentialRetrievalError, AccessError, _RENEW),
+    (boto.UnknownCredentialError, AccessError, _CONFIG),
+    (boto.NoAuthTokenError, AccessError, _RENEW),
+    (boto.TokenRetrievalError, AccessError, _RENEW),
+    (boto.UnknownTokenProviderError, AccessError, _CONFIG),
+    (boto.SSOError, AccessError, _RENEW),
+    (boto.LoginError, AccessError, _RENEW),
+    (boto.RefreshWithMFAUnsupportedError, AccessError, _RENEW),
+    (boto.MetadataRetrievalError, AccessError, _CONFIGURE),
+    (boto.InvalidIMDSEndpointError, AccessError, _CONFIG),
+    (boto.InvalidIMDSEndpointModeError, AccessError, _CONFIG),
+    # the network, or an answer that cannot be used: the call may have had its effect
+    (boto.ConnectionError, Unreachable, _NETWORK),
+    (boto.HTTPClientError, Unreachable, _NETWORK),
+    (boto.IncompleteReadError, Unreachable, _NETWORK),
+    (boto.ChecksumError, Unreachable, _NETWORK),
+    (boto.FlexibleChecksumError, Unreachable, _NETWORK),
+    # a region or endpoint that is not there
+    (boto.InvalidRegionError, NotFound, None),
+    (boto.UnknownRegionError, NotFound, None),
+    (boto.NoRegionError, AccessError, _CONFIG),
+    (boto.UnknownEndpointError, NotFound, None),
+    (boto.EndpointProviderError, NotFound, None),
+    (boto.ServiceNotInRegionError, NotFound, None),
+    # all the rest of botocore: wrong parameters, wrong configuration, missing data files
+    (boto.BotoCoreError, CloudError, None),
+)
+
+
+def _for_local(error: Exception) -> tuple[type[GoldenAmiError], str | None]:
+    # A response body that is not what the protocol says surfaces as botocore.parsers.ResponseParserError, a plain
+    # Exception.
+    if type(error).__name__ == "ResponseParserError":
+        return Unreachable, _NETWORK
+    return next(((kind, hint) for row, kind, hint in _LOCAL if isinstance(error, row)), (CloudError, None))
+
+
+def _code(error: boto.ClientError) -> str:
+    detail: Any = error.response.get("Error", {})
+    return str(detail.get("Code") or "Unknown")
+
+
+def _status(error: boto.ClientError) -> int:
+    metadata: Any = error.response.get("ResponseMetadata", {})
+    return int(metadata.get("HTTPStatusCode") or 0)

@@ -1,0 +1,243 @@
+"""The kinds of resource that a build makes, one row each: how a creating call is marked, how its result is read, how a
+resource is found again by its token, how it is deleted, and which refusals mean "it exists" and "it is gone".
+
+Where the API has a ClientToken (RunInstances, CopyImage), or a name that must be unique and carries the token or the
+build (CreateImage, ImportKeyPair, CreateSecurityGroup, CreateGrant, PutParameter), repeating a call is safe: the answer
+is the first one's, or says that it exists. Where there is neither (CreateSnapshot, CopySnapshot), only the tag tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from goldenami.aws import errors, tags
+from goldenami.aws.session import Cloud
+from goldenami.errors import CloudError
+from goldenami.model import Place
+
+Request = Mapping[str, Any]
+Find = Callable[[Cloud, Place, str, Request], str | None]
+
+_CLIENT_TOKEN: Final = frozenset({"RunInstances", "CopyImage", "CreateVolume"})
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One row. ``tag_types``: the resource types that the creating call tags; none: another way of marking.
+    ``repeat_safe``: a name makes repeating the creating call safe. ``deleted_last``: order of deletion, low first."""
+
+    name: str
+    service: str
+    find: Find
+    delete_operation: str
+    delete_parameter: str
+    duplicate_codes: frozenset[str] = frozenset()
+    missing_codes: frozenset[str] = frozenset()
+    tag_types: tuple[str, ...] = ()
+    repeat_safe: bool = False
+    order: int = 0
+
+    def repeatable(self, operation: str) -> bool:
+        """Whether sending a creating call again cannot make a second resource."""
+        return self.repeat_safe or operation in _CLIENT_TOKEN
+
+    def mark(
+        self, operation: str, request: dict[str, Any], token: str, build_id: str, every: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """The request with what ties the resource to its build and attempt."""
+        if operation in _CLIENT_TOKEN:
+            request["ClientToken"] = token
+        if self.tag_types:
+            pairs = tags.to_list(every)
+            types = request.pop("TagTypes", self.tag_types)
+            request["TagSpecifications"] = [{"ResourceType": t, "Tags": pairs} for t in types]
+        elif self.name == "parameter":
+            request["Tags"] = tags.to_list(every)
+        elif self.name == "grant":
+            request["Name"] = grant_name(build_id, token)
+        return request
+
+    def id_of(self, operation: str, answer: Mapping[str, Any], request: Request) -> str:
+        """The id in the answer of the creating call."""
+        match operation:
+            case "RunInstances":
+                return str(answer["Instances"][0]["InstanceId"])
+            case "PutParameter":
+                return str(request["Name"])
+        return str(answer[_ID_FIELD[self.name]])
+
+    def delete_request(self, id: str, parent: str | None) -> dict[str, Any]:
+        """The parameters of the deleting call."""
+        if self.name == "instance":
+            return {"InstanceIds": [id]}
+        if self.name == "grant":
+            if parent is None:
+                raise ValueError("a grant is deleted with the ARN of its key as parent")
+            return {"KeyId": parent, "GrantId": id}
+        return {self.delete_parameter: id}
+
+    def is_gone(self, cloud: Cloud, place: Place, id: str) -> bool:
+        """Whether a resource that was found is on its way out: instances stay visible for about an hour after they
+        ended."""
+        if self.name != "instance":
+            return False
+        found = cloud.pages(place, "ec2", "DescribeInstances", "Reservations", {"InstanceIds": [id]})
+        states = [i["State"]["Name"] for r in found for i in r["Instances"]]
+        return bool(states) and all(s in ("terminated", "shutting-down") for s in states)
+
+
+_ID_FIELD: Final = {
+    "image": "ImageId",
+    "snapshot": "SnapshotId",
+    "volume": "VolumeId",
+    "key-pair": "KeyPairId",
+    "security-group": "GroupId",
+    "grant": "GrantId",
+}
+
+
+def grant_prefix(build_id: str) -> str:
+    return f"goldenami-{build_id}-"
+
+
+def grant_name(build_id: str, token: str) -> str:
+    """Grants take no tags; their name says whose they are. KMS gives the same grant to the same name and parameters."""
+    return grant_prefix(build_id) + token
+
+
+def _by_tag(operation: str, result: str, id_field: str, more: Request | None = None) -> Find:
+    def find(cloud: Cloud, place: Place, token: str, request: Request) -> str | None:
+        query = {"Filters": [{"Name": f"tag:{tags.TOKEN}", "Values": [token]}], **(more or {})}
+        found = sorted(item[id_field] for item in cloud.pages(place, "ec2", operation, result, query))
+        return found[0] if found else None
+
+    return find
+
+
+def _instance(cloud: Cloud, place: Place, token: str, request: Request) -> str | None:
+    query = {"Filters": [{"Name": f"tag:{tags.TOKEN}", "Values": [token]}]}
+    found = cloud.pages(place, "ec2", "DescribeInstances", "Reservations", query)
+    ids = sorted(i["InstanceId"] for r in found for i in r["Instances"])
+    return ids[0] if ids else None
+
+
+def _grant(cloud: Cloud, place: Place, token: str, request: Request) -> str | None:
+    found = cloud.pages(place, "kms", "ListGrants", "Grants", {"KeyId": request["KeyId"]})
+    return next((g["GrantId"] for g in found if g.get("Name", "").endswith(token)), None)
+
+
+def _parameter(cloud: Cloud, place: Place, token: str, request: Request) -> str | None:
+    query = {"ResourceType": "Parameter", "ResourceId": request["Name"]}
+    try:
+        pairs = cloud.call(place, "ssm", "ListTagsForResource", query).get("TagList")
+    except CloudError as error:
+        if errors.missing(error) or error.code == "InvalidResourceId":
+            return None
+        raise
+    return request["Name"] if tags.from_list(pairs).get(tags.TOKEN) == token else None
+
+
+_OWN: Final[Request] = {"Owners": ["self"], "IncludeDeprecated": True, "IncludeDisabled": True}
+
+KINDS: Final[Mapping[str, Kind]] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "grant",
+            "kms",
+            _grant,
+            "RevokeGrant",
+            "GrantId",
+            missing_codes=frozenset({"NotFoundException", "InvalidGrantIdException"}),
+            repeat_safe=True,
+            order=0,
+        ),
+        Kind(
+            "parameter",
+            "ssm",
+            _parameter,
+            "DeleteParameter",
+            "Name",
+            duplicate_codes=frozenset({"ParameterAlreadyExists"}),
+            missing_codes=frozenset({"ParameterNotFound"}),
+            repeat_safe=True,
+            order=1,
+        ),
+        Kind(
+            "instance",
+            "ec2",
+            _instance,
+            "TerminateInstances",
+            "InstanceIds",
+            missing_codes=frozenset({"InvalidInstanceID.NotFound"}),
+            tag_types=("instance", "volume", "network-interface"),
+            order=2,
+        ),
+        Kind(
+            "image",
+            "ec2",
+            _by_tag("DescribeImages", "Images", "ImageId", _OWN),
+            "DeregisterImage",
+            "ImageId",
+            duplicate_codes=frozenset({"InvalidAMIName.Duplicate"}),
+            missing_codes=frozenset({"InvalidAMIID.NotFound", "InvalidAMIID.Unavailable"}),
+            tag_types=("image", "snapshot"),
+            repeat_safe=True,
+            order=3,
+        ),
+        Kind(
+            "snapshot",
+            "ec2",
+            _by_tag("DescribeSnapshots", "Snapshots", "SnapshotId", {"OwnerIds": ["self"]}),
+            "DeleteSnapshot",
+            "SnapshotId",
+            missing_codes=frozenset({"InvalidSnapshot.NotFound"}),
+            tag_types=("snapshot",),
+            order=4,
+        ),
+        Kind(
+            "volume",
+            "ec2",
+            _by_tag("DescribeVolumes", "Volumes", "VolumeId"),
+            "DeleteVolume",
+            "VolumeId",
+            missing_codes=frozenset({"InvalidVolume.NotFound"}),
+            tag_types=("volume",),
+            order=5,
+        ),
+        Kind(
+            "security-group",
+            "ec2",
+            _by_tag("DescribeSecurityGroups", "SecurityGroups", "GroupId"),
+            "DeleteSecurityGroup",
+            "GroupId",
+            duplicate_codes=frozenset({"InvalidGroup.Duplicate"}),
+            missing_codes=frozenset({"InvalidGroup.NotFound", "InvalidGroupId.NotFound"}),
+            tag_types=("security-group",),
+            repeat_safe=True,
+            order=6,
+        ),
+        Kind(
+            "key-pair",
+            "ec2",
+            _by_tag("DescribeKeyPairs", "KeyPairs", "KeyPairId"),
+            "DeleteKeyPair",
+            "KeyPairId",
+            duplicate_codes=frozenset({"InvalidKeyPair.Duplicate"}),
+            missing_codes=frozenset({"InvalidKeyPair.NotFound"}),
+            tag_types=("key-pair",),
+            repeat_safe=True,
+            order=7,
+        ),
+    )
+}
+
+
+def kind_of(name: str) -> Kind:
+    """The row of a kind. Raises ValueError for one that does not exist: a bug in the caller."""
+    try:
+        return KINDS[name]
+    except KeyError:
+        raise ValueError(f"unknown kind of resource: {name!r}") from None

@@ -1,0 +1,356 @@
+"""The only way to change anything in the cloud: no intent, no call.
+
+Every method is an "ensure": it says what has to exist, and finds out from the journal (and, after a crash, from the
+cloud) what is still to be done for it. So running a pipeline again over a journal that is not empty *is* resuming it.
+
+For each call: append the intent, call with the token as a tag (and as ClientToken where the API has one), append the
+result. What may come of it:
+
+===============================  ====================================================================================
+the journal says                 create() does
+===============================  ====================================================================================
+nothing                          intent, call, result
+a result with an id              returns the id; no call
+... that is gone or spoiled      a new attempt, under a new token
+a result with an error           a new attempt, under a new token (the refusal was definite: nothing was made)
+an intent and no result          looks the token up; found: adopts it; not found: sends the stored request again,
+unchanged =============================== 
+====================================================================================
+
+The same look-up happens inside one process when a reply is lost (a timeout, a reset, an internal error): the call may
+have had its effect. Only calls that were refused, or throttled, are known to have had none.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from goldenami.aws import errors, tags
+from goldenami.aws.errors import Outcome
+from goldenami.aws.guard import permitted
+from goldenami.aws.kinds import Kind, kind_of
+from goldenami.aws.session import Cloud
+from goldenami.errors import CloudError, GoldenAmiError
+from goldenami.events import Emit, emit, silent
+from goldenami.journal import Intent, Journal, Resource, Result, Secret, token
+from goldenami.model import Place
+
+DEFAULT_LIFETIME: Final = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One API call: the botocore service, the API action ("RunInstances"), and its parameters.
+
+    The parameters are JSON values; a ``journal.Secret`` among them is sent, and kept out of the journal. Tags,
+    ClientToken and names that carry the token are the ledger's to add (see ``kinds.py``).
+    """
+
+    service: str
+    operation: str
+    request: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long the ledger looks for something by its token, in seconds.
+
+    ``visible``: for how long a resource that was made may not show in describes (EC2 is eventually consistent; its
+    documentation names no bound, and seconds are usual). It is waited for only where asking again is not itself safe:
+    with a ClientToken or a unique name the repeated call gives the answer at once.
+    """
+
+    visible: float = 15.0
+    first: float = 0.25
+    factor: float = 1.5
+    longest: float = 4.0
+
+
+class Ledger:
+    """Makes, changes and deletes resources for one build, through its journal. Methods may be called from any thread;
+    two threads that ask for the same key wait for each other."""
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        journal: Journal,
+        tags: Mapping[str, str] | None = None,
+        *,
+        emit: Emit = silent,
+        lifetime: timedelta = DEFAULT_LIFETIME,
+        patience: Patience = Patience(),
+    ) -> None:
+        """``tags``: put on everything that is made (``tags.build_tags`` gives them). ``lifetime``: after this time from
+        the start of the build, what is marked as temporary may be collected by anyone (goldenami:expires-at)."""
+        self.cloud = cloud
+        self.journal = journal
+        self.tags = dict(tags or {})
+        self._emit = emit
+        self._patience = patience
+        self._locks: dict[str, threading.RLock] = {}
+        self._mutex = threading.Lock()
+        self.expires_at: datetime = journal.header.created + lifetime
+
+    # --- creating -----------------------------------------------------------------------------------------------------
+
+    def create(
+        self,
+        key: str,
+        kind: str,
+        place: Place,
+        call: Call,
+        *,
+        name: str = "",
+        tags: Mapping[str, str] | None = None,
+        temporary: bool = False,
+    ) -> str:
+        """Ensure that the resource named ``key`` exists; returns its id (for a parameter: its name).
+
+        ``kind``: see ``kinds.KINDS``. ``name``: the Name tag; the key if it is empty. ``tags``: more tags for this
+        resource. ``temporary``: adds the expiry tag, which ``settle`` takes off again.
+
+        A key that has its resource already costs no call, whatever ``call`` says. Raises the translated error of the
+        service; after a definite refusal (a CloudError that is not Unreachable or Throttled) another call under the
+        same key is a new attempt, which is how instance types are tried in order.
+        """
+        with self._lock(key):
+            known = self.existing(key)
+            if known is not None:
+                return known
+            latest = self.journal.latest(key)
+            if latest is not None and latest[1] is None and latest[0].action == "create":
+                resolved = self._resolve(latest[0])
+                if not self._is_unusable(place, resolved):
+                    return resolved
+            attempt = self.journal.attempts(key) + 1
+            mark = token(self.journal.build_id, key, attempt)
+            definition = kind_of(kind)
+            every = self._tags_for(key, mark, name or key, tags, temporary=temporary)
+            request = definition.mark(call.operation, dict(call.request), mark, self.journal.build_id, every)
+            intent = Intent(key, "create", kind, place, mark, call.service, call.operation, request, attempt)
+            self.journal.intend(intent)
+            return self._send_create(intent, definition)
+
+    def existing(self, key: str) -> str | None:
+        """The id of the resource that a key has, if it is neither gone nor spoiled. From the journal alone: no call."""
+        latest = self.journal.latest(key)
+        if latest is None or latest[1] is None or latest[1].id is None:
+            return None
+        return None if self._is_unusable(latest[0].place, latest[1].id) else latest[1].id
+
+    def resource(self, key: str) -> Resource | None:
+        """The same, with its kind, place and request."""
+        id = self.existing(key)
+        return next((r for r in self.journal.resources() if r.key == key and r.id == id), None) if id else None
+
+    def resolve(self, intent: Intent) -> str | None:
+        """What came of a creating call whose reply was never read: its id if the resource exists, recorded from now on,
+        or None if it does not (recorded too). Never creates anything: this is what a clean-up asks."""
+        with self._lock(intent.key):
+            found = self._find(intent, patiently=True)
+            if found is None:
+                self.journal.refused(intent.token, code="goldenami.NotMade", message="nothing carries this token")
+            else:
+                self._adopt(intent, found)
+            return found
+
+    # --- changing and deleting ----------------------------------------------------------------------------------------
+
+    def change(
+        self,
+        key: str,
+        place: Place,
+        call: Call,
+        *,
+        resource: str | None = None,
+        kind: str = "change",
+        already: Collection[str] = (),
+    ) -> Mapping[str, Any]:
+        """Ensure that an idempotent call that creates nothing was made; returns the simple values of its answer.
+
+        If the last call under this key had the same parameters and succeeded, nothing is sent and its answer is
+        returned. If its outcome is unknown, it is sent again: give only calls here for which that is right. ``already``: error
+        codes that mean "it is so already" ("InvalidPermission.Duplicate"), and count as success.
+        """
+        with self._lock(key):
+            latest = self.journal.latest(key)
+            if latest is not None and latest[0].request == _plain(call.request) and latest[0].place == place:
+                previous, result = latest
+                if result is not None and result.ok:
+                    return result.data
+                if result is None:
+                    return self._send_change(previous, already)
+            attempt = self.journal.attempts(key) + 1
+            mark = token(self.journal.build_id, key, attempt)
+            intent = Intent(
+                key, "change", kind, place, mark, call.service, call.operation, call.request, attempt, resource
+            )
+            self.journal.intend(intent)
+            return self._send_change(intent, already)
+
+    def delete(self, kind: str, place: Place, id: str, *, parent: str | None = None) -> None:
+        """Ensure that a resource is deleted, or on its way out (an instance is "shutting-down" when this returns).
+
+        Nothing is sent for what the journal knows to be gone; "does not exist" counts as gone. ``parent``: for a grant,
+        the ARN of its key. Deleting an image leaves its snapshots: ``images.delete`` takes both.
+        """
+        key = f"delete/{kind}/{place}/{id}"
+        with self._lock(key):
+            if self.journal.is_gone(place, id):
+                return
+            definition = kind_of(kind)
+            call = Call(definition.service, definition.delete_operation, definition.delete_request(id, parent))
+            attempt = self.journal.attempts(key) + 1
+            mark = token(self.journal.build_id, key, attempt)
+            intent = Intent(key, "delete", kind, place, mark, call.service, call.operation, call.request, attempt, id)
+            self.journal.intend(intent)
+            self._send_change(intent, definition.missing_codes)
+            self.journal.gone(kind, place, id)
+
+    def delete_key(self, key: str) -> None:
+        """Delete what a key has, if it has anything. The next ``create`` of the key makes a new one."""
+        with self._lock(key):
+            found = self.resource(key)
+            if found is not None:
+                self.delete(found.kind, found.place, found.id, parent=found.request.get("KeyId"))
+
+    def spoil(self, kind: str, place: Place, id: str, reason: str) -> None:
+        """The resource exists but must not be used (it failed after it was accepted). The next ``create`` of its key is
+        a new attempt, and the clean-up still deletes this one."""
+        self.journal.spoiled(kind, place, id, reason)
+
+    def settle(self, key: str, place: Place, ids: Collection[str]) -> None:
+        """Take the expiry tag off resources that stay: what was temporary until the release belongs to it now."""
+        request = {"Resources": sorted(ids), "Tags": [{"Key": tags.EXPIRES_AT}]}
+        self.change(key, place, Call("ec2", "DeleteTags", request))
+
+    # --- the calls ----------------------------------------------------------------------------------------------------
+
+    def _send_create(self, intent: Intent, definition: Kind) -> str:
+        """Send the intent's request until its outcome is known, or the budget for retries is spent."""
+        retry = self.cloud.retry.start()
+        while True:
+            try:
+                response = self._send(intent)
+            except GoldenAmiError as error:
+                outcome = errors.outcome(error)
+                if isinstance(error, CloudError) and error.code in definition.duplicate_codes:
+                    # Made by an earlier try of this very intent, or somebody else's. Only the token can tell.
+                    found = self._find(intent, patiently=intent.attempt > 0)
+                    if found is not None:
+                        return self._adopt(intent, found)
+                if outcome is Outcome.REFUSED:
+                    code = error.code if isinstance(error, CloudError) else type(error).__name__
+                    self.journal.refused(intent.token, code=code, message=error.message)
+                    raise
+                if outcome is Outcome.UNKNOWN:
+                    found = self._find(intent, patiently=not definition.repeatable(intent.operation))
+                    if found is not None:
+                        return self._adopt(intent, found)
+                if not retry.wait(error):
+                    raise
+            else:
+                id = definition.id_of(intent.operation, response, intent.request)
+                self.journal.succeeded(intent.token, id=id, data=_simple(response))
+                self._tell(intent, id)
+                return id
+
+    def _send_change(self, intent: Intent, already: Collection[str]) -> Mapping[str, Any]:
+        retry = self.cloud.retry.start()
+        while True:
+            try:
+                response = self._send(intent)
+            except CloudError as error:
+                if error.code in already:
+                    response = {}
+                elif errors.outcome(error) is Outcome.REFUSED:
+                    self.journal.refused(intent.token, code=error.code, message=error.message)
+                    raise
+                elif retry.wait(error):
+                    continue
+                else:
+                    raise
+            except GoldenAmiError as error:
+                if errors.outcome(error) is Outcome.REFUSED:
+                    self.journal.refused(intent.token, code=type(error).__name__, message=error.message)
+                raise
+            data = _simple(response)
+            self.journal.succeeded(intent.token, data=data)
+            self._tell(intent, intent.resource)
+            return data
+
+    def _send(self, intent: Intent) -> Mapping[str, Any]:
+        with permitted(intent.service, intent.operation, intent.token):
+            return self.cloud.send(intent.place, intent.service, intent.operation, _plain(intent.request))
+
+    # --- what came of a call ------------------------------------------------------------------------------------------
+
+    def _resolve(self, intent: Intent) -> str:
+        definition = kind_of(intent.kind)
+        found = self._find(intent, patiently=not definition.repeatable(intent.operation))
+        return self._adopt(intent, found) if found is not None else self._send_create(intent, definition)
+
+    def _find(self, intent: Intent, *, patiently: bool) -> str | None:
+        """The id of what carries the intent's token; looked for once, or for as long as a new resource may be
+        invisible."""
+        definition = kind_of(intent.kind)
+        deadline = self.cloud.clock() + (self._patience.visible if patiently else 0.0)
+        pause = self._patience.first
+        while True:
+            found = definition.find(self.cloud, intent.place, intent.token, intent.request)
+            if found is not None or self.cloud.clock() + pause > deadline:
+                return found
+            self.cloud.sleep(pause)
+            pause = min(pause * self._patience.factor, self._patience.longest)
+
+    def _adopt(self, intent: Intent, id: str) -> str:
+        self.journal.succeeded(intent.token, id=id, adopted=True)
+        if kind_of(intent.kind).is_gone(self.cloud, intent.place, id):
+            self.journal.gone(intent.kind, intent.place, id)
+        self._tell(intent, id)
+        return id
+
+    def _is_unusable(self, place: Place, id: str) -> bool:
+        return self.journal.is_gone(place, id) or self.journal.is_spoiled(place, id)
+
+    # --- small things -------------------------------------------------------------------------------------------------
+
+    def _tags_for(
+        self, key: str, mark: str, name: str, more: Mapping[str, str] | None, *, temporary: bool
+    ) -> dict[str, str]:
+        every = {**self.tags, **(more or {}), tags.NAME: name}
+        every |= {tags.BUILD_ID: self.journal.build_id, tags.TOKEN: mark, tags.KEY: key}
+        if temporary:
+            every[tags.EXPIRES_AT] = tags.timestamp(self.expires_at)
+        return tags.checked(every)
+
+    def _tell(self, intent: Intent, id: str | None) -> None:
+        place = intent.place
+        emit(self._emit, "cloud.call", action=intent.operation, account=place.account, region=place.region, resource=id)
+
+    def _lock(self, key: str) -> threading.RLock:
+        with self._mutex:
+            return self._locks.setdefault(key, threading.RLock())
+
+
+def _plain(value: Any) -> Any:
+    """A request with its secrets as the strings they are."""
+    if isinstance(value, Secret):
+        return value.value
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _simple(response: Mapping[str, Any]) -> dict[str, Any]:
+    """What is worth keeping of an answer: its top-level strings, numbers and booleans."""
+    return {k: v for k, v in response.items() if isinstance(v, (str, int, float, bool))}
+
+
+__all__ = ["DEFAULT_LIFETIME", "Call", "Intent", "Ledger", "Patience", "Result"]

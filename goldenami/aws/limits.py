@@ -1,0 +1,135 @@
+"""How fast and how often calls are made: one budget per account and region, shared by all threads, and retries.
+
+AWS keeps a token bucket per account, region and action, whose size it does not tell. So nothing is held back until the
+service throttles; then the rate is cut to half of what was being sent, and regained little by little
+(additive increase, multiplicative decrease, as TCP does). Retries wait with full jitter ("Exponential Backoff And
+Jitter", AWS Architecture Blog), so that threads that were throttled together do not come back together.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from goldenami.aws.errors import QUEUE_CODES
+from goldenami.errors import Throttled, Unreachable
+
+Clock = Callable[[], float]  # monotonic seconds
+Sleep = Callable[[float], None]
+
+_WINDOW: Final = 2.0  # seconds over which the current rate is measured
+_SLOWEST: Final = 0.5  # calls a second, however often the service says no
+_REGAIN: Final = 0.5  # calls a second, gained by each second without throttling
+_UNLIMITED_AFTER: Final = 200.0  # calls a second: a limit this high is none
+
+
+class Pace:
+    """The calls of one account, region and kind (reads, mutations) that may be sent now. Thread-safe."""
+
+    def __init__(self, clock: Clock, sleep: Sleep) -> None:
+        self._clock = clock
+        self._sleep = sleep
+        self._mutex = threading.Lock()
+        self._sent: deque[float] = deque()
+        self._rate: float | None = None  # None: never throttled, no limit
+        self._next = 0.0  # when the next call may go
+        self._gained = 0.0  # when the rate was last raised
+
+    def acquire(self) -> None:
+        """Wait for this call's turn."""
+        with self._mutex:
+            now = self._clock()
+            while self._sent and self._sent[0] < now - _WINDOW:
+                self._sent.popleft()
+            wait = 0.0
+            if self._rate is not None:
+                self._regain(now)
+            if self._rate is not None:
+                wait = max(0.0, self._next - now)
+                self._next = now + wait + 1.0 / self._rate
+            self._sent.append(now + wait)
+        if wait > 0:
+            self._sleep(wait)
+
+    def throttled(self) -> None:
+        """The service refused a call for its rate."""
+        with self._mutex:
+            now = self._clock()
+            sending = len(self._sent) / _WINDOW
+            current = self._rate if self._rate is not None else max(sending, 1.0)
+            # A burst that was sent together is refused together: one cut is enough for all of it.
+            if self._rate is None or now - self._gained >= 1.0 / current:
+                self._rate = max(_SLOWEST, current / 2)
+                self._gained = now
+
+    @property
+    def rate(self) -> float | None:
+        """Calls a second that are let through; None while there is no limit."""
+        with self._mutex:
+            return self._rate
+
+    def _regain(self, now: float) -> None:
+        if self._rate is None:
+            return
+        self._rate += (now - self._gained) * _REGAIN
+        self._gained = now
+        if self._rate >= _UNLIMITED_AFTER:
+            self._rate = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How long to go on, in seconds. The last three bound the time from the first failure of that kind: throttled,
+    no usable answer, and waiting for room where too many copies are under way (they can take hours)."""
+
+    first: float = 0.2
+    factor: float = 2.0
+    longest: float = 20.0
+    throttled: float = 300.0
+    unreachable: float = 60.0
+    queued: float = 6 * 3600.0
+
+
+class Attempts:
+    """The retries of one call."""
+
+    def __init__(self, policy: Retry, clock: Clock, sleep: Sleep, jitter: random.Random) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._sleep = sleep
+        self._jitter = jitter
+        self._pause = policy.first
+        self._since: dict[float, float] = {}
+
+    def wait(self, error: Exception) -> bool:
+        """Pause before the next try; False if there is to be none, because trying again is of no use or the time is
+        up."""
+        if isinstance(error, Throttled):
+            limit = self._policy.queued if error.code in QUEUE_CODES else self._policy.throttled
+        elif isinstance(error, Unreachable):
+            limit = self._policy.unreachable
+        else:
+            return False
+        now = self._clock()
+        if now - self._since.setdefault(limit, now) >= limit:
+            return False
+        self._sleep(self._jitter.uniform(0, self._pause))
+        self._pause = min(self._pause * self._policy.factor, self._policy.longest)
+        return True
+
+
+class Retries:
+    """Hands out :class:`Attempts`, one for each call."""
+
+    def __init__(self, policy: Retry, clock: Clock, sleep: Sleep, jitter: random.Random) -> None:
+        self.policy = policy
+        self._clock = clock
+        self._sleep = sleep
+        self._jitter = jitter
+
+    def start(self) -> Attempts:
+        return Attempts(self.policy, self._clock, self._sleep, self._jitter)

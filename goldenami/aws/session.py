@@ -1,0 +1,275 @@
+"""The way to the cloud: who calls, where to, and how patiently.
+
+Credentials are the caller's (botocore's default chain: environment, profile, SSO, container, instance role), or those
+of the role that the environment names for an account, refreshed as long as the build runs. AWS_ENDPOINT_URL and the
+other variables and settings of botocore apply unchanged. Before anything is sent to an account, the credentials for it
+are checked to belong to it.
+
+botocore's own retries are off. They repeat a call whose reply was lost without asking what became of it, which makes a
+second image; here a read is repeated (``limits.Retry``), and a mutation only by the ledger, which looks first.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import botocore.session
+from botocore import xform_name
+from botocore.config import Config
+from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
+
+import goldenami
+from goldenami.aws import errors
+from goldenami.aws.guard import reads_only, refuse_unjournaled
+from goldenami.aws.limits import Clock, Pace, Retries, Retry, Sleep
+from goldenami.errors import AccessError, GoldenAmiError, Throttled, UnjournaledMutation
+from goldenami.model import Account, Environment, Place
+
+SESSION_NAME: Final = "goldenami"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who calls, as STS GetCallerIdentity says."""
+
+    account: str
+    arn: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds, for one try. EC2 answers CreateImage and CopyImage within a few seconds; a minute is generous."""
+
+    connect: float = 10.0
+    read: float = 60.0
+
+
+class Cloud:
+    """Clients for the accounts and regions of one environment. Thread-safe; make one and share it.
+
+    All errors that leave it are of ``goldenami.errors``.
+    """
+
+    def __init__(
+        self,
+        accounts: Mapping[str, Account],
+        home: Place,
+        *,
+        retry: Retry = Retry(),  # noqa: B008  frozen
+        timeouts: Timeouts = Timeouts(),
+        clock: Clock = time.monotonic,
+        sleep: Sleep = time.sleep,
+        jitter: random.Random | None = None,
+        caller: botocore.session.Session | None = None,
+    ) -> None:
+        """``accounts``: those that may be touched, by name. ``home``: where STS is asked. ``caller``: the session whose
+        credentials are the caller's; botocore's default if None."""
+        self.clock = clock
+        self.sleep = sleep
+        self.home = home
+        self.retry = Retries(retry, clock, sleep, jitter or random.Random())
+        self._accounts = {a.id: a for a in accounts.values()}
+        self._timeouts = timeouts
+        self._caller = caller or botocore.session.Session()
+        self._mutex = threading.RLock()
+        self._sessions: dict[str | None, botocore.session.Session] = {None: self._caller}
+        self._clients: dict[tuple[str, Place | None, str | None], Any] = {}
+        self._identities: dict[str | None, Identity] = {}
+        self._paces: dict[tuple[Place, str, bool], Pace] = {}
+
+    @classmethod
+    def of(cls, environment: Environment, **options: Any) -> Cloud:
+        """The cloud of an environment; ``options`` are those of the constructor."""
+        return cls(environment.accounts, environment.home_place, **options)
+
+    # --- who ----------------------------------------------------------------------------------------------------------
+
+    def caller(self) -> Identity:
+        """Who the caller's own credentials are, before any role is assumed. Asked once."""
+        return self._identity(None)
+
+    def check_identity(self) -> Identity:
+        """Check the credentials for every account of the environment; returns :meth:`caller`.
+
+        Raises AccessError if some are missing, expired, or belong to another account than the environment says.
+        """
+        caller = self.caller()
+        for account in self._accounts.values():
+            self._check(account.id)
+        return caller
+
+    def _check(self, account_id: str) -> None:
+        """The credentials that will be used for an account belong to it, and the environment names it."""
+        account = self._accounts.get(account_id)
+        if account is None:
+            named = ", ".join(f"{a.name} ({a.id})" for a in self._accounts.values())
+            raise AccessError(
+                f"account {account_id} is not one that the environment names: {named}",
+                hint="Add it under `accounts` in goldenami.yaml, if it is meant.",
+            )
+        identity = self._identity(account.role)
+        if identity.account != account.id:
+            used = f"role {account.role}" if account.role else "the caller's credentials"
+            raise AccessError(
+                f"{used} ({identity.arn}) belongs to account {identity.account}, and the environment's account "
+                f"{account.name!r} is {account.id}",
+                hint=f"Use credentials of account {account.id}, or give `{account.name}` a role in goldenami.yaml.",
+            )
+
+    def _identity(self, role: str | None) -> Identity:
+        with self._mutex:
+            known = self._identities.get(role)
+        if known is not None:
+            return known
+        client = self._client("sts", Place("", self.home.region), role)
+        answer = self._reading(Place(self._account_of(role), self.home.region), client, "sts", "GetCallerIdentity", {})
+        identity = Identity(answer["Account"], answer["Arn"])
+        with self._mutex:
+            return self._identities.setdefault(role, identity)
+
+    def _account_of(self, role: str | None) -> str:
+        return role.split(":")[4] if role and role.count(":") >= 5 else "the caller's account"
+
+    # --- calls --------------------------------------------------------------------------------------------------------
+
+    def call(
+        self, place: Place, service: str, operation: str, request: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Make a call that reads, patiently: throttling, resets and internal errors are waited out, within ``Retry``.
+
+        Raises the translated error, and UnjournaledMutation for a call that is not known to be harmless.
+        """
+        if not reads_only(service, operation):
+            raise UnjournaledMutation(f"{service}:{operation} changes something: it has to go through the ledger")
+        return self._reading(place, self.client(service, place), service, operation, request or {})
+
+    def pages(
+        self, place: Place, service: str, operation: str, result: str, request: Mapping[str, Any] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """All items of the list ``result`` ("Images") over all pages. A repeated token, which would never end, ends
+        it."""
+        request = dict(request or {})
+        seen: set[str] = set()
+        while True:
+            answer = self.call(place, service, operation, request)
+            yield from answer.get(result) or ()
+            token = answer.get("NextToken") or answer.get("NextMarker")
+            if not token or token in seen:
+                return
+            seen.add(token)
+            request["Marker" if "NextMarker" in answer else "NextToken"] = token
+
+    def send(self, place: Place, service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Make one try of a call, any call; what the guard allows. For the ledger, which knows when to try again."""
+        return self._once(place, self.client(service, place), service, operation, request)
+
+    def client(self, service: str, place: Place) -> Any:
+        """botocore's client, made once. It neither retries nor translates errors: prefer :meth:`call`."""
+        self._check(place.account)
+        return self._client(service, place, self._accounts[place.account].role)
+
+    def _reading(
+        self, place: Place, client: Any, service: str, operation: str, request: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        attempts = self.retry.start()
+        while True:
+            try:
+                return self._once(place, client, service, operation, request)
+            except GoldenAmiError as error:
+                if not attempts.wait(error):
+                    raise
+
+    def _once(
+        self, place: Place, client: Any, service: str, operation: str, request: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        pace = self._pace(place, service, reads_only(service, operation))
+        pace.acquire()
+        try:
+            answer: dict[str, Any] = getattr(client, xform_name(operation))(**request)
+            return answer
+        except Exception as error:
+            translated = errors.translate(error, service=service, action=operation, place=place)
+            if isinstance(translated, Throttled) and translated.code in errors.THROTTLE_CODES:
+                pace.throttled()
+            if translated is error:
+                raise
+            raise translated from error
+
+    def _pace(self, place: Place, service: str, reading: bool) -> Pace:
+        with self._mutex:
+            key = (place, service, reading)
+            if key not in self._paces:
+                self._paces[key] = Pace(self.clock, self.sleep)
+            return self._paces[key]
+
+    # --- clients ------------------------------------------------------------------------------------------------------
+
+    def _client(self, service: str, place: Place, role: str | None) -> Any:
+        with self._mutex:
+            key = (service, place, role)
+            if key not in self._clients:
+                self._clients[key] = self._make_client(service, place, role)
+            return self._clients[key]
+
+    def _make_client(self, service: str, place: Place, role: str | None) -> Any:
+        config = Config(
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            connect_timeout=self._timeouts.connect,
+            read_timeout=self._timeouts.read,
+            max_pool_connections=32,
+            tcp_keepalive=True,
+            user_agent_extra=f"goldenami/{goldenami.__version__}",
+        )
+        try:
+            client = self._session(role).create_client(service, region_name=place.region, config=config)
+        except Exception as error:
+            raise errors.translate(error, service=service, action="client", place=place) from error
+        client.meta.events.register_first("before-call", refuse_unjournaled)
+        return client
+
+    def _session(self, role: str | None) -> botocore.session.Session:
+        if role not in self._sessions:
+            session = botocore.session.Session(profile=self._caller.get_config_variable("profile"))
+            # The service descriptions are large; sharing the loader reads each of them once.
+            session.register_component("data_loader", self._caller.get_component("data_loader"))
+            provider = _RoleProvider(lambda: self._assume(str(role)))
+            session.register_component("credential_provider", CredentialResolver([provider]))
+            self._sessions[role] = session
+        return self._sessions[role]
+
+    def _assume(self, role: str) -> dict[str, str]:
+        """Credentials of a role, in the form that botocore's refreshable credentials take."""
+        place = Place(self._account_of(role), self.home.region)
+        client = self._client("sts", Place("", self.home.region), None)
+        request = {"RoleArn": role, "RoleSessionName": f"{SESSION_NAME}-{os.getpid()}"}
+        try:
+            answer = self._reading(place, client, "sts", "AssumeRole", request)["Credentials"]
+        except AccessError as error:
+            raise AccessError(
+                f"cannot assume {role}: {error.message}",
+                hint="The role's trust policy has to allow the caller, and the caller has to be allowed sts:AssumeRole.",
+            ) from error
+        return {
+            "access_key": answer["AccessKeyId"],
+            "secret_key": answer["SecretAccessKey"],
+            "token": answer["SessionToken"],
+            "expiry_time": answer["Expiration"].isoformat(),
+        }
+
+
+class _RoleProvider(CredentialProvider):
+    METHOD = "assume-role"
+    CANONICAL_NAME = "goldenami-assume-role"
+
+    def __init__(self, refresh: Any) -> None:
+        super().__init__()
+        self._refresh = refresh
+
+    def load(self) -> DeferredRefreshableCredentials:
+        return DeferredRefreshableCredentials(refresh_using=self._refresh, method=self.METHOD)
