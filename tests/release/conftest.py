@@ -1,0 +1,71 @@
+"""Manifests to test with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from goldenami.model import Architecture, ImageManifest, ManifestImage, ManifestSnapshot, Package, Place
+from goldenami.release.catalog import Catalog
+
+HOME = "111111111111"
+APPS = "222222222222"
+PLACES = tuple(Place(a, r) for a in (HOME, APPS) for r in ("eu-central-1", "eu-west-1", "us-east-1"))
+
+
+class ManifestFactory(Protocol):
+    def __call__(
+        self,
+        version: str = "1.4.20261124.1",
+        *,
+        name: str = "debian-12-web",
+        digest: str = "0" * 64,
+        build_id: str = "b-1",
+        architectures: Sequence[Architecture] = ("x86_64",),
+        places: Sequence[Place] = PLACES,
+    ) -> ImageManifest: ...
+
+
+def _image(place: Place, architecture: Architecture) -> ManifestImage:
+    key = f"arn:aws:kms:{place.region}:{place.account}:key/1"
+    snapshot = ManifestSnapshot("snap-1", "/dev/xvda", 8, True, key)
+    image_id = f"ami-{place.account[:3]}-{place.region}-{architecture}"
+    return ManifestImage(architecture, place.account, place.region, image_id, "web", "copy", True, (snapshot,))
+
+
+def _manifest(
+    version: str = "1.4.20261124.1",
+    *,
+    name: str = "debian-12-web",
+    digest: str = "0" * 64,
+    build_id: str = "b-1",
+    architectures: Sequence[Architecture] = ("x86_64",),
+    places: Sequence[Place] = PLACES,
+) -> ImageManifest:
+    return ImageManifest(
+        schema="goldenami.manifest/1",
+        recipe=name,
+        version=version,
+        build_id=build_id,
+        digest=digest,
+        environment="sandbox",
+        created="2026-11-24T03:00:00Z",
+        base={},
+        images=tuple(_image(p, a) for a in architectures for p in places),
+        tests=(),
+        packages={"x86_64": (Package("nginx-light", "1.22.1-9", "amd64"),)},
+        changes={},
+    )
+
+
+@pytest.fixture(scope="session")
+def manifest() -> ManifestFactory:
+    return _manifest
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    return Catalog(tmp_path / "catalog")
