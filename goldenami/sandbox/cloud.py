@@ -1,0 +1,190 @@
+"""The cloud in one object: requests in, responses out; each passes the layers from the outside in.
+
+    log → credentials → latency, throttle, faults → router → EC2 | KMS, SSM, STS with corrections | moto
+
+``Cloud`` owns no process, no port and no file but its log: ``__main__`` gives it a real node and keeps its state,
+``testing`` a paper node.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from goldenami.errors import InvalidInput
+from goldenami.sandbox import seed
+from goldenami.sandbox.calllog import CallLog
+from goldenami.sandbox.credentials import Credentials, Refused
+from goldenami.sandbox.ec2.context import Pending
+from goldenami.sandbox.ec2.context import Settings as Ec2Settings
+from goldenami.sandbox.ec2.service import Ctx, Ec2, Ec2Error
+from goldenami.sandbox.faults import Disturbance
+from goldenami.sandbox.http import Request, Response
+from goldenami.sandbox.kms import Kms
+from goldenami.sandbox.lookups import Lookups
+from goldenami.sandbox.protocol import Call, error_response, parse, regions
+from goldenami.sandbox.router import Router
+from goldenami.sandbox.settings import Settings
+from goldenami.sandbox.ssm import PublicParameter, Ssm
+from goldenami.sandbox.sts import Sts
+from goldenami.sandbox.surface import Surface
+
+_log = logging.getLogger(__name__)
+
+
+class Cloud:
+    """``accounts``: ids by name. ``changed`` is called after each call that may have changed something."""
+
+    def __init__(
+        self,
+        node: Any,
+        *,
+        accounts: Mapping[str, str] = seed.ACCOUNTS,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+        log: Path | None = None,
+        settings: Settings | None = None,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.accounts = dict(accounts)
+        self.log = CallLog(log)
+        self.surface = Surface()
+        self._clock = clock
+        self._changed = changed
+        self.kms = Kms(self.surface)
+        self.ssm = Ssm(self.surface, clock, self._usable, lambda: self._settings.pending["parameter"])
+        self.credentials = Credentials(self.accounts, self.surface, clock)
+        self.ec2 = Ec2(node, clock=clock, hooks=Lookups(self.surface, self.kms, self.ssm), settings=Ec2Settings())
+        self._disturbance = Disturbance(clock, sleep)
+        self._router = Router(
+            self.surface, self.ec2, self.kms, self.ssm, Sts(self.credentials, self.surface), self._prepare
+        )
+        self._guard = threading.Lock()
+        self._public: dict[str, list[PublicParameter]] = {}
+        self._settings = settings or Settings()
+        self.apply(self._settings)
+
+    # --- serving ------------------------------------------------------------------------------------------------------
+
+    def __call__(self, request: Request) -> Response:
+        """Serve one request. Never raises: what goes wrong inside is an InternalError outside, and a traceback in the
+        log.
+        """
+        came_in = self._clock()
+        request_id = str(uuid.uuid4())
+        call = parse(request, request_id)
+        if call is None:
+            return _unsigned(request, request_id)
+        try:
+            response = self._serve(call)
+        except Exception:
+            _log.exception("%s %s failed", call.service, call.action)
+            response = call.error("InternalError", "An internal error of the sandbox has occurred; its log tells.", 500)
+        self.log.write(call, response, came_in, self._clock() - came_in)
+        if call.mutating:
+            self._changed()
+        return response
+
+    def _serve(self, call: Call) -> Response:
+        if call.region not in regions():
+            return call.error("InvalidRegion", f"There is no region named {call.region!r}.", 400)
+        try:
+            identity = self.credentials.identify(call)
+        except Refused as refused:
+            return refused.response
+        call.account, call.principal = identity.account, identity.arn
+        return self._disturbance(call, lambda call: self._router.serve(call, identity))
+
+    def _prepare(self, region: str) -> None:
+        """The vendors' images of a region appear when it is first asked for anything."""
+        if region in self._public:
+            return
+        with self._guard:
+            if region not in self._public:
+                self._public[region] = seed.public_images(self.ec2, region)
+                self.ssm.publish([item for items in self._public.values() for item in items])
+
+    def _usable(self, account: str, region: str, image: str) -> bool:
+        """Whether an account can launch an image: it exists, is visible and available."""
+        ctx = Ctx(account, region, f"arn:aws:iam::{account}:root", str(uuid.uuid4()))
+        try:
+            reply = self.ec2.call(ctx, "DescribeImages", {"ImageIds": [image]})
+        except Ec2Error:
+            return False
+        return any(item.get("State") == "available" for item in reply.get("Images", []))
+
+    # --- settings and state -------------------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    def apply(self, settings: Settings) -> None:
+        """Use other settings from now on."""
+        self._settings = settings
+        self._disturbance.apply(settings)
+        kinds = Pending.__dataclass_fields__
+        self.ec2.settings.pending = Pending(**{kind: s for kind, s in settings.pending.items() if kind in kinds})
+        self.ec2.settings.visibility_delay = settings.visibility_delay
+        self.ec2.settings.concurrent_snapshot_copies = settings.concurrent_snapshot_copies
+
+    def change(self, change: object) -> Settings:
+        """Merge a change in JSON form into the settings. Raises InvalidInput."""
+        self.apply(self._settings.merged(change))
+        self._changed()
+        return self._settings
+
+    def seed(self) -> None:
+        """Accounts, roles and keys; what is there is kept."""
+        seed.accounts(self.surface, self.accounts)
+
+    def dump(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """All state: JSON values, and moto's services pickled."""
+        own = {
+            "ec2": self.ec2.dump(),
+            "sessions": self.credentials.dump(),
+            "parameters": self.ssm.dump(),
+            "settings": self._settings.to_json(),
+        }
+        return own, self.surface.dump()
+
+    def load(self, own: Mapping[str, Any], services: Mapping[str, bytes]) -> None:
+        """Take over dumped state, before the first call; running instances are started again."""
+        self.surface.load(services)
+        self.credentials.load(own["sessions"])
+        self.ssm.load(own["parameters"])
+        self.change(own["settings"])
+        self.ec2.load(own["ec2"])
+
+    def close(self) -> None:
+        """Stop the work; the node is left to who made it."""
+        self.ec2.close()
+        self.surface.close()
+        self.log.close()
+
+
+def _unsigned(request: Request, request_id: str) -> Response:
+    """No signature: say so in the form that the client most likely reads."""
+    message = "Request is missing Authentication Token: sign it with the keys that `goldenami sandbox env` prints"
+    if "x-amz-target" in request.headers:
+        return error_response("json", "MissingAuthenticationTokenException", message, 400, request_id)
+    text = f"{request.query}&{request.body[:65536].decode('utf-8', 'replace')}"
+    if "Action=" in text:
+        protocol = "ec2" if "Version=2016-11-15" in text else "query"
+        return error_response(protocol, "MissingAuthenticationToken", message, 403, request_id)
+    return error_response("rest-xml", "AccessDenied", message, 403, request_id)
+
+
+def control_error(status: int, message: str, problems: list[str] | None = None) -> Response:
+    """An error of the control endpoints, which speak plain JSON."""
+    body = json.dumps({"error": message, "problems": problems or []}).encode()
+    return Response(status, body, [("Content-Type", "application/json")])
+
+
+def invalid(error: InvalidInput) -> Response:
+    return control_error(400, error.message, [problem.message for problem in error.problems])
