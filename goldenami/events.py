@@ -1,7 +1,7 @@
 """What a build says while it runs: plain facts, in order, for whoever renders or records them.
 
-Producers call an ``Emit`` with an ``Event``; they never print. Consumers (``report/``) must accept kinds they do not know.
-``kind`` is dotted, and the fields of each kind are its contract:
+Producers call an ``Emit`` with an ``Event``; they never print. Consumers (``report/``) must accept kinds they do not
+know. ``kind`` is dotted, and the fields of each kind are its contract:
 
 =====================  ==========================================================================
 kind                   fields
@@ -15,7 +15,11 @@ operation.started      index, total, title, place, [architecture], [host]
 operation.finished     index, total, title, place, status ("ok" | "changed" | "failed" | "skipped"), seconds, [detail]
 operation.output       line (one line that the running operation printed), [index]
 target.progress        target, architecture, state, percent (0 to 100 or None), [image_id], [detail]
-test.finished          gate, name, outcome ("passed" | "failed" | "skipped" | "flaky"), seconds, [message]
+tests.started          gate, total, architecture
+test.started           gate, name, architecture
+test.finished          gate, name, outcome ("passed" | "failed" | "skipped" | "flaky"), seconds, [message],
+                       [architecture], [place]
+tests.finished         gate, passed, failed, skipped, flaky, seconds, architecture
 cloud.call             action, account, region, [resource]      (mutations only)
 note                   message, [level: "info" | "warning"]
 =====================  ==========================================================================
@@ -23,7 +27,7 @@ note                   message, [level: "info" | "warning"]
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,3 +50,34 @@ def silent(event: Event) -> None:
 def emit(to: Emit, kind: str, **fields: Any) -> None:
     """Send one event; fields that are None are left out."""
     to(Event(kind, {k: v for k, v in fields.items() if v is not None}))
+
+
+_MASK = "********"
+_SHORTEST_SECRET = 4  # characters; a shorter one would turn every second word into asterisks
+
+
+def mask(text: str, secrets: Sequence[str]) -> str:
+    """``text`` without the secrets, also where they are quoted as Python or JSON quote them, or broken into lines."""
+    for secret in secrets:
+        if len(secret) >= _SHORTEST_SECRET:
+            for form in {secret, repr(secret)[1:-1], secret.replace("\\", "\\\\").replace('"', '\\"')}:
+                text = text.replace(form, _MASK)
+            for line in secret.splitlines() if "\n" in secret else ():
+                if len(line) >= 4 * _SHORTEST_SECRET and not line.startswith("-----"):
+                    text = text.replace(line, _MASK)
+    return text
+
+
+def masked(to: Emit, secrets: Sequence[str]) -> Emit:
+    """An Emit that passes events on without the secrets, however deep in their fields they are."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, str):
+            return mask(value, secrets)
+        if isinstance(value, Mapping):
+            return {key: clean(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(inner) for inner in value]
+        return value
+
+    return lambda event: to(Event(event.kind, clean(event.fields)))

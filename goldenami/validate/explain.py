@@ -1,0 +1,84 @@
+"""Why a test failed, in a few lines: pure functions over what pytest and Python know of an exception."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+import pytest
+
+_LINES = 12  # of an assertion's explanation; the log has all of it
+
+
+class TooLong(BaseException):
+    """A phase of a test took longer than its limit. Not an Exception, so that no ``except`` on its way takes it."""
+
+
+_PLAIN = (AssertionError, pytest.fail.Exception, TooLong)  # their text says everything
+
+
+def short(error: BaseException) -> str:
+    """An exception in one line, without the name that says nothing."""
+    text = str(error).strip() or type(error).__name__
+    if not isinstance(error, _PLAIN):
+        text = f"{type(error).__name__}: {text}"
+    return text.splitlines()[0]
+
+
+def failure(info: pytest.ExceptionInfo[BaseException], item: pytest.Item, label: str) -> tuple[str, str]:
+    """The message and the place (file:line) of a failed test.
+
+    The message is what the assertion says, then the line that failed, marked ``>``. The place is the last one in the
+    test's own file: what lies deeper is testinfra, or a helper.
+    """
+    entries = [entry for entry in info.traceback if Path(str(entry.path)) == item.path]
+    message = _limited(_explanation(info.value))
+    if not entries:  # a missing fixture, or one that failed elsewhere
+        line = item.location[1]
+        return message, f"{label}:{line + 1}" if line is not None else label
+    entry = entries[-1]
+    statement = str(entry.statement).strip().splitlines()
+    if statement:
+        message += f"\n> {statement[0]}"
+    return message, f"{label}:{entry.lineno + 1}"
+
+
+def _explanation(error: BaseException) -> str:
+    text = str(error).strip()
+    if isinstance(error, _PLAIN):
+        return text or "assertion failed"
+    if type(error).__name__ == "FixtureLookupError":
+        return f"there is no fixture {getattr(error, 'argname', None)!r}"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _limited(text: str) -> str:
+    lines = text.splitlines()
+    if len(lines) > _LINES:
+        lines = [*lines[:_LINES], f"… {len(lines) - _LINES} more lines"]
+    return "\n".join(line if len(line) <= 300 else line[:300] + "…" for line in lines)
+
+
+def skip_reason(report: pytest.TestReport) -> str:
+    """Why a test did not run, or why its failure was expected."""
+    if isinstance(report.longrepr, tuple):
+        return report.longrepr[2].removeprefix("Skipped: ")
+    return str(getattr(report, "wasxfail", "")) or "expected to fail"
+
+
+def collection_error(error: BaseException, path: Path) -> tuple[str, int, int, str]:
+    """File, line, column and message of what keeps a test file from being imported."""
+    if isinstance(error, pytest.Collector.CollectError) and error.__cause__ is not None:
+        error = error.__cause__  # pytest wraps syntax and import errors
+    if isinstance(error, SyntaxError):
+        return error.filename or str(path), error.lineno or 0, error.offset or 0, f"invalid syntax: {error.msg}"
+    line = 0
+    for frame in traceback.extract_tb(error.__traceback__):
+        if Path(frame.filename) == path:
+            line = frame.lineno or 0
+    return str(path), line, 0, f"cannot be imported: {short(error)}"
+
+
+def last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1].strip() if lines else "no reason was given"

@@ -1,0 +1,387 @@
+"""Runs tests against a host, in a process of their own, and tells failing tests from failing infrastructure.
+
+pytest runs in a child so that tests cannot disturb a build (their modules, signals, working directory and exits are
+theirs), so that two hosts can be tested at once, and so that nothing of the project's own pytest configuration, plugins
+or environment reaches them. The child dies with its parent, and nothing is written beside the recipes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from goldenami import events
+from goldenami.errors import (
+    BuilderError,
+    ConnectionLost,
+    Interrupted,
+    InvalidInput,
+    Problem,
+    TestsFailed,
+)
+from goldenami.events import Emit, mask, silent
+from goldenami.model import Architecture, SshEndpoint, TestFailure, TestReport
+from goldenami.validate.settings import VARIABLE, Settings, TestPath
+
+_SUITES = Path(__file__).with_name("suites")
+SUITES: Mapping[str, TestPath] = {
+    name: TestPath(_SUITES / f"{name}.py", name) for name in ("base", "sealed")
+}  # the built-in ones
+
+_POLL = 0.2  # seconds between two looks at the limit, the caller's wish to stop, and the child
+_GRACE = 3.0  # seconds for the child to end by itself once it has said everything
+_OUTPUT_BYTES = 4 << 20  # of pytest's own output; more is a test that prints too much
+
+
+def run_suite(
+    endpoint: SshEndpoint,
+    tests: Sequence[TestPath | str | os.PathLike[str]],
+    *,
+    gate: str,
+    architecture: Architecture,
+    report_dir: Path,
+    emit: Emit = silent,
+    variables: Mapping[str, Any] | None = None,
+    secrets: Sequence[str] = (),
+    time_limit: float = 1800.0,
+    test_timeout: float = 120.0,
+    connect_timeout: float = 120.0,
+    retries: int = 2,
+    retry_delay: float = 1.0,
+    retry_budget: float = 10.0,
+    stop: threading.Event | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> TestReport:
+    """Run tests on one host and return what they found; ``report.ok`` says whether the gate is passed.
+
+    ``tests``: names of built-in suites ("base", "sealed"), files or folders. ``variables`` must be JSON; tests get them
+    by the fixture of that name. ``secrets`` are masked in events, report, log and JUnit file. Times are seconds;
+    ``time_limit`` is for the whole run, the rest is explained in Settings. Writes ``tests-GATE-ARCHITECTURE.xml``
+    (JUnit) and ``.log`` (pytest's own output) into ``report_dir``, over those of an earlier run. Emits tests.started,
+    test.started, test.finished and tests.finished.
+
+    Raises TestsFailed if there is nothing to judge by (no test at all, or none in one of the named files) or the time
+    limit is over; InvalidInput if a file does not exist or cannot be imported; BuilderError (ConnectionLost) if the
+    host could not be reached or was lost, or pytest itself broke; Interrupted soon after ``stop`` is set. A failed test
+    raises nothing. Whatever is raised, the child is gone by then. May be called from several threads.
+    """
+    chosen = _resolve(tests)
+    report_dir.mkdir(parents=True, exist_ok=True)
+    stem = report_dir.absolute() / f"tests-{gate}-{architecture}"
+    junit, log = stem.with_suffix(".xml"), stem.with_suffix(".log")
+    for old in (junit, log):
+        old.unlink(missing_ok=True)
+    settings = Settings(
+        endpoint=endpoint,
+        tests=chosen,
+        gate=gate,
+        architecture=architecture,
+        variables=dict(variables or {}),
+        secrets=(*secrets, endpoint.private_key),
+        connect_timeout=connect_timeout,
+        test_timeout=test_timeout,
+        retries=retries,
+        retry_delay=retry_delay,
+        retry_budget=retry_budget,
+    )
+    run = _Run(gate, architecture, emit)
+    started = clock()
+    with _pytest(settings, junit) as child:
+        try:
+            child.follow(run.take, deadline=started + time_limit, stop=stop, clock=clock)
+        except TimeoutError:
+            during = f", in {run.running}" if run.running else ""
+            raise TestsFailed(
+                f"The tests at gate {gate} took longer than {time_limit:g} s{during}.", hint=f"Their log: {log}"
+            ) from None
+        finally:
+            log.write_text(mask(child.output.decode(errors="replace"), settings.secrets), encoding="utf-8")
+    run.judge(child.status, child.output.decode(errors="replace"), log)
+    return run.report(clock() - started, junit)
+
+
+def require(report: TestReport) -> None:
+    """Raise TestsFailed, naming every failure, unless the report is good."""
+    if report.ok:
+        return
+    if not report.failed:
+        raise TestsFailed(
+            f"No test passed at gate {report.gate} ({report.architecture}): all {report.skipped} were skipped.",
+            hint="A gate needs at least one test that passes.",
+        )
+    total = report.failed + report.passed + report.flaky + report.skipped
+    lines = [f"{report.failed} of {total} tests failed at gate {report.gate} ({report.architecture}):"]
+    for failure in report.failures:
+        lines.append(f"  {failure.name} ({failure.place})" if failure.place else f"  {failure.name}")
+        lines += [f"      {line}" for line in failure.message.splitlines()]
+    raise TestsFailed("\n".join(lines), hint=f"JUnit report: {report.junit}" if report.junit else None)
+
+
+def _resolve(tests: Sequence[TestPath | str | os.PathLike[str]]) -> tuple[TestPath, ...]:
+    """Names and paths as absolute TestPaths, each once."""
+    found: dict[Path, TestPath] = {}
+    for test in tests:
+        if isinstance(test, str) and test in SUITES:
+            entry = SUITES[test]
+        elif isinstance(test, TestPath):
+            entry = TestPath(test.path.resolve(), test.label)
+        else:
+            entry = TestPath(Path(test).resolve(), os.fspath(test))
+        found.setdefault(entry.path, entry)
+    missing = [Problem(t.label, 0, 0, "there is no such test file") for t in found.values() if not t.path.exists()]
+    if missing:
+        raise InvalidInput(missing)
+    if not found:
+        raise TestsFailed("There are no tests to run.", hint="Name at least the built-in suite: tests: [base]")
+    return tuple(found.values())
+
+
+def _last_line(output: str) -> str:
+    lines = output.strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
+
+
+@dataclass(slots=True)
+class _Run:
+    """Collects the child's answers into a report, and passes them on as events."""
+
+    gate: str
+    architecture: Architecture
+    emit: Emit
+    running: str = ""
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("passed", "failed", "skipped", "flaky"), 0))
+    failures: list[TestFailure] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+    infrastructure: Mapping[str, Any] | None = None
+    ended: bool = False
+
+    def take(self, answer: Mapping[str, Any]) -> None:
+        """One answer; the kinds are listed in settings.py."""
+        match answer["event"]:
+            case "collected":
+                self._tell("tests.started", total=answer["total"])
+            case "started":
+                self.running = answer["name"]
+                self._tell("test.started", name=self.running)
+            case "finished":
+                self._finished(answer)
+            case "problem":
+                fields = (answer["file"], answer["line"], answer["column"], answer["message"])
+                self.problems.append(Problem(*fields))
+            case "empty":
+                self.empty = answer["labels"]
+            case "infrastructure":
+                self.infrastructure = self.infrastructure or answer
+            case "end":
+                self.ended = True
+
+    def _finished(self, answer: Mapping[str, Any]) -> None:
+        name, outcome, message, place = (answer[key] for key in ("name", "outcome", "message", "place"))
+        self.counts[outcome] += 1
+        if outcome == "failed":
+            self.failures.append(TestFailure(name, message, place))
+        self._tell(
+            "test.finished",
+            name=name,
+            outcome=outcome,
+            seconds=answer["seconds"],
+            message=message or None,
+            place=place or None,
+        )
+
+    def _tell(self, kind: str, **fields: Any) -> None:
+        events.emit(self.emit, kind, gate=self.gate, architecture=self.architecture, **fields)
+
+    def judge(self, status: int, output: str, log: Path) -> None:
+        """Raise unless the run is a run: pytest came to its end, over tests that could be imported and executed."""
+        if self.infrastructure is not None:
+            kind = ConnectionLost if self.infrastructure.get("lost") else BuilderError
+            message = self.infrastructure["message"]
+            if self.running:
+                message += f" (during {self.running})"
+            raise kind(message, hint=self.infrastructure["hint"] or f"pytest's own log: {log}")
+        if self.problems:
+            raise InvalidInput(self.problems)
+        conftest = re.search(r"while loading conftest '(?P<file>.+)'", output)
+        if status == 4 and conftest:
+            reasons = re.findall(r"^E +(.+)$", output, re.MULTILINE)
+            reason = reasons[-1] if reasons else _last_line(output)
+            line = re.search(r"^\S*conftest\.py:(\d+): in ", output, re.MULTILINE)
+            problem = Problem(conftest["file"], int(line[1]) if line else 0, 0, f"cannot be imported: {reason}")
+            raise InvalidInput([problem])
+        if self.empty:
+            raise TestsFailed(
+                f"No tests were collected from {', '.join(self.empty)}.",
+                hint="Tests are functions whose names begin with test_.",
+            )
+        if status == 5:
+            raise TestsFailed(
+                f"No tests were collected for gate {self.gate}.", hint="Every test is marked for another gate."
+            )
+        if status not in (0, 1) or not self.ended:
+            raise BuilderError(
+                f"pytest ended unexpectedly (status {status}): {_last_line(output)}", hint=f"Its log: {log}"
+            )
+
+    def report(self, seconds: float, junit: Path) -> TestReport:
+        self._tell("tests.finished", seconds=round(seconds, 3), **self.counts)
+        return TestReport(
+            gate=self.gate,
+            architecture=self.architecture,
+            seconds=round(seconds, 3),
+            failures=tuple(self.failures),
+            junit=str(junit) if junit.exists() else None,
+            **self.counts,
+        )
+
+
+@contextmanager
+def _pytest(settings: Settings, junit: Path) -> Iterator[_Child]:
+    """The child, started; at the end it and everything it started is gone, and so is its scratch folder."""
+    scratch = Path(tempfile.mkdtemp(prefix="goldenami-tests-"))
+    ours: list[int] = []
+    theirs: list[int] = []
+    try:
+        theirs.append(settings.to_file())
+        answers_read, answers_write = os.pipe()
+        ours.append(answers_read)
+        theirs.append(answers_write)
+        lifeline_read, lifeline_write = os.pipe()
+        ours.append(lifeline_write)
+        theirs.append(lifeline_read)
+        process = subprocess.Popen(
+            [sys.executable, "-B", "-P", "-m", "pytest", *_arguments(settings, junit, scratch)],
+            cwd=scratch,
+            env=_environment(theirs),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=theirs,
+            start_new_session=True,  # Ctrl-C at the terminal is for the parent, which ends the child in good order
+        )
+        while theirs:
+            os.close(theirs.pop())
+        child = _Child(process, answers_read)
+        try:
+            yield child
+        finally:
+            child.end()
+    finally:
+        for descriptor in (*ours, *theirs):
+            os.close(descriptor)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _arguments(settings: Settings, junit: Path, scratch: Path) -> list[str]:
+    own = [test.path for test in settings.tests if test not in SUITES.values()]
+    folders = [path if path.is_dir() else path.parent for path in own]
+    # conftest.py files count beside the tests and between them, never above: those are of whoever hosts the recipes.
+    root = Path(os.path.commonpath(folders)) if folders else _SUITES
+    options = {
+        "junit_suite_name": f"goldenami.{settings.gate}.{settings.architecture}",
+        "console_output_style": "classic",
+    }
+    return [
+        *("-c", os.devnull, f"--rootdir={root}", f"--confcutdir={root}", "--import-mode=importlib"),
+        *("-p", "goldenami.validate.plugin", "-p", "no:cacheprovider", "-p", "no:logging"),
+        *("-v", "--tb=short", "--color=no", f"--basetemp={scratch / 'tmp'}", f"--junit-xml={junit}"),
+        *(f"--override-ini={name}={value}" for name, value in options.items()),
+        *(str(test.path) for test in settings.tests),
+    ]
+
+
+def _environment(descriptors: Sequence[int]) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
+    return kept | {
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        VARIABLE: ",".join(map(str, descriptors)),
+        "PYTHONDONTWRITEBYTECODE": "1",  # for what the tests start; -B is for pytest itself
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+class _Child:
+    """A running pytest: its answers, its output, its end."""
+
+    def __init__(self, process: subprocess.Popen[bytes], answers: int) -> None:
+        self._process = process
+        self._answers = answers
+        self.output = bytearray()
+        self.status = -1
+
+    def follow(
+        self,
+        take: Callable[[Mapping[str, Any]], None],
+        *,
+        deadline: float,
+        stop: threading.Event | None,
+        clock: Callable[[], float],
+    ) -> None:
+        """Hand on every answer until the child ends. Raises TimeoutError at the deadline, and Interrupted."""
+        assert self._process.stdout is not None
+        output = self._process.stdout.fileno()
+        pending = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._answers, selectors.EVENT_READ)
+            selector.register(output, selectors.EVENT_READ)
+            quiet_since: float | None = None
+            while selector.get_map():
+                ready = selector.select(_POLL)
+                for key, _ in ready:
+                    data = os.read(key.fd, 1 << 16)
+                    if not data:
+                        selector.unregister(key.fd)
+                    elif key.fd == output:
+                        self._keep(data)
+                    else:
+                        *lines, pending = (pending + data).split(b"\n")
+                        for line in lines:
+                            take(json.loads(line))
+                if stop is not None and stop.is_set():
+                    raise Interrupted("The tests were interrupted.")
+                if clock() > deadline:
+                    raise TimeoutError
+                # Something that a test left in the background may hold the pipes open after pytest has ended.
+                if not ready and self._has_ended():
+                    quiet_since = quiet_since or clock()
+                    if clock() - quiet_since > _POLL:
+                        break
+        self._wait_briefly(clock)
+
+    def _keep(self, data: bytes) -> None:
+        self.output += data
+        if len(self.output) > _OUTPUT_BYTES:
+            del self.output[: _OUTPUT_BYTES // 2]
+
+    def _has_ended(self) -> bool:
+        """Whether pytest has ended, without forgetting its id yet (see end)."""
+        found = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        return found is not None
+
+    def _wait_briefly(self, clock: Callable[[], float]) -> None:
+        until = clock() + _GRACE
+        while not self._has_ended() and clock() < until:
+            time.sleep(0.01)
+
+    def end(self) -> None:
+        """End the child's whole process group. Its id cannot be another's: the child is not yet waited for."""
+        if self._process.returncode is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self.status = self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()

@@ -1,0 +1,128 @@
+"""A real sshd of our own on loopback: what tests prove about connections, they prove over SSH."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from goldenami.events import Event
+from goldenami.model import SshEndpoint, TestReport
+from goldenami.validate import run_suite
+
+
+@dataclass(frozen=True)
+class Sshd:
+    endpoint: SshEndpoint
+    pid: int  # of the listening process
+
+
+def _keygen(path: Path) -> str:
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(path)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    return path.with_name(path.name + ".pub").read_text().strip()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[Sshd]:
+    """sshd for the user who runs the tests, with keys made for it; its sessions are ended with it."""
+    program = shutil.which("sshd", path="/usr/sbin:/usr/bin:/sbin:/bin")
+    if program is None:
+        pytest.skip("openssh-server is not installed")
+    if os.getuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd confines itself before a login
+    home = tmp_path / "sshd"
+    home.mkdir()
+    host_key, client_key = _keygen(home / "host"), _keygen(home / "client")
+    (home / "authorized_keys").write_text(client_key + "\n")
+    port = _free_port()
+    config = {
+        "Port": port,
+        "ListenAddress": "127.0.0.1",
+        "HostKey": home / "host",
+        "AuthorizedKeysFile": home / "authorized_keys",
+        "StrictModes": "no",  # /tmp is writable for others
+        "PidFile": "none",
+        "UsePAM": "no",
+        "PasswordAuthentication": "no",
+        "PermitRootLogin": "prohibit-password",
+    }
+    (home / "config").write_text("".join(f"{name} {value}\n" for name, value in config.items()))
+    with (home / "log").open("wb") as log:
+        server = subprocess.Popen([program, "-D", "-e", "-f", str(home / "config")], stderr=log, start_new_session=True)
+    try:
+        for _ in range(100):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        user = pwd.getpwuid(os.getuid()).pw_name
+        yield Sshd(SshEndpoint("127.0.0.1", user, (home / "client").read_text(), host_key, port), server.pid)
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture
+def other_host_key(tmp_path: Path) -> str:
+    return _keygen(tmp_path / "other")
+
+
+@dataclass
+class Bench:
+    """Writes a test file, runs it, and keeps the events."""
+
+    sshd: Sshd
+    folder: Path
+    events: list[Event]
+
+    def write(self, code: str, name: str = "web_test.py") -> Path:
+        path = self.folder / "recipes" / "tests" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(code)
+        return path
+
+    def run(self, *tests: object, **options: object) -> TestReport:
+        settings: dict[str, object] = {
+            "gate": "builder",
+            "architecture": "x86_64",
+            "report_dir": self.folder / "reports",
+            "emit": self.events.append,
+            "connect_timeout": 5.0,
+            "retry_delay": 0.1,
+        }
+        return run_suite(self.sshd.endpoint, tests, **(settings | options))  # type: ignore[arg-type]
+
+    def fields(self, kind: str) -> list[dict[str, object]]:
+        return [dict(event.fields) for event in self.events if event.kind == kind]
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "reports" / "tests-builder-x86_64.log").read_text()
+
+
+@pytest.fixture
+def bench(sshd: Sshd, tmp_path: Path) -> Bench:
+    return Bench(sshd, tmp_path, [])
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,367 @@
+"""run_suite against a real sshd: what is a failing test, what is failing infrastructure, and what is a mistake."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from goldenami.errors import BuilderError, ConnectionLost, Interrupted, InvalidInput, TestsFailed
+from goldenami.validate import TestPath, require
+
+SLEEPER = """
+import os, time
+def test_one(variables):
+    open(variables['pid'], 'w').write(str(os.getpid()))
+    time.sleep(60)
+"""
+
+
+def test_outcomes_are_reported_with_their_places_and_reasons(bench):
+    path = bench.write(
+        """
+import pytest
+
+def test_file(host):
+    assert host.file("/etc/passwd").contains("root")
+
+def test_fails(host):
+    wanted = "nothing"
+    assert host.check_output("echo something") == wanted, "echo is wrong"
+
+def test_skips(host, gate, architecture):
+    pytest.skip(f"not at {gate} on {architecture}")
+
+def test_knows_its_variables(variables, recipe_vars):
+    assert variables["port"] == 80 and recipe_vars["port"] == 80
+
+@pytest.mark.gate("image")
+def test_of_another_gate(host):
+    assert False
+
+def test_missing_fixture(database):
+    pass
+"""
+    )
+    report = bench.run(TestPath(path, "tests/web_test.py"), variables={"port": 80})
+    assert (report.passed, report.failed, report.skipped, report.flaky) == (2, 2, 1, 0)
+    assert not report.ok
+    fails, missing = report.failures
+    assert fails.name == "tests/web_test.py::test_fails"
+    assert fails.place == "tests/web_test.py:9"
+    assert fails.message.startswith("echo is wrong\nassert 'something' == 'nothing'")
+    assert fails.message.endswith('\n> assert host.check_output("echo something") == wanted, "echo is wrong"')
+    assert missing.message.startswith("there is no fixture 'database'")
+    assert missing.place == "tests/web_test.py:21"
+    assert bench.fields("tests.started") == [{"gate": "builder", "architecture": "x86_64", "total": 5}]
+    finished = bench.fields("test.finished")
+    assert [event["outcome"] for event in finished] == ["passed", "failed", "skipped", "passed", "failed"]
+    assert finished[2]["message"] == "not at builder on x86_64"
+    assert bench.events[-1].kind == "tests.finished"
+    with pytest.raises(TestsFailed, match="2 of 5 tests failed at gate builder") as raised:
+        require(report)
+    assert "tests/web_test.py:9" in str(raised.value)
+
+
+def test_junit_and_log_use_the_same_names(bench):
+    path = bench.write("def test_one(host):\n    assert host.run('true').succeeded\n")
+    report = bench.run(TestPath(path, "tests/web_test.py"))
+    require(report)
+    suite = ElementTree.parse(report.junit).getroot().find("testsuite")
+    assert suite.get("name") == "goldenami.builder.x86_64"
+    assert [case.get("classname") for case in suite.iter("testcase")] == ["tests.web_test"]
+    assert "1 passed" in bench.log
+
+
+def test_nothing_is_written_beside_the_tests(bench):
+    path = bench.write(
+        "def test_one(tmp_path):\n    (tmp_path / 'x').write_text('y')\n    open('litter', 'w').close()\n"
+    )
+    bench.run(path)
+    assert [p for p in path.parent.parent.rglob("*") if p != path.parent] == [path]
+
+
+def test_the_surrounding_project_has_no_influence(bench, monkeypatch):
+    path = bench.write("def test_one(helper):\n    assert helper == 'beside the tests'\n")
+    bench.write("import pytest\n@pytest.fixture\ndef helper():\n    return 'beside the tests'\n", "conftest.py")
+    (path.parent.parent.parent / "conftest.py").write_text("raise RuntimeError('not for recipes')\n")
+    (path.parent.parent / "pytest.ini").write_text("[pytest]\naddopts = --nonsense\n")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--more-nonsense")
+    require(bench.run(path))
+
+
+def test_flaky_is_not_passed(bench):
+    path = bench.write(
+        """
+import pytest
+tries = []
+
+def test_settles(host):
+    tries.append(1)
+    assert len(tries) == 2, "not yet"
+
+more = []
+@pytest.mark.retry(4, delay=0.05)
+def test_settles_late(host):
+    more.append(1)
+    assert len(more) == 5
+
+def test_never(host):
+    assert False
+"""
+    )
+    report = bench.run(path)
+    assert (report.passed, report.flaky, report.failed) == (0, 2, 1)
+    finished = bench.fields("test.finished")
+    assert [event["outcome"] for event in finished] == ["flaky", "flaky", "failed"]
+    assert finished[0]["message"] == "passed when it was run again; at first: not yet"
+    properties = ElementTree.parse(report.junit).getroot().iter("property")
+    assert next(p.get("value") for p in properties) == "not yet"
+
+
+def test_repetitions_have_a_budget(bench):
+    path = bench.write("".join(f"def test_{n}(host):\n    assert False\n" for n in range(30)))
+    started = time.monotonic()
+    report = bench.run(path, retry_delay=0.5, retry_budget=1.0)
+    assert report.failed == 30
+    assert time.monotonic() - started < 6
+
+
+def test_a_hanging_test_fails_and_the_next_one_runs(bench):
+    path = bench.write(
+        """
+def test_hangs(host):
+    host.run("sleep 60")
+
+def test_next(host):
+    assert host.run("true").succeeded
+"""
+    )
+    report = bench.run(path, test_timeout=1.0)
+    assert (report.passed, report.failed) == (1, 1)
+    assert report.failures[0].message.startswith("took longer than 1 s\n> host.run(")
+
+
+def test_the_whole_run_has_a_limit(bench):
+    path = bench.write("import time\ndef test_hangs():\n    time.sleep(60)\n")
+    with pytest.raises(TestsFailed, match=r"longer than 2 s, in .*web_test.py::test_hangs"):
+        bench.run(path, time_limit=2.0)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("", "No tests were collected from"),
+        ("import pytest\n@pytest.mark.gate('image')\ndef test_a(): pass\n", "for gate"),
+    ],
+)
+def test_zero_tests_is_a_failure(bench, code, message):
+    with pytest.raises(TestsFailed, match=message):
+        bench.run(bench.write(code))
+
+
+def test_an_empty_file_is_not_hidden_by_a_full_one(bench):
+    full = bench.write("def test_one():\n    pass\n", "full_test.py")
+    empty = bench.write("def tst_one():\n    pass\n", "empty_test.py")
+    with pytest.raises(TestsFailed, match=r"No tests were collected from \S*empty_test.py\."):
+        bench.run(full, empty)
+
+
+def test_all_skipped_is_not_ok(bench):
+    report = bench.run(bench.write("import pytest\ndef test_one():\n    pytest.skip('no')\n"))
+    with pytest.raises(TestsFailed, match="all 1 were skipped"):
+        require(report)
+
+
+def test_files_that_cannot_be_imported_are_invalid_input_all_at_once(bench):
+    syntax = bench.write("def test_one(:\n    pass\n", "syntax_test.py")
+    name = bench.write("import os\nos.nothing\ndef test_one():\n    pass\n", "name_test.py")
+    missing = bench.write("\nimport no_such_module\n", "import_test.py")
+    with pytest.raises(InvalidInput) as raised:
+        bench.run(syntax, name, missing)
+    problems = {Path(p.file).name: (p.line, p.message) for p in raised.value.problems}
+    assert problems["syntax_test.py"] == (1, "invalid syntax: invalid syntax")
+    assert problems["name_test.py"][0] == 2
+    assert "AttributeError" in problems["name_test.py"][1]
+    assert problems["import_test.py"][0] == 2
+    assert "no_such_module" in problems["import_test.py"][1]
+
+
+def test_a_broken_conftest_is_invalid_input(bench):
+    path = bench.write("def test_one():\n    pass\n")
+    conftest = bench.write("import no_such_module\n", "conftest.py")
+    with pytest.raises(InvalidInput) as raised:
+        bench.run(path)
+    (problem,) = raised.value.problems
+    assert (problem.file, problem.line) == (str(conftest), 1)
+    assert "no_such_module" in problem.message
+
+
+def test_a_missing_file_is_invalid_input(bench, tmp_path):
+    with pytest.raises(InvalidInput):
+        bench.run(tmp_path / "no_test.py")
+
+
+def test_a_dropped_connection_makes_a_test_flaky(bench):
+    path = bench.write(
+        """
+tries = []
+def test_one(host):
+    tries.append(1)
+    if len(tries) == 1:
+        host.run("kill -9 $PPID")
+    assert host.run("true").succeeded
+
+def test_two(host):
+    assert host.run("true").succeeded
+"""
+    )
+    report = bench.run(path)
+    assert (report.passed, report.flaky) == (1, 1)
+    assert "connection was lost" in bench.fields("test.finished")[0]["message"]
+
+
+def test_a_host_that_goes_away_is_no_test_failure(bench):
+    path = bench.write(
+        """
+def test_one(host, variables):
+    host.run(f"kill -9 {variables['sshd']} $PPID")
+
+def test_two(host):
+    assert False, "never reached"
+"""
+    )
+    with pytest.raises(BuilderError, match=r"during .*test_one"):
+        bench.run(path, variables={"sshd": bench.sshd.pid}, connect_timeout=1.0)
+    assert "never reached" not in bench.log
+
+
+def test_a_connection_lost_over_and_over(bench):
+    path = bench.write("def test_one(host):\n    host.run('kill -9 $PPID')\n")
+    with pytest.raises(ConnectionLost):
+        bench.run(path)
+
+
+def test_another_host_key_is_refused(bench, other_host_key):
+    path = bench.write("def test_one(host):\n    host.run('true')\n")
+    bench.sshd = replace(bench.sshd, endpoint=replace(bench.sshd.endpoint, host_key=other_host_key))
+    started = time.monotonic()
+    with pytest.raises(BuilderError, match=r"(?i)host key"):
+        bench.run(path, connect_timeout=30.0)
+    assert time.monotonic() - started < 10  # a wrong key does not become right by waiting
+
+
+def test_nobody_listens(bench):
+    path = bench.write(
+        "import pytest\n@pytest.fixture\ndef name(host):\n    return host.run('hostname')\ndef test_a(name): pass\n"
+    )
+    bench.sshd = replace(bench.sshd, endpoint=replace(bench.sshd.endpoint, port=1))
+    with pytest.raises(BuilderError):
+        bench.run(path, connect_timeout=0.5)
+
+
+def test_pytest_that_is_killed_is_no_test_failure(bench):
+    path = bench.write("import os\ndef test_one():\n    os._exit(0)\n")
+    with pytest.raises(BuilderError, match="ended unexpectedly"):
+        bench.run(path)
+
+
+def test_secrets_are_masked_everywhere(bench):
+    path = bench.write(
+        """
+def test_one(host, variables):
+    print("printed", variables["password"])
+    assert host.check_output("echo %s", variables["password"]) == "x"
+"""
+    )
+    report = bench.run(path, variables={"password": 'open"sesame'}, secrets=['open"sesame'])
+    everything = bench.log + Path(report.junit).read_text() + repr(report) + repr(bench.events)
+    assert "sesame" not in everything
+    assert "********" in report.failures[0].message
+
+
+def test_the_private_key_is_nowhere_to_be_read(bench):
+    path = bench.write(
+        """
+import os, pathlib
+def test_one(host, variables):
+    host.run("true")
+    secret = variables["line"]
+    for file in ("cmdline", "environ"):
+        assert secret.encode() not in pathlib.Path(f"/proc/self/{file}").read_bytes()
+    for descriptor in os.listdir("/proc/self/fd"):
+        assert "memfd" not in os.path.realpath(f"/proc/self/fd/{descriptor}")
+"""
+    )
+    line = bench.sshd.endpoint.private_key.splitlines()[1]
+    # cut in two, since the variables themselves are handed over in the same way
+    require(bench.run(path, variables={"line": line[:20]}))
+
+
+def test_sudo(bench):
+    path = bench.write(
+        """
+def test_root(host):
+    with host.sudo():
+        assert host.check_output("id -un") == "root"
+        with host.sudo("nobody"):
+            assert host.check_output("echo % $(id -un)") == "% nobody"
+    assert host.check_output("printf '\\\\303\\\\244\\\\377'") == "ä\\\\xff"
+"""
+    )
+    if os.getuid() != 0:
+        pytest.skip("needs root")
+    require(bench.run(path))
+
+
+def test_stop_ends_the_child(bench):
+    path = bench.write(SLEEPER)
+    pid_file = bench.folder / "pid"
+    stop = threading.Event()
+
+    def when_started():
+        while not pid_file.exists() or not pid_file.read_text():
+            time.sleep(0.05)
+        stop.set()
+
+    threading.Thread(target=when_started).start()
+    with pytest.raises(Interrupted):
+        bench.run(path, variables={"pid": str(pid_file)}, stop=stop)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid_file.read_text()), 0)
+
+
+def test_the_child_dies_with_its_parent(bench, tmp_path):
+    path = bench.write(SLEEPER)
+    pid_file = tmp_path / "pid"
+    program = f"""
+from pathlib import Path
+from goldenami.model import SshEndpoint
+from goldenami.validate import run_suite
+run_suite(SshEndpoint("127.0.0.1", "nobody", "", ""), [{str(path)!r}], gate="builder", architecture="x86_64",
+          report_dir=Path({str(tmp_path)!r}), variables={{"pid": {str(pid_file)!r}}})
+"""
+    parent = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
+    try:
+        for _ in range(200):
+            if pid_file.exists() and pid_file.read_text():
+                break
+            time.sleep(0.05)
+    finally:
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    child = int(pid_file.read_text())
+    for _ in range(100):
+        status = Path(f"/proc/{child}/status")
+        if not status.exists() or "State:\tZ" in status.read_text():
+            return
+        time.sleep(0.05)
+    pytest.fail("the child outlived its parent")
