@@ -35,6 +35,7 @@ from goldenami.events import mask
 from goldenami.validate import explain
 from goldenami.validate.backend import ConnectionBackend
 from goldenami.validate.settings import VARIABLE, Settings
+from goldenami.validate.traces import Traces
 
 _RUN = pytest.StashKey["Run"]()
 _MESSAGE_CHARACTERS = 2000
@@ -86,6 +87,12 @@ def variables(request: pytest.FixtureRequest) -> Mapping[str, Any]:
 def recipe_vars(variables: Mapping[str, Any]) -> Mapping[str, Any]:
     """Another name of ``variables``."""
     return variables
+
+
+@pytest.fixture(scope="session")
+def builder_traces(request: pytest.FixtureRequest) -> Traces | None:
+    """What was read from the builder that the image was captured from; None before there is an image."""
+    return request.config.stash[_RUN].settings.traces
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,7 @@ from goldenami.errors import (
 from goldenami.events import Emit, mask, silent
 from goldenami.model import Architecture, SshEndpoint, TestFailure, TestReport
 from goldenami.validate.settings import VARIABLE, Settings, TestPath
+from goldenami.validate.traces import Traces
 
 _SUITES = Path(__file__).with_name("suites")
 SUITES: Mapping[str, TestPath] = {
@@ -56,6 +57,7 @@ def run_suite(
     report_dir: Path,
     emit: Emit = silent,
     variables: Mapping[str, Any] | None = None,
+    traces: Traces | None = None,
     secrets: Sequence[str] = (),
     time_limit: float = 1800.0,
     test_timeout: float = 120.0,
@@ -69,8 +71,8 @@ def run_suite(
     """Run tests on one host and return what they found; ``report.ok`` says whether the gate is passed.
 
     ``tests``: names of built-in suites ("base", "sealed"), files or folders. ``variables`` must be JSON; tests get them
-    by the fixture of that name. ``secrets`` are masked in events, report, log and JUnit file. Times are seconds;
-    ``time_limit`` is for the whole run, the rest is explained in Settings. Writes ``tests-GATE-ARCHITECTURE.xml``
+    by the fixture of that name. ``traces``: the builder's, without which the suite "sealed" fails. ``secrets`` are
+    masked in events, report, log and JUnit file. Times are seconds; ``time_limit`` is for the whole run, the rest is explained in Settings. Writes ``tests-GATE-ARCHITECTURE.xml``
     (JUnit) and ``.log`` (pytest's own output) into ``report_dir``, over those of an earlier run. Emits tests.started,
     test.started, test.finished and tests.finished.
 
@@ -91,6 +93,7 @@ def run_suite(
         gate=gate,
         architecture=architecture,
         variables=dict(variables or {}),
+        traces=traces,
         secrets=(*secrets, endpoint.private_key),
         connect_timeout=connect_timeout,
         test_timeout=test_timeout,

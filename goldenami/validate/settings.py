@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from goldenami.model import Architecture, SshEndpoint
+from goldenami.validate.traces import Traces
 
 VARIABLE = "GOLDENAMI_VALIDATE"
 
@@ -49,6 +50,7 @@ class Settings:
     gate: str
     architecture: Architecture
     variables: Mapping[str, Any] = field(repr=False)
+    traces: Traces | None  # of the builder, for the suite "sealed"
     secrets: tuple[str, ...] = field(repr=False)
     connect_timeout: float  # until the host must have answered
     test_timeout: float  # for the set-up and for the body of one test, repetitions included
@@ -73,5 +75,7 @@ class Settings:
             data = json.load(file)
         data["endpoint"] = SshEndpoint(**data["endpoint"])
         data["tests"] = tuple(TestPath(Path(path), label) for path, label in data["tests"])
+        if data["traces"] is not None:
+            data["traces"] = Traces(**data["traces"] | {"host_keys": tuple(data["traces"]["host_keys"])})
         data["secrets"] = tuple(data["secrets"])
         return cls(**data)

@@ -1,0 +1,193 @@
+"""The built-in suite ``base``: what anyone may expect of any machine that was booted from a golden image.
+
+It runs at both gates, on systems with systemd. What is specific to apt is skipped on other systems, with the reason.
+Most tests are one command; the details are in what they print.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+Host = Any  # testinfra's; its modules (host.sudo, host.file) come to be at run time only
+
+_BOOT_SECONDS = 90  # to wait for the end of the boot
+_FREE_PERCENT = 10
+_CLOCK_SECONDS = 30
+
+
+@pytest.fixture(scope="module")
+def release(host: Host) -> dict[str, str]:
+    """/etc/os-release: https://www.freedesktop.org/software/systemd/man/latest/os-release.html"""
+    lines = host.check_output("cat /etc/os-release").splitlines()
+    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    return {name: value.strip("\"'") for name, value in pairs}
+
+
+@pytest.fixture
+def apt(release: dict[str, str]) -> None:
+    """For tests of systems that use apt."""
+    if "debian" not in (release.get("ID"), *release.get("ID_LIKE", "").split()):
+        pytest.skip(f"NOT PROVEN: {release.get('PRETTY_NAME')} does not use apt; its packages are not checked")
+
+
+def test_boot_is_complete(host: Host) -> None:
+    """Nothing failed, and nothing is still starting."""
+    state = host.run(f"timeout {_BOOT_SECONDS} systemctl is-system-running --wait").stdout.strip()
+    # A unit that failed and was reset, or that runs at its second attempt, is no failed unit any more.
+    failed = host.check_output("systemctl list-units --failed --plain --no-legend --no-pager")
+    units = [line.split()[0] for line in failed.splitlines() if line.strip()]
+    assert not units, f"failed units: {', '.join(units)}"
+    assert state == "running", f"the system is {state or 'not up'} after {_BOOT_SECONDS} s"
+
+
+def test_cloud_init_succeeded(host: Host) -> None:
+    """Exit status 1 is an error; 2 stands for recoverable ones (deprecated keys), since cloud-init 23.4."""
+    if not host.exists("cloud-init"):
+        pytest.skip("cloud-init is not installed")
+    status = host.run(f"timeout {_BOOT_SECONDS} cloud-init status --wait --long")
+    assert status.rc in (0, 2), status.stdout
+
+
+def test_ssh_server_is_sound(host: Host) -> None:
+    """Its configuration is valid, and it starts at every boot."""
+    with host.sudo():
+        check = host.run("$(command -v sshd || echo /usr/sbin/sshd) -t")
+    assert check.rc == 0, check.stderr
+    states = host.run("systemctl is-enabled ssh.service ssh.socket sshd.service sshd.socket 2>/dev/null").stdout
+    assert {"enabled", "alias", "enabled-runtime"} & set(states.split()), "no unit starts the SSH server at boot"
+
+
+def test_ssh_host_keys_are_private(host: Host) -> None:
+    """There are some, and only root can read them."""
+    with host.sudo():
+        keys = host.check_output("stat -c '%a %U %n' /etc/ssh/ssh_host_*_key").splitlines()
+    # Fedora and its relatives let a group read them that only ssh-keysign belongs to.
+    bad = [key for key in keys if not re.match(r"(600|400|640) root ", key)]
+    assert not bad, f"mode, owner and path: {bad}"
+
+
+def test_nobody_can_log_in_by_password(host: Host) -> None:
+    """Password authentication is off, or no account has a password; and no account has an empty one."""
+    with host.sudo():
+        shadow = host.check_output("cut -d: -f1,2 /etc/shadow").splitlines()
+        effective = host.run("$(command -v sshd || echo /usr/sbin/sshd) -T 2>/dev/null").stdout.lower().splitlines()
+    fields = [line.split(":", 1) for line in shadow]
+    empty = [name for name, password in fields if password == ""]
+    assert not empty, f"accounts with an empty password: {', '.join(empty)}"
+    usable = [name for name, password in fields if password[:1] not in ("!", "*")]
+    if "passwordauthentication no" not in effective:
+        assert not usable, f"the SSH server accepts passwords, and these accounts have one: {', '.join(usable)}"
+
+
+def test_login_user_can_sudo_without_password(host: Host) -> None:
+    user = host.check_output("id -un")
+    if user == "root":
+        pytest.skip("the login user is root")
+    with host.sudo():
+        assert host.check_output("id -u") == "0"
+
+
+@pytest.mark.usefixtures("apt")
+def test_packages_are_consistent(host: Host) -> None:
+    """No package is half installed, and no dependency is broken."""
+    audit = host.check_output("dpkg --audit")
+    assert audit == "", audit
+    with host.sudo():
+        # Only looks, so it need not wait for a lock that apt's own timers may hold after a boot.
+        check = host.run("apt-get -o Debug::NoLocking=true check -qq")
+    assert check.rc == 0, check.stderr
+
+
+@pytest.mark.usefixtures("apt")
+def test_package_sources_are_configured(host: Host) -> None:
+    uris = set(host.check_output("apt-get indextargets --format '$(SITE)'").split())
+    assert uris, "apt has no package source"
+
+
+@pytest.mark.usefixtures("apt")
+def test_names_of_package_sources_resolve(host: Host) -> None:
+    """Name resolution works, shown by names that the system itself relies on."""
+    if "Proxy" in host.check_output("apt-config dump Acquire::http::Proxy Acquire::https::Proxy"):
+        pytest.skip("apt uses a proxy, which resolves the names")
+    sites = host.check_output("apt-get indextargets --format '$(SITE)'").split()
+    names = sorted({urlsplit(site).hostname or "" for site in sites if site.startswith("http")} - {""})
+    if not names:
+        pytest.skip("no package source is reached by a name")
+    assert host.run("getent ahosts %s", names[0]).rc == 0, f"{names[0]} does not resolve"
+
+
+def test_own_name_resolves(host: Host) -> None:
+    """sudo and many daemons wait for a timeout where it does not."""
+    assert host.run("getent hosts localhost").rc == 0
+    assert host.run('getent ahosts "$(hostname)"').rc == 0, "the host's own name does not resolve"
+
+
+def test_clock_is_right(host: Host) -> None:
+    """Within half a minute of the clock of the machine that runs the tests."""
+    difference = int(host.check_output("date +%s")) - time.time()
+    assert abs(difference) < _CLOCK_SECONDS, f"the host's clock is {difference:+.0f} s off"
+
+
+def test_root_filesystem_has_space(host: Host) -> None:
+    """Bytes and inodes. The root filesystem is mounted read-write."""
+    for what, option in (("space", "-Pk"), ("inodes", "-Pi")):
+        total, _, free = (int(n) for n in host.check_output(f"df {option} /").splitlines()[-1].split()[1:4])
+        # Filesystems without a fixed number of inodes (XFS counts, btrfs does not) may report none at all.
+        assert total == 0 or free * 100 >= total * _FREE_PERCENT, f"{what}: {free} of {total} left"
+    options = host.check_output("findmnt --noheadings --output OPTIONS --target /").split(",")
+    assert "rw" in options
+
+
+def test_machine_id_is_proper(host: Host) -> None:
+    """https://www.freedesktop.org/software/systemd/man/latest/machine-id.html"""
+    machine_id = host.check_output("cat /etc/machine-id")
+    assert re.fullmatch(r"[0-9a-f]{32}", machine_id), f"{machine_id!r} is no machine-id"
+    assert set(machine_id) != {"0"}
+
+
+def test_sysctl_settings_exist(host: Host) -> None:
+    """Every key that /etc sets is one that this kernel knows; systemd-sysctl skips others with only a warning."""
+    lines = host.run("cat /etc/sysctl.conf /etc/sysctl.d/*.conf 2>/dev/null").stdout.splitlines()
+    keys = [line.split("=", 1)[0].strip() for line in lines if "=" in line and line.strip()[:1] not in ("#", ";")]
+    # A leading "-" allows the key to be missing; globs expand to whatever there is.
+    names = [key.replace("/", "\0").replace(".", "/").replace("\0", ".") if "/" not in key else key for key in keys]
+    wanted = sorted({name for name in names if not name.startswith("-") and not set("*?[") & set(name)})
+    if not wanted:
+        return
+    missing = host.run("cd /proc/sys && ls -d -- " + " ".join(["%s"] * len(wanted)) + " >/dev/null", *wanted)
+    assert missing.rc == 0, missing.stderr
+
+
+def test_a_kernel_is_installed(host: Host) -> None:
+    if host.run("systemd-detect-virt --container --quiet").rc == 0:
+        pytest.skip("this instance is a container, which has no kernel of its own")
+    with host.sudo():
+        kernels = host.run("ls /boot/vmlinuz-* /boot/Image-* 2>/dev/null").stdout.split()
+    assert kernels, "there is no kernel in /boot"
+
+
+def test_metadata_service_requires_a_token(host: Host) -> None:
+    """IMDSv1 is refused with status 401, as HttpTokens=required promises:
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-v2-how-it-works.html"""
+    request = (
+        "exec 3<>/dev/tcp/169.254.169.254/80 && "
+        r"printf 'GET /latest/meta-data/ HTTP/1.1\r\nHost: 169.254.169.254\r\nConnection: close\r\n\r\n' >&3 && "
+        "head -n 1 <&3"
+    )
+    answer = host.run("timeout 5 bash -c %s", request)
+    if not answer.stdout.startswith("HTTP/"):
+        pytest.skip("there is no instance metadata service")
+    assert answer.stdout.split()[1] == "401", f"a request without a token was answered: {answer.stdout.strip()}"
+
+
+def test_goldenami_left_nothing_behind(host: Host) -> None:
+    """Programs, payloads and secrets of the build are gone."""
+    places = "/run /tmp /var/tmp /var/lib /root /home"
+    with host.sudo():
+        found = host.run(f"find {places} -xdev -maxdepth 2 -iname '*goldenami*' 2>/dev/null").stdout.split()
+    assert not found, f"left behind: {', '.join(found)}"
