@@ -163,6 +163,11 @@ class State:
         elif what == "result":
             if record["token"] not in self.by_token:
                 raise ValueError("a result without its intent")
+            if record.get("id") is not None:
+                # A name can be used again after what had it was deleted; an id never is.
+                again = (self.by_token[record["token"]].place, record["id"])
+                self.gone.discard(again)
+                self.spoiled.pop(again, None)
             self.results[record["token"]] = Result(
                 record["token"],
                 record.get("id"),
@@ -653,7 +658,7 @@ def replay(content: bytes, path: Path) -> tuple[Header, State, int, int]:
             detail = error if str(error) else type(error).__name__
             raise JournalError(
                 f"{path}:{number}: the journal is damaged: {detail}",
-                hint="Restore it from a backup. Without it, what the build made can be found by the tag goldenami:build-id.",
+                hint="What the build made can still be found by the tag goldenami:build-id.",
             ) from error
         count += 1
         whole += len(line) + (1 if number <= complete else 0)

@@ -33,7 +33,7 @@ THROTTLE_CODES: Final = frozenset(
     }
 )
 
-#: Too many of these are under way; there is room again when one of them is done, which for copies can take hours.
+# Too many of these are under way; there is room again when one of them is done, which for copies can take hours.
 QUEUE_CODES: Final = frozenset(
     {"ResourceLimitExceeded", "ConcurrentSnapshotLimitExceeded", "PendingSnapshotLimitExceeded"}
 )
@@ -118,7 +118,7 @@ MISSING_CODES: Final = frozenset(
     }
 )
 
-#: No room, or no such thing, for this instance type here and now: another type, zone or market may do.
+# No room, or no such thing, for this instance type here and now: another type, zone or market may do.
 CAPACITY_CODES: Final = frozenset(
     {
         "InsufficientInstanceCapacity",
@@ -172,7 +172,8 @@ def translate(error: Exception, *, service: str, action: str, place: Place | Non
     if isinstance(error, boto.ClientError):
         return _from_answer(error, service, action, account, region, where)
     kind, hint = _for_local(error)
-    message = f"{where}: {error}"
+    # Some of them quote the whole body of an answer; its first line says enough.
+    message = f"{where}: {(str(error).splitlines() or [type(error).__name__])[0][:300]}"
     if issubclass(kind, CloudError):
         return kind(message, code=type(error).__name__, action=action, account=account, region=region, hint=hint)
     return kind(message, hint=hint)

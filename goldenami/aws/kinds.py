@@ -26,7 +26,7 @@ _CLIENT_TOKEN: Final = frozenset({"RunInstances", "CopyImage", "CreateVolume"})
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One row. ``tag_types``: the resource types that the creating call tags; none: another way of marking.
-    ``repeat_safe``: a name makes repeating the creating call safe. ``deleted_last``: order of deletion, low first."""
+    ``repeat_safe``: a name makes repeating the creating call safe. ``order``: of deletion, low first."""
 
     name: str
     service: str
@@ -108,7 +108,7 @@ def grant_name(build_id: str, token: str) -> str:
 
 
 def _by_tag(operation: str, result: str, id_field: str, more: Request | None = None) -> Find:
-    def find(cloud: Cloud, place: Place, token: str, request: Request) -> str | None:
+    def find(cloud: Cloud, place: Place, token: str, _: Request) -> str | None:
         query = {"Filters": [{"Name": f"tag:{tags.TOKEN}", "Values": [token]}], **(more or {})}
         found = sorted(item[id_field] for item in cloud.pages(place, "ec2", operation, result, query))
         return found[0] if found else None
@@ -116,7 +116,7 @@ def _by_tag(operation: str, result: str, id_field: str, more: Request | None = N
     return find
 
 
-def _instance(cloud: Cloud, place: Place, token: str, request: Request) -> str | None:
+def _instance(cloud: Cloud, place: Place, token: str, _: Request) -> str | None:
     query = {"Filters": [{"Name": f"tag:{tags.TOKEN}", "Values": [token]}]}
     found = cloud.pages(place, "ec2", "DescribeInstances", "Reservations", query)
     ids = sorted(i["InstanceId"] for r in found for i in r["Instances"])

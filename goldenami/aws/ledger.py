@@ -14,7 +14,7 @@ a result with an id              returns the id; no call
 ... that is gone or spoiled      a new attempt, under a new token
 a result with an error           a new attempt, under a new token (the refusal was definite: nothing was made)
 an intent and no result          looks the token up; found: adopts it; not found: sends the stored request again,
-unchanged =============================== 
+unchanged ===============================
 ====================================================================================
 
 The same look-up happens inside one process when a reply is lost (a timeout, a reset, an internal error): the call may
@@ -173,8 +173,8 @@ class Ledger:
         """Ensure that an idempotent call that creates nothing was made; returns the simple values of its answer.
 
         If the last call under this key had the same parameters and succeeded, nothing is sent and its answer is
-        returned. If its outcome is unknown, it is sent again: give only calls here for which that is right. ``already``: error
-        codes that mean "it is so already" ("InvalidPermission.Duplicate"), and count as success.
+        returned. If its outcome is unknown, it is sent again: give only calls here for which that is right.
+        ``already``: error codes that mean "it is so already" ("InvalidPermission.Duplicate"), and count as success.
         """
         with self._lock(key):
             latest = self.journal.latest(key)

@@ -208,6 +208,11 @@ class Cloud:
                 self._paces[key] = Pace(self.clock, self.sleep)
             return self._paces[key]
 
+    def known_regions(self) -> frozenset[str]:
+        """The regions that this version of botocore knows, of all partitions. No call."""
+        partitions = self._caller.get_available_partitions()
+        return frozenset(r for p in partitions for r in self._caller.get_available_regions("ec2", partition_name=p))
+
     # --- clients ------------------------------------------------------------------------------------------------------
 
     def _client(self, service: str, place: Place, role: str | None) -> Any:
@@ -253,7 +258,7 @@ class Cloud:
         except AccessError as error:
             raise AccessError(
                 f"cannot assume {role}: {error.message}",
-                hint="The role's trust policy has to allow the caller, and the caller has to be allowed sts:AssumeRole.",
+                hint="The role has to trust the caller, and the caller needs the permission sts:AssumeRole.",
             ) from error
         return {
             "access_key": answer["AccessKeyId"],

@@ -1,0 +1,317 @@
+"""Images: finding a base, making, copying, sharing, and deleting them with their snapshots.
+
+A copied image has neither the launch permissions nor the tags of its source ("Copy an AMI", EC2 user guide), so both
+are given to each one here. Names must be unique in an account and region for CreateImage.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from goldenami.aws import parameters, snapshots, waiters
+from goldenami.aws.ledger import Call, Ledger
+from goldenami.aws.session import Cloud
+from goldenami.aws.waiters import Interval, Item, OnProgress, Seen
+from goldenami.errors import NotFound, UsageError
+from goldenami.model import Architecture, BaseImage, Place
+
+_NAME_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9()\[\] ./\-'@_]")
+_NAME_LIMITS: Final = (3, 128)
+_DESCRIPTION_LIMIT: Final = 255
+
+
+def valid_name(name: str) -> str:
+    """The nearest name that EC2 takes: 3 to 128 letters, digits, spaces and ``()[]./-'@_`` (CreateImage).
+
+    What is cut, is cut at the start, since the end is what tells versions apart. Raises UsageError if it is too short.
+    """
+    shortest, longest = _NAME_LIMITS
+    usable = _NAME_CHARACTERS.sub("-", name)[-longest:]
+    if len(usable) < shortest:
+        raise UsageError(f"{name!r} is too short for the name of an image: EC2 wants at least {shortest} characters")
+    return usable
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def describe_many(cloud: Cloud, place: Place, ids: Collection[str]) -> dict[str, Item]:
+    """The visible ones among ``ids``, as DescribeImages gives them; one call for many."""
+    return waiters.describe(cloud, place, waiters.IMAGES, ids) if ids else {}
+
+
+def find_base(
+    cloud: Cloud,
+    place: Place,
+    *,
+    architecture: Architecture,
+    filters: Mapping[str, Sequence[str]],
+    owners: Sequence[str] = (),
+) -> BaseImage:
+    """The newest available image that DescribeImages finds by these filters (``{"name": ["debian-12-*"]}``).
+
+    Owners are account ids, "self", or AWS's aliases ("amazon"). Newest: by creation date, then by id, so that the
+    answer is the same each time. Raises NotFound, naming the filters, if there is none.
+    """
+    query = {"state": ["available"], "architecture": [architecture], **{k: list(v) for k, v in filters.items()}}
+    request: dict[str, Any] = {"Filters": [{"Name": k, "Values": v} for k, v in query.items()]}
+    if owners:
+        request["Owners"] = list(owners)
+    found = sorted(
+        cloud.pages(place, "ec2", "DescribeImages", "Images", request),
+        key=lambda i: (i.get("CreationDate", ""), i["ImageId"]),
+    )
+    text = ", ".join(f"{k} {' or '.join(v)}" for k, v in filters.items()) or "any name"
+    if not found:
+        by = f" owned by {', '.join(owners)}" if owners else ""
+        raise NotFound(
+            f"no {architecture} image{by} in {place} matches {text}",
+            hint="Check the filter and the owner with `aws ec2 describe-images`.",
+        )
+    return base_image(found[-1], f"filter {text}")
+
+
+def base_by_id(
+    cloud: Cloud, place: Place, image_id: str, *, architecture: Architecture, source: str | None = None
+) -> BaseImage:
+    """A base that is named by its id. Raises NotFound if it is not there, not available, or of another architecture."""
+    image = describe_many(cloud, place, [image_id]).get(image_id)
+    if image is None:
+        raise NotFound(
+            f"image {image_id} does not exist in {place}, or is not shared with it",
+            hint="Image ids differ in each region: a filter or an SSM parameter finds the right one everywhere.",
+        )
+    if image.get("State") != "available":
+        raise NotFound(f"image {image_id} in {place} is {image.get('State')}, not available")
+    if image.get("Architecture") != architecture:
+        raise NotFound(f"image {image_id} in {place} is for {image.get('Architecture')}, not {architecture}")
+    return base_image(image, source or f"id {image_id}")
+
+
+def base_by_parameter(cloud: Cloud, place: Place, name: str, *, architecture: Architecture) -> BaseImage:
+    """A base that an SSM parameter names, as vendors publish them. Raises NotFound."""
+    image_id = parameters.get(cloud, place, name)
+    return base_by_id(cloud, place, image_id, architecture=architecture, source=f"parameter {name}")
+
+
+def base_image(image: Item, source: str) -> BaseImage:
+    """An entry of DescribeImages as a base. ``source``: how it was found, for people."""
+    root = image.get("RootDeviceName") or "/dev/xvda"
+    sizes = {m.get("DeviceName"): m["Ebs"].get("VolumeSize", 0) for m in image["BlockDeviceMappings"] if "Ebs" in m}
+    return BaseImage(
+        image_id=image["ImageId"],
+        name=image.get("Name", ""),
+        owner=image.get("OwnerId", ""),
+        architecture=image["Architecture"],
+        root_device_name=root,
+        root_volume_gib=int(sizes.get(root) or next(iter(sizes.values()), 0)),
+        creation_date=str(image.get("CreationDate", "")),
+        source=source,
+        platform_details=image.get("PlatformDetails") or "Linux/UNIX",
+        boot_mode=image.get("BootMode"),
+    )
+
+
+def launch_permissions(cloud: Cloud, place: Place, image_id: str) -> frozenset[str]:
+    """Who may launch an image besides its owner: account ids, ARNs of organizations and units, "all" for everybody."""
+    request = {"ImageId": image_id, "Attribute": "launchPermission"}
+    answer = cloud.call(place, "ec2", "DescribeImageAttribute", request)
+    fields = ("UserId", "Group", "OrganizationArn", "OrganizationalUnitArn")
+    return frozenset(p[f] for p in answer.get("LaunchPermissions") or () for f in fields if p.get(f))
+
+
+# --- making -----------------------------------------------------------------------------------------------------------
+
+
+def create(
+    ledger: Ledger,
+    key: str,
+    place: Place,
+    *,
+    instance_id: str,
+    name: str,
+    description: str = "",
+    tags: Mapping[str, str] | None = None,
+    no_reboot: bool = False,
+    boot_mode: str | None = None,
+    temporary: bool = False,
+) -> str:
+    """Ensure that an instance was captured; returns the image's id at once, while it is pending.
+
+    A running instance is shut down first unless ``no_reboot``. ``name`` has to be one that no other build uses.
+    """
+    request: dict[str, Any] = {"InstanceId": instance_id, "Name": valid_name(name), "NoReboot": no_reboot}
+    if description:
+        request["Description"] = description[:_DESCRIPTION_LIMIT]
+    if boot_mode is not None:
+        request["BootModeOverride"] = boot_mode
+    call = Call("ec2", "CreateImage", request)
+    return ledger.create(key, "image", place, call, name=name, tags=tags, temporary=temporary)
+
+
+def copy(
+    ledger: Ledger,
+    key: str,
+    place: Place,
+    *,
+    source_image_id: str,
+    source_region: str,
+    name: str,
+    kms_key: str,
+    description: str = "",
+    tags: Mapping[str, str] | None = None,
+    temporary: bool = False,
+) -> str:
+    """Ensure that a place has its own encrypted copy; returns the image's id at once, while it is pending.
+
+    ``kms_key``: the key's ARN, in the destination (``kms.resolve``). It is always sent: without one EC2 silently takes
+    the default key, whose snapshots cannot be shared; and a wrong one fails only later, which ``wait`` shows. To copy
+    into another account, share the source and its snapshots with that account first.
+    """
+    request: dict[str, Any] = {
+        "SourceImageId": source_image_id,
+        "SourceRegion": source_region,
+        "Name": valid_name(name),
+        "Encrypted": True,
+        "KmsKeyId": kms_key,
+    }
+    if description:
+        request["Description"] = description[:_DESCRIPTION_LIMIT]
+    call = Call("ec2", "CopyImage", request)
+    return ledger.create(key, "image", place, call, name=name, tags=tags, temporary=temporary)
+
+
+def wait(
+    ledger: Ledger,
+    place: Place,
+    ids: Collection[str],
+    *,
+    on_progress: OnProgress | None = None,
+    timeout: float | None = None,
+    interval: Interval = waiters.STANDARD,
+) -> dict[str, Seen]:
+    """Wait until every image is available or has failed; what was last seen of each. One describe a round for all of
+    them.
+
+    A failed one is marked as spoiled in the journal: the next ``create`` or ``copy`` of its key tries again, and the
+    clean-up deletes what is left of it. ``on_progress`` gets percentages from the images' snapshots. ``timeout``: see
+    ``waiters.watch``.
+    """
+    cloud = ledger.cloud
+
+    def percentages(waiting: Sequence[Item]) -> dict[str, float]:
+        behind = {str(image["ImageId"]): snapshots.of_image(image) for image in waiting}
+        found = snapshots.describe_many(cloud, place, {s for every in behind.values() for s in every})
+        progress = {s: waiters.progress_percent(item.get("Progress")) or 0.0 for s, item in found.items()}
+        known = {image: [progress[s] for s in every if s in progress] for image, every in behind.items()}
+        return {image: sum(values) / len(values) for image, values in known.items() if values}
+
+    seen = waiters.watch(
+        cloud,
+        place,
+        waiters.IMAGES,
+        ids,
+        on_progress=on_progress,
+        percent=percentages,
+        timeout=timeout,
+        interval=interval,
+    )
+    for one in seen.values():
+        if one.verdict == "failed":
+            ledger.spoil("image", place, one.id, one.reason)
+    return seen
+
+
+# --- changing ---------------------------------------------------------------------------------------------------------
+
+
+def share(
+    ledger: Ledger,
+    key: str,
+    place: Place,
+    image_id: str,
+    *,
+    accounts: Collection[str] = (),
+    organizations: Collection[str] = (),
+    units: Collection[str] = (),
+) -> None:
+    """Ensure that others may launch an image, and accounts also make volumes of its snapshots (needed to copy it).
+
+    ``organizations`` and ``units``: ARNs; snapshots cannot be shared with those. For an encrypted image the accounts
+    need a grant on the key besides (``kms.create_grant``).
+    """
+    image = describe_many(ledger.cloud, place, [image_id]).get(image_id)
+    if image is None:
+        raise NotFound(f"image {image_id} does not exist in {place}")
+    add = [{"UserId": a} for a in sorted(accounts)]
+    add += [{"OrganizationArn": a} for a in sorted(organizations)]
+    add += [{"OrganizationalUnitArn": a} for a in sorted(units)]
+    request = {"ImageId": image_id, "LaunchPermission": {"Add": add}}
+    if add:
+        call = Call("ec2", "ModifyImageAttribute", request)
+        ledger.change(f"{key}/launch", place, call, resource=image_id, kind="permission")
+    if accounts:
+        for snapshot_id in snapshots.of_image(image):
+            snapshots.share(ledger, f"{key}/{snapshot_id}", place, snapshot_id, accounts)
+
+
+def require_imds_v2(ledger: Ledger, key: str, place: Place, image_id: str) -> None:
+    """Ensure that instances of an image serve IMDSv2 only, unless their launch says otherwise. It cannot be undone."""
+    request = {"ImageId": image_id, "ImdsSupport": {"Value": "v2.0"}}
+    ledger.change(key, place, Call("ec2", "ModifyImageAttribute", request), resource=image_id, kind="attribute")
+
+
+def deprecate(ledger: Ledger, key: str, place: Place, image_id: str, at: datetime) -> None:
+    """Ensure that an image is deprecated from a moment on. EC2 rounds it to the minute, and allows ten years at
+    most."""
+    moment = at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    request = {"ImageId": image_id, "DeprecateAt": moment}
+    ledger.change(key, place, Call("ec2", "EnableImageDeprecation", request), resource=image_id, kind="attribute")
+
+
+# --- deleting ---------------------------------------------------------------------------------------------------------
+
+
+def delete(ledger: Ledger, place: Place, image_id: str) -> None:
+    """Ensure that an image and the snapshots behind it are gone.
+
+    EC2 deletes the snapshots along with the image when asked to, and skips those that another image uses; where it does
+    not know the option, they are deleted one by one. What was behind the image is noted first: a process that dies in
+    between leaves a journal that still knows them.
+    """
+    cloud = ledger.cloud
+    if ledger.journal.is_gone(place, image_id):
+        behind = _noted(ledger, place, image_id)
+    else:
+        image = describe_many(cloud, place, [image_id]).get(image_id)
+        behind = snapshots.of_image(image) if image is not None else _noted(ledger, place, image_id)
+        if image is not None and behind:
+            ledger.journal.note(
+                "image.delete", account=place.account, region=place.region, image=image_id, snapshots=list(behind)
+            )
+        ledger.delete("image", place, image_id)
+    left = [s for s in behind if not ledger.journal.is_gone(place, s)]
+    if not left:
+        return
+    remaining = snapshots.describe_many(cloud, place, left)
+    for snapshot_id in left:
+        if snapshot_id in remaining:
+            snapshots.delete(ledger, place, snapshot_id)
+        else:
+            ledger.journal.gone("snapshot", place, snapshot_id)
+
+
+def _noted(ledger: Ledger, place: Place, image_id: str) -> tuple[str, ...]:
+    found: tuple[str, ...] = ()
+    for note in ledger.journal.notes:
+        data = note["data"]
+        if note["name"] == "image.delete" and (data["account"], data["region"], data["image"]) == (
+            place.account,
+            place.region,
+            image_id,
+        ):
+            found = tuple(data["snapshots"])
+    return found

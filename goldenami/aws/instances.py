@@ -1,0 +1,237 @@
+"""Instances: the temporary ones that are provisioned or that a new image is tested on."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from goldenami.aws import errors, waiters
+from goldenami.aws.ledger import Call, Ledger
+from goldenami.aws.network import Subnet
+from goldenami.aws.session import Cloud
+from goldenami.aws.waiters import Interval, Item, OnProgress
+from goldenami.errors import BuilderError, CloudError
+from goldenami.journal import Secret
+from goldenami.model import Network, Place
+
+Market = Literal["spot", "on-demand"]
+
+
+@dataclass(frozen=True, slots=True)
+class RootVolume:
+    """What the root volume is to be, where it differs from the image's. ``iops`` and ``throughput`` (MiB/s): gp3
+    only."""
+
+    device_name: str
+    size_gib: int
+    type: str = "gp3"
+    iops: int | None = None
+    throughput: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchSpec:
+    """What to launch. ``instance_types`` and ``subnets`` are tried in order, spot first if it is wanted.
+    ``user_data`` may hold a private key: it is kept out of the journal."""
+
+    image_id: str
+    instance_types: tuple[str, ...]
+    subnets: tuple[Subnet, ...]
+    security_group_id: str
+    key_name: str
+    user_data: str = field(default="", repr=False)
+    root_volume: RootVolume | None = None
+    spot: bool = False
+    name: str = ""
+    instance_profile: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """An instance as DescribeInstances gives it. ``market``: how it was paid for in the end."""
+
+    id: str
+    state: str
+    instance_type: str
+    zone: str
+    image_id: str
+    private_address: str | None
+    public_address: str | None
+    root_volume_id: str | None
+    market: Market
+
+
+# --- launching --------------------------------------------------------------------------------------------------------
+
+
+def launch(ledger: Ledger, key: str, place: Place, spec: LaunchSpec, *, tags: Mapping[str, str] | None = None) -> str:
+    """Ensure that the instance named ``key`` was launched; returns its id at once, while it is pending.
+
+    Each combination of market, type and subnet is tried until one has room. Raises BuilderError, with what each of them
+    answered, if none has; the service's own error for any other refusal. IMDSv2 is required; a shutdown from the inside
+    terminates the instance, so that one that is forgotten can end itself.
+    """
+    refusals: list[str] = []
+    for market, instance_type, subnet in _choices(spec):
+        call = Call("ec2", "RunInstances", _request(spec, market, instance_type, subnet))
+        try:
+            return ledger.create(key, "instance", place, call, name=spec.name, tags=tags, temporary=True)
+        except CloudError as error:
+            if error.code not in errors.CAPACITY_CODES:
+                raise
+            refusals.append(f"{market} {instance_type} in {subnet.zone or subnet.id}: {error.code}")
+    raise BuilderError(
+        f"no instance could be launched in {place}: {'; '.join(refusals)}",
+        hint="Name more instance types in the recipe (builder.instance_types), or try again later.",
+    )
+
+
+def _choices(spec: LaunchSpec) -> Iterator[tuple[Market, str, Subnet]]:
+    markets: tuple[Market, ...] = ("spot", "on-demand") if spec.spot else ("on-demand",)
+    return ((m, t, s) for m in markets for t in spec.instance_types for s in spec.subnets)
+
+
+def _request(spec: LaunchSpec, market: Market, instance_type: str, subnet: Subnet) -> dict[str, Any]:
+    request: dict[str, Any] = {
+        "ImageId": spec.image_id,
+        "InstanceType": instance_type,
+        "MinCount": 1,
+        "MaxCount": 1,
+        "KeyName": spec.key_name,
+        "SubnetId": subnet.id,
+        "SecurityGroupIds": [spec.security_group_id],
+        "InstanceInitiatedShutdownBehavior": "terminate",
+        # One hop: what runs in a container on the builder is not to reach the instance's credentials.
+        "MetadataOptions": {"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 1},
+    }
+    if spec.user_data:
+        request["UserData"] = Secret(spec.user_data)
+    if spec.root_volume is not None:
+        request["BlockDeviceMappings"] = [_mapping(spec.root_volume)]
+    if spec.instance_profile is not None:
+        request["IamInstanceProfile"] = (
+            {"Arn": spec.instance_profile}
+            if spec.instance_profile.startswith("arn:")
+            else {"Name": spec.instance_profile}
+        )
+    if market == "spot":
+        options = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
+        request["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": options}
+        # EC2 refuses the shutdown behaviour for spot instances: they always terminate ("Stop and start a Spot
+        # Instance").
+        del request["InstanceInitiatedShutdownBehavior"]
+        request["TagTypes"] = ["instance", "volume", "network-interface", "spot-instances-request"]
+    return request
+
+
+def _mapping(volume: RootVolume) -> dict[str, Any]:
+    ebs: dict[str, Any] = {"VolumeSize": volume.size_gib, "VolumeType": volume.type, "DeleteOnTermination": True}
+    if volume.iops is not None:
+        ebs["Iops"] = volume.iops
+    if volume.throughput is not None:
+        ebs["Throughput"] = volume.throughput
+    return {"DeviceName": volume.device_name, "Ebs": ebs}
+
+
+# --- waiting and reading ----------------------------------------------------------------------------------------------
+
+
+def wait_running(
+    ledger: Ledger,
+    place: Place,
+    ids: Collection[str],
+    *,
+    on_progress: OnProgress | None = None,
+    timeout: float | None = 600.0,
+    interval: Interval = waiters.STANDARD,
+) -> dict[str, Instance]:
+    """Wait until every instance runs. Raises BuilderError, with EC2's reason, for the first that does not; all that do
+    not are marked as spoiled, so that the next ``launch`` of their keys is a new one."""
+    seen = waiters.watch(
+        ledger.cloud, place, waiters.RUNNING, ids, on_progress=on_progress, timeout=timeout, interval=interval
+    )
+    bad = [one for one in seen.values() if not one.ok]
+    for one in bad:
+        ledger.spoil("instance", place, one.id, one.reason or "it did not start in time")
+    if bad:
+        error = waiters.failure(bad[0], "instance", place)
+        raise BuilderError(error.message, hint="`goldenami resume` replaces it and continues.")
+    return {id: _instance(one.item) for id, one in seen.items()}
+
+
+def describe_many(cloud: Cloud, place: Place, ids: Collection[str]) -> dict[str, Instance]:
+    """The visible ones among ``ids``; one call for many. Ended instances stay visible for about an hour."""
+    found = waiters.describe(cloud, place, waiters.RUNNING, ids) if ids else {}
+    return {id: _instance(item) for id, item in found.items()}
+
+
+def address(instance: Instance, network: Network) -> str:
+    """The address to connect to. Raises BuilderError if the instance has none of the kind that is asked for."""
+    choice = {
+        "auto": instance.public_address or instance.private_address,
+        "public": instance.public_address,
+        "private": instance.private_address,
+    }[network.address]
+    if not choice:
+        kind = "address" if network.address == "auto" else f"{network.address} address"
+        raise BuilderError(
+            f"instance {instance.id} has no {kind}",
+            hint="Use a subnet with public addresses, or `network.address: private` where a route leads to it.",
+        )
+    return choice
+
+
+def console_output(cloud: Cloud, place: Place, instance_id: str) -> str:
+    """What the instance wrote to its console, for diagnosis; empty if there is nothing yet or it cannot be had."""
+    try:
+        answer = cloud.call(place, "ec2", "GetConsoleOutput", {"InstanceId": instance_id})
+    except CloudError:
+        return ""
+    text = answer.get("Output") or ""
+    # botocore decodes it, unless the endpoint sent plain text.
+    if isinstance(text, bytes):
+        text = base64.b64decode(text)
+    return str(text)
+
+
+def _instance(item: Item) -> Instance:
+    root = item.get("RootDeviceName")
+    mappings: Sequence[Any] = item.get("BlockDeviceMappings") or ()
+    volumes = {m.get("DeviceName"): m.get("Ebs", {}).get("VolumeId") for m in mappings}
+    return Instance(
+        id=item["InstanceId"],
+        state=waiters.state_of(item),
+        instance_type=item.get("InstanceType", ""),
+        zone=(item.get("Placement") or {}).get("AvailabilityZone", ""),
+        image_id=item.get("ImageId", ""),
+        private_address=item.get("PrivateIpAddress") or None,
+        public_address=item.get("PublicIpAddress") or None,
+        root_volume_id=volumes.get(root),
+        market="spot" if item.get("InstanceLifecycle") == "spot" else "on-demand",
+    )
+
+
+# --- ending -----------------------------------------------------------------------------------------------------------
+
+
+def terminate(ledger: Ledger, place: Place, instance_id: str) -> None:
+    """Ensure that an instance is ending; does not wait. Its volumes go with it (DeleteOnTermination)."""
+    ledger.delete("instance", place, instance_id)
+
+
+def wait_terminated(
+    cloud: Cloud,
+    place: Place,
+    ids: Collection[str],
+    *,
+    timeout: float | None = 900.0,
+    interval: Interval = waiters.STANDARD,
+) -> None:
+    """Wait until instances are terminated, which frees their security group. Raises CloudError when the time is
+    over."""
+    seen = waiters.watch(cloud, place, waiters.TERMINATED, ids, timeout=timeout, interval=interval)
+    for one in seen.values():
+        if not one.ok:
+            raise waiters.failure(one, "instance", place)

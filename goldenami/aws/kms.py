@@ -1,0 +1,113 @@
+"""KMS keys that encrypt snapshots, and the grants by which others may use them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Final
+
+from goldenami.aws import errors
+from goldenami.aws.ledger import Call, Ledger
+from goldenami.aws.session import Cloud
+from goldenami.errors import AccessError, CloudError, NotFound
+from goldenami.model import Place
+
+# What it takes to launch from, and to copy, an encrypted image of another account ("Share encrypted AMIs", EC2 user
+# guide): EBS decrypts or re-encrypts the data key, and makes a grant of its own for the attached volume.
+LAUNCH_OPERATIONS: Final = (
+    "CreateGrant",
+    "Decrypt",
+    "DescribeKey",
+    "GenerateDataKeyWithoutPlaintext",
+    "ReEncryptFrom",
+    "ReEncryptTo",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key as DescribeKey gives it."""
+
+    arn: str
+    key_id: str
+    account: str
+    enabled: bool
+    state: str
+    manager: str  # "CUSTOMER" or "AWS"
+    alias: str  # as it was asked for
+
+
+def resolve(cloud: Cloud, place: Place, key: str) -> Key:
+    """The key that an id, an ARN or an alias stands for, checked to be one that EBS can encrypt with in that place.
+
+    Raises NotFound if there is none in this account and region, or it is of another region, or it is disabled, being
+    deleted, or not a symmetric encryption key: EC2 would accept all of these, and fail the copy later.
+    """
+    try:
+        found: dict[str, Any] = cloud.call(place, "kms", "DescribeKey", {"KeyId": key})["KeyMetadata"]
+    except CloudError as error:
+        if errors.missing(error) or error.code == "InvalidArnException":
+            raise NotFound(
+                f"KMS key {key} does not exist in region {place.region} of account {place.account}",
+                hint="Make the key (or the alias) in that region and account, or name another one as `kms_key`.",
+            ) from error
+        raise
+    except AccessError as error:
+        hint = (
+            "The key policy has to allow kms:DescribeKey to the caller; keys of other accounts are named by their ARN."
+        )
+        raise AccessError(f"KMS key {key} in {place}: {error.message}", hint=hint) from error
+    arn = str(found["Arn"])
+    metadata = Key(
+        arn=arn,
+        key_id=found["KeyId"],
+        account=found.get("AWSAccountId", place.account),
+        enabled=bool(found.get("Enabled", True)),
+        state=found.get("KeyState", "Enabled"),
+        manager=found.get("KeyManager", "CUSTOMER"),
+        alias=key,
+    )
+    where = f"KMS key {key} ({arn}) in {place}"
+    if arn.split(":")[3] != place.region:
+        raise NotFound(f"{where} is in region {arn.split(':')[3]}: the key has to be in the region of the image")
+    if not metadata.enabled or metadata.state != "Enabled":
+        raise NotFound(f"{where} is {metadata.state}, not Enabled", hint="Enable the key, or name another one.")
+    spec = found.get("KeySpec") or found.get("CustomerMasterKeySpec") or "SYMMETRIC_DEFAULT"
+    if found.get("KeyUsage", "ENCRYPT_DECRYPT") != "ENCRYPT_DECRYPT" or spec != "SYMMETRIC_DEFAULT":
+        raise NotFound(f"{where} is not a symmetric encryption key ({spec}, {found.get('KeyUsage')}): EBS needs one")
+    return metadata
+
+
+def create_grant(
+    ledger: Ledger,
+    key: str,
+    place: Place,
+    *,
+    kms_key_arn: str,
+    grantee: str,
+    operations: Collection[str] = LAUNCH_OPERATIONS,
+) -> str:
+    """Ensure that a principal may use a key; returns the grant's id.
+
+    ``grantee``: an ARN: an account's root ("arn:aws:iam::222222222222:root"), a role, or a service-linked role. Grants
+    take up to five minutes to be known everywhere ("Grants in KMS", eventual consistency).
+    """
+    request = {"KeyId": kms_key_arn, "GranteePrincipal": grantee, "Operations": sorted(operations)}
+    return ledger.create(key, "grant", place, Call("kms", "CreateGrant", request))
+
+
+def revoke_grant(ledger: Ledger, place: Place, *, kms_key_arn: str, grant_id: str) -> None:
+    """Ensure that a grant is gone, at once. What launched by it keeps running: EBS holds a grant of its own."""
+    ledger.delete("grant", place, grant_id, parent=kms_key_arn)
+
+
+def retire_grant(ledger: Ledger, key: str, place: Place, *, kms_key_arn: str, grant_id: str) -> None:
+    """Ensure that a grant is given back, by its grantee or retiring principal, who need not own the key."""
+    request = {"KeyId": kms_key_arn, "GrantId": grant_id}
+    call = Call("kms", "RetireGrant", request)
+    ledger.change(key, place, call, resource=grant_id, kind="grant-retired", already={"NotFoundException"})
+
+
+def grants(cloud: Cloud, place: Place, kms_key_arn: str) -> list[dict[str, Any]]:
+    """All grants of a key, as ListGrants gives them."""
+    return list(cloud.pages(place, "kms", "ListGrants", "Grants", {"KeyId": kms_key_arn}))

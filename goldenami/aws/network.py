@@ -1,0 +1,132 @@
+"""Where a builder is put, and from where it may be reached."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from goldenami.aws.session import Cloud
+from goldenami.errors import NotFound, Unreachable
+from goldenami.model import Network, Place
+
+_CHECK_IP: Final = "https://checkip.amazonaws.com"
+_ANY_PORT: Final = 22  # a UDP "connect" sends nothing: the port only completes the address
+
+
+@dataclass(frozen=True, slots=True)
+class Subnet:
+    """A subnet as DescribeSubnets gives it. ``free``: addresses that are available."""
+
+    id: str
+    vpc_id: str
+    cidr: str
+    zone: str
+    public: bool  # instances get a public address unless their launch says otherwise
+    free: int
+
+
+def subnets(cloud: Cloud, place: Place, network: Network) -> tuple[Subnet, ...]:
+    """The subnets that builders may use, all of one VPC, the one with the most free addresses first.
+
+    ``subnet_id`` names exactly one; ``subnet_tags`` may match several, and then a launch that finds no capacity in the
+    zone of the first tries the next; with neither, the default VPC's default subnets serve. Raises NotFound if there is
+    none.
+    """
+    if network.subnet_id is not None:
+        query, text = {"subnet-id": [network.subnet_id]}, f"subnet {network.subnet_id}"
+    elif network.subnet_tags:
+        query = {f"tag:{k}": [v] for k, v in sorted(network.subnet_tags.items())}
+        text = "a subnet tagged " + ", ".join(f"{k}={v}" for k, v in sorted(network.subnet_tags.items()))
+    else:
+        query, text = {"default-for-az": ["true"]}, "a default subnet"
+    request = {"Filters": [{"Name": k, "Values": v} for k, v in {**query, "state": ["available"]}.items()]}
+    found = [
+        Subnet(
+            s["SubnetId"],
+            s["VpcId"],
+            s["CidrBlock"],
+            s.get("AvailabilityZone", ""),
+            bool(s.get("MapPublicIpOnLaunch")),
+            int(s.get("AvailableIpAddressCount", 0)),
+        )
+        for s in cloud.pages(place, "ec2", "DescribeSubnets", "Subnets", request)
+    ]
+    if not found:
+        raise NotFound(
+            f"there is not {text} in {place}",
+            hint="Name a subnet, by id or by tags, under `network` of the environment in goldenami.yaml.",
+        )
+    best = sorted(found, key=lambda s: (-s.free, s.id))
+    return tuple(s for s in best if s.vpc_id == best[0].vpc_id)
+
+
+def source_cidr(cloud: Cloud, place: Place, network: Network, subnet: Subnet) -> str:
+    """Who may reach the builder: ``network.source_cidr``, or else the address that the builder will see this machine
+    under.
+
+    Which one that is depends on the way the builder is reached:
+
+    - by its private address (asked for, or the subnet gives no public ones): this machine is in the VPC or has a route
+    to
+      it, so it is the local address of that route;
+    - by its public address: the local address towards EC2's endpoint, if that is a public one; if it is a loopback
+    address,
+      the cloud is on this machine, and the route to the subnet tells again; if it is a private one there is address
+      translation on the way, and AWS's check-ip service says under which address this machine appears.
+
+    The route is looked up without sending anything. Raises Unreachable, with the setting to use, if check-ip does not
+    answer.
+    """
+    if network.source_cidr is not None:
+        return network.source_cidr
+    endpoint = urllib.parse.urlsplit(str(cloud.client("ec2", place).meta.endpoint_url)).hostname or ""
+    private = network.address == "private" or (network.address == "auto" and not subnet.public)
+    return choose_source(private=private, subnet=subnet.cidr, endpoint=endpoint, local=local_address, public=check_ip)
+
+
+def choose_source(
+    *, private: bool, subnet: str, endpoint: str, local: Callable[[str], str], public: Callable[[], str]
+) -> str:
+    """The rule of :func:`source_cidr`, given how to learn the local address towards a host, and the public one."""
+    inside = str(next(ipaddress.ip_network(subnet, strict=False).hosts()))
+    if private:
+        return _single(local(inside))
+    towards_endpoint = ipaddress.ip_address(local(endpoint))
+    if towards_endpoint.is_loopback:
+        return _single(local(inside))
+    return _single(str(towards_endpoint) if towards_endpoint.is_global else public())
+
+
+def local_address(host: str) -> str:
+    """The address this machine would use to talk to a host. Raises Unreachable if there is no route or no such name."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, _ANY_PORT, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(address)
+            found: Any = probe.getsockname()
+            return str(found[0])
+    except OSError as error:
+        raise Unreachable(f"there is no way to {host} from this machine: {error.strerror or error}") from error
+
+
+def check_ip() -> str:
+    """The address under which AWS sees this machine. Raises Unreachable."""
+    try:
+        with urllib.request.urlopen(_CHECK_IP, timeout=10) as answer:
+            return str(ipaddress.ip_address(answer.read(64).decode("ascii", "replace").strip()))
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise Unreachable(
+            f"{_CHECK_IP} did not say under which address this machine is seen: {error}",
+            hint="Set `network.source_cidr` in goldenami.yaml to who may reach the builder's SSH port.",
+        ) from error
+
+
+def _single(address: str) -> str:
+    parsed = ipaddress.ip_address(address)
+    return f"{parsed}/{parsed.max_prefixlen}"

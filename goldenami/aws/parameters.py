@@ -1,0 +1,104 @@
+"""SSM parameters that hold image ids.
+
+Their data type is ``aws:ec2:image``, which SSM validates *after* it answered ("Native parameter support for AMI IDs"):
+the new version may never become effective, so each one is read back before it counts. SSM keeps 100 versions of a
+parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from goldenami.aws import errors
+from goldenami.aws.ledger import Call, Ledger
+from goldenami.aws.session import Cloud
+from goldenami.errors import CloudError, NotFound
+from goldenami.model import Place
+
+DATA_TYPE: Final = "aws:ec2:image"
+_EFFECTIVE_WITHIN: Final = 60.0  # seconds; SSM needs a few
+
+
+def get(cloud: Cloud, place: Place, name: str) -> str:
+    """The current value. Raises NotFound."""
+    found = find(cloud, place, name)
+    if found is None:
+        raise NotFound(f"parameter {name} does not exist in {place}")
+    return found
+
+
+def find(cloud: Cloud, place: Place, name: str) -> str | None:
+    """The current value, or None."""
+    try:
+        return str(cloud.call(place, "ssm", "GetParameter", {"Name": name})["Parameter"]["Value"])
+    except CloudError as error:
+        if errors.missing(error):
+            return None
+        raise
+
+
+def history(cloud: Cloud, place: Place, name: str) -> list[dict[str, Any]]:
+    """All versions that SSM keeps, oldest first, as GetParameterHistory gives them; empty if there is no such
+    parameter."""
+    try:
+        return list(cloud.pages(place, "ssm", "GetParameterHistory", "Parameters", {"Name": name}))
+    except CloudError as error:
+        if errors.missing(error):
+            return []
+        raise
+
+
+def create(
+    ledger: Ledger,
+    key: str,
+    place: Place,
+    *,
+    name: str,
+    image_id: str,
+    description: str = "",
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Ensure that this build made a parameter that did not exist before, and that its value is effective.
+
+    Raises CloudError (ParameterAlreadyExists) if somebody else's is there, and for a value that never becomes
+    effective.
+    """
+    request = {"Name": name, "Value": image_id, "Type": "String", "DataType": DATA_TYPE, "Overwrite": False}
+    if description:
+        request["Description"] = description[:1024]
+    ledger.create(key, "parameter", place, Call("ssm", "PutParameter", request), name=name, tags=tags)
+    await_value(ledger.cloud, place, name, image_id)
+
+
+def put(ledger: Ledger, key: str, place: Place, *, name: str, image_id: str) -> None:
+    """Ensure that a parameter that exists has this value, and that it is effective. Tags and description stay."""
+    request = {"Name": name, "Value": image_id, "Type": "String", "DataType": DATA_TYPE, "Overwrite": True}
+    ledger.change(key, place, Call("ssm", "PutParameter", request), resource=name, kind="parameter-value")
+    await_value(ledger.cloud, place, name, image_id)
+
+
+def delete(ledger: Ledger, place: Place, name: str) -> None:
+    """Ensure that a parameter is gone."""
+    ledger.delete("parameter", place, name)
+
+
+def await_value(cloud: Cloud, place: Place, name: str, value: str, *, timeout: float = _EFFECTIVE_WITHIN) -> None:
+    """Wait until a parameter reads as ``value``; raises CloudError if it does not within ``timeout`` seconds."""
+    deadline = cloud.clock() + timeout
+    pause = 0.1
+    while True:
+        current = find(cloud, place, name)
+        if current == value:
+            return
+        if cloud.clock() + pause > deadline:
+            raise CloudError(
+                f"parameter {name} in {place} is {current or 'missing'}, and did not become {value}",
+                code="goldenami.NotEffective",
+                action="PutParameter",
+                account=place.account,
+                region=place.region,
+                hint="SSM checks that the image exists and that the account may use it before the value takes effect.",
+            )
+        cloud.sleep(pause)
+        pause = min(pause * 1.5, 5.0)

@@ -1,0 +1,42 @@
+"""Whether regions exist, and whether an account may use them: asked before anything is made."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+
+from goldenami.aws.session import Cloud
+from goldenami.errors import AccessError, NotFound
+from goldenami.model import Place
+
+
+def check(cloud: Cloud, places: Collection[Place]) -> None:
+    """Raises NotFound for a region that does not exist, AccessError for one that its account has not enabled.
+
+    The names that botocore knows are checked first, without a call, so that a mistyped home region is not taken for a
+    network failure. Regions newer than botocore's list, and what is enabled, EC2 tells (DescribeRegions, one call an
+    account).
+    """
+    known = cloud.known_regions()
+    if cloud.home.region not in known:
+        raise _unknown(cloud.home.region, known)
+    for account in sorted({p.account for p in places}):
+        wanted = sorted({p.region for p in places if p.account == account})
+        home = Place(account, cloud.home.region)
+        answer = cloud.call(home, "ec2", "DescribeRegions", {"AllRegions": True})["Regions"]
+        status = {r["RegionName"]: r.get("OptInStatus", "opt-in-not-required") for r in answer}
+        for region in wanted:
+            if region not in status:
+                raise _unknown(region, known | set(status))
+            if status[region] == "not-opted-in":
+                raise AccessError(
+                    f"region {region} is not enabled for account {account}",
+                    hint="Enable it in the account's settings (`aws account enable-region`), or leave it out.",
+                )
+
+
+def _unknown(region: str, known: Collection[str]) -> NotFound:
+    near = difflib.get_close_matches(region, sorted(known), n=1)
+    return NotFound(
+        f"region {region} does not exist", hint=f"Did you mean {near[0]}?" if near else "Check goldenami.yaml."
+    )

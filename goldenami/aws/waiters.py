@@ -1,0 +1,227 @@
+"""Watching many resources with one describe, until each is ready or has failed.
+
+boto3's waiters are not used: for images and snapshots they give up after ten minutes, where a large encrypted copy
+takes hours; the image waiter goes on when the image is in "error"; and each watches one id.
+
+The interval is short at first, since small things are ready in a second, and grows. A new id may be unknown for some
+seconds (EC2 is eventually consistent), so ids are asked for by filter, which leaves out what is not visible yet, and
+does not fail.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from goldenami.aws.session import Cloud
+from goldenami.errors import CloudError
+from goldenami.model import Place
+
+Item = Mapping[str, Any]
+Verdict = Literal["pending", "ready", "failed"]
+_AT_ONCE: Final = 150  # EC2 takes up to 200 values in one filter
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Seconds between describes. ``visible``: for how long a new id may be missing before that is a failure."""
+
+    first: float = 0.2
+    factor: float = 1.3
+    longest: float = 15.0
+    jitter: float = 0.1  # part of the interval, either way
+    visible: float = 60.0
+
+
+STANDARD: Final = Interval()
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What is watched, and what its states mean. ``judge`` gives the verdict and the reason for a failure.
+    ``missing_is``: the verdict on an id that stays invisible."""
+
+    operation: str
+    result: str
+    id_filter: str
+    id_field: str
+    judge: Callable[[Item], tuple[Verdict, str]]
+    flatten: Callable[[Iterable[Item]], Iterable[Item]] = lambda items: items
+    missing_is: Verdict = "failed"
+    request: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was last seen of one id. ``item`` is the describe's entry, empty if it never showed.
+    ``verdict`` "pending" in a final answer means that the deadline passed first."""
+
+    id: str
+    verdict: Verdict
+    state: str
+    percent: float | None = None
+    reason: str = ""
+    item: Item = field(default_factory=dict, repr=False)
+
+    @property
+    def ok(self) -> bool:
+        return self.verdict == "ready"
+
+
+OnProgress = Callable[[Seen], None]
+
+
+def watch(
+    cloud: Cloud,
+    place: Place,
+    what: Watched,
+    ids: Collection[str],
+    *,
+    on_progress: OnProgress | None = None,
+    percent: Callable[[Sequence[Item]], Mapping[str, float]] | None = None,
+    timeout: float | None = None,
+    interval: Interval = STANDARD,
+    jitter: random.Random | None = None,
+) -> dict[str, Seen]:
+    """Wait until every id is ready or has failed; what was last seen of each, in the order of ``ids``.
+
+    Failures are told, not raised: what one of them means for the others is the caller's to say. ``on_progress`` is
+    called whenever the state or the percentage of an id changes. ``percent``: asked for the percentages of the items
+    that are pending. ``timeout``: seconds; None waits for as long as it takes. Errors of the describes themselves are
+    raised, after the patience that reads have.
+    """
+    jitter = jitter or random.Random()
+    start = cloud.clock()
+    pause = interval.first
+    last: dict[str, Seen] = {id: Seen(id, "pending", "pending") for id in ids}
+    while True:
+        open_ids = [id for id, seen in last.items() if seen.verdict == "pending"]
+        if not open_ids:
+            return last
+        elapsed = cloud.clock() - start
+        found = describe(cloud, place, what, open_ids)
+        waiting = [found[id] for id in open_ids if id in found and what.judge(found[id])[0] == "pending"]
+        percentages = percent(waiting) if percent is not None and waiting and on_progress is not None else {}
+        for id in open_ids:
+            seen = _seen(what, id, found.get(id), percentages.get(id), elapsed >= interval.visible)
+            if on_progress is not None and (seen.state, seen.percent) != (last[id].state, last[id].percent):
+                on_progress(seen)
+            last[id] = seen
+        if all(seen.verdict != "pending" for seen in last.values()):
+            return last
+        if timeout is not None and cloud.clock() - start + pause > timeout:
+            return last
+        cloud.sleep(pause * (1 + jitter.uniform(-interval.jitter, interval.jitter)))
+        pause = min(pause * interval.factor, interval.longest)
+
+
+def describe(cloud: Cloud, place: Place, what: Watched, ids: Collection[str]) -> dict[str, Item]:
+    """What exists and is visible of these ids, by id; one call for up to 150 of them."""
+    every = sorted(ids)
+    found: dict[str, Item] = {}
+    for start in range(0, len(every), _AT_ONCE):
+        chunk = every[start : start + _AT_ONCE]
+        request = {**what.request, "Filters": [{"Name": what.id_filter, "Values": chunk}]}
+        for item in what.flatten(cloud.pages(place, "ec2", what.operation, what.result, request)):
+            found[str(item[what.id_field])] = item
+    return found
+
+
+def failure(seen: Seen, what: str, place: Place) -> CloudError:
+    """The error for an id that failed or was not ready in time."""
+    if seen.verdict == "pending":
+        message = f"{what} {seen.id} in {place} is still {seen.state}: the time allowed for it is over"
+    else:
+        message = f"{what} {seen.id} in {place} failed: {seen.reason or seen.state}"
+    return CloudError(message, code=f"goldenami.{seen.verdict}", account=place.account, region=place.region)
+
+
+def _seen(what: Watched, id: str, item: Item | None, percent: float | None, late: bool) -> Seen:
+    if item is None:
+        if not late and what.missing_is != "ready":
+            return Seen(id, "pending", "pending")
+        return Seen(id, what.missing_is, "missing", reason="it does not exist")
+    verdict, reason = what.judge(item)
+    if percent is None:
+        percent = progress_percent(item.get("Progress"))
+    return Seen(id, verdict, state_of(item), 100.0 if verdict == "ready" else percent, reason, item)
+
+
+def state_of(item: Item) -> str:
+    """The state's name: a string for images, snapshots and volumes, a structure for instances."""
+    state = item.get("State", "")
+    return str(state["Name"] if isinstance(state, Mapping) else state)
+
+
+def progress_percent(text: str | None) -> float | None:
+    """EC2's "42%" as 42.0."""
+    try:
+        return float((text or "").rstrip("%"))
+    except ValueError:
+        return None
+
+
+# --- what the states mean (EC2 API reference: Image, Snapshot, InstanceState, Volume) ---------------------------------
+
+
+def _judge_image(item: Item) -> tuple[Verdict, str]:
+    state = state_of(item)
+    reason = str((item.get("StateReason") or {}).get("Message") or "")
+    if state == "available":
+        return "ready", ""
+    if state in ("failed", "error", "invalid", "deregistered", "disabled"):
+        return "failed", reason or f"its state is {state}"
+    return "pending", ""
+
+
+def _judge_snapshot(item: Item) -> tuple[Verdict, str]:
+    state = state_of(item)
+    if state == "completed":
+        return "ready", ""
+    if state in ("error", "recoverable", "recovering"):
+        return "failed", str(item.get("StateMessage") or f"its state is {state}")
+    return "pending", ""
+
+
+def _judge_running(item: Item) -> tuple[Verdict, str]:
+    state = state_of(item)
+    if state == "running":
+        return "ready", ""
+    if state == "pending":
+        return "pending", ""
+    reason = str((item.get("StateReason") or {}).get("Message") or item.get("StateTransitionReason") or "")
+    return "failed", reason or f"its state is {state}"
+
+
+def _judge_stopped(item: Item) -> tuple[Verdict, str]:
+    state = state_of(item)
+    if state == "stopped":
+        return "ready", ""
+    return ("failed", f"its state is {state}") if state in ("terminated", "shutting-down") else ("pending", "")
+
+
+def _judge_terminated(item: Item) -> tuple[Verdict, str]:
+    return ("ready", "") if state_of(item) == "terminated" else ("pending", "")
+
+
+def _instances(reservations: Iterable[Item]) -> Iterable[Item]:
+    return (instance for reservation in reservations for instance in reservation["Instances"])
+
+
+# Disabled and deprecated images of one's own are described only when asked for.
+IMAGES: Final = Watched(
+    "DescribeImages",
+    "Images",
+    "image-id",
+    "ImageId",
+    _judge_image,
+    request={"IncludeDeprecated": True, "IncludeDisabled": True},
+)
+SNAPSHOTS: Final = Watched("DescribeSnapshots", "Snapshots", "snapshot-id", "SnapshotId", _judge_snapshot)
+RUNNING: Final = Watched("DescribeInstances", "Reservations", "instance-id", "InstanceId", _judge_running, _instances)
+STOPPED: Final = Watched("DescribeInstances", "Reservations", "instance-id", "InstanceId", _judge_stopped, _instances)
+TERMINATED: Final = Watched(
+    "DescribeInstances", "Reservations", "instance-id", "InstanceId", _judge_terminated, _instances, "ready"
+)
