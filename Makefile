@@ -1,0 +1,97 @@
+# Two commands matter to a stranger: `make demo` and `make test`. Both install what they need first (apt for
+# programs, pip into .venv for Python), say so, and are quick when everything is there.
+
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+# Real instances need root: mounts, namespaces, loop devices. Everything else runs as whoever you are.
+SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
+# Workers for the tests; pytest-xdist's "auto" is one per core.
+JOBS  ?= auto
+ARGS  ?=
+
+SANDBOX_PACKAGES := ca-certificates e2fsprogs iproute2 mmdebstrap nftables openssh-client procps python3 python3-venv \
+	systemd-container util-linux xfsprogs
+TEST_PACKAGES    := git openssh-server openssl
+# The peers that the sandbox is tested against. A distribution that does not package one: its tests are skipped, loudly.
+PEER_PACKAGES    := packer awscli
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: setup ## Build, test, encrypt and distribute a golden image for real, in the sandbox on this machine
+	$(SUDO) $(BIN)/goldenami sandbox up
+	$(SUDO) $(BIN)/goldenami build recipes/debian-12-web.yaml $(ARGS)
+	$(SUDO) $(BIN)/goldenami images show debian-12-web
+
+.PHONY: test
+test: setup-test lint ## Lint, types, import rules, unit and sandbox tests
+	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) --dist loadgroup $(ARGS)
+
+.PHONY: lint
+lint: setup-test ## Only the static checks: ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/goldenami validate
+
+.PHONY: bench
+bench: setup-test ## Measure the sandbox and a whole build, and print the figures
+	$(SUDO) $(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: setup
+setup: apt-sandbox $(VENV)/.demo
+
+.PHONY: setup-test
+setup-test: apt-test $(VENV)/.dev
+
+# Installs only what dpkg does not know as installed, so that a second run does not touch apt.
+define apt_install
+	@missing=; for p in $(1); do \
+	  dpkg-query -W -f '$${Status}' "$$p" 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+	  echo "Installing with apt:$$missing"; \
+	  $(SUDO) apt-get update -qq && $(2) || exit 1; \
+	fi
+endef
+
+.PHONY: apt-sandbox
+apt-sandbox:
+	$(call apt_install,$(SANDBOX_PACKAGES),$(SUDO) env DEBIAN_FRONTEND=noninteractive \
+	  apt-get install -y -qq --no-install-recommends $$missing >/dev/null)
+
+.PHONY: apt-test
+apt-test: apt-sandbox
+	$(call apt_install,$(TEST_PACKAGES),$(SUDO) env DEBIAN_FRONTEND=noninteractive \
+	  apt-get install -y -qq --no-install-recommends $$missing >/dev/null)
+	$(call apt_install,$(PEER_PACKAGES),for p in $$missing; do $(SUDO) env DEBIAN_FRONTEND=noninteractive \
+	  apt-get install -y -qq --no-install-recommends $$p >/dev/null 2>&1 || echo "  $$p is not packaged here: tests with it will be skipped"; done)
+
+$(VENV)/bin/python:
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "goldenami needs Python 3.11 or newer; this is $$(python3 --version)" >&2; exit 1; }
+	@echo "Making a virtual environment in $(VENV)"
+	@python3 -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml | apt-sandbox $(VENV)/bin/python
+	@echo "Installing with pip into $(VENV): goldenami with its sandbox"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[sandbox]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | apt-test $(VENV)/bin/python
+	@echo "Installing with pip into $(VENV): goldenami with its sandbox and development tools"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+.PHONY: clean
+clean: ## Stop the sandbox, and remove its state, the virtual environment and what the tools left
+	@if [ -x $(BIN)/goldenami ]; then $(SUDO) $(BIN)/goldenami sandbox down --delete || exit 1; fi
+	@$(SUDO) rm -rf $(VENV) .goldenami .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

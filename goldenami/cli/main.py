@@ -1,0 +1,116 @@
+"""The entry point: finds the command, runs it, and turns every error into a message, a next step and an exit code.
+
+Commands live one module a family and are imported only when they are called, so that ``goldenami validate`` does not
+pay for boto3 nor ``goldenami --help`` for anything.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import click
+
+from goldenami import __version__
+from goldenami.errors import GoldenAmiError
+
+# name -> (module, attribute, one line of help). The help stands here so that listing commands imports none of them.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "init": ("goldenami.cli.recipes", "init", "Start a project: goldenami.yaml, a first recipe and its test."),
+    "validate": ("goldenami.cli.recipes", "validate", "Check recipes and environments; report every mistake at once."),
+    "schema": ("goldenami.cli.recipes", "schema", "Print the JSON Schema of recipes, for editors."),
+    "plan": ("goldenami.cli.recipes", "plan", "Say what a build would make, and why."),
+    "build": ("goldenami.cli.build", "build", "Turn a recipe into tested, encrypted, distributed images."),
+    "resume": ("goldenami.cli.build", "resume", "Continue a build that was interrupted or failed."),
+    "clean": ("goldenami.cli.build", "clean", "Delete what an unfinished build left behind."),
+    "builds": ("goldenami.cli.build", "builds", "List builds, or show one."),
+    "images": ("goldenami.cli.images", "images", "List releases, or show one."),
+    "resolve": ("goldenami.cli.images", "resolve", "Print the image id behind NAME@CHANNEL or NAME@VERSION."),
+    "sandbox": ("goldenami.cli.sandbox", "sandbox", "The embedded cloud: real instances on this machine."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are first needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry[2]) for name, entry in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            if near:
+                error.message += f" Did you mean {near[0]!r}?"
+            raise
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120, "auto_envvar_prefix": "GOLDENAMI"},
+    epilog="Shell completion: eval \"$(_GOLDENAMI_COMPLETE=bash_source goldenami)\"  (zsh_source, fish_source)",
+)
+@click.version_option(__version__, prog_name="goldenami")
+@click.option(
+    "-C",
+    "--directory",
+    type=click.Path(exists=True, file_okay=False),
+    help="Work as if started in this directory.",
+)
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def program(ctx: click.Context, directory: str | None, debug: bool) -> None:
+    """The golden AMI pipeline: recipes in; tested, encrypted, distributed machine images out."""
+    ctx.obj = {"debug": debug}
+    if directory:
+        os.chdir(directory)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; the table of codes is in goldenami/errors.py."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    try:
+        outcome: Any = program.main(args=arguments, prog_name="goldenami", standalone_mode=False)
+    except GoldenAmiError as error:
+        if debug:
+            raise
+        from goldenami.report.problems import render_error
+
+        render_error(error)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show(file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader of our output has gone (| head). Not SIGPIPE's default action: it would also kill us for a lost socket.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (click.Abort, KeyboardInterrupt):
+        print("Interrupted", file=sys.stderr)  # noqa: T201
+        return 130
+    return outcome if isinstance(outcome, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
