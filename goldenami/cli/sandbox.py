@@ -1,0 +1,310 @@
+"""`goldenami sandbox`: start, inspect and stop the embedded cloud."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from goldenami.errors import InvalidInput, Problem, UsageError
+
+if TYPE_CHECKING:
+    from goldenami.sandbox.control import SandboxInfo
+
+_NAME = click.option(
+    "--name", default="default", show_default=True, help="Which sandbox: there can be several, side by side."
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_PENDING = ("instance", "stop", "status", "image", "snapshot", "volume", "copy", "parameter")
+
+
+@click.group()
+def sandbox() -> None:
+    """The embedded cloud: EC2, SSM, KMS, STS, IAM and S3 on loopback, with real instances on this machine.
+
+    An instance is a systemd container with its own address, reached over SSH; volumes, snapshots and encryption are
+    real. Any AWS client can use it: eval "$(goldenami sandbox env)".
+    """
+
+
+@sandbox.command()
+@_NAME
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="Port on 127.0.0.1. Default: the one of last time, or a free one."
+)
+@click.option(
+    "--images",
+    default="debian-12",
+    show_default=True,
+    help="Debian releases to prepare, separated by commas; '' for none.",
+)
+@click.option(
+    "--pending-time",
+    "pending",
+    multiple=True,
+    metavar="[KIND=]SECONDS",
+    help="How long things stay pending: one number for all kinds, or per kind ("
+    + ", ".join(_PENDING)
+    + "). May be repeated.",
+)
+@_JSON
+def up(name: str, port: int | None, images: str, pending: tuple[str, ...], as_json: bool) -> None:
+    """Start the sandbox, or find it running.
+
+    The first time, Debian's base is installed from its archive (half a minute) and kept for all sandboxes. What the
+    sandbox held when it was stopped is there again, and instances that were running are booted.
+    """
+    from goldenami.sandbox import control
+
+    settings = {"pending": _pending(pending)} if pending else None
+    before = time.monotonic()
+    found = control.find(name)
+    releases = [item.strip() for item in images.split(",") if item.strip()]
+    info = control.up(name, port=port or 0, images=releases, settings=settings, progress=_say)
+    if as_json:
+        click.echo(
+            json.dumps(
+                {"name": info.name, "endpoint": info.endpoint, "pid": info.pid, "directory": str(info.directory)}
+            )
+        )
+        return
+    _say(
+        f"sandbox {name!r} is running already"
+        if found
+        else f"sandbox {name!r} is up after {time.monotonic() - before:.1f} s"
+    )
+    _say(f'its endpoint is {info.endpoint}; point clients there with: eval "$(goldenami sandbox env{_flag(name)})"')
+
+
+@sandbox.command()
+@_NAME
+def down(name: str) -> None:
+    """Stop the sandbox and its instances. Its state stays; `up` continues with it."""
+    from goldenami.sandbox import control
+
+    _say(f"sandbox {name!r} is stopped" if control.down(name) else f"sandbox {name!r} was not running")
+
+
+@sandbox.command()
+@_NAME
+@_JSON
+def status(name: str, as_json: bool) -> None:
+    """Show the endpoint, and the instances, images and snapshots of all accounts. Exits with 3 where it is not
+    running.
+    """
+    from goldenami.sandbox import control
+
+    facts = control.require(name).status()
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    click.echo(f"sandbox    {facts['name']}  ({facts['endpoint']}, up for {_duration(facts['uptime_seconds'])})")
+    click.echo(f"directory  {facts['directory']}")
+    for account, number in facts["accounts"].items():
+        click.echo(f"account    {account:<10} {number}")
+    _table("instances", facts["instances"], ("instance_id", "account", "region", "state", "address", "name"))
+    _table("images", facts["images"], ("image_id", "account", "region", "state", "encrypted", "name"))
+    rows = [
+        {**row, "stored": _bytes(row["stored_bytes"]), "full": _bytes(row["full_bytes"])} for row in facts["snapshots"]
+    ]
+    _table("snapshots", rows, ("snapshot_id", "account", "region", "encrypted", "full", "stored"))
+
+
+@sandbox.command()
+@_NAME
+@click.option(
+    "--account", default="home", show_default=True, help="Whose administrator to be: home, apps, or an account id."
+)
+@click.option("--region", default="eu-central-1", show_default=True, help="The default region.")
+@_JSON
+def env(name: str, account: str, region: str, as_json: bool) -> None:
+    """Print the environment variables that point AWS clients at the sandbox: eval "$(goldenami sandbox env)"."""
+    from goldenami.sandbox import control
+
+    variables = control.require(name).variables(account, region)
+    if as_json:
+        click.echo(json.dumps(variables, indent=2))
+        return
+    for variable, value in variables.items():
+        click.echo(f"export {variable}={shlex.quote(value) if value else ''}")
+
+
+@sandbox.command()
+@_NAME
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def reset(name: str, yes: bool) -> None:
+    """Stop the sandbox and forget all that it holds. Cached bases stay."""
+    from goldenami.sandbox import control
+
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError("this deletes every image and instance of the sandbox", hint="Say --yes if you mean it.")
+        click.confirm(f"Delete every image and instance of the sandbox {name!r}?", abort=True, err=True)
+    control.reset(name)
+    _say(f"sandbox {name!r} is empty")
+
+
+@sandbox.command(context_settings={"ignore_unknown_options": True})
+@_NAME
+@click.argument("instance")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def shell(name: str, instance: str, command: tuple[str, ...]) -> None:
+    """Open a root shell in INSTANCE, or run COMMAND there; past the network and sshd."""
+    from goldenami.sandbox import control
+
+    reply = control.require(name).request("POST", "shell", {"instance": instance, "argv": list(command)})
+    argv = json.loads(reply)["argv"]
+    sys.stdout.flush()
+    os.execvp(argv[0], argv)
+
+
+@sandbox.command()
+@_NAME
+@click.option("--follow", "-f", is_flag=True, help="Go on printing until Ctrl-C.")
+@click.argument("instance")
+def console(name: str, instance: str, follow: bool) -> None:
+    """Print what INSTANCE wrote on its console."""
+    from goldenami.sandbox import control
+
+    info = control.require(name)
+    _print_console(info, instance, follow, time.sleep)
+
+
+def _print_console(info: SandboxInfo, instance: str, follow: bool, sleep: Callable[[float], None]) -> None:
+    """The node keeps the last 64 KiB: what is new is what follows the end of what was printed."""
+    seen = b""
+    while True:
+        text = info.request("GET", f"console/{instance}")
+        tail = seen[-1024:]
+        start = text.rfind(tail) + len(tail) if tail and tail in text else 0
+        sys.stdout.buffer.write(text[start:])
+        sys.stdout.buffer.flush()
+        if not follow:
+            return
+        seen = text or seen
+        sleep(0.3)
+
+
+@sandbox.command()
+@_NAME
+@click.option(
+    "--output",
+    "-o",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A directory, a .tar or a .raw file; must not exist.",
+)
+@click.argument("image")
+def export(name: str, output: Path, image: str) -> None:
+    """Write the contents of IMAGE's root volume: as files, as a tar archive, or as a raw filesystem image, by
+    OUTPUT's name.
+    """
+    from goldenami.sandbox import control
+
+    form = {".tar": "tar", ".raw": "raw", ".img": "raw"}.get(output.suffix, "dir")
+    target = output.absolute()
+    if target.exists() and not (form == "dir" and target.is_dir() and not any(target.iterdir())):
+        raise UsageError(f"{output} exists already", hint="Export does not overwrite; choose another name.")
+    if not target.parent.is_dir():
+        raise UsageError(f"{target.parent} is not a directory")
+    control.require(name).request("POST", "export", {"image": image, "output": str(target), "form": form}, timeout=900)
+    _say(f"{image} is in {output}")
+
+
+@sandbox.group()
+def settings() -> None:
+    """Pending times, latency, throttling and faults of a running sandbox."""
+
+
+@settings.command("get")
+@_NAME
+def settings_get(name: str) -> None:
+    """Print the settings, as JSON."""
+    from goldenami.sandbox import control
+
+    click.echo(json.dumps(json.loads(control.require(name).request("GET", "settings")), indent=2))
+
+
+@settings.command("set")
+@_NAME
+@click.argument("change")
+def settings_set(name: str, change: str) -> None:
+    """Merge CHANGE, a JSON object (or - for standard input), into the settings.
+
+    \b
+    {"pending": {"image": 5}}                         images take 5 s more
+    {"latency": {"*": 0.02}}                          every call takes 20 ms more
+    {"throttle": {"ec2:CopyImage": {"rate": 1, "burst": 2}}}
+    {"faults": [{"action": "ec2:CreateImage", "nth": 2, "when": "after", "how": "drop"}]}
+    """
+    from goldenami.sandbox import control
+
+    text = sys.stdin.read() if change == "-" else change
+    try:
+        value: Any = json.loads(text)
+    except ValueError as error:
+        raise InvalidInput([Problem("settings", 0, 0, f"not JSON: {error}")]) from error
+    reply = control.require(name).request("PUT", "settings", value)
+    click.echo(json.dumps(json.loads(reply), indent=2))
+
+
+# --- rendering --------------------------------------------------------------------------------------------------------
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _flag(name: str) -> str:
+    return "" if name == "default" else f" --name {name}"
+
+
+def _pending(entries: tuple[str, ...]) -> dict[str, float]:
+    """The pending times of ``5`` (all kinds) and ``image=5``, later ones winning."""
+    result: dict[str, float] = {}
+    for entry in entries:
+        kind, equals, text = entry.rpartition("=")
+        try:
+            seconds = float(text)
+        except ValueError:
+            raise UsageError(f"--pending-time {entry}: {text!r} is not a number of seconds") from None
+        if equals and kind not in _PENDING:
+            raise UsageError(f"--pending-time {entry}: unknown kind {kind!r}", hint="There are: " + ", ".join(_PENDING))
+        result.update(dict.fromkeys([kind] if equals else _PENDING, seconds))
+    return result
+
+
+def _table(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+    click.echo(f"\n{title}: {len(rows) or 'none'}")
+    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+    widths = [max((len(row[index]) for row in cells), default=0) for index in range(len(columns))]
+    for row in cells:
+        click.echo("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "encrypted" if value else "plain"
+    return "" if value is None else str(value)
+
+
+def _bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
