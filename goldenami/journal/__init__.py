@@ -1,0 +1,59 @@
+"""The intent log of one build: what makes the build survive its process.
+
+A build owns a directory ``<builds>/<build id>/``::
+
+    journal.jsonl     one JSON object a line, appended and fsynced, never rewritten
+    lock              held (flock) by the one process that works on the build; says who that is
+    secrets/          mode 0700: what calls need and the journal must not hold, one 0600 file each; removed at the end
+
+The first line is the header. After it, for each mutating call: an *intent* before the call (kind, place, key, token,
+the exact request), and after it a *result* (the id that came back, or the error by which the service refused). A call
+whose outcome is unknown has an intent and no result, which is exactly what a killed process leaves behind. ``gone``
+records that a resource was deleted, ``spoiled`` that it exists but must not be used (a failed copy), ``stage`` and
+``note`` what the pipeline wants to remember, ``end`` how the build ended.
+
+A crash can only tear the last line: it is dropped on opening if it is not whole. Anything else that cannot be read is
+corruption, and refused with its place, because a journal that is trusted wrongly leaks or deletes the wrong things.
+
+Replay is pure (``records``); ``log`` knows files, and nothing here knows AWS.
+"""
+
+from goldenami.journal.builds import Journals, Summary
+from goldenami.journal.log import FILE, Journal
+from goldenami.journal.records import (
+    SCHEMA,
+    Action,
+    Ending,
+    Header,
+    Intent,
+    Resource,
+    Result,
+    Secret,
+    State,
+    new_build_id,
+    replay,
+    token,
+    utc_now,
+    walk,
+)
+
+__all__ = [
+    "FILE",
+    "SCHEMA",
+    "Action",
+    "Ending",
+    "Header",
+    "Intent",
+    "Journal",
+    "Journals",
+    "Resource",
+    "Result",
+    "Secret",
+    "State",
+    "Summary",
+    "new_build_id",
+    "replay",
+    "token",
+    "utc_now",
+    "walk",
+]

@@ -1,0 +1,348 @@
+"""The journal as a file: appending durably, and holding its lock."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Self
+
+from goldenami.errors import JournalError, NotFound
+from goldenami.journal.files import SAFE_NAME, SideFiles, lock_build, space_hint, sync_directory
+from goldenami.journal.records import (
+    SCHEMA,
+    Ending,
+    Header,
+    Intent,
+    Json,
+    Resource,
+    Result,
+    State,
+    conceal,
+    header_json,
+    line,
+    place_json,
+    replay,
+    timestamp,
+    uncover,
+    utc_now,
+)
+from goldenami.model import Place
+
+FILE: Final = "journal.jsonl"
+
+
+class Journal:
+    """The journal of one build, open for appending and locked. Methods may be called from any thread.
+
+    An append that returns is on the disk. One that fails raises JournalError and leaves the file as it was, so the
+    caller must not make the call whose intent could not be written.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        header: Header,
+        state: State,
+        descriptor: int,
+        lock: int,
+        *,
+        count: int,
+        now: Callable[[], datetime],
+        sync: Callable[[int], None],
+    ) -> None:
+        """Use :meth:`create` or :meth:`open`."""
+        self.directory = directory
+        self.header = header
+        self._state = state
+        self._descriptor = descriptor
+        self._lock_descriptor = lock
+        self._count = count
+        self._now = now
+        self._sync = sync
+        self._side = SideFiles(directory / "secrets", sync)
+        self._mutex = threading.RLock()
+        self._closed = False
+
+    # --- opening and closing ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        builds: Path,
+        header: Header,
+        *,
+        now: Callable[[], datetime] = utc_now,
+        sync: Callable[[int], None] = os.fsync,
+    ) -> Journal:
+        """Start the journal of a new build under the directory ``builds``, which is made if it is missing.
+
+        Raises JournalError if the build exists already or the directory cannot be written. ``sync`` flushes a file
+        descriptor to the disk; tests that need no durability pass one that does nothing.
+        """
+        if not SAFE_NAME.match(header.build_id):
+            raise JournalError(f"{header.build_id!r} cannot be the name of a build")
+        directory = builds / header.build_id
+        lock = -1
+        try:
+            builds.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(exist_ok=True)
+            lock = lock_build(directory, now())
+            path = directory / FILE
+            if path.exists():
+                raise JournalError(f"build {header.build_id} exists already in {builds}")
+            # Written aside and renamed: a journal with half a header is never seen.
+            draft = directory / f".{FILE}"
+            with draft.open("wb") as file:
+                file.write(line({"record": "header", "schema": SCHEMA, "n": 0, **header_json(header)}))
+                file.flush()
+                sync(file.fileno())
+            draft.rename(path)
+            for folder in (directory, builds):
+                sync_directory(folder, sync)
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        except (OSError, JournalError) as error:
+            if lock >= 0:
+                os.close(lock)
+            if isinstance(error, JournalError):
+                raise
+            raise JournalError(f"cannot create the journal in {directory}: {error.strerror}") from error
+        return cls(directory, header, State(), descriptor, lock, count=1, now=now, sync=sync)
+
+    @classmethod
+    def open(
+        cls, directory: Path, *, now: Callable[[], datetime] = utc_now, sync: Callable[[int], None] = os.fsync
+    ) -> Journal:
+        """Lock an existing build's journal, replay it and make it ready for more. A torn last line is cut off.
+
+        Raises NotFound if there is none, JournalError if another process holds it or it is damaged.
+        """
+        path = directory / FILE
+        if not path.exists():
+            raise NotFound(f"there is no build journal in {directory}")
+        lock = lock_build(directory, now())
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+            try:
+                content = path.read_bytes()
+                header, state, count, whole = replay(content, path)
+                if whole < len(content):
+                    os.ftruncate(descriptor, whole)
+                    sync(descriptor)
+                elif not content.endswith(b"\n"):
+                    os.write(descriptor, b"\n")
+                    sync(descriptor)
+            except BaseException:
+                os.close(descriptor)
+                raise
+        except OSError as error:
+            os.close(lock)
+            raise JournalError(f"cannot open {path}: {error.strerror}") from error
+        except BaseException:
+            os.close(lock)
+            raise
+        return cls(directory, header, state, descriptor, lock, count=count, now=now, sync=sync)
+
+    def close(self) -> None:
+        """Let go of the lock. The second call does nothing."""
+        with self._mutex:
+            if not self._closed:
+                self._closed = True
+                os.close(self._descriptor)
+                os.close(self._lock_descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def build_id(self) -> str:
+        return self.header.build_id
+
+    # --- the protocol of calls ----------------------------------------------------------------------------------------
+
+    def intend(self, intent: Intent) -> None:
+        """Record that a call is about to be made. Its secrets are on the disk before its record is."""
+        with self._mutex:
+            request = conceal(intent.request, self._side.keep)
+            self._append(
+                {
+                    "record": "intent",
+                    "key": intent.key,
+                    "action": intent.action,
+                    "kind": intent.kind,
+                    **place_json(intent.place),
+                    "token": intent.token,
+                    "service": intent.service,
+                    "operation": intent.operation,
+                    "request": request,
+                    "attempt": intent.attempt,
+                    **({"resource": intent.resource} if intent.resource is not None else {}),
+                }
+            )
+
+    def succeeded(
+        self, token: str, *, id: str | None = None, data: Mapping[str, Any] | None = None, adopted: bool = False
+    ) -> None:
+        record: Json = {"record": "result", "token": token}
+        if id is not None:
+            record["id"] = id
+        if data:
+            record["data"] = dict(data)
+        if adopted:
+            record["adopted"] = True
+        self._append(record)
+
+    def refused(self, token: str, *, code: str, message: str) -> None:
+        """The service answered no: nothing was made by this attempt."""
+        self._append({"record": "result", "token": token, "error": {"code": code, "message": message[:1000]}})
+
+    def gone(self, kind: str, place: Place, id: str) -> None:
+        """The resource is deleted, or was found to be. Nothing is written the second time."""
+        with self._mutex:
+            if (place, id) not in self._state.gone:
+                self._append({"record": "gone", "kind": kind, **place_json(place), "id": id})
+
+    def spoiled(self, kind: str, place: Place, id: str, reason: str) -> None:
+        """The resource exists and must not be used: the next "create" of its key makes another one."""
+        with self._mutex:
+            if (place, id) not in self._state.spoiled:
+                self._append(
+                    {"record": "spoiled", "kind": kind, **place_json(place), "id": id, "reason": reason[:1000]}
+                )
+
+    # --- what the pipeline remembers ----------------------------------------------------------------------------------
+
+    def stage_done(self, name: str, **data: Any) -> None:
+        """Record that a stage is done, with small JSON values that a later run needs. The last record of a name
+        counts."""
+        self._append({"record": "stage", "name": name, "status": "done", "data": data})
+
+    def stage_undone(self, name: str) -> None:
+        """What the stage left is no longer valid (its builder is gone): it has to run again."""
+        self._append({"record": "stage", "name": name, "status": "undone", "data": {}})
+
+    def stage(self, name: str) -> Mapping[str, Any] | None:
+        """The data of a stage that is done, or None."""
+        with self._mutex:
+            found = self._state.stages.get(name)
+            return found["data"] if found is not None and found["status"] == "done" else None
+
+    def note(self, name: str, **data: Any) -> None:
+        """Record a fact for whoever reads the journal later; nothing is decided by it."""
+        self._append({"record": "note", "name": name, "data": data})
+
+    def finish(self, status: Ending, **data: Any) -> None:
+        """The build ended. A later intent (a resume, a clean) reopens it. Secrets are removed unless it merely
+        failed."""
+        self._append({"record": "end", "status": status, "data": data})
+        if status != "failed":
+            self.remove_secrets()
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    @property
+    def ending(self) -> str | None:
+        """How the build ended; None while it is unfinished."""
+        with self._mutex:
+            return self._state.ending["status"] if self._state.ending is not None else None
+
+    @property
+    def notes(self) -> tuple[Mapping[str, Any], ...]:
+        with self._mutex:
+            return tuple(self._state.notes)
+
+    def intents(self, key: str) -> tuple[Intent, ...]:
+        """All attempts at a key, oldest first. Secrets in their requests are read back in."""
+        with self._mutex:
+            return tuple(self._reveal(i) for i in self._state.by_key.get(key, ()))
+
+    def latest(self, key: str) -> tuple[Intent, Result | None] | None:
+        """The last attempt at a key and its result, if it has one."""
+        with self._mutex:
+            attempts = self._state.by_key.get(key)
+            if not attempts:
+                return None
+            last = attempts[-1]
+            return self._reveal(last), self._state.results.get(last.token)
+
+    def attempts(self, key: str) -> int:
+        with self._mutex:
+            return len(self._state.by_key.get(key, ()))
+
+    def is_gone(self, place: Place, id: str) -> bool:
+        with self._mutex:
+            return (place, id) in self._state.gone
+
+    def is_spoiled(self, place: Place, id: str) -> bool:
+        with self._mutex:
+            return (place, id) in self._state.spoiled
+
+    def resources(self, kind: str | None = None) -> tuple[Resource, ...]:
+        """What this build made and has not deleted, oldest first. Secrets stay concealed in the requests."""
+        with self._mutex:
+            return tuple(r for r in self._state.resources() if kind is None or r.kind == kind)
+
+    def unresolved(self) -> tuple[Intent, ...]:
+        """Creating calls whose outcome is unknown."""
+        with self._mutex:
+            return tuple(self._reveal(i) for i in self._state.unresolved())
+
+    def places(self) -> tuple[Place, ...]:
+        """Every account and region this build ever meant to change something in, sorted."""
+        with self._mutex:
+            return tuple(sorted({i.place for i in self._state.by_token.values()}))
+
+    # --- secrets ------------------------------------------------------------------------------------------------------
+
+    def secret(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """The secret of that name. The first call makes and stores it; later ones, in any process, read it."""
+        with self._mutex:
+            return self._side.named(name, make)
+
+    def remove_secrets(self) -> None:
+        """Delete all side files. The second call does nothing."""
+        with self._mutex:
+            self._side.remove()
+
+    def _reveal(self, intent: Intent) -> Intent:
+        if intent.action != "create" or intent.token in self._state.results:
+            return intent  # only a request that may be sent again needs its secrets, and they may be gone by now
+        try:
+            return replace(intent, request=uncover(intent.request, self._side.read))
+        except FileNotFoundError as error:
+            raise JournalError(
+                f"a secret of build {self.build_id} is missing: {error.filename}",
+                hint=f"The build cannot be continued; `goldenami clean {self.build_id}` deletes what it made.",
+            ) from error
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def _append(self, record: Json) -> None:
+        with self._mutex:
+            if self._closed:
+                raise JournalError(f"the journal of build {self.build_id} is closed")
+            text = line({"n": self._count, "at": timestamp(self._now()), **record})
+            before = os.fstat(self._descriptor).st_size
+            try:
+                written = os.write(self._descriptor, text)
+                while written < len(text):
+                    written += os.write(self._descriptor, text[written:])
+                self._sync(self._descriptor)
+            except OSError as error:
+                # Half a line in the middle would be corruption; at worst the cut fails too and it stays a torn last
+                # line.
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._descriptor, before)
+                raise JournalError(
+                    f"cannot write the journal of build {self.build_id}: {error.strerror}", hint=space_hint(error)
+                ) from error
+            self._count += 1
+            self._state.apply(json.loads(text))

@@ -1,0 +1,315 @@
+"""What a journal's lines say, and what they add up to. Pure: no files, no clock."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from goldenami.errors import JournalError
+from goldenami.model import Place
+
+SCHEMA: Final = "goldenami.journal/1"
+
+Action = Literal["create", "change", "delete"]
+Ending = Literal["released", "failed", "cleaned", "skipped"]
+Json = dict[str, Any]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def new_build_id(now: datetime) -> str:
+    """Sorts by time, is unique without asking anyone, and is a valid tag value, file name and SSM path segment."""
+    return f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
+
+
+def token(build_id: str, key: str, attempt: int) -> str:
+    """40 characters that name one attempt to make one resource of one build: its tag and its ClientToken (at most
+    64)."""
+    return hashlib.sha256(f"{build_id}\n{key}\n{attempt}".encode()).hexdigest()[:40]
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A value inside a request that must not reach the journal. It is kept in a side file named by its digest."""
+
+    value: str = field(repr=False)
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.value.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The first line: which build this is. ``created``: UTC."""
+
+    build_id: str
+    recipe: str
+    plan_digest: str
+    environment: str
+    created: datetime
+    data: Mapping[str, Any] = field(default_factory=dict)  # small JSON values: version, source file, ...
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A mutating call that is about to be made. ``request`` is what is sent, tags and ClientToken included.
+
+    ``resource``: the id that a "change" or "delete" is about, where there is one. ``key``: the caller's name for the
+    step, unique in the build ("builder/x86_64", "image/apps/eu-west-1/x86_64").
+    """
+
+    key: str
+    action: Action
+    kind: str
+    place: Place
+    token: str
+    service: str
+    operation: str
+    request: Mapping[str, Any]
+    attempt: int
+    resource: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a call ended: ``id`` for a resource that now exists, ``error`` for a definite refusal, neither for a change.
+    ``data``: small JSON values of the answer. ``adopted``: found by its token instead of read from the answer."""
+
+    token: str
+    id: str | None = None
+    error: Mapping[str, str] | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    adopted: bool = False
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """Something this build created, and has not deleted as far as the journal knows."""
+
+    kind: str
+    place: Place
+    id: str
+    key: str
+    token: str
+    request: Mapping[str, Any] = field(repr=False)
+    spoiled: str | None = None  # why it must not be used, or None
+
+
+class State:
+    """What the records add up to: a pure fold, one record at a time."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[str, list[Intent]] = {}
+        self.by_token: dict[str, Intent] = {}
+        self.results: dict[str, Result] = {}
+        self.gone: set[tuple[Place, str]] = set()
+        self.spoiled: dict[tuple[Place, str], str] = {}
+        self.stages: dict[str, Json] = {}
+        self.notes: list[Json] = []
+        self.ending: Json | None = None
+
+    def apply(self, record: Json) -> None:
+        """Raises KeyError, TypeError or ValueError on a record that is not of this schema."""
+        what = record["record"]
+        if what == "intent":
+            intent = intent_from(record)
+            if intent.token in self.by_token and intent.action != "delete":
+                raise ValueError(f"token {intent.token} is used twice")
+            self.by_token[intent.token] = intent
+            self.by_key.setdefault(intent.key, []).append(intent)
+            self.ending = None
+        elif what == "result":
+            if record["token"] not in self.by_token:
+                raise ValueError("a result without its intent")
+            if record.get("id") is not None:
+                # A name can be used again after what had it was deleted; an id never is.
+                again = (self.by_token[record["token"]].place, record["id"])
+                self.gone.discard(again)
+                self.spoiled.pop(again, None)
+            self.results[record["token"]] = Result(
+                record["token"],
+                record.get("id"),
+                record.get("error"),
+                record.get("data", {}),
+                record.get("adopted", False),
+            )
+        elif what == "gone":
+            self.gone.add((place_from(record), record["id"]))
+        elif what == "spoiled":
+            self.spoiled[place_from(record), record["id"]] = record["reason"]
+        elif what == "stage":
+            self.stages[record["name"]] = {"status": record["status"], "data": record["data"]}
+        elif what == "note":
+            self.notes.append(record)
+        elif what == "end":
+            self.ending = record
+        else:
+            raise ValueError(f"unknown record {what!r}")
+
+    def resources(self) -> tuple[Resource, ...]:
+        live = []
+        for intent in self.by_token.values():
+            result = self.results.get(intent.token)
+            if (
+                intent.action != "create"
+                or result is None
+                or result.id is None
+                or (intent.place, result.id) in self.gone
+            ):
+                continue
+            reason = self.spoiled.get((intent.place, result.id))
+            live.append(
+                Resource(intent.kind, intent.place, result.id, intent.key, intent.token, intent.request, reason)
+            )
+        return tuple(live)
+
+    def unresolved(self) -> tuple[Intent, ...]:
+        return tuple(i for i in self.by_token.values() if i.action == "create" and i.token not in self.results)
+
+
+def replay(content: bytes, path: Path) -> tuple[Header, State, int, int]:
+    """Read a whole journal: header, state, number of records, and how many bytes of ``content`` are whole records.
+
+    Pure; ``path`` is for messages. Raises JournalError, with file and line, for anything but a torn last line.
+    """
+    lines = content.split(b"\n")
+    complete = len(lines) - 1  # what follows the last newline is empty, or torn
+    header: Header | None = None
+    state = State()
+    whole = count = 0
+    for number, line in enumerate(lines, start=1):
+        if number > complete and not line:
+            break
+        try:
+            record = json.loads(line)
+            if record["n"] != count:
+                raise ValueError(f"record {record['n']} where {count} was expected")
+            if header is None:
+                header = header_from(record)
+            else:
+                state.apply(record)
+        except (ValueError, KeyError, TypeError) as error:
+            if header is not None and _torn(lines, number):
+                break
+            detail = error if str(error) else type(error).__name__
+            raise JournalError(
+                f"{path}:{number}: the journal is damaged: {detail}",
+                hint="What the build made can still be found by the tag goldenami:build-id.",
+            ) from error
+        count += 1
+        whole += len(line) + (1 if number <= complete else 0)
+    if header is None:
+        raise JournalError(f"{path}:1: the journal has no header: it is empty")
+    return header, state, count, whole
+
+
+def _torn(lines: list[bytes], number: int) -> bool:
+    """Whether a line that cannot be read is the last append, cut by a crash: it lacks its newline, or, where the file
+    system put zeros for what it lost, has some of those in it."""
+    if number == len(lines):
+        return True
+    return number == len(lines) - 1 and b"\0" in lines[number - 1] and not lines[-1].strip(b"\0")
+
+
+def line(record: Json) -> bytes:
+    return json.dumps(record, ensure_ascii=False, separators=(",", ":"), default=_to_json).encode() + b"\n"
+
+
+def _to_json(value: object) -> Any:
+    if isinstance(value, datetime):
+        return timestamp(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} cannot be kept in a journal")
+
+
+def timestamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def header_json(header: Header) -> Json:
+    return {
+        "build_id": header.build_id,
+        "recipe": header.recipe,
+        "plan_digest": header.plan_digest,
+        "environment": header.environment,
+        "created": timestamp(header.created),
+        "data": dict(header.data),
+    }
+
+
+def header_from(record: Json) -> Header:
+    if record["record"] != "header":
+        raise ValueError("the first line is not a header")
+    if record["schema"] != SCHEMA:
+        raise ValueError(f"schema {record['schema']!r} is not {SCHEMA!r}; another version of goldenami wrote it")
+    return Header(
+        record["build_id"],
+        record["recipe"],
+        record["plan_digest"],
+        record["environment"],
+        datetime.fromisoformat(record["created"]),
+        record["data"],
+    )
+
+
+def place_json(place: Place) -> Json:
+    return {"account": place.account, "region": place.region}
+
+
+def place_from(record: Json) -> Place:
+    return Place(record["account"], record["region"])
+
+
+def intent_from(record: Json) -> Intent:
+    return Intent(
+        key=record["key"],
+        action=record["action"],
+        kind=record["kind"],
+        place=place_from(record),
+        token=record["token"],
+        service=record["service"],
+        operation=record["operation"],
+        request=record["request"],
+        attempt=record["attempt"],
+        resource=record.get("resource"),
+    )
+
+
+def conceal(value: Any, keep: Callable[[Secret], Json]) -> Any:
+    if isinstance(value, Secret):
+        return keep(value)
+    if isinstance(value, Mapping):
+        return {k: conceal(v, keep) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [conceal(v, keep) for v in value]
+    return value
+
+
+def uncover(value: Any, read: Callable[[str], Secret]) -> Any:
+    if isinstance(value, Mapping):
+        if set(value) == {"$secret"}:
+            return read(value["$secret"])
+        return {k: uncover(v, read) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [uncover(v, read) for v in value]
+    return value
+
+
+def walk(state: State) -> Iterator[tuple[Intent, Result | None]]:
+    """Every call of a build with its result, in order: for ``builds show`` and for tests."""
+    for intent in state.by_token.values():
+        yield intent, state.results.get(intent.token)
