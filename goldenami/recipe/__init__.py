@@ -1,1 +1,32 @@
-""""""
+"""Recipes and environments: what people write, checked as a whole and turned into frozen data.
+
+``load_project`` finds goldenami.yaml; ``environment`` reads one of its environments; ``load`` reads, renders and
+validates a recipe for it. All of them report every problem at once, as errors.InvalidInput. Nothing here talks to a
+cloud.
+
+Per architecture a recipe may differ, so ``Recipe.base``, ``.builder``, ``.patches`` and ``.provisioning`` are mappings
+by architecture.
+"""
+
+from goldenami.recipe.environment import environment, environments
+from goldenami.recipe.loader import load
+from goldenami.recipe.project import Project, cycle, graph, load_project
+from goldenami.recipe.recipe import BaseRef, Builder, Distribution, Recipe, TestRef
+from goldenami.recipe.secrets import Masker, SecretRef
+
+__all__ = [
+    "BaseRef",
+    "Builder",
+    "Distribution",
+    "Masker",
+    "Project",
+    "Recipe",
+    "SecretRef",
+    "TestRef",
+    "cycle",
+    "environment",
+    "environments",
+    "graph",
+    "load",
+    "load_project",
+]

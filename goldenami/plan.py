@@ -1,0 +1,248 @@
+"""A recipe, an environment and facts make a BuildPlan: frozen data that says what a build would make. Pure: nothing is
+read here.
+
+The digest is over everything that determines the images and where they go, and nothing else: what the recipe renders
+to, the contents of its files and tests, the ids of the base images, the image's attributes, the targets with the ARNs
+of their keys. Formatting, comments, the order of keys, descriptions, owners and titles do not change it; neither do
+builder, retention, nor the values of secrets (their references do).
+
+``inputs`` has a hash for each part, so that a changed digest can be explained: see ``changes``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from goldenami.errors import GoldenAmiError
+from goldenami.model import Architecture, BaseImage, Environment, Target
+from goldenami.provision import BoundOperation, Stage
+from goldenami.recipe import Recipe
+from goldenami.recipe.secrets import display
+
+SCHEMA = "goldenami.plan/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was found out for a plan. ``kms_keys``: the key's ARN by the target's label, for targets that copy."""
+
+    base: Mapping[Architecture, BaseImage]
+    kms_keys: Mapping[str, str]
+    caller_arn: str = ""
+    git_commit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPlan:
+    """What a build would make. ``inputs``: label → sha256 of each part that the digest covers."""
+
+    recipe: Recipe
+    environment: Environment
+    facts: Facts
+    digest: str
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The environment's targets that the recipe chose, in the environment's order."""
+        return self.recipe.distribution.targets
+
+
+def make(recipe: Recipe, environment: Environment, facts: Facts) -> BuildPlan:
+    """The plan. Raises GoldenAmiError if the facts leave out a base image or key, or a base does not fit the recipe."""
+    for architecture in recipe.architectures:
+        base = facts.base.get(architecture)
+        if base is None:
+            raise GoldenAmiError(f"no base image was found for {architecture}: {recipe.base[architecture]}")
+        if base.architecture != architecture:
+            place = recipe.base[architecture].mark
+            raise GoldenAmiError(
+                f"{place}: the base {base.image_id} ({base.name}) is {base.architecture}, and {architecture} is asked for",
+                hint="Use {{ architecture }} in the base, or give architectures.",
+            )
+        size = recipe.image.root_volume.size_gib
+        if size is not None and size < base.root_volume_gib:
+            raise GoldenAmiError(
+                f"{recipe.mark.file}: image.root_volume.size_gib is {size}, and the base {base.image_id} has {base.root_volume_gib} GiB",
+                hint="A volume cannot be smaller than the snapshot that it is made of.",
+            )
+    for target in recipe.distribution.targets:
+        if target.mode == "copy" and target.label not in facts.kms_keys:
+            raise GoldenAmiError(f"{target.label}: no key was found for {target.kms_key}")
+    material = _material(recipe, facts)
+    inputs = {label: _sha256(part) for label, part in sorted(material.items())}
+    return BuildPlan(recipe, environment, facts, _sha256(inputs), inputs)
+
+
+def changes(plan: BuildPlan, before: Mapping[str, str]) -> list[str]:
+    """Labels of the inputs that are new, gone or different from those of a release (``ImageManifest.inputs``), sorted."""
+    return sorted(label for label in {*plan.inputs, *before} if plan.inputs.get(label) != before.get(label))
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with sorted keys and no space: equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def _material(recipe: Recipe, facts: Facts) -> dict[str, Any]:
+    """The parts by label."""
+    parts: dict[str, Any] = {
+        "recipe": {
+            "name": recipe.name,
+            "version": recipe.version,
+            "architectures": sorted(recipe.architectures),
+            "os": recipe.os,
+        },
+        "image": recipe.image.model_dump(mode="json"),
+        "channel": recipe.distribution.channel,
+        "share": sorted(recipe.distribution.share_accounts),
+    }
+    if recipe.secrets:
+        parts["secrets"] = {ref.name: [ref.source, ref.key] for ref in recipe.secrets}
+    for test in recipe.tests:
+        parts[f"test:{test.name}"] = test.sha256
+    for target in recipe.distribution.targets:
+        parts[f"target:{target.label}"] = [
+            target.account.id,
+            target.mode,
+            target.required,
+            facts.kms_keys.get(target.label),
+        ]
+    for architecture in recipe.architectures:
+        parts[f"base:{architecture}"] = facts.base[architecture].image_id
+        parts[f"patches:{architecture}"] = recipe.patches[architecture].model_dump(mode="json")
+        for stage in recipe.provisioning[architecture]:
+            parts[f"{stage.name}:{architecture}"] = _stage(stage)
+    return parts
+
+
+def _stage(stage: Stage) -> Any:
+    return [
+        [_bound(o) for o in stage.operations],
+        [[h.name, [_bound(o) for o in h.operations]] for h in stage.handlers],
+    ]
+
+
+def _bound(bound: BoundOperation) -> Any:
+    fields = bound.operation.model_dump(mode="json")
+    payloads = {}
+    for name, payload in bound.payloads.items():
+        # What is in the file counts, not what it is called; its permissions count where they are all there is.
+        fields.pop(name, None)
+        payloads[name] = [payload.sha256, payload.mode if fields.get("mode") is None else None]
+    return [bound.operation.kind, fields, payloads, list(bound.notify)]
+
+
+# --- for people and programs ------------------------------------------------------------------------------------------
+
+
+def to_json(plan: BuildPlan) -> dict[str, Any]:
+    """The plan as JSON values, versioned "goldenami.plan/1": within a version keys are only added."""
+    recipe, facts = plan.recipe, plan.facts
+    return {
+        "schema": SCHEMA,
+        "recipe": recipe.name,
+        "version": recipe.version,
+        "description": recipe.description,
+        "environment": plan.environment.name,
+        "digest": plan.digest,
+        "inputs": dict(plan.inputs),
+        "caller": facts.caller_arn,
+        "git_commit": facts.git_commit,
+        "home": {"account": plan.environment.home.id, "region": plan.environment.home_region},
+        "images": [
+            {
+                "architecture": architecture,
+                "base": {
+                    "image_id": facts.base[architecture].image_id,
+                    "name": facts.base[architecture].name,
+                    "owner": facts.base[architecture].owner,
+                    "creation_date": facts.base[architecture].creation_date,
+                    "source": facts.base[architecture].source,
+                    "release": facts.base[architecture].release,
+                },
+                "instance_types": list(recipe.builder[architecture].instance_types),
+                "patches": recipe.patches[architecture].model_dump(mode="json"),
+                "stages": [
+                    {"name": stage.name, "operations": [_operation_json(o) for o in stage.operations]}
+                    for stage in recipe.provisioning[architecture]
+                ],
+            }
+            for architecture in recipe.architectures
+        ],
+        "agents": list(recipe.agents),
+        "tests": [test.name for test in recipe.tests],
+        "image": recipe.image.model_dump(mode="json"),
+        "targets": [
+            {
+                "label": target.label,
+                "account": target.account.id,
+                "region": target.region,
+                "mode": target.mode,
+                "required": target.required,
+                "kms_key_arn": facts.kms_keys.get(target.label),
+            }
+            for target in plan.targets
+        ],
+        "share_accounts": list(recipe.distribution.share_accounts),
+        "channel": recipe.distribution.channel,
+    }
+
+
+def _operation_json(bound: BoundOperation) -> dict[str, Any]:
+    return {"kind": bound.operation.kind, "title": display(bound.label), "place": str(bound.mark)}
+
+
+def describe(plan: BuildPlan) -> list[str]:
+    """The plan as lines of text for ``goldenami plan``."""
+    recipe, facts = plan.recipe, plan.facts
+    lines = [f"{recipe.name} {recipe.version} in the environment {plan.environment.name}"]
+    if recipe.description:
+        lines.append(f"  {recipe.description}")
+    for architecture in recipe.architectures:
+        base = facts.base[architecture]
+        release = f", release {base.release}" if base.release else ""
+        lines += [
+            "",
+            f"{architecture}",
+            f"  base      {base.image_id}  {base.name}{release}",
+            f"            by {base.source}; owner {base.owner}, created {base.creation_date[:10]}",
+            f"  builder   {', '.join(recipe.builder[architecture].instance_types)}"
+            f"{' (spot first)' if recipe.builder[architecture].spot else ''} in {plan.environment.home_place}",
+            f"  patches   {_patches(plan, architecture)}",
+        ]
+        for stage in recipe.provisioning[architecture]:
+            count = len(stage.operations)
+            lines.append(f"  {stage.name:<9} {count} operation{'s' if count != 1 else ''}")
+            lines += [f"            - {display(bound.label)}" for bound in stage.operations]
+    lines += [
+        "",
+        "tests",
+        *(f"  {test.name}{f' (agent {test.origin})' if test.origin else ''}" for test in recipe.tests),
+    ]
+    lines += ["", "targets"]
+    width = max((len(target.label) for target in plan.targets), default=0)
+    for target in plan.targets:
+        key = facts.kms_keys.get(target.label, "")
+        what = f"copy encrypted under {key}" if target.mode == "copy" else f"use of home/{target.region}"
+        lines.append(f"  {target.label:<{width}}  {what}{'' if target.required else ' (not required)'}")
+    if recipe.distribution.share_accounts:
+        lines.append(f"  also usable by {', '.join(recipe.distribution.share_accounts)}")
+    lines += ["", f"channel   {recipe.distribution.channel}", f"digest    {plan.digest}"]
+    return lines
+
+
+def _patches(plan: BuildPlan, architecture: Architecture) -> str:
+    spec = plan.recipe.patches[architecture]
+    if spec.level == "none":
+        return "none"
+    kept = f", except {', '.join(spec.exclude)}" if spec.exclude else ""
+    return f"{spec.level}{kept}; reboot {spec.reboot}"

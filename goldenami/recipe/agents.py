@@ -1,0 +1,145 @@
+"""Agents: what many recipes install in the same way, defined once in recipes/agents/NAME.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from goldenami.provision import BoundOperation, Handler
+from goldenami.recipe import operations
+from goldenami.recipe.complaints import translate
+from goldenami.recipe.document import Document, NodePath
+from goldenami.recipe.recipe import TestRef
+from goldenami.recipe.rendering import Namespace, Renderer, nearest
+from goldenami.recipe.schema import AgentSpec, AgentUse, OsId
+from goldenami.recipe.scope import Scope, condition, render_tree
+from goldenami.recipe.testfiles import read_test
+
+# Which os's operations serve where an agent has none for the very one: ID_LIKE in /etc/os-release.
+LIKE: Mapping[OsId, OsId] = {"ubuntu": "debian"}
+
+
+@dataclass
+class Agents:
+    """All agents of a recipe, for one architecture: one stage."""
+
+    names: list[str] = field(default_factory=list)
+    operations: tuple[BoundOperation, ...] = ()
+    handlers: tuple[Handler, ...] = ()
+    tests: list[TestRef] = field(default_factory=list)
+
+
+def read(scope: Scope, os: OsId | None) -> Agents:
+    """The agents whose ``when`` holds, in order. Problems of the recipe and of the agents' files go to the scope."""
+    found = Agents()
+    given = scope.document.value.get("agents")
+    if not isinstance(given, list):
+        return found
+    for index, item in enumerate(given):
+        path: NodePath = ("agents", index)
+        use = _use(scope, item, path)
+        if use is None:
+            continue
+        if use.name in found.names:
+            scope.complaints.at(scope.document.mark(path), f"the agent {use.name} is given twice")
+            continue
+        document = _document(scope, use.name, path)
+        if document is None:
+            continue
+        _add(scope, document, use, path, os, found)
+    return found
+
+
+def _use(scope: Scope, item: Any, path: NodePath) -> AgentUse | None:
+    """What the recipe says of an agent; None if it is left out or wrong."""
+    if isinstance(item, str):
+        item = {"name": item}
+    if not isinstance(item, dict):
+        scope.complaints.at(scope.document.mark(path), "agents: expected a name, or {name: …, when: …, params: …}")
+        return None
+    if "when" in item and not condition(scope, item["when"], (*path, "when")):
+        item = {key: value for key, value in item.items() if key != "when"}
+        _validate(scope, item, path)
+        return None
+    return _validate(scope, render_tree(scope, item, path), path)
+
+
+def _validate(scope: Scope, item: dict[str, Any], path: NodePath) -> AgentUse | None:
+    try:
+        return AgentUse.model_validate(item)
+    except ValidationError as error:
+        scope.complaints.extend(translate(error, scope.document, path, AgentUse, what="agent"))
+        return None
+
+
+def _document(scope: Scope, name: str, path: NodePath) -> Document | None:
+    file = scope.project.agents / f"{name}.yaml"
+    if not file.is_file():
+        known = scope.project.agent_names()
+        near = nearest(name, known)
+        hint = (
+            f"Did you mean {near}?"
+            if near
+            else f"Agents in {scope.project.shown(scope.project.agents)}: {', '.join(known) or 'none'}."
+        )
+        mark = scope.document.mark((*path, "name"))
+        scope.complaints.at(mark, f"there is no agent {name!r}", hint)
+        return None
+    return scope.project.document(file, scope.complaints)
+
+
+def _add(scope: Scope, document: Document, use: AgentUse, path: NodePath, os: OsId | None, found: Agents) -> None:
+    declared = document.value.get("params")
+    declared = declared if isinstance(declared, dict) else {}
+    for key in use.params:
+        if key not in declared:
+            near = nearest(key, declared)
+            hint = f"Did you mean {near}?" if near else f"Its parameters: {', '.join(declared) or 'none'}."
+            scope.complaints.at(
+                scope.document.key_mark((*path, "params", key)), f"the agent {use.name} has no parameter {key!r}", hint
+            )
+    outer = {key: value for key, value in scope.renderer.context.items() if key != "vars"}
+    inner = scope.within(document, Renderer(outer))
+    params: dict[str, Any] = {}
+    for key, default in declared.items():
+        inner = scope.within(document, Renderer({**outer, "params": Namespace("params", params)}))
+        params[key] = use.params[key] if key in use.params else render_tree(inner, default, ("params", key))
+    inner = scope.within(document, Renderer({**outer, "params": Namespace("params", params)}))
+    spec = agent_spec(inner, document)
+    if spec is None or os is None:
+        return
+    family = os if os in spec.operations else LIKE.get(os)
+    if family is None or family not in spec.operations:
+        scope.complaints.at(
+            scope.document.mark(path),
+            f"the agent {use.name} has no operations for {os}",
+            f"It knows {', '.join(spec.operations)}; use when: to leave it out.",
+        )
+        return
+    path = ("operations", family)
+    bound, handlers = operations.read_with_handlers(inner, document.value["operations"][family], path)
+    found.names.append(use.name)
+    # Agents share a stage; the names of their handlers must not meet.
+    found.operations += tuple(replace(o, notify=tuple(f"{use.name}/{n}" for n in o.notify)) for o in bound)
+    found.handlers += tuple(replace(handler, name=f"{use.name}/{handler.name}") for handler in handlers)
+    for index, name in enumerate(spec.tests):
+        ref = read_test(name, document, ("tests", index), scope.complaints, origin=use.name)
+        if ref is not None:
+            found.tests.append(ref)
+
+
+def agent_spec(scope: Scope, document: Document) -> AgentSpec | None:
+    """The agent's file as a whole, without its operations' contents; None if it is wrong."""
+    name = document.value.get("name")
+    if isinstance(name, str) and name != document.path.stem:
+        scope.complaints.at(
+            document.mark(("name",)), f"name: the file is called {document.path.name}", f"Write {document.path.stem}."
+        )
+    try:
+        return AgentSpec.model_validate(document.value)
+    except ValidationError as error:
+        scope.complaints.extend(translate(error, document, (), AgentSpec))
+        return None

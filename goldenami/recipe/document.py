@@ -1,0 +1,369 @@
+"""YAML files as plain values that remember where they were written.
+
+``parse`` gives a ``Document``: the value (dicts, lists, scalars) and, for every node and key, its ``Mark``. A node is
+named by its path, a tuple of keys and indexes as pydantic reports them, so that every later complaint finds its line.
+
+Stricter than YAML: duplicate keys are problems, keys are strings, tags (``!x``) and recursive anchors are refused, and
+a file has one document. Anchors, aliases and ``<<`` are allowed. Scalars are read as YAML 1.1 does (PyYAML): ``no`` is
+false, ``1.10`` is a number,
+``0644`` is 420. The text as it was written is kept, for the sake of whoever meant a string: see ``Document.surprise``.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from goldenami.errors import InvalidInput, Problem
+from goldenami.model import Mark
+
+try:
+    from yaml import CSafeLoader as _Loader
+except ImportError:  # PyYAML without libyaml: the same grammar, slower
+    from yaml import SafeLoader as _Loader  # type: ignore[assignment]
+
+NodePath = tuple[str | int, ...]
+
+# Aliases multiply what a small file holds ("billion laughs"); no honest recipe comes near this.
+MAXIMUM_NODES = 100_000
+
+_TAG = "tag:yaml.org,2002:"
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """How a scalar was written: ``text`` without quotes; ``style`` is None for plain, else one of ' " | >."""
+
+    text: str
+    style: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One parsed file. ``file`` is the name that people see in messages; ``path`` is where it was read from."""
+
+    file: str
+    path: Path
+    value: Any
+    text: str
+    marks: dict[NodePath, Mark] = field(default_factory=dict)
+    keys: dict[NodePath, Mark] = field(default_factory=dict)
+    scalars: dict[NodePath, Scalar] = field(default_factory=dict)
+
+    def known(self, path: NodePath) -> NodePath:
+        """The longest part of ``path`` that was really written; entries that pydantic put in between are skipped."""
+        found: NodePath = ()
+        for entry in path:
+            if (*found, entry) in self.marks:
+                found = (*found, entry)
+        return found
+
+    def mark(self, path: NodePath) -> Mark:
+        """Where the node starts; for a path that was not written, where its nearest parent does."""
+        return self.marks[self.known(path)]
+
+    def key_mark(self, path: NodePath) -> Mark:
+        """Where the key of the node is; the node's own start for items of lists and for the document."""
+        found = self.known(path)
+        return self.keys.get(found, self.marks[found])
+
+    def surprise(self, path: NodePath) -> str | None:
+        """For a plain scalar that YAML did not read as a string: what was written, else None."""
+        scalar = self.scalars.get(path)
+        if scalar is None or scalar.style is not None or isinstance(_at(self.value, path), str):
+            return None
+        return scalar.text
+
+    def position(self, path: NodePath, line: int, needle: str = "") -> Mark:
+        """The place of line ``line`` (from 1) of a scalar's text, at ``needle`` where the source shows it there."""
+        start = self.mark(path)
+        scalar = self.scalars.get(path)
+        block = scalar is not None and scalar.style in ("|", ">")
+        number = start.line + line - 1 + (1 if block else 0)
+        lines = self.text.splitlines()
+        if not 0 < number <= len(lines):
+            return start
+        source = lines[number - 1]
+        begin = start.column - 1 if number == start.line else len(source) - len(source.lstrip())
+        at = -1
+        if needle:
+            found = re.compile(rf"(?<![\w]){re.escape(needle)}(?![\w])").search(source, begin)
+            at = found.start() if found else source.find(needle, begin)
+        return Mark(self.file, number, (at if at >= 0 else begin) + 1)
+
+
+def _at(value: Any, path: NodePath) -> Any:
+    for entry in path:
+        value = value[entry]
+    return value
+
+
+def read_text(path: Path, file: str) -> str:
+    """The text of a file. Raises InvalidInput: unreadable, or not UTF-8."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            [Problem(file, 0, 0, f"not UTF-8 text (byte {error.start})", "Save the file as UTF-8.")]
+        ) from None
+    except OSError as error:
+        raise InvalidInput([Problem(file, 0, 0, f"cannot be read: {error.strerror}")]) from None
+
+
+def parse(text: str, path: Path, file: str) -> Document:
+    """Parse YAML text. Raises InvalidInput with every duplicate key, odd key and tag, or with the first error of syntax."""
+    document, problems = parse_leniently(text, path, file)
+    if problems:
+        raise InvalidInput(problems)
+    return document
+
+
+def parse_leniently(text: str, path: Path, file: str) -> tuple[Document, list[Problem]]:
+    """Like ``parse``, but gives the mistakes of form beside what could be read, so that the rest is still checked.
+
+    Raises InvalidInput where nothing could be read: a syntax error.
+    """
+    try:
+        root = yaml.compose(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        raise InvalidInput([_syntax_problem(error, file, text)]) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise InvalidInput(
+            [Problem(file, line, 0, f"a character that YAML does not allow (U+{ord(str(text[error.position])):04X})")]
+        ) from None
+    if root is None:
+        document = Document(file, path, {}, text, {(): Mark(file, 1, 1)})
+        return document, [Problem(file, 1, 1, "the file is empty")]
+    builder = _Builder(Document(file, path, None, text), file)
+    value = builder.build(root, ())
+    document = Document(
+        file, path, value, text, builder.document.marks, builder.document.keys, builder.document.scalars
+    )
+    if not isinstance(value, dict):
+        builder.problems.append(Problem(file, 1, 1, "expected a mapping of keys at the top of the file"))
+        document = Document(file, path, {}, text, {(): Mark(file, 1, 1)})
+    return document, builder.problems
+
+
+class _Builder:
+    """Turns composed nodes into values; keeps marks; collects problems instead of stopping at the first."""
+
+    def __init__(self, document: Document, file: str) -> None:
+        self.document = document
+        self.file = file
+        self.problems: list[Problem] = []
+        self._count = 0
+        self._open: set[int] = set()
+
+    def mark(self, node: yaml.Node) -> Mark:
+        return Mark(self.file, node.start_mark.line + 1, node.start_mark.column + 1)
+
+    def problem(self, node: yaml.Node, message: str, hint: str | None = None) -> None:
+        mark = self.mark(node)
+        self.problems.append(Problem(mark.file, mark.line, mark.column, message, hint))
+
+    def build(self, node: yaml.Node, path: NodePath) -> Any:
+        self._count += 1
+        if self._count > MAXIMUM_NODES:
+            mark = self.mark(node)
+            raise InvalidInput([Problem(self.file, mark.line, mark.column, "aliases make this file too large to read")])
+        if id(node) in self._open:
+            self.problem(node, "an anchor contains itself")
+            return None
+        self.document.marks[path] = self.mark(node)
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, path)
+        self._open.add(id(node))
+        try:
+            if isinstance(node, yaml.SequenceNode):
+                if node.tag != _TAG + "seq":
+                    self.problem(node, f"the tag {_short(node.tag)} is not understood here", "Remove the tag.")
+                return [self.build(child, (*path, index)) for index, child in enumerate(node.value)]
+            assert isinstance(node, yaml.MappingNode)
+            return self._mapping(node, path)
+        finally:
+            self._open.discard(id(node))
+
+    def _scalar(self, node: yaml.ScalarNode, path: NodePath) -> Any:
+        self.document.scalars[path] = Scalar(node.value, node.style)
+        if not node.tag.startswith(_TAG) or node.tag == _TAG + "binary":
+            self.problem(node, f"the tag {_short(node.tag)} is not understood here", "Remove the tag.")
+            return node.value
+        try:
+            return _value(node)
+        except ValueError as error:
+            self.problem(node, f"{node.value!r} cannot be read: {error}", f'Write "{node.value}" if a string is meant.')
+            return node.value
+
+    def _mapping(self, node: yaml.MappingNode, path: NodePath) -> dict[str, Any]:
+        if node.tag != _TAG + "map":
+            self.problem(node, f"the tag {_short(node.tag)} is not understood here", "Remove the tag.")
+        value: dict[str, Any] = {}
+        merged: list[tuple[str, yaml.Node, yaml.Node]] = []
+        for key_node, value_node in node.value:
+            if key_node.tag == _TAG + "merge":
+                merged.extend(self._merge(value_node))
+                continue
+            key = self._key(key_node)
+            if key in value:
+                first = self.document.keys[(*path, key)]
+                self.problem(
+                    key_node,
+                    f"the key {key!r} is given twice",
+                    f"It is given first in line {first.line}; keep one of them.",
+                )
+                continue
+            self.document.keys[(*path, key)] = self.mark(key_node)
+            value[key] = self.build(value_node, (*path, key))
+        for key, key_node, value_node in merged:
+            if key not in value:
+                self.document.keys[(*path, key)] = self.mark(key_node)
+                value[key] = self.build(value_node, (*path, key))
+        return value
+
+    def _key(self, node: yaml.Node) -> str:
+        if not isinstance(node, yaml.ScalarNode):
+            self.problem(node, "a key must be a string", 'Quote a value that starts with {{ or [: "{{ name }}".')
+            return f"<{self.mark(node)}>"
+        if node.style is None and node.tag != _TAG + "str":
+            self.problem(
+                node, f"the key {node.value} is not a string for YAML, but {_kind(node)}", f'Write "{node.value}":'
+            )
+        return str(node.value)
+
+    def _merge(self, node: yaml.Node) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
+        sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        for source in sources:
+            if not isinstance(source, yaml.MappingNode):
+                self.problem(source, "<< merges mappings only")
+                continue
+            if id(source) in self._open:
+                self.problem(source, "an anchor contains itself")
+                continue
+            for key_node, value_node in source.value:
+                if key_node.tag == _TAG + "merge":
+                    self._open.add(id(source))
+                    yield from self._merge(value_node)
+                    self._open.discard(id(source))
+                else:
+                    yield self._key(key_node), key_node, value_node
+
+
+def _value(node: yaml.ScalarNode) -> Any:
+    text = node.value
+    kind = node.tag.removeprefix(_TAG)
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return text.lower() in ("yes", "true", "on")
+    if kind == "int":
+        return _integer(text)
+    if kind == "float":
+        return _float(text)
+    if kind == "timestamp":
+        return _date(text)
+    return text
+
+
+def _integer(text: str) -> int:
+    digits = text.replace("_", "")
+    sign = -1 if digits.startswith("-") else 1
+    digits = digits.lstrip("+-")
+    if ":" in digits:  # YAML 1.1 counts in sixties: 1:30 is 90
+        total = 0
+        for part in digits.split(":"):
+            total = total * 60 + int(part)
+        return sign * total
+    if digits.startswith(("0x", "0b")):
+        return sign * int(digits, 0)
+    if len(digits) > 1 and digits.startswith("0"):
+        return sign * int(digits, 8)
+    return sign * int(digits)
+
+
+def _float(text: str) -> float:
+    digits = text.replace("_", "").lower()
+    if digits.endswith(".inf"):
+        return float("-inf") if digits.startswith("-") else float("inf")
+    if digits == ".nan":
+        return float("nan")
+    if ":" in digits:
+        total = 0.0
+        for part in digits.lstrip("+-").split(":"):
+            total = total * 60 + float(part)
+        return -total if digits.startswith("-") else total
+    return float(digits)
+
+
+def _date(text: str) -> datetime.date | str:
+    return datetime.date.fromisoformat(text) if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else text
+
+
+def _kind(node: yaml.ScalarNode) -> str:
+    kinds = {"bool": "a truth value", "int": "a number", "float": "a number", "null": "nothing", "timestamp": "a date"}
+    return kinds.get(node.tag.removeprefix(_TAG), node.tag)
+
+
+def _short(tag: str) -> str:
+    return "!!" + tag.removeprefix(_TAG) if tag.startswith(_TAG) else tag
+
+
+def _syntax_problem(error: yaml.MarkedYAMLError, file: str, text: str) -> Problem:
+    """PyYAML's words for the parser's state, in words for the person who wrote the file."""
+    mark = error.problem_mark or error.context_mark
+    line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+    said = error.problem or ""
+    lines = text.splitlines()
+    source = lines[line - 1] if 0 < line <= len(lines) else ""
+    indentation = source[: len(source) - len(source.lstrip())]
+    if "\t" in indentation or "'\\t'" in said:
+        return Problem(file, line, max(column, 1), "a tab in the indentation", "YAML is indented with spaces only.")
+    if "undefined alias" in said:
+        return Problem(file, line, column, f"{said.replace('found ', '')}", "Define it before with &name.")
+    if "expected a single document" in (error.context or "") or "single document" in said:
+        return Problem(file, line, column, "a second document (---) in the file", "Keep one document in a file.")
+    if "mapping values are not allowed" in said:
+        return Problem(
+            file,
+            line,
+            column,
+            "a colon where no key can be",
+            "Quote a value that contains ': ', or check the indentation.",
+        )
+    if "could not find expected ':'" in said:
+        begin = error.context_mark.line + 1 if error.context_mark else line
+        return Problem(
+            file,
+            begin,
+            (error.context_mark.column + 1) if error.context_mark else column,
+            "a key without a colon after it",
+        )
+    if "cannot start any token" in said:
+        return Problem(
+            file, line, column, f"a value cannot start with {source[column - 1 : column]}", "Put the value in quotes."
+        )
+    context = f" ({error.context})" if error.context else ""
+    words = {
+        "did not find expected key": "this does not line up with the mapping it is in",
+        "did not find expected '-' indicator": "this does not line up with the list it is in",
+        "did not find expected ',' or '}'": "expected , or } here",
+        "did not find expected ',' or ']'": "expected , or ] here",
+        "found unexpected end of stream": "the file ends inside a quoted string",
+    }
+    hints = {
+        "did not find expected key": "Check the indentation, and quote a value that has text after a quoted part.",
+        "did not find expected '-' indicator": "Check the indentation.",
+        "did not find expected ',' or '}'": 'Quote a value that holds { or : or a comma, such as "{{ name }}".',
+        "did not find expected ',' or ']'": "Quote a value that holds [ or : or a comma.",
+        "found unexpected end of stream": f"The quote starts in line {error.context_mark.line + 1}."
+        if error.context_mark
+        else "",
+    }
+    return Problem(file, line, column, words.get(said, f"not YAML: {said}{context}"), hints.get(said) or None)

@@ -1,0 +1,328 @@
+"""goldenami.yaml: the environments of a project, as model.Environment.
+
+``sandbox: true`` expands to the accounts and regions that the embedded cloud comes with; from there on it is an
+environment as any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
+
+from goldenami.errors import InvalidInput, NotFound, UsageError
+from goldenami.model import Account, Environment, Network, Target
+from goldenami.recipe.complaints import Complaints, translate
+from goldenami.recipe.document import Document, NodePath
+from goldenami.recipe.project import Project
+from goldenami.recipe.rendering import nearest
+from goldenami.recipe.schema import NAME, AccountId, Name, Region, Spec, Tags, check_tags
+
+HOME = "home"
+DEFAULT = "sandbox"
+
+Role = Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$")]
+
+
+class HomeSpec(Spec):
+    """Where images are built."""
+
+    account: AccountId = Field(description="12-digit account id, in quotes.")
+    region: Region = Field(description="Region of builders and candidates.")
+    role: Role | None = Field(
+        None, description="Role to assume for everything in the home account. Default: the caller's own credentials."
+    )
+
+
+class AccountSpec(Spec):
+    """Another account that images go to."""
+
+    id: AccountId = Field(description="12-digit account id, in quotes.")
+    role: Role | None = Field(
+        None, description="Role to assume in that account. Default: the caller's own credentials."
+    )
+
+
+class TargetSpec(Spec):
+    """Targets of one account: a target for each region."""
+
+    account: str = Field(HOME, description="home, or a name of accounts.")
+    regions: tuple[Region, ...] = Field(min_length=1, description="Regions that get the image.")
+    kms_key: str | None = Field(
+        None,
+        min_length=1,
+        description="KMS key (alias/NAME, id or ARN) in those regions, that encrypts the copy. Needed with mode copy.",
+    )
+    mode: Literal["copy", "share"] = Field(
+        "copy",
+        description="copy: an image of its own under its own key. share: use of the home account's image in the same region.",
+    )
+    required: bool = Field(
+        True, description="Whether a release needs it; if not, its failure is reported and the rest is released."
+    )
+
+
+class SubnetSpec(Spec):
+    """A subnet by id or by tags; exactly one."""
+
+    id: str | None = Field(None, description="Subnet id.", pattern=r"^subnet-[0-9a-f]+$")
+    tags: dict[str, str] = Field(
+        default_factory=dict, description="Tags that exactly one subnet of the home region has."
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> SubnetSpec:
+        if (self.id is None) == (not self.tags):
+            raise ValueError("a subnet is given by exactly one of id and tags")
+        return self
+
+
+class NetworkSpec(Spec):
+    """Where builders live and how they are reached."""
+
+    subnet: SubnetSpec | None = Field(None, description="The builders' subnet. Default: one of the default VPC.")
+    transport: Literal["direct"] = Field("direct", description="How to reach the builder.")
+    address: Literal["auto", "public", "private"] = Field(
+        "auto", description="Address to connect to; auto: the public one if there is one."
+    )
+    source_cidr: str | None = Field(
+        None,
+        description="Who may reach the builder's port 22, as CIDR. Default: the caller's address only.",
+        pattern=r"^[0-9a-fA-F.:]+/[0-9]+$",
+    )
+
+
+class EnvironmentSpec(Spec):
+    """Where to build and where to publish."""
+
+    sandbox: bool = Field(False, description="The embedded cloud: home, accounts, targets and keys are made for it.")
+    home: HomeSpec | None = Field(None, description="Where images are built.")
+    network: NetworkSpec = Field(
+        default_factory=lambda: NetworkSpec.model_validate({}),
+        description="Where builders live and how they are reached.",
+    )
+    accounts: dict[Name, AccountSpec] = Field(
+        default_factory=dict, description="Other accounts, by a name of your choice."
+    )
+    targets: tuple[TargetSpec, ...] = Field((), description="Places that get images.")
+    catalog: str | None = Field(
+        None,
+        min_length=1,
+        description="Directory of releases and channels, relative to goldenami.yaml. Default: .goldenami/NAME/catalog.",
+    )
+    parameter_prefix: str = Field(
+        "/golden-ami", description="Prefix of the SSM parameters of images.", pattern=r"^(/[A-Za-z0-9_.-]+)+$"
+    )
+    tags: Annotated[Tags, AfterValidator(check_tags)] = Field(
+        default_factory=dict, description="Tags on everything that is made."
+    )
+
+
+class ProjectSpec(Spec):
+    """goldenami.yaml."""
+
+    environments: dict[Annotated[str, StringConstraints(pattern=NAME)], EnvironmentSpec] = Field(
+        min_length=1, description="Environments by name. sandbox is the default one."
+    )
+
+
+# What the embedded cloud is seeded with (goldenami sandbox up).
+SANDBOX_HOME = {"account": "111111111111", "region": "eu-central-1"}
+SANDBOX_ACCOUNTS = {"apps": {"id": "222222222222", "role": "arn:aws:iam::222222222222:role/goldenami-publisher"}}
+SANDBOX_KEY = "alias/golden-ami"
+SANDBOX_TARGETS: tuple[dict[str, Any], ...] = (
+    {"account": HOME, "regions": ["eu-central-1", "eu-west-1", "us-east-1"], "kms_key": SANDBOX_KEY},
+    {"account": "apps", "regions": ["eu-central-1", "eu-west-1"], "kms_key": SANDBOX_KEY},
+    {"account": "apps", "regions": ["us-east-1"], "mode": "share"},
+)
+
+
+def environment(project: Project, name: str | None = None) -> Environment:
+    """The named environment; without a name ``sandbox``, or the only one there is.
+
+    Raises InvalidInput with every problem of goldenami.yaml (of all environments), NotFound for an unknown name,
+    UsageError where a name is needed.
+    """
+    every = environments(project)
+    if name is None:
+        if DEFAULT in every:
+            name = DEFAULT
+        elif len(every) == 1:
+            name = next(iter(every))
+        else:
+            raise UsageError(
+                f"which environment? {project.shown(project.file)} has {', '.join(every)}",
+                hint="Use --environment NAME.",
+            )
+    if name not in every:
+        near = nearest(name, list(every))
+        hint = f"Did you mean {near}?" if near else f"Environments: {', '.join(every)}."
+        raise NotFound(f"there is no environment {name!r} in {project.shown(project.file)}", hint=hint)
+    return every[name]
+
+
+def environments(project: Project) -> Mapping[str, Environment]:
+    """All environments of goldenami.yaml. Raises InvalidInput with every problem."""
+    complaints = Complaints()
+    document = project.document(project.file, complaints)
+    found: dict[str, Environment] = {}
+    if document is not None:
+        try:
+            spec = ProjectSpec.model_validate(document.value)
+        except ValidationError as error:
+            complaints.extend(translate(error, document, (), ProjectSpec))
+            spec = None
+        # The rules across fields are checked for the environments that are well formed, even if another one is not.
+        raw = document.value.get("environments")
+        for name in raw if isinstance(raw, dict) else ():
+            try:
+                one = spec.environments[name] if spec else EnvironmentSpec.model_validate(raw[name])
+            except ValidationError:
+                continue
+            made = _environment(name, one, project.root, document, complaints)
+            if made is not None:
+                found[name] = made
+    if complaints.problems:
+        raise InvalidInput(complaints.problems)
+    return found
+
+
+def _environment(
+    name: str, spec: EnvironmentSpec, root: Path, document: Document, complaints: Complaints
+) -> Environment | None:
+    at: NodePath = ("environments", name)
+    before = len(complaints.problems)
+    if spec.sandbox:
+        for key in ("home", "accounts", "targets"):
+            if key in spec.model_fields_set:
+                mark = document.key_mark((*at, key))
+                complaints.at(
+                    mark, f"{key}: made for the sandbox, and cannot be set beside sandbox: true", "Remove it."
+                )
+        spec = spec.model_copy(
+            update={
+                "home": HomeSpec.model_validate(SANDBOX_HOME),
+                "accounts": {k: AccountSpec.model_validate(v) for k, v in SANDBOX_ACCOUNTS.items()},
+                "targets": tuple(TargetSpec.model_validate(t) for t in SANDBOX_TARGETS),
+            }
+        )
+    if spec.home is None:
+        complaints.at(
+            document.key_mark(at), f"{name}: the key 'home' is missing", "Where to build: home: {account: …, region: …}"
+        )
+        return None
+    if not spec.targets:
+        complaints.at(
+            document.key_mark(at), f"{name}: the key 'targets' is missing", "Which regions and accounts get the image."
+        )
+    home = Account(HOME, spec.home.account, spec.home.role)
+    accounts = {HOME: home} | {key: Account(key, value.id, value.role) for key, value in spec.accounts.items()}
+    _check_accounts(accounts, at, document, complaints)
+    targets = _targets(spec, accounts, at, document, complaints)
+    catalog = _catalog(spec.catalog, name, root, at, document, complaints)
+    if len(complaints.problems) > before:
+        return None
+    subnet = spec.network.subnet
+    return Environment(
+        name=name,
+        home=home,
+        home_region=spec.home.region,
+        accounts=accounts,
+        targets=tuple(targets),
+        network=Network(
+            subnet_id=subnet.id if subnet else None,
+            subnet_tags=dict(subnet.tags) if subnet else {},
+            transport=spec.network.transport,
+            address=spec.network.address,
+            source_cidr=spec.network.source_cidr,
+        ),
+        catalog=catalog,
+        builds=str(root / ".goldenami" / name / "builds"),
+        tags=dict(spec.tags),
+        parameter_prefix=spec.parameter_prefix,
+        sandbox=spec.sandbox,
+    )
+
+
+def _check_accounts(accounts: Mapping[str, Account], at: NodePath, document: Document, complaints: Complaints) -> None:
+    names: dict[str, str] = {}
+    for name, account in accounts.items():
+        place = document.mark((*at, "home", "role") if name == HOME else (*at, "accounts", name, "role"))
+        if account.role and account.role.split(":")[4] != account.id:
+            complaints.at(place, f"role: it belongs to account {account.role.split(':')[4]}, not to {account.id}")
+        if name == HOME and (*at, "accounts", HOME) in document.marks:
+            complaints.at(
+                document.key_mark((*at, "accounts", HOME)),
+                "accounts: 'home' is the name of the home account; choose another",
+            )
+        elif account.id in names:
+            mark = document.mark((*at, "accounts", name, "id"))
+            complaints.at(mark, f"id: {account.id} is {names[account.id]} already")
+        names.setdefault(account.id, name)
+
+
+def _targets(
+    spec: EnvironmentSpec, accounts: Mapping[str, Account], at: NodePath, document: Document, complaints: Complaints
+) -> list[Target]:
+    found: dict[str, Target] = {}
+    places: dict[str, NodePath] = {}
+    for index, group in enumerate(spec.targets):
+        here: NodePath = (*at, "targets", index)
+        if group.account not in accounts:
+            near = nearest(group.account, list(accounts))
+            hint = f"Did you mean {near}?" if near else f"Accounts: {', '.join(accounts)}."
+            complaints.at(document.mark((*here, "account")), f"account: there is no account {group.account!r}", hint)
+            continue
+        if group.mode == "copy" and group.kms_key is None:
+            complaints.at(
+                document.mark(here),
+                "the key 'kms_key' is missing: a copy is encrypted under a key of its own",
+                "Name a customer managed key; snapshots under the default key cannot be shared.",
+            )
+        if group.mode == "share" and group.kms_key is not None:
+            complaints.at(
+                document.key_mark((*here, "kms_key")), "kms_key: a shared image has the key of its owner", "Remove it."
+            )
+        if group.mode == "share" and group.account == HOME:
+            complaints.at(
+                document.mark((*here, "mode")), "mode: the home account owns its images; share is for other accounts"
+            )
+            continue
+        for number, region in enumerate(group.regions):
+            target = Target(accounts[group.account], region, group.kms_key or "", group.mode, group.required)
+            place: NodePath = (*here, "regions", number)
+            if target.label in found:
+                first = document.mark(places[target.label])
+                complaints.at(
+                    document.mark(place), f"the target {target.label} is given twice", f"First in line {first.line}."
+                )
+                continue
+            found[target.label] = target
+            places[target.label] = place
+    for label, target in found.items():
+        owner = found.get(f"{HOME}/{target.region}")
+        if target.mode == "share" and owner is None:
+            complaints.at(
+                document.mark(places[label]),
+                f"{target.region}: nothing to share there, since the home account has no target in that region",
+                f"Add {target.region} to the home account's targets, or use mode: copy.",
+            )
+        elif owner is not None and target.mode == "share":
+            # The share is of the home account's image, which is encrypted under the home account's key.
+            found[label] = Target(target.account, target.region, owner.kms_key, "share", target.required)
+    return list(found.values())
+
+
+def _catalog(given: str | None, name: str, root: Path, at: NodePath, document: Document, complaints: Complaints) -> str:
+    if given is None:
+        return str(root / ".goldenami" / name / "catalog")
+    if "://" in given:
+        complaints.at(
+            document.mark((*at, "catalog")),
+            f"catalog: {given.split('://')[0]}:// is not supported; directory catalogs only in this version",
+            "Give a directory, relative to goldenami.yaml.",
+        )
+        return ""
+    return str((root / Path(given).expanduser()).resolve())

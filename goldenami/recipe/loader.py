@@ -1,0 +1,336 @@
+"""From files to a Recipe: read, render, validate; every problem of the recipe, its agents and its templates in one go.
+
+The order: the form of the YAML; variables; then, for each architecture, the expressions of all sections, the schema,
+the agents, the operations and their files; then what concerns several places (the graph of bases, targets, tests). A
+step that cannot go on leaves the others going.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from goldenami.errors import InvalidInput
+from goldenami.model import Architecture, Environment, Target
+from goldenami.provision import Stage
+from goldenami.recipe import agents, operations
+from goldenami.recipe.complaints import Complaints, translate
+from goldenami.recipe.document import Document
+from goldenami.recipe.project import Project, cycle, graph
+from goldenami.recipe.recipe import BaseRef, Builder, Distribution, Recipe, TestRef
+from goldenami.recipe.rendering import Namespace, Renderer, nearest
+from goldenami.recipe.schema import ACCOUNT_ID, BaseSpec, OsId, RecipeSpec, seconds
+from goldenami.recipe.scope import Scope, render_tree
+from goldenami.recipe.secrets import SecretRef
+from goldenami.recipe.testfiles import read_test
+from goldenami.recipe.variables import read_variables
+
+DEFAULT_INSTANCE_TYPES: Mapping[Architecture, tuple[str, ...]] = {
+    "x86_64": ("t3.small", "t3a.small"),
+    "arm64": ("t4g.small",),
+}
+DEFAULT_USERS: Mapping[OsId, str] = {"debian": "admin", "ubuntu": "ubuntu", "amzn": "ec2-user"}
+DEFAULT_CHANNEL = "stable"
+
+_LITERAL = ("name", "version", "os", "architectures")  # what everything else may refer to
+_PER_ARCHITECTURE = ("base", "builder", "patches", "agents", "software", "handlers")
+_OPERATIONS = ("agents", "software", "handlers")  # rendered one by one, where `when` lets them
+
+
+@dataclass
+class _Loading:
+    """What is known while one recipe is loaded."""
+
+    project: Project
+    document: Document
+    environment: Environment
+    complaints: Complaints
+    context: dict[str, Any] = field(default_factory=dict)
+    secrets: tuple[SecretRef, ...] = ()
+
+
+def load(project: Project, ref: str, environment: Environment, variables: Mapping[str, str] | None = None) -> Recipe:
+    """The recipe at a path or of a name, rendered for an environment.
+
+    ``variables`` override declared ones (``--var``); they are read as the type of the default. Raises InvalidInput
+    with all problems, NotFound for an unknown recipe.
+    """
+    path = project.recipe_path(ref)
+    complaints = Complaints()
+    document = project.document(path, complaints)
+    recipe = _load(_Loading(project, document, environment, complaints), variables or {}) if document else None
+    if complaints.problems or recipe is None:
+        raise InvalidInput(complaints.problems)
+    return recipe
+
+
+def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
+    document, complaints = loading.document, loading.complaints
+    value = document.value
+    stem = document.path.stem
+    if isinstance(value.get("name"), str) and value["name"] != stem:
+        complaints.at(
+            document.mark(("name",)),
+            f"name: the file is called {document.path.name}",
+            f"Write {stem}, or rename the file.",
+        )
+    loading.context = {
+        "environment": _environment_names(loading.environment),
+        "recipe": Namespace(
+            "recipe", {key: value.get(key) or "" for key in ("name", "version", "description", "owner")}
+        ),
+    }
+    variables, loading.secrets = read_variables(loading.project, document, loading.context, overrides, complaints)
+    loading.context["vars"] = Namespace("vars", variables)
+    common = _render(loading, loading.context, [k for k in value if k not in (*_LITERAL, *_PER_ARCHITECTURE, "vars")])
+    os = _os(loading)
+    specs: dict[Architecture, RecipeSpec] = {}
+    stages: dict[Architecture, tuple[Stage, ...]] = {}
+    tests: list[TestRef] = []
+    used: list[str] = []
+    for architecture in _architectures(value):
+        context = {**loading.context, "architecture": architecture}
+        sections = _render(loading, context, [k for k in ("base", "builder", "patches") if k in value])
+        candidate = {**value, **common, **sections}
+        try:
+            spec = RecipeSpec.model_validate(candidate)
+            specs[architecture] = spec
+        except ValidationError as error:
+            complaints.extend(translate(error, document, (), RecipeSpec))
+        context["base"] = _base_names(sections.get("base"), os)
+        scope = Scope(loading.project, document, Renderer(context), complaints)
+        found = agents.read(scope, os)
+        stages[architecture] = (
+            *((Stage("agents", found.operations, found.handlers),) if found.operations else ()),
+            *operations.stage(scope, "software", value.get("software"), ("software",)),
+        )
+        tests.extend(found.tests)
+        used.extend(name for name in found.names if name not in used)
+    tests[:0] = _tests(loading, common.get("tests", value.get("tests")))
+    _check_base(loading)
+    targets = _distribution_targets(loading, common.get("distribution"))
+    shared = _shared_accounts(loading, common.get("distribution"))
+    if complaints.problems or not specs:
+        return None
+    first = next(iter(specs.values()))
+    assert os is not None
+    return Recipe(
+        name=first.name,
+        version=first.version,
+        description=first.description,
+        owner=first.owner,
+        os=os,
+        architectures=first.architectures,
+        base={a: _base(spec.base, document) for a, spec in specs.items()},
+        builder={a: _builder(spec, a, os) for a, spec in specs.items()},
+        patches={a: spec.patches for a, spec in specs.items()},
+        provisioning=stages,
+        tests=tuple({(t.name, t.path): t for t in tests}.values()),
+        image=first.image,
+        distribution=Distribution(targets, shared, first.distribution.channel),
+        retention=first.retention,
+        source=document.path,
+        mark=document.mark(()),
+        variables=variables,
+        agents=tuple(used),
+        secrets=loading.secrets,
+    )
+
+
+def _render(loading: _Loading, context: Mapping[str, Any], keys: list[str]) -> dict[str, Any]:
+    scope = Scope(loading.project, loading.document, Renderer(context), loading.complaints)
+    return {key: render_tree(scope, loading.document.value[key], (key,)) for key in keys}
+
+
+def _environment_names(environment: Environment) -> Namespace:
+    return Namespace(
+        "environment",
+        {
+            "name": environment.name,
+            "account": environment.home.id,
+            "region": environment.home_region,
+            "tags": Namespace("environment.tags", environment.tags),
+            "parameter_prefix": environment.parameter_prefix,
+        },
+    )
+
+
+def _architectures(value: Mapping[str, Any]) -> list[Architecture]:
+    """The architectures as far as they are well formed; the schema complains about the others."""
+    given = value.get("architectures", ["x86_64"])
+    known: tuple[Architecture, ...] = ("x86_64", "arm64")
+    return [a for a in known if isinstance(given, list) and a in given] or ["x86_64"]
+
+
+# --- the base ---------------------------------------------------------------------------------------------------------
+
+
+def _base_kind(base: object) -> tuple[str, str]:
+    if isinstance(base, dict):
+        for kind in ("ssm", "filter", "id", "recipe"):
+            if isinstance(base.get(kind), str):
+                return kind, base[kind]
+    return "", ""
+
+
+def _base_names(base: object, os: OsId | None) -> Namespace:
+    kind, value = _base_kind(base)
+    recipe = value if kind == "recipe" else ""
+    channel = base.get("channel", DEFAULT_CHANNEL) if isinstance(base, dict) and recipe else ""
+    return Namespace("base", {"kind": kind, "reference": value, "recipe": recipe, "channel": channel, "os": os or ""})
+
+
+def _base(spec: BaseSpec, document: Document) -> BaseRef:
+    kind, value = _base_kind(spec.model_dump())
+    channel = (spec.channel or DEFAULT_CHANNEL) if kind == "recipe" else None
+    return BaseRef(kind, value, document.mark(("base", kind)), spec.owners, channel)  # type: ignore[arg-type]
+
+
+def _builder(spec: RecipeSpec, architecture: Architecture, os: OsId) -> Builder:
+    builder = spec.builder
+    return Builder(
+        instance_types=builder.instance_types or DEFAULT_INSTANCE_TYPES[architecture],
+        spot=builder.spot,
+        ssh_user=builder.ssh_user or DEFAULT_USERS[os],
+        ssh_timeout=seconds(builder.ssh_timeout),
+        stage_timeout=seconds(builder.timeout),
+    )
+
+
+def _os(loading: _Loading) -> OsId | None:
+    """The recipe's os, or its base recipe's, or what the vendor's names tell; a problem where nothing tells."""
+    seen: set[Path] = set()
+    document: Document | None = loading.document
+    while document is not None and document.path not in seen:
+        seen.add(document.path)
+        written = document.value.get("os")
+        if written is not None:
+            return written if written in DEFAULT_USERS else None
+        kind, value = _base_kind(document.value.get("base"))
+        if kind != "recipe":
+            found = _os_of(value)
+            if found is None and kind:
+                loading.complaints.at(
+                    loading.document.key_mark(("base",)),
+                    "os: cannot be told from the base's name",
+                    "Add os: debian, ubuntu or amzn (the ID in /etc/os-release).",
+                )
+            return found
+        parent = loading.project.recipes / f"{value}.yaml"
+        document = loading.project.document(parent, Complaints()) if parent.is_file() else None
+    return None
+
+
+def _os_of(reference: str) -> OsId | None:
+    text = reference.lower()
+    if "ubuntu" in text:
+        return "ubuntu"
+    if "debian" in text:
+        return "debian"
+    if "al2023" in text or "amazon-linux" in text or "amzn" in text:
+        return "amzn"
+    return None
+
+
+def _check_base(loading: _Loading) -> None:
+    document, complaints, project = loading.document, loading.complaints, loading.project
+    kind, parent = _base_kind(document.value.get("base"))
+    if kind != "recipe":
+        return
+    mark = document.mark(("base", "recipe"))
+    edges = dict(graph(project)) | {document.path.stem: parent}
+    if parent not in edges:
+        near = nearest(parent, list(edges))
+        hint = f"Did you mean {near}?" if near else f"Recipes here: {', '.join(edges)}."
+        complaints.at(mark, f"base: there is no recipe {parent!r}", hint)
+        return
+    circle = cycle(edges, document.path.stem)
+    if circle is not None:
+        complaints.at(mark, f"base: the recipes are each other's base: {'→'.join(circle)}")
+        return
+    base = project.document(project.recipes / f"{parent}.yaml", Complaints())
+    if base is not None:
+        missing = [a for a in _architectures(document.value) if a not in _architectures(base.value)]
+        if missing:
+            complaints.at(
+                document.mark(("architectures",)),
+                f"architectures: the base recipe {parent} is not built for {', '.join(missing)}",
+                f"Add it to {project.shown(base.path)}.",
+            )
+
+
+# --- tests and distribution -------------------------------------------------------------------------------------------
+
+
+def _tests(loading: _Loading, given: object) -> list[TestRef]:
+    document = loading.document
+    names = given if isinstance(given, list) else ["base"]
+    found = []
+    for index, name in enumerate(names):
+        if isinstance(name, str):
+            ref = read_test(name, document, ("tests", index), loading.complaints)
+            if ref is not None:
+                found.append(ref)
+    return found
+
+
+def _distribution_targets(loading: _Loading, given: object) -> tuple[Target, ...]:
+    every = loading.environment.targets
+    wanted = given.get("targets", "all") if isinstance(given, dict) else "all"
+    if not isinstance(wanted, list):
+        return every
+    chosen: set[str] = set()
+    known = [t.label for t in every] + [t.account.name for t in every] + [t.region for t in every]
+    for index, name in enumerate(wanted):
+        matching = {t.label for t in every if name in (t.label, t.account.name, t.region)}
+        if not matching and isinstance(name, str):
+            near = nearest(name, known)
+            hint = f"Did you mean {near}?" if near else f"Targets: {', '.join(t.label for t in every)}."
+            mark = loading.document.mark(("distribution", "targets", index))
+            loading.complaints.at(
+                mark, f"targets: the environment {loading.environment.name} has no target {name!r}", hint
+            )
+        chosen |= matching
+    for target in every:
+        if target.label in chosen and target.mode == "share" and f"home/{target.region}" not in chosen:
+            loading.complaints.at(
+                loading.document.mark(("distribution", "targets")),
+                f"targets: {target.label} shares the image of home/{target.region}, which is not chosen",
+                f"Add home/{target.region}.",
+            )
+    return tuple(t for t in every if t.label in chosen)
+
+
+def _shared_accounts(loading: _Loading, given: object) -> tuple[str, ...]:
+    share = given.get("share") if isinstance(given, dict) else None
+    names = share.get("accounts") if isinstance(share, dict) else None
+    found: list[str] = []
+    for index, name in enumerate(names if isinstance(names, list) else ()):
+        if not isinstance(name, str):
+            continue
+        account = loading.environment.accounts.get(name)
+        mark = loading.document.mark(("distribution", "share", "accounts", index))
+        identifier = account.id if account else name
+        if not (identifier.isascii() and identifier.isdigit() and len(identifier) == 12):
+            near = nearest(name, list(loading.environment.accounts))
+            hint = (
+                f"Did you mean {near}?"
+                if near
+                else "Give a name of the environment's accounts, or 12 digits in quotes."
+            )
+            loading.complaints.at(
+                mark, f"accounts: {name!r} is neither an account of the environment nor {_words(ACCOUNT_ID)}", hint
+            )
+        elif identifier == loading.environment.home.id:
+            loading.complaints.at(mark, "accounts: the home account owns the images already", "Remove it.")
+        elif identifier not in found:
+            found.append(identifier)
+    return tuple(found)
+
+
+def _words(pattern: str) -> str:
+    return "12 digits" if pattern == ACCOUNT_ID else pattern

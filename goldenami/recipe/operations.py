@@ -1,0 +1,200 @@
+"""Lists of operations as they are written, as provision.BoundOperation.
+
+Each item is a mapping of one kind, ``package: {…}``, with keys beside it that all kinds have: ``when``, ``notify`` and
+``name``. The kinds and what they take are the models of ``provision.OPERATIONS``; nothing here knows a particular one.
+Files that an operation names become its payloads, rendered first where the operation wants that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from goldenami.model import Mark
+from goldenami.provision import OPERATIONS, BoundOperation, Handler, Operation, Payload, Stage
+from goldenami.recipe.complaints import translate
+from goldenami.recipe.document import NodePath
+from goldenami.recipe.rendering import nearest
+from goldenami.recipe.scope import Scope, condition, render_tree
+
+COMMON = {
+    "when": "Condition; the operation is left out where it is false. The bare expression, or {{ expression }}.",
+    "notify": "Names of handlers to run at the end of the stage, if this operation changed something.",
+    "name": "What it is for; shown while it runs, in place of a title made of its parameters.",
+}
+
+
+def stage(scope: Scope, name: str, items: Any, path: NodePath) -> tuple[Stage, ...]:
+    """The stage of a list of operations with the document's handlers; nothing if there are no operations."""
+    bound, handlers = read_with_handlers(scope, items, path)
+    return (Stage(name, bound, handlers),) if bound else ()
+
+
+def read_with_handlers(
+    scope: Scope, items: Any, path: NodePath
+) -> tuple[tuple[BoundOperation, ...], tuple[Handler, ...]]:
+    """The operations of a list, in order, without those whose ``when`` is false, and the handlers of the document.
+
+    A notified name that the document declares no handler for, but a service of the list, stands for reloading that
+    service. Problems go to the scope.
+    """
+    handlers = _handlers(scope)
+    services = _services(items)
+    bound = _list(scope, items, path, {*handlers, *services})
+    for operation in bound:
+        for name in operation.notify:
+            if name not in handlers:
+                from goldenami.provision import implied_handler
+
+                handlers[name] = implied_handler(name, operation.mark)
+    return bound, tuple(handlers.values())
+
+
+def _handlers(scope: Scope) -> dict[str, Handler]:
+    """The section ``handlers``: by name, one operation or a list of them. A handler notifies nobody."""
+    value = scope.document.value.get("handlers")
+    found: dict[str, Handler] = {}
+    for name, body in value.items() if isinstance(value, dict) else ():
+        at: NodePath = ("handlers", name)
+        if isinstance(body, list):
+            bound = _list(scope, body, at, ())
+        else:
+            one = _operation(scope, body, at, ())
+            bound = (one,) if one else ()
+        found[name] = Handler(name, bound)
+    return found
+
+
+def _services(items: Any) -> list[str]:
+    """Names of the services that a list manages, as far as they are written plainly."""
+    found = []
+    for item in items if isinstance(items, list) else ():
+        body = item.get("service") if isinstance(item, dict) else None
+        name = body.get("name") if isinstance(body, dict) else body
+        if isinstance(name, str):
+            found.append(name)
+    return found
+
+
+def _list(scope: Scope, items: Any, path: NodePath, handlers: Collection[str]) -> tuple[BoundOperation, ...]:
+    if not isinstance(items, list):
+        return ()  # the schema says what is wrong with it
+    found = (_operation(scope, item, (*path, index), handlers) for index, item in enumerate(items))
+    return tuple(operation for operation in found if operation is not None)
+
+
+def _operation(scope: Scope, item: Any, path: NodePath, handlers: Collection[str]) -> BoundOperation | None:
+    document, complaints = scope.document, scope.complaints
+    kind = _kind(scope, item, path)
+    if not isinstance(item, dict):
+        return None
+    applies = "when" not in item or condition(scope, item["when"], (*path, "when"))
+    notify = _notify(scope, item, path, handlers)
+    if kind is None or not applies:
+        return None
+    at = (*path, kind)
+    title = render_tree(scope, item.get("name", ""), (*path, "name"))
+    if not isinstance(title, str):
+        complaints.at(document.mark((*path, "name")), "name: expected a string")
+        title = ""
+    model = OPERATIONS[kind]
+    fields = render_tree(scope, item[kind], at)
+    if model.shorthand is not None and isinstance(fields, (str, int, float, list)):
+        fields = {model.shorthand: fields}
+    payloads = _payloads(scope, model, fields, at)
+    try:
+        operation = model.model_validate(fields)
+    except ValidationError as error:
+        # What could not be rendered was reported; that its source text is no number either is noise.
+        failed = {(mark.line, mark.column) for mark in map(document.mark, scope.failed)}
+        problems = translate(error, document, at, model, what=kind)
+        complaints.extend(problem for problem in problems if (problem.line, problem.column) not in failed)
+        return None
+    if payloads is None:
+        return None
+    return BoundOperation(operation, document.key_mark(at), title, notify, payloads)
+
+
+def _payloads(scope: Scope, model: type[Operation], fields: Any, at: NodePath) -> dict[str, Payload] | None:
+    """The files that the operation names, by field; None after a problem with one of them."""
+    found: dict[str, Payload] = {}
+    whole = True
+    for name, form in model.sources.items():
+        written = fields.get(name) if isinstance(fields, dict) else None
+        if not isinstance(written, str) or (*at, name) in scope.failed:
+            continue
+        payload = _payload(
+            scope, scope.resolve(written), scope.document.mark((*at, name)), name, written, form == "template"
+        )
+        if payload is None:
+            whole = False
+        else:
+            found[name] = payload
+    return found if whole else None
+
+
+def _payload(scope: Scope, path: Path, mark: Mark, field: str, written: str, render: bool) -> Payload | None:
+    hint = f"Paths are relative to {scope.document.file}."
+    if path.is_dir():
+        scope.complaints.at(mark, f"{field}: {written} is a directory", "Name a file.")
+        return None
+    try:
+        if not render:
+            return Payload.read(path)
+        source = path.read_text(encoding="utf-8")
+        mode = path.stat().st_mode & 0o777
+    except OSError as error:
+        scope.complaints.at(mark, f"{field}: {written}: {error.strerror}", hint)
+        return None
+    except UnicodeDecodeError:
+        scope.complaints.at(
+            mark, f"{field}: {written} is not UTF-8 text", "Use file: for contents that are not rendered."
+        )
+        return None
+    rendered = scope.template(path, source)
+    return None if rendered is None else Payload.of(rendered.encode(), mode)
+
+
+def _kind(scope: Scope, item: Any, path: NodePath) -> str | None:
+    document, complaints = scope.document, scope.complaints
+    mark = document.mark(path)
+    if not isinstance(item, dict):
+        complaints.at(mark, "expected an operation, such as package: {name: curl}")
+        return None
+    kinds = [key for key in item if key not in COMMON]
+    known = [key for key in kinds if key in OPERATIONS]
+    for key in kinds:
+        if key not in OPERATIONS:
+            near = nearest(key, [*OPERATIONS, *(COMMON if known else ())])
+            what = "unknown key" if known else "unknown operation"
+            hint = f"Did you mean {near}?" if near else f"Operations: {', '.join(sorted(OPERATIONS))}."
+            complaints.at(document.key_mark((*path, key)), f"{what} {key!r}", hint)
+    if not kinds:
+        complaints.at(mark, "this says no operation", f"Operations: {', '.join(sorted(OPERATIONS))}.")
+    if len(known) > 1:
+        second = document.key_mark((*path, known[1]))
+        complaints.at(second, f"two operations in one item: {known[0]} and {known[1]}", "Start a new item with a dash.")
+        return None
+    return known[0] if known and len(kinds) == 1 else None
+
+
+def _notify(scope: Scope, item: Mapping[str, Any], path: NodePath, handlers: Collection[str]) -> tuple[str, ...]:
+    given = item.get("notify", [])
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list):
+        scope.complaints.at(scope.document.mark((*path, "notify")), "notify: expected a list of names of handlers")
+        return ()
+    found = []
+    for index, name in enumerate(names):
+        at = (*path, "notify", index) if isinstance(given, list) else (*path, "notify")
+        if not isinstance(name, str) or name not in handlers:
+            near = nearest(str(name), sorted(handlers))
+            known = ", ".join(sorted(handlers)) or "none are declared under handlers:"
+            hint = f"Did you mean {near}?" if near else f"Handlers: {known}."
+            scope.complaints.at(scope.document.mark(at), f"notify: there is no handler {str(name)!r}", hint)
+        else:
+            found.append(name)
+    return tuple(found)

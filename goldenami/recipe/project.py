@@ -1,0 +1,119 @@
+"""A project: the directory of goldenami.yaml, its recipes and agents. Finding, naming and reading files; no rendering."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from goldenami.errors import InvalidInput, NotFound, Problem
+from goldenami.recipe.complaints import Complaints
+from goldenami.recipe.document import Document, parse_leniently, read_text
+from goldenami.recipe.rendering import nearest
+
+FILE = "goldenami.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """Where things are. ``root`` is absolute. Documents are read once and kept for the life of the object."""
+
+    root: Path
+    file: Path
+    recipes: Path
+    agents: Path
+    _read: dict[Path, tuple[Document | None, list[Problem]]] = field(default_factory=dict, repr=False, compare=False)
+
+    def shown(self, path: Path) -> str:
+        """A file's name for people: relative to the working directory if it is inside it, else as it is."""
+        return shown(path)
+
+    def document(self, path: Path, complaints: Complaints) -> Document | None:
+        """The parsed file, or None if it cannot be parsed at all; its mistakes of form go to ``complaints``."""
+        if path not in self._read:
+            name = shown(path)
+            try:
+                document, problems = parse_leniently(read_text(path, name), path, name)
+                self._read[path] = (document, problems)
+            except InvalidInput as error:
+                self._read[path] = (None, list(error.problems))
+        document_or_none, problems = self._read[path]
+        complaints.extend(problems)
+        return document_or_none
+
+    def recipe_names(self) -> list[str]:
+        """Names of all recipes: the YAML files directly in the recipes directory."""
+        return _stems(self.recipes)
+
+    def agent_names(self) -> list[str]:
+        """Names of all agents: the YAML files in the agents directory."""
+        return _stems(self.agents)
+
+    def recipe_path(self, ref: str) -> Path:
+        """The file of a recipe given by path (with a slash or .yaml) or by name. Raises NotFound, with what is near."""
+        if "/" in ref or ref.endswith((".yaml", ".yml")):
+            path = Path(ref).absolute()
+            if not path.is_file():
+                raise NotFound(f"there is no recipe {ref}", hint=self._hint(Path(ref).stem))
+            return path
+        path = self.recipes / f"{ref}.yaml"
+        if not path.is_file():
+            raise NotFound(f"there is no recipe {ref!r} in {shown(self.recipes)}", hint=self._hint(ref))
+        return path
+
+    def _hint(self, name: str) -> str:
+        names = self.recipe_names()
+        near = nearest(name, names)
+        if near:
+            return f"Did you mean {near}?"
+        return f"Recipes here: {', '.join(names)}." if names else "Start one with: goldenami init"
+
+
+def shown(path: Path) -> str:
+    """A path for people: relative to the working directory where that is shorter to read."""
+    relative = os.path.relpath(path)
+    return relative if not relative.startswith(os.path.join("..", "..", "..")) else str(path)
+
+
+def find(start: Path) -> Path:
+    """goldenami.yaml in ``start`` or the nearest directory above it. Raises NotFound."""
+    start = start.absolute()
+    for directory in (start, *start.parents):
+        if (directory / FILE).is_file():
+            return directory / FILE
+    raise NotFound(f"no {FILE} in {start} or above it", hint="Start a project with: goldenami init")
+
+
+def load_project(start: Path) -> Project:
+    """Find the project around ``start``. Reads nothing yet but whether files exist. Raises NotFound."""
+    file = find(start)
+    recipes = file.parent / "recipes"
+    return Project(file.parent, file, recipes, recipes / "agents")
+
+
+def graph(project: Project) -> Mapping[str, str | None]:
+    """Each recipe's base recipe, as far as the files can be read; None where the base is no recipe."""
+    edges: dict[str, str | None] = {}
+    for name in project.recipe_names():
+        document = project.document(project.recipes / f"{name}.yaml", Complaints())
+        base = document.value.get("base") if document else None
+        parent = base.get("recipe") if isinstance(base, dict) else None
+        edges[name] = parent if isinstance(parent, str) else None
+    return edges
+
+
+def cycle(edges: Mapping[str, str | None], start: str) -> list[str] | None:
+    """The cycle that following bases from ``start`` runs into, first name repeated at the end; None if it ends."""
+    walked: list[str] = []
+    current: str | None = start
+    while current is not None:
+        if current in walked:
+            return [*walked[walked.index(current) :], current]
+        walked.append(current)
+        current = edges.get(current)
+    return None
+
+
+def _stems(directory: Path) -> list[str]:
+    return sorted(path.stem for path in directory.glob("*.yaml")) if directory.is_dir() else []

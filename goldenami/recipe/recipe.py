@@ -1,0 +1,87 @@
+"""A recipe as it was loaded: rendered, validated, frozen. What plan and pipeline read; no file is opened from here on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from goldenami.model import Architecture, Mark, Target
+from goldenami.provision import PatchSpec, Stage
+from goldenami.recipe.schema import ImageSpec, OsId, RetentionSpec
+from goldenami.recipe.secrets import SecretRef
+
+
+@dataclass(frozen=True, slots=True)
+class BaseRef:
+    """What the image starts from, as it was written. ``value``: the parameter's name, the pattern, the AMI id or the recipe's name."""
+
+    kind: Literal["ssm", "filter", "id", "recipe"]
+    value: str
+    mark: Mark
+    owners: tuple[str, ...] = ()  # with filter
+    channel: str | None = None  # with recipe
+
+    def __str__(self) -> str:
+        return f"{self.value}@{self.channel}" if self.kind == "recipe" else f"{self.kind} {self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Builder:
+    """The temporary instance. Times in seconds."""
+
+    instance_types: tuple[str, ...]
+    spot: bool
+    ssh_user: str
+    ssh_timeout: int
+    stage_timeout: int
+
+
+@dataclass(frozen=True, slots=True)
+class TestRef:
+    """Tests to run: the built-in suite ``base`` (path None), or a file. ``origin``: the agent that brings it, or empty."""
+
+    __test__ = False
+    name: str
+    path: Path | None
+    sha256: str
+    mark: Mark
+    origin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """Where the image goes. ``share_accounts``: 12-digit ids that get launch permission in the home account's targets."""
+
+    targets: tuple[Target, ...]
+    share_accounts: tuple[str, ...]
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One recipe for one environment. The mappings have one entry for each architecture.
+
+    Texts may hold placeholders of secrets (``secrets.display`` for people, ``filled`` for the host).
+    """
+
+    name: str
+    version: str  # MAJOR.MINOR
+    description: str
+    owner: str
+    os: OsId
+    architectures: tuple[Architecture, ...]
+    base: Mapping[Architecture, BaseRef]
+    builder: Mapping[Architecture, Builder]
+    patches: Mapping[Architecture, PatchSpec]
+    provisioning: Mapping[Architecture, tuple[Stage, ...]]
+    tests: tuple[TestRef, ...]
+    image: ImageSpec
+    distribution: Distribution
+    retention: RetentionSpec
+    source: Path
+    mark: Mark
+    variables: Mapping[str, object] = field(default_factory=dict)  # as used; secrets as Secret
+    agents: tuple[str, ...] = ()
+    secrets: tuple[SecretRef, ...] = ()

@@ -1,0 +1,305 @@
+"""Jinja in recipes: expressions in YAML values, and template files.
+
+One environment for both: sandboxed and immutable (a recipe computes text, it does not reach into Python), undefined
+names are problems. Every undefined name of a template is reported, not only the first: ``_Undefined`` notes where it
+was used and goes on.
+
+A value that is nothing but one expression, ``"{{ vars.workers }}"``, keeps the type of what the expression gives; a
+number stays a number. Any other value with expressions becomes a string.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from jinja2 import TemplateError, TemplateSyntaxError, Undefined
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import missing
+
+from goldenami.recipe.secrets import Secret, is_mangled
+
+Report = Callable[[int, str, str, str | None], None]
+"""(line in the text from 1, what to look for in that line to find the column, message, hint)"""
+
+_NAME = "<template>"
+_WHOLE = re.compile(r"\s*\{\{-?(?P<expression>(?:(?!\}\}|\{\{).)*?)-?\}\}\s*", re.DOTALL)
+
+
+class Namespace(Mapping[str, Any]):
+    """A named group of values in the context (``vars``, ``environment``, …); the name makes messages that say where to look."""
+
+    def __init__(self, name: str, values: Mapping[str, Any]) -> None:
+        self._name = name
+        self._values = dict(values)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __str__(self) -> str:
+        return str(self._values)
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        # A variable may be called "items" or "keys": what was declared comes before the mapping's own methods.
+        if isinstance(obj, Namespace) and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+
+def nearest(word: str, known: Mapping[str, Any] | list[str]) -> str | None:
+    """The known word that was probably meant; None if none is near."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), None)
+
+
+def _undefined_class(context: Mapping[str, Any], report: Report) -> type[Undefined]:
+    class Collecting(Undefined):
+        """Reports its use and is empty text from then on. ``is defined`` and ``default()`` do not count as use."""
+
+        __slots__ = ()
+
+        def _note(self) -> None:
+            report(
+                _line_of_caller(), *_explain(self._undefined_obj, self._undefined_name, context, self._undefined_hint)
+            )
+
+        def _fail_with_undefined_error(self, *_args: Any, **_kwargs: Any) -> Any:
+            self._note()
+            return self
+
+        def __getattr__(self, name: str) -> Any:
+            if name[:2] == name[-2:] == "__":
+                raise AttributeError(name)
+            self._note()
+            return self
+
+        def __str__(self) -> str:
+            self._note()
+            return ""
+
+        def __iter__(self) -> Iterator[Any]:
+            self._note()
+            return iter(())
+
+        def __len__(self) -> int:
+            self._note()
+            return 0
+
+        def __bool__(self) -> bool:
+            self._note()
+            return False
+
+        def __eq__(self, other: object) -> bool:
+            self._note()
+            return False
+
+        def __ne__(self, other: object) -> bool:
+            self._note()
+            return True
+
+        def __contains__(self, item: object) -> bool:
+            self._note()
+            return False
+
+        __hash__ = Undefined.__hash__
+        __add__ = __radd__ = __sub__ = __rsub__ = _fail_with_undefined_error
+        __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _fail_with_undefined_error
+        __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = _fail_with_undefined_error
+        __pos__ = __neg__ = __call__ = __getitem__ = _fail_with_undefined_error
+        __lt__ = __le__ = __gt__ = __ge__ = _fail_with_undefined_error
+
+    return Collecting
+
+
+def _line_of_caller() -> int:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_filename == _NAME:
+            return _template_line(frame.f_lineno, str(frame.f_globals.get("debug_info", "")))
+        frame = frame.f_back
+    return 1
+
+
+def _template_line(number: int, debug_info: str) -> int:
+    """The template's line for a line of the code that Jinja made of it ("3=10&5=14": template=code)."""
+    line = 1
+    for pair in debug_info.split("&"):
+        template, _, code = pair.partition("=")
+        if code and int(code) <= number:
+            line = int(template)
+    return line
+
+
+def _explain(owner: Any, name: Any, context: Mapping[str, Any], said: str | None) -> tuple[str, str, str | None]:
+    if isinstance(owner, Namespace):
+        full = f"{owner._name}.{name}"
+        near = nearest(str(name), owner)
+        known = ", ".join(owner) or "nothing"
+        if owner._name == "vars" and not near:
+            return str(name), f"{full} is not defined", f"Declare it under vars:. Declared there: {known}."
+        return str(name), f"{full} is not defined", f"Did you mean {near}?" if near else f"{owner._name} has: {known}."
+    if owner is not missing:
+        return str(name), said or f"a value of type {type(owner).__name__} has no {name!r}", None
+    if said:
+        return "", said, None
+    for group, values in context.items():
+        if isinstance(values, Namespace) and name in values:
+            return str(name), f"{name} is not defined", f"Write {group}.{name}."
+    near = nearest(str(name), context)
+    return (
+        str(name),
+        f"{name} is not defined",
+        f"Did you mean {near}?" if near else f"Known here: {', '.join(context)}.",
+    )
+
+
+def _quote(value: Any) -> str:
+    if isinstance(value, Secret):
+        raise SecurityError("quote cannot be applied to a secret: its value is not known yet")
+    return shlex.quote(str(value))
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    def plain(item: Any) -> Any:
+        if isinstance(item, Mapping):
+            return dict(item)
+        raise SecurityError(f"{type(item).__name__} cannot be written as JSON")
+
+    return json.dumps(value, indent=indent, default=plain, ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Renderer:
+    """Renders with one context: the names that expressions can use."""
+
+    context: Mapping[str, Any]
+
+    def text(self, source: str, report: Report) -> str | None:
+        """Render a template; None if there was a problem, and then every problem was reported."""
+        failed = False
+
+        def note(line: int, needle: str, message: str, hint: str | None) -> None:
+            nonlocal failed
+            failed = True
+            report(line, needle, message, hint)
+
+        environment = self._environment(note)
+        try:
+            code = environment.compile(source, name=_NAME, filename=_NAME)
+            template = environment.template_class.from_code(environment, code, environment.make_globals(None))
+            rendered = template.render(dict(self.context))
+        except TemplateSyntaxError as error:
+            note(error.lineno, "", f"template syntax: {error.message}", None)
+        except (
+            Exception
+        ) as error:  # whatever an expression raises (TypeError, ZeroDivisionError, …) is its author's to fix
+            if not failed:
+                note(_raised_at(error), "", _said(error), None)
+        else:
+            if is_mangled(rendered):
+                note(
+                    1,
+                    "",
+                    "a secret was changed by a filter; its value is not known yet when templates are rendered",
+                    None,
+                )
+            if not failed:
+                return rendered
+        return None
+
+    def value(self, source: str, report: Report) -> Any:
+        """Render a value of a recipe: a sole expression keeps its type, anything else becomes text; None after a problem."""
+        whole = _WHOLE.fullmatch(source)
+        if whole is None:
+            return self.text(source, report)
+        return self.expression(whole["expression"], report)
+
+    def expression(self, source: str, report: Report) -> Any:
+        """Evaluate one bare expression, such as ``when``'s; None after a problem."""
+        failed = False
+
+        def note(line: int, needle: str, message: str, hint: str | None) -> None:
+            nonlocal failed
+            failed = True
+            report(line, needle, message, hint)
+
+        environment = self._environment(note)
+        result: list[Any] = []
+
+        def keep(value: Any) -> str:
+            result.append(value)
+            return ""
+
+        environment.filters["_keep"] = keep
+        try:
+            code = environment.compile("{{ (" + source + ") | _keep }}", name=_NAME, filename=_NAME)
+            environment.template_class.from_code(environment, code, environment.make_globals(None)).render(
+                dict(self.context)
+            )
+        except TemplateSyntaxError as error:
+            note(error.lineno, "", f"template syntax: {error.message}", None)
+        except Exception as error:  # as above
+            if not failed:
+                note(_raised_at(error), "", _said(error), None)
+        if failed or not result:
+            return None
+        found = result[0]
+        if isinstance(found, Undefined):
+            str(found)  # an expression that is nothing but an undefined name: using it reports it
+            return None
+        if isinstance(found, Secret):
+            return str(found)
+        return found
+
+    def _environment(self, report: Report) -> _Environment:
+        environment = _Environment(
+            undefined=_undefined_class(self.context, report),
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+            autoescape=False,  # the output is configuration, not HTML
+        )
+        environment.filters["quote"] = _quote
+        environment.filters["json"] = _json
+        for unwanted in ("lipsum", "cycler", "joiner"):
+            environment.globals.pop(unwanted, None)
+        environment.filters.pop("random", None)  # the same recipe gives the same image
+        return environment
+
+
+def has_expression(text: str) -> bool:
+    """Whether Jinja would do anything with this text."""
+    return "{{" in text or "{%" in text or "{#" in text
+
+
+def _raised_at(error: BaseException) -> int:
+    line = 1
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == _NAME:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, SecurityError):
+        return f"not allowed in a template: {error}"
+    if isinstance(error, TemplateError):
+        return f"template: {error}"
+    return f"the expression fails: {error} ({type(error).__name__})"

@@ -1,0 +1,310 @@
+"""What a recipe may say: the pydantic models behind ``goldenami schema``, and the source of the words in error
+messages.
+
+Each field is described once, here. Unknown keys are refused. The operations inside ``software`` and ``handlers`` are
+the models of ``provision.OPERATIONS``; they are validated one by one (see ``operations.py``), after their expressions
+were rendered.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+
+from goldenami.provision import PatchSpec
+
+NAME = r"^[a-z0-9]+(-[a-z0-9]+|\.[a-z0-9]+)*$"
+ACCOUNT_ID = r"^[0-9]{12}$"
+REGION = r"^[a-z]{2,}(-[a-z]+)+-[0-9]+$"
+IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]*$"
+
+Name = Annotated[str, StringConstraints(pattern=NAME, max_length=64)]
+AccountId = Annotated[str, StringConstraints(pattern=ACCOUNT_ID)]
+Region = Annotated[str, StringConstraints(pattern=REGION)]
+OsId = Literal["debian", "ubuntu", "amzn"]
+
+
+class Spec(BaseModel):
+    """The manners of every model here: unknown keys refused, frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
+
+
+def _one_or_more(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+OneOrMore = Annotated[tuple[str, ...], BeforeValidator(_one_or_more, json_schema_input_type=str | list[str])]
+
+
+def _duration(text: str) -> str:
+    if not re.fullmatch(r"[0-9]+[smhdw]", text):
+        raise ValueError('a duration is a number and one of s, m, h, d, w, such as "15m" or "90d"')
+    return text
+
+
+Duration = Annotated[str, AfterValidator(_duration)]
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def seconds(duration: str) -> int:
+    """ "15m" as 900."""
+    return int(duration[:-1]) * _SECONDS[duration[-1]]
+
+
+def _version(text: str) -> str:
+    if not re.fullmatch(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)", text):
+        raise ValueError('a recipe\'s version is MAJOR.MINOR, such as "1.4"; a build appends its date and number')
+    return text
+
+
+class BaseSpec(Spec):
+    """Where the image starts from: exactly one of ssm, filter (with owners), id and recipe (with channel)."""
+
+    ssm: str | None = Field(
+        None,
+        description="Name of an SSM parameter that holds an AMI id, such as the public parameters of Debian, Ubuntu and Amazon.",
+        pattern=r"^/?[A-Za-z0-9_./-]+$",
+    )
+    filter: str | None = Field(
+        None,
+        description="Name of the AMI with * and ?, such as debian-12-amd64-*; the newest available one of owners is taken.",
+        min_length=3,
+    )
+    owners: tuple[str, ...] = Field(
+        (),
+        description="With filter: 12-digit account ids, or self, amazon, aws-marketplace. Names alone can be forged.",
+    )
+    id: str | None = Field(
+        None,
+        description="A fixed AMI id. It differs by region and architecture.",
+        pattern=r"^ami-([0-9a-f]{8}|[0-9a-f]{17})$",
+    )
+    recipe: Name | None = Field(
+        None, description="Name of another recipe of this project, whose released image is the base."
+    )
+    channel: str | None = Field(
+        None, description="With recipe: the channel to take the release from. Default: stable.", pattern=NAME
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> BaseSpec:
+        given = [kind for kind in ("ssm", "filter", "id", "recipe") if getattr(self, kind) is not None]
+        if len(given) != 1:
+            what = f"{' and '.join(given)} are given" if given else "none is given"
+            raise ValueError(f"exactly one of ssm, filter, id and recipe says what the base is; {what}")
+        if self.filter is not None and not self.owners:
+            raise ValueError("filter needs owners: anybody can publish an image under any name")
+        if self.owners and self.filter is None:
+            raise ValueError("owners goes with filter only")
+        if self.channel and self.recipe is None:
+            raise ValueError("channel goes with recipe only")
+        for owner in self.owners:
+            if not re.fullmatch(ACCOUNT_ID, owner) and owner not in ("self", "amazon", "aws-marketplace"):
+                raise ValueError(
+                    f"owners: {owner!r} is neither a 12-digit account id nor self, amazon or aws-marketplace"
+                )
+        return self
+
+
+InstanceType = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")]
+
+
+class BuilderSpec(Spec):
+    """The temporary instance that is provisioned, and becomes the image."""
+
+    instance_types: tuple[InstanceType, ...] = Field(
+        (), description="Tried in this order until one has capacity. Default: small ones of the architecture."
+    )
+    spot: bool = Field(False, description="Ask for spot capacity first; on-demand where there is none.")
+    ssh_user: str | None = Field(
+        None,
+        description="User that the image's cloud-init gives the key to. Default: by os (admin, ubuntu, ec2-user).",
+        pattern=r"^[a-z_][a-z0-9_-]{0,31}$",
+    )
+    ssh_timeout: Duration = Field("10m", description="How long to wait for the instance to answer over SSH.")
+    timeout: Duration = Field("2h", description="How long one stage of provisioning may take.")
+
+
+class AgentUse(Spec):
+    """One agent of recipes/agents/, with parameters of its own. A bare name stands for {name: …}."""
+
+    name: Name = Field(description="Name of the agent: the file recipes/agents/NAME.yaml.")
+    when: Any = Field(None, description="Condition; the agent is left out where it is false.")
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="Values for the parameters that the agent declares."
+    )
+
+
+class RootVolume(Spec):
+    """The root volume of the image."""
+
+    size_gib: int | None = Field(
+        None, ge=1, le=16384, description="Size in GiB; at least the base's. Default: the base's."
+    )
+    type: Literal["gp3", "gp2", "io1", "io2", "standard"] = Field("gp3", description="EBS volume type.")
+    iops: int | None = Field(
+        None, ge=100, le=256000, description="Provisioned IOPS, for gp3 (3000 to 80000), io1 and io2."
+    )
+    throughput: int | None = Field(None, ge=125, le=2000, description="Throughput in MiB/s, for gp3.")
+
+    @model_validator(mode="after")
+    def _type_allows(self) -> RootVolume:
+        if self.iops is not None and self.type not in ("gp3", "io1", "io2"):
+            raise ValueError(f"iops cannot be set for {self.type}; it goes with gp3, io1 and io2")
+        if self.iops is None and self.type in ("io1", "io2"):
+            raise ValueError(f"{self.type} needs iops")
+        if self.throughput is not None and self.type != "gp3":
+            raise ValueError(f"throughput goes with gp3, not with {self.type}")
+        return self
+
+
+Tags = dict[
+    Annotated[str, StringConstraints(min_length=1, max_length=128)], Annotated[str, StringConstraints(max_length=256)]
+]
+
+
+def check_tags(value: dict[str, str]) -> dict[str, str]:
+    for key in value:
+        if key.lower().startswith("aws:"):
+            raise ValueError(f"the tag {key!r}: AWS keeps the prefix aws: for itself")
+        if key.startswith("goldenami:") or key == "Name":
+            raise ValueError(f"the tag {key!r} is set by goldenami itself")
+    return value
+
+
+class ImageSpec(Spec):
+    """Attributes of the AMI."""
+
+    root_volume: RootVolume = Field(
+        default_factory=lambda: RootVolume.model_validate({}), description="The root volume."
+    )
+    imds: Literal["v2", "optional"] = Field(
+        "v2", description="v2: instances of the image answer IMDSv2 only. optional: version 1 too."
+    )
+    boot_mode: Literal["uefi-preferred", "uefi", "legacy-bios"] | None = Field(
+        None, description="Boot mode of the AMI. Default: the base's."
+    )
+    tags: Annotated[Tags, AfterValidator(check_tags)] = Field(
+        default_factory=dict, description="Tags for the images and their snapshots, besides the environment's."
+    )
+
+
+class ShareSpec(Spec):
+    """Who else may use the images."""
+
+    accounts: tuple[str, ...] = Field(
+        (),
+        description="Accounts that get launch permission in the home account's targets: names of the environment, or 12-digit ids.",
+    )
+
+
+class DistributionSpec(Spec):
+    """Where the image goes."""
+
+    targets: Literal["all"] | tuple[str, ...] = Field(
+        "all",
+        description="all, or a list of the environment's targets: \"account/region\", an account's name, or a region.",
+    )
+    share: ShareSpec = Field(
+        default_factory=lambda: ShareSpec.model_validate({}), description="Launch permission for others."
+    )
+    channel: str = Field("candidate", description="The channel that a successful build moves.", pattern=NAME)
+
+
+class RetentionSpec(Spec):
+    """How long releases are kept."""
+
+    keep: int = Field(5, ge=1, description="How many of the newest releases are always kept.")
+    deprecate_after: Duration | None = Field(
+        None, description='Age at which an image is marked deprecated, such as "90d".'
+    )
+
+
+class SecretSource(Spec):
+    """Where the value of a secret comes from; exactly one."""
+
+    env: str | None = Field(None, description="Name of an environment variable.", pattern=IDENTIFIER)
+    file: str | None = Field(None, description="Path of a file, relative to the recipe.", min_length=1)
+    ssm: str | None = Field(None, description="Name of an SSM SecureString parameter in the home region.", min_length=1)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SecretSource:
+        if sum(value is not None for value in (self.env, self.file, self.ssm)) != 1:
+            raise ValueError("a secret has exactly one of env, file and ssm")
+        return self
+
+
+class SecretVar(Spec):
+    """A variable whose value is not written down, but referenced."""
+
+    secret: SecretSource = Field(description="Where the value comes from.")
+
+
+Scalar = str | int | float | bool | None
+OperationList = list[Any]
+
+
+class RecipeSpec(Spec):
+    """A recipe: one file, one image. The order of the sections is the order of work."""
+
+    name: Name = Field(description="Name of the image: the file's name without .yaml.")
+    version: Annotated[str, AfterValidator(_version)] = Field(description='MAJOR.MINOR in quotes, such as "1.4".')
+    description: str = Field("", description="What the image is for; becomes the AMI's description.", max_length=255)
+    owner: str = Field("", description="Team or person who answers for it.", max_length=255)
+    os: OsId | None = Field(
+        None,
+        description="The ID in /etc/os-release of the base. Default: the base recipe's, or what the base's name tells.",
+    )
+    architectures: tuple[Literal["x86_64", "arm64"], ...] = Field(
+        ("x86_64",), min_length=1, description="One image for each, released together."
+    )
+    vars: dict[Annotated[str, StringConstraints(pattern=IDENTIFIER)], Any] = Field(
+        default_factory=dict,
+        description="Variables with their defaults, used as {{ vars.NAME }}. --var NAME=VALUE can set these and no others.",
+    )
+    base: BaseSpec = Field(description="Where the image starts from.")
+    builder: BuilderSpec = Field(
+        default_factory=lambda: BuilderSpec.model_validate({}), description="The temporary instance."
+    )
+    patches: PatchSpec = Field(
+        default_factory=lambda: PatchSpec.model_validate({}), description="Updates from the distribution."
+    )
+    agents: list[Any] = Field(default_factory=list, description="Agents of recipes/agents/ to install.")
+    software: OperationList = Field(default_factory=list, description="Operations, in order.")
+    handlers: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Operations that run once at the end of software, if one that changed something notifies them.",
+    )
+    tests: tuple[str, ...] = Field(
+        ("base",),
+        min_length=1,
+        description="base (the built-in suite) and paths of testinfra files, relative to the recipe.",
+    )
+    image: ImageSpec = Field(default_factory=lambda: ImageSpec.model_validate({}), description="Attributes of the AMI.")
+    distribution: DistributionSpec = Field(
+        default_factory=lambda: DistributionSpec.model_validate({}), description="Where the image goes."
+    )
+    retention: RetentionSpec = Field(
+        default_factory=lambda: RetentionSpec.model_validate({}), description="How long releases are kept."
+    )
+
+
+class AgentSpec(Spec):
+    """An agent: what recipes have in common about one piece of software."""
+
+    name: Name = Field(description="Name of the agent: the file's name without .yaml.")
+    description: str = Field("", description="What the agent does.")
+    params: dict[Annotated[str, StringConstraints(pattern=IDENTIFIER)], Any] = Field(
+        default_factory=dict, description="Parameters with their defaults, used as {{ params.NAME }}."
+    )
+    operations: dict[OsId, OperationList] = Field(
+        description="Operations by os (debian, ubuntu, amzn); ubuntu takes debian's where it has none of its own."
+    )
+    handlers: dict[str, Any] = Field(default_factory=dict, description="Operations that its operations can notify.")
+    tests: tuple[str, ...] = Field(
+        (), description="Paths of testinfra files, relative to the agent's file; run with each recipe that uses it."
+    )

@@ -1,0 +1,83 @@
+"""Rendering the values of a document where they stand, with their marks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from goldenami.model import Mark
+from goldenami.recipe.complaints import Complaints
+from goldenami.recipe.document import Document, NodePath
+from goldenami.recipe.project import Project, shown
+from goldenami.recipe.rendering import Renderer, has_expression
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One document, the names that its expressions can use, and where its problems go."""
+
+    project: Project
+    document: Document
+    renderer: Renderer
+    complaints: Complaints
+    failed: set[NodePath] = field(default_factory=set)
+
+    def within(self, document: Document, renderer: Renderer) -> Scope:
+        """The same collection of problems for another document."""
+        return replace(self, document=document, renderer=renderer, failed=set())
+
+    def resolve(self, src: str) -> Path:
+        """A path that the document names, relative to the document."""
+        return self.document.path.parent / src
+
+    def template(self, path: Path, source: str) -> str | None:
+        """Render a template file; its problems have the template's own lines. None after a problem."""
+        lines = source.splitlines()
+
+        def report(line: int, needle: str, message: str, hint: str | None) -> None:
+            text = lines[line - 1] if 0 < line <= len(lines) else ""
+            column = text.find(needle) + 1 if needle else 0
+            self.complaints.at(Mark(shown(path), line, column), message, hint)
+
+        return self.renderer.text(source, report)
+
+
+def render_tree(scope: Scope, value: Any, path: NodePath) -> Any:
+    """The value with every expression in it rendered. What fails is reported, and stays as it was written."""
+    if isinstance(value, dict):
+        return {key: render_tree(scope, item, (*path, key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [render_tree(scope, item, (*path, index)) for index, item in enumerate(value)]
+    if not isinstance(value, str) or not has_expression(value):
+        return value
+    return _rendered(scope, value, path, bare=False)
+
+
+def condition(scope: Scope, value: Any, path: NodePath) -> bool:
+    """Whether a ``when`` holds: true or false, one expression in {{ }}, or the bare expression. False after a problem."""
+    if isinstance(value, str):
+        value = _rendered(scope, value, path, bare=not has_expression(value))
+        if path in scope.failed:
+            return False
+        if isinstance(value, str) and value.strip().lower() in ("", "false", "no", "0"):
+            return False
+    if value is None:
+        scope.complaints.at(
+            scope.document.key_mark(path), "when: no condition is given", "Remove the key if it always holds."
+        )
+        return False
+    return bool(value)
+
+
+def _rendered(scope: Scope, source: str, path: NodePath, *, bare: bool) -> Any:
+    def report(line: int, needle: str, message: str, hint: str | None) -> None:
+        scope.failed.add(path)
+        mark = scope.document.position(path, line, needle)
+        scope.complaints.at(mark, message, hint)
+
+    if bare:
+        rendered = scope.renderer.expression(source, report)
+    else:
+        rendered = scope.renderer.value(source, report)
+    return source if path in scope.failed else rendered

@@ -1,0 +1,104 @@
+"""``vars``: defaults, overrides from the command line, and references to secrets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from goldenami.errors import Problem
+from goldenami.recipe.complaints import Complaints, translate
+from goldenami.recipe.document import Document
+from goldenami.recipe.project import Project
+from goldenami.recipe.rendering import Namespace, Renderer, nearest
+from goldenami.recipe.schema import SecretVar
+from goldenami.recipe.scope import Scope, render_tree
+from goldenami.recipe.secrets import Secret, SecretRef
+
+COMMAND_LINE = "--var"
+
+
+def read_variables(
+    project: Project,
+    document: Document,
+    context: Mapping[str, Any],
+    overrides: Mapping[str, str],
+    complaints: Complaints,
+) -> tuple[dict[str, Any], tuple[SecretRef, ...]]:
+    """The variables as expressions see them, and where their secrets are. A default may use the variables above it."""
+    declared = document.value.get("vars")
+    declared = declared if isinstance(declared, dict) else {}
+    for name in overrides:
+        if name not in declared:
+            near = nearest(name, declared)
+            hint = f"Did you mean {near}?" if near else f"Declared in {document.file}: {', '.join(declared) or 'none'}."
+            complaints.extend([Problem(COMMAND_LINE, 0, 0, f"{name} is not a variable of this recipe", hint)])
+    values: dict[str, Any] = {}
+    secrets: list[SecretRef] = []
+    for name, default in declared.items():
+        if isinstance(default, dict) and set(default) == {"secret"}:
+            ref = _secret(name, default, document, complaints)
+            if ref is not None:
+                secrets.append(ref)
+            values[name] = Secret(name)
+            if name in overrides:
+                complaints.extend(
+                    [
+                        Problem(
+                            COMMAND_LINE,
+                            0,
+                            0,
+                            f"{name} is a secret, and is not given in clear",
+                            "Set what its reference names.",
+                        )
+                    ]
+                )
+            continue
+        renderer = Renderer({**context, "vars": Namespace("vars", values)})
+        values[name] = render_tree(Scope(project, document, renderer, complaints), default, ("vars", name))
+        if name in overrides:
+            try:
+                values[name] = _as(overrides[name], values[name])
+            except ValueError as error:
+                complaints.extend([Problem(COMMAND_LINE, 0, 0, f"{name}: {error}")])
+    return values, tuple(secrets)
+
+
+def _secret(name: str, default: dict[str, Any], document: Document, complaints: Complaints) -> SecretRef | None:
+    try:
+        spec = SecretVar.model_validate(default).secret
+    except ValidationError as error:
+        complaints.extend(translate(error, document, ("vars", name), SecretVar))
+        return None
+    mark = document.mark(("vars", name))
+    if spec.env is not None:
+        return SecretRef(name, "env", spec.env, mark)
+    if spec.ssm is not None:
+        return SecretRef(name, "ssm", spec.ssm, mark)
+    return SecretRef(name, "file", str(document.path.parent / str(spec.file)), mark)
+
+
+def _as(text: str, default: Any) -> Any:
+    """Text from the command line as the type of the default. Raises ValueError, in words for people."""
+    if isinstance(default, bool):
+        words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+        if text.lower() not in words:
+            raise ValueError(f"expected true or false, not {text!r}")
+        return words[text.lower()]
+    if isinstance(default, (int, float)):
+        try:
+            return int(text) if isinstance(default, int) else float(text)
+        except ValueError:
+            raise ValueError(f"expected a {'whole ' if isinstance(default, int) else ''}number, not {text!r}") from None
+    if isinstance(default, (list, dict)):
+        what = "list" if isinstance(default, list) else "mapping"
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = None
+        if not isinstance(value, type(default)):
+            raise ValueError(f"expected a {what} as JSON, not {text!r}")
+        return value
+    return text

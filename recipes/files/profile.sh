@@ -1,0 +1,3 @@
+# Time stamps in the history of interactive shells, and a pager that leaves short output alone.
+export HISTTIMEFORMAT="%F %T "
+export LESS="-FRX"

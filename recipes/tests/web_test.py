@@ -1,0 +1,50 @@
+"""What debian-12-web promises: nginx answers as configured, from the first boot on."""
+
+
+def test_nginx_runs_now_and_after_a_reboot(host):
+    nginx = host.service("nginx")
+    assert nginx.is_enabled
+    assert nginx.is_running
+
+
+def test_configuration_is_valid(host):
+    assert host.run("nginx -t").rc == 0
+
+
+def test_configuration_is_the_templates(host):
+    configuration = host.file("/etc/nginx/nginx.conf")
+    assert configuration.mode == 0o644
+    assert configuration.contains("worker_connections 2048;")
+
+
+def test_port_80_is_open(host):
+    assert host.socket("tcp://0.0.0.0:80").is_listening
+
+
+def test_page_is_served(host):
+    page = host.check_output("curl -fsS http://127.0.0.1/")
+    assert "<h1>Golden image</h1>" in page
+    assert "debian-12-web 1.4" in page
+
+
+def test_health_check_answers(host):
+    assert host.check_output("curl -fsS http://127.0.0.1/healthz") == "ok"
+
+
+def test_unknown_page_is_404_and_tells_no_version(host):
+    answer = host.check_output("curl -sS -i http://127.0.0.1/nothing-here")
+    assert " 404 " in answer.splitlines()[0]
+    assert "Server: nginx\r" in answer + "\r"
+    assert "nginx/" not in answer
+
+
+def test_deploy_user_owns_the_pages(host):
+    deploy = host.user("deploy")
+    assert deploy.exists
+    assert deploy.group == "deploy"
+    root = host.file("/srv/www")
+    assert (root.user, root.group, root.mode) == ("deploy", "www-data", 0o755)
+
+
+def test_backlog_is_large_enough(host):
+    assert host.sysctl("net.core.somaxconn") == 4096
