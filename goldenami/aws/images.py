@@ -7,7 +7,7 @@ are given to each one here. Names must be unique in an account and region for Cr
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -192,13 +192,14 @@ def wait(
     on_progress: OnProgress | None = None,
     timeout: float | None = None,
     interval: Interval = waiters.STANDARD,
+    check: Callable[[], None] | None = None,
 ) -> dict[str, Seen]:
     """Wait until every image is available or has failed; what was last seen of each. One describe a round for all of
     them.
 
     A failed one is marked as spoiled in the journal: the next ``create`` or ``copy`` of its key tries again, and the
-    clean-up deletes what is left of it. ``on_progress`` gets percentages from the images' snapshots. ``timeout``: see
-    ``waiters.watch``.
+    clean-up deletes what is left of it. ``on_progress`` gets percentages from the images' snapshots. ``timeout``
+    and ``check``: see ``waiters.watch``.
     """
     cloud = ledger.cloud
 
@@ -218,6 +219,7 @@ def wait(
         percent=percentages,
         timeout=timeout,
         interval=interval,
+        check=check,
     )
     for one in seen.values():
         if one.verdict == "failed":

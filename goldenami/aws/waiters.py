@@ -84,19 +84,22 @@ def watch(
     timeout: float | None = None,
     interval: Interval = STANDARD,
     jitter: random.Random | None = None,
+    check: Callable[[], None] | None = None,
 ) -> dict[str, Seen]:
     """Wait until every id is ready or has failed; what was last seen of each, in the order of ``ids``.
 
     Failures are told, not raised: what one of them means for the others is the caller's to say. ``on_progress`` is
     called whenever the state or the percentage of an id changes. ``percent``: asked for the percentages of the items
     that are pending. ``timeout``: seconds; None waits for as long as it takes. Errors of the describes themselves are
-    raised, after the patience that reads have.
+    raised, after the patience that reads have. ``check``: called before each describe; what it raises ends the wait.
     """
     jitter = jitter or random.Random()
     start = cloud.clock()
     pause = interval.first
     last: dict[str, Seen] = {id: Seen(id, "pending", "pending") for id in ids}
     while True:
+        if check is not None:
+            check()
         open_ids = [id for id, seen in last.items() if seen.verdict == "pending"]
         if not open_ids:
             return last

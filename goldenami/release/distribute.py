@@ -1,0 +1,295 @@
+"""One hop: every target copies straight from the candidates in the home region, all at once, each under its own key.
+
+A thread per target does the work of that target, for all architectures::
+
+    copy in another account   let that account use the candidate and its snapshots → CopyImage there, by its role
+    copy in the home account  CopyImage → when it is available: let others use it (image, snapshots, key)
+    share                     wait for the home account's copy in that region → let the account use it
+
+Copies are few (one for each target and architecture). Where EC2 refuses one because too many are under way in the
+region, the ledger waits for room, in that target's thread alone. One describe a round watches all copies of a target.
+
+A target that fails does not stop the others: what they did is kept, and a resumed build repeats only what failed. The
+image of a failed copy is deleted at once, since it would hold the name that the next attempt needs.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from goldenami.aws import images, kms
+from goldenami.aws.ledger import Ledger
+from goldenami.aws.waiters import Seen, failure
+from goldenami.errors import GoldenAmiError, Interrupted, TargetsFailed, UsageError
+from goldenami.events import Emit, emit, silent
+from goldenami.model import Architecture, Place, Target
+from goldenami.release.order import Order
+
+_Slot = tuple[str, Architecture]  # the target's label, and the architecture
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The image that a target uses. For a share it is in the owner's account."""
+
+    target: Target
+    architecture: Architecture
+    image_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Distributed:
+    """Where images are now, and why some best-effort targets have none (reason by label)."""
+
+    placed: tuple[Placed, ...]
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+
+class Distribution:
+    """Copies on their way. Made by :func:`distribute`; a context manager that, left early, starts nothing more."""
+
+    def __init__(self, ledger: Ledger, order: Order, candidates: Mapping[Architecture, str], to: Emit) -> None:
+        self._ledger = ledger
+        self._order = order
+        self._candidates = dict(sorted(candidates.items()))
+        self._emit = to
+        self._stopped = threading.Event()
+        self._available: dict[_Slot, Future[str]] = {
+            (target.label, architecture): Future() for target in order.targets for architecture in self._candidates
+        }
+        self._ended: dict[str, Future[None]] = {target.label: Future() for target in order.targets}
+        self._threads = [
+            threading.Thread(target=self._run, args=(target,), name=f"distribute {target.label}", daemon=True)
+            for target in order.targets
+        ]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Nothing is created any more once this returns, so that a clean-up can follow."""
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+
+    def home_image(self, architecture: Architecture) -> str:
+        """Wait until the copy in the home region is available; its id. The other targets may still be at work.
+
+        Raises the error by which that copy failed, and UsageError where the home region is no target.
+        """
+        for target in self._order.copies:
+            if target.place == self._order.home:
+                return self._available[target.label, architecture].result()
+        raise UsageError(
+            f"{self._order.home} is not among the targets, so there is no final image to boot and test there",
+            hint="Add the home region to the home account's targets in goldenami.yaml.",
+        )
+
+    def finish(self) -> Distributed:
+        """Wait for every target. Raises TargetsFailed if a required one failed, with the reasons of all that did."""
+        failures: dict[str, str] = {}
+        placed: list[Placed] = []
+        for target in self._order.targets:
+            error = self._ended[target.label].exception()
+            if isinstance(error, GoldenAmiError):
+                failures[target.label] = error.message
+            elif error is not None:
+                raise error
+            else:
+                placed += [
+                    Placed(target, architecture, self._available[target.label, architecture].result())
+                    for architecture in self._candidates
+                ]
+        required = [target.label for target in self._order.targets if target.required and target.label in failures]
+        if required:
+            raise TargetsFailed(
+                f"{len(failures)} of {len(self._order.targets)} targets failed: {', '.join(failures)}",
+                failures=failures,
+                hint="The others keep their images: `goldenami resume` repeats only what failed.",
+            )
+        return Distributed(tuple(placed), failures)
+
+    # --- one target, in its thread ------------------------------------------------------------------------------------
+
+    def _run(self, target: Target) -> None:
+        """Every future of the target has its result when this ends, whatever happens."""
+        ended = self._ended[target.label]
+        try:
+            (self._copy if target.mode == "copy" else self._share)(target)
+        except BaseException as error:
+            for architecture in self._candidates:
+                future = self._available[target.label, architecture]
+                if not future.done():
+                    future.set_exception(error)
+                    self._tell(target, architecture, "failed", detail=str(error))
+            ended.set_exception(error)
+        else:
+            ended.set_result(None)
+
+    def _copy(self, target: Target) -> None:
+        errors: list[GoldenAmiError] = []
+        started: dict[str, Architecture] = {}
+        for architecture, candidate in self._candidates.items():
+            with self._blamed(target, architecture, errors):
+                started[self._start(target, architecture, candidate)] = architecture
+
+        def progress(seen: Seen) -> None:
+            architecture = started[seen.id]
+            if seen.verdict == "pending":
+                self._tell(target, architecture, "copying", percent=seen.percent, image_id=seen.id)
+            elif seen.verdict == "ready":
+                self._tell(target, architecture, "available", percent=100.0, image_id=seen.id)
+                # Now, and not when the target's slowest image is there: whoever tests this one can begin.
+                self._available[target.label, architecture].set_result(seen.id)
+
+        final = images.wait(self._ledger, target.place, list(started), on_progress=progress, check=self._check)
+        for image_id, seen in final.items():
+            with self._blamed(target, started[image_id], errors):
+                self._settle(target, started[image_id], seen)
+        if errors:
+            raise errors[0]
+
+    @contextmanager
+    def _blamed(self, target: Target, architecture: Architecture, errors: list[GoldenAmiError]) -> Iterator[None]:
+        """One architecture that fails does not keep the others of the target from getting as far as they can."""
+        self._check()
+        try:
+            yield
+        except GoldenAmiError as error:
+            errors.append(error)
+            future = self._available[target.label, architecture]
+            if not future.done():
+                future.set_exception(error)
+            self._tell(target, architecture, "failed", detail=error.message)
+
+    def _start(self, target: Target, architecture: Architecture, candidate: str) -> str:
+        key = f"copy/{architecture}/{target.label}"
+        if self._ledger.existing(key) is None and target.account.id != self._order.home.account:
+            # The copying account needs both: the image's permission to see it, the snapshots' to read them.
+            account = target.account.id
+            images.share(
+                self._ledger, f"candidate/{architecture}/{account}", self._order.home, candidate, accounts=[account]
+            )
+        name = self._order.image_name(architecture)
+        image_id = images.copy(
+            self._ledger,
+            key,
+            target.place,
+            source_image_id=candidate,
+            source_region=self._order.home.region,
+            name=name,
+            kms_key=self._order.keys[target.label],
+            description=self._order.description,
+            tags=self._order.tags,
+        )
+        self._tell(target, architecture, "copying", percent=0.0, image_id=image_id)
+        return image_id
+
+    def _settle(self, target: Target, architecture: Architecture, seen: Seen) -> None:
+        """The copy has reached its final state: say who may use it and when it ages; or delete what is left of it."""
+        place, ledger = target.place, self._ledger
+        if not seen.ok:
+            images.delete(ledger, place, seen.id)
+            raise failure(seen, "image", place)
+        if self._order.imds_v2 and seen.item.get("ImdsSupport") != "v2.0":
+            images.require_imds_v2(ledger, f"imds/{architecture}/{target.label}", place, seen.id)
+        if self._order.deprecate_at is not None:
+            images.deprecate(
+                ledger, f"deprecate/{architecture}/{target.label}", place, seen.id, self._order.deprecate_at
+            )
+        sharing = {other.account.id for other in self._order.shares}
+        for account in self._order.users(target):
+            if account not in sharing:  # those that are targets do it in their own thread, so that a failure is theirs
+                self._allow(target, architecture, seen.id, account)
+
+    def _share(self, target: Target) -> None:
+        owner = self._order.owner(target)
+        for architecture in self._candidates:
+            self._tell(target, architecture, "waiting", detail=owner.label)
+        for architecture in self._candidates:
+            image_id = self._available[owner.label, architecture].result()
+            self._check()
+            self._allow(owner, architecture, image_id, target.account.id)
+            self._tell(target, architecture, "shared", percent=100.0, image_id=image_id)
+            self._available[target.label, architecture].set_result(image_id)
+
+    def _allow(self, owner: Target, architecture: Architecture, image_id: str, account: str) -> None:
+        """Let an account launch an image: its permission, its snapshots', and the use of their key."""
+        images.share(
+            self._ledger, f"share/{architecture}/{owner.label}/{account}", owner.place, image_id, accounts=[account]
+        )
+        # One grant serves all architectures: it is on the key, and the ledger makes it once.
+        arn = self._order.keys[owner.label]
+        kms.create_grant(
+            self._ledger,
+            f"grant/{owner.label}/{account}",
+            owner.place,
+            kms_key_arn=arn,
+            grantee=account_root(arn, account),
+        )
+
+    # --- small things -------------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        if self._stopped.is_set():
+            raise Interrupted("the distribution was stopped")
+
+    def _tell(
+        self,
+        target: Target,
+        architecture: Architecture,
+        state: str,
+        *,
+        percent: float | None = None,
+        image_id: str | None = None,
+        detail: str | None = None,
+    ) -> None:
+        emit(
+            self._emit,
+            "target.progress",
+            target=target.label,
+            architecture=architecture,
+            state=state,
+            percent=percent,
+            image_id=image_id,
+            detail=detail,
+        )
+
+
+def distribute(
+    ledger: Ledger, order: Order, candidates: Mapping[Architecture, str], *, emit: Emit = silent
+) -> Distribution:
+    """Bring the candidates (image ids in the home region, available) to every target of the order::
+
+        with distribute(ledger, order, candidates, emit=emit) as distribution:
+            test(distribution.home_image("x86_64"))     # while the other copies go on
+            distributed = distribution.finish()
+
+    Over a journal that has done part of it, only the rest is done. Raises UsageError for an order that cannot be
+    carried out, before anything is changed.
+    """
+    for target in order.targets:
+        order.owner(target)
+        if target.mode == "copy" and target.label not in order.keys:
+            raise UsageError(f"{target.label}: no key to encrypt the copy under")
+    return Distribution(ledger, order, candidates, emit)
+
+
+def account_root(arn: str, account: str) -> str:
+    """The principal that stands for a whole account, in the partition of that ARN."""
+    return f"arn:{arn.split(':')[1]}:iam::{account}:root"
+
+
+def place_of(placed: Placed, order: Order) -> Place:
+    """Where the image itself is."""
+    return order.owner(placed.target).place
