@@ -1,1 +1,62 @@
-""""""
+"""Events, releases and errors for people and for machines. All of it goes to stderr or to files: stdout is data.
+
+``progress`` picks the view that fits where stderr goes, and adds the file of events; ``render_release``,
+``render_failure`` and ``render_error`` print what remains to be said at the end.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from goldenami.events import Emit
+from goldenami.report.eventfile import EventFile
+from goldenami.report.plain import Lines
+from goldenami.report.problems import render_error, render_problems, stderr_console
+from goldenami.report.summary import Leftover, images_table, render_failure, render_release
+from goldenami.report.tee import tee
+from goldenami.report.terminal import Live
+
+__all__ = [
+    "EventFile",
+    "Leftover",
+    "Lines",
+    "Live",
+    "images_table",
+    "progress",
+    "render_error",
+    "render_failure",
+    "render_problems",
+    "render_release",
+    "stderr_console",
+    "tee",
+]
+
+
+@contextmanager
+def progress(
+    console: Console | None = None, *, events: Path | None = None, environment: Mapping[str, str] = os.environ
+) -> Iterator[Emit]:
+    """An Emit for one build: the live view on a terminal, plain lines elsewhere; and JSON lines to ``events``.
+
+    Close it (leave the block) before printing a summary. ``environment`` says whether this is GitLab's CI. Raises
+    UsageError if the file of events cannot be opened.
+    """
+    console = console or stderr_console()
+    with ExitStack() as stack:
+        consumers: list[Emit] = []
+        if events is not None:
+            consumers.append(stack.enter_context(EventFile(events)))
+        if console.is_terminal and not console.is_dumb_terminal:
+            live = Live(console)
+            stack.callback(live.close)
+            consumers.append(live)
+        else:
+            lines = Lines(console.file, sections=environment.get("GITLAB_CI") == "true")
+            stack.callback(lines.close)
+            consumers.append(lines)
+        yield tee(*consumers)

@@ -12,6 +12,7 @@ as it is: no markup is interpreted in it, and nothing is wrapped (a long source 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,9 +38,15 @@ _PLACE = re.compile(r"^(?P<file>.+?):(?P<line>\d+)(?::(?P<column>\d+))?$")
 _OUTPUT_LINES = 25  # of a failed operation; the end is what matters
 
 
+_LOG_WIDTH = 160  # where stderr is no terminal, and COLUMNS does not say otherwise
+
+
 def stderr_console() -> Console:
     """The console of progress and errors. Rich itself respects NO_COLOR, TERM=dumb and a stderr that is no terminal."""
-    return Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal and not os.environ.get("COLUMNS"):
+        console.width = _LOG_WIDTH
+    return console
 
 
 def read_source(file: str) -> str | None:

@@ -1,0 +1,158 @@
+"""One line for each thing worth knowing: for logs of CI systems, files, and terminals that cannot do better.
+
+    00:00  build    debian-12-web 1.4.20261124.1 · environment sandbox · 6 targets
+    00:04  stage    software (x86_64)
+    00:09  changed  4/11 nginx-light installed · 3.1 s · recipes/debian-12-web.yaml:21:5
+    00:15  ok       software (x86_64) · 11 s · 9 changed, 2 ok
+
+What was right already and tests that passed are counted, not listed. In GitLab's CI each stage is a section that can be
+folded (https://docs.gitlab.com/ci/jobs/job_logs/#custom-collapsible-sections).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import IO, Any
+
+from goldenami.events import Event
+from goldenami.report.state import BuildState, Stage, TargetRow, Tests
+from goldenami.report.text import counts, duration, elapsed, first_line
+
+OPERATION_ORDER = ("failed", "changed", "ok", "skipped")
+TEST_ORDER = ("failed", "passed", "flaky", "skipped")
+_STEP = 25  # percent of progress between two lines about the same target
+
+
+class Lines:
+    """An Emit that prints lines to ``stream``. ``clock``: seconds, monotonic. ``sections``: mark stages for GitLab,
+    with ``wall_clock`` (seconds since the epoch). Not for several threads at once by itself: see tee.
+    """
+
+    def __init__(
+        self,
+        stream: IO[str],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sections: bool = False,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._sections = sections
+        self._wall_clock = wall_clock
+        self._state = BuildState()
+        self._said: dict[tuple[str, str], tuple[str, float]] = {}  # target -> state and percent of its last line
+        self._section: str | None = None  # GitLab's sections must be nested, so only one is open at a time
+
+    def __call__(self, event: Event) -> None:
+        now = self._clock()
+        subject = self._state.apply(event, now)
+        line = self._line(event.kind, event.fields, subject)
+        if event.kind == "stage.started" and isinstance(subject, Stage):
+            self._open_section(subject)
+        if line is not None:
+            word, parts = line
+            margin = elapsed(now - (self._state.started or now))
+            self._stream.write(f"{margin}  {word:<8} {' · '.join(part for part in parts if part)}\n")
+        if event.kind == "stage.finished" and isinstance(subject, Stage):
+            self._close_section(subject)
+        self._stream.flush()
+
+    def close(self) -> None:
+        """End an open section. The stream is the caller's."""
+        if self._section is not None:
+            self._write_section("end", self._section)
+            self._section = None
+            self._stream.flush()
+
+    def _line(
+        self, kind: str, fields: Mapping[str, Any], subject: Stage | Tests | TargetRow | None
+    ) -> tuple[str, list[str]] | None:
+        match kind:
+            case "build.started":
+                return "build", headline(fields)
+            case "build.skipped":
+                return "skipped", [_get(fields, "reason"), _get(fields, "release")]
+            case "build.finished":
+                took = duration(float(fields.get("seconds") or 0))
+                return _get(fields, "status") or "finished", [f"after {took}", first_line(_get(fields, "error"))]
+            case "stage.started" if isinstance(subject, Stage):
+                return "stage", [subject.label]
+            case "stage.finished" if isinstance(subject, Stage):
+                return _get(fields, "status"), facts_of_stage(subject, fields)
+            case "operation.finished" if fields.get("status") in ("changed", "failed", None):
+                return _get(fields, "status"), facts_of_operation(fields)
+            case "test.finished" if fields.get("outcome") != "passed":
+                return _get(fields, "outcome"), facts_of_test(fields)
+            case "tests.finished" if isinstance(subject, Tests):
+                return "failed" if fields.get("failed") else "ok", facts_of_tests(subject, fields)
+            case "target.progress" if isinstance(subject, TargetRow):
+                return self._target(subject)
+            case "note":
+                return "warning" if fields.get("level") == "warning" else "note", [first_line(_get(fields, "message"))]
+        return None
+
+    def _target(self, row: TargetRow) -> tuple[str, list[str]] | None:
+        """A line when the state changes, and at every quarter of the way."""
+        key = (row.target, row.architecture)
+        state, percent = self._said.get(key, ("", -1.0))
+        now = row.percent if row.percent is not None else -1.0
+        if row.state == state and not (now > percent and now // _STEP > percent // _STEP):
+            return None
+        self._said[key] = (row.state, now)
+        shown = f"{row.state} {row.percent:.0f} %" if row.percent is not None and row.percent < 100 else row.state
+        return "target", [target_label(row), shown, row.image_id, first_line(row.detail)]
+
+    def _open_section(self, stage: Stage) -> None:
+        if self._sections and self._section is None:
+            self._section = "".join(c if c.isalnum() else "_" for c in stage.label)
+            self._write_section("start", self._section)
+
+    def _close_section(self, stage: Stage) -> None:
+        if self._section == "".join(c if c.isalnum() else "_" for c in stage.label):
+            self._write_section("end", self._section)
+            self._section = None
+
+    def _write_section(self, what: str, name: str) -> None:
+        # The marker is erased from the log by the carriage return and the escape; its header is the line that follows.
+        self._stream.write(f"\x1b[0Ksection_{what}:{int(self._wall_clock())}:{name}\r\x1b[0K")
+
+
+def headline(fields: Mapping[str, Any]) -> list[str]:
+    """What is built, from build.started."""
+    targets = fields.get("targets") or ()
+    count = f"{len(targets)} target{'' if len(targets) == 1 else 's'}" if targets else ""
+    environment = _get(fields, "environment")
+    what = f"{_get(fields, 'recipe')} {_get(fields, 'version')}".strip()
+    return [what, f"environment {environment}" if environment else "", count]
+
+
+def facts_of_stage(stage: Stage, fields: Mapping[str, Any]) -> list[str]:
+    took = duration(float(fields.get("seconds") or 0))
+    return [stage.label, took, counts(stage.operations, OPERATION_ORDER), first_line(_get(fields, "detail"))]
+
+
+def facts_of_operation(fields: Mapping[str, Any]) -> list[str]:
+    number = f"{_get(fields, 'index')}/{_get(fields, 'total')} " if fields.get("total") else ""
+    took = duration(float(fields.get("seconds") or 0))
+    detail = first_line(_get(fields, "detail"))
+    return [f"{number}{_get(fields, 'title')}", took, detail, _get(fields, "place")]
+
+
+def facts_of_test(fields: Mapping[str, Any]) -> list[str]:
+    return [_get(fields, "name"), _get(fields, "place"), first_line(_get(fields, "message"))]
+
+
+def facts_of_tests(tests: Tests, fields: Mapping[str, Any]) -> list[str]:
+    numbers = {name: int(fields.get(name) or 0) for name in TEST_ORDER}
+    return [tests.label, duration(float(fields.get("seconds") or 0)), counts(numbers, TEST_ORDER)]
+
+
+def target_label(row: TargetRow) -> str:
+    return f"{row.target} ({row.architecture})" if row.architecture else row.target
+
+
+def _get(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name)
+    return "" if value is None else str(value)

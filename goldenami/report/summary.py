@@ -1,0 +1,105 @@
+"""The last page of a build: the images that came out of it; or what failed, what is left behind, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from goldenami.errors import GoldenAmiError
+from goldenami.model import ImageManifest, ManifestImage
+from goldenami.report.plain import TEST_ORDER
+from goldenami.report.problems import ReadSource, read_source, render_error
+from goldenami.report.text import counts, duration
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Leftover:
+    """A resource that a build made and that still exists. ``place``: "account/region"."""
+
+    kind: str
+    id: str
+    place: str
+
+
+def render_release(
+    manifest: ImageManifest,
+    console: Console,
+    *,
+    accounts: Mapping[str, str] | None = None,
+    seconds: float | None = None,
+) -> None:
+    """The release and its images. ``accounts``: names by account id, as the environment gives them. ``seconds``: how
+    long the build took, where there was one.
+    """
+    title = Text(f"{manifest.recipe} {manifest.version}", style="bold green")
+    took = f" · {duration(seconds)}" if seconds is not None else ""
+    title += Text(f" · {manifest.digest[:12]}{took}", style="not bold dim")
+    console.print()
+    console.print(title, soft_wrap=True, highlight=False)
+    console.print(images_table(manifest.images, accounts or {}, console.width))
+    for report in manifest.tests:
+        numbers = {name: getattr(report, name) for name in TEST_ORDER}
+        line = f"tests at gate {report.gate} ({report.architecture}): {counts(numbers, TEST_ORDER)}"
+        console.print(Text(line), soft_wrap=True, highlight=False)
+    for architecture, changes in sorted(manifest.changes.items()):
+        added = sum(1 for change in changes if change.before is None)
+        removed = sum(1 for change in changes if change.after is None)
+        numbers = {"added": added, "removed": removed, "updated": len(changes) - added - removed}
+        total = len(manifest.packages.get(architecture, ()))
+        against = counts(numbers, ("added", "updated", "removed")) or "no change"
+        line = f"packages ({architecture}): {total}, against the base image {against}"
+        console.print(Text(line), soft_wrap=True, highlight=False)
+
+
+def images_table(images: Sequence[ManifestImage], accounts: Mapping[str, str], width: int) -> Table:
+    """One row for each image id, ordered by account, region and architecture. Ids are never cut; keys are, where the
+    terminal is narrower than ``width`` would need.
+    """
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
+    for heading in ("ACCOUNT", "REGION", "ARCHITECTURE", "IMAGE", "ENCRYPTED"):
+        table.add_column(heading, no_wrap=True, overflow="fold")
+    wide = width >= 130
+    table.add_column("KEY", no_wrap=True, overflow="ellipsis")
+    for image in sorted(images, key=lambda i: (accounts.get(i.account, i.account), i.region, i.architecture)):
+        name = accounts.get(image.account)
+        keys = sorted({snapshot.kms_key_id for snapshot in image.snapshots if snapshot.kms_key_id})
+        shown = [key if wide else key.rsplit("/", 1)[-1] for key in keys]
+        table.add_row(
+            f"{name} {image.account}" if name and wide else name or image.account,
+            image.region,
+            image.architecture,
+            Text(image.image_id, style="cyan"),
+            Text("yes", style="green") if image.encrypted else Text("NO", style="bold red"),
+            ", ".join(shown) + (" (shared)" if image.mode == "share" else ""),
+        )
+    return table
+
+
+def render_failure(
+    error: GoldenAmiError,
+    console: Console,
+    *,
+    leftovers: Sequence[Leftover] = (),
+    next_steps: Mapping[str, str] | None = None,
+    read: ReadSource = read_source,
+) -> None:
+    """What failed and where, what is left behind, and the commands to go on with: ``next_steps`` maps what a command
+    does ("continue", "clean up") to the command.
+    """
+    console.print()
+    render_error(error, console, read=read)
+    if leftovers:
+        console.print(Text(f"left behind ({len(leftovers)}):", style="bold"), highlight=False)
+        table = Table.grid(padding=(0, 2))
+        for item in sorted(leftovers):
+            table.add_row(f"  {item.kind}", Text(item.id, style="cyan"), item.place)
+        console.print(table)
+    elif next_steps is not None:
+        console.print(Text("nothing is left behind"), highlight=False)
+    for purpose, command in (next_steps or {}).items():
+        line = Text(f"to {purpose}: ") + Text(command, style="bold cyan")
+        console.print(line, soft_wrap=True, highlight=False)

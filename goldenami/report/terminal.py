@@ -1,0 +1,206 @@
+"""The live view: at the bottom of the terminal what runs now, and above it, for good, a line for each thing that ended.
+
+    ✓ launch builder · 2.1 s
+    ✓ patches (x86_64) · 14 s · 1 changed
+    ⠹ software (x86_64)  6 s   4/11 package nginx-light
+        Unpacking nginx-light (1.22.1-9+deb12u3) ...
+
+It draws at most eight times a second, cuts lines at the terminal's width, and shows no colours under NO_COLOR. When it
+is closed, the moving part is gone and the scrollback reads like a log.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live as RichLive
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from goldenami.events import Event
+from goldenami.report.plain import (
+    OPERATION_ORDER,
+    TEST_ORDER,
+    facts_of_operation,
+    facts_of_stage,
+    facts_of_test,
+    facts_of_tests,
+    headline,
+    target_label,
+)
+from goldenami.report.state import BuildState, Stage, TargetRow, Tests
+from goldenami.report.text import counts, duration, first_line
+
+REDRAWS_PER_SECOND = 8
+_BAR_CELLS = 20
+_FAILED_STATES = ("failed", "error", "invalid")
+_READY_STATES = ("available", "ready", "done", "shared", "verified", "released", "completed")
+
+
+class Live:
+    """An Emit that draws on a terminal. ``clock``: seconds, monotonic. ``refresh`` False draws only at events and at
+    ``draw`` (for tests). Close it before printing anything else.
+    """
+
+    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic, refresh: bool = True) -> None:
+        self._console = console
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._state = BuildState()
+        ascii_only = console.options.ascii_only
+        self._marks = {"ok": "+", "bad": "x", "odd": "!"} if ascii_only else {"ok": "✓", "bad": "✗", "odd": "!"}
+        self._spinner = Spinner("line" if ascii_only else "dots", style="cyan")
+        self._live = RichLive(
+            _Guarded(self._view),
+            console=console,
+            auto_refresh=refresh,
+            refresh_per_second=REDRAWS_PER_SECOND,
+            transient=True,
+            redirect_stdout=False,  # stdout is data
+            redirect_stderr=True,  # a stray warning is printed above, not into the view
+            vertical_overflow="ellipsis",
+        )
+        self._live.start()
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            subject = self._state.apply(event, self._clock())
+            line = self._lasting(event.kind, event.fields, subject)
+        # Printed outside of the lock: the thread that redraws holds rich's own and waits for this one.
+        if line is not None:
+            self._console.print(line, soft_wrap=True, highlight=False)
+
+    def draw(self) -> None:
+        """Draw now."""
+        self._live.refresh()
+
+    def close(self) -> None:
+        """End the moving part. Harmless the second time."""
+        self._live.stop()
+
+    # --- what stays ---------------------------------------------------------------------------------------------------
+
+    def _lasting(self, kind: str, fields: Mapping[str, Any], subject: Stage | Tests | TargetRow | None) -> Text | None:
+        match kind:
+            case "build.started":
+                return _join(Text(), headline(fields), "bold")
+            case "build.skipped":
+                return _join(self._mark("ok"), ["nothing to build", str(fields.get("reason", ""))])
+            case "build.finished":
+                status = str(fields.get("status") or "finished")
+                return _join(
+                    self._mark("ok" if status == "released" else "bad"),
+                    [status, duration(float(fields.get("seconds") or 0))],
+                    "bold",
+                )
+            case "stage.finished" if isinstance(subject, Stage):
+                return _join(
+                    self._mark("ok" if fields.get("status") == "ok" else "bad"), facts_of_stage(subject, fields)
+                )
+            case "operation.finished" if fields.get("status") == "failed":
+                return _join(Text("  ") + self._mark("bad"), facts_of_operation(fields))
+            case "test.finished" if fields.get("outcome") in ("failed", "flaky"):
+                mark = self._mark("bad" if fields.get("outcome") == "failed" else "odd")
+                flaky = ["flaky"] if fields.get("outcome") == "flaky" else []
+                return _join(Text("  ") + mark, flaky + facts_of_test(fields))
+            case "tests.finished" if isinstance(subject, Tests):
+                return _join(self._mark("bad" if fields.get("failed") else "ok"), facts_of_tests(subject, fields))
+            case "target.progress" if isinstance(subject, TargetRow) and subject.state in _FAILED_STATES:
+                return _join(self._mark("bad"), [target_label(subject), subject.state, first_line(subject.detail)])
+            case "note":
+                warning = fields.get("level") == "warning"
+                message = first_line(str(fields.get("message", "")))
+                return _join(self._mark("odd") if warning else Text("  "), [message])
+        return None
+
+    def _mark(self, kind: str) -> Text:
+        return Text(self._marks[kind], style={"ok": "green", "bad": "bold red", "odd": "yellow"}[kind]) + Text(" ")
+
+    # --- what moves ---------------------------------------------------------------------------------------------------
+
+    def _view(self) -> RenderableType:
+        with self._lock:
+            now = self._clock()
+            rows: list[RenderableType] = []
+            for stage in self._state.stages.values():
+                rows += self._stage(stage, now)
+            rows += [self._tests(tests, now) for tests in self._state.tests.values()]
+            if self._state.targets:
+                rows.append(self._targets(list(self._state.targets.values())))
+            return Group(*rows)
+
+    def _stage(self, stage: Stage, now: float) -> list[RenderableType]:
+        line = _join(Text(), [stage.label], "bold") + Text(f"  {duration(now - stage.started)}", style="dim")
+        operation = stage.operation
+        if operation is None:
+            done = counts(stage.operations, OPERATION_ORDER)
+            return [self._spinning(line + Text(f"  {done}" if done else "", style="dim"), now)]
+        number = f"{operation.index}/{operation.total} " if operation.total else ""
+        rows: list[RenderableType] = [self._spinning(line + Text(f"  {number}", style="cyan") + operation.title, now)]
+        if operation.line:
+            rows.append(_cut(Text(f"    {first_line(operation.line)}", style="dim")))
+        return rows
+
+    def _tests(self, tests: Tests, now: float) -> RenderableType:
+        total = f"/{tests.total}" if tests.total else ""
+        line = _join(Text(), [tests.label], "bold") + Text(f"  {tests.done}{total}", style="cyan")
+        odd = counts({k: v for k, v in tests.outcomes.items() if k != "passed"}, TEST_ORDER)
+        return self._spinning(line + Text(f"  {odd}" if odd else "", style="yellow") + f"  {tests.running}", now)
+
+    def _targets(self, rows: list[TargetRow]) -> RenderableType:
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(width=_BAR_CELLS)
+        table.add_column(no_wrap=True, overflow="ellipsis")
+        for row in rows:
+            failed, ready = row.state in _FAILED_STATES, row.state in _READY_STATES
+            style = "red" if failed else "green" if ready else "cyan"
+            bar: RenderableType = ""
+            if row.percent is not None and not failed and not ready:
+                bar = ProgressBar(total=100, completed=row.percent, width=_BAR_CELLS)
+            last = row.image_id or first_line(row.detail)
+            percent = f"{row.percent:.0f} %" if row.percent is not None and not failed and not ready else ""
+            table.add_row(f"  {target_label(row)}", Text(row.state, style=style), bar, percent or last)
+        return table
+
+    def _spinning(self, text: Text, now: float) -> RenderableType:
+        frame = self._spinner.render(now)
+        return _cut((frame if isinstance(frame, Text) else Text("*")) + Text(" ") + text)
+
+
+class _Guarded:
+    """A view that is empty where it cannot be drawn: rich draws in a thread, which an exception would end."""
+
+    def __init__(self, view: Callable[[], RenderableType]) -> None:
+        self._view = view
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        try:
+            lines = list(console.render(self._view(), options))
+        except Exception:
+            return
+        yield from lines
+
+
+def _join(mark: Text, parts: list[str], style: str = "") -> Text:
+    """``mark first · second · …``: the first part in ``style``, the others as they are."""
+    kept = [part for part in parts if part]
+    text = mark.copy()
+    for position, part in enumerate(kept):
+        if position:
+            text.append(" · ", style="dim")
+        text.append(part, style=style if position == 0 else "")
+    return text
+
+
+def _cut(text: Text) -> Text:
+    text.no_wrap = True
+    text.overflow = "ellipsis"
+    return text
