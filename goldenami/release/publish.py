@@ -1,0 +1,275 @@
+"""Publishing: from now on, this release is what a channel means, in every target at once or in none.
+
+The order, and what a process that dies after each step leaves behind:
+
+1. *The version's parameters*, in every target. Nobody follows them yet. One that cannot be made: all are removed again.
+   Dies here: they are in the journal, so resuming goes on and cleaning deletes them, with the images.
+2. *The manifest into the catalog.* This is the step that makes a release: from here on the images are never deleted by a
+   clean-up. It stands before the next step because no parameter that people follow may name an image that a clean-up
+   is about to delete. Dies here: a release that no channel points to; resuming goes on.
+3. *The channel's parameters*, in every target. One that cannot be moved: those that were are put back to where they
+   pointed (or removed, where there were none). Dies here: some targets have moved; resuming moves the others.
+4. *The channel's pointer in the catalog*, last, because it remembers where the parameters have to be put back to.
+
+Every step finds out what is there before it changes anything, so a second call changes nothing. Of two processes that
+publish to one channel, one waits for the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from goldenami.aws import parameters
+from goldenami.aws.ledger import Ledger
+from goldenami.errors import CloudError, GoldenAmiError, TargetsFailed
+from goldenami.events import Emit, emit, silent
+from goldenami.model import Architecture, ImageManifest, ManifestImage, Place, Target
+from goldenami.release.catalog import Catalog, Channel
+
+_THREADS: Final = 16
+_LOCK_TIMEOUT: Final = 900.0  # seconds; another build's publishing takes one or two minutes at worst
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One SSM parameter, and the image it is to name."""
+
+    place: Place
+    name: str
+    image: ManifestImage
+
+    @property
+    def key(self) -> str:
+        return f"parameter/{self.place}{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The channel as it is now. ``failures``: best-effort targets whose parameters could not be set, reason by label."""
+
+    channel: Channel
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+
+def parameter_name(prefix: str, recipe: str, architecture: Architecture, which: str) -> str:
+    """``/golden-ami/debian-12-web/x86_64/stable/image-id``; ``which``: a channel or a version."""
+    return f"{prefix}/{recipe}/{architecture}/{which}/image-id"
+
+
+def parameters_for(manifest: ImageManifest, prefix: str, which: str) -> tuple[Parameter, ...]:
+    """One for each row of a manifest: in the row's own account and region."""
+    return tuple(
+        Parameter(
+            Place(image.account, image.region),
+            parameter_name(prefix, manifest.recipe, image.architecture, which),
+            image,
+        )
+        for image in manifest.images
+    )
+
+
+def publish(
+    ledger: Ledger,
+    catalog: Catalog,
+    manifest: ImageManifest,
+    *,
+    channel: str,
+    prefix: str,
+    targets: Sequence[Target],
+    now: datetime,
+    emit: Emit = silent,
+) -> Published:
+    """Make a release of a verified manifest and point the channel to it; see the module for order and crashes.
+
+    ``prefix``: the environment's, "/golden-ami". ``targets``: of the order; a parameter that cannot be set in one that is
+    not required is told and holds nothing up. Raises TargetsFailed if one of the others cannot be set; then every channel
+    parameter is where it was.
+    """
+    with catalog.publishing(manifest.recipe, channel, timeout=_LOCK_TIMEOUT):
+        publication = _Publication(ledger, catalog, manifest, targets, emit)
+        publication.make_version_parameters(prefix)
+        catalog.add(manifest)
+        publication.move_channel_parameters(prefix, channel)
+        moved = catalog.move(manifest.recipe, channel, manifest.version, now=now, build_id=manifest.build_id)
+        return Published(moved, publication.failures)
+
+
+class _Publication:
+    def __init__(
+        self, ledger: Ledger, catalog: Catalog, manifest: ImageManifest, targets: Sequence[Target], to: Emit
+    ) -> None:
+        self._ledger = ledger
+        self._cloud = ledger.cloud
+        self._catalog = catalog
+        self._manifest = manifest
+        self._targets = {target.place: target for target in targets}
+        self._emit = to
+        self.failures: dict[str, str] = {}
+
+    def make_version_parameters(self, prefix: str) -> None:
+        released = self._manifest.version in self._catalog.versions(self._manifest.recipe)
+        wanted = parameters_for(self._manifest, prefix, self._manifest.version)
+        refused = self._each(wanted, self._make, "publishing")
+        if refused:
+            # Once it is a release, its parameters stay: somebody may have pinned the version.
+            kept = self._each(wanted, self._unmake, "removing") if not released else {}
+            raise self._failed("nothing was published: the parameters of the version cannot be set", refused, kept)
+
+    def move_channel_parameters(self, prefix: str, channel: str) -> None:
+        wanted = parameters_for(self._manifest, prefix, channel)
+        before = self._before(wanted, channel)
+        refused = self._each(wanted, self._move, "publishing")
+        if refused:
+            kept = self._each(wanted, lambda p: self._put_back(p, before[p]), "putting back")
+            name = f"{self._manifest.recipe}@{channel}"
+            raise self._failed(f"{name} was not moved: its parameters cannot be set", refused, kept)
+        for parameter in wanted:
+            if self._label(parameter) not in self.failures:
+                self._tell(parameter, "published")
+
+    # --- one parameter ------------------------------------------------------------------------------------------------
+
+    def _make(self, parameter: Parameter) -> None:
+        current = self._read(parameter)
+        if current == parameter.image.image_id:
+            return
+        if current is not None:
+            raise CloudError(
+                f"parameter {parameter.name} in {parameter.place} is {current} already; a version never changes",
+                code="goldenami.Immutable",
+                account=parameter.place.account,
+                region=parameter.place.region,
+                hint="Find out who made it, and delete it if it is of no use.",
+            )
+        self._create(parameter)
+
+    def _move(self, parameter: Parameter) -> None:
+        current = self._read(parameter)
+        if current == parameter.image.image_id:
+            return
+        if current is None:
+            self._create(parameter)
+        else:
+            self._set(parameter, parameter.image.image_id)
+
+    def _put_back(self, parameter: Parameter, value: str | None) -> None:
+        if value is None:
+            self._unmake(parameter)
+        elif self._read(parameter) != value:
+            self._set(parameter, value)
+
+    def _unmake(self, parameter: Parameter) -> None:
+        if self._ledger.existing(parameter.key) is not None:
+            self._ledger.delete_key(parameter.key)
+
+    def _create(self, parameter: Parameter) -> None:
+        # If the journal says that this build made it, somebody deleted it since.
+        self._unmake(parameter)
+        parameters.create(
+            self._ledger,
+            parameter.key,
+            parameter.place,
+            name=parameter.name,
+            image_id=parameter.image.image_id,
+            description=f"{self._manifest.recipe}: {self._manifest.description}".removesuffix(": "),
+        )
+
+    def _set(self, parameter: Parameter, value: str) -> None:
+        # The value was read just now, and it is another: so this put is a new step, even if the journal knows one like it
+        # that succeeded (it was put back since, by this build or by a person). One that has no result is sent again.
+        number = 1
+        while (latest := self._ledger.journal.latest(f"{parameter.key}/{number}")) and latest[1] and latest[1].ok:
+            number += 1
+        parameters.put(self._ledger, f"{parameter.key}/{number}", parameter.place, name=parameter.name, image_id=value)
+
+    def _read(self, parameter: Parameter) -> str | None:
+        return parameters.find(self._cloud, parameter.place, parameter.name)
+
+    # --- all of them --------------------------------------------------------------------------------------------------
+
+    def _before(self, wanted: Sequence[Parameter], channel: str) -> dict[Parameter, str | None]:
+        """Where each parameter has to be put back to.
+
+        That is its value now; except where a process that died has moved it already: there it is the image of the
+        release that the channel points to, which moves last.
+        """
+        pointer = self._catalog.channel(self._manifest.recipe, channel)
+        previous: dict[tuple[Place, Architecture], str] = {}
+        if pointer is not None and pointer.current != self._manifest.version:
+            old = self._catalog.get(self._manifest.recipe, pointer.current)
+            previous = {(Place(i.account, i.region), i.architecture): i.image_id for i in old.images}
+        values: dict[Parameter, str | None] = {}
+
+        def read(parameter: Parameter) -> None:
+            current = self._read(parameter)
+            if current == parameter.image.image_id:
+                current = previous.get((parameter.place, parameter.image.architecture))
+            values[parameter] = current
+
+        refused = self._each(wanted, read, None)
+        if refused:
+            raise self._failed(f"{self._manifest.recipe}@{channel} was not moved: it cannot be read", refused, {})
+        for parameter in wanted:
+            values.setdefault(parameter, None)
+        return values
+
+    def _each(
+        self, wanted: Sequence[Parameter], do: Callable[[Parameter], None], state: str | None
+    ) -> dict[Parameter, str]:
+        """Do it for all at once; the reasons of those required that failed. Best-effort ones go to ``failures``."""
+        todo = [parameter for parameter in wanted if self._label(parameter) not in self.failures]
+        refused: dict[Parameter, str] = {}
+
+        def one(parameter: Parameter) -> str | None:
+            if state is not None:
+                self._tell(parameter, state)
+            try:
+                do(parameter)
+            except GoldenAmiError as error:
+                self._tell(parameter, "failed", error.message)
+                return error.message
+            return None
+
+        with ThreadPoolExecutor(max_workers=min(_THREADS, len(todo)) or 1, thread_name_prefix="publish") as pool:
+            for parameter, reason in zip(todo, pool.map(one, todo), strict=True):
+                if reason is not None and self._is_required(parameter):
+                    refused[parameter] = reason
+                elif reason is not None:
+                    self.failures[self._label(parameter)] = reason
+        return refused
+
+    def _failed(self, message: str, refused: Mapping[Parameter, str], kept: Mapping[Parameter, str]) -> TargetsFailed:
+        failures = {self._label(parameter): reason for parameter, reason in refused.items()}
+        message += f" in {', '.join(sorted(failures))}"
+        if kept:
+            places = ", ".join(sorted({self._label(parameter) for parameter in kept}))
+            message += f"; and in {places} what was set could not be put back"
+            failures |= {f"{self._label(parameter)} (putting back)": reason for parameter, reason in kept.items()}
+        return TargetsFailed(
+            message,
+            failures=failures,
+            hint="The images are kept: `goldenami resume` publishes them once the cause is gone.",
+        )
+
+    def _label(self, parameter: Parameter) -> str:
+        target = self._targets.get(parameter.place)
+        return target.label if target is not None else str(parameter.place)
+
+    def _is_required(self, parameter: Parameter) -> bool:
+        target = self._targets.get(parameter.place)
+        return target is None or target.required
+
+    def _tell(self, parameter: Parameter, state: str, detail: str | None = None) -> None:
+        emit(
+            self._emit,
+            "target.progress",
+            target=self._label(parameter),
+            architecture=parameter.image.architecture,
+            state=state,
+            image_id=parameter.image.image_id,
+            detail=detail,
+        )
