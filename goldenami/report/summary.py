@@ -15,6 +15,8 @@ from goldenami.report.plain import TEST_ORDER
 from goldenami.report.problems import ReadSource, read_source, render_error
 from goldenami.report.text import counts, duration
 
+_WIDE = 150  # cells; from here on there is room for whole key ARNs
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Leftover:
@@ -40,7 +42,8 @@ def render_release(
     title += Text(f" · {manifest.digest[:12]}{took}", style="not bold dim")
     console.print()
     console.print(title, soft_wrap=True, highlight=False)
-    console.print(images_table(manifest.images, accounts or {}, console.width))
+    for row in images_table(manifest.images, accounts or {}, console.width):
+        console.print(row, soft_wrap=True, highlight=False)
     for report in manifest.tests:
         numbers = {name: getattr(report, name) for name in TEST_ORDER}
         line = f"tests at gate {report.gate} ({report.architecture}): {counts(numbers, TEST_ORDER)}"
@@ -55,28 +58,37 @@ def render_release(
         console.print(Text(line), soft_wrap=True, highlight=False)
 
 
-def images_table(images: Sequence[ManifestImage], accounts: Mapping[str, str], width: int) -> Table:
-    """One row for each image id, ordered by account, region and architecture. Ids are never cut; keys are, where the
-    terminal is narrower than ``width`` would need.
+def images_table(images: Sequence[ManifestImage], accounts: Mapping[str, str], width: int) -> list[Text]:
+    """One line for each image id below a heading, ordered by account, region and architecture, ``width`` cells wide.
+
+    Ids are never cut, whatever the width; keys are, down to eight characters.
     """
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
-    for heading in ("ACCOUNT", "REGION", "ARCHITECTURE", "IMAGE", "ENCRYPTED"):
-        table.add_column(heading, no_wrap=True, overflow="fold")
-    wide = width >= 130
-    table.add_column("KEY", no_wrap=True, overflow="ellipsis")
+    wide = width >= _WIDE
+    headings = ("ACCOUNT", "REGION", "ARCH", "IMAGE", "ENCRYPTED", "KEY")
+    rows = [tuple(Text(heading, style="bold") for heading in headings)]
     for image in sorted(images, key=lambda i: (accounts.get(i.account, i.account), i.region, i.architecture)):
         name = accounts.get(image.account)
         keys = sorted({snapshot.kms_key_id for snapshot in image.snapshots if snapshot.kms_key_id})
-        shown = [key if wide else key.rsplit("/", 1)[-1] for key in keys]
-        table.add_row(
-            f"{name} {image.account}" if name and wide else name or image.account,
-            image.region,
-            image.architecture,
-            Text(image.image_id, style="cyan"),
-            Text("yes", style="green") if image.encrypted else Text("NO", style="bold red"),
-            ", ".join(shown) + (" (shared)" if image.mode == "share" else ""),
+        shown = ", ".join(key if wide else key.rsplit("/", 1)[-1] for key in keys)
+        rows.append(
+            (
+                Text(f"{name} {image.account}" if name and wide else name or image.account),
+                Text(image.region),
+                Text(image.architecture),
+                Text(image.image_id, style="cyan"),
+                Text("yes", style="green") if image.encrypted else Text("NO", style="bold red"),
+                Text(("shared, " if image.mode == "share" else "") + shown),
+            )
         )
-    return table
+    widths = [max(row[column].cell_len for row in rows) for column in range(len(headings) - 1)]
+    room = max(8, width - sum(widths) - 2 * len(widths))
+    lines = []
+    for *cells, key in rows:
+        for cell, cells_wide in zip(cells, widths, strict=True):
+            cell.pad_right(cells_wide - cell.cell_len + 2)
+        key.truncate(room, overflow="ellipsis")
+        lines.append(Text.assemble(*cells, key))
+    return lines
 
 
 def render_failure(

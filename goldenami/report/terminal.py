@@ -18,7 +18,6 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live as RichLive
-from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
@@ -55,6 +54,7 @@ class Live:
         self._state = BuildState()
         ascii_only = console.options.ascii_only
         self._marks = {"ok": "+", "bad": "x", "odd": "!"} if ascii_only else {"ok": "✓", "bad": "✗", "odd": "!"}
+        self._bar_cells = ("#", ".") if ascii_only else ("━", "─")
         self._spinner = Spinner("line" if ascii_only else "dots", style="cyan")
         self._live = RichLive(
             _Guarded(self._view),
@@ -155,20 +155,21 @@ class Live:
 
     def _targets(self, rows: list[TargetRow]) -> RenderableType:
         table = Table.grid(padding=(0, 2))
-        table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True)
-        table.add_column(width=_BAR_CELLS)
-        table.add_column(no_wrap=True, overflow="ellipsis")
+        for _ in range(3):
+            table.add_column(no_wrap=True, overflow="ellipsis")
         for row in rows:
             failed, ready = row.state in _FAILED_STATES, row.state in _READY_STATES
             style = "red" if failed else "green" if ready else "cyan"
-            bar: RenderableType = ""
-            if row.percent is not None and not failed and not ready:
-                bar = ProgressBar(total=100, completed=row.percent, width=_BAR_CELLS)
-            last = row.image_id or first_line(row.detail)
-            percent = f"{row.percent:.0f} %" if row.percent is not None and not failed and not ready else ""
-            table.add_row(f"  {target_label(row)}", Text(row.state, style=style), bar, percent or last)
+            moving = row.percent is not None and not failed and not ready
+            last = self._bar(row.percent or 0.0) if moving else Text(row.image_id or first_line(row.detail))
+            table.add_row(Text(f"  {target_label(row)}"), Text(row.state, style=style), last)
         return table
+
+    def _bar(self, percent: float) -> Text:
+        full, empty = self._bar_cells
+        done = round(percent / 100 * _BAR_CELLS)
+        bar = Text(full * done, style="cyan") + Text(empty * (_BAR_CELLS - done), style="dim")
+        return bar + Text(f" {percent:3.0f} %")
 
     def _spinning(self, text: Text, now: float) -> RenderableType:
         frame = self._spinner.render(now)

@@ -1,0 +1,271 @@
+"""The views over a recorded build: their text, and that nothing in it can break them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import threading
+import time
+
+import pytest
+from rich.console import Console
+
+from goldenami.errors import UsageError
+from goldenami.events import Event, masked
+from goldenami.report import EventFile, Lines, Live, progress, tee
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def play(recorded, consumer, clock):
+    for seconds, event in recorded:
+        clock.now = 1000.0 + seconds
+        consumer(event)
+
+
+PLAIN = """\
+00:00  build    debian-12-web 1.4.20261124.1 · environment sandbox · 2 targets
+00:00  stage    launch builder
+00:02  ok       launch builder · 2.0 s
+00:02  stage    software (x86_64)
+00:05  changed  1/3 package nginx-light · 3.1 s · installed 1.22.1-9 · web.yaml:21:5
+00:05  ok       software (x86_64) · 3.4 s · 1 changed, 1 ok
+00:05  note     a kind that is not known follows
+00:07  flaky    tests/web_test.py::test_serves · tests/web_test.py:9 · passed when it was run again; at first: refused
+00:08  ok       tests at gate builder (x86_64) · 2.2 s · 2 passed, 1 flaky
+00:09  stage    copy
+00:09  target   home/eu-central-1 (x86_64) · pending 0 %
+00:09  target   apps/eu-west-1 (x86_64) · pending 0 %
+00:09  target   home/eu-central-1 (x86_64) · pending 60 %
+00:11  target   home/eu-central-1 (x86_64) · available · ami-0123456789abcdef0
+01:09  target   apps/eu-west-1 (x86_64) · failed · Client.InvalidKMSKey.InvalidState: the key is disabled
+01:10  failed   copy · 1 min 01 s · 1 of 2 targets failed
+1:02:05  failed   after 1 h 02 min · 1 of 2 targets failed
+"""
+
+
+def test_plain_lines(recorded):
+    clock, stream = Clock(), io.StringIO()
+    play(recorded, Lines(stream, clock=clock), clock)
+    assert stream.getvalue() == PLAIN
+
+
+def test_gitlab_sections_are_never_nested(recorded):
+    clock, stream = Clock(), io.StringIO()
+    lines = Lines(stream, clock=clock, sections=True, wall_clock=lambda: 1700000000.5)
+    play([*recorded, (4000.0, Event("stage.started", {"stage": "left open"}))], lines, clock)
+    lines.close()
+    markers = [part.split("\r")[0] for part in stream.getvalue().split("\x1b[0Ksection_")[1:]]
+    names = ["launch_builder", "software__x86_64_", "copy", "left_open"]
+    assert markers == [f"{what}:1700000000:{name}" for name in names for what in ("start", "end")]
+
+
+LASTING = """\
+debian-12-web 1.4.20261124.1 · environment sandbox · 2 targets
+✓ launch builder · 2.0 s
+✓ software (x86_64) · 3.4 s · 1 changed, 1 ok
+  a kind that is not known follows
+  ! flaky · tests/web_test.py::test_serves · tests/web_test.py:9 · passed when it was run again; at first: refused
+✓ tests at gate builder (x86_64) · 2.2 s · 2 passed, 1 flaky
+✗ apps/eu-west-1 (x86_64) · failed · Client.InvalidKMSKey.InvalidState: the key is disabled
+✗ copy · 1 min 01 s · 1 of 2 targets failed
+✗ failed · 1 h 02 min
+"""
+
+
+def test_live_leaves_a_tidy_log(recorded):
+    """On a console that is no terminal rich draws nothing that moves, which leaves what stays."""
+    clock, stream = Clock(), io.StringIO()
+    live = Live(Console(file=stream, width=130, force_terminal=False), clock=clock, refresh=False)
+    play(recorded, live, clock)
+    assert stream.getvalue() == LASTING
+
+
+def moving(recorded, until, width=78):
+    """What moves after the events of the first ``until`` seconds, as text without styles."""
+    clock = Clock()
+    live = Live(Console(file=io.StringIO(), width=width, force_terminal=True), clock=clock, refresh=False)
+    play([entry for entry in recorded if entry[0] <= until], live, clock)
+    page = Console(file=io.StringIO(), width=width, color_system=None)
+    page.print(live._live.get_renderable())
+    live.close()
+    return page.file.getvalue()
+
+
+def test_live_shows_the_running_operation_and_its_last_line(recorded):
+    first, second = moving(recorded, 3.0).splitlines()
+    assert first[1:].rstrip() == " software (x86_64)  0.8 s  1/3 package nginx-light"
+    assert second.rstrip() == "    Unpacking nginx-light (1.22.1-9) ..."
+
+
+def test_live_counts_tests(recorded):
+    (line,) = moving(recorded, 8.0).splitlines()
+    assert line[1:].rstrip() == " tests at gate builder (x86_64)  2/3  1 flaky  tests/web_test.py::test_user"
+
+
+def test_live_has_a_row_for_each_target(recorded):
+    _, home, apps = moving(recorded, 9.9).splitlines()
+    assert home.split() == ["home/eu-central-1", "(x86_64)", "pending", "━" * 12 + "─" * 8, "60", "%"]
+    assert apps.split()[:3] == ["apps/eu-west-1", "(x86_64)", "pending"]
+    _, home, _ = moving(recorded, 11.0).splitlines()
+    assert home.split()[2:] == ["available", "ami-0123456789abcdef0"]
+
+
+@pytest.mark.parametrize("width", [20, 40, 200])
+def test_live_fits_the_width(recorded, width):
+    for until in (3.0, 8.0, 9.9, 69.0):
+        assert all(len(line) <= width for line in moving(recorded, until, width).splitlines())
+
+
+STRANGE = [
+    Event(kind, fields)
+    for kind in (
+        *("build.started", "build.skipped", "build.finished", "stage.started", "stage.finished", "operation.started"),
+        *("operation.finished", "operation.output", "target.progress", "tests.started", "test.started"),
+        *("test.finished", "tests.finished", "cloud.call", "note", "unheard.of", ""),
+    )
+    for fields in (
+        {},
+        {"stage": None, "title": 3, "seconds": None, "percent": "many", "total": "x", "targets": None},
+        {"stage": "[red]", "title": "[/red]", "line": "\x1b[2J\r\n[bold", "message": "\x1b]0;x\x07", "target": "[x]"},
+    )
+]
+
+
+def test_no_event_breaks_a_view(tmp_path):
+    complaints = []
+    stream = io.StringIO()
+    live = Live(Console(file=stream, force_terminal=True, width=80), refresh=False)
+    page = io.StringIO()
+    with EventFile(tmp_path / "events") as file:
+        emit = tee(live, Lines(page), file, lambda e: complaints.append(e) if e.fields.get("level") else None)
+        for event in STRANGE:
+            emit(event)
+            live.draw()
+    live.close()
+    assert complaints == []
+    assert "\x1b[2J" not in stream.getvalue() + page.getvalue()
+    assert "\x1b]0" not in stream.getvalue() + page.getvalue()
+
+
+def test_event_file_is_json_lines(recorded, tmp_path):
+    path = tmp_path / "events.jsonl"
+    for _ in range(2):  # a resumed build goes on in the same file
+        with EventFile(path, wall_clock=lambda: 1795487400.25) as file:
+            for _, event in recorded:
+                file(event)
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(records) == 2 * len(recorded)
+    assert records[1] == {
+        "schema": "goldenami.events/1",
+        "time": "2026-11-24T02:30:00.250Z",
+        "kind": "stage.started",
+        "stage": "launch builder",
+    }
+
+
+def test_event_file_that_cannot_be_opened(tmp_path):
+    with pytest.raises(UsageError, match="No such file"):
+        EventFile(tmp_path / "missing" / "events")
+
+
+def test_tee_goes_on_without_a_consumer_that_fails():
+    seen = []
+
+    def broken(event):
+        raise BrokenPipeError("closed")
+
+    emit = tee(broken, seen.append)
+    emit(Event("note", {"message": "one"}))
+    emit(Event("note", {"message": "two"}))
+    assert [event.fields["message"] for event in seen] == [
+        "test_tee_goes_on_without_a_consumer_that_fails.<locals>.broken ended its report: BrokenPipeError: closed",
+        "one",
+        "two",
+    ]
+
+
+def test_tee_serves_threads_one_at_a_time():
+    inside, most = [], []
+
+    def consumer(event):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.001)
+        inside.pop()
+
+    emit = tee(consumer)
+    threads = [threading.Thread(target=lambda: [emit(Event("note")) for _ in range(20)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(most), max(most)) == (80, 1)
+
+
+def test_live_and_threads(recorded):
+    """Events and redraws from many threads at once neither block each other nor fail."""
+    live = Live(Console(file=io.StringIO(), force_terminal=True, width=80))
+    emit = tee(live)
+    threads = [threading.Thread(target=lambda: [emit(event) for _, event in recorded * 3]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=20)
+    assert not any(thread.is_alive() for thread in threads)
+    live.close()
+    live.close()
+
+
+def test_progress_chooses_lines_off_a_terminal(recorded, tmp_path):
+    stream = io.StringIO()
+    with progress(Console(file=stream), events=tmp_path / "events", environment={}) as emit:
+        for _, event in recorded:
+            emit(event)
+    assert "stage    launch builder" in stream.getvalue()
+    assert "\x1b" not in stream.getvalue()
+    assert (tmp_path / "events").read_text().count("\n") == len(recorded)
+
+
+def test_progress_respects_no_color_on_a_terminal(recorded, monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    stream = io.StringIO()
+    with progress(Console(file=stream, force_terminal=True, width=80)) as emit:
+        for _, event in recorded:
+            emit(event)
+    assert "\x1b[32m" not in stream.getvalue()
+    assert "✓ launch builder" in stream.getvalue().replace("\x1b[0m", "")
+
+
+def test_live_on_a_real_terminal_ends_with_what_stays(recorded):
+    """Through a pseudo-terminal: the cursor is shown again, and nothing of the moving part is left."""
+    leader, follower = os.openpty()
+    with os.fdopen(follower, "w", encoding="utf-8") as terminal:
+        console = Console(file=terminal, force_terminal=True, width=130, color_system=None)
+        with progress(console) as emit:
+            for _, event in recorded:
+                emit(event)
+        shown = os.read(leader, 1 << 20).decode()
+    os.close(leader)
+    assert "\x1b[?25h" in shown.rsplit("\x1b[?25l", 1)[1]
+    for line in LASTING.splitlines()[1:3]:
+        assert line in shown
+
+
+def test_masked_events():
+    seen = []
+    emit = masked(seen.append, ["hunter22", "abc"])
+    emit(Event("note", {"message": "hunter22 and abc", "list": ["x hunter22"], "map": {"deep": ("hunter22",)}, "n": 1}))
+    assert seen[0].fields == {
+        "message": "******** and abc",  # three letters hide nothing, and are everywhere
+        "list": ["x ********"],
+        "map": {"deep": ["********"]},
+        "n": 1,
+    }
