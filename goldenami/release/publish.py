@@ -4,8 +4,8 @@ The order, and what a process that dies after each step leaves behind:
 
 1. *The version's parameters*, in every target. Nobody follows them yet. One that cannot be made: all are removed again.
    Dies here: they are in the journal, so resuming goes on and cleaning deletes them, with the images.
-2. *The manifest into the catalog.* This is the step that makes a release: from here on the images are never deleted by a
-   clean-up. It stands before the next step because no parameter that people follow may name an image that a clean-up
+2. *The manifest into the catalog.* This is the step that makes a release: from here on the images are never deleted by
+   a clean-up. It stands before the next step because no parameter that people follow may name an image that a clean-up
    is about to delete. Dies here: a release that no channel points to; resuming goes on.
 3. *The channel's parameters*, in every target. One that cannot be moved: those that were are put back to where they
    pointed (or removed, where there were none). Dies here: some targets have moved; resuming moves the others.
@@ -49,7 +49,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The channel as it is now. ``failures``: best-effort targets whose parameters could not be set, reason by label."""
+    """The channel as it is now. ``failures``: best-effort targets whose parameters could not be set: label, reason."""
 
     channel: Channel
     failures: Mapping[str, str] = field(default_factory=dict)
@@ -85,9 +85,9 @@ def publish(
 ) -> Published:
     """Make a release of a verified manifest and point the channel to it; see the module for order and crashes.
 
-    ``prefix``: the environment's, "/golden-ami". ``targets``: of the order; a parameter that cannot be set in one that is
-    not required is told and holds nothing up. Raises TargetsFailed if one of the others cannot be set; then every channel
-    parameter is where it was.
+    ``prefix``: the environment's, "/golden-ami". ``targets``: of the order; a parameter that cannot be set in one that
+    is not required is told and holds nothing up. Raises TargetsFailed if one of the others cannot be set; then every
+    channel parameter is where it was.
     """
     with catalog.publishing(manifest.recipe, channel, timeout=_LOCK_TIMEOUT):
         publication = _Publication(ledger, catalog, manifest, targets, emit)
@@ -179,8 +179,8 @@ class _Publication:
         )
 
     def _set(self, parameter: Parameter, value: str) -> None:
-        # The value was read just now, and it is another: so this put is a new step, even if the journal knows one like it
-        # that succeeded (it was put back since, by this build or by a person). One that has no result is sent again.
+        # The value was read just now, and it is another: so this put is a new step, even if the journal knows one like
+        # it that succeeded (it was put back since, by this build or by a person). One without a result is sent again.
         number = 1
         while (latest := self._ledger.journal.latest(f"{parameter.key}/{number}")) and latest[1] and latest[1].ok:
             number += 1

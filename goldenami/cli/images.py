@@ -1,0 +1,205 @@
+"""The commands about releases: what there is, what is in it, and which image id to use. They read the catalog alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from goldenami.errors import CatalogError, NotFound
+
+if TYPE_CHECKING:
+    from goldenami.model import Architecture, Environment, ImageManifest
+    from goldenami.release.catalog import Catalog
+
+RELEASES_SCHEMA = "goldenami.releases/1"
+
+environment_option = click.option(
+    "-e", "--environment", "environment_name", metavar="NAME", help="Environment of goldenami.yaml. Default: sandbox."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+
+
+@click.group()
+def images() -> None:
+    """List releases, or show one."""
+
+
+@images.command("list")
+@click.option("--name", "only", metavar="NAME", help="Only the releases of this recipe.")
+@environment_option
+@json_option
+def list_releases(only: str | None, environment_name: str | None, as_json: bool) -> int:
+    """List all releases, newest first, and the channels that point to them.
+
+    A release that cannot be read is named on stderr, the others are listed, and the exit code is 1.
+    """
+    catalog = _catalog(_environment(environment_name))
+    if only is not None and not catalog.versions(only):
+        from goldenami.release.versions import Reference
+
+        catalog.find(Reference(only))  # raises NotFound, with the nearest name
+    rows: list[dict[str, Any]] = []
+    damaged: list[CatalogError] = []
+    for name in [only] if only is not None else catalog.names():
+        pointers: dict[str, list[str]] = {}
+        for channel in catalog.channels(name):
+            pointers.setdefault(channel.current, []).append(channel.channel)
+        for version in catalog.versions(name):
+            try:
+                rows.append(_summary(catalog.get(name, version), pointers.get(version, [])))
+            except CatalogError as error:
+                damaged.append(error)
+    if as_json:
+        click.echo(json.dumps({"schema": RELEASES_SCHEMA, "releases": rows}, indent=2, ensure_ascii=False))
+    elif rows:
+        columns = ("name", "version", "channels", "created", "architectures", "images")
+        _print_table([c.upper() for c in columns], [[_cell(row[c]) for c in columns] for row in rows])
+    elif not damaged:
+        click.echo("There are no releases yet. `goldenami build RECIPE` makes one.", err=True)
+    for one in damaged:
+        click.echo(f"error: {one.message}", err=True)
+    return CatalogError.exit_code if damaged else 0
+
+
+@images.command("show")
+@click.argument("reference", metavar="NAME[@CHANNEL|@VERSION]")
+@environment_option
+@json_option
+def show_release(reference: str, environment_name: str | None, as_json: bool) -> None:
+    """Show one release: its images, what it was made from, and what it was tested with.
+
+    NAME alone means its newest release. With --json, the manifest is printed as it is in the catalog.
+    """
+    from goldenami.release.versions import Reference
+
+    catalog = _catalog(_environment(environment_name))
+    manifest = catalog.find(Reference.parse(reference))
+    if as_json:
+        from goldenami import manifest as codec
+
+        click.echo(codec.dumps(manifest), nl=False)
+        return
+    pointing = [c.channel for c in catalog.channels(manifest.recipe) if c.current == manifest.version]
+    for line in _description(manifest, pointing):
+        click.echo(line)
+    click.echo()
+    _print_table(
+        ["ARCHITECTURE", "ACCOUNT", "REGION", "IMAGE", "MODE", "ENCRYPTED", "SNAPSHOTS"],
+        [
+            [
+                image.architecture,
+                image.account,
+                image.region,
+                image.image_id,
+                image.mode,
+                "yes" if image.encrypted else "no",
+                " ".join(snapshot.snapshot_id for snapshot in image.snapshots),
+            ]
+            for image in manifest.images
+        ],
+    )
+
+
+@click.command()
+@click.argument("reference", metavar="NAME@CHANNEL|NAME@VERSION")
+@click.option("--region", required=True, metavar="REGION", help="Region to use the image in.")
+@click.option(
+    "--account", metavar="ACCOUNT", help="Account to use it in: a name of goldenami.yaml or 12 digits. Default: home."
+)
+@click.option(
+    "--architecture",
+    type=click.Choice(["x86_64", "arm64"]),
+    help="Needed only where the release has images of both.",
+)
+@environment_option
+def resolve(
+    reference: str, region: str, account: str | None, architecture: Architecture | None, environment_name: str | None
+) -> None:
+    """Print the id of the image behind NAME@CHANNEL or NAME@VERSION for a region and an account, and nothing else.
+
+    NAME alone means its newest release.
+    """
+    from goldenami.model import Place
+    from goldenami.release.versions import Reference
+
+    environment = _environment(environment_name)
+    place = Place(_account_id(environment, account), region)
+    image = _catalog(environment).resolve(Reference.parse(reference), place, architecture)
+    click.echo(image.image_id)
+
+
+commands = [images, resolve]
+
+
+def _environment(name: str | None) -> Environment:
+    from goldenami import recipe
+
+    return recipe.environment(recipe.load_project(Path.cwd()), name)
+
+
+def _catalog(environment: Environment) -> Catalog:
+    from goldenami.release.catalog import Catalog
+
+    return Catalog(environment.catalog)
+
+
+def _account_id(environment: Environment, account: str | None) -> str:
+    if account is None:
+        return environment.home.id
+    if account in environment.accounts:
+        return environment.accounts[account].id
+    if account.isascii() and account.isdigit() and len(account) == 12:
+        return account
+    named = ", ".join(f"{a.name} ({a.id})" for a in environment.accounts.values())
+    raise NotFound(f"there is no account {account!r} in environment {environment.name}", hint=f"It has {named}.")
+
+
+def _summary(manifest: ImageManifest, channels: Sequence[str]) -> dict[str, Any]:
+    return {
+        "name": manifest.recipe,
+        "version": manifest.version,
+        "channels": list(channels),
+        "created": manifest.created,
+        "architectures": sorted({image.architecture for image in manifest.images}),
+        "images": len(manifest.images),
+        "build_id": manifest.build_id,
+        "digest": manifest.digest,
+    }
+
+
+def _description(manifest: ImageManifest, channels: Sequence[str]) -> list[str]:
+    facts = {
+        "channels": ", ".join(channels) or "none points to it",
+        "description": manifest.description,
+        "owner": manifest.owner,
+        "created": manifest.created,
+        "build": manifest.build_id,
+        "digest": manifest.digest,
+        "commit": manifest.git_commit or "",
+    }
+    for architecture, base in manifest.base.items():
+        facts[f"base {architecture}"] = f"{base.image_id} {base.name} ({base.source})"
+    for architecture, packages in manifest.packages.items():
+        changes = len(manifest.changes.get(architecture, ()))
+        facts[f"packages {architecture}"] = f"{len(packages)}, {changes} of them new or changed against the base"
+    for report in manifest.tests:
+        flaky = f", {report.flaky} flaky" if report.flaky else ""
+        facts[f"tests {report.gate} {report.architecture}"] = (
+            f"{report.passed} passed, {report.failed} failed, {report.skipped} skipped{flaky} in {report.seconds:.1f} s"
+        )
+    width = max(len(label) for label in facts)
+    return [f"{manifest.recipe} {manifest.version}", *(f"  {k:<{width}}  {v}" for k, v in facts.items() if v)]
+
+
+def _cell(value: object) -> str:
+    return (" ".join(map(str, value)) or "-") if isinstance(value, list) else str(value)
+
+
+def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    for row in (header, *rows):
+        click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
