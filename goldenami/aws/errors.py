@@ -154,9 +154,7 @@ def outcome(error: BaseException) -> Outcome:
         return Outcome.UNKNOWN
     original = error.__cause__ if isinstance(error, GoldenAmiError) else error
     if isinstance(original, boto.ClientError):
-        code = _code(original)
-        if code in UNCERTAIN_CODES or _status(original) >= 500:
-            return Outcome.UNKNOWN
+        return Outcome.UNKNOWN if _uncertain(original) else Outcome.REFUSED
     return Outcome.REFUSED
 
 
@@ -200,7 +198,7 @@ def _from_answer(
         return AccessError(message, hint="Check the credentials with `aws sts get-caller-identity`.")
     if code in DENIED_CODES:
         return AccessError(message, hint=f"The caller needs the permission {service}:{action} in account {account}.")
-    if code in UNCERTAIN_CODES or _status(error) >= 500:
+    if _uncertain(error):
         return cloud(Unreachable, "The service failed to answer; try again later.")
     if code in CAPACITY_CODES:
         return cloud(CloudError, "Name more instance types in the recipe (builder.instance_types).")
@@ -263,6 +261,12 @@ def _for_local(error: Exception) -> tuple[type[GoldenAmiError], str | None]:
     if type(error).__name__ == "ResponseParserError":
         return Unreachable, _NETWORK
     return next(((kind, hint) for row, kind, hint in _LOCAL if isinstance(error, row)), (CloudError, None))
+
+
+def _uncertain(error: boto.ClientError) -> bool:
+    # EC2 answers InsufficientInstanceCapacity with status 500, though it is as definite as an answer can be.
+    code = _code(error)
+    return code in UNCERTAIN_CODES or (_status(error) >= 500 and code not in CAPACITY_CODES)
 
 
 def _code(error: boto.ClientError) -> str:

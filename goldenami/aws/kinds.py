@@ -18,23 +18,29 @@ from goldenami.errors import CloudError
 from goldenami.model import Place
 
 Request = Mapping[str, Any]
-Find = Callable[[Cloud, Place, str, Request], str | None]
+# The ids that carry a tag with a value, each with all its tags.
+Tagged = Callable[[Cloud, Place, str, str], dict[str, Mapping[str, str]]]
 
 _CLIENT_TOKEN: Final = frozenset({"RunInstances", "CopyImage", "CreateVolume"})
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One row. ``tag_types``: the resource types that the creating call tags; none: another way of marking.
-    ``repeat_safe``: a name makes repeating the creating call safe. ``order``: of deletion, low first."""
+    """One row. ``tagged``: None where there are no tags. ``tag_types``: the resource types that the creating call tags;
+    none: another way of marking. ``busy_codes``: refusals of a deletion that pass within ``busy_for`` seconds, when
+    what used the resource is really gone. ``repeat_safe``: a name makes repeating the creating call safe. ``order``: of
+    deletion, low first.
+    """
 
     name: str
     service: str
-    find: Find
+    tagged: Tagged | None
     delete_operation: str
     delete_parameter: str
     duplicate_codes: frozenset[str] = frozenset()
     missing_codes: frozenset[str] = frozenset()
+    busy_codes: frozenset[str] = frozenset()
+    busy_for: float = 0.0
     tag_types: tuple[str, ...] = ()
     repeat_safe: bool = False
     order: int = 0
@@ -58,6 +64,18 @@ class Kind:
         elif self.name == "grant":
             request["Name"] = grant_name(build_id, token)
         return request
+
+    def find(self, cloud: Cloud, place: Place, token: str, request: Request) -> str | None:
+        """The id of the resource that carries a token, or None. ``request``: that of the creating call."""
+        if self.name == "grant":
+            found = cloud.pages(place, "kms", "ListGrants", "Grants", {"KeyId": request["KeyId"]})
+            return next((g["GrantId"] for g in found if g.get("Name", "").endswith(token)), None)
+        if self.name == "parameter":
+            name = str(request["Name"])
+            return name if parameter_tags(cloud, place, name).get(tags.TOKEN) == token else None
+        if self.tagged is None:
+            raise ValueError(f"a {self.name} cannot be found again")
+        return min(self.tagged(cloud, place, tags.TOKEN, token), default=None)
 
     def id_of(self, operation: str, answer: Mapping[str, Any], request: Request) -> str:
         """The id in the answer of the creating call."""
@@ -107,36 +125,35 @@ def grant_name(build_id: str, token: str) -> str:
     return grant_prefix(build_id) + token
 
 
-def _by_tag(operation: str, result: str, id_field: str, more: Request | None = None) -> Find:
-    def find(cloud: Cloud, place: Place, token: str, _: Request) -> str | None:
-        query = {"Filters": [{"Name": f"tag:{tags.TOKEN}", "Values": [token]}], **(more or {})}
-        found = sorted(item[id_field] for item in cloud.pages(place, "ec2", operation, result, query))
-        return found[0] if found else None
+def _by_tag(operation: str, result: str, id_field: str, more: Request | None = None) -> Tagged:
+    def tagged(cloud: Cloud, place: Place, tag: str, value: str) -> dict[str, Mapping[str, str]]:
+        query = {"Filters": [{"Name": f"tag:{tag}", "Values": [value]}], **(more or {})}
+        return {i[id_field]: tags.from_list(i.get("Tags")) for i in cloud.pages(place, "ec2", operation, result, query)}
 
-    return find
+    return tagged
 
 
-def _instance(cloud: Cloud, place: Place, token: str, _: Request) -> str | None:
-    query = {"Filters": [{"Name": f"tag:{tags.TOKEN}", "Values": [token]}]}
+def _instances(cloud: Cloud, place: Place, tag: str, value: str) -> dict[str, Mapping[str, str]]:
+    query = {"Filters": [{"Name": f"tag:{tag}", "Values": [value]}]}
     found = cloud.pages(place, "ec2", "DescribeInstances", "Reservations", query)
-    ids = sorted(i["InstanceId"] for r in found for i in r["Instances"])
-    return ids[0] if ids else None
+    return {i["InstanceId"]: tags.from_list(i.get("Tags")) for r in found for i in r["Instances"]}
 
 
-def _grant(cloud: Cloud, place: Place, token: str, request: Request) -> str | None:
-    found = cloud.pages(place, "kms", "ListGrants", "Grants", {"KeyId": request["KeyId"]})
-    return next((g["GrantId"] for g in found if g.get("Name", "").endswith(token)), None)
+def _parameters(cloud: Cloud, place: Place, tag: str, value: str) -> dict[str, Mapping[str, str]]:
+    query = {"ParameterFilters": [{"Key": f"tag:{tag}", "Values": [value]}]}
+    names = [p["Name"] for p in cloud.pages(place, "ssm", "DescribeParameters", "Parameters", query)]
+    return {name: parameter_tags(cloud, place, name) for name in names}
 
 
-def _parameter(cloud: Cloud, place: Place, token: str, request: Request) -> str | None:
-    query = {"ResourceType": "Parameter", "ResourceId": request["Name"]}
+def parameter_tags(cloud: Cloud, place: Place, name: str) -> Mapping[str, str]:
+    """The tags of an SSM parameter; none if there is no such parameter."""
+    query = {"ResourceType": "Parameter", "ResourceId": name}
     try:
-        pairs = cloud.call(place, "ssm", "ListTagsForResource", query).get("TagList")
+        return tags.from_list(cloud.call(place, "ssm", "ListTagsForResource", query).get("TagList"))
     except CloudError as error:
         if errors.missing(error) or error.code == "InvalidResourceId":
-            return None
+            return {}
         raise
-    return request["Name"] if tags.from_list(pairs).get(tags.TOKEN) == token else None
 
 
 _OWN: Final[Request] = {"Owners": ["self"], "IncludeDeprecated": True, "IncludeDisabled": True}
@@ -147,7 +164,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         Kind(
             "grant",
             "kms",
-            _grant,
+            None,
             "RevokeGrant",
             "GrantId",
             missing_codes=frozenset({"NotFoundException", "InvalidGrantIdException"}),
@@ -157,7 +174,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         Kind(
             "parameter",
             "ssm",
-            _parameter,
+            _parameters,
             "DeleteParameter",
             "Name",
             duplicate_codes=frozenset({"ParameterAlreadyExists"}),
@@ -168,7 +185,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         Kind(
             "instance",
             "ec2",
-            _instance,
+            _instances,
             "TerminateInstances",
             "InstanceIds",
             missing_codes=frozenset({"InvalidInstanceID.NotFound"}),
@@ -194,6 +211,8 @@ KINDS: Final[Mapping[str, Kind]] = {
             "DeleteSnapshot",
             "SnapshotId",
             missing_codes=frozenset({"InvalidSnapshot.NotFound"}),
+            busy_codes=frozenset({"InvalidSnapshot.InUse"}),
+            busy_for=20.0,
             tag_types=("snapshot",),
             order=4,
         ),
@@ -204,6 +223,8 @@ KINDS: Final[Mapping[str, Kind]] = {
             "DeleteVolume",
             "VolumeId",
             missing_codes=frozenset({"InvalidVolume.NotFound"}),
+            busy_codes=frozenset({"VolumeInUse"}),
+            busy_for=60.0,
             tag_types=("volume",),
             order=5,
         ),
@@ -215,6 +236,8 @@ KINDS: Final[Mapping[str, Kind]] = {
             "GroupId",
             duplicate_codes=frozenset({"InvalidGroup.Duplicate"}),
             missing_codes=frozenset({"InvalidGroup.NotFound", "InvalidGroupId.NotFound"}),
+            busy_codes=frozenset({"DependencyViolation", "InvalidGroup.InUse"}),
+            busy_for=300.0,
             tag_types=("security-group",),
             repeat_safe=True,
             order=6,

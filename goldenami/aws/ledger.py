@@ -24,7 +24,7 @@ have had its effect. Only calls that were refused, or throttled, are known to ha
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -150,13 +150,28 @@ class Ledger:
     def resolve(self, intent: Intent) -> str | None:
         """What came of a creating call whose reply was never read: its id if the resource exists, recorded from now on,
         or None if it does not (recorded too). Never creates anything: this is what a clean-up asks."""
-        with self._lock(intent.key):
-            found = self._find(intent, patiently=True)
-            if found is None:
-                self.journal.refused(intent.token, code="goldenami.NotMade", message="nothing carries this token")
-            else:
-                self._adopt(intent, found)
-            return found
+        return self.resolve_all([intent])[intent.token]
+
+    def resolve_all(self, intents: Sequence[Intent]) -> dict[str, str | None]:
+        """:meth:`resolve` for many, by token; what is not visible yet is waited for together."""
+        found: dict[str, str | None] = {}
+        waiting = list(intents)
+        deadline = self.cloud.clock() + self._patience.visible
+        pause = self._patience.first
+        while waiting:
+            for intent in list(waiting):
+                id = self._find(intent, patiently=False)
+                if id is not None:
+                    found[intent.token] = self._adopt(intent, id)
+                    waiting.remove(intent)
+            if not waiting or self.cloud.clock() + pause > deadline:
+                break
+            self.cloud.sleep(pause)
+            pause = min(pause * self._patience.factor, self._patience.longest)
+        for intent in waiting:
+            self.journal.refused(intent.token, code="goldenami.NotMade", message="nothing carries this token")
+            found[intent.token] = None
+        return found
 
     # --- changing and deleting ----------------------------------------------------------------------------------------
 
@@ -208,7 +223,7 @@ class Ledger:
             mark = token(self.journal.build_id, key, attempt)
             intent = Intent(key, "delete", kind, place, mark, call.service, call.operation, call.request, attempt, id)
             self.journal.intend(intent)
-            self._send_change(intent, definition.missing_codes)
+            self._send_change(intent, definition.missing_codes, definition.busy_codes, definition.busy_for)
             self.journal.gone(kind, place, id)
 
     def delete_key(self, key: str) -> None:
@@ -259,14 +274,21 @@ class Ledger:
                 self._tell(intent, id)
                 return id
 
-    def _send_change(self, intent: Intent, already: Collection[str]) -> Mapping[str, Any]:
+    def _send_change(
+        self, intent: Intent, already: Collection[str], busy: Collection[str] = (), busy_for: float = 0.0
+    ) -> Mapping[str, Any]:
         retry = self.cloud.retry.start()
+        pause, deadline = self._patience.first, self.cloud.clock() + busy_for
         while True:
             try:
                 response = self._send(intent)
             except CloudError as error:
                 if error.code in already:
                     response = {}
+                elif error.code in busy and self.cloud.clock() + pause <= deadline:
+                    self.cloud.sleep(pause)
+                    pause = min(pause * self._patience.factor, self._patience.longest)
+                    continue
                 elif errors.outcome(error) is Outcome.REFUSED:
                     self.journal.refused(intent.token, code=error.code, message=error.message)
                     raise

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from goldenami.errors import UsageError
+from goldenami.journal import token
 
 NAME: Final = "Name"
 PREFIX: Final = "goldenami:"
@@ -25,6 +26,7 @@ BASE_AMI: Final = "goldenami:base-ami"
 EXPIRES_AT: Final = "goldenami:expires-at"
 
 _MOST = 50
+_MOST_ATTEMPTS = 1000
 
 
 def build_tags(
@@ -59,6 +61,17 @@ def to_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
 def from_list(tags: Iterable[Mapping[str, Any]] | None) -> dict[str, str]:
     """The form that describes give, as a mapping."""
     return {t["Key"]: t["Value"] for t in tags or ()}
+
+
+def made_by(tags: Mapping[str, str], build_id: str) -> bool:
+    """Whether these are the tags of something that this build made: its id, and a token that belongs to its key.
+
+    Tags that look alike, or that somebody copied in part, do not pass.
+    """
+    mark, key = tags.get(TOKEN), tags.get(KEY)
+    if tags.get(BUILD_ID) != build_id or not mark or not key:
+        return False
+    return any(token(build_id, key, attempt) == mark for attempt in range(1, _MOST_ATTEMPTS))
 
 
 def timestamp(moment: datetime) -> str:

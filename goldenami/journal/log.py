@@ -260,12 +260,13 @@ class Journal:
             return tuple(self._state.notes)
 
     def intents(self, key: str) -> tuple[Intent, ...]:
-        """All attempts at a key, oldest first. Secrets in their requests are read back in."""
+        """All attempts at a key, oldest first. Secrets stay concealed."""
         with self._mutex:
-            return tuple(self._reveal(i) for i in self._state.by_key.get(key, ()))
+            return tuple(self._state.by_key.get(key, ()))
 
     def latest(self, key: str) -> tuple[Intent, Result | None] | None:
-        """The last attempt at a key and its result, if it has one."""
+        """The last attempt at a key and its result, if it has one. A request that may have to be sent again has its
+        secrets."""
         with self._mutex:
             attempts = self._state.by_key.get(key)
             if not attempts:
@@ -291,9 +292,14 @@ class Journal:
             return tuple(r for r in self._state.resources() if kind is None or r.kind == kind)
 
     def unresolved(self) -> tuple[Intent, ...]:
-        """Creating calls whose outcome is unknown."""
+        """Creating calls whose outcome is unknown. Secrets stay concealed."""
         with self._mutex:
-            return tuple(self._reveal(i) for i in self._state.unresolved())
+            return self._state.unresolved()
+
+    def calls(self, kind: str) -> tuple[Intent, ...]:
+        """Every call that was ever meant for a kind, oldest first. Secrets stay concealed."""
+        with self._mutex:
+            return tuple(i for i in self._state.by_token.values() if i.kind == kind)
 
     def places(self) -> tuple[Place, ...]:
         """Every account and region this build ever meant to change something in, sorted."""

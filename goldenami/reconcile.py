@@ -1,0 +1,211 @@
+"""Deleting everything a build made, whatever became of its process.
+
+What there is to delete is the union of what the journal knows and what carries the build's tags, in every place that
+the build ever meant to touch. First the creating calls whose outcome is unknown are looked up. Then, kind by kind, in
+the reverse order of dependency:
+
+    grants, parameters → instances (until they are terminated) → images with their snapshots → snapshots → volumes
+    → security groups → key pairs
+
+and all of it twice, since the first sweep can miss what was not visible yet. What a release owns is named by the caller
+(``keep``) and not guessed. What lacks this build's id, or has a token that is not one of its own, is never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from goldenami.aws import images, instances, snapshots, tags
+from goldenami.aws.kinds import KINDS, Kind, grant_prefix, parameter_tags
+from goldenami.aws.ledger import Ledger
+from goldenami.aws.session import Cloud
+from goldenami.errors import AccessError, CloudError, GoldenAmiError, JournalError, UnjournaledMutation
+from goldenami.events import Emit, emit, silent
+from goldenami.journal import Journal
+from goldenami.model import ImageManifest, Place
+
+_ROUNDS = 2
+_PLACES_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Found:
+    """Something the build made. ``parent``: for a grant, the ARN of its key."""
+
+    place: Place
+    kind: str
+    id: str
+    parent: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id} in {self.place}"
+
+
+@dataclass(frozen=True, slots=True)
+class CleanUp:
+    """What a clean-up did. ``left`` maps what could not be deleted, or a place that could not be searched, to the
+    reason."""
+
+    deleted: tuple[Found, ...]
+    left: dict[str, str]
+
+    @property
+    def complete(self) -> bool:
+        return not self.left
+
+
+def released(journal: Journal, manifest: ImageManifest) -> frozenset[str]:
+    """The ids that a manifest owns: its images and their snapshots, and the grants and parameters its build made for
+    them."""
+    ids = {image.image_id for image in manifest.images}
+    ids |= {snapshot.snapshot_id for image in manifest.images for snapshot in image.snapshots}
+    ids |= {r.id for r in journal.resources() if r.kind in ("grant", "parameter")}
+    return frozenset(ids)
+
+
+def find_all(cloud: Cloud, journal: Journal, *, keep: Collection[str] = ()) -> tuple[Found, ...]:
+    """What ``delete_all`` would delete now, sorted; changes nothing, in the journal neither."""
+    found = {
+        one
+        for place in journal.places()
+        for kind in KINDS.values()
+        for one in _find(cloud, journal, place, kind)
+        if one.id not in keep
+    }
+    return tuple(sorted(found - set(_behind_kept(cloud, journal.places(), keep))))
+
+
+def delete_all(
+    cloud: Cloud, journal: Journal, *, keep: Collection[str] = (), emit: Emit = silent, lenient: bool = True
+) -> CleanUp:
+    """Delete everything the build made, but ``keep`` (see :func:`released`) and the snapshots behind kept images.
+
+    Running it again deletes what it could not the first time. A failure to delete one thing does not stop the rest; it
+    is reported, unless it is the journal that failed (JournalError). ``lenient``: report a place that cannot be
+    reached, too, instead of raising its error.
+    """
+    ledger = Ledger(cloud, journal, emit=emit)
+    work = _Work(ledger, frozenset(keep), emit)
+    places = journal.places()
+    for _ in range(_ROUNDS):
+        work.left.clear()
+        _resolve(ledger, work)
+        if not places:
+            break
+        with ThreadPoolExecutor(min(len(places), _PLACES_AT_ONCE), thread_name_prefix="clean") as pool:
+            for outcome in [pool.submit(work.clean, place) for place in places]:
+                outcome.result()
+    if not lenient and work.left:
+        raise CloudError(
+            "not everything could be deleted: " + "; ".join(f"{what}: {why}" for what, why in work.left.items()),
+            hint=f"`goldenami clean {journal.build_id}` tries again.",
+        )
+    return CleanUp(tuple(work.deleted), dict(work.left))
+
+
+class _Work:
+    """One clean-up under way. ``left`` and ``deleted`` are shared by the threads of the places; adding to them is
+    atomic."""
+
+    def __init__(self, ledger: Ledger, keep: frozenset[str], emit: Emit) -> None:
+        self.ledger = ledger
+        self.keep = keep
+        self.emit = emit
+        self.deleted: list[Found] = []
+        self.left: dict[str, str] = {}
+
+    def clean(self, place: Place) -> None:
+        """Delete what is found in a place, kind by kind."""
+        cloud, journal = self.ledger.cloud, self.ledger.journal
+        try:
+            behind = {one.id for one in _behind_kept(cloud, [place], self.keep)}
+        except GoldenAmiError as error:
+            # Not knowing which snapshots are a release's, it is safer to delete none than one too many.
+            self.fail(str(place), error)
+            return
+        for kind in sorted(KINDS.values(), key=lambda k: k.order):
+            try:
+                found = sorted(set(_find(cloud, journal, place, kind)))
+            except GoldenAmiError as error:
+                self.fail(f"{kind.name}s in {place}", error)
+                continue
+            doomed = [one for one in found if one.id not in self.keep and one.id not in behind]
+            done = [one for one in doomed if self.delete(one)]
+            if kind.name == "instance" and done:
+                self.await_end(place, [one.id for one in done])
+
+    def delete(self, one: Found) -> bool:
+        """Whether it is gone, or going."""
+        ledger = self.ledger
+        try:
+            if one.kind == "image":
+                images.delete(ledger, one.place, one.id)
+            elif one.kind == "parameter" and not self.is_ours(one):
+                ledger.journal.gone(one.kind, one.place, one.id)
+                return False
+            else:
+                ledger.delete(one.kind, one.place, one.id, parent=one.parent)
+        except GoldenAmiError as error:
+            self.fail(str(one), error)
+            return False
+        if one not in self.deleted:
+            self.deleted.append(one)
+        return True
+
+    def is_ours(self, one: Found) -> bool:
+        """A parameter is known by its name only: somebody may have put another one in its place."""
+        return tags.made_by(parameter_tags(self.ledger.cloud, one.place, one.id), self.ledger.journal.build_id)
+
+    def await_end(self, place: Place, ids: Collection[str]) -> None:
+        try:
+            instances.wait_terminated(self.ledger.cloud, place, ids)
+        except GoldenAmiError as error:
+            self.fail(f"instances {', '.join(ids)} in {place}", error)
+
+    def fail(self, what: str, error: GoldenAmiError) -> None:
+        if isinstance(error, (JournalError, UnjournaledMutation)):
+            raise error
+        self.left[what] = error.message
+        emit(self.emit, "note", message=f"not deleted: {what}: {error.message}", level="warning")
+
+
+def _resolve(ledger: Ledger, work: _Work) -> None:
+    """Look up the creating calls whose outcome is unknown; place by place, so that one that is out of reach stops no
+    other."""
+    unresolved = ledger.journal.unresolved()
+    for place in sorted({intent.place for intent in unresolved}):
+        try:
+            ledger.resolve_all([intent for intent in unresolved if intent.place == place])
+        except (CloudError, AccessError) as error:
+            work.fail(f"calls of unknown outcome in {place}", error)
+
+
+def _find(cloud: Cloud, journal: Journal, place: Place, kind: Kind) -> Iterable[Found]:
+    """What the journal knows of a kind in a place, and what carries the build's tags there."""
+    known = [r for r in journal.resources(kind.name) if r.place == place]
+    yield from (Found(place, kind.name, r.id, r.request.get("KeyId") if kind.name == "grant" else None) for r in known)
+    if kind.tagged is not None:
+        tagged = kind.tagged(cloud, place, tags.BUILD_ID, journal.build_id)
+        ours = [id for id, own in tagged.items() if tags.made_by(own, journal.build_id)]
+        for id in ours:
+            if not (kind.name == "instance" and kind.is_gone(cloud, place, id)):
+                yield Found(place, kind.name, id)
+    else:
+        yield from _grants(cloud, journal, place)
+
+
+def _grants(cloud: Cloud, journal: Journal, place: Place) -> Iterable[Found]:
+    """Grants have no tags: their name says whose they are, on the keys that the build ever meant to grant."""
+    for key in sorted({i.request["KeyId"] for i in journal.calls("grant") if i.place == place}):
+        for grant in cloud.pages(place, "kms", "ListGrants", "Grants", {"KeyId": key}):
+            if grant.get("Name", "").startswith(grant_prefix(journal.build_id)):
+                yield Found(place, "grant", grant["GrantId"], key)
+
+
+def _behind_kept(cloud: Cloud, places: Iterable[Place], keep: Collection[str]) -> Iterable[Found]:
+    kept = [id for id in keep if id.startswith("ami-")]
+    for place in places:
+        for image in images.describe_many(cloud, place, kept).values():
+            yield from (Found(place, "snapshot", s) for s in snapshots.of_image(image))

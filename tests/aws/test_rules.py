@@ -1,0 +1,232 @@
+"""The pure rules: pace, retries, tags, names, sources, states."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from goldenami.aws import images, tags, waiters
+from goldenami.aws.limits import Pace, Retries, Retry
+from goldenami.aws.network import choose_source, local_address
+from goldenami.errors import CloudError, Throttled, Unreachable, UsageError
+from goldenami.journal import token
+
+
+class Time:
+    """A clock that moves only by sleeping."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.slept = 0.0
+
+    def clock(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.slept += seconds
+
+
+# --- pace -----------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_held_back_until_the_service_throttles() -> None:
+    time = Time()
+    pace = Pace(time.clock, time.sleep)
+    for _ in range(1000):
+        pace.acquire()
+    assert time.slept == 0
+    assert pace.rate is None
+
+
+def test_throttling_halves_the_rate_which_is_regained() -> None:
+    time = Time()
+    pace = Pace(time.clock, time.sleep)
+    for _ in range(40):  # 20 a second
+        pace.acquire()
+        time.now += 0.05
+    pace.throttled()
+    assert pace.rate == pytest.approx(10, rel=0.1)
+    pace.throttled()
+    assert pace.rate == pytest.approx(10, rel=0.1), "refusals of one burst count once"
+    before = time.slept
+    for _ in range(20):
+        pace.acquire()
+    assert 1.0 < time.slept - before < 2.5
+    time.now += 1000
+    pace.acquire()
+    assert pace.rate is None, "long without throttling, there is no limit"
+
+
+def test_the_rate_never_falls_to_nothing() -> None:
+    time = Time()
+    pace = Pace(time.clock, time.sleep)
+    for _ in range(50):
+        pace.acquire()
+        time.now += 5
+        pace.throttled()
+    assert pace.rate is not None
+    assert pace.rate >= 0.5
+
+
+# --- retries --------------------------------------------------------------------------------------------------------
+
+
+def tries(error: Exception, policy: Retry) -> tuple[int, float]:
+    time = Time()
+    attempts = Retries(policy, time.clock, time.sleep, random.Random(7)).start()
+    count = 1
+    while attempts.wait(error):
+        count += 1
+    return count, time.slept
+
+
+def test_how_long_one_goes_on() -> None:
+    policy = Retry()
+    assert tries(CloudError("no", code="InvalidParameterValue"), policy) == (1, 0.0)
+    count, slept = tries(Unreachable("reset"), policy)
+    assert 8 < count < 40
+    assert policy.unreachable <= slept < policy.unreachable + policy.longest
+    _, slept = tries(Throttled("slow down", code="RequestLimitExceeded"), policy)
+    assert policy.throttled <= slept < policy.throttled + policy.longest
+    _, slept = tries(Throttled("wait", code="ResourceLimitExceeded"), policy)
+    assert slept >= policy.queued
+
+
+# --- tags -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_environments_tags_cannot_replace_ours() -> None:
+    made = tags.build_tags(
+        recipe="web", version="1.0", build_id="b", own={"owner": "me", tags.RECIPE: "other"}, git_commit=None
+    )
+    assert made == {"owner": "me", tags.RECIPE: "web", tags.VERSION: "1.0", tags.BUILD_ID: "b"}
+
+
+def test_tags_that_aws_would_refuse() -> None:
+    assert tags.checked({"a": "x" * 300}) == {"a": "x" * 256}
+    with pytest.raises(UsageError, match="more than the 50"):
+        tags.checked({str(n): "" for n in range(51)})
+    for key in ("", "aws:thing", "x" * 129):
+        with pytest.raises(UsageError, match="cannot be a tag key"):
+            tags.checked({key: "v"})
+
+
+def test_only_what_has_a_token_of_its_own_is_ours() -> None:
+    ours = {tags.BUILD_ID: "b", tags.KEY: "image/x", tags.TOKEN: token("b", "image/x", 3)}
+    assert tags.made_by(ours, "b")
+    assert not tags.made_by(ours, "c")
+    assert not tags.made_by({**ours, tags.KEY: "image/y"}, "b")
+    assert not tags.made_by({**ours, tags.TOKEN: "0" * 40}, "b")
+    assert not tags.made_by({tags.BUILD_ID: "b"}, "b")
+    assert not tags.made_by({**ours, tags.BUILD_ID: "c"}, "c"), "the build id alone can be copied"
+
+
+def test_expiry_is_written_and_read() -> None:
+    moment = datetime(2026, 11, 25, 3, 0, tzinfo=UTC)
+    assert tags.parse_timestamp(tags.timestamp(moment)) == moment
+    assert tags.parse_timestamp("tomorrow") is None
+
+
+# --- names ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.text(min_size=3, max_size=300))
+def test_image_names_are_ones_ec2_takes(name: str) -> None:
+    import re
+
+    assert re.fullmatch(r"[A-Za-z0-9()\[\] ./\-'@_]{3,128}", images.valid_name(name))
+
+
+def test_image_names_keep_their_end() -> None:
+    assert images.valid_name("debian 12: web") == "debian 12- web"
+    assert images.valid_name("x" * 200 + " 1.4.20261124.1").endswith("x 1.4.20261124.1")
+    with pytest.raises(UsageError, match="too short"):
+        images.valid_name("ab")
+
+
+# --- who may reach the builder --------------------------------------------------------------------------------------
+
+SUBNET = "10.1.2.0/24"
+CHECKED = "203.0.113.9"
+
+
+def ways(**local: str) -> Callable[[str], str]:
+    return lambda host: local[{"10.1.2.1": "subnet", "ec2": "endpoint"}[host]]
+
+
+@pytest.mark.parametrize(
+    ("private", "subnet", "endpoint", "expected"),
+    [
+        pytest.param(True, "10.1.9.4", "10.1.9.4", "10.1.9.4/32", id="a runner in the VPC, private addresses"),
+        pytest.param(True, "192.168.0.5", "192.168.0.5", "192.168.0.5/32", id="a VPN to the VPC"),
+        pytest.param(False, "192.168.0.5", "192.168.0.5", f"{CHECKED}/32", id="a laptop behind a router"),
+        pytest.param(False, "10.1.9.4", "10.1.9.4", f"{CHECKED}/32", id="a runner in the VPC, public addresses"),
+        pytest.param(False, "8.8.4.4", "8.8.4.4", "8.8.4.4/32", id="a machine with a public address"),
+        pytest.param(False, "198.18.0.1", "127.0.0.1", "198.18.0.1/32", id="a cloud on this machine"),
+        pytest.param(False, "2600::1", "2600::1", "2600::1/128", id="IPv6"),
+    ],
+)
+def test_the_source_address(private: bool, subnet: str, endpoint: str, expected: str) -> None:
+    assert (
+        choose_source(
+            private=private,
+            subnet=SUBNET,
+            endpoint="ec2",
+            local=ways(subnet=subnet, endpoint=endpoint),
+            public=lambda: CHECKED,
+        )
+        == expected
+    )
+
+
+def test_the_local_address_of_a_route() -> None:
+    assert local_address("127.0.0.1") == "127.0.0.1"
+    with pytest.raises(Unreachable, match=r"no way to host\.invalid"):
+        local_address("host.invalid")
+
+
+# --- states ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("what", "item", "verdict", "reason"),
+    [
+        (waiters.IMAGES, {"State": "pending"}, "pending", ""),
+        (waiters.IMAGES, {"State": "available"}, "ready", ""),
+        (
+            waiters.IMAGES,
+            {"State": "failed", "StateReason": {"Message": "key is disabled"}},
+            "failed",
+            "key is disabled",
+        ),
+        (waiters.IMAGES, {"State": "error"}, "failed", "its state is error"),
+        (waiters.SNAPSHOTS, {"State": "completed"}, "ready", ""),
+        (waiters.SNAPSHOTS, {"State": "error", "StateMessage": "no such key"}, "failed", "no such key"),
+        (waiters.RUNNING, {"State": {"Name": "pending"}}, "pending", ""),
+        (waiters.RUNNING, {"State": {"Name": "running"}}, "ready", ""),
+        (
+            waiters.RUNNING,
+            {"State": {"Name": "terminated"}, "StateReason": {"Message": "Client.InternalError"}},
+            "failed",
+            "Client.InternalError",
+        ),
+        (waiters.STOPPED, {"State": {"Name": "stopping"}}, "pending", ""),
+        (waiters.STOPPED, {"State": {"Name": "stopped"}}, "ready", ""),
+        (waiters.TERMINATED, {"State": {"Name": "shutting-down"}}, "pending", ""),
+        (waiters.TERMINATED, {"State": {"Name": "terminated"}}, "ready", ""),
+    ],
+)
+def test_what_states_mean(what: waiters.Watched, item: waiters.Item, verdict: str, reason: str) -> None:
+    assert what.judge(item) == (verdict, reason)
+
+
+def test_percentages() -> None:
+    assert waiters.progress_percent("42%") == 42.0
+    assert waiters.progress_percent("") is None
+    assert waiters.progress_percent(None) is None
