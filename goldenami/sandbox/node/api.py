@@ -180,7 +180,7 @@ class Node(Protocol):
         """``callback(instance, reason)`` after a guest powered itself off or died, its volume already unmounted. From a thread of the node."""
 
     def exec(self, instance: str, argv: Sequence[str], stdin: bytes | None = None) -> tuple[int, bytes, bytes]:
-        """Run a command as root in the running guest: (status, stdout, stderr)."""
+        """Run a command as root in the running guest: (status, stdout, stderr).
 
-    def shell_argv(self, instance: str, argv: Sequence[str] = ()) -> list[str]:
-        """A command line for the host (outside the enclosure) that enters the guest, by default with a login shell."""
+        For an interactive shell the host enters by itself: ``namespaces.guest_argv``.
+        """

@@ -40,7 +40,8 @@ def sandbox_id(state: Path) -> str:
 
 def cgroup2_root() -> Path | None:
     """Where the host's cgroup2 hierarchy is mounted: /sys/fs/cgroup, or beside the v1 controllers on a hybrid host."""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    # The last one first: inside of an enclosure, what is mounted later hides what was there.
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
         left, _, right = line.partition(" - ")
         if right.split()[0] == "cgroup2":
             return Path(re.sub(r"\\(\d{3})", lambda m: chr(int(m[1], 8)), left.split()[4]))
@@ -139,3 +140,34 @@ def remove_cgroup(directory: Path) -> None:
             child.rmdir()
     with contextlib.suppress(OSError):
         directory.rmdir()
+
+
+def guest_leader(instance_cgroup: Path) -> int | None:
+    """The guest's PID 1, as the caller's PID namespace numbers it: the process of the instance's cgroup that is 1 in its own."""
+    for procs in instance_cgroup.rglob("cgroup.procs"):
+        with contextlib.suppress(OSError):
+            for pid in procs.read_text().split():
+                with contextlib.suppress(OSError):
+                    status = Path(f"/proc/{pid}/status").read_text()
+                    numbers = re.search(r"^NSpid:\s+(.*)$", status, re.MULTILINE)
+                    if numbers and len(numbers[1].split()) > 1 and numbers[1].split()[-1] == "1":
+                        return int(pid)
+    return None
+
+
+def nsenter_argv(leader: int, argv: Sequence[str]) -> list[str]:
+    """The command that runs ``argv`` as root beside the guest's PID 1, with a plain environment."""
+    return [
+        "nsenter", "--target", str(leader), "--mount", "--uts", "--ipc", "--net", "--pid", "--",
+        "env", "-i", "HOME=/root", "USER=root", "LOGNAME=root", f"TERM={os.environ.get('TERM', 'dumb')}",
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", *argv,
+    ]  # fmt: skip
+
+
+def guest_argv(sandbox: str, instance: str, argv: Sequence[str] = ("/bin/bash", "-l")) -> list[str]:
+    """For the host, outside of the enclosure: the command that runs ``argv`` in the running guest of a sandbox."""
+    root = cgroup2_root()
+    leader = guest_leader(root / cgroup_name(sandbox) / instance) if root else None
+    if leader is None:
+        raise SandboxError(f"instance {instance} does not run in this sandbox", hint="`goldenami sandbox status` lists them.")
+    return nsenter_argv(leader, argv)

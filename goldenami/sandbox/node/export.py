@@ -1,0 +1,57 @@
+"""The contents of an image for those who want to look at it: scanners, auditors, people."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from goldenami.errors import SandboxError, UsageError
+from goldenami.sandbox.node import blocks
+from goldenami.sandbox.node.api import BLOCK_SIZE, ExportForm
+from goldenami.sandbox.node.command import run
+from goldenami.sandbox.node.namespaces import RUN
+from goldenami.sandbox.node.volumes import mount_image, unmount_image
+
+
+def write(image: Path, output: Path, form: ExportForm) -> None:
+    """``image``: a scratch file with the filesystem; mounting it replays its journal, which is why it is not the snapshot itself."""
+    if output.exists() and not (form == "dir" and output.is_dir() and not any(output.iterdir())):
+        raise UsageError(f"{output} exists already")
+    if form == "raw":
+        _raw(image, output)
+        return
+    RUN.mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix="export-", dir=RUN))
+    mount_image(image, directory)
+    created = not output.exists()
+    tree = ["--acls", "--xattrs", "--xattrs-include=*", "--numeric-owner", "--exclude=./lost+found"]
+    try:
+        if form == "tar":
+            run("tar", "--create", "--file", str(output), "--directory", str(directory), *tree, ".")
+        else:
+            output.mkdir(exist_ok=True)
+            archive = Path(tempfile.mkstemp(prefix=".export-", dir=output.parent)[1])
+            try:
+                run("tar", "--create", "--file", str(archive), "--directory", str(directory), *tree, ".")
+                run("tar", "--extract", "--preserve-permissions", "--file", str(archive), "--directory", str(output), *tree[:-1])
+            finally:
+                archive.unlink()
+    except SandboxError:
+        if created:
+            shutil.rmtree(output, ignore_errors=True) if form == "dir" else output.unlink(missing_ok=True)
+        raise
+    finally:
+        unmount_image(directory)
+
+
+def _raw(image: Path, output: Path) -> None:
+    with image.open("rb") as old, output.open("xb") as new:
+        os.fchmod(new.fileno(), 0o600)
+        size = os.fstat(old.fileno()).st_size
+        new.truncate(size)
+        for i in blocks.allocated(old.fileno()):
+            data = blocks.read(old.fileno(), i)
+            if data != blocks.ZERO:
+                blocks.write(new.fileno(), i, data[: min(BLOCK_SIZE, size - i * BLOCK_SIZE)])
