@@ -209,14 +209,15 @@ def describe(plan: BuildPlan) -> list[str]:
         lines.append(f"  {recipe.description}")
     for architecture in recipe.architectures:
         base = facts.base[architecture]
+        builder = recipe.builder[architecture]
+        spot = " (spot first)" if builder.spot else ""
         release = f", release {base.release}" if base.release else ""
         lines += [
             "",
             f"{architecture}",
             f"  base      {base.image_id}  {base.name}{release}",
             f"            by {base.source}; owner {base.owner}, created {base.creation_date[:10]}",
-            f"  builder   {', '.join(recipe.builder[architecture].instance_types)}"
-            f"{' (spot first)' if recipe.builder[architecture].spot else ''} in {plan.environment.home_place}",
+            f"  builder   {', '.join(builder.instance_types)}{spot} in {plan.environment.home_place}",
             f"  patches   {_patches(plan, architecture)}",
         ]
         for stage in recipe.provisioning[architecture]:

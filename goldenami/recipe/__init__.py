@@ -8,6 +8,7 @@ Per architecture a recipe may differ, so ``Recipe.base``, ``.builder``, ``.patch
 by architecture.
 """
 
+from goldenami.recipe.check import check
 from goldenami.recipe.environment import environment, environments
 from goldenami.recipe.loader import load
 from goldenami.recipe.project import Project, cycle, graph, load_project
@@ -23,6 +24,7 @@ __all__ = [
     "Recipe",
     "SecretRef",
     "TestRef",
+    "check",
     "cycle",
     "environment",
     "environments",

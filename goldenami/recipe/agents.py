@@ -8,10 +8,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from goldenami.model import Environment
 from goldenami.provision import BoundOperation, Handler
 from goldenami.recipe import operations
-from goldenami.recipe.complaints import translate
+from goldenami.recipe.complaints import Complaints
+from goldenami.recipe.context import base_names, environment_names, recipe_names
 from goldenami.recipe.document import Document, NodePath
+from goldenami.recipe.project import Project
 from goldenami.recipe.recipe import TestRef
 from goldenami.recipe.rendering import Namespace, Renderer, nearest
 from goldenami.recipe.schema import AgentSpec, AgentUse, OsId
@@ -53,6 +56,23 @@ def read(scope: Scope, os: OsId | None) -> Agents:
     return found
 
 
+def check(project: Project, name: str, environment: Environment, complaints: Complaints) -> None:
+    """Check an agent by itself, with its own defaults, for every os that it knows; recipes may use it otherwise or not at all."""
+    document = project.document(project.agents / f"{name}.yaml", complaints)
+    if document is None:
+        return
+    known = document.value.get("operations")
+    for os in known if isinstance(known, dict) else ():
+        context = {
+            "environment": environment_names(environment),
+            "recipe": recipe_names({"name": "example", "version": "1.0"}),
+            "base": base_names("id", "", "", os),
+            "architecture": "x86_64",
+        }
+        scope = Scope(project, document, Renderer(context), complaints)
+        _add(scope, document, AgentUse(name=name, when=None), (), os, Agents())
+
+
 def _use(scope: Scope, item: Any, path: NodePath) -> AgentUse | None:
     """What the recipe says of an agent; None if it is left out or wrong."""
     if isinstance(item, str):
@@ -71,7 +91,7 @@ def _validate(scope: Scope, item: dict[str, Any], path: NodePath) -> AgentUse | 
     try:
         return AgentUse.model_validate(item)
     except ValidationError as error:
-        scope.complaints.extend(translate(error, scope.document, path, AgentUse, what="agent"))
+        scope.reject(error, path, AgentUse, "agent")
         return None
 
 
@@ -141,5 +161,5 @@ def agent_spec(scope: Scope, document: Document) -> AgentSpec | None:
     try:
         return AgentSpec.model_validate(document.value)
     except ValidationError as error:
-        scope.complaints.extend(translate(error, document, (), AgentSpec))
+        scope.reject(error, (), AgentSpec)
         return None

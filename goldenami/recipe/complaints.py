@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ValidationError
@@ -18,10 +18,18 @@ from goldenami.recipe.rendering import nearest
 from goldenami.recipe.secrets import display
 
 _PATTERNS = {
-    schema.NAME: "lower-case letters, digits and single dashes or dots, starting and ending with a letter or digit",
+    schema.NAME: "made of lower-case letters, digits and single dashes or dots, starting and ending with a letter or digit",
     schema.ACCOUNT_ID: "12 digits",
     schema.REGION: "a region, such as eu-central-1",
-    schema.IDENTIFIER: "letters, digits and underscores, not starting with a digit",
+    schema.IMAGE_ID: "an AMI id, such as ami-0123456789abcdef0",
+    schema.INSTANCE_TYPE: "an instance type, such as t3.small",
+    schema.USER: "the name of a user",
+    schema.PARAMETER: "the name of an SSM parameter",
+    schema.PARAMETER_PREFIX: "a path, such as /golden-ami",
+    schema.ROLE: "the ARN of a role, such as arn:aws:iam::111111111111:role/goldenami-builder",
+    schema.SUBNET: "a subnet id, such as subnet-0123456789abcdef0",
+    schema.CIDR: "an address range, such as 192.0.2.0/24",
+    schema.IDENTIFIER: "made of letters, digits and underscores, not starting with a digit",
 }
 
 _EXPECTED = {
@@ -58,11 +66,18 @@ class Complaints:
 
 
 def translate(
-    error: ValidationError, document: Document, prefix: NodePath, model: type[BaseModel], *, what: str = ""
+    error: ValidationError,
+    document: Document,
+    prefix: NodePath,
+    model: type[BaseModel],
+    *,
+    what: str = "",
+    known: Collection[NodePath] = (),
 ) -> list[Problem]:
     """Every error of validating the value at ``prefix`` of the document, one problem a place.
 
-    ``what`` says which thing the keys belong to where that is not plain, such as "package".
+    ``what`` says which thing the keys belong to where that is not plain, such as "package". ``known``: places that
+    have their problem already.
     """
     groups: dict[NodePath, list[ErrorDetails]] = {}
     for details in error.errors(include_url=False):
@@ -72,9 +87,13 @@ def translate(
     for path, group in groups.items():
         # Each alternative of a union complains for itself. Where one alternative fits so far that its complaint is
         # about something inside, the complaints about the whole are noise.
-        if _is_union(group) and any(other[: len(path)] == path and other != path for other in groups):
+        # The same goes for a list that is too short because its items are wrong.
+        inner = any(other[: len(path)] == path and other != path for other in groups)
+        if inner and (group[0]["type"] == "too_short" or any(_passes_union(d, path, prefix) for d in group)):
             continue
-        problems.extend(_one(group, path, document, prefix, model, what))
+        if path in known or path in document.broken:
+            continue
+        problems.extend(_one(group, path, document, model, what))
     return problems
 
 
@@ -85,17 +104,15 @@ def _path(details: ErrorDetails, document: Document, prefix: NodePath) -> NodePa
     return document.known((*prefix, *loc))
 
 
-def _is_union(group: Sequence[ErrorDetails]) -> bool:
-    return any(
-        isinstance(entry, str) and not entry.isidentifier() and entry != "[key]" for d in group for entry in d["loc"]
-    )
+def _passes_union(details: ErrorDetails, path: NodePath, prefix: NodePath) -> bool:
+    """Whether pydantic names an alternative of a union (str, list[str], …) on the way, which is no key of the document."""
+    return len(prefix) + len(details["loc"]) > len(path)
 
 
 def _one(
     group: Sequence[ErrorDetails],
     path: NodePath,
     document: Document,
-    prefix: NodePath,
     model: type[BaseModel],
     what: str,
 ) -> list[Problem]:
@@ -133,7 +150,7 @@ def _one(
         return [
             _problem(
                 mark,
-                f"{name}: a string is meant, but YAML reads {surprise} as {_reads(first['input'])}",
+                f"{name}: a string is meant, but YAML reads {_reads(surprise, first['input'])}",
                 f'Write "{surprise}".',
             )
         ]
@@ -156,8 +173,8 @@ def _words(details: ErrorDetails) -> str:
     if kind == "literal_error":
         return f"{_given(given)} is not one of {', '.join(_choices(details))}"
     if kind == "string_pattern_mismatch":
-        form = _PATTERNS.get(context["pattern"], f"text of the form {context['pattern']}")
-        return f"{_given(given)} is not {form}" if form[0] in "1a" else f"{_given(given)} is not made of {form}"
+        form = _PATTERNS.get(context["pattern"], f"of the form {context['pattern']}")
+        return f"{_given(given)} is not {form}"
     if kind in _EXPECTED:
         return f"expected {_EXPECTED[kind]}"
     if kind == "too_short" or kind == "string_too_short":
@@ -188,12 +205,11 @@ def _given(value: Any) -> str:
     return "nothing" if value is None else str(value)
 
 
-def _reads(value: Any) -> str:
+def _reads(text: str, value: Any) -> str:
     if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return f"the number {value}"
-    return f"the date {value}"
+        return f"{text} as {'true' if value else 'false'}"
+    kind = "number" if isinstance(value, (int, float)) else "date"
+    return f"{text} as a {kind}" if text == str(value) else f"{text} as the {kind} {value}"
 
 
 def _or(words: Sequence[str]) -> str:

@@ -55,6 +55,7 @@ class Document:
     marks: dict[NodePath, Mark] = field(default_factory=dict)
     keys: dict[NodePath, Mark] = field(default_factory=dict)
     scalars: dict[NodePath, Scalar] = field(default_factory=dict)
+    broken: set[NodePath] = field(default_factory=set)  # what has a mistake of form; more complaints about it are noise
 
     def known(self, path: NodePath) -> NodePath:
         """The longest part of ``path`` that was really written; entries that pydantic put in between are skipped."""
@@ -91,11 +92,17 @@ class Document:
             return start
         source = lines[number - 1]
         begin = start.column - 1 if number == start.line else len(source) - len(source.lstrip())
-        at = -1
-        if needle:
-            found = re.compile(rf"(?<![\w]){re.escape(needle)}(?![\w])").search(source, begin)
-            at = found.start() if found else source.find(needle, begin)
-        return Mark(self.file, number, (at if at >= 0 else begin) + 1)
+        return Mark(self.file, number, find_name(source, needle, begin) or begin + 1)
+
+
+def find_name(source: str, name: str, begin: int = 0) -> int:
+    """The column, from 1, of a dotted name in a line, of its last part where only that is there; 0 if it is not."""
+    for needle in (name, name.rpartition(".")[2]) if name else ():
+        match = re.compile(rf"(?<![\w.]){re.escape(needle)}(?!\w)").search(source, begin)
+        match = match or re.compile(rf"(?<!\w){re.escape(needle)}(?!\w)").search(source, begin)
+        if match:
+            return match.start() + 1
+    return 0
 
 
 def _at(value: Any, path: NodePath) -> Any:
@@ -140,15 +147,14 @@ def parse_leniently(text: str, path: Path, file: str) -> tuple[Document, list[Pr
         ) from None
     if root is None:
         document = Document(file, path, {}, text, {(): Mark(file, 1, 1)})
-        return document, [Problem(file, 1, 1, "the file is empty")]
+        raise InvalidInput([Problem(file, 1, 1, "the file is empty")])
     builder = _Builder(Document(file, path, None, text), file)
     value = builder.build(root, ())
     document = Document(
-        file, path, value, text, builder.document.marks, builder.document.keys, builder.document.scalars
+        file, path, value, text, builder.document.marks, builder.document.keys, builder.document.scalars, builder.document.broken
     )
     if not isinstance(value, dict):
-        builder.problems.append(Problem(file, 1, 1, "expected a mapping of keys at the top of the file"))
-        document = Document(file, path, {}, text, {(): Mark(file, 1, 1)})
+        raise InvalidInput([Problem(file, 1, 1, "expected a mapping of keys at the top of the file")])
     return document, builder.problems
 
 
@@ -192,7 +198,7 @@ class _Builder:
             self._open.discard(id(node))
 
     def _scalar(self, node: yaml.ScalarNode, path: NodePath) -> Any:
-        self.document.scalars[path] = Scalar(node.value, node.style)
+        self.document.scalars[path] = Scalar(node.value, node.style or None)  # libyaml says "" for plain
         if not node.tag.startswith(_TAG) or node.tag == _TAG + "binary":
             self.problem(node, f"the tag {_short(node.tag)} is not understood here", "Remove the tag.")
             return node.value
@@ -203,6 +209,11 @@ class _Builder:
             return node.value
 
     def _mapping(self, node: yaml.MappingNode, path: NodePath) -> dict[str, Any]:
+        if node.flow_style and any(isinstance(key, yaml.MappingNode) for key, _ in node.value):
+            # {{ name }} is a mapping with a mapping as its key.
+            self.document.broken.add(path)
+            self.problem(node, "an expression must be in quotes", 'Write "{{ … }}": a bare { starts a mapping in YAML.')
+            return {}
         if node.tag != _TAG + "map":
             self.problem(node, f"the tag {_short(node.tag)} is not understood here", "Remove the tag.")
         value: dict[str, Any] = {}
@@ -232,7 +243,7 @@ class _Builder:
         if not isinstance(node, yaml.ScalarNode):
             self.problem(node, "a key must be a string", 'Quote a value that starts with {{ or [: "{{ name }}".')
             return f"<{self.mark(node)}>"
-        if node.style is None and node.tag != _TAG + "str":
+        if not node.style and node.tag != _TAG + "str":
             self.problem(
                 node, f"the key {node.value} is not a string for YAML, but {_kind(node)}", f'Write "{node.value}":'
             )

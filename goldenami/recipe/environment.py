@@ -18,12 +18,24 @@ from goldenami.recipe.complaints import Complaints, translate
 from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.project import Project
 from goldenami.recipe.rendering import nearest
-from goldenami.recipe.schema import NAME, AccountId, Name, Region, Spec, Tags, check_tags
+from goldenami.recipe.schema import (
+    CIDR,
+    NAME,
+    PARAMETER_PREFIX,
+    ROLE,
+    SUBNET,
+    AccountId,
+    Name,
+    Region,
+    Spec,
+    Tags,
+    check_tags,
+)
 
 HOME = "home"
 DEFAULT = "sandbox"
 
-Role = Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$")]
+Role = Annotated[str, StringConstraints(pattern=ROLE)]
 
 
 class HomeSpec(Spec):
@@ -67,7 +79,7 @@ class TargetSpec(Spec):
 class SubnetSpec(Spec):
     """A subnet by id or by tags; exactly one."""
 
-    id: str | None = Field(None, description="Subnet id.", pattern=r"^subnet-[0-9a-f]+$")
+    id: str | None = Field(None, description="Subnet id.", pattern=SUBNET)
     tags: dict[str, str] = Field(
         default_factory=dict, description="Tags that exactly one subnet of the home region has."
     )
@@ -90,7 +102,7 @@ class NetworkSpec(Spec):
     source_cidr: str | None = Field(
         None,
         description="Who may reach the builder's port 22, as CIDR. Default: the caller's address only.",
-        pattern=r"^[0-9a-fA-F.:]+/[0-9]+$",
+        pattern=CIDR,
     )
 
 
@@ -113,7 +125,7 @@ class EnvironmentSpec(Spec):
         description="Directory of releases and channels, relative to goldenami.yaml. Default: .goldenami/NAME/catalog.",
     )
     parameter_prefix: str = Field(
-        "/golden-ami", description="Prefix of the SSM parameters of images.", pattern=r"^(/[A-Za-z0-9_.-]+)+$"
+        "/golden-ami", description="Prefix of the SSM parameters of images.", pattern=PARAMETER_PREFIX
     )
     tags: Annotated[Tags, AfterValidator(check_tags)] = Field(
         default_factory=dict, description="Tags on everything that is made."
@@ -145,7 +157,11 @@ def environment(project: Project, name: str | None = None) -> Environment:
     Raises InvalidInput with every problem of goldenami.yaml (of all environments), NotFound for an unknown name,
     UsageError where a name is needed.
     """
-    every = environments(project)
+    return choose(project, environments(project), name)
+
+
+def choose(project: Project, every: Mapping[str, Environment], name: str | None) -> Environment:
+    """The named one of some environments; see ``environment``."""
     if name is None:
         if DEFAULT in every:
             name = DEFAULT
@@ -166,6 +182,14 @@ def environment(project: Project, name: str | None = None) -> Environment:
 def environments(project: Project) -> Mapping[str, Environment]:
     """All environments of goldenami.yaml. Raises InvalidInput with every problem."""
     complaints = Complaints()
+    found = read_environments(project, complaints)
+    if complaints.problems:
+        raise InvalidInput(complaints.problems)
+    return found
+
+
+def read_environments(project: Project, complaints: Complaints) -> dict[str, Environment]:
+    """The environments that are right, though others may be wrong; every problem goes to ``complaints``."""
     document = project.document(project.file, complaints)
     found: dict[str, Environment] = {}
     if document is not None:
@@ -184,8 +208,6 @@ def environments(project: Project) -> Mapping[str, Environment]:
             made = _environment(name, one, project.root, document, complaints)
             if made is not None:
                 found[name] = made
-    if complaints.problems:
-        raise InvalidInput(complaints.problems)
     return found
 
 

@@ -7,6 +7,7 @@ step that cannot go on leaves the others going.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +19,13 @@ from goldenami.errors import InvalidInput
 from goldenami.model import Architecture, Environment, Target
 from goldenami.provision import Stage
 from goldenami.recipe import agents, operations
-from goldenami.recipe.complaints import Complaints, translate
+from goldenami.recipe.complaints import Complaints
+from goldenami.recipe.context import base_names, environment_names, recipe_names
 from goldenami.recipe.document import Document
 from goldenami.recipe.project import Project, cycle, graph
 from goldenami.recipe.recipe import BaseRef, Builder, Distribution, Recipe, TestRef
 from goldenami.recipe.rendering import Namespace, Renderer, nearest
-from goldenami.recipe.schema import ACCOUNT_ID, BaseSpec, OsId, RecipeSpec, seconds
+from goldenami.recipe.schema import ACCOUNT_ID, NAME, BaseSpec, OsId, RecipeSpec, seconds
 from goldenami.recipe.scope import Scope, render_tree
 from goldenami.recipe.secrets import SecretRef
 from goldenami.recipe.testfiles import read_test
@@ -72,21 +74,21 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
     document, complaints = loading.document, loading.complaints
     value = document.value
     stem = document.path.stem
-    if isinstance(value.get("name"), str) and value["name"] != stem:
+    if isinstance(value.get("name"), str) and value["name"] != stem and re.match(NAME, value["name"]):
         complaints.at(
             document.mark(("name",)),
             f"name: the file is called {document.path.name}",
             f"Write {stem}, or rename the file.",
         )
     loading.context = {
-        "environment": _environment_names(loading.environment),
-        "recipe": Namespace(
-            "recipe", {key: value.get(key) or "" for key in ("name", "version", "description", "owner")}
-        ),
+        "environment": environment_names(loading.environment),
+        "recipe": recipe_names(value),
     }
     variables, loading.secrets = read_variables(loading.project, document, loading.context, overrides, complaints)
-    loading.context["vars"] = Namespace("vars", variables)
-    common = _render(loading, loading.context, [k for k in value if k not in (*_LITERAL, *_PER_ARCHITECTURE, "vars")])
+    declared = f"Declare it under vars:. Declared there: {', '.join(variables) or 'nothing'}."
+    loading.context["vars"] = Namespace("vars", variables, declared)
+    outer = Scope(loading.project, document, Renderer(loading.context), complaints)
+    common = _render(outer, [k for k in value if k not in (*_LITERAL, *_PER_ARCHITECTURE, "vars")])
     os = _os(loading)
     specs: dict[Architecture, RecipeSpec] = {}
     stages: dict[Architecture, tuple[Stage, ...]] = {}
@@ -94,15 +96,18 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
     used: list[str] = []
     for architecture in _architectures(value):
         context = {**loading.context, "architecture": architecture}
-        sections = _render(loading, context, [k for k in ("base", "builder", "patches") if k in value])
+        scope = outer.within(document, Renderer(context))
+        sections = _render(scope, [k for k in ("base", "builder", "patches") if k in value])
         candidate = {**value, **common, **sections}
         try:
             spec = RecipeSpec.model_validate(candidate)
             specs[architecture] = spec
         except ValidationError as error:
-            complaints.extend(translate(error, document, (), RecipeSpec))
-        context["base"] = _base_names(sections.get("base"), os)
-        scope = Scope(loading.project, document, Renderer(context), complaints)
+            scope.failed.update(outer.failed)
+            scope.reject(error, (), RecipeSpec)
+        kind, reference = _base_kind(sections.get("base"))
+        channel = sections["base"].get("channel", DEFAULT_CHANNEL) if kind == "recipe" else ""
+        context["base"] = base_names(kind, reference, channel, os)
         found = agents.read(scope, os)
         stages[architecture] = (
             *((Stage("agents", found.operations, found.handlers),) if found.operations else ()),
@@ -141,22 +146,8 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
     )
 
 
-def _render(loading: _Loading, context: Mapping[str, Any], keys: list[str]) -> dict[str, Any]:
-    scope = Scope(loading.project, loading.document, Renderer(context), loading.complaints)
-    return {key: render_tree(scope, loading.document.value[key], (key,)) for key in keys}
-
-
-def _environment_names(environment: Environment) -> Namespace:
-    return Namespace(
-        "environment",
-        {
-            "name": environment.name,
-            "account": environment.home.id,
-            "region": environment.home_region,
-            "tags": Namespace("environment.tags", environment.tags),
-            "parameter_prefix": environment.parameter_prefix,
-        },
-    )
+def _render(scope: Scope, keys: list[str]) -> dict[str, Any]:
+    return {key: render_tree(scope, scope.document.value[key], (key,)) for key in keys}
 
 
 def _architectures(value: Mapping[str, Any]) -> list[Architecture]:
@@ -175,13 +166,6 @@ def _base_kind(base: object) -> tuple[str, str]:
             if isinstance(base.get(kind), str):
                 return kind, base[kind]
     return "", ""
-
-
-def _base_names(base: object, os: OsId | None) -> Namespace:
-    kind, value = _base_kind(base)
-    recipe = value if kind == "recipe" else ""
-    channel = base.get("channel", DEFAULT_CHANNEL) if isinstance(base, dict) and recipe else ""
-    return Namespace("base", {"kind": kind, "reference": value, "recipe": recipe, "channel": channel, "os": os or ""})
 
 
 def _base(spec: BaseSpec, document: Document) -> BaseRef:

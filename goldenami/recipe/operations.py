@@ -15,7 +15,6 @@ from pydantic import ValidationError
 
 from goldenami.model import Mark
 from goldenami.provision import OPERATIONS, BoundOperation, Handler, Operation, Payload, Stage
-from goldenami.recipe.complaints import translate
 from goldenami.recipe.document import NodePath
 from goldenami.recipe.rendering import nearest
 from goldenami.recipe.scope import Scope, condition, render_tree
@@ -108,10 +107,7 @@ def _operation(scope: Scope, item: Any, path: NodePath, handlers: Collection[str
     try:
         operation = model.model_validate(fields)
     except ValidationError as error:
-        # What could not be rendered was reported; that its source text is no number either is noise.
-        failed = {(mark.line, mark.column) for mark in map(document.mark, scope.failed)}
-        problems = translate(error, document, at, model, what=kind)
-        complaints.extend(problem for problem in problems if (problem.line, problem.column) not in failed)
+        scope.reject(error, at, model, kind)
         return None
     if payloads is None:
         return None

@@ -73,7 +73,7 @@ class Project:
 def shown(path: Path) -> str:
     """A path for people: relative to the working directory where that is shorter to read."""
     relative = os.path.relpath(path)
-    return relative if not relative.startswith(os.path.join("..", "..", "..")) else str(path)
+    return relative if not relative.startswith("../../..") else str(path)
 
 
 def find(start: Path) -> Path:

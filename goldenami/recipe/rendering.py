@@ -37,8 +37,9 @@ _WHOLE = re.compile(r"\s*\{\{-?(?P<expression>(?:(?!\}\}|\{\{).)*?)-?\}\}\s*", r
 class Namespace(Mapping[str, Any]):
     """A named group of values in the context (``vars``, ``environment``, …); the name makes messages that say where to look."""
 
-    def __init__(self, name: str, values: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, values: Mapping[str, Any], advice: str = "") -> None:
         self._name = name
+        self.advice = advice  # what to do about a name that is not there
         self._values = dict(values)
 
     def __getitem__(self, key: str) -> Any:
@@ -150,9 +151,8 @@ def _explain(owner: Any, name: Any, context: Mapping[str, Any], said: str | None
         full = f"{owner._name}.{name}"
         near = nearest(str(name), owner)
         known = ", ".join(owner) or "nothing"
-        if owner._name == "vars" and not near:
-            return str(name), f"{full} is not defined", f"Declare it under vars:. Declared there: {known}."
-        return str(name), f"{full} is not defined", f"Did you mean {near}?" if near else f"{owner._name} has: {known}."
+        hint = f"Did you mean {near}?" if near else owner.advice or f"{owner._name} has: {known}."
+        return full, f"{full} is not defined", hint
     if owner is not missing:
         return str(name), said or f"a value of type {type(owner).__name__} has no {name!r}", None
     if said:

@@ -18,6 +18,14 @@ from goldenami.provision import PatchSpec
 NAME = r"^[a-z0-9]+(-[a-z0-9]+|\.[a-z0-9]+)*$"
 ACCOUNT_ID = r"^[0-9]{12}$"
 REGION = r"^[a-z]{2,}(-[a-z]+)+-[0-9]+$"
+IMAGE_ID = r"^ami-([0-9a-f]{8}|[0-9a-f]{17})$"
+INSTANCE_TYPE = r"^[a-z0-9-]+\.[a-z0-9-]+$"
+USER = r"^[a-z_][a-z0-9_-]{0,31}$"
+PARAMETER = r"^/?[A-Za-z0-9_./-]+$"
+PARAMETER_PREFIX = r"^(/[A-Za-z0-9_.-]+)+$"
+ROLE = r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$"
+SUBNET = r"^subnet-[0-9a-f]+$"
+CIDR = r"^[0-9a-fA-F.:]+/[0-9]+$"
 IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
 Name = Annotated[str, StringConstraints(pattern=NAME, max_length=64)]
@@ -67,7 +75,7 @@ class BaseSpec(Spec):
     ssm: str | None = Field(
         None,
         description="Name of an SSM parameter that holds an AMI id, such as the public parameters of Debian, Ubuntu and Amazon.",
-        pattern=r"^/?[A-Za-z0-9_./-]+$",
+        pattern=PARAMETER,
     )
     filter: str | None = Field(
         None,
@@ -81,7 +89,7 @@ class BaseSpec(Spec):
     id: str | None = Field(
         None,
         description="A fixed AMI id. It differs by region and architecture.",
-        pattern=r"^ami-([0-9a-f]{8}|[0-9a-f]{17})$",
+        pattern=IMAGE_ID,
     )
     recipe: Name | None = Field(
         None, description="Name of another recipe of this project, whose released image is the base."
@@ -110,7 +118,7 @@ class BaseSpec(Spec):
         return self
 
 
-InstanceType = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")]
+InstanceType = Annotated[str, StringConstraints(pattern=INSTANCE_TYPE)]
 
 
 class BuilderSpec(Spec):
@@ -123,7 +131,7 @@ class BuilderSpec(Spec):
     ssh_user: str | None = Field(
         None,
         description="User that the image's cloud-init gives the key to. Default: by os (admin, ubuntu, ec2-user).",
-        pattern=r"^[a-z_][a-z0-9_-]{0,31}$",
+        pattern=USER,
     )
     ssh_timeout: Duration = Field("10m", description="How long to wait for the instance to answer over SSH.")
     timeout: Duration = Field("2h", description="How long one stage of provisioning may take.")

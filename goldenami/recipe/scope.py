@@ -6,9 +6,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from goldenami.model import Mark
-from goldenami.recipe.complaints import Complaints
-from goldenami.recipe.document import Document, NodePath
+from goldenami.recipe.complaints import Complaints, translate
+from goldenami.recipe.document import Document, NodePath, find_name
 from goldenami.recipe.project import Project, shown
 from goldenami.recipe.rendering import Renderer, has_expression
 
@@ -27,6 +29,10 @@ class Scope:
         """The same collection of problems for another document."""
         return replace(self, document=document, renderer=renderer, failed=set())
 
+    def reject(self, error: ValidationError, at: NodePath, model: type[BaseModel], what: str = "") -> None:
+        """Report what a model says of the value at a place; not about what could not be rendered, which is reported already."""
+        self.complaints.extend(translate(error, self.document, at, model, what=what, known=self.failed))
+
     def resolve(self, src: str) -> Path:
         """A path that the document names, relative to the document."""
         return self.document.path.parent / src
@@ -37,8 +43,7 @@ class Scope:
 
         def report(line: int, needle: str, message: str, hint: str | None) -> None:
             text = lines[line - 1] if 0 < line <= len(lines) else ""
-            column = text.find(needle) + 1 if needle else 0
-            self.complaints.at(Mark(shown(path), line, column), message, hint)
+            self.complaints.at(Mark(shown(path), line, find_name(text, needle)), message, hint)
 
         return self.renderer.text(source, report)
 

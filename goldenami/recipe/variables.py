@@ -56,7 +56,7 @@ def read_variables(
                     ]
                 )
             continue
-        renderer = Renderer({**context, "vars": Namespace("vars", values)})
+        renderer = Renderer({**context, "vars": Namespace("vars", values, "A default can use the variables above it.")})
         values[name] = render_tree(Scope(project, document, renderer, complaints), default, ("vars", name))
         if name in overrides:
             try:

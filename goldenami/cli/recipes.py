@@ -1,0 +1,140 @@
+"""The commands about recipes: validate, schema, plan and init. None of them changes anything but files in this directory."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from goldenami.errors import InvalidInput, NotFound, Problem, UsageError
+
+if TYPE_CHECKING:
+    from goldenami.recipe import Project
+
+PROBLEMS_SCHEMA = "goldenami.problems/1"
+
+environment_option = click.option(
+    "-e", "--environment", "environment_name", metavar="NAME", help="Environment of goldenami.yaml. Default: sandbox."
+)
+variable_option = click.option(
+    "--var", "assignments", metavar="NAME=VALUE", multiple=True, help="Set a variable that the recipe declares."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+
+
+def parse_variables(assignments: Sequence[str]) -> dict[str, str]:
+    """``NAME=VALUE`` of the command line as a mapping. Raises UsageError: no =, no name, or one name twice."""
+    variables: dict[str, str] = {}
+    for assignment in assignments:
+        name, separator, value = assignment.partition("=")
+        if not separator or not name:
+            raise UsageError(f"--var {assignment}: expected NAME=VALUE")
+        if name in variables:
+            raise UsageError(f"--var {name} is given twice")
+        variables[name] = value
+    return variables
+
+
+@click.command()
+@click.argument("recipes", nargs=-1)
+@environment_option
+@variable_option
+@json_option
+def validate(
+    recipes: tuple[str, ...], environment_name: str | None, assignments: tuple[str, ...], as_json: bool
+) -> int:
+    """Check recipes, with their agents, templates and tests, and goldenami.yaml; report every mistake at once.
+
+    RECIPES are names or paths; without any, all recipes and agents of the project are checked. Needs no credentials
+    and calls nothing. The exit code is 2 if there is a problem.
+    """
+    from goldenami import recipe
+
+    variables = parse_variables(assignments)
+    project = recipe.load_project(Path.cwd())
+    names = list(recipes) or project.recipe_names()
+    if not names:
+        raise NotFound(
+            f"there are no recipes in {project.shown(project.recipes)}", hint="Start one with: goldenami init"
+        )
+    found = recipe.check(project, names, all_agents=not recipes, environment=environment_name, variables=variables)
+    if as_json:
+        click.echo(json.dumps(_report(project, names, found), indent=2, ensure_ascii=False))
+    elif found:
+        from goldenami.report.problems import render_error
+
+        render_error(InvalidInput(found))
+    else:
+        count = len(names)
+        click.echo(
+            f"{count} recipe{'s' if count != 1 else ''} valid: {', '.join(Path(n).stem for n in names)}", err=True
+        )
+    return InvalidInput.exit_code if found else 0
+
+
+def _report(project: Project, names: Sequence[str], problems: Sequence[Problem]) -> dict[str, Any]:
+    return {
+        "schema": PROBLEMS_SCHEMA,
+        "valid": not problems,
+        "recipes": [project.shown(project.recipe_path(name)) for name in names],
+        "problems": [
+            {"file": p.file, "line": p.line, "column": p.column, "message": p.message, "hint": p.hint} for p in problems
+        ],
+    }
+
+
+@click.command()
+@click.argument("kind", default="recipe", type=click.Choice(["recipe", "environment", "agent"]))
+def schema(kind: str) -> None:
+    """Print the JSON Schema (draft 2020-12) of recipes, of goldenami.yaml (environment), or of agents.
+
+    Save it and name it in the first line of a file, and editors complete and check while you type:
+    # yaml-language-server: $schema=PATH
+    """
+    from goldenami.recipe.jsonschema import KINDS, json_schema
+
+    click.echo(json.dumps(json_schema(next(k for k in KINDS if k == kind)), indent=2, ensure_ascii=False))
+
+
+@click.command()
+@click.argument("recipe_ref", metavar="RECIPE")
+@environment_option
+@variable_option
+@json_option
+def plan(recipe_ref: str, environment_name: str | None, assignments: tuple[str, ...], as_json: bool) -> None:
+    """Say what a build of RECIPE (a name or a path) would make, from what, and where it would go. Changes nothing.
+
+    Needs credentials, for it looks up the base image and the keys.
+    """
+    variables = parse_variables(assignments)
+    from goldenami import pipeline, recipe
+    from goldenami import plan as planning
+
+    project = recipe.load_project(Path.cwd())
+    made = pipeline.make_plan(project, environment_name, recipe_ref, variables)
+    if as_json:
+        click.echo(json.dumps(planning.to_json(made), indent=2, ensure_ascii=False))
+    else:
+        click.echo("\n".join(planning.describe(made)))
+
+
+@click.command()
+@click.argument("directory", default=".", type=click.Path(file_okay=False, path_type=Path))
+def init(directory: Path) -> None:
+    """Start a project in DIRECTORY: goldenami.yaml, a first recipe, its test, and a .gitignore.
+
+    Existing files are never overwritten: if one of them exists, nothing is written.
+    """
+    from goldenami.recipe.scaffold import scaffold
+
+    for path in scaffold(directory):
+        click.echo(str(path))
+    where = "" if directory == Path() else f"cd {directory}, then "
+    print(f"Next: {where}goldenami validate", file=sys.stderr)  # noqa: T201
+
+
+commands = [validate, schema, plan, init]

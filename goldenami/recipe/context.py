@@ -1,0 +1,36 @@
+"""The names that expressions can use, beside ``vars`` (or, in an agent, ``params``) and ``architecture``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from goldenami.model import Environment
+from goldenami.recipe.rendering import Namespace
+
+
+def environment_names(environment: Environment) -> Namespace:
+    """``environment``: name, home account and region, tags, parameter_prefix."""
+    return Namespace(
+        "environment",
+        {
+            "name": environment.name,
+            "account": environment.home.id,
+            "region": environment.home_region,
+            "tags": Namespace("environment.tags", environment.tags),
+            "parameter_prefix": environment.parameter_prefix,
+        },
+    )
+
+
+def recipe_names(value: Mapping[str, Any]) -> Namespace:
+    """``recipe``: name, version, description, owner, as they are written."""
+    return Namespace("recipe", {key: value.get(key) or "" for key in ("name", "version", "description", "owner")})
+
+
+def base_names(kind: str, reference: str, channel: str, os: str | None) -> Namespace:
+    """``base``: kind (ssm, filter, id, recipe), reference, for a recipe also recipe and channel, and os. Not the AMI id, which is found later."""
+    recipe = reference if kind == "recipe" else ""
+    return Namespace(
+        "base", {"kind": kind, "reference": reference, "recipe": recipe, "channel": channel, "os": os or ""}
+    )

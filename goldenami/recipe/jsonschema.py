@@ -1,0 +1,124 @@
+"""JSON Schema (draft 2020-12) of what people write, for editors: completion, descriptions, and mistakes while typing.
+
+It says slightly less than ``validate`` checks: a value may be an expression wherever a number or a word of a list is
+meant, so each such place also takes ``{{ … }}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from goldenami.provision import OPERATIONS
+from goldenami.recipe.environment import ProjectSpec
+from goldenami.recipe.operations import COMMON
+from goldenami.recipe.schema import AgentSpec, AgentUse, RecipeSpec
+
+Kind = Literal["recipe", "environment", "agent"]
+KINDS: tuple[Kind, ...] = ("recipe", "environment", "agent")
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_EXPRESSION = {"type": "string", "pattern": r"\{\{.*\}\}"}
+
+
+def json_schema(kind: Kind) -> dict[str, Any]:
+    """The schema of recipes, of goldenami.yaml, or of agents."""
+    if kind == "environment":
+        return _document(ProjectSpec, "goldenami.yaml", {})
+    definitions: dict[str, Any] = {}
+    operations = {"type": "array", "items": _operation(definitions)}
+    handlers = {
+        "type": "object",
+        "additionalProperties": {"anyOf": [operations["items"], operations]},
+    }
+    if kind == "agent":
+        schema = _document(AgentSpec, "goldenami agent", definitions)
+        by_os = schema["properties"]["operations"]
+        by_os["additionalProperties"] = operations
+        by_os.pop("propertyNames", None)
+        by_os["properties"] = dict.fromkeys(("debian", "ubuntu", "amzn"), operations)
+        by_os["additionalProperties"] = False
+    else:
+        schema = _document(RecipeSpec, "goldenami recipe", definitions)
+        _describe(schema["properties"]["software"], operations)
+        use = _model(AgentUse, schema["$defs"])
+        _describe(schema["properties"]["agents"], {"type": "array", "items": {"anyOf": [{"type": "string"}, use]}})
+    _describe(schema["properties"]["handlers"], handlers)
+    return schema
+
+
+def _document(model: type[BaseModel], title: str, definitions: dict[str, Any]) -> dict[str, Any]:
+    body = model.model_json_schema(mode="validation")
+    merged = {**body.pop("$defs", {}), **definitions}
+    schema = {
+        "$schema": DIALECT,
+        **_open(body),
+        "title": title,
+        "$defs": {k: _open(v) for k, v in sorted(merged.items())},
+    }
+    if not merged:
+        del schema["$defs"]
+    return schema
+
+
+def _describe(place: dict[str, Any], form: Mapping[str, Any]) -> None:
+    """Replace what a field takes, and keep its description."""
+    kept: dict[str, Any] = {key: place[key] for key in ("description", "title") if key in place}
+    place.clear()
+    place.update({**form, **kept})
+
+
+def _model(model: type[BaseModel], definitions: dict[str, Any]) -> dict[str, Any]:
+    body = model.model_json_schema(ref_template="#/$defs/{model}")
+    definitions.update({name: _open(value) for name, value in body.pop("$defs", {}).items()})
+    definitions[model.__name__] = _open(body)
+    return {"$ref": f"#/$defs/{model.__name__}"}
+
+
+def _operation(definitions: dict[str, Any]) -> dict[str, Any]:
+    """One item of a list of operations: exactly one kind, and the common keys beside it."""
+    kinds: dict[str, Any] = {}
+    for kind, model in sorted(OPERATIONS.items()):
+        body = _model(model, definitions)
+        forms = [body]
+        if model.shorthand is not None:
+            forms.append({"description": f"Short for {{{model.shorthand}: …}}.", "type": ["string", "array"]})
+        kinds[kind] = {"description": _summary(model), "anyOf": forms}
+    common: dict[str, Any] = {
+        "when": {"description": COMMON["when"], "type": ["string", "boolean"]},
+        "notify": {
+            "description": COMMON["notify"],
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+        },
+        "name": {"description": COMMON["name"], "type": "string"},
+    }
+    definitions["Operation"] = {
+        "type": "object",
+        "properties": {**kinds, **common},
+        "additionalProperties": False,
+        "oneOf": [{"required": [kind]} for kind in kinds],
+    }
+    return {"$ref": "#/$defs/Operation"}
+
+
+def _summary(model: type[BaseModel]) -> str:
+    return (model.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
+
+
+def _open(schema: Any) -> Any:
+    """Let expressions stand where the value is no free string; leave names and structure as they are."""
+    if isinstance(schema, list):
+        return [_open(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    opened = {
+        key: (value if key in ("default", "enum", "const", "required") else _open(value))
+        for key, value in schema.items()
+    }
+    plain = opened.get("type") in ("integer", "number", "boolean") or "enum" in opened or "const" in opened
+    if not plain:
+        return opened
+    kept = {key: opened.pop(key) for key in ("description", "title", "default") if key in opened}
+    return {**kept, "anyOf": [opened, dict(_EXPRESSION)]}

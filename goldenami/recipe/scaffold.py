@@ -1,0 +1,112 @@
+"""What ``goldenami init`` writes: the smallest project that validates, plans and builds in the sandbox, with comments that teach."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from goldenami.errors import UsageError
+from goldenami.recipe.jsonschema import KINDS, json_schema
+
+_PROJECT = """\
+# yaml-language-server: $schema=.goldenami/schema/environment.json
+# Where images are built and published. Commands use the environment sandbox unless --environment names another.
+environments:
+  sandbox:
+    sandbox: true                 # the embedded cloud on this machine: goldenami sandbox up
+
+  # production:
+  #   home:                       # builders live here
+  #     account: "111111111111"   # account ids in quotes: YAML would read a number
+  #     region: eu-central-1
+  #     role: arn:aws:iam::111111111111:role/goldenami-builder
+  #   accounts:
+  #     apps: {id: "222222222222", role: "arn:aws:iam::222222222222:role/goldenami-publisher"}
+  #   targets:
+  #     - {account: home, regions: [eu-central-1, eu-west-1], kms_key: alias/golden-ami}
+  #     - {account: apps, regions: [eu-central-1], kms_key: alias/golden-ami}
+  #     - {account: apps, regions: [eu-west-1], mode: share}
+  #   catalog: catalog/production # releases and channels
+"""
+
+_RECIPE = """\
+# yaml-language-server: $schema=../.goldenami/schema/recipe.json
+# One file, one image. The order of the sections is the order of work. Every key: goldenami schema recipe
+name: first-image                 # the file's name
+version: "1.0"                    # MAJOR.MINOR; each build appends its date and number
+description: Debian 12, patched, with a greeting
+owner: me
+
+base:                             # exactly one of: ssm, filter (with owners), id, recipe (with channel)
+  filter: debian-12-amd64-*
+  owners: ["136693071363"]        # the Debian project
+
+vars:                             # used as {{ vars.greeting }}; --var greeting=… overrides
+  greeting: Welcome to a golden image
+
+patches: {level: security}        # or all, none
+
+software:                         # done in this order; what is as it should be is left alone
+  - package: {name: curl}
+  - template: {src: templates/motd.j2, dest: /etc/motd, mode: "0644"}
+  - sysctl: {name: kernel.dmesg_restrict, value: "1"}
+
+tests: [base, tests/first_image_test.py]
+distribution: {targets: all, channel: candidate}
+"""
+
+_TEMPLATE = """\
+{{ vars.greeting }} ({{ recipe.name }} {{ recipe.version }})
+"""
+
+_TEST = '''\
+"""Tests of first-image: pytest-testinfra, run on the builder and again on an instance of the finished image."""
+
+
+def test_curl_is_installed(host):
+    assert host.package("curl").is_installed
+
+
+def test_greeting_is_the_recipes(host):
+    assert "first-image 1.0" in host.file("/etc/motd").content_string
+
+
+def test_kernel_log_is_for_root_only(host):
+    assert host.sysctl("kernel.dmesg_restrict") == 1
+'''
+
+_GITIGNORE = """\
+.goldenami/
+__pycache__/
+"""
+
+FILES = {
+    "goldenami.yaml": _PROJECT,
+    "recipes/first-image.yaml": _RECIPE,
+    "recipes/templates/motd.j2": _TEMPLATE,
+    "recipes/tests/first_image_test.py": _TEST,
+    ".gitignore": _GITIGNORE,
+}
+
+
+def scaffold(directory: Path) -> list[Path]:
+    """Write the files of a new project, with the schemas for editors under .goldenami/schema; returns their paths.
+
+    Raises UsageError, and writes nothing, if one of them exists.
+    """
+    contents = dict(FILES)
+    for kind in KINDS:
+        contents[f".goldenami/schema/{kind}.json"] = json.dumps(json_schema(kind), indent=2, ensure_ascii=False) + "\n"
+    paths = {directory / name: text for name, text in contents.items()}
+    existing = [str(path) for path in paths if path.exists()]
+    if existing:
+        raise UsageError(f"not overwritten: {', '.join(existing)}", hint="Choose another directory: goldenami init DIR")
+    try:
+        for path, text in paths.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # "x": a file that appeared since the check is not overwritten either.
+            with path.open("x", encoding="utf-8") as stream:
+                stream.write(text)
+    except OSError as error:
+        raise UsageError(f"cannot write {error.filename}: {error.strerror}") from None
+    return list(paths)

@@ -1,0 +1,36 @@
+"""Mistakes as data: each file of mistakes/ is a project, and every problem that checking recipes/web.yaml must report.
+
+The part ``expect`` has two lines a problem: ``file:line:column: message``, and its hint, indented, if it has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from goldenami import recipe
+from tests.recipe.conftest import split_case
+
+CASES = sorted((Path(__file__).parent / "mistakes").glob("*.txt"))
+
+
+def report(root: Path) -> str:
+    lines = []
+    for problem in recipe.check(recipe.load_project(root), ["web"]):
+        lines.append(str(problem))
+        if problem.hint:
+            lines.append(f"    {problem.hint}")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
+def test_every_mistake_is_reported_with_its_place(case: Path, write_project: Callable[[dict[str, str]], Path]) -> None:
+    files = split_case(case.read_text(encoding="utf-8"))
+    expected = files.pop("expect")
+    assert report(write_project(files)) == expected
+
+
+def test_there_are_cases() -> None:
+    assert len(CASES) > 25
