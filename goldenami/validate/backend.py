@@ -15,6 +15,15 @@ from goldenami.errors import ConnectionLost
 from goldenami.ssh import Connection
 
 
+class Result(CommandResult):
+    """A CommandResult that an assertion can show: the command, how it ended and what it said."""
+
+    def __repr__(self) -> str:
+        said = self.stderr.strip() or self.stdout.strip()
+        command = self.command.decode("utf-8", errors="backslashreplace")
+        return f"{command!r} (exit status {self.rc}" + (f": {said})" if said else ")")
+
+
 class ConnectionBackend(BaseBackend):
     """Runs testinfra's commands on one host. ``connect`` is called at the first command, and for each re-connection.
 
@@ -52,7 +61,7 @@ class ConnectionBackend(BaseBackend):
             self.close()
             _ = self.connection  # raises if the host is really gone
             raise
-        return self.result(done.status, text.encode(), done.stdout, done.stderr)
+        return Result(self, done.status, self.encode(text), done.stdout, done.stderr)
 
     def get_sudo_command(self, command: str, sudo_user: str | None) -> str:
         """As testinfra asks for it, but never waiting for a password, and without sudo where it is not needed.

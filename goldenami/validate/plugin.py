@@ -17,12 +17,14 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import shutil
 import signal
 import threading
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
 
@@ -57,7 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not descriptors:
         raise pytest.UsageError("goldenami.validate.plugin is loaded by goldenami itself, which says what to test")
     settings_fd, answers_fd, lifeline_fd = (int(n) for n in descriptors.split(","))
-    threading.Thread(target=_die_with_parent, args=(lifeline_fd,), daemon=True).start()
+    threading.Thread(target=_die_with_parent, args=(lifeline_fd, str(Path.cwd())), daemon=True).start()
     config.addinivalue_line("markers", "gate(*names): run at these gates only")
     config.addinivalue_line("markers", "retry(times, delay=1.0): how often a failure is given another chance")
     run = Run(Settings.from_file(settings_fd), answers_fd)
@@ -65,9 +67,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(run, "goldenami-run")
 
 
-def _die_with_parent(lifeline: int) -> None:
+def _die_with_parent(lifeline: int, scratch: str) -> None:
     """End at once when the parent is gone, however it went: the kernel closes its end of the pipe."""
     os.read(lifeline, 1)
+    shutil.rmtree(scratch, ignore_errors=True)  # the parent's to remove, had it lived
     os.kill(os.getpid(), signal.SIGKILL)
 
 

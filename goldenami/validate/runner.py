@@ -72,9 +72,10 @@ def run_suite(
 
     ``tests``: names of built-in suites ("base", "sealed"), files or folders. ``variables`` must be JSON; tests get them
     by the fixture of that name. ``traces``: the builder's, without which the suite "sealed" fails. ``secrets`` are
-    masked in events, report, log and JUnit file. Times are seconds; ``time_limit`` is for the whole run, the rest is explained in Settings. Writes ``tests-GATE-ARCHITECTURE.xml``
-    (JUnit) and ``.log`` (pytest's own output) into ``report_dir``, over those of an earlier run. Emits tests.started,
-    test.started, test.finished and tests.finished.
+    masked in events, report, log and JUnit file. Times are seconds; ``time_limit`` is for the whole run,
+    the rest is explained in Settings. Writes ``tests-GATE-ARCHITECTURE.xml`` (JUnit) and ``.log`` (pytest's own output)
+    into ``report_dir``, over those of an earlier run. Emits tests.started, test.started, test.finished and
+    tests.finished.
 
     Raises TestsFailed if there is nothing to judge by (no test at all, or none in one of the named files) or the time
     limit is over; InvalidInput if a file does not exist or cannot be imported; BuilderError (ConnectionLost) if the

@@ -17,6 +17,7 @@ Host = Any  # testinfra's; its modules (host.sudo, host.file) come to be at run 
 pytestmark = pytest.mark.gate("image")
 
 _HOMES = "$(getent passwd | cut -d: -f6 | sort -u | grep -vx /)"
+_KEY_FOLDERS = "$(getent passwd | cut -d: -f6 | sort -u | sed 's,/*$,/.ssh,')"
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def _key_material(line: str) -> str:
 
 def test_key_of_the_builder_opens_nothing(host: Host, builder: Traces) -> None:
     """It is in no authorized_keys, and nowhere else where an account's keys, or cloud-init's data, could hold it."""
-    command = f"grep -rslF -e %s -- /etc /run/cloud-init /var/lib/cloud {_HOMES}"
+    command = f"grep -rslF -e %s -- /etc /run/cloud-init /var/lib/cloud {_KEY_FOLDERS}"
     with host.sudo():
         found = host.run(command, _key_material(builder.public_key)).stdout.split()
     assert not found, f"the builder's temporary key is in {', '.join(found)}"
