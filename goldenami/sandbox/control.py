@@ -203,12 +203,12 @@ def down(name: str = "default", *, home: Path | None = None) -> bool:
         return False
     with state.locked(files.up_lock, wait=True):
         info = find(name, home)
-        if info is None:
-            files.process.unlink(missing_ok=True)
-            return False
-        _stop(info)
-        files.process.unlink(missing_ok=True)
-        return True
+        if info is not None:
+            _stop(info)
+        else:
+            _end_half_started(files)
+        _sweep(files)
+        return info is not None
 
 
 def reset(name: str = "default", *, home: Path | None = None) -> None:
@@ -277,6 +277,19 @@ def _spawn(
     if info is None:
         raise SandboxError(f"the sandbox {name!r} ended as soon as it had started", hint=f"{files.log} tells why.")
     return info
+
+
+def _sweep(files: state.Files) -> None:
+    """Remove what the kernel keeps of a sandbox that ended, in whatever way: an empty cgroup, and its nft table if it
+    was killed.
+    """
+    from goldenami.sandbox.node import namespaces, network
+
+    files.process.unlink(missing_ok=True)
+    sandbox = namespaces.sandbox_id(files.root)
+    if (root := namespaces.cgroup2_root()) is not None:
+        namespaces.remove_cgroup(root / namespaces.cgroup_name(sandbox))
+    network.remove_rules(sandbox)
 
 
 def _end_half_started(files: state.Files) -> None:

@@ -24,6 +24,9 @@ from goldenami.sandbox import state
 from goldenami.sandbox.cloud import Cloud
 from goldenami.sandbox.controlpoint import ControlPoint
 from goldenami.sandbox.http import Server
+from goldenami.sandbox.node.namespaces import RUN
+from goldenami.sandbox.node.pool import Pool
+from goldenami.sandbox.node.runtime import RealNode
 
 _log = logging.getLogger(__name__)
 _REAP_SECONDS = 15.0
@@ -96,11 +99,9 @@ def _start(
     stop: threading.Event,
 ) -> dict[str, Any]:
     """Bring everything up, in the order in which things need each other; ``cleanup`` takes it down in reverse."""
-    from goldenami.sandbox.node.runtime import RealNode
-
     known = state.load(files.state)
     starter.progress("clearing leftovers, mounting the pool, bringing up the network")
-    node = RealNode(files.node)
+    node = RealNode(files.root, default_cache())
     cleanup.callback(node.close)
     node.start()
     keeper = state.Keeper(files.state, lambda: cloud.dump())
@@ -108,6 +109,7 @@ def _start(
     cleanup.callback(_shut, cloud, keeper)
     if known is not None:
         starter.progress("starting the instances that were running")
+        _clear_orphans(node, known[0]["ec2"])
         cloud.load(*known)
     cloud.seed()
     if settings:
@@ -153,6 +155,26 @@ def _shut(cloud: Cloud, keeper: state.Keeper) -> None:
     cloud.ec2.close()
     keeper.save()
     cloud.close()
+
+
+def _clear_orphans(node: RealNode, ec2: Mapping[str, Any]) -> None:
+    """What a killed predecessor had made and not yet remembered: nobody can name it any more."""
+    for instance in set(node.instances()) - set(ec2["instances"]):
+        _log.info("forgetting the instance %s, which no state knows", instance)
+        node.terminate(instance)
+    pool = Pool(Path(), RUN / "pool")
+    for volume in {path.name for path in pool.volumes.iterdir()} - set(ec2["volumes"]):
+        _log.info("deleting the volume %s, which no state knows", volume)
+        node.delete_volume(volume)
+    for snapshot in {path.name for path in pool.snapshots.iterdir()} - set(ec2["snapshots"]):
+        if not snapshot.startswith("base-"):
+            _log.info("deleting the snapshot %s, which no state knows", snapshot)
+            node.delete_snapshot(snapshot)
+
+
+def default_cache() -> Path:
+    """Where base roots are kept, for all sandboxes of a user: goldenami in $XDG_CACHE_HOME or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "goldenami"
 
 
 def _reap() -> None:

@@ -73,9 +73,25 @@ class Ssm:
     def serve(self, call: Call) -> Response:
         self.settle()
         self.prime(call.account, call.region)
-        if call.action != "PutParameter" or not self._is_image(call):
-            return self._surface.serve(call)
-        return self._put_image(call)
+        if call.action == "PutParameter" and self._is_image(call):
+            return self._put_image(call)
+        path = str(call.json.get("Path", ""))
+        if call.action == "DescribeParameters" or (
+            call.action == "GetParametersByPath" and not path.startswith("/aws")
+        ):
+            return self._serve_own(call)
+        return self._surface.serve(call)
+
+    def _serve_own(self, call: Call) -> Response:
+        """Lists show public parameters only to who asks for their path."""
+        with self._surface.active():
+            parameters = self._surface.backend("ssm", call.account, call.region)._parameters
+            names = {public.name for public in self._public} & set(parameters)
+            public = {name: parameters.pop(name) for name in names}
+            try:
+                return self._surface.serve(call)
+            finally:
+                parameters.update(public)
 
     def settle(self) -> None:
         """Let the puts whose time has come take effect, or not. Asks EC2: hold no lock that EC2 might want."""

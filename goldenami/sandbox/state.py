@@ -7,7 +7,7 @@
         port          the port, kept over restarts
         state.zip     everything that the API knows: state.json, and moto's services pickled
         calls.jsonl   the log of calls         daemon.log  what went wrong
-        node/         the node's: volumes, snapshots, instances
+        node/         the node's own: volumes, snapshots, instances
 
 ``state.zip`` is replaced as a whole, so a crash leaves the old one or the new one.
 """
@@ -76,10 +76,6 @@ class Files:
     @property
     def log(self) -> Path:
         return self.root / "daemon.log"
-
-    @property
-    def node(self) -> Path:
-        return self.root / "node"
 
 
 @contextlib.contextmanager

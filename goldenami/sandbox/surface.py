@@ -43,6 +43,10 @@ _ENVIRONMENT = {
 }
 
 
+# Services whose signing name says which of moto's applications it is.
+_DIRECT = frozenset({"ec2", "iam", "kms", "organizations", "ssm", "sts"})
+
+
 class Surface:
     """One cloud's worth of moto. moto is imported by the first call, not before."""
 
@@ -50,7 +54,7 @@ class Surface:
 
     def __init__(self) -> None:
         self._stash: list[tuple[Any, dict[str, Any], dict[str, Any]]] = []
-        self._app: Any = None
+        self._apps: dict[str, Any] = {}
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
@@ -73,11 +77,19 @@ class Surface:
     def serve(self, call: Call, account: str | None = None) -> Response:
         """moto's answer, on behalf of ``account`` (default: the caller's)."""
         with self.active():
-            if self._app is None:
-                from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+            return _run(self._app(call.service), _environ(call, account or call.account))
 
-                self._app = DomainDispatcherApplication(create_backend_app)
-            return _run(self._app, _environ(call, account or call.account))
+    def _app(self, service: str) -> Any:
+        """moto's WSGI application of a service. Its dispatcher finds it for any, but looks around for a millisecond
+        each time.
+        """
+        name = service if service in _DIRECT else ""
+        if name not in self._apps:
+            from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+            make: Any = create_backend_app
+            self._apps[name] = make(name) if name else DomainDispatcherApplication(create_backend_app)
+        return self._apps[name]
 
     def close(self) -> None:
         """Forget this cloud's state."""
