@@ -1,0 +1,120 @@
+"""Spot requests: there is always capacity, so each is fulfilled at once, by RunInstances or by RequestSpotInstances."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from goldenami.sandbox.ec2 import describe_instances, launch, tags
+from goldenami.sandbox.ec2.context import Ctx
+from goldenami.sandbox.ec2.core import Action, Cloud, chosen
+from goldenami.sandbox.ec2.filters import Source, select
+from goldenami.sandbox.ec2.pagination import page
+from goldenami.sandbox.ec2.records import SpotRequest
+
+
+def request_spot_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The older way to a spot instance: what RunInstances does, answered with the requests."""
+    earlier = cloud.earlier(ctx, "RequestSpotInstances", params)
+    if earlier is not None:
+        known = [cloud.store.spot_requests[i] for i in earlier if i in cloud.store.spot_requests]
+        return {"SpotInstanceRequests": [rendered(r) for r in known]}
+    options = {
+        "SpotInstanceType": params.get("Type"),
+        "MaxPrice": params.get("SpotPrice"),
+        "InstanceInterruptionBehavior": params.get("InstanceInterruptionBehavior"),
+        "ValidUntil": params.get("ValidUntil"),
+    }
+    specification = dict(params.get("LaunchSpecification") or {})
+    specification.pop("AddressingType", None)
+    count = params.get("InstanceCount") or 1
+    before = set(cloud.store.spot_requests)
+    launch.run_instances(
+        cloud,
+        ctx,
+        {
+            **specification,
+            "MinCount": count,
+            "MaxCount": count,
+            "TagSpecifications": params.get("TagSpecifications") or [],
+            "InstanceMarketOptions": {
+                "MarketType": "spot",
+                "SpotOptions": {k: v for k, v in options.items() if v is not None},
+            },
+        },
+    )
+    made = [r for r in cloud.store.spot_requests.values() if r.id not in before]
+    cloud.remember(ctx, "RequestSpotInstances", params, [r.id for r in made])
+    return {"SpotInstanceRequests": [rendered(r) for r in made]}
+
+
+def rendered(request: SpotRequest) -> dict[str, Any]:
+    return {
+        "SpotInstanceRequestId": request.id,
+        "CreateTime": request.created,
+        "InstanceId": request.instance_id,
+        "InstanceInterruptionBehavior": request.interruption_behavior,
+        "LaunchSpecification": {
+            "ImageId": request.image_id,
+            "InstanceType": request.instance_type,
+            "KeyName": request.key_name,
+            "SubnetId": request.subnet_id,
+            "SecurityGroups": describe_instances.groups(request.groups),
+            "Placement": {"AvailabilityZone": request.availability_zone},
+        },
+        "LaunchedAvailabilityZone": request.availability_zone,
+        "ProductDescription": "Linux/UNIX",
+        "SpotPrice": request.price or None,
+        "State": request.state,
+        "Status": {
+            "Code": request.status_code,
+            "Message": request.status_message,
+            "UpdateTime": request.status_updated,
+        },
+        "Tags": tags.rendered(request),
+        "Type": request.type,
+        "ValidUntil": request.valid_until,
+    }
+
+
+_FILTERS: dict[str, Source] = {
+    "instance-id": "InstanceId",
+    "launch.image-id": "LaunchSpecification.ImageId",
+    "launch.instance-type": "LaunchSpecification.InstanceType",
+    "launch.key-name": "LaunchSpecification.KeyName",
+    "launched-availability-zone": "LaunchedAvailabilityZone",
+    "spot-instance-request-id": "SpotInstanceRequestId",
+    "spot-price": "SpotPrice",
+    "state": "State",
+    "status-code": "Status.Code",
+    "type": "Type",
+}
+
+
+def describe_spot_instance_requests(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+    found = cloud.mine(cloud.store.spot_requests, ctx)
+    if params.get("SpotInstanceRequestIds"):
+        found = chosen("sir", params["SpotInstanceRequestIds"], {r.id: r for r in found}, lambda _: True)
+    answers = select([rendered(r) for r in found], params.get("Filters"), _FILTERS)
+    part, token = page(answers, params, lambda a: (a["CreateTime"], a["SpotInstanceRequestId"]))
+    return {"SpotInstanceRequests": part, "NextToken": token}
+
+
+def cancel_spot_instance_requests(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The instance of a cancelled request runs on."""
+    mine = {r.id: r for r in cloud.store.spot_requests.values() if r.owner == ctx.account and r.region == ctx.region}
+    found = chosen("sir", params["SpotInstanceRequestIds"], mine, lambda _: True)
+    for request in found:
+        if request.state in ("open", "active"):
+            running = request.state == "active" and request.instance_id is not None
+            request.status_code = "request-canceled-and-instance-running" if running else "canceled-before-fulfillment"
+            request.status_message, request.status_updated = "The request was canceled.", cloud.now()
+            request.state = "cancelled"
+    return {"CancelledSpotInstanceRequests": [{"SpotInstanceRequestId": r.id, "State": r.state} for r in found]}
+
+
+ACTIONS: dict[str, Action] = {
+    "RequestSpotInstances": request_spot_instances,
+    "DescribeSpotInstanceRequests": describe_spot_instance_requests,
+    "CancelSpotInstanceRequests": cancel_spot_instance_requests,
+}
