@@ -1,17 +1,17 @@
-"""Base roots: what a vendor's cloud image is, made from Debian's archive by mmdebstrap and cached as a sparse ext4 image.
+"""Base roots: what a vendor's cloud image is, made from Debian's archive by mmdebstrap and cached as a sparse ext4
+image.
 
-The cache may be shared by any number of sandboxes: a lock per image, and a rename when it is complete. The file's name carries
-a digest of this definition, so that a newer version of the program builds its own.
+The cache may be shared by any number of sandboxes: a lock per image, and a rename when it is complete. The file's name
+carries a digest of this definition, so that a newer version of the program builds its own.
 
-Only the release suite goes in, while apt is set up with updates and security too: as with a cloud image that is a few weeks old, patches
-are waiting.
+Only the release suite goes in, while apt is set up with updates and security too: as with a cloud image that is a few
+weeks old, patches are waiting.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import shutil
 import subprocess
 import tempfile
@@ -30,17 +30,46 @@ _PACKAGES = (
     "adduser,apt,ca-certificates,dbus,debian-archive-keyring,e2fsprogs,iproute2,kmod,login,netbase,openssh-server,openssh-sftp-server,"
     "passwd,procps,sudo,systemd,systemd-sysv,tzdata,util-linux"
 )
-# What has no meaning, or nothing to do, in a guest without hardware whose network is configured from outside. Each costs boot time or fails.
+# What has no meaning, or nothing to do, in a guest without hardware whose network is configured from outside. Each
+# costs boot time or fails.
 _MASKED = (
-    "systemd-networkd-wait-online.service systemd-udevd.service systemd-udev-trigger.service systemd-udev-settle.service "
-    "systemd-udevd-control.socket systemd-udevd-kernel.socket systemd-hwdb-update.service systemd-modules-load.service "
-    "systemd-remount-fs.service systemd-firstboot.service systemd-pcrphase.service systemd-pcrphase-sysinit.service "
-    "systemd-random-seed.service systemd-timesyncd.service systemd-networkd.service systemd-networkd.socket console-getty.service "
-    "getty@tty1.service getty-static.service e2scrub_reap.service e2scrub_all.timer sys-kernel-debug.mount sys-kernel-tracing.mount "
-    "sys-kernel-config.mount sys-fs-fuse-connections.mount dev-hugepages.mount dev-mqueue.mount kmod-static-nodes.service "
-    "systemd-tmpfiles-setup-dev.service systemd-tmpfiles-setup-dev-early.service proc-sys-fs-binfmt_misc.automount systemd-binfmt.service "
-    "modprobe@.service systemd-journal-catalog-update.service systemd-update-done.service ldconfig.service"
-).split()
+    "console-getty.service",
+    "dev-hugepages.mount",
+    "dev-mqueue.mount",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "getty-static.service",
+    "getty@tty1.service",
+    "kmod-static-nodes.service",
+    "ldconfig.service",
+    "modprobe@.service",
+    "proc-sys-fs-binfmt_misc.automount",
+    "sys-fs-fuse-connections.mount",
+    "sys-kernel-config.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "systemd-binfmt.service",
+    "systemd-firstboot.service",
+    "systemd-hwdb-update.service",
+    "systemd-journal-catalog-update.service",
+    "systemd-modules-load.service",
+    "systemd-networkd-wait-online.service",
+    "systemd-networkd.service",
+    "systemd-networkd.socket",
+    "systemd-pcrphase-sysinit.service",
+    "systemd-pcrphase.service",
+    "systemd-random-seed.service",
+    "systemd-remount-fs.service",
+    "systemd-timesyncd.service",
+    "systemd-tmpfiles-setup-dev-early.service",
+    "systemd-tmpfiles-setup-dev.service",
+    "systemd-udev-settle.service",
+    "systemd-udev-trigger.service",
+    "systemd-udevd-control.socket",
+    "systemd-udevd-kernel.socket",
+    "systemd-udevd.service",
+    "systemd-update-done.service",
+)
 _USER_DATA_UNITS = {
     "cloud-init.service": """\
 [Unit]
@@ -120,7 +149,8 @@ def _make(release: Release, target: Path) -> None:
         new = Path(directory) / "image"
         with new.open("wb") as file:
             file.truncate(SIZE)
-        run("mke2fs", "-q", "-t", "ext4", "-L", "cloudimg-rootfs", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-d", str(root), str(new))  # fmt: skip
+        options = "lazy_itable_init=0,lazy_journal_init=0"
+        run("mke2fs", "-q", "-t", "ext4", "-L", "cloudimg-rootfs", "-E", options, "-d", str(root), str(new))
         new.rename(target)
 
 
@@ -144,7 +174,8 @@ def _bootstrap(release: Release, root: Path) -> None:
 
 
 def furnish(root: Path, release: Release) -> None:
-    """Make a bare Debian root what a cloud image is: apt sources, no identity, and no units that make no sense in a guest."""
+    """Make a bare Debian root what a cloud image is: apt sources, no identity, and no units that make no sense in a
+    guest."""
     sources = root / "etc/apt/sources.list.d"
     (root / "etc/apt/sources.list").unlink(missing_ok=True)
     for old in sources.glob("*"):
@@ -177,7 +208,7 @@ def furnish(root: Path, release: Release) -> None:
                 path.unlink()
     for directory in ("var/lib/apt/lists/partial", "var/cache/apt/archives/partial"):
         (root / directory).mkdir(parents=True, exist_ok=True)
-        os.chmod(root / directory, 0o700)
+        (root / directory).chmod(0o700)
     (root / "var/cache/apt/archives").chmod(0o755)
 
 

@@ -1,7 +1,8 @@
-"""Sparse files seen as blocks of 512 KiB: which hold data, which are physically the same in two files, sharing and punching.
+"""Sparse files seen as blocks of 512 KiB: which hold data, which are physically the same in two files, sharing and
+punching.
 
-Two files that were cloned from each other share extents until one is written to; what FIEMAP reports at the same physical place
-is equal without being read. Everything else has to be read and compared by digest.
+Two files that were cloned from each other share extents until one is written to; what FIEMAP reports at the same
+physical place is equal without being read. Everything else has to be read and compared by digest.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _FICLONERANGE = 0x4020940D
 _FS_IOC_FIEMAP = 0xC020660B
 _FIEMAP_SYNC = 1
 _EXTENT_LAST = 0x1
-# Unknown, delalloc, encoded, encrypted, not aligned, inline, tail, unwritten: the physical place says nothing about contents.
+# Unknown, delalloc, encoded, encrypted, not aligned, inline, tail, unwritten: the physical place says nothing about
+# contents.
 _EXTENT_DOUBTFUL = 0x2 | 0x4 | 0x8 | 0x80 | 0x100 | 0x200 | 0x400 | 0x800
 _EXTENTS_PER_CALL = 1024
 _KEEP_SIZE_PUNCH_HOLE = 0x1 | 0x2
@@ -92,14 +94,20 @@ def allocated(file: int) -> list[int]:
 
 
 def physically_equal(one: int, other: int) -> set[int]:
-    """Indices of blocks whose every byte has the same physical place, or no place, in both files. A subset of the equal ones."""
+    """Indices of blocks whose every byte has the same physical place, or no place, in both files. A subset of the equal
+    ones."""
     mine, others = _layout(one), _layout(other)
     size = min(os.fstat(one).st_size, os.fstat(other).st_size)
-    return {i for i in mine.keys() & others.keys() if mine[i] is not None and mine[i] == others[i] and (i + 1) * BLOCK_SIZE <= size}
+    return {
+        i
+        for i in mine.keys() & others.keys()
+        if mine[i] is not None and mine[i] == others[i] and (i + 1) * BLOCK_SIZE <= size
+    }
 
 
 def _layout(file: int) -> dict[int, list[tuple[int, int, int]] | None]:
-    """Block index to its extents (offset in the block, physical, length), adjacent ones joined; None where a place is doubtful."""
+    """Block index to its extents (offset in the block, physical, length), adjacent ones joined; None where a place is
+    doubtful."""
     layout: dict[int, list[tuple[int, int, int]] | None] = {}
     for logical, physical, length, flags in _extents(file):
         at, end = logical, logical + length
@@ -112,7 +120,11 @@ def _layout(file: int) -> dict[int, list[tuple[int, int, int]] | None]:
                 extents = layout.setdefault(index, [])
                 if extents is not None:
                     place = physical + at - logical
-                    if extents and extents[-1][0] + extents[-1][2] == within and extents[-1][1] + extents[-1][2] == place:
+                    if (
+                        extents
+                        and extents[-1][0] + extents[-1][2] == within
+                        and extents[-1][1] + extents[-1][2] == place
+                    ):
                         begin, origin, known = extents.pop()
                         extents.append((begin, origin, known + part))
                     else:

@@ -15,7 +15,9 @@ def run(*argv: str, stdin: str | None = None, hint: str | None = None) -> str:
     except FileNotFoundError:
         raise SandboxError(f"{argv[0]} is not installed", hint=hint) from None
     if done.returncode:
-        raise SandboxError(f"{' '.join(argv)} failed: {last_line(done.stderr) or f'status {done.returncode}'}", hint=hint)
+        raise SandboxError(
+            f"{' '.join(argv)} failed: {last_line(done.stderr) or f'status {done.returncode}'}", hint=hint
+        )
     return done.stdout
 
 

@@ -1,8 +1,8 @@
 """Encryption of blocks: AES-256-XTS under a 32-byte data key, the block's index being the tweak.
 
-XTS with AES-256 takes two keys of 32 bytes; both are derived from the data key by HKDF (RFC 5869). The cipher is deterministic on
-purpose: the same contents at the same place under the same key give the same ciphertext, so that a child shares the block
-with its parent, as snapshots of one EBS volume do.
+XTS with AES-256 takes two keys of 32 bytes; both are derived from the data key by HKDF (RFC 5869). The cipher is
+deterministic on purpose: the same contents at the same place under the same key give the same ciphertext, so that a
+child shares the block with its parent, as snapshots of one EBS volume do.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ class BlockCipher:
     """Encrypts and decrypts whole blocks, each by its index."""
 
     def __init__(self, key: DataKey) -> None:
-        derived = HKDF(SHA256(), length=64, salt=None, info=b"goldenami snapshot blocks: aes-256-xts").derive(bytes(key))
+        derived = HKDF(SHA256(), length=64, salt=None, info=b"goldenami snapshot blocks: aes-256-xts").derive(
+            bytes(key)
+        )
         self._algorithm = algorithms.AES(derived)
 
     def encrypt(self, index: int, plain: bytes) -> bytes:

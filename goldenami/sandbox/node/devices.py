@@ -1,7 +1,7 @@
 """Data volumes in guests: a loop device whose node is made in the guest's /dev, under the names that EC2 guests use.
 
-A guest is not restricted by a device cgroup (nspawn registers it nowhere), so the node alone makes the device usable. The loop device is
-autoclear: when the last user is gone, be it by ``detach`` or with the guest, so is the device.
+A guest is not restricted by a device cgroup (nspawn registers it nowhere), so the node alone makes the device usable.
+The loop device is autoclear: when the last user is gone, be it by ``detach`` or with the guest, so is the device.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class DataVolumes:
         loop = run("losetup", "--find", "--show", str(self._volumes.existing(volume))).strip()
         handle = os.open(loop, os.O_RDWR | os.O_CLOEXEC)
         attempt("losetup", "--detach", loop)  # while it is open that means: when it is closed for the last time
-        number = os.stat(loop).st_rdev
+        number = Path(loop).stat().st_rdev
         dev = Path(f"/proc/{leader}/root/dev")
         try:
             for name in names:

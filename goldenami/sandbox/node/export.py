@@ -16,7 +16,8 @@ from goldenami.sandbox.node.volumes import mount_image, unmount_image
 
 
 def write(image: Path, output: Path, form: ExportForm) -> None:
-    """``image``: a scratch file with the filesystem; mounting it replays its journal, which is why it is not the snapshot itself."""
+    """``image``: a scratch file with the filesystem; mounting it replays its journal, which is why it is not the
+    snapshot itself."""
     if output.exists() and not (form == "dir" and output.is_dir() and not any(output.iterdir())):
         raise UsageError(f"{output} exists already")
     if form == "raw":
@@ -35,7 +36,16 @@ def write(image: Path, output: Path, form: ExportForm) -> None:
             archive = Path(tempfile.mkstemp(prefix=".export-", dir=output.parent)[1])
             try:
                 run("tar", "--create", "--file", str(archive), "--directory", str(directory), *tree, ".")
-                run("tar", "--extract", "--preserve-permissions", "--file", str(archive), "--directory", str(output), *tree[:-1])
+                run(
+                    "tar",
+                    "--extract",
+                    "--preserve-permissions",
+                    "--file",
+                    str(archive),
+                    "--directory",
+                    str(output),
+                    *tree[:-1],
+                )
             finally:
                 archive.unlink()
     except SandboxError:

@@ -1,8 +1,9 @@
-"""The instance metadata service on 169.254.169.254:80 of the sandbox's router: one listener, which knows an instance by its address.
+"""The instance metadata service on 169.254.169.254:80 of the sandbox's router: one listener, which knows an instance by
+its address.
 
-As on EC2: a token by PUT /latest/api/token with X-aws-ec2-metadata-token-ttl-seconds (1 to 21600), refused when the request was forwarded;
-a GET without a token is version 1, answered with 401 where version 2 is required. Directories are listed, one entry a line.
-(EC2 User Guide, "Use the Instance Metadata Service to access instance metadata".)
+As on EC2: a token by PUT /latest/api/token with X-aws-ec2-metadata-token-ttl-seconds (1 to 21600), refused when the
+request was forwarded; a GET without a token is version 1, answered with 401 where version 2 is required. Directories
+are listed, one entry a line. (EC2 User Guide, "Use the Instance Metadata Service to access instance metadata".)
 """
 
 from __future__ import annotations
@@ -66,7 +67,12 @@ def look_up(paths: Mapping[str, bytes], path: str, key_name: str) -> bytes | Non
     if wanted == "meta-data/public-keys" and "meta-data/public-keys/0/openssh-key" in paths:
         return f"0={key_name}".encode()  # the one listing that is not of names
     prefix = f"{wanted}/" if wanted else ""
-    names = {rest.partition("/")[0] + ("/" if "/" in rest else "") for p in paths if p.startswith(prefix) for rest in [p[len(prefix) :]]}
+    names = {
+        rest.partition("/")[0] + ("/" if "/" in rest else "")
+        for p in paths
+        if p.startswith(prefix)
+        for rest in [p[len(prefix) :]]
+    }
     return "\n".join(sorted(names)).encode() if names else None
 
 
@@ -97,7 +103,9 @@ class MetadataService:
             self._server.server_close()
             self._server = None
 
-    def answer(self, method: str, path: str, headers: Mapping[str, str], address: str) -> tuple[int, bytes, dict[str, str]]:
+    def answer(
+        self, method: str, path: str, headers: Mapping[str, str], address: str
+    ) -> tuple[int, bytes, dict[str, str]]:
         """(status, body, headers). ``headers`` have lower-case names."""
         spec = self._find(address)
         if spec is None:

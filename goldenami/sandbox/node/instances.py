@@ -1,7 +1,8 @@
 """Guests: systemd-nspawn, each in its own cgroup and network namespace, its console captured to a file.
 
-nspawn runs with --register=no and --keep-unit, for neither a machined nor a systemd of the host is asked. So a reboot in the guest ends
-nspawn with status 133 (it expects its unit to be restarted) and a power-off with 0; a thread per guest waits for that and acts.
+nspawn runs with --register=no and --keep-unit, for neither a machined nor a systemd of the host is asked. So a reboot
+in the guest ends nspawn with status 133 (it expects its unit to be restarted) and a power-off with 0; a thread per
+guest waits for that and acts.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Literal
 
 from goldenami.errors import SandboxError
 from goldenami.sandbox.node.api import ExitReason
-from goldenami.sandbox.node.namespaces import CGROUP, guest_leader, nsenter_argv, remove_cgroup
+from goldenami.sandbox.node.namespaces import CGROUP, NETNS, guest_leader, nsenter_argv, remove_cgroup
 
 CONSOLE_BYTES = 64 * 1024  # as GetConsoleOutput returns at most
 _CONSOLE_FILE_BYTES = 4 * 2**20
@@ -27,6 +28,8 @@ _SHUTDOWN_PATIENCE = 20.0  # seconds until a guest that shuts down is killed
 _INIT_PATIENCE = 10.0
 _JOIN = 'echo 0 >"$1/cgroup.procs" && shift && exec "$@"'
 _CAPABILITIES = "CAP_NET_ADMIN"
+# What a kernel command line would say: the console shows what starts, as a real instance's does.
+_INIT_OPTIONS = ("systemd.show_status=yes",)
 
 Wish = Literal["run", "reboot", "down"]
 
@@ -60,7 +63,8 @@ class Guest:
         self._await_boot(1)
 
     def shut_down(self, patience: float = _SHUTDOWN_PATIENCE) -> None:
-        """Ask its init to power off (SIGRTMIN+4 means that to systemd); kill what is left after ``patience`` seconds."""
+        """Ask its init to power off (SIGRTMIN+4 means that to systemd); kill what is left after ``patience``
+        seconds."""
         self.wish = "down"
         self._signal_init(4)
         if not self.down.wait(patience):
@@ -126,11 +130,23 @@ class Guest:
 
     def _boot_once(self) -> int:
         argv = [
-            "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", f"--directory={self.root}",
-            f"--machine={self.hostname[:63]}", f"--hostname={self.hostname}", f"--network-namespace-path=/run/netns/{self.instance}",
-            f"--capability={_CAPABILITIES}", "--console=pipe", "--resolv-conf=off", "--timezone=off", "--link-journal=no",
+            "systemd-nspawn",
+            "--quiet",
+            "--boot",
+            "--register=no",
+            "--keep-unit",
             "--settings=no",
-        ]  # fmt: skip
+            f"--directory={self.root}",
+            f"--machine={self.hostname[:63]}",
+            f"--hostname={self.hostname}",
+            f"--network-namespace-path={NETNS / self.instance}",
+            f"--capability={_CAPABILITIES}",
+            "--console=read-only",
+            "--resolv-conf=off",
+            "--timezone=off",
+            "--link-journal=no",
+            *_INIT_OPTIONS,
+        ]
         with self.console.open("ab") as log:
             if log.tell() > _CONSOLE_FILE_BYTES:
                 log.truncate(0)

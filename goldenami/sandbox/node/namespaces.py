@@ -2,12 +2,13 @@
 
     unshare (outside) ── python (PID 1 inside) ── systemd-nspawn ── guests
 
-Whatever ends that PID 1, ``kill -9`` included, makes the kernel end every process inside; with the last of them go the mount
-namespace and so the mounts, the loop devices (autoclear), the network namespaces (their handles are mounts) and the veths in them.
-What remains are empty cgroup directories and the nft table; ``leftovers`` takes these away at the next start.
+Whatever ends that PID 1, ``kill -9`` included, makes the kernel end every process inside; with the last of them go the
+mount namespace and so the mounts, the loop devices (autoclear), the network namespaces (their handles are mounts) and
+the veths in them. What remains are empty cgroup directories and the nft table; ``leftovers`` takes these away at the
+next start.
 
-The launcher runs ``enclosed_argv``'s command; the program in it calls ``enter`` first of all. As PID 1, that program gets only
-those signals for which it installs a handler: SIGTERM needs one.
+The launcher runs ``enclosed_argv``'s command; the program in it calls ``enter`` first of all. As PID 1, that program
+gets only those signals for which it installs a handler: SIGTERM needs one.
 """
 
 from __future__ import annotations
@@ -105,7 +106,8 @@ def _mount(kind: str, directory: Path, *options: str) -> None:
 
 
 def in_network(name: str, action: Callable[[], T]) -> T:
-    """What ``action`` returns, run by a thread of its own in the network namespace ``name``. A socket that it makes stays there."""
+    """What ``action`` returns, run by a thread of its own in the network namespace ``name``. A socket that it makes
+    stays there."""
     import threading
 
     result: list[T] = []
@@ -143,7 +145,8 @@ def remove_cgroup(directory: Path) -> None:
 
 
 def guest_leader(instance_cgroup: Path) -> int | None:
-    """The guest's PID 1, as the caller's PID namespace numbers it: the process of the instance's cgroup that is 1 in its own."""
+    """The guest's PID 1, as the caller's PID namespace numbers it: the process of the instance's cgroup that is 1 in
+    its own."""
     for procs in instance_cgroup.rglob("cgroup.procs"):
         with contextlib.suppress(OSError):
             for pid in procs.read_text().split():
@@ -169,5 +172,7 @@ def guest_argv(sandbox: str, instance: str, argv: Sequence[str] = ("/bin/bash", 
     root = cgroup2_root()
     leader = guest_leader(root / cgroup_name(sandbox) / instance) if root else None
     if leader is None:
-        raise SandboxError(f"instance {instance} does not run in this sandbox", hint="`goldenami sandbox status` lists them.")
+        raise SandboxError(
+            f"instance {instance} does not run in this sandbox", hint="`goldenami sandbox status` lists them."
+        )
     return nsenter_argv(leader, argv)

@@ -2,10 +2,11 @@
 
     host  ga-<id> ── up0  router  br0 ── v1, v2, …  ens5  guests
 
-Each sandbox has a /22 of 198.18.0.0/15 (RFC 2544: for benchmarks, routed by nobody): the lower /23 are the guests', its first address
-the router's; the last /30 is the link to the host. The host reaches guests by a route over that link, guests reach the world
-through it and a masquerade rule. 169.254.169.254 is an address of the router. All of this but the nft table (and where the host's
-FORWARD policy is DROP two iptables rules) dies with the enclosure; ``remove_rules`` takes away the rest.
+Each sandbox has a /22 of 198.18.0.0/15 (RFC 2544: for benchmarks, routed by nobody): the lower /23 are the guests', its
+first address the router's; the last /30 is the link to the host. The host reaches guests by a route over that link,
+guests reach the world through it and a masquerade rule. 169.254.169.254 is an address of the router. All of this but
+the nft table (and where the host's FORWARD policy is DROP two iptables rules) dies with the enclosure; ``remove_rules``
+takes away the rest.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from goldenami.errors import SandboxError
 from goldenami.sandbox.node.command import attempt, run
 from goldenami.sandbox.node.namespaces import in_network
 
-_ALL = ipaddress.ip_network("198.18.0.0/15")
-_SLOTS = list(_ALL.subnets(new_prefix=22))
+_ALL = ipaddress.IPv4Network("198.18.0.0/15")
+_SLOTS: list[ipaddress.IPv4Network] = list(_ALL.subnets(new_prefix=22))
 ROUTER = "router"
 METADATA_ADDRESS = "169.254.169.254"
 GUEST_LINK = "ens5"  # as Nitro instances call it
@@ -36,7 +37,7 @@ class Range:
 
     @property
     def guests(self) -> ipaddress.IPv4Network:
-        return next(self.network.subnets(new_prefix=23))
+        return ipaddress.IPv4Network((self.network.network_address, 23))
 
     @property
     def gateway(self) -> ipaddress.IPv4Address:
@@ -125,14 +126,14 @@ class Network:
     def _claim(self, preferred: str | None) -> Range:
         """A slot that no route of this host touches. The route itself is the claim: adding it twice fails."""
         taken = [
-            ipaddress.ip_network(route["dst"])
+            ipaddress.IPv4Network(route["dst"])
             for route in json.loads(run("ip", "-json", "-4", "route", "show") or "[]")
             if route["dst"] != "default"
         ]
         first = zlib.crc32(self._sandbox.encode()) % len(_SLOTS)
         candidates = _SLOTS[first:] + _SLOTS[:first]
         if preferred is not None:
-            candidates.insert(0, ipaddress.ip_network(preferred))
+            candidates.insert(0, ipaddress.IPv4Network(preferred))
         for network in candidates:
             if any(network.overlaps(other) for other in taken):
                 continue
@@ -142,7 +143,9 @@ class Network:
             if attempt("ip", "route", "add", str(network), "via", str(here.uplink), "dev", self._link):
                 return here
             run("ip", "address", "flush", "dev", self._link)
-        raise SandboxError(f"all of {_ALL} is in use on this machine", hint="Stop another sandbox: goldenami sandbox down.")
+        raise SandboxError(
+            f"all of {_ALL} is in use on this machine", hint="Stop another sandbox: goldenami sandbox down."
+        )
 
 
 def mac(address: str) -> str:
@@ -151,7 +154,8 @@ def mac(address: str) -> str:
 
 
 def nameservers() -> list[str]:
-    """The host's resolvers that a guest can use too: not stubs on loopback, for which systemd-resolved knows the real ones."""
+    """The host's resolvers that a guest can use too: not stubs on loopback, for which systemd-resolved knows the real
+    ones."""
     for file in ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"):
         try:
             words = [line.split() for line in Path(file).read_text().splitlines()]

@@ -1,7 +1,7 @@
 """The pool: an XFS filesystem with reflink in a sparse file of the state directory, where volumes and snapshots live.
 
-It is mounted in the enclosure only; the loop device goes with the mount (autoclear), whatever ends it. ``discard`` hands freed space
-back to the file, so that a deleted volume is gone from the disk and not merely from a directory.
+It is mounted in the enclosure only; the loop device goes with the mount (autoclear), whatever ends it. ``discard``
+hands freed space back to the file, so that a deleted volume is gone from the disk and not merely from a directory.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Pool:
         size = max(shutil.disk_usage(self.file.parent).free - _RESERVE, _SMALLEST)
         new = self.file.with_suffix(".new")
         with new.open("wb") as file:
-            os.chmod(file.fileno(), 0o600)
+            os.fchmod(file.fileno(), 0o600)
             file.truncate(size // 2**20 * 2**20)
         run("mkfs.xfs", "-q", "-f", "-m", "reflink=1", "-l", "size=64m", str(new))
         new.rename(self.file)

@@ -66,7 +66,9 @@ def _kernel_lacks() -> list[str]:
         lacks.append("a mounted cgroup2 hierarchy")
     elif not os.access(root, os.W_OK):
         lacks.append(f"a writable cgroup2 hierarchy ({root} is read-only)")
-    lacks += [f"{kind} namespaces" for kind in ("mnt", "pid", "net", "cgroup") if not Path(f"/proc/self/ns/{kind}").exists()]
+    lacks += [
+        f"{kind} namespaces" for kind in ("mnt", "pid", "net", "cgroup") if not Path(f"/proc/self/ns/{kind}").exists()
+    ]
     return lacks
 
 

@@ -1,7 +1,7 @@
 """Reading and writing in a guest's root from outside of it.
 
-The contents of an image are whatever its maker wanted, so a path is resolved as the guest would: an absolute symbolic link, or one with
-too many ``..``, stays inside the root.
+The contents of an image are whatever its maker wanted, so a path is resolved as the guest would: an absolute symbolic
+link, or one with too many ``..``, stays inside the root.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Rootfs:
                 links += 1
                 if links > _LINKS:
                     raise SandboxError(f"too many symbolic links in {inside} of the image")
-                target = os.readlink(here)
+                target = str(here.readlink())
                 if target.startswith("/"):
                     done = []
                 parts.extendleft(reversed([p for p in target.split("/") if p not in ("", ".")]))
@@ -68,7 +68,12 @@ class Rootfs:
         return path
 
     def write(
-        self, inside: str, content: str | bytes, mode: int = 0o644, owner: tuple[int, int] = (0, 0), append: bool = False
+        self,
+        inside: str,
+        content: str | bytes,
+        mode: int = 0o644,
+        owner: tuple[int, int] = (0, 0),
+        append: bool = False,
     ) -> None:
         """The file, its directory too if missing. A dangling link at the path is replaced."""
         link = self.path(inside.rpartition("/")[0]) / inside.rpartition("/")[2]
@@ -103,7 +108,9 @@ class Rootfs:
 
     def run(self, *argv: str) -> None:
         """A program of the image, in it (chroot). Raises SandboxError if it fails."""
-        done = subprocess.run(["chroot", str(self.root), *argv], capture_output=True, text=True, errors="replace", check=False)
+        done = subprocess.run(
+            ["chroot", str(self.root), *argv], capture_output=True, text=True, errors="replace", check=False
+        )
         if done.returncode:
             raise SandboxError(f"{argv[0]} failed in the image: {last_line(done.stderr)}")
 

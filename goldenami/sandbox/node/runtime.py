@@ -2,7 +2,8 @@
 
     <state>/node/pool.xfs            volumes and snapshots
     <state>/node/network.json        the /22 that was used last
-    <state>/node/instances/<id>/     spec.json (the InstanceSpec; user data is in it: readable by root only), console.log
+    <state>/node/instances/<id>/     spec.json (the InstanceSpec; user data is in it: readable by root only),
+    console.log
 
 It must run in the enclosure (``namespaces``): that is where its mounts are, and what ends them.
 """

@@ -1,8 +1,9 @@
 """The first boot of an instance, done to its root before it boots: what cloud-init would do, by cloud-init's own rules.
 
-Per instance (when /var/lib/cloud/data/instance-id names another one, as in an image, or none): hostname, default user, keys, host keys, files
-and the scripts of user data. At every boot: resolver, hosts file, boot commands. Commands and scripts run in the guest, by the units
-cloud-init.service and cloud-final.service of the base root; /var/lib/cloud/instance/boot-finished appears when all is done.
+Per instance (when /var/lib/cloud/data/instance-id names another one, as in an image, or none): hostname, default user,
+keys, host keys, files and the scripts of user data. At every boot: resolver, hosts file, boot commands. Commands and
+scripts run in the guest, by the units cloud-init.service and cloud-final.service of the base root;
+/var/lib/cloud/instance/boot-finished appears when all is done.
 """
 
 from __future__ import annotations
@@ -39,12 +40,13 @@ def seed(root: Rootfs, spec: InstanceSpec, around: Surroundings) -> str:
     _every_boot(root, hostname, around, first)
     if first:
         said += [f"cloud-init: warning: {warning}" for warning in data.warnings]
-        for step in (
-            lambda: _identity(root, hostname),
+        steps: list[Callable[[], None]] = [
+            lambda: root.write("/etc/hostname", hostname + "\n"),
             lambda: _users(root, spec, data),
             lambda: said.extend(_host_keys(root, hostname, data, around)),
             lambda: _files(root, data),
-        ):
+        ]
+        for step in steps:
             try:
                 step()
             except (SandboxError, OSError) as e:
@@ -68,10 +70,6 @@ def _every_boot(root: Rootfs, hostname: str, around: Surroundings, first: bool) 
         root.write("/etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {names}\n::1 localhost ip6-localhost ip6-loopback\n")
 
 
-def _identity(root: Rootfs, hostname: str) -> None:
-    root.write("/etc/hostname", hostname + "\n")
-
-
 def _users(root: Rootfs, spec: InstanceSpec, data: userdata.UserData) -> None:
     keys = [key for key in (spec.ssh_public_key, *data.authorized_keys) if key]
     rules: list[str] = []
@@ -81,8 +79,9 @@ def _users(root: Rootfs, spec: InstanceSpec, data: userdata.UserData) -> None:
         _authorize(root, name, keys)
         rules.append(f"# User rules for {name}\n{name} ALL=(ALL) NOPASSWD:ALL\n")
         if root.user("root") and keys:
-            notice = f"Please login as the user \"{name}\" rather than the user \"root\"."
-            options = f"no-port-forwarding,no-agent-forwarding,no-X11-forwarding,command=\"echo '{notice}';echo;sleep 10;exit 142\""
+            notice = f'Please login as the user \\"{name}\\" rather than the user \\"root\\".'
+            command = f"echo '{notice}';echo;sleep 10;exit 142"
+            options = f'no-port-forwarding,no-agent-forwarding,no-X11-forwarding,command="{command}"'
             _authorize(root, "root", [f"{options} {key}" for key in keys])
     for user in data.users:
         _ensure_user(root, user)
@@ -177,11 +176,11 @@ def _final_script(root: Rootfs, home: str, data: userdata.UserData) -> str:
         lines.append(f"apt-get -qy install {shlex.join(data.packages)} || status=1")
     if data.run_commands:
         root.write(f"{home}/scripts/runcmd", "#!/bin/sh\n" + "\n".join(data.run_commands) + "\n", 0o700)
-        lines.append(f"{home}/scripts/runcmd || {{ echo \"cloud-init: runcmd failed with status $?\"; status=1; }}")
+        lines.append(f'{home}/scripts/runcmd || {{ echo "cloud-init: runcmd failed with status $?"; status=1; }}')
     for number, script in enumerate(data.scripts, 1):
         path = f"{home}/scripts/part-{number:03d}"
         root.write(path, script, 0o700)
-        lines.append(f"{path} || {{ echo \"cloud-init: script part-{number:03d} failed with status $?\"; status=1; }}")
+        lines.append(f'{path} || {{ echo "cloud-init: script part-{number:03d} failed with status $?"; status=1; }}')
     if not lines:
         return ""
     # Once: an instance that is stopped and started must not run it again.

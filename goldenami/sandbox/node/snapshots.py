@@ -4,8 +4,8 @@
     snapshots/<id>/data         the stored blocks, each at its place; ciphertext if there is a key
     snapshots/<id>/index.json   size, tokens, facts, the key's fingerprint; its appearance makes the snapshot exist
 
-A block that equals the parent's is shared with the parent's file by reflink, so it takes no space, and deleting the parent takes
-nothing from its children: the filesystem counts the references.
+A block that equals the parent's is shared with the parent's file by reflink, so it takes no space, and deleting the
+parent takes nothing from its children: the filesystem counts the references.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from goldenami.sandbox.node.volumes import Volumes
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """``size``: bytes of the volume. ``key``: the fingerprint of the data key, None for plaintext. ``tokens``: by block index."""
+    """``size``: bytes of the volume. ``key``: the fingerprint of the data key, None for plaintext. ``tokens``: by block
+    index."""
 
     size: int
     key: str | None
@@ -181,12 +182,7 @@ class Snapshots:
             data = blocks.allocated(handle)
             if parent:
                 with (self._directory(parent) / "data").open("rb") as old:
-                    same = blocks.physically_equal(handle, old.fileno())
-                    for i in data:
-                        if i in same and i in known:
-                            tokens[i] = known[i]
-                        elif _digest(handle, i, tokens) == known.get(i) is not None and (i + 1) * BLOCK_SIZE <= _size(old.fileno()):
-                            blocks.share(old.fileno(), handle, i)  # written again with what was there before
+                    self._compare(handle, old.fileno(), data, known, tokens)
             else:
                 for i in data:
                     _digest(handle, i, tokens)
@@ -194,6 +190,15 @@ class Snapshots:
                 if i not in tokens:
                     blocks.punch(handle, i)
         return Index(source.stat().st_size, None, tokens, _facts(tokens, known))
+
+    def _compare(self, new: int, old: int, data: list[int], known: dict[int, str], tokens: dict[int, str]) -> None:
+        """Note the tokens of blocks of a plain file; what was written again with the old contents shares them again."""
+        same = blocks.physically_equal(new, old)
+        for i in data:
+            if i in same and i in known:
+                tokens[i] = known[i]
+            elif _digest(new, i, tokens) is not None and tokens[i] == known.get(i):
+                blocks.share(old, new, i)
 
     def _encode(
         self, target: Path, size: int, indices: Iterable[int], read: Callable[[int], bytes], parent: str | None,
@@ -248,10 +253,6 @@ def _digest(handle: int, index: int, tokens: dict[int, str]) -> str | None:
         return None
     tokens[index] = blocks.token(data)
     return tokens[index]
-
-
-def _size(handle: int) -> int:
-    return os.fstat(handle).st_size
 
 
 def _facts(tokens: dict[int, str], known: dict[int, str]) -> SnapshotFacts:

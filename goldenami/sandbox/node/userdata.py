@@ -1,8 +1,9 @@
 """What user data says: the forms of cloud-init that builders use, read into one plain description. No I/O.
 
-Forms: ``#cloud-config`` (YAML), ``#!`` scripts, ``#cloud-boothook``, MIME multipart of these; any of them gzipped or in base64. Of
-cloud-config, the keys of ``_KEYS``; every other key is warned of, since an instance that quietly lacks something is worse
-than one that says so. (Forms and keys: cloud-init's documentation, "User data formats" and "Module reference".)
+Forms: ``#cloud-config`` (YAML), ``#!`` scripts, ``#cloud-boothook``, MIME multipart of these; any of them gzipped or in
+base64. Of cloud-config, the keys of ``_READERS``; every other key is warned of, since an instance that quietly lacks
+something is worse than one that says so. (Forms and keys: cloud-init's documentation, "User data formats" and "Module
+reference".)
 """
 
 from __future__ import annotations
@@ -19,10 +20,7 @@ from typing import Any
 
 import yaml
 
-_KEYS = frozenset(
-    "hostname fqdn preserve_hostname manage_etc_hosts ssh_keys ssh_deletekeys ssh_authorized_keys users write_files runcmd bootcmd "
-    "packages package_update package_upgrade disable_root ssh_pwauth".split()
-)
+_IGNORED_IN_SILENCE = {"preserve_hostname", "manage_etc_hosts", "disable_root", "ssh_pwauth"}  # as they are by default
 _MULTIPART = (b"content-type: multipart", b"mime-version:")
 
 
@@ -48,7 +46,8 @@ class WriteFile:
 
 @dataclass(slots=True)
 class UserData:
-    """All parts together, in order. ``users`` are those beside the default one; ``host_keys`` by file name ("ssh_host_ed25519_key")."""
+    """All parts together, in order. ``users`` are those beside the default one; ``host_keys`` by file name
+    ("ssh_host_ed25519_key")."""
 
     hostname: str | None = None
     default_user: bool = True
@@ -125,7 +124,7 @@ def _cloud_config(data: bytes, result: UserData) -> None:
         result.warnings.append("cloud-config is not a mapping and is ignored")
         return
     for key in config:
-        if key not in _KEYS:
+        if key not in _READERS and key not in _IGNORED_IN_SILENCE:
             result.warnings.append(f"cloud-config key {key!r} is not supported here and is ignored")
     for key, read in _READERS.items():
         if key in config:
@@ -145,7 +144,7 @@ def _host_keys(value: Mapping[str, str], result: UserData) -> None:
 
 
 def _users(value: object, result: UserData) -> None:
-    entries = value if isinstance(value, list) else [value]
+    entries: list[Any] = value if isinstance(value, list) else [value]
     result.default_user = any(entry == "default" for entry in entries)
     for entry in entries:
         if entry == "default":

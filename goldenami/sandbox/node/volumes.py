@@ -18,8 +18,8 @@ from goldenami.sandbox.node.pool import Pool, clone_file
 GIB = 2**30
 _FIFREEZE = 0xC0045877
 _FITHAW = 0xC0045878
-# A guest's fsync need not reach the disk below: the sandbox promises to survive its own death, not the host's. noinit_itable keeps a
-# background thread from filling the sparse file with zeros.
+# A guest's fsync need not reach the disk below: the sandbox promises to survive its own death, not the host's.
+# noinit_itable keeps a background thread from filling the sparse file with zeros.
 _MOUNT_OPTIONS = "loop,noatime,nobarrier,noinit_itable"
 _UNMOUNT_PATIENCE = 5.0  # seconds; a killed guest's last process may take a moment to let go
 
@@ -134,4 +134,5 @@ def filesystem_size(file: Path) -> int:
         return file.stat().st_size
     low, shift = struct.unpack_from("<L", superblock, 0x4)[0], struct.unpack_from("<L", superblock, 0x18)[0]
     high = struct.unpack_from("<L", superblock, 0x150)[0] if struct.unpack_from("<L", superblock, 0x60)[0] & 0x80 else 0
-    return int(low | high << 32) << (10 + shift)
+    blocks, exponent = low | high << 32, 10 + shift
+    return int(blocks << exponent)
