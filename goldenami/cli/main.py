@@ -6,6 +6,7 @@ pay for boto3 nor ``goldenami --help`` for anything.
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from collections.abc import Sequence
@@ -54,21 +55,20 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            import difflib
-
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            if near:
-                error.message += f" Did you mean {near[0]!r}?"
-            raise
+            ctx.fail(f"There is no command {args[0]!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
+        return super().resolve_command(ctx, args)
 
 
 @click.group(
     cls=LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120, "auto_envvar_prefix": "GOLDENAMI"},
-    epilog="Shell completion: eval \"$(_GOLDENAMI_COMPLETE=bash_source goldenami)\"  (zsh_source, fish_source)",
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 120,
+        "auto_envvar_prefix": "GOLDENAMI",
+    },
+    epilog='Shell completion: eval "$(_GOLDENAMI_COMPLETE=bash_source goldenami)"  (zsh_source, fish_source)',
 )
 @click.version_option(__version__, prog_name="goldenami")
 @click.option(
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error.show(file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # The reader of our output has gone (| head). Not SIGPIPE's default action: it would also kill us for a lost socket.
+        # The reader of our output has gone (| head). Not by SIGPIPE's default action: a lost socket would end us, too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (click.Abort, KeyboardInterrupt):

@@ -1,0 +1,277 @@
+"""The story of the program.
+
+    load → render → plan → (unchanged? stop) → open the journal → launch a builder → connect → provision → validate →
+    seal → capture → copy encrypted to every target, while a fresh instance of the image boots and is tested → share →
+    verify every target by reading it back → write the manifest → catalog → move the channel → delete what was temporary
+
+Every stage is an "ensure" over the journal: what is done is not done again. So ``resume`` is ``carry_out`` once more
+over a journal that is not empty, and ``clean`` deletes what the journal, and the tags in the cloud, say was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from goldenami import plan as planning
+from goldenami import recipe as recipes
+from goldenami import reconcile
+from goldenami.aws.session import Cloud
+from goldenami.errors import NotFound, UsageError
+from goldenami.events import Emit, emit, silent
+from goldenami.interrupts import Interrupts
+from goldenami.journal import Journal, Journals, Summary
+from goldenami.model import MANIFEST_SCHEMA, Environment, ImageManifest, TestReport
+from goldenami.plan import BuildPlan
+from goldenami.recipe import Project, Recipe
+from goldenami.release.catalog import Catalog
+from goldenami.release.distribute import distribute
+from goldenami.release.order import Order
+from goldenami.release.publish import publish
+from goldenami.release.unchanged import find_unchanged
+from goldenami.release.verify import Verified, verify
+from goldenami.stages import candidate, facts, opening, proof
+from goldenami.stages.build import Build, Candidate
+from goldenami.stages.ending import OnFailure, ending
+
+__all__ = ["OnFailure", "Outcome", "Request", "build", "carry_out", "clean", "make_plan", "resume"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a person asked to have built. ``variables`` are those of ``--var``."""
+
+    project: Project
+    environment: Environment
+    recipe: str  # a name or a path
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """``status`` "unchanged": ``manifest`` is the release that a build would only repeat, ``reason`` says so.
+    ``failures``: best-effort targets that did not get their image, reason by label."""
+
+    status: Literal["released", "unchanged"]
+    manifest: ImageManifest
+    reason: str = ""
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+
+# --- build ------------------------------------------------------------------------------------------------------------
+
+
+def build(request: Request, *, force: bool = False, on_failure: OnFailure = "clean", emit_to: Emit = silent) -> Outcome:
+    """Make a release of a recipe, unless one with the same inputs exists; parents that have no release come first.
+
+    Raises what the stages raise, after the clean-up that ``on_failure`` asks for.
+    """
+    environment = request.environment
+    with Interrupts() as interrupts:
+        cloud = Cloud.of(environment, sleep=interrupts.sleep)
+        catalog = Catalog(environment.catalog)
+        recipe = recipes.load(request.project, request.recipe, environment, request.variables)
+        for parent in unreleased_parents(request.project, environment, catalog, recipe):
+            emit(
+                emit_to,
+                "note",
+                message=f"{recipe.name} is based on {parent.name}, which has no release yet: building it",
+            )
+            plan = planning.make(parent, environment, facts.gather(cloud, environment, catalog, parent))
+            start(plan, cloud, catalog, interrupts, {}, on_failure, emit_to)
+        plan = planning.make(recipe, environment, facts.gather(cloud, environment, catalog, recipe))
+        unchanged = find_unchanged(cloud, catalog, recipe.name, plan.digest, emit=emit_to)
+        if unchanged is not None and not force:
+            emit(emit_to, "build.skipped", reason=unchanged.reason, release=unchanged.release.version)
+            return Outcome("unchanged", unchanged.release, unchanged.reason)
+        return start(plan, cloud, catalog, interrupts, request.variables, on_failure, emit_to)
+
+
+def start(
+    plan: BuildPlan,
+    cloud: Cloud,
+    catalog: Catalog,
+    interrupts: Interrupts,
+    variables: Mapping[str, str],
+    on_failure: OnFailure,
+    emit_to: Emit,
+) -> Outcome:
+    """Open the journal of a new build of a plan, and carry it out."""
+    with (
+        opening.create(plan, cloud, catalog, interrupts, variables, emit_to) as opened,
+        ending(opened, interrupts, on_failure),
+    ):
+        return carry_out(opened, catalog)
+
+
+def carry_out(build: Build, catalog: Catalog) -> Outcome:
+    """Every stage from the builder to the release. Over a journal that has done part of it, only the rest is done."""
+    candidates = make_candidates(build)
+    order = order_of(build)
+    with distribute(build.ledger, order, {c.architecture: c.image_id for c in candidates}, emit=build.emit) as copies:
+        proofs = [proof.boot_and_test(build, c, copies.home_image(c.architecture)) for c in candidates]
+        with build.stage("copy"):
+            distributed = copies.finish()
+    with build.stage("verify"):
+        verified = verify(build.ledger, order, distributed, emit=build.emit)
+    manifest = manifest_of(build, candidates, proofs, verified)
+    with build.stage("publish"):
+        published = publish(
+            build.ledger,
+            catalog,
+            manifest,
+            channel=build.recipe.distribution.channel,
+            prefix=build.environment.parameter_prefix,
+            targets=order.targets,
+            now=datetime.now(UTC),
+            emit=build.emit,
+        )
+    with build.stage("clean up"):
+        keep = reconcile.released(build.journal, manifest)
+        reconcile.delete_all(build.cloud, build.journal, keep=keep, emit=build.emit)
+    return Outcome("released", manifest, failures={**verified.failures, **published.failures})
+
+
+def make_candidates(build: Build) -> list[Candidate]:
+    """One for each architecture, side by side."""
+    architectures = build.recipe.architectures
+    if len(architectures) == 1:  # in this thread, where Ctrl-C arrives
+        return [candidate.make(build, architectures[0])]
+    with ThreadPoolExecutor(len(architectures), thread_name_prefix="build") as pool:
+        return list(pool.map(lambda architecture: candidate.make(build, architecture), architectures))
+
+
+def order_of(build: Build) -> Order:
+    """What every target is to look like."""
+    recipe = build.recipe
+    return Order(
+        recipe=recipe.name,
+        version=build.version,
+        home=build.home,
+        targets=build.plan.targets,
+        keys=build.plan.facts.kms_keys,
+        description=recipe.description,
+        tags=dict(recipe.image.tags),
+        share_accounts=recipe.distribution.share_accounts,
+        imds_v2=recipe.image.imds == "v2",
+        deprecate_at=opening.deprecation(recipe, build.journal.header.created),
+    )
+
+
+def manifest_of(
+    build: Build, candidates: Sequence[Candidate], proofs: Sequence[TestReport], verified: Verified
+) -> ImageManifest:
+    """The evidence: what went in, what was tested, and what is there now, as it was read back."""
+    recipe, found = build.recipe, build.plan.facts
+    return ImageManifest(
+        schema=MANIFEST_SCHEMA,
+        recipe=recipe.name,
+        version=build.version,
+        build_id=build.journal.build_id,
+        digest=build.plan.digest,
+        environment=build.environment.name,
+        created=build.journal.header.created.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        base=found.base,
+        images=verified.images,
+        tests=(*(c.report for c in candidates), *proofs),
+        packages={c.architecture: c.packages for c in candidates},
+        changes={c.architecture: c.changes for c in candidates},
+        git_commit=found.git_commit,
+        description=recipe.description,
+        owner=recipe.owner,
+        inputs=build.plan.inputs,
+    )
+
+
+# --- plan -------------------------------------------------------------------------------------------------------------
+
+
+def make_plan(request: Request) -> BuildPlan:
+    """What a build would make; nothing is changed. Raises InvalidInput, NotFound or AccessError."""
+    environment = request.environment
+    cloud = Cloud.of(environment)
+    recipe = recipes.load(request.project, request.recipe, environment, request.variables)
+    return planning.make(recipe, environment, facts.gather(cloud, environment, Catalog(environment.catalog), recipe))
+
+
+def unreleased_parents(project: Project, environment: Environment, catalog: Catalog, recipe: Recipe) -> list[Recipe]:
+    """The recipes below this one, lowest first, that have nothing in the channel that their child builds on."""
+    found: list[Recipe] = []
+    current = recipe
+    while True:
+        bases = {ref.value: ref.channel for ref in current.base.values() if ref.kind == "recipe"}
+        if not bases:
+            return found
+        # One recipe has one base recipe: loading refuses anything else, and cycles too.
+        name, channel = next(iter(bases.items()))
+        if channel is not None and catalog.channel(name, channel) is not None:
+            return found
+        current = recipes.load(project, name, environment)
+        if current.distribution.channel != channel:
+            raise NotFound(
+                f"{recipe.name} builds on {name}@{channel}, and that channel has no release yet",
+                hint=f"Builds of {name} move the channel {current.distribution.channel!r}: name that one.",
+            )
+        found.insert(0, current)
+
+
+# --- resume and clean -------------------------------------------------------------------------------------------------
+
+
+def resume(
+    project: Project,
+    environment: Environment,
+    build_id: str | None,
+    *,
+    on_failure: OnFailure = "clean",
+    emit_to: Emit = silent,
+) -> Outcome:
+    """Continue a build: adopt what it made, repeat what failed. Without an id, the only one that is unfinished.
+
+    Raises UsageError if the recipe, its files or the environment have changed since it began.
+    """
+    summary = choose(environment, build_id)
+    with Interrupts() as interrupts:
+        cloud = Cloud.of(environment, sleep=interrupts.sleep)
+        catalog = Catalog(environment.catalog)
+        again = opening.reopen(project, environment, cloud, summary, interrupts, emit_to)
+        with again as opened, ending(opened, interrupts, on_failure):
+            return carry_out(opened, catalog)
+
+
+def clean(
+    environment: Environment, build_id: str, *, dry_run: bool = False, emit_to: Emit = silent
+) -> reconcile.CleanUp:
+    """Delete what a build made and no release owns. ``dry_run``: only say what that is."""
+    summary = Journals(Path(environment.builds)).read(build_id)
+    with Interrupts() as interrupts:
+        cloud = Cloud.of(environment, sleep=interrupts.sleep)
+        cloud.check_identity()
+        with Journal.open(summary.directory) as journal:
+            keep = opening.owned_by_release(Catalog(environment.catalog), journal)
+            if dry_run:
+                return reconcile.CleanUp(reconcile.find_all(cloud, journal, keep=keep), {})
+            done = reconcile.delete_all(cloud, journal, keep=keep, emit=emit_to)
+            if done.complete and not keep:
+                journal.finish("cleaned")
+            return done
+
+
+def choose(environment: Environment, build_id: str | None) -> Summary:
+    """The build that is meant. Raises NotFound if there is none, UsageError where several could be."""
+    builds = Journals(Path(environment.builds))
+    if build_id is not None:
+        return builds.read(build_id)
+    unfinished = builds.unfinished()
+    if not unfinished:
+        raise NotFound("no build is unfinished", hint="`goldenami builds list` shows those there are.")
+    if len(unfinished) > 1:
+        raise UsageError(
+            f"{len(unfinished)} builds are unfinished: {', '.join(s.build_id for s in unfinished)}",
+            hint="Name one of them.",
+        )
+    return unfinished[0]

@@ -1,0 +1,122 @@
+"""What one run of a plan knows, and hands to every stage."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from goldenami.aws.ledger import Ledger
+from goldenami.aws.session import Cloud
+from goldenami.events import Emit, emit
+from goldenami.journal import Journal
+from goldenami.model import Architecture, Environment, Package, PackageChange, Place, TestFailure, TestReport
+from goldenami.plan import BuildPlan
+from goldenami.recipe import Recipe
+from goldenami.validate import Traces
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A plan being carried out. Frozen; what changes is in the journal."""
+
+    plan: BuildPlan
+    environment: Environment
+    ledger: Ledger
+    version: str  # MAJOR.MINOR.YYYYMMDD.N
+    reports: Path  # a directory of this build, for JUnit files and logs
+    emit: Emit
+    stop: threading.Event  # set when a signal asked for the end
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)  # values by the name of the variable
+
+    @property
+    def cloud(self) -> Cloud:
+        return self.ledger.cloud
+
+    @property
+    def journal(self) -> Journal:
+        return self.ledger.journal
+
+    @property
+    def home(self) -> Place:
+        return self.environment.home_place
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.plan.recipe
+
+    @property
+    def label(self) -> str:
+        return f"{self.recipe.name} {self.version}"
+
+    @contextmanager
+    def stage(self, name: str, architecture: Architecture | None = None) -> Iterator[None]:
+        """Tell that a stage began and how it ended."""
+        started = time.monotonic()
+        emit(self.emit, "stage.started", stage=name, architecture=architecture)
+        status = "failed"
+        try:
+            yield
+            status = "ok"
+        finally:
+            seconds = round(time.monotonic() - started, 3)
+            emit(self.emit, "stage.finished", stage=name, architecture=architecture, status=status, seconds=seconds)
+
+    def note(self, message: str, level: str = "info") -> None:
+        emit(self.emit, "note", message=message, level=level)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """The image captured from a builder, not encrypted and not released; and what was learnt while it was made."""
+
+    architecture: Architecture
+    image_id: str
+    report: TestReport
+    packages: tuple[Package, ...]
+    changes: tuple[PackageChange, ...]
+    traces: Traces  # of the builder: what no instance of the image may have
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "image_id": self.image_id,
+            "report": report_to_json(self.report),
+            "packages": [[p.name, p.version, p.architecture] for p in self.packages],
+            "changes": [[c.name, c.before, c.after] for c in self.changes],
+            "traces": [self.traces.public_key, list(self.traces.host_keys), self.traces.machine_id],
+        }
+
+    @classmethod
+    def from_json(cls, architecture: Architecture, data: Mapping[str, Any]) -> Candidate:
+        public_key, host_keys, machine_id = data["traces"]
+        return cls(
+            architecture,
+            data["image_id"],
+            report_from_json(data["report"]),
+            tuple(Package(*p) for p in data["packages"]),
+            tuple(PackageChange(*c) for c in data["changes"]),
+            Traces(public_key, tuple(host_keys), machine_id),
+        )
+
+
+def report_to_json(report: TestReport) -> dict[str, Any]:
+    """A test report as the journal keeps it."""
+    return {
+        "gate": report.gate,
+        "architecture": report.architecture,
+        "passed": report.passed,
+        "failed": report.failed,
+        "skipped": report.skipped,
+        "flaky": report.flaky,
+        "seconds": report.seconds,
+        "failures": [[f.name, f.message, f.place] for f in report.failures],
+        "junit": report.junit,
+    }
+
+
+def report_from_json(data: Mapping[str, Any]) -> TestReport:
+    return TestReport(**{**data, "failures": tuple(TestFailure(*f) for f in data["failures"])})

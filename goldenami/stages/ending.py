@@ -1,0 +1,65 @@
+"""How a build ends: released; failed, with what is of no use deleted; or interrupted, with everything deleted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from goldenami import reconcile
+from goldenami.errors import CloudError, GoldenAmiError, Interrupted, TargetsFailed
+from goldenami.events import emit
+from goldenami.interrupts import Interrupts
+from goldenami.release.catalog import Catalog
+from goldenami.stages.build import Build
+from goldenami.stages.opening import owned_by_release
+
+OnFailure = Literal["clean", "keep"]
+# What a resume can use again. The rest (instances, groups, key pairs) costs money or is a way in, and is made anew.
+_WORTH_KEEPING = frozenset({"image", "snapshot", "grant", "parameter"})
+
+
+@contextmanager
+def ending(build: Build, interrupts: Interrupts, on_failure: OnFailure) -> Iterator[None]:
+    """Carry out a build inside of this. After a failure of the recipe or its tests everything the build made is
+    deleted; after one of the cloud or of single targets, images are kept for a resume. "keep" deletes nothing."""
+    started = time.monotonic()
+
+    def finished(status: str, error: str | None = None) -> None:
+        emit(build.emit, "build.finished", status=status, seconds=round(time.monotonic() - started, 1), error=error)
+
+    try:
+        yield
+    except (KeyboardInterrupt, Interrupted) as interrupt:
+        interrupts.clean_up()
+        build.note("interrupted: deleting what this build made", "warning")
+        complete = _delete(build, keep_images=False)
+        build.journal.finish("cleaned" if complete else "failed")
+        finished("interrupted")
+        what = "everything it made is deleted" if complete else "not everything it made could be deleted"
+        hint = None if complete else f"To delete the rest: goldenami clean {build.journal.build_id}"
+        raise Interrupted(f"build {build.journal.build_id} was interrupted; {what}", hint=hint) from interrupt
+    except GoldenAmiError as error:
+        interrupts.clean_up()
+        resumable = isinstance(error, (TargetsFailed, CloudError))
+        if on_failure == "clean":
+            _delete(build, keep_images=resumable)
+        build.journal.finish("failed", error=error.message)
+        finished("failed", error.message)
+        raise
+    else:
+        build.journal.finish("released")
+        finished("released")
+
+
+def _delete(build: Build, *, keep_images: bool) -> bool:
+    """Whether all of it is gone. A failure to clean up must not hide the failure that made it necessary."""
+    try:
+        keep = owned_by_release(Catalog(build.environment.catalog), build.journal)
+        if keep_images:
+            keep |= {r.id for r in build.journal.resources() if r.kind in _WORTH_KEEPING}
+        return reconcile.delete_all(build.cloud, build.journal, keep=keep, emit=build.emit).complete
+    except GoldenAmiError as error:
+        build.note(f"the clean-up stopped: {error.message}", "warning")
+        return False

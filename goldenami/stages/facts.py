@@ -1,0 +1,87 @@
+"""What the cloud and the catalog have to say before there is a plan: base images, keys, who asks. Reads only."""
+
+from __future__ import annotations
+
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from goldenami.aws import images, kms, regions
+from goldenami.aws.session import Cloud
+from goldenami.errors import NotFound
+from goldenami.model import Architecture, BaseImage, Environment
+from goldenami.plan import Facts
+from goldenami.recipe import BaseRef, Recipe
+from goldenami.release.catalog import Catalog
+from goldenami.release.versions import Reference
+
+
+def gather(cloud: Cloud, environment: Environment, catalog: Catalog, recipe: Recipe) -> Facts:
+    """Resolve everything that the recipe and the environment name.
+
+    Raises AccessError for wrong credentials, NotFound for a region, key or base that is not there. Nothing is changed.
+    """
+    caller = cloud.check_identity()
+    targets = recipe.distribution.targets
+    regions.check(cloud, {environment.home_place, *(t.place for t in targets)})
+    copies = [t for t in targets if t.mode == "copy"]
+    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="facts") as pool:
+        keys = [pool.submit(kms.resolve, cloud, t.place, t.kms_key) for t in copies]
+        bases = {
+            a: pool.submit(find_base, cloud, environment, catalog, recipe.base[a], a) for a in recipe.architectures
+        }
+        return Facts(
+            base={a: found.result() for a, found in bases.items()},
+            kms_keys={t.label: key.result().arn for t, key in zip(copies, keys, strict=True)},
+            caller_arn=caller.arn,
+            git_commit=git_commit(recipe.source.parent),
+        )
+
+
+def find_base(
+    cloud: Cloud, environment: Environment, catalog: Catalog, base: BaseRef, architecture: Architecture
+) -> BaseImage:
+    """The image that a recipe's ``base`` means, in the home region. Raises NotFound."""
+    home = environment.home_place
+    match base.kind:
+        case "ssm":
+            return images.base_by_parameter(cloud, home, base.value, architecture=architecture)
+        case "id":
+            return images.base_by_id(cloud, home, base.value, architecture=architecture)
+        case "filter":
+            return images.find_base(
+                cloud, home, architecture=architecture, filters={"name": [base.value]}, owners=base.owners
+            )
+        case "recipe":
+            return _released_base(cloud, environment, catalog, base, architecture)
+
+
+def _released_base(
+    cloud: Cloud, environment: Environment, catalog: Catalog, base: BaseRef, architecture: Architecture
+) -> BaseImage:
+    reference = Reference(base.value, channel=base.channel)
+    home = environment.home_place
+    try:
+        release = catalog.find(reference)
+        image = catalog.resolve(reference, home, architecture)
+    except NotFound as error:
+        raise NotFound(
+            f"{base.mark}: the base {reference} has no {architecture} image in {home}: {error.message}",
+            hint=f"Build it first: goldenami build {base.value}",
+        ) from error
+    label = f"{release.recipe} {release.version}"
+    found = images.base_by_id(
+        cloud, home, image.image_id, architecture=architecture, source=f"{reference} {release.version}"
+    )
+    return replace(found, release=label)
+
+
+def git_commit(directory: Path) -> str | None:
+    """The commit that is checked out there, with ``-dirty`` if files differ from it; None outside of a repository."""
+    command = ["git", "-C", str(directory), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None

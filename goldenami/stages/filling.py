@@ -1,0 +1,49 @@
+"""Puts the values of secrets into the operations that go to a host, at the last moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from goldenami.provision import BoundOperation, Handler, Payload, Stage
+from goldenami.recipe.secrets import fill, names_in
+
+
+def filled(stage: Stage, values: Mapping[str, str]) -> Stage:
+    """The stage with every placeholder replaced. Raises KeyError for a secret without a value."""
+    return replace(
+        stage,
+        operations=tuple(_bound(o, values) for o in stage.operations),
+        handlers=tuple(Handler(h.name, tuple(_bound(o, values) for o in h.operations)) for h in stage.handlers),
+    )
+
+
+def _bound(bound: BoundOperation, values: Mapping[str, str]) -> BoundOperation:
+    operation = bound.operation
+    plain = operation.model_dump()
+    full = _fill(plain, values)
+    if full != plain:
+        operation = type(operation).model_validate(full)
+    payloads = {name: _payload(p, values) for name, p in bound.payloads.items()}
+    return replace(bound, operation=operation, payloads=payloads, title=bound.label)
+
+
+def _payload(payload: Payload, values: Mapping[str, str]) -> Payload:
+    if payload.data is None:  # a file as it is: no text of ours is in it
+        return payload
+    try:
+        text = payload.data.decode()
+    except UnicodeDecodeError:
+        return payload
+    return Payload.of(fill(text, values).encode(), payload.mode) if names_in(text) else payload
+
+
+def _fill(value: Any, values: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        return fill(value, values)
+    if isinstance(value, Mapping):
+        return {k: _fill(v, values) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_fill(v, values) for v in value)
+    return value

@@ -1,0 +1,114 @@
+"""Temporary instances: launched, reached, disposed of.
+
+The host key is made here and handed over in user-data, so that it is known before the first connection: nobody in
+between can pretend to be the builder. cloud-init installs it (``ssh_keys``) and deletes those of the image; sealing
+removes it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from goldenami import ssh
+from goldenami.aws import instances, keypairs, network, security_groups
+from goldenami.aws.instances import LaunchSpec, RootVolume
+from goldenami.errors import BuilderError, GoldenAmiError
+from goldenami.model import Architecture, SshEndpoint
+from goldenami.stages.build import Build
+
+KEY_PAIR = "key-pair"
+SECURITY_GROUP = "security-group"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A temporary instance that runs. ``key``: its key in the ledger."""
+
+    key: str
+    instance_id: str
+    endpoint: SshEndpoint
+    login_key: str  # the public half of the key that logs in
+
+
+def launch(
+    build: Build, architecture: Architecture, purpose: str, image_id: str, root_volume: RootVolume | None
+) -> Host:
+    """Launch a temporary instance and wait until EC2 says that it runs; ``purpose`` is "builder" or "proof".
+
+    One that an earlier process left in the journal is replaced: what it was in the middle of is unknown.
+    """
+    key = f"{purpose}/{architecture}"
+    ledger, home = build.ledger, build.home
+    ledger.delete_key(key)
+    wanted = build.recipe.builder[architecture]
+    login = _key_pair(build, "login")
+    host_key = _key_pair(build, f"{key}/host-key")
+    subnets = network.subnets(build.cloud, home, build.environment.network)
+    cidr = network.source_cidr(build.cloud, home, build.environment.network, subnets[0])
+    group = security_groups.create(ledger, SECURITY_GROUP, home, vpc_id=subnets[0].vpc_id, source_cidr=cidr)
+    spec = LaunchSpec(
+        image_id=image_id,
+        instance_types=wanted.instance_types,
+        subnets=subnets,
+        security_group_id=group,
+        key_name=keypairs.create(ledger, KEY_PAIR, home, public_key=login.public_key),
+        user_data=user_data(host_key),
+        root_volume=root_volume,
+        spot=wanted.spot,
+        name=f"goldenami {purpose} {build.label}",
+    )
+    instance_id = instances.launch(ledger, key, home, spec)
+    instance = instances.wait_running(ledger, home, [instance_id])[instance_id]
+    endpoint = SshEndpoint(
+        address=instances.address(instance, build.environment.network),
+        user=wanted.ssh_user,
+        private_key=login.private_key,
+        host_key=host_key.public_key,
+    )
+    return Host(key, instance_id, endpoint, login.public_key)
+
+
+@contextmanager
+def connected(build: Build, host: Host, architecture: Architecture) -> Iterator[ssh.Connection]:
+    """A connection to the host. If it cannot be reached, the error says what its console shows last."""
+    timeout = build.recipe.builder[architecture].ssh_timeout
+    try:
+        connection = ssh.connect(host.endpoint, timeout=timeout, sleep=build.cloud.sleep)
+    except BuilderError as error:
+        error.message += _last_of_console(build, host)
+        error.args = (error.message,)
+        raise
+    with connection:
+        yield connection
+
+
+def dispose(build: Build, host: Host) -> None:
+    """Terminate a temporary instance, without waiting for its end."""
+    build.ledger.delete_key(host.key)
+
+
+def user_data(host_key: ssh.KeyPair) -> str:
+    """The cloud-config that gives an instance this host key and no other. JSON is YAML that needs no quoting rules."""
+    config = {
+        "ssh_deletekeys": True,
+        "ssh_keys": {"ed25519_private": host_key.private_key, "ed25519_public": host_key.public_key},
+    }
+    return "#cloud-config\n" + json.dumps(config) + "\n"
+
+
+def _key_pair(build: Build, name: str) -> ssh.KeyPair:
+    """A key pair that outlives this process, but not the build: a resume finds the same one."""
+    made = build.journal.secret(name, lambda: ssh.generate_keypair().private_key.encode())
+    return ssh.KeyPair.from_private(made.decode())
+
+
+def _last_of_console(build: Build, host: Host, lines: int = 15) -> str:
+    try:
+        output = instances.console_output(build.cloud, build.home, host.instance_id)
+    except GoldenAmiError:
+        return ""
+    tail = [line.rstrip() for line in output.splitlines() if line.strip()][-lines:]
+    return "\nThe last lines of its console:\n" + "\n".join(f"    {line}" for line in tail) if tail else ""

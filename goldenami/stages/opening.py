@@ -1,0 +1,147 @@
+"""From a plan to a build that can begin: its journal, version, tags and secrets. And back again, for a resume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from goldenami import plan as planning
+from goldenami import recipe as recipes
+from goldenami import reconcile
+from goldenami.aws import parameters, tags
+from goldenami.aws.ledger import Ledger
+from goldenami.aws.session import Cloud
+from goldenami.errors import JournalError, NotFound, UsageError
+from goldenami.events import Emit, emit, masked
+from goldenami.interrupts import Interrupts
+from goldenami.journal import Header, Journal, Summary, new_build_id
+from goldenami.model import Environment
+from goldenami.plan import BuildPlan, Facts
+from goldenami.recipe import Project, Recipe
+from goldenami.recipe.schema import seconds
+from goldenami.recipe.secrets import read as read_secrets
+from goldenami.release.catalog import Catalog
+from goldenami.stages.build import Build
+
+_FACTS: TypeAdapter[Facts] = TypeAdapter(Facts)
+
+
+@contextmanager
+def create(
+    plan: BuildPlan,
+    cloud: Cloud,
+    catalog: Catalog,
+    interrupts: Interrupts,
+    variables: Mapping[str, str],
+    emit_to: Emit,
+) -> Iterator[Build]:
+    """A new build. Its journal holds what a resume needs: where the recipe is, the variables, facts and version."""
+    secrets = secrets_of(plan.recipe, cloud)
+    now = datetime.now(UTC)
+    build_id = new_build_id(now)
+    name = plan.recipe.name
+    version = catalog.reserve(name, plan.recipe.version, now.date(), build_id=build_id, now=now)
+    data = {
+        "version": version,
+        "source": str(plan.recipe.source),
+        "variables": dict(variables),
+        "facts": _FACTS.dump_python(plan.facts, mode="json"),
+    }
+    header = Header(build_id, name, plan.digest, plan.environment.name, now, data)
+    with Journal.create(Path(plan.environment.builds), header) as journal:
+        yield _begin(plan, version, cloud, journal, secrets, interrupts, emit_to)
+
+
+@contextmanager
+def reopen(
+    project: Project, environment: Environment, cloud: Cloud, summary: Summary, interrupts: Interrupts, emit_to: Emit
+) -> Iterator[Build]:
+    """A build that began earlier. Raises UsageError if it ended, or if what it was made of has changed."""
+    with Journal.open(summary.directory) as journal:
+        header = journal.header
+        if journal.ending not in (None, "failed"):
+            raise UsageError(f"build {header.build_id} is {journal.ending}: there is nothing to continue")
+        if header.environment != environment.name:
+            raise UsageError(
+                f"build {header.build_id} is of the environment {header.environment!r}",
+                hint=f"Use --environment {header.environment}.",
+            )
+        data = header.data
+        recipe = recipes.load(project, data["source"], environment, data["variables"])
+        plan = planning.make(recipe, environment, _FACTS.validate_python(data["facts"]))
+        if plan.digest != header.plan_digest:
+            raise UsageError(
+                f"{recipe.name} or its environment has changed since build {header.build_id} began",
+                hint=f"Build it anew, and delete what is left of this one: goldenami clean {header.build_id}",
+            )
+        cloud.check_identity()
+        yield _begin(plan, data["version"], cloud, journal, secrets_of(recipe, cloud), interrupts, emit_to)
+
+
+def _begin(
+    plan: BuildPlan,
+    version: str,
+    cloud: Cloud,
+    journal: Journal,
+    secrets: Mapping[str, str],
+    interrupts: Interrupts,
+    emit_to: Emit,
+) -> Build:
+    to = masked(emit_to, tuple(secrets.values()))
+    every = tags.build_tags(
+        recipe=plan.recipe.name,
+        version=version,
+        build_id=journal.build_id,
+        own=plan.environment.tags,
+        git_commit=plan.facts.git_commit,
+        base_ami=next(iter(plan.facts.base.values())).image_id if len(plan.facts.base) == 1 else None,
+    )
+    emit(
+        to,
+        "build.started",
+        recipe=plan.recipe.name,
+        version=version,
+        environment=plan.environment.name,
+        digest=plan.digest,
+        build_id=journal.build_id,
+        caller=plan.facts.caller_arn,
+        targets=[t.label for t in plan.targets],
+    )
+    return Build(
+        plan=plan,
+        environment=plan.environment,
+        ledger=Ledger(cloud, journal, every, emit=to),
+        version=version,
+        reports=journal.directory / "reports",
+        emit=to,
+        stop=interrupts.stop,
+        secrets=secrets,
+    )
+
+
+def secrets_of(recipe: Recipe, cloud: Cloud) -> dict[str, str]:
+    """The values of a recipe's secrets, read now. Raises InvalidInput or NotFound for those that are not there."""
+    return read_secrets(recipe.secrets, lambda name: parameters.get(cloud, cloud.home, name, decrypt=True))
+
+
+def deprecation(recipe: Recipe, created: datetime) -> datetime | None:
+    """When the recipe's images are to be marked as deprecated."""
+    after = recipe.retention.deprecate_after
+    return created + timedelta(seconds=seconds(after)) if after is not None else None
+
+
+def owned_by_release(catalog: Catalog, journal: Journal) -> frozenset[str]:
+    """The ids that the release of a build owns; none if it did not get as far. Raises CatalogError, never guesses."""
+    version: Any = journal.header.data.get("version")
+    if not isinstance(version, str):
+        raise JournalError(f"the journal of build {journal.build_id} does not say which version it made")
+    try:
+        manifest = catalog.get(journal.header.recipe, version)
+    except NotFound:
+        return frozenset()
+    return reconcile.released(journal, manifest) if manifest.build_id == journal.build_id else frozenset()
