@@ -64,7 +64,8 @@ def render_error(error: GoldenAmiError, console: Console | None = None, *, read:
         render_problems(error.problems, console, read=read)
         _print(console, Text(error.message, style="bold red"))
     else:
-        _print(console, Text("error: ", style="bold red") + Text(error.message, style="bold"))
+        first, _, rest = error.message.partition("\n")
+        _print(console, Text.assemble(("error: ", "bold red"), (first, "bold"), f"\n{rest}" if rest else ""))
         for line in _details(error, read):
             _print(console, line)
     if error.hint:
@@ -78,12 +79,12 @@ def render_problems(problems: Sequence[Problem], console: Console, *, read: Read
         if problem.file not in sources:
             sources[problem.file] = read(problem.file)
         place = ":".join([problem.file, *(str(n) for n in (problem.line, problem.column) if n)])
-        head = Text(f"{place}: ", style="bold") + Text("error: ", style="bold red") + Text(problem.message)
+        head = Text.assemble((f"{place}: ", "bold"), ("error: ", "bold red"), problem.message)
         _print(console, head)
         for line in _excerpt(sources[problem.file], problem.line, problem.column, console.width):
             _print(console, line)
         if problem.hint:
-            _print(console, Text(" " * 6 + "= ", style="blue") + _hint(problem.hint))
+            _print(console, Text.assemble((" " * 6 + "= ", "blue"), _hint(problem.hint)))
 
 
 def _details(error: GoldenAmiError, read: ReadSource) -> list[Text]:
@@ -91,7 +92,7 @@ def _details(error: GoldenAmiError, read: ReadSource) -> list[Text]:
     if isinstance(error, OperationFailed):
         return _operation_details(error, read)
     if isinstance(error, TargetsFailed):
-        return [Text(f"  {target}: ", style="bold") + Text(reason) for target, reason in sorted(error.failures.items())]
+        return [Text.assemble((f"  {target}: ", "bold"), reason) for target, reason in sorted(error.failures.items())]
     if isinstance(error, CloudError):
         facts = {
             "action": error.action,
@@ -108,7 +109,7 @@ def _operation_details(error: OperationFailed, read: ReadSource) -> list[Text]:
     lines: list[Text] = []
     place = _PLACE.match(error.place)
     if place:
-        lines.append(Text("  at ") + Text(error.place, style="bold"))
+        lines.append(Text.assemble("  at ", (error.place, "bold")))
         lines += _excerpt(read(place["file"]), int(place["line"]), int(place["column"] or 0), 120)
     elif error.place:
         lines.append(Text(f"  at {error.place}"))
@@ -117,7 +118,7 @@ def _operation_details(error: OperationFailed, read: ReadSource) -> list[Text]:
     output = error.output.rstrip().splitlines()
     if len(output) > _OUTPUT_LINES:
         lines.append(Text(f"  | … {len(output) - _OUTPUT_LINES} lines before", style="dim"))
-    lines += [Text("  | ", style="blue") + Text(_printable(line)) for line in output[-_OUTPUT_LINES:]]
+    lines += [Text.assemble(("  | ", "blue"), _printable(line)) for line in output[-_OUTPUT_LINES:]]
     return lines
 
 
@@ -141,12 +142,10 @@ def _excerpt(source: str | None, line: int, column: int, width: int) -> list[Tex
         if cut:
             text, before = "…" + text[cut:], "…" + before[cut:]
         text = _shorten(text, room)
-    shown = [Text(f"{line:>5} | ", style="blue") + Text(text)]
+    shown = [Text.assemble((f"{line:>5} | ", "blue"), text)]
     if column:
         span = max(1, min(cell_len(marked), room - cell_len(before)))
-        shown.append(
-            Text("      | ", style="blue") + Text(" " * cell_len(before) + "^" + "~" * (span - 1), style="bold red")
-        )
+        shown.append(Text.assemble(("      | ", "blue"), (" " * cell_len(before) + "^" + "~" * (span - 1), "bold red")))
     return shown
 
 
@@ -162,7 +161,7 @@ def _printable(text: str) -> str:
 
 
 def _hint(text: str) -> Text:
-    return Text("hint: ", style="cyan") + Text(text)
+    return Text.assemble(("hint: ", "cyan"), text)
 
 
 def _print(console: Console, text: Text) -> None:

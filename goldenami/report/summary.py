@@ -37,9 +37,9 @@ def render_release(
     """The release and its images. ``accounts``: names by account id, as the environment gives them. ``seconds``: how
     long the build took, where there was one.
     """
-    title = Text(f"{manifest.recipe} {manifest.version}", style="bold green")
     took = f" · {duration(seconds)}" if seconds is not None else ""
-    title += Text(f" · {manifest.digest[:12]}{took}", style="not bold dim")
+    facts = f" · {manifest.digest[:12]}{took}"
+    title = Text.assemble((f"{manifest.recipe} {manifest.version}", "bold green"), (facts, "dim"))
     console.print()
     console.print(title, soft_wrap=True, highlight=False)
     for row in images_table(manifest.images, accounts or {}, console.width):
@@ -113,5 +113,5 @@ def render_failure(
     elif next_steps is not None:
         console.print(Text("nothing is left behind"), highlight=False)
     for purpose, command in (next_steps or {}).items():
-        line = Text(f"to {purpose}: ") + Text(command, style="bold cyan")
+        line = Text.assemble(f"to {purpose}: ", (command, "bold cyan"))
         console.print(line, soft_wrap=True, highlight=False)

@@ -104,11 +104,11 @@ class Live:
                     self._mark("ok" if fields.get("status") == "ok" else "bad"), facts_of_stage(subject, fields)
                 )
             case "operation.finished" if fields.get("status") == "failed":
-                return _join(Text("  ") + self._mark("bad"), facts_of_operation(fields))
+                return _join(Text.assemble("  ", self._mark("bad")), facts_of_operation(fields))
             case "test.finished" if fields.get("outcome") in ("failed", "flaky"):
                 mark = self._mark("bad" if fields.get("outcome") == "failed" else "odd")
                 flaky = ["flaky"] if fields.get("outcome") == "flaky" else []
-                return _join(Text("  ") + mark, flaky + facts_of_test(fields))
+                return _join(Text.assemble("  ", mark), flaky + facts_of_test(fields))
             case "tests.finished" if isinstance(subject, Tests):
                 return _join(self._mark("bad" if fields.get("failed") else "ok"), facts_of_tests(subject, fields))
             case "target.progress" if isinstance(subject, TargetRow) and subject.state in _FAILED_STATES:
@@ -120,7 +120,8 @@ class Live:
         return None
 
     def _mark(self, kind: str) -> Text:
-        return Text(self._marks[kind], style={"ok": "green", "bad": "bold red", "odd": "yellow"}[kind]) + Text(" ")
+        style = {"ok": "green", "bad": "bold red", "odd": "yellow"}[kind]
+        return Text.assemble((self._marks[kind], style), " ")
 
     # --- what moves ---------------------------------------------------------------------------------------------------
 
@@ -136,22 +137,23 @@ class Live:
             return Group(*rows)
 
     def _stage(self, stage: Stage, now: float) -> list[RenderableType]:
-        line = _join(Text(), [stage.label], "bold") + Text(f"  {duration(now - stage.started)}", style="dim")
+        head = Text.assemble((stage.label, "bold"), (f"  {duration(now - stage.started)}", "dim"))
         operation = stage.operation
         if operation is None:
             done = counts(stage.operations, OPERATION_ORDER)
-            return [self._spinning(line + Text(f"  {done}" if done else "", style="dim"), now)]
+            return [self._spinning(Text.assemble(head, (f"  {done}" if done else "", "dim")), now)]
         number = f"{operation.index}/{operation.total} " if operation.total else ""
-        rows: list[RenderableType] = [self._spinning(line + Text(f"  {number}", style="cyan") + operation.title, now)]
+        line = Text.assemble(head, (f"  {number}", "cyan"), operation.title)
+        rows: list[RenderableType] = [self._spinning(line, now)]
         if operation.line:
             rows.append(_cut(Text(f"    {first_line(operation.line)}", style="dim")))
         return rows
 
     def _tests(self, tests: Tests, now: float) -> RenderableType:
         total = f"/{tests.total}" if tests.total else ""
-        line = _join(Text(), [tests.label], "bold") + Text(f"  {tests.done}{total}", style="cyan")
         odd = counts({k: v for k, v in tests.outcomes.items() if k != "passed"}, TEST_ORDER)
-        return self._spinning(line + Text(f"  {odd}" if odd else "", style="yellow") + f"  {tests.running}", now)
+        numbers, strange = (f"  {tests.done}{total}", "cyan"), (f"  {odd}" if odd else "", "yellow")
+        return self._spinning(Text.assemble((tests.label, "bold"), numbers, strange, f"  {tests.running}"), now)
 
     def _targets(self, rows: list[TargetRow]) -> RenderableType:
         table = Table.grid(padding=(0, 2))
@@ -168,12 +170,11 @@ class Live:
     def _bar(self, percent: float) -> Text:
         full, empty = self._bar_cells
         done = round(percent / 100 * _BAR_CELLS)
-        bar = Text(full * done, style="cyan") + Text(empty * (_BAR_CELLS - done), style="dim")
-        return bar + Text(f" {percent:3.0f} %")
+        return Text.assemble((full * done, "cyan"), (empty * (_BAR_CELLS - done), "dim"), f" {percent:3.0f} %")
 
     def _spinning(self, text: Text, now: float) -> RenderableType:
         frame = self._spinner.render(now)
-        return _cut((frame if isinstance(frame, Text) else Text("*")) + Text(" ") + text)
+        return _cut(Text.assemble(frame if isinstance(frame, Text) else "*", " ", text))
 
 
 class _Guarded:

@@ -53,7 +53,7 @@ def _explanation(error: BaseException) -> str:
 
 
 def _limited(text: str) -> str:
-    lines = text.splitlines()
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
     if len(lines) > _LINES:
         lines = [*lines[:_LINES], f"… {len(lines) - _LINES} more lines"]
     return "\n".join(line if len(line) <= 300 else line[:300] + "…" for line in lines)
