@@ -115,7 +115,8 @@ def plan(recipe_ref: str, environment_name: str | None, assignments: tuple[str, 
     from goldenami import plan as planning
 
     project = recipe.load_project(Path.cwd())
-    made = pipeline.make_plan(project, environment_name, recipe_ref, variables)
+    environment = recipe.environment(project, environment_name)
+    made = pipeline.make_plan(pipeline.Request(project, environment, recipe_ref, variables))
     if as_json:
         click.echo(json.dumps(planning.to_json(made), indent=2, ensure_ascii=False))
     else:

@@ -93,6 +93,10 @@ def translate(
             continue
         if path in known or path in document.broken:
             continue
+        # A key that is missing because it is misspelt is one mistake.
+        unknown = (other for other, details in groups.items() if details[0]["type"] == "extra_forbidden")
+        if group[0]["type"] == "missing" and any(_means(other, path) for other in unknown):
+            continue
         problems.extend(_one(group, path, document, model, what))
     return problems
 
@@ -102,6 +106,10 @@ def _path(details: ErrorDetails, document: Document, prefix: NodePath) -> NodePa
     if details["type"] == "missing":
         return (*document.known((*prefix, *loc[:-1])), loc[-1])
     return document.known((*prefix, *loc))
+
+
+def _means(written: NodePath, missing: NodePath) -> bool:
+    return written[:-1] == missing[:-1] and nearest(str(written[-1]), [str(missing[-1])]) is not None
 
 
 def _passes_union(details: ErrorDetails, path: NodePath, prefix: NodePath) -> bool:

@@ -141,17 +141,25 @@ def parse_leniently(text: str, path: Path, file: str) -> tuple[Document, list[Pr
     except yaml.MarkedYAMLError as error:
         raise InvalidInput([_syntax_problem(error, file, text)]) from None
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise InvalidInput(
-            [Problem(file, line, 0, f"a character that YAML does not allow (U+{ord(str(text[error.position])):04X})")]
-        ) from None
+        # libyaml counts bytes. Its character is a number, that of the Python reader a string.
+        line = text.encode("utf-8", "surrogatepass")[: error.position].count(b"\n") + 1
+        code = error.character if isinstance(error.character, int) else ord(error.character)
+        message = f"a character that YAML does not allow (U+{code:04X})"
+        raise InvalidInput([Problem(file, line, 0, message)]) from None
     if root is None:
         document = Document(file, path, {}, text, {(): Mark(file, 1, 1)})
         raise InvalidInput([Problem(file, 1, 1, "the file is empty")])
     builder = _Builder(Document(file, path, None, text), file)
     value = builder.build(root, ())
     document = Document(
-        file, path, value, text, builder.document.marks, builder.document.keys, builder.document.scalars, builder.document.broken
+        file,
+        path,
+        value,
+        text,
+        builder.document.marks,
+        builder.document.keys,
+        builder.document.scalars,
+        builder.document.broken,
     )
     if not isinstance(value, dict):
         raise InvalidInput([Problem(file, 1, 1, "expected a mapping of keys at the top of the file")])

@@ -154,12 +154,20 @@ def _explain(owner: Any, name: Any, context: Mapping[str, Any], said: str | None
         hint = f"Did you mean {near}?" if near else owner.advice or f"{owner._name} has: {known}."
         return full, f"{full} is not defined", hint
     if owner is not missing:
-        return str(name), said or f"a value of type {type(owner).__name__} has no {name!r}", None
+        if said:  # the sandbox's refusal
+            return str(name), f"not allowed in a template: {said}", None
+        return str(name), f"a value of type {type(owner).__name__} has no {name!r}", None
     if said:
-        return "", said, None
+        return "", f"not allowed in a template: {said}", None
     for group, values in context.items():
         if isinstance(values, Namespace) and name in values:
             return str(name), f"{name} is not defined", f"Write {group}.{name}."
+    if name == "architecture":
+        return (
+            str(name),
+            "architecture is not defined here",
+            "base, builder, patches, agents and software can differ by it.",
+        )
     near = nearest(str(name), context)
     return (
         str(name),
@@ -183,6 +191,40 @@ def _json(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, indent=indent, default=plain, ensure_ascii=False)
 
 
+class _Notes:
+    """The problems of one rendering, each reported once: a name that is used twice in a line is one problem."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self.given: set[tuple[int, str]] = set()
+
+    def __call__(self, line: int, needle: str, message: str, hint: str | None) -> None:
+        if (line, message) not in self.given:
+            self.given.add((line, message))
+            self._report(line, needle, message, hint)
+
+
+_MANGLED = "a secret was changed by a filter; its value is not known yet when templates are rendered"
+
+
+def _plain(value: Any, notes: _Notes) -> Any:
+    """What an expression gave, as values of a recipe."""
+    if isinstance(value, Undefined):
+        str(value)  # an expression that is nothing but an undefined name: using it reports it
+        return None
+    if isinstance(value, Secret):
+        return str(value)
+    if isinstance(value, str):
+        if is_mangled(value):
+            notes(1, "", _MANGLED, None)
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item, notes) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, notes) for item in value]
+    return value
+
+
 @dataclass(frozen=True, slots=True)
 class Renderer:
     """Renders with one context: the names that expressions can use."""
@@ -191,36 +233,11 @@ class Renderer:
 
     def text(self, source: str, report: Report) -> str | None:
         """Render a template; None if there was a problem, and then every problem was reported."""
-        failed = False
-
-        def note(line: int, needle: str, message: str, hint: str | None) -> None:
-            nonlocal failed
-            failed = True
-            report(line, needle, message, hint)
-
-        environment = self._environment(note)
-        try:
-            code = environment.compile(source, name=_NAME, filename=_NAME)
-            template = environment.template_class.from_code(environment, code, environment.make_globals(None))
-            rendered = template.render(dict(self.context))
-        except TemplateSyntaxError as error:
-            note(error.lineno, "", f"template syntax: {error.message}", None)
-        except (
-            Exception
-        ) as error:  # whatever an expression raises (TypeError, ZeroDivisionError, …) is its author's to fix
-            if not failed:
-                note(_raised_at(error), "", _said(error), None)
-        else:
-            if is_mangled(rendered):
-                note(
-                    1,
-                    "",
-                    "a secret was changed by a filter; its value is not known yet when templates are rendered",
-                    None,
-                )
-            if not failed:
-                return rendered
-        return None
+        notes = _Notes(report)
+        rendered = self._run(source, notes)
+        if rendered is not None and is_mangled(rendered):
+            notes(1, "", _MANGLED, None)
+        return None if notes.given else rendered
 
     def value(self, source: str, report: Report) -> Any:
         """Render a value of a recipe: a sole expression keeps its type, anything else becomes text; None after a problem."""
@@ -231,42 +248,35 @@ class Renderer:
 
     def expression(self, source: str, report: Report) -> Any:
         """Evaluate one bare expression, such as ``when``'s; None after a problem."""
-        failed = False
-
-        def note(line: int, needle: str, message: str, hint: str | None) -> None:
-            nonlocal failed
-            failed = True
-            report(line, needle, message, hint)
-
-        environment = self._environment(note)
+        notes = _Notes(report)
         result: list[Any] = []
 
         def keep(value: Any) -> str:
-            result.append(value)
+            result.append(_plain(value, notes))
             return ""
 
-        environment.filters["_keep"] = keep
-        try:
-            code = environment.compile("{{ (" + source + ") | _keep }}", name=_NAME, filename=_NAME)
-            environment.template_class.from_code(environment, code, environment.make_globals(None)).render(
-                dict(self.context)
-            )
-        except TemplateSyntaxError as error:
-            note(error.lineno, "", f"template syntax: {error.message}", None)
-        except Exception as error:  # as above
-            if not failed:
-                note(_raised_at(error), "", _said(error), None)
-        if failed or not result:
-            return None
-        found = result[0]
-        if isinstance(found, Undefined):
-            str(found)  # an expression that is nothing but an undefined name: using it reports it
-            return None
-        if isinstance(found, Secret):
-            return str(found)
-        return found
+        self._run("{{ (" + source + ") | _keep }}", notes, keep)
+        return None if notes.given or not result else result[0]
 
-    def _environment(self, report: Report) -> _Environment:
+    def _run(self, source: str, notes: _Notes, keep: Callable[[Any], str] | None = None) -> str | None:
+        environment = self._environment(notes)
+        if keep is not None:
+            environment.filters["_keep"] = keep
+        try:
+            code = environment.compile(source, name=_NAME, filename=_NAME)
+            template = environment.template_class.from_code(environment, code, environment.make_globals(None))
+            return template.render(dict(self.context))
+        except TemplateSyntaxError as error:
+            notes(error.lineno, "", f"template syntax: {error.message}", None)
+        except (
+            Exception
+        ) as error:  # whatever an expression raises (TypeError, ZeroDivisionError, …) is its author's to fix
+            # After an undefined name was taken for empty text, what fails is likely to fail for that.
+            if not notes.given:
+                notes(_raised_at(error), "", _said(error), None)
+        return None
+
+    def _environment(self, report: _Notes) -> _Environment:
         environment = _Environment(
             undefined=_undefined_class(self.context, report),
             trim_blocks=True,

@@ -10,17 +10,6 @@ import pytest
 SANDBOX = "environments: {sandbox: {sandbox: true}}\n"
 
 
-def split_case(text: str) -> dict[str, str]:
-    """A case file, ``=== NAME`` before each part, as text by name."""
-    parts: dict[str, list[str]] = {}
-    for line in text.splitlines(keepends=True):
-        if line.startswith("=== "):
-            lines = parts.setdefault(line[4:].strip(), [])
-        else:
-            lines.append(line)
-    return {name: "".join(body) for name, body in parts.items()}
-
-
 @pytest.fixture
 def write_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[str, str]], Path]]:
     """Write files below a fresh directory and go there; goldenami.yaml has the sandbox unless it is given."""

@@ -11,9 +11,19 @@ from pathlib import Path
 import pytest
 
 from goldenami import recipe
-from tests.recipe.conftest import split_case
 
 CASES = sorted((Path(__file__).parent / "mistakes").glob("*.txt"))
+
+
+def split_case(text: str) -> dict[str, str]:
+    """A case file, ``=== NAME`` before each part, as text by name."""
+    parts: dict[str, list[str]] = {}
+    for line in text.splitlines(keepends=True):
+        if line.startswith("=== "):
+            lines = parts.setdefault(line[4:].strip(), [])
+        else:
+            lines.append(line)
+    return {name: "".join(body) for name, body in parts.items()}
 
 
 def report(root: Path) -> str:
