@@ -160,7 +160,7 @@ class Rig:
                 region_name=region,
                 aws_access_key_id="AKIDEXAMPLE",
                 aws_secret_access_key="secret",
-                config=Config(retries={"max_attempts": 1}),
+                config=Config(retries={"max_attempts": 1}, parameter_validation=False),
             )
 
             def send(request: AWSRequest, **_: Any) -> AWSResponse:

@@ -1,0 +1,252 @@
+"""Snapshots, volumes, encryption by default, and tags."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+HOME, APPS, REGION, OTHER = "111111111111", "222222222222", "eu-central-1", "eu-west-1"
+
+
+def volume_of(rig: Any) -> str:
+    instance = rig.instance(rig.run()["InstanceId"])
+    return str(instance["BlockDeviceMappings"][0]["Ebs"]["VolumeId"])
+
+
+def snapshot_of(rig: Any, volume_id: str, **params: Any) -> str:
+    snapshot_id = str(rig.client().create_snapshot(VolumeId=volume_id, **params)["SnapshotId"])
+    rig.settle()
+    return snapshot_id
+
+
+def copy(rig: Any, source: str, region: str = OTHER, **params: Any) -> str:
+    request = {"SourceSnapshotId": source, "SourceRegion": REGION, **params}
+    snapshot_id = str(rig.client(HOME, region).copy_snapshot(**request)["SnapshotId"])
+    rig.settle()
+    return snapshot_id
+
+
+# --- snapshots --------------------------------------------------------------------------------------------------------
+
+
+def test_the_point_in_time_is_taken_before_the_answer(rig: Any) -> None:
+    volume_id = volume_of(rig)
+    rig.node.gates["store_snapshot"] = threading.Event()
+    snapshot = rig.client().create_snapshot(VolumeId=volume_id, Description="d")
+    assert ("freeze_snapshot", snapshot["SnapshotId"]) in rig.node.calls
+    assert (snapshot["State"], snapshot["VolumeSize"], snapshot["Description"]) == ("pending", 8, "d")
+
+
+def test_snapshots_of_a_volume_form_a_lineage(rig: Any) -> None:
+    volume_id = volume_of(rig)
+    first, second = snapshot_of(rig, volume_id), snapshot_of(rig, volume_id)
+    assert rig.node.snapshots[first].parent == "base-debian-12"
+    assert rig.node.snapshots[second].parent == first
+    found = rig.snapshot(second)
+    assert (found["State"], found["Progress"], found["FullSnapshotSizeInBytes"]) == ("completed", "100%", 8 << 30)
+
+
+def test_progress_moves_with_time(rig: Any) -> None:
+    volume_id = volume_of(rig)
+    rig.settings.pending.snapshot = 100
+    snapshot_id = snapshot_of(rig, volume_id)
+    seen = []
+    for _ in range(5):
+        seen.append((rig.snapshot(snapshot_id)["Progress"], rig.snapshot(snapshot_id)["State"]))
+        rig.clock.advance(25)
+    assert seen == [
+        ("0%", "pending"),
+        ("25%", "pending"),
+        ("50%", "pending"),
+        ("75%", "pending"),
+        ("100%", "completed"),
+    ]
+
+
+def test_snapshots_of_a_whole_instance(rig: Any) -> None:
+    instance = rig.run(
+        BlockDeviceMappings=[{"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1, "VolumeType": "gp3"}}],
+        TagSpecifications=[{"ResourceType": "volume", "Tags": [{"Key": "a", "Value": "1"}]}],
+    )
+    of = {"InstanceId": instance["InstanceId"]}
+    both = rig.client().create_snapshots(InstanceSpecification=of, CopyTagsFromSource="volume")["Snapshots"]
+    assert [s["VolumeSize"] for s in both] == [8, 1]
+    assert both[0]["Tags"] == [{"Key": "a", "Value": "1"}]
+    data = rig.client().create_snapshots(InstanceSpecification={**of, "ExcludeBootVolume": True})["Snapshots"]
+    assert [s["VolumeSize"] for s in data] == [1]
+
+
+def test_copies(rig: Any, fails: Any) -> None:
+    source = snapshot_of(rig, volume_of(rig))
+    tags = [{"ResourceType": "snapshot", "Tags": [{"Key": "a", "Value": "1"}]}]
+    copied = copy(rig, source, Encrypted=True, KmsKeyId="alias/golden-ami", TagSpecifications=tags)
+    found = rig.snapshot(copied, HOME, OTHER)
+    assert (found["State"], found["Encrypted"], found["VolumeId"]) == ("completed", True, "vol-ffffffff")
+    assert found["KmsKeyId"] == rig.hooks.aliases[HOME, OTHER, "alias/golden-ami"]
+    assert found["Tags"] == tags[0]["Tags"]
+    failed = rig.snapshot(copy(rig, source, Encrypted=True, KmsKeyId="alias/nothing"), HOME, OTHER)
+    assert (failed["State"], failed["StateMessage"]) == ("error", "Given key ID is not accessible")
+    back = {"SourceSnapshotId": copied, "SourceRegion": OTHER}
+    assert fails(rig.client().copy_snapshot, **back, Encrypted=False) == "InvalidParameterCombination"
+    again = rig.client().copy_snapshot(**back)["SnapshotId"]
+    rig.settle()
+    assert rig.snapshot(again)["KmsKeyId"] == rig.hooks.default_key(HOME, REGION).arn
+    assert fails(rig.client(APPS).copy_snapshot, **back) == "InvalidSnapshot.NotFound"
+
+
+def test_a_region_takes_so_many_copies_at_once(rig: Any, fails: Any) -> None:
+    source = snapshot_of(rig, volume_of(rig))
+    rig.settings.pending.copy, rig.settings.concurrent_snapshot_copies = 10, 2
+    request = {"SourceSnapshotId": source, "SourceRegion": REGION}
+    copy(rig, source)
+    copy(rig, source)
+    assert fails(rig.client(HOME, OTHER).copy_snapshot, **request) == "ResourceLimitExceeded"
+    copy(rig, source, region="us-east-1")
+    rig.clock.advance(10)
+    copy(rig, source)
+
+
+def test_sharing_snapshots(rig: Any, fails: Any) -> None:
+    client, apps = rig.client(), rig.client(APPS)
+    snapshot_id = snapshot_of(rig, volume_of(rig))
+    assert fails(apps.describe_snapshots, SnapshotIds=[snapshot_id]) == "InvalidSnapshot.NotFound"
+    client.modify_snapshot_attribute(
+        SnapshotId=snapshot_id, Attribute="createVolumePermission", OperationType="add", UserIds=[APPS]
+    )
+    assert [s["SnapshotId"] for s in apps.describe_snapshots(RestorableByUserIds=["self"])["Snapshots"]] == [
+        snapshot_id
+    ]
+    assert apps.describe_snapshots(OwnerIds=["self"])["Snapshots"] == []
+    assert len(apps.describe_snapshots(OwnerIds=[HOME])["Snapshots"]) == 1
+    assert fails(apps.delete_snapshot, SnapshotId=snapshot_id) == "AuthFailure"
+    client.modify_snapshot_attribute(SnapshotId=snapshot_id, CreateVolumePermission={"Add": [{"Group": "all"}]})
+    get = lambda: client.describe_snapshot_attribute(SnapshotId=snapshot_id, Attribute="createVolumePermission")  # noqa: E731
+    assert get()["CreateVolumePermissions"] == [{"Group": "all"}, {"UserId": APPS}]
+    client.reset_snapshot_attribute(SnapshotId=snapshot_id, Attribute="createVolumePermission")
+    assert get()["CreateVolumePermissions"] == []
+    encrypted = copy(rig, snapshot_id, region=REGION, Encrypted=True, KmsKeyId="alias/golden-ami")
+    change = client.modify_snapshot_attribute
+    public = {"Add": [{"Group": "all"}]}
+    assert fails(change, SnapshotId=encrypted, CreateVolumePermission=public) == "OperationNotPermitted"
+    change(SnapshotId=encrypted, CreateVolumePermission={"Add": [{"UserId": APPS}]})
+
+
+def test_filters_and_pages_of_snapshots(rig: Any, fails: Any) -> None:
+    client, volume_id = rig.client(), volume_of(rig)
+    ids = [snapshot_of(rig, volume_id, Description=f"nightly {n}") for n in range(7)]
+    pages = client.get_paginator("describe_snapshots").paginate(OwnerIds=["self"], PaginationConfig={"PageSize": 5})
+    assert [len(p["Snapshots"]) for p in pages] == [5, 2]
+    given = [{"Name": "description", "Values": ["nightly [0-9]", "*6"]}, {"Name": "status", "Values": ["completed"]}]
+    assert [s["SnapshotId"] for s in client.describe_snapshots(Filters=given)["Snapshots"]] == [ids[6]]
+    assert fails(client.describe_snapshots, MaxResults=3) == "InvalidParameterValue"
+    assert fails(client.describe_snapshots, SnapshotIds=["x"]) == "InvalidSnapshotID.Malformed"
+
+
+def test_encryption_by_default(rig: Any, fails: Any) -> None:
+    client = rig.client()
+    assert client.get_ebs_encryption_by_default()["EbsEncryptionByDefault"] is False
+    client.enable_ebs_encryption_by_default()
+    assert client.get_ebs_default_kms_key_id()["KmsKeyId"] == "alias/aws/ebs"
+    assert fails(client.modify_ebs_default_kms_key_id, KmsKeyId="alias/nothing") == "InvalidKmsKey.NotFound"
+    arn = client.modify_ebs_default_kms_key_id(KmsKeyId="alias/golden-ami")["KmsKeyId"]
+    found = rig.snapshot(snapshot_of(rig, volume_of(rig)))
+    assert (found["Encrypted"], found["KmsKeyId"]) == (True, arn)
+    assert rig.node.snapshots[found["SnapshotId"]].parent is None  # nothing is shared with what is not encrypted
+    assert rig.client(HOME, OTHER).get_ebs_encryption_by_default()["EbsEncryptionByDefault"] is False
+
+
+# --- volumes ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_life_of_a_volume(rig: Any, fails: Any) -> None:
+    client, instance_id = rig.client(), rig.run()["InstanceId"]
+    rig.settings.pending.volume = 5
+    volume_id = client.create_volume(AvailabilityZone=f"{REGION}a", Size=3, VolumeType="gp3", Encrypted=True)[
+        "VolumeId"
+    ]
+    rig.settle()
+    state = lambda: client.describe_volumes(VolumeIds=[volume_id])["Volumes"][0]["State"]  # noqa: E731
+    place = {"VolumeId": volume_id, "InstanceId": instance_id, "Device": "/dev/sdf"}
+    assert state() == "creating"
+    assert fails(client.attach_volume, **place) == "IncorrectState"
+    rig.clock.advance(5)
+    client.get_waiter("volume_available").wait(VolumeIds=[volume_id])
+    assert fails(client.attach_volume, **{**place, "Device": "/dev/xvda"}) == "InvalidParameterValue"
+    client.attach_volume(**place)
+    rig.settle()
+    client.get_waiter("volume_in_use").wait(VolumeIds=[volume_id])
+    assert fails(client.attach_volume, **place) == "VolumeInUse"
+    assert fails(client.delete_volume, VolumeId=volume_id) == "VolumeInUse"
+    client.detach_volume(VolumeId=volume_id)
+    rig.settle()
+    assert state() == "available"
+    client.delete_volume(VolumeId=volume_id)
+    assert fails(client.describe_volumes, VolumeIds=[volume_id]) == "InvalidVolume.NotFound"
+    client.get_waiter("volume_deleted").wait(VolumeIds=[volume_id])
+    root = client.describe_volumes()["Volumes"][0]["VolumeId"]
+    assert fails(client.detach_volume, VolumeId=root) == "OperationNotPermitted"
+
+
+def test_volumes_from_snapshots(rig: Any, fails: Any) -> None:
+    client, snapshot_id = rig.client(), snapshot_of(rig, volume_of(rig))
+    request = {"AvailabilityZone": f"{REGION}b", "SnapshotId": snapshot_id}
+    volume = client.create_volume(**request, ClientToken="t")
+    assert (volume["Size"], volume["SnapshotId"]) == (8, snapshot_id)
+    assert client.create_volume(**request, ClientToken="t")["VolumeId"] == volume["VolumeId"]
+    assert fails(client.create_volume, **request, Size=2) == "InvalidBlockDeviceMapping"
+    assert fails(client.create_volume, AvailabilityZone="us-east-1a", Size=2) == "InvalidParameterValue"
+    assert fails(client.create_volume, AvailabilityZone=f"{REGION}a") == "MissingParameter"
+    rig.settle()
+    far = {"VolumeId": volume["VolumeId"], "InstanceId": rig.run()["InstanceId"], "Device": "/dev/sdf"}
+    assert fails(client.attach_volume, **far) == "InvalidVolume.ZoneMismatch"
+
+
+def test_growing(rig: Any, fails: Any) -> None:
+    client, volume_id = rig.client(), volume_of(rig)
+    change = client.modify_volume(VolumeId=volume_id, Size=20, Iops=4000)["VolumeModification"]
+    assert (change["OriginalSize"], change["TargetSize"], change["TargetIops"]) == (8, 20, 4000)
+    assert client.describe_volumes_modifications(VolumeIds=[volume_id])["VolumesModifications"][0]["Progress"] == 100
+    assert client.describe_volumes(VolumeIds=[volume_id])["Volumes"][0]["Size"] == 20
+    assert fails(client.modify_volume, VolumeId=volume_id, Size=30) == "VolumeModificationRateExceeded"
+    rig.clock.advance(7 * 3600)
+    assert fails(client.modify_volume, VolumeId=volume_id, Size=10) == "InvalidParameterValue"
+    status = client.describe_volume_status(VolumeIds=[volume_id])["VolumeStatuses"][0]
+    assert status["VolumeStatus"]["Status"] == "ok"
+    client.modify_volume_attribute(VolumeId=volume_id, AutoEnableIO={"Value": True})
+    attribute = client.describe_volume_attribute(VolumeId=volume_id, Attribute="autoEnableIO")
+    assert attribute["AutoEnableIO"]["Value"] is True
+
+
+# --- tags -------------------------------------------------------------------------------------------------------------
+
+
+def test_tags(rig: Any, fails: Any) -> None:
+    client, image_id = rig.client(), rig.captured()
+    snapshot_id = rig.snapshot_id_of(image_id)
+    client.create_tags(Resources=[image_id, snapshot_id], Tags=[{"Key": "a", "Value": "1"}, {"Key": "b", "Value": ""}])
+    client.create_tags(Resources=[image_id], Tags=[{"Key": "a", "Value": "2"}])
+    given = [{"Name": "resource-id", "Values": [image_id]}, {"Name": "tag:a", "Values": ["2"]}]
+    found = client.describe_tags(Filters=given)["Tags"]
+    assert found == [{"Key": "a", "Value": "2", "ResourceId": image_id, "ResourceType": "image"}]
+    client.delete_tags(Resources=[image_id, snapshot_id], Tags=[{"Key": "a", "Value": "2"}])
+    assert [t["ResourceId"] for t in client.describe_tags(Filters=[{"Name": "key", "Values": ["a"]}])["Tags"]] == [
+        snapshot_id
+    ]
+    client.delete_tags(Resources=[snapshot_id], Tags=[{"Key": "a"}])
+    client.delete_tags(Resources=[image_id])
+    assert rig.image_of(image_id)["Tags"] == []
+    tag = [{"Key": "a", "Value": "1"}]
+    assert fails(client.create_tags, Resources=["ami-00000000000000000"], Tags=tag) == "InvalidAMIID.NotFound"
+    assert fails(rig.client(APPS).create_tags, Resources=[image_id], Tags=tag) == "InvalidAMIID.NotFound"
+    many = [{"Key": str(n), "Value": ""} for n in range(51)]
+    assert fails(client.create_tags, Resources=[image_id], Tags=many) == "TagLimitExceeded"
+    assert (
+        fails(client.create_tags, Resources=[image_id], Tags=[{"Key": "aws:x", "Value": ""}]) == "InvalidParameterValue"
+    )
+    assert (
+        fails(client.create_tags, Resources=[image_id], Tags=[{"Key": "k" * 128, "Value": ""}])
+        == "InvalidParameterValue"
+    )
+    assert [rig.ec2.owns(i) for i in ("ami-1", "snap-1", "eni-1", "sg-1", "subnet-1", "key-1")] == [True] * 3 + [
+        False
+    ] * 3
