@@ -183,15 +183,17 @@ class Run:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self) -> Generator[None, None, None]:
-        with self._limit():
-            try:
-                yield
-            except GoldenAmiError as error:  # a fixture that met a lost or unreachable host
-                self._give_up(error)
+        with self._phase():
+            yield
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self) -> Generator[None, None, None]:
-        with self._limit():
+        with self._phase():
+            yield
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self) -> Generator[None, None, None]:
+        with self._phase():
             yield
 
     @pytest.hookimpl(tryfirst=True)
@@ -210,14 +212,16 @@ class Run:
                 body(**arguments)
                 return True
             except ConnectionLost as error:
-                if reconnected or self._gone:
-                    self._give_up(error)
+                if reconnected:
+                    raise
                 reconnected = True
                 verdict.first_failure = verdict.first_failure or f"the connection was lost: {error}"
                 delay_now = 0.0
-            except GoldenAmiError as error:
-                self._give_up(error)
-            except Exception as error:
+            except GoldenAmiError:
+                raise  # the end of the run, see _phase
+            except (Exception, pytest.fail.Exception) as error:
+                if isinstance(error, pytest.xfail.Exception):
+                    raise
                 granted = self._granted(pyfuncitem, delay) if left > 0 else None
                 if granted is None:
                     raise
@@ -227,6 +231,8 @@ class Run:
 
     def _repetitions(self, item: pytest.Item) -> tuple[int, float]:
         mark = item.get_closest_marker("retry")
+        if item.get_closest_marker("xfail") is not None:
+            return 0, 0.0
         if mark is None:
             return self.settings.retries, self.settings.retry_delay
 
@@ -245,14 +251,17 @@ class Run:
         return delay
 
     @contextmanager
-    def _limit(self) -> Generator[None, None, None]:
-        """Interrupt the main thread when the time of a test's phase is over, wherever it waits."""
+    def _phase(self) -> Generator[None, None, None]:
+        """Interrupts the main thread when the time of a test's phase is over, wherever it waits; and ends the run when
+        the host is lost or cannot be reached."""
         signal.setitimer(signal.ITIMER_REAL, self.settings.test_timeout)
         try:
             yield
         except explain.TooLong:
             self.backend.close()  # it was interrupted in the middle of something; the next test gets a fresh one
             raise
+        except GoldenAmiError as error:
+            self._give_up(error)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
 

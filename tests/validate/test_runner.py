@@ -365,3 +365,56 @@ run_suite(SshEndpoint("127.0.0.1", "nobody", "", ""), [{str(path)!r}], gate="bui
             return
         time.sleep(0.05)
     pytest.fail("the child outlived its parent")
+
+
+def test_expected_failures_and_explicit_ones(bench):
+    path = bench.write(
+        """
+import pytest
+tries = []
+
+@pytest.mark.xfail(reason="known")
+def test_known(host):
+    tries.append(1)
+    assert False
+
+def test_known_was_not_repeated():
+    assert len(tries) == 1
+
+more = []
+def test_fail_is_repeated():
+    more.append(1)
+    if len(more) == 1:
+        pytest.fail("not yet")
+
+def test_xfail_is_not():
+    pytest.xfail("given up")
+"""
+    )
+    report = bench.run(path)
+    assert (report.passed, report.flaky, report.skipped, report.failed) == (1, 1, 2, 0)
+    assert [event.get("message") for event in bench.fields("test.finished")] == [
+        "known",
+        None,
+        "passed when it was run again; at first: not yet",
+        "given up",
+    ]
+
+
+def test_a_failing_teardown_is_a_failure(bench):
+    path = bench.write(
+        """
+import pytest
+
+@pytest.fixture
+def thing():
+    yield 1
+    assert False, "left open"
+
+def test_one(thing):
+    pass
+"""
+    )
+    report = bench.run(path)
+    assert (report.passed, report.failed) == (0, 1)
+    assert report.failures[0].message.startswith("while tearing down: left open")
