@@ -35,8 +35,8 @@ ZERO = bytes(BLOCK_SIZE)
 
 
 def token(stored: bytes) -> str:
-    """The digest by which blocks are compared."""
-    return hashlib.sha256(stored).hexdigest()[:40]
+    """The digest by which blocks are compared. SHA-1 for its speed: nobody gains from making two blocks collide."""
+    return hashlib.sha1(stored, usedforsecurity=False).hexdigest()
 
 
 def clone(source: int, target: int) -> None:

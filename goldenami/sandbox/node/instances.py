@@ -57,7 +57,6 @@ class Guest:
 
     def start(self) -> None:
         """Boot, and return when its init runs. Raises SandboxError if it ends before that."""
-        self.cgroup.mkdir(exist_ok=True)
         self.started = True
         threading.Thread(target=self._run, name=f"guest-{self.instance}", daemon=True).start()
         self._await_boot(1)
@@ -107,8 +106,9 @@ class Guest:
         try:
             while True:
                 self.prepare()
+                self.cgroup.mkdir(exist_ok=True)
                 status = self._boot_once()
-                self._kill_cgroup()
+                self._clear_cgroup()
                 if status == _REBOOT_STATUS and self.wish != "down":
                     self.wish = "run"
                     continue
@@ -120,7 +120,7 @@ class Guest:
         except Exception as e:  # nobody waits for this thread: the console is where people look
             self._say(f"goldenami: {e}\n")
         finally:
-            remove_cgroup(self.cgroup)
+            self._clear_cgroup()
             try:
                 self.ended(self, reason)
             finally:
@@ -194,6 +194,19 @@ class Guest:
     def _kill_cgroup(self) -> None:
         with contextlib.suppress(OSError):
             (self.cgroup / "cgroup.kill").write_text("1")
+
+    def _clear_cgroup(self) -> None:
+        """Kill what is left, and remove the cgroup: every boot gets a fresh one.
+
+        In a cgroup that was killed once, the kernel also kills what is cloned into it from one that was not
+        (CLONE_INTO_CGROUP compares their counts of kills), and so each service of systemd 257.
+        """
+        deadline = time.monotonic() + _INIT_PATIENCE
+        remove_cgroup(self.cgroup)
+        while self.cgroup.exists() and time.monotonic() < deadline:
+            self._kill_cgroup()
+            time.sleep(0.005)
+            remove_cgroup(self.cgroup)
 
     def _say(self, text: str) -> None:
         with self.console.open("ab") as log:

@@ -15,6 +15,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from goldenami.sandbox.node import blocks
 from goldenami.sandbox.node.api import BLOCK_SIZE, DataKey, SnapshotFacts
 from goldenami.sandbox.node.crypto import BlockCipher, fingerprint
 from goldenami.sandbox.node.pool import Pool, clone_file
-from goldenami.sandbox.node.volumes import Volumes
+from goldenami.sandbox.node.volumes import Volumes, discard
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +73,18 @@ class Snapshots:
         source = directory / "frozen"
         if not source.exists():
             raise SandboxError(f"snapshot {snapshot} is unknown to this node")
-        kin = parent if parent is not None and self.exists(parent) else None
-        if kin is not None and self.index(kin).key != (fingerprint(key) if key else None):
-            kin = None
+        kin = self._kin(parent, key)
         if key is None:
             index = self._store_plain(source, kin)
             source.rename(directory / "data")
         else:
             with source.open("rb") as file:
                 handle = file.fileno()
+                size = source.stat().st_size
                 index = self._encode(
-                    directory / "data", source.stat().st_size, blocks.allocated(handle), lambda i: blocks.read(handle, i),
-                    kin, key,
-                )  # fmt: skip
-            source.unlink()
+                    directory / "data", size, blocks.allocated(handle), _reader(handle, None), kin, key
+                )
+            discard(source)
         self._commit(directory, index)
         return index.facts
 
@@ -105,12 +104,8 @@ class Snapshots:
                 count = len(original.tokens)
                 index = Index(original.size, None, original.tokens, SnapshotFacts(count, count, count * BLOCK_SIZE))
             else:
-                kin = parent if parent is not None and self.exists(parent) else None
-                if kin is not None and self.index(kin).key != (fingerprint(key) if key else None):
-                    kin = None
-                index = self._encode(
-                    directory / "data", original.size, original.tokens, _reader(handle, source_key), kin, key
-                )
+                kin, read = self._kin(parent, key), _reader(handle, source_key)
+                index = self._encode(directory / "data", original.size, original.tokens, read, kin, key)
         self._commit(directory, index)
         return index.facts
 
@@ -124,9 +119,8 @@ class Snapshots:
             return target
         with data.open("rb") as old, target.open("xb") as new:
             new.truncate(index.size)
-            read = _reader(old.fileno(), key)
-            for i in index.tokens:
-                blocks.write(new.fileno(), i, read(i))
+            read, handle = _reader(old.fileno(), key), new.fileno()
+            _for_each(index.tokens, lambda i: blocks.write(handle, i, read(i)))
         return target
 
     def import_file(self, snapshot: str, file: Path) -> None:
@@ -148,7 +142,9 @@ class Snapshots:
         directory = self._directory(snapshot)
         if directory.exists():
             (directory / "index.json").unlink(missing_ok=True)  # first: half a snapshot must not look like one
-            shutil.rmtree(directory)
+            for path in directory.iterdir():
+                discard(path)
+            directory.rmdir()
 
     def exists(self, snapshot: str) -> bool:
         return (self._directory(snapshot) / "index.json").exists()
@@ -164,6 +160,12 @@ class Snapshots:
             return blocks.ZERO
         with (self._directory(snapshot) / "data").open("rb") as file:
             return _reader(file.fileno(), key)(index)
+
+    def _kin(self, parent: str | None, key: DataKey | None) -> str | None:
+        """The parent, if it is there and stored in the same way, so that blocks can be shared with it."""
+        if parent is None or not self.exists(parent) or self.index(parent).key != (fingerprint(key) if key else None):
+            return None
+        return parent
 
     def _unlocked(self, snapshot: str, key: DataKey | None) -> Index:
         """The index, if ``key`` is the right one."""
@@ -213,14 +215,18 @@ class Snapshots:
             clone_file(self._directory(parent) / "data", target)
         with target.open("r+b" if parent else "xb") as file:
             file.truncate(size)
-            for i in indices:
+            handle = file.fileno()
+
+            def encode(i: int) -> None:
                 plain = read(i)
                 if plain == blocks.ZERO:
-                    continue
+                    return
                 stored = cipher.encrypt(i, plain) if cipher else plain
                 tokens[i] = blocks.token(stored)
                 if tokens[i] != known.get(i):
-                    blocks.write(file.fileno(), i, stored)
+                    blocks.write(handle, i, stored)
+
+            _for_each(indices, encode)
             for i in known.keys() - tokens.keys():
                 if i * BLOCK_SIZE < size:
                     blocks.punch(file.fileno(), i)
@@ -237,6 +243,13 @@ class Snapshots:
     def _directory(self, snapshot: str) -> Path:
         self._volumes.path(snapshot)  # refuses what is not an id
         return self._pool.snapshots / snapshot
+
+
+def _for_each(indices: Iterable[int], action: Callable[[int], None]) -> None:
+    """All blocks, several at a time: reading, the cipher, the digest and writing all let other threads run."""
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        for _ in pool.map(action, indices):  # draining it raises what an action raised
+            pass
 
 
 def _reader(handle: int, key: DataKey | None) -> Callable[[int], bytes]:
