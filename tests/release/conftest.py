@@ -1,15 +1,20 @@
-"""Manifests to test with."""
+"""Manifests, catalogs and clouds to test with."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
 from goldenami.model import Architecture, ImageManifest, ManifestImage, ManifestSnapshot, Package, Place
 from goldenami.release.catalog import Catalog
+
+if TYPE_CHECKING:  # tests of the catalog do not load the cloud
+    from goldenami.sandbox.testing import PaperCloud
+
+    from .world import World
 
 HOME = "111111111111"
 APPS = "222222222222"
@@ -69,3 +74,15 @@ def manifest() -> ManifestFactory:
 @pytest.fixture
 def catalog(tmp_path: Path) -> Catalog:
     return Catalog(tmp_path / "catalog")
+
+
+@pytest.fixture
+def world(paper_cloud: Callable[..., PaperCloud], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """One environment over a cloud of its own; the process's credentials are those of its home account."""
+    from .world import World
+
+    paper = paper_cloud()
+    for name, value in paper.variables().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    return World(paper, tmp_path)

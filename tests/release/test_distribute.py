@@ -1,0 +1,227 @@
+"""Copies in every target at once, each under its own key, and what becomes of those that fail."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from goldenami.errors import GoldenAmiError, TargetsFailed, UsageError
+from goldenami.model import Architecture, Place, Target
+from goldenami.release.distribute import distribute
+
+if TYPE_CHECKING:
+    from .world import World
+
+NAME = "debian-12-web-1.4.20261124.1-x86_64"
+
+
+def test_every_target_gets_its_encrypted_image(world: World) -> None:
+    from .world import APPS, HOME, HOME_PLACE, TARGETS
+
+    ledger, order, candidate = world.build(), world.order(description="nginx", tags={"tier": "web"}), world.candidate()
+    with distribute(ledger, order, {"x86_64": candidate}, emit=world.events.append) as distribution:
+        home = distribution.home_image("x86_64")
+        distributed = distribution.finish()
+
+    assert [placed.target for placed in distributed.placed] == list(TARGETS)
+    assert distributed.failures == {}
+    assert home == distributed.placed[0].image_id
+    for placed in distributed.placed:
+        owner = Place(HOME.id, placed.target.region) if placed.target.mode == "share" else placed.target.place
+        image = world.image(owner, placed.image_id)
+        assert (image["State"], image["Name"], image["Architecture"]) == ("available", NAME, "x86_64")
+        assert (image["Description"], image["ImdsSupport"], image["Public"]) == ("nginx", "v2.0", False)
+        (snapshot,) = world.snapshots_of(owner, placed.image_id)
+        assert snapshot["Encrypted"]
+        assert snapshot["KmsKeyId"] == world.key_arn(owner)
+        for tagged in (image, snapshot):
+            tags = {t["Key"]: t["Value"] for t in tagged["Tags"]}
+            assert tags["Name"] == NAME
+            assert tags["tier"] == "web"
+            assert tags["cost-center"] == "1234"
+            assert tags["goldenami:build-id"] == ledger.journal.build_id
+            assert "goldenami:expires-at" not in tags
+        assert world.image(placed.target.place, placed.image_id), "the account that is to use it can see it"
+
+    shared = distributed.placed[-1]
+    virginia = Place(HOME.id, "us-east-1")
+    ec2 = world.client("ec2", virginia)
+    permissions = ec2.describe_image_attribute(ImageId=shared.image_id, Attribute="launchPermission")
+    assert permissions["LaunchPermissions"] == [{"UserId": APPS.id}]
+    (snapshot,) = world.snapshots_of(virginia, shared.image_id)
+    permissions = ec2.describe_snapshot_attribute(SnapshotId=snapshot["SnapshotId"], Attribute="createVolumePermission")
+    assert permissions["CreateVolumePermissions"] == [{"UserId": APPS.id}]
+    grants = world.client("kms", virginia).list_grants(KeyId=world.key_arn(virginia))["Grants"]
+    assert [g["GranteePrincipal"] for g in grants] == [f"arn:aws:iam::{APPS.id}:root"]
+    assert {"Decrypt", "CreateGrant", "ReEncryptFrom"} <= set(grants[0]["Operations"])
+
+    frankfurt = world.client("ec2", HOME_PLACE)
+    kept = frankfurt.describe_image_attribute(ImageId=home, Attribute="launchPermission")["LaunchPermissions"]
+    assert kept == [], "what is not shared stays private"
+    assert world.mutations().count("CopyImage") == 5
+    assert world.states("apps/eu-west-1")[0] == "copying"
+    assert world.states("apps/eu-west-1")[-1] == "available"
+    assert world.states("apps/us-east-1") == ["waiting", "shared"]
+
+
+def test_again_over_the_same_journal_nothing_is_changed(world: World) -> None:
+    ledger, order, candidate = world.build(), world.order(), world.candidate()
+    with distribute(ledger, order, {"x86_64": candidate}) as distribution:
+        first = distribution.finish()
+    calls = len(world.paper.calls)
+    with distribute(world.reopened(ledger), order, {"x86_64": candidate}) as distribution:
+        second = distribution.finish()
+    assert second == first
+    assert world.mutations(calls) == []
+
+
+def test_two_architectures_are_one_release(world: World) -> None:
+    ledger, order = world.build(), world.order()
+    candidates: dict[Architecture, str] = {"arm64": world.candidate("arm64"), "x86_64": world.candidate()}
+    with distribute(ledger, order, candidates) as distribution:
+        assert distribution.home_image("arm64") != distribution.home_image("x86_64")
+        distributed = distribution.finish()
+    assert len(distributed.placed) == 12
+    assert {world.image(p.target.place, p.image_id)["Architecture"] for p in distributed.placed} == {"arm64", "x86_64"}
+    assert world.mutations().count("CreateGrant") == 1, "the grant is on the key, for all architectures"
+
+
+def test_the_home_copy_can_be_used_while_others_are_under_way(world: World) -> None:
+    from .world import HOME, HOME_PLACE, KEY
+
+    targets = (Target(HOME, "eu-central-1", KEY), Target(HOME, "eu-west-1", KEY))
+    ledger, order, candidate = world.build(), world.order(targets=targets), world.candidate()
+    world.paper.set(latency={"ec2:CopyImage": 0.0})
+    world.paper.set(faults=[
+        {"action": "ec2:CopyImage", "region": "eu-west-1", "code": "ResourceLimitExceeded", "status": 400, "times": 12}
+    ])  # fmt: skip
+    with distribute(ledger, order, {"x86_64": candidate}) as distribution:
+        home = distribution.home_image("x86_64")
+        assert world.image(HOME_PLACE, home)["State"] == "available"
+        assert world.own_images(Place(HOME.id, "eu-west-1")) == {}, "its copy is still waiting for room"
+        assert len(distribution.finish().placed) == 2
+    assert NAME in world.own_images(Place(HOME.id, "eu-west-1")), "room was waited for"
+
+
+def test_a_copy_that_fails_later_is_told_with_the_reason_and_the_others_go_on(world: World) -> None:
+    from .world import HOME, REGIONS, TARGETS
+
+    ledger, order, candidate = world.build(), world.order(), world.candidate()
+    missing = "arn:aws:kms:eu-west-1:111111111111:key/00000000-0000-4000-8000-000000000000"
+    wrong = replace(order, keys={**order.keys, "home/eu-west-1": missing})
+    with distribute(ledger, wrong, {"x86_64": candidate}, emit=world.events.append) as distribution:
+        assert distribution.home_image("x86_64")
+        with pytest.raises(TargetsFailed, match="1 of 6 targets failed: home/eu-west-1") as caught:
+            distribution.finish()
+    assert caught.value.exit_code == 6
+    assert "key" in caught.value.failures["home/eu-west-1"]
+    assert world.states("home/eu-west-1")[-1] == "failed"
+    assert world.own_images(Place(HOME.id, "eu-west-1")) == {}, "the failed copy does not keep the name"
+    assert NAME in world.own_images(Place(HOME.id, "us-east-1"))
+
+    # The next process, with the key put right, does just that one.
+    calls = len(world.paper.calls)
+    with distribute(world.reopened(ledger), order, {"x86_64": candidate}) as distribution:
+        distributed = distribution.finish()
+    assert [p.target for p in distributed.placed] == list(TARGETS)
+    assert world.mutations(calls).count("CopyImage") == 1
+    for region in REGIONS:
+        assert list(world.own_images(Place(HOME.id, region))).count(NAME) == 1
+
+
+def test_a_best_effort_target_that_fails_is_reported_and_holds_nothing_up(world: World) -> None:
+    from .world import TARGETS
+
+    targets = (*TARGETS[:1], replace(TARGETS[3], required=False))
+    ledger, order, candidate = world.build(), world.order(targets=targets), world.candidate()
+    missing = "arn:aws:kms:eu-central-1:222222222222:key/00000000-0000-4000-8000-000000000000"
+    wrong = replace(order, keys={**order.keys, "apps/eu-central-1": missing})
+    with distribute(ledger, wrong, {"x86_64": candidate}) as distribution:
+        distributed = distribution.finish()
+    assert [p.target.label for p in distributed.placed] == ["home/eu-central-1"]
+    assert list(distributed.failures) == ["apps/eu-central-1"]
+
+
+def test_a_share_fails_with_the_copy_that_it_is_of(world: World) -> None:
+    from .world import TARGETS
+
+    targets = (TARGETS[0], TARGETS[2], TARGETS[5])
+    ledger, order, candidate = world.build(), world.order(targets=targets), world.candidate()
+    missing = "arn:aws:kms:us-east-1:111111111111:key/00000000-0000-4000-8000-000000000000"
+    wrong = replace(order, keys={**order.keys, "home/us-east-1": missing})
+    with (
+        distribute(ledger, wrong, {"x86_64": candidate}) as distribution,
+        pytest.raises(TargetsFailed) as caught,
+    ):
+        distribution.finish()
+    assert sorted(caught.value.failures) == ["apps/us-east-1", "home/us-east-1"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("how", ["error", "drop"])
+@pytest.mark.parametrize("action", ["ec2:CopyImage", "ec2:ModifyImageAttribute", "kms:CreateGrant"])
+def test_a_reply_that_is_lost_makes_nothing_twice(world: World, action: str, how: str, when: str) -> None:
+    from .world import HOME, REGIONS
+
+    ledger, order, candidate = world.build(), world.order(), world.candidate()
+    world.paper.set(faults=[{"action": action, "nth": 1, "how": how, "when": when}])
+    with distribute(ledger, order, {"x86_64": candidate}) as distribution:
+        assert len(distribution.finish().placed) == 6
+    virginia = Place(HOME.id, "us-east-1")
+    assert len(world.client("kms", virginia).list_grants(KeyId=world.key_arn(virginia))["Grants"]) == 1
+    for region in REGIONS:
+        found = world.client("ec2", Place(HOME.id, region)).describe_images(Owners=["self"])["Images"]
+        assert [i["Name"] for i in found].count(NAME) == 1
+
+
+def test_other_accounts_may_use_the_home_images_without_being_targets(world: World) -> None:
+    from .world import TARGETS
+
+    targets = (TARGETS[0], TARGETS[3])
+    order = world.order(targets=targets, share_accounts=("333333333333",))
+    with distribute(world.build(), order, {"x86_64": world.candidate()}) as distribution:
+        home, apps = distribution.finish().placed
+    allowed = {
+        placed.target.label: world.client("ec2", placed.target.place).describe_image_attribute(
+            ImageId=placed.image_id, Attribute="launchPermission"
+        )["LaunchPermissions"]
+        for placed in (home, apps)
+    }
+    assert allowed == {"home/eu-central-1": [{"UserId": "333333333333"}], "apps/eu-central-1": []}
+
+
+def test_images_are_deprecated_when_the_order_says_so(world: World) -> None:
+    from .world import TARGETS
+
+    at = datetime(2027, 2, 22, 3, 0, 40, tzinfo=UTC)
+    order = world.order(targets=TARGETS[:1], deprecate_at=at)
+    with distribute(world.build(), order, {"x86_64": world.candidate()}) as distribution:
+        (placed,) = distribution.finish().placed
+    moment = datetime.fromisoformat(world.image(placed.target.place, placed.image_id)["DeprecationTime"])
+    assert abs((moment - at).total_seconds()) <= 60
+
+
+def test_leaving_early_starts_nothing_more(world: World) -> None:
+    ledger, order, candidate = world.build(), world.order(), world.candidate()
+    world.paper.set(pending={"copy": 30.0, "image": 30.0, "snapshot": 30.0})
+    with pytest.raises(ZeroDivisionError), distribute(ledger, order, {"x86_64": candidate}) as distribution:
+        raise ZeroDivisionError
+    calls = len(world.paper.calls)
+    with pytest.raises(GoldenAmiError):
+        distribution.finish()
+    assert world.mutations(calls) == []
+
+
+def test_an_order_that_cannot_be_carried_out_changes_nothing(world: World) -> None:
+    from .world import TARGETS
+
+    calls = len(world.paper.calls)
+    ledger = world.build()
+    with pytest.raises(UsageError, match="nothing to share"):
+        distribute(ledger, world.order(targets=TARGETS[5:]), {"x86_64": "ami-0"})
+    with pytest.raises(UsageError, match="no key"):
+        distribute(ledger, replace(world.order(), keys={}), {"x86_64": "ami-0"})
+    assert world.mutations(calls) == []

@@ -1,0 +1,154 @@
+"""A cloud without contents, a build in it, and its candidates: what distributing, verifying and publishing start from.
+
+Witnesses are plain boto3 clients, which share no code with what is tested.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+from goldenami.aws import tags
+from goldenami.aws.ledger import Ledger
+from goldenami.aws.limits import Retry
+from goldenami.aws.session import Cloud
+from goldenami.events import Event
+from goldenami.journal import Header, Journal
+from goldenami.model import Account, Architecture, ImageManifest, Place, Target
+from goldenami.release.catalog import Catalog
+from goldenami.release.order import Order
+from goldenami.release.verify import Verified
+from goldenami.sandbox.testing import PaperCloud
+
+HOME = Account("home", "111111111111")
+APPS = Account("apps", "222222222222", "arn:aws:iam::222222222222:role/goldenami-publisher")
+HOME_PLACE = Place(HOME.id, "eu-central-1")
+REGIONS = ("eu-central-1", "eu-west-1", "us-east-1")
+KEY = "alias/golden-ami"
+NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
+TARGETS = (
+    *(Target(HOME, region, KEY) for region in REGIONS),
+    *(Target(APPS, region, KEY) for region in REGIONS[:2]),
+    Target(APPS, "us-east-1", KEY, "share"),
+)
+
+
+@dataclass
+class World:
+    """One environment over one paper cloud. ``events``: what was told, in order."""
+
+    paper: PaperCloud
+    path: Path
+    cloud: Cloud = field(init=False)
+    catalog: Catalog = field(init=False)
+    events: list[Event] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def __post_init__(self) -> None:
+        # Reads and lost replies are retried, briefly: a test that waits a minute for a fault says nothing more.
+        retry = Retry(first=0.01, longest=0.05, throttled=1.0, unreachable=0.3, queued=5.0)
+        self.cloud = Cloud({"home": HOME, "apps": APPS}, HOME_PLACE, retry=retry)
+        self.catalog = Catalog(self.path / "catalog")
+
+    # --- plain boto3 --------------------------------------------------------------------------------------------------
+
+    def client(self, service: str, place: Place) -> Any:
+        return boto3.client(service, **self.paper.client(place.region, place.account))  # type: ignore[call-overload]
+
+    def key_arn(self, place: Place) -> str:
+        return str(self.client("kms", place).describe_key(KeyId=KEY)["KeyMetadata"]["Arn"])
+
+    def image(self, place: Place, image_id: str) -> dict[str, Any]:
+        (found,) = self.client("ec2", place).describe_images(ImageIds=[image_id])["Images"]
+        return dict(found)
+
+    def own_images(self, place: Place) -> dict[str, dict[str, Any]]:
+        found = self.client("ec2", place).describe_images(Owners=["self"])["Images"]
+        return {image["Name"]: image for image in found}
+
+    def snapshots_of(self, place: Place, image_id: str) -> list[dict[str, Any]]:
+        image = self.image(place, image_id)
+        ids = [m["Ebs"]["SnapshotId"] for m in image["BlockDeviceMappings"] if "Ebs" in m]
+        return list(self.client("ec2", place).describe_snapshots(SnapshotIds=ids)["Snapshots"])
+
+    def parameter(self, place: Place, name: str) -> str | None:
+        ssm = self.client("ssm", place)
+        try:
+            return str(ssm.get_parameter(Name=name)["Parameter"]["Value"])
+        except ssm.exceptions.ParameterNotFound:
+            return None
+
+    def mutations(self, since: int = 0) -> list[str]:
+        """The actions that changed something, by the sandbox's own log, from that entry on."""
+        reading = ("Describe", "Get", "List", "AssumeRole")
+        return [e["action"] for e in self.paper.calls[since:] if not e["action"].startswith(reading)]
+
+    # --- a build ------------------------------------------------------------------------------------------------------
+
+    def build(self, version: str = "1.4.20261124.1", *, build_id: str | None = None) -> Ledger:
+        """A new build's ledger."""
+        build_id = build_id or f"b-{next(self._numbers)}"
+        header = Header(build_id, "debian-12-web", "0" * 64, "sandbox", NOW, {"version": version})
+        journal = Journal.create(self.path / "builds", header, sync=lambda descriptor: None)
+        return self.ledger(journal, version)
+
+    def ledger(self, journal: Journal, version: str = "1.4.20261124.1") -> Ledger:
+        every = tags.build_tags(
+            recipe="debian-12-web", version=version, build_id=journal.build_id, own={"cost-center": "1234"}
+        )
+        return Ledger(self.cloud, journal, every, emit=self.events.append)
+
+    def reopened(self, ledger: Ledger, version: str = "1.4.20261124.1") -> Ledger:
+        """The same build in the next process."""
+        ledger.journal.close()
+        return self.ledger(Journal.open(ledger.journal.directory, sync=lambda descriptor: None), version)
+
+    def candidate(self, architecture: Architecture = "x86_64") -> str:
+        """An unencrypted image in the home region, made by other means."""
+        ec2 = self.client("ec2", HOME_PLACE)
+        number = next(self._numbers)
+        volume = ec2.create_volume(AvailabilityZone="eu-central-1a", Size=8)["VolumeId"]
+        ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig={"Delay": 0})
+        snapshot = ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
+        ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot], WaiterConfig={"Delay": 0})
+        return str(
+            ec2.register_image(
+                Name=f"candidate-{number}",
+                Architecture=architecture,
+                RootDeviceName="/dev/xvda",
+                VirtualizationType="hvm",
+                BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}],
+            )["ImageId"]
+        )
+
+    def order(self, version: str = "1.4.20261124.1", *, targets: tuple[Target, ...] = TARGETS, **more: Any) -> Order:
+        owners = {target.label: Place(HOME.id, target.region) for target in targets if target.mode == "share"}
+        keys = {target.label: self.key_arn(owners.get(target.label, target.place)) for target in targets}
+        return Order("debian-12-web", version, HOME_PLACE, targets, keys, **more)
+
+    def manifest(self, ledger: Ledger, order: Order, verified: Verified) -> ImageManifest:
+        return ImageManifest(
+            schema="goldenami.manifest/1",
+            recipe=order.recipe,
+            version=order.version,
+            build_id=ledger.journal.build_id,
+            digest="0" * 64,
+            environment="sandbox",
+            created="2026-11-24T03:00:00Z",
+            base={},
+            images=verified.images,
+            tests=(),
+            packages={},
+            changes={},
+        )
+
+    def states(self, target: str) -> list[str]:
+        """The states that were told of a target, in order, without repetition."""
+        told = [e.fields["state"] for e in self.events if e.kind == "target.progress" and e.fields["target"] == target]
+        return [state for state, _ in itertools.groupby(told)]
