@@ -159,8 +159,7 @@ def shell(name: str, instance: str, command: tuple[str, ...]) -> None:
     """Open a root shell in INSTANCE, or run COMMAND there; past the network and sshd."""
     from goldenami.sandbox import control
 
-    reply = control.require(name).request("POST", "shell", {"instance": instance, "argv": list(command)})
-    argv = json.loads(reply)["argv"]
+    argv = control.shell_argv(control.require(name), instance, command)
     sys.stdout.flush()
     os.execvp(argv[0], argv)
 

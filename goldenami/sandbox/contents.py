@@ -1,4 +1,4 @@
-"""Looking inside, past the API: what there is in all accounts and regions, consoles, shells, and the contents of
+"""Looking inside, past the API: what there is in all accounts and regions, consoles, and the contents of
 images.
 """
 
@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import base64
 import difflib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -85,14 +84,6 @@ def console(cloud: Cloud, node: Node, instance: str) -> bytes:
     """What the guest wrote so far. Raises NotFound."""
     _known(cloud, "instances", instance, "instance")
     return node.console(instance)
-
-
-def shell(cloud: Cloud, node: Node, instance: str, argv: Sequence[str]) -> list[str]:
-    """The host's command line that enters a running guest. Raises NotFound, and SandboxError where it does not run."""
-    _known(cloud, "instances", instance, "instance")
-    if node.instances().get(instance) != "running":
-        raise SandboxError(f"{instance} is not running")
-    return node.shell_argv(instance, argv)
 
 
 def export(cloud: Cloud, node: Node, image: str, output: Path, form: str) -> None:

@@ -41,6 +41,7 @@ DEFAULT_IMAGES = ("debian-12",)
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 _START_SECONDS = 900.0  # the first start installs a base from Debian's archive, over whatever network there is
 _STOP_SECONDS = 45.0
+_SWEEP_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,13 @@ class SandboxInfo:
     def status(self) -> dict[str, Any]:
         result: dict[str, Any] = json.loads(self.request("GET", "status"))
         return {**result, "endpoint": self.endpoint, "pid": self.pid, "directory": str(self.directory)}
+
+
+def shell_argv(info: SandboxInfo, instance: str, command: Sequence[str] = ()) -> list[str]:
+    """The command that opens a root shell in a running guest, or runs ``command`` there. Raises SandboxError."""
+    from goldenami.sandbox.node import namespaces
+
+    return namespaces.guest_argv(namespaces.sandbox_id(info.directory), instance, tuple(command) or ("/bin/bash", "-l"))
 
 
 def variables(endpoint: str, key: AccessKey, region: str) -> dict[str, str]:
@@ -288,7 +296,11 @@ def _sweep(files: state.Files) -> None:
     files.process.unlink(missing_ok=True)
     sandbox = namespaces.sandbox_id(files.root)
     if (root := namespaces.cgroup2_root()) is not None:
-        namespaces.remove_cgroup(root / namespaces.cgroup_name(sandbox))
+        cgroup = root / namespaces.cgroup_name(sandbox)
+        deadline = time.monotonic() + _SWEEP_SECONDS
+        while cgroup.exists() and time.monotonic() < deadline:  # processes that were killed take a moment to be gone
+            namespaces.remove_cgroup(cgroup)
+            time.sleep(0.01)
     network.remove_rules(sandbox)
 
 

@@ -4,7 +4,6 @@
     GET  /_sandbox/settings           PUT merges a change into them
     GET  /_sandbox/calls              the last calls, as in the log
     GET  /_sandbox/console/<id>       what a guest wrote on its console, as bytes
-    POST /_sandbox/shell              {instance, argv}: the host's command line that enters a guest
     POST /_sandbox/export             {image, output, form}: write an image's contents
 
 They act as root on the host's files, so each request carries the token of process.json, which only its owner can read.
@@ -71,10 +70,6 @@ class ControlPoint:
                 return _json(self._cloud.log.entries())
             case "GET", ["console", instance]:
                 return Response(200, contents.console(self._cloud, self._node, instance))
-            case "POST", ["shell"]:
-                body = _body(request)
-                argv = contents.shell(self._cloud, self._node, str(body.get("instance")), body.get("argv") or [])
-                return _json({"argv": argv})
             case "POST", ["export"]:
                 body = _body(request)
                 contents.export(self._cloud, self._node, str(body["image"]), Path(str(body["output"])), body["form"])

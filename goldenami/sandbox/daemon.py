@@ -100,7 +100,7 @@ def _start(
 ) -> dict[str, Any]:
     """Bring everything up, in the order in which things need each other; ``cleanup`` takes it down in reverse."""
     known = state.load(files.state)
-    starter.progress("clearing leftovers, mounting the pool, bringing up the network")
+    starter.progress("mounting the pool and bringing up the network")
     node = RealNode(files.root, default_cache())
     cleanup.callback(node.close)
     node.start()
@@ -108,7 +108,8 @@ def _start(
     cloud = Cloud(node, accounts=accounts, clock=time.time, sleep=time.sleep, log=files.calls, changed=keeper.changed)
     cleanup.callback(_shut, cloud, keeper)
     if known is not None:
-        starter.progress("starting the instances that were running")
+        if any(instance["goal"] == "running" for instance in known[0]["ec2"]["instances"].values()):
+            starter.progress("starting the instances that were running")
         _clear_orphans(node, known[0]["ec2"])
         cloud.load(*known)
     cloud.seed()
@@ -117,7 +118,8 @@ def _start(
     for release in images:
         if stop.is_set():
             break
-        starter.progress(f"preparing {release} (the first time, this installs it from Debian's archive: half a minute)")
+        if not node.has_snapshot(f"base-{release}"):
+            starter.progress(f"preparing {release}; the first time on a machine, this installs it: half a minute")
         node.base(release)
     keeper.save()
     keeper.start()
