@@ -1,4 +1,5 @@
-"""Copies of snapshots, between regions and accounts, re-encrypted on the way. CopyImage makes its snapshots by these, too."""
+"""Copies of snapshots, between regions and accounts, re-encrypted on the way. CopyImage makes its snapshots by these,
+too."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """What all actions work with: the store and its lock, the clock, the node, the rest of the cloud, and lookups.
 
-An action is a function ``(cloud, ctx, params) -> answer``, called with ``cloud.lock`` held. It checks, changes the store and
-answers at once; what takes time it hands to ``cloud.work``, whose tasks take the lock only to read and record. An action
-whose answer must wait for such a task (a point in time that has to be taken before the caller goes on) returns ``Reply``.
+An action is a function ``(cloud, ctx, params) -> answer``, called with ``cloud.lock`` held. It checks, changes the
+store and answers at once; what takes time it hands to ``cloud.work``, whose tasks take the lock only to read and
+record. An action whose answer must wait for such a task (a point in time that has to be taken before the caller goes
+on) returns ``Reply``.
 """
 
 from __future__ import annotations

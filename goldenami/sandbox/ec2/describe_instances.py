@@ -87,7 +87,7 @@ def rendered(cloud: Cloud, instance: Instance) -> dict[str, Any]:
         "HibernationOptions": {"Configured": False},
         "EnclaveOptions": {"Enabled": False},
         "MaintenanceOptions": {"AutoRecovery": "default"},
-        "NetworkInterfaces": [_attached(cloud, i) for i in interfaces],
+        "NetworkInterfaces": [_attached(i) for i in interfaces],
     }
     if instance.profile_arn:
         answer["IamInstanceProfile"] = {"Arn": instance.profile_arn, "Id": instance.profile_id}
@@ -131,7 +131,7 @@ def reservation(cloud: Cloud, instances: Sequence[Instance]) -> dict[str, Any]:
 # --- network interfaces -----------------------------------------------------------------------------------------------
 
 
-def _attached(cloud: Cloud, interface: Interface) -> dict[str, Any]:
+def _attached(interface: Interface) -> dict[str, Any]:
     """As an instance lists it."""
     answer = _interface(interface)
     attachment = answer["Attachment"]

@@ -14,8 +14,9 @@ from goldenami.sandbox.ec2.records import ImageDevice, Snapshot
 def merged(own: Sequence[ImageDevice], overrides: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The own mappings with a request's over them, in the request's form (DeviceName, Ebs).
 
-    A device of the same name is changed field by field, NoDevice takes it away, a new name adds one. Raises Ec2Error for a
-    mapping without a device name or one that is given twice. Instance store volumes (VirtualName) do not exist here and are left out.
+    A device of the same name is changed field by field, NoDevice takes it away, a new name adds one. Raises Ec2Error
+    for a mapping without a device name or one that is given twice. Instance store volumes (VirtualName) do not exist
+    here and are left out.
     """
     result = {d.device: {"DeviceName": d.device, "Ebs": _as_request(d)} for d in own if not d.virtual_name}
     seen = set()

@@ -1,9 +1,10 @@
 """Which key encrypts a new volume or copy, and what becomes of a wrong one.
 
-EC2 accepts any KmsKeyId and finds out later: the call succeeds, and what it made fails with a reason. So a key is resolved
-here to an ``Encryption`` or to a ``KeyProblem``, which callers record as the failure of what they are making.
+EC2 accepts any KmsKeyId and finds out later: the call succeeds, and what it made fails with a reason. So a key is
+resolved here to an ``Encryption`` or to a ``KeyProblem``, which callers record as the failure of what they are making.
 """
 
+# ruff: noqa: ARG001  (all actions have one signature, whatever they need of it)
 from __future__ import annotations
 
 import base64
@@ -99,8 +100,10 @@ def readable(cloud: Cloud, encryption: Encryption | None, account: str) -> KeyPr
 def for_volume(
     cloud: Cloud, ctx: Ctx, source: Snapshot | None, *, encrypted: bool | None, key: str | None
 ) -> Encryption | KeyProblem | None:
-    """How a new volume is encrypted; None: not at all. A volume keeps its snapshot's data key unless told otherwise, so that
-    its snapshots go on in the same lineage; a snapshot of another account is re-encrypted under a key of this one."""
+    """How a new volume is encrypted; None: not at all. A volume keeps its snapshot's data key unless told otherwise,
+    so that its snapshots go on in the same lineage; a snapshot of another account is re-encrypted under a key of
+    this one.
+    """
     inherited = source.encryption if source is not None else None
     if inherited is not None and (problem := readable(cloud, inherited, ctx.account)):
         return problem

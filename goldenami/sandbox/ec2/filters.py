@@ -1,7 +1,8 @@
 """``Filters`` of the describe calls: what they name, wildcards, and how several of them combine.
 
-A filter looks at what the describe is about to answer, so it can never disagree with it. Names map to paths in the answer
-(``BlockDeviceMappings.Ebs.SnapshotId``: lists on the way are searched whole) or to functions for what the answer does not show.
+A filter looks at what the describe is about to answer, so it can never disagree with it. Names map to paths in the
+answer (``BlockDeviceMappings.Ebs.SnapshotId``: lists on the way are searched whole) or to functions for what the
+answer does not show.
 """
 
 from __future__ import annotations

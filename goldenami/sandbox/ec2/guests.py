@@ -18,7 +18,8 @@ def attach_data_volumes(cloud: Cloud, instance: Instance) -> None:
 
 
 def came_up(cloud: Cloud, instance: Instance, transition: Progress) -> None:
-    """The guest runs. ``transition`` is what it was started in: another one may have begun since. Called with the lock held."""
+    """The guest runs. ``transition`` is what it was started in: another one may have begun since. Called with the
+    lock held."""
     transition.succeed()
     instance.status_ok_from = max(cloud.now(), transition.until) + cloud.settings.pending.status
 

@@ -83,7 +83,8 @@ class InstanceProfile:
 class KeyRefused(Exception):
     """KMS does not let this account use the key: no such key, disabled, or neither key policy nor grant allow it.
 
-    ``code`` is KMS's own error code: NotFoundException, DisabledException, AccessDeniedException, KMSInvalidStateException.
+    ``code`` is KMS's own error code: NotFoundException, DisabledException, AccessDeniedException,
+    KMSInvalidStateException.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -104,20 +105,22 @@ class Hooks(Protocol):
         """By id; with None, a default subnet of the default VPC (in the zone, if one is given)."""
 
     def kms_resolve(self, account: str, region: str, key: str) -> KeyInfo | None:
-        """``key`` is an id, an ARN (possibly of another account), ``alias/name`` or an alias's ARN, seen from account and
-        region. None where there is no such key. A key pending deletion is answered with ``enabled=False``."""
+        """``key`` is an id, an ARN (possibly of another account), ``alias/name`` or an alias's ARN, seen from account
+        and region. None where there is no such key. A key pending deletion is answered with ``enabled=False``."""
 
     def kms_generate(self, key_arn: str, account: str) -> DataKeyPair:
         """GenerateDataKey as a principal of ``account``. Raises KeyRefused."""
 
     def kms_decrypt(self, wrapped: bytes, key_arn: str, account: str) -> bytes:
-        """Unwrap a data key as a principal of ``account``: its own key, or allowed by key policy or grant. Raises KeyRefused."""
+        """Unwrap a data key as a principal of ``account``: its own key, or allowed by key policy or grant. Raises
+        KeyRefused."""
 
     def default_key(self, account: str, region: str) -> KeyInfo:
         """The key behind alias/aws/ebs, made when first asked for."""
 
     def launch_template(self, account: str, region: str, template: str, version: str | None) -> LaunchTemplate | None:
-        """``template`` is an id (lt-…) or a name; ``version`` a number, ``$Latest``, ``$Default`` or None (the default)."""
+        """``template`` is an id (lt-…) or a name; ``version`` a number, ``$Latest``, ``$Default`` or None (the
+        default)."""
 
     def ssm_image(self, account: str, region: str, parameter: str) -> str | None:
         """The image id in an SSM parameter: ``name``, ``name:version`` or ``name:label``; public ones included."""

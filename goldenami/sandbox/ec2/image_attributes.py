@@ -1,4 +1,5 @@
-"""What can be changed on an image, and who may launch it: attributes, deprecation, disabling, deregistration protection."""
+"""What can be changed on an image, and who may launch it: attributes, deprecation, disabling, deregistration
+protection."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ def modify_image_attribute(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) ->
         done = True
     elif any(params.get(name) for name in ("UserIds", "UserGroups", "OrganizationArns", "OrganizationalUnitArns")):
         _check_usable(image)
-        items = [{"UserId": u} for u in params.get("UserIds") or ()]
+        items: list[Mapping[str, str]] = [{"UserId": u} for u in params.get("UserIds") or ()]
         items += [{"Group": g} for g in params.get("UserGroups") or ()]
         items += [{"OrganizationArn": o} for o in params.get("OrganizationArns") or ()]
         items += [{"OrganizationalUnitArn": o} for o in params.get("OrganizationalUnitArns") or ()]

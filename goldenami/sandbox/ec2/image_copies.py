@@ -14,7 +14,8 @@ from goldenami.sandbox.ec2.store import new_id
 
 
 def copy_image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Called in the destination region. Launch permissions are not copied, and tags only if asked for (the source's owner only)."""
+    """Called in the destination region. Launch permissions are not copied, and tags only if asked for (the source's
+    owner only)."""
     earlier = cloud.earlier(ctx, "CopyImage", params)
     if earlier is not None:
         return {"ImageId": earlier[0]}

@@ -1,4 +1,5 @@
-"""Images: made from instances and snapshots, and deregistered. Describing, copies and attributes have modules of their own."""
+"""Images: made from instances and snapshots, and deregistered. Describing, copies and attributes have modules of
+their own."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def check_name(cloud: Cloud, ctx: Ctx, name: str) -> None:
     if not _NAME.fullmatch(name):
         raise Ec2Error(
             "InvalidAMIName.Malformed",
-            "AMI names must be between 3 and 128 characters long, and may contain letters, numbers, '(', ')', '.', '-', '/' and '_'",
+            "AMI names must be between 3 and 128 characters long, and may contain letters, numbers, "
+            "'(', ')', '.', '-', '/' and '_'",
         )
     for image in cloud.store.images.values():
         if image.name == name and image.owner == ctx.account and image.region == ctx.region:
@@ -117,7 +119,8 @@ def _check_overrides(
         if volume is not None and ebs["VolumeSize"] < volume.size:
             raise Ec2Error(
                 "InvalidBlockDeviceMapping",
-                f"Volume of size {ebs['VolumeSize']}GB is smaller than the volume at {item['DeviceName']}, expect size >= {volume.size}GB",
+                f"Volume of size {ebs['VolumeSize']}GB is smaller than the volume at {item['DeviceName']}, "
+                f"expect size >= {volume.size}GB",
             )
         source = cloud.own_snapshot(ctx, ebs["SnapshotId"]) if ebs.get("SnapshotId") else None
         devices.check(item, source)
@@ -227,7 +230,7 @@ def deregister_image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[
     if protected(cloud, image):
         raise Ec2Error(
             "OperationNotPermitted",
-            f"The image '{image.id}' is protected from deregistration. Disable deregistration protection and try again.",
+            f"The image '{image.id}' is protected from deregistration. Disable that protection and try again.",
         )
     del cloud.store.images[image.id]
     answer: dict[str, Any] = {"Return": True}

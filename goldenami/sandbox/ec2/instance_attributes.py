@@ -1,5 +1,6 @@
 """What can be read and changed on an instance, one attribute at a time, and its metadata and credit options."""
 
+# ruff: noqa: ARG001  (all actions have one signature, whatever they need of it)
 from __future__ import annotations
 
 import base64

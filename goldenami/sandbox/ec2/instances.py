@@ -54,13 +54,14 @@ def stop_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[st
         if request is not None and request.type == "one-time":
             raise Ec2Error(
                 "UnsupportedOperation",
-                f"You can't stop the Spot Instance '{instance.id}' because it is associated with a one-time Spot Instance "
-                "request. You can only stop Spot Instances associated with persistent Spot Instance requests.",
+                f"You can't stop the Spot Instance '{instance.id}' because it is associated with a one-time "
+                "Spot Instance request. You can only stop Spot Instances associated with persistent Spot Instance requests.",
             )
         if instance.disable_api_stop:
             raise Ec2Error(
                 "OperationNotPermitted",
-                f"The instance '{instance.id}' may not be stopped. Modify its 'disableApiStop' instance attribute and try again.",
+                f"The instance '{instance.id}' may not be stopped. "
+                "Modify its 'disableApiStop' instance attribute and try again.",
             )
     force = bool(params.get("Force"))
     return {"StoppingInstances": _changes(cloud, instances, lambda i: _stop(cloud, i, force))}
@@ -144,8 +145,8 @@ def terminate_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> di
         if instance.disable_api_termination:
             raise Ec2Error(
                 "OperationNotPermitted",
-                f"The instance '{instance.id}' may not be terminated. Modify its 'disableApiTermination' instance attribute "
-                "and try again.",
+                f"The instance '{instance.id}' may not be terminated. "
+                "Modify its 'disableApiTermination' instance attribute and try again.",
             )
 
     def change(instance: Instance) -> None:

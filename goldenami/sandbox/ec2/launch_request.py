@@ -166,16 +166,16 @@ def _check_match(image: Image, kind: types.InstanceType) -> None:
     if image.architecture not in kind.architectures:
         raise Ec2Error(
             "InvalidParameterValue",
-            f"The architecture '{','.join(kind.architectures)}' of the specified instance type does not match the architecture "
-            f"'{image.architecture}' of the specified AMI. Specify an instance type and an AMI that have matching architectures, "
-            "and try again. You can use 'describe-instance-types' or 'describe-images' to discover the architecture of the "
-            "instance type or AMI.",
+            f"The architecture '{','.join(kind.architectures)}' of the specified instance type does not match "
+            f"the architecture '{image.architecture}' of the specified AMI. Specify an instance type and an AMI that have "
+            "matching architectures, and try again. You can use 'describe-instance-types' or 'describe-images' to "
+            "discover the architecture of the instance type or AMI.",
         )
     if kind.nitro and not image.ena_support:
         raise Ec2Error(
             "InvalidParameterCombination",
-            f"Enhanced networking with the Elastic Network Adapter (ENA) is required for the '{kind.name}' instance type. "
-            "Ensure that you are using an AMI that is enabled for ENA.",
+            f"Enhanced networking with the Elastic Network Adapter (ENA) is required for the '{kind.name}' "
+            "instance type. Ensure that you are using an AMI that is enabled for ENA.",
         )
     if image.boot_mode in ("uefi", "legacy-bios") and image.boot_mode not in types.boot_modes(kind):
         raise Ec2Error(
@@ -340,7 +340,8 @@ def _profile(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> InstanceProfi
         which = "arn" if given.get("Arn") else "name"
         raise Ec2Error(
             "InvalidParameterValue",
-            f"Value ({wanted}) for parameter iamInstanceProfile.{which} is invalid. Invalid IAM Instance Profile {which}",
+            f"Value ({wanted}) for parameter iamInstanceProfile.{which} is invalid. "
+            f"Invalid IAM Instance Profile {which}",
         )
     return found
 

@@ -1,4 +1,5 @@
-"""``MaxResults`` and ``NextToken``: pages over a stable order, so that what is made or goes away meanwhile repeats nothing."""
+"""``MaxResults`` and ``NextToken``: pages over a stable order, so that what is made or goes away meanwhile repeats
+nothing."""
 
 from __future__ import annotations
 
@@ -25,8 +26,8 @@ def page(
 ) -> tuple[list[T], str | None]:
     """One page and the token of the next (None at the end). ``position`` orders the items, and is unique to each.
 
-    Without MaxResults everything comes at once, or ``whole`` items where the API sets a size itself. Raises Ec2Error for a
-    size out of bounds or a token that was not made here.
+    Without MaxResults everything comes at once, or ``whole`` items where the API sets a size itself. Raises Ec2Error
+    for a size out of bounds or a token that was not made here.
     """
     size = params.get("MaxResults")
     if size is not None and size < least:

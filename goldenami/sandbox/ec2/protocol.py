@@ -1,8 +1,9 @@
 """The EC2 query protocol, both ways, driven by the service model that botocore ships: nothing here knows an action.
 
-A request is a flat form whose keys are dotted paths (``BlockDeviceMapping.1.Ebs.VolumeSize``); a reply is XML. Names on the
-wire differ from the model's in both directions: a parameter goes by its ``queryName``, or else by its location name with a
-capital; lists are always numbered in place, without a level of their own. Replies use the location name, and list items ``item``.
+A request is a flat form whose keys are dotted paths (``BlockDeviceMapping.1.Ebs.VolumeSize``); a reply is XML. Names
+on the wire differ from the model's in both directions: a parameter goes by its ``queryName``, or else by its location
+name with a capital; lists are always numbered in place, without a level of their own. Replies use the location name,
+and list items ``item``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What the store keeps: one dataclass per kind of resource, with JSON-able fields only. No behaviour but states over time.
+"""What the store keeps: one dataclass per kind of resource, with JSON-able fields only. No behaviour but states over
+time.
 
 Moments are seconds since 1970 (UTC); sizes are GiB unless the name says bytes; keys are ARNs.
 """
@@ -30,7 +31,7 @@ class Progress:
         return "ready" if self.done and now >= self.until else "pending"
 
     def percent(self, now: float) -> int:
-        """0 to 100; 100 only when ready. It moves with time, and waits at 99 for work that takes longer than planned."""
+        """0 to 100; 100 only when ready. It moves with time, and waits at 99 for work that takes longer."""
         if self.condition(now) == "ready":
             return 100
         if self.until <= self.since:

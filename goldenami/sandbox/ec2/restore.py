@@ -1,4 +1,5 @@
-"""Taking up the work again after the process ended, in whatever way: what was under way is finished, or fails with a reason."""
+"""Taking up the work again after the process ended, in whatever way: what was under way is finished, or fails with a
+reason."""
 
 from __future__ import annotations
 

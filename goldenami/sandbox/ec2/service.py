@@ -95,7 +95,8 @@ class Ec2:
         return action in ACTIONS
 
     def owns(self, resource_id: str) -> bool:
-        """Whether this id names a kind of thing that is kept here (whether it exists or not): its tags are kept here too."""
+        """Whether this id names a kind of thing that is kept here (whether it exists or not): its tags are kept here
+        too."""
         return self._cloud.store.table(resource_id) is not None
 
     def call(self, ctx: Ctx, action: str, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,7 +140,8 @@ class Ec2:
             return image is not None and image.region == region and self._cloud.may_see_image(account, image)
 
     def contents_of(self, account: str, region: str, resource_id: str) -> tuple[str, bytes | None]:
-        """The node's snapshot id and data key for a snapshot, or for an image's root snapshot, that the account may read.
+        """The node's snapshot id and data key for a snapshot, or for an image's root snapshot, that the account may
+        read.
 
         Raises Ec2Error (not found, not completed, without contents), hooks.KeyRefused and SandboxError.
         """
@@ -196,8 +198,10 @@ class Ec2:
             return store.dump(self._cloud.store)
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take over dumped state, before the first call; work that was under way goes on, and instances that were running are
-        started again. The node must have been started. Raises pydantic's ValidationError for what is not a dump."""
+        """Take over dumped state, before the first call; work that was under way goes on, and instances that were
+        running are started again. The node must have been started. Raises pydantic's ValidationError for what is
+        not a dump.
+        """
         loaded = store.load(state)
         with self._cloud.lock:
             self._cloud.store = loaded

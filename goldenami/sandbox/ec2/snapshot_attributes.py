@@ -1,4 +1,5 @@
-"""Who may create volumes from a snapshot: accounts, or everybody; organizations cannot be named here (unlike for images)."""
+"""Who may create volumes from a snapshot: accounts, or everybody; organizations cannot be named here (unlike for
+images)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Snapshots: taken from volumes, deleted, described. Their copies and permissions have modules of their own.
 
-The contents come in two steps. *Freezing* takes the point in time, in the order of everything else that happens to the volume
-(and a CreateSnapshot is answered only after it); *storing* keeps the blocks that changed, and may take seconds.
+The contents come in two steps. *Freezing* takes the point in time, in the order of everything else that happens to the
+volume (and a CreateSnapshot is answered only after it); *storing* keeps the blocks that changed, and may take seconds.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def create_snapshots(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> Reply
 
 
 def snapshot_of(cloud: Cloud, ctx: Ctx, volume: Volume, description: str, given: Mapping[str, str]) -> Snapshot:
-    """A new snapshot of the volume in the store, still without contents; it becomes the head of the volume's lineage."""
+    """A new snapshot of the volume, still without contents; it becomes the head of the volume's lineage."""
     if volume.progress.condition(cloud.now()) != "ready" or volume.deleting:
         raise Ec2Error("IncorrectState", f"The volume '{volume.id}' is not in a state that can be snapshotted.")
     snapshot = Snapshot(

@@ -1,4 +1,5 @@
-"""Tags: given at creation or later, by their owner, within EC2's limits. Tags of things kept elsewhere are not seen here."""
+"""Tags: given at creation or later, by their owner, within EC2's limits. Tags of things kept elsewhere are not seen
+here."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Instance types: the families that general-purpose builders use, as DescribeInstanceTypes tells of them."""
 
+# ruff: noqa: ARG001  (all actions have one signature, whatever they need of it)
 from __future__ import annotations
 
 from collections.abc import Mapping

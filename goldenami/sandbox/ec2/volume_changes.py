@@ -16,7 +16,8 @@ _PAUSE = 6 * 3600.0  # seconds that EBS wants between two modifications of a vol
 
 
 def modify_volume(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The type and its performance, at once. A new size is what EC2 tells from now on; the contents follow in snapshots."""
+    """The type and its performance, at once. A new size is what EC2 tells from now on; the contents follow in
+    snapshots."""
     volume = cloud.volume(ctx, params["VolumeId"])
     if volumes.state(cloud, volume) not in ("available", "in-use"):
         raise Ec2Error("IncorrectState", f"Volume {volume.id} is in state {volumes.state(cloud, volume)}.")
@@ -24,7 +25,8 @@ def modify_volume(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str
     if volume.modification is not None and now - volume.modification.started < _PAUSE:
         raise Ec2Error(
             "VolumeModificationRateExceeded",
-            "You've reached the maximum modification rate per volume limit. Wait at least 6 hours between modifications per EBS volume.",
+            "You've reached the maximum modification rate per volume limit. Wait at least 6 hours between "
+            "modifications per EBS volume.",
         )
     size, kind = params.get("Size") or volume.size, params.get("VolumeType") or volume.type
     if size < volume.size:

@@ -45,7 +45,7 @@ def check_size(size: int, kind: str, source: Snapshot | None) -> None:
 
 
 def performance(kind: str, size: int, iops: int | None, throughput: int | None) -> tuple[int | None, int | None]:
-    """IOPS and throughput (MiB/s) as EC2 shows them, with the type's defaults. Raises Ec2Error where a type has none."""
+    """IOPS and throughput (MiB/s) as EC2 shows them, by default the type's. Raises Ec2Error where a type has none."""
     if throughput is not None and kind != "gp3":
         raise Ec2Error("InvalidParameterCombination", f"The parameter throughput is not supported for {kind} volumes.")
     if iops is not None and kind not in ("gp3", "io1", "io2"):
@@ -70,7 +70,7 @@ def create_volume(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str
     if not zone.startswith(ctx.region) or len(zone) != len(ctx.region) + 1:
         raise Ec2Error(
             "InvalidParameterValue",
-            f"Value ({zone}) for parameter availabilityZone is invalid. Subnets can currently only be created in the following availability zones: {ctx.region}a, {ctx.region}b, {ctx.region}c.",
+            f"Value ({zone}) for parameter availabilityZone is invalid.",
         )
     size = params.get("Size") or (source.size if source is not None else None)
     if size is None:

@@ -233,7 +233,7 @@ def add_debian(ec2: Ec2, region: str) -> str:
     )
 
 
-@pytest.fixture()
+@pytest.fixture
 def rig() -> Iterator[Rig]:
     rig = new_rig()
     yield rig
@@ -242,7 +242,7 @@ def rig() -> Iterator[Rig]:
     rig.ec2.close()
 
 
-@pytest.fixture()
+@pytest.fixture
 def fails() -> Callable[..., str]:
     """The error code of a call that must fail."""
 
