@@ -61,13 +61,15 @@ def make(recipe: Recipe, environment: Environment, facts: Facts) -> BuildPlan:
         if base.architecture != architecture:
             place = recipe.base[architecture].mark
             raise GoldenAmiError(
-                f"{place}: the base {base.image_id} ({base.name}) is {base.architecture}, and {architecture} is asked for",
+                f"{place}: the base {base.image_id} ({base.name}) is {base.architecture}, "
+                f"and {architecture} is asked for",
                 hint="Use {{ architecture }} in the base, or give architectures.",
             )
         size = recipe.image.root_volume.size_gib
         if size is not None and size < base.root_volume_gib:
             raise GoldenAmiError(
-                f"{recipe.mark.file}: image.root_volume.size_gib is {size}, and the base {base.image_id} has {base.root_volume_gib} GiB",
+                f"{recipe.mark.file}: image.root_volume.size_gib is {size}, "
+                f"and the base {base.image_id} has {base.root_volume_gib} GiB",
                 hint="A volume cannot be smaller than the snapshot that it is made of.",
             )
     for target in recipe.distribution.targets:
@@ -79,7 +81,7 @@ def make(recipe: Recipe, environment: Environment, facts: Facts) -> BuildPlan:
 
 
 def changes(plan: BuildPlan, before: Mapping[str, str]) -> list[str]:
-    """Labels of the inputs that are new, gone or different from those of a release (``ImageManifest.inputs``), sorted."""
+    """Labels of the inputs that differ from a release's (``ImageManifest.inputs``), new and gone ones too, sorted."""
     return sorted(label for label in {*plan.inputs, *before} if plan.inputs.get(label) != before.get(label))
 
 

@@ -1,4 +1,4 @@
-"""The commands about recipes: validate, schema, plan and init. None of them changes anything but files in this directory."""
+"""The commands about recipes: validate, schema, plan and init. Only init writes, and only new files."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def read(scope: Scope, os: OsId | None) -> Agents:
 
 
 def check(project: Project, name: str, environment: Environment, complaints: Complaints) -> None:
-    """Check an agent by itself, with its own defaults, for every os that it knows; recipes may use it otherwise or not at all."""
+    """Check an agent by itself, with its own defaults, for every os that it knows: recipes may not use it yet."""
     document = project.document(project.agents / f"{name}.yaml", complaints)
     if document is None:
         return

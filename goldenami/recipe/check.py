@@ -40,7 +40,7 @@ def check(
     for path in paths:
         own = _declared(project, path)
         declared |= own
-        # With several recipes a variable goes to those that declare it; one that none declares is reported for the last.
+        # A variable goes to the recipes that declare it; one that none declares is reported for the last.
         fitting = {
             name: value for name, value in given.items() if name in own or (path == paths[-1] and name not in declared)
         }

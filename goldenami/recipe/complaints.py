@@ -18,7 +18,7 @@ from goldenami.recipe.rendering import nearest
 from goldenami.recipe.secrets import display
 
 _PATTERNS = {
-    schema.NAME: "made of lower-case letters, digits and single dashes or dots, starting and ending with a letter or digit",
+    schema.NAME: "made of lower-case letters and digits, with single dashes or dots between them",
     schema.ACCOUNT_ID: "12 digits",
     schema.REGION: "a region, such as eu-central-1",
     schema.IMAGE_ID: "an AMI id, such as ami-0123456789abcdef0",
@@ -113,7 +113,7 @@ def _means(written: NodePath, missing: NodePath) -> bool:
 
 
 def _passes_union(details: ErrorDetails, path: NodePath, prefix: NodePath) -> bool:
-    """Whether pydantic names an alternative of a union (str, list[str], …) on the way, which is no key of the document."""
+    """Whether pydantic names an alternative of a union (str, …) on the way, which is no key of the document."""
     return len(prefix) + len(details["loc"]) > len(path)
 
 

@@ -29,7 +29,10 @@ def recipe_names(value: Mapping[str, Any]) -> Namespace:
 
 
 def base_names(kind: str, reference: str, channel: str, os: str | None) -> Namespace:
-    """``base``: kind (ssm, filter, id, recipe), reference, for a recipe also recipe and channel, and os. Not the AMI id, which is found later."""
+    """``base``: kind (ssm, filter, id, recipe), reference, os, and for a recipe also recipe and channel.
+
+    Not the AMI id, which is found later.
+    """
     recipe = reference if kind == "recipe" else ""
     return Namespace(
         "base", {"kind": kind, "reference": reference, "recipe": recipe, "channel": channel, "os": os or ""}

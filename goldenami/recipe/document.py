@@ -124,7 +124,7 @@ def read_text(path: Path, file: str) -> str:
 
 
 def parse(text: str, path: Path, file: str) -> Document:
-    """Parse YAML text. Raises InvalidInput with every duplicate key, odd key and tag, or with the first error of syntax."""
+    """Parse YAML text. Raises InvalidInput: every duplicate key, odd key and tag, or the first error of syntax."""
     document, problems = parse_leniently(text, path, file)
     if problems:
         raise InvalidInput(problems)

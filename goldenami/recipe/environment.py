@@ -69,7 +69,8 @@ class TargetSpec(Spec):
     )
     mode: Literal["copy", "share"] = Field(
         "copy",
-        description="copy: an image of its own under its own key. share: use of the home account's image in the same region.",
+        description="copy: an image of its own under its own key. "
+        "share: use of the home account's image in the same region.",
     )
     required: bool = Field(
         True, description="Whether a release needs it; if not, its failure is reported and the rest is released."

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from goldenami.provision import OPERATIONS
 from goldenami.recipe.environment import ProjectSpec
 from goldenami.recipe.operations import COMMON
-from goldenami.recipe.schema import AgentSpec, AgentUse, RecipeSpec
+from goldenami.recipe.schema import LITERAL, AgentSpec, AgentUse, RecipeSpec
 
 Kind = Literal["recipe", "environment", "agent"]
 KINDS: tuple[Kind, ...] = ("recipe", "environment", "agent")
@@ -42,6 +42,8 @@ def json_schema(kind: Kind) -> dict[str, Any]:
         by_os["additionalProperties"] = False
     else:
         schema = _document(RecipeSpec, "goldenami recipe", definitions)
+        written = RecipeSpec.model_json_schema()["properties"]
+        schema["properties"].update({name: written[name] for name in LITERAL})
         _describe(schema["properties"]["software"], operations)
         use = _model(AgentUse, schema["$defs"])
         _describe(schema["properties"]["agents"], {"type": "array", "items": {"anyOf": [{"type": "string"}, use]}})
@@ -113,12 +115,16 @@ def _open(schema: Any) -> Any:
         return [_open(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    opened = {
-        key: (value if key in ("default", "enum", "const", "required") else _open(value))
-        for key, value in schema.items()
-    }
-    plain = opened.get("type") in ("integer", "number", "boolean") or "enum" in opened or "const" in opened
-    if not plain:
+    opened: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in ("properties", "patternProperties", "$defs"):  # names of people's choice, not words of the schema
+            opened[key] = {name: _open(inner) for name, inner in value.items()}
+        else:
+            opened[key] = value if key in ("default", "enum", "const", "required", "propertyNames") else _open(value)
+    strict = opened.get("type") in ("integer", "number", "boolean") or not opened.keys().isdisjoint(
+        ("enum", "const", "pattern")
+    )
+    if not strict:
         return opened
     kept = {key: opened.pop(key) for key in ("description", "title", "default") if key in opened}
     return {**kept, "anyOf": [opened, dict(_EXPRESSION)]}

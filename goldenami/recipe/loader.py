@@ -25,7 +25,7 @@ from goldenami.recipe.document import Document
 from goldenami.recipe.project import Project, cycle, graph
 from goldenami.recipe.recipe import BaseRef, Builder, Distribution, Recipe, TestRef
 from goldenami.recipe.rendering import Namespace, Renderer, nearest
-from goldenami.recipe.schema import ACCOUNT_ID, NAME, BaseSpec, OsId, RecipeSpec, seconds
+from goldenami.recipe.schema import ACCOUNT_ID, LITERAL, NAME, BaseSpec, OsId, RecipeSpec, seconds
 from goldenami.recipe.scope import Scope, render_tree
 from goldenami.recipe.secrets import SecretRef
 from goldenami.recipe.testfiles import read_test
@@ -38,7 +38,6 @@ DEFAULT_INSTANCE_TYPES: Mapping[Architecture, tuple[str, ...]] = {
 DEFAULT_USERS: Mapping[OsId, str] = {"debian": "admin", "ubuntu": "ubuntu", "amzn": "ec2-user"}
 DEFAULT_CHANNEL = "stable"
 
-_LITERAL = ("name", "version", "os", "architectures")  # what everything else may refer to
 _PER_ARCHITECTURE = ("base", "builder", "patches", "agents", "software", "handlers")
 _OPERATIONS = ("agents", "software", "handlers")  # rendered one by one, where `when` lets them
 
@@ -88,7 +87,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
     declared = f"Declare it under vars:. Declared there: {', '.join(variables) or 'nothing'}."
     loading.context["vars"] = Namespace("vars", variables, declared)
     outer = Scope(loading.project, document, Renderer(loading.context), complaints)
-    common = _render(outer, [k for k in value if k not in (*_LITERAL, *_PER_ARCHITECTURE, "vars")])
+    common = _render(outer, [k for k in value if k not in (*LITERAL, *_PER_ARCHITECTURE, "vars")])
     os = _os(loading)
     specs: dict[Architecture, RecipeSpec] = {}
     stages: dict[Architecture, tuple[Stage, ...]] = {}
@@ -119,10 +118,15 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
     _check_base(loading)
     targets = _distribution_targets(loading, common.get("distribution"))
     shared = _shared_accounts(loading, common.get("distribution"))
-    if complaints.problems or not specs:
+    if os is None and not complaints.problems:
+        complaints.at(
+            document.mark(("base", "recipe")),
+            "os: cannot be told, since the base recipe has mistakes of its own",
+            "Check it with goldenami validate.",
+        )
+    if complaints.problems or os is None:
         return None
     first = next(iter(specs.values()))
-    assert os is not None
     return Recipe(
         name=first.name,
         version=first.version,

@@ -1,4 +1,4 @@
-"""A project: the directory of goldenami.yaml, its recipes and agents. Finding, naming and reading files; no rendering."""
+"""A project: the directory of goldenami.yaml, its recipes and agents. Files are found, named and read here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recipe as it was loaded: rendered, validated, frozen. What plan and pipeline read; no file is opened from here on."""
+"""A recipe as it was loaded: rendered, validated, frozen. What plan and pipeline read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from goldenami.recipe.secrets import SecretRef
 
 @dataclass(frozen=True, slots=True)
 class BaseRef:
-    """What the image starts from, as it was written. ``value``: the parameter's name, the pattern, the AMI id or the recipe's name."""
+    """What the image starts from, as it was written.
+
+    ``value``: the parameter's name, the pattern, the AMI id or the recipe's name.
+    """
 
     kind: Literal["ssm", "filter", "id", "recipe"]
     value: str
@@ -40,7 +43,7 @@ class Builder:
 
 @dataclass(frozen=True, slots=True)
 class TestRef:
-    """Tests to run: the built-in suite ``base`` (path None), or a file. ``origin``: the agent that brings it, or empty."""
+    """Tests to run: the built-in suite ``base`` (path None), or a file. ``origin``: the agent it comes with."""
 
     __test__ = False
     name: str
@@ -52,7 +55,7 @@ class TestRef:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Where the image goes. ``share_accounts``: 12-digit ids that get launch permission in the home account's targets."""
+    """Where the image goes. ``share_accounts``: 12-digit ids that may launch the home account's images."""
 
     targets: tuple[Target, ...]
     share_accounts: tuple[str, ...]

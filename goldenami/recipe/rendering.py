@@ -35,7 +35,7 @@ _WHOLE = re.compile(r"\s*\{\{-?(?P<expression>(?:(?!\}\}|\{\{).)*?)-?\}\}\s*", r
 
 
 class Namespace(Mapping[str, Any]):
-    """A named group of values in the context (``vars``, ``environment``, …); the name makes messages that say where to look."""
+    """A named group of values in the context (``vars``, ``environment``, …)."""
 
     def __init__(self, name: str, values: Mapping[str, Any], advice: str = "") -> None:
         self._name = name
@@ -240,7 +240,7 @@ class Renderer:
         return None if notes.given else rendered
 
     def value(self, source: str, report: Report) -> Any:
-        """Render a value of a recipe: a sole expression keeps its type, anything else becomes text; None after a problem."""
+        """Render a value: a sole expression keeps its type, anything else becomes text; None after a problem."""
         whole = _WHOLE.fullmatch(source)
         if whole is None:
             return self.text(source, report)

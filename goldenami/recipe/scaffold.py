@@ -1,4 +1,4 @@
-"""What ``goldenami init`` writes: the smallest project that validates, plans and builds in the sandbox, with comments that teach."""
+"""What ``goldenami init`` writes: the smallest project that builds in the sandbox, with comments that teach."""
 
 from __future__ import annotations
 

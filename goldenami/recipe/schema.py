@@ -74,12 +74,12 @@ class BaseSpec(Spec):
 
     ssm: str | None = Field(
         None,
-        description="Name of an SSM parameter that holds an AMI id, such as the public parameters of Debian, Ubuntu and Amazon.",
+        description="Name of an SSM parameter that holds an AMI id, such as Debian's, Ubuntu's and Amazon's public ones.",
         pattern=PARAMETER,
     )
     filter: str | None = Field(
         None,
-        description="Name of the AMI with * and ?, such as debian-12-amd64-*; the newest available one of owners is taken.",
+        description="Name of the AMI with * and ?, such as debian-12-amd64-*; the newest one of owners is taken.",
         min_length=3,
     )
     owners: tuple[str, ...] = Field(
@@ -206,7 +206,7 @@ class ShareSpec(Spec):
 
     accounts: tuple[str, ...] = Field(
         (),
-        description="Accounts that get launch permission in the home account's targets: names of the environment, or 12-digit ids.",
+        description="Accounts that may launch the home account's images: names of the environment, or 12-digit ids.",
     )
 
 
@@ -256,6 +256,10 @@ Scalar = str | int | float | bool | None
 OperationList = list[Any]
 
 
+# Keys whose values are taken as they are written, without expressions: everything else may refer to them.
+LITERAL = ("name", "version", "os", "architectures")
+
+
 class RecipeSpec(Spec):
     """A recipe: one file, one image. The order of the sections is the order of work."""
 
@@ -272,7 +276,7 @@ class RecipeSpec(Spec):
     )
     vars: dict[Annotated[str, StringConstraints(pattern=IDENTIFIER)], Any] = Field(
         default_factory=dict,
-        description="Variables with their defaults, used as {{ vars.NAME }}. --var NAME=VALUE can set these and no others.",
+        description="Variables with their defaults, used as {{ vars.NAME }}; --var NAME=VALUE can set these only.",
     )
     base: BaseSpec = Field(description="Where the image starts from.")
     builder: BuilderSpec = Field(

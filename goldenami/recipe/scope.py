@@ -30,7 +30,7 @@ class Scope:
         return replace(self, document=document, renderer=renderer, failed=set())
 
     def reject(self, error: ValidationError, at: NodePath, model: type[BaseModel], what: str = "") -> None:
-        """Report what a model says of the value at a place; not about what could not be rendered, which is reported already."""
+        """Report what a model says of the value at a place, but for what could not be rendered: that was reported."""
         self.complaints.extend(translate(error, self.document, at, model, what=what, known=self.failed))
 
     def resolve(self, src: str) -> Path:
@@ -60,7 +60,7 @@ def render_tree(scope: Scope, value: Any, path: NodePath) -> Any:
 
 
 def condition(scope: Scope, value: Any, path: NodePath) -> bool:
-    """Whether a ``when`` holds: true or false, one expression in {{ }}, or the bare expression. False after a problem."""
+    """Whether a ``when`` holds: a truth value, one expression in {{ }}, or it bare. False after a problem."""
     if isinstance(value, str):
         value = _rendered(scope, value, path, bare=not has_expression(value))
         if path in scope.failed:

@@ -25,7 +25,7 @@ MASK = "(secret)"
 
 
 class Secret:
-    """What an expression sees of a secret variable. Its text is the placeholder; it has no value yet, so it cannot be compared."""
+    """What an expression sees of a secret variable. Its text is the placeholder; it has no value yet."""
 
     __slots__ = ("_name",)
 
@@ -50,7 +50,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class SecretRef:
-    """Where a secret comes from: an environment variable, a file (relative to the recipe), or an SSM SecureString parameter."""
+    """Where a secret comes from: a variable of the process's environment, a file, or an SSM SecureString parameter."""
 
     name: str
     source: Literal["env", "file", "ssm"]
@@ -111,7 +111,7 @@ def fill(text: str, values: Mapping[str, str]) -> str:
 
 
 class Masker:
-    """Takes secret values out of text on its way to people or files. Values shorter than 4 characters are masked too."""
+    """Takes secret values, and each line of them, out of text on its way to people or files."""
 
     def __init__(self, values: Iterable[str]) -> None:
         parts = {line for value in values for line in (value, *value.splitlines()) if line.strip()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 
 from goldenami.model import Mark
 from goldenami.recipe.complaints import Complaints
@@ -32,6 +33,8 @@ def read_test(name: str, document: Document, at: NodePath, complaints: Complaint
     if not any(_is_test(node) for node in ast.walk(tree)):
         complaints.at(mark, f"tests: {name} has no test", "A test is a function whose name starts with test.")
         return None
+    if origin:  # named from the recipes' directory, as those of recipes are
+        name = os.path.normpath(f"{document.path.parent.name}/{name}")
     return TestRef(name, path, hashlib.sha256(source).hexdigest(), mark, origin)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -38,6 +39,8 @@ def read_variables(
     values: dict[str, Any] = {}
     secrets: list[SecretRef] = []
     for name, default in declared.items():
+        if isinstance(default, datetime.date):
+            default = default.isoformat()  # as it was written: expressions and tests know no dates
         if isinstance(default, dict) and set(default) == {"secret"}:
             ref = _secret(name, default, document, complaints)
             if ref is not None:

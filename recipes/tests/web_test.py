@@ -11,20 +11,20 @@ def test_configuration_is_valid(host):
     assert host.run("nginx -t").rc == 0
 
 
-def test_configuration_is_the_templates(host):
+def test_configuration_is_the_templates(host, variables):
     configuration = host.file("/etc/nginx/nginx.conf")
     assert configuration.mode == 0o644
-    assert configuration.contains("worker_connections 2048;")
+    assert configuration.contains(f"worker_connections {variables['worker_connections']};")
 
 
 def test_port_80_is_open(host):
     assert host.socket("tcp://0.0.0.0:80").is_listening
 
 
-def test_page_is_served(host):
+def test_page_is_served(host, variables, architecture):
     page = host.check_output("curl -fsS http://127.0.0.1/")
-    assert "<h1>Golden image</h1>" in page
-    assert "debian-12-web 1.4" in page
+    assert f"<h1>{variables['title']}</h1>" in page
+    assert f"<p>debian-12-web 1.4 on {architecture}</p>" in page
 
 
 def test_health_check_answers(host):
@@ -38,11 +38,11 @@ def test_unknown_page_is_404_and_tells_no_version(host):
     assert "nginx/" not in answer
 
 
-def test_deploy_user_owns_the_pages(host):
+def test_deploy_user_owns_the_pages(host, variables):
     deploy = host.user("deploy")
     assert deploy.exists
     assert deploy.group == "deploy"
-    root = host.file("/srv/www")
+    root = host.file(variables["document_root"])
     assert (root.user, root.group, root.mode) == ("deploy", "www-data", 0o755)
 
 

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goldenami.errors import InvalidInput
+from goldenami.errors import InvalidInput, Problem
 from goldenami.recipe.document import Document, find_name, parse
 
 
@@ -107,10 +107,12 @@ def test_any_json_is_read_back(value: dict[str, Any]) -> None:
 
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused_with_a_place(text: str) -> None:
+    problems: tuple[Problem, ...] = ()
     try:
         read(text)
     except InvalidInput as error:
-        assert all(problem.file == "x.yaml" and problem.message for problem in error.problems)
+        problems = error.problems
+    assert all(problem.file == "x.yaml" and problem.message for problem in problems)
 
 
 @given(st.text(alphabet="ab:-{}[]&*!|>'\"%@`#,? \n\t01", max_size=40))
