@@ -20,9 +20,9 @@ _PROGRAMS = {
     "mkfs.xfs": "xfsprogs",
     "mke2fs": "e2fsprogs",
     "resize2fs": "e2fsprogs",
+    "e2fsck": "e2fsprogs",
     "losetup": "mount",
     "mount": "mount",
-    "findmnt": "util-linux",
     "nsenter": "util-linux",
     "unshare": "util-linux",
 }

@@ -70,11 +70,10 @@ class Volumes:
     def mount(self, volume: str, directory: Path) -> None:
         """Mount its filesystem, grown to the volume's size as cloud-init's growpart and resizefs do."""
         path = self.existing(volume)
+        if filesystem_size(path) < path.stat().st_size:
+            grow(path)
         mount_image(path, directory)
         self._mounted[volume] = directory
-        if filesystem_size(path) < path.stat().st_size:
-            device = run("findmnt", "-n", "-o", "SOURCE", "--target", str(directory)).strip()
-            run("resize2fs", device)
 
     def unmount(self, volume: str) -> None:
         directory = self._mounted.get(volume)
@@ -94,6 +93,16 @@ def discard(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.truncate(path, 0)
         path.unlink()
+
+
+def grow(image: Path) -> None:
+    """Grow an ext4 filesystem to its file, while it is not mounted.
+
+    Growing a mounted one takes CAP_SYS_RESOURCE, which root does not have everywhere. resize2fs wants the filesystem
+    checked just before, which replays its journal as well.
+    """
+    attempt("e2fsck", "-f", "-p", str(image))  # status 1: something was repaired
+    run("resize2fs", str(image))
 
 
 def mount_image(file: Path, directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""Real guests: boot, SSH, apt, IMDS, reboot, power-off, capture; what a killed sandbox leaves. This room's long file."""
+"""Real guests: boot, SSH, apt, IMDS, reboot, power-off, capture; what a killed sandbox leaves. The long file."""
 
 from __future__ import annotations
 
