@@ -40,20 +40,14 @@ class Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
 
 
-def _one_or_more(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+def _duration(given: object) -> str:
+    if not isinstance(given, str) or not re.fullmatch(r"[0-9]+[smhdw]", given):
+        raise ValueError(f'{given!r} is not a number and one of s, m, h, d, w, such as "15m" or "90d"')
+    return given
 
 
-OneOrMore = Annotated[tuple[str, ...], BeforeValidator(_one_or_more, json_schema_input_type=str | list[str])]
-
-
-def _duration(text: str) -> str:
-    if not re.fullmatch(r"[0-9]+[smhdw]", text):
-        raise ValueError('a duration is a number and one of s, m, h, d, w, such as "15m" or "90d"')
-    return text
-
-
-Duration = Annotated[str, AfterValidator(_duration)]
+# Before: a bare number is a duration without its unit, and not a string without its quotes.
+Duration = Annotated[str, BeforeValidator(_duration)]
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -74,7 +68,7 @@ class BaseSpec(Spec):
 
     ssm: str | None = Field(
         None,
-        description="Name of an SSM parameter that holds an AMI id, such as Debian's, Ubuntu's and Amazon's public ones.",
+        description="Name of an SSM parameter that holds an AMI id, such as the public ones of Debian and Amazon.",
         pattern=PARAMETER,
     )
     filter: str | None = Field(
