@@ -1,0 +1,318 @@
+"""A connection to one host, over which commands run.
+
+Round trips, as a test counts them: connecting costs at most 6, and a command 2 (open a channel; ask for the command) plus one for
+each time that the two sides really wait for each other. Input, output and errors of a command flow at the same time, whatever their size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import TracebackType
+
+import paramiko
+
+from goldenami.errors import BuilderError, ConnectionLost
+from goldenami.model import SshEndpoint
+from goldenami.ssh.transport import NotReachable, Refused, open_transport, translated
+
+Sleep = Callable[[float], None]
+Clock = Callable[[], float]
+
+_RETRY_SECONDS = 0.25
+# A host that refuses us is asked again for so long: at boot, sshd may run before cloud-init has installed keys and users, and pam_nologin
+# turns everybody away until the boot is over.
+_REFUSED_SECONDS = 25.0
+
+_CHUNK = 256 << 10
+_STDERR_BYTES = 256 << 10  # the end of what a command prints to stderr; the rest is dropped
+_LINE_BYTES = 64 << 10  # longer lines are handed over in pieces
+_POLL_SECONDS = 0.2
+# A command that has ended can leave a child behind that holds its output open; what was printed has arrived long before this.
+_LINGER_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """How a command ended. ``status``: its exit status, -1 if a signal ended it. ``stderr``: the end of it, 256 KiB at most."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """Its stdout as text, without white space at the end."""
+        return self.stdout.decode(errors="replace").rstrip()
+
+
+def connect(
+    endpoint: SshEndpoint, *, timeout: float, sleep: Sleep = time.sleep, clock: Clock = time.monotonic
+) -> Connection:
+    """Connect to a host that may still be booting.
+
+    Until ``timeout`` seconds have gone by it is tried again, as long as nothing listens or what listens is no SSH server yet. A wrong host key or a
+    refused login that lasts for 25 seconds is an error before that. Raises BuilderError, which says what the last attempt met; ValueError for an endpoint whose
+    keys are not keys.
+    """
+    return Connection(endpoint, _transport(endpoint, timeout, sleep, clock), sleep=sleep, clock=clock)
+
+
+def _transport(endpoint: SshEndpoint, timeout: float, sleep: Sleep, clock: Clock) -> paramiko.Transport:
+    start = clock()
+    refused_since: float | None = None
+    while True:
+        try:
+            return open_transport(endpoint)
+        except NotReachable as error:
+            last: BuilderError = error
+            refused_since = None
+        except Refused as error:
+            last = error
+            refused_since = clock() if refused_since is None else refused_since
+            if clock() - refused_since >= _REFUSED_SECONDS:
+                raise BuilderError(error.message, hint=error.hint) from error
+        if clock() - start + _RETRY_SECONDS > timeout:
+            raise BuilderError(
+                f"no SSH connection within {timeout:.0f} s: {last.message}",
+                hint=last.hint
+                or "Check that this machine may reach the address on that port (security group, routes, VPN).",
+            ) from last
+        sleep(_RETRY_SECONDS)
+
+
+class Connection:
+    """An open SSH connection; made by ``connect``. Commands may run from several threads at once (sshd allows ten, by MaxSessions)."""
+
+    def __init__(
+        self,
+        endpoint: SshEndpoint,
+        transport: paramiko.Transport,
+        *,
+        sleep: Sleep = time.sleep,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self.endpoint = endpoint
+        self._transport = transport
+        self._sleep = sleep
+        self._clock = clock
+
+    @property
+    def name(self) -> str:
+        """user@address:port"""
+        return f"{self.endpoint.user}@{self.endpoint.address}:{self.endpoint.port}"
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it, and every command that still runs over it. Once more does nothing."""
+        self._transport.close()
+
+    def reconnect(self, *, timeout: float) -> None:
+        """Replace what is left of the connection by a new one. Raises as ``connect`` does."""
+        self._transport.close()
+        self._transport = _transport(self.endpoint, timeout, self._sleep, self._clock)
+
+    def run(self, command: str, stdin: bytes | None = None, timeout: float | None = None) -> Completed:
+        """Run a command by the login user's shell, without a terminal, and wait for its end.
+
+        Raises ConnectionLost if the connection ends first: the command may have run, or not. BuilderError after ``timeout`` seconds.
+        """
+        output: list[bytes] = []
+        status, stderr = self._execute(command, stdin, output.append, timeout)
+        return Completed(status, b"".join(output), stderr)
+
+    def stream(
+        self,
+        command: str,
+        stdin: bytes | Iterable[bytes],
+        on_line: Callable[[str], None],
+        timeout: float | None = None,
+    ) -> Completed:
+        """As ``run``, but each line of stdout is handed to ``on_line`` as it arrives, while ``stdin`` is still being sent.
+
+        Lines come without their end; a last one that has none counts too. What is no UTF-8 is replaced. ``stdin`` may be an iterable that
+        waits: it is read in a thread of its own, and left alone once the command has ended. ``stdout`` of the result is empty.
+        """
+        lines = _Lines(on_line)
+        status, stderr = self._execute(command, stdin, lines.feed, timeout)
+        lines.end()
+        return Completed(status, b"", stderr)
+
+    def boot_id(self) -> str:
+        """What Linux calls this boot: differs after every reboot."""
+        done = self.run("cat /proc/sys/kernel/random/boot_id")
+        if done.status != 0 or not done.text:
+            raise BuilderError(f"{self.name}: the boot id cannot be read")
+        return done.text
+
+    def wait_for_reboot(self, before: str, *, timeout: float) -> None:
+        """Wait until the host has booted again and this connection is made anew. ``before``: the boot id before.
+
+        Raises BuilderError if the host is not back, or still in the boot before, after ``timeout`` seconds.
+        """
+        start = self._clock()
+        while True:
+            left = timeout - (self._clock() - start)
+            if left <= 0:
+                raise BuilderError(
+                    f"{self.name} did not reboot within {timeout:.0f} s", hint="Its console output may say why."
+                )
+            with contextlib.suppress(ConnectionLost):
+                self.reconnect(timeout=left)
+                if self.boot_id() != before:
+                    return
+            self._sleep(_RETRY_SECONDS)
+
+    def _execute(
+        self,
+        command: str,
+        stdin: bytes | Iterable[bytes] | None,
+        on_output: Callable[[bytes], None],
+        timeout: float | None,
+    ) -> tuple[int, bytes]:
+        deadline = None if timeout is None else self._clock() + timeout
+        with translated(self.name):
+            channel = self._transport.open_session(window_size=None, timeout=30)
+            try:
+                channel.exec_command(command)
+                errors = _Tail(_STDERR_BYTES)
+                threading.Thread(target=_drain, args=(channel, errors), daemon=True).start()
+                if stdin:
+                    threading.Thread(target=_send, args=(channel, stdin), daemon=True).start()
+                else:
+                    channel.shutdown_write()
+                self._receive(channel, on_output, deadline, command)
+                return self._status(channel), errors.finish()
+            finally:
+                channel.close()
+
+    def _receive(
+        self, channel: paramiko.Channel, on_output: Callable[[bytes], None], deadline: float | None, command: str
+    ) -> None:
+        channel.settimeout(_POLL_SECONDS)
+        silent_since: float | None = None
+        while True:
+            try:
+                data = channel.recv(_CHUNK)
+            except TimeoutError:
+                now = self._clock()
+                if not self._transport.is_active():
+                    raise ConnectionLost(f"{self.name}: the connection was lost during a command") from None
+                if channel.exit_status_ready():
+                    silent_since = now if silent_since is None else silent_since
+                    if now - silent_since >= _LINGER_SECONDS:
+                        return
+                if deadline is not None and now >= deadline:
+                    raise BuilderError(f"{self.name}: a command did not end in time: {command[:80]}") from None
+                continue
+            if not data:
+                return
+            silent_since = None
+            on_output(data)
+
+    def _status(self, channel: paramiko.Channel) -> int:
+        while not channel.status_event.wait(_POLL_SECONDS):
+            if not self._transport.is_active():
+                break
+        if channel.exit_status >= 0:
+            return channel.exit_status
+        # No status: either a signal ended the command, or the connection ended first. The transport notices the latter a moment later.
+        for _ in range(3):
+            if not self._transport.is_active():
+                raise ConnectionLost(f"{self.name}: the connection was lost during a command")
+            time.sleep(0.05)
+        return -1
+
+
+class _Tail:
+    """The last bytes of what is fed to it."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._data = bytearray()
+        self._ended = threading.Event()
+
+    def feed(self, data: bytes) -> None:
+        self._data += data
+        if len(self._data) > 2 * self._limit:
+            del self._data[: -self._limit]
+
+    def end(self) -> None:
+        self._ended.set()
+
+    def finish(self) -> bytes:
+        self._ended.wait(_POLL_SECONDS)
+        return bytes(self._data[-self._limit :])
+
+
+class _Lines:
+    """Cuts bytes into lines of text."""
+
+    def __init__(self, on_line: Callable[[str], None]) -> None:
+        self._on_line = on_line
+        self._rest = b""
+
+    def feed(self, data: bytes) -> None:
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        for line in whole:
+            self._give(line)
+        while len(self._rest) > _LINE_BYTES:
+            self._give(self._rest[:_LINE_BYTES])
+            self._rest = self._rest[_LINE_BYTES:]
+
+    def end(self) -> None:
+        if self._rest:
+            self._give(self._rest)
+            self._rest = b""
+
+    def _give(self, line: bytes) -> None:
+        self._on_line(line.removesuffix(b"\r").decode(errors="replace"))
+
+
+def _drain(channel: paramiko.Channel, errors: _Tail) -> None:
+    try:
+        while True:
+            try:
+                data = channel.recv_stderr(_CHUNK)
+            except TimeoutError:
+                if channel.closed:
+                    return
+                continue
+            if not data:
+                return
+            errors.feed(data)
+    except OSError:
+        return
+    finally:
+        errors.end()
+
+
+def _send(channel: paramiko.Channel, stdin: bytes | Iterable[bytes]) -> None:
+    # A command need not read all of its input: what cannot be sent any more is no error, and its status tells the rest.
+    with contextlib.suppress(OSError, paramiko.SSHException):
+        for chunk in (stdin,) if isinstance(stdin, bytes) else stdin:
+            _send_all(channel, memoryview(chunk))
+        channel.shutdown_write()
+
+
+def _send_all(channel: paramiko.Channel, data: memoryview) -> None:
+    while data:
+        try:
+            sent = channel.send(bytes(data[:_CHUNK]))
+        except TimeoutError:  # the window is full: the command does not read just now
+            if channel.closed:
+                return
+            continue
+        if sent == 0:
+            return
+        data = data[sent:]

@@ -1,0 +1,34 @@
+"""Ed25519 key pairs in OpenSSH's formats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_ssh_private_key,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """``private_key``: PEM as ssh-keygen writes it, without a passphrase (a secret). ``public_key``: "ssh-ed25519 AAAA…", without a comment."""
+
+    private_key: str = field(repr=False)
+    public_key: str
+
+    @classmethod
+    def from_private(cls, private_key: str) -> KeyPair:
+        """The pair that a private key belongs to. Raises ValueError for anything but an OpenSSH private key without a passphrase."""
+        public = load_ssh_private_key(private_key.encode(), password=None).public_key()
+        return cls(private_key, public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode())
+
+
+def generate_keypair() -> KeyPair:
+    """A new Ed25519 pair, from the system's randomness."""
+    key = Ed25519PrivateKey.generate()
+    return KeyPair.from_private(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode())
