@@ -1,0 +1,297 @@
+"""A channel moves in every target or in none, whatever fails, and wherever the process dies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from goldenami.aws.ledger import Ledger
+from goldenami.errors import TargetsFailed
+from goldenami.model import ImageManifest, Place
+from goldenami.release.distribute import distribute
+from goldenami.release.publish import Published, parameter_name, parameters_for, publish
+from goldenami.release.unchanged import find_unchanged
+from goldenami.release.verify import verify
+
+if TYPE_CHECKING:
+    from .world import World
+
+NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
+CHANNEL = "/golden-ami/debian-12-web/x86_64/stable/image-id"
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing in the product catches it."""
+
+
+def make(world: World, version: str, *, everywhere: bool = False) -> tuple[Ledger, ImageManifest]:
+    """A verified version that is not published yet: in three targets, of both accounts and modes, or in all six."""
+    from .world import TARGETS
+
+    targets = TARGETS if everywhere else (TARGETS[2], TARGETS[4], TARGETS[5])
+    ledger, order = world.build(version), world.order(version, targets=targets)
+    with distribute(ledger, order, {"x86_64": world.candidate()}) as distribution:
+        verified = verify(ledger, order, distribution.finish())
+    return ledger, world.manifest(ledger, order, verified)
+
+
+def go(world: World, ledger: Ledger, manifest: ImageManifest, **more: Any) -> Published:
+    from .world import TARGETS
+
+    options: dict[str, Any] = {"channel": "stable", "prefix": "/golden-ami", "targets": TARGETS, "now": NOW}
+    return publish(ledger, world.catalog, manifest, **options | more)
+
+
+def values(world: World, manifest: ImageManifest, which: str) -> Mapping[Place, str | None]:
+    """By plain boto3."""
+    wanted = parameters_for(manifest, "/golden-ami", which)
+    return {parameter.place: world.parameter(parameter.place, parameter.name) for parameter in wanted}
+
+
+def ids(manifest: ImageManifest) -> Mapping[Place, str | None]:
+    return {Place(image.account, image.region): image.image_id for image in manifest.images}
+
+
+def test_names() -> None:
+    assert parameter_name("/golden-ami", "debian-12-web", "x86_64", "stable") == CHANNEL
+
+
+def test_a_release_is_published_everywhere(world: World) -> None:
+    ledger, manifest = make(world, "1.4.20261124.1", everywhere=True)
+    published = go(world, ledger, manifest, emit=world.events.append)
+    assert (published.channel.current, published.failures) == ("1.4.20261124.1", {})
+    assert values(world, manifest, "stable") == values(world, manifest, "1.4.20261124.1") == ids(manifest)
+    assert len(ids(manifest)) == 6
+    assert world.catalog.get("debian-12-web", "1.4.20261124.1") == manifest
+    for place in ids(manifest):
+        ssm = world.client("ssm", place)
+        for which in ("stable", "1.4.20261124.1"):
+            name = parameter_name("/golden-ami", "debian-12-web", "x86_64", which)
+            assert ssm.get_parameter(Name=name)["Parameter"]["DataType"] == "aws:ec2:image"
+            tags = ssm.list_tags_for_resource(ResourceType="Parameter", ResourceId=name)["TagList"]
+            assert {"Key": "goldenami:recipe", "Value": "debian-12-web"} in tags
+    assert world.states("apps/eu-west-1") == ["publishing", "published"]
+
+
+def test_a_second_call_changes_nothing(world: World) -> None:
+    ledger, manifest = make(world, "1.4.20261124.1")
+    first = go(world, ledger, manifest)
+    calls = len(world.paper.calls)
+    assert go(world, world.reopened(ledger), manifest) == first
+    assert world.mutations(calls) == []
+    other = world.build("1.4.20261124.1", build_id="another")
+    assert go(world, other, manifest) == first, "nor one by another build"
+    assert world.mutations(calls) == []
+
+
+def test_the_next_release_moves_the_channel_and_leaves_the_version(world: World) -> None:
+    first = make(world, "1.4.20261124.1")
+    second = make(world, "1.4.20261124.2")
+    go(world, *first)
+    moved = go(world, *second)
+    assert (moved.channel.current, moved.channel.previous) == ("1.4.20261124.2", "1.4.20261124.1")
+    assert values(world, second[1], "stable") == ids(second[1])
+    assert values(world, first[1], "1.4.20261124.1") == ids(first[1])
+    back = go(world, *first)
+    assert back.channel.current == "1.4.20261124.1"
+    assert values(world, first[1], "stable") == ids(first[1])
+    assert go(world, *second).channel.current == "1.4.20261124.2", "forward again, by the build that did it before"
+    assert values(world, second[1], "stable") == ids(second[1])
+
+
+@pytest.mark.parametrize("nth", [1, 3])
+def test_if_a_version_cannot_be_named_everywhere_nothing_is_published(world: World, nth: int) -> None:
+    ledger, manifest = make(world, "1.4.20261124.1")
+    world.paper.set(faults=[
+        {"action": "ssm:PutParameter", "nth": nth, "code": "ParameterLimitExceeded", "status": 400}
+    ])  # fmt: skip
+    with pytest.raises(TargetsFailed, match="nothing was published") as caught:
+        go(world, ledger, manifest)
+    assert len(caught.value.failures) == 1
+    nothing = dict.fromkeys(ids(manifest))
+    assert values(world, manifest, "1.4.20261124.1") == values(world, manifest, "stable") == nothing
+    assert world.catalog.names() == ()
+    assert go(world, world.reopened(ledger), manifest).channel.current == "1.4.20261124.1", "resuming publishes"
+    assert values(world, manifest, "1.4.20261124.1") == values(world, manifest, "stable") == ids(manifest)
+
+
+@pytest.mark.parametrize("nth", [4, 6])
+@pytest.mark.parametrize("before", [True, False], ids=["moved", "new"])
+def test_if_a_channel_cannot_move_everywhere_it_moves_nowhere(world: World, nth: int, before: bool) -> None:
+    first = make(world, "1.4.20261124.1")
+    ledger, manifest = make(world, "1.4.20261124.2")
+    old: Mapping[Place, str | None] = dict.fromkeys(ids(manifest))
+    if before:
+        go(world, *first)
+        old = ids(first[1])
+    world.paper.set(faults=[
+        {"action": "ssm:PutParameter", "nth": nth, "code": "AccessDeniedException", "status": 400}
+    ])  # fmt: skip
+    with pytest.raises(TargetsFailed, match="debian-12-web@stable was not moved") as caught:
+        go(world, ledger, manifest)
+    assert len(caught.value.failures) == 1
+    assert values(world, manifest, "stable") == old
+    pointer = world.catalog.channel("debian-12-web", "stable")
+    assert (pointer.current if pointer else None) == ("1.4.20261124.1" if before else None)
+    assert go(world, world.reopened(ledger), manifest).channel.current == "1.4.20261124.2", "resuming publishes"
+    assert values(world, manifest, "stable") == ids(manifest)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("how", ["error", "drop"])
+@pytest.mark.parametrize("nth", [2, 5])
+def test_a_reply_that_is_lost_does_not_stop_it(world: World, nth: int, how: str, when: str) -> None:
+    ledger, manifest = make(world, "1.4.20261124.1")
+    world.paper.set(faults=[{"action": "ssm:PutParameter", "nth": nth, "how": how, "when": when}])
+    assert go(world, ledger, manifest).channel.current == "1.4.20261124.1"
+    assert values(world, manifest, "1.4.20261124.1") == values(world, manifest, "stable") == ids(manifest)
+
+
+def test_a_target_that_cannot_be_put_back_is_named(world: World) -> None:
+    from .world import APPS, HOME
+
+    first, (ledger, manifest) = make(world, "1.4.20261124.1"), make(world, "1.4.20261124.2")
+    go(world, *first)
+    ireland = {"action": "ssm:PutParameter", "account": APPS.id, "region": "eu-west-1"}
+    virginia = {"action": "ssm:PutParameter", "account": HOME.id, "region": "us-east-1"}
+    denied = {"code": "AccessDeniedException", "status": 400}
+    world.paper.set(faults=[{**ireland, "nth": 2, **denied}, {**virginia, "nth": 3, "times": 9, **denied}])
+    with pytest.raises(TargetsFailed, match="in home/us-east-1 what was set could not be put back") as caught:
+        go(world, ledger, manifest)
+    assert sorted(caught.value.failures) == ["apps/eu-west-1", "home/us-east-1 (putting back)"]
+    world.paper.set(faults=[])
+    assert go(world, world.reopened(ledger), manifest).channel.current == "1.4.20261124.2"
+    assert values(world, manifest, "stable") == ids(manifest)
+
+
+def test_a_value_that_never_takes_effect_is_a_failure(world: World) -> None:
+    """SSM answers before it validates: an image that the account cannot use never becomes the value."""
+    from .world import APPS
+
+    first, (ledger, manifest) = make(world, "1.4.20261124.1"), make(world, "1.4.20261124.2")
+    go(world, *first)
+    gone = next(i for i in manifest.images if i.account == APPS.id and i.region == "eu-west-1")
+    world.client("ec2", Place(gone.account, gone.region)).deregister_image(ImageId=gone.image_id)
+    # Its clock does not wait: sixty seconds pass at once.
+    passed = [0.0]
+
+    def sleep(seconds: float) -> None:
+        passed[0] += seconds
+
+    world.cloud.sleep, world.cloud.clock = sleep, lambda: passed[0]
+    with pytest.raises(TargetsFailed, match="cannot be set in apps/eu-west-1"):
+        go(world, ledger, manifest)
+    assert values(world, manifest, "stable") == ids(first[1])
+    assert values(world, manifest, "1.4.20261124.2") == dict.fromkeys(ids(manifest))
+
+
+def test_a_best_effort_target_holds_nothing_up(world: World) -> None:
+    from .world import APPS, TARGETS
+
+    ledger, manifest = make(world, "1.4.20261124.1")
+    world.paper.set(faults=[
+        {"action": "ssm:PutParameter", "account": APPS.id, "region": "us-east-1", "nth": 0,
+         "code": "AccessDeniedException", "status": 400}
+    ])  # fmt: skip
+    targets = [replace(t, required=t.label != "apps/us-east-1") for t in TARGETS]
+    published = go(world, ledger, manifest, targets=targets)
+    assert list(published.failures) == ["apps/us-east-1"]
+    expected = {**ids(manifest), Place(APPS.id, "us-east-1"): None}
+    assert values(world, manifest, "stable") == expected
+
+
+@pytest.mark.parametrize("nth", range(1, 7))
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_at_any_parameter_the_next_process_finishes(world: World, nth: int, when: str) -> None:
+    """The journal is cut off at the call, as a killed process leaves it: with an intent and no result."""
+    first, (ledger, manifest) = make(world, "1.4.20261124.1"), make(world, "1.4.20261124.2")
+    go(world, *first)
+    dying = Dying(ledger, "PutParameter", nth, when)
+    with pytest.raises(Killed):
+        go(world, dying, manifest)
+    pointer = world.catalog.channel("debian-12-web", "stable")
+    assert pointer is not None
+    assert pointer.current == "1.4.20261124.1", "the pointer moves last"
+    moved = values(world, manifest, "stable") != ids(first[1])
+    assert not moved or "1.4.20261124.2" in world.catalog.versions("debian-12-web"), (
+        "no parameter that people follow names an image that a clean-up would delete"
+    )
+    assert go(world, world.reopened(ledger), manifest).channel.current == "1.4.20261124.2"
+    assert values(world, manifest, "1.4.20261124.2") == values(world, manifest, "stable") == ids(manifest)
+    assert values(world, first[1], "1.4.20261124.1") == ids(first[1])
+
+
+@pytest.mark.parametrize("nth", [4, 5, 6])
+def test_killed_and_then_refused_it_goes_back_to_the_release_before(world: World, nth: int) -> None:
+    """The values that a dead process had moved are put back to what the catalog still points to."""
+    first, (ledger, manifest) = make(world, "1.4.20261124.1"), make(world, "1.4.20261124.2")
+    go(world, *first)
+    with pytest.raises(Killed):
+        go(world, Dying(ledger, "PutParameter", nth, "before"), manifest)
+    unmoved = [place for place, value in values(world, manifest, "stable").items() if value != ids(manifest)[place]]
+    world.paper.set(faults=[
+        {"action": "ssm:PutParameter", "account": place.account, "region": place.region, "nth": 1,
+         "code": "AccessDeniedException", "status": 400}
+        for place in unmoved[:1]
+    ])  # fmt: skip
+    with pytest.raises(TargetsFailed):
+        go(world, world.reopened(ledger), manifest)
+    assert values(world, manifest, "stable") == ids(first[1])
+
+
+def test_nothing_to_build_where_the_inputs_are_released_and_the_images_exist(world: World) -> None:
+    ledger, manifest = make(world, "1.4.20261124.1", everywhere=True)
+    name, digest = manifest.recipe, manifest.digest
+    assert find_unchanged(world.cloud, world.catalog, name, digest) is None
+    go(world, ledger, manifest)
+    calls = len(world.paper.calls)
+    unchanged = find_unchanged(world.cloud, world.catalog, name, digest)
+    assert unchanged is not None
+    assert unchanged.release == manifest
+    assert unchanged.reason == (
+        "debian-12-web 1.4.20261124.1 was built from the same inputs (digest 000000000000), "
+        "and all of its 6 images exist"
+    )
+    described = [e for e in world.paper.calls[calls:] if e["action"] == "DescribeImages"]
+    assert len(described) == 6, "one describe for each account and region"
+    assert find_unchanged(world.cloud, world.catalog, name, "1" * 64) is None
+
+
+def test_a_release_that_lost_an_image_is_built_again(world: World) -> None:
+    ledger, manifest = make(world, "1.4.20261124.1")
+    go(world, ledger, manifest)
+    row = manifest.images[-1]
+    owner = Place(world.image(Place(row.account, row.region), row.image_id)["OwnerId"], row.region)
+    world.client("ec2", owner).disable_image(ImageId=row.image_id)
+    found = find_unchanged(world.cloud, world.catalog, manifest.recipe, manifest.digest, emit=world.events.append)
+    assert found is None
+    (note,) = [e for e in world.events if e.kind == "note"]
+    assert row.image_id in note.fields["message"]
+
+
+class Dying(Ledger):
+    """A ledger whose process ends at the nth call of an operation, before its effect or after it."""
+
+    def __init__(self, ledger: Ledger, operation: str, nth: int, when: str) -> None:
+        super().__init__(ledger.cloud, ledger.journal, ledger.tags)
+        self._operation, self._left, self._when = operation, nth, when
+        self._dead = False
+
+    def _send(self, intent: Any) -> Mapping[str, Any]:
+        with self._mutex:
+            if self._dead:
+                raise Killed
+            if intent.operation == self._operation:
+                self._left -= 1
+            self._dead = self._left == 0
+            dead = self._dead
+        if dead and self._when == "before":
+            raise Killed
+        answer = super()._send(intent)
+        if dead:
+            raise Killed
+        return answer

@@ -1,0 +1,229 @@
+"""Reading back: the comparison on data, one difference at a time; the reading against a cloud that somebody changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from goldenami.errors import TargetsFailed
+from goldenami.model import Place, Target
+from goldenami.release.distribute import Distributed, distribute
+from goldenami.release.order import Order
+from goldenami.release.verify import Actual, Expected, compare, verify
+
+if TYPE_CHECKING:
+    from .world import World
+
+OWNER = Place("111111111111", "eu-west-1")
+USER = Place("222222222222", "eu-west-1")
+KEY = "arn:aws:kms:eu-west-1:111111111111:key/1"
+ROOT = "arn:aws:iam::222222222222:root"
+TAGS = [{"Key": "Name", "Value": "web"}, {"Key": "other", "Value": "is allowed"}]
+
+EXPECTED = Expected(
+    label="apps/eu-west-1",
+    architecture="x86_64",
+    image_id="ami-1",
+    name="web",
+    owner=OWNER,
+    user=USER,
+    mode="share",
+    kms_key=KEY,
+    users=frozenset({USER.account}),
+    tags={"Name": "web"},
+    deprecate_at=datetime(2027, 2, 22, 3, 0, 40, tzinfo=UTC),
+)
+
+
+def right() -> dict[str, Any]:
+    """What is read where all is as expected."""
+    return {
+        "image": {
+            "ImageId": "ami-1",
+            "Name": "web",
+            "State": "available",
+            "OwnerId": OWNER.account,
+            "Architecture": "x86_64",
+            "RootDeviceType": "ebs",
+            "RootDeviceName": "/dev/xvda",
+            "VirtualizationType": "hvm",
+            "ImdsSupport": "v2.0",
+            "DeprecationTime": "2027-02-22T03:01:00.000Z",
+            "BlockDeviceMappings": [
+                {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": "snap-1"}},
+                {"DeviceName": "/dev/xvdb", "Ebs": {"SnapshotId": "snap-2"}},
+                {"DeviceName": "/dev/xvdc", "VirtualName": "ephemeral0"},
+            ],
+            "Tags": TAGS,
+        },
+        "snapshots": {
+            id: {"SnapshotId": id, "State": "completed", "Encrypted": True, "KmsKeyId": KEY, "Tags": TAGS}
+            for id in ("snap-1", "snap-2")
+        },
+        "launch_permissions": frozenset({USER.account}),
+        "volume_permissions": {"snap-1": frozenset({USER.account}), "snap-2": frozenset({USER.account})},
+        "grantees": frozenset({ROOT, "arn:aws:iam::111111111111:role/another"}),
+        "seen_by_user": frozenset({"ami-1", "snap-1", "snap-2"}),
+    }
+
+
+def test_what_is_as_expected_has_no_differences() -> None:
+    assert compare(EXPECTED, Actual(**right())) == ()
+
+
+def set_to(*path: str, value: object) -> Callable[[dict[str, Any]], None]:
+    def change(actual: dict[str, Any]) -> None:
+        *steps, last = path
+        place: Any = actual
+        for step in steps:
+            place = place[step]
+        place[last] = value
+
+    return change
+
+
+def without(*path: str) -> Callable[[dict[str, Any]], None]:
+    def change(actual: dict[str, Any]) -> None:
+        *steps, last = path
+        place: Any = actual
+        for step in steps:
+            place = place[step]
+        del place[last]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (set_to("image", value=None), "image ami-1 is missing, not available"),
+        (set_to("image", "State", value="pending"), "state is pending, not available"),
+        (set_to("image", "Name", value="web2"), "name is web2, not web"),
+        (set_to("image", "OwnerId", value="3"), "owner is 3, not 111111111111"),
+        (set_to("image", "Architecture", value="arm64"), "architecture is arm64, not x86_64"),
+        (set_to("image", "RootDeviceType", value="instance-store"), "RootDeviceType is instance-store, not ebs"),
+        (set_to("image", "VirtualizationType", value="paravirtual"), "VirtualizationType is paravirtual, not hvm"),
+        (without("image", "ImdsSupport"), "ImdsSupport is not set, not v2.0"),
+        (set_to("image", "RootDeviceName", value="/dev/sda1"), "root device is /dev/sda1, not one of /dev/xvda"),
+        (set_to("image", "Tags", value=[]), "tag Name is missing, not 'web'"),
+        (set_to("image", "Tags", value=[{"Key": "Name", "Value": "x"}]), "tag Name is 'x', not 'web'"),
+        (without("image", "DeprecationTime"), "deprecation time is not set, not 2027-02-22T03:00:40Z"),
+        (set_to("image", "DeprecationTime", value="2027-02-22T03:03:00.000Z"), "deprecation time is 2027-02-22T03:03"),
+        (set_to("image", "BlockDeviceMappings", value=[]), "snapshots is none, not at least one"),
+        (without("snapshots", "snap-2"), "snapshot snap-2 is missing, not completed"),
+        (set_to("snapshots", "snap-2", "State", value="error"), "state of snap-2 is error, not completed"),
+        (set_to("snapshots", "snap-2", "Encrypted", value=False), "encryption of snap-2 is off, not on"),
+        (set_to("snapshots", "snap-2", "KmsKeyId", value="arn:other"), f"key of snap-2 is arn:other, not {KEY}"),
+        (set_to("snapshots", "snap-1", "Tags", value=[]), "snap-1's tag Name is missing"),
+        (set_to("launch_permissions", value=frozenset()), "launch permission is nobody, not 222222222222"),
+        (set_to("launch_permissions", value=frozenset({USER.account, "all"})), "is 222222222222, all, not 222"),
+        (set_to("volume_permissions", "snap-2", value=frozenset()), "volume permission of snap-2 is nobody"),
+        (set_to("volume_permissions", "snap-2", value=frozenset({"all"})), "volume permission of snap-2 is all"),
+        (set_to("grantees", value=frozenset()), f"grant on {KEY} is missing, not given to {ROOT}"),
+        (set_to("seen_by_user", value=frozenset({"ami-1", "snap-1"})), "snap-2 is not visible, not visible to account"),
+    ],
+)
+def test_each_difference_is_told(change: Callable[[dict[str, Any]], None], told: str) -> None:
+    actual = right()
+    change(actual)
+    texts = [str(mismatch) for mismatch in compare(EXPECTED, Actual(**actual))]
+    assert any(told in text for text in texts), texts
+    assert all(text.startswith("apps/eu-west-1 (x86_64): ") for text in texts)
+
+
+def released(world: World, **more: Any) -> tuple[Any, Order, Distributed]:
+    ledger, order = world.build(), world.order(**more)
+    with distribute(ledger, order, {"x86_64": world.candidate()}) as distribution:
+        return ledger, order, distribution.finish()
+
+
+def test_the_rows_of_the_manifest_are_what_boto3_sees(world: World) -> None:
+    ledger, order, distributed = released(world)
+    calls = len(world.paper.calls)
+    verified = verify(ledger, order, distributed, emit=world.events.append)
+    assert world.mutations(calls) == [], "reading changes nothing"
+    assert verified.mismatches == ()
+    assert [(row.account, row.region) for row in verified.images] == sorted(
+        (target.account.id, target.region) for target in order.targets
+    )
+    for row in verified.images:
+        image = world.image(Place(row.account, row.region), row.image_id)
+        assert (row.image_id, row.name, row.architecture) == (image["ImageId"], image["Name"], image["Architecture"])
+        owner = Place(image["OwnerId"], row.region)
+        assert row.mode == ("copy" if owner.account == row.account else "share")
+        assert row.encrypted
+        (snapshot,), (seen,) = row.snapshots, world.snapshots_of(owner, row.image_id)
+        assert (snapshot.snapshot_id, snapshot.encrypted) == (seen["SnapshotId"], seen["Encrypted"])
+        assert snapshot.kms_key_id == seen["KmsKeyId"] == world.key_arn(owner)
+        assert (snapshot.volume_size_gib, snapshot.device_name) == (8, "/dev/xvda")
+    assert world.states("apps/us-east-1") == ["verified"]
+
+
+def test_what_somebody_changed_in_the_meantime_is_not_released(world: World) -> None:
+    from .world import HOME, TARGETS
+
+    ledger, order, distributed = released(world, targets=TARGETS[:3])
+    ireland, virginia = Place(HOME.id, "eu-west-1"), Place(HOME.id, "us-east-1")
+    in_ireland, in_virginia = distributed.placed[1].image_id, distributed.placed[2].image_id
+    world.client("ec2", ireland).modify_image_attribute(
+        ImageId=in_ireland, LaunchPermission={"Add": [{"UserId": "999999999999"}]}
+    )
+    world.client("ec2", virginia).delete_tags(Resources=[in_virginia], Tags=[{"Key": "goldenami:recipe"}])
+    with pytest.raises(TargetsFailed) as caught:
+        verify(ledger, order, distributed)
+    assert caught.value.failures == {
+        "home/eu-west-1": "home/eu-west-1 (x86_64): launch permission is 999999999999, not nobody",
+        "home/us-east-1": "home/us-east-1 (x86_64): tag goldenami:recipe is missing, not 'debian-12-web'",
+    }
+
+
+def test_an_image_that_is_gone_is_not_released(world: World) -> None:
+    from .world import TARGETS
+
+    ledger, order, distributed = released(world, targets=TARGETS[:1])
+    (placed,) = distributed.placed
+    world.client("ec2", placed.target.place).deregister_image(ImageId=placed.image_id)
+    with pytest.raises(TargetsFailed, match="home/eu-central-1"):
+        verify(ledger, order, distributed)
+
+
+def test_a_share_whose_grant_is_gone_is_not_released(world: World) -> None:
+    from .world import HOME, TARGETS
+
+    ledger, order, distributed = released(world, targets=(TARGETS[2], TARGETS[5]))
+    kms = world.client("kms", Place(HOME.id, "us-east-1"))
+    key = world.key_arn(Place(HOME.id, "us-east-1"))
+    (grant,) = kms.list_grants(KeyId=key)["Grants"]
+    kms.revoke_grant(KeyId=key, GrantId=grant["GrantId"])
+    with pytest.raises(TargetsFailed, match="apps/us-east-1") as caught:
+        verify(ledger, order, distributed)
+    assert "grant on" in caught.value.failures["apps/us-east-1"]
+
+
+def test_a_best_effort_target_that_is_wrong_has_no_row(world: World) -> None:
+    from .world import TARGETS
+
+    optional: Target = replace(TARGETS[1], required=False)
+    ledger, order, distributed = released(world, targets=(TARGETS[0], optional))
+    world.client("ec2", optional.place).delete_tags(Resources=[distributed.placed[1].image_id], Tags=[{"Key": "Name"}])
+    verified = verify(ledger, order, replace(distributed, failures={"apps/eu-west-1": "earlier"}))
+    assert [row.region for row in verified.images] == ["eu-central-1"]
+    assert sorted(verified.failures) == ["apps/eu-west-1", "home/eu-west-1"]
+    assert "tag Name" in verified.failures["home/eu-west-1"]
+
+
+def test_a_target_that_cannot_be_read_has_failed(world: World) -> None:
+    from .world import TARGETS
+
+    ledger, order, distributed = released(world, targets=TARGETS[:2])
+    world.paper.set(faults=[
+        {"action": "ec2:DescribeSnapshots", "region": "eu-west-1", "nth": 0,
+         "code": "UnauthorizedOperation", "status": 403}
+    ])  # fmt: skip
+    with pytest.raises(TargetsFailed) as caught:
+        verify(ledger, order, distributed)
+    assert list(caught.value.failures) == ["home/eu-west-1"]
