@@ -18,7 +18,9 @@ def merged(own: Sequence[ImageDevice], overrides: Sequence[Mapping[str, Any]]) -
     for a mapping without a device name or one that is given twice. Instance store volumes (VirtualName) do not exist
     here and are left out.
     """
-    result = {d.device: {"DeviceName": d.device, "Ebs": _as_request(d)} for d in own if not d.virtual_name}
+    result: dict[str, dict[str, Any]] = {
+        d.device: {"DeviceName": d.device, "Ebs": _as_request(d)} for d in own if not d.virtual_name
+    }
     seen = set()
     for item in overrides:
         name = item.get("DeviceName")
@@ -32,7 +34,7 @@ def merged(own: Sequence[ImageDevice], overrides: Sequence[Mapping[str, Any]]) -
         if "NoDevice" in item:
             result.pop(name, None)
         elif not item.get("VirtualName"):
-            before: Mapping[str, Any] = result[name]["Ebs"] if name in result else {}  # type: ignore[assignment]
+            before = result[name]["Ebs"] if name in result else {}
             result[name] = {"DeviceName": name, "Ebs": _changed(before, item.get("Ebs") or {})}
     return list(result.values())
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from goldenami.sandbox.ec2 import devices, guests, snapshots, tags
+from goldenami.sandbox.ec2 import devices, guests, instances, snapshots, tags
 from goldenami.sandbox.ec2.context import Ctx, Ec2Error
 from goldenami.sandbox.ec2.core import Action, Cloud
 from goldenami.sandbox.ec2.records import Image, ImageDevice, Instance, Snapshot, Volume
@@ -141,14 +141,14 @@ def _queue_capture(cloud: Cloud, instance: Instance, taken: list[tuple[Volume, S
                     cloud.node.stop(instance.id)
                 for volume, snapshot in taken:
                     cloud.node.freeze_snapshot(snapshot.id, volume.id)
+            with cloud.lock:
+                for _, snapshot in taken:
+                    snapshot.frozen = True
+                    snapshots.queue_storing(cloud, snapshot)
         finally:
             cloud.unpin([snapshot.id for _, snapshot in taken])
             if running and reboot:
                 _resume(cloud, instance)
-        with cloud.lock:
-            for _, snapshot in taken:
-                snapshot.frozen = True
-                snapshots.queue_storing(cloud, snapshot)
 
     cloud.work.submit(instance.id, capture)
 
@@ -158,8 +158,12 @@ def _resume(cloud: Cloud, instance: Instance) -> None:
     with cloud.lock:
         if instance.goal != "running":
             return
-    cloud.node.start_instance(instance.id)
-    guests.attach_data_volumes(cloud, instance)
+    try:
+        cloud.node.start_instance(instance.id)
+        guests.attach_data_volumes(cloud, instance)
+    except Exception:
+        instances.guest_exited(cloud, instance.id, "crashed")
+        raise
 
 
 # --- from snapshots ---------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from goldenami.sandbox.ec2 import describe_instances, encryption, guests, volumes
@@ -55,7 +56,8 @@ def stop_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[st
             raise Ec2Error(
                 "UnsupportedOperation",
                 f"You can't stop the Spot Instance '{instance.id}' because it is associated with a one-time "
-                "Spot Instance request. You can only stop Spot Instances associated with persistent Spot Instance requests.",
+                "Spot Instance request. You can only stop Spot Instances associated with persistent Spot Instance "
+                "requests.",
             )
         if instance.disable_api_stop:
             raise Ec2Error(
@@ -131,7 +133,7 @@ def reboot_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[
     instances = _targets(cloud, ctx, params)
     _require(cloud, instances, ("running",), "rebooted")
     for instance in instances:
-        cloud.work.submit(instance.id, lambda i=instance.id: cloud.node.reboot(i))  # type: ignore[misc]
+        cloud.work.submit(instance.id, partial(cloud.node.reboot, instance.id))
     return {}
 
 

@@ -167,8 +167,8 @@ def _check_match(image: Image, kind: types.InstanceType) -> None:
         raise Ec2Error(
             "InvalidParameterValue",
             f"The architecture '{','.join(kind.architectures)}' of the specified instance type does not match "
-            f"the architecture '{image.architecture}' of the specified AMI. Specify an instance type and an AMI that have "
-            "matching architectures, and try again. You can use 'describe-instance-types' or 'describe-images' to "
+            f"the architecture '{image.architecture}' of the specified AMI. Specify an instance type and an AMI that "
+            "have matching architectures, and try again. You can use 'describe-instance-types' or 'describe-images' to "
             "discover the architecture of the instance type or AMI.",
         )
     if kind.nitro and not image.ena_support:

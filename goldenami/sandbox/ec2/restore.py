@@ -3,6 +3,8 @@ reason."""
 
 from __future__ import annotations
 
+from functools import partial
+
 from goldenami.sandbox.ec2 import copies, instances, launch, snapshots, volumes
 from goldenami.sandbox.ec2.core import Cloud
 from goldenami.sandbox.ec2.records import Instance, Snapshot, Volume
@@ -51,7 +53,7 @@ def _volume(cloud: Cloud, volume: Volume) -> None:
 
 
 def _instance(cloud: Cloud, instance: Instance, *, on_node: bool) -> None:
-    if instance.transition.failure is not None:
+    if instance.transition.failure is not None and not (on_node and instance.goal == "terminated"):
         return
     pending = not instance.transition.done
     if instance.goal == "terminated":
@@ -69,7 +71,7 @@ def _instance(cloud: Cloud, instance: Instance, *, on_node: bool) -> None:
     elif pending and _sources_exist(cloud, instance):
         attached = cloud.volumes_of(instance)
         for volume in attached:
-            cloud.work.submit(instance.id, lambda v=volume.id: cloud.node.delete_volume(v))  # type: ignore[misc]
+            cloud.work.submit(instance.id, partial(cloud.node.delete_volume, volume.id))
         launch.queue_boot(cloud, instance, attached)
     else:
         instances.begin_terminate(cloud, instance)

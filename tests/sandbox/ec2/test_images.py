@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import WaiterError
 
+from goldenami.sandbox.ec2.service import Ec2Error
+
 HOME, APPS, REGION, OTHER = "111111111111", "222222222222", "eu-central-1", "eu-west-1"
 TAGS = [
     {"ResourceType": "image", "Tags": [{"Key": "kind", "Value": "image"}]},
@@ -477,3 +479,21 @@ def test_a_restart_finishes_what_was_under_way(rig: Any) -> None:
     rig.settle()
     assert rig.image_of(image_id, HOME, OTHER)["State"] == "available"
     assert rig.snapshot_id_of(image_id, HOME, OTHER) in rig.node.snapshots
+
+
+def test_a_guest_that_does_not_come_back_is_stopped(rig: Any) -> None:
+    rig.node.failures["start_instance"] = "no memory"
+    image = rig.image_of(rig.captured())
+    assert image["State"] == "available"
+    assert rig.instance(image["SourceInstanceId"])["State"]["Name"] == "stopped"
+
+
+def test_contents_for_those_who_look_inside(rig: Any, fails: Any) -> None:
+    image_id = copy(rig, rig.captured(), region=REGION, Encrypted=True, KmsKeyId="alias/golden-ami")
+    snapshot_id, key = rig.ec2.contents_of(HOME, REGION, image_id)
+    assert (snapshot_id, key) == (rig.snapshot_id_of(image_id), rig.node.snapshots[snapshot_id].key)
+    assert rig.ec2.contents_of(HOME, REGION, rig.image) == ("base-debian-12", None)
+    with pytest.raises(Ec2Error, match="does not exist"):
+        rig.ec2.contents_of(APPS, REGION, image_id)
+    assert rig.ec2.image_exists(HOME, REGION, image_id)
+    assert not rig.ec2.image_exists(APPS, REGION, image_id)
