@@ -1,8 +1,8 @@
 """A node on paper: volumes, snapshots and guests that exist by name only. No root, no contents, microseconds.
 
 Good for everything that is about the control plane. It keeps the Node protocol's rules (unknown ids, what may be
-deleted when), so that a caller which breaks them fails here, too. ``delays`` and ``failures`` make its work slow or
-fail, by method name.
+deleted when), so that a caller which breaks them fails here, too. ``gates`` and ``failures`` hold its work up or
+make it fail, by method name.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ def resume(cloud: Cloud) -> None:
         elif volume.attachment is not None and volume.attachment.detaching:
             volume.attachment = None
     known = cloud.node.instances()
+    for stray in set(known) - set(cloud.store.instances):  # launched after the state was last written
+        cloud.work.submit(stray, partial(cloud.node.terminate, stray))
     for instance in list(cloud.store.instances.values()):
         _instance(cloud, instance, on_node=instance.id in known)
 
