@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from goldenami.aws import images, instances, snapshots, tags
 from goldenami.aws.kinds import KINDS, Kind, grant_prefix, parameter_tags
-from goldenami.aws.ledger import Ledger
+from goldenami.aws.ledger import Ledger, Patience
 from goldenami.aws.session import Cloud
 from goldenami.errors import AccessError, CloudError, GoldenAmiError, JournalError, UnjournaledMutation
 from goldenami.events import Emit, emit, silent
@@ -78,15 +78,15 @@ def find_all(cloud: Cloud, journal: Journal, *, keep: Collection[str] = ()) -> t
 
 
 def delete_all(
-    cloud: Cloud, journal: Journal, *, keep: Collection[str] = (), emit: Emit = silent, lenient: bool = True
+    cloud: Cloud, journal: Journal, *, keep: Collection[str] = (), emit: Emit = silent, patience: Patience | None = None
 ) -> CleanUp:
     """Delete everything the build made, but ``keep`` (see :func:`released`) and the snapshots behind kept images.
 
     Running it again deletes what it could not the first time. A failure to delete one thing does not stop the rest; it
-    is reported, unless it is the journal that failed (JournalError). ``lenient``: report a place that cannot be
-    reached, too, instead of raising its error.
+    is reported, unless it is the journal that failed (JournalError).
+    ``patience``: how long what is not visible yet is looked for.
     """
-    ledger = Ledger(cloud, journal, emit=emit)
+    ledger = Ledger(cloud, journal, emit=emit, patience=patience or Patience())
     work = _Work(ledger, frozenset(keep), emit)
     places = journal.places()
     for _ in range(_ROUNDS):
@@ -97,11 +97,6 @@ def delete_all(
         with ThreadPoolExecutor(min(len(places), _PLACES_AT_ONCE), thread_name_prefix="clean") as pool:
             for outcome in [pool.submit(work.clean, place) for place in places]:
                 outcome.result()
-    if not lenient and work.left:
-        raise CloudError(
-            "not everything could be deleted: " + "; ".join(f"{what}: {why}" for what, why in work.left.items()),
-            hint=f"`goldenami clean {journal.build_id}` tries again.",
-        )
     return CleanUp(tuple(work.deleted), dict(work.left))
 
 

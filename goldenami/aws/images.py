@@ -149,6 +149,7 @@ def create(
     if boot_mode is not None:
         request["BootModeOverride"] = boot_mode
     call = Call("ec2", "CreateImage", request)
+    _make_room(ledger, key)
     return ledger.create(key, "image", place, call, name=name, tags=tags, temporary=temporary)
 
 
@@ -181,7 +182,15 @@ def copy(
     if description:
         request["Description"] = description[:_DESCRIPTION_LIMIT]
     call = Call("ec2", "CopyImage", request)
+    _make_room(ledger, key)
     return ledger.create(key, "image", place, call, name=name, tags=tags, temporary=temporary)
+
+
+def _make_room(ledger: Ledger, key: str) -> None:
+    """Delete what is left of an earlier attempt that failed: it still has the name."""
+    failed = ledger.spoiled(key)
+    if failed is not None:
+        delete(ledger, failed.place, failed.id)
 
 
 def wait(

@@ -70,9 +70,13 @@ def launch(ledger: Ledger, key: str, place: Place, spec: LaunchSpec, *, tags: Ma
     """Ensure that the instance named ``key`` was launched; returns its id at once, while it is pending.
 
     Each combination of market, type and subnet is tried until one has room. Raises BuilderError, with what each of them
-    answered, if none has; the service's own error for any other refusal. IMDSv2 is required; a shutdown from the inside
+    answered, if none has; the service's own error for any other refusal. One that was marked as spoiled is terminated
+    first. IMDSv2 is required; a shutdown from the inside
     terminates the instance, so that one that is forgotten can end itself.
     """
+    doubtful = ledger.spoiled(key)
+    if doubtful is not None:
+        terminate(ledger, place, doubtful.id)
     refusals: list[str] = []
     for market, instance_type, subnet in _choices(spec):
         call = Call("ec2", "RunInstances", _request(spec, market, instance_type, subnet))

@@ -11,10 +11,9 @@ def create(ledger: Ledger, key: str, place: Place, *, public_key: str) -> str:
     """Ensure that a public key (an "ssh-ed25519 AAAA…" line) is imported; returns the key pair's *name*, for the
     launch."""
     name = name_for(ledger.journal.build_id, key)
-    # boto3 sends the material base64-encoded; as text it is what OpenSSH writes.
+    # botocore sends the material base64-encoded; as text it is what OpenSSH writes.
     request = {"KeyName": name, "PublicKeyMaterial": public_key.strip()}
-    ledger.create(key, "key-pair", place, Call("ec2", "ImportKeyPair", request), temporary=True)
-    return name
+    return ledger.create(key, "key-pair", place, Call("ec2", "ImportKeyPair", request), temporary=True)
 
 
 def name_for(build_id: str, key: str) -> str:

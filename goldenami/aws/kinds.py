@@ -110,7 +110,7 @@ _ID_FIELD: Final = {
     "image": "ImageId",
     "snapshot": "SnapshotId",
     "volume": "VolumeId",
-    "key-pair": "KeyPairId",
+    "key-pair": "KeyName",
     "security-group": "GroupId",
     "grant": "GrantId",
 }
@@ -245,9 +245,10 @@ KINDS: Final[Mapping[str, Kind]] = {
         Kind(
             "key-pair",
             "ec2",
-            _by_tag("DescribeKeyPairs", "KeyPairs", "KeyPairId"),
+            # By name, which is unique too, and what a launch asks for.
+            _by_tag("DescribeKeyPairs", "KeyPairs", "KeyName"),
             "DeleteKeyPair",
-            "KeyPairId",
+            "KeyName",
             duplicate_codes=frozenset({"InvalidKeyPair.Duplicate"}),
             missing_codes=frozenset({"InvalidKeyPair.NotFound"}),
             tag_types=("key-pair",),

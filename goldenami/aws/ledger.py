@@ -90,7 +90,7 @@ class Ledger:
         self.journal = journal
         self.tags = dict(tags or {})
         self._emit = emit
-        self._patience = patience
+        self.patience = patience
         self._locks: dict[str, threading.RLock] = {}
         self._mutex = threading.Lock()
         self.expires_at: datetime = journal.header.created + lifetime
@@ -147,6 +147,11 @@ class Ledger:
         id = self.existing(key)
         return next((r for r in self.journal.resources() if r.key == key and r.id == id), None) if id else None
 
+    def spoiled(self, key: str) -> Resource | None:
+        """What a key had that must not be used and is not deleted yet: to be deleted before another one is made, since
+        it may hold the name. From the journal alone: no call."""
+        return next((r for r in self.journal.resources() if r.key == key and r.spoiled is not None), None)
+
     def resolve(self, intent: Intent) -> str | None:
         """What came of a creating call whose reply was never read: its id if the resource exists, recorded from now on,
         or None if it does not (recorded too). Never creates anything: this is what a clean-up asks."""
@@ -156,8 +161,8 @@ class Ledger:
         """:meth:`resolve` for many, by token; what is not visible yet is waited for together."""
         found: dict[str, str | None] = {}
         waiting = list(intents)
-        deadline = self.cloud.clock() + self._patience.visible
-        pause = self._patience.first
+        deadline = self.cloud.clock() + self.patience.visible
+        pause = self.patience.first
         while waiting:
             for intent in list(waiting):
                 id = self._find(intent, patiently=False)
@@ -167,7 +172,7 @@ class Ledger:
             if not waiting or self.cloud.clock() + pause > deadline:
                 break
             self.cloud.sleep(pause)
-            pause = min(pause * self._patience.factor, self._patience.longest)
+            pause = min(pause * self.patience.factor, self.patience.longest)
         for intent in waiting:
             self.journal.refused(intent.token, code="goldenami.NotMade", message="nothing carries this token")
             found[intent.token] = None
@@ -278,7 +283,7 @@ class Ledger:
         self, intent: Intent, already: Collection[str], busy: Collection[str] = (), busy_for: float = 0.0
     ) -> Mapping[str, Any]:
         retry = self.cloud.retry.start()
-        pause, deadline = self._patience.first, self.cloud.clock() + busy_for
+        pause, deadline = self.patience.first, self.cloud.clock() + busy_for
         while True:
             try:
                 response = self._send(intent)
@@ -287,7 +292,7 @@ class Ledger:
                     response = {}
                 elif error.code in busy and self.cloud.clock() + pause <= deadline:
                     self.cloud.sleep(pause)
-                    pause = min(pause * self._patience.factor, self._patience.longest)
+                    pause = min(pause * self.patience.factor, self.patience.longest)
                     continue
                 elif errors.outcome(error) is Outcome.REFUSED:
                     self.journal.refused(intent.token, code=error.code, message=error.message)
@@ -320,14 +325,14 @@ class Ledger:
         """The id of what carries the intent's token; looked for once, or for as long as a new resource may be
         invisible."""
         definition = kind_of(intent.kind)
-        deadline = self.cloud.clock() + (self._patience.visible if patiently else 0.0)
-        pause = self._patience.first
+        deadline = self.cloud.clock() + (self.patience.visible if patiently else 0.0)
+        pause = self.patience.first
         while True:
             found = definition.find(self.cloud, intent.place, intent.token, intent.request)
             if found is not None or self.cloud.clock() + pause > deadline:
                 return found
             self.cloud.sleep(pause)
-            pause = min(pause * self._patience.factor, self._patience.longest)
+            pause = min(pause * self.patience.factor, self.patience.longest)
 
     def _adopt(self, intent: Intent, id: str) -> str:
         self.journal.succeeded(intent.token, id=id, adopted=True)

@@ -22,8 +22,9 @@ Clock = Callable[[], float]  # monotonic seconds
 Sleep = Callable[[float], None]
 
 _WINDOW: Final = 2.0  # seconds over which the current rate is measured
-_SLOWEST: Final = 0.5  # calls a second, however often the service says no
-_REGAIN: Final = 0.5  # calls a second, gained by each second without throttling
+_SLOWEST: Final = 1.0  # calls a second, however often the service says no (the slowest refill AWS documents)
+_LEAST_CUT: Final = 4.0  # calls a second: who sent less than this is taken to have sent so many
+_REGAIN: Final = 1.0  # calls a second, gained by each second without throttling
 _UNLIMITED_AFTER: Final = 200.0  # calls a second: a limit this high is none
 
 
@@ -60,7 +61,7 @@ class Pace:
         with self._mutex:
             now = self._clock()
             sending = len(self._sent) / _WINDOW
-            current = self._rate if self._rate is not None else max(sending, 1.0)
+            current = self._rate if self._rate is not None else max(sending, _LEAST_CUT)
             # A burst that was sent together is refused together: one cut is enough for all of it.
             if self._rate is None or now - self._gained >= 1.0 / current:
                 self._rate = max(_SLOWEST, current / 2)

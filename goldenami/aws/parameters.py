@@ -20,18 +20,19 @@ DATA_TYPE: Final = "aws:ec2:image"
 _EFFECTIVE_WITHIN: Final = 60.0  # seconds; SSM needs a few
 
 
-def get(cloud: Cloud, place: Place, name: str) -> str:
-    """The current value. Raises NotFound."""
-    found = find(cloud, place, name)
+def get(cloud: Cloud, place: Place, name: str, *, decrypt: bool = False) -> str:
+    """The current value; ``decrypt`` for a SecureString. Raises NotFound."""
+    found = find(cloud, place, name, decrypt=decrypt)
     if found is None:
         raise NotFound(f"parameter {name} does not exist in {place}")
     return found
 
 
-def find(cloud: Cloud, place: Place, name: str) -> str | None:
+def find(cloud: Cloud, place: Place, name: str, *, decrypt: bool = False) -> str | None:
     """The current value, or None."""
+    request = {"Name": name, "WithDecryption": decrypt}
     try:
-        return str(cloud.call(place, "ssm", "GetParameter", {"Name": name})["Parameter"]["Value"])
+        return str(cloud.call(place, "ssm", "GetParameter", request)["Parameter"]["Value"])
     except CloudError as error:
         if errors.missing(error):
             return None

@@ -1,0 +1,439 @@
+"""Who calls, where to, how patiently; and what is read."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from goldenami.aws import images, instances, keypairs, kms, network, parameters, regions, snapshots, waiters
+from goldenami.aws.ledger import Call
+from goldenami.aws.session import Cloud
+from goldenami.errors import AccessError, BuilderError, CloudError, NotFound, Throttled, Unreachable
+from goldenami.model import Account, Network, Place
+
+from .conftest import APPS, APPS_PLACE, HOME, HOME_PLACE, HOME_WEST, World, make_cloud, new_session
+from .test_ledger import PARAMETER, PUBLIC_KEY, foreign_image, foreign_instance, make_instance, make_parameter
+
+DEBIAN = {"name": ["debian-12-*"]}
+
+
+# --- who ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_caller_and_the_role_of_each_account(world: World) -> None:
+    identity = world.cloud.check_identity()
+    assert identity.account == HOME.id
+    before = world.mark()
+    world.cloud.check_identity()
+    assert world.mark() == before, "asked once"
+    answer = world.cloud.call(APPS_PLACE, "sts", "GetCallerIdentity")
+    assert answer["Account"] == APPS.id
+    assert ":assumed-role/goldenami-publisher/" in answer["Arn"]
+
+
+def test_credentials_of_another_account_are_refused_before_anything_is_sent(world: World) -> None:
+    wrong = Cloud({"home": Account("home", APPS.id)}, Place(APPS.id, "eu-central-1"), caller=new_session())
+    with pytest.raises(AccessError, match=f"belongs to account {HOME.id}, and the environment's account 'home' is"):
+        wrong.call(Place(APPS.id, "eu-central-1"), "ec2", "DescribeImages")
+    assert {c["action"] for c in world.paper.calls} == {"GetCallerIdentity"}
+
+
+def test_an_account_that_the_environment_does_not_name(world: World) -> None:
+    with pytest.raises(AccessError, match="account 333333333333 is not one that the environment names"):
+        world.cloud.call(Place("333333333333", "eu-central-1"), "ec2", "DescribeImages")
+    assert not world.paper.calls
+
+
+def test_a_role_that_does_not_exist(world: World) -> None:
+    account = Account("apps", APPS.id, f"arn:aws:iam::{APPS.id}:role/nobody")
+    cloud = make_cloud()
+    cloud = Cloud({"home": HOME, "apps": account}, HOME_PLACE, caller=new_session())
+    with pytest.raises(AccessError, match=r"cannot assume arn:aws:iam::222222222222:role/nobody") as caught:
+        cloud.check_identity()
+    assert "sts:AssumeRole" in (caught.value.hint or "")
+
+
+def test_no_credentials(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(AccessError, match="credentials") as caught:
+        make_cloud(caller=None).check_identity()
+    assert "AWS_PROFILE" in (caught.value.hint or "")
+
+
+def test_a_profile_that_does_not_exist(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(AccessError, match="nobody"):
+        make_cloud(caller=None).check_identity()
+
+
+def test_an_endpoint_that_is_not_there(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(Unreachable, match="127[.]0[.]0[.]1:9"):
+        make_cloud().check_identity()
+
+
+def test_role_credentials_are_renewed(world: World) -> None:
+    """Credentials that are about to expire are replaced without anybody noticing."""
+    cloud = world.cloud
+    cloud.check_identity()
+    moments = [timedelta(seconds=30), timedelta(hours=1)]
+    assume = cloud._assume
+
+    class Short(Cloud):
+        """Roles whose first credentials expire in half a minute, which botocore renews at once."""
+
+        def _assume(self, role: str) -> dict[str, str]:
+            given = assume(role)
+            left = moments.pop(0) if moments else timedelta(hours=1)
+            return {**given, "expiry_time": (datetime.now(UTC) + left).isoformat()}
+
+    short = Short({a.name: a for a in (HOME, APPS)}, HOME_PLACE, caller=new_session())
+    for _ in range(3):
+        short.call(APPS_PLACE, "ec2", "DescribeRegions")
+    assert moments == []
+
+
+# --- where ----------------------------------------------------------------------------------------------------------
+
+
+def test_regions_are_checked_before_anything_is_made(world: World) -> None:
+    regions.check(world.cloud, [HOME_PLACE, HOME_WEST, APPS_PLACE])
+    with pytest.raises(NotFound, match="region eu-zentral-1 does not exist") as caught:
+        regions.check(world.cloud, [Place(HOME.id, "eu-zentral-1")])
+    assert caught.value.hint == "Did you mean eu-central-1?"
+    nowhere = Cloud({"home": HOME}, Place(HOME.id, "xx-1"), caller=new_session())
+    before = world.mark()
+    with pytest.raises(NotFound, match="region xx-1 does not exist"):
+        regions.check(nowhere, [])
+    assert world.mark() == before
+
+
+def test_subnets(world: World) -> None:
+    subnets = network.subnets(world.cloud, HOME_PLACE, Network())
+    assert len(subnets) >= 2
+    assert len({s.vpc_id for s in subnets}) == 1
+    assert [s.free for s in subnets] == sorted((s.free for s in subnets), reverse=True)
+    named = network.subnets(world.cloud, HOME_PLACE, Network(subnet_id=subnets[1].id))
+    assert named == (subnets[1],)
+    world.raw("ec2").create_tags(Resources=[subnets[1].id], Tags=[{"Key": "tier", "Value": "build"}])
+    assert network.subnets(world.cloud, HOME_PLACE, Network(subnet_tags={"tier": "build"})) == (subnets[1],)
+    for missing in (Network(subnet_tags={"tier": "other"}), Network(subnet_id="subnet-0123456789abcdef0")):
+        with pytest.raises(NotFound, match="subnet"):
+            network.subnets(world.cloud, HOME_PLACE, missing)
+
+
+def test_the_source_of_a_local_cloud_is_a_local_address(world: World) -> None:
+    subnet = network.subnets(world.cloud, HOME_PLACE, Network())[0]
+    given = Network(source_cidr="203.0.113.0/24")
+    assert network.source_cidr(world.cloud, HOME_PLACE, given, subnet) == "203.0.113.0/24"
+    expected = network.local_address("172.31.0.1") + "/32"
+    assert network.source_cidr(world.cloud, HOME_PLACE, Network(), subnet) == expected
+
+
+# --- patience -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"code": "RequestLimitExceeded", "status": 503},
+        {"code": "InternalError", "status": 500},
+        {"how": "drop"},
+        {"how": "drop", "when": "after"},
+    ],
+)
+def test_reads_are_repeated(world: World, fault: dict[str, Any]) -> None:
+    world.cloud.check_identity()
+    world.paper.set(faults=[{"action": "DescribeRegions", "nth": 1, "times": 3, **fault}])
+    assert world.cloud.call(HOME_PLACE, "ec2", "DescribeRegions")["Regions"]
+
+
+def test_reads_give_up_in_the_end(world: World) -> None:
+    world.cloud.check_identity()
+    world.paper.set(faults=[{"action": "DescribeRegions", "nth": 0}])
+    with pytest.raises(Unreachable, match="InternalError"):
+        world.cloud.call(HOME_PLACE, "ec2", "DescribeRegions")
+    world.paper.set(faults=[{"action": "DescribeRegions", "nth": 0, "code": "RequestLimitExceeded", "status": 503}])
+    with pytest.raises(Throttled):
+        world.cloud.call(HOME_PLACE, "ec2", "DescribeRegions")
+
+
+def test_pages_are_followed_to_the_end(world: World) -> None:
+    every = list(world.cloud.pages(HOME_PLACE, "ec2", "DescribeImages", "Images"))
+    paged = list(world.cloud.pages(HOME_PLACE, "ec2", "DescribeImages", "Images", {"MaxResults": 5}))
+    assert len(every) > 5
+    assert sorted(i["ImageId"] for i in paged) == sorted(i["ImageId"] for i in every)
+
+
+# --- images ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_newest_base_is_found(world: World) -> None:
+    found = images.find_base(world.cloud, HOME_PLACE, architecture="x86_64", filters=DEBIAN, owners=["136693071363"])
+    assert found.name.startswith("debian-12-amd64-")
+    assert found.owner == "136693071363"
+    assert found.root_volume_gib > 0
+    assert found.source == "filter name debian-12-*"
+    assert images.base_by_id(world.cloud, HOME_PLACE, found.image_id, architecture="x86_64").image_id == found.image_id
+    name = "/aws/service/debian/release/12/latest/amd64"
+    assert images.base_by_parameter(world.cloud, HOME_PLACE, name, architecture="x86_64").image_id == found.image_id
+
+
+def test_a_base_that_is_not_there(world: World) -> None:
+    with pytest.raises(NotFound, match=r"no x86_64 image owned by self in .* matches name debian-99-\*"):
+        images.find_base(
+            world.cloud, HOME_PLACE, architecture="x86_64", filters={"name": ["debian-99-*"]}, owners=["self"]
+        )
+    with pytest.raises(NotFound, match="does not exist"):
+        images.base_by_id(world.cloud, HOME_PLACE, "ami-0123456789abcdef0", architecture="x86_64")
+    arm = images.find_base(world.cloud, HOME_PLACE, architecture="arm64", filters=DEBIAN)
+    with pytest.raises(NotFound, match="is for arm64, not x86_64"):
+        images.base_by_id(world.cloud, HOME_PLACE, arm.image_id, architecture="x86_64")
+    with pytest.raises(NotFound, match="parameter /none does not exist"):
+        images.base_by_parameter(world.cloud, HOME_PLACE, "/none", architecture="x86_64")
+
+
+def test_attributes_of_an_image(world: World) -> None:
+    image = foreign_image(world)
+    images.require_imds_v2(world.ledger, "imds", HOME_PLACE, image)
+    moment = datetime.now(UTC) + timedelta(days=90)
+    images.deprecate(world.ledger, "deprecate", HOME_PLACE, image, moment)
+    found = images.describe_many(world.cloud, HOME_PLACE, [image])[image]
+    assert found["ImdsSupport"] == "v2.0"
+    assert found["DeprecationTime"].startswith(moment.strftime("%Y-%m-%d"))
+
+
+def copy(world: World, kms_key: str) -> str:
+    return images.copy(
+        world.ledger,
+        "copy",
+        HOME_PLACE,
+        source_image_id=foreign_image(world),
+        source_region=HOME_PLACE.region,
+        name="web 1.4",
+        kms_key=kms_key,
+    )
+
+
+def test_a_copy_that_fails_later_says_why_and_is_tried_anew(world: World) -> None:
+    """EC2 accepts a wrong key; the copy fails asynchronously."""
+    arn = f"arn:aws:kms:{HOME_PLACE.region}:{HOME.id}:key/00000000-0000-4000-8000-000000000000"
+    bad = copy(world, arn)
+    seen = images.wait(world.ledger, HOME_PLACE, [bad])[bad]
+    assert seen.verdict == "failed"
+    assert seen.reason
+    assert "failed: " + seen.reason in waiters.failure(seen, "image", HOME_PLACE).message
+    assert world.journal.resources("image")[0].spoiled == seen.reason
+    good = copy(world, kms.resolve(world.cloud, HOME_PLACE, "alias/golden-ami").arn)
+    assert good != bad
+    assert images.wait(world.ledger, HOME_PLACE, [good])[good].ok
+
+
+def test_watching_tells_the_progress(world: World) -> None:
+    world.paper.set(pending={"image": 0.5, "copy": 0.5, "snapshot": 0.5})
+    told: list[waiters.Seen] = []
+    arn = kms.resolve(world.cloud, HOME_PLACE, "alias/golden-ami").arn
+    image = copy(world, arn)
+    seen = images.wait(world.ledger, HOME_PLACE, [image], on_progress=told.append)
+    assert seen[image].ok
+    assert told[-1].percent == 100.0
+    percentages = [t.percent for t in told if t.percent is not None]
+    assert percentages == sorted(percentages)
+    assert len(percentages) > 1
+
+
+def test_many_ids_cost_one_describe_a_round(world: World) -> None:
+    world.paper.set(pending={"snapshot": 0.6})
+    foreign_instance(world)
+    volume = world.raw("ec2").describe_volumes()["Volumes"][0]["VolumeId"]
+    ids = [
+        world.ledger.create(f"s/{n}", "snapshot", HOME_PLACE, Call("ec2", "CreateSnapshot", {"VolumeId": volume}))
+        for n in range(5)
+    ]
+    before = world.mark()
+    start = time.monotonic()
+    seen = waiters.watch(world.cloud, HOME_PLACE, waiters.SNAPSHOTS, ids)
+    assert list(seen) == ids
+    assert all(s.ok for s in seen.values())
+    describes = [c for c in world.paper.calls[before:] if c["action"] == "DescribeSnapshots"]
+    assert len(describes) <= 2 + (time.monotonic() - start) / 0.15
+    assert snapshots.describe_many(world.cloud, HOME_PLACE, ids).keys() == set(ids)
+
+
+def test_what_is_not_visible_yet_is_waited_for_but_not_for_ever(world: World) -> None:
+    world.paper.set(visibility_delay=0.5)
+    image = foreign_instance_image(world)
+    assert waiters.watch(world.cloud, HOME_PLACE, waiters.IMAGES, [image])[image].ok
+    quick = waiters.Interval(first=0.02, visible=0.2)
+    none = "ami-0123456789abcdef0"
+    seen = waiters.watch(world.cloud, HOME_PLACE, waiters.IMAGES, [none], interval=quick)[none]
+    assert (seen.verdict, seen.reason) == ("failed", "it does not exist")
+
+
+def foreign_instance_image(world: World) -> str:
+    base = world.cloud.call(
+        HOME_PLACE, "ec2", "DescribeImages", {"Filters": [{"Name": "name", "Values": ["debian-12-amd64-*"]}]}
+    )
+    ec2 = world.raw("ec2")
+    image = base["Images"][0]["ImageId"]
+    run = ec2.run_instances(ImageId=image, InstanceType="t3.small", MinCount=1, MaxCount=1)
+    instance = run["Instances"][0]["InstanceId"]
+    assert waiters.watch(world.cloud, HOME_PLACE, waiters.RUNNING, [instance])[instance].ok
+    return str(ec2.create_image(InstanceId=instance, Name="theirs")["ImageId"])
+
+
+def test_a_deadline(world: World) -> None:
+    world.paper.set(pending={"image": 30})
+    image = str(world.raw("ec2").create_image(InstanceId=foreign_instance(world), Name="slow")["ImageId"])
+    seen = waiters.watch(world.cloud, HOME_PLACE, waiters.IMAGES, [image], timeout=0.3)[image]
+    assert seen.verdict == "pending"
+    assert "the time allowed for it is over" in waiters.failure(seen, "image", HOME_PLACE).message
+
+
+# --- instances ------------------------------------------------------------------------------------------------------
+
+
+def spec(world: World, **options: Any) -> instances.LaunchSpec:
+    base = images.find_base(world.cloud, HOME_PLACE, architecture="x86_64", filters=DEBIAN)
+    subnets = network.subnets(world.cloud, HOME_PLACE, Network())
+    group = world.raw("ec2").describe_security_groups()["SecurityGroups"][0]["GroupId"]
+    key = keypairs.create(world.ledger, "key", HOME_PLACE, public_key=PUBLIC_KEY)
+    values: dict[str, Any] = {"instance_types": ("t3.small", "t3a.small"), "subnets": subnets[:1], **options}
+    return instances.LaunchSpec(base.image_id, security_group_id=group, key_name=key, **values)
+
+
+def no_room(times: int) -> dict[str, Any]:
+    code = {"how": "error", "code": "InsufficientInstanceCapacity", "status": 500}
+    return {"action": "RunInstances", "nth": 1, "times": times, **code}
+
+
+def test_instance_types_and_markets_are_tried_in_order(world: World) -> None:
+    wanted = spec(world, spot=True)
+    world.paper.set(faults=[no_room(2)])
+    instance = instances.launch(world.ledger, "builder", HOME_PLACE, wanted)
+    running = instances.wait_running(world.ledger, HOME_PLACE, [instance])[instance]
+    assert (running.market, running.instance_type) == ("on-demand", "t3.small")
+    assert [i.request["InstanceType"] for i in world.journal.intents("builder")] == [
+        "t3.small",
+        "t3a.small",
+        "t3.small",
+    ]
+    assert instances.launch(world.ledger, "builder", HOME_PLACE, wanted) == instance
+    assert running.root_volume_id
+    assert instances.address(running, Network(address="private")) == running.private_address
+    assert instances.address(running, Network()) == (running.public_address or running.private_address)
+
+
+def test_spot_where_there_is_room(world: World) -> None:
+    instance = instances.launch(world.ledger, "builder", HOME_PLACE, spec(world, spot=True))
+    assert instances.wait_running(world.ledger, HOME_PLACE, [instance])[instance].market == "spot"
+
+
+def test_no_room_anywhere(world: World) -> None:
+    wanted = spec(world)
+    world.paper.set(faults=[no_room(99)])
+    with pytest.raises(BuilderError, match=r"on-demand t3\.small in .*InsufficientInstanceCapacity; on-demand t3a"):
+        instances.launch(world.ledger, "builder", HOME_PLACE, wanted)
+    assert world.journal.resources("instance") == ()
+
+
+def test_what_is_asked_of_an_instance(world: World) -> None:
+    root = instances.RootVolume("/dev/xvda", 12, iops=3000, throughput=125)
+    wanted = spec(world, user_data="#!/bin/sh\n", root_volume=root, name="the builder")
+    instance = instances.launch(world.ledger, "builder", HOME_PLACE, wanted)
+    instances.wait_running(world.ledger, HOME_PLACE, [instance])
+    found = world.raw("ec2").describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
+    assert found["MetadataOptions"]["HttpTokens"] == "required"
+    volume = world.raw("ec2").describe_volumes(VolumeIds=[m["Ebs"]["VolumeId"] for m in found["BlockDeviceMappings"]])[
+        "Volumes"
+    ][0]
+    assert volume["Size"] == 12
+    assert {t["Key"] for t in volume["Tags"]} >= {"goldenami:token", "goldenami:expires-at"}
+    shutdown = world.raw("ec2").describe_instance_attribute(
+        InstanceId=instance, Attribute="instanceInitiatedShutdownBehavior"
+    )
+    assert shutdown["InstanceInitiatedShutdownBehavior"]["Value"] == "terminate"
+    assert isinstance(instances.console_output(world.cloud, HOME_PLACE, instance), str)
+
+
+def test_an_instance_that_ends_instead_of_running(world: World) -> None:
+    world.paper.set(pending={"instance": 0.5})
+    instance = make_instance(world)
+    world.raw("ec2").terminate_instances(InstanceIds=[instance])
+    with pytest.raises(BuilderError, match=f"instance {instance} in .* failed"):
+        instances.wait_running(world.ledger, HOME_PLACE, [instance])
+    assert make_instance(world) != instance, "the next launch is a new one"
+
+
+def test_an_instance_without_the_address_that_is_asked_for() -> None:
+    bare = instances.Instance("i-1", "running", "t3.small", "a", "ami-1", "10.0.0.4", None, None, "on-demand")
+    with pytest.raises(BuilderError, match="i-1 has no public address"):
+        instances.address(bare, Network(address="public"))
+
+
+# --- keys -----------------------------------------------------------------------------------------------------------
+
+
+def test_keys_by_alias_id_and_arn(world: World) -> None:
+    key = kms.resolve(world.cloud, HOME_PLACE, "alias/golden-ami")
+    assert key.arn.startswith(f"arn:aws:kms:{HOME_PLACE.region}:{HOME.id}:key/")
+    assert kms.resolve(world.cloud, HOME_PLACE, key.key_id).arn == key.arn
+    assert kms.resolve(world.cloud, HOME_PLACE, key.arn).arn == key.arn
+    assert kms.resolve(world.cloud, APPS_PLACE, "alias/golden-ami").account == APPS.id
+
+
+def test_keys_that_will_not_do(world: World) -> None:
+    raw = world.raw("kms")
+    with pytest.raises(NotFound, match=f"alias/nothing does not exist in region eu-central-1 of account {HOME.id}"):
+        kms.resolve(world.cloud, HOME_PLACE, "alias/nothing")
+    disabled = raw.create_key()["KeyMetadata"]["KeyId"]
+    raw.disable_key(KeyId=disabled)
+    with pytest.raises(NotFound, match="is Disabled, not Enabled"):
+        kms.resolve(world.cloud, HOME_PLACE, disabled)
+    signing = raw.create_key(KeySpec="RSA_2048", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["KeyId"]
+    with pytest.raises(NotFound, match="not a symmetric encryption key"):
+        kms.resolve(world.cloud, HOME_PLACE, signing)
+    elsewhere = kms.resolve(world.cloud, HOME_WEST, "alias/golden-ami").arn
+    with pytest.raises(NotFound, match="eu-west-1"):
+        kms.resolve(world.cloud, HOME_PLACE, elsewhere)
+
+
+def test_grants_come_and_go(world: World) -> None:
+    arn = kms.resolve(world.cloud, HOME_PLACE, "alias/golden-ami").arn
+    grantee = f"arn:aws:iam::{APPS.id}:root"
+    grant = kms.create_grant(world.ledger, "grant", HOME_PLACE, kms_key_arn=arn, grantee=grantee)
+    (found,) = [g for g in kms.grants(world.cloud, HOME_PLACE, arn) if g["GrantId"] == grant]
+    assert found["GranteePrincipal"] == grantee
+    assert set(found["Operations"]) == set(kms.LAUNCH_OPERATIONS)
+    kms.revoke_grant(world.ledger, HOME_PLACE, kms_key_arn=arn, grant_id=grant)
+    assert grant not in [g["GrantId"] for g in kms.grants(world.cloud, HOME_PLACE, arn)]
+    kms.revoke_grant(world.ledger, HOME_PLACE, kms_key_arn=arn, grant_id=grant)
+
+
+# --- parameters -----------------------------------------------------------------------------------------------------
+
+
+def test_a_parameter_counts_when_it_is_effective(world: World) -> None:
+    world.paper.set(pending={"parameter": 0.4})
+    start = time.monotonic()
+    make_parameter(world)
+    assert time.monotonic() - start >= 0.3
+    assert parameters.get(world.cloud, HOME_PLACE, PARAMETER).startswith("ami-")
+    parameters.delete(world.ledger, HOME_PLACE, PARAMETER)
+    with pytest.raises(NotFound):
+        parameters.get(world.cloud, HOME_PLACE, PARAMETER)
+    assert parameters.history(world.cloud, HOME_PLACE, PARAMETER) == []
+
+
+def test_a_value_that_never_becomes_effective(world: World) -> None:
+    make_parameter(world)
+    with pytest.raises(CloudError, match="did not become ami-0123456789abcdef0") as caught:
+        parameters.await_value(world.cloud, HOME_PLACE, PARAMETER, "ami-0123456789abcdef0", timeout=0.3)
+    assert caught.value.code == "goldenami.NotEffective"

@@ -1,0 +1,217 @@
+"""Everything a build made is deleted, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from goldenami import reconcile
+from goldenami.aws import images, instances, kms, tags, waiters
+from goldenami.errors import JournalError
+from goldenami.events import silent
+from goldenami.journal import token
+from goldenami.model import Place
+
+from .conftest import APPS, APPS_PLACE, BUILD, HOME_PLACE, HOME_WEST, Crash, World
+from .test_ledger import PARAMETER, PUBLIC_KEY, build, foreign_image, foreign_instance, launch
+
+PLACES = (HOME_PLACE, HOME_WEST, APPS_PLACE)
+
+
+def inventory(world: World) -> set[tuple[Place, str, str]]:
+    """All that there is, by plain describes; what the sandbox starts with (public images, default groups) included."""
+    found: set[tuple[Place, str, str]] = set()
+    for place in PLACES:
+        ec2, ssm = world.raw("ec2", place), world.raw("ssm", place)
+        for reservation in ec2.describe_instances()["Reservations"]:
+            for one in reservation["Instances"]:
+                if one["State"]["Name"] not in ("terminated", "shutting-down"):
+                    found.add((place, "instance", one["InstanceId"]))
+        found |= {(place, "image", i["ImageId"]) for i in ec2.describe_images(Owners=["self"])["Images"]}
+        found |= {(place, "snapshot", s["SnapshotId"]) for s in ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]}
+        found |= {(place, "volume", v["VolumeId"]) for v in ec2.describe_volumes()["Volumes"]}
+        found |= {(place, "security-group", g["GroupId"]) for g in ec2.describe_security_groups()["SecurityGroups"]}
+        found |= {(place, "key-pair", k["KeyPairId"]) for k in ec2.describe_key_pairs()["KeyPairs"]}
+        found |= {(place, "parameter", p["Name"]) for p in ssm.describe_parameters()["Parameters"]}
+        arn = kms.resolve(world.cloud, place, "alias/golden-ami").arn
+        found |= {(place, "grant", g["GrantId"]) for g in kms.grants(world.cloud, place, arn)}
+    return found
+
+
+def clean(world: World, **options: Any) -> reconcile.CleanUp:
+    return reconcile.delete_all(world.cloud, world.journal, patience=world.ledger.patience, **options)
+
+
+def decoys(world: World) -> None:
+    """One of each kind with look-alike names and partly matching tags."""
+    ec2, ssm = world.raw("ec2"), world.raw("ssm")
+    almost = [
+        {"Key": tags.BUILD_ID, "Value": BUILD},
+        {"Key": tags.KEY, "Value": "builder"},
+        {"Key": tags.TOKEN, "Value": token("another", "builder", 1)},
+        {"Key": tags.RECIPE, "Value": "debian-12-web"},
+        {"Key": tags.EXPIRES_AT, "Value": "2020-01-01T00:00:00Z"},
+    ]
+    instance = foreign_instance(world)
+    image = foreign_image(world)
+    behind = ec2.describe_images(ImageIds=[image])["Images"][0]["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+    zone = ec2.describe_subnets()["Subnets"][0]["AvailabilityZone"]
+    volume = ec2.create_volume(AvailabilityZone=zone, Size=1)["VolumeId"]
+    key = ec2.import_key_pair(KeyName=f"goldenami-{BUILD}-x", PublicKeyMaterial=PUBLIC_KEY.encode())["KeyPairId"]
+    vpc = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
+    group = ec2.create_security_group(GroupName=f"goldenami-{BUILD}-x", Description="x", VpcId=vpc)["GroupId"]
+    ec2.create_tags(Resources=[instance, image, behind, volume, key, group], Tags=almost)
+    ssm.put_parameter(Name=f"{PARAMETER}-x", Value=image, Type="String", Tags=almost)
+    arn = kms.resolve(world.cloud, HOME_PLACE, "alias/golden-ami").arn
+    world.raw("kms").create_grant(
+        KeyId=arn, GranteePrincipal=f"arn:aws:iam::{APPS.id}:root", Operations=["Decrypt"], Name=f"goldenami-{BUILD}"
+    )
+
+
+def test_a_whole_build_is_deleted_and_nothing_else(world: World) -> None:
+    decoys(world)
+    before = inventory(world)
+    build(world.ledger)
+    launch(world.ledger)  # a second builder, which is still running
+    made = inventory(world) - before
+    assert {kind for _, kind, _ in made} == {
+        "instance", "image", "snapshot", "volume", "security-group", "key-pair", "parameter", "grant"
+    }  # fmt: skip
+    listed = reconcile.find_all(world.cloud, world.journal)
+    assert {(f.place, f.kind) for f in listed} == {(place, kind) for place, kind, _ in made}
+    world.restart()
+    done = clean(world)
+    assert done.complete, done.left
+    assert inventory(world) == before
+    assert world.journal.resources() == ()
+    assert {f.kind for f in done.deleted} >= {"instance", "image", "security-group", "key-pair", "parameter", "grant"}
+    mark = world.mark()
+    again = clean(world)
+    assert again.complete
+    assert not again.deleted
+    assert not world.mutations(mark)
+
+
+def test_what_is_released_stays(world: World) -> None:
+    before = inventory(world)
+    made = build(world.ledger)
+    image = images.describe_many(world.cloud, APPS_PLACE, [made.copy])[made.copy]
+    keep = {made.copy, PARAMETER, made.grant}
+    done = clean(world, keep=keep)
+    assert done.complete, done.left
+    left = inventory(world) - before
+    snapshot = image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+    assert left == {
+        (APPS_PLACE, "image", made.copy),
+        (APPS_PLACE, "snapshot", snapshot),
+        (APPS_PLACE, "parameter", PARAMETER),
+        (HOME_WEST, "grant", made.grant),
+    }
+    assert reconcile.find_all(world.cloud, world.journal, keep=keep) == ()
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.5])
+@pytest.mark.parametrize("lost", [True, False])
+@pytest.mark.parametrize("number", range(1, 17, 3))
+def test_a_build_that_died_anywhere_is_cleaned(world: World, number: int, lost: bool, delay: float) -> None:
+    """The process ends at the n-th result: lost before it is on the disk, or right after."""
+    before = inventory(world)
+    world.paper.set(visibility_delay=delay)
+    seen = 0
+    trap = world.trap
+
+    def tick(descriptor: int) -> None:
+        nonlocal seen
+        try:
+            trap(descriptor)
+        except Crash:
+            seen += 1
+            if seen >= number:
+                raise
+
+    trap.record = "result"
+    trap.lost = False
+    world.journal._sync = tick  # the n-th only
+    if lost:
+        trap.lost = seen + 1 >= number
+    with pytest.raises(Crash):
+        build(world.ledger)
+    world.restart()
+    done = clean(world)
+    assert done.complete, done.left
+    assert inventory(world) == before
+
+
+def test_what_the_journal_does_not_know_is_found_by_its_tags(world: World) -> None:
+    """A result that never reached the disk, of a call that has been refused in the journal by mistake: the sweep finds
+    it."""
+    before = inventory(world)
+    _, instance = launch(world.ledger)
+    world.journal.gone("instance", HOME_PLACE, "i-other")
+    copy = {t["Key"]: t["Value"] for t in world.raw("ec2").describe_tags()["Tags"] if t["ResourceId"] == instance}
+    assert tags.made_by(copy, BUILD)
+    orphan = world.raw("ec2").create_volume(
+        AvailabilityZone=world.raw("ec2").describe_subnets()["Subnets"][0]["AvailabilityZone"],
+        Size=1,
+        TagSpecifications=[{"ResourceType": "volume", "Tags": tags.to_list(copy)}],
+    )["VolumeId"]
+    done = clean(world)
+    assert done.complete
+    assert orphan in {f.id for f in done.deleted}
+    assert inventory(world) == before
+
+
+def test_what_cannot_be_deleted_is_told_and_the_rest_goes(world: World) -> None:
+    before = inventory(world)
+    launch(world.ledger)
+    refused = {"action": "DeleteKeyPair", "nth": 0, "code": "UnauthorizedOperation", "status": 403}
+    world.paper.set(faults=[refused])
+    told: list[Any] = []
+    done = clean(world, emit=told.append)
+    assert not done.complete
+    ((what, why),) = done.left.items()
+    assert what.startswith("key-pair ")
+    assert "UnauthorizedOperation" in why
+    assert [e for e in told if e.kind == "note" and e.fields["level"] == "warning"]
+    assert {kind for _, kind, _ in inventory(world) - before} == {"key-pair"}
+    world.paper.set(faults=[])
+    assert clean(world).complete
+    assert inventory(world) == before
+
+
+def test_a_place_out_of_reach_does_not_stop_the_others(world: World) -> None:
+    build(world.ledger)
+    fault = {"action": "*", "nth": 0, "account": APPS.id, "code": "AuthFailure", "status": 401}
+    world.paper.set(faults=[fault])
+    done = clean(world)
+    assert done.left
+    assert all(str(APPS_PLACE) in what for what in done.left)
+    assert {r.place for r in world.journal.resources()} == {APPS_PLACE}
+    world.paper.set(faults=[])
+    assert clean(world).complete
+
+
+def test_a_parameter_that_somebody_replaced_is_left(world: World) -> None:
+    build(world.ledger)
+    ssm = world.raw("ssm", APPS_PLACE)
+    ssm.delete_parameter(Name=PARAMETER)
+    ssm.put_parameter(Name=PARAMETER, Value="theirs", Type="String")
+    assert clean(world).complete
+    assert ssm.get_parameter(Name=PARAMETER)["Parameter"]["Value"] == "theirs"
+
+
+def test_a_journal_that_fails_stops_the_clean_up(world: World) -> None:
+    launch(world.ledger)
+    world.journal.close()
+    with pytest.raises(JournalError):
+        clean(world)
+
+
+def test_instances_are_gone_before_their_group(world: World) -> None:
+    world.paper.set(pending={"stop": 0.5})
+    group, instance = launch(world.ledger)
+    assert clean(world, emit=silent).complete
+    assert instances.describe_many(world.cloud, HOME_PLACE, [instance])[instance].state == "terminated"
+    assert group not in [g["GroupId"] for g in world.raw("ec2").describe_security_groups()["SecurityGroups"]]
+    assert waiters.describe(world.cloud, HOME_PLACE, waiters.IMAGES, []) == {}
