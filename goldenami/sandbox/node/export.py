@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
 from goldenami.errors import SandboxError, UsageError
 from goldenami.sandbox.node import blocks
 from goldenami.sandbox.node.api import BLOCK_SIZE, ExportForm
-from goldenami.sandbox.node.command import run
+from goldenami.sandbox.node.command import last_line, run
 from goldenami.sandbox.node.namespaces import RUN
 from goldenami.sandbox.node.volumes import mount_image, unmount_image
 
@@ -33,27 +34,22 @@ def write(image: Path, output: Path, form: ExportForm) -> None:
             run("tar", "--create", "--file", str(output), "--directory", str(directory), *tree, ".")
         else:
             output.mkdir(exist_ok=True)
-            archive = Path(tempfile.mkstemp(prefix=".export-", dir=output.parent)[1])
-            try:
-                run("tar", "--create", "--file", str(archive), "--directory", str(directory), *tree, ".")
-                run(
-                    "tar",
-                    "--extract",
-                    "--preserve-permissions",
-                    "--file",
-                    str(archive),
-                    "--directory",
-                    str(output),
-                    *tree[:-1],
-                )
-            finally:
-                archive.unlink()
+            _copy_tree(directory, output, tree)
     except SandboxError:
         if created:
             shutil.rmtree(output, ignore_errors=True) if form == "dir" else output.unlink(missing_ok=True)
         raise
     finally:
         unmount_image(directory)
+
+
+def _copy_tree(source: Path, target: Path, options: list[str]) -> None:
+    reader = ["tar", "--create", "--directory", str(source), *options, "."]
+    writer = ["tar", "--extract", "--preserve-permissions", "--directory", str(target), *options]
+    with subprocess.Popen(reader, stdout=subprocess.PIPE) as pipe:
+        done = subprocess.run(writer, stdin=pipe.stdout, capture_output=True, text=True, errors="replace", check=False)
+    if pipe.returncode or done.returncode:
+        raise SandboxError(f"the contents could not be copied to {target}: {last_line(done.stderr) or 'tar failed'}")
 
 
 def _raw(image: Path, output: Path) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from goldenami.sandbox.node import leftovers
+
 _SPEC = importlib.util.spec_from_file_location("enclosed_node", Path(__file__).with_name("enclosed_node.py"))
 assert _SPEC is not None
 assert _SPEC.loader is not None
@@ -52,6 +54,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         yield node
     finally:
         node.end()
+        leftovers.clear(node.sandbox)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from goldenami.sandbox.node import leftovers
 from goldenami.sandbox.node.api import DataKey, InstanceSpec
 from goldenami.sandbox.node.namespaces import cgroup2_root, cgroup_name, guest_argv
 from goldenami.sandbox.node.network import table
@@ -201,7 +202,9 @@ def test_a_killed_sandbox_leaves_nothing_that_the_next_start_does_not_clear(
     assert address != other.call("allocate_address", "i-1")
 
     first.kill()
-    cgroup = cgroup2_root() / cgroup_name(first.sandbox)  # type: ignore[operator]
+    root = cgroup2_root()
+    assert root is not None
+    cgroup = root / cgroup_name(first.sandbox)
     until(lambda: not any(p.read_text() for p in cgroup.rglob("cgroup.procs")))
     until(lambda: f"ga-{first.sandbox}" not in _output("ip", "link"))
     until(lambda: str(first.state) not in _output("losetup", "--list", "--noheadings", "--output", "BACK-FILE"))
@@ -215,6 +218,9 @@ def test_a_killed_sandbox_leaves_nothing_that_the_next_start_does_not_clear(
     assert Ssh(address, identity)("cat /etc/kept").strip() == "kept"
     again.end()
     other.end()
+    for sandbox in (first.sandbox, other.sandbox):
+        leftovers.clear(sandbox)
+    assert not cgroup.exists()
     tables = _output("nft", "list", "tables")
     assert table(first.sandbox) not in tables
     assert table(other.sandbox) not in tables
