@@ -1,27 +1,29 @@
 """What an operation is, and how a recipe's YAML becomes one.
 
-An operation is one idempotent thing done to a host. In YAML it is a map with the kind as its first key, and the common keys beside it::
+An operation is one idempotent thing done to a host. In YAML it is a map with the kind as its first key, and the common
+keys beside it::
 
     - template: {src: files/nginx.conf.j2, dest: /etc/nginx/nginx.conf, mode: "0644"}
       name: nginx's main configuration      # common: replaces the title
       when: "{{ architecture == 'x86_64' }}" # common: decided by recipe/, never seen here
       notify: [nginx]                        # common: handlers to run at the end of the stage if this changed something
 
-``OPERATIONS[kind]`` is the class. The map under the kind holds its fields, one to one: ``cls.model_validate(fields)``; unknown keys are
-refused. Where the class has a ``shorthand``, a scalar (or a list, if that field takes one) stands for a map with that one field:
-``package: nginx`` is ``package: {name: nginx}``. Every string field is content that recipe/ has rendered already (Jinja); provision renders
-nothing and quotes everything.
+``OPERATIONS[kind]`` is the class. The map under the kind holds its fields, one to one: ``cls.model_validate(fields)``;
+unknown keys are refused. Where the class has a ``shorthand``, a scalar (or a list, if that field takes one) stands for
+a map with that one field: ``package: nginx`` is ``package: {name: nginx}``. Every string field is content that recipe/
+has rendered already (Jinja); provision renders nothing and quotes everything.
 
 Fields that name a file beside the recipe are listed in ``cls.sources``, with how recipe/ treats the file:
 
 * ``"verbatim"``: bytes as they are. * ``"template"``: UTF-8 text, rendered with the recipe's variables first.
 
 For each of them that is not None, recipe/ resolves the path against the recipe's directory and puts the result into
-``BoundOperation.payloads[field]``: ``Payload.of(rendered)`` or ``Payload.read(path)``. The field itself keeps what was written (it
-is what titles and messages show). Inline ``content`` needs no payload.
+``BoundOperation.payloads[field]``: ``Payload.of(rendered)`` or ``Payload.read(path)``. The field itself keeps what was
+written (it is what titles and messages show). Inline ``content`` needs no payload.
 
-``place`` is file:line:column, for messages. Handlers: ``Handler(name, operations)``; a name in ``notify`` for which the recipe defines no
-handler may be given ``implied_handler(name, mark)``, which reloads (or restarts) the service of that name.
+``place`` is file:line:column, for messages. Handlers: ``Handler(name, operations)``; a name in ``notify`` for which the
+recipe defines no handler may be given ``implied_handler(name, mark)``, which reloads (or restarts) the service of that
+name.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ OPERATIONS: Mapping[str, type[Operation]] = MappingProxyType(_REGISTRY)
 
 
 class Operation(BaseModel):
-    """One idempotent thing done to a host. A subclass with a ``kind`` registers itself; its docstring is what the schema shows.
+    """One idempotent thing done to a host. A subclass with a ``kind`` registers itself; its docstring is what the
+    schema shows.
 
     Instances are frozen and hold only what was asked for; they know nothing of the host.
     """
@@ -77,9 +80,11 @@ class Operation(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """The contents of one file for the host: either ``data``, or the file at ``path``, which must not change until it is sent.
+    """The contents of one file for the host: either ``data``, or the file at ``path``, which must not change until it
+    is sent.
 
-    ``sha256``: hex digest of the contents. ``mode``: permission bits that the source file has (what an operation that is given no mode uses), or None.
+    ``sha256``: hex digest of the contents. ``mode``: permission bits that the source file has (what an operation that
+    is given no mode uses), or None.
     """
 
     sha256: str
@@ -112,7 +117,9 @@ class Payload:
 
 @dataclass(frozen=True, slots=True)
 class BoundOperation:
-    """An operation at its place in a recipe. ``notify``: names of handlers. ``payloads``: by field name (see the module)."""
+    """An operation at its place in a recipe. ``notify``: names of handlers. ``payloads``: by field name (see the
+    module).
+    """
 
     operation: Operation
     mark: Mark
@@ -128,7 +135,9 @@ class BoundOperation:
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """Runs once at the end of the stage, in order of definition, if an operation that notifies it has changed something."""
+    """Runs once at the end of the stage, in order of definition, if an operation that notifies it has changed
+    something.
+    """
 
     name: str
     operations: tuple[BoundOperation, ...]
@@ -136,7 +145,9 @@ class Handler:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Operations that go to the host together, in order. Every name in a ``notify`` has its handler here (ValueError otherwise)."""
+    """Operations that go to the host together, in order. Every name in a ``notify`` has its handler here (ValueError
+    otherwise).
+    """
 
     name: str
     operations: tuple[BoundOperation, ...]

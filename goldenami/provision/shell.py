@@ -1,12 +1,14 @@
 """Shell code as a type of its own, so that a value can only get into it quoted.
 
-``Script`` is code. ``sh("install -m @mode -- @path", mode="0644", path=anything)`` makes one: each ``@name`` is replaced by its value, a string as
-one quoted word, a list as several, a Script as it is. Plain strings cannot be joined with Scripts by accident: Script is no ``str``.
+``Script`` is code. ``sh("install -m @mode -- @path", mode="0644", path=anything)`` makes one: each ``@name`` is
+replaced by its value, a string as one quoted word, a list as several, a Script as it is. Plain strings cannot be joined
+with Scripts by accident: Script is no ``str``.
 
 What operations compile to is ``Steps``. The rules for its code (POSIX sh: dash, busybox and bash agree on it):
 
-* ``check`` runs in the program's own shell and changes nothing. Its status: 0 as asked already, 1 to be applied, anything above a failure.
-  It may set ``detail`` (one line, what is different), and must not exit, nor leave variables other than those starting with ``_``.
+* ``check`` runs in the program's own shell and changes nothing. Its status: 0 as asked already, 1 to be applied,
+  anything above a failure. It may set ``detail`` (one line, what is different), and must not exit, nor leave variables
+  other than those starting with ``_``.
 * ``apply`` runs in a subshell under ``set -e`` with stdin from /dev/null; what it prints is shown live.
 * ``verify`` follows an apply and must end with 0; by default it is the check again.
 """
@@ -56,7 +58,9 @@ def _code(value: Value) -> str:
 
 
 def sh(code: str, /, **values: Value) -> Script:
-    """Shell code with its holes filled; see the module. ``code`` is a literal of this program. Raises KeyError for a hole without a value."""
+    """Shell code with its holes filled; see the module. ``code`` is a literal of this program. Raises KeyError for a
+    hole without a value.
+    """
     return Script(_HOLE.sub(lambda hole: _code(values[hole.group(1)]), code))
 
 
@@ -72,8 +76,9 @@ TRUE = Script(":")
 class Steps:
     """One operation as code; see the module.
 
-    ``once``: the operation has no check that can tell whether it was done; if the connection is lost while it runs and the host has forgotten
-    about it, it is not repeated. ``packages``: names whose state in dpkg the code reads as ``$(v_...)``; see ``Compilation.package``.
+    ``once``: the operation has no check that can tell whether it was done; if the connection is lost while it runs and
+    the host has forgotten about it, it is not repeated. ``packages``: names whose state in dpkg the code reads as
+    ``$(v_...)``; see ``Compilation.package``.
     """
 
     check: Script
@@ -86,7 +91,9 @@ class Compilation(Protocol):
     """What an operation may ask for while it compiles."""
 
     def payload(self, field: str) -> Script:
-        """A word: the path, on the host, of the contents of the bound operation's payload for this field. ValueError if there is none."""
+        """A word: the path, on the host, of the contents of the bound operation's payload for this field. ValueError if
+        there is none.
+        """
         ...
 
     def place(self, data: bytes) -> Script:

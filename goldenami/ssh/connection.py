@@ -1,7 +1,8 @@
 """A connection to one host, over which commands run.
 
-Round trips, as a test counts them: connecting costs at most 6, and a command 2 (open a channel; ask for the command) plus one for
-each time that the two sides really wait for each other. Input, output and errors of a command flow at the same time, whatever their size.
+Round trips, as a test counts them: connecting costs at most 6, and a command 2 (open a channel; ask for the command)
+plus one for each time that the two sides really wait for each other. Input, output and errors of a command flow at the
+same time, whatever their size.
 """
 
 from __future__ import annotations
@@ -23,21 +24,24 @@ Sleep = Callable[[float], None]
 Clock = Callable[[], float]
 
 _RETRY_SECONDS = 0.25
-# A host that refuses us is asked again for so long: at boot, sshd may run before cloud-init has installed keys and users, and pam_nologin
-# turns everybody away until the boot is over.
+# A host that refuses us is asked again for so long: at boot, sshd may run before cloud-init has installed keys and
+# users, and pam_nologin turns everybody away until the boot is over.
 _REFUSED_SECONDS = 25.0
 
 _CHUNK = 256 << 10
 _STDERR_BYTES = 256 << 10  # the end of what a command prints to stderr; the rest is dropped
 _LINE_BYTES = 64 << 10  # longer lines are handed over in pieces
 _POLL_SECONDS = 0.2
-# A command that has ended can leave a child behind that holds its output open; what was printed has arrived long before this.
+# A command that has ended can leave a child behind that holds its output open; what was printed has arrived long before
+# this.
 _LINGER_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """How a command ended. ``status``: its exit status, -1 if a signal ended it. ``stderr``: the end of it, 256 KiB at most."""
+    """How a command ended. ``status``: its exit status, -1 if a signal ended it. ``stderr``: the end of it, 256 KiB at
+    most.
+    """
 
     status: int
     stdout: bytes
@@ -54,9 +58,9 @@ def connect(
 ) -> Connection:
     """Connect to a host that may still be booting.
 
-    Until ``timeout`` seconds have gone by it is tried again, as long as nothing listens or what listens is no SSH server yet. A wrong host key or a
-    refused login that lasts for 25 seconds is an error before that. Raises BuilderError, which says what the last attempt met; ValueError for an endpoint whose
-    keys are not keys.
+    Until ``timeout`` seconds have gone by it is tried again, as long as nothing listens or what listens is no SSH
+    server yet. A wrong host key or a refused login that lasts for 25 seconds is an error before that. Raises
+    BuilderError, which says what the last attempt met; ValueError for an endpoint whose keys are not keys.
     """
     return Connection(endpoint, _transport(endpoint, timeout, sleep, clock), sleep=sleep, clock=clock)
 
@@ -85,7 +89,9 @@ def _transport(endpoint: SshEndpoint, timeout: float, sleep: Sleep, clock: Clock
 
 
 class Connection:
-    """An open SSH connection; made by ``connect``. Commands may run from several threads at once (sshd allows ten, by MaxSessions)."""
+    """An open SSH connection; made by ``connect``. Commands may run from several threads at once (sshd allows ten, by
+    MaxSessions).
+    """
 
     def __init__(
         self,
@@ -125,7 +131,8 @@ class Connection:
     def run(self, command: str, stdin: bytes | None = None, timeout: float | None = None) -> Completed:
         """Run a command by the login user's shell, without a terminal, and wait for its end.
 
-        Raises ConnectionLost if the connection ends first: the command may have run, or not. BuilderError after ``timeout`` seconds.
+        Raises ConnectionLost if the connection ends first: the command may have run, or not. BuilderError after
+        ``timeout`` seconds.
         """
         output: list[bytes] = []
         status, stderr = self._execute(command, stdin, output.append, timeout)
@@ -138,10 +145,12 @@ class Connection:
         on_line: Callable[[str], None],
         timeout: float | None = None,
     ) -> Completed:
-        """As ``run``, but each line of stdout is handed to ``on_line`` as it arrives, while ``stdin`` is still being sent.
+        """As ``run``, but each line of stdout is handed to ``on_line`` as it arrives, while ``stdin`` is still being
+        sent.
 
-        Lines come without their end; a last one that has none counts too. What is no UTF-8 is replaced. ``stdin`` may be an iterable that
-        waits: it is read in a thread of its own, and left alone once the command has ended. ``stdout`` of the result is empty.
+        Lines come without their end; a last one that has none counts too. What is no UTF-8 is replaced. ``stdin`` may
+        be an iterable that waits: it is read in a thread of its own, and left alone once the command has ended.
+        ``stdout`` of the result is empty.
         """
         lines = _Lines(on_line)
         status, stderr = self._execute(command, stdin, lines.feed, timeout)
@@ -226,7 +235,8 @@ class Connection:
                 break
         if channel.exit_status >= 0:
             return channel.exit_status
-        # No status: either a signal ended the command, or the connection ended first. The transport notices the latter a moment later.
+        # No status: either a signal ended the command, or the connection ended first. The transport notices the latter
+        # a moment later.
         for _ in range(3):
             if not self._transport.is_active():
                 raise ConnectionLost(f"{self.name}: the connection was lost during a command")

@@ -16,14 +16,18 @@ from cryptography.hazmat.primitives.serialization import (
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """``private_key``: PEM as ssh-keygen writes it, without a passphrase (a secret). ``public_key``: "ssh-ed25519 AAAA…", without a comment."""
+    """``private_key``: PEM as ssh-keygen writes it, without a passphrase (a secret). ``public_key``: "ssh-ed25519
+    AAAA…", without a comment.
+    """
 
     private_key: str = field(repr=False)
     public_key: str
 
     @classmethod
     def from_private(cls, private_key: str) -> KeyPair:
-        """The pair that a private key belongs to. Raises ValueError for anything but an OpenSSH private key without a passphrase."""
+        """The pair that a private key belongs to. Raises ValueError for anything but an OpenSSH private key without a
+        passphrase.
+        """
         public = load_ssh_private_key(private_key.encode(), password=None).public_key()
         return cls(private_key, public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode())
 

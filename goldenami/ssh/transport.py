@@ -1,7 +1,7 @@
 """One attempt at an authenticated SSH transport, with paramiko's errors translated into ours.
 
-The host key is pinned: only the type of the expected key is negotiated, and a host that proves another key is not talked to. Neither an agent,
-nor known_hosts, nor any other file of the user is read.
+The host key is pinned: only the type of the expected key is negotiated, and a host that proves another key is not
+talked to. Neither an agent, nor known_hosts, nor any other file of the user is read.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ import socket
 from collections.abc import Iterator
 
 import paramiko
+from paramiko.pkey import UnknownKeyType
+from paramiko.ssh_exception import IncompatiblePeer
 
 from goldenami.errors import BuilderError, ConnectionLost
 from goldenami.model import SshEndpoint
 
-# Bytes that may be under way on one channel: at 60 ms round trip this allows 70 MB/s. OpenSSH's packets carry 32 KiB at most.
+# Bytes that may be under way on one channel: at 60 ms round trip this allows 70 MB/s. OpenSSH's packets carry 32 KiB at
+# most.
 WINDOW = 4 << 20
 PACKET = 32 << 10
 
@@ -37,7 +40,9 @@ class NotReachable(BuilderError):
 
 
 class Refused(BuilderError):
-    """An SSH server answers, but is not the host that is expected, or does not accept our key. Rarely worth another attempt."""
+    """An SSH server answers, but is not the host that is expected, or does not accept our key. Rarely worth another
+    attempt.
+    """
 
 
 def open_transport(endpoint: SshEndpoint) -> paramiko.Transport:
@@ -75,13 +80,15 @@ def expected_key(line: str) -> paramiko.PKey:
     words = line.split()
     try:
         return paramiko.PKey.from_type_string(words[0], base64.b64decode(words[1], validate=True))
-    except (IndexError, binascii.Error, paramiko.SSHException, paramiko.UnknownKeyType) as error:
+    except (IndexError, binascii.Error, paramiko.SSHException, UnknownKeyType) as error:
         raise ValueError(f"not an OpenSSH public key: {line!r}") from error
 
 
 @contextlib.contextmanager
 def translated(name: str, otherwise: type[BuilderError] = ConnectionLost) -> Iterator[None]:
-    """The one place where paramiko's errors become ours: ``otherwise`` for all that says no more than that SSH did not work."""
+    """The one place where paramiko's errors become ours: ``otherwise`` for all that says no more than that SSH did not
+    work.
+    """
     try:
         yield
     except BuilderError:
@@ -96,7 +103,7 @@ def translated(name: str, otherwise: type[BuilderError] = ConnectionLost) -> Ite
             f"{name} does not accept the key that was given to the instance",
             hint="Check that ssh_user is the base image's login user (Debian: admin, Ubuntu: ubuntu, Amazon Linux: ec2-user).",
         ) from error
-    except paramiko.IncompatiblePeer as error:
+    except IncompatiblePeer as error:
         raise Refused(
             f"{name} has no host key of the expected type, or shares no algorithm with this client: {error}",
             hint="Check that user-data is applied by the base image (cloud-init), since it brings the host key.",
