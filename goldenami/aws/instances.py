@@ -217,6 +217,18 @@ def _instance(item: Item) -> Instance:
     )
 
 
+def stop(ledger: Ledger, key: str, place: Place, instance_id: str, *, timeout: float | None = 600.0) -> None:
+    """Ensure that an instance was shut down cleanly, and wait until it is stopped. Not for one-time spot instances.
+
+    Raises BuilderError if it ended instead, or is not stopped in time.
+    """
+    call = Call("ec2", "StopInstances", {"InstanceIds": [instance_id]})
+    ledger.change(key, place, call, resource=instance_id, kind="instance-stop")
+    seen = waiters.watch(ledger.cloud, place, waiters.STOPPED, [instance_id], timeout=timeout)[instance_id]
+    if not seen.ok:
+        raise BuilderError(waiters.failure(seen, "instance", place).message)
+
+
 # --- ending -----------------------------------------------------------------------------------------------------------
 
 
