@@ -54,20 +54,36 @@ def sandbox() -> None:
     + ", ".join(_PENDING)
     + "). May be repeated.",
 )
+@click.option(
+    "--account",
+    "accounts",
+    multiple=True,
+    metavar="NAME=ID",
+    help="Have another account besides home (111111111111) and apps (222222222222). May be repeated; it is remembered.",
+)
 @_JSON
-def up(name: str, port: int | None, images: str, pending: tuple[str, ...], as_json: bool) -> None:
+def up(
+    name: str, port: int | None, images: str, pending: tuple[str, ...], accounts: tuple[str, ...], as_json: bool
+) -> None:
     """Start the sandbox, or find it running.
 
     The first time, Debian's base is installed from its archive (half a minute) and kept for all sandboxes. What the
     sandbox held when it was stopped is there again, and instances that were running are booted.
     """
     from goldenami.sandbox import control
+    from goldenami.sandbox.seed import ACCOUNTS
 
     settings = {"pending": _pending(pending)} if pending else None
     before = time.monotonic()
     found = control.find(name)
     releases = [item.strip() for item in images.split(",") if item.strip()]
-    info = control.up(name, port=port or 0, images=releases, settings=settings, progress=_say)
+    every = {**ACCOUNTS, **_accounts(accounts)}
+    info = control.up(name, port=port or 0, images=releases, settings=settings, accounts=every, progress=_say)
+    if missing := [number for number in every.values() if number not in info.accounts.values()]:
+        raise UsageError(
+            f"the sandbox {name!r} runs already, without the account {missing[0]}",
+            hint="Stop it with `goldenami sandbox down` first.",
+        )
     if as_json:
         click.echo(
             json.dumps(
@@ -277,6 +293,16 @@ def _pending(entries: tuple[str, ...]) -> dict[str, float]:
         if equals and kind not in _PENDING:
             raise UsageError(f"--pending-time {entry}: unknown kind {kind!r}", hint="There are: " + ", ".join(_PENDING))
         result.update(dict.fromkeys([kind] if equals else _PENDING, seconds))
+    return result
+
+
+def _accounts(entries: tuple[str, ...]) -> dict[str, str]:
+    result = {}
+    for entry in entries:
+        name, _, number = entry.partition("=")
+        if not name or not (number.isdigit() and len(number) == 12):
+            raise UsageError(f"--account {entry}: NAME=ID is expected, with an id of 12 digits")
+        result[name] = number
     return result
 
 

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import uuid
@@ -16,7 +15,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from goldenami.errors import InvalidInput
 from goldenami.sandbox import seed
 from goldenami.sandbox.calllog import CallLog
 from goldenami.sandbox.credentials import Credentials, Refused
@@ -32,7 +30,7 @@ from goldenami.sandbox.router import Router
 from goldenami.sandbox.settings import Settings
 from goldenami.sandbox.ssm import PublicParameter, Ssm
 from goldenami.sandbox.sts import Sts
-from goldenami.sandbox.surface import Surface
+from goldenami.sandbox.surface import Surface, Unsupported
 
 _log = logging.getLogger(__name__)
 
@@ -79,9 +77,14 @@ class Cloud:
         request_id = str(uuid.uuid4())
         call = parse(request, request_id)
         if call is None:
-            return _unsigned(request, request_id)
+            response = _unsigned(request, request_id)
+            self.log.write(Call(request, request_id, "", "", "", None), response, came_in, self._clock() - came_in)
+            return response
         try:
             response = self._serve(call)
+        except Unsupported as error:
+            code = "InvalidAction" if call.protocol in ("ec2", "query") else "UnknownOperationException"
+            response = call.error(code, str(error), 400)
         except Exception:
             _log.exception("%s %s failed", call.service, call.action)
             response = call.error("InternalError", "An internal error of the sandbox has occurred; its log tells.", 500)
@@ -150,6 +153,7 @@ class Cloud:
             "sessions": self.credentials.dump(),
             "parameters": self.ssm.dump(),
             "settings": self._settings.to_json(),
+            "accounts": self.accounts,
         }
         return own, self.surface.dump()
 
@@ -178,13 +182,3 @@ def _unsigned(request: Request, request_id: str) -> Response:
         protocol = "ec2" if "Version=2016-11-15" in text else "query"
         return error_response(protocol, "MissingAuthenticationToken", message, 403, request_id)
     return error_response("rest-xml", "AccessDenied", message, 403, request_id)
-
-
-def control_error(status: int, message: str, problems: list[str] | None = None) -> Response:
-    """An error of the control endpoints, which speak plain JSON."""
-    body = json.dumps({"error": message, "problems": problems or []}).encode()
-    return Response(status, body, [("Content-Type", "application/json")])
-
-
-def invalid(error: InvalidInput) -> Response:
-    return control_error(400, error.message, [problem.message for problem in error.problems])

@@ -30,6 +30,7 @@ from goldenami.sandbox.node.runtime import RealNode
 
 _log = logging.getLogger(__name__)
 _REAP_SECONDS = 15.0
+_LOG_BYTES = 64 * 2**20  # logs larger than this are put aside at the next start; one old one is kept
 
 
 class Starter:
@@ -100,6 +101,8 @@ def _start(
 ) -> dict[str, Any]:
     """Bring everything up, in the order in which things need each other; ``cleanup`` takes it down in reverse."""
     known = state.load(files.state)
+    if known is not None:
+        accounts = {**known[0]["accounts"], **accounts}
     starter.progress("mounting the pool and bringing up the network")
     node = RealNode(files.root, default_cache())
     cleanup.callback(node.close)
@@ -127,7 +130,7 @@ def _start(
     server = _listen(files, port, ControlPoint(cloud, node, name, token, time.time))
     cleanup.callback(server.close)
     server.serve_in_thread()
-    return {"port": server.port, "token": token}
+    return {"port": server.port, "token": token, "accounts": dict(accounts)}
 
 
 def _listen(files: state.Files, port: int, app: ControlPoint) -> Server:
@@ -204,4 +207,8 @@ def prepare_files(root: Path) -> state.Files:
     """The sandbox's directory, readable by its owner only: whoever reads it can use the control endpoints."""
     root.mkdir(parents=True, exist_ok=True)
     root.chmod(0o700)
-    return state.Files(root)
+    files = state.Files(root)
+    for log in (files.calls, files.log):
+        if log.exists() and log.stat().st_size > _LOG_BYTES:
+            log.replace(log.with_name(log.name + ".1"))
+    return files

@@ -14,7 +14,7 @@ from goldenami.sandbox.kms import Kms, replace_body
 from goldenami.sandbox.protocol import Call
 from goldenami.sandbox.ssm import Ssm
 from goldenami.sandbox.sts import Sts
-from goldenami.sandbox.surface import Surface
+from goldenami.sandbox.surface import Surface, Unsupported
 
 _EC2_NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
 
@@ -44,6 +44,9 @@ class Router:
                 return self._ssm.serve(call)
             case "sts":
                 return self._sts.serve(call, identity) or self._surface.serve(call)
+            case "ebs":
+                # moto's block API knows only snapshots that were written through it, and none of ours.
+                raise Unsupported("the sandbox does not have the EBS direct APIs")
         return self._surface.serve(call)
 
     # --- EC2 ----------------------------------------------------------------------------------------------------------

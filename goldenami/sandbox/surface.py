@@ -47,6 +47,10 @@ _ENVIRONMENT = {
 _DIRECT = frozenset({"ec2", "iam", "kms", "organizations", "ssm", "sts"})
 
 
+class Unsupported(Exception):
+    """Neither the sandbox nor moto has this action, or this service."""
+
+
 class Surface:
     """One cloud's worth of moto. moto is imported by the first call, not before."""
 
@@ -77,7 +81,10 @@ class Surface:
     def serve(self, call: Call, account: str | None = None) -> Response:
         """moto's answer, on behalf of ``account`` (default: the caller's)."""
         with self.active():
-            return _run(self._app(call.service), _environ(call, account or call.account))
+            try:
+                return _run(self._app(call.service), _environ(call, account or call.account))
+            except NotImplementedError as error:
+                raise Unsupported(f"the sandbox does not have {call.service}:{call.action}") from error
 
     def _app(self, service: str) -> Any:
         """moto's WSGI application of a service. Its dispatcher finds it for any, but looks around for a millisecond
@@ -88,7 +95,13 @@ class Surface:
             from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
             make: Any = create_backend_app
-            self._apps[name] = make(name) if name else DomainDispatcherApplication(create_backend_app)
+
+            def found(backend: str | None) -> Any:
+                if backend is None:
+                    raise NotImplementedError
+                return make(backend)
+
+            self._apps[name] = found(name) if name else DomainDispatcherApplication(found)
         return self._apps[name]
 
     def close(self) -> None:

@@ -64,6 +64,7 @@ def test_unsigned_requests_are_refused(cloud: PaperCloud) -> None:
     ):
         with refused(code):
             getattr(boto3.client(service, **options, config=Config(signature_version=UNSIGNED)), call)()
+        assert cloud.calls[-1]["result"] == code
 
 
 def test_a_region_that_does_not_exist_is_refused(client: Clients) -> None:
@@ -86,6 +87,18 @@ def test_iam_users_can_call_with_their_keys(client: Clients) -> None:
         "sts", aws_access_key_id=key["AccessKeyId"], aws_secret_access_key=key["SecretAccessKey"]
     ).get_caller_identity()
     assert identity["Arn"] == f"arn:aws:iam::{HOME}:user/ci"
+
+
+def test_what_there_is_not_is_named(cloud: PaperCloud, client: Clients) -> None:
+    for service, call, arguments, code, name in (
+        ("ec2", "describe_fast_snapshot_restores", {}, "InvalidAction", "ec2:DescribeFastSnapshotRestores"),
+        ("kms", "describe_custom_key_stores", {}, "UnknownOperationException", "kms:DescribeCustomKeyStores"),
+        ("imagebuilder", "list_images", {}, "UnknownOperationException", "imagebuilder"),
+        ("ebs", "list_snapshot_blocks", {"SnapshotId": "snap-1"}, "UnknownOperationException", "EBS direct"),
+    ):
+        with pytest.raises(ClientError, match=rf"\({code}\).*does not have.*{name}"):
+            getattr(client(service), call)(**arguments)
+        assert cloud.calls[-1]["result"] == code
 
 
 # --- STS --------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,53 @@
+"""`goldenami sandbox` where nothing has to run: options, hints and exit codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from goldenami.cli.main import main
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GOLDENAMI_SANDBOX_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["status"], 3, "`goldenami sandbox up`"),
+        (["env", "--name", "other"], 3, "`goldenami sandbox up --name other`"),
+        (["console", "i-1"], 3, "not running"),
+        (["settings", "set", "{"], 2, "not JSON"),
+        (["settings", "get"], 3, "not running"),
+        (["reset"], 2, "--yes"),
+        (["up", "--pending-time", "soon"], 2, "not a number of seconds"),
+        (["up", "--pending-time", "imag=1"], 2, "unknown kind 'imag'"),
+        (["up", "--account", "ci=12"], 2, "12 digits"),
+        (["up", "--name", "Not a name"], 2, "cannot be a sandbox's name"),
+        (["nonsense"], 2, "No such command"),
+    ],
+)
+def test_refusals(
+    arguments: list[str], status: int, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", open("/dev/null"))  # noqa: PTH123, SIM115
+    assert main(["sandbox", *arguments]) == status
+    captured = capsys.readouterr()
+    assert message in " ".join(captured.err.split())
+    assert captured.out == ""
+
+
+def test_export_does_not_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.tar").touch()
+    assert main(["sandbox", "export", "ami-1", "--output", str(tmp_path / "x.tar")]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_stopping_what_does_not_run_is_fine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sandbox", "down"]) == 0
+    assert main(["sandbox", "reset", "--yes"]) == 0
+    assert "was not running" in capsys.readouterr().err
