@@ -45,11 +45,12 @@ class Crash(Exception):
 
 @dataclass
 class Trap:
-    """A journal's ``sync`` that ends the "process" at the next record of a kind: ``lost`` before that record is on the
-    disk, else right after it is."""
+    """A journal's ``sync`` that ends the "process" at the n-th record of a kind from now: before that record is on the
+    disk (``lost``), or right after it is."""
 
     record: str = ""
     lost: bool = False
+    nth: int = 1
 
     def __call__(self, descriptor: int) -> None:
         if not self.record or not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -60,6 +61,9 @@ class Trap:
             return
         start = content.rfind(b"\n", 0, -1) + 1
         if content[start:].startswith(b'{"n":') and json.loads(content[start:])["record"] == self.record:
+            self.nth -= 1
+            if self.nth > 0:
+                return
             if self.lost:
                 os.ftruncate(descriptor, start)
             raise Crash
