@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from goldenami import recipe
+from goldenami.provision import OPERATIONS
 
 CASES = sorted((Path(__file__).parent / "mistakes").glob("*.txt"))
 
@@ -31,7 +32,8 @@ def report(root: Path) -> str:
     for problem in recipe.check(recipe.load_project(root), ["web"]):
         lines.append(str(problem))
         if problem.hint:
-            lines.append(f"    {problem.hint}")
+            # Which operations there are is not the matter of these tests.
+            lines.append(f"    {problem.hint.replace(', '.join(sorted(OPERATIONS)), 'ALL')}")
     return "\n".join(lines) + "\n"
 
 
