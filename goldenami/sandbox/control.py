@@ -8,29 +8,20 @@ All need root, as the sandbox does. Each sandbox has its own directory, port, ne
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
-import select
 import shutil
-import signal
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from goldenami.errors import GoldenAmiError, InvalidInput, NotFound, Problem, SandboxError, UsageError
-from goldenami.sandbox import state
+from goldenami.sandbox import launcher, state
 from goldenami.sandbox.credentials import AccessKey, admin_key
 from goldenami.sandbox.seed import ACCOUNTS, REGIONS
-
-Progress = Callable[[str], None]
 
 
 def _silent(_: str) -> None:
@@ -39,9 +30,6 @@ def _silent(_: str) -> None:
 
 DEFAULT_IMAGES = ("debian-12",)
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
-_START_SECONDS = 900.0  # the first start installs a base from Debian's archive, over whatever network there is
-_STOP_SECONDS = 45.0
-_SWEEP_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -140,11 +128,8 @@ def variables(endpoint: str, key: AccessKey, region: str) -> dict[str, str]:
 def find(name: str = "default", home: Path | None = None) -> SandboxInfo | None:
     """The sandbox of that name if it runs, else None."""
     root = _root(name, home)
-    try:
-        record = json.loads(state.Files(root).process.read_text())
-        if _started_at(record["pid"]) != record["started"] or "port" not in record:
-            return None
-    except (OSError, ValueError, KeyError):
+    record = launcher.running(state.Files(root))
+    if record is None:
         return None
     return SandboxInfo(
         name, f"http://127.0.0.1:{record['port']}", root, record["pid"], record["token"], record["accounts"]
@@ -168,7 +153,7 @@ def up(
     images: Sequence[str] = DEFAULT_IMAGES,
     settings: Mapping[str, Any] | None = None,
     accounts: Mapping[str, str] = ACCOUNTS,
-    progress: Progress = _silent,
+    progress: launcher.Progress = _silent,
     die_with_parent: bool = False,
 ) -> SandboxInfo:
     """Have the sandbox run; where it does already, only the settings are applied.
@@ -194,11 +179,12 @@ def up(
             if settings:
                 running.set(**settings)
             return running
-        _end_half_started(files)
-        return _spawn(files, name, port, images, settings or {}, accounts, progress, die_with_parent)
+        launcher.end_half_started(files)
+        launcher.spawn(files, name, port, images, settings or {}, accounts, progress, die_with_parent)
+        return require(name, home)
 
 
-def ensure_up(name: str = "default", *, home: Path | None = None, progress: Progress = _silent) -> SandboxInfo:
+def ensure_up(name: str = "default", *, home: Path | None = None, progress: launcher.Progress = _silent) -> SandboxInfo:
     """A running sandbox for a build: the one that runs, or a new one."""
     return find(name, home) or up(name, home=home, progress=progress)
 
@@ -212,10 +198,10 @@ def down(name: str = "default", *, home: Path | None = None) -> bool:
     with state.locked(files.up_lock, wait=True):
         info = find(name, home)
         if info is not None:
-            _stop(info)
+            launcher.stop(files, info.pid)
         else:
-            _end_half_started(files)
-        _sweep(files)
+            launcher.end_half_started(files)
+        launcher.sweep(files)
         return info is not None
 
 
@@ -235,170 +221,12 @@ def reset(name: str = "default", *, home: Path | None = None) -> None:
                 entry.unlink()
 
 
-# --- the process ------------------------------------------------------------------------------------------------------
-
-
-def _spawn(
-    files: state.Files,
-    name: str,
-    port: int,
-    images: Sequence[str],
-    settings: Mapping[str, Any],
-    accounts: Mapping[str, str],
-    progress: Progress,
-    die_with_parent: bool,
-) -> SandboxInfo:
-    from goldenami.sandbox.node import namespaces
-
-    reader, writer = os.pipe()
-    argv = [sys.executable, "-m", "goldenami.sandbox", "--name", name, "--state-dir", str(files.root)]
-    argv += ["--port", str(port), "--ready-fd", str(writer), "--images", ",".join(images)]
-    argv += ["--settings", json.dumps(dict(settings)), "--accounts", json.dumps(dict(accounts))]
-    command = namespaces.enclosed_argv(namespaces.sandbox_id(files.root), argv)
-    if die_with_parent:
-        command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "MOTO_"))}
-    with os.fdopen(reader, "rb", buffering=0) as pipe:
-        with files.log.open("ab") as log:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                env=environment,
-                pass_fds=[writer],
-                start_new_session=True,
-            )
-        os.close(writer)
-        record = {"pid": process.pid, "started": _started_at(process.pid), "accounts": dict(accounts)}
-        state.write_atomically(files.process, json.dumps(record).encode())  # so that it can be ended if we are
-        try:
-            ready = _await_ready(pipe.fileno(), files, progress)
-        except BaseException:
-            process.kill()  # --kill-child takes the rest along
-            process.wait()
-            raise
-    record |= ready
-    state.write_atomically(files.process, json.dumps(record).encode())
-    info = find(name, files.root.parent)
-    if info is None:
-        raise SandboxError(f"the sandbox {name!r} ended as soon as it had started", hint=f"{files.log} tells why.")
-    return info
-
-
-def _sweep(files: state.Files) -> None:
-    """Remove what the kernel keeps of a sandbox that ended, in whatever way: an empty cgroup, and its nft table if it
-    was killed.
-    """
-    from goldenami.sandbox.node import namespaces, network
-
-    files.process.unlink(missing_ok=True)
-    sandbox = namespaces.sandbox_id(files.root)
-    if (root := namespaces.cgroup2_root()) is not None:
-        cgroup = root / namespaces.cgroup_name(sandbox)
-        deadline = time.monotonic() + _SWEEP_SECONDS
-        while cgroup.exists() and time.monotonic() < deadline:  # processes that were killed take a moment to be gone
-            namespaces.remove_cgroup(cgroup)
-            time.sleep(0.01)
-    network.remove_rules(sandbox)
-
-
-def _end_half_started(files: state.Files) -> None:
-    """End the process of a start that was itself killed before it was done: with the lock held, nobody waits for it."""
-    try:
-        record = json.loads(files.process.read_text())
-        pid, started = int(record["pid"]), record["started"]
-    except (OSError, ValueError, KeyError):
-        return
-    while started is not None and _started_at(pid) == started:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        time.sleep(0.02)
-
-
-def _await_ready(pipe: int, files: state.Files, progress: Progress) -> dict[str, Any]:
-    """Read what the daemon says on its way up; returns what it is ready with."""
-    deadline = time.monotonic() + _START_SECONDS
-    pending = b""
-    while True:
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([pipe], [], [], left)[0]:
-            raise SandboxError(
-                f"the sandbox was not ready within {_START_SECONDS:.0f} s", hint=f"{files.log} tells how far it came."
-            )
-        data = os.read(pipe, 65536)
-        if not data:
-            raise SandboxError(
-                f"the sandbox ended while it started: {_last_line(files.log)}", hint=f"{files.log} has the details."
-            )
-        *lines, pending = (pending + data).split(b"\n")
-        for line in lines:
-            message = json.loads(line)
-            if "progress" in message:
-                progress(message["progress"])
-            elif "error" in message:
-                raise SandboxError(message["error"], hint=message.get("hint"))
-            else:
-                ready: dict[str, Any] = message["ready"]
-                return ready
-
-
-def _stop(info: SandboxInfo) -> None:
-    """Ask the daemon to end, and end it where it does not."""
-    for child in _children(info.pid):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGTERM)
-    if not _gone(info, _STOP_SECONDS):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(info.pid, signal.SIGKILL)
-        if not _gone(info, 10.0):
-            raise SandboxError(f"the sandbox {info.name!r} (process {info.pid}) does not end")
-
-
-def _gone(info: SandboxInfo, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(info.pid, os.WNOHANG)  # if it is a child of ours, it stays a zombie until asked
-        if find(info.name, info.directory.parent) is None:
-            return True
-        time.sleep(0.02)
-    return False
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-
-
-def _started_at(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot: with the pid it names a process for good. None: there is
-    none, or a zombie.
-    """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])
-
-
 def _root(name: str, home: Path | None) -> Path:
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"{name!r} cannot be a sandbox's name", hint="Lower-case letters, digits and hyphens, at most 31."
         )
     return (home or state.default_home()) / name
-
-
-def _last_line(log: Path) -> str:
-    try:
-        lines = log.read_text(errors="replace").strip().splitlines()
-    except OSError:
-        return "no log was written"
-    return lines[-1] if lines else "its log is empty"
 
 
 def _refusal(error: urllib.error.HTTPError) -> GoldenAmiError:

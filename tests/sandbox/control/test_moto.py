@@ -125,8 +125,7 @@ def test_s3(paper_cloud: Any, tmp_path: Any) -> None:
 
 
 def test_calls_are_cheap(paper_cloud: Any) -> None:
-    """The layers cost well under a millisecond a call; the bound here is for a machine that is busy with other tests.
-    """
+    """The layers cost well under a millisecond a call; the bound here is for a busy machine."""
     cloud: PaperCloud = paper_cloud()
     sts = boto3.client("sts", **cloud.client())
     sts.get_caller_identity()

@@ -347,6 +347,41 @@ def test_a_security_group_in_use_stays(client: Clients) -> None:
     ec2.delete_security_group(GroupId=group)
 
 
+def test_a_shared_encrypted_image_needs_its_key_too(cloud: PaperCloud, client: Clients) -> None:
+    home, apps = client("ec2"), client("ec2", account="apps")
+    source = client("ssm").get_parameter(Name="/aws/service/debian/release/12/latest/amd64")["Parameter"]["Value"]
+    [builder] = home.run_instances(ImageId=source, InstanceType="t3.small", MinCount=1, MaxCount=1)["Instances"]
+    assert cloud.cloud.ec2.settle(30)
+    plain = home.create_image(InstanceId=builder["InstanceId"], Name="plain")["ImageId"]
+    assert cloud.cloud.ec2.settle(30)
+    image = home.copy_image(
+        SourceImageId=plain, SourceRegion="eu-central-1", Name="shared", Encrypted=True, KmsKeyId="alias/golden-ami"
+    )["ImageId"]
+    assert cloud.cloud.ec2.settle(30)
+    home.modify_image_attribute(ImageId=image, LaunchPermission={"Add": [{"UserId": APPS}]})
+    [seen] = apps.describe_images(ImageIds=[image])["Images"]
+    snapshot = seen["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+    home.modify_snapshot_attribute(
+        SnapshotId=snapshot, Attribute="createVolumePermission", OperationType="add", UserIds=[APPS]
+    )
+
+    def outcome() -> str:
+        """The state that a launch by the other account ends in."""
+        [made] = apps.run_instances(ImageId=image, InstanceType="t3.small", MinCount=1, MaxCount=1)["Instances"]
+        assert cloud.cloud.ec2.settle(30)
+        [instance] = apps.describe_instances(InstanceIds=[made["InstanceId"]])["Reservations"][0]["Instances"]
+        return str(instance["State"]["Name"])
+
+    assert outcome() == "terminated"
+    arn = client("kms").describe_key(KeyId="alias/golden-ami")["KeyMetadata"]["Arn"]
+    client("kms").create_grant(
+        KeyId=arn,
+        GranteePrincipal=f"arn:aws:iam::{APPS}:root",
+        Operations=["Decrypt", "DescribeKey", "CreateGrant", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom"],
+    )
+    assert outcome() == "running"
+
+
 def test_one_call_tags_things_of_both_stores(client: Clients) -> None:
     ec2 = client("ec2")
     volume = ec2.create_volume(AvailabilityZone="eu-central-1a", Size=1)["VolumeId"]

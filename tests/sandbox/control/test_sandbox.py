@@ -1,5 +1,4 @@
-"""The sandbox as a process, with real instances: it starts, stops, comes back, and leaves nothing behind. Needs root.
-"""
+"""The sandbox as a process, with real instances: it starts, stops, comes back, leaves nothing behind. Needs root."""
 
 from __future__ import annotations
 
