@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -503,3 +504,15 @@ def test_every_change_is_told(world: World) -> None:
     (event,) = told
     assert event.kind == "cloud.call"
     assert (event.fields["action"], event.fields["account"]) == ("ImportKeyPair", HOME_PLACE.account)
+
+
+def test_threads_share_a_ledger(world: World) -> None:
+    """The same key from many threads makes one; different keys make one each."""
+    with ThreadPoolExecutor(8) as pool:
+        same = list(pool.map(lambda _: make_group(world), range(8)))
+        names = [f"k/{n}" for n in range(8)]
+        keys = list(pool.map(lambda n: keypairs.create(world.ledger, n, HOME_PLACE, public_key=PUBLIC_KEY), names))
+    assert len(set(same)) == 1
+    assert len(set(keys)) == 8
+    assert count(world, "security-group") == 1
+    assert count(world, "key-pair") == 8

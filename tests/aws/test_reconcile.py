@@ -198,3 +198,24 @@ def test_instances_are_gone_before_their_group(world: World) -> None:
     assert instances.describe_many(world.cloud, HOME_PLACE, [instance])[instance].state == "terminated"
     assert group not in [g["GroupId"] for g in world.raw("ec2").describe_security_groups()["SecurityGroups"]]
     assert waiters.describe(world.cloud, HOME_PLACE, waiters.IMAGES, []) == {}
+
+
+def test_what_is_still_under_way_is_deleted_too(world: World) -> None:
+    """Ctrl-C while copies are pending: deregistering stops a copy ("Stop a pending AMI copy operation", EC2 user
+    guide)."""
+    image = foreign_image(world)
+    before = inventory(world)
+    world.paper.set(pending={"image": 60, "copy": 60, "snapshot": 60})
+    for place in (HOME_PLACE, HOME_WEST):
+        images.copy(
+            world.ledger,
+            f"image/{place}",
+            place,
+            source_image_id=image,
+            source_region=HOME_PLACE.region,
+            name="web 1.4",
+            kms_key=kms.resolve(world.cloud, place, "alias/golden-ami").arn,
+        )
+    done = clean(world)
+    assert done.complete, done.left
+    assert inventory(world) == before
