@@ -59,7 +59,7 @@ class ConnectionBackend(BaseBackend):
             done = connection.run(text)
         except ConnectionLost:
             self.close()
-            _ = self.connection  # raises if the host is really gone
+            self._connection = self._connect()  # raises if the host is really gone
             raise
         return Result(self, done.status, self.encode(text), done.stdout, done.stderr)
 

@@ -1,0 +1,127 @@
+"""The built-in suites on a real instance: they pass on a sound one, and each fails for what it is there to find."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+
+from goldenami import ssh
+from goldenami.model import SshEndpoint
+from goldenami.validate import read_traces, require, run_suite
+
+pytestmark = pytest.mark.root
+
+DEBIAN = "136693071363"
+
+
+def keygen(path: Path) -> tuple[str, str]:
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(path)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    return path.read_text(), path.with_name(path.name + ".pub").read_text().strip()
+
+
+@pytest.fixture(scope="module")
+def instance(real_sandbox, tmp_path_factory) -> Iterator[tuple[SshEndpoint, str]]:
+    """A fresh Debian 12 instance with a known host key, and the public key that opens it."""
+    folder = tmp_path_factory.mktemp("instance")
+    private_key, public_key = keygen(folder / "client")
+    host_private, host_public = keygen(folder / "host")
+    ec2 = boto3.client("ec2", **real_sandbox.client())
+    images = ec2.describe_images(Owners=[DEBIAN], Filters=[{"Name": "name", "Values": ["debian-12-amd64-*"]}])["Images"]
+    name = f"validate-{uuid.uuid4().hex[:8]}"
+    ec2.import_key_pair(KeyName=name, PublicKeyMaterial=public_key.encode())
+    indented = "".join(f"    {line}\n" for line in host_private.splitlines())
+    launched = ec2.run_instances(
+        ImageId=max(images, key=lambda image: image["CreationDate"])["ImageId"],
+        InstanceType="t3.small",
+        KeyName=name,
+        MinCount=1,
+        MaxCount=1,
+        MetadataOptions={"HttpTokens": "required"},
+        UserData=f"#cloud-config\nssh_keys:\n  ed25519_private: |\n{indented}  ed25519_public: {host_public}\n",
+    )["Instances"][0]
+    try:
+        ec2.get_waiter("instance_running").wait(
+            InstanceIds=[launched["InstanceId"]], WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+        )
+        found = ec2.describe_instances(InstanceIds=[launched["InstanceId"]])["Reservations"][0]["Instances"][0]
+        address = found.get("PublicIpAddress") or found["PrivateIpAddress"]
+        yield SshEndpoint(address, "admin", private_key, host_public), public_key
+    finally:
+        ec2.terminate_instances(InstanceIds=[launched["InstanceId"]])
+        ec2.delete_key_pair(KeyName=name)
+
+
+def test_base_passes_on_a_fresh_instance(instance, tmp_path):
+    endpoint, _ = instance
+    report = run_suite(endpoint, ["base"], gate="builder", architecture="x86_64", report_dir=tmp_path)
+    require(report)
+    assert report.flaky == 0
+    assert report.passed >= 14
+
+
+BREAK = """
+echo admin:secret | chpasswd
+sed -i -E '/^#? *PasswordAuthentication/d' /etc/ssh/sshd_config
+rm -f /etc/ssh/sshd_config.d/*
+echo 'PasswordAuthentication yes' >> /etc/ssh/sshd_config
+touch /run/goldenami-payload /var/cache/apt/archives/left.deb
+mkdir -p /var/log/journal/ffffffffffffffffffffffffffffffff
+echo ls > /root/.bash_history
+mkdir -p /var/lib/cloud/instances/i-1 /var/lib/cloud/instances/i-2
+echo net.nothing.here=1 > /etc/sysctl.d/90-nothing.conf
+echo 1 > /var/log/wtmp
+touch -d 2020-01-01 /var/log/wtmp
+install -m 644 /dev/null /etc/ssh/ssh_host_extra_key
+printf '[Service]\\nExecStart=/bin/false\\n' > /run/systemd/system/broken.service
+systemctl daemon-reload
+systemctl start broken || true
+"""
+
+FOUND = {
+    "base::test_boot_is_complete",
+    "base::test_goldenami_left_nothing_behind",
+    "base::test_nobody_can_log_in_by_password",
+    "base::test_ssh_host_keys_are_private",
+    "base::test_sysctl_settings_exist",
+    "sealed::test_cloud_init_knows_this_instance_only",
+    "sealed::test_host_keys_are_new",
+    "sealed::test_journal_begins_with_this_boot",
+    "sealed::test_key_of_the_builder_opens_nothing",
+    "sealed::test_machine_id_is_new",
+    "sealed::test_no_login_is_remembered",
+    "sealed::test_no_package_archives",
+    "sealed::test_no_shell_history",
+}
+
+
+def test_suites_find_what_they_are_there_for(instance, tmp_path):
+    """The instance is compared with itself, so that nothing of it is new."""
+    endpoint, public_key = instance
+    with ssh.connect(endpoint, timeout=30, sleep=time.sleep, clock=time.monotonic) as connection:
+        traces = read_traces(connection, public_key)
+        done = connection.run("sudo -n sh -e", stdin=BREAK.encode())
+        assert done.status == 0, done.stderr
+    report = run_suite(
+        endpoint,
+        ["base", "sealed"],
+        gate="image",
+        architecture="x86_64",
+        report_dir=tmp_path,
+        traces=traces,
+        retries=0,
+    )
+    assert {failure.name for failure in report.failures} >= FOUND
+
+
+def test_sealed_proves_nothing_without_traces(instance, tmp_path):
+    endpoint, _ = instance
+    report = run_suite(endpoint, ["sealed"], gate="image", architecture="x86_64", report_dir=tmp_path, retries=0)
+    unproven = [failure.name for failure in report.failures if "nothing is known of the builder" in failure.message]
+    assert len(unproven) == 3
