@@ -111,11 +111,15 @@ def plan(recipe_ref: str, environment_name: str | None, assignments: tuple[str, 
     Needs credentials, for it looks up the base image and the keys.
     """
     variables = parse_variables(assignments)
-    from goldenami import pipeline, recipe
     from goldenami import plan as planning
+    from goldenami import recipe
+    from goldenami.cli.context import open_project, reach
 
-    project = recipe.load_project(Path.cwd())
-    environment = recipe.environment(project, environment_name)
+    project, environment = open_project(environment_name)
+    recipe.load(project, recipe_ref, environment, variables)  # mistakes are told before a cloud is asked
+    reach(environment)
+    from goldenami import pipeline
+
     made = pipeline.make_plan(pipeline.Request(project, environment, recipe_ref, variables))
     if as_json:
         click.echo(json.dumps(planning.to_json(made), indent=2, ensure_ascii=False))
