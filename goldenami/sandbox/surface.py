@@ -74,9 +74,7 @@ class Surface:
 
     def backend(self, service: str, account: str, region: str) -> Any:
         """moto's backend object of a service; use it only while ``active``. Global services have the region "aws"."""
-        from moto.backends import get_backend
-
-        return get_backend(service)[account][region]  # type: ignore[call-overload]
+        return _dictionary(service)[account][region]
 
     def serve(self, call: Call, account: str | None = None) -> Response:
         """moto's answer, on behalf of ``account`` (default: the caller's)."""
@@ -147,11 +145,9 @@ class Surface:
 
     def load(self, state: Mapping[str, bytes]) -> None:
         """Take over what ``dump`` gave."""
-        from moto.backends import get_backend
-
         with self.active():
             for service, data in state.items():
-                backends: Any = get_backend(service)  # type: ignore[call-overload]
+                backends = _dictionary(service)
                 # The file is the sandbox's own, in a directory that only its owner can write.
                 content, extra = pickle.loads(data)
                 for account, regions in content.items():
@@ -164,6 +160,14 @@ class Surface:
 # Attributes of moto's backend dictionaries that are state besides their content: who owns a bucket; who is in an
 # organization.
 _EXTRA = ("bucket_accounts",)
+
+
+def _dictionary(service: str) -> Any:
+    """moto's dictionary of a service's backends, by account and region."""
+    from moto import backends
+
+    find: Any = backends.get_backend  # overloaded for every name; ours is a variable
+    return find(service)
 
 
 def _in_use() -> list[Any]:
