@@ -48,6 +48,7 @@ class World:
     cloud: Cloud = field(init=False)
     catalog: Catalog = field(init=False)
     events: list[Event] = field(default_factory=list)
+    _clients: dict[tuple[str, Place], Any] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
@@ -59,7 +60,10 @@ class World:
     # --- plain boto3 --------------------------------------------------------------------------------------------------
 
     def client(self, service: str, place: Place) -> Any:
-        return boto3.client(service, **self.paper.client(place.region, place.account))  # type: ignore[call-overload]
+        if (service, place) not in self._clients:
+            made = boto3.client(service, **self.paper.client(place.region, place.account))  # type: ignore[call-overload]
+            self._clients[service, place] = made
+        return self._clients[service, place]
 
     def key_arn(self, place: Place) -> str:
         return str(self.client("kms", place).describe_key(KeyId=KEY)["KeyMetadata"]["Arn"])

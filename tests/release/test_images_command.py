@@ -1,0 +1,131 @@
+"""goldenami images list|show and goldenami resolve: data on stdout, talk on stderr, and the promised exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from goldenami import manifest as codec
+from goldenami.cli.main import main
+from goldenami.release.catalog import Catalog
+
+from .conftest import ManifestFactory
+
+NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "goldenami.yaml").write_text("environments:\n  sandbox: {sandbox: true}\n")
+    (tmp_path / "recipes").mkdir()
+    monkeypatch.chdir(tmp_path / "recipes")  # goldenami.yaml is found above
+    return tmp_path
+
+
+@pytest.fixture
+def filled(project: Path, manifest: ManifestFactory) -> Catalog:
+    catalog = Catalog(project / ".goldenami" / "sandbox" / "catalog")
+    catalog.add(manifest("1.4.20261124.1"))
+    catalog.add(manifest("1.4.20261124.2", architectures=("x86_64", "arm64")))
+    catalog.add(manifest("1.0.20261101.1", name="debian-12-base"))
+    catalog.move("debian-12-web", "stable", "1.4.20261124.1", now=NOW)
+    catalog.move("debian-12-web", "candidate", "1.4.20261124.2", now=NOW)
+    return catalog
+
+
+def test_resolve_prints_the_bare_id(filled: Catalog, capsys: Capture) -> None:
+    assert main(["resolve", "debian-12-web@stable", "--region", "eu-west-1"]) == 0
+    assert capsys.readouterr() == ("ami-111-eu-west-1-x86_64\n", "")
+    for account in ("apps", "222222222222"):
+        assert main(["resolve", "debian-12-web@stable", "--region", "us-east-1", "--account", account]) == 0
+        assert capsys.readouterr().out == "ami-222-us-east-1-x86_64\n"
+    arm = ["resolve", "debian-12-web@1.4.20261124.2", "--region", "us-east-1", "--architecture", "arm64"]
+    assert main(arm) == 0
+    assert capsys.readouterr().out == "ami-111-us-east-1-arm64\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["debian-12-wev@stable", "--region", "eu-west-1"], 3, "debian-12-web"),
+        (["debian-12-web@stabel", "--region", "eu-west-1"], 3, "stable"),
+        (["debian-12-web@stable", "--region", "eu-west-9"], 3, "eu-west-1"),
+        (["debian-12-web@stable", "--region", "eu-west-1", "--account", "app"], 3, "apps (222222222222)"),
+        (["debian-12-web@stable", "--region", "eu-west-1", "--account", "333333333333"], 3, "333333333333"),
+        (["debian-12-web@candidate", "--region", "eu-west-1"], 2, "--architecture"),
+        (["../etc@stable", "--region", "eu-west-1"], 2, "../etc"),
+        (["debian-12-web@stable"], 2, "--region"),
+        (["debian-12-web@stable", "--region", "eu-west-1", "-e", "production"], 3, "production"),
+    ],
+)
+def test_resolve_says_what_is_wrong(
+    filled: Catalog, capsys: Capture, arguments: list[str], code: int, told: str
+) -> None:
+    assert main(["resolve", *arguments]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert told in err
+
+
+def test_list(filled: Catalog, capsys: Capture) -> None:
+    assert main(["images", "list"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert [line.split() for line in out.splitlines()] == [
+        ["NAME", "VERSION", "CHANNELS", "CREATED", "ARCHITECTURES", "IMAGES"],
+        ["debian-12-base", "1.0.20261101.1", "-", "2026-11-24T03:00:00Z", "x86_64", "6"],
+        ["debian-12-web", "1.4.20261124.2", "candidate", "2026-11-24T03:00:00Z", "arm64", "x86_64", "12"],
+        ["debian-12-web", "1.4.20261124.1", "stable", "2026-11-24T03:00:00Z", "x86_64", "6"],
+    ]
+    assert main(["images", "list", "--json", "--name", "debian-12-base"]) == 0
+    form = json.loads(capsys.readouterr().out)
+    assert form["schema"] == "goldenami.releases/1"
+    assert [(r["name"], r["version"], r["channels"]) for r in form["releases"]] == [
+        ("debian-12-base", "1.0.20261101.1", [])
+    ]
+    assert main(["images", "list", "--name", "debian-12-bass"]) == 3
+    assert "debian-12-base" in capsys.readouterr().err
+
+
+def test_an_empty_catalog(project: Path, capsys: Capture) -> None:
+    assert main(["images", "list"]) == 0
+    out, err = capsys.readouterr()
+    assert (out, "no releases yet" in err) == ("", True)
+    assert main(["images", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"schema": "goldenami.releases/1", "releases": []}
+    assert main(["images", "show", "web"]) == 3
+
+
+def test_a_damaged_release_does_not_hide_the_others(filled: Catalog, project: Path, capsys: Capture) -> None:
+    path = project / ".goldenami/sandbox/catalog/releases/debian-12-web/1.4.20261124.2.json"
+    path.write_text("{")
+    assert main(["images", "list"]) == 1
+    out, err = capsys.readouterr()
+    assert "1.4.20261124.1" in out
+    assert str(path) in err
+    assert main(["images", "show", "debian-12-web@candidate"]) == 1
+
+
+def test_show(filled: Catalog, manifest: ManifestFactory, capsys: Capture) -> None:
+    assert main(["images", "show", "debian-12-web@stable", "--json"]) == 0
+    assert capsys.readouterr().out == codec.dumps(manifest("1.4.20261124.1"))
+    assert main(["images", "show", "debian-12-web"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("debian-12-web 1.4.20261124.2\n")
+    assert "candidate" in out
+    assert "ami-222-us-east-1-arm64" in out
+
+
+def test_resolving_loads_no_aws_library(filled: Catalog, project: Path) -> None:
+    program = (
+        "import sys; from goldenami.cli.main import main; "
+        "code = main(['resolve', 'debian-12-web@stable', '--region', 'eu-west-1']); "
+        "sys.exit(code or ('botocore' in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=project, check=False).returncode == 0
