@@ -40,13 +40,13 @@ def ending(build: Build, interrupts: Interrupts, on_failure: OnFailure) -> Itera
         what = "everything it made is deleted" if complete else "not everything it made could be deleted"
         hint = None if complete else f"To delete the rest: goldenami clean {build.journal.build_id}"
         raise Interrupted(f"build {build.journal.build_id} was interrupted; {what}", hint=hint) from interrupt
-    except GoldenAmiError as error:
+    except Exception as error:  # a mistake of this program must not leave anything running either
         interrupts.clean_up()
         resumable = isinstance(error, (TargetsFailed, CloudError))
         if on_failure == "clean":
             _delete(build, keep_images=resumable)
-        build.journal.finish("failed", error=error.message)
-        finished("failed", error.message)
+        build.journal.finish("failed", error=str(error))
+        finished("failed", str(error))
         raise
     else:
         build.journal.finish("released")

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from pydantic import ValidationError
+
+from goldenami.errors import InvalidInput, Problem
 from goldenami.provision import BoundOperation, Handler, Payload, Stage
 from goldenami.recipe.secrets import fill, names_in
 
@@ -24,7 +27,13 @@ def _bound(bound: BoundOperation, values: Mapping[str, str]) -> BoundOperation:
     plain = operation.model_dump()
     full = _fill(plain, values)
     if full != plain:
-        operation = type(operation).model_validate(full)
+        try:
+            operation = type(operation).model_validate(full)
+        except ValidationError as error:
+            # pydantic's own text would show the value.
+            fields = ", ".join(sorted({".".join(map(str, e["loc"])) for e in error.errors(include_input=False)}))
+            text = f"{bound.label}: with the value of its secret, {fields or 'it'} is not valid"
+            raise InvalidInput([Problem(bound.mark.file, bound.mark.line, bound.mark.column, text)]) from None
     payloads = {name: _payload(p, values) for name, p in bound.payloads.items()}
     return replace(bound, operation=operation, payloads=payloads, title=bound.label)
 

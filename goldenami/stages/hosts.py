@@ -19,7 +19,6 @@ from goldenami.errors import BuilderError, GoldenAmiError
 from goldenami.model import Architecture, SshEndpoint
 from goldenami.stages.build import Build
 
-KEY_PAIR = "key-pair"
 SECURITY_GROUP = "security-group"
 
 
@@ -44,8 +43,8 @@ def launch(
     ledger, home = build.ledger, build.home
     ledger.delete_key(key)
     wanted = build.recipe.builder[architecture]
-    login = _key_pair(build, "login")
-    host_key = _key_pair(build, f"{key}/host-key")
+    login = _key_pair(build, f"{purpose}-login-key")  # a proof that the builder's key opens nothing needs another one
+    host_key = _key_pair(build, f"{purpose}-{architecture}-host-key")
     subnets = network.subnets(build.cloud, home, build.environment.network)
     cidr = network.source_cidr(build.cloud, home, build.environment.network, subnets[0])
     group = security_groups.create(ledger, SECURITY_GROUP, home, vpc_id=subnets[0].vpc_id, source_cidr=cidr)
@@ -54,7 +53,7 @@ def launch(
         instance_types=wanted.instance_types,
         subnets=subnets,
         security_group_id=group,
-        key_name=keypairs.create(ledger, KEY_PAIR, home, public_key=login.public_key),
+        key_name=keypairs.create(ledger, f"key-pair/{purpose}", home, public_key=login.public_key),
         user_data=user_data(host_key),
         root_volume=root_volume,
         spot=wanted.spot,
