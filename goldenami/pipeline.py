@@ -23,7 +23,6 @@ from goldenami import reconcile
 from goldenami.aws.session import Cloud
 from goldenami.errors import NotFound, UsageError
 from goldenami.events import Emit, emit, silent
-from goldenami.interrupts import Interrupts
 from goldenami.journal import Journal, Journals, Summary
 from goldenami.model import MANIFEST_SCHEMA, Environment, ImageManifest, TestReport
 from goldenami.plan import BuildPlan
@@ -35,8 +34,9 @@ from goldenami.release.publish import publish
 from goldenami.release.unchanged import find_unchanged
 from goldenami.release.verify import Verified, verify
 from goldenami.stages import candidate, facts, opening, proof
-from goldenami.stages.build import Build, Candidate
-from goldenami.stages.ending import OnFailure, ending
+from goldenami.stages.build import Build, Candidate, Workshop
+from goldenami.stages.ending import ending
+from goldenami.stages.tools import OnFailure, Tools, tools
 
 __all__ = ["OnFailure", "Outcome", "Request", "build", "carry_out", "clean", "make_plan", "resume"]
 
@@ -65,47 +65,39 @@ class Outcome:
 # --- build ------------------------------------------------------------------------------------------------------------
 
 
-def build(request: Request, *, force: bool = False, on_failure: OnFailure = "clean", emit_to: Emit = silent) -> Outcome:
+def build(
+    request: Request,
+    *,
+    force: bool = False,
+    on_failure: OnFailure = "clean",
+    emit_to: Emit = silent,
+    workshop: Workshop | None = None,
+    cloud: Cloud | None = None,
+) -> Outcome:
     """Make a release of a recipe, unless one with the same inputs exists; parents that have no release come first.
 
-    Raises what the stages raise, after the clean-up that ``on_failure`` asks for.
+    Raises what the stages raise, after the clean-up that ``on_failure`` asks for. ``workshop``, ``cloud``: other ones
+    than SSH and the environment's, for who drives the pipeline without hosts.
     """
     environment = request.environment
-    with Interrupts() as interrupts:
-        cloud = Cloud.of(environment, sleep=interrupts.sleep)
-        catalog = Catalog(environment.catalog)
+    with tools(environment, workshop, cloud, on_failure, emit_to) as at_hand:
         recipe = recipes.load(request.project, request.recipe, environment, request.variables)
-        for parent in unreleased_parents(request.project, environment, catalog, recipe):
-            emit(
-                emit_to,
-                "note",
-                message=f"{recipe.name} is based on {parent.name}, which has no release yet: building it",
-            )
-            plan = planning.make(parent, environment, facts.gather(cloud, environment, catalog, parent))
-            start(plan, cloud, catalog, interrupts, {}, on_failure, emit_to)
-        plan = planning.make(recipe, environment, facts.gather(cloud, environment, catalog, recipe))
-        unchanged = find_unchanged(cloud, catalog, recipe.name, plan.digest, emit=emit_to)
+        for parent in unreleased_parents(request.project, environment, at_hand.catalog, recipe):
+            message = f"{recipe.name} is based on {parent.name}, which has no release yet: building it"
+            emit(emit_to, "note", message=message)
+            start(plan_for(parent, environment, at_hand), {}, at_hand)
+        plan = plan_for(recipe, environment, at_hand)
+        unchanged = find_unchanged(at_hand.cloud, at_hand.catalog, recipe.name, plan.digest, emit=emit_to)
         if unchanged is not None and not force:
             emit(emit_to, "build.skipped", reason=unchanged.reason, release=unchanged.release.version)
             return Outcome("unchanged", unchanged.release, unchanged.reason)
-        return start(plan, cloud, catalog, interrupts, request.variables, on_failure, emit_to)
+        return start(plan, request.variables, at_hand)
 
 
-def start(
-    plan: BuildPlan,
-    cloud: Cloud,
-    catalog: Catalog,
-    interrupts: Interrupts,
-    variables: Mapping[str, str],
-    on_failure: OnFailure,
-    emit_to: Emit,
-) -> Outcome:
+def start(plan: BuildPlan, variables: Mapping[str, str], at_hand: Tools) -> Outcome:
     """Open the journal of a new build of a plan, and carry it out."""
-    with (
-        opening.create(plan, cloud, catalog, interrupts, variables, emit_to) as opened,
-        ending(opened, interrupts, on_failure),
-    ):
-        return carry_out(opened, catalog)
+    with opening.create(plan, variables, at_hand) as opened, ending(opened, at_hand):
+        return carry_out(opened, at_hand.catalog)
 
 
 def carry_out(build: Build, catalog: Catalog) -> Outcome:
@@ -177,9 +169,9 @@ def manifest_of(
         created=build.journal.header.created.strftime("%Y-%m-%dT%H:%M:%SZ"),
         base=found.base,
         images=verified.images,
-        tests=(*(c.report for c in candidates), *proofs),
-        packages={c.architecture: c.packages for c in candidates},
-        changes={c.architecture: c.changes for c in candidates},
+        tests=(*(c.prepared.report for c in candidates), *proofs),
+        packages={c.architecture: c.prepared.packages for c in candidates},
+        changes={c.architecture: c.prepared.changes for c in candidates},
         git_commit=found.git_commit,
         description=recipe.description,
         owner=recipe.owner,
@@ -193,9 +185,14 @@ def manifest_of(
 def make_plan(request: Request) -> BuildPlan:
     """What a build would make; nothing is changed. Raises InvalidInput, NotFound or AccessError."""
     environment = request.environment
-    cloud = Cloud.of(environment)
-    recipe = recipes.load(request.project, request.recipe, environment, request.variables)
-    return planning.make(recipe, environment, facts.gather(cloud, environment, Catalog(environment.catalog), recipe))
+    with tools(environment, None, None, "clean", silent) as at_hand:
+        recipe = recipes.load(request.project, request.recipe, environment, request.variables)
+        return plan_for(recipe, environment, at_hand)
+
+
+def plan_for(recipe: Recipe, environment: Environment, at_hand: Tools) -> BuildPlan:
+    """The plan, over facts that are read now."""
+    return planning.make(recipe, environment, facts.gather(at_hand.cloud, environment, at_hand.catalog, recipe))
 
 
 def unreleased_parents(project: Project, environment: Environment, catalog: Catalog, recipe: Recipe) -> list[Recipe]:
@@ -229,36 +226,41 @@ def resume(
     *,
     on_failure: OnFailure = "clean",
     emit_to: Emit = silent,
+    workshop: Workshop | None = None,
+    cloud: Cloud | None = None,
 ) -> Outcome:
     """Continue a build: adopt what it made, repeat what failed. Without an id, the only one that is unfinished.
 
     Raises UsageError if the recipe, its files or the environment have changed since it began.
     """
     summary = choose(environment, build_id)
-    with Interrupts() as interrupts:
-        cloud = Cloud.of(environment, sleep=interrupts.sleep)
-        catalog = Catalog(environment.catalog)
-        again = opening.reopen(project, environment, cloud, summary, interrupts, emit_to)
-        with again as opened, ending(opened, interrupts, on_failure):
-            return carry_out(opened, catalog)
+    with (
+        tools(environment, workshop, cloud, on_failure, emit_to) as at_hand,
+        opening.reopen(project, environment, summary, at_hand) as opened,
+        ending(opened, at_hand),
+    ):
+        return carry_out(opened, at_hand.catalog)
 
 
 def clean(
-    environment: Environment, build_id: str, *, dry_run: bool = False, emit_to: Emit = silent
+    environment: Environment,
+    build_id: str,
+    *,
+    dry_run: bool = False,
+    emit_to: Emit = silent,
+    cloud: Cloud | None = None,
 ) -> reconcile.CleanUp:
     """Delete what a build made and no release owns. ``dry_run``: only say what that is."""
     summary = Journals(Path(environment.builds)).read(build_id)
-    with Interrupts() as interrupts:
-        cloud = Cloud.of(environment, sleep=interrupts.sleep)
-        cloud.check_identity()
-        with Journal.open(summary.directory) as journal:
-            keep = opening.owned_by_release(Catalog(environment.catalog), journal)
-            if dry_run:
-                return reconcile.CleanUp(reconcile.find_all(cloud, journal, keep=keep), {})
-            done = reconcile.delete_all(cloud, journal, keep=keep, emit=emit_to)
-            if done.complete and not keep:
-                journal.finish("cleaned")
-            return done
+    with tools(environment, None, cloud, "clean", emit_to) as at_hand, Journal.open(summary.directory) as journal:
+        at_hand.cloud.check_identity()
+        keep = opening.owned_by_release(at_hand.catalog, journal)
+        if dry_run:
+            return reconcile.CleanUp(reconcile.find_all(at_hand.cloud, journal, keep=keep), {})
+        done = reconcile.delete_all(at_hand.cloud, journal, keep=keep, emit=emit_to)
+        if done.complete:
+            journal.finish("released" if keep else "cleaned")
+        return done
 
 
 def choose(environment: Environment, build_id: str | None) -> Summary:

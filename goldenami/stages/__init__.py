@@ -2,7 +2,10 @@
 
 ``build``       what every stage gets: the plan, and the tools
 ``facts``       what the cloud has to say before there is a plan
+``opening``     the journal, version, tags and secrets of a build; and its reopening
 ``hosts``       temporary instances: launched, reached over a pinned host key, disposed of
-``candidate``   base image -> provisioned, tested, sealed, captured
+``candidate``   base image -> a prepared builder -> captured
 ``proof``       the final, encrypted image -> booted and tested
+``workshop``    all that is done on a host, over SSH: provisioning, both gates, sealing
+``ending``      what becomes of what a build made, when it failed or was interrupted
 """

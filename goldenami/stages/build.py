@@ -8,16 +8,45 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
 from goldenami.events import Emit, emit
 from goldenami.journal import Journal
-from goldenami.model import Architecture, Environment, Package, PackageChange, Place, TestFailure, TestReport
+from goldenami.model import (
+    Architecture,
+    Environment,
+    Package,
+    PackageChange,
+    Place,
+    SshEndpoint,
+    TestFailure,
+    TestReport,
+)
 from goldenami.plan import BuildPlan
 from goldenami.recipe import Recipe
 from goldenami.validate import Traces
+
+
+class Workshop(Protocol):
+    """All that happens on a host, over SSH: the seam between the stages and the machine they are about."""
+
+    def prepare(self, build: Build, architecture: Architecture, host: Host) -> Prepared:
+        """Patch, provision, test (gate 1) and seal a builder. Raises what failed."""
+
+    def prove(self, build: Build, made: Candidate, host: Host) -> TestReport:
+        """Test an instance of the final image (gate 2). Raises TestsFailed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A temporary instance. ``key``: its key in the ledger. ``login_key``: the public half of what logs in."""
+
+    key: str
+    instance_id: str
+    endpoint: SshEndpoint
+    login_key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +60,7 @@ class Build:
     reports: Path  # a directory of this build, for JUnit files and logs
     emit: Emit
     stop: threading.Event  # set when a signal asked for the end
+    workshop: Workshop  # what is done on hosts
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)  # values by the name of the variable
 
     @property
@@ -71,19 +101,22 @@ class Build:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """The image captured from a builder, not encrypted and not released; and what was learnt while it was made."""
+class Prepared:
+    """A builder that is provisioned, tested and sealed, so that only capturing is left; and what was learnt on the way.
+
+    ``traces``: what the builder was, and no instance of the image may be.
+    """
 
     architecture: Architecture
-    image_id: str
+    instance_id: str
     report: TestReport
     packages: tuple[Package, ...]
     changes: tuple[PackageChange, ...]
-    traces: Traces  # of the builder: what no instance of the image may have
+    traces: Traces
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "image_id": self.image_id,
+            "instance_id": self.instance_id,
             "report": report_to_json(self.report),
             "packages": [[p.name, p.version, p.architecture] for p in self.packages],
             "changes": [[c.name, c.before, c.after] for c in self.changes],
@@ -91,16 +124,28 @@ class Candidate:
         }
 
     @classmethod
-    def from_json(cls, architecture: Architecture, data: Mapping[str, Any]) -> Candidate:
+    def from_json(cls, architecture: Architecture, data: Mapping[str, Any]) -> Prepared:
         public_key, host_keys, machine_id = data["traces"]
         return cls(
             architecture,
-            data["image_id"],
+            data["instance_id"],
             report_from_json(data["report"]),
             tuple(Package(*p) for p in data["packages"]),
             tuple(PackageChange(*c) for c in data["changes"]),
             Traces(public_key, tuple(host_keys), machine_id),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """The image captured from a prepared builder: available, not encrypted, not released."""
+
+    prepared: Prepared
+    image_id: str
+
+    @property
+    def architecture(self) -> Architecture:
+        return self.prepared.architecture
 
 
 def report_to_json(report: TestReport) -> dict[str, Any]:

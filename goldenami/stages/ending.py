@@ -5,23 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 from goldenami import reconcile
 from goldenami.errors import CloudError, GoldenAmiError, Interrupted, TargetsFailed
 from goldenami.events import emit
-from goldenami.interrupts import Interrupts
 from goldenami.release.catalog import Catalog
 from goldenami.stages.build import Build
 from goldenami.stages.opening import owned_by_release
+from goldenami.stages.tools import Tools
 
-OnFailure = Literal["clean", "keep"]
 # What a resume can use again. The rest (instances, groups, key pairs) costs money or is a way in, and is made anew.
 _WORTH_KEEPING = frozenset({"image", "snapshot", "grant", "parameter"})
 
 
 @contextmanager
-def ending(build: Build, interrupts: Interrupts, on_failure: OnFailure) -> Iterator[None]:
+def ending(build: Build, at_hand: Tools) -> Iterator[None]:
     """Carry out a build inside of this. After a failure of the recipe or its tests everything the build made is
     deleted; after one of the cloud or of single targets, images are kept for a resume. "keep" deletes nothing."""
     started = time.monotonic()
@@ -32,7 +30,7 @@ def ending(build: Build, interrupts: Interrupts, on_failure: OnFailure) -> Itera
     try:
         yield
     except (KeyboardInterrupt, Interrupted) as interrupt:
-        interrupts.clean_up()
+        at_hand.interrupts.clean_up()
         build.note("interrupted: deleting what this build made", "warning")
         complete = _delete(build, keep_images=False)
         build.journal.finish("cleaned" if complete else "failed")
@@ -41,9 +39,9 @@ def ending(build: Build, interrupts: Interrupts, on_failure: OnFailure) -> Itera
         hint = None if complete else f"To delete the rest: goldenami clean {build.journal.build_id}"
         raise Interrupted(f"build {build.journal.build_id} was interrupted; {what}", hint=hint) from interrupt
     except Exception as error:  # a mistake of this program must not leave anything running either
-        interrupts.clean_up()
+        at_hand.interrupts.clean_up()
         resumable = isinstance(error, (TargetsFailed, CloudError))
-        if on_failure == "clean":
+        if at_hand.on_failure == "clean":
             _delete(build, keep_images=resumable)
         build.journal.finish("failed", error=str(error))
         finished("failed", str(error))

@@ -10,26 +10,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from goldenami import ssh
 from goldenami.aws import instances, keypairs, network, security_groups
 from goldenami.aws.instances import LaunchSpec, RootVolume
 from goldenami.errors import BuilderError, GoldenAmiError
 from goldenami.model import Architecture, SshEndpoint
-from goldenami.stages.build import Build
+from goldenami.stages.build import Build, Host
 
 SECURITY_GROUP = "security-group"
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """A temporary instance that runs. ``key``: its key in the ledger."""
-
-    key: str
-    instance_id: str
-    endpoint: SshEndpoint
-    login_key: str  # the public half of the key that logs in
 
 
 def launch(
@@ -39,7 +28,7 @@ def launch(
 
     One that an earlier process left in the journal is replaced: what it was in the middle of is unknown.
     """
-    key = f"{purpose}/{architecture}"
+    key = key_of(purpose, architecture)
     ledger, home = build.ledger, build.home
     ledger.delete_key(key)
     wanted = build.recipe.builder[architecture]
@@ -82,6 +71,11 @@ def connected(build: Build, host: Host, architecture: Architecture) -> Iterator[
         raise
     with connection:
         yield connection
+
+
+def key_of(purpose: str, architecture: Architecture) -> str:
+    """A temporary instance's key in the ledger."""
+    return f"{purpose}/{architecture}"
 
 
 def dispose(build: Build, host: Host) -> None:

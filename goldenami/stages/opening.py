@@ -17,8 +17,7 @@ from goldenami.aws import parameters, tags
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
 from goldenami.errors import JournalError, NotFound, UsageError
-from goldenami.events import Emit, emit, masked
-from goldenami.interrupts import Interrupts
+from goldenami.events import emit, masked
 from goldenami.journal import Header, Journal, Summary, new_build_id
 from goldenami.model import Environment
 from goldenami.plan import BuildPlan, Facts
@@ -27,25 +26,19 @@ from goldenami.recipe.schema import seconds
 from goldenami.recipe.secrets import read as read_secrets
 from goldenami.release.catalog import Catalog
 from goldenami.stages.build import Build
+from goldenami.stages.tools import Tools
 
 _FACTS: TypeAdapter[Facts] = TypeAdapter(Facts)
 
 
 @contextmanager
-def create(
-    plan: BuildPlan,
-    cloud: Cloud,
-    catalog: Catalog,
-    interrupts: Interrupts,
-    variables: Mapping[str, str],
-    emit_to: Emit,
-) -> Iterator[Build]:
+def create(plan: BuildPlan, variables: Mapping[str, str], at_hand: Tools) -> Iterator[Build]:
     """A new build. Its journal holds what a resume needs: where the recipe is, the variables, facts and version."""
-    secrets = secrets_of(plan.recipe, cloud)
+    secrets = secrets_of(plan.recipe, at_hand.cloud)
     now = datetime.now(UTC)
     build_id = new_build_id(now)
     name = plan.recipe.name
-    version = catalog.reserve(name, plan.recipe.version, now.date(), build_id=build_id, now=now)
+    version = at_hand.catalog.reserve(name, plan.recipe.version, now.date(), build_id=build_id, now=now)
     data = {
         "version": version,
         "source": str(plan.recipe.source),
@@ -54,13 +47,11 @@ def create(
     }
     header = Header(build_id, name, plan.digest, plan.environment.name, now, data)
     with Journal.create(Path(plan.environment.builds), header) as journal:
-        yield _begin(plan, version, cloud, journal, secrets, interrupts, emit_to)
+        yield _begin(plan, version, journal, secrets, at_hand)
 
 
 @contextmanager
-def reopen(
-    project: Project, environment: Environment, cloud: Cloud, summary: Summary, interrupts: Interrupts, emit_to: Emit
-) -> Iterator[Build]:
+def reopen(project: Project, environment: Environment, summary: Summary, at_hand: Tools) -> Iterator[Build]:
     """A build that began earlier. Raises UsageError if it ended, or if what it was made of has changed."""
     with Journal.open(summary.directory) as journal:
         header = journal.header
@@ -79,20 +70,12 @@ def reopen(
                 f"{recipe.name} or its environment has changed since build {header.build_id} began",
                 hint=f"Build it anew, and delete what is left of this one: goldenami clean {header.build_id}",
             )
-        cloud.check_identity()
-        yield _begin(plan, data["version"], cloud, journal, secrets_of(recipe, cloud), interrupts, emit_to)
+        at_hand.cloud.check_identity()
+        yield _begin(plan, data["version"], journal, secrets_of(recipe, at_hand.cloud), at_hand)
 
 
-def _begin(
-    plan: BuildPlan,
-    version: str,
-    cloud: Cloud,
-    journal: Journal,
-    secrets: Mapping[str, str],
-    interrupts: Interrupts,
-    emit_to: Emit,
-) -> Build:
-    to = masked(emit_to, tuple(secrets.values()))
+def _begin(plan: BuildPlan, version: str, journal: Journal, secrets: Mapping[str, str], at_hand: Tools) -> Build:
+    to = masked(at_hand.emit, tuple(secrets.values()))
     every = tags.build_tags(
         recipe=plan.recipe.name,
         version=version,
@@ -115,11 +98,12 @@ def _begin(
     return Build(
         plan=plan,
         environment=plan.environment,
-        ledger=Ledger(cloud, journal, every, emit=to),
+        ledger=Ledger(at_hand.cloud, journal, every, emit=to),
         version=version,
         reports=journal.directory / "reports",
         emit=to,
-        stop=interrupts.stop,
+        stop=at_hand.interrupts.stop,
+        workshop=at_hand.workshop,
         secrets=secrets,
     )
 

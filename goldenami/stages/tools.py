@@ -1,0 +1,46 @@
+"""What a command works with: clouds, catalog, workshop, and an ear for signals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from goldenami.aws.session import Cloud
+from goldenami.events import Emit
+from goldenami.interrupts import Interrupts
+from goldenami.model import Environment
+from goldenami.release.catalog import Catalog
+from goldenami.stages.build import Workshop
+from goldenami.stages.workshop import SshWorkshop
+
+OnFailure = Literal["clean", "keep"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """Frozen, like the rest of what is configured."""
+
+    cloud: Cloud
+    catalog: Catalog
+    workshop: Workshop
+    interrupts: Interrupts
+    on_failure: OnFailure
+    emit: Emit
+
+
+@contextmanager
+def tools(
+    environment: Environment, workshop: Workshop | None, cloud: Cloud | None, on_failure: OnFailure, emit: Emit
+) -> Iterator[Tools]:
+    """The tools of an environment. While it is entered, the first signal asks for the end (see ``interrupts``)."""
+    with Interrupts() as interrupts:
+        yield Tools(
+            cloud=cloud or Cloud.of(environment, sleep=interrupts.sleep),
+            catalog=Catalog(environment.catalog),
+            workshop=workshop or SshWorkshop(),
+            interrupts=interrupts,
+            on_failure=on_failure,
+            emit=emit,
+        )

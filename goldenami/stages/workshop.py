@@ -1,0 +1,78 @@
+"""What is done on hosts: provisioning, both gates, sealing. All of it over SSH."""
+
+from __future__ import annotations
+
+from goldenami import provision, ssh, validate
+from goldenami.model import Architecture, TestReport
+from goldenami.recipe.secrets import Secret
+from goldenami.stages import hosts
+from goldenami.stages.build import Build, Candidate, Host, Prepared
+from goldenami.stages.filling import filled
+from goldenami.validate import TestPath, Traces
+
+
+class SshWorkshop:
+    """The Workshop of every real build."""
+
+    def prepare(self, build: Build, architecture: Architecture, host: Host) -> Prepared:
+        """Patch, provision, test (gate 1) and seal, over one connection."""
+        with hosts.connected(build, host, architecture) as connection:
+            before = provision.packages(connection)
+            _provision(build, architecture, connection)
+            report = _test(build, architecture, host, gate="builder")
+            after = provision.packages(connection)
+            traces = validate.read_traces(connection, host.login_key)
+            with build.stage("seal", architecture):
+                provision.seal(connection, login_key=host.login_key, emit=build.emit)
+        changes = provision.package_changes(before, after)
+        return Prepared(architecture, host.instance_id, report, after, changes, traces)
+
+    def prove(self, build: Build, made: Candidate, host: Host) -> TestReport:
+        """Gate 2: the recipe's tests, and those that prove the sealing."""
+        return _test(build, made.architecture, host, gate="image", traces=made.prepared.traces)
+
+
+def _provision(build: Build, architecture: Architecture, connection: ssh.Connection) -> None:
+    """One program a stage; a reboot in between where one is due."""
+    stages = (provision.patch_stage(build.recipe.patches[architecture]), *build.recipe.provisioning[architecture])
+    for stage in stages:
+        if stage.operations:
+            with build.stage(stage.name, architecture):
+                provision.run_stage(connection, filled(stage, build.secrets), emit=build.emit)
+
+
+def _test(
+    build: Build, architecture: Architecture, host: Host, *, gate: str, traces: Traces | None = None
+) -> TestReport:
+    with build.stage(f"test {gate}", architecture):
+        report = validate.run_suite(
+            host.endpoint,
+            (*_tests(build), *(("sealed",) if traces is not None else ())),
+            gate=gate,
+            architecture=architecture,
+            report_dir=build.reports,
+            emit=build.emit,
+            variables=_variables(build, architecture),
+            traces=traces,
+            secrets=tuple(build.secrets.values()),
+            connect_timeout=build.recipe.builder[architecture].ssh_timeout,
+            stop=build.stop,
+        )
+        validate.require(report)
+    return report
+
+
+def _tests(build: Build) -> tuple[TestPath | str, ...]:
+    """The recipe's tests as validate/ takes them: built-in suites by name, files with the name that people know."""
+    return tuple(TestPath(t.path, t.name) if t.path is not None else t.name for t in build.recipe.tests)
+
+
+def _variables(build: Build, architecture: Architecture) -> dict[str, object]:
+    """What tests may know of the build they are run for."""
+    return {
+        **{k: v for k, v in build.recipe.variables.items() if not isinstance(v, Secret)},
+        "recipe": build.recipe.name,
+        "version": build.version,
+        "architecture": architecture,
+        "environment": build.environment.name,
+    }
