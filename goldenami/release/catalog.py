@@ -277,8 +277,8 @@ class Catalog:
             raise CatalogError(f"{where}: not JSON: {error}", hint="Restore it from a backup.") from error
 
     def _no_such_name(self, name: str) -> NotFound:
-        names = self.names()
-        return NotFound(f"nothing was ever released as {name!r}", hint=_nearest(name, names, "Released are"))
+        hint = _nearest(name, self.names(), "Released are") or "There are no releases yet: `goldenami build` makes one."
+        return NotFound(f"nothing was ever released as {name!r}", hint=hint)
 
     def _no_such_version(self, name: str, version: str) -> NotFound:
         versions = self.versions(name)

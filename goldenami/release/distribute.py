@@ -26,7 +26,7 @@ from typing import Self
 from goldenami.aws import images, kms
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.waiters import Seen, failure
-from goldenami.errors import GoldenAmiError, Interrupted, TargetsFailed, UsageError
+from goldenami.errors import GoldenAmiError, Interrupted, JournalError, TargetsFailed, UsageError
 from goldenami.events import Emit, emit, silent
 from goldenami.model import Architecture, Place, Target
 from goldenami.release.order import Order
@@ -101,6 +101,8 @@ class Distribution:
         placed: list[Placed] = []
         for target in self._order.targets:
             error = self._ended[target.label].exception()
+            if isinstance(error, (Interrupted, JournalError)):
+                raise error  # of the whole build, not of this target
             if isinstance(error, GoldenAmiError):
                 failures[target.label] = error.message
             elif error is not None:

@@ -7,8 +7,8 @@ The order, and what a process that dies after each step leaves behind:
 2. *The manifest into the catalog.* This is the step that makes a release: from here on the images are never deleted by
    a clean-up. It stands before the next step because no parameter that people follow may name an image that a clean-up
    is about to delete. Dies here: a release that no channel points to; resuming goes on.
-3. *The channel's parameters*, in every target. One that cannot be moved: those that were are put back to where they
-   pointed (or removed, where there were none). Dies here: some targets have moved; resuming moves the others.
+3. *The channel's parameters*, in every target. One that cannot be moved, or an interruption: those that were are put
+   back to where they pointed (or removed, if there were none). Dies here: some have moved; resuming moves the others.
 4. *The channel's pointer in the catalog*, last, because it remembers where the parameters have to be put back to.
 
 Every step finds out what is there before it changes anything, so a second call changes nothing. Of two processes that
@@ -17,15 +17,17 @@ publish to one channel, one waits for the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
+from goldenami import manifest as codec
 from goldenami.aws import parameters
 from goldenami.aws.ledger import Ledger
-from goldenami.errors import CloudError, GoldenAmiError, TargetsFailed
+from goldenami.errors import CloudError, GoldenAmiError, Interrupted, TargetsFailed
 from goldenami.events import Emit, emit, silent
 from goldenami.model import Architecture, ImageManifest, ManifestImage, Place, Target
 from goldenami.release.catalog import Catalog, Channel
@@ -49,9 +51,11 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The channel as it is now. ``failures``: best-effort targets whose parameters could not be set: label, reason."""
+    """The channel as it is now, and the manifest as it is in the catalog. ``failures``: best-effort targets whose
+    parameters could not be set, reason by label."""
 
     channel: Channel
+    manifest: ImageManifest
     failures: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -90,12 +94,26 @@ def publish(
     channel parameter is where it was.
     """
     with catalog.publishing(manifest.recipe, channel, timeout=_LOCK_TIMEOUT):
+        manifest = _as_released(catalog, manifest)
         publication = _Publication(ledger, catalog, manifest, targets, emit)
         publication.make_version_parameters(prefix)
         catalog.add(manifest)
-        publication.move_channel_parameters(prefix, channel)
-        moved = catalog.move(manifest.recipe, channel, manifest.version, now=now, build_id=manifest.build_id)
-        return Published(moved, publication.failures)
+        with publication.channel_parameters_moved(prefix, channel):
+            moved = catalog.move(manifest.recipe, channel, manifest.version, now=now, build_id=manifest.build_id)
+        return Published(moved, manifest, publication.failures)
+
+
+def _as_released(catalog: Catalog, manifest: ImageManifest) -> ImageManifest:
+    """The manifest as the catalog has it, where this build made its release before it died.
+
+    A build that is resumed after that may test the same images once more, in other seconds; the evidence that was
+    written first stands. Anything else that differs is for ``Catalog.add`` to refuse.
+    """
+    if manifest.version not in catalog.versions(manifest.recipe):
+        return manifest
+    stored = catalog.get(manifest.recipe, manifest.version)
+    same = replace(stored, tests=manifest.tests) == codec.canonical(manifest)
+    return stored if same else manifest
 
 
 class _Publication:
@@ -116,17 +134,31 @@ class _Publication:
         refused = self._each(wanted, self._make, "publishing")
         if refused:
             # Once it is a release, its parameters stay: somebody may have pinned the version.
-            kept = self._each(wanted, self._unmake, "removing") if not released else {}
+            kept = self._undo(wanted, self._unmake, "removing") if not released else {}
             raise self._failed("nothing was published: the parameters of the version cannot be set", refused, kept)
 
-    def move_channel_parameters(self, prefix: str, channel: str) -> None:
+    @contextmanager
+    def channel_parameters_moved(self, prefix: str, channel: str) -> Iterator[None]:
+        """Inside, all of them are moved; if they cannot be, or the inside fails or is interrupted, all are back."""
         wanted = parameters_for(self._manifest, prefix, channel)
-        before = self._before(wanted, channel)
-        refused = self._each(wanted, self._move, "publishing")
-        if refused:
-            kept = self._each(wanted, lambda p: self._put_back(p, before[p]), "putting back")
-            name = f"{self._manifest.recipe}@{channel}"
-            raise self._failed(f"{name} was not moved: its parameters cannot be set", refused, kept)
+        pointer = self._catalog.channel(self._manifest.recipe, channel)
+        before = self._before(wanted, pointer)
+        name = f"{self._manifest.recipe}@{channel}"
+        try:
+            refused = self._each(wanted, self._move, "publishing")
+            if refused:
+                raise self._failed(f"{name} was not moved: its parameters cannot be set", refused)
+            yield
+        except (Exception, KeyboardInterrupt) as error:
+            if self._catalog.channel(self._manifest.recipe, channel) != pointer:
+                raise  # interrupted after the last step: all is done
+            kept = self._undo(wanted, lambda p: self._put_back(p, before[p]), "putting back")
+            if isinstance(error, TargetsFailed):
+                raise self._failed(f"{name} was not moved: its parameters cannot be set", refused, kept) from None
+            for parameter, reason in kept.items():
+                what = f"{parameter.name} in {self._label(parameter)} could not be put back: {reason}"
+                emit(self._emit, "note", message=what, level="warning")
+            raise
         for parameter in wanted:
             if self._label(parameter) not in self.failures:
                 self._tell(parameter, "published")
@@ -191,28 +223,28 @@ class _Publication:
 
     # --- all of them --------------------------------------------------------------------------------------------------
 
-    def _before(self, wanted: Sequence[Parameter], channel: str) -> dict[Parameter, str | None]:
+    def _before(self, wanted: Sequence[Parameter], pointer: Channel | None) -> dict[Parameter, str | None]:
         """Where each parameter has to be put back to.
 
         That is its value now; except where a process that died has moved it already: there it is the image of the
         release that the channel points to, which moves last.
         """
-        pointer = self._catalog.channel(self._manifest.recipe, channel)
+        moving = pointer is None or pointer.current != self._manifest.version
         previous: dict[tuple[Place, Architecture], str] = {}
-        if pointer is not None and pointer.current != self._manifest.version:
+        if pointer is not None and moving:
             old = self._catalog.get(self._manifest.recipe, pointer.current)
             previous = {(Place(i.account, i.region), i.architecture): i.image_id for i in old.images}
         values: dict[Parameter, str | None] = {}
 
         def read(parameter: Parameter) -> None:
             current = self._read(parameter)
-            if current == parameter.image.image_id:
+            if moving and current == parameter.image.image_id:
                 current = previous.get((parameter.place, parameter.image.architecture))
             values[parameter] = current
 
         refused = self._each(wanted, read, None)
         if refused:
-            raise self._failed(f"{self._manifest.recipe}@{channel} was not moved: it cannot be read", refused, {})
+            raise self._failed(f"the channel of {self._manifest.recipe} was not moved: it cannot be read", refused)
         for parameter in wanted:
             values.setdefault(parameter, None)
         return values
@@ -222,27 +254,38 @@ class _Publication:
     ) -> dict[Parameter, str]:
         """Do it for all at once; the reasons of those required that failed. Best-effort ones go to ``failures``."""
         todo = [parameter for parameter in wanted if self._label(parameter) not in self.failures]
-        refused: dict[Parameter, str] = {}
+        failed = self._all_at_once(todo, do, state, undoing=False)
+        self.failures |= {self._label(p): reason for p, reason in failed.items() if not self._is_required(p)}
+        return {parameter: reason for parameter, reason in failed.items() if self._is_required(parameter)}
 
+    def _undo(self, wanted: Sequence[Parameter], do: Callable[[Parameter], None], state: str) -> dict[Parameter, str]:
+        """Do it for all at once, best-effort ones too, and to the end; the reasons of those that failed."""
+        return self._all_at_once(wanted, do, state, undoing=True)
+
+    def _all_at_once(
+        self, todo: Sequence[Parameter], do: Callable[[Parameter], None], state: str | None, *, undoing: bool
+    ) -> dict[Parameter, str]:
         def one(parameter: Parameter) -> str | None:
             if state is not None:
                 self._tell(parameter, state)
             try:
                 do(parameter)
             except GoldenAmiError as error:
+                if isinstance(error, Interrupted) and not undoing:
+                    raise
                 self._tell(parameter, "failed", error.message)
                 return error.message
             return None
 
         with ThreadPoolExecutor(max_workers=min(_THREADS, len(todo)) or 1, thread_name_prefix="publish") as pool:
-            for parameter, reason in zip(todo, pool.map(one, todo), strict=True):
-                if reason is not None and self._is_required(parameter):
-                    refused[parameter] = reason
-                elif reason is not None:
-                    self.failures[self._label(parameter)] = reason
-        return refused
+            running = {parameter: pool.submit(one, parameter) for parameter in todo}
+        # All have ended. The error of a mistake in this program, or an interruption, comes before any reason.
+        reasons = {parameter: future.result() for parameter, future in running.items()}
+        return {parameter: reason for parameter, reason in reasons.items() if reason is not None}
 
-    def _failed(self, message: str, refused: Mapping[Parameter, str], kept: Mapping[Parameter, str]) -> TargetsFailed:
+    def _failed(
+        self, message: str, refused: Mapping[Parameter, str], kept: Mapping[Parameter, str] | None = None
+    ) -> TargetsFailed:
         failures = {self._label(parameter): reason for parameter, reason in refused.items()}
         message += f" in {', '.join(sorted(failures))}"
         if kept:

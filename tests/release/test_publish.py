@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from goldenami.aws.ledger import Ledger
-from goldenami.errors import TargetsFailed
-from goldenami.model import ImageManifest, Place
+from goldenami.errors import CatalogError, Interrupted, TargetsFailed
+from goldenami.model import ImageManifest, Place, TestReport
+from goldenami.release.catalog import Catalog, Channel
 from goldenami.release.distribute import distribute
 from goldenami.release.publish import Published, parameter_name, parameters_for, publish
 from goldenami.release.unchanged import find_unchanged
@@ -189,6 +191,58 @@ def test_a_value_that_never_takes_effect_is_a_failure(world: World) -> None:
     assert values(world, manifest, "1.4.20261124.2") == dict.fromkeys(ids(manifest))
 
 
+@pytest.mark.parametrize("before", [True, False], ids=["moved", "new"])
+def test_if_the_pointer_cannot_move_the_parameters_go_back(world: World, before: bool) -> None:
+    first, (ledger, manifest) = make(world, "1.4.20261124.1"), make(world, "1.4.20261124.2")
+    old: Mapping[Place, str | None] = dict.fromkeys(ids(manifest))
+    if before:
+        go(world, *first)
+        old = ids(first[1])
+    for error in (CatalogError("the disk is full"), KeyboardInterrupt(), Interrupted("interrupted")):
+        world.catalog = FailingCatalog(world.path / "catalog", error)
+        with pytest.raises(type(error)):
+            go(world, ledger, manifest)
+        assert values(world, manifest, "stable") == old
+    world.catalog = Catalog(world.path / "catalog")
+    assert go(world, world.reopened(ledger), manifest).channel.current == "1.4.20261124.2"
+    assert values(world, manifest, "stable") == ids(manifest)
+
+
+def test_an_interruption_between_two_targets_puts_back_what_moved(world: World) -> None:
+    first, (ledger, manifest) = make(world, "1.4.20261124.1"), make(world, "1.4.20261124.2")
+    go(world, *first)
+    stopping = Stopping(ledger, "PutParameter", 5)
+    with pytest.raises(Interrupted):
+        go(world, stopping, manifest)
+    assert values(world, manifest, "stable") == ids(first[1])
+    assert go(world, world.reopened(ledger), manifest).channel.current == "1.4.20261124.2"
+
+
+def test_publishing_again_never_takes_away_what_is_right(world: World) -> None:
+    """One target lost its parameter, and it cannot be made again: the others stay as they are."""
+    from .world import APPS
+
+    ledger, manifest = make(world, "1.4.20261124.1")
+    go(world, ledger, manifest)
+    ireland = Place(APPS.id, "eu-west-1")
+    world.client("ssm", ireland).delete_parameter(Name=CHANNEL)
+    world.paper.set(faults=[{"action": "ssm:PutParameter", "nth": 1, "code": "AccessDeniedException", "status": 400}])
+    with pytest.raises(TargetsFailed):
+        go(world, world.reopened(ledger), manifest)
+    assert values(world, manifest, "stable") == {**ids(manifest), ireland: None}
+
+
+def test_the_first_evidence_stands(world: World) -> None:
+    """A build that died after its release was made tests again when it is resumed, and takes other seconds for it."""
+    ledger, manifest = make(world, "1.4.20261124.1")
+    report = TestReport("image", "x86_64", 10, 0, 0, 0, 1.5)
+    go(world, ledger, replace(manifest, tests=(report,)))
+    again = go(world, ledger, replace(manifest, tests=(replace(report, seconds=1.7),)))
+    assert again.manifest.tests == (report,)
+    with pytest.raises(CatalogError, match="released already"):
+        go(world, ledger, replace(manifest, digest="1" * 64))
+
+
 def test_a_best_effort_target_holds_nothing_up(world: World) -> None:
     from .world import APPS, TARGETS
 
@@ -271,6 +325,33 @@ def test_a_release_that_lost_an_image_is_built_again(world: World) -> None:
     assert found is None
     (note,) = [e for e in world.events if e.kind == "note"]
     assert row.image_id in note.fields["message"]
+
+
+class FailingCatalog(Catalog):
+    """A catalog whose channels cannot move."""
+
+    def __init__(self, path: Path, error: BaseException) -> None:
+        super().__init__(path)
+        self._error = error
+
+    def move(self, *arguments: Any, **options: Any) -> Channel:
+        raise self._error
+
+
+class Stopping(Ledger):
+    """A ledger under which the nth call of an operation is interrupted, as a wait is that hears of a signal."""
+
+    def __init__(self, ledger: Ledger, operation: str, nth: int) -> None:
+        super().__init__(ledger.cloud, ledger.journal, ledger.tags)
+        self._operation, self._left = operation, nth
+
+    def _send(self, intent: Any) -> Mapping[str, Any]:
+        with self._mutex:
+            self._left -= intent.operation == self._operation
+            if self._left == 0:
+                self._left = -1
+                raise Interrupted("interrupted")
+        return super()._send(intent)
 
 
 class Dying(Ledger):
