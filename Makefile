@@ -92,6 +92,6 @@ $(VENV)/.dev: pyproject.toml | apt-test $(VENV)/bin/python
 
 .PHONY: clean
 clean: ## Stop the sandbox, and remove its state, the virtual environment and what the tools left
-	@if [ -x $(BIN)/goldenami ]; then $(SUDO) $(BIN)/goldenami sandbox down --delete || exit 1; fi
+	@if [ -x $(BIN)/goldenami ]; then $(SUDO) $(BIN)/goldenami sandbox reset --yes || exit 1; fi
 	@$(SUDO) rm -rf $(VENV) .goldenami .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
