@@ -35,10 +35,12 @@ class SshWorkshop:
 def _provision(build: Build, architecture: Architecture, connection: ssh.Connection) -> None:
     """One program a stage; a reboot in between where one is due."""
     stages = (provision.patch_stage(build.recipe.patches[architecture]), *build.recipe.provisioning[architecture])
+    timeout = build.recipe.builder[architecture].stage_timeout
     for stage in stages:
         if stage.operations:
             with build.stage(stage.name, architecture):
-                provision.run_stage(connection, filled(stage, build.secrets), emit=build.emit)
+                full = filled(stage, build.secrets)
+                provision.run_stage(connection, full, build.emit, secrets=build.secrets.values(), timeout=timeout)
 
 
 def _test(
