@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Any, Self
 
 from goldenami.errors import Interrupted
 
@@ -26,7 +26,7 @@ class Interrupts:
     def __init__(self) -> None:
         self.stop = threading.Event()
         self._cleaning = False
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -38,7 +38,7 @@ class Interrupts:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal returned, it takes back
+            signal.signal(number, handler)
 
     def sleep(self, seconds: float) -> None:
         """time.sleep that ends with Interrupted when a signal arrives; not in the clean-up, which needs its waits."""

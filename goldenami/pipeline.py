@@ -123,9 +123,9 @@ def carry_out(build: Build, catalog: Catalog) -> Outcome:
             emit=build.emit,
         )
     with build.stage("clean up"):
-        keep = reconcile.released(build.journal, manifest)
+        keep = reconcile.released(build.journal, published.manifest)
         reconcile.delete_all(build.cloud, build.journal, keep=keep, emit=build.emit)
-    return Outcome("released", manifest, failures={**verified.failures, **published.failures})
+    return Outcome("released", published.manifest, failures={**verified.failures, **published.failures})
 
 
 def make_candidates(build: Build) -> list[Candidate]:
