@@ -88,13 +88,19 @@ def _report(project: Project, names: Sequence[str], problems: Sequence[Problem])
 
 
 @click.command()
-@click.argument("kind", default="recipe", type=click.Choice(["recipe", "environment", "agent"]))
+@click.argument("kind", default="recipe", type=click.Choice(["recipe", "environment", "agent", "operations"]))
 def schema(kind: str) -> None:
-    """Print the JSON Schema (draft 2020-12) of recipes, of goldenami.yaml (environment), or of agents.
+    """Print the JSON Schema (draft 2020-12) of recipes, of goldenami.yaml (environment), or of agents; or the reference
+    of all operations, as Markdown.
 
     Save it and name it in the first line of a file, and editors complete and check while you type:
     # yaml-language-server: $schema=PATH
     """
+    if kind == "operations":
+        from goldenami.recipe.reference import operations_reference
+
+        click.echo(operations_reference(), nl=False)
+        return
     from goldenami.recipe.jsonschema import KINDS, json_schema
 
     click.echo(json.dumps(json_schema(next(k for k in KINDS if k == kind)), indent=2, ensure_ascii=False))
