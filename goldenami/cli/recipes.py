@@ -71,7 +71,8 @@ def validate(
     else:
         count = len(names)
         click.echo(
-            f"{count} recipe{'s' if count != 1 else ''} valid: {', '.join(Path(n).stem for n in names)}", err=True
+            f"{count} recipe{'s' if count != 1 else ''} valid: {', '.join(Path(n).name.removesuffix('.yaml') for n in names)}",
+            err=True,
         )
     return InvalidInput.exit_code if found else 0
 
