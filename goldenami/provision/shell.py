@@ -73,42 +73,52 @@ TRUE = Script(":")
 
 
 @dataclass(frozen=True, slots=True)
+class Batch:
+    """A package that may be installed by one call together with others that have the same ``options``."""
+
+    spec: str  # as apt-get install takes it, one word without special characters
+    options: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Steps:
     """One operation as code; see the module.
 
-    ``once``: the operation has no check that can tell whether it was done; if the connection is lost while it runs and
-    the host has forgotten about it, it is not repeated. ``packages``: names whose state in dpkg the code reads as
-    ``$(v_...)``; see ``Compilation.package``.
+    ``once``: nothing on the host tells whether it was done. If the connection is lost while it runs, and the host has
+    forgotten about it, it is not repeated. ``reboot``: where it is not as asked, the host reboots after the handlers
+    have run, and the stage goes on with the next operation.
     """
 
     check: Script
     apply: Script
     verify: Script | None = None
     once: bool = False
+    reboot: bool = False
+    batch: Batch | None = None
 
 
 class Compilation(Protocol):
     """What an operation may ask for while it compiles."""
 
-    def payload(self, field: str) -> Script:
-        """A word: the path, on the host, of the contents of the bound operation's payload for this field. ValueError if
-        there is none.
-        """
-        ...
-
-    def place(self, data: bytes) -> Script:
-        """A word: the path, on the host, of a file with these contents (readable by root alone)."""
-        ...
-
-    def digest(self, field: str) -> str:
-        """The payload's sha256, in hex."""
-        ...
-
-    def package(self, name: str) -> Script:
-        """A word: the variable that holds the installed version of this package, empty if it is not installed."""
-        ...
-
     @property
     def index(self) -> int:
         """The operation's number in the program, from 0."""
+        ...
+
+    def payload(self, name: str) -> Script:
+        """A word: the path, on the host, of the contents for this field. ValueError if there is no payload for it."""
+        ...
+
+    def source_mode(self, name: str) -> int | None:
+        """The permission bits of the file behind this field, if it has any."""
+        ...
+
+    def place(self, data: bytes) -> Script:
+        """A word: the path, on the host, of a file with these contents, readable by root alone."""
+        ...
+
+    def package(self, name: str) -> int:
+        """Number N of a package. After ``read_packages``, ``$version_N`` is its installed version, or empty;
+        ``$wanted_N`` is what dpkg says of it: "ii" installed, "hi" installed and on hold.
+        """
         ...

@@ -277,7 +277,7 @@ class _Lines:
         for line in whole:
             self._give(line)
         while len(self._rest) > _LINE_BYTES:
-            self._give(self._rest[:_LINE_BYTES])
+            self._on_line(self._rest[:_LINE_BYTES].decode(errors="replace"))
             self._rest = self._rest[_LINE_BYTES:]
 
     def end(self) -> None:
@@ -286,6 +286,10 @@ class _Lines:
             self._rest = b""
 
     def _give(self, line: bytes) -> None:
+        # In pieces of the same size however the bytes arrived: who reads the same output twice gets the same lines.
+        while len(line) > _LINE_BYTES:
+            self._on_line(line[:_LINE_BYTES].decode(errors="replace"))
+            line = line[_LINE_BYTES:]
         self._on_line(line.removesuffix(b"\r").decode(errors="replace"))
 
 

@@ -63,7 +63,7 @@ def open_transport(endpoint: SshEndpoint) -> paramiko.Transport:
             if transport.get_remote_server_key().asbytes() != expected.asbytes():
                 raise Refused(
                     f"{name} proved another host key than the one it was given: it may not be the host it should be",
-                    hint="Nothing was sent to it. If something else answers at this address, find out what; then build again.",
+                    hint="Nothing was sent to it. Find out what answers at this address before building again.",
                 )
             transport.auth_publickey(endpoint.user, key)
             transport.set_keepalive(_KEEPALIVE_SECONDS)
@@ -101,7 +101,7 @@ def translated(name: str, otherwise: type[BuilderError] = ConnectionLost) -> Ite
     except paramiko.AuthenticationException as error:
         raise Refused(
             f"{name} does not accept the key that was given to the instance",
-            hint="Check that ssh_user is the base image's login user (Debian: admin, Ubuntu: ubuntu, Amazon Linux: ec2-user).",
+            hint="Check that ssh_user is the base image's: admin (Debian), ubuntu (Ubuntu), ec2-user (Amazon Linux).",
         ) from error
     except IncompatiblePeer as error:
         raise Refused(

@@ -1,0 +1,50 @@
+"""What a host is made of: its packages, and how they changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from goldenami.errors import BuilderError
+from goldenami.model import Package, PackageChange
+from goldenami.ssh import Connection
+
+_LIST = r"""
+if command -v dpkg-query >/dev/null; then
+exec dpkg-query -W -f '${db:Status-Abbrev}|${Package}|${Version}|${Architecture}\n'
+else
+exec rpm -qa --queryformat 'ii |%{NAME}|%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}|%{ARCH}\n'
+fi"""
+
+
+def packages(connection: Connection) -> tuple[Package, ...]:
+    """The installed packages, by name; as dpkg or rpm knows them. Raises BuilderError if there is neither."""
+    done = connection.run(_LIST)
+    if done.status != 0:
+        raise BuilderError(f"the packages cannot be listed: {done.stderr.decode(errors='replace').strip()}")
+    return parse_packages(done.text)
+
+
+def parse_packages(text: str) -> tuple[Package, ...]:
+    """From lines of ``status|name|version|architecture``; what is removed but for its configuration is left out."""
+    found = set()
+    for line in text.splitlines():
+        status, name, version, architecture = line.split("|")
+        if status[1:2] == "i" and name != "gpg-pubkey":
+            found.add((name, architecture, version))
+    return tuple(Package(name, version, architecture) for name, architecture, version in sorted(found))
+
+
+def package_changes(before: Iterable[Package], after: Iterable[Package]) -> tuple[PackageChange, ...]:
+    """What was installed, upgraded or removed in between, by name. Several versions of one package are shown side by
+    side.
+    """
+    old, new = _versions(before), _versions(after)
+    names = sorted(old.keys() | new.keys())
+    return tuple(PackageChange(n, old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n))
+
+
+def _versions(packages: Iterable[Package]) -> dict[str, str]:
+    found: dict[str, set[str]] = {}
+    for package in packages:
+        found.setdefault(package.name, set()).add(package.version)
+    return {name: ", ".join(sorted(versions)) for name, versions in found.items()}

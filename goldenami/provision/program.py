@@ -1,0 +1,222 @@
+"""A stage becomes one POSIX shell program, and one tar archive that holds it and the contents of files. Pure.
+
+The program defines ``check_N``, ``apply_N`` and ``verify_N`` for each operation, and calls ``operation N`` for one
+after the other; ``prelude.sh`` has what these functions use, and what it means to run one. It is started as::
+
+    sh program WORK MARK apply|check FIRST
+
+and prints the output of the operations with events in between (see ``stream.py``).
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import tarfile
+import tempfile
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+from goldenami.provision.operation import BoundOperation, Stage, all_operations
+from goldenami.provision.shell import Script, Steps, lines, quote, sh
+
+MEMORY_BYTES = 8 << 20  # archives larger than this are kept in a temporary file
+
+
+# Status-Abbrev ends with a space of its own.
+_QUERY = "dpkg-query -W -f '${db:Status-Abbrev}${Package} ${Version}\\n'"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled stage. ``files``: what goes into the archive beside the program, by name."""
+
+    stage: Stage
+    text: str
+    steps: tuple[Steps, ...]
+    files: dict[str, bytes | Path]
+
+    @property
+    def operations(self) -> list[BoundOperation]:
+        return list(all_operations(self.stage))
+
+    def archive(self) -> IO[bytes]:
+        """The gzipped tar archive, at its start; the caller closes it. Files are read now: OSError if one went away."""
+        output = tempfile.SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115
+        with (
+            gzip.GzipFile(fileobj=output, mode="wb", compresslevel=6, mtime=0) as packed,
+            tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
+        ):
+            _add(tar, "program", self.text.encode())
+            for name, contents in self.files.items():
+                _add(tar, name, contents)
+        output.seek(0)
+        return output
+
+
+def compile_stage(stage: Stage) -> Program:
+    """Compile all operations and handlers of a stage. Raises ValueError, naming the place, for what cannot be."""
+    compiler = _Compiler()
+    bound = all_operations(stage)
+    steps = []
+    for index, operation in enumerate(bound):
+        try:
+            steps.append(operation.operation.compile(_Place(compiler, index, operation)))
+        except ValueError as error:
+            raise ValueError(f"{operation.mark}: {error}") from error
+    parts = [
+        _prelude(),
+        compiler.packages(),
+        *(_functions(i, s) for i, s in enumerate(steps)),
+        _batches(steps, len(stage.operations)),
+        _calls(stage, steps),
+        Script("end ok\n"),
+    ]
+    return Program(stage, lines(*parts).text, tuple(steps), compiler.files)
+
+
+@cache
+def _prelude() -> Script:
+    return Script(Path(__file__).with_name("prelude.sh").read_text())
+
+
+def _functions(index: int, steps: Steps) -> Script:
+    found = []
+    for name, code in (("check", steps.check), ("apply", steps.apply), ("verify", steps.verify)):
+        body = code.text if code is not None else f'"check_{index}"'
+        found.append(f"{name}_{index}() {{\n{body}\n}}")
+    return Script("\n".join(found))
+
+
+def _batches(steps: list[Steps], count: int) -> Script:
+    """For each package, those of the operations right after it that may be installed by the same call."""
+    found = []
+    for index, step in enumerate(steps[:count]):
+        if step.batch is None:
+            continue
+        found.append(f"spec_{index}={quote(step.batch.spec).text} options_{index}={quote(step.batch.options).text}")
+        after = []
+        for other in range(index + 1, count):
+            batch = steps[other].batch
+            if batch is None or batch.options != step.batch.options:
+                break
+            after.append(str(other))
+        if after:
+            found.append(f"after_{index}='{' '.join(after)}'")
+    return Script("\n".join(found))
+
+
+def _calls(stage: Stage, steps: list[Steps]) -> Script:
+    """The main part: operations in order; handlers at the end, and before a reboot, which forgets which were due."""
+    count = len(stage.operations)
+    flags = {h.name: _flag(stage, h.name) for h in stage.handlers}
+    found = ["run_handlers() {", ":"]
+    index = count
+    for handler in stage.handlers:
+        found.append(f"if is_due {flags[handler.name]}; then")
+        for bound in handler.operations:
+            found.append(_call(index, bound, flags))
+            index += 1
+        found.append(f"done_with {flags[handler.name]}\nfi")
+    found.append("}")
+    for index, bound in enumerate(stage.operations):
+        call = _call(index, bound, flags)
+        if steps[index].reboot:
+            call = f'if operation {index} && [ "$mode" = apply ]; then run_handlers; event reboot {index}; end ok; fi'
+        found.append(f'[ "$first" -gt {index} ] || {{\n{call}\n}}')
+    found.append("run_handlers")
+    return Script("\n".join(found))
+
+
+def _call(index: int, bound: BoundOperation, flags: dict[str, str]) -> str:
+    notified = "; ".join(f"notify {flags[name]}" for name in bound.notify) or ":"
+    return f"if operation {index}; then {notified}; fi"
+
+
+def _flag(stage: Stage, handler: str) -> str:
+    """A handler's name for the shell. Stable: a stage that is run again finds what the run before left undone."""
+    return hashlib.sha256(f"{stage.name}\0{handler}".encode()).hexdigest()[:16]
+
+
+def _add(tar: tarfile.TarFile, name: str, contents: bytes | Path) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.mode = 0o600
+    if isinstance(contents, bytes):
+        entry.size = len(contents)
+        tar.addfile(entry, io.BytesIO(contents))
+        return
+    with contents.open("rb") as source:
+        entry.size = contents.stat().st_size
+        tar.addfile(entry, source)
+
+
+@dataclass
+class _Compiler:
+    files: dict[str, bytes | Path] = field(default_factory=dict)
+    names: dict[str, int] = field(default_factory=dict)
+
+    def file(self, digest: str, contents: bytes | Path) -> Script:
+        self.files[digest] = contents
+        return Script(f'"$work/{digest}"')
+
+    def package(self, name: str) -> int:
+        return self.names.setdefault(name, len(self.names))
+
+    def packages(self) -> Script:
+        """The function that asks dpkg once for all packages that the stage is about, and keeps the answers.
+
+        In ``version_N`` and ``wanted_N``; see ``Compilation.package``.
+        """
+        if not self.names:
+            return Script("")
+        cases = "\n".join(
+            sh("@name) version_@number=$_version wanted_@number=$_state ;;", name=quote(name), number=number).text
+            for name, number in self.names.items()
+        )
+        cleared = " ".join(f"version_{n}='' wanted_{n}=''" for n in self.names.values())
+        names = " ".join(quote(name).text for name in self.names)
+        return Script(
+            f"""read_packages() {{
+[ -z "$packages_known" ] || return 0
+{cleared}
+while read -r _state _name _version; do
+case $_state in ?i) ;; *) continue ;; esac
+case $_name in
+{cases}
+esac
+done <<_
+$({_QUERY} {names} 2>/dev/null)
+_
+packages_known=1
+}}"""
+        )
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What ``Compilation`` promises, for one operation."""
+
+    compiler: _Compiler
+    index: int
+    bound: BoundOperation
+
+    def payload(self, name: str) -> Script:
+        payload = self.bound.payloads.get(name)
+        if payload is None:
+            raise ValueError(f"no contents were given for {name}")
+        contents = payload.data if payload.data is not None else payload.path
+        assert contents is not None
+        return self.compiler.file(payload.sha256, contents)
+
+    def source_mode(self, name: str) -> int | None:
+        payload = self.bound.payloads.get(name)
+        return payload.mode if payload else None
+
+    def place(self, data: bytes) -> Script:
+        return self.compiler.file(hashlib.sha256(data).hexdigest(), data)
+
+    def package(self, name: str) -> int:
+        return self.compiler.package(name)

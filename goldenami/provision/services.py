@@ -1,0 +1,137 @@
+"""Units of systemd: whether they start at boot, and whether they run now."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from goldenami.provision.fields import UnitName
+from goldenami.provision.operation import Operation
+from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
+
+_ACTIONS = {"started": "start", "stopped": "stop", "restarted": "restart", "reloaded": "reload-or-restart"}
+
+
+class Service(Operation):
+    """A systemd unit. ``restarted`` and ``reloaded`` always do something: they are meant for handlers."""
+
+    kind: ClassVar[str] = "service"
+    shorthand: ClassVar[str | None] = "name"
+
+    name: UnitName = Field(description='Name of the unit; without a suffix it is a service: "nginx", "fstrim.timer".')
+    enabled: bool | None = Field(
+        default=None, description="Whether it starts at boot. By default that is left as it is."
+    )
+    state: Literal["started", "stopped", "restarted", "reloaded"] | None = Field(
+        default=None,
+        description="Whether it runs now; restarted and reloaded are for handlers. By default left as it is.",
+    )
+    masked: bool | None = Field(
+        default=None, description="Whether it cannot be started by anything. By default left as it is."
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> Service:
+        if self.enabled is None and self.state is None and self.masked is None:
+            raise ValueError("expected enabled, state or masked")
+        if self.masked and (self.enabled or self.state not in (None, "stopped")):
+            raise ValueError("a masked unit can neither be enabled nor run")
+        return self
+
+    def title(self) -> str:
+        words = [f"service {self.name}"]
+        if self.masked is not None:
+            words.append("masked" if self.masked else "not masked")
+        if self.enabled is not None:
+            words.append("enabled" if self.enabled else "disabled")
+        if self.state is not None:
+            words.append(self.state)
+        return " ".join(words)
+
+    def compile(self, to: Compilation) -> Steps:
+        unit = self.name if "." in self.name else f"{self.name}.service"
+        reader = sh(
+            """_active='' _enabled='' _loaded='' _reload=''
+while IFS== read -r _key _value; do
+case $_key in
+ActiveState) _active=$_value ;;
+UnitFileState) _enabled=$_value ;;
+LoadState) _loaded=$_value ;;
+NeedDaemonReload) _reload=$_value ;;
+esac
+done <<_
+$(systemctl show -p ActiveState,UnitFileState,LoadState,NeedDaemonReload -- @unit)
+_""",
+            unit=unit,
+        )
+        wanted = lines(reader, *self._wanted())
+        once = self.state in ("restarted", "reloaded")
+        check = lines(wanted, Script("return 1")) if once else wanted
+        return Steps(check, self._apply(unit), wanted)
+
+    def _wanted(self) -> list[Script]:
+        found = []
+        if self.masked is not None:
+            found.append(
+                Script(
+                    '[ "$_loaded" = masked ] || { detail="is not masked"; return 1; }'
+                    if self.masked
+                    else '[ "$_loaded" != masked ] || { detail="is masked"; return 1; }'
+                )
+            )
+        if self.enabled is True:
+            # Units without an [Install] section cannot be enabled, and need not be.
+            found.append(
+                Script("""case $_enabled in
+enabled | static | indirect | generated | alias) ;;
+*) detail="is ${_enabled:-unknown}"; return 1 ;;
+esac""")
+            )
+        elif self.enabled is False:
+            found.append(
+                Script('case $_enabled in enabled | enabled-runtime | linked) detail="is $_enabled"; return 1 ;; esac')
+            )
+        if self.state == "stopped":
+            found.append(Script('case $_active in inactive | failed) ;; *) detail="is $_active"; return 1 ;; esac'))
+        elif self.state is not None:
+            found.append(Script('[ "$_active" = active ] || { detail="is ${_active:-not there}"; return 1; }'))
+            found.append(Script('[ "$_reload" != yes ] || { detail="its unit file has changed"; return 1; }'))
+        return found
+
+    def _apply(self, unit: str) -> Script:
+        parts = [Script("systemctl daemon-reload")]
+        if self.masked is not None:
+            parts.append(sh("systemctl @verb -- @unit", verb="mask" if self.masked else "unmask", unit=unit))
+        if self.enabled is not None:
+            parts.append(sh("systemctl @verb -- @unit", verb="enable" if self.enabled else "disable", unit=unit))
+        if self.state is not None:
+            parts.append(
+                sh(
+                    """systemctl @verb -- @unit || {
+_failed=$?
+systemctl status --no-pager --lines=0 -- @unit || :
+journalctl --no-pager --quiet --lines=15 --output=cat -u @unit || :
+exit $_failed
+}""",
+                    verb=_ACTIONS[self.state],
+                    unit=unit,
+                )
+            )
+        if self.state in ("started", "restarted", "reloaded"):
+            # Some report that they have started and end right after; others are given a while to become active.
+            parts.append(
+                sh(
+                    """_wait=0
+while [ $_wait -lt 50 ]; do
+case $(systemctl is-active -- @unit) in activating | reloading) sleep 0.2 ;; *) break ;; esac
+_wait=$((_wait + 1))
+done
+systemctl is-active --quiet -- @unit || {
+systemctl status --no-pager --lines=15 -- @unit || :
+die 'it started, and did not stay'
+}""",
+                    unit=unit,
+                )
+            )
+        return lines(*parts)

@@ -1,0 +1,90 @@
+"""What comes back from a running program: lines that its operations print, and events in between.
+
+An event is a line that begins with the run's mark, a random word::
+
+    MARK start 3 1234.56                 operation 3 begins; seconds since the host's boot
+    MARK ok|changed|skipped 3 1234.60 0 DETAIL
+    MARK failed 3 1234.60 STATUS DETAIL
+    MARK reboot 3                        the host is to reboot, and the program to go on after operation 3
+    MARK end ok|failed                   nothing comes after it
+    MARK gone                            the program's process is not there any more
+
+The program puts a line end before each event, because what it follows need not have ended its line; ``Reader`` takes it
+out again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, cast
+
+Status = Literal["ok", "changed", "failed", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    index: int
+    uptime: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    index: int
+    uptime: float
+    status: Status
+    exit_status: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class RebootDue:
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """``whole``: the program said so itself; otherwise it was ended from outside."""
+
+    whole: bool
+
+
+Message = Started | Finished | RebootDue | Ended
+
+
+class Reader:
+    """Tells events from output. Give it the lines of the stream, in order."""
+
+    def __init__(self, mark: str, on_message: Callable[[Message], None], on_output: Callable[[str], None]) -> None:
+        self._prefix = mark + " "
+        self._on_message = on_message
+        self._on_output = on_output
+        self._empty = False  # an empty line was seen; whether it was output shows at the next line
+
+    def feed(self, line: str) -> None:
+        """Take one line. Raises ValueError for an event that no program of ours sends."""
+        held, self._empty = self._empty, False
+        if line.startswith(self._prefix):
+            self._on_message(_parse(line.removeprefix(self._prefix)))
+            return
+        if held:
+            self._on_output("")
+        if line:
+            self._on_output(line)
+        else:
+            self._empty = True
+
+
+def _parse(text: str) -> Message:
+    kind, _, rest = text.partition(" ")
+    words = rest.split(" ", 3)
+    if kind == "start":
+        return Started(int(words[0]), float(words[1]))
+    if kind in ("ok", "changed", "failed", "skipped"):
+        detail = words[3].strip() if len(words) > 3 else ""
+        return Finished(int(words[0]), float(words[1]), cast("Status", kind), int(words[2]), detail)
+    if kind == "reboot":
+        return RebootDue(int(words[0]))
+    if kind in ("end", "gone"):
+        return Ended(kind == "end")
+    raise ValueError(f"not an event: {text!r}")

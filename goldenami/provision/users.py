@@ -1,0 +1,279 @@
+"""Users, groups, the keys that may log in, and sudo's rules."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from goldenami.provision.fields import AbsolutePath, Account, OneLine
+from goldenami.provision.operation import Operation
+from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
+
+
+def _public_key(value: str) -> str:
+    if not re.search(
+        r"(^|\s)(ssh-[a-z0-9-]+|ecdsa-sha2-[a-z0-9-]+|sk-[a-z0-9@.-]+) [A-Za-z0-9+/]{40,}={0,3}(\s|$)", value
+    ):
+        raise ValueError("expected a line of an authorized_keys file: ssh-ed25519 AAAA… comment")
+    return value.strip()
+
+
+PublicKey = Annotated[OneLine, AfterValidator(_public_key)]
+
+
+class Group(Operation):
+    """A group."""
+
+    kind: ClassVar[str] = "group"
+    shorthand: ClassVar[str | None] = "name"
+
+    name: Account = Field(description="Name of the group.")
+    gid: int | None = Field(None, ge=0, description="Its number; by default the next free one.")
+    system: bool = Field(False, description="Whether its number, if it gets one, is from the system's range.")
+    state: Literal["present", "absent"] = Field("present", description="Whether it exists.")
+
+    def title(self) -> str:
+        return f"group {self.name}" + (" absent" if self.state == "absent" else "")
+
+    def compile(self, to: Compilation) -> Steps:
+        entry = sh("_entry=$(getent group @name)", name=self.name)
+        if self.state == "absent":
+            return Steps(sh("! @entry", entry=entry), sh("groupdel -- @name", name=self.name))
+        check = [sh("@entry || { detail='does not exist'; return 1; }", entry=entry)]
+        options = ["--system"] if self.system else []
+        if self.gid is not None:
+            gid = str(self.gid)
+            options += ["--gid", gid]
+            check.append(
+                sh(
+                    """_gid=$(printf '%s' "$_entry" | cut -d: -f3)
+[ "$_gid" = @gid ] || { detail="gid is $_gid"; return 1; }""",
+                    gid=gid,
+                )
+            )
+            apply = sh(
+                "if @entry; then groupmod --gid @gid -- @name; else groupadd @options -- @name; fi",
+                entry=entry,
+                gid=gid,
+                name=self.name,
+                options=options,
+            )
+        else:
+            apply = sh("groupadd @options -- @name", options=options, name=self.name)
+        return Steps(lines(*check), apply)
+
+
+class User(Operation):
+    """A user account. What is not given is left as it is; a new account gets the system's defaults, and no password."""
+
+    kind: ClassVar[str] = "user"
+    shorthand: ClassVar[str | None] = "name"
+
+    name: Account = Field(description="Name of the user.")
+    uid: int | None = Field(None, ge=0, description="Its number; by default the next free one.")
+    group: Account | None = Field(
+        None, description="Primary group, which must exist. By default a group of the user's name."
+    )
+    groups: tuple[Account, ...] = Field((), description="Further groups; those it is in already are kept.")
+    home: AbsolutePath | None = Field(None, description="Home directory.")
+    create_home: bool | None = Field(
+        None, description="Whether a new account's home directory is made; by default unless system."
+    )
+    shell: AbsolutePath | None = Field(None, description="Login shell.")
+    comment: OneLine | None = Field(None, description="The full name, or another comment (GECOS).")
+    system: bool = Field(False, description="Whether the account is one of the system's (number range, no ageing).")
+    locked: bool | None = Field(None, description="Whether the password is locked; logging in by key stays possible.")
+    authorized_keys: tuple[PublicKey, ...] | None = Field(
+        None, description="Public keys that may log in; other ones in the account's authorized_keys are removed."
+    )
+    state: Literal["present", "absent"] = Field(
+        "present", description="Whether it exists. Absent removes the account and its home directory."
+    )
+
+    @model_validator(mode="after")
+    def _plain(self) -> User:
+        if self.comment is not None and ":" in self.comment:
+            raise ValueError("a comment cannot have a colon")
+        if self.state == "absent" and self.name == "root":
+            raise ValueError("root is not removed")
+        return self
+
+    def title(self) -> str:
+        return f"user {self.name}" + (" absent" if self.state == "absent" else "")
+
+    def compile(self, to: Compilation) -> Steps:
+        entry = sh("_entry=$(getent passwd @name)", name=self.name)
+        if self.state == "absent":
+            # userdel ends with 12 or 6 where home or mail spool were not there.
+            return Steps(
+                sh("! @entry", entry=entry),
+                sh("userdel --remove -- @name || { _s=$?; [ $_s -eq 12 ] || exit $_s; }", name=self.name),
+            )
+        keys = self._keys_text()
+        contents = to.place(keys.encode()) if keys is not None else Script("")
+        check = lines(
+            sh("@entry || { detail='does not exist'; return 1; }", entry=entry),
+            self._check(),
+            self._check_keys(contents),
+        )
+        apply = lines(
+            sh("if @entry; then", entry=entry),
+            sh("usermod @options -- @name", options=self._modify(), name=self.name) if self._modify() else Script(":"),
+            sh("else\nuseradd @options -- @name\nfi", options=self._add(), name=self.name),
+            self._lock(),
+            self._write_keys(contents),
+        )
+        return Steps(check, apply)
+
+    def _keys_text(self) -> str | None:
+        return None if self.authorized_keys is None else "".join(f"{key}\n" for key in self.authorized_keys)
+
+    def _check(self) -> Script:
+        parts = [Script("IFS=: read -r _name _password _uid _gid _comment _home _shell <<_\n$_entry\n_")]
+        for variable, value in (
+            ("uid", self.uid),
+            ("comment", self.comment),
+            ("home", self.home),
+            ("shell", self.shell),
+        ):
+            if value is not None:
+                parts.append(
+                    sh(
+                        '[ "$_@v" = @value ] || { detail="@v is $_@v"; return 1; }',
+                        v=Script(variable),
+                        value=str(value),
+                    )
+                )
+        if self.group is not None:
+            parts.append(
+                sh(
+                    """_group=$(id -gn -- @name)
+[ "$_group" = @group ] || [ "$_gid" = @group ] || { detail="group is $_group"; return 1; }""",
+                    name=self.name,
+                    group=self.group,
+                )
+            )
+        if self.groups:
+            parts.append(sh('_groups=" $(id -nG -- @name) "', name=self.name))
+            parts += [
+                sh(
+                    "case $_groups in *@group*) ;; *) detail=@detail; return 1 ;; esac",
+                    group=f" {g} ",
+                    detail=f"not in group {g}",
+                )
+                for g in self.groups
+            ]
+        if self.locked is not None:
+            code = "passwd -S -- @name | grep -qE '^[^ ]+ L' @else"
+            wrong = Script(
+                "|| { detail='is not locked'; return 1; }" if self.locked else "&& { detail='is locked'; return 1; }"
+            )
+            parts.append(sh(code, name=self.name, **{"else": wrong}))
+            if not self.locked:
+                parts.append(Script(":"))
+        return lines(*parts)
+
+    def _options(self) -> list[str]:
+        options = []
+        for option, value in (
+            ("--uid", self.uid),
+            ("--gid", self.group),
+            ("--shell", self.shell),
+            ("--comment", self.comment),
+        ):
+            if value is not None:
+                options += [option, str(value)]
+        return options
+
+    def _modify(self) -> list[str]:
+        options = self._options()
+        if self.groups:
+            options += ["--append", "--groups", ",".join(self.groups)]
+        return options + (["--home", self.home] if self.home is not None else [])
+
+    def _add(self) -> list[str]:
+        options = self._options()
+        if self.groups:
+            options += ["--groups", ",".join(self.groups)]
+        if self.home is not None:
+            options += ["--home-dir", self.home]
+        if self.system:
+            options.append("--system")
+        made = not self.system if self.create_home is None else self.create_home
+        options.append("--create-home" if made else "--no-create-home")
+        return [*options, "--user-group"] if self.group is None else options
+
+    def _lock(self) -> Script:
+        if self.locked is None:
+            return Script("")
+        return sh("usermod @option -- @name", option="--lock" if self.locked else "--unlock", name=self.name)
+
+    def _check_keys(self, contents: Script) -> Script:
+        if not contents:
+            return Script("")
+        return sh(
+            'cmp -s -- @contents "$_home/.ssh/authorized_keys" || { detail="authorized keys differ"; return 1; }',
+            contents=contents,
+        )
+
+    def _write_keys(self, contents: Script) -> Script:
+        if not contents:
+            return Script("")
+        return sh(
+            """_home=$(getent passwd @name | cut -d: -f6) _group=$(id -gn -- @name)
+[ -d "$_home/.ssh" ] || install -d -m 0700 -o @name -g "$_group" -- "$_home/.ssh"
+beside "$_home/.ssh/authorized_keys"
+cat @contents >"$new"
+set_attributes "$new" 0600 @name "$_group"
+replace "$_home/.ssh/authorized_keys\"""",
+            name=self.name,
+            contents=contents,
+        )
+
+
+class Sudoers(Operation):
+    """Rules of sudo, in a file of their own in /etc/sudoers.d, which visudo has checked before it gets there."""
+
+    kind: ClassVar[str] = "sudoers"
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9_-]+$", description="Name of the file. sudo reads no names with a dot or a tilde."
+    )
+    content: str | None = Field(None, description="The rules, as in sudoers(5).")
+    state: Literal["present", "absent"] = Field("present", description="Whether the file is there.")
+
+    @model_validator(mode="after")
+    def _contents(self) -> Sudoers:
+        if (self.state == "present") != (self.content is not None):
+            raise ValueError("expected content" if self.state == "present" else "an absent file has no content")
+        return self
+
+    def title(self) -> str:
+        return f"sudoers {self.name}" + (" absent" if self.state == "absent" else "")
+
+    def compile(self, to: Compilation) -> Steps:
+        path = f"/etc/sudoers.d/{self.name}"
+        if self.state == "absent":
+            return Steps(sh("[ ! -e @path ]", path=path), sh("rm -f -- @path", path=path))
+        text = (self.content or "").rstrip("\n") + "\n"
+        contents = to.place(text.encode())
+        return Steps(
+            sh(
+                """cmp -s -- @contents @path || { detail='contents differ'; return 1; }
+attributes @path 0440 root root""",
+                path=path,
+                contents=contents,
+            ),
+            sh(
+                """command -v visudo >/dev/null || die 'sudo is not installed'
+visudo -c -q -f @contents || { visudo -c -f @contents || :; die 'visudo refuses these rules; nothing was changed'; }
+beside @path
+cat @contents >"$new"
+set_attributes "$new" 0440 root root
+replace @path""",
+                path=path,
+                contents=contents,
+            ),
+        )
