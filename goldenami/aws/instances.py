@@ -77,7 +77,7 @@ def launch(ledger: Ledger, key: str, place: Place, spec: LaunchSpec, *, tags: Ma
     doubtful = ledger.spoiled(key)
     if doubtful is not None:
         terminate(ledger, place, doubtful.id)
-    refusals: list[str] = []
+    refusals: dict[str, list[str]] = {}  # what was tried, by the answer
     for market, instance_type, subnet in _choices(spec):
         call = Call("ec2", "RunInstances", _request(spec, market, instance_type, subnet))
         try:
@@ -85,9 +85,11 @@ def launch(ledger: Ledger, key: str, place: Place, spec: LaunchSpec, *, tags: Ma
         except CloudError as error:
             if error.code not in errors.CAPACITY_CODES:
                 raise
-            refusals.append(f"{market} {instance_type} in {subnet.zone or subnet.id}: {error.code}")
+            tried = f"{market} {instance_type} in {subnet.zone or subnet.id}"
+            refusals.setdefault(error.message, []).append(tried)
+    answers = [f"{', '.join(tried)}: {message}" for message, tried in refusals.items()]
     raise BuilderError(
-        f"no instance could be launched in {place}: {'; '.join(refusals)}",
+        f"no instance could be launched in {place}:\n" + "\n".join(f"  {answer}" for answer in answers),
         hint="Name more instance types in the recipe (builder.instance_types), or try again later.",
     )
 

@@ -13,13 +13,10 @@ from goldenami.model import Place
 def check(cloud: Cloud, places: Collection[Place]) -> None:
     """Raises NotFound for a region that does not exist, AccessError for one that its account has not enabled.
 
-    The names that botocore knows are checked first, without a call, so that a mistyped home region is not taken for a
-    network failure. Regions newer than botocore's list, and what is enabled, EC2 tells (DescribeRegions, one call an
-    account).
+    Regions newer than botocore's list, and what is enabled, EC2 tells (DescribeRegions, one call an account).
     """
+    check_home(cloud)
     known = cloud.known_regions()
-    if cloud.home.region not in known:
-        raise _unknown(cloud.home.region, known)
     for account in sorted({p.account for p in places}):
         wanted = sorted({p.region for p in places if p.account == account})
         home = Place(account, cloud.home.region)
@@ -33,6 +30,15 @@ def check(cloud: Cloud, places: Collection[Place]) -> None:
                     f"region {region} is not enabled for account {account}",
                     hint="Enable it in the account's settings (`aws account enable-region`), or leave it out.",
                 )
+
+
+def check_home(cloud: Cloud) -> None:
+    """Raises NotFound for a home region that botocore does not know. Calls nothing: the first call of all goes to that
+    region, and a mistyped one is not to be taken for a network failure.
+    """
+    known = cloud.known_regions()
+    if cloud.home.region not in known:
+        raise _unknown(cloud.home.region, known)
 
 
 def _unknown(region: str, known: Collection[str]) -> NotFound:

@@ -76,7 +76,8 @@ class Lines:
                 return "skipped", [_get(fields, "reason"), _get(fields, "release")]
             case "build.finished":
                 took = duration(float(fields.get("seconds") or 0))
-                return _get(fields, "status") or "finished", [f"after {took}", first_line(_get(fields, "error"))]
+                reason = first_line(_get(fields, "error")).rstrip(":")  # what follows the colon is not shown here
+                return _get(fields, "status") or "finished", [f"after {took}", reason]
             case "stage.started" if isinstance(subject, Stage):
                 return "stage", [subject.label]
             case "stage.finished" if isinstance(subject, Stage):

@@ -22,6 +22,7 @@ def gather(cloud: Cloud, environment: Environment, catalog: Catalog, recipe: Rec
 
     Raises AccessError for wrong credentials, NotFound for a region, key or base that is not there. Nothing is changed.
     """
+    regions.check_home(cloud)
     caller = cloud.check_identity()
     targets = recipe.distribution.targets
     regions.check(cloud, {environment.home_place, *(t.place for t in targets)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from goldenami import provision, ssh, validate
 from goldenami.model import Architecture, TestReport
+from goldenami.recipe.project import shown
 from goldenami.recipe.secrets import Secret
 from goldenami.stages import hosts
 from goldenami.stages.build import Build, Candidate, Host, Prepared
@@ -65,8 +66,8 @@ def _test(
 
 
 def _tests(build: Build) -> tuple[TestPath | str, ...]:
-    """The recipe's tests as validate/ takes them: built-in suites by name, files with the name that people know."""
-    return tuple(TestPath(t.path, t.name) if t.path is not None else t.name for t in build.recipe.tests)
+    """The recipe's tests as validate/ takes them: built-in suites by name, files so that an editor can jump to them."""
+    return tuple(TestPath(t.path, shown(t.path)) if t.path is not None else t.name for t in build.recipe.tests)
 
 
 def _variables(build: Build, architecture: Architecture) -> dict[str, object]:
