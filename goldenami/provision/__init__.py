@@ -13,23 +13,29 @@ from goldenami.provision.handlers import implied_handler
 from goldenami.provision.operation import OPERATIONS, BoundOperation, Handler, Operation, Payload, Stage
 from goldenami.provision.patches import PatchSpec, patch_stage
 from goldenami.provision.runner import OperationResult, StageResult, run_stage
+from goldenami.provision.seal import TRACES, SealReport, Trace, seal, traces_of
 
 FAMILIES = (apt, command, downloads, files, kernel, repositories, services, users)
 
 __all__ = [
     "FAMILIES",
     "OPERATIONS",
+    "TRACES",
     "BoundOperation",
     "Handler",
     "Operation",
     "OperationResult",
     "PatchSpec",
     "Payload",
+    "SealReport",
     "Stage",
     "StageResult",
+    "Trace",
     "implied_handler",
     "package_changes",
     "packages",
     "patch_stage",
     "run_stage",
+    "seal",
+    "traces_of",
 ]

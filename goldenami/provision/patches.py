@@ -85,7 +85,7 @@ awk '{ print $1 "=" $3 }' "$work/upgraded" | xargs sh -c 'exec "$@" </dev/null' 
 NEEDRESTART_SUSPEND=1 APT_LISTCHANGES_FRONTEND=none apt-get -y -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 \\
 -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-confdef install --only-upgrade --
 awk '{ print $1 ": " $2 " -> " $3 }' "$work/upgraded"
-note "$(awk '{ printf "%s%s %s -> %s", (NR > 1 ? ", " : ""), $1, $2, $3 }' "$work/upgraded")\""""
+note "$(wc -l <"$work/upgraded") packages upgraded\""""
         )
         # What could not be upgraded then (kept back) would be reported again and again; the upgrade itself has
         # succeeded.
@@ -106,11 +106,15 @@ class Reboot(Operation):
         check = Script(
             """if [ -e /run/reboot-required ]; then detail='/run/reboot-required is there'; return 1; fi
 # PID 1 still runs code of a library, or of itself, that an upgrade has replaced.
-if grep -q '[.]so.* (deleted)$\\|/systemd (deleted)$' /proc/1/maps 2>/dev/null; then detail='init runs replaced code';
-return 1; fi # A kernel of the running one's flavour was installed, and is newer. Containers have none in /boot.
-_running=$(uname -r) if [ -e "/boot/vmlinuz-$_running" ]; then _newest=$(find /boot -name "vmlinuz-*-${_running##*-}" |
-sed 's,^.*/vmlinuz-,,' | sort -V | tail -n 1) [ "$_newest" = "$_running" ] || { detail="kernel $_running -> $_newest";
-return 1; } fi
+if grep -q '[.]so.* (deleted)$\\|/systemd (deleted)$' /proc/1/maps 2>/dev/null; then
+detail='init runs replaced code'; return 1
+fi
+# A kernel of the running one's flavour was installed, and is newer. Containers have none in /boot.
+_running=$(uname -r)
+if [ -e "/boot/vmlinuz-$_running" ]; then
+_newest=$(find /boot -name "vmlinuz-*-${_running##*-}" | sed 's,^.*/vmlinuz-,,' | sort -V | tail -n 1)
+[ "$_newest" = "$_running" ] || { detail="kernel $_running -> $_newest"; return 1; }
+fi
 return 0"""
         )
         return Steps(check, Script(":"), Script(":"), reboot=True)

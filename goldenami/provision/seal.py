@@ -1,0 +1,224 @@
+"""Sealing: what belongs to the builder, and to no instance of its image, goes. The last thing over a connection.
+
+``TRACES`` says it as data: each trace has the code that finds it and the code that removes it, and sealing is a stage
+like any other: it finds, removes, and finds again. So a seal that ended well is its own proof, and a test after the
+first boot can use the same ``find``.
+
+The session that seals survives it: sshd reads host keys when it starts, and keys of accounts when somebody logs in.
+Nobody can connect afterwards. systemd stays as it is configured: /etc/machine-id is left empty, not absent nor
+"uninitialized", which would make the next boot a "first boot" that sets all services to their presets (machine-id(5),
+"First Boot Semantics").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import ConfigDict
+
+from goldenami.events import Emit, silent
+from goldenami.model import Mark
+from goldenami.provision.operation import BoundOperation, Operation, Stage
+from goldenami.provision.runner import OperationResult, run_stage
+from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
+from goldenami.ssh import Connection
+
+
+class Trace(Operation):
+    """Something of one machine that must not be in an image.
+
+    ``find``: shell code that prints where it is, and nothing if it is not there. ``remove``: code that removes it, and
+    succeeds if there is nothing. Both run as root.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    name: str
+    what: str
+    find: Script
+    remove: Script
+
+    def title(self) -> str:
+        return f"remove {self.what}"
+
+    def compile(self, to: Compilation) -> Steps:
+        check = sh(
+            """_found=$({ @find
+} 2>/dev/null | head -n 3 | tr '\\n' ' ')
+[ -z "$_found" ] || { detail="in ${_found% }"; return 1; }""",
+            find=self.find,
+        )
+        return Steps(check, self.remove)
+
+
+@dataclass(frozen=True, slots=True)
+class SealReport:
+    """``removed``: names of the traces that were there."""
+
+    removed: tuple[str, ...]
+    operations: tuple[OperationResult, ...]
+    seconds: float
+
+
+def seal(connection: Connection, *, login_key: str, emit: Emit = silent) -> SealReport:
+    """Remove every trace of the builder, then trim free space.
+
+    ``login_key``: the public half of the temporary key that goldenami logs in with. A second call finds nothing. Raises
+    OperationFailed, and what else ``run_stage`` raises.
+    """
+    traces = traces_of(login_key)
+    place = Mark("seal", 1, 1)
+    stage = Stage("seal", tuple(BoundOperation(o, place) for o in (*traces, _Trim())))
+    result = run_stage(connection, stage, emit)
+    removed = tuple(traces[o.index].name for o in result.operations if o.status == "changed" and o.index < len(traces))
+    return SealReport(removed, result.operations, result.seconds)
+
+
+class _Trim(Operation):
+    """Gives free blocks back, so that the snapshot does not hold what was deleted."""
+
+    def title(self) -> str:
+        return "trim free space"
+
+    def compile(self, to: Compilation) -> Steps:
+        # Where the disk, or a container, does not allow it: the image is as good, its snapshot larger.
+        apply = Script("sync\nfstrim --all --quiet-unsupported || fstrim / || note 'not possible here'\nsync")
+        return Steps(Script("return 1"), apply, Script(":"))
+
+
+def traces_of(login_key: str) -> tuple[Trace, ...]:
+    """All traces, in the order in which they are removed: logs late, since removing the others writes some."""
+    return (_login_key(login_key.split()[1]), *TRACES)
+
+
+def _login_key(material: str) -> Trace:
+    """Keys are found by their middle field, since cloud-init adds options and a comment to what it installs."""
+    files = sh(
+        _HOMES
+        + """ | while read -r _home; do
+for _keys in "$_home"/.ssh/authorized_keys "$_home"/.ssh/authorized_keys2; do
+[ ! -f "$_keys" ] || ! grep -qF -e @material -- "$_keys" || printf '%s\\n' "$_keys"
+done
+done""",
+        material=material,
+    )
+    remove = sh(
+        """@files | while read -r _keys; do
+beside "$_keys"
+cp --attributes-only --preserve=all -- "$_keys" "$new"
+grep -vF -e @material -- "$_keys" >"$new" || :
+if [ -s "$new" ]; then replace "$_keys"; else rm -f -- "$new" "$_keys"; fi
+done""",
+        files=files,
+        material=material,
+    )
+    return Trace(name="login-key", what="the temporary key that logs in", find=files, remove=remove)
+
+
+_HOMES = """getent passwd | cut -d: -f6 | sort -u | while read -r _home; do
+[ "$_home" = / ] || [ ! -d "$_home" ] || printf '%s\\n' "$_home"
+done"""
+
+
+def _files(name: str, what: str, *patterns: str, before: str = "") -> Trace:
+    """Files and directories, named by shell patterns; ``before`` runs before they are removed."""
+    words = Script(" ".join(patterns))
+    find = sh(
+        'for _path in @words; do [ ! -e "$_path" ] && [ ! -L "$_path" ] || printf \'%s\\n\' "$_path"; done', words=words
+    )
+    return Trace(name=name, what=what, find=find, remove=lines(Script(before), sh("rm -rf -- @words", words=words)))
+
+
+_IN_HOME = Script(
+    """find "$_home" -xdev -maxdepth 1 -type f \\( -name '.*history' -o -name .viminfo -o -name .lesshst \\
+-o -name .wget-hsts \\)"""
+)
+# Those of running services are systemd's to remove, when they stop; sockets are in use.
+_TEMPORARY = Script(
+    """find /tmp /var/tmp -xdev -mindepth 1 -maxdepth 1 ! -name 'systemd-private-*' ! -name '.*-unix'"""
+)
+
+TRACES: tuple[Trace, ...] = (
+    _files("ssh-host-keys", "SSH host keys", "/etc/ssh/ssh_host_*_key", "/etc/ssh/ssh_host_*_key.pub"),
+    _files(
+        "cloud-init",
+        "cloud-init's state",
+        *(f"/var/lib/cloud/{name}" for name in ("instance", "instances/*", "data/*", "sem/*", "handlers/*")),
+        "/var/log/cloud-init*.log",
+        # Written for the builder's network card; cloud-init writes them anew for each instance.
+        "/etc/network/interfaces.d/50-cloud-init*",
+        "/etc/netplan/50-cloud-init.yaml",
+    ),
+    _files(
+        "ssm-agent",
+        "the registration of Amazon's SSM agent",
+        "/var/lib/amazon/ssm/*",
+        "/var/log/amazon/ssm/*",
+        before="! systemctl is-active --quiet amazon-ssm-agent || systemctl stop amazon-ssm-agent",
+    ),
+    _files(
+        "dhcp-leases",
+        "DHCP leases",
+        "/var/lib/dhcp/*.leases",
+        "/var/lib/dhclient/*.leases",
+        "/var/lib/NetworkManager/*.lease",
+        "/var/lib/NetworkManager/secret_key",
+    ),
+    _files(
+        "random-seed",
+        "the random seed",
+        "/var/lib/systemd/random-seed",
+        "/var/lib/systemd/credential.secret",
+        "/boot/efi/loader/random-seed",
+        "/var/lib/urandom/random-seed",
+        # When it stops it saves a seed, and that must not be at the shutdown that comes.
+        before="! systemctl is-active --quiet systemd-random-seed || systemctl stop systemd-random-seed",
+    ),
+    _files(
+        "package-cache",
+        "package lists and archives",
+        "/var/cache/apt/archives/*.deb",
+        "/var/cache/apt/archives/partial/*",
+        "/var/cache/apt/*.bin",
+        "/var/lib/apt/lists/*_*",
+        "/var/lib/apt/lists/partial/*",
+        "/var/cache/debconf/*-old",
+        "/var/lib/dpkg/*-old",
+        "/var/cache/dnf/*",
+        "/var/cache/yum/*",
+    ),
+    Trace(
+        name="shell-history",
+        what="shell history",
+        find=sh(_HOMES + " | while read -r _home; do @find; done", find=_IN_HOME),
+        remove=sh(_HOMES + " | while read -r _home; do @find -delete; done", find=_IN_HOME),
+    ),
+    Trace(
+        name="temporary-files",
+        what="temporary files",
+        find=_TEMPORARY,
+        remove=sh("@find -exec rm -rf -- {} +", find=_TEMPORARY),
+    ),
+    Trace(
+        name="logs",
+        what="logs",
+        find=Script("""find /var/log -xdev -type f -size +0 ! -path '/var/log/journal/*'
+find /var/log/journal -mindepth 1 -maxdepth 1"""),
+        # journald goes on in memory. What else writes is truncated: its files stay open, and their owners and modes
+        # count.
+        remove=Script("""! systemctl is-active --quiet rsyslog || systemctl stop syslog.socket rsyslog
+[ ! -d /run/systemd/system ] || journalctl --relinquish-var
+[ ! -d /var/log/journal ] || find /var/log/journal -mindepth 1 -delete
+find /var/log -xdev -type f \\( -name '*.gz' -o -name '*.xz' -o -name '*.old' -o -name '*.[0-9]' \\) -delete
+find /var/log -xdev -type f -size +0 -exec truncate -s 0 -- {} +"""),
+    ),
+    Trace(
+        name="machine-id",
+        what="the machine-id",
+        find=Script("""[ ! -s /etc/machine-id ] || echo /etc/machine-id
+[ -L /var/lib/dbus/machine-id ] || [ ! -e /var/lib/dbus/machine-id ] || echo /var/lib/dbus/machine-id"""),
+        remove=Script(""": >/etc/machine-id
+[ -L /var/lib/dbus/machine-id ] || rm -f /var/lib/dbus/machine-id"""),
+    ),
+)
+"""All traces but the key that logs in, which is known to its build only."""
