@@ -11,7 +11,7 @@ build.skipped          reason, release
 build.finished         status ("released" | "failed" | "interrupted"), seconds, [error]
 stage.started          stage, [architecture]
 stage.finished         stage, [architecture], status ("ok" | "failed"), seconds, [detail]
-operation.started      index, total, title, place, [architecture], [host]
+operation.started      index (from 1), total, title, place, [architecture], [host]
 operation.finished     index, total, title, place, status ("ok" | "changed" | "failed" | "skipped"), seconds, [detail]
 operation.output       line (one line that the running operation printed), [index]
 target.progress        target, architecture, state, percent (0 to 100 or None), [image_id], [detail]

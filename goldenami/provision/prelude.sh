@@ -100,6 +100,7 @@ operation() {
 }
 
 end() {
+  rmdir "$flags" 2>/dev/null || : # nothing is due any more
   event end "$1"
   exit 0
 }

@@ -276,14 +276,14 @@ class _Run:
     def _on_output(self, line: str) -> None:
         line = self._mask(line)
         self._output.append(line)
-        emit(self._emit, "operation.output", line=line, index=self._running.index if self._running else None)
+        emit(self._emit, "operation.output", line=line, index=self._running.index + 1 if self._running else None)
 
     def _report(self, kind: str, index: int, **fields: object) -> None:
         bound = self._operations[index]
         emit(
             self._emit,
             kind,
-            index=index,
+            index=index + 1,  # people count from 1
             total=len(self._operations),
             title=self._mask(bound.label),
             place=str(bound.mark),

@@ -8,7 +8,8 @@ def test_nginx_runs_now_and_after_a_reboot(host):
 
 
 def test_configuration_is_valid(host):
-    assert host.run("nginx -t").rc == 0
+    with host.sudo():
+        assert host.run("/usr/sbin/nginx -t").rc == 0
 
 
 def test_configuration_is_the_templates(host, variables):
