@@ -1,0 +1,59 @@
+"""A real sshd of our own on loopback, for the user who runs the tests."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from goldenami.model import SshEndpoint
+from goldenami.ssh import generate_keypair
+
+
+@pytest.fixture(scope="session")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshEndpoint]:
+    program = shutil.which("sshd", path="/usr/sbin:/usr/bin:/sbin:/bin")
+    if program is None:
+        pytest.skip("openssh-server is not installed")
+    if os.getuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd confines itself before a login
+    home = tmp_path_factory.mktemp("sshd")
+    host, login = generate_keypair(), generate_keypair()
+    (home / "host").write_text(host.private_key)
+    (home / "host").chmod(0o600)
+    (home / "authorized_keys").write_text(login.public_key + "\n")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    config = {
+        "Port": port,
+        "ListenAddress": "127.0.0.1",
+        "HostKey": home / "host",
+        "AuthorizedKeysFile": home / "authorized_keys",
+        "StrictModes": "no",  # /tmp is writable for others
+        "PidFile": "none",
+        "UsePAM": "no",
+        "PasswordAuthentication": "no",
+        "MaxStartups": "100:30:200",
+    }
+    (home / "config").write_text("".join(f"{name} {value}\n" for name, value in config.items()))
+    with (home / "log").open("wb") as log:
+        server = subprocess.Popen([program, "-D", "-e", "-f", str(home / "config")], stderr=log, start_new_session=True)
+    try:
+        for _ in range(100):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        user = pwd.getpwuid(os.getuid()).pw_name
+        yield SshEndpoint("127.0.0.1", user, login.private_key, host.public_key, port)
+    finally:
+        server.kill()
+        server.wait()

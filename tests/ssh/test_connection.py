@@ -1,0 +1,324 @@
+"""Connections, over a real sshd."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import paramiko
+import pytest
+
+from goldenami import ssh
+from goldenami.errors import BuilderError, ConnectionLost
+from goldenami.model import SshEndpoint
+from goldenami.ssh.transport import NotReachable, Refused, open_transport, translated
+from tests.ssh.relay import Relay
+
+
+class Time:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept = 0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.slept += 1
+
+    def clock(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def connection(endpoint: SshEndpoint) -> Iterator[ssh.Connection]:
+    with ssh.connect(endpoint, timeout=10) as made:
+        yield made
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_command_ends_with_its_status_output_and_errors(connection: ssh.Connection) -> None:
+    done = connection.run("cat; echo oops >&2; exit 3", stdin=b"hello")
+    assert (done.status, done.stdout, done.stderr) == (3, b"hello", b"oops\n")
+
+
+def test_without_input_a_command_reads_the_end_at_once(connection: ssh.Connection) -> None:
+    assert connection.run("cat; echo end").text == "end"
+
+
+def test_a_command_that_a_signal_ends_has_no_status(connection: ssh.Connection) -> None:
+    assert connection.run("kill -9 $$").status == -1
+
+
+def test_much_input_and_output_flow_at_the_same_time(connection: ssh.Connection) -> None:
+    """More than both windows together: sending first and reading later would never end."""
+    data = bytes(range(256)) * 80_000
+    done = connection.run("cat | tee /dev/stderr", stdin=data)
+    assert hashlib.sha256(done.stdout).digest() == hashlib.sha256(data).digest()
+    assert data.endswith(done.stderr)
+    assert len(done.stderr) == 256 << 10
+
+
+def test_lines_arrive_while_input_is_still_being_sent(connection: ssh.Connection) -> None:
+    answers: list[str] = []
+    answered = threading.Event()
+
+    def questions() -> Iterator[bytes]:
+        for number in range(3):
+            yield b"question %d\n" % number
+            assert answered.wait(5), "no answer while the input was open"
+            answered.clear()
+
+    def answer(line: str) -> None:
+        answers.append(line)
+        answered.set()
+
+    done = connection.stream('while read -r line; do echo "got $line"; done; printf end', questions(), answer)
+    assert done.status == 0
+    assert answers == ["got question 0", "got question 1", "got question 2", "end"]
+
+
+def test_long_lines_come_in_pieces_that_do_not_depend_on_the_network(connection: ssh.Connection) -> None:
+    found: list[list[str]] = []
+    for pause in ("", "sleep 0.1;"):
+        lines: list[str] = []
+        command = (
+            f"head -c 100000 /dev/zero | tr '\\0' x; {pause} head -c 100000 /dev/zero | tr '\\0' y; echo; echo end"
+        )
+        connection.stream(command, b"", lines.append)
+        found.append(lines)
+    assert found[0] == found[1]
+    assert "".join(found[0]) == "x" * 100_000 + "y" * 100_000 + "end"
+
+
+def test_input_that_is_not_read_is_no_error(connection: ssh.Connection) -> None:
+    assert connection.run("exit 0", stdin=b"x" * 10_000_000).status == 0
+
+
+def test_a_child_that_stays_does_not_hold_the_command(connection: ssh.Connection) -> None:
+    start = time.monotonic()
+    assert connection.run("sleep 20 & echo started").text == "started"
+    assert time.monotonic() - start < 10
+
+
+def test_a_command_can_have_a_time_limit(connection: ssh.Connection) -> None:
+    with pytest.raises(BuilderError, match="did not end in time"):
+        connection.run("sleep 20", timeout=0.5)
+
+
+def test_commands_run_side_by_side(connection: ssh.Connection) -> None:
+    results: list[str] = []
+    threads = [
+        threading.Thread(target=lambda n=n: results.append(connection.run(f"sleep 0.3; echo {n}").text))
+        for n in range(4)
+    ]
+    start = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == ["0", "1", "2", "3"]
+    assert time.monotonic() - start < 1.1
+
+
+# --- connecting -------------------------------------------------------------------------------------------------------
+
+
+def test_small_packets_are_not_held_back(endpoint: SshEndpoint) -> None:
+    transport = open_transport(endpoint)
+    assert transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    transport.close()
+
+
+def test_another_host_key_is_refused_and_nothing_is_sent(endpoint: SshEndpoint) -> None:
+    wrong, time_ = replace(endpoint, host_key=ssh.generate_keypair().public_key), Time()
+    with pytest.raises(BuilderError, match="another host key") as caught:
+        ssh.connect(wrong, timeout=3600, sleep=time_.sleep, clock=time_.clock)
+    assert caught.value.hint
+    assert time_.now < 60, "what lasts is told at once, not at the end of the time limit"
+
+
+def test_a_host_without_a_key_of_the_expected_type_is_refused(endpoint: SshEndpoint) -> None:
+    key = paramiko.ECDSAKey.generate()
+    wrong = replace(endpoint, host_key=f"{key.get_name()} {key.get_base64()}")
+    with pytest.raises(Refused, match="no host key of the expected type"):
+        open_transport(wrong)
+
+
+def test_another_login_key_is_refused(endpoint: SshEndpoint) -> None:
+    wrong, time_ = replace(endpoint, private_key=ssh.generate_keypair().private_key), Time()
+    with pytest.raises(BuilderError, match="does not accept the key") as caught:
+        ssh.connect(wrong, timeout=3600, sleep=time_.sleep, clock=time_.clock)
+    assert "ssh_user" in (caught.value.hint or "")
+
+
+def test_a_host_key_that_becomes_right_is_waited_for(endpoint: SshEndpoint) -> None:
+    """As while cloud-init replaces the keys of the image by those of the instance."""
+    impostor = paramiko.Ed25519Key.from_private_key(io.StringIO(ssh.generate_keypair().private_key))
+    with socket.create_server(("127.0.0.1", 0)) as early:
+        port = early.getsockname()[1]
+
+        def serve() -> None:
+            client, _ = early.accept()
+            server = paramiko.Transport(client)
+            server.add_server_key(impostor)
+            server.start_server(event=threading.Event(), server=paramiko.ServerInterface())
+
+        threading.Thread(target=serve, daemon=True).start()
+        attempts = 0
+
+        def sleep(seconds: float) -> None:
+            nonlocal attempts, relay
+            attempts += 1
+            early.close()
+            relay = _listen(port, endpoint)
+            relay.__enter__()
+
+        relay: Relay | None = None
+        made = ssh.connect(replace(endpoint, port=port), timeout=10, sleep=sleep)
+        assert made.run("echo hello").text == "hello"
+        assert attempts == 1
+        made.close()
+        assert relay is not None
+        relay.__exit__(None, None, None)
+
+
+def _listen(port: int, endpoint: SshEndpoint) -> Relay:
+    relay = Relay((endpoint.address, endpoint.port))
+    relay._listener.close()
+    relay._listener = socket.create_server(("127.0.0.1", port))
+    return relay
+
+
+def test_nothing_listens_until_the_time_is_up(endpoint: SshEndpoint) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    time_ = Time()
+    with pytest.raises(BuilderError, match="no SSH connection within 30 s") as caught:
+        ssh.connect(replace(endpoint, port=port), timeout=30, sleep=time_.sleep, clock=time_.clock)
+    assert "refused" in caught.value.message
+    assert time_.slept > 50
+
+
+def test_what_listens_and_hangs_up_is_asked_again(endpoint: SshEndpoint) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for _ in range(3):
+                client, _ = server.accept()
+                client.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        time_ = Time()
+        with pytest.raises(BuilderError, match="no SSH connection"):
+            ssh.connect(
+                replace(endpoint, port=server.getsockname()[1]), timeout=0.6, sleep=time_.sleep, clock=time_.clock
+            )
+        assert time_.slept == 2
+
+
+def test_keys_that_are_no_keys_are_a_mistake_of_the_caller(endpoint: SshEndpoint) -> None:
+    with pytest.raises(ValueError, match="not an OpenSSH public key"):
+        ssh.connect(replace(endpoint, host_key="ssh-ed25519 nonsense"), timeout=1)
+
+
+# --- losing it --------------------------------------------------------------------------------------------------------
+
+
+def test_a_connection_that_ends_during_a_command_is_lost_and_can_be_made_again(endpoint: SshEndpoint) -> None:
+    with Relay((endpoint.address, endpoint.port)) as relay:
+        connection = ssh.connect(replace(endpoint, port=relay.port), timeout=10)
+        seen: list[str] = []
+
+        def cut(line: str) -> None:
+            seen.append(line)
+            relay.cut()
+
+        with pytest.raises(ConnectionLost):
+            connection.stream("echo begun; sleep 20", b"", cut)
+        assert seen == ["begun"]
+        with pytest.raises(ConnectionLost):
+            connection.run("true")
+        connection.reconnect(timeout=10)
+        assert connection.run("echo again").text == "again"
+        connection.close()
+
+
+def test_a_reboot_is_over_when_the_boot_id_is_another_one(endpoint: SshEndpoint) -> None:
+    with ssh.connect(endpoint, timeout=10) as connection:
+        connection.wait_for_reboot("the boot before", timeout=10)
+        assert connection.run("true").status == 0
+        time_ = Time()
+    with ssh.connect(endpoint, timeout=10, sleep=time_.sleep, clock=time_.clock) as connection:
+        before = connection.boot_id()
+        with pytest.raises(BuilderError, match="did not reboot within 2 s"):
+            connection.wait_for_reboot(before, timeout=2)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        paramiko.SSHException("x"),
+        paramiko.ssh_exception.ChannelException(1, "x"),
+        paramiko.ssh_exception.ProxyCommandFailure("x", "y"),
+        paramiko.ssh_exception.NoValidConnectionsError({("127.0.0.1", 22): OSError("x")}),
+        paramiko.PasswordRequiredException("x"),
+        paramiko.BadAuthenticationType("x", ["password"]),
+        paramiko.ssh_exception.PartialAuthentication(["password"]),
+        paramiko.ssh_exception.IncompatiblePeer("x"),
+        paramiko.ssh_exception.MessageOrderError("x"),
+        EOFError(),
+        TimeoutError("x"),
+        ConnectionResetError("x"),
+        socket.gaierror("x"),
+    ],
+    ids=lambda e: type(e).__name__,
+)
+def test_foreign_errors_are_translated(error: Exception) -> None:
+    with pytest.raises(BuilderError) as caught, translated("admin@host:22", NotReachable):
+        raise error
+    assert caught.value.__cause__ is error
+    assert "admin@host:22" in caught.value.message
+
+
+def test_every_error_of_paramiko_is_translated() -> None:
+    """Those of a later version, too: they come from one of the classes that are known."""
+    known = (paramiko.SSHException, OSError, EOFError)
+    for value in vars(paramiko.ssh_exception).values():
+        if isinstance(value, type) and issubclass(value, Exception):
+            assert issubclass(value, known), value
+
+
+# --- round trips ------------------------------------------------------------------------------------------------------
+
+
+def test_round_trips(endpoint: SshEndpoint) -> None:
+    """What a delay of the network adds, in units of it; the best of several, since other things take time too."""
+    with Relay((endpoint.address, endpoint.port)) as relay:
+        slow = replace(endpoint, port=relay.port)
+
+        def round_trips(act: Callable[[], object]) -> int:
+            times = []
+            for relay.delay in (0.0, 0.08):
+                best = math.inf
+                for _ in range(3):
+                    start = time.monotonic()
+                    act()
+                    best = min(best, time.monotonic() - start)
+                times.append(best)
+            return round((times[1] - times[0]) / (2 * relay.delay))
+
+        assert round_trips(lambda: ssh.connect(slow, timeout=10)) <= 6
+        with ssh.connect(slow, timeout=10) as connection:
+            assert round_trips(lambda: connection.run("true")) <= 2
+            # The input waits until sshd has opened its window, which it does when the command starts.
+            assert round_trips(lambda: connection.run("cat", stdin=b"x" * 100_000)) <= 3
