@@ -30,6 +30,9 @@ _ROUNDS = 2
 _PLACES_AT_ONCE = 8
 
 
+TEMPORARY = "candidate/"  # ledger keys of what belongs to a candidate, and to no release
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Found:
     """Something the build made. ``parent``: for a grant, the ARN of its key."""
@@ -58,11 +61,23 @@ class CleanUp:
 
 def released(journal: Journal, manifest: ImageManifest) -> frozenset[str]:
     """The ids that a manifest owns: its images and their snapshots, and the grants and parameters its build made for
-    them."""
+    them, those included whose call has no result yet. What was lent for the copying is not among them."""
     ids = {image.image_id for image in manifest.images}
     ids |= {snapshot.snapshot_id for image in manifest.images for snapshot in image.snapshots}
-    ids |= {r.id for r in journal.resources() if r.kind in ("grant", "parameter")}
+    lasting = (r for r in journal.resources() if not r.key.startswith(TEMPORARY))
+    ids |= {r.id for r in lasting if r.kind in ("grant", "parameter")}
+    ids |= {str(i.request["Name"]) for i in journal.unresolved() if i.kind == "parameter"}
     return frozenset(ids)
+
+
+def finish_deletions(ledger: Ledger) -> None:
+    """Delete what a process that died was deleting, so that nothing is built on what may be gone already."""
+    for intent in ledger.journal.half_deleted():
+        id = str(intent.resource)
+        if intent.kind == "image":
+            images.delete(ledger, intent.place, id)
+        else:
+            ledger.delete(intent.kind, intent.place, id, parent=intent.request.get("KeyId"))
 
 
 def find_all(cloud: Cloud, journal: Journal, *, keep: Collection[str] = ()) -> tuple[Found, ...]:

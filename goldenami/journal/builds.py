@@ -51,12 +51,12 @@ class Journals:
         return Summary(build_id, path.parent, header, ending, state.resources(), len(state.unresolved()))
 
     def unfinished(self, *, recipe: str | None = None, plan_digest: str | None = None) -> tuple[Summary, ...]:
-        """Builds that did not end, or failed: those that can be resumed or cleaned. Oldest first."""
+        """Builds that did not end, or that failed and left something: those to resume or to clean. Oldest first."""
         return tuple(
             s
             for s in self.list()
             if s.header is not None
-            and s.ending in (None, "failed")
+            and (s.ending is None or (s.ending == "failed" and (s.resources or s.unresolved)))
             and (recipe is None or s.header.recipe == recipe)
             and (plan_digest is None or s.header.plan_digest == plan_digest)
         )

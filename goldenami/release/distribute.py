@@ -23,7 +23,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from goldenami.aws import images, kms
+from goldenami import reconcile
+from goldenami.aws import images, kms, snapshots
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.waiters import Seen, failure
 from goldenami.errors import GoldenAmiError, Interrupted, JournalError, TargetsFailed, UsageError
@@ -177,11 +178,7 @@ class Distribution:
     def _start(self, target: Target, architecture: Architecture, candidate: str) -> str:
         key = f"copy/{architecture}/{target.label}"
         if self._ledger.existing(key) is None and target.account.id != self._order.home.account:
-            # The copying account needs both: the image's permission to see it, the snapshots' to read them.
-            account = target.account.id
-            images.share(
-                self._ledger, f"candidate/{architecture}/{account}", self._order.home, candidate, accounts=[account]
-            )
+            self._lend(architecture, candidate, target.account.id)
         name = self._order.image_name(architecture)
         image_id = images.copy(
             self._ledger,
@@ -213,6 +210,19 @@ class Distribution:
         for account in self._order.users(target):
             if account not in sharing:  # those that are targets do it in their own thread, so that a failure is theirs
                 self._allow(target, architecture, seen.id, account)
+
+    def _lend(self, architecture: Architecture, candidate: str, account: str) -> None:
+        """Let an account copy the candidate: the image's permission to see it, the snapshots' to read them, and, where
+        these are encrypted (as they are if the base was), the use of their key until the clean-up."""
+        ledger, home = self._ledger, self._order.home
+        key = f"{reconcile.TEMPORARY}{architecture}/{account}"
+        images.share(ledger, key, home, candidate, accounts=[account])
+        image = images.describe_many(ledger.cloud, home, [candidate]).get(candidate, {})
+        behind = snapshots.describe_many(ledger.cloud, home, snapshots.of_image(image))
+        arns = sorted({str(s["KmsKeyId"]) for s in behind.values() if s.get("Encrypted")})
+        for number, arn in enumerate(arns):
+            grantee = account_root(arn, account)
+            kms.create_grant(ledger, f"{key}/grant-{number}", home, kms_key_arn=arn, grantee=grantee)
 
     def _share(self, target: Target) -> None:
         owner = self._order.owner(target)

@@ -365,6 +365,9 @@ def test_builds_are_listed_with_their_state(tmp_path: Path) -> None:
         journal.finish("released")
     with create(tmp_path, "c") as journal:
         journal.finish("failed")
+    with create(tmp_path, "c2") as journal:
+        journal.intend(intent("y"))
+        journal.finish("failed")
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / FILE).write_text("{}\n{}\n")
     builds = Journals(tmp_path)
@@ -372,10 +375,11 @@ def test_builds_are_listed_with_their_state(tmp_path: Path) -> None:
         ("a", None, 1, True),
         ("b", "released", 0, True),
         ("c", "failed", 0, True),
+        ("c2", "failed", 1, True),
         ("d", None, 0, False),
     ]
-    assert [s.build_id for s in builds.unfinished(recipe="debian-12-web")] == ["a", "c"]
+    assert [s.build_id for s in builds.unfinished(recipe="debian-12-web")] == ["a", "c2"]  # c left nothing
     assert builds.unfinished(recipe="other") == ()
-    assert [s.build_id for s in builds.unfinished(plan_digest="d" * 64)] == ["a", "c"]
+    assert [s.build_id for s in builds.unfinished(plan_digest="d" * 64)] == ["a", "c2"]
     with pytest.raises(NotFound):
         builds.read("z")
