@@ -14,7 +14,7 @@ from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 
 _FETCH = """fetched=$(mktemp -d /var/tmp/goldenami.XXXXXX)
 trap 'rm -rf -- "$fetched"' EXIT
-download @url @sha256 "$fetched/@name\""""
+download @url @sum "$fetched/@name\""""
 _SUM = "SHA-256 of what is at the URL, in hex; anything else is refused."
 
 
@@ -69,7 +69,7 @@ cp -a -- "$fetched/new/." @dest/""",
         done = (
             Script("") if self.creates is not None else sh("printf '%s\\n' @sum >@stamp", sum=self.sha256, stamp=stamp)
         )
-        return Steps(check, lines(sh(_FETCH, url=self.url, sha256=self.sha256, name=Script("archive")), unpack, done))
+        return Steps(check, lines(sh(_FETCH, url=self.url, sum=self.sha256, name=Script("archive")), unpack, done))
 
 
 class Download(Operation):
@@ -131,7 +131,7 @@ class Deb(Operation):
                 version=self.version,
             )
         apply = lines(
-            sh(_FETCH, url=self.url, sha256=self.sha256, name=Script("package.deb")),
+            sh(_FETCH, url=self.url, sum=self.sha256, name=Script("package.deb")),
             sh(
                 """_is=$(dpkg-deb -f "$fetched/package.deb" Package)
 [ "$_is" = @name ] || die "the file holds the package $_is, and not @plain"

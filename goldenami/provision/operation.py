@@ -54,7 +54,7 @@ class Operation(BaseModel):
     Instances are frozen and hold only what was asked for; they know nothing of the host.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     kind: ClassVar[str] = ""
     shorthand: ClassVar[str | None] = None

@@ -220,7 +220,9 @@ replace() {
 
 # download URL SHA256 FILE: FILE has these contents, or this fails.
 download() {
-  if command -v curl >/dev/null; then
+  if [ "${1#file:///}" != "$1" ]; then
+    cat -- "${1#file://}" >"$3"
+  elif command -v curl >/dev/null; then
     curl -fsSL --retry 3 --connect-timeout 30 -o "$3" -- "$1"
   elif command -v wget >/dev/null; then
     wget -nv --tries=3 --timeout=60 -O "$3" -- "$1"

@@ -1,0 +1,70 @@
+"""One or more examples of every kind of operation, as a recipe would give them; what a test runs on a real host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from goldenami.model import Mark
+from goldenami.provision import OPERATIONS, BoundOperation, Payload
+from goldenami.ssh import generate_keypair
+
+ODD = 'it\'s "odd" $HOME `id` \\n %s ; * & | < > ~ é'  # what breaks where quoting is forgotten
+
+
+def bind(
+    kind: str, at: int = 1, notify: tuple[str, ...] = (), payload: Payload | None = None, **fields: Any
+) -> BoundOperation:
+    """An operation, at a line of a recipe; ``payload`` is that of its one source field."""
+    cls = OPERATIONS[kind]
+    payloads: Mapping[str, Payload] = {next(iter(cls.sources)): payload} if payload else {}
+    return BoundOperation(cls.model_validate(fields), Mark("recipe.yaml", at, 5), notify=notify, payloads=payloads)
+
+
+def examples(served: Path, sums: Mapping[str, str]) -> list[BoundOperation]:
+    """In an order in which they work. ``served``: a folder on the host, with files that ``sums`` has checksums of."""
+    key = generate_keypair().public_key
+    archive = {"url": f"file://{served}/archive.tar.gz", "sha256": sums["archive.tar.gz"]}
+    deb = {"url": f"file://{served}/example.deb", "sha256": sums["example.deb"]}
+    # fmt: off
+    return [
+        bind("package", name="tree"),
+        bind("package", name=["bc", "less"], recommends=False),
+        bind("package", name="hello", version=">=2.0", hold=True),
+        bind("package", name="ed", state="latest"),
+        bind("package", name="nano", state="absent"),
+        bind("group", name="staff2", gid=4242),
+        bind("group", name="gone", state="absent"),
+        bind("user", name="deploy", group="staff2", groups=["adm"], home="/srv/deploy home", shell="/bin/sh",
+             comment="O'Deploy", locked=True, authorized_keys=[key + " someone@somewhere"]),
+        bind("user", name="daemon2", system=True),
+        bind("user", name="gone", state="absent"),
+        bind("sudoers", name="deploy", content="deploy ALL=(ALL) NOPASSWD: /usr/bin/true"),
+        bind("directory", path="/srv/www/a b", owner="deploy", group="staff2", mode="2775"),
+        bind("directory", path="/srv/gone", state="absent"),
+        bind("file", dest=f"/srv/www/{ODD.replace('/', '')}", content=ODD),
+        bind("file", dest="/usr/local/bin/tool", src="tool", payload=Payload.of(b"#!/bin/sh\necho tool\n", 0o755)),
+        bind("file", dest="/etc/made/of/parts.conf", content="", mode="600", validate="test -e %s"),
+        bind("file", dest="/srv/none", state="absent"),
+        bind("template", dest="/etc/motd", src="motd.j2", payload=Payload.of(b"welcome\n")),
+        bind("line", path="/etc/motd2", line=ODD, create=True),
+        bind("line", path="/etc/login.defs", regexp=r"^#?\s*UMASK\s", line="UMASK 027"),
+        bind("line", path="/etc/hosts", line="192.0.2.1 example.test", insert_after="^127"),
+        bind("line", path="/etc/hosts", regexp="ip6-allrouters", state="absent"),
+        bind("link", path="/srv/current", target="www/a b"),
+        bind("sysctl", name="net.ipv4.ip_local_port_range", value="20000   50000"),
+        bind("sysctl", name="kernel.dmesg_restrict", value="1"),
+        bind("command", argv=["touch", "/srv/touched by"], creates="/srv/touched by"),
+        bind("command", shell="id -un >made; echo \"$WORD\" >>made", unless="test -e /srv/deploy?home/made",
+             user="deploy", cwd="/srv/deploy home", environment={"WORD": ODD}),
+        bind("command", argv=["false"], only_if="test -e /nowhere"),
+        bind("archive", **archive, dest="/opt/unpacked", strip_components=1, owner="deploy"),
+        bind("download", **archive, dest="/opt/archive.tar.gz"),
+        bind("deb", name="golden-example", **deb, version="1.0"),
+        bind("repository", name="local", uris=[f"file://{served}"], suites=["./"], trusted=True),
+        bind("package", name="golden-listed"),
+        bind("service", name="cron-like.timer", enabled=True, state="started"),
+        bind("service", name="systemd-timesyncd", masked=True),
+    ]
+    # fmt: on

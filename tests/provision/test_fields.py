@@ -1,0 +1,93 @@
+"""What operations accept, and what they say of the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from goldenami.provision import OPERATIONS
+from goldenami.provision.kernel import Sysctl
+
+KEY = "ssh-ed25519 " + "A" * 68
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("package", {"name": "Nginx"}, "name of a Debian package"),
+    ("package", {"name": "nginx; reboot"}, "name of a Debian package"),
+    ("package", {"name": []}, "at least one"),
+    ("package", {"name": ["a1", "b1"], "version": "1"}, "one package's"),
+    ("package", {"name": "nginx", "version": "latest!"}, "expected a version"),
+    ("package", {"name": "nginx", "state": "absent", "version": "1"}, "means nothing"),
+    ("package", {"nmae": "nginx"}, "Extra inputs"),
+    ("file", {"dest": "etc/x", "content": ""}, "absolute path"),
+    ("file", {"dest": "/etc/../x", "content": ""}, r"without \.\."),
+    ("file", {"dest": "/etc/x"}, "either content or src"),
+    ("file", {"dest": "/etc/x", "content": "", "src": "x"}, "either content or src"),
+    ("file", {"dest": "/etc/x", "state": "absent", "content": ""}, "no contents"),
+    ("file", {"dest": "/etc/x", "content": "", "mode": "rw-r--r--"}, "octal"),
+    ("file", {"dest": "/etc/x", "content": "", "mode": 420}, "string"),
+    ("file", {"dest": "/etc/x", "content": "", "owner": "a b"}, "name or number of an account"),
+    ("template", {"dest": "/etc/x"}, "either content or src"),
+    ("directory", {"path": "/etc", "state": "absent"}, "belongs to the system"),
+    ("line", {"path": "/etc/x", "line": "a\nb"}, "one line"),
+    ("line", {"path": "/etc/x"}, "expected a line"),
+    ("line", {"path": "/etc/x", "line": ""}, "not empty"),
+    ("line", {"path": "/etc/x", "state": "absent"}, "to remove"),
+    ("user", {"name": "a", "comment": "a:b"}, "colon"),
+    ("user", {"name": "a", "authorized_keys": ["nonsense"]}, "authorized_keys"),
+    ("user", {"name": "root", "state": "absent"}, "root is not removed"),
+    ("sudoers", {"name": "a.b", "content": "x"}, "pattern"),
+    ("sudoers", {"name": "a"}, "expected content"),
+    ("service", {"name": "nginx"}, "expected enabled, state or masked"),
+    ("service", {"name": "nginx", "masked": True, "enabled": True}, "masked unit"),
+    ("sysctl", {"name": "somaxconn", "value": "1"}, "kernel setting"),
+    ("command", {}, "either argv or shell"),
+    ("command", {"argv": ["a"], "shell": "a"}, "either argv or shell"),
+    ("command", {"argv": ["a"], "environment": {"A-B": "x"}}, "environment variable"),
+    ("archive", {"url": "nowhere", "sha256": "0" * 64, "dest": "/opt"}, "URL"),
+    ("archive", {"url": "https://x/y", "sha256": "abc", "dest": "/opt"}, "pattern"),
+    ("repository", {"name": "x", "uris": ["https://x"], "suites": ["y"]}, "one of key"),
+    ("repository", {"name": "x", "key": "k"}, "uris and suites"),
+]
+
+
+@pytest.mark.parametrize(("kind", "fields", "message"), REFUSED, ids=lambda v: v if isinstance(v, str) else "")
+def test_refused(kind: str, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        OPERATIONS[kind].model_validate(fields)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "title"),
+    [
+        ("package", {"name": "nginx", "version": ">=1.22"}, "package nginx >=1.22"),
+        ("package", {"name": ["a1", "b1"], "state": "absent"}, "package a1, b1 absent"),
+        ("file", {"dest": "/etc/x", "content": "hunter2"}, "file /etc/x"),
+        ("service", {"name": "nginx", "enabled": True, "state": "started"}, "service nginx enabled started"),
+        ("command", {"shell": "\n  echo hello\n  exit 1\n"}, "command echo hello"),
+        ("user", {"name": "x", "authorized_keys": [KEY]}, "user x"),
+    ],
+)
+def test_titles(kind: str, fields: dict[str, Any], title: str) -> None:
+    assert OPERATIONS[kind].model_validate(fields).title() == title
+
+
+def test_operations_keep_what_was_asked_for() -> None:
+    operation = OPERATIONS["file"].model_validate({"dest": "/etc/x/", "content": "", "mode": "644"})
+    assert operation.model_dump()["mode"] == "0644"
+    assert operation.model_dump()["dest"] == "/etc/x"
+    again = type(operation).model_validate(operation.model_dump())
+    assert again == operation
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("net.core.somaxconn", "/proc/sys/net/core/somaxconn"),
+        ("net/ipv4/conf/eth0.100/forwarding", "/proc/sys/net/ipv4/conf/eth0.100/forwarding"),
+        ("net.ipv4.conf.eth0/100.forwarding", "/proc/sys/net/ipv4/conf/eth0.100/forwarding"),
+    ],
+)
+def test_names_of_kernel_settings_are_read_as_sysctl_does(name: str, path: str) -> None:
+    assert Sysctl(name=name, value="1").path == path

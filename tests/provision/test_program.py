@@ -1,0 +1,130 @@
+"""Stages become programs."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from goldenami.model import Mark
+from goldenami.provision import (
+    OPERATIONS,
+    BoundOperation,
+    Handler,
+    PatchSpec,
+    Payload,
+    Stage,
+    implied_handler,
+    patch_stage,
+)
+from goldenami.provision.operation import Operation
+from goldenami.provision.program import compile_stage
+from goldenami.provision.seal import traces_of
+from tests.provision.examples import bind, examples
+
+SUMS = {"archive.tar.gz": "0" * 64, "example.deb": "1" * 64}
+
+
+def every_stage() -> list[Stage]:
+    place = Mark("recipe.yaml", 1, 1)
+    handlers = (implied_handler("nginx", place), Handler("tell", (bind("command", argv=["echo", "it's"]),)))
+    noticed = tuple(bind("file", notify=("nginx", "tell"), dest=f"/etc/{n}", content=str(n)) for n in range(3))
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI someone"
+    return [
+        Stage("examples", tuple(examples(Path("/srv/served"), SUMS))),
+        Stage("handlers", noticed, handlers),
+        Stage("seal", tuple(BoundOperation(t, place) for t in traces_of(key))),
+        patch_stage(PatchSpec(level="security", exclude=("linux-*", "libc6"), reboot="always")),
+        patch_stage(PatchSpec()),
+    ]
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash", "busybox"])
+@pytest.mark.parametrize("stage", every_stage(), ids=lambda s: s.name)
+def test_programs_are_posix_shell(stage: Stage, shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    command = [shell, "-n"] if shell != "busybox" else ["busybox", "sh", "-n"]
+    done = subprocess.run(command, input=compile_stage(stage).text, text=True, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_kind_has_an_example() -> None:
+    assert {b.operation.kind for b in examples(Path("/"), SUMS)} == set(OPERATIONS)
+
+
+@pytest.mark.parametrize("kind", sorted(OPERATIONS))
+def test_every_field_says_what_it_is(kind: str) -> None:
+    cls = OPERATIONS[kind]
+    assert (cls.__doc__ or "").strip()
+    for name, field in cls.model_fields.items():
+        assert field.description, f"{kind}.{name}"
+    assert set(cls.sources) <= set(cls.model_fields)
+    assert cls.shorthand is None or cls.shorthand in cls.model_fields
+
+
+def test_the_same_stage_is_the_same_program() -> None:
+    first, second = (compile_stage(every_stage()[1]) for _ in range(2))
+    assert first.text == second.text
+    assert first.archive().read() == second.archive().read()
+
+
+def test_contents_travel_in_the_archive_once_and_are_read_when_sent(tmp_path: Path) -> None:
+    source = tmp_path / "big"
+    source.write_bytes(b"x" * 100_000)
+    payload = Payload.read(source)
+    bound = [bind("file", dest=f"/srv/{n}", src="big", payload=payload) for n in range(3)]
+    program = compile_stage(Stage("files", tuple(bound)))
+    with program.archive() as archive, tarfile.open(fileobj=archive) as tar:
+        entries = {e.name: e for e in tar}
+        assert sorted(entries) == sorted(["program", payload.sha256])
+        assert entries[payload.sha256].size == 100_000
+        assert {e.mode for e in entries.values()} == {0o600}
+
+
+def test_secret_contents_are_not_in_the_program() -> None:
+    stage = Stage("s", (bind("file", dest="/etc/s", content="hunter2"), bind("command", shell="echo hunter2")))
+    assert "hunter2" not in compile_stage(stage).text
+
+
+def test_a_payload_that_was_not_given_is_told_with_its_place() -> None:
+    with pytest.raises(ValueError, match=r"recipe\.yaml:7:5: no contents were given for src"):
+        compile_stage(Stage("s", (bind("file", at=7, dest="/etc/x", src="x"),)))
+
+
+def test_packages_in_a_row_may_go_together() -> None:
+    bound = (
+        bind("package", name="a1"),
+        bind("package", name="b1", version="=2"),
+        bind("package", name="c1", recommends=False),
+        bind("package", name="d1", recommends=False),
+        bind("file", dest="/etc/x", content=""),
+        bind("package", name="e1"),
+    )
+    text = compile_stage(Stage("s", bound)).text
+    assert "after_0='1'" in text
+    assert "spec_1=b1=2" in text
+    assert "after_2='3'" in text
+    assert "after_1=" not in text
+    assert "after_3=" not in text
+    assert text.count("dpkg-query -W -f") == 1
+
+
+def test_unknown_handlers_and_double_ones_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"recipe\.yaml:3:5: no handler is named 'nginx'"):
+        Stage("s", (bind("file", at=3, notify=("nginx",), dest="/etc/x", content=""),))
+    handler = implied_handler("nginx", Mark("r", 1, 1))
+    with pytest.raises(ValueError, match="two handlers"):
+        Stage("s", (), (handler, handler))
+
+
+def test_a_kind_is_registered_once() -> None:
+    with pytest.raises(TypeError, match="two operations"):
+
+        class Again(Operation):
+            """Again."""
+
+            kind = "file"

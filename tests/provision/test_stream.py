@@ -1,0 +1,88 @@
+"""Events and output, told apart."""
+
+from __future__ import annotations
+
+import pytest
+
+from goldenami.model import Package, PackageChange
+from goldenami.provision import hints
+from goldenami.provision.facts import package_changes, parse_packages
+from goldenami.provision.stream import Ended, Finished, Message, Reader, RebootDue, Started
+
+
+def read(text: str) -> tuple[list[Message], list[str]]:
+    messages: list[Message] = []
+    output: list[str] = []
+    reader = Reader("MARK", messages.append, output.append)
+    for line in text.split("\n"):
+        reader.feed(line)
+    return messages, output
+
+
+def test_events() -> None:
+    messages, output = read(
+        "\nMARK start 3 1.50\n\nMARK changed 3 2.00 0 was not there\n\nMARK failed 4 2.50 7 \n"
+        "\nMARK reboot 4\n\nMARK end ok"
+    )
+    assert messages == [
+        Started(3, 1.5),
+        Finished(3, 2.0, "changed", 0, "was not there"),
+        Finished(4, 2.5, "failed", 7, ""),
+        RebootDue(4),
+        Ended(True),
+    ]
+    assert output == []
+
+
+def test_output_keeps_its_own_empty_lines() -> None:
+    messages, output = read("a\n\n\nb\n\nMARK start 0 1\nc")
+    assert output == ["a", "", "", "b", "c"]
+    assert messages == [Started(0, 1.0)]
+
+
+def test_output_without_a_line_end_is_no_part_of_an_event() -> None:
+    messages, output = read("half\nMARK end ok")
+    assert (messages, output) == ([Ended(True)], ["half"])
+
+
+def test_words_that_look_like_events_are_output() -> None:
+    assert read("MARKS start 0 1\n MARK end ok")[0] == []
+
+
+def test_nonsense_after_the_mark_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="not an event"):
+        read("MARK dance 1")
+
+
+def test_packages_are_those_that_are_installed() -> None:
+    text = "ii |bash|5.2-15|amd64\nrc |nano|7.2|amd64\nhi |hello|2.10|amd64\nii |libc6|2.36|i386\nii |libc6|2.36|amd64"
+    assert parse_packages(text) == (
+        Package("bash", "5.2-15", "amd64"),
+        Package("hello", "2.10", "amd64"),
+        Package("libc6", "2.36", "amd64"),
+        Package("libc6", "2.36", "i386"),
+    )
+
+
+def test_changes_of_packages() -> None:
+    before = [Package("a", "1", "x"), Package("b", "1", "x"), Package("c", "1", "x")]
+    after = [Package("a", "1", "x"), Package("b", "2", "x"), Package("d", "1", "x")]
+    assert package_changes(before, after) == (
+        PackageChange("b", "1", "2"),
+        PackageChange("c", "1", None),
+        PackageChange("d", None, "1"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("output", "part"),
+    [
+        ("Reading…\nE: Unable to locate package ngnix", "check the name"),
+        ("E: Version '9' for 'bash' was not found", "apt-cache policy"),
+        ("tar: write error: No space left on device", "size_gib"),
+        ("nothing special", None),
+    ],
+)
+def test_hints(output: str, part: str | None) -> None:
+    hint = hints.of_output(output)
+    assert hint is None if part is None else part in (hint or "")
