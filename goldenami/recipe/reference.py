@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import typing
 from collections.abc import Iterator
 from types import NoneType, UnionType
@@ -28,7 +29,7 @@ def operations_reference() -> str:
 def _section(kind: str, model: type[Operation]) -> Iterator[str]:
     yield f"## {kind}"
     yield ""
-    yield inspect.cleandoc(model.__doc__ or "")
+    yield inspect.cleandoc(model.__doc__ or "").replace("``", "`")
     yield ""
     if model.shorthand is not None:
         yield f"`{kind}: x` is short for `{kind}: {{{model.shorthand}: x}}`."
@@ -40,7 +41,7 @@ def _section(kind: str, model: type[Operation]) -> Iterator[str]:
             " or ".join(dict.fromkeys(_takes(field.annotation))),
             (field.description or "").replace("|", "\\|"),
         )
-        yield f"| `{name}` | {takes.replace('|', chr(92) + '|')} | {_default(field)} | {words} |"
+        yield f"| `{field.alias or name}` | {takes.replace('|', chr(92) + '|')} | {_default(field)} | {words} |"
     yield ""
 
 
@@ -50,7 +51,7 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True, validated_data={})
     if value in (None, PydanticUndefined, (), {}, ""):
         return ""
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    return f"`{json.dumps(value)}`" if not isinstance(value, str) else f"`{value}`"
 
 
 _WORDS: dict[Any, str] = {str: "text", int: "number", float: "number", bool: "true or false", Any: "anything"}
