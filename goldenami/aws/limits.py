@@ -12,7 +12,7 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from goldenami.aws.errors import QUEUE_CODES
@@ -132,5 +132,10 @@ class Retries:
         self._sleep = sleep
         self._jitter = jitter
 
-    def start(self) -> Attempts:
-        return Attempts(self.policy, self._clock, self._sleep, self._jitter)
+    def start(self, *, unreachable: float | None = None) -> Attempts:
+        """``unreachable``: less patience than the policy has with an endpoint that gives no usable answer, in
+        seconds."""
+        policy = self.policy
+        if unreachable is not None:
+            policy = replace(policy, unreachable=min(unreachable, policy.unreachable))
+        return Attempts(policy, self._clock, self._sleep, self._jitter)

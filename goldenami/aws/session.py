@@ -32,6 +32,8 @@ from goldenami.errors import AccessError, GoldenAmiError, Throttled, Unjournaled
 from goldenami.model import Account, Environment, Place
 
 SESSION_NAME: Final = "goldenami"
+# Seconds. An endpoint that does not answer the first question of all is more likely to be a wrong one than to be ill.
+_FIRST_CONTACT: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,8 @@ class Cloud:
         if known is not None:
             return known
         client = self._client("sts", Place("", self.home.region), role)
-        answer = self._reading(Place(self._account_of(role), self.home.region), client, "sts", "GetCallerIdentity", {})
+        place = Place(self._account_of(role), self.home.region)
+        answer = self._reading(place, client, "sts", "GetCallerIdentity", {}, unreachable=_FIRST_CONTACT)
         identity = Identity(answer["Account"], answer["Arn"])
         with self._mutex:
             return self._identities.setdefault(role, identity)
@@ -175,9 +178,16 @@ class Cloud:
         return self._client(service, place, self._accounts[place.account].role)
 
     def _reading(
-        self, place: Place, client: Any, service: str, operation: str, request: Mapping[str, Any]
+        self,
+        place: Place,
+        client: Any,
+        service: str,
+        operation: str,
+        request: Mapping[str, Any],
+        *,
+        unreachable: float | None = None,
     ) -> dict[str, Any]:
-        attempts = self.retry.start()
+        attempts = self.retry.start(unreachable=unreachable)
         while True:
             try:
                 return self._once(place, client, service, operation, request)

@@ -339,7 +339,7 @@ def test_spot_where_there_is_room(world: World) -> None:
 def test_no_room_anywhere(world: World) -> None:
     wanted = spec(world)
     world.paper.set(faults=[no_room(99)])
-    with pytest.raises(BuilderError, match=r"on-demand t3\.small in .*InsufficientInstanceCapacity; on-demand t3a"):
+    with pytest.raises(BuilderError, match=r"on-demand t3\.small in .*, on-demand t3a.*InsufficientInstanceCapacity"):
         instances.launch(world.ledger, "builder", HOME_PLACE, wanted)
     assert world.journal.resources("instance") == ()
 
