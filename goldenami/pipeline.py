@@ -20,6 +20,7 @@ from typing import Literal
 from goldenami import plan as planning
 from goldenami import recipe as recipes
 from goldenami import reconcile
+from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
 from goldenami.errors import NotFound, UsageError
 from goldenami.events import Emit, emit, silent
@@ -30,13 +31,15 @@ from goldenami.recipe import Project, Recipe
 from goldenami.release.catalog import Catalog
 from goldenami.release.distribute import distribute
 from goldenami.release.order import Order
-from goldenami.release.publish import publish
+from goldenami.release.publish import publish, withdraw
 from goldenami.release.unchanged import find_unchanged
 from goldenami.release.verify import Verified, verify
 from goldenami.stages import candidate, facts, opening, proof
 from goldenami.stages.build import Build, Candidate, Workshop
 from goldenami.stages.ending import ending
 from goldenami.stages.tools import OnFailure, Tools, tools
+
+VERIFIED = "verified"  # the stage's name in the journal
 
 __all__ = ["OnFailure", "Outcome", "Request", "build", "carry_out", "clean", "make_plan", "resume"]
 
@@ -102,6 +105,38 @@ def start(plan: BuildPlan, variables: Mapping[str, str], at_hand: Tools) -> Outc
 
 def carry_out(build: Build, catalog: Catalog) -> Outcome:
     """Every stage from the builder to the release. Over a journal that has done part of it, only the rest is done."""
+    manifest, failures = released(build, catalog) or make_images(build)
+    with build.stage("publish"):
+        published = publish(
+            build.ledger,
+            catalog,
+            manifest,
+            channel=build.recipe.distribution.channel,
+            prefix=build.environment.parameter_prefix,
+            targets=build.plan.targets,
+            now=datetime.now(UTC),
+            emit=build.emit,
+        )
+    with build.stage("clean up"):
+        keep = reconcile.released(build.journal, published.manifest)
+        done = reconcile.delete_all(build.cloud, build.journal, keep=keep, emit=build.emit)
+    if done.complete:
+        build.journal.finish("released")
+    else:  # the build stays unfinished, so that whoever looks for such ones finds it
+        build.note(f"not everything temporary could be deleted; the rest: goldenami clean {build.journal.build_id}")
+    return Outcome("released", published.manifest, failures={**failures, **published.failures})
+
+
+def released(build: Build, catalog: Catalog) -> tuple[ImageManifest, Mapping[str, str]] | None:
+    """The release that an earlier run of this build made, and the targets it did without: what is left then is to
+    publish it and to tidy up. Its candidates and builders may be deleted already, and are not needed any more."""
+    manifest = opening.release_of(catalog, build.journal)
+    done = build.journal.stage(VERIFIED)
+    return None if manifest is None else (manifest, done["failures"] if done is not None else {})
+
+
+def make_images(build: Build) -> tuple[ImageManifest, Mapping[str, str]]:
+    """Everything up to the verified images; their manifest, and why best-effort targets are not in it."""
     candidates = make_candidates(build)
     order = order_of(build)
     with distribute(build.ledger, order, {c.architecture: c.image_id for c in candidates}, emit=build.emit) as copies:
@@ -110,22 +145,8 @@ def carry_out(build: Build, catalog: Catalog) -> Outcome:
             distributed = copies.finish()
     with build.stage("verify"):
         verified = verify(build.ledger, order, distributed, emit=build.emit)
-    manifest = manifest_of(build, candidates, proofs, verified)
-    with build.stage("publish"):
-        published = publish(
-            build.ledger,
-            catalog,
-            manifest,
-            channel=build.recipe.distribution.channel,
-            prefix=build.environment.parameter_prefix,
-            targets=order.targets,
-            now=datetime.now(UTC),
-            emit=build.emit,
-        )
-    with build.stage("clean up"):
-        keep = reconcile.released(build.journal, published.manifest)
-        reconcile.delete_all(build.cloud, build.journal, keep=keep, emit=build.emit)
-    return Outcome("released", published.manifest, failures={**verified.failures, **published.failures})
+    build.journal.stage_done(VERIFIED, failures=dict(verified.failures))
+    return manifest_of(build, candidates, proofs, verified), verified.failures
 
 
 def make_candidates(build: Build) -> list[Candidate]:
@@ -257,10 +278,31 @@ def clean(
         keep = opening.owned_by_release(at_hand.catalog, journal)
         if dry_run:
             return reconcile.CleanUp(reconcile.find_all(at_hand.cloud, journal, keep=keep), {})
+        kept = withdraw_release(environment, journal, at_hand)
         done = reconcile.delete_all(at_hand.cloud, journal, keep=keep, emit=emit_to)
+        done.left.update(kept)
         if done.complete:
             journal.finish("released" if keep else "cleaned")
         return done
+
+
+def withdraw_release(environment: Environment, journal: Journal, at_hand: Tools) -> dict[str, str]:
+    """Put a channel back that a build was moving when it died: the channel moves in every target, or in none.
+    Returns what could not be put back, with the reason."""
+    manifest = opening.release_of(at_hand.catalog, journal)
+    channel = journal.header.data.get("channel")
+    if manifest is None or channel is None:
+        return {}
+    refused = withdraw(
+        Ledger(at_hand.cloud, journal, emit=at_hand.emit),
+        at_hand.catalog,
+        manifest,
+        channel=channel,
+        prefix=environment.parameter_prefix,
+        targets=environment.targets,
+        emit=at_hand.emit,
+    )
+    return {f"{manifest.recipe}@{channel} in {label}": reason for label, reason in refused.items()}
 
 
 def choose(environment: Environment, build_id: str | None) -> Summary:

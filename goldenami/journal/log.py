@@ -296,6 +296,11 @@ class Journal:
         with self._mutex:
             return self._state.unresolved()
 
+    def half_deleted(self) -> tuple[Intent, ...]:
+        """Deletions whose outcome is unknown, one for each resource."""
+        with self._mutex:
+            return self._state.half_deleted()
+
     def calls(self, kind: str) -> tuple[Intent, ...]:
         """Every call that was ever meant for a kind, oldest first. Secrets stay concealed."""
         with self._mutex:

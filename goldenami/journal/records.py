@@ -179,6 +179,12 @@ class State:
     def unresolved(self) -> tuple[Intent, ...]:
         return tuple(i for i in self.by_token.values() if i.action == "create" and i.token not in self.results)
 
+    def half_deleted(self) -> tuple[Intent, ...]:
+        latest = {(i.place, i.resource): i for i in self.by_token.values() if i.action == "delete"}
+        return tuple(
+            i for i in latest.values() if i.token not in self.results and (i.place, i.resource) not in self.gone
+        )
+
 
 def replay(content: bytes, path: Path) -> tuple[Header, State, int, int]:
     """Read a whole journal: header, state, number of records, and how many bytes of ``content`` are whole records.

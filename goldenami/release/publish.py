@@ -103,6 +103,25 @@ def publish(
         return Published(moved, manifest, publication.failures)
 
 
+def withdraw(
+    ledger: Ledger,
+    catalog: Catalog,
+    manifest: ImageManifest,
+    *,
+    channel: str,
+    prefix: str,
+    targets: Sequence[Target],
+    emit: Emit = silent,
+) -> dict[str, str]:
+    """Undo the publishing of a release by a process that died between steps 2 and 4: the channel's parameters that it
+    moved are put back to where the channel points.
+
+    Changes nothing if the channel got as far as this release. Returns the reasons by target's label where it failed.
+    """
+    with catalog.publishing(manifest.recipe, channel, timeout=_LOCK_TIMEOUT):
+        return _Publication(ledger, catalog, manifest, targets, emit).put_back(prefix, channel)
+
+
 def _as_released(catalog: Catalog, manifest: ImageManifest) -> ImageManifest:
     """The manifest as the catalog has it, where this build made its release before it died.
 
@@ -163,9 +182,19 @@ class _Publication:
             if self._label(parameter) not in self.failures:
                 self._tell(parameter, "published")
 
+    def put_back(self, prefix: str, channel: str) -> dict[str, str]:
+        pointer = self._catalog.channel(self._manifest.recipe, channel)
+        if pointer is not None and any(move.version == self._manifest.version for move in pointer.history):
+            return {}
+        before = self._before(wanted := parameters_for(self._manifest, prefix, channel), pointer)
+        moved = [parameter for parameter in wanted if before[parameter] != self._read(parameter)]
+        kept = self._undo(moved, lambda p: self._put_back(p, before[p]), "putting back")
+        return {self._label(parameter): reason for parameter, reason in kept.items()}
+
     # --- one parameter ------------------------------------------------------------------------------------------------
 
     def _make(self, parameter: Parameter) -> None:
+        self._settle(parameter)
         current = self._read(parameter)
         if current == parameter.image.image_id:
             return
@@ -180,6 +209,7 @@ class _Publication:
         self._create(parameter)
 
     def _move(self, parameter: Parameter) -> None:
+        self._settle(parameter)
         current = self._read(parameter)
         if current == parameter.image.image_id:
             return
@@ -194,7 +224,15 @@ class _Publication:
         elif self._read(parameter) != value:
             self._set(parameter, value)
 
+    def _settle(self, parameter: Parameter) -> None:
+        """Find out what came of a creating call that a process did not live to hear of: what this build made has to be
+        known as such, when it is put back and when it is cleaned up."""
+        latest = self._ledger.journal.latest(parameter.key)
+        if latest is not None and latest[0].action == "create" and latest[1] is None:
+            self._ledger.resolve(latest[0])
+
     def _unmake(self, parameter: Parameter) -> None:
+        self._settle(parameter)
         if self._ledger.existing(parameter.key) is not None:
             self._ledger.delete_key(parameter.key)
 

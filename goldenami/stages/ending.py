@@ -47,7 +47,6 @@ def ending(build: Build, at_hand: Tools) -> Iterator[None]:
         finished("failed", str(error))
         raise
     else:
-        build.journal.finish("released")
         finished("released")
 
 

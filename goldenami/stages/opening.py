@@ -19,7 +19,7 @@ from goldenami.aws.session import Cloud
 from goldenami.errors import JournalError, NotFound, UsageError
 from goldenami.events import emit, masked
 from goldenami.journal import Header, Journal, Summary, new_build_id
-from goldenami.model import Environment
+from goldenami.model import Environment, ImageManifest
 from goldenami.plan import BuildPlan, Facts
 from goldenami.recipe import Project, Recipe
 from goldenami.recipe.schema import seconds
@@ -41,6 +41,7 @@ def create(plan: BuildPlan, variables: Mapping[str, str], at_hand: Tools) -> Ite
     version = at_hand.catalog.reserve(name, plan.recipe.version, now.date(), build_id=build_id, now=now)
     data = {
         "version": version,
+        "channel": plan.recipe.distribution.channel,
         "source": str(plan.recipe.source),
         "variables": dict(variables),
         "facts": _FACTS.dump_python(plan.facts, mode="json"),
@@ -71,7 +72,9 @@ def reopen(project: Project, environment: Environment, summary: Summary, at_hand
                 hint=f"Build it anew, and delete what is left of this one: goldenami clean {header.build_id}",
             )
         at_hand.cloud.check_identity()
-        yield _begin(plan, data["version"], journal, secrets_of(recipe, at_hand.cloud), at_hand)
+        build = _begin(plan, data["version"], journal, secrets_of(recipe, at_hand.cloud), at_hand)
+        reconcile.finish_deletions(build.ledger)
+        yield build
 
 
 def _begin(plan: BuildPlan, version: str, journal: Journal, secrets: Mapping[str, str], at_hand: Tools) -> Build:
@@ -119,13 +122,19 @@ def deprecation(recipe: Recipe, created: datetime) -> datetime | None:
     return created + timedelta(seconds=seconds(after)) if after is not None else None
 
 
-def owned_by_release(catalog: Catalog, journal: Journal) -> frozenset[str]:
-    """The ids that the release of a build owns; none if it did not get as far. Raises CatalogError, never guesses."""
+def release_of(catalog: Catalog, journal: Journal) -> ImageManifest | None:
+    """The release of a build, if it got as far. Raises CatalogError, never guesses."""
     version: Any = journal.header.data.get("version")
     if not isinstance(version, str):
         raise JournalError(f"the journal of build {journal.build_id} does not say which version it made")
     try:
         manifest = catalog.get(journal.header.recipe, version)
     except NotFound:
-        return frozenset()
-    return reconcile.released(journal, manifest) if manifest.build_id == journal.build_id else frozenset()
+        return None
+    return manifest if manifest.build_id == journal.build_id else None
+
+
+def owned_by_release(catalog: Catalog, journal: Journal) -> frozenset[str]:
+    """The ids that the release of a build owns; none if there is none. Raises CatalogError, never guesses."""
+    manifest = release_of(catalog, journal)
+    return reconcile.released(journal, manifest) if manifest is not None else frozenset()
