@@ -119,8 +119,6 @@ def _carry_out(environment: Environment, run: Callable[[Emit], Outcome], *, as_j
             error, console, leftovers=_leftovers(unfinished), next_steps=_next_steps(unfinished) if touched else None
         )
         return error.exit_code
-    if outcome.status == "unchanged":
-        console.print(f"Nothing to build: {outcome.reason}.", soft_wrap=True, highlight=False)
     names = {account.id: account.name for account in environment.accounts.values()}
     if as_json:
         print_json(manifest.to_json(outcome.manifest))
