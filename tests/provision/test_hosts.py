@@ -1,0 +1,444 @@
+"""Stages on real hosts: what they do, what a second run does, and what happens when something goes wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import subprocess
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from goldenami import provision, ssh
+from goldenami.errors import BuilderError, OperationFailed
+from goldenami.events import Event
+from goldenami.model import Mark, SshEndpoint
+from goldenami.provision import BoundOperation, Handler, PatchSpec, Stage, StageResult, implied_handler, run_stage
+from tests.provision.examples import ODD, bind, examples
+from tests.ssh.relay import Relay
+
+pytestmark = pytest.mark.root
+
+SERVED = Path("/var/lib/served")
+
+
+@dataclass
+class Host:
+    """A connection, and the events of the stages that were run over it."""
+
+    connection: ssh.Connection
+    events: list[Event] = field(default_factory=list)
+
+    def run(self, *operations: BoundOperation, handlers: tuple[Handler, ...] = (), **options: Any) -> StageResult:
+        self.events.clear()
+        return run_stage(self.connection, Stage("test", operations, handlers), self.events.append, **options)
+
+    def sh(self, command: str, stdin: bytes | None = None) -> str:
+        done = self.connection.run(f"sudo -n sh -ec {ssh_quote(command)}", stdin)
+        assert done.status == 0, done.stderr.decode()
+        return done.text
+
+    def output(self) -> list[str]:
+        return [e.fields["line"] for e in self.events if e.kind == "operation.output"]
+
+
+def ssh_quote(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+@pytest.fixture
+def host(connection: ssh.Connection) -> Host:
+    return Host(connection)
+
+
+# --- every operation --------------------------------------------------------------------------------------------------
+
+
+def serve(host: Host, folder: Path) -> dict[str, str]:
+    """Put files on the host for what fetches: an archive, and packages with a repository's index. Their checksums."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        for name in ("top/a file", "top/deep/er"):
+            entry = tarfile.TarInfo(name)
+            entry.size = 4
+            tar.addfile(entry, io.BytesIO(b"text"))
+    contents = {"archive.tar.gz": archive.getvalue(), "example.deb": build_deb(folder, "golden-example")}
+    contents["listed.deb"] = build_deb(folder, "golden-listed")
+    sums = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+    control = subprocess.run(
+        ["dpkg-deb", "-f", str(folder / "golden-listed.deb")], check=True, capture_output=True, text=True
+    ).stdout
+    size = len(contents["listed.deb"])
+    contents["Packages"] = f"{control}Filename: ./listed.deb\nSize: {size}\nSHA256: {sums['listed.deb']}\n".encode()
+    host.sh(f"mkdir -p {SERVED}")
+    for name, data in contents.items():
+        host.sh(f"cat >{SERVED}/{name}", data)
+    return sums
+
+
+def build_deb(folder: Path, name: str) -> bytes:
+    root = folder / name
+    (root / "DEBIAN").mkdir(parents=True)
+    control = {"Package": name, "Version": "1.0", "Architecture": "all", "Maintainer": "A <a@b.test>"}
+    text = "".join(f"{k}: {v}\n" for k, v in {**control, "Description": "an example"}.items())
+    (root / "DEBIAN/control").write_text(text)
+    target = folder / f"{name}.deb"
+    subprocess.run(
+        ["dpkg-deb", "--root-owner-group", "-b", str(root), str(target)], check=True, stdout=subprocess.DEVNULL
+    )
+    return target.read_bytes()
+
+
+TIMER = "[Timer]\nOnCalendar=daily\n[Install]\nWantedBy=timers.target\n"
+
+
+@pytest.mark.parametrize("release", ["debian-12", "debian-13"])
+def test_every_operation_run_twice_changes_nothing_the_second_time(
+    release: str, launch: Callable[[str], SshEndpoint], tmp_path: Path
+) -> None:
+    with ssh.connect(launch(release), timeout=60) as connection:
+        host = Host(connection)
+        host.sh("touch /srv/none; mkdir -p /srv/gone/deep; useradd gone; groupadd nobodies")
+        host.sh("echo '#x' >/etc/motd; chmod 600 /etc/motd")
+        host.sh(f"printf %s {ssh_quote(TIMER)} >/etc/systemd/system/cron-like.timer")
+        host.sh("printf '[Service]\\nExecStart=/bin/true\\n' >/etc/systemd/system/cron-like.service")
+        operations = examples(SERVED, serve(host, tmp_path))
+        would = host.run(*operations[:1], mode="check")
+        assert [o.status for o in would.operations] == ["changed"]
+        assert host.connection.run("command -v tree").status != 0, "a check must not change anything"
+
+        first = host.run(*operations)
+        assert {o.status for o in first.operations} <= {"ok", "changed", "skipped"}
+        assert first.changed > 20
+        second = host.run(*operations)
+        assert [(o.title, o.detail) for o in second.operations if o.status == "changed"] == []
+        assert len(second.operations) == len(operations)
+        drift = host.run(*operations, mode="check")
+        assert drift.changed == 0
+        look_at_what_was_done(host)
+
+
+def look_at_what_was_done(host: Host) -> None:
+    assert host.sh(f"cat /srv/www/{ssh_quote(ODD.replace('/', ''))}") == ODD
+    assert host.sh(
+        "stat -c '%a %U %G' '/srv/www/a b' /etc/motd /etc/sudoers.d/deploy /etc/made /etc/made/of/parts.conf"
+    ) == ("2775 deploy staff2\n644 root root\n440 root root\n755 root root\n600 root root")
+    assert host.sh("tool") == "tool"
+    assert host.sh("getent passwd deploy | cut -d: -f5-") == "O'Deploy:/srv/deploy home:/bin/sh"
+    assert host.sh("id -nG deploy") == "staff2 adm"
+    assert (
+        host.sh("stat -c '%a %U' '/srv/deploy home/.ssh' '/srv/deploy home/.ssh/authorized_keys'")
+        == "700 deploy\n600 deploy"
+    )
+    assert host.sh("cat '/srv/deploy home/made'") == f"deploy\n{ODD}"
+    assert host.sh("grep -n -A1 '^127' /etc/hosts | tail -n 1").endswith("192.0.2.1 example.test")
+    assert host.sh("grep -c UMASK /etc/login.defs; grep UMASK /etc/login.defs | grep -v '^#'").endswith("UMASK 027")
+    assert host.sh("cat '/opt/unpacked/a file'; stat -c %U /opt/unpacked/deep") == "textdeploy"
+    assert host.sh("readlink /srv/current; cat /proc/sys/net/ipv4/ip_local_port_range") == "www/a b\n20000\t50000"
+    assert host.sh("apt-mark showhold") == "hello"
+    assert host.sh("dpkg-query -W -f '${Package} ' golden-example golden-listed bc").split() == [
+        "bc",
+        "golden-example",
+        "golden-listed",
+    ]
+    assert (
+        host.sh("systemctl is-enabled cron-like.timer; systemctl is-enabled systemd-timesyncd || :")
+        == "enabled\nmasked"
+    )
+
+
+# --- events and results -----------------------------------------------------------------------------------------------
+
+
+def test_output_is_seen_while_the_operation_runs(host: Host) -> None:
+    seen: list[tuple[float, Event]] = []
+    stage = Stage("live", (bind("command", shell="echo one; sleep 1; printf two; sleep 1"),))
+    run_stage(host.connection, stage, lambda event: seen.append((time.monotonic(), event)))
+    kinds = [e.kind for _, e in seen]
+    assert kinds == ["operation.started", "operation.output", "operation.output", "operation.finished"]
+    assert [e.fields["line"] for _, e in seen if e.kind == "operation.output"] == ["one", "two"]
+    assert seen[-1][0] - seen[1][0] > 1.5
+    assert seen[-1][1].fields["seconds"] == pytest.approx(2, abs=0.5)
+    assert seen[0][1].fields["place"] == "recipe.yaml:1:5"
+
+
+def test_a_second_run_takes_no_time(host: Host) -> None:
+    operations = [bind("file", dest=f"/srv/many/{n}", content=f"{n}\n") for n in range(100)]
+    assert host.run(*operations).changed == 100
+    result = host.run(*operations)
+    assert result.changed == 0
+    assert result.seconds < 3
+
+
+def test_a_failure_says_which_where_and_why(host: Host) -> None:
+    script = "for n in $(seq 1 50); do echo line $n; done; echo 'the reason' >&2; exit 7"
+    operations = (
+        bind("command", at=1, argv=["true"]),
+        bind("command", at=9, shell=script),
+        bind("command", argv=["true"]),
+    )
+    with pytest.raises(OperationFailed, match="exit status 7") as caught:
+        host.run(*operations)
+    error = caught.value
+    assert error.place == "recipe.yaml:9:5"
+    assert error.status == 7
+    assert error.output.splitlines()[-1] == "the reason"
+    assert len(error.output.splitlines()) == 20
+    finished = [e.fields["status"] for e in host.events if e.kind == "operation.finished"]
+    assert finished == ["changed", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("operation", "message", "hint"),
+    [
+        (bind("package", name="no-such-package"), "Unable to locate", "check the name"),
+        (bind("package", name="bash", version=">=99"), "the repositories offer 5", None),
+        (bind("package", name="bash", version="=99"), "not found", "apt-cache policy"),
+        (bind("service", name="no-such", state="started"), "not found", "package that brings it"),
+        (bind("sudoers", name="bad", content="nonsense"), "visudo refuses", None),
+        (bind("file", dest="/srv/bad", content="", validate="false %s"), "refused by: false %s", None),
+        (bind("file", dest="/etc", content=""), "is a directory", None),
+        (bind("link", path="/etc/passwd", target="x"), "force is not set", None),
+        (bind("line", path="/nowhere", line="x"), "no such file", None),
+        (bind("user", name="someone", group="no-such-group"), "no-such-group", None),
+        (bind("sysctl", name="net.ipv4.ip_local_port_range", value="x"), "refuses", None),
+        (bind("command", argv=["no-such-program"]), "not found", None),
+        (bind("command", argv=["touch", "/srv/else"], creates="/srv/no"), "was not created", None),
+        (
+            bind("download", url="file:///etc/passwd", sha256="0" * 64, dest="/srv/download"),
+            "and not 0000000",
+            None,
+        ),
+        (bind("download", url="http://127.0.0.1:9/x", sha256="0" * 64, dest="/srv/download"), "failed", None),
+    ],
+    ids=lambda v: v.label if isinstance(v, BoundOperation) else "",
+)
+def test_failures(host: Host, operation: BoundOperation, message: str, hint: str | None) -> None:
+    with pytest.raises(OperationFailed) as caught:
+        host.run(operation)
+    assert message in caught.value.output
+    assert (hint or "") in (caught.value.hint or "")
+    left = host.sh("ls -d /run/goldenami.* /srv/bad /srv/download /etc/sudoers.d/bad /srv/.goldenami* 2>/dev/null || :")
+    assert left == ""
+
+
+def test_of_packages_in_a_row_the_wrong_one_is_blamed(host: Host) -> None:
+    operations = bind("package", name="cowsay"), bind("package", at=2, name="no-such-package")
+    with pytest.raises(OperationFailed) as caught:
+        host.run(*operations)
+    assert caught.value.place == "recipe.yaml:2:5"
+    assert host.connection.run("test -e /usr/games/cowsay").status == 0
+
+
+def test_secrets_are_masked_everywhere(host: Host) -> None:
+    secret = "s3cret value"
+    operation = bind("command", shell=f"echo 'it is {secret}!'; exit 1")
+    with pytest.raises(OperationFailed) as caught:
+        host.run(operation, secrets=[secret])
+    assert "it is (secret)!" in caught.value.output
+    assert secret not in caught.value.output + caught.value.message
+    assert secret not in repr(host.events)
+
+
+def test_commands_that_ask_get_no_answer(host: Host) -> None:
+    result = host.run(bind("command", shell="! read -r answer"))
+    assert result.changed == 1
+
+
+def test_statuses_that_mean_success(host: Host) -> None:
+    assert host.run(bind("command", shell="exit 3", statuses=[0, 3])).changed == 1
+    with pytest.raises(OperationFailed):
+        host.run(bind("command", shell="exit 0", statuses=[3]))
+
+
+def test_a_child_that_stays_does_not_hold_the_stage(host: Host) -> None:
+    start = time.monotonic()
+    host.run(bind("command", shell="sleep 30 &"))
+    assert time.monotonic() - start < 10
+
+
+# --- handlers ---------------------------------------------------------------------------------------------------------
+
+
+def test_handlers_run_once_in_order_of_definition_if_something_changed(host: Host) -> None:
+    handlers = tuple(
+        Handler(n, (bind("command", argv=["echo", f"handler {n}"]),)) for n in ("first", "second", "third")
+    )
+    operations = (
+        bind("file", notify=("second", "first"), dest="/srv/handled", content=f"{time.time()}"),
+        bind("file", notify=("second",), dest="/srv/handled2", content=f"{time.time()}"),
+    )
+    host.run(*operations, handlers=handlers)
+    assert host.output() == ["handler first", "handler second"]
+    host.run(*operations, handlers=handlers)
+    assert host.output() == []
+
+
+def test_a_handler_that_a_failure_kept_from_running_runs_the_next_time(host: Host) -> None:
+    handler = Handler("tell", (bind("command", argv=["echo", "handled"]),))
+    changed = bind("file", notify=("tell",), dest="/srv/later", content=f"{time.time()}")
+    with pytest.raises(OperationFailed):
+        host.run(changed, bind("command", argv=["false"]), handlers=(handler,))
+    assert host.output() == []
+    host.run(changed, handlers=(handler,))
+    assert host.output() == ["handled"]
+
+
+def test_the_handler_that_need_not_be_written_reloads_the_service(host: Host) -> None:
+    host.sh(
+        "printf '[Service]\\nExecStart=/bin/sleep 1000\\nExecReload=/bin/touch /run/reloaded\\n'"
+        " >/etc/systemd/system/sleeper.service"
+    )
+    service = bind("service", name="sleeper", state="started")
+    changed = bind("file", notify=("sleeper",), dest="/etc/sleeper.conf", content=f"{time.time()}")
+    handlers = (implied_handler("sleeper", Mark("recipe.yaml", 1, 1)),)
+    assert host.run(service, changed, handlers=handlers).changed == 3
+    assert host.sh("ls /run/reloaded") == "/run/reloaded"
+    host.sh("rm /run/reloaded")
+    assert host.run(service, changed, handlers=handlers).changed == 0
+
+
+def test_a_changed_unit_file_is_read_again(host: Host) -> None:
+    text = "[Service]\nExecStart=/bin/sleep {}\n"
+    unit = "/etc/systemd/system/unit.service"
+    service = bind("service", name="unit", state="started")
+    host.run(bind("file", dest=unit, content=text.format(1000)), service)
+    host.run(bind("file", dest=unit, content=text.format(2000)), service)
+    assert host.sh("systemctl show -p NeedDaemonReload --value unit") == "no"
+
+
+# --- lost connections -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def relayed(endpoint: SshEndpoint) -> Iterator[tuple[Host, Relay]]:
+    with (
+        Relay((endpoint.address, endpoint.port)) as relay,
+        ssh.connect(replace(endpoint, address="127.0.0.1", port=relay.port), timeout=60) as connection,
+    ):
+        yield Host(connection), relay
+
+
+def test_a_lost_connection_is_made_again_and_nothing_is_done_twice(relayed: tuple[Host, Relay]) -> None:
+    host, relay = relayed
+    host.sh("rm -f /srv/count")
+    script = "echo begun; sleep 2; echo x >>/srv/count; echo done"
+    seen: list[str] = []
+
+    def on_event(event: Event) -> None:
+        if event.kind == "operation.output":
+            seen.append(event.fields["line"])
+            if event.fields["line"] == "begun":
+                threading.Thread(target=relay.cut).start()
+
+    stage = Stage("cut", (bind("command", shell=script), bind("command", at=2, argv=["echo", "last"])))
+    result = run_stage(host.connection, stage, on_event)
+    assert [o.status for o in result.operations] == ["changed", "changed"]
+    assert seen == ["begun", "done", "last"]
+    assert host.sh("cat /srv/count") == "x"
+    assert relay.connections == 2
+
+
+def test_a_command_is_not_repeated_blindly(relayed: tuple[Host, Relay]) -> None:
+    host, relay = relayed
+
+    def on_event(event: Event) -> None:
+        if event.kind == "operation.output":
+            relay.cut()
+
+    script = "echo begun; rm -rf /run/goldenami.*; sleep 1"
+    stage = Stage("cut", (bind("command", at=4, shell=script),))
+    with pytest.raises(OperationFailed, match="nothing on it tells whether it was done") as caught:
+        run_stage(host.connection, stage, on_event)
+    assert caught.value.place == "recipe.yaml:4:5"
+
+
+def test_what_is_idempotent_is_run_again(relayed: tuple[Host, Relay]) -> None:
+    host, relay = relayed
+    host.sh("rm -f /srv/again")
+    cuts = []
+
+    def on_event(event: Event) -> None:
+        if event.kind == "operation.output" and event.fields["line"] == "begun" and not cuts:
+            cuts.append(1)
+            relay.cut()
+
+    script = "echo begun; [ -e /srv/again ] || { : >/srv/again; rm -rf /run/goldenami.*; sleep 1; }"
+    result = run_stage(host.connection, Stage("cut", (bind("command", shell=script, idempotent=True),)), on_event)
+    assert result.changed == 1
+    assert relay.connections == 2 + len(cuts) - 1
+
+
+def test_a_program_that_something_kills_is_told(host: Host) -> None:
+    with pytest.raises(OperationFailed, match="ended from outside"):
+        host.run(bind("command", shell="kill -9 $(ps -o ppid= $PPID)"))
+
+
+# --- round trips ------------------------------------------------------------------------------------------------------
+
+
+def test_a_stage_costs_three_round_trips(endpoint: SshEndpoint) -> None:
+    """Opening the channel, asking for the program that reads, and sending it; what comes back is already under way."""
+    stage = Stage("small", tuple(bind("file", dest=f"/srv/few/{n}", content="x") for n in range(20)))
+    with Relay((endpoint.address, endpoint.port)) as relay:
+        slow = replace(endpoint, address="127.0.0.1", port=relay.port)
+        with ssh.connect(slow, timeout=60) as connection:
+            run_stage(connection, stage)
+            times = []
+            for relay.delay in (0.0, 0.1):
+                times.append(min(run_stage(connection, stage).seconds for _ in range(3)))
+            # The fourth says that everything was read: it is what lets the host forget the run.
+            assert round((times[1] - times[0]) / 0.2) <= 4
+
+
+# --- patches, facts, sealing ------------------------------------------------------------------------------------------
+
+
+def test_a_host_without_sudo_rights_is_told(host: Host) -> None:
+    host.sh("useradd -m plain 2>/dev/null || :; install -d -m 700 -o plain /home/plain/.ssh")
+    host.sh("install -m 600 -o plain /home/admin/.ssh/authorized_keys /home/plain/.ssh/")
+    plain = replace(host.connection.endpoint, user="plain")
+    with (
+        ssh.connect(plain, timeout=60) as connection,
+        pytest.raises(BuilderError, match="could not be started") as caught,
+    ):
+        run_stage(connection, Stage("s", (bind("command", argv=["true"]),)))
+    assert "sudo without a password" in (caught.value.hint or "")
+
+
+def test_patches_packages_and_sealing(launch: Callable[[str], SshEndpoint]) -> None:
+    endpoint = launch("debian-12")
+    with ssh.connect(endpoint, timeout=60) as connection:
+        host = Host(connection)
+        login_key = ssh.KeyPair.from_private(endpoint.private_key).public_key
+        before = provision.packages(connection)
+        boot = connection.boot_id()
+        result = run_stage(connection, provision.patch_stage(PatchSpec(level="security", reboot="always")))
+        assert result.rebooted == 1
+        assert connection.boot_id() != boot
+        again = run_stage(connection, provision.patch_stage(PatchSpec(level="all", exclude=("bash",))))
+        assert again.rebooted in (0, 1)
+        last = run_stage(connection, provision.patch_stage(PatchSpec(exclude=("bash",))))
+        assert (last.changed, last.rebooted) == (0, 0)
+        changes = provision.package_changes(before, provision.packages(connection))
+        assert all(c.before is not None for c in changes if c.after is not None and c.name == "bash")
+
+        host.sh("echo secret >/root/.bash_history; echo x >/var/tmp/left")
+        host.sh("echo 'ssh-ed25519 AAAA other' >>/root/.ssh/authorized_keys")
+        report = provision.seal(connection, login_key=login_key)
+        assert {"login-key", "ssh-host-keys", "machine-id", "logs", "shell-history", "temporary-files"} <= set(
+            report.removed
+        )
+        assert provision.seal(connection, login_key=login_key).removed == ()
+        assert host.sh("cat /root/.ssh/authorized_keys") == "ssh-ed25519 AAAA other"
+        assert host.sh("stat -c '%s' /etc/machine-id") == "0"
+        assert host.sh("ls /etc/ssh/*_key /var/lib/cloud/instances/* /run/goldenami.* 2>/dev/null || :") == ""
+        assert host.sh("find /var/log -type f -size +0") == ""
+        for trace in provision.traces_of(login_key):
+            assert host.sh(f"{{ {trace.find.text}\n}} 2>/dev/null || :") == "", trace.name
