@@ -22,7 +22,7 @@
         └── SandboxUnsupported          1   this machine lacks what it needs (root, a kernel feature, a package)
 
 Each carries a ``hint``: the next step to take, a full sentence, or None where there is no better advice than the
-message itself. Errors of boto3 and paramiko are translated where they enter (``aws/errors.py``, ``ssh/``), and nowhere else.
+message itself. Errors of boto3 and paramiko are translated where they enter (``aws/errors.py``, ``ssh/``).
 """
 
 from __future__ import annotations

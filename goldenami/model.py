@@ -11,14 +11,15 @@ Architecture = Literal["x86_64", "arm64"]  # as in the EC2 API
 
 @dataclass(frozen=True, slots=True, order=True)
 class Mark:
-    """A place in a file that a person wrote; lines and columns count from 1."""
+    """A place in a file that a person wrote; lines and columns count from 1. ``Mark("", 0, 0)``: nowhere in one, but
+    built in; its text is empty."""
 
     file: str
     line: int
     column: int
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}"
+        return f"{self.file}:{self.line}:{self.column}" if self.file else ""
 
 
 # --- where ------------------------------------------------------------------------------------------------------------
@@ -37,7 +38,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account that an environment names. ``role`` is assumed from the caller's credentials; None uses them as they are."""
+    """An account that an environment names. ``role`` is assumed by the caller; None: its own credentials serve."""
 
     name: str
     id: str
@@ -50,7 +51,8 @@ class Target:
 
     ``kms_key``: key id, ARN or alias in that account and region (symmetric, ENCRYPT_DECRYPT).
     ``mode``: "copy" owns an encrypted copy under its own key; "share" is granted use of the home account's image in the
-    same region. ``required``: a release needs this target; otherwise its failure is reported (exit code 6) and the rest is released.
+    same region. ``required``: a release needs this target; otherwise its failure is reported (exit code 6) and the rest
+    is released.
     """
 
     account: Account
@@ -219,8 +221,8 @@ MANIFEST_SCHEMA = "goldenami.manifest/1"
 
 @dataclass(frozen=True, slots=True)
 class SshEndpoint:
-    """How to reach an instance over SSH. ``private_key``: OpenSSH PEM text (a secret); ``host_key``: "ssh-ed25519 AAAA…",
-    the only key that is accepted."""
+    """How to reach an instance over SSH. ``private_key``: OpenSSH PEM text (a secret). ``host_key``: the only one
+    that is accepted, "ssh-ed25519 AAAA…"."""
 
     address: str
     user: str

@@ -70,10 +70,8 @@ def validate(
         render_error(InvalidInput(found))
     else:
         count = len(names)
-        click.echo(
-            f"{count} recipe{'s' if count != 1 else ''} valid: {', '.join(Path(n).name.removesuffix('.yaml') for n in names)}",
-            err=True,
-        )
+        shown = ", ".join(Path(name).name.removesuffix(".yaml") for name in names)
+        click.echo(f"{count} recipe{'s' if count != 1 else ''} valid: {shown}", err=True)
     return InvalidInput.exit_code if found else 0
 
 
