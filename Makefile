@@ -31,7 +31,7 @@ demo: setup ## Build, test, encrypt and distribute a golden image for real, in t
 
 .PHONY: test
 test: setup-test lint ## Lint, types, import rules, unit and sandbox tests
-	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) --dist loadgroup $(ARGS)
+	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) --dist loadfile $(ARGS)
 
 .PHONY: lint
 lint: setup-test ## Only the static checks: ruff, mypy --strict, import-linter

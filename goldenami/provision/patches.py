@@ -122,7 +122,7 @@ return 0"""
 
 def patch_stage(spec: PatchSpec, mark: Mark | None = None) -> Stage:
     """The stage "patches". Without operations for level none, unless the recipe wants the host rebooted anyway."""
-    place = mark or Mark("patches", 1, 1)
+    place = mark or Mark("", 0, 0)
     operations: list[Operation] = []
     if spec.level != "none":
         operations.append(Patches(level=spec.level, exclude=spec.exclude))

@@ -67,7 +67,7 @@ def seal(connection: Connection, *, login_key: str, emit: Emit = silent) -> Seal
     OperationFailed, and what else ``run_stage`` raises.
     """
     traces = traces_of(login_key)
-    place = Mark("seal", 1, 1)
+    place = Mark("", 0, 0)
     stage = Stage("seal", tuple(BoundOperation(o, place) for o in (*traces, _Trim())))
     result = run_stage(connection, stage, emit)
     removed = tuple(traces[o.index].name for o in result.operations if o.status == "changed" and o.index < len(traces))

@@ -144,6 +144,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
         retention=first.retention,
         source=document.path,
         mark=document.mark(()),
+        patches_mark=document.mark(("patches",)),
         variables=variables,
         agents=tuple(used),
         secrets=loading.secrets,

@@ -85,6 +85,7 @@ class Recipe:
     retention: RetentionSpec
     source: Path
     mark: Mark
+    patches_mark: Mark
     variables: Mapping[str, object] = field(default_factory=dict)  # as used; secrets as Secret
     agents: tuple[str, ...] = ()
     secrets: tuple[SecretRef, ...] = ()

@@ -35,7 +35,9 @@ class SshWorkshop:
 
 def _provision(build: Build, architecture: Architecture, connection: ssh.Connection) -> None:
     """One program a stage; a reboot in between where one is due."""
-    stages = (provision.patch_stage(build.recipe.patches[architecture]), *build.recipe.provisioning[architecture])
+    recipe = build.recipe
+    patches = provision.patch_stage(recipe.patches[architecture], recipe.patches_mark)
+    stages = (patches, *recipe.provisioning[architecture])
     timeout = build.recipe.builder[architecture].stage_timeout
     for stage in stages:
         if stage.operations:

@@ -1,0 +1,187 @@
+"""Builds that fail: each says what and where, exits with its own code, publishes nothing and leaves nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from .world import Cloud, Workspace
+
+pytestmark = pytest.mark.root
+
+Check = Callable[[], None]
+
+
+def environment(home: str = "111111111111", region: str = "eu-central-1", **more: str) -> str:
+    """An environment with the home region as its only target; ``more``: other lines of it."""
+    lines = {
+        "home": f'{{account: "{home}", region: {region}}}',
+        "targets": f"[{{account: home, regions: [{region}], kms_key: alias/golden-ami}}]",
+        **more,
+    }
+    return "environments:\n  test:\n" + "".join(f"    {key}: {value}\n" for key, value in lines.items())
+
+
+def mutations(calls: list[dict[str, object]]) -> list[str]:
+    reading = ("Describe", "Get", "List", "AssumeRole")
+    return [str(c["action"]) for c in calls if not str(c["action"]).startswith(reading)]
+
+
+# --- before anything is launched --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("project", "status", "message"),
+    [
+        pytest.param(
+            environment(
+                targets="[{account: home, regions: [eu-central-1, eu-west-1], kms_key: alias/nobody-made-this}]"
+            ),
+            3,
+            r"error: KMS key alias/nobody-made-this does not exist in region eu-central-1 of account 111111111111",
+            id="missing KMS key",
+        ),
+        pytest.param(
+            environment(
+                targets="[{account: home, regions: [eu-central-1], kms_key: alias/golden-ami}, "
+                "{account: home, regions: [eu-wset-1], kms_key: alias/golden-ami}]"
+            ),
+            3,
+            r"error: region eu-wset-1 does not exist\n.*Did you mean eu-west-1\?",
+            id="no such region",
+        ),
+        pytest.param(
+            environment(region="eu-central-9"), 3, r"error: region eu-central-9 does not exist", id="no such home"
+        ),
+        pytest.param(
+            environment(home="333333333333"),
+            4,
+            r"error: .*belongs to account 111111111111, and the environment's account 'home' is 333333333333",
+            id="wrong account",
+        ),
+    ],
+)
+def test_refused_before_anything_is_made(
+    workspace: Workspace, cloud: Cloud, project: str, status: int, message: str
+) -> None:
+    workspace.write("goldenami.yaml", project)
+    workspace.recipe("refused", targets="all")
+    ended = []
+    calls = cloud.calls_of(lambda: ended.append(workspace.run("build", "refused")))
+    assert ended[0].status == status, ended[0].stderr
+    assert re.search(message, ended[0].stderr), ended[0].stderr
+    assert ended[0].stdout == ""
+    assert "Traceback" not in ended[0].stderr
+    assert mutations(calls) == []
+
+
+def test_architecture_that_the_sandbox_has_not(workspace: Workspace, unchanged: Check) -> None:
+    text = workspace.recipe("arm").read_text().replace("amd64", "arm64")
+    workspace.write("recipes/arm.yaml", text + "architectures: [arm64]\n")
+    assert workspace.run("plan", "arm").status == 0
+    done = workspace.run("build", "arm")
+    assert done.status == 1, done.stderr
+    assert "error: no instance could be launched in 111111111111/eu-central-1" in done.stderr
+    assert "The sandbox has no contents for ami-" in done.stderr
+    assert workspace.releases() == []
+    unchanged()
+
+
+# --- on the builder ---------------------------------------------------------------------------------------------------
+
+
+def test_package_that_does_not_exist(workspace: Workspace, unchanged: Check) -> None:
+    workspace.recipe("package", "software:\n  - package: {name: no-such-package-anywhere}\n")
+    done = workspace.run("build", "recipes/package.yaml")
+    assert done.status == 1, done.stderr
+    assert "recipes/package.yaml:6:5" in done.stderr
+    assert "no-such-package-anywhere" in done.stderr
+    assert "nothing is left behind" in done.stderr
+    assert workspace.releases() == []
+    unchanged()
+
+
+def test_first_gate(workspace: Workspace, unchanged: Check) -> None:
+    workspace.recipe("gate-one", "tests: [base, tests/no_test.py]\n")
+    workspace.write("recipes/tests/no_test.py", "def test_moon(host):\n    assert host.file('/moon').exists\n")
+    done = workspace.run("build", "gate-one")
+    assert done.status == 5, done.stderr
+    assert re.search(r"recipes/tests/no_test.py.*test_moon", done.stderr), done.stderr
+    assert "seal" not in done.stderr, "what did not pass is not captured"
+    assert "nothing is left behind" in done.stderr
+    assert workspace.releases() == []
+    unchanged()
+
+
+def test_second_gate(workspace: Workspace, unchanged: Check) -> None:
+    workspace.recipe("gate-two", "tests: [base, tests/image_test.py]\n", targets="[home/eu-central-1, apps/eu-west-1]")
+    workspace.write(
+        "recipes/tests/image_test.py",
+        'import pytest\n\n\n@pytest.mark.gate("image")\ndef test_moon(host):\n    assert host.file("/moon").exists\n',
+    )
+    done = workspace.run("build", "gate-two")
+    assert done.status == 5, done.stderr
+    assert re.search(r"recipes/tests/image_test.py.*test_moon", done.stderr), done.stderr
+    assert "capture" in done.stderr
+    assert "nothing is left behind" in done.stderr
+    assert workspace.releases() == []
+    unchanged()
+
+
+def test_builder_that_cannot_be_logged_in_to(workspace: Workspace, unchanged: Check) -> None:
+    workspace.recipe("unreachable", "builder: {ssh_user: nobody-here, ssh_timeout: 6s}\n")
+    done = workspace.run("build", "unreachable")
+    assert done.status == 1, done.stderr
+    assert re.search(r"error: no SSH connection within 6 s: .*nobody-here@", done.stderr), done.stderr
+    assert "The last lines of its console:" in done.stderr
+    assert "nothing is left behind" in done.stderr
+    assert workspace.releases() == []
+    unchanged()
+
+
+# --- while images are copied ------------------------------------------------------------------------------------------
+
+
+def test_key_that_is_disabled_under_way(workspace: Workspace, cloud: Cloud) -> None:
+    """EC2 accepts the copy and fails it later. The other target keeps its image; resuming repeats only what failed."""
+    from .world import HOME, events_of, until
+
+    home, west = (HOME, "eu-central-1"), (HOME, "eu-west-1")
+    kms, key = cloud.client("kms", west), cloud.key(west)
+    workspace.recipe("disabled", targets="[home/eu-central-1, home/eu-west-1]")
+    events = workspace.root / "events"
+    before = cloud.inventory()
+    try:
+        build = workspace.start("build", "disabled", "--events", str(events))
+        until(lambda: any(e["kind"] == "stage.started" for e in events_of(events)))
+        kms.disable_key(KeyId=key)
+        _, errors = build.communicate(timeout=120)
+    finally:
+        build.kill()
+        kms.enable_key(KeyId=key)
+    said = errors.decode()
+    assert build.returncode == 6, said
+    assert re.search(r"home/eu-west-1: .*[Gg]iven key ID is not accessible", said), said
+    assert workspace.releases() == []
+    left = cloud.inventory() - before
+    assert {kind for kind, _, _ in left} == {"image", "snapshot"}
+    assert sorted(place for kind, place, _ in left if kind == "image") == [home, home], "the candidate and its copy"
+    [build_id] = re.findall(r"goldenami resume (\S+)", said)
+    assert f"goldenami clean {build_id}" in said
+
+    ended = []
+    calls = cloud.calls_of(lambda: ended.append(workspace.run("resume", "--json")))
+    assert ended[0].status == 0, ended[0].stderr
+    made = [(c["action"], c["region"]) for c in calls if c["action"] in ("RunInstances", "CreateImage", "CopyImage")]
+    assert made == [("CopyImage", "eu-west-1")]
+    assert ended[0].json["build_id"] == build_id
+    kept = {id for kind, _, id in left if kind == "image"}
+    rows = {row["region"]: row["image_id"] for row in ended[0].json["images"]}
+    assert rows["eu-central-1"] in kept
+    new = cloud.inventory() - before
+    assert sorted(id for kind, _, id in new if kind == "image") == sorted(rows.values())
+    assert {kind for kind, _, _ in new} == {"image", "snapshot", "parameter"}

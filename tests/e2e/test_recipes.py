@@ -1,0 +1,76 @@
+"""Recipes that take more than the others: a reboot in the middle, and another release of Debian."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from .world import Cloud, Workspace
+
+pytestmark = pytest.mark.root
+
+REBOOTS = """\
+name: reboots
+version: "1.0"
+base: {filter: debian-12-amd64-*, owners: ["136693071363"]}
+patches: {level: none, reboot: always}
+software:
+  - file: {dest: /etc/written-after, content: "the reboot\\n", mode: "0644"}
+  - service: {name: ssh, state: restarted}
+tests: [base, tests/after_test.py]
+distribution: {targets: [home/eu-central-1], channel: stable}
+"""
+AFTER = """\
+import pytest
+
+
+def test_written_after_the_reboot(host):
+    assert host.file("/etc/written-after").content_string == "the reboot\\n"
+
+
+@pytest.mark.gate("builder")
+def test_booted_twice(host):
+    with host.sudo():
+        assert int(host.check_output("journalctl --quiet --list-boots | wc -l")) == 2
+"""
+
+
+def test_reboot_in_the_middle(workspace: Workspace) -> None:
+    from .world import events_of
+
+    workspace.write("recipes/reboots.yaml", REBOOTS)
+    workspace.write("recipes/tests/after_test.py", AFTER)
+    events = workspace.root / "events"
+    done = workspace.run("build", "reboots", "--json", "--events", str(events))
+    assert done.status == 0, done.stderr
+    finished = [e for e in events_of(events) if e["kind"] == "operation.finished" and "reboots.yaml" in e["place"]]
+    assert [(e["title"], e["status"], e["place"]) for e in finished] == [
+        ("reboot", "changed", "recipes/reboots.yaml:4:10"),
+        ("file /etc/written-after", "changed", "recipes/reboots.yaml:6:5"),
+        ("service ssh restarted", "changed", "recipes/reboots.yaml:7:5"),
+    ]
+
+
+def test_debian_13(workspace: Workspace, cloud: Cloud) -> None:
+    """The recipe that is shipped, to one target; an instance of it says what it is."""
+    from .world import HOME, PROJECT
+
+    shutil.copytree(PROJECT / "recipes", workspace.root / "recipes")
+    recipe = workspace.root / "recipes/debian-13-base.yaml"
+    everywhere = recipe.read_text()
+    recipe.write_text(everywhere.replace("distribution: {", "distribution: {targets: [home/eu-central-1], "))
+    assert recipe.read_text() != everywhere
+    done = workspace.run("build", "debian-13-base", "--json", seconds=400)
+    assert done.status == 0, done.stderr
+    assert done.json["base"]["x86_64"]["name"].startswith("debian-13-amd64-")
+    [row] = done.json["images"]
+    place = (HOME, "eu-central-1")
+    [instance] = cloud.launch(place, row["image_id"])
+    try:
+        cloud.address(place, instance)
+        assert "VERSION_CODENAME=trixie" in cloud.inside(instance, "cat", "/etc/os-release")
+    finally:
+        cloud.client("ec2", place).terminate_instances(InstanceIds=[instance])

@@ -1,0 +1,219 @@
+"""What a person sees of a build, on a terminal and off it, and what a machine gets."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import struct
+from dataclasses import dataclass, field
+from fcntl import ioctl
+from termios import TIOCSWINSZ
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from .world import Cloud, Workspace
+
+pytestmark = pytest.mark.root
+
+ROWS, COLUMNS = 40, 100
+RECIPE = "software:\n  - file: {dest: /etc/greeting, content: hello, mode: '0644'}\n  - command: {shell: sleep 1.2}\n"
+KINDS = {
+    "build.started",
+    "build.finished",
+    "stage.started",
+    "stage.finished",
+    "operation.started",
+    "operation.finished",
+    "operation.output",
+    "target.progress",
+    "tests.started",
+    "test.started",
+    "test.finished",
+    "tests.finished",
+    "cloud.call",
+    "note",
+}
+
+
+@dataclass
+class Screen:
+    """A terminal that understands as much as is sent to it: lines, and the sequences to move up and to erase.
+
+    ``seen``: every line that was ever visible. Anything it does not understand is an error.
+    """
+
+    lines: list[str] = field(default_factory=lambda: [""])
+    row: int = 0
+    column: int = 0
+    cursor: bool = True
+    colours: bool = False
+    seen: set[str] = field(default_factory=set)
+
+    def feed(self, text: str) -> None:
+        for match in re.finditer(r"\x1b\[([?0-9;]*)([A-Za-z])|\r|\n|[^\x1b\r\n]+|\x1b", text):
+            token = match.group()
+            if token == "\n":
+                self.row += 1
+                self.lines += [""] * (self.row + 1 - len(self.lines))
+            elif token == "\r":
+                self.column = 0
+            elif match.group(2):
+                self._sequence(match.group(1), match.group(2))
+            else:
+                assert token != "\x1b", f"an escape sequence that is not known: {text[match.start() :][:20]!r}"
+                line = self.lines[self.row].ljust(self.column)
+                self.lines[self.row] = line[: self.column] + token + line[self.column + len(token) :]
+                self.column += len(token)
+                self.seen.add(self.lines[self.row])
+
+    def _sequence(self, argument: str, letter: str) -> None:
+        match letter:
+            case "A":
+                self.row -= int(argument or 1)
+            case "K":
+                assert argument in ("2", "")
+                self.lines[self.row] = "" if argument == "2" else self.lines[self.row][: self.column]
+            case "m":
+                self.colours |= bool(re.search(r"(^|;)[349]\d", argument))
+            case "h" | "l":
+                assert argument == "?25"
+                self.cursor = letter == "h"
+            case _:
+                pytest.fail(f"a sequence that is not known: {argument}{letter}")
+
+    @property
+    def text(self) -> str:
+        return "\n".join(line.rstrip() for line in self.lines).rstrip()
+
+
+def on_a_terminal(workspace: Workspace, *arguments: str, **variables: str) -> tuple[int, Screen, str]:
+    """Run the program with its stderr on a terminal; its exit status, the screen at the end, and its stdout."""
+    terminal, inside = pty.openpty()
+    ioctl(inside, TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+    output = workspace.root / "stdout"
+    with output.open("wb") as stdout:
+        environment = workspace.variables(TERM="xterm-256color", LANG="C.UTF-8", **variables)
+        process = workspace.start(*arguments, variables=environment, stdout=stdout, stderr=inside)
+    os.close(inside)
+    screen, data = Screen(), b""
+    try:
+        while True:
+            try:
+                chunk = os.read(terminal, 65536)
+            except OSError:  # the other side is closed
+                break
+            if not chunk:
+                break
+            data += chunk
+        screen.feed(data.decode())
+        return process.wait(timeout=60), screen, output.read_text()
+    finally:
+        process.kill()
+        process.wait()
+        os.close(terminal)
+
+
+@pytest.fixture(scope="module")
+def project(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    from .world import SANDBOX, Workspace
+
+    made = Workspace(tmp_path_factory.mktemp("project"), cloud)
+    made.write("goldenami.yaml", SANDBOX)
+    return made
+
+
+def test_live_view(project: Workspace) -> None:
+    project.recipe("live", RECIPE, targets="[home/eu-central-1, home/eu-west-1]")
+    status, screen, output = on_a_terminal(project, "build", "live")
+    assert status == 0, screen.text
+    assert output == "", "stdout is data, and none was asked for"
+    moved = [line for line in screen.seen if re.match("[⠀-⣿] ", line)]
+    assert any(re.search(r"software \(x86_64\)  .*2/2 command", line) for line in moved), moved
+    assert any(re.search(r"home/eu-west-1 \(x86_64\) +(copying|available)", line) for line in screen.seen)
+    assert screen.cursor
+    assert screen.colours
+    assert not re.search("[⠀-⣿]", screen.text), "nothing that moved is left"
+    lines = screen.text.splitlines()
+    assert lines[0].startswith("live 1.0.20")
+    for stage in (
+        "launch",
+        "software",
+        "test builder",
+        "seal",
+        "capture",
+        "boot image",
+        "test image",
+        "copy",
+        "publish",
+    ):
+        assert sum(bool(re.match(rf"✓ {stage}( \(x86_64\))? · ", line)) for line in lines) == 1, stage
+    table = lines[next(n for n, line in enumerate(lines) if "IMAGE" in line) :]
+    assert [line.split()[:2] for line in table[1:3]] == [["home", "eu-central-1"], ["home", "eu-west-1"]]
+    assert all(re.search(r" ami-[0-9a-f]{17} +yes ", line) for line in table[1:3])
+
+
+def test_no_colours(project: Workspace) -> None:
+    """The same recipe once more: there is nothing to build, and the reason is said."""
+    status, screen, output = on_a_terminal(project, "build", "live", "--json", NO_COLOR="1")
+    assert status == 0, screen.text
+    assert not screen.colours
+    assert re.search(r"nothing to build · live 1\.0\.\d+\.1 was built from the same inputs", screen.text)
+    assert json.loads(output)["recipe"] == "live"
+
+
+def test_failure_on_a_terminal(project: Workspace) -> None:
+    project.recipe("broken", "software:\n  - command: {shell: 'echo because >&2; exit 7'}\n")
+    status, screen, _ = on_a_terminal(project, "build", "broken")
+    assert status == 1
+    text = screen.text
+    assert screen.cursor
+    assert not re.search("[⠀-⣿]", text)
+    assert "recipes/broken.yaml:6:5" in text
+    assert re.search(r"^ *6 \|   - command: \{shell: 'echo because", text, re.MULTILINE)
+    assert "| because" in text
+    assert "exit status 7" in text or "status 7" in text
+    assert text.endswith("nothing is left behind")
+
+
+def test_lines_and_events(project: Workspace) -> None:
+    from .world import events_of
+
+    project.recipe("lines", RECIPE)
+    events = project.root / "events.jsonl"
+    done = project.run("build", "lines", "--json", "--events", str(events))
+    assert done.status == 0, done.stderr
+    assert "\x1b" not in done.stderr
+    assert "\r" not in done.stderr
+    progress = [line for line in done.stderr.splitlines() if line]
+    assert all(re.match(r"\d\d:\d\d  \w+ ", line) for line in progress), progress
+    assert progress[0].split()[1:4] == ["build", "lines", done.json["version"]]
+    assert progress[-1].split()[1] == "released"
+    check_events(events_of(events), done.json)
+
+
+def check_events(events: list[dict[str, object]], manifest: dict[str, object]) -> None:
+    assert {e["schema"] for e in events} == {"goldenami.events/1"}
+    assert {e["kind"] for e in events} <= KINDS
+    assert [e["time"] for e in events] == sorted(str(e["time"]) for e in events)
+    first, last = events[0], events[-1]
+    assert (first["kind"], first["recipe"], first["version"]) == ("build.started", "lines", manifest["version"])
+    assert (last["kind"], last["status"]) == ("build.finished", "released")
+
+    def of(kind: str) -> list[dict[str, object]]:
+        return [e for e in events if e["kind"] == kind]
+
+    started = [(e["stage"], e.get("architecture")) for e in of("stage.started")]
+    assert sorted(map(str, started)) == sorted(str((e["stage"], e.get("architecture"))) for e in of("stage.finished"))
+    assert {e["status"] for e in of("stage.finished")} == {"ok"}
+    operations = [(e["index"], e["total"], e["status"], e["place"]) for e in of("operation.finished") if e["place"]]
+    assert operations == [
+        (1, 2, "changed", "recipes/lines.yaml:6:5"),
+        (2, 2, "changed", "recipes/lines.yaml:7:5"),
+    ]
+    assert {e["gate"] for e in of("tests.finished")} == {"builder", "image"}
+    assert of("target.progress")[-1]["target"] == "home/eu-central-1"
+    assert {"RunInstances", "CreateImage", "CopyImage", "DeregisterImage"} <= {e["action"] for e in of("cloud.call")}
