@@ -1,0 +1,162 @@
+"""What is in the cloud, asked by plain clients, and what of that a release owns; and decoys, for nobody to touch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from goldenami.model import ImageManifest, Place
+from tests.crash.world import APPS, CHANNEL, HOME, PLACES, RECIPE, World
+
+HOME_PLACE = PLACES[0]
+KEY = "alias/golden-ami"
+Inventory = frozenset[str]
+
+
+def take(world: World) -> Inventory:
+    """Everything that costs money, opens a door or points somewhere, in every place of the build, as lines of text."""
+    return frozenset(line for place in PLACES for line in _take(world, place))
+
+
+def _take(world: World, place: Place) -> list[str]:
+    ec2, ssm, kms = (world.client(service, place) for service in ("ec2", "ssm", "kms"))
+    lines = []
+    for reservation in ec2.describe_instances()["Reservations"]:
+        for instance in reservation["Instances"]:
+            # One that is shutting down holds nothing back any more; its end needs nobody's help.
+            if instance["State"]["Name"] not in ("terminated", "shutting-down"):
+                lines.append(f"instance {instance['InstanceId']}")
+    lines += [f"volume {v['VolumeId']}" for v in ec2.describe_volumes()["Volumes"]]
+    lines += [f"key-pair {k['KeyName']}" for k in ec2.describe_key_pairs()["KeyPairs"]]
+    groups = ec2.describe_security_groups()["SecurityGroups"]
+    lines += [f"security-group {g['GroupId']}" for g in groups if g["GroupName"] != "default"]
+    own = ec2.describe_images(Owners=["self"], IncludeDeprecated=True, IncludeDisabled=True)["Images"]
+    for image in own:
+        id = image["ImageId"]
+        lines.append(f"image {id}")
+        answer = ec2.describe_image_attribute(ImageId=id, Attribute="launchPermission")
+        lines += [f"image {id} for {p['UserId']}" for p in answer["LaunchPermissions"]]
+    for snapshot in ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]:
+        id = snapshot["SnapshotId"]
+        lines.append(f"snapshot {id}")
+        answer = ec2.describe_snapshot_attribute(SnapshotId=id, Attribute="createVolumePermission")
+        lines += [f"snapshot {id} for {p['UserId']}" for p in answer["CreateVolumePermissions"]]
+    for grant in kms.list_grants(KeyId=_key(world, place))["Grants"]:
+        lines.append(f"grant {grant.get('Name')} to {grant['GranteePrincipal']}")
+    for page in ssm.get_paginator("get_parameters_by_path").paginate(Path="/golden-ami", Recursive=True):
+        lines += [f"parameter {p['Name']} = {p['Value']}" for p in page["Parameters"]]
+    return [f"{place}: {line}" for line in lines]
+
+
+def owned(manifest: ImageManifest, *, channel: bool = True) -> Inventory:
+    """What has to be there because of a release, and nothing more. ``channel``: the channel points to it."""
+    lines = set()
+    for row in manifest.images:
+        place = Place(row.account, row.region)
+        owner = Place(HOME, row.region) if row.mode == "share" else place
+        lines.add(f"{owner}: image {row.image_id}")
+        lines |= {f"{owner}: snapshot {s.snapshot_id}" for s in row.snapshots}
+        if row.mode == "share":
+            lines.add(f"{owner}: image {row.image_id} for {APPS}")
+            lines |= {f"{owner}: snapshot {s.snapshot_id} for {APPS}" for s in row.snapshots}
+            lines.add(f"{owner}: grant * to arn:aws:iam::{APPS}:root")
+        for which in (manifest.version, *([CHANNEL] if channel else [])):
+            name = f"/golden-ami/{manifest.recipe}/{row.architecture}/{which}/image-id"
+            lines.add(f"{place}: parameter {name} = {row.image_id}")
+    return frozenset(lines)
+
+
+def difference(actual: Inventory, expected: Inventory) -> list[str]:
+    """What is there and should not be (+), and the other way round (-). A grant's name is the build's own affair, but
+    there has to be one for each that is expected."""
+    grants = [_nameless(line) for line in actual if ": grant " in line]
+    actual = frozenset(_nameless(line) for line in actual)
+    double = [f"+ twice: {line}" for line in sorted(set(grants)) if grants.count(line) > 1]
+    return double + [f"+ {x}" for x in sorted(actual - expected)] + [f"- {x}" for x in sorted(expected - actual)]
+
+
+def _nameless(line: str) -> str:
+    head, grant, tail = line.partition(": grant ")
+    return f"{head}{grant}* to {tail.partition(' to ')[2]}" if grant else line
+
+
+def _key(world: World, place: Place) -> str:
+    return str(world.client("kms", place).describe_key(KeyId=KEY)["KeyMetadata"]["Arn"])
+
+
+# --- decoys -----------------------------------------------------------------------------------------------------------
+
+
+def place_decoys(world: World, *, build_id: str = "20200101-000000-00000000", mark: str = "a") -> Inventory:
+    """One of each kind, somebody else's, that look like the build's: its recipe, its names, an expiry in the past. With
+    the ``build_id`` of the build itself they look as if somebody had copied tags, all but a token that fits.
+
+    Returns what the inventory has of them."""
+    before = take(world)
+    tags = {
+        "Name": f"goldenami builder {RECIPE} 1.0.20200101.1",
+        "goldenami:recipe": RECIPE,
+        "goldenami:version": "1.0.20200101.1",
+        "goldenami:build-id": build_id,
+        "goldenami:token": "0" * 40,
+        "goldenami:key": "builder/x86_64",
+        "goldenami:expires-at": "2020-01-02T00:00:00Z",
+    }
+    pairs = [{"Key": k, "Value": v} for k, v in tags.items()]
+    ec2, kms, ssm = (world.client(service, HOME_PLACE) for service in ("ec2", "kms", "ssm"))
+
+    def tagged(*kinds: str) -> list[dict[str, Any]]:
+        return [{"ResourceType": kind, "Tags": pairs} for kind in kinds]
+
+    base = ec2.describe_images(Filters=[{"Name": "name", "Values": ["debian-12-amd64-*"]}])["Images"][0]["ImageId"]
+    instance = ec2.run_instances(
+        ImageId=base, MinCount=1, MaxCount=1, InstanceType="t3.small", TagSpecifications=tagged("instance", "volume")
+    )["Instances"][0]["InstanceId"]
+    volume = ec2.create_volume(AvailabilityZone="eu-central-1a", Size=1, TagSpecifications=tagged("volume"))["VolumeId"]
+    _until(lambda: ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["State"] == "available", world)
+    snapshot = ec2.create_snapshot(VolumeId=volume, TagSpecifications=tagged("snapshot"))["SnapshotId"]
+    _until(lambda: ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"][0]["State"] == "completed", world)
+    image = ec2.register_image(
+        Name=f"{RECIPE}-1.0.20200101.1-x86_64-candidate-{build_id}-{mark}",
+        Architecture="x86_64",
+        RootDeviceName="/dev/xvda",
+        VirtualizationType="hvm",
+        BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}],
+        TagSpecifications=tagged("image"),
+    )["ImageId"]
+    ec2.modify_image_attribute(ImageId=image, LaunchPermission={"Add": [{"UserId": APPS}]})
+    ec2.import_key_pair(
+        KeyName=f"goldenami-{build_id}-{mark}",
+        PublicKeyMaterial=_PUBLIC_KEY,
+        TagSpecifications=tagged("key-pair"),
+    )
+    ec2.create_security_group(
+        GroupName=f"goldenami-{build_id}-{mark}", Description="decoy", TagSpecifications=tagged("security-group")
+    )
+    # A grant has nothing but its name; that of a build is the build's id and a token, so a decoy has another id.
+    kms.create_grant(
+        KeyId=_key(world, HOME_PLACE),
+        GranteePrincipal=f"arn:aws:iam::{APPS}:role/decoy-{mark}",
+        Operations=["Decrypt"],
+        Name=f"goldenami-20200101-000000-00000000-{mark}",
+    )
+    ssm.put_parameter(
+        Name=f"/golden-ami/{RECIPE}/x86_64/decoy-{mark}/image-id",
+        Value=instance,
+        Type="String",
+        Tags=pairs,
+    )
+    made = take(world) - before
+    kinds = {line.split(": ")[1].split(" ")[0] for line in made}
+    assert kinds == {"instance", "volume", "snapshot", "image", "key-pair", "security-group", "grant", "parameter"}
+    return made
+
+
+def _until(done: Any, world: World) -> None:
+    for _ in range(1000):
+        if done():
+            return
+        world.clock.sleep(0.01)
+    raise AssertionError("the cloud on paper did not get ready")
+
+
+_PUBLIC_KEY = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHkS3hoR6tPzWXHRrQ6L8JYdKEe3OYo5sMoC5nbvhsEZ decoy"

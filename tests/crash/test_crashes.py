@@ -1,0 +1,154 @@
+"""The crash matrix: the process dies at a mutating call, before or after its effect; then it is resumed, or cleaned.
+
+Every mutating call of a build in two regions and two accounts; then those that publish a second release over a first
+one; and those of a clean-up, which is done again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from goldenami.errors import TestsFailed
+from goldenami.journal import Journals
+from tests.crash import inventory
+from tests.crash.cases import SHARDS, Verdicts, check, points_to, release_of, share
+from tests.crash.world import RECIPE, Death, Label, World
+
+MOMENTS = ("before", "after")
+Tell = Callable[[str, Any], None]
+shards = pytest.mark.parametrize("shard", range(SHARDS))
+
+
+def mutations(world: World) -> list[Label]:
+    """Those of a build that nothing happens to."""
+    world.fresh()
+    world.build()
+    return sorted(world.cloud.mutations)
+
+
+@shards
+def test_a_build_killed_at_any_call_is_resumed_or_cleaned(
+    world: World, whole: bool, shard: int, record_property: Tell
+) -> None:
+    verdicts = Verdicts("crash matrix")
+    every = list(itertools.product(mutations(world), MOMENTS, ("resume", "clean")))
+    assert len(every) > 140
+    for label, when, then in share(every, shard, whole=whole, every=11):
+        verdicts.run(f"killed {when} {label}, {then}", lambda: killed(world, label, when, then))  # noqa: B023
+    verdicts.tell(record_property)
+
+
+def killed(world: World, label: Label, when: str, then: str) -> None:
+    world.fresh()
+    decoys = inventory.place_decoys(world)
+    world.build_until(label, when)
+    (build_id,) = world.builds
+    decoys |= inventory.place_decoys(world, build_id=build_id, mark="b")
+    if then == "clean":
+        done = world.clean(build_id)
+        assert done.complete, done.left
+        check(world, decoys, released=None)
+        manifest = release_of(world)
+        assert manifest is None or points_to(world) in (None, manifest.version)
+        return
+    captured = any(r.key.startswith("candidate/") for r in summary(world).resources)
+    outcome = world.resume()
+    assert outcome.status == "released"
+    assert summary(world).ending == "released"
+    check(world, decoys, released=True)
+    if captured:
+        assert len(world.workshop.prepared) == 1, "an image that was captured was built again"
+
+
+def summary(world: World) -> Any:
+    (found,) = Journals(world.path / ".goldenami" / "test" / "builds").list()
+    return found
+
+
+@shards
+def test_a_second_release_is_published_in_all_places_or_in_none(
+    world: World, whole: bool, shard: int, record_property: Tell
+) -> None:
+    """Publishing moves what is there already, which a clean-up has to put back."""
+    verdicts = Verdicts("crash matrix, second release")
+    world.fresh()
+    world.build()
+    world.change_recipe("second")
+    world.cloud.start_process()
+    world.build()
+    publishing = [label for label in sorted(world.cloud.mutations) if label.service == "ssm"]
+    assert len(publishing) == 8
+    every = list(itertools.product(publishing, MOMENTS, ("resume", "clean")))
+    for label, when, then in share(every, shard, whole=whole, every=7):
+        verdicts.run(f"second release, killed {when} {label}, {then}", lambda: second(world, label, when, then))  # noqa: B023
+    verdicts.tell(record_property)
+
+
+def second(world: World, label: Label, when: str, then: str) -> None:
+    world.fresh()
+    world.build()
+    first = release_of(world)
+    assert first is not None
+    world.change_recipe("second")
+    world.build_until(label, when)
+    build_id = world.builds[-1]
+    if then == "resume":
+        world.resume(build_id)
+        check(world, frozenset(), earlier=first, released=True)
+    else:
+        assert world.clean(build_id).complete
+        check(world, frozenset(), earlier=first, released=None)
+        assert points_to(world) == first.version
+
+
+@shards
+def test_a_clean_up_killed_at_any_call_is_done_again(
+    world: World, whole: bool, shard: int, record_property: Tell
+) -> None:
+    """A build dies with everything made and nothing published; its clean-up dies, too; then clean, or resume."""
+    verdicts = Verdicts("crash matrix, clean-up")
+    last = next(label for label in mutations(world) if label.service == "ssm")
+    world.fresh()
+    world.build_until(last, "before")
+    world.clean(world.builds[0])
+    every = list(itertools.product(sorted(world.cloud.mutations), MOMENTS, ("resume", "clean")))
+    assert len(every) > 30
+    for label, when, then in share(every, shard, whole=whole, every=7):
+        verdicts.run(f"clean-up killed {when} {label}, {then}", lambda: killed_twice(world, last, label, when, then))  # noqa: B023
+    verdicts.tell(record_property)
+
+
+def killed_twice(world: World, last: Label, label: Label, when: str, then: str) -> None:
+    world.fresh()
+    decoys = inventory.place_decoys(world)
+    world.build_until(last, "before")
+    (build_id,) = world.builds
+    world.cloud.start_process(label, when)
+    with suppress(Death):  # parameters are made side by side: one more or less was there to delete
+        world.clean_again(build_id)
+    if then == "clean":
+        assert world.clean(build_id).complete
+        check(world, decoys, released=False)
+    else:
+        world.resume(build_id)
+        check(world, decoys, released=True)
+
+
+def test_a_failed_build_leaves_nothing(world: World) -> None:
+    """Tests that fail are no reason to keep anything."""
+
+    def fail(*_: object) -> Any:
+        raise TestsFailed("the image is not what it should be")
+
+    world.fresh()
+    decoys = inventory.place_decoys(world)
+    world.workshop.prove = fail  # type: ignore[method-assign]  # the seam is made for this
+    with pytest.raises(TestsFailed):
+        world.build()
+    check(world, decoys, released=False)
+    assert world.catalog.versions(RECIPE) == ()

@@ -1,0 +1,189 @@
+"""The fault matrix: any call of a build, reads too, meets any fault. Then there is a release; or a clear error, and
+after it a resume makes the release, or a clean leaves nothing.
+
+A timeout is not among the faults by name: to the program it is an answer that never came, as "lost" is, only later.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from goldenami.errors import GoldenAmiError, UnjournaledMutation
+from goldenami.journal import Journals
+from goldenami.sandbox.http import Response
+from goldenami.sandbox.protocol import Call
+from tests.crash import inventory
+from tests.crash.cases import SHARDS, Verdicts, check, share
+from tests.crash.world import Death, Disturb, Label, World
+
+Tell = Callable[[str, Any], None]
+shards = pytest.mark.parametrize("shard", range(SHARDS))
+
+
+def throttled(call: Call, serve: Callable[[], Response]) -> Response:
+    if call.service == "ec2":
+        return call.error("RequestLimitExceeded", "Request limit exceeded.", 503)
+    return call.error("ThrottlingException" if call.service != "sts" else "Throttling", "Rate exceeded", 400)
+
+
+def broken(call: Call, serve: Callable[[], Response]) -> Response:
+    return call.error("InternalError", "An internal error has occurred", 500)
+
+
+def broken_after(call: Call, serve: Callable[[], Response]) -> Response:
+    serve()
+    return broken(call, serve)
+
+
+def reset(call: Call, serve: Callable[[], Response]) -> Response:
+    return Response(0, drop=True)
+
+
+def lost(call: Call, serve: Callable[[], Response]) -> Response:
+    serve()
+    return Response(0, drop=True)
+
+
+def denied(call: Call, serve: Callable[[], Response]) -> Response:
+    code = {"ec2": "UnauthorizedOperation", "sts": "AccessDenied"}.get(call.service, "AccessDeniedException")
+    return call.error(code, "You are not authorized to perform this operation.", 403)
+
+
+PASSING = (throttled, broken, broken_after, reset, lost)
+FAULTS = (*PASSING, denied)
+
+
+class Once:
+    """One call meets a fault."""
+
+    def __init__(self, label: Label, fault: Callable[..., Response]) -> None:
+        self.label, self.fault, self.hit = label, fault, False
+
+    def __call__(self, label: Label, call: Call, serve: Callable[[], Response]) -> Response:
+        if label != self.label:
+            return serve()
+        self.hit = True
+        return self.fault(call, serve)
+
+
+class FromThenOn(Once):
+    """That call meets a fault, and so do all of its kind and place that come after it."""
+
+    def __call__(self, label: Label, call: Call, serve: Callable[[], Response]) -> Response:
+        if label[:4] != self.label[:4] or label.ordinal < self.label.ordinal:
+            return serve()
+        self.hit = True
+        return self.fault(call, serve)
+
+
+class Storm:
+    """Any call may meet any fault."""
+
+    def __init__(self, seed: int, rate: float) -> None:
+        self._random = random.Random(seed)
+        self._rate = rate
+        self._guard = threading.Lock()
+        self.hit = False
+
+    def __call__(self, label: Label, call: Call, serve: Callable[[], Response]) -> Response:
+        with self._guard:
+            fault = self._random.choice(PASSING) if self._random.random() < self._rate else None
+        if fault is None:
+            return serve()
+        self.hit = True
+        return fault(call, serve)
+
+
+def calls(world: World) -> list[Label]:
+    """Those of a build that nothing happens to; of those that ask again and again, the first three."""
+    world.fresh(new_process=True)
+    world.gate.start(record=True)
+    world.build()
+    recorded = world.gate.recording or []
+    world.gate.stop()
+    return sorted(label for label in recorded if label.action[:8] != "Describe" or label.ordinal <= 3)
+
+
+def disturbed(world: World, fault: Disturb, *, then: str, delay: float = 0.0, must_release: bool = False) -> None:
+    """A build under a fault; after an error, a process that meets none."""
+    label = getattr(fault, "label", None)
+    world.fresh(settings={"visibility_delay": delay}, new_process=label is not None and label.service == "sts")
+    decoys = inventory.place_decoys(world)
+    world.gate.start(fault)
+    try:
+        world.build()
+    except (GoldenAmiError, Death) as error:
+        world.gate.stop()
+        assert not must_release, f"one fault that passes ended the build: {error!r}"
+        assert isinstance(error, GoldenAmiError)
+        assert not isinstance(error, UnjournaledMutation)
+        assert error.message
+    else:
+        world.gate.stop()
+        (summary,) = Journals(world.path / ".goldenami" / "test" / "builds").list()
+        if summary.ending is None:  # released, and not all of the temporary could be deleted: that was said
+            assert any("goldenami clean" in str(e.fields.get("message")) for e in world.events)
+            world.clean(summary.build_id)
+        wait(world, delay)
+        check(world, decoys, released=True)
+        return
+    if not world.builds:  # before anything was made
+        check(world, decoys, released=False)
+        return
+    (build_id,) = world.builds
+    if then == "resume":
+        world.resume(build_id)
+        wait(world, delay)
+        check(world, decoys, released=True)
+    else:
+        assert world.clean(build_id).complete
+        wait(world, delay)
+        check(world, decoys, released=None)
+
+
+def wait(world: World, delay: float) -> None:
+    """The witnesses would be blind for that long, too."""
+    if delay:
+        world.clock.sleep(delay)
+
+
+@shards
+def test_any_call_may_fail_once(world: World, whole: bool, shard: int, record_property: Tell) -> None:
+    """A fault that passes is no reason for a build to fail; a refusal is, and leaves nothing."""
+    verdicts = Verdicts("fault matrix, one fault")
+    every = list(itertools.product(calls(world), FAULTS))
+    assert len(every) > 600
+    for number, (label, fault) in enumerate(share(every, shard, whole=whole, every=31)):
+        once, then, delay = Once(label, fault), ("resume", "clean")[number % 2], (0.0, 0.0, 2.0)[number % 3]
+        name = f"{fault.__name__} at {label}, visible after {delay} s, {then}"
+        must = fault in PASSING
+        verdicts.run(name, lambda: disturbed(world, once, then=then, delay=delay, must_release=must))  # noqa: B023
+    verdicts.tell(record_property)
+
+
+@shards
+def test_an_action_may_fail_from_some_call_on(world: World, whole: bool, shard: int, record_property: Tell) -> None:
+    """The build ends with an error in bounded time, and what it could not delete is deleted by the next process."""
+    verdicts = Verdicts("fault matrix, lasting faults")
+    every = list(itertools.product(calls(world), (throttled, broken, lost, denied)))
+    for number, (label, fault) in enumerate(share(every, shard, whole=whole, every=53)):
+        lasting, then = FromThenOn(label, fault), ("clean", "resume")[number % 2]
+        verdicts.run(f"{fault.__name__} from {label} on, {then}", lambda: disturbed(world, lasting, then=then))  # noqa: B023
+    verdicts.tell(record_property)
+
+
+@shards
+def test_storms(world: World, whole: bool, shard: int, record_property: Tell) -> None:
+    """Many faults at once. The seed is in the case's name."""
+    verdicts = Verdicts("fault matrix, storms")
+    for number in share(range(200), shard, whole=whole, every=25):
+        storm, then = Storm(number, (0.03, 0.1, 0.3)[number % 3]), ("clean", "resume")[number % 2]
+        delay = (0.0, 2.0)[number % 2]
+        verdicts.run(f"storm {number}, {then}", lambda: disturbed(world, storm, then=then, delay=delay))  # noqa: B023
+    verdicts.tell(record_property)

@@ -1,0 +1,405 @@
+"""A whole build without hosts: a project, a cloud on paper, a workshop done at once, and a process that can die.
+
+One server answers for all cases of a test process; behind it stands a fresh cloud for each case (two milliseconds),
+through a gate that can disturb any call. Time is virtual: whoever sleeps, moves it on.
+
+Dying: ``Death`` is no Exception, so nothing that handles errors handles it. Once it struck in one thread, every other
+one meets it at its next call or sleep; a call that is under way has its effect, and its answer is not read. That is
+what SIGKILL does, seen from the cloud and from the journal. ``test_process`` holds the two side by side.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import botocore.session
+
+from goldenami import pipeline
+from goldenami import recipe as recipes
+from goldenami.aws.guard import reads_only
+from goldenami.aws.session import Cloud, Timeouts
+from goldenami.events import Event
+from goldenami.journal import Journals
+from goldenami.model import Architecture, Package, Place, TestReport
+from goldenami.pipeline import Outcome, Request
+from goldenami.release.catalog import Catalog
+from goldenami.sandbox import seed
+from goldenami.sandbox.cloud import Cloud as SandboxCloud
+from goldenami.sandbox.ec2.paper import PaperNode
+from goldenami.sandbox.http import Request as HttpRequest
+from goldenami.sandbox.http import Response, Server
+from goldenami.sandbox.protocol import Call, parse
+from goldenami.sandbox.settings import Settings
+from goldenami.sandbox.testing import PaperCloud
+from goldenami.stages.build import Build, Candidate, Host, Prepared
+from goldenami.validate import Traces
+
+HOME, APPS = "111111111111", "222222222222"
+REGIONS = ("eu-central-1", "eu-west-1")
+PLACES = tuple(Place(account, region) for account in (HOME, APPS) for region in REGIONS)
+RECIPE = "web"
+CHANNEL = "stable"
+
+PROJECT = {
+    "goldenami.yaml": """
+environments:
+  test:
+    home: {account: "111111111111", region: eu-central-1}
+    network: {source_cidr: 192.0.2.7/32}
+    accounts:
+      apps: {id: "222222222222", role: "arn:aws:iam::222222222222:role/goldenami-publisher"}
+    targets:
+      - {account: home, regions: [eu-central-1, eu-west-1], kms_key: alias/golden-ami}
+      - {account: apps, regions: [eu-central-1], kms_key: alias/golden-ami}
+      - {account: apps, regions: [eu-west-1], mode: share}
+    tags: {owner: platform-team}
+""",
+    "recipes/web.yaml": """
+name: web
+version: "1.0"
+base: {filter: debian-12-amd64-*, owners: ["136693071363"]}
+patches: {level: none}
+software:
+  - file: {dest: /etc/motd, content: hello}
+tests: [base]
+image: {root_volume: {size_gib: 8}}
+retention: {deprecate_after: 90d}
+distribution: {channel: stable}
+""",
+}
+
+
+class Death(BaseException):
+    """The process is gone."""
+
+
+class Label(NamedTuple):
+    """One call of a build, the same in every run: threads race, but how often a place hears a call does not change."""
+
+    service: str
+    action: str
+    account: str
+    region: str
+    ordinal: int
+
+    def __str__(self) -> str:
+        return f"{self.service}:{self.action} #{self.ordinal} in {self.account}/{self.region}"
+
+
+class Clock:
+    """Virtual seconds since the epoch. Sleeping moves it, and gives other threads a turn."""
+
+    def __init__(self) -> None:
+        self._offset = 0.0
+        self._mutex = threading.Lock()
+
+    def now(self) -> float:
+        return time.time() + self._offset
+
+    def sleep(self, seconds: float) -> None:
+        with self._mutex:
+            self._offset += seconds
+        time.sleep(0.0002)
+
+    def reset(self) -> None:
+        self._offset = 0.0
+
+
+class MortalCloud(Cloud):
+    """The product's cloud in a process that can be told where to die."""
+
+    def __init__(self, clock: Clock, accounts: Mapping[str, Any], home: Place) -> None:
+        self._time = clock
+        self._doom: tuple[Label, str] | None = None
+        self._dead = False
+        self._count: Counter[tuple[str, ...]] = Counter()
+        self._guard = threading.Lock()
+        self.mutations: list[Label] = []
+        super().__init__(
+            accounts,
+            home,
+            clock=clock.now,
+            sleep=self._sleep,
+            jitter=random.Random(1),
+            timeouts=Timeouts(connect=5, read=5),
+            caller=_session(),
+        )
+
+    @property
+    def dead(self) -> bool:
+        return self._dead
+
+    def start_process(self, label: Label | None = None, when: str = "") -> None:
+        """A new process. With a label: it dies ``when`` ("before", "after") that mutating call has its effect."""
+        self._doom = (label, when) if label is not None else None
+        self._dead = False
+        self._count.clear()
+        self.mutations = []
+        self._paces.clear()  # what a process learnt about throttling ends with it
+
+    def call(
+        self, place: Place, service: str, operation: str, request: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        self._live()
+        answer = super().call(place, service, operation, request)
+        self._live()
+        return answer
+
+    def send(self, place: Place, service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        self._live()
+        with self._guard:
+            identity = (service, operation, place.account, place.region)
+            self._count[identity] += 1
+            label = Label(*identity, self._count[identity])
+            self.mutations.append(label)
+        when = self._doom[1] if self._doom is not None and self._doom[0] == label else None
+        if when == "before":
+            self._die()
+        answer = super().send(place, service, operation, request)
+        if when == "after":
+            self._die()
+        self._live()
+        return answer
+
+    def _sleep(self, seconds: float) -> None:
+        self._live()
+        self._time.sleep(seconds)
+
+    def _live(self) -> None:
+        if self._dead:
+            raise Death
+
+    def _die(self) -> None:
+        self._dead = True
+        raise Death
+
+
+class PaperWorkshop:
+    """Prepares and proves at once, and remembers what."""
+
+    def __init__(self) -> None:
+        self.prepared: list[str] = []
+        self.proved: list[str] = []
+
+    def prepare(self, build: Build, architecture: Architecture, host: Host) -> Prepared:
+        self.prepared.append(host.instance_id)
+        report = TestReport("builder", architecture, 3, 0, 0, 0, 0.1)
+        packages = (Package("base-files", "12.4", "amd64"),)
+        traces = Traces(host.login_key, (host.endpoint.host_key,), "0" * 32)
+        return Prepared(architecture, host.instance_id, report, packages, (), traces)
+
+    def prove(self, build: Build, made: Candidate, host: Host) -> TestReport:
+        self.proved.append(host.instance_id)
+        return TestReport("image", made.architecture, 4, 0, 0, 0, 0.1)
+
+
+Disturb = Callable[[Label, Call, Callable[[], Response]], Response]
+
+
+class Gate:
+    """What the server serves: the cloud of the case, behind what the case does to calls."""
+
+    def __init__(self) -> None:
+        self.target: SandboxCloud | None = None
+        self.disturb: Disturb | None = None
+        self.recording: list[Label] | None = None
+        self._count: Counter[tuple[str, ...]] = Counter()
+        self._guard = threading.Lock()
+
+    def start(self, disturb: Disturb | None = None, *, record: bool = False) -> None:
+        """Count calls from now on, and disturb them."""
+        self.disturb = disturb
+        self.recording = [] if record else None
+        self._count.clear()
+
+    def stop(self) -> None:
+        self.disturb, self.recording = None, None
+
+    def __call__(self, request: HttpRequest) -> Response:
+        target = self.target
+        if target is None:
+            return Response(0, drop=True)
+        if self.disturb is None and self.recording is None:
+            return target(request)
+        call = parse(request, "gate")
+        if call is None:
+            return target(request)
+        with self._guard:
+            # The account is known by the key that signed, to the cloud behind; here the key itself does as well.
+            identity = (call.service, call.action, _account(target, call), call.region)
+            self._count[identity] += 1
+            label = Label(*identity, self._count[identity])
+            if self.recording is not None:
+                self.recording.append(label)
+        if self.disturb is None:
+            return target(request)
+        return self.disturb(label, call, lambda: target(request))
+
+
+def _account(target: SandboxCloud, call: Call) -> str:
+    try:
+        return target.credentials.identify(call).account
+    except Exception:
+        return "?"
+
+
+_LOADER = botocore.session.Session().get_component("data_loader")
+
+
+def _session() -> botocore.session.Session:
+    """A session of its own that has read botocore's service descriptions already: they take half a second."""
+    session = botocore.session.Session()
+    session.register_component("data_loader", _LOADER)
+    return session
+
+
+@dataclass
+class World:
+    """One case after the other: ``fresh`` begins one."""
+
+    base: Path
+    clock: Clock
+    gate: Gate
+    server: Server
+    paper: PaperCloud = field(init=False)
+    path: Path = field(init=False)
+    cloud: MortalCloud = field(init=False)
+    workshop: PaperWorkshop = field(init=False)
+    events: list[Event] = field(init=False)
+    project: Any = field(init=False)
+    environment: Any = field(init=False)
+    _node: PaperNode | None = None
+    _clients: dict[tuple[str, Place], Any] = field(default_factory=dict)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def fresh(self, *, settings: Mapping[str, Any] | None = None, new_process: bool = False) -> None:
+        """An empty cloud and an empty project. ``new_process``: its clients log in again, too (which takes a while)."""
+        self.end()
+        self.clock.reset()
+        node = PaperNode()
+        node.start()
+        sessions = self.gate.target.credentials.dump() if self.gate.target is not None else {}
+        behind = SandboxCloud(node, clock=self.clock.now, sleep=self.clock.sleep, settings=Settings())
+        behind.seed()
+        if sessions and not new_process:
+            behind.credentials.load(sessions)
+        if settings:
+            behind.change(settings)
+        self._node, self.gate.target = node, behind
+        endpoint = f"http://127.0.0.1:{self.server.port}"
+        self.paper = PaperCloud(endpoint, dict(seed.ACCOUNTS), behind, node)
+        self.path = self.base / f"case-{next(self._numbers)}"
+        for name, text in PROJECT.items():
+            file = self.path / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        self.project = recipes.load_project(self.path)
+        self.environment = recipes.environment(self.project, "test")
+        if new_process or not hasattr(self, "cloud"):
+            self.cloud = MortalCloud(self.clock, self.environment.accounts, self.environment.home_place)
+        self.workshop = PaperWorkshop()
+        self.events = []
+        self.cloud.start_process()
+        self.gate.stop()
+
+    def end(self) -> None:
+        """Nothing of the last case stays, on the disk neither."""
+        if self._node is not None and self.gate.target is not None:
+            self.gate.stop()
+            self.gate.target.close()
+            self._node.close()
+            shutil.rmtree(self.path)
+            self._node = None
+
+    # --- the program --------------------------------------------------------------------------------------------------
+
+    def build(self) -> Outcome:
+        return pipeline.build(
+            Request(self.project, self.environment, RECIPE),
+            emit_to=self.events.append,
+            workshop=self.workshop,
+            cloud=self.cloud,
+        )
+
+    def resume(self, build_id: str | None = None) -> Outcome:
+        self.cloud.start_process()
+        return pipeline.resume(
+            self.project,
+            self.environment,
+            build_id,
+            emit_to=self.events.append,
+            workshop=self.workshop,
+            cloud=self.cloud,
+        )
+
+    def clean(self, build_id: str) -> Any:
+        self.cloud.start_process()
+        return self.clean_again(build_id)
+
+    def clean_again(self, build_id: str) -> Any:
+        """Clean, in the process that is there."""
+        return pipeline.clean(self.environment, build_id, emit_to=self.events.append, cloud=self.cloud)
+
+    def build_until(self, label: Label, when: str) -> None:
+        """Build, in a process that dies there."""
+        self.cloud.start_process(label, when)
+        try:
+            self.build()
+        except Death:
+            return
+        raise AssertionError(f"the build never came to {label}")
+
+    def change_recipe(self, content: str) -> None:
+        """Other inputs: the next build is a new one."""
+        file = self.path / "recipes" / "web.yaml"
+        file.write_text(file.read_text().replace("content: hello", f"content: {content}"))
+        self.project = recipes.load_project(self.path)  # what is read is read once in a process
+
+    @property
+    def catalog(self) -> Catalog:
+        return Catalog(self.environment.catalog)
+
+    @property
+    def builds(self) -> list[str]:
+        return [s.build_id for s in Journals(Path(self.environment.builds)).list()]
+
+    # --- witnesses ----------------------------------------------------------------------------------------------------
+
+    def client(self, service: str, place: Place) -> Any:
+        """A plain client, which shares no code with what is tested."""
+        if (service, place) not in self._clients:
+            arguments = self.paper.client(place.region, place.account)
+            self._clients[service, place] = _session().create_client(service, **arguments)
+        return self._clients[service, place]
+
+    def calls_elsewhere(self) -> list[str]:
+        """Mutating calls in places where the build has no business."""
+        return [
+            f"{c['service']}:{c['action']} in {c['account']}/{c['region']}"
+            for c in self.paper.calls
+            if not reads_only(c["service"], c["action"]) and Place(c["account"], c["region"]) not in PLACES
+        ]
+
+
+@contextmanager
+def open_world(base: Path) -> Iterator[World]:
+    """A world; its first case begins with ``fresh``. The environment variables have to name ``KEYS``."""
+    gate = Gate()
+    server = Server(gate)
+    server.serve_in_thread()
+    world = World(base, Clock(), gate, server)
+    try:
+        yield world
+    finally:
+        world.end()
+        server.close()
