@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 
 if TYPE_CHECKING:
     from goldenami.sandbox.control import SandboxInfo
 
-pytestmark = [pytest.mark.root, pytest.mark.xdist_group("peers")]
+pytestmark = pytest.mark.root
 
 HOME, ELSEWHERE = "eu-central-1", "eu-west-1"
 DEBIAN = "136693071363"
@@ -92,6 +93,12 @@ def launched(aws: Cli, image: str) -> Iterator[str]:
         aws("ec2", "terminate-instances", "--instance-ids", instance)
 
 
+def soon(sandbox: SandboxInfo, region: str, waiter: str, **request: Any) -> None:
+    """awscli looks every 15 s: let the state be there when it first looks, so that the test does not wait for that."""
+    looks = boto3.client("ec2", **sandbox.client(region)).get_waiter(waiter)
+    looks.wait(**request, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+
+
 def test_who_one_is(aws: Cli) -> None:
     assert aws.text("sts", "get-caller-identity", "--query", "Account") == "111111111111"
     role = "arn:aws:iam::222222222222:role/goldenami-publisher"
@@ -150,10 +157,13 @@ def test_buckets(aws: Cli, tmp_path: Path) -> None:
     aws("s3", "rb", "--force", bucket)
 
 
-def test_an_image_is_made_and_copied_encrypted(aws: Cli, request: pytest.FixtureRequest) -> None:
+def test_an_image_is_made_and_copied_encrypted(
+    aws: Cli, real_sandbox: SandboxInfo, request: pytest.FixtureRequest
+) -> None:
     name = f"peers-cli-{request.node.callspec.id}"
     base = aws.text("ssm", "get-parameter", "--name", PARAMETER, "--query", "Parameter.Value")
     with launched(aws, base) as instance:
+        soon(real_sandbox, HOME, "instance_running", InstanceIds=[instance])
         aws("ec2", "wait", "instance-running", "--instance-ids", instance)
         aws("ec2", "create-tags", "--resources", instance, "--tags", f"Key=Name,Value={name}")
         found = aws.text(
@@ -167,12 +177,14 @@ def test_an_image_is_made_and_copied_encrypted(aws: Cli, request: pytest.Fixture
             "--tag-specifications", f"ResourceType=image,Tags=[{{Key=Name,Value={name}}}]",
             "--query", "ImageId",
         )  # fmt: skip
+    soon(real_sandbox, HOME, "image_available", ImageIds=[image])
     aws("ec2", "wait", "image-available", "--image-ids", image)
 
     copy = aws.text(
         "ec2", "copy-image", "--region", ELSEWHERE, "--source-region", HOME, "--source-image-id", image,
         "--name", name, "--encrypted", "--kms-key-id", "alias/golden-ami", "--query", "ImageId",
     )  # fmt: skip
+    soon(real_sandbox, ELSEWHERE, "image_available", ImageIds=[copy])
     aws("ec2", "wait", "image-available", "--region", ELSEWHERE, "--image-ids", copy)
     there = aws.json("ec2", "describe-images", "--region", ELSEWHERE, "--image-ids", copy, "--query", "Images[0]")
     disk = there["BlockDeviceMappings"][0]["Ebs"]
