@@ -103,14 +103,11 @@ class Command(Operation):
             home = "" if "HOME" in self.environment else "HOME=$(getent passwd @user | cut -d: -f6)\nexport HOME"
             parts.append(sh(home, user=self.user))
             command = sh("runuser -u @user -- @command", user=self.user, command=command)
-        expected = " | ".join(str(s) for s in self.statuses)
+        # A status is the command's own if it means failure; 0 is not a failure's.
+        cases = f"{' | '.join(str(s) for s in self.statuses)}) exit 0 ;;" + (
+            "" if 0 in self.statuses else " 0) exit 1 ;;"
+        )
+        end = sh("_status=$?\ncase $_status in @cases esac\nexit $_status", cases=Script(cases))
         # stdin is /dev/null already: a command that asks gets no answer rather than waiting for one.
-        parts += [
-            Script("set +e"),
-            command,
-            sh(
-                "_status=$?\ncase $_status in @expected) exit 0 ;; 0) exit 1 ;; esac\nexit $_status",
-                expected=Script(expected),
-            ),
-        ]
+        parts += [Script("set +e"), command, end]
         return lines(*parts)

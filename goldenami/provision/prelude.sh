@@ -12,7 +12,7 @@ exec </dev/null
 
 flags=/run/goldenami # handlers that are due: kept outside of the working directory, so that they survive a run that was cut off
 packages_known='' together=' ' detail='' state=''
-mkdir -p -m 0700 "$flags"
+[ -d "$flags" ] || mkdir -m 0700 "$flags"
 : >"$work/detail"
 
 # --- events -----------------------------------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ set_attributes() {
 # beside PATH: makes the directory of a file if need be, and an empty temporary file in it; its name is $new.
 beside() {
   _folder=$(dirname -- "$1")
-  [ -d "$_folder" ] || mkdir -p -m 0755 -- "$_folder"
+  [ -d "$_folder" ] || mkdir -p -- "$_folder"
   [ ! -d "$1" ] || [ -L "$1" ] || die "$1 is a directory"
   new=$(mktemp -- "$_folder/.goldenami.XXXXXX")
   trap 'rm -f -- "$new"' EXIT

@@ -318,7 +318,7 @@ class _Follower:
         self._acknowledge = queue.SimpleQueue()
         self._skip = self._taken
         try:
-            return connection.stream(command, self._input(archive), self._line, timeout)
+            return connection.stream(command, self._input(archive), self._line, timeout, lambda: self.ended)
         finally:
             self._acknowledge.put(None)
 

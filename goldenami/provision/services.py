@@ -53,7 +53,7 @@ class Service(Operation):
         unit = self.name if "." in self.name else f"{self.name}.service"
         reader = sh(
             """_active='' _enabled='' _loaded='' _reload=''
-while IFS== read -r _key _value; do
+while IFS='=' read -r _key _value; do
 case $_key in
 ActiveState) _active=$_value ;;
 UnitFileState) _enabled=$_value ;;

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -32,6 +32,7 @@ _CHUNK = 256 << 10
 _STDERR_BYTES = 256 << 10  # the end of what a command prints to stderr; the rest is dropped
 _LINE_BYTES = 64 << 10  # longer lines are handed over in pieces
 _POLL_SECONDS = 0.2
+_OPEN_SECONDS = 30.0
 # A command that has ended can leave a child behind that holds its output open; what was printed has arrived long before
 # this.
 _LINGER_SECONDS = 2.0
@@ -144,6 +145,7 @@ class Connection:
         stdin: bytes | Iterable[bytes],
         on_line: Callable[[str], None],
         timeout: float | None = None,
+        until: Callable[[], bool] | None = None,
     ) -> Completed:
         """As ``run``, but each line of stdout is handed to ``on_line`` as it arrives, while ``stdin`` is still being
         sent.
@@ -151,9 +153,12 @@ class Connection:
         Lines come without their end; a last one that has none counts too. What is no UTF-8 is replaced. ``stdin`` may
         be an iterable that waits: it is read in a thread of its own, and left alone once the command has ended.
         ``stdout`` of the result is empty.
+
+        ``until`` is asked after each piece of output. Once it is true, the end of ``stdin`` is sent, and the command is
+        left to end by itself; its status counts as 0. That spares the round trip in which it would be learned.
         """
         lines = _Lines(on_line)
-        status, stderr = self._execute(command, stdin, lines.feed, timeout)
+        status, stderr = self._execute(command, stdin, lines.feed, timeout, until)
         lines.end()
         return Completed(status, b"", stderr)
 
@@ -188,29 +193,36 @@ class Connection:
         stdin: bytes | Iterable[bytes] | None,
         on_output: Callable[[bytes], None],
         timeout: float | None,
+        until: Callable[[], bool] | None = None,
     ) -> tuple[int, bytes]:
         deadline = None if timeout is None else self._clock() + timeout
         with translated(self.name):
-            channel = self._transport.open_session(window_size=None, timeout=30)
+            channel = self._transport.open_session(window_size=None, timeout=_OPEN_SECONDS)
             try:
                 channel.exec_command(command)
                 errors = _Tail(_STDERR_BYTES)
                 threading.Thread(target=_drain, args=(channel, errors), daemon=True).start()
+                sender = threading.Thread(target=_send, args=(channel, stdin or ()), daemon=True)
                 if stdin:
-                    threading.Thread(target=_send, args=(channel, stdin), daemon=True).start()
+                    sender.start()
                 else:
                     channel.shutdown_write()
-                self._receive(channel, on_output, deadline, command)
+                for data in self._output(channel, deadline, command):
+                    on_output(data)
+                    if until is not None and until():
+                        sender.join(_OPEN_SECONDS)
+                        return 0, errors.so_far()
                 return self._status(channel), errors.finish()
             finally:
                 channel.close()
 
-    def _receive(
-        self, channel: paramiko.Channel, on_output: Callable[[bytes], None], deadline: float | None, command: str
-    ) -> None:
+    def _output(self, channel: paramiko.Channel, deadline: float | None, command: str) -> Iterator[bytes]:
+        """What the command prints, until its end."""
         channel.settimeout(_POLL_SECONDS)
         silent_since: float | None = None
         while True:
+            if deadline is not None and self._clock() >= deadline:
+                raise BuilderError(f"{self.name}: a command did not end in time: {command.split(None, 1)[0]} …")
             try:
                 data = channel.recv(_CHUNK)
             except TimeoutError:
@@ -221,13 +233,11 @@ class Connection:
                     silent_since = now if silent_since is None else silent_since
                     if now - silent_since >= _LINGER_SECONDS:
                         return
-                if deadline is not None and now >= deadline:
-                    raise BuilderError(f"{self.name}: a command did not end in time: {command[:80]}") from None
                 continue
             if not data:
                 return
             silent_since = None
-            on_output(data)
+            yield data
 
     def _status(self, channel: paramiko.Channel) -> int:
         while not channel.status_event.wait(_POLL_SECONDS):
@@ -260,9 +270,12 @@ class _Tail:
     def end(self) -> None:
         self._ended.set()
 
+    def so_far(self) -> bytes:
+        return bytes(self._data[-self._limit :])
+
     def finish(self) -> bytes:
         self._ended.wait(_POLL_SECONDS)
-        return bytes(self._data[-self._limit :])
+        return self.so_far()
 
 
 class _Lines:
