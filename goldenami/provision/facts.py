@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from goldenami.errors import BuilderError
 from goldenami.model import Package, PackageChange
-from goldenami.ssh import Connection
+
+if TYPE_CHECKING:  # paramiko takes a while to load, and recipes are validated without it
+    from goldenami.ssh import Connection
 
 _LIST = r"""
 if command -v dpkg-query >/dev/null; then

@@ -13,6 +13,7 @@ Nobody can connect afterwards. systemd stays as it is configured: /etc/machine-i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydantic import ConfigDict
 
@@ -21,7 +22,9 @@ from goldenami.model import Mark
 from goldenami.provision.operation import BoundOperation, Operation, Stage
 from goldenami.provision.runner import OperationResult, run_stage
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
-from goldenami.ssh import Connection
+
+if TYPE_CHECKING:  # paramiko takes a while to load, and recipes are validated without it
+    from goldenami.ssh import Connection
 
 
 class Trace(Operation):
