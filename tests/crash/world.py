@@ -282,7 +282,7 @@ class World:
     _clients: dict[tuple[str, Place], Any] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
-    def fresh(self, *, settings: Mapping[str, Any] | None = None, new_process: bool = False) -> None:
+    def fresh(self, *, new_process: bool = False) -> None:
         """An empty cloud and an empty project. ``new_process``: its clients log in again, too (which takes a while)."""
         self.end()
         self.clock.reset()
@@ -293,8 +293,6 @@ class World:
         behind.seed()
         if sessions and not new_process:
             behind.credentials.load(sessions)
-        if settings:
-            behind.change(settings)
         self._node, self.gate.target = node, behind
         endpoint = f"http://127.0.0.1:{self.server.port}"
         self.paper = PaperCloud(endpoint, dict(seed.ACCOUNTS), behind, node)
