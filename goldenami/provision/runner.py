@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
 from goldenami.errors import BuilderError, ConnectionLost, OperationFailed
 from goldenami.events import Emit, emit, silent
@@ -25,7 +25,9 @@ from goldenami.provision import hints
 from goldenami.provision.operation import Stage
 from goldenami.provision.program import Program, compile_stage
 from goldenami.provision.stream import Ended, Finished, Message, Reader, RebootDue, Started, Status
-from goldenami.ssh import Completed, Connection
+
+if TYPE_CHECKING:  # paramiko takes a while to load, and recipes are validated without it
+    from goldenami.ssh import Completed, Connection
 
 MASK = "(secret)"
 
