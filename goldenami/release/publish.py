@@ -18,7 +18,7 @@ publish to one channel, one waits for the other.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -317,6 +317,9 @@ class _Publication:
 
         with ThreadPoolExecutor(max_workers=min(_THREADS, len(todo)) or 1, thread_name_prefix="publish") as pool:
             running = {parameter: pool.submit(one, parameter) for parameter in todo}
+            # Here, so that Ctrl-C, which ends this wait, still has the threads waited for: none of them may make
+            # anything once the clean-up has begun.
+            wait(running.values())
         # All have ended. The error of a mistake in this program, or an interruption, comes before any reason.
         reasons = {parameter: future.result() for parameter, future in running.items()}
         return {parameter: reason for parameter, reason in reasons.items() if reason is not None}

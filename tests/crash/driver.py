@@ -1,0 +1,37 @@
+"""The program as a process of its own, with the paper workshop: ``python driver.py build|resume|clean [BUILD_ID]``.
+
+It exits as the command line does. Of waiting it does little: the clouds it is run against are ready at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from goldenami import pipeline
+from goldenami import recipe as recipes
+from goldenami.errors import GoldenAmiError
+from tests.crash.world import RECIPE, PaperWorkshop
+
+
+def main(verb: str, build_id: str | None = None) -> int:
+    project = recipes.load_project(Path.cwd())
+    environment = recipes.environment(project, "test")
+    try:
+        if verb == "build":
+            request = pipeline.Request(project, environment, RECIPE)
+            pipeline.build(request, workshop=PaperWorkshop())
+        elif verb == "resume":
+            pipeline.resume(project, environment, build_id, workshop=PaperWorkshop())
+        else:
+            done = pipeline.clean(environment, pipeline.choose(environment, build_id).build_id)
+            return 0 if done.complete else 1
+    except GoldenAmiError as error:
+        sys.stderr.write(f"{time.time():.3f} {type(error).__name__}: {error.message}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,132 @@
+"""A sample with real processes and real signals: SIGKILL, SIGTERM, SIGINT once and twice.
+
+The rest of the matrices dies inside of the test's process; this shows that the two are the same.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from goldenami.sandbox.http import Response
+from goldenami.sandbox.protocol import Call
+from tests.crash import inventory
+from tests.crash.cases import check
+from tests.crash.world import Label, World
+
+ROOT = Path(__file__).parents[2]
+
+
+class Signals:
+    """Sends signals to the process that makes a call of that action, before the call has its effect or after."""
+
+    def __init__(self, action: str, nth: int, number: int, *, when: str, times: int = 1) -> None:
+        self.action, self.nth, self.number, self.when, self.times = action, nth, number, when, times
+        self.process: subprocess.Popen[bytes] | None = None
+        self.sent_at = 0.0
+        self._seen = 0
+        self._guard = threading.Lock()
+
+    def __call__(self, label: Label, call: Call, serve: Callable[[], Response]) -> Response:
+        with self._guard:
+            self._seen += call.action == self.action
+            due = call.action == self.action and self._seen == self.nth
+        if not due:
+            return serve()
+        if self.when == "before":
+            self._send()
+            if self.number == signal.SIGKILL:
+                return Response(0, drop=True)
+            return serve()
+        response = serve()
+        self._send()
+        return response
+
+    def _send(self) -> None:
+        assert self.process is not None
+        self.sent_at = time.monotonic()
+        for _ in range(self.times):
+            self.process.send_signal(self.number)
+            time.sleep(0.2)
+        if self.number == signal.SIGKILL:
+            self.process.wait(10)
+
+
+def run(world: World, *arguments: str, signals: Signals | None = None) -> tuple[int, str]:
+    """The exit code (negative: the signal that ended it) and stderr."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.crash.driver", *arguments],
+        cwd=world.path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    if signals is not None:
+        signals.process = process
+        world.gate.start(signals)
+    try:
+        _, stderr = process.communicate(timeout=90)
+    finally:
+        process.kill()
+        process.wait()
+        world.gate.stop()
+    return process.returncode, stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("action", "nth", "when", "then"),
+    [
+        ("RunInstances", 1, "after", "resume"),
+        ("CopyImage", 2, "before", "clean"),
+        ("PutParameter", 6, "after", "resume"),
+        ("PutParameter", 6, "after", "clean"),
+    ],
+)
+def test_killed(world: World, action: str, nth: int, when: str, then: str, record_property: Any) -> None:
+    record_property("cases of real processes", 1)
+    world.fresh()
+    decoys = inventory.place_decoys(world)
+    code, stderr = run(world, "build", signals=Signals(action, nth, signal.SIGKILL, when=when))
+    assert code == -signal.SIGKILL, stderr
+    code, stderr = run(world, then)
+    assert code == 0, stderr
+    check(world, decoys, released=True if then == "resume" else None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+@pytest.mark.parametrize(("action", "nth"), [("RunInstances", 1), ("CopyImage", 2), ("PutParameter", 3)])
+def test_a_signal_stops_and_cleans_up(
+    world: World, number: signal.Signals, action: str, nth: int, record_property: Any
+) -> None:
+    record_property("cases of real processes", 1)
+    world.fresh()
+    decoys = inventory.place_decoys(world)
+    signals = Signals(action, nth, number, when="after")
+    code, stderr = run(world, "build", signals=signals)
+    assert code == 130, stderr
+    assert time.monotonic() - signals.sent_at < 30
+    check(world, decoys, released=False)
+
+
+def test_a_second_signal_stops_at_once_and_resume_works(world: World, record_property: Any) -> None:
+    record_property("cases of real processes", 1)
+    world.fresh()
+    decoys = inventory.place_decoys(world)
+    signals = Signals("CopyImage", 2, signal.SIGINT, when="after", times=2)
+    code, stderr = run(world, "build", signals=signals)
+    assert code == 130, stderr
+    assert time.monotonic() - signals.sent_at < 3
+    assert "goldenami resume" in stderr
+    code, stderr = run(world, "resume")
+    assert code == 0, stderr
+    check(world, decoys, released=True)
