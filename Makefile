@@ -33,6 +33,11 @@ demo: setup ## Build, test, encrypt and distribute a golden image for real, in t
 test: setup-test lint ## Lint, types, import rules, unit and sandbox tests
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) --dist loadfile $(ARGS)
 
+.PHONY: test-crash
+test-crash: setup-test ## Every case of the crash and fault matrices (`make test` has a sample of them)
+	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 GOLDENAMI_WHOLE_MATRIX=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) \
+	  tests/crash $(ARGS)
+
 .PHONY: lint
 lint: setup-test ## Only the static checks: ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
