@@ -71,6 +71,7 @@ class Lines:
     ) -> tuple[str, list[str]] | None:
         match kind:
             case "build.started":
+                self._said.clear()
                 return "build", headline(fields)
             case "build.skipped":
                 return "skipped", [_get(fields, "reason"), _get(fields, "release")]

@@ -65,7 +65,7 @@ class TargetRow:
 
 
 class BuildState:
-    """The sum of the events so far. ``stages`` and ``tests`` hold what runs now; ``targets`` stay until the end."""
+    """The sum of a build's events. ``stages`` and ``tests`` hold what runs now; ``targets`` stay until the end."""
 
     def __init__(self) -> None:
         self.started: float | None = None
@@ -79,6 +79,10 @@ class BuildState:
             self.started = now
         fields = event.fields
         match event.kind:
+            case "build.started":  # a base recipe is built before its child: what was said of its targets is over
+                self.stages.clear()
+                self.tests.clear()
+                self.targets.clear()
             case "stage.started":
                 key = (_text(fields, "stage"), _text(fields, "architecture"))
                 stage = self.stages[key] = Stage(*key, started=now)

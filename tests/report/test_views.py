@@ -280,3 +280,16 @@ def test_masked_events():
         "map": {"deep": ["********"]},
         "n": 1,
     }
+
+
+def test_the_next_build_of_a_run_begins_anew(recorded):
+    """A base recipe is built before its child: the child's targets do not have the base's images."""
+    clock, stream = Clock(), io.StringIO()
+    again = Event(
+        "target.progress",
+        {"target": "home/eu-central-1", "architecture": "x86_64", "state": "available", "percent": 0.0},
+    )
+    play([*recorded, (4000.0, recorded[0][1]), (4001.0, again)], Lines(stream, clock=clock), clock)
+    last = stream.getvalue().splitlines()[-1]
+    assert "home/eu-central-1" in last
+    assert "ami-" not in last
