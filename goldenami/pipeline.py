@@ -94,6 +94,10 @@ def build(
         if unchanged is not None and not force:
             emit(emit_to, "build.skipped", reason=unchanged.reason, release=unchanged.release.version)
             return Outcome("unchanged", unchanged.release, unchanged.reason)
+        for earlier in Journals(Path(environment.builds)).unfinished(plan_digest=plan.digest):
+            id = earlier.build_id
+            message = f"build {id} of the same inputs has not ended: `goldenami resume {id}` continues it, "
+            emit(emit_to, "note", message=message + f"`goldenami clean {id}` deletes what it made", level="warning")
         return start(plan, request.variables, at_hand)
 
 

@@ -132,12 +132,27 @@ def killed_twice(world: World, last: Label, label: Label, when: str, then: str) 
     world.cloud.start_process(label, when)
     with suppress(Death):  # parameters are made side by side: one more or less was there to delete
         world.clean_again(build_id)
-    if then == "clean":
+    if then == "clean" or summary(world).ending == "cleaned":
         assert world.clean(build_id).complete
         check(world, decoys, released=False)
     else:
         world.resume(build_id)
         check(world, decoys, released=True)
+
+
+def test_a_build_tells_of_an_unfinished_one(world: World) -> None:
+    """It is for a person to say what becomes of it; the new build has a version of its own."""
+    copy = next(label for label in mutations(world) if label.action == "CopyImage")
+    world.fresh()
+    world.build_until(copy, "after")
+    (unfinished,) = world.builds
+    world.cloud.start_process()
+    manifest = world.build().manifest
+    notes = [str(e.fields.get("message")) for e in world.events if e.kind == "note"]
+    assert any(f"goldenami resume {unfinished}" in note and f"goldenami clean {unfinished}" in note for note in notes)
+    assert world.clean(unfinished).complete
+    assert release_of(world) == manifest
+    check(world, frozenset(), released=True)
 
 
 def test_a_failed_build_leaves_nothing(world: World) -> None:
