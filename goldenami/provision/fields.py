@@ -35,7 +35,7 @@ def _one_line(value: str) -> str:
 
 
 def _package(value: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", value):
+    if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]*", value):
         raise ValueError("expected the name of a Debian package: lower-case letters, digits, + . -")
     return value
 

@@ -203,10 +203,7 @@ class Connection:
                 errors = _Tail(_STDERR_BYTES)
                 threading.Thread(target=_drain, args=(channel, errors), daemon=True).start()
                 sender = threading.Thread(target=_send, args=(channel, stdin or ()), daemon=True)
-                if stdin:
-                    sender.start()
-                else:
-                    channel.shutdown_write()
+                sender.start()
                 for data in self._output(channel, deadline, command):
                     on_output(data)
                     if until is not None and until():
