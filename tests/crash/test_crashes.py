@@ -38,7 +38,7 @@ def test_a_build_killed_at_any_call_is_resumed_or_cleaned(
     verdicts = Verdicts("crash matrix")
     every = list(itertools.product(mutations(world), MOMENTS, ("resume", "clean")))
     assert len(every) > 140
-    for label, when, then in share(every, shard, whole=whole, every=11):
+    for label, when, then in share(every, shard, whole=whole, every=13):
         verdicts.run(f"killed {when} {label}, {then}", lambda: killed(world, label, when, then))  # noqa: B023
     verdicts.tell(record_property)
 
@@ -84,7 +84,7 @@ def test_a_second_release_is_published_in_all_places_or_in_none(
     publishing = [label for label in sorted(world.cloud.mutations) if label.service == "ssm"]
     assert len(publishing) == 8
     every = list(itertools.product(publishing, MOMENTS, ("resume", "clean")))
-    for label, when, then in share(every, shard, whole=whole, every=7):
+    for label, when, then in share(every, shard, whole=whole, every=9):
         verdicts.run(f"second release, killed {when} {label}, {then}", lambda: second(world, label, when, then))  # noqa: B023
     verdicts.tell(record_property)
 
@@ -119,7 +119,7 @@ def test_a_clean_up_killed_at_any_call_is_done_again(
     world.clean(world.builds[0])
     every = list(itertools.product(sorted(world.cloud.mutations), MOMENTS, ("resume", "clean")))
     assert len(every) > 30
-    for label, when, then in share(every, shard, whole=whole, every=7):
+    for label, when, then in share(every, shard, whole=whole, every=9):
         verdicts.run(f"clean-up killed {when} {label}, {then}", lambda: killed_twice(world, last, label, when, then))  # noqa: B023
     verdicts.tell(record_property)
 

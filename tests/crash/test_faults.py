@@ -165,7 +165,7 @@ def test_any_call_may_fail_once(world: World, whole: bool, shard: int, record_pr
     verdicts = Verdicts("fault matrix, one fault")
     every = list(itertools.product(calls(world), FAULTS))
     assert len(every) > 600
-    for number, (label, fault) in enumerate(share(every, shard, whole=whole, every=31)):
+    for number, (label, fault) in enumerate(share(every, shard, whole=whole, every=47)):
         once, then, delay = Once(label, fault), ("resume", "clean")[number % 2], (0.0, 0.0, 2.0)[number % 3]
         name = f"{fault.__name__} at {label}, visible after {delay} s, {then}"
         must = fault in PASSING
@@ -178,7 +178,7 @@ def test_an_action_may_fail_from_some_call_on(world: World, whole: bool, shard: 
     """The build ends with an error in bounded time, and what it could not delete is deleted by the next process."""
     verdicts = Verdicts("fault matrix, lasting faults")
     every = list(itertools.product(calls(world), (throttled, broken, lost, denied)))
-    for number, (label, fault) in enumerate(share(every, shard, whole=whole, every=53)):
+    for number, (label, fault) in enumerate(share(every, shard, whole=whole, every=71)):
         lasting, then = FromThenOn(label, fault), ("clean", "resume")[number % 2]
         verdicts.run(f"{fault.__name__} from {label} on, {then}", lambda: disturbed(world, lasting, then=then))  # noqa: B023
     verdicts.tell(record_property)

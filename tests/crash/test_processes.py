@@ -103,8 +103,8 @@ def test_killed(world: World, action: str, nth: int, when: str, then: str, recor
     check(world, decoys, released=True if then == "resume" else None)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
-@pytest.mark.parametrize(("action", "nth"), [("RunInstances", 1), ("CopyImage", 2), ("PutParameter", 3)])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: str(n.name))
+@pytest.mark.parametrize(("action", "nth"), [("CopyImage", 2), ("PutParameter", 3)])
 def test_a_signal_stops_and_cleans_up(
     world: World, number: signal.Signals, action: str, nth: int, record_property: Any
 ) -> None:
