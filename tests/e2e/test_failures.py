@@ -159,7 +159,7 @@ def test_key_that_is_disabled_under_way(workspace: Workspace, cloud: Cloud) -> N
         build = workspace.start("build", "disabled", "--events", str(events))
         until(lambda: any(e["kind"] == "stage.started" for e in events_of(events)))
         kms.disable_key(KeyId=key)
-        _, errors = build.communicate(timeout=120)
+        _, errors = build.communicate(timeout=300)
     finally:
         build.kill()
         kms.enable_key(KeyId=key)

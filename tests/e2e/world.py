@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -171,7 +170,7 @@ class Workspace:
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(command, cwd=self.root, env=environment, **{**streams, **options})
 
-    def run(self, *arguments: str, variables: Mapping[str, str] | None = None, seconds: float = 240.0) -> Done:
+    def run(self, *arguments: str, variables: Mapping[str, str] | None = None, seconds: float = 600.0) -> Done:
         """Run the program to its end."""
         process = self.start(*arguments, variables=variables)
         try:
@@ -200,8 +199,3 @@ def events_of(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-
-
-def plain(text: str) -> str:
-    """Without colours, and without the margin of times."""
-    return re.sub(r"\x1b\[[0-9;]*m", "", text)
