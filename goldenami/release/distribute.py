@@ -71,17 +71,25 @@ class Distribution:
         ]
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except BaseException:  # Ctrl-C arrives here too, and then nobody calls __exit__
+            self._stop()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Nothing is created any more once this returns, so that a clean-up can follow."""
+        self._stop()
+
+    def _stop(self) -> None:
         self._stopped.set()
         for thread in self._threads:
-            thread.join()
+            if thread.ident is not None:  # those that were not started have nothing to end
+                thread.join()
 
     def home_image(self, architecture: Architecture) -> str:
         """Wait until the copy in the home region is available; its id. The other targets may still be at work.
