@@ -15,6 +15,7 @@
     │   └── ConnectionLost              1   SSH ended in the middle of something
     ├── OperationFailed                 1   one operation of a recipe failed on the host
     ├── JournalError                    1   the journal cannot be read, written or trusted
+    │   └── Busy                        1   ... or is somebody else's at the moment
     ├── UnjournaledMutation             1   a bug: a mutating call without an intent
     ├── CatalogError                    1   the catalog cannot be read, written, locked or trusted
     │   └── ManifestError               1   a manifest is damaged, or newer than this program
@@ -164,6 +165,10 @@ class OperationFailed(GoldenAmiError):
 
 class JournalError(GoldenAmiError):
     """The journal is missing, torn in the middle, locked by another process, or not of this build."""
+
+
+class Busy(JournalError):
+    """Somebody else holds the lock of a build or a recipe: waiting may help."""
 
 
 class UnjournaledMutation(GoldenAmiError):

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Literal
 
 from goldenami import plan as planning
@@ -94,7 +93,7 @@ def build(
         if unchanged is not None and not force:
             emit(emit_to, "build.skipped", reason=unchanged.reason, release=unchanged.release.version)
             return Outcome("unchanged", unchanged.release, unchanged.reason)
-        for earlier in Journals(Path(environment.builds)).unfinished(plan_digest=plan.digest):
+        for earlier in at_hand.journals.unfinished(plan_digest=plan.digest):
             id = earlier.build_id
             message = f"build {id} of the same inputs has not ended: `goldenami resume {id}` continues it, "
             emit(emit_to, "note", message=message + f"`goldenami clean {id}` deletes what it made", level="warning")
@@ -258,10 +257,9 @@ def resume(
 
     Raises UsageError if the recipe, its files or the environment have changed since it began.
     """
-    summary = choose(environment, build_id)
     with (
         tools(environment, workshop, cloud, on_failure, emit_to) as at_hand,
-        opening.reopen(project, environment, summary, at_hand) as opened,
+        opening.reopen(project, environment, choose(at_hand.journals, build_id), at_hand) as opened,
         ending(opened, at_hand),
     ):
         return carry_out(opened, at_hand.catalog)
@@ -276,8 +274,7 @@ def clean(
     cloud: Cloud | None = None,
 ) -> reconcile.CleanUp:
     """Delete what a build made and no release owns. ``dry_run``: only say what that is."""
-    summary = Journals(Path(environment.builds)).read(build_id)
-    with tools(environment, None, cloud, "clean", emit_to) as at_hand, Journal.open(summary.directory) as journal:
+    with tools(environment, None, cloud, "clean", emit_to) as at_hand, at_hand.journals.open(build_id) as journal:
         at_hand.cloud.check_identity()
         keep = opening.owned_by_release(at_hand.catalog, journal)
         if dry_run:
@@ -309,9 +306,8 @@ def withdraw_release(environment: Environment, journal: Journal, at_hand: Tools)
     return {f"{manifest.recipe}@{channel} in {label}": reason for label, reason in refused.items()}
 
 
-def choose(environment: Environment, build_id: str | None) -> Summary:
+def choose(builds: Journals, build_id: str | None) -> Summary:
     """The build that is meant. Raises NotFound if there is none, UsageError where several could be."""
-    builds = Journals(Path(environment.builds))
     if build_id is not None:
         return builds.read(build_id)
     unfinished = builds.unfinished()

@@ -101,19 +101,19 @@ def resume(
 def _carry_out(environment: Environment, run: Callable[[Emit], Outcome], *, as_json: bool, events: Path | None) -> int:
     """Run something that makes a release, show its progress, and tell how it ended. Returns the exit code."""
     from goldenami import manifest, report
-    from goldenami.journal import Journals
+    from goldenami.aws import journals
 
     reach(environment)
     console = report.stderr_console()
-    journals = Journals(Path(environment.builds))
-    before = {summary.build_id: summary.ending for summary in journals.list()}
+    builds = journals.of(environment)
+    before = {summary.build_id: summary.ending for summary in builds.list()}
     try:
         with report.progress(console, events=events) as emit:
             outcome = run(emit)
     except (GoldenAmiError, KeyboardInterrupt) as error:
         if isinstance(error, KeyboardInterrupt):
             error = Interrupted("interrupted before anything was made")
-        touched = [s for s in journals.list() if s.build_id not in before or s.ending != before[s.build_id]]
+        touched = [s for s in builds.list() if s.build_id not in before or s.ending != before[s.build_id]]
         unfinished = [s for s in touched if s.ending in (None, "failed")]
         report.render_failure(
             error, console, leftovers=_leftovers(unfinished), next_steps=_next_steps(unfinished) if touched else None
@@ -162,16 +162,16 @@ def clean(build_id: str | None, environment_name: str | None, every: bool, dry_r
     that is unfinished.
     """
     from goldenami import pipeline
+    from goldenami.aws import journals
     from goldenami.errors import UsageError
-    from goldenami.journal import Journals
 
     if every and build_id:
         raise UsageError("--all and a build id exclude each other")
     _, environment = open_project(environment_name)
     if every:
-        builds = [s.build_id for s in Journals(Path(environment.builds)).unfinished()]
+        builds = [s.build_id for s in journals.of(environment).unfinished()]
     else:
-        builds = [pipeline.choose(environment, build_id).build_id]
+        builds = [pipeline.choose(journals.of(environment), build_id).build_id]
     if builds:
         reach(environment)
     answers = []
@@ -208,10 +208,10 @@ def builds() -> None:
 @json_option
 def builds_list(environment_name: str | None, as_json: bool) -> None:
     """List builds, oldest first."""
-    from goldenami.journal import Journals
+    from goldenami.aws import journals
 
     _, environment = open_project(environment_name)
-    found = Journals(Path(environment.builds)).list()
+    found = journals.of(environment).list()
     if as_json:
         print_json({"schema": "goldenami.builds/1", "builds": [_summary_json(s) for s in found]})
         return
@@ -229,10 +229,10 @@ def builds_list(environment_name: str | None, as_json: bool) -> None:
 @json_option
 def builds_show(build_id: str, environment_name: str | None, as_json: bool) -> None:
     """Show one build: how it ended, and what it made that still exists."""
-    from goldenami.journal import Journals
+    from goldenami.aws import journals
 
     _, environment = open_project(environment_name)
-    summary = Journals(Path(environment.builds)).read(build_id)
+    summary = journals.of(environment).read(build_id)
     document = _summary_json(summary)
     if as_json:
         print_json({"schema": "goldenami.build/1", **document})

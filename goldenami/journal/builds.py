@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Final
 
-from goldenami.errors import JournalError, NotFound
-from goldenami.journal.log import FILE
-from goldenami.journal.records import Header, Resource, replay
+from goldenami.errors import Busy, JournalError, NotFound
+from goldenami.journal.directory import DirectoryStorage
+from goldenami.journal.log import Journal
+from goldenami.journal.records import Header, Intent, Resource, Result, replay, utc_now, walk
+from goldenami.journal.storage import Holder, Storage
+
+_POLL: Final = 1.0  # seconds between two looks at a lock that is waited for
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One build as ``builds list`` shows it. ``ending``: None while unfinished. ``problem``: why it cannot be read."""
+    """One build as ``builds list`` shows it. ``ending``: None while unfinished. ``problem``: why it cannot be read.
+    ``directory``: where this machine keeps what else belongs to it. ``calls``: all of them, in order."""
 
     build_id: str
     directory: Path
@@ -21,34 +31,48 @@ class Summary:
     resources: tuple[Resource, ...]
     unresolved: int
     problem: str | None = None
+    calls: tuple[tuple[Intent, Result | None], ...] = ()
 
 
 class Journals:
-    """All builds under one directory (an environment's ``builds``)."""
+    """All journals of an environment. ``aws.journals.of(environment)`` gives the right one; a directory serves, too.
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    A journal that is opened or created is locked for this process until it is closed (use ``with``).
+    """
+
+    def __init__(self, where: Path | Storage, *, now: Callable[[], datetime] = utc_now) -> None:
+        self.storage: Storage = DirectoryStorage(where, now=now) if isinstance(where, Path) else where
+        self._now = now
+
+    def where(self) -> str:
+        """How a person finds them."""
+        return self.storage.where()
+
+    def create(self, header: Header) -> Journal:
+        """Start the journal of a new build, or of any work that is to survive its process. Raises JournalError."""
+        return Journal.create(self.storage, header, now=self._now)
+
+    def open(self, build_id: str) -> Journal:
+        """Lock a journal, replay it and make it ready for more. Raises NotFound, Busy, or JournalError for damage."""
+        return Journal.open_in(self.storage, build_id, now=self._now)
 
     def list(self) -> tuple[Summary, ...]:
         """Every build, oldest first, read without its lock. A damaged one is listed with its problem."""
-        if not self.directory.is_dir():
-            return ()
-        return tuple(self.read(path.name) for path in sorted(self.directory.iterdir()) if (path / FILE).exists())
+        return tuple(s for s in map(self._read, self.storage.names()) if s is not None)
 
     def read(self, build_id: str) -> Summary:
         """One build, read without its lock. Raises NotFound."""
-        path = self.directory / build_id / FILE
-        try:
-            header, state, _, _ = replay(path.read_bytes(), path)
-        except FileNotFoundError:
+        found = self._read(build_id)
+        if found is None:
             raise NotFound(
-                f"there is no build {build_id} in {self.directory}",
+                f"there is no build {build_id} in {self.where()}",
                 hint="`goldenami builds list` names those there are.",
-            ) from None
-        except JournalError as error:
-            return Summary(build_id, path.parent, None, None, (), 0, error.message)
-        ending = state.ending["status"] if state.ending is not None else None
-        return Summary(build_id, path.parent, header, ending, state.resources(), len(state.unresolved()))
+            )
+        return found
+
+    def holder(self, build_id: str) -> Holder | None:
+        """Who works on a build now; None if nobody does."""
+        return self.storage.holder(build_id)
 
     def unfinished(self, *, recipe: str | None = None, plan_digest: str | None = None) -> tuple[Summary, ...]:
         """Builds that did not end, or that failed and left something: those to resume or to clean. Oldest first."""
@@ -59,4 +83,52 @@ class Journals:
             and (s.ending is None or (s.ending == "failed" and (s.resources or s.unresolved)))
             and (recipe is None or s.header.recipe == recipe)
             and (plan_digest is None or s.header.plan_digest == plan_digest)
+        )
+
+    @contextmanager
+    def exclusive(
+        self,
+        name: str,
+        *,
+        wait: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        waiting: Callable[[Busy], None] | None = None,
+    ) -> Iterator[None]:
+        """Hold the lock of a name (a recipe's: one build of it at a time). Raises Busy, which says who holds it, after
+        ``wait`` seconds (math.inf: never); ``waiting`` is told once that there is somebody to wait for."""
+        deadline = clock() + wait
+        told = False
+        with ExitStack() as stack:
+            while True:
+                try:
+                    stack.enter_context(self.storage.lock(name))
+                    break
+                except Busy as error:
+                    if clock() >= deadline:
+                        raise
+                    if waiting is not None and not told:
+                        waiting(error)
+                        told = True
+                sleep(min(_POLL, max(0.01, deadline - clock())))
+            yield
+
+    def _read(self, build_id: str) -> Summary | None:
+        content = self.storage.read(build_id)
+        if content is None:
+            return None
+        directory = self.storage.directory(build_id)
+        try:
+            header, state, _, _ = replay(content, self.storage.where(build_id))
+        except JournalError as error:
+            return Summary(build_id, directory, None, None, (), 0, error.message)
+        ending = state.ending["status"] if state.ending is not None else None
+        return Summary(
+            build_id,
+            directory,
+            header,
+            ending,
+            state.resources(),
+            len(state.unresolved()),
+            calls=tuple(walk(state)),
         )

@@ -1,8 +1,8 @@
-"""The journal as a file: appending durably, and holding its lock."""
+"""One build's journal, open for appending and locked. What its records add up to is ``records``'s affair; where they
+are kept is ``storage``'s."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import threading
@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from goldenami.errors import JournalError, NotFound
-from goldenami.journal.files import SAFE_NAME, SideFiles, lock_build, space_hint, sync_directory
+from goldenami.journal.directory import DirectoryStorage
 from goldenami.journal.records import (
     SCHEMA,
     Ending,
@@ -32,40 +32,29 @@ from goldenami.journal.records import (
     uncover,
     utc_now,
 )
+from goldenami.journal.storage import Log, Storage
 from goldenami.model import Place
-
-FILE: Final = "journal.jsonl"
 
 
 class Journal:
     """The journal of one build, open for appending and locked. Methods may be called from any thread.
 
-    An append that returns is on the disk. One that fails raises JournalError and leaves the file as it was, so the
-    caller must not make the call whose intent could not be written.
+    An append that returns is durable. One that fails raises JournalError, or what the storage's cloud said (AccessError
+    for credentials that expired), and the caller must not make the call whose intent could not be written.
+
+    ``directory``: where this machine keeps what else belongs to the build (reports).
     """
 
     def __init__(
-        self,
-        directory: Path,
-        header: Header,
-        state: State,
-        descriptor: int,
-        lock: int,
-        *,
-        count: int,
-        now: Callable[[], datetime],
-        sync: Callable[[int], None],
+        self, log: Log, header: Header, state: State, *, directory: Path, count: int, now: Callable[[], datetime]
     ) -> None:
-        """Use :meth:`create` or :meth:`open`."""
+        """Use ``Journals.create`` and ``Journals.open``, or :meth:`create` and :meth:`open`."""
         self.directory = directory
         self.header = header
+        self._log = log
         self._state = state
-        self._descriptor = descriptor
-        self._lock_descriptor = lock
         self._count = count
         self._now = now
-        self._sync = sync
-        self._side = SideFiles(directory / "secrets", sync)
         self._mutex = threading.RLock()
         self._closed = False
 
@@ -74,87 +63,56 @@ class Journal:
     @classmethod
     def create(
         cls,
-        builds: Path,
+        builds: Path | Storage,
         header: Header,
         *,
         now: Callable[[], datetime] = utc_now,
         sync: Callable[[int], None] = os.fsync,
     ) -> Journal:
-        """Start the journal of a new build under the directory ``builds``, which is made if it is missing.
+        """Start the journal of a new build in a storage, or under a directory, which is made if it is missing.
 
-        Raises JournalError if the build exists already or the directory cannot be written. ``sync`` flushes a file
-        descriptor to the disk; tests that need no durability pass one that does nothing.
+        Raises JournalError if the build exists already or nothing can be written there. ``sync`` (of directories)
+        flushes a file descriptor to the disk; tests that need no durability pass one that does nothing.
         """
-        if not SAFE_NAME.match(header.build_id):
-            raise JournalError(f"{header.build_id!r} cannot be the name of a build")
-        directory = builds / header.build_id
-        lock = -1
-        try:
-            builds.mkdir(parents=True, exist_ok=True)
-            directory.mkdir(exist_ok=True)
-            lock = lock_build(directory, now())
-            path = directory / FILE
-            if path.exists():
-                raise JournalError(f"build {header.build_id} exists already in {builds}")
-            # Written aside and renamed: a journal with half a header is never seen.
-            draft = directory / f".{FILE}"
-            with draft.open("wb") as file:
-                file.write(line({"record": "header", "schema": SCHEMA, "n": 0, **header_json(header)}))
-                file.flush()
-                sync(file.fileno())
-            draft.rename(path)
-            for folder in (directory, builds):
-                sync_directory(folder, sync)
-            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-        except (OSError, JournalError) as error:
-            if lock >= 0:
-                os.close(lock)
-            if isinstance(error, JournalError):
-                raise
-            raise JournalError(f"cannot create the journal in {directory}: {error.strerror}") from error
-        return cls(directory, header, State(), descriptor, lock, count=1, now=now, sync=sync)
+        storage = DirectoryStorage(builds, now=now, sync=sync) if isinstance(builds, Path) else builds
+        first = line({"record": "header", "schema": SCHEMA, "n": 0, **header_json(header)})
+        log = storage.create(header.build_id, first)
+        return cls(log, header, State(), directory=storage.directory(header.build_id), count=1, now=now)
 
     @classmethod
     def open(
         cls, directory: Path, *, now: Callable[[], datetime] = utc_now, sync: Callable[[int], None] = os.fsync
     ) -> Journal:
-        """Lock an existing build's journal, replay it and make it ready for more. A torn last line is cut off.
+        """Lock the journal of the build whose directory this is, replay it and make it ready for more. A torn last line
+        is cut off.
 
-        Raises NotFound if there is none, JournalError if another process holds it or it is damaged.
+        Raises NotFound if there is none, Busy if another process holds it, JournalError if it is damaged.
         """
-        path = directory / FILE
-        if not path.exists():
-            raise NotFound(f"there is no build journal in {directory}")
-        lock = lock_build(directory, now())
+        return cls.open_in(DirectoryStorage(directory.parent, now=now, sync=sync), directory.name, now=now)
+
+    @classmethod
+    def open_in(cls, storage: Storage, build_id: str, *, now: Callable[[], datetime] = utc_now) -> Journal:
+        """The same, wherever journals are kept."""
+        log = storage.open(build_id)
+        if log is None:
+            raise NotFound(
+                f"there is no build {build_id} in {storage.where()}",
+                hint="`goldenami builds list` names those there are.",
+            )
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-            try:
-                content = path.read_bytes()
-                header, state, count, whole = replay(content, path)
-                if whole < len(content):
-                    os.ftruncate(descriptor, whole)
-                    sync(descriptor)
-                elif not content.endswith(b"\n"):
-                    os.write(descriptor, b"\n")
-                    sync(descriptor)
-            except BaseException:
-                os.close(descriptor)
-                raise
-        except OSError as error:
-            os.close(lock)
-            raise JournalError(f"cannot open {path}: {error.strerror}") from error
+            header, state, count, whole = replay(log.content(), storage.where(build_id))
+            log.cut(whole)
         except BaseException:
-            os.close(lock)
+            log.close()
             raise
-        return cls(directory, header, state, descriptor, lock, count=count, now=now, sync=sync)
+        return cls(log, header, state, directory=storage.directory(build_id), count=count, now=now)
 
     def close(self) -> None:
         """Let go of the lock. The second call does nothing."""
         with self._mutex:
             if not self._closed:
                 self._closed = True
-                os.close(self._descriptor)
-                os.close(self._lock_descriptor)
+                self._log.close()
 
     def __enter__(self) -> Self:
         return self
@@ -166,12 +124,17 @@ class Journal:
     def build_id(self) -> str:
         return self.header.build_id
 
+    def check(self) -> None:
+        """Raise JournalError if somebody else may have taken the build over meanwhile: asked right before each call
+        that changes something."""
+        self._log.check()
+
     # --- the protocol of calls ----------------------------------------------------------------------------------------
 
     def intend(self, intent: Intent) -> None:
-        """Record that a call is about to be made. Its secrets are on the disk before its record is."""
+        """Record that a call is about to be made. Its secrets are stored before its record is."""
         with self._mutex:
-            request = conceal(intent.request, self._side.keep)
+            request = conceal(intent.request, self._log.side.keep)
             self._append(
                 {
                     "record": "intent",
@@ -316,18 +279,18 @@ class Journal:
     def secret(self, name: str, make: Callable[[], bytes]) -> bytes:
         """The secret of that name. The first call makes and stores it; later ones, in any process, read it."""
         with self._mutex:
-            return self._side.named(name, make)
+            return self._log.side.named(name, make)
 
     def remove_secrets(self) -> None:
         """Delete all side files. The second call does nothing."""
         with self._mutex:
-            self._side.remove()
+            self._log.side.remove()
 
     def _reveal(self, intent: Intent) -> Intent:
         if intent.action != "create" or intent.token in self._state.results:
             return intent  # only a request that may be sent again needs its secrets, and they may be gone by now
         try:
-            return replace(intent, request=uncover(intent.request, self._side.read))
+            return replace(intent, request=uncover(intent.request, self._log.side.read))
         except FileNotFoundError as error:
             raise JournalError(
                 f"a secret of build {self.build_id} is missing: {error.filename}",
@@ -340,20 +303,12 @@ class Journal:
         with self._mutex:
             if self._closed:
                 raise JournalError(f"the journal of build {self.build_id} is closed")
+            for late in self._log.doubtful():
+                self._take(late)
             text = line({"n": self._count, "at": timestamp(self._now()), **record})
-            before = os.fstat(self._descriptor).st_size
-            try:
-                written = os.write(self._descriptor, text)
-                while written < len(text):
-                    written += os.write(self._descriptor, text[written:])
-                self._sync(self._descriptor)
-            except OSError as error:
-                # Half a line in the middle would be corruption; at worst the cut fails too and it stays a torn last
-                # line.
-                with contextlib.suppress(OSError):
-                    os.ftruncate(self._descriptor, before)
-                raise JournalError(
-                    f"cannot write the journal of build {self.build_id}: {error.strerror}", hint=space_hint(error)
-                ) from error
-            self._count += 1
-            self._state.apply(json.loads(text))
+            self._log.append(self._count, text)
+            self._take(text)
+
+    def _take(self, text: bytes) -> None:
+        self._count += 1
+        self._state.apply(json.loads(text))

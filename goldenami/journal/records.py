@@ -186,7 +186,7 @@ class State:
         )
 
 
-def replay(content: bytes, path: Path) -> tuple[Header, State, int, int]:
+def replay(content: bytes, path: Path | str) -> tuple[Header, State, int, int]:
     """Read a whole journal: header, state, number of records, and how many bytes of ``content`` are whole records.
 
     Pure; ``path`` is for messages. Raises JournalError, with file and line, for anything but a torn last line.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -47,14 +46,14 @@ def create(plan: BuildPlan, variables: Mapping[str, str], at_hand: Tools) -> Ite
         "facts": _FACTS.dump_python(plan.facts, mode="json"),
     }
     header = Header(build_id, name, plan.digest, plan.environment.name, now, data)
-    with Journal.create(Path(plan.environment.builds), header) as journal:
+    with at_hand.journals.create(header) as journal:
         yield _begin(plan, version, journal, secrets, at_hand)
 
 
 @contextmanager
 def reopen(project: Project, environment: Environment, summary: Summary, at_hand: Tools) -> Iterator[Build]:
     """A build that began earlier. Raises UsageError if it ended, or if what it was made of has changed."""
-    with Journal.open(summary.directory) as journal:
+    with at_hand.journals.open(summary.build_id) as journal:
         header = journal.header
         if journal.ending not in (None, "failed"):
             raise UsageError(f"build {header.build_id} is {journal.ending}: there is nothing to continue")

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+from goldenami.aws import journals
 from goldenami.aws.session import Cloud
 from goldenami.events import Emit
 from goldenami.interrupts import Interrupts
+from goldenami.journal import Journals
 from goldenami.model import Environment
 from goldenami.release.catalog import Catalog
 from goldenami.stages.build import Workshop
@@ -24,6 +26,7 @@ class Tools:
 
     cloud: Cloud
     catalog: Catalog
+    journals: Journals
     workshop: Workshop
     interrupts: Interrupts
     on_failure: OnFailure
@@ -36,9 +39,11 @@ def tools(
 ) -> Iterator[Tools]:
     """The tools of an environment. While it is entered, the first signal asks for the end (see ``interrupts``)."""
     with Interrupts() as interrupts:
+        cloud = cloud or Cloud.of(environment, sleep=interrupts.sleep)
         yield Tools(
-            cloud=cloud or Cloud.of(environment, sleep=interrupts.sleep),
+            cloud=cloud,
             catalog=Catalog(environment.catalog),
+            journals=journals.of(environment, cloud),
             workshop=workshop or SshWorkshop(),
             interrupts=interrupts,
             on_failure=on_failure,

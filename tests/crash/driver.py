@@ -11,6 +11,7 @@ from pathlib import Path
 
 from goldenami import pipeline
 from goldenami import recipe as recipes
+from goldenami.aws import journals
 from goldenami.errors import GoldenAmiError
 from tests.crash.world import RECIPE, PaperWorkshop
 
@@ -25,7 +26,7 @@ def main(verb: str, build_id: str | None = None) -> int:
         elif verb == "resume":
             pipeline.resume(project, environment, build_id, workshop=PaperWorkshop())
         else:
-            done = pipeline.clean(environment, pipeline.choose(environment, build_id).build_id)
+            done = pipeline.clean(environment, pipeline.choose(journals.of(environment), build_id).build_id)
             return 0 if done.complete else 1
     except GoldenAmiError as error:
         sys.stderr.write(f"{time.time():.3f} {type(error).__name__}: {error.message}\n")
