@@ -9,6 +9,7 @@ kind                   fields
 build.started          recipe, version, environment, digest, targets (list of labels)
 build.skipped          reason, release
 build.finished         status ("released" | "failed" | "interrupted"), seconds, [error]
+task.started           task (the words of the command), id, caller
 stage.started          stage, [architecture]
 stage.finished         stage, [architecture], status ("ok" | "failed"), seconds, [detail]
 operation.started      index (from 1), total, title, place, [architecture], [host]

@@ -18,7 +18,7 @@ from typing import Literal
 
 from goldenami import plan as planning
 from goldenami import recipe as recipes
-from goldenami import reconcile
+from goldenami import reconcile, task
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
 from goldenami.errors import NotFound, UsageError
@@ -36,6 +36,7 @@ from goldenami.release.verify import Verified, verify
 from goldenami.stages import candidate, facts, opening, proof
 from goldenami.stages.build import Build, Candidate, Workshop
 from goldenami.stages.ending import ending
+from goldenami.stages.tasks import UNDO
 from goldenami.stages.tools import OnFailure, Tools, tools
 
 VERIFIED = "verified"  # the stage's name in the journal
@@ -273,9 +274,16 @@ def clean(
     emit_to: Emit = silent,
     cloud: Cloud | None = None,
 ) -> reconcile.CleanUp:
-    """Delete what a build made and no release owns. ``dry_run``: only say what that is."""
+    """Delete what a build made and no release owns, or undo a task. ``dry_run``: only say what would be deleted."""
     with tools(environment, None, cloud, "clean", emit_to) as at_hand, at_hand.journals.open(build_id) as journal:
         at_hand.cloud.check_identity()
+        kind = task.kind_of(journal.header)
+        if kind is not None:
+            undo = UNDO.get(kind)
+            interrupts = at_hand.interrupts
+            return task.clean(
+                environment, journal, at_hand.cloud, interrupts, undo=undo, dry_run=dry_run, emit_to=emit_to
+            )
         keep = opening.owned_by_release(at_hand.catalog, journal)
         if dry_run:
             return reconcile.CleanUp(reconcile.find_all(at_hand.cloud, journal, keep=keep), {})

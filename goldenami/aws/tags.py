@@ -24,6 +24,7 @@ KEY: Final = "goldenami:key"
 GIT_COMMIT: Final = "goldenami:git-commit"
 BASE_AMI: Final = "goldenami:base-ami"
 EXPIRES_AT: Final = "goldenami:expires-at"
+TASK: Final = "goldenami:task"
 
 _MOST = 50
 _MOST_ATTEMPTS = 1000
@@ -41,6 +42,11 @@ def build_tags(
     """What is the same for everything that a build makes. ``own``: the environment's tags; they cannot replace ours."""
     ours = {RECIPE: recipe, VERSION: version, BUILD_ID: build_id, GIT_COMMIT: git_commit, BASE_AMI: base_ami}
     return {**own, **{k: v for k, v in ours.items() if v}}
+
+
+def task_tags(*, kind: str, build_id: str, own: Mapping[str, str]) -> dict[str, str]:
+    """What is the same for everything that a task makes: as ``build_tags``, for work without a recipe."""
+    return {**own, TASK: kind, BUILD_ID: build_id}
 
 
 def checked(tags: Mapping[str, str]) -> dict[str, str]:

@@ -159,7 +159,8 @@ def clean(build_id: str | None, environment_name: str | None, every: bool, dry_r
     """Delete what an unfinished or failed build left behind: what its journal knows, and what carries its tags.
 
     What a release owns is never deleted, nor anything that the build did not make. Without BUILD_ID, the only build
-    that is unfinished.
+    that is unfinished. A task (a snapshot that was being copied, a volume that was being encrypted) is named by its id
+    in the same way: first what it changed is put back.
     """
     from goldenami import pipeline
     from goldenami.aws import journals
@@ -207,7 +208,7 @@ def builds() -> None:
 @environment_option
 @json_option
 def builds_list(environment_name: str | None, as_json: bool) -> None:
-    """List builds, oldest first."""
+    """List builds, and tasks with their kind in place of a recipe, oldest first."""
     from goldenami.aws import journals
 
     _, environment = open_project(environment_name)
@@ -217,7 +218,7 @@ def builds_list(environment_name: str | None, as_json: bool) -> None:
         return
     for summary in found:
         header = summary.header
-        what = f"{header.recipe} {header.data.get('version', '')}" if header else str(summary.problem)
+        what = f"{header.recipe} {header.data.get('version', '')}".rstrip() if header else str(summary.problem)
         state = summary.ending or ("unfinished" if header else "damaged")
         left = f"  {len(summary.resources)} resources" if state in ("unfinished", "failed") else ""
         click.echo(f"{summary.build_id}  {state:<10}  {what}{left}")
@@ -249,7 +250,8 @@ def _summary_json(summary: Summary) -> dict[str, object]:
     return {
         "build_id": summary.build_id,
         "status": summary.ending or ("unfinished" if header else "damaged"),
-        "recipe": header.recipe if header else None,
+        "recipe": header.recipe if header and header.data.get("task") is None else None,
+        "task": header.data.get("task") if header else None,
         "version": header.data.get("version") if header else None,
         "environment": header.environment if header else None,
         "digest": header.plan_digest if header else None,

@@ -17,7 +17,7 @@ from goldenami.model import Place
 SCHEMA: Final = "goldenami.journal/1"
 
 Action = Literal["create", "change", "delete"]
-Ending = Literal["released", "failed", "cleaned", "skipped"]
+Ending = Literal["released", "failed", "cleaned", "skipped", "done"]
 Json = dict[str, Any]
 
 

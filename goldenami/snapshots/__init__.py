@@ -1,0 +1,1 @@
+"""EBS snapshots and volumes on their own, without a recipe: one verb a page."""

@@ -1,0 +1,5 @@
+"""Volumes and snapshots on a cloud of paper, with the gate that can disturb any call."""
+
+from __future__ import annotations
+
+from tests.crash.conftest import world as crash_world  # noqa: F401
