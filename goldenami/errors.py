@@ -116,7 +116,8 @@ class Interrupted(GoldenAmiError):
 
 
 class CloudError(GoldenAmiError):
-    """The cloud refused or failed a call. ``code`` is the service's own error code, ``action`` the API action."""
+    """The cloud refused or failed a call. ``code`` is the service's own error code, ``action`` the API action.
+    ``reason``: what some services (EBS) tell apart within one code, in their words."""
 
     def __init__(
         self,
@@ -127,9 +128,11 @@ class CloudError(GoldenAmiError):
         account: str = "",
         region: str = "",
         hint: str | None = None,
+        reason: str = "",
     ) -> None:
         super().__init__(message, hint=hint)
         self.code = code
+        self.reason = reason
         self.action = action
         self.account = account
         self.region = region

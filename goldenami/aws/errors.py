@@ -97,6 +97,7 @@ DENIED_CODES: Final = frozenset(
 MISSING_CODES: Final = frozenset(
     {
         "NotFoundException",
+        "ResourceNotFoundException",
         "ParameterNotFound",
         "ParameterVersionNotFound",
         "NoSuchBucket",
@@ -184,7 +185,8 @@ def _from_answer(
     message = f"{where}: {text} ({code})"
 
     def cloud(kind: type[CloudError], hint: str | None = None) -> CloudError:
-        return kind(message, code=code, action=action, account=account, region=region, hint=hint)
+        reason = str(error.response.get("Reason") or "")
+        return kind(message, code=code, action=action, account=account, region=region, hint=hint, reason=reason)
 
     if code in THROTTLE_CODES:
         return cloud(

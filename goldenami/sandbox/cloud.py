@@ -18,6 +18,7 @@ from typing import Any
 from goldenami.sandbox import seed
 from goldenami.sandbox.calllog import CallLog
 from goldenami.sandbox.credentials import Credentials, Refused
+from goldenami.sandbox.ebs import Ebs
 from goldenami.sandbox.ec2.context import Pending
 from goldenami.sandbox.ec2.context import Settings as Ec2Settings
 from goldenami.sandbox.ec2.service import Ctx, Ec2, Ec2Error
@@ -60,7 +61,13 @@ class Cloud:
         self.ec2 = Ec2(node, clock=clock, hooks=Lookups(self.surface, self.kms, self.ssm), settings=Ec2Settings())
         self._disturbance = Disturbance(clock, sleep)
         self._router = Router(
-            self.surface, self.ec2, self.kms, self.ssm, Sts(self.credentials, self.surface), self._prepare
+            self.surface,
+            self.ec2,
+            Ebs(self.ec2, node, clock),
+            self.kms,
+            self.ssm,
+            Sts(self.credentials, self.surface),
+            self._prepare,
         )
         self._guard = threading.Lock()
         self._public: dict[str, list[PublicParameter]] = {}

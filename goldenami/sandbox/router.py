@@ -8,13 +8,14 @@ from urllib.parse import urlencode
 from xml.sax.saxutils import escape
 
 from goldenami.sandbox.credentials import Identity
+from goldenami.sandbox.ebs import Ebs
 from goldenami.sandbox.ec2.service import Ctx, Ec2
 from goldenami.sandbox.http import Response
 from goldenami.sandbox.kms import Kms, replace_body
 from goldenami.sandbox.protocol import Call
 from goldenami.sandbox.ssm import Ssm
 from goldenami.sandbox.sts import Sts
-from goldenami.sandbox.surface import Surface, Unsupported
+from goldenami.sandbox.surface import Surface
 
 _EC2_NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
 
@@ -23,10 +24,11 @@ class Router:
     """``prepare`` is called with a call's region before EC2 or SSM answer it."""
 
     def __init__(
-        self, surface: Surface, ec2: Ec2, kms: Kms, ssm: Ssm, sts: Sts, prepare: Callable[[str], None]
+        self, surface: Surface, ec2: Ec2, ebs: Ebs, kms: Kms, ssm: Ssm, sts: Sts, prepare: Callable[[str], None]
     ) -> None:
         self._surface = surface
         self._ec2 = ec2
+        self._ebs = ebs
         self._kms = kms
         self._ssm = ssm
         self._sts = sts
@@ -44,9 +46,8 @@ class Router:
                 return self._ssm.serve(call)
             case "sts":
                 return self._sts.serve(call, identity) or self._surface.serve(call)
-            case "ebs":
-                # moto's block API knows only snapshots that were written through it, and none of ours.
-                raise Unsupported("the sandbox does not have the EBS direct APIs")
+            case "ebs":  # moto's knows only snapshots that were written through it, and none of ours
+                return self._ebs.serve(call)
         return self._surface.serve(call)
 
     # --- EC2 ----------------------------------------------------------------------------------------------------------

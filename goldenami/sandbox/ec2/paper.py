@@ -50,6 +50,7 @@ class PaperNode:
         self.volumes: dict[str, int] = {}
         self.snapshots: dict[str, _Snapshot] = {}
         self.guests: dict[str, _Guest] = {}
+        self.written: dict[str, dict[int, str]] = {}  # blocks that a test says a snapshot has: tokens by index
         self._addresses: dict[str, str] = {}
         self._given = 0
         self._lock = threading.RLock()
@@ -152,9 +153,9 @@ class PaperNode:
         return found is not None and found.stored
 
     def blocks(self, snapshot: str) -> Mapping[int, str]:
-        """A snapshot on paper has no block that is not empty."""
+        """A snapshot on paper has no block that is not empty, but those that a test wrote into ``written``."""
         self._snapshot(snapshot)
-        return {}
+        return self.written.get(snapshot, {})
 
     def read_block(self, snapshot: str, index: int, key: DataKey | None) -> bytes:
         self._readable(snapshot, key)

@@ -150,6 +150,16 @@ class Ec2:
         key = encryption.data_key(self._cloud, snapshot.encryption, account)
         return snapshots.contents(self._cloud, snapshot), key
 
+    def snapshot_size(self, snapshot_id: str) -> int:
+        """GiB of the volume that an existing snapshot was taken of."""
+        with self._cloud.lock:
+            return self._cloud.store.snapshots[snapshot_id].size
+
+    def related(self, first: str, second: str) -> bool:
+        """Whether two existing snapshots are of one lineage, so that their blocks can be compared."""
+        with self._cloud.lock:
+            return snapshots.related(self._cloud, first, second)
+
     def add_public_image(
         self,
         region: str,

@@ -159,6 +159,29 @@ def for_reading(cloud: Cloud, ctx: Ctx, resource_id: str) -> Snapshot:
     return snapshot
 
 
+def related(cloud: Cloud, first: str, second: str) -> bool:
+    """Whether two existing snapshots are of one lineage: of one volume, or of volumes made from one another's snapshots,
+    and all under one data key. A copy begins a lineage of its own.
+    """
+    one, other = (cloud.store.snapshots[id] for id in (first, second))
+    if one.encryption != other.encryption:
+        return False
+    if first == second or (one.volume_id == other.volume_id and not one.copied and not other.copied):
+        return True
+    return bool(_ancestry(cloud, first) & _ancestry(cloud, second))
+
+
+def _ancestry(cloud: Cloud, snapshot_id: str) -> set[str]:
+    """The snapshot and those it was taken after, deleted ones included as far as they are known."""
+    found: set[str] = set()
+    current: str | None = snapshot_id
+    while current is not None and current not in found:
+        found.add(current)
+        record = cloud.store.snapshots.get(current)
+        current = record.parent if record is not None else None
+    return found
+
+
 def hollow(resource_id: str) -> Ec2Error:
     return Ec2Error(
         "Unsupported",

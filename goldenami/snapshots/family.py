@@ -1,0 +1,149 @@
+"""Finding the snapshots that belong together, and reading their blocks.
+
+A volume's snapshots follow each other; a volume that was made from a snapshot goes on from that one. Both directions
+are followed, up to the snapshot that a volume came from and down to the volumes that came from its snapshots, for as
+far as EC2 still knows the volumes. Copies have no volume ("vol-ffffffff"): they are compared with the copies before
+them, and whether that can be done, only the EBS direct APIs can tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC
+from typing import Any, Final
+
+from goldenami.aws import blocks, images, snapshots
+from goldenami.aws.blocks import NotComparable
+from goldenami.aws.session import Cloud
+from goldenami.errors import NotFound
+from goldenami.model import Place
+from goldenami.snapshots.lineage import Described, Lineage, Reading, weigh
+
+COPIED: Final = "vol-ffffffff"  # what EC2 shows as the volume of a copy
+_AT_ONCE: Final = 8  # snapshots whose blocks are listed side by side
+_FILTER: Final = 200  # values that EC2 takes in one filter
+
+
+def of_volume(cloud: Cloud, place: Place, volume_id: str) -> Lineage:
+    """The lineage around a volume, deleted or not. Raises NotFound if no snapshot of it is there."""
+    described = _family(cloud, place, {volume_id})
+    if not any(s.volume_id == volume_id for s in described):
+        raise NotFound(f"volume {volume_id} has no snapshots in {place}")
+    return read(cloud, place, described)
+
+
+def of_image(cloud: Cloud, place: Place, image_id: str) -> Lineage:
+    """The lineages of the snapshots behind an image. Raises NotFound."""
+    image = images.describe_many(cloud, place, [image_id]).get(image_id)
+    if image is None:
+        raise NotFound(f"there is no image {image_id} in {place}")
+    return of_snapshots(cloud, place, snapshots.of_image(image))
+
+
+def of_snapshots(cloud: Cloud, place: Place, ids: Sequence[str]) -> Lineage:
+    """The lineages of some snapshots: their volumes' whole ones; copies in the order of time, each compared with the
+    one before it. Raises NotFound for one that is not there."""
+    found = snapshots.describe_many(cloud, place, ids)
+    if missing := sorted(set(ids) - set(found)):
+        raise NotFound(f"there is no snapshot {', '.join(missing)} in {place}")
+    volumes = {s["VolumeId"] for s in found.values() if s["VolumeId"] != COPIED}
+    family = _family(cloud, place, volumes) if volumes else []
+    known = {s.id for s in family}
+    copies = sorted((s for id, s in found.items() if id not in known), key=_moment)
+    chained: list[Described] = []
+    for copy in copies:
+        chained.append(_described(copy, chained[-1].id if chained else None))
+    return read(cloud, place, [*family, *chained])
+
+
+def read(cloud: Cloud, place: Place, described: Sequence[Described]) -> Lineage:
+    """Read the blocks of all, side by side, and weigh them. Parents come before their children."""
+    known = {s.id for s in described}
+
+    def reading(snapshot: Described) -> Reading:
+        parent = snapshot.parent if snapshot.parent in known else None
+        broken: str | None = None
+        try:
+            if parent is not None:
+                try:
+                    return Reading(changes=blocks.changed(cloud, place, parent, snapshot.id))
+                except NotComparable as cut:
+                    broken = f"not comparable with {parent}: {cut.detail}"
+            return Reading(blocks=blocks.of_snapshot(cloud, place, snapshot.id), broken=broken)
+        except NotComparable as unreadable:
+            return Reading(broken=f"its blocks cannot be read: {unreadable.detail}")
+
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="blocks") as pool:
+        readings = dict(zip([s.id for s in described], pool.map(reading, described), strict=True))
+    return weigh(described, readings)
+
+
+# --- who belongs to whom ----------------------------------------------------------------------------------------------
+
+
+def _family(cloud: Cloud, place: Place, start: Iterable[str]) -> list[Described]:
+    """All snapshots of these volumes and of those they are related to, parents first."""
+    found: dict[str, dict[str, Any]] = {}
+    origin: dict[str, str] = {}  # the snapshot that a volume was made from
+    waiting = {v for v in start if v != COPIED}
+    seen: set[str] = set()
+    while waiting:
+        seen |= waiting
+        new = _snapshots(cloud, place, "volume-id", waiting)
+        new_volumes = [*_volumes(cloud, place, "volume-id", waiting), *_volumes(cloud, place, "snapshot-id", new)]
+        origin |= {v["VolumeId"]: v["SnapshotId"] for v in new_volumes if v.get("SnapshotId")}
+        sources = set(origin.values()) - set(found) - set(new)
+        above = _snapshots(cloud, place, "snapshot-id", sources)
+        found |= new | above
+        waiting = ({v["VolumeId"] for v in new_volumes} | {s["VolumeId"] for s in above.values()}) - seen - {COPIED}
+    ordered = sorted(found.values(), key=_moment)
+    latest: dict[str, str] = {}
+    family = []
+    for snapshot in ordered:
+        volume = snapshot["VolumeId"]
+        before = None if volume == COPIED else latest.get(volume, origin.get(volume))
+        family.append(_described(snapshot, before))
+        if volume != COPIED:
+            latest[volume] = snapshot["SnapshotId"]
+    return family
+
+
+def _snapshots(cloud: Cloud, place: Place, by: str, values: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The completed ones of the caller's own account."""
+    found = _filtered(cloud, place, "DescribeSnapshots", "Snapshots", by, values, {"OwnerIds": ["self"]})
+    return {s["SnapshotId"]: s for s in found if s["State"] == "completed"}
+
+
+def _volumes(cloud: Cloud, place: Place, by: str, values: Iterable[str]) -> list[dict[str, Any]]:
+    return _filtered(cloud, place, "DescribeVolumes", "Volumes", by, values, {})
+
+
+def _filtered(
+    cloud: Cloud, place: Place, operation: str, result: str, by: str, values: Iterable[str], request: dict[str, Any]
+) -> list[dict[str, Any]]:
+    wanted = sorted(values)
+    found: list[dict[str, Any]] = []
+    for start in range(0, len(wanted), _FILTER):
+        filters = [{"Name": by, "Values": wanted[start : start + _FILTER]}]
+        found.extend(cloud.pages(place, "ec2", operation, result, {**request, "Filters": filters}))
+    return found
+
+
+def _moment(snapshot: Any) -> tuple[Any, str]:
+    return snapshot["StartTime"], snapshot["SnapshotId"]
+
+
+def _described(snapshot: Any, parent: str | None) -> Described:
+    tags = {t["Key"]: t["Value"] for t in snapshot.get("Tags") or ()}
+    return Described(
+        id=snapshot["SnapshotId"],
+        volume_id=snapshot["VolumeId"],
+        started=snapshot["StartTime"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        volume_gib=snapshot["VolumeSize"],
+        name=tags.get("Name", ""),
+        full_bytes=snapshot.get("FullSnapshotSizeInBytes"),
+        tier=snapshot.get("StorageTier") or "standard",
+        encrypted=bool(snapshot.get("Encrypted")),
+        parent=parent,
+    )
