@@ -37,7 +37,7 @@ def list_releases(only: str | None, environment_name: str | None, as_json: bool)
 
     A release that cannot be read is named on stderr, the others are listed, and the exit code is 1.
     """
-    catalog = _catalog(_environment(environment_name))
+    catalog = open_catalog(_environment(environment_name))
     if only is not None and not catalog.versions(only):
         from goldenami.release.versions import Reference
 
@@ -76,7 +76,7 @@ def show_release(reference: str, environment_name: str | None, as_json: bool) ->
     """
     from goldenami.release.versions import Reference
 
-    catalog = _catalog(_environment(environment_name))
+    catalog = open_catalog(_environment(environment_name))
     manifest = catalog.find(Reference.parse(reference))
     if as_json:
         from goldenami import manifest as codec
@@ -127,8 +127,8 @@ def resolve(
     from goldenami.release.versions import Reference
 
     environment = _environment(environment_name)
-    place = Place(_account_id(environment, account), region)
-    image = _catalog(environment).resolve(Reference.parse(reference), place, architecture)
+    place = Place(account_id(environment, account), region)
+    image = open_catalog(environment).resolve(Reference.parse(reference), place, architecture)
     click.echo(image.image_id)
 
 
@@ -141,13 +141,13 @@ def _environment(name: str | None) -> Environment:
     return recipe.environment(recipe.load_project(Path.cwd()), name)
 
 
-def _catalog(environment: Environment) -> Catalog:
+def open_catalog(environment: Environment) -> Catalog:
     from goldenami.release.catalog import Catalog
 
     return Catalog(environment.catalog)
 
 
-def _account_id(environment: Environment, account: str | None) -> str:
+def account_id(environment: Environment, account: str | None) -> str:
     if account is None:
         return environment.home.id
     if account in environment.accounts:

@@ -1,4 +1,4 @@
-"""The EBS direct APIs over the blocks that snapshots really have: ListSnapshotBlocks, ListChangedBlocks, GetSnapshotBlock.
+"""The EBS direct APIs over the blocks that snapshots really have: what there is, what changed, and reading it.
 
 Block tokens are the service's own affair: they name a block of one snapshot and are of use for GetSnapshotBlock only.
 So tokens of two snapshots never look alike here, even where the blocks are the same; who wants to know what changed has

@@ -160,9 +160,8 @@ def for_reading(cloud: Cloud, ctx: Ctx, resource_id: str) -> Snapshot:
 
 
 def related(cloud: Cloud, first: str, second: str) -> bool:
-    """Whether two existing snapshots are of one lineage: of one volume, or of volumes made from one another's snapshots,
-    and all under one data key. A copy begins a lineage of its own.
-    """
+    """Whether two existing snapshots are of one lineage: of one volume, or of volumes made from one another's
+    snapshots, under one data key. A copy begins a lineage of its own."""
     one, other = (cloud.store.snapshots[id] for id in (first, second))
     if one.encryption != other.encryption:
         return False

@@ -1,0 +1,184 @@
+"""``goldenami snapshot lineage``: which snapshot holds what, what deleting one would free, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from goldenami.cli.recipes import environment_option, json_option
+from goldenami.cli.context import open_project, print_json, reach
+from goldenami.errors import UsageError
+
+if TYPE_CHECKING:
+    from goldenami.aws.session import Cloud
+    from goldenami.model import Environment, Place
+    from goldenami.snapshots.lineage import Lineage, Member
+    from goldenami.snapshots.prices import Prices
+
+SCHEMA = "goldenami.lineage/1"
+
+
+@click.command()
+@click.argument("subject", metavar="VOLUME|SNAPSHOT|IMAGE|RELEASE")
+@environment_option
+@click.option("--region", metavar="REGION", help="Where VOLUME, SNAPSHOT or IMAGE is. Default: the home region.")
+@click.option("--account", metavar="ACCOUNT", help="Whose it is: a name of goldenami.yaml, or an id. Default: home.")
+@click.option(
+    "--prices", "price_file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Another price table."
+)
+@click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="Draw it into this file.")
+@json_option
+def lineage(
+    subject: str,
+    environment_name: str | None,
+    region: str | None,
+    account: str | None,
+    price_file: Path | None,
+    svg: Path | None,
+    as_json: bool,
+) -> None:
+    """Show which snapshot holds which changed blocks, and to which earlier ones it refers for the rest.
+
+    Sizes are read from the blocks themselves (EBS direct APIs), incremental against full; FREES is what deleting that
+    snapshot alone would really free. Where two snapshots cannot be compared it says so. RELEASE is NAME@CHANNEL or
+    NAME@VERSION: then the snapshots of all releases of NAME are shown, in every target. Prices are those of prices.yaml
+    beside goldenami.yaml, or the ones that come with goldenami.
+    """
+    from goldenami.aws.session import Cloud
+    from goldenami.recipe.prices import prices as read_prices
+
+    project, environment = open_project(environment_name)
+    prices = read_prices(project, price_file)
+    reach(environment)
+    cloud = Cloud.of(environment)
+    cloud.check_identity()
+    found = list(_lineages(cloud, environment, subject, region, account))
+    if svg is not None:
+        _draw(svg, subject, found)
+    if as_json:
+        print_json({"schema": SCHEMA, "subject": subject, "lineages": [_json(p, one, prices) for p, one in found]})
+        return
+    for place, one in found:
+        for line in _text(place, one, prices):
+            click.echo(line)
+
+
+def _lineages(
+    cloud: Cloud, environment: Environment, subject: str, region: str | None, account: str | None
+) -> Iterator[tuple[Place, Lineage]]:
+    from goldenami.cli.images import account_id
+    from goldenami.model import Place
+    from goldenami.snapshots import family
+
+    place = Place(account_id(environment, account), region or environment.home_region)
+    if subject.startswith("vol-"):
+        yield place, family.of_volume(cloud, place, subject)
+    elif subject.startswith("ami-"):
+        yield place, family.of_image(cloud, place, subject)
+    elif subject.startswith("snap-"):
+        yield place, family.of_snapshots(cloud, place, [subject])
+    elif region is not None or account is not None:
+        raise UsageError("--region and --account are for volumes, snapshots and images: a release names its own places")
+    else:
+        for where, ids in _snapshots_of(environment, subject).items():
+            yield where, family.of_snapshots(cloud, where, ids)
+
+
+def _snapshots_of(environment: Environment, subject: str) -> dict[Place, list[str]]:
+    """The snapshots of all releases of the recipe that a reference names, by the place that owns them."""
+    from goldenami.cli.images import open_catalog
+    from goldenami.model import Place
+    from goldenami.release.versions import Reference
+
+    catalog = open_catalog(environment)
+    name = catalog.find(Reference.parse(subject)).recipe
+    places: dict[Place, list[str]] = {}
+    for version in reversed(catalog.versions(name)):
+        for image in catalog.get(name, version).images:
+            if image.mode == "copy":
+                ids = places.setdefault(Place(image.account, image.region), [])
+                ids.extend(s.snapshot_id for s in image.snapshots if s.snapshot_id not in ids)
+    return places
+
+
+def _draw(path: Path, subject: str, found: list[tuple[Place, Lineage]]) -> None:
+    from goldenami.snapshots import chart
+
+    if len(found) != 1:
+        raise UsageError(f"{subject} is in {len(found)} places, and a picture shows one", hint="Name an image of it.")
+    place, one = found[0]
+    path.write_text(chart.draw(one, f"{subject} in {place}"), encoding="utf-8")
+    click.echo(f"Drew {path}", err=True)
+
+
+# --- rendering --------------------------------------------------------------------------------------------------------
+
+
+def _text(place: Place, found: Lineage, prices: Prices) -> Iterator[str]:
+    from goldenami.snapshots import prices as costs
+    from goldenami.snapshots.chart import summary
+
+    rate = prices.rate(place.region)
+    cost, certain = costs.total(found, rate)
+    yield f"{place}  {summary(found)}, {'' if certain else 'at the most '}{cost:.4f} {prices.currency} a month"
+    for member in found.members:
+        snapshot = member.snapshot
+        name = f"  {snapshot.name}" if snapshot.name else ""
+        tier = "" if snapshot.tier == "standard" else f"  {snapshot.tier}"
+        yield f"  {snapshot.id}  {snapshot.started}  {snapshot.volume_id}{tier}{name}"
+        yield f"      {_weights(member, rate, prices.currency)}"
+        if member.broken:
+            yield f"      {member.broken}"
+
+
+def _weights(member: Member, rate: Any, currency: str) -> str:
+    from goldenami.snapshots import prices as costs
+    from goldenami.snapshots.words import size
+
+    if member.stored_bytes is None or member.freed_bytes is None:
+        full = size(member.full_bytes) if member.full_bytes is not None else "unknown"
+        return f"full {full}  stored unknown  frees unknown"
+    refers = " and ".join(f"{size(n)} of {id}" for id, n in (member.refers or {}).items())
+    saved = costs.saved(member, rate)
+    return (
+        f"full {size(member.full_bytes or 0)}  stored {size(member.stored_bytes)}"
+        + (f"  refers to {refers}" if refers else "")
+        + f"  frees {size(member.freed_bytes)}"
+        + (f" ({saved:.4f} {currency} a month)" if saved else "")
+    )
+
+
+def _json(place: Place, found: Lineage, prices: Prices) -> dict[str, Any]:
+    from goldenami.snapshots import prices as costs
+
+    rate = prices.rate(place.region)
+    cost, certain = costs.total(found, rate)
+    return {
+        "account": place.account,
+        "region": place.region,
+        "stored_bytes": found.stored_bytes,
+        "full_bytes": found.full_bytes,
+        "monthly_cost": {"amount": cost, "currency": prices.currency, "certain": certain},
+        "snapshots": [
+            {
+                "snapshot_id": m.id,
+                "name": m.snapshot.name,
+                "volume_id": m.snapshot.volume_id,
+                "started": m.snapshot.started,
+                "tier": m.snapshot.tier,
+                "encrypted": m.snapshot.encrypted,
+                "parent": m.parent,
+                "not_comparable": m.broken,
+                "full_bytes": m.full_bytes,
+                "stored_bytes": m.stored_bytes,
+                "refers": None if m.refers is None else dict(m.refers),
+                "freed_bytes": m.freed_bytes,
+                "monthly_cost": costs.monthly(m, rate),
+                "monthly_saving": costs.saved(m, rate),
+            }
+            for m in found.members
+        ],
+    }
