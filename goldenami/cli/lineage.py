@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from goldenami.cli.recipes import environment_option, json_option
 from goldenami.cli.context import open_project, print_json, reach
+from goldenami.cli.recipes import environment_option, json_option
 from goldenami.errors import UsageError
 
 if TYPE_CHECKING:

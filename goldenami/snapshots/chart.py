@@ -27,9 +27,10 @@ def draw(lineage: Lineage, title: str) -> str:
     colour = {m.id: _COLOURS[i % len(_COLOURS)] for i, m in enumerate(members)}
     height = _TOP + _ROW * len(members) + 44
     width = _LEFT + _WIDTH + _RIGHT
+    box = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
+    font = 'font-family="system-ui, sans-serif" font-size="13"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-        f'viewBox="0 0 {width} {height}" font-family="system-ui, sans-serif" font-size="13" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {box} {font} role="img">',
         f"<title>{escape(title)}</title>",
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
         f'<text x="16" y="28" font-size="17" font-weight="600">{escape(title)}</text>',
@@ -56,10 +57,10 @@ def summary(lineage: Lineage) -> str:
 
 def _row(member: Member, top: int, longest: int, colour: dict[str, str]) -> Sequence[str]:
     snapshot = member.snapshot
+    below = f"{snapshot.started}  {snapshot.id}" if snapshot.name else snapshot.started
     parts = [
         f'<text x="16" y="{top + 12}" font-weight="600">{escape(snapshot.name or snapshot.id)}</text>',
-        f'<text x="16" y="{top + 29}" font-size="11" fill="#555555">'
-        f"{escape(snapshot.started)}{'  ' + snapshot.id if snapshot.name else ''}</text>",
+        f'<text x="16" y="{top + 29}" font-size="11" fill="#555555">{escape(below)}</text>',
     ]
     x = float(_LEFT)
 
@@ -84,11 +85,11 @@ def _row(member: Member, top: int, longest: int, colour: dict[str, str]) -> Sequ
     else:
         for id, amount in (member.refers or {}).items():
             bar(amount, colour.get(id, _UNKNOWN), 0.35, size(amount), f"{size(amount)} of {id}")
-        bar(member.stored_bytes, colour[member.id], 1, size(member.stored_bytes), f"{size(member.stored_bytes)} its own")
+        bar(
+            member.stored_bytes, colour[member.id], 1, size(member.stored_bytes), f"{size(member.stored_bytes)} its own"
+        )
     frees = "frees: unknown" if member.freed_bytes is None else f"frees {size(member.freed_bytes)}"
     parts.append(f'<text x="{_LEFT + _WIDTH + 12}" y="{top + 16}">{frees}</text>')
     if member.broken:
-        parts.append(
-            f'<text x="{_LEFT}" y="{top + 40}" font-size="11" fill="#b00020">{escape(member.broken)}</text>'
-        )
+        parts.append(f'<text x="{_LEFT}" y="{top + 40}" font-size="11" fill="#b00020">{escape(member.broken)}</text>')
     return parts
