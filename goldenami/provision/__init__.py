@@ -7,7 +7,19 @@
 One family of operations a module; importing this package registers them all in ``OPERATIONS``.
 """
 
-from goldenami.provision import apt, command, downloads, files, kernel, repositories, services, users
+from goldenami.provision import (
+    apt,
+    command,
+    downloads,
+    files,
+    kernel,
+    permissions,
+    repositories,
+    services,
+    settings,
+    text,
+    users,
+)
 from goldenami.provision.facts import package_changes, packages
 from goldenami.provision.handlers import implied_handler
 from goldenami.provision.operation import OPERATIONS, BoundOperation, Handler, Operation, Payload, Stage
@@ -15,7 +27,19 @@ from goldenami.provision.patches import PatchSpec, patch_stage
 from goldenami.provision.runner import OperationResult, StageResult, run_stage
 from goldenami.provision.seal import TRACES, SealReport, Trace, seal, traces_of
 
-FAMILIES = (apt, command, downloads, files, kernel, repositories, services, users)
+FAMILIES = (
+    apt,
+    command,
+    downloads,
+    files,
+    kernel,
+    text,
+    permissions,
+    repositories,
+    services,
+    settings,
+    users,
+)
 
 __all__ = [
     "FAMILIES",

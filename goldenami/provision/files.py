@@ -1,13 +1,10 @@
-"""Files, templates, directories, symbolic links, and single lines of files.
+"""Files, templates, directories, links; and that something is not there.
 
-A file is written beside its place under a temporary name, given its owner and mode, validated if asked, and only then
-moved to its place in one step: nobody ever reads half of it. Missing parent directories are made, with mode 0755, as
-root's.
+Missing parent directories are made, with mode 0755, as root's.
 """
 
 from __future__ import annotations
 
-import shlex
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -15,23 +12,7 @@ from pydantic import Field, model_validator
 from goldenami.provision.fields import AbsolutePath, Account, Mode, OneLine
 from goldenami.provision.operation import Operation
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
-
-_VALIDATE = (
-    "Command that must succeed on the new file before it replaces the old one; %s stands for its path: "
-    '"nginx -t -c %s". It is split into words as a shell would; it is not run by a shell.'
-)
-
-
-def validation(command: str | None) -> Script:
-    """Code that ends an apply, unless the command accepts the file ``$new``."""
-    if command is None:
-        return Script("")
-    words = [w.text if isinstance(w, Script) else sh("@word", word=w).text for w in _words(command)]
-    return Script(" ".join(words)) + sh(" || die @message", message=f"the new file was refused by: {command}")
-
-
-def _words(command: str) -> list[Script | str]:
-    return [Script('"$new"') if word == "%s" else word for word in shlex.split(command)]
+from goldenami.provision.writing import VALIDATE, write
 
 
 class _Contents(Operation):
@@ -45,7 +26,7 @@ class _Contents(Operation):
     )
     owner: Account = Field("root", description="Name or number of the owner.")
     group: Account = Field("root", description="Name or number of the group.")
-    validate_with: str | None = Field(None, alias="validate", description=_VALIDATE)
+    validate_with: str | None = Field(None, alias="validate", description=VALIDATE)
 
     def title(self) -> str:
         return f"{self.kind} {self.dest}"
@@ -67,11 +48,11 @@ attributes @dest @mode @owner @group""",
             owner=self.owner,
             group=self.group,
         )
-        apply = lines(
-            sh('beside @dest\ncat @contents >"$new"', dest=self.dest, contents=contents),
+        apply = write(
+            sh("@dest", dest=self.dest),
+            sh("cat @contents", contents=contents),
             sh('set_attributes "$new" @mode @owner @group', mode=mode, owner=self.owner, group=self.group),
-            validation(self.validate_with),
-            sh("replace @dest", dest=self.dest),
+            self.validate_with,
         )
         return Steps(check, apply)
 
@@ -136,8 +117,8 @@ class Directory(Operation):
 
     @model_validator(mode="after")
     def _spared(self) -> Directory:
-        if self.state == "absent" and self.path.count("/") < 2:
-            raise ValueError(f"{self.path} is not removed: it belongs to the system")
+        if self.state == "absent":
+            spare_the_system(self.path)
         return self
 
     def title(self) -> str:
@@ -157,142 +138,126 @@ class Directory(Operation):
 
 
 class Link(Operation):
-    """A symbolic link."""
+    """A symbolic link, or a hard one."""
 
     kind: ClassVar[str] = "link"
 
     path: AbsolutePath = Field(description="Path of the link.")
-    target: OneLine = Field(description="What it points to; need not exist.")
+    target: OneLine | None = Field(
+        None, description="What it points to; need not exist. Of a hard link, the path of the file that it is."
+    )
+    hard: bool = Field(False, description="Whether it is a hard link: another name of the same file.")
     force: bool = Field(
         False, description="Whether the link may take the place of a file. A directory is never replaced."
     )
+    state: Literal["present", "absent"] = Field(
+        "present",
+        description="Whether it is there. Absent removes a symbolic link only, or any name of a file if hard.",
+    )
+
+    @model_validator(mode="after")
+    def _target(self) -> Link:
+        if (self.state == "present") != (self.target is not None):
+            raise ValueError("expected a target" if self.state == "present" else "an absent link has no target")
+        if self.hard and self.target is not None and not self.target.startswith("/"):
+            raise ValueError("the target of a hard link is an absolute path")
+        return self
 
     def title(self) -> str:
-        return f"link {self.path} -> {self.target}"
+        return f"link {self.path} " + ("absent" if self.state == "absent" else f"-> {self.target}")
 
     def compile(self, to: Compilation) -> Steps:
+        if self.state == "absent":
+            there = Script("[ ! -e @path ]" if self.hard else "[ ! -L @path ]")
+            return Steps(sh(there.text, path=self.path), sh("rm -f -- @path", path=self.path))
+        target = self.target or ""
         forced = Script(":") if self.force else sh("die @path is a file, and force is not set", path=self.path)
+        if self.hard:
+            check = '[ ! -L @path ] && [ @path -ef @target ] || { detail="is not the same file"; return 1; }'
+            ready = "[ -f @target ] || die @target is not there, or no file"
+        else:
+            check = """[ -L @path ] || { detail='is not there, or no link'; return 1; }
+_target=$(readlink -- @path)
+[ "$_target" = @target ] || { detail="points to $_target"; return 1; }"""
+            ready = ":"
         return Steps(
-            sh('[ -L @path ] && [ "$(readlink -- @path)" = @target ]', path=self.path, target=self.target),
+            sh(check, path=self.path, target=target),
             lines(
+                sh(ready, target=target),
                 sh("[ -L @path ] || [ ! -d @path ] || die @path is a directory", path=self.path),
                 sh("if [ -e @path ] && [ ! -L @path ]; then @forced; fi", path=self.path, forced=forced),
                 # ln cannot replace in one step, but what it makes can be moved.
                 sh(
-                    'beside @path\nrm -f -- "$new"\nln -s -- @target "$new"\nreplace @path',
+                    'beside @path\nrm -f -- "$new"\nln @option -- @target "$new"\nreplace @path',
                     path=self.path,
-                    target=self.target,
+                    target=target,
+                    option=[] if self.hard else ["-s"],
                 ),
             ),
         )
 
 
-class Line(Operation):
-    """A line of a text file.
+class Absent(Operation):
+    """Paths that are not there, whatever they were: files, links, or directories with everything in them."""
 
-    With a regexp, the first line that matches becomes the line, and further ones that match are removed; if none
-    matches, the line is added unless it is there. Without one, the line is added unless it is there.
-    """
+    kind: ClassVar[str] = "absent"
+    shorthand: ClassVar[str | None] = "path"
 
-    kind: ClassVar[str] = "line"
-
-    path: AbsolutePath = Field(description="Path of the file.")
-    line: OneLine | None = Field(None, description="The line, without its end.")
-    regexp: OneLine | None = Field(
-        None, description="Extended regular expression (grep -E) of the lines that are replaced or removed."
+    path: AbsolutePath | tuple[AbsolutePath, ...] = Field(
+        description="The path, or a list of paths. They are taken as they are: no patterns."
     )
-    insert_after: OneLine | None = Field(
-        None,
-        description="Extended regular expression; the line is added after the last line that matches, else at the end.",
-    )
-    state: Literal["present", "absent"] = Field(
-        "present", description="Absent removes all lines that match regexp, or are equal to line."
-    )
-    create: bool = Field(False, description="Whether a missing file is made (mode 0644, root's).")
-    validate_with: str | None = Field(None, alias="validate", description=_VALIDATE)
 
     @model_validator(mode="after")
-    def _what(self) -> Line:
-        if self.state == "present" and self.line is None:
-            raise ValueError("expected a line")
-        if self.state == "absent" and (self.line is None) == (self.regexp is None):
-            raise ValueError("expected either line or regexp to remove")
-        if self.line == "":
-            raise ValueError("expected a line that is not empty")
+    def _spared(self) -> Absent:
+        if not self.paths:
+            raise ValueError("expected at least one path")
+        for path in self.paths:
+            spare_the_system(path)
         return self
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return (self.path,) if isinstance(self.path, str) else self.path
+
     def title(self) -> str:
-        shown = self.line if self.line is not None else f"/{self.regexp}/"
-        return f"line in {self.path}: {shown}" + (" absent" if self.state == "absent" else "")
+        return f"absent {', '.join(self.paths)}"
 
     def compile(self, to: Compilation) -> Steps:
-        file = sh("@path", path=self.path)
-        if self.regexp is not None:
-            select = sh("grep -nE -e @regexp -- @file", regexp=self.regexp, file=file)
-        else:
-            select = sh("grep -nxF -e @line -- @file", line=self.line or "", file=file)
-        return self._absent(file, select) if self.state == "absent" else self._present(file, select)
-
-    def _absent(self, file: Script, select: Script) -> Steps:
         return Steps(
             sh(
-                "[ ! -e @file ] || ! @select >/dev/null || { detail='lines match'; return 1; }",
-                file=file,
-                select=select,
+                """for _path in @paths; do
+if [ -e "$_path" ] || [ -L "$_path" ]; then detail="$_path is there"; return 1; fi
+done""",
+                paths=self.paths,
             ),
-            self._rewrite(file, select, Script("''"), Script(":")),
-        )
-
-    def _present(self, file: Script, select: Script) -> Steps:
-        line = self.line or ""
-        missing = sh(
-            "{ detail='the file is not there'; @status; }",
-            status=Script("return 1")
-            if self.create
-            else Script(f"printf '%s\\n' {file.text}': no such file'; return 2"),
-        )
-        check = sh(
-            """[ -f @file ] || @missing
-_found=$(@select | cut -d: -f2-)
-[ "$_found" = @line ] || {
-[ -z "$_found" ] && grep -qxF -e @line -- @file || { detail='another line'; [ -n "$_found" ] || detail='no such line';
-return 1; }
-}""",
-            file=file,
-            missing=missing,
-            select=select,
-            line=line,
-        )
-        after = Script(":")
-        if self.insert_after is not None:
-            after = sh("grep -nE -e @after -- @file | cut -d: -f1 | tail -n 1", after=self.insert_after, file=file)
-        make = sh('[ -e @file ] || { beside @file; set_attributes "$new" 0644 root root; replace @file; }', file=file)
-        apply = self._rewrite(file, select, sh("@line", line=line), after)
-        return Steps(check, lines(make, apply) if self.create else apply)
-
-    def _rewrite(self, file: Script, select: Script, line: Script, after: Script) -> Script:
-        """Replace the first selected line by ``line`` (if it is not empty), drop the other ones, or add it."""
-        return lines(
-            sh('_path=$(readlink -f -- @file)\nbeside "$_path"', file=file),
-            sh('cp --attributes-only --preserve=all -- @file "$new"', file=file),
-            sh("numbers=$(@select | cut -d: -f1 | tr '\\n' ' ') after=$(@after)", select=select, after=after),
-            sh("line=@line\nexport numbers after line", line=line),
-            sh('awk @program <@file >"$new"', program=_AWK, file=file),
-            validation(self.validate_with),
-            Script('replace "$_path"'),
+            sh("rm -rf --one-file-system -- @paths", paths=self.paths),
         )
 
 
-# ENVIRON, since awk reads escapes in the values that -v takes.
-_AWK = """
-BEGIN {
-    line = ENVIRON["line"]; after = ENVIRON["after"]
-    count = split(ENVIRON["numbers"], list, " ")
-    for (i = 1; i <= count; i++) selected[list[i]] = 1
-    done = (line == "")
-}
-(NR in selected) { if (!done) { print line; done = 1 } next }
-{ print }
-!count && !done && after != "" && NR == after { print line; done = 1 }
-END { if (!done) print line }
-"""
+def spare_the_system(path: str) -> None:
+    """Raises ValueError for what no image can do without."""
+    if path.count("/") < 2 or path in _SYSTEM:
+        raise ValueError(f"{path} is not removed: it belongs to the system")
+
+
+_SYSTEM = frozenset(
+    f"/{name}"
+    for name in (
+        "etc/passwd",
+        "etc/shadow",
+        "etc/group",
+        "etc/gshadow",
+        "etc/ssh",
+        "etc/systemd",
+        "etc/pam.d",
+        "usr/bin",
+        "usr/sbin",
+        "usr/lib",
+        "usr/lib64",
+        "usr/share",
+        "var/lib",
+        "var/log",
+        "var/lib/dpkg",
+        "var/lib/rpm",
+    )
+)

@@ -125,7 +125,8 @@ def _calls(stage: Stage, steps: list[Steps]) -> Script:
     for index, bound in enumerate(stage.operations):
         call = _call(index, bound, flags)
         if steps[index].reboot:
-            call = f'if operation {index} && [ "$mode" = apply ]; then run_handlers; event reboot {index}; end ok; fi'
+            due = f"case $?$mode in 0apply) run_handlers; event reboot {index}; end ok ;; esac"
+            call = f"operation {index}\n{due}"
         found.append(f'[ "$first" -gt {index} ] || {{\n{call}\n}}')
     found.append("run_handlers")
     return Script("\n".join(found))
@@ -133,7 +134,9 @@ def _calls(stage: Stage, steps: list[Steps]) -> Script:
 
 def _call(index: int, bound: BoundOperation, flags: dict[str, str]) -> str:
     notified = "; ".join(f"notify {flags[name]}" for name in bound.notify) or ":"
-    return f"if operation {index}; then {notified}; fi"
+    # Not as the condition of an if: in there a shell heeds no "set -e", not even a subshell's, and an apply would go on
+    # after what failed in it.
+    return f"operation {index}\ncase $? in 0) {notified} ;; esac"
 
 
 def _flag(stage: Stage, handler: str) -> str:

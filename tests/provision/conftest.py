@@ -46,7 +46,7 @@ def launch(real_sandbox: SandboxInfo) -> Iterator[Launch]:
         )
         instance = reply["Instances"][0]["InstanceId"]
         launched.append(instance)
-        ec2.get_waiter("instance_running").wait(InstanceIds=[instance], WaiterConfig={"Delay": 1})
+        ec2.get_waiter("instance_running").wait(InstanceIds=[instance], WaiterConfig={"Delay": 1, "MaxAttempts": 300})
         seen = ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
         address = seen.get("PublicIpAddress") or seen["PrivateIpAddress"]
         return SshEndpoint(address, "admin", login.private_key, host.public_key)

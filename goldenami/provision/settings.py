@@ -1,0 +1,138 @@
+"""One key of a settings file: what most configuration below /etc is made of."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from goldenami.provision.fields import AbsolutePath, OneLine
+from goldenami.provision.operation import Operation
+from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
+from goldenami.provision.writing import VALIDATE, awk, keep_attributes, write
+
+SettingsFormat = Literal["words", "ssh", "equals", "shell", "ini"]
+
+_KNOWN: tuple[tuple[str, SettingsFormat], ...] = (
+    (r"/etc/login\.defs", "words"),
+    (r"/etc/ssh/sshd?_config(\.d/.*)?", "ssh"),
+    (r"/etc/(default|sysconfig|selinux)/.*|/etc/environment|/etc/(adduser|deluser)\.conf", "shell"),
+    (r"/etc/systemd/.*\.conf|/etc/dnf/.*|/etc/yum\.repos\.d/.*", "ini"),
+    (r"/etc/security/.*\.conf|/etc/audit/.*\.conf|/etc/sysctl\.(conf|d/.*)", "equals"),
+)
+"""Formats of files that everybody has, by a pattern of the whole path."""
+
+
+def format_of(path: str) -> SettingsFormat | None:
+    """The format of a file that is known by its path."""
+    return next((name for pattern, name in _KNOWN if re.fullmatch(pattern, path)), None)
+
+
+class Setting(Operation):
+    """One key of a settings file, such as UMASK in /etc/login.defs or X11Forwarding in /etc/ssh/sshd_config.
+
+    The first line that sets the key gets the value, and further ones (of which some programs take the first, others
+    the last) are removed; where none does, one is added after its commented example, or else at the end of its section.
+    Comments and everything else stay. Keys that may stand there several times (HostKey, AcceptEnv) are for `line`.
+    """
+
+    kind: ClassVar[str] = "setting"
+
+    path: AbsolutePath = Field(description="Path of the file.")
+    key: OneLine = Field(description='The key: "UMASK". In ssh\'s files it may be two words: "Subsystem sftp".')
+    value: OneLine | None = Field(None, description="Its value, unquoted. Without one, the bare key is the setting.")
+    format: SettingsFormat | None = Field(
+        None,
+        description="words: `KEY value` as in login.defs. ssh: the same, with sections by Match or Host, and keys of "
+        "any case. equals: `key = value`. shell: `KEY=value`, quoted as a shell needs it. ini: `key=value` in "
+        "sections. By default known by the path: login.defs, and files in /etc/ssh, default, sysconfig, systemd, "
+        "security, audit.",
+    )
+    section: OneLine | None = Field(
+        None,
+        description='The section: "Journal" (ini), "Match User git" (ssh); made at the end if it is missing. By '
+        "default, of ssh's files, the part before the first Match or Host.",
+    )
+    state: Literal["present", "absent"] = Field("present", description="Absent removes every line that sets the key.")
+    create: bool = Field(False, description="Whether a missing file is made (mode 0644, root's).")
+    validate_with: str | None = Field(None, alias="validate", description=VALIDATE)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Setting:
+        if not self.key.strip() or self.key != self.key.strip() or self.key[0] in "#;[" or "=" in self.key:
+            raise ValueError(f"{self.key!r} is no key of a setting")
+        if self.form == "ini" and self.section is None:
+            raise ValueError("expected the section, as this format has them")
+        if self.section is not None and self.form not in ("ini", "ssh"):
+            raise ValueError(f"the format {self.form} has no sections")
+        if self.section is not None and self.form == "ssh" and not re.match(r"(?i)(match|host)\s", self.section):
+            raise ValueError('expected a section such as "Match User git"')
+        if self.state == "absent" and self.value is not None:
+            raise ValueError("an absent setting has no value")
+        if self.state == "present" and self.value is None and self.form in ("words", "ssh", "shell"):
+            raise ValueError("expected a value")
+        if self.value is not None and self.form != "shell" and self.value != self.value.strip():
+            raise ValueError("a value cannot begin or end with a space in this format")
+        return self
+
+    @property
+    def form(self) -> SettingsFormat:
+        """Raises ValueError where neither the recipe nor the path says it."""
+        form = self.format or format_of(self.path)
+        if form is None:
+            raise ValueError("expected the format: words, ssh, equals, shell or ini")
+        return form
+
+    def title(self) -> str:
+        ending = " absent" if self.state == "absent" else "" if self.value is None else f" {self.value}"
+        return f"setting {self.path}: {self.key}{ending}"
+
+    def compile(self, to: Compilation) -> Steps:
+        def run(mode: str) -> Script:
+            return sh(
+                """_mode=@mode _state=@state _format=@format _section=@section _key=@key _value=@value \\
+_written=@written @awk""",
+                mode=mode,
+                format=self.form,
+                section=self.section or "",
+                key=self.key,
+                value=self.value or "",
+                written=self.written(),
+                state=self.state,
+                awk=awk(to, "setting"),
+            )
+
+        if self.state == "absent":
+            missing = Script("return 0")
+        elif self.create:
+            missing = Script("{ detail='the file is not there'; return 1; }")
+        else:
+            missing = sh("{ printf '%s\\n' @why; return 2; }", why=f"{self.path}: no such file")
+        check = sh("[ -e @path ] || @missing\ndetail=$(@run <@path)", path=self.path, missing=missing, run=run("check"))
+        path = Script('"$_path"')
+        source = sh('if [ -e "$_path" ]; then cat -- "$_path"; fi')
+        apply = lines(
+            sh("_path=$(readlink -m -- @path)", path=self.path),
+            write(
+                path, sh("@source | @run", source=source, run=run("edit")), keep_attributes(path), self.validate_with
+            ),
+        )
+        return Steps(check, apply)
+
+    def written(self) -> str:
+        """The line, as it goes into the file."""
+        if self.value is None:
+            return self.key
+        if self.form in ("words", "ssh"):
+            return f"{'    ' if self.section else ''}{self.key} {self.value}"
+        if self.form == "equals":
+            return f"{self.key} = {self.value}"
+        return f"{self.key}={_shell_word(self.value) if self.form == 'shell' else self.value}"
+
+
+def _shell_word(value: str) -> str:
+    """As files that a shell, systemd and PAM may read have it: double quotes where they are needed."""
+    if re.fullmatch(r"[A-Za-z0-9_./:,@%+-]*", value):
+        return value
+    return '"' + re.sub(r'([\\"$`])', r"\\\1", value) + '"'

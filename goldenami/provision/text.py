@@ -1,0 +1,210 @@
+"""Single lines of text files, and marked blocks of lines."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from goldenami.provision.fields import AbsolutePath, OneLine
+from goldenami.provision.operation import Operation
+from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
+from goldenami.provision.writing import VALIDATE, awk, keep_attributes, write
+
+
+class _Placed(Operation):
+    """What ``line`` and ``block`` have in common: a file, and where in it they go."""
+
+    path: AbsolutePath = Field(description="Path of the file.")
+    insert_after: OneLine | None = Field(
+        None,
+        description="Extended regular expression; it is added after the last line that matches, else at the end.",
+    )
+    insert_before: OneLine | None = Field(
+        None,
+        description="Extended regular expression; it is added before the first line that matches, else at the end.",
+    )
+    insert_at: Literal["start", "end"] = Field("end", description="Where it is added if no expression says it.")
+    state: Literal["present", "absent"] = Field("present", description="Whether it is there.")
+    create: bool = Field(False, description="Whether a missing file is made (mode 0644, root's).")
+    validate_with: str | None = Field(None, alias="validate", description=VALIDATE)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> _Placed:
+        if sum((self.insert_after is not None, self.insert_before is not None, self.insert_at == "start")) > 1:
+            raise ValueError("expected one of insert_after, insert_before, insert_at")
+        return self
+
+    def _missing(self) -> Script:
+        """What a check does where the file is not there."""
+        if self.state == "absent":
+            return Script("return 0")
+        if self.create:
+            return Script("{ detail='the file is not there'; return 1; }")
+        return sh("{ printf '%s\\n' @why; return 2; }", why=f"{self.path}: no such file")
+
+    def _place(self) -> Script:
+        """Sets the variables for awk that say where; reads ``$_path``."""
+        after = before = Script("")
+        if self.insert_after is not None:
+            after = sh('$(grep -nE -e @x -- "$_path" | cut -d: -f1 | tail -n 1)', x=self.insert_after)
+        if self.insert_before is not None:
+            before = sh('$(grep -nE -e @x -- "$_path" | cut -d: -f1 | head -n 1)', x=self.insert_before)
+        start = "1" if self.insert_at == "start" else ""
+        return sh(
+            "_after=@after _before=@before _start=@start\nexport _after _before _start",
+            after=after,
+            before=before,
+            start=start,
+        )
+
+    def _write(self, produce: Script) -> Script:
+        path = Script('"$_path"')
+        source = sh('if [ -e "$_path" ]; then cat -- "$_path"; fi')
+        produce = sh("@source | @produce", source=source, produce=produce)
+        return write(path, produce, keep_attributes(path), self.validate_with)
+
+    def _real(self) -> Script:
+        """A link is followed: what it points to is edited."""
+        return sh("_path=$(readlink -m -- @path)", path=self.path)
+
+
+class Line(_Placed):
+    """A line of a text file.
+
+    With a regexp, the first line that matches becomes the line, and further ones that match are removed; if none
+    matches, the line is added unless it is there. Without one, the line is added unless it is there. Absent removes all
+    lines that match regexp, or are equal to line.
+    """
+
+    kind: ClassVar[str] = "line"
+
+    line: OneLine | None = Field(None, description="The line, without its end.")
+    regexp: OneLine | None = Field(
+        None, description="Extended regular expression (grep -E) of the lines that are replaced or removed."
+    )
+
+    @model_validator(mode="after")
+    def _what(self) -> Line:
+        if self.state == "present" and self.line is None:
+            raise ValueError("expected a line")
+        if self.state == "absent" and (self.line is None) == (self.regexp is None):
+            raise ValueError("expected either line or regexp to remove")
+        if self.line == "":
+            raise ValueError("expected a line that is not empty")
+        return self
+
+    def title(self) -> str:
+        shown = self.line if self.line is not None else f"/{self.regexp}/"
+        return f"line in {self.path}: {shown}" + (" absent" if self.state == "absent" else "")
+
+    def compile(self, to: Compilation) -> Steps:
+        file = sh("@path", path=self.path)
+        if self.regexp is not None:
+            select = sh("grep -nE -e @regexp -- @file", regexp=self.regexp, file=file)
+        else:
+            select = sh("grep -nxF -e @line -- @file", line=self.line or "", file=file)
+        check = self._check_absent(file, select) if self.state == "absent" else self._check_present(file, select)
+        apply = lines(
+            self._real(),
+            self._place(),
+            sh(
+                """_numbers='' _line=@line
+[ ! -e "$_path" ] || _numbers=$(@select | cut -d: -f1 | tr '\\n' ' ')
+export _numbers _line""",
+                line="" if self.state == "absent" else self.line or "",
+                select=select,
+            ),
+            self._write(awk(to, "line")),
+        )
+        return Steps(check, apply)
+
+    def _check_absent(self, file: Script, select: Script) -> Script:
+        return sh(
+            """[ -e @file ] || @missing
+! _found=$(@select | head -n 1 | grep .) || { detail="has ${_found#*:}"; return 1; }""",
+            file=file,
+            select=select,
+            missing=self._missing(),
+        )
+
+    def _check_present(self, file: Script, select: Script) -> Script:
+        return sh(
+            """[ -f @file ] || @missing
+_found=$(@select | cut -d: -f2-)
+[ "$_found" = @line ] || {
+[ -z "$_found" ] && grep -qxF -e @line -- @file || {
+detail=$(printf '%s\\n' "$_found" | head -n 1)
+detail=${detail:+"has $detail"} detail=${detail:-'no such line'}
+return 1
+}
+}""",
+            file=file,
+            missing=self._missing(),
+            select=select,
+            line=self.line or "",
+        )
+
+
+class Block(_Placed):
+    """Lines of a text file between two marked lines, `# BEGIN marker` and `# END marker`, which are made with it.
+
+    What is between the marks is exactly the content; everything else in the file stays.
+    """
+
+    kind: ClassVar[str] = "block"
+
+    content: str | None = Field(None, description="The lines.")
+    marker: OneLine = Field(
+        "goldenami", min_length=1, description="What tells this block from other ones of the same file."
+    )
+    comment: OneLine = Field("#", description="What begins a comment in this file, and so the marked lines.")
+    comment_end: OneLine = Field("", description='What ends a comment, where that is needed: "-->".')
+
+    @model_validator(mode="after")
+    def _what(self) -> Block:
+        if (self.state == "present") != (self.content is not None):
+            raise ValueError("expected content" if self.state == "present" else "an absent block has no content")
+        return self
+
+    def title(self) -> str:
+        return f"block {self.marker} in {self.path}" + (" absent" if self.state == "absent" else "")
+
+    def compile(self, to: Compilation) -> Steps:
+        begin, end = (f"{self.comment} {word} {self.marker} {self.comment_end}".strip() for word in ("BEGIN", "END"))
+        block = Script("''")
+        if self.content is not None:
+            block = to.place((self.content.rstrip("\n") + "\n").encode() if self.content.strip("\n") else b"")
+        filtered = sh(
+            "_begin=@begin _end=@end _block=@block @awk", begin=begin, end=end, block=block, awk=awk(to, "block")
+        )
+        check = sh(
+            """[ -e @path ] || @missing
+_have=$(grep -cxF -e @begin -- @path) || :
+_text=$(sed -n '\\,^'@begin_re'$,,\\,^'@end_re'$,p' <@path)
+@compare""",
+            path=self.path,
+            missing=self._missing(),
+            begin=begin,
+            begin_re=_basic(begin),
+            end_re=_basic(end),
+            compare=self._compare(block, begin, end),
+        )
+        return Steps(check, lines(self._real(), self._place(), self._write(filtered)))
+
+    def _compare(self, block: Script, begin: str, end: str) -> Script:
+        if self.state == "absent":
+            return Script("""[ "$_have" -eq 0 ] || { detail='the block is there'; return 1; }""")
+        return sh(
+            """[ "$_have" -eq 1 ] || { detail="is there $_have times"; return 1; }
+_wanted=$(printf '%s\\n' @begin; cat @block; printf '%s\\n' @end)
+[ "$_text" = "$_wanted" ] || { detail='its lines differ'; return 1; }""",
+            block=block,
+            begin=begin,
+            end=end,
+        )
+
+
+def _basic(text: str) -> str:
+    """A basic regular expression, delimited by commas, that matches this text alone."""
+    return "".join("\\" + c if c in r"\.[]*^$," else c for c in text)

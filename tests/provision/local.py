@@ -1,0 +1,56 @@
+"""Runs a stage's program right here, for operations that are about files in a folder: the program that a host would
+run, without the host.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from goldenami.provision import BoundOperation, Stage
+from goldenami.provision.program import compile_stage
+from goldenami.provision.stream import Finished, Message, Reader
+
+MARK = "mark-of-this-test"
+
+
+@dataclass
+class Here:
+    """What came of one run: statuses and details in order, and what was printed."""
+
+    statuses: list[str] = field(default_factory=list)
+    details: list[str] = field(default_factory=list)
+    output: deque[str] = field(default_factory=deque)
+
+    def message(self, message: Message) -> None:
+        if isinstance(message, Finished):
+            self.statuses.append(message.status)
+            self.details.append(message.detail)
+
+
+def run_here(
+    *operations: BoundOperation, mode: Literal["apply", "check"] = "apply", shell: str = "sh", path: str = ""
+) -> Here:
+    """``path``: directories whose programs go before the system's."""
+    program = compile_stage(Stage("here", operations))
+    here = Here()
+    reader = Reader(MARK, here.message, here.output.append)
+    with tempfile.TemporaryDirectory() as work, program.archive() as archive:
+        subprocess.run(["tar", "-xzf", "-", "-C", work], stdin=archive, check=True)
+        if path:
+            file = Path(work, "program")
+            file.write_text(file.read_text().replace("\nPATH=", f"\nPATH={path}:", 1))
+        done = subprocess.run(
+            [shell, f"{work}/program", work, MARK, mode, "0"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+        )
+        for line in done.stdout.splitlines():
+            reader.feed(line)
+    return here
