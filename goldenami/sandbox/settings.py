@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from goldenami.errors import InvalidInput, Problem
 
-PENDING_KINDS = ("instance", "stop", "status", "image", "snapshot", "volume", "copy", "parameter")
+PENDING_KINDS = ("instance", "stop", "status", "image", "snapshot", "volume", "copy", "parameter", "tier")
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ class Pending:
     snapshot: float = 0.0
     volume: float = 0.0
     copy: float = 0.0  # snapshots and images made by CopySnapshot and CopyImage
+    tier: float = 0.0  # moves to the archive tier and back
 
 
 @dataclass(slots=True)

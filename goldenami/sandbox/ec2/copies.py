@@ -20,8 +20,7 @@ def copy_snapshot(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str
     source = cloud.readable_snapshot(ctx, params["SourceSnapshotId"], params["SourceRegion"])
     given = tags.from_specifications(params, "snapshot")["snapshot"]
     encryption.check_parameters(params, source_encrypted=source.encryption is not None)
-    if snapshots.state(cloud, source) != "completed":
-        raise Ec2Error("IncorrectState", f"The snapshot '{source.id}' is not in the 'completed' state.")
+    snapshots.check_usable(cloud, source)
     _check_quota(cloud, ctx)
     description = params.get("Description", f"[Copied {source.id} from {source.region}]")
     copy = new_copy(

@@ -118,7 +118,9 @@ class Cloud:
         return snapshot
 
     def may_read_snapshot(self, account: str, snapshot: Snapshot) -> bool:
-        return snapshot.owner == account or snapshot.public or account in snapshot.users
+        if snapshot.owner == account or account in snapshot.users:
+            return True
+        return snapshot.public and self.public_access(snapshot.owner, snapshot.region) != "block-all-sharing"
 
     def volume(self, ctx: Ctx, volume_id: str) -> Volume:
         return self._own("vol", self.store.volumes, ctx, volume_id)
@@ -140,6 +142,10 @@ class Cloud:
 
     def root_volume(self, instance: Instance) -> Volume | None:
         return next((v for v in self.volumes_of(instance) if _device(v) == instance.root_device_name), None)
+
+    def public_access(self, account: str, region: str) -> str:
+        """The account's block on public snapshots in a region: "unblocked" is the default."""
+        return self.store.public_access.get(f"{account}/{region}", "unblocked")
 
     def images_using(self, snapshot_id: str) -> list[Image]:
         return [image for image in self.store.images.values() if snapshot_id in image.snapshot_ids]
@@ -232,6 +238,11 @@ _CODES = {
     "snap": ("InvalidSnapshotID.Malformed", "InvalidSnapshot.NotFound", "snapshot"),
     "vol": ("InvalidVolumeID.Malformed", "InvalidVolume.NotFound", "volume"),
     "i": ("InvalidInstanceID.Malformed", "InvalidInstanceID.NotFound", "instance ID"),
+    "replacevol": (
+        "InvalidReplaceRootVolumeTaskId.Malformed",
+        "InvalidReplaceRootVolumeTaskId.NotFound",
+        "replace root volume task ID",
+    ),
     "eni": ("InvalidNetworkInterfaceId.Malformed", "InvalidNetworkInterfaceID.NotFound", "networkInterface ID"),
     "sir": (
         "InvalidSpotInstanceRequestID.Malformed",

@@ -221,8 +221,7 @@ def _registrable(cloud: Cloud, ctx: Ctx, item: Mapping[str, Any]) -> Snapshot | 
     if not snapshot_id:
         return None
     snapshot = cloud.own_snapshot(ctx, snapshot_id)
-    if snapshots.state(cloud, snapshot) != "completed":
-        raise Ec2Error("IncorrectState", f"Snapshot '{snapshot_id}' is not 'completed'.")
+    snapshots.check_usable(cloud, snapshot)
     return snapshot
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from goldenami.sandbox.ec2 import describe_instances, encryption, guests, volumes
+from goldenami.sandbox.ec2 import describe_instances, encryption, guests, metadata, volumes
 from goldenami.sandbox.ec2.context import Ctx, Ec2Error
 from goldenami.sandbox.ec2.core import Action, Cloud, chosen
 from goldenami.sandbox.ec2.protocol import timestamp
@@ -92,6 +92,13 @@ def begin_stop(cloud: Cloud, instance: Instance, force: bool = False) -> None:
 def start_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     instances = _targets(cloud, ctx, params)
     _require(cloud, instances, ("stopped", "running", "pending"), "started")
+    for instance in instances:
+        if cloud.root_volume(instance) is None:
+            raise Ec2Error(
+                "InvalidParameterValue",
+                f"Invalid value '{instance.id}' for instanceId. "
+                f"Instance does not have a volume attached at root ({instance.root_device_name})",
+            )
     return {"StartingInstances": _changes(cloud, instances, lambda i: _start(cloud, i))}
 
 
@@ -116,6 +123,9 @@ def begin_start(cloud: Cloud, instance: Instance) -> None:
 
     def start() -> None:
         try:
+            with cloud.lock:
+                spec = metadata.spec(cloud, instance)  # its root may be another one than before
+            cloud.node.configure(spec)
             cloud.node.start_instance(instance.id)
             guests.attach_data_volumes(cloud, instance)
         except Exception as error:

@@ -120,6 +120,10 @@ class PaperNode:
                 raise SandboxError(f"snapshot {snapshot} exists")
             self.snapshots[snapshot] = _Snapshot(self._volume(volume))
 
+    def freeze_snapshots(self, instance: str, snapshots: Mapping[str, str]) -> None:
+        for snapshot, volume in snapshots.items():
+            self.freeze_snapshot(snapshot, volume)
+
     def store_snapshot(self, snapshot: str, parent: str | None, key: DataKey | None) -> SnapshotFacts:
         self._call("store_snapshot", snapshot)
         with self._lock:

@@ -107,6 +107,27 @@ class Volume(Resource):
 
 
 @dataclass(slots=True)
+class Tiering:
+    """The last move of a snapshot between the tiers. ``archived``: when it came into the archive; ``expires``: when a
+    temporary restore ends."""
+
+    operation: Literal["archival", "temporary-restore", "permanent-restore"]
+    progress: Progress
+    started: float
+    archived: float | None = None
+    expires: float | None = None
+
+
+@dataclass(slots=True)
+class SnapshotLock:
+    mode: Literal["governance", "compliance"]
+    created: float
+    expires: float
+    cool_off_hours: int | None = None
+    cool_off_until: float | None = None
+
+
+@dataclass(slots=True)
 class Snapshot(Resource):
     volume_id: str = ""
     size: int = 0
@@ -126,7 +147,8 @@ class Snapshot(Resource):
     public: bool = False
     source_id: str | None = None  # the snapshot it is a copy of
     for_image: bool = False  # made by CopyImage, whose copies have a quota of their own
-    tier: str = "standard"
+    tiering: Tiering | None = None
+    lock: SnapshotLock | None = None
 
     @property
     def copied(self) -> bool:
@@ -294,6 +316,17 @@ class SpotRequest(Resource):
     groups: dict[str, str] = field(default_factory=dict)
     interruption_behavior: str = "terminate"
     valid_until: float | None = None
+
+
+@dataclass(slots=True)
+class ReplaceRootTask(Resource):
+    instance_id: str = ""
+    image_id: str | None = None
+    snapshot_id: str | None = None
+    old_volume_id: str = ""
+    new_volume_id: str = ""
+    delete_replaced: bool = False
+    progress: Progress = field(default_factory=lambda: Progress(0, 0))
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from goldenami.sandbox.ec2 import snapshots
 from goldenami.sandbox.ec2.context import Ctx, Ec2Error
 from goldenami.sandbox.ec2.core import Action, Cloud
 from goldenami.sandbox.ec2.records import Snapshot
@@ -28,6 +29,12 @@ def modify_snapshot_attribute(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any])
         raise Ec2Error("InvalidParameterCombination", "No attributes specified.")
     for item in (*add, *remove):
         _check_item(item)
+    if add and snapshots.tier(cloud, snapshot) == "archive":
+        raise Ec2Error("OperationNotPermitted", f"Snapshot '{snapshot.id}' is archived and cannot be shared.")
+    if any(item.get("Group") for item in add) and cloud.public_access(ctx.account, ctx.region) != "unblocked":
+        raise Ec2Error(
+            "OperationNotPermitted", "Block public access for EBS snapshots is enabled in this account and Region."
+        )
     if add:
         _check_shareable(snapshot, public=any(item.get("Group") for item in add))
     for items, include in ((add, True), (remove, False)):

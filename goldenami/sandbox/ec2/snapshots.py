@@ -53,15 +53,15 @@ def create_snapshots(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> Reply
     if specification.get("ExcludeBootVolume"):
         excluded |= roots
     copied = params.get("CopyTagsFromSource") == "volume"
-    made, after = [], []
+    taken: list[tuple[Volume, Snapshot]] = []
     for volume in volumes:
         if volume.id in excluded:
             continue
         own = {k: v for k, v in volume.tags.items() if not k.startswith("aws:")} if copied else {}
         snapshot = snapshot_of(cloud, ctx, volume, params.get("Description", ""), {**own, **given})
-        after.append(take(cloud, volume, snapshot))
-        made.append(rendered(cloud, snapshot, created=True))
-    return Reply({"Snapshots": made}, after)
+        taken.append((volume, snapshot))
+    after = [take_together(cloud, instance.id, taken)] if taken else []
+    return Reply({"Snapshots": [rendered(cloud, s, created=True) for _, s in taken]}, after)
 
 
 def snapshot_of(cloud: Cloud, ctx: Ctx, volume: Volume, description: str, given: Mapping[str, str]) -> Snapshot:
@@ -88,6 +88,25 @@ def take(cloud: Cloud, volume: Volume, snapshot: Snapshot) -> Future[None]:
     """Have the contents frozen, then stored. The future ends with the freezing."""
     cloud.pin([snapshot.id])  # deleted early, its contents must still come before they go
     return cloud.work.submit(place_of(volume), lambda: freeze(cloud, volume, snapshot))
+
+
+def take_together(cloud: Cloud, instance_id: str, taken: list[tuple[Volume, Snapshot]]) -> Future[None]:
+    """The same for several volumes of one instance, all at one moment."""
+    ids = [snapshot.id for _, snapshot in taken]
+    cloud.pin(ids)
+
+    def freeze_all() -> None:
+        try:
+            with cloud.recording(*(snapshot.progress for _, snapshot in taken)):
+                cloud.node.freeze_snapshots(instance_id, {snapshot.id: volume.id for volume, snapshot in taken})
+            with cloud.lock:
+                for _, snapshot in taken:
+                    snapshot.frozen = True
+                    queue_storing(cloud, snapshot)
+        finally:
+            cloud.unpin(ids)
+
+    return cloud.work.submit(instance_id, freeze_all)
 
 
 def place_of(volume: Volume) -> str:
@@ -152,8 +171,7 @@ def for_reading(cloud: Cloud, ctx: Ctx, resource_id: str) -> Snapshot:
         snapshot = cloud.store.snapshots[root.snapshot_id or ""]
     else:
         snapshot = cloud.readable_snapshot(ctx, resource_id)
-    if state(cloud, snapshot) != "completed":
-        raise Ec2Error("IncorrectState", f"Snapshot '{snapshot.id}' is not 'completed'.")
+    check_usable(cloud, snapshot)
     if snapshot.hollow:
         raise hollow(resource_id)
     return snapshot
@@ -181,6 +199,40 @@ def _ancestry(cloud: Cloud, snapshot_id: str) -> set[str]:
     return found
 
 
+def tier(cloud: Cloud, snapshot: Snapshot) -> str:
+    """Where its contents are now: "standard", where they can be used, or "archive"."""
+    tiering = snapshot.tiering
+    if tiering is None:
+        return "standard"
+    moved = tiering.progress.condition(cloud.now()) == "ready"
+    match tiering.operation:
+        case "archival":
+            return "archive" if moved else "standard"
+        case "permanent-restore":
+            return "standard" if moved else "archive"
+    return "standard" if moved and cloud.now() < (tiering.expires or 0.0) else "archive"
+
+
+def check_usable(cloud: Cloud, snapshot: Snapshot) -> None:
+    """Raises Ec2Error for a snapshot that is not completed, or archived."""
+    if state(cloud, snapshot) != "completed":
+        raise Ec2Error("IncorrectState", f"Snapshot '{snapshot.id}' is not 'completed'.")
+    if tier(cloud, snapshot) == "archive":
+        raise Ec2Error("IncorrectState", f"Snapshot '{snapshot.id}' is archived. Restore it first.")
+
+
+def lock_state(cloud: Cloud, snapshot: Snapshot) -> str | None:
+    """None where it was never locked."""
+    lock, now = snapshot.lock, cloud.now()
+    if lock is None:
+        return None
+    if now >= lock.expires:
+        return "expired"
+    if lock.cool_off_until is not None and now < lock.cool_off_until:
+        return "compliance-cooloff"
+    return lock.mode
+
+
 def hollow(resource_id: str) -> Ec2Error:
     return Ec2Error(
         "Unsupported",
@@ -193,6 +245,8 @@ def hollow(resource_id: str) -> Ec2Error:
 
 def delete_snapshot(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     snapshot = cloud.own_snapshot(ctx, params["SnapshotId"])
+    if lock_state(cloud, snapshot) not in (None, "expired"):
+        raise Ec2Error("OperationNotPermitted", f"The snapshot {snapshot.id} is locked and cannot be deleted.")
     using = cloud.images_using(snapshot.id)
     if using:
         raise Ec2Error("InvalidSnapshot.InUse", f"The snapshot {snapshot.id} is currently in use by {using[0].id}")
@@ -232,7 +286,8 @@ def rendered(cloud: Cloud, snapshot: Snapshot, *, created: bool = False) -> dict
     if created:
         return answer
     answer |= {
-        "StorageTier": snapshot.tier,
+        "StorageTier": tier(cloud, snapshot),
+        "RestoreExpiryTime": snapshot.tiering.expires if snapshot.tiering else None,
         "OwnerAlias": snapshot.owner_alias,
         "StateMessage": snapshot.progress.failure if current == "error" else None,
         "FullSnapshotSizeInBytes": snapshot.full_bytes if ready else None,

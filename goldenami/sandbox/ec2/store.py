@@ -14,6 +14,7 @@ from goldenami.sandbox.ec2.records import (
     Image,
     Instance,
     Interface,
+    ReplaceRootTask,
     Resource,
     Snapshot,
     SpotRequest,
@@ -24,7 +25,8 @@ from goldenami.sandbox.ec2.records import (
 
 @dataclass(slots=True)
 class Store:
-    """By id; ids are unique over all accounts and regions. ``tokens`` and ``ebs_defaults`` have composed keys."""
+    """By id; ids are unique over all accounts and regions. ``tokens``, ``ebs_defaults`` and
+    ``public_access`` have composed keys."""
 
     images: dict[str, Image] = field(default_factory=dict)
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
@@ -32,6 +34,8 @@ class Store:
     instances: dict[str, Instance] = field(default_factory=dict)
     interfaces: dict[str, Interface] = field(default_factory=dict)
     spot_requests: dict[str, SpotRequest] = field(default_factory=dict)
+    replace_root_tasks: dict[str, ReplaceRootTask] = field(default_factory=dict)
+    public_access: dict[str, str] = field(default_factory=dict)  # of snapshots, where it is blocked
     tokens: dict[str, Token] = field(default_factory=dict)
     ebs_defaults: dict[str, EbsDefaults] = field(default_factory=dict)
 
@@ -57,6 +61,7 @@ _TABLES = {
     "i": "instances",
     "eni": "interfaces",
     "sir": "spot_requests",
+    "replacevol": "replace_root_tasks",
 }
 # As tags, filters and TagSpecifications name the kinds.
 RESOURCE_TYPES = {
@@ -66,6 +71,7 @@ RESOURCE_TYPES = {
     "i": "instance",
     "eni": "network-interface",
     "sir": "spot-instances-request",
+    "replacevol": "replace-root-volume-task",
 }
 
 _ADAPTER = TypeAdapter(Store)

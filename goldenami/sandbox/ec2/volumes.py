@@ -100,8 +100,7 @@ def create_volume(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str
 
 def check_source(cloud: Cloud, source: Snapshot) -> None:
     """Raises Ec2Error where no volume can be made from the snapshot."""
-    if snapshots.state(cloud, source) != "completed":
-        raise Ec2Error("IncorrectState", f"Snapshot '{source.id}' is not 'completed'.")
+    snapshots.check_usable(cloud, source)
     if source.hollow:
         raise snapshots.hollow(source.id)
 
@@ -209,8 +208,10 @@ def attach_volume(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str
     volume.attachment = Attachment(instance.id, device, cloud.now(), False, progress)
 
     def attach() -> None:
-        with cloud.recording(progress):
-            cloud.node.attach(instance.id, volume.id, device)
+        # A stopped instance finds its volumes when it starts.
+        if instance.goal == "running":
+            with cloud.recording(progress):
+                cloud.node.attach(instance.id, volume.id, device)
         with cloud.lock:
             progress.succeed()
 
@@ -234,7 +235,8 @@ def detach_volume(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str
 
     def detach() -> None:
         try:
-            cloud.node.detach(instance.id, volume.id)
+            if instance.goal == "running":
+                cloud.node.detach(instance.id, volume.id)
         finally:
             with cloud.lock:
                 volume.attachment = None

@@ -122,6 +122,10 @@ class Node(Protocol):
     def freeze_snapshot(self, snapshot: str, volume: str) -> None:
         """The point in time: a clone of the volume, filesystem frozen for the moment if it is mounted. Milliseconds."""
 
+    def freeze_snapshots(self, instance: str, snapshots: Mapping[str, str]) -> None:
+        """The same for several volumes of an instance (by snapshot), all at one moment: the guest stands still for
+        it."""
+
     def store_snapshot(self, snapshot: str, parent: str | None, key: DataKey | None) -> SnapshotFacts:
         """Turn what was frozen into a stored snapshot, as ciphertext under ``key`` if one is given.
 

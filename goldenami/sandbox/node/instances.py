@@ -12,7 +12,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -91,6 +91,21 @@ class Guest:
             raise SandboxError(f"instance {self.instance} does not run")
         done = subprocess.run(nsenter_argv(leader, argv), input=stdin or b"", capture_output=True, check=False)
         return done.returncode, done.stdout, done.stderr
+
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """None of its processes runs until the block ends (the freezer of its cgroup); a second is allowed for it."""
+        freezer, events = self.cgroup / "cgroup.freeze", self.cgroup / "cgroup.events"
+        try:
+            with contextlib.suppress(OSError):  # it may be going down
+                freezer.write_text("1")
+                deadline = time.monotonic() + 1.0
+                while "frozen 1" not in events.read_text() and time.monotonic() < deadline:
+                    time.sleep(0.002)
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                freezer.write_text("0")
 
     def leader(self) -> int:
         """Its PID 1. Raises SandboxError where there is none."""

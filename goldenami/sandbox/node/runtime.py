@@ -17,7 +17,7 @@ import shutil
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -131,6 +131,12 @@ class RealNode:
     def freeze_snapshot(self, snapshot: str, volume: str) -> None:
         with _disk():
             self._snapshots.freeze(snapshot, volume)
+
+    def freeze_snapshots(self, instance: str, snapshots: Mapping[str, str]) -> None:
+        guest = self._guests.get(instance)
+        with _disk(), guest.standing_still() if guest is not None else nullcontext():
+            for snapshot, volume in snapshots.items():
+                self._snapshots.freeze(snapshot, volume)
 
     def store_snapshot(self, snapshot: str, parent: str | None, key: DataKey | None) -> SnapshotFacts:
         with _disk():
