@@ -100,9 +100,11 @@ def _source(cloud: Cloud, ctx: Ctx, instance: Instance, old: Volume, params: Map
 
 
 def _is_kin(cloud: Cloud, volume: Volume, snapshot: Snapshot) -> bool:
-    """Whether a snapshot belongs to the volume's line: one of it, or of what it was made of."""
-    known = [s for s in (volume.lineage, volume.snapshot_id) if s in cloud.store.snapshots]
-    return snapshot.volume_id == volume.id or any(snapshots.related(cloud, snapshot.id, str(s)) for s in known)
+    """Whether a snapshot belongs to the volume's line: one of it, or of the volumes that it descends from. Another
+    instance of the same image is no kin."""
+    line = snapshots.ancestry(cloud, volume.lineage or volume.snapshot_id or "")
+    earlier = {s.volume_id for s in cloud.store.snapshots.values() if s.id in line and s.owner == volume.owner}
+    return snapshot.id in line or (not snapshot.copied and snapshot.volume_id in {volume.id, *earlier})
 
 
 def _queue(cloud: Cloud, instance: Instance, old: Volume, new: Volume, source: Snapshot, task: ReplaceRootTask) -> None:

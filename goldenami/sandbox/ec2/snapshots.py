@@ -185,10 +185,10 @@ def related(cloud: Cloud, first: str, second: str) -> bool:
         return False
     if first == second or (one.volume_id == other.volume_id and not one.copied and not other.copied):
         return True
-    return bool(_ancestry(cloud, first) & _ancestry(cloud, second))
+    return bool(ancestry(cloud, first) & ancestry(cloud, second))
 
 
-def _ancestry(cloud: Cloud, snapshot_id: str) -> set[str]:
+def ancestry(cloud: Cloud, snapshot_id: str) -> set[str]:
     """The snapshot and those it was taken after, deleted ones included as far as they are known."""
     found: set[str] = set()
     current: str | None = snapshot_id
