@@ -18,6 +18,7 @@ from typing import Any
 from goldenami.sandbox import seed
 from goldenami.sandbox.calllog import CallLog
 from goldenami.sandbox.credentials import Credentials, Refused
+from goldenami.sandbox.dlm import Dlm
 from goldenami.sandbox.ebs import Ebs
 from goldenami.sandbox.ec2.context import Pending
 from goldenami.sandbox.ec2.context import Settings as Ec2Settings
@@ -59,11 +60,13 @@ class Cloud:
         self.ssm = Ssm(self.surface, clock, self._usable, lambda: self._settings.pending["parameter"])
         self.credentials = Credentials(self.accounts, self.surface, clock)
         self.ec2 = Ec2(node, clock=clock, hooks=Lookups(self.surface, self.kms, self.ssm), settings=Ec2Settings())
+        self.dlm = Dlm(self.ec2, clock)
         self._disturbance = Disturbance(clock, sleep)
         self._router = Router(
             self.surface,
             self.ec2,
             Ebs(self.ec2, node, clock),
+            self.dlm,
             self.kms,
             self.ssm,
             Sts(self.credentials, self.surface),
@@ -159,6 +162,7 @@ class Cloud:
             "ec2": self.ec2.dump(),
             "sessions": self.credentials.dump(),
             "parameters": self.ssm.dump(),
+            "policies": self.dlm.dump(),
             "settings": self._settings.to_json(),
             "accounts": self.accounts,
         }
@@ -171,6 +175,7 @@ class Cloud:
         self.ssm.load(own["parameters"])
         self.change(own["settings"])
         self.ec2.load(own["ec2"])
+        self.dlm.load(own.get("policies", []))
 
     def close(self) -> None:
         """Stop the work; the node is left to who made it."""

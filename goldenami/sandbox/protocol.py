@@ -88,6 +88,8 @@ class Call:
             return _s3_action(self.request)
         if self.service == "ebs":
             return _ebs_action(self.request)
+        if self.service == "dlm":
+            return _dlm_action(self.request)
         return f"{self.request.method} {self.request.path}"
 
     @property
@@ -224,3 +226,19 @@ def _ebs_action(request: Request) -> str:
         case "POST", ["snapshots", "completion", _]:
             return "CompleteSnapshot"
     return f"{request.method} {request.path}"
+
+
+def _dlm_action(request: Request) -> str:
+    """Amazon DLM's actions, by their paths (Amazon DLM API Reference)."""
+    noun, _, rest = unquote(request.path).strip("/").partition("/")
+    actions = {
+        ("POST", "policies", False): "CreateLifecyclePolicy",
+        ("GET", "policies", False): "GetLifecyclePolicies",
+        ("GET", "policies", True): "GetLifecyclePolicy",
+        ("PATCH", "policies", True): "UpdateLifecyclePolicy",
+        ("DELETE", "policies", True): "DeleteLifecyclePolicy",
+        ("GET", "tags", True): "ListTagsForResource",
+        ("POST", "tags", True): "TagResource",
+        ("DELETE", "tags", True): "UntagResource",
+    }
+    return actions.get((request.method, noun, bool(rest)), f"{request.method} {request.path}")

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from xml.sax.saxutils import escape
 
 from goldenami.sandbox.credentials import Identity
+from goldenami.sandbox.dlm import Dlm
 from goldenami.sandbox.ebs import Ebs
 from goldenami.sandbox.ec2.service import Ctx, Ec2
 from goldenami.sandbox.http import Response
@@ -24,18 +25,30 @@ class Router:
     """``prepare`` is called with a call's region before EC2 or SSM answer it."""
 
     def __init__(
-        self, surface: Surface, ec2: Ec2, ebs: Ebs, kms: Kms, ssm: Ssm, sts: Sts, prepare: Callable[[str], None]
+        self,
+        surface: Surface,
+        ec2: Ec2,
+        ebs: Ebs,
+        dlm: Dlm,
+        kms: Kms,
+        ssm: Ssm,
+        sts: Sts,
+        prepare: Callable[[str], None],
     ) -> None:
         self._surface = surface
         self._ec2 = ec2
         self._ebs = ebs
+        self._dlm = dlm
         self._kms = kms
         self._ssm = ssm
         self._sts = sts
         self._prepare = prepare
 
     def serve(self, call: Call, identity: Identity) -> Response:
+        self._dlm.settle()
         match call.service:
+            case "dlm":
+                return self._dlm.serve(call)
             case "ec2":
                 self._prepare(call.region)
                 return self._serve_ec2(call, identity)

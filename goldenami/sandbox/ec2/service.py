@@ -11,7 +11,7 @@ shows in describes; ``settle`` waits until none is left.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import wait
 from typing import Any
 
@@ -155,6 +155,12 @@ class Ec2:
             snapshot = snapshots.for_reading(self._cloud, Ctx(account, region, "", ""), resource_id)
         key = encryption.data_key(self._cloud, snapshot.encryption, account)
         return snapshots.contents(self._cloud, snapshot), key
+
+    def mark(self, ids: Collection[str], tags: Mapping[str, str]) -> None:
+        """Put tags on things that exist, those among them that only services may set (``aws:…``)."""
+        with self._cloud.lock:
+            for id in ids:
+                (self._cloud.store.table(id) or {})[id].tags.update(tags)
 
     def snapshot_size(self, snapshot_id: str) -> int:
         """GiB of the volume that an existing snapshot was taken of."""
