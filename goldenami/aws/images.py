@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from goldenami.aws import parameters, snapshots, waiters
-from goldenami.aws.ledger import Call, Ledger
+from goldenami.aws.ledger import Call, Ledger, OnWait
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Interval, Item, OnProgress, Seen
 from goldenami.errors import NotFound, UsageError
@@ -165,12 +165,14 @@ def copy(
     description: str = "",
     tags: Mapping[str, str] | None = None,
     temporary: bool = False,
+    on_wait: OnWait | None = None,
 ) -> str:
     """Ensure that a place has its own encrypted copy; returns the image's id at once, while it is pending.
 
     ``kms_key``: the key's ARN, in the destination (``kms.resolve``). It is always sent: without one EC2 silently takes
     the default key, whose snapshots cannot be shared; and a wrong one fails only later, which ``wait`` shows. To copy
-    into another account, share the source and its snapshots with that account first.
+    into another account, share the source and its snapshots with that account first. Where too many copies are under
+    way in the place, this waits for room, for hours if need be; ``on_wait`` is told (see ``ledger.OnWait``).
     """
     request: dict[str, Any] = {
         "SourceImageId": source_image_id,
@@ -183,7 +185,7 @@ def copy(
         request["Description"] = description[:_DESCRIPTION_LIMIT]
     call = Call("ec2", "CopyImage", request)
     _make_room(ledger, key)
-    return ledger.create(key, "image", place, call, name=name, tags=tags, temporary=temporary)
+    return ledger.create(key, "image", place, call, name=name, tags=tags, temporary=temporary, on_wait=on_wait)
 
 
 def _make_room(ledger: Ledger, key: str) -> None:

@@ -24,7 +24,7 @@ have had its effect. Only calls that were refused, or throttled, are known to ha
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -40,6 +40,9 @@ from goldenami.journal import Intent, Journal, Resource, Result, Secret, token
 from goldenami.model import Place
 
 DEFAULT_LIFETIME: Final = timedelta(hours=24)
+
+# Told of the failure before each pause in which a call waits for its next try. What it raises ends the waiting.
+OnWait = Callable[[GoldenAmiError], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +110,13 @@ class Ledger:
         name: str = "",
         tags: Mapping[str, str] | None = None,
         temporary: bool = False,
+        on_wait: OnWait | None = None,
     ) -> str:
         """Ensure that the resource named ``key`` exists; returns its id (for a parameter: its name).
 
         ``kind``: see ``kinds.KINDS``. ``name``: the Name tag; the key if it is empty. ``tags``: more tags for this
-        resource. ``temporary``: adds the expiry tag, which ``settle`` takes off again.
+        resource. ``temporary``: adds the expiry tag, which ``settle`` takes off again. ``on_wait``: see ``OnWait``; if
+        it ends the waiting, the call stays in the journal as one of unknown outcome.
 
         A key that has its resource already costs no call, whatever ``call`` says. Raises the translated error of the
         service; after a definite refusal (a CloudError that is not Unreachable or Throttled) another call under the
@@ -123,7 +128,7 @@ class Ledger:
                 return known
             latest = self.journal.latest(key)
             if latest is not None and latest[1] is None and latest[0].action == "create":
-                resolved = self._resolve(latest[0])
+                resolved = self._resolve(latest[0], on_wait)
                 if not self._is_unusable(place, resolved):
                     return resolved
             attempt = self.journal.attempts(key) + 1
@@ -133,7 +138,7 @@ class Ledger:
             request = definition.mark(call.operation, dict(call.request), mark, self.journal.build_id, every)
             intent = Intent(key, "create", kind, place, mark, call.service, call.operation, request, attempt)
             self.journal.intend(intent)
-            return self._send_create(intent, definition)
+            return self._send_create(intent, definition, on_wait)
 
     def existing(self, key: str) -> str | None:
         """The id of the resource that a key has, if it is neither gone nor spoiled. From the journal alone: no call."""
@@ -250,7 +255,7 @@ class Ledger:
 
     # --- the calls ----------------------------------------------------------------------------------------------------
 
-    def _send_create(self, intent: Intent, definition: Kind) -> str:
+    def _send_create(self, intent: Intent, definition: Kind, on_wait: OnWait | None) -> str:
         """Send the intent's request until its outcome is known, or the budget for retries is spent."""
         retry = self.cloud.retry.start()
         while True:
@@ -271,6 +276,8 @@ class Ledger:
                     found = self._find(intent, patiently=not definition.repeatable(intent.operation))
                     if found is not None:
                         return self._adopt(intent, found)
+                if on_wait is not None:
+                    on_wait(error)
                 if not retry.wait(error):
                     raise
             else:
@@ -316,10 +323,10 @@ class Ledger:
 
     # --- what came of a call ------------------------------------------------------------------------------------------
 
-    def _resolve(self, intent: Intent) -> str:
+    def _resolve(self, intent: Intent, on_wait: OnWait | None) -> str:
         definition = kind_of(intent.kind)
         found = self._find(intent, patiently=not definition.repeatable(intent.operation))
-        return self._adopt(intent, found) if found is not None else self._send_create(intent, definition)
+        return self._adopt(intent, found) if found is not None else self._send_create(intent, definition, on_wait)
 
     def _find(self, intent: Intent, *, patiently: bool) -> str | None:
         """The id of what carries the intent's token; looked for once, or for as long as a new resource may be
@@ -380,4 +387,4 @@ def _simple(response: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in response.items() if isinstance(v, (str, int, float, bool))}
 
 
-__all__ = ["DEFAULT_LIFETIME", "Call", "Intent", "Ledger", "Patience", "Result"]
+__all__ = ["DEFAULT_LIFETIME", "Call", "Intent", "Ledger", "OnWait", "Patience", "Result"]

@@ -1,7 +1,9 @@
 """How fast and how often calls are made: one budget per account and region, shared by all threads, and retries.
 
-AWS keeps a token bucket per account, region and action, whose size it does not tell. So nothing is held back until the
-service throttles; then the rate is cut to half of what was being sent, and regained little by little
+AWS keeps token buckets per account, region and action. Two of them are small enough to run into, and never larger for
+anybody who did not ask for it: those calls are counted here, and wait for their turn rather than be refused
+(``SCARCE``). Of the others nothing is held back until the service throttles, since accounts differ and everybody else
+in the account draws on them as well; then the rate is cut to half of what was being sent, and regained little by little
 (additive increase, multiplicative decrease, as TCP does). Retries wait with full jitter ("Exponential Backoff And
 Jitter", AWS Architecture Blog), so that threads that were throttled together do not come back together.
 """
@@ -11,7 +13,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -28,12 +30,33 @@ _REGAIN: Final = 1.0  # calls a second, gained by each second without throttling
 _UNLIMITED_AFTER: Final = 200.0  # calls a second: a limit this high is none
 
 
-class Pace:
-    """The calls of one account, region and kind (reads, mutations) that may be sent now. Thread-safe."""
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """``burst`` calls at once, refilled by ``rate`` a second."""
 
-    def __init__(self, clock: Clock, sleep: Sleep) -> None:
+    burst: float
+    rate: float
+
+
+# "Request throttling for the Amazon EC2 API": the actions that have a small bucket of their own.
+SCARCE: Final[Mapping[tuple[str, str], Bucket]] = {
+    ("ec2", "CopyImage"): Bucket(100, 1),
+    ("ec2", "RunInstances"): Bucket(5, 2),
+}
+
+
+class Pace:
+    """The calls of one account, region and kind (reads, mutations, a scarce action) that may be sent now. Thread-safe.
+
+    ``bucket``: never more than it holds are sent, throttled or not.
+    """
+
+    def __init__(self, clock: Clock, sleep: Sleep, bucket: Bucket | None = None) -> None:
         self._clock = clock
         self._sleep = sleep
+        self._bucket = bucket
+        self._tokens = bucket.burst if bucket is not None else 0.0  # below 0: taken in advance, by those who wait
+        self._filled = clock()
         self._mutex = threading.Lock()
         self._sent: deque[float] = deque()
         self._rate: float | None = None  # None: never throttled, no limit
@@ -52,6 +75,8 @@ class Pace:
             if self._rate is not None:
                 wait = max(0.0, self._next - now)
                 self._next = now + wait + 1.0 / self._rate
+            if self._bucket is not None:
+                wait = max(wait, self._take(self._bucket, now))
             self._sent.append(now + wait)
         if wait > 0:
             self._sleep(wait)
@@ -66,6 +91,12 @@ class Pace:
             if self._rate is None or now - self._gained >= 1.0 / current:
                 self._rate = max(_SLOWEST, current / 2)
                 self._gained = now
+
+    def _take(self, bucket: Bucket, now: float) -> float:
+        """Take a token; the seconds until it is there."""
+        self._tokens = min(bucket.burst, self._tokens + max(0.0, now - self._filled) * bucket.rate) - 1.0
+        self._filled = now
+        return max(0.0, -self._tokens / bucket.rate)
 
     @property
     def rate(self) -> float | None:

@@ -27,7 +27,7 @@ from botocore.credentials import CredentialProvider, CredentialResolver, Deferre
 import goldenami
 from goldenami.aws import errors
 from goldenami.aws.guard import reads_only, refuse_unjournaled
-from goldenami.aws.limits import Clock, Pace, Retries, Retry, Sleep
+from goldenami.aws.limits import SCARCE, Clock, Pace, Retries, Retry, Sleep
 from goldenami.errors import AccessError, GoldenAmiError, Throttled, UnjournaledMutation
 from goldenami.model import Account, Environment, Place
 
@@ -83,7 +83,7 @@ class Cloud:
         self._sessions: dict[str | None, botocore.session.Session] = {None: self._caller}
         self._clients: dict[tuple[str, Place | None, str | None], Any] = {}
         self._identities: dict[str | None, Identity] = {}
-        self._paces: dict[tuple[Place, str, bool], Pace] = {}
+        self._paces: dict[tuple[Place, str, str], Pace] = {}
 
     @classmethod
     def of(cls, environment: Environment, **options: Any) -> Cloud:
@@ -198,7 +198,7 @@ class Cloud:
     def _once(
         self, place: Place, client: Any, service: str, operation: str, request: Mapping[str, Any]
     ) -> dict[str, Any]:
-        pace = self._pace(place, service, reads_only(service, operation))
+        pace = self._pace(place, service, operation)
         pace.acquire()
         try:
             answer: dict[str, Any] = getattr(client, xform_name(operation))(**request)
@@ -211,11 +211,13 @@ class Cloud:
                 raise
             raise translated from error
 
-    def _pace(self, place: Place, service: str, reading: bool) -> Pace:
+    def _pace(self, place: Place, service: str, operation: str) -> Pace:
+        bucket = SCARCE.get((service, operation))
+        kind = operation if bucket is not None else "reads" if reads_only(service, operation) else "mutations"
         with self._mutex:
-            key = (place, service, reading)
+            key = (place, service, kind)
             if key not in self._paces:
-                self._paces[key] = Pace(self.clock, self.sleep)
+                self._paces[key] = Pace(self.clock, self.sleep, bucket)
             return self._paces[key]
 
     def known_regions(self) -> frozenset[str]:

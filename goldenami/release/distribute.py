@@ -9,8 +9,9 @@ A thread per target does the work of that target, for all architectures::
 Copies are few (one for each target and architecture). Where EC2 refuses one because too many are under way in the
 region, the ledger waits for room, in that target's thread alone. One describe a round watches all copies of a target.
 
-A target that fails does not stop the others: what they did is kept, and a resumed build repeats only what failed. The
-image of a failed copy is deleted at once, since it would hold the name that the next attempt needs.
+A copy that EC2 would not begin, or that failed after it was accepted, is tried again, a few times (``Tries``): a new
+attempt under a new token, and what is left of the failed one is deleted first, since it holds the name. A target that
+fails all the same does not stop the others: what they did is kept, and a resumed build repeats only what failed.
 """
 
 from __future__ import annotations
@@ -25,14 +26,33 @@ from typing import Self
 
 from goldenami import reconcile
 from goldenami.aws import images, kms, snapshots
+from goldenami.aws.errors import QUEUE_CODES
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.waiters import Seen, failure
-from goldenami.errors import GoldenAmiError, Interrupted, JournalError, TargetsFailed, UsageError
+from goldenami.errors import (
+    CloudError,
+    GoldenAmiError,
+    Interrupted,
+    JournalError,
+    TargetsFailed,
+    Throttled,
+    Unreachable,
+    UsageError,
+)
 from goldenami.events import Emit, emit, silent
 from goldenami.model import Architecture, Place, Target
 from goldenami.release.order import Order
 
 _Slot = tuple[str, Architecture]  # the target's label, and the architecture
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """How often a target's copy is tried in one run, and the seconds before the second try; each pause is twice the
+    last. A key that was just granted, or an image just shared, is not known everywhere at once."""
+
+    count: int = 3
+    pause: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +75,14 @@ class Distributed:
 class Distribution:
     """Copies on their way. Made by :func:`distribute`; a context manager that, left early, starts nothing more."""
 
-    def __init__(self, ledger: Ledger, order: Order, candidates: Mapping[Architecture, str], to: Emit) -> None:
+    def __init__(
+        self, ledger: Ledger, order: Order, candidates: Mapping[Architecture, str], to: Emit, tries: Tries
+    ) -> None:
         self._ledger = ledger
         self._order = order
         self._candidates = dict(sorted(candidates.items()))
         self._emit = to
+        self._tries = tries
         self._stopped = threading.Event()
         self._available: dict[_Slot, Future[str]] = {
             (target.label, architecture): Future() for target in order.targets for architecture in self._candidates
@@ -148,45 +171,76 @@ class Distribution:
             ended.set_result(None)
 
     def _copy(self, target: Target) -> None:
-        errors: list[GoldenAmiError] = []
+        todo, pause = list(self._candidates), self._tries.pause
+        given_up: list[GoldenAmiError] = []
+        for number in range(1, self._tries.count + 1):
+            errors = self._attempt(target, todo)
+            last = number == self._tries.count
+            todo = [a for a, error in errors.items() if not last and _may_pass(error)]
+            for architecture, error in errors.items():
+                if architecture in todo:
+                    self._tell(target, architecture, "retrying", detail=error.message)
+                else:
+                    self._give_up(target, architecture, error)
+                    given_up.append(error)
+            if not todo:
+                break
+            self._ledger.cloud.sleep(pause)
+            pause *= 2
+        if given_up:
+            raise given_up[0]
+
+    def _attempt(self, target: Target, architectures: list[Architecture]) -> dict[Architecture, GoldenAmiError]:
+        """One try for each; the errors of those that failed. One that fails does not keep the others of the target
+        from getting as far as they can."""
+        errors: dict[Architecture, GoldenAmiError] = {}
         started: dict[str, Architecture] = {}
-        for architecture, candidate in self._candidates.items():
-            with self._blamed(target, architecture, errors):
-                started[self._start(target, architecture, candidate)] = architecture
+        for architecture in architectures:
+            with self._collected(architecture, errors):
+                started[self._start(target, architecture, self._candidates[architecture])] = architecture
 
         def progress(seen: Seen) -> None:
             architecture = started[seen.id]
+            available = self._available[target.label, architecture]
             if seen.verdict == "pending":
                 self._tell(target, architecture, "copying", percent=seen.percent, image_id=seen.id)
-            elif seen.verdict == "ready":
+            elif seen.verdict == "ready" and not available.done():
                 self._tell(target, architecture, "available", percent=100.0, image_id=seen.id)
                 # Now, and not when the target's slowest image is there: whoever tests this one can begin.
-                self._available[target.label, architecture].set_result(seen.id)
+                available.set_result(seen.id)
 
         final = images.wait(self._ledger, target.place, list(started), on_progress=progress, check=self._check)
         for image_id, seen in final.items():
-            with self._blamed(target, started[image_id], errors):
+            with self._collected(started[image_id], errors):
                 self._settle(target, started[image_id], seen)
-        if errors:
-            raise errors[0]
+        return errors
 
     @contextmanager
-    def _blamed(self, target: Target, architecture: Architecture, errors: list[GoldenAmiError]) -> Iterator[None]:
-        """One architecture that fails does not keep the others of the target from getting as far as they can."""
+    def _collected(self, architecture: Architecture, errors: dict[Architecture, GoldenAmiError]) -> Iterator[None]:
         self._check()
         try:
             yield
+        except (Interrupted, JournalError):
+            raise  # of the whole build, not of this image
         except GoldenAmiError as error:
-            errors.append(error)
-            future = self._available[target.label, architecture]
-            if not future.done():
-                future.set_exception(error)
-            self._tell(target, architecture, "failed", detail=error.message)
+            errors[architecture] = error
+
+    def _give_up(self, target: Target, architecture: Architecture, error: GoldenAmiError) -> None:
+        future = self._available[target.label, architecture]
+        if not future.done():
+            future.set_exception(error)
+        self._tell(target, architecture, "failed", detail=error.message)
 
     def _start(self, target: Target, architecture: Architecture, candidate: str) -> str:
         key = f"copy/{architecture}/{target.label}"
         if self._ledger.existing(key) is None and target.account.id != self._order.home.account:
             self._lend(architecture, candidate, target.account.id)
+
+        def waiting(error: GoldenAmiError) -> None:
+            self._check()
+            if isinstance(error, Throttled) and error.code in QUEUE_CODES:
+                self._tell(target, architecture, "waiting", detail=f"for room in {target.region}")
+
         name = self._order.image_name(architecture)
         image_id = images.copy(
             self._ledger,
@@ -198,6 +252,7 @@ class Distribution:
             kms_key=self._order.keys[target.label],
             description=self._order.description,
             tags=self._order.tags,
+            on_wait=waiting,
         )
         self._tell(target, architecture, "copying", percent=0.0, image_id=image_id)
         return image_id
@@ -286,8 +341,18 @@ class Distribution:
         )
 
 
+def _may_pass(error: GoldenAmiError) -> bool:
+    """Whether another try may help. What was throttled or had no answer has used up its patience already."""
+    return isinstance(error, CloudError) and not isinstance(error, (Throttled, Unreachable))
+
+
 def distribute(
-    ledger: Ledger, order: Order, candidates: Mapping[Architecture, str], *, emit: Emit = silent
+    ledger: Ledger,
+    order: Order,
+    candidates: Mapping[Architecture, str],
+    *,
+    emit: Emit = silent,
+    tries: Tries = Tries(),
 ) -> Distribution:
     """Bring the candidates (image ids in the home region, available) to every target of the order::
 
@@ -302,7 +367,7 @@ def distribute(
         order.owner(target)
         if target.mode == "copy" and target.label not in order.keys:
             raise UsageError(f"{target.label}: no key to encrypt the copy under")
-    return Distribution(ledger, order, candidates, emit)
+    return Distribution(ledger, order, candidates, emit, tries)
 
 
 def account_root(arn: str, account: str) -> str:

@@ -163,7 +163,7 @@ class Live:
             failed, ready = row.state in _FAILED_STATES, row.state in _READY_STATES
             style = "red" if failed else "green" if ready else "cyan"
             moving = row.percent is not None and not failed and not ready
-            last = self._bar(row.percent or 0.0) if moving else Text(row.image_id or first_line(row.detail))
+            last = self._bar(row.percent or 0.0) if moving else Text(first_line(row.detail) or row.image_id)
             table.add_row(Text(f"  {target_label(row)}"), Text(row.state, style=style), last)
         return table
 

@@ -145,6 +145,7 @@ class Cloud:
         self.ec2.settings.pending = Pending(**{kind: s for kind, s in settings.pending.items() if kind in kinds})
         self.ec2.settings.visibility_delay = settings.visibility_delay
         self.ec2.settings.concurrent_snapshot_copies = settings.concurrent_snapshot_copies
+        self.ec2.settings.concurrent_image_copies = settings.concurrent_image_copies
 
     def change(self, change: object) -> Settings:
         """Merge a change in JSON form into the settings. Raises InvalidInput."""

@@ -55,13 +55,15 @@ class Settings:
     """Seconds throughout.
 
     ``pending``: how long a kind of resource takes to become ready, beyond the work itself. ``visibility_delay``: for
-    how long describes do not know a new id yet (eventual consistency). ``concurrent_snapshot_copies``: AWS's quota
-    per destination region. ``latency``: added to each call of an action.
+    how long describes do not know a new id yet (eventual consistency). ``concurrent_snapshot_copies``:
+    AWS's quota per destination region; ``concurrent_image_copies``: the same for CopyImage, whose quota AWS does not
+    publish. ``latency``: added to each call of an action.
     """
 
     pending: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(PENDING_KINDS, 0.0))
     visibility_delay: float = 0.0
     concurrent_snapshot_copies: int = 20
+    concurrent_image_copies: int = 100
     latency: Mapping[str, float] = field(default_factory=dict)
     throttle: Mapping[str, Throttle] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
@@ -102,9 +104,9 @@ class _Reader:
             result = replace(result, pending={**base.pending, **pending})
         if "visibility_delay" in change:
             result = replace(result, visibility_delay=self.number("visibility_delay", change["visibility_delay"]))
-        if "concurrent_snapshot_copies" in change:
-            limit = int(self.number("concurrent_snapshot_copies", change["concurrent_snapshot_copies"]))
-            result = replace(result, concurrent_snapshot_copies=limit)
+        for key in ("concurrent_snapshot_copies", "concurrent_image_copies"):
+            if key in change:
+                result = replace(result, **{key: int(self.number(key, change[key]))})
         if "latency" in change:
             result = replace(result, latency=self.seconds("latency", change["latency"]))
         if "throttle" in change:

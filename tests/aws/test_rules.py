@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from goldenami.aws import images, tags, waiters
-from goldenami.aws.limits import Pace, Retries, Retry
+from goldenami.aws.limits import SCARCE, Bucket, Pace, Retries, Retry
 from goldenami.aws.network import choose_source, local_address
 from goldenami.errors import CloudError, Throttled, Unreachable, UsageError
 from goldenami.journal import token
@@ -72,6 +72,37 @@ def test_the_rate_never_falls_to_nothing() -> None:
         pace.throttled()
     assert pace.rate is not None
     assert pace.rate >= 1.0
+
+
+def test_what_is_scarce_waits_for_its_turn() -> None:
+    time = Time()
+    pace = Pace(time.clock, time.sleep, Bucket(burst=5, rate=2))
+    for _ in range(5):
+        pace.acquire()
+    assert time.slept == 0
+    for _ in range(10):
+        pace.acquire()
+    assert time.slept == pytest.approx(5.0)
+    time.now += 1000
+    for _ in range(5):
+        pace.acquire()
+    assert time.slept == pytest.approx(5.0), "no more than the burst is saved up"
+    pace.acquire()
+    assert time.slept == pytest.approx(5.5)
+
+
+@given(st.sampled_from(sorted(SCARCE.values(), key=str)), st.lists(st.floats(0, 30), max_size=150))
+def test_a_scarce_action_is_never_sent_beyond_its_bucket(bucket: Bucket, gaps: list[float]) -> None:
+    """Whatever the moments at which calls are wanted, a bucket of that size at the other end never runs dry."""
+    time = Time()
+    pace = Pace(time.clock, time.sleep, bucket)
+    tokens, filled = bucket.burst, time.now
+    for gap in gaps:
+        time.now += gap / 20
+        pace.acquire()
+        tokens = min(bucket.burst, tokens + (time.now - filled) * bucket.rate) - 1
+        filled = time.now
+        assert tokens > -1e-6
 
 
 # --- retries --------------------------------------------------------------------------------------------------------

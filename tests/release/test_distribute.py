@@ -10,12 +10,13 @@ import pytest
 
 from goldenami.errors import GoldenAmiError, TargetsFailed, UsageError
 from goldenami.model import Architecture, Place, Target
-from goldenami.release.distribute import distribute
+from goldenami.release.distribute import Tries, distribute
 
 if TYPE_CHECKING:
     from .world import World
 
 NAME = "debian-12-web-1.4.20261124.1-x86_64"
+QUICK = Tries(pause=0.01)
 
 
 def test_every_target_gets_its_encrypted_image(world: World) -> None:
@@ -112,7 +113,7 @@ def test_a_copy_that_fails_later_is_told_with_the_reason_and_the_others_go_on(wo
     ledger, order, candidate = world.build(), world.order(), world.candidate()
     missing = "arn:aws:kms:eu-west-1:111111111111:key/00000000-0000-4000-8000-000000000000"
     wrong = replace(order, keys={**order.keys, "home/eu-west-1": missing})
-    with distribute(ledger, wrong, {"x86_64": candidate}, emit=world.events.append) as distribution:
+    with distribute(ledger, wrong, {"x86_64": candidate}, tries=QUICK, emit=world.events.append) as distribution:
         assert distribution.home_image("x86_64")
         with pytest.raises(TargetsFailed, match="1 of 6 targets failed: home/eu-west-1") as caught:
             distribution.finish()
@@ -139,7 +140,7 @@ def test_a_best_effort_target_that_fails_is_reported_and_holds_nothing_up(world:
     ledger, order, candidate = world.build(), world.order(targets=targets), world.candidate()
     missing = "arn:aws:kms:eu-central-1:222222222222:key/00000000-0000-4000-8000-000000000000"
     wrong = replace(order, keys={**order.keys, "apps/eu-central-1": missing})
-    with distribute(ledger, wrong, {"x86_64": candidate}) as distribution:
+    with distribute(ledger, wrong, {"x86_64": candidate}, tries=QUICK) as distribution:
         distributed = distribution.finish()
     assert [p.target.label for p in distributed.placed] == ["home/eu-central-1"]
     assert list(distributed.failures) == ["apps/eu-central-1"]
@@ -153,7 +154,7 @@ def test_a_share_fails_with_the_copy_that_it_is_of(world: World) -> None:
     missing = "arn:aws:kms:us-east-1:111111111111:key/00000000-0000-4000-8000-000000000000"
     wrong = replace(order, keys={**order.keys, "home/us-east-1": missing})
     with (
-        distribute(ledger, wrong, {"x86_64": candidate}) as distribution,
+        distribute(ledger, wrong, {"x86_64": candidate}, tries=QUICK) as distribution,
         pytest.raises(TargetsFailed) as caught,
     ):
         distribution.finish()

@@ -46,3 +46,4 @@ class Settings:
     pending: Pending = field(default_factory=Pending)
     visibility_delay: float = 0.0  # seconds for which a new id is unknown to describes
     concurrent_snapshot_copies: int = 20  # per account and destination region (AWS's default quota)
+    concurrent_image_copies: int = 100  # the same for CopyImage

@@ -28,6 +28,7 @@ def copy_image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, A
     images.check_name(cloud, ctx, params["Name"])
     sources = {s: _source(cloud, ctx, s) for s in source.snapshot_ids}
     encryption.check_parameters(params, source_encrypted=any(s.encryption for s in sources.values()))
+    _check_quota(cloud, ctx)
     given = tags.from_specifications(params, "image", "snapshot")
     inherited = {}
     if params.get("CopyImageTags") and source.owner == ctx.account:
@@ -79,6 +80,20 @@ def copy_image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, A
     cloud.store.images[image.id] = image
     cloud.remember(ctx, "CopyImage", params, [image.id])
     return {"ImageId": image.id}
+
+
+def _check_quota(cloud: Cloud, ctx: Ctx) -> None:
+    limit = cloud.settings.concurrent_image_copies
+    running = sum(
+        image.source_image_id is not None and images.state(cloud, image) == "pending"
+        for image in cloud.store.images.values()
+        if image.owner == ctx.account and image.region == ctx.region
+    )
+    if running >= limit:
+        raise Ec2Error(
+            "ResourceLimitExceeded",
+            f"Too many image copies in progress. The limit is {limit} for this destination Region.",
+        )
 
 
 def _source(cloud: Cloud, ctx: Ctx, snapshot_id: str) -> Snapshot:

@@ -1,0 +1,193 @@
+"""Quotas: copies that find no room in a region wait for it, those of other regions do not; scarce calls are rationed.
+
+Time is virtual. Threads that sleep at once each move it, so it runs faster than it would: what can be told is how long
+something took at least.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from goldenami.aws import images
+from goldenami.aws.ledger import Ledger
+from goldenami.aws.session import Cloud
+from goldenami.errors import GoldenAmiError
+from goldenami.model import Place, Target
+from goldenami.release.distribute import distribute
+from goldenami.sandbox.credentials import admin_key
+from goldenami.sandbox.testing import paper_cloud
+from tests.crash.world import Clock
+
+from .world import APPS, HOME, HOME_PLACE, KEY, REGIONS, World
+
+COPY = 100.0  # virtual seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def world(clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    with paper_cloud(clock=clock.now, sleep=clock.sleep) as paper:
+        key = admin_key(HOME.id)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", paper.endpoint)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key.access_key_id)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key.secret_access_key)
+        world = World(paper, tmp_path)
+        world.cloud = Cloud(
+            {"home": HOME, "apps": APPS}, HOME_PLACE, clock=clock.now, sleep=clock.sleep, jitter=random.Random(1)
+        )
+        yield world
+
+
+def test_copies_wait_for_room_in_their_region(world: World, clock: Clock) -> None:
+    """One copy at a time in each region, and two to be made: the second begins when the first is done. Each region
+    waits for itself alone."""
+    targets = tuple(Target(account, region, KEY) for account in (HOME, APPS) for region in REGIONS)
+    candidates = {"x86_64": world.candidate(), "arm64": world.candidate("arm64")}
+    order = world.order(targets=targets)
+    ledger = world.build()
+    world.paper.set(concurrent_image_copies=1, pending={"copy": COPY})
+    began = clock.now()
+    with distribute(ledger, order, candidates, emit=world.events.append) as distribution:  # type: ignore[arg-type]
+        assert len(distribution.finish().placed) == 2 * len(targets)
+    assert clock.now() - began >= 2 * COPY
+    refused = {(e["account"], e["region"]) for e in world.paper.calls if e["result"] == "ResourceLimitExceeded"}
+    waited = {
+        (target.account.id, target.region, e.fields["detail"])
+        for target in targets
+        for e in world.events
+        if e.kind == "target.progress" and e.fields["target"] == target.label and e.fields["state"] == "waiting"
+    }
+    assert waited == {(account, region, f"for room in {region}") for account, region in refused}
+    assert waited
+    made = Counter((e["account"], e["region"]) for e in world.paper.calls if made_a_copy(e))
+    assert set(made.values()) == {2}, "no copy was made twice"
+
+
+def made_a_copy(entry: dict[str, object]) -> bool:
+    return entry["action"] == "CopyImage" and entry["result"] == "ok"
+
+
+def test_many_copies_into_one_region_take_turns(world: World, clock: Clock) -> None:
+    copies, room = 23, 4
+    ledger, source = world.build(), world.candidate()
+    world.paper.set(concurrent_image_copies=room, pending={"copy": COPY})
+    began = clock.now()
+    ids = copy_all(ledger, world, source, copies)
+    final = images.wait(ledger, HOME_PLACE, ids)
+    assert len(set(ids)) == copies
+    assert all(seen.ok for seen in final.values())
+    assert clock.now() - began >= math.ceil(copies / room) * COPY
+
+
+def test_the_small_bucket_of_copy_image_is_not_overdrawn(world: World, clock: Clock) -> None:
+    """AWS's is 100, refilled by one a second; the cloud has just that one, and hardly needs to say no: the two ends
+    begin to count at different moments."""
+    copies = 125
+    ledger, source = world.build(), world.candidate()
+    world.paper.set(throttle={"ec2:CopyImage": {"rate": 1, "burst": 100}}, concurrent_image_copies=1000)
+    began = clock.now()
+    ids = copy_all(ledger, world, source, copies)
+    assert len(set(ids)) == copies
+    assert clock.now() - began >= copies - 100
+    assert sum(e["result"] == "RequestLimitExceeded" for e in world.paper.calls) <= 3
+
+
+def copy_all(ledger: Ledger, world: World, source: str, count: int) -> list[str]:
+    key = world.key_arn(HOME_PLACE)
+
+    def copy(number: int) -> str:
+        return images.copy(
+            ledger,
+            f"copy/{number}",
+            HOME_PLACE,
+            source_image_id=source,
+            source_region=HOME_PLACE.region,
+            name=f"copy-{number}",
+            kms_key=key,
+        )
+
+    with ThreadPoolExecutor(12) as pool:
+        return list(pool.map(copy, range(count)))
+
+
+def test_who_waits_for_room_is_stopped_with_the_rest(world: World) -> None:
+    """A failure elsewhere (a test of the image, say) ends the distribution, though there is no room for hours."""
+    targets = (Target(HOME, "eu-central-1", KEY), Target(HOME, "eu-west-1", KEY))
+    ledger, order, candidate = world.build(), world.order(targets=targets), world.candidate()
+    world.paper.set(
+        faults=[
+            {"action": "ec2:CopyImage", "region": "eu-west-1", "code": "ResourceLimitExceeded", "status": 400, "nth": 0}
+        ]
+    )
+    began = time.monotonic()
+    distribution = distribute(ledger, order, {"x86_64": candidate}, emit=world.events.append)
+    with distribution:
+        distribution.home_image("x86_64")
+        while "waiting" not in world.states("home/eu-west-1"):
+            time.sleep(0.01)
+    assert time.monotonic() - began < 20
+    with pytest.raises(GoldenAmiError):
+        distribution.finish()
+    assert world.own_images(Place(HOME.id, "eu-west-1")) == {}
+
+
+def test_a_key_that_is_ready_late_costs_a_second_try(world: World) -> None:
+    """The copy is accepted, fails, is deleted, and made again under another token."""
+    targets = (Target(HOME, "eu-central-1", KEY), Target(HOME, "eu-west-1", KEY))
+    ledger, order, candidate = world.build(), world.order(targets=targets), world.candidate()
+    ireland = Place(HOME.id, "eu-west-1")
+    kms, arn = world.client("kms", ireland), world.key_arn(ireland)
+    kms.disable_key(KeyId=arn)
+
+    def listen(event: object) -> None:
+        world.events.append(event)  # type: ignore[arg-type]
+        if world.states("home/eu-west-1")[-1:] == ["retrying"]:
+            kms.enable_key(KeyId=arn)
+
+    with distribute(ledger, order, {"x86_64": candidate}, emit=listen) as distribution:
+        assert len(distribution.finish().placed) == 2
+    tried = [i for i in ledger.journal.calls("image") if i.key == "copy/x86_64/home/eu-west-1"]
+    assert [i.attempt for i in tried] == [1, 2]
+    assert len({i.token for i in tried}) == 2
+    assert len(world.own_images(ireland)) == 1
+    assert len(world.client("ec2", ireland).describe_snapshots(OwnerIds=["self"])["Snapshots"]) == 1
+    assert world.states("home/eu-west-1")[-1] == "available"
+
+
+def test_a_target_that_fails_every_time_is_given_up(world: World) -> None:
+    targets = (Target(HOME, "eu-central-1", KEY), replace(Target(HOME, "eu-west-1", KEY), required=False))
+    ledger, order, candidate = world.build(), world.order(targets=targets), world.candidate()
+    ireland = Place(HOME.id, "eu-west-1")
+    world.client("kms", ireland).disable_key(KeyId=world.key_arn(ireland))
+    with distribute(ledger, order, {"x86_64": candidate}, emit=world.events.append) as distribution:
+        distributed = distribution.finish()
+    assert "not enabled" in distributed.failures["home/eu-west-1"]
+    assert [p.target.label for p in distributed.placed] == ["home/eu-central-1"]
+    tried = [i for i in ledger.journal.calls("image") if i.key == "copy/x86_64/home/eu-west-1"]
+    assert [i.attempt for i in tried] == [1, 2, 3]
+    assert world.own_images(ireland) == {}
+    assert world.client("ec2", ireland).describe_snapshots(OwnerIds=["self"])["Snapshots"] == []
+
+
+def test_what_is_forbidden_is_not_tried_again(world: World) -> None:
+    targets = (Target(HOME, "eu-central-1", KEY), replace(Target(HOME, "eu-west-1", KEY), required=False))
+    ledger, order, candidate = world.build(), world.order(targets=targets), world.candidate()
+    denied = {"action": "ec2:CopyImage", "region": "eu-west-1", "code": "UnauthorizedOperation", "status": 403}
+    world.paper.set(faults=[{**denied, "nth": 0}])
+    with distribute(ledger, order, {"x86_64": candidate}, emit=world.events.append) as distribution:
+        distributed = distribution.finish()
+    assert "UnauthorizedOperation" in distributed.failures["home/eu-west-1"]
+    assert "retrying" not in world.states("home/eu-west-1")
