@@ -104,9 +104,10 @@ class _Reader:
             result = replace(result, pending={**base.pending, **pending})
         if "visibility_delay" in change:
             result = replace(result, visibility_delay=self.number("visibility_delay", change["visibility_delay"]))
-        for key in ("concurrent_snapshot_copies", "concurrent_image_copies"):
-            if key in change:
-                result = replace(result, **{key: int(self.number(key, change[key]))})
+        if "concurrent_snapshot_copies" in change:
+            result = replace(result, concurrent_snapshot_copies=self.count(change, "concurrent_snapshot_copies"))
+        if "concurrent_image_copies" in change:
+            result = replace(result, concurrent_image_copies=self.count(change, "concurrent_image_copies"))
         if "latency" in change:
             result = replace(result, latency=self.seconds("latency", change["latency"]))
         if "throttle" in change:
@@ -120,6 +121,9 @@ class _Reader:
             self.problems.append(f"{where}: a number of at least 0 is expected, not {value!r}")
             return 0.0
         return float(value)
+
+    def count(self, change: Mapping[str, object], key: str) -> int:
+        return int(self.number(key, change[key]))
 
     def seconds(self, where: str, value: object) -> dict[str, float]:
         if not isinstance(value, dict):
