@@ -8,11 +8,14 @@ One family of operations a module; importing this package registers them all in 
 """
 
 from goldenami.provision import (
+    accounts,
     apt,
     command,
     downloads,
     files,
     kernel,
+    limits,
+    mounts,
     permissions,
     repositories,
     services,
@@ -28,11 +31,14 @@ from goldenami.provision.runner import OperationResult, StageResult, run_stage
 from goldenami.provision.seal import TRACES, SealReport, Trace, seal, traces_of
 
 FAMILIES = (
+    accounts,
     apt,
     command,
     downloads,
     files,
     kernel,
+    limits,
+    mounts,
     text,
     permissions,
     repositories,

@@ -1,15 +1,16 @@
-"""Settings of the running kernel."""
+"""The kernel: its settings, its modules, and the arguments that the boot loader gives it."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from goldenami.provision.fields import OneLine
 from goldenami.provision.operation import Operation
-from goldenami.provision.shell import Compilation, Script, Steps, sh
+from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
+from goldenami.provision.writing import awk, keep_attributes, place_file, same_file, write
 
 
 def _name(value: str) -> str:
@@ -28,7 +29,8 @@ class Sysctl(Operation):
     kind: ClassVar[str] = "sysctl"
 
     name: Annotated[str, AfterValidator(_name)] = Field(
-        description="Name of the setting, with dots; as in sysctl.d(5), slashes where a part has dots itself."
+        description="Name of the setting, with dots; as in sysctl.d(5), slashes where a part has dots itself, and * "
+        "for any name."
     )
     value: OneLine = Field(description='Its value, as a string: "4096".')
 
@@ -42,32 +44,181 @@ class Sysctl(Operation):
         dotted = separator is not None and separator[0] == "."
         return "/proc/sys/" + (self.name.translate(str.maketrans("./", "/.")) if dotted else self.name)
 
+    @property
+    def file(self) -> str:
+        """Read after /etc/sysctl.conf (which is 99-sysctl.conf) and after what packages bring: the last one counts."""
+        return f"/etc/sysctl.d/99-zz-{self.name.replace('/', '_').replace('*', 'all')}.conf"
+
     def compile(self, to: Compilation) -> Steps:
-        file = f"/etc/sysctl.d/90-{self.name.replace('/', '_')}.conf"
         contents = to.place(f"{self.name} = {self.value}\n".encode())
-        values: dict[str, str | Script] = {
-            "file": file,
-            "contents": contents,
-            "path": self.path,
-            "value": " ".join(self.value.split()),
-        }
+        # Made of harmless characters only; unquoted, so that * is a pattern.
+        paths = Script(self.path)
+        value = " ".join(self.value.split())
         check = sh(
-            """cmp -s -- @contents @file || { detail='is not set at boot'; return 1; }
-if [ ! -e @path ]; then detail='set at boot; this kernel has no such setting now'; return 0; fi
-if [ ! -w @path ]; then detail='set at boot; it cannot be changed on the running kernel here'; return 0; fi
-_live=$(tr -s '\\t ' '  ' <@path 2>/dev/null) || return 0
-[ "$_live" = @value ] || { detail="is $_live"; return 1; }""",
-            **values,
+            """@same
+for _path in @paths; do
+if [ ! -e "$_path" ]; then detail='set at boot; this kernel has no such setting now'; continue; fi
+if [ ! -w "$_path" ]; then detail='set at boot; it cannot be changed on the running kernel here'; continue; fi
+_live=$(tr -s '\\t ' '  ' <"$_path" 2>/dev/null) || continue
+[ "$_live" = @value ] || { detail="is $_live"; return 1; }
+done""",
+            same=same_file(self.file, contents),
+            paths=paths,
+            value=value,
         )
-        apply = sh(
-            """beside @file
-cat @contents >"$new"
-set_attributes "$new" 0644 root root
-replace @file
-if [ ! -e @path ]; then note 'set at boot; this kernel has no such setting now'
-elif [ ! -w @path ]; then note 'set at boot; it cannot be changed on the running kernel here'
-else printf '%s\\n' @value >@path || die 'the kernel refuses this value'
+        apply = lines(
+            place_file(self.file, contents),
+            sh(
+                """for _path in @paths; do
+if [ ! -e "$_path" ]; then note 'set at boot; this kernel has no such setting now'
+elif [ ! -w "$_path" ]; then note 'set at boot; it cannot be changed on the running kernel here'
+else printf '%s\\n' @value >"$_path" || die "the kernel refuses this value for $_path"
+fi
+done""",
+                paths=paths,
+                value=value,
+            ),
+        )
+        return Steps(check, apply)
+
+
+class KernelModule(Operation):
+    """A kernel module: loaded at every boot, or kept from being loaded by anything.
+
+    Disabled, it is blacklisted (nothing loads it on its own) and its loading by name ends in /bin/false. What the
+    running kernel does not let be done (in a container; or a module that is in use) is in force from the next boot on,
+    and the detail says so.
+    """
+
+    kind: ClassVar[str] = "kernel_module"
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description='Name of the module: "br_netfilter", "usb-storage".')
+    state: Literal["loaded", "disabled", "default"] = Field(
+        description="loaded: at every boot, and now. disabled: never. default: neither is said."
+    )
+    parameters: OneLine = Field("", description='Its parameters, whenever it is loaded: "max_loop=64".')
+
+    @model_validator(mode="after")
+    def _consistent(self) -> KernelModule:
+        if self.state == "disabled" and self.parameters:
+            raise ValueError("a disabled module has no parameters")
+        return self
+
+    def title(self) -> str:
+        return f"kernel_module {self.name} {self.state}"
+
+    def compile(self, to: Compilation) -> Steps:
+        load, probe = f"/etc/modules-load.d/goldenami-{self.name}.conf", f"/etc/modprobe.d/goldenami-{self.name}.conf"
+        rules = f"options {self.name} {self.parameters}\n" if self.parameters else ""
+        if self.state == "disabled":
+            rules = f"blacklist {self.name}\ninstall {self.name} /bin/false\n"
+        wanted = {load: f"{self.name}\n" if self.state == "loaded" else "", probe: rules}
+        check, apply = [], []
+        for path, text in wanted.items():
+            if text:
+                contents = to.place(text.encode())
+                check.append(same_file(path, contents))
+                apply.append(place_file(path, contents))
+            else:
+                check.append(sh("[ ! -e @path ] || { detail=@why; return 1; }", path=path, why=f"{path} is there"))
+                apply.append(sh("rm -f -- @path", path=path))
+        loaded = sh("grep -q @entry /proc/modules", entry=f"^{self.name.replace('-', '_')} ")
+        builtin = sh("[ -d @path ]", path=f"/sys/module/{self.name.replace('-', '_')}")
+        if self.state == "loaded":
+            check.append(sh("@builtin || detail='loaded at the next boot'", builtin=builtin))
+            apply.append(
+                sh(
+                    """@builtin || modprobe -- @name || {
+case $(systemd-detect-virt --container 2>/dev/null) in
+'' | none) die 'the running kernel cannot load it' ;;
+*) note 'loaded at the next boot: a container cannot' ;;
+esac
+}""",
+                    builtin=builtin,
+                    name=self.name,
+                )
+            )
+        elif self.state == "disabled":
+            check.append(sh("! @loaded || detail='still loaded, until the next boot'", loaded=loaded))
+            apply.append(
+                sh(
+                    "! @loaded || modprobe -r -- @name 2>/dev/null || note 'still loaded, until the next boot'",
+                    loaded=loaded,
+                    name=self.name,
+                )
+            )
+        return Steps(lines(*check), lines(*apply))
+
+
+class KernelArgument(Operation):
+    """An argument on the kernel's command line, from the next boot on.
+
+    On Debian and Ubuntu in /etc/default/grub, from which update-grub makes the boot loader's menu; with grubby (Amazon
+    Linux, Fedora) in the entry of every kernel. Where no boot loader is installed, as in a container, there is nothing
+    to be done, and the detail says so.
+    """
+
+    kind: ClassVar[str] = "kernel_argument"
+    shorthand: ClassVar[str | None] = "name"
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description='Name of the argument: "audit", "quiet".')
+    value: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9_.,:/=+@%-]+$", description="Its value; without one, the bare name is the argument."
+    )
+    state: Literal["present", "absent"] = Field("present", description="Absent removes it, whatever its value is.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> KernelArgument:
+        if self.state == "absent" and self.value is not None:
+            raise ValueError("an absent argument has no value")
+        return self
+
+    @property
+    def word(self) -> str:
+        return self.name if self.value is None else f"{self.name}={self.value}"
+
+    def title(self) -> str:
+        return f"kernel_argument {self.word}" + (" absent" if self.state == "absent" else "")
+
+    def compile(self, to: Compilation) -> Steps:
+        def run(mode: str, file: str) -> Script:
+            return sh(
+                "_mode=@mode _name=@name _word=@word _state=@state @awk @file",
+                mode=mode,
+                name=self.name,
+                word=self.word,
+                state=self.state,
+                awk=awk(to, "arguments"),
+                file=file,
+            )
+
+        check = sh(
+            """if command -v grubby >/dev/null && [ -d /boot/loader/entries ]; then
+detail=$(grubby --info=ALL | @entries)
+elif [ -e /etc/default/grub ]; then
+detail=$(@settings) || return 1
+if [ -e /boot/grub/grub.cfg ]; then detail=$(@menu)
+else detail='in /etc/default/grub; no boot loader is installed here that reads it'; fi
+else skip 'no boot loader is installed here'
 fi""",
-            **values,
+            entries=run("grubby", "-"),
+            settings=run("check", "/etc/default/grub"),
+            menu=run("menu", "/boot/grub/grub.cfg"),
+        )
+        grub = Script("/etc/default/grub")
+        change = ["--args", self.word] if self.state == "present" else ["--remove-args", self.name]
+        other = [] if self.state == "absent" else ["--remove-args", self.name]
+        apply = sh(
+            """if command -v grubby >/dev/null && [ -d /boot/loader/entries ]; then
+@clear
+grubby --update-kernel=ALL @change
+else
+@write
+if [ ! -e /boot/grub/grub.cfg ]; then note 'in /etc/default/grub; no boot loader is installed here that reads it'
+else update-grub; fi
+fi""",
+            clear=sh("grubby --update-kernel=ALL @other", other=other) if other else Script(":"),
+            change=change,
+            write=write(grub, run("edit", "/etc/default/grub"), keep_attributes(grub)),
         )
         return Steps(check, apply)

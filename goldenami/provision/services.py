@@ -101,11 +101,21 @@ esac""")
 
     def _apply(self, unit: str) -> Script:
         parts = [Script("systemctl daemon-reload")]
-        if self.masked is not None:
-            parts.append(sh("systemctl @verb -- @unit", verb="mask" if self.masked else "unmask", unit=unit))
+        if self.masked is False:
+            parts.append(sh("systemctl unmask -- @unit", unit=unit))
         if self.enabled is not None:
             parts.append(sh("systemctl @verb -- @unit", verb="enable" if self.enabled else "disable", unit=unit))
-        if self.state is not None:
+        if self.state == "stopped":
+            # What is not installed cannot be stopped, and does not run.
+            parts.append(
+                sh(
+                    'systemctl stop -- @unit || [ "$(systemctl show -p LoadState --value -- @unit)" = not-found ]',
+                    unit=unit,
+                )
+            )
+        if self.masked is True:
+            parts.append(sh("systemctl mask -- @unit", unit=unit))
+        if self.state is not None and self.state != "stopped":
             parts.append(
                 sh(
                     """systemctl @verb -- @unit || {

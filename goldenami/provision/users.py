@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -10,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from goldenami.provision.fields import AbsolutePath, Account, OneLine
 from goldenami.provision.operation import Operation
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
+from goldenami.provision.writing import write
 
 
 def _public_key(value: str) -> str:
@@ -85,8 +87,18 @@ class User(Operation):
     comment: OneLine | None = Field(None, description="The full name, or another comment (GECOS).")
     system: bool = Field(False, description="Whether the account is one of the system's (number range, no ageing).")
     locked: bool | None = Field(None, description="Whether the password is locked; logging in by key stays possible.")
+    password_hash: OneLine | None = Field(
+        None, pattern=r"^\$[A-Za-z0-9$./=,+-]+$", description='Its password, as crypt(5) makes it: "$y$j9T$…".'
+    )
+    expires: str | None = Field(
+        None,
+        pattern=r"^(never|[0-9]{4}-[0-9]{2}-[0-9]{2})$",
+        description='When the account expires: "2027-01-31", never.',
+    )
     authorized_keys: tuple[PublicKey, ...] | None = Field(
-        None, description="Public keys that may log in; other ones in the account's authorized_keys are removed."
+        None,
+        description="Public keys that may log in; other ones in the account's authorized_keys are removed. See also "
+        "authorized_key.",
     )
     state: Literal["present", "absent"] = Field(
         "present", description="Whether it exists. Absent removes the account and its home directory."
@@ -98,6 +110,8 @@ class User(Operation):
             raise ValueError("a comment cannot have a colon")
         if self.state == "absent" and self.name == "root":
             raise ValueError("root is not removed")
+        if self.expires not in (None, "never"):
+            date.fromisoformat(self.expires or "")
         return self
 
     def title(self) -> str:
@@ -113,15 +127,19 @@ class User(Operation):
             )
         keys = self._keys_text()
         contents = to.place(keys.encode()) if keys is not None else Script("")
+        # Not as an argument: those everybody can read while the command runs.
+        password = to.place(f"{self.name}:{self.password_hash}\n".encode()) if self.password_hash else Script("")
         check = lines(
             sh("@entry || { detail='does not exist'; return 1; }", entry=entry),
             self._check(),
+            self._check_shadow(password),
             self._check_keys(contents),
         )
         apply = lines(
             sh("if @entry; then", entry=entry),
             sh("usermod @options -- @name", options=self._modify(), name=self.name) if self._modify() else Script(":"),
             sh("else\nuseradd @options -- @name\nfi", options=self._add(), name=self.name),
+            sh("chpasswd --encrypted <@password", password=password) if password else password,
             self._lock(),
             self._write_keys(contents),
         )
@@ -175,8 +193,33 @@ class User(Operation):
                 parts.append(Script(":"))
         return lines(*parts)
 
+    def _check_shadow(self, password: Script) -> Script:
+        parts = []
+        if password:
+            parts.append(
+                sh(
+                    """_have=$(getent shadow @name | cut -d: -f1,2 | sed 's/:!/:/')
+[ "$_have" = "$(cat @password)" ] || { detail='another password'; return 1; }""",
+                    name=self.name,
+                    password=password,
+                )
+            )
+        if self.expires is not None:
+            wanted = "" if self.expires == "never" else str((date.fromisoformat(self.expires) - date(1970, 1, 1)).days)
+            parts.append(
+                sh(
+                    """_expires=$(getent shadow @name | cut -d: -f8)
+[ "$_expires" = @wanted ] || { detail="expires on day ${_expires:-never}"; return 1; }""",
+                    name=self.name,
+                    wanted=wanted,
+                )
+            )
+        return lines(*parts)
+
     def _options(self) -> list[str]:
         options = []
+        if self.expires is not None:
+            options += ["--expiredate", "" if self.expires == "never" else self.expires]
         for option, value in (
             ("--uid", self.uid),
             ("--gid", self.group),
@@ -231,6 +274,59 @@ replace "$_home/.ssh/authorized_keys\"""",
             name=self.name,
             contents=contents,
         )
+
+
+class AuthorizedKey(Operation):
+    """A public key that may log in as a user, beside the other ones; it is known by its material, whatever its options
+    and its comment are.
+    """
+
+    kind: ClassVar[str] = "authorized_key"
+
+    user: Account = Field(description="Name of the user, which must exist.")
+    key: PublicKey = Field(description="The line for authorized_keys, with options if there are any.")
+    state: Literal["present", "absent"] = Field("present", description="Whether the key may log in.")
+
+    @property
+    def material(self) -> str:
+        match = re.search(r"[A-Za-z0-9+/]{40,}={0,3}", self.key)
+        assert match is not None
+        return match[0]
+
+    def title(self) -> str:
+        ending = " absent" if self.state == "absent" else ""
+        return f"authorized_key of {self.user}: {self.key.split()[-1][-24:]}{ending}"
+
+    def compile(self, to: Compilation) -> Steps:
+        home = sh("_home=$(getent passwd @user | cut -d: -f6)\n_keys=$_home/.ssh/authorized_keys", user=self.user)
+        found = sh('_found=$(grep -F -e @material -- "$_keys" 2>/dev/null) || :', material=self.material)
+        test = (
+            sh(
+                "[ \"$_found\" = @key ] || { detail=${_found:+'has other options or comment'}; return 1; }",
+                key=self.key,
+            )
+            if self.state == "present"
+            else Script("[ -z \"$_found\" ] || { detail='may log in'; return 1; }")
+        )
+        exists = sh('[ -n "$_home" ] || { detail=@why; return 1; }', why=f"no user {self.user}")
+        others = sh('if [ -e "$_keys" ]; then grep -vF -e @material -- "$_keys" || :; fi', material=self.material)
+        added = sh("printf '%s\\n' @key", key=self.key) if self.state == "present" else Script(":")
+        apply = lines(
+            home,
+            sh(
+                """[ -n "$_home" ] || die @why
+_group=$(id -gn -- @user)
+[ -d "$_home/.ssh" ] || install -d -m 0700 -o @user -g "$_group" -- "$_home/.ssh\"""",
+                user=self.user,
+                why=f"there is no user {self.user}",
+            ),
+            write(
+                Script('"$_keys"'),
+                sh("{ @others; @added; }", others=others, added=added),
+                sh('set_attributes "$new" 0600 @user "$_group"', user=self.user),
+            ),
+        )
+        return Steps(lines(home, exists, found, test), apply)
 
 
 class Sudoers(Operation):

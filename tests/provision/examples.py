@@ -13,6 +13,15 @@ from goldenami.ssh import generate_keypair
 ODD = 'it\'s "odd" $HOME `id` \\n %s ; * & | < > ~ é'  # what breaks where quoting is forgotten
 
 
+PROFILE = """Name: a delay after a failure
+Default: yes
+Priority: 10
+Auth-Type: Primary
+Auth:
+\toptional\t\t\tpam_faildelay.so delay=1000000
+"""
+
+
 def bind(
     kind: str, at: int = 1, notify: tuple[str, ...] = (), payload: Payload | None = None, **fields: Any
 ) -> BoundOperation:
@@ -37,8 +46,9 @@ def examples(served: Path, sums: Mapping[str, str]) -> list[BoundOperation]:
         bind("group", name="staff2", gid=4242),
         bind("group", name="nobodies", state="absent"),
         bind("user", name="deploy", group="staff2", groups=["adm"], home="/srv/deploy home", shell="/bin/sh",
-             comment="O'Deploy", locked=True, authorized_keys=[key + " someone@somewhere"]),
+             comment="O'Deploy", locked=True, expires="2099-01-31", authorized_keys=[key + " someone@somewhere"]),
         bind("user", name="daemon2", system=True),
+        bind("user", name="aged", password_hash="$6$saltsalt$" + "a" * 86, expires="never"),
         bind("user", name="gone", state="absent"),
         bind("sudoers", name="deploy", content="deploy ALL=(ALL) NOPASSWD: /usr/bin/true"),
         bind("directory", path="/srv/www/a b", owner="deploy", group="staff2", mode="2775"),
@@ -72,6 +82,28 @@ def examples(served: Path, sums: Mapping[str, str]) -> list[BoundOperation]:
         bind("absent", path=["/srv/none", "/srv/gone"]),
         bind("sysctl", name="net.ipv4.ip_local_port_range", value="20000   50000"),
         bind("sysctl", name="kernel.dmesg_restrict", value="1"),
+        bind("sysctl", name="net.ipv4.conf.*.send_redirects", value="0"),
+        bind("kernel_module", name="usb-storage", state="disabled"),
+        bind("kernel_module", name="br_netfilter", state="loaded"),
+        bind("kernel_module", name="loop", state="default"),
+        bind("kernel_argument", name="audit", value="1"),
+        bind("kernel_argument", name="quiet", state="absent"),
+        bind("mount", path="/dev/shm", options=["nosuid", "nodev", "noexec"]),
+        bind("mount", path="/srv/mounted here", source="tmpfs", fstype="tmpfs", options=["size=1M", "noexec"]),
+        bind("mount", path="/tmp", source="tmpfs", fstype="tmpfs", options=["nosuid", "size=50%"], state="boot"),
+        bind("mount", path="/srv/gone", state="absent"),
+        bind("swap", size_mib=1),
+        bind("swap", path="/swap2", state="absent"),
+        bind("limit", domain="*", item="core", value="0", type="hard"),
+        bind("limit", domain="@staff2", item="nofile", value="4096"),
+        bind("pam_profile", name="faildelay-example", content=PROFILE),
+        bind("pam_profile", name="mkhomedir", enabled=False),
+        bind("pam_profile", name="never", state="absent"),
+        bind("authorized_key", user="deploy", key=key + " someone@somewhere"),
+        bind("authorized_key", user="root", key=key + " another", state="absent"),
+        bind("password_ageing", max_days=365, min_days=1, warn_days=7, inactive_days=30),
+        bind("password_ageing", users=["deploy"], max_days=90),
+        bind("system_accounts", exclude=["backup"]),
         bind("command", argv=["touch", "/srv/touched by"], creates="/srv/touched by"),
         bind("command", shell="id -un >made; printf '%s\\n' \"$WORD\" >>made", unless="test -e /srv/deploy?home/made",
              user="deploy", cwd="/srv/deploy home", environment={"WORD": ODD}),
@@ -82,8 +114,14 @@ def examples(served: Path, sums: Mapping[str, str]) -> list[BoundOperation]:
         bind("repository", name="local", uris=[f"file://{served}"], suites=["./"], trusted=True),
         bind("package", name="golden-listed"),
         bind("service", name="cron-like.timer", enabled=True, state="started"),
-        bind("service", name="systemd-timesyncd", masked=True),
+        bind("service", name="systemd-timesyncd", masked=True, enabled=False, state="stopped"),
+        bind("service", name="not-installed", masked=True, state="stopped"),
         bind("permissions", path="/var/log", recursive=True, files="0640", directories="0750", at_most=True),
         bind("permissions", path="/var/log/wtmp", files="0640", optional=True),
     ]
     # fmt: on
+
+
+def elsewhere() -> list[BoundOperation]:
+    """Kinds of which Debian has no real tool: the programs are as good, and tests give them a stand-in for it."""
+    return [bind("authselect", profile="minimal", features=["with-faillock", "with-mkhomedir"])]

@@ -23,7 +23,7 @@ from goldenami.provision import (
 from goldenami.provision.operation import Operation
 from goldenami.provision.program import compile_stage
 from goldenami.provision.seal import traces_of
-from tests.provision.examples import bind, examples
+from tests.provision.examples import bind, elsewhere, examples
 
 SUMS = {"archive.tar.gz": "0" * 64, "example.deb": "1" * 64}
 
@@ -35,6 +35,7 @@ def every_stage() -> list[Stage]:
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI someone"
     return [
         Stage("examples", tuple(examples(Path("/srv/served"), SUMS))),
+        Stage("elsewhere", tuple(elsewhere())),
         Stage("handlers", noticed, handlers),
         Stage("seal", tuple(BoundOperation(t, place) for t in traces_of(key))),
         patch_stage(PatchSpec(level="security", exclude=("linux-*", "libc6"), reboot="always")),
@@ -53,7 +54,7 @@ def test_programs_are_posix_shell(stage: Stage, shell: str) -> None:
 
 
 def test_every_kind_has_an_example() -> None:
-    assert {b.operation.kind for b in examples(Path("/"), SUMS)} == set(OPERATIONS)
+    assert {b.operation.kind for b in [*examples(Path("/"), SUMS), *elsewhere()]} == set(OPERATIONS)
 
 
 @pytest.mark.parametrize("kind", sorted(OPERATIONS))

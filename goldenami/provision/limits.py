@@ -1,0 +1,182 @@
+"""What a login session gets: limits of its resources, and how PAM lets somebody in."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from goldenami.provision.fields import OneLine
+from goldenami.provision.operation import Operation
+from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
+from goldenami.provision.writing import place_file, same_file
+
+_ITEMS = (
+    "core data fsize memlock nofile rss stack cpu nproc as maxlogins maxsyslogins priority locks sigpending msgqueue "
+    "nice rtprio"
+)
+_NO_TOOL = "pam-auth-update is not installed: it is Debian's and Ubuntu's"
+
+
+class Limit(Operation):
+    """A limit of resources of login sessions, in a file of its own in /etc/security/limits.d (limits.conf(5)).
+
+    It does not hold for services of the system, which do not log in: their units have LimitNOFILE= and the like.
+    """
+
+    kind: ClassVar[str] = "limit"
+
+    domain: str = Field(
+        pattern=r"^[^\s#]+$", description='Whom it is for: a user, "@group", "*" for all but root, "%group".'
+    )
+    item: str = Field(description=f"What is limited: {', '.join(_ITEMS.split())}.")
+    value: str = Field(pattern=r"^(-?[0-9]+|unlimited|infinity)$", description='The limit: "0", "65536", "unlimited".')
+    type: Literal["soft", "hard", "both"] = Field("both", description="soft may be raised by the user, up to hard.")
+
+    @model_validator(mode="after")
+    def _known(self) -> Limit:
+        if self.item not in _ITEMS.split():
+            raise ValueError(f"{self.item!r} is none of limits.conf's items: {', '.join(_ITEMS.split())}")
+        return self
+
+    def title(self) -> str:
+        return f"limit {self.domain} {self.item} {self.value}" + (f" ({self.type})" if self.type != "both" else "")
+
+    def compile(self, to: Compilation) -> Steps:
+        kind = "-" if self.type == "both" else self.type
+        domain = {"*": "all"}.get(self.domain, re.sub(r"[^A-Za-z0-9]+", "-", self.domain).strip("-"))
+        path = f"/etc/security/limits.d/90-{domain}-{self.item}-{self.type}.conf"
+        contents = to.place(f"{self.domain} {kind} {self.item} {self.value}\n".encode())
+        return Steps(same_file(path, contents), place_file(path, contents))
+
+
+class PamProfile(Operation):
+    """A profile of pam-auth-update (Debian, Ubuntu): modules that go into /etc/pam.d/common-* of every service.
+
+    The profile is a file in /usr/share/pam-configs, of its own or one that a package brings; enabled, its lines are in
+    the common files. Where those were edited by hand, pam-auth-update leaves them alone, and that is an error here,
+    unless `force` lets it write them anew.
+    """
+
+    kind: ClassVar[str] = "pam_profile"
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Name of its file in /usr/share/pam-configs.")
+    content: str | None = Field(
+        None, description="The profile, as in pam-auth-update(8). Without it, a package brings the file."
+    )
+    enabled: bool = Field(True, description="Whether its modules are in use.")
+    force: bool = Field(False, description="Whether common files that were edited by hand are written anew.")
+    state: Literal["present", "absent"] = Field("present", description="Absent disables it and removes its file.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PamProfile:
+        if self.state == "absent" and (self.content is not None or self.name == "unix"):
+            raise ValueError("unix is what logs in" if self.name == "unix" else "an absent profile has no content")
+        if self.content is not None:
+            fields = {line.partition(":")[0] for line in self.content.splitlines() if re.match(r"[A-Za-z-]+:", line)}
+            if missing := {"Name", "Default", "Priority"} - fields:
+                raise ValueError(f"a profile of pam-auth-update has the field {sorted(missing)[0]}")
+            if not fields & {f"{kind}-Type" for kind in ("Auth", "Account", "Password", "Session")}:
+                raise ValueError("a profile has one of Auth-Type, Account-Type, Password-Type, Session-Type")
+        return self
+
+    def title(self) -> str:
+        ending = "absent" if self.state == "absent" else "enabled" if self.enabled else "disabled"
+        return f"pam_profile {self.name} {ending}"
+
+    def compile(self, to: Compilation) -> Steps:
+        path = f"/usr/share/pam-configs/{self.name}"
+        tool = sh("command -v pam-auth-update >/dev/null || die @why", why=_NO_TOOL)
+        on = sh("cat /var/lib/pam/* 2>/dev/null | grep -qxF -e @line", line=f"Module: {self.name}")
+        force = ["--force"] if self.force else []
+        if self.state == "absent":
+            remove = "pam-auth-update --package @force --remove @name\nrm -f -- @path"
+            return Steps(
+                sh(
+                    """[ ! -e @path ] || { detail='is there'; return 1; }
+! { @on; } || { detail='is enabled'; return 1; }""",
+                    path=path,
+                    on=on,
+                ),
+                lines(tool, sh(remove, force=force, name=self.name, path=path)),
+            )
+        check, apply = [], [tool]
+        if self.content is not None:
+            contents = to.place((self.content.rstrip("\n") + "\n").encode())
+            check.append(same_file(path, contents))
+            apply.append(place_file(path, contents))
+        else:
+            check.append(sh("[ -e @path ] || { detail='is not installed'; return 1; }", path=path))
+            apply.append(sh("[ -e @path ] || die @why", path=path, why=f"no package brought {path}"))
+        if self.enabled:
+            check.append(sh("@on || { detail='is not enabled'; return 1; }", on=on))
+            if self.content is not None:
+                check += [self._in_use(kind) for kind in ("Auth", "Account", "Password", "Session")]
+            apply.append(sh("pam-auth-update --package @force --enable @name", force=force, name=self.name))
+        else:
+            check.append(sh("! { @on; } || { detail='is enabled'; return 1; }", on=on))
+            apply.append(sh("pam-auth-update --package @force --disable @name", force=force, name=self.name))
+        return Steps(lines(*check), lines(*apply))
+
+    def _in_use(self, kind: str) -> Script:
+        """Every module line of the profile is in the common file, with its module and arguments."""
+        wanted = [" ".join(line.split()) for line in self.module_lines(kind)]
+        if not wanted:
+            return Script("")
+        tests = [
+            sh(
+                "tr -s '\\t ' '  ' </etc/pam.d/@file | grep -qF -e @line || { detail=@why; return 1; }",
+                file=Script(f"common-{kind.lower()}"),
+                line=line,
+                why=f"/etc/pam.d/common-{kind.lower()} has no line: {line}",
+            )
+            for line in wanted
+        ]
+        return lines(*tests)
+
+    def module_lines(self, kind: str) -> list[str]:
+        """The lines of a section, from their module on: what comes before may be counted anew by pam-auth-update."""
+        found, inside = [], False
+        for line in (self.content or "").splitlines():
+            if re.match(r"[A-Za-z-]+:", line):
+                inside = line.partition(":")[0] == kind
+            elif inside and (match := re.search(r"\bpam_\w+\.so.*", line)):
+                found.append(match[0])
+        return found
+
+
+class Authselect(Operation):
+    """The profile of authselect (Amazon Linux, Fedora), with its features, that PAM and nsswitch are made from."""
+
+    kind: ClassVar[str] = "authselect"
+    shorthand: ClassVar[str | None] = "profile"
+
+    profile: str = Field(pattern=r"^[A-Za-z0-9_/.-]+$", description='The profile: "minimal", "sssd", "custom/site".')
+    features: tuple[OneLine, ...] = Field((), description='Its features, exactly these: "with-faillock".')
+
+    @model_validator(mode="after")
+    def _words(self) -> Authselect:
+        for feature in self.features:
+            if not re.fullmatch(r"[a-z0-9-]+", feature):
+                raise ValueError(f"{feature!r} is no name of a feature")
+        return self
+
+    def title(self) -> str:
+        return " ".join(["authselect", self.profile, *self.features])
+
+    def compile(self, to: Compilation) -> Steps:
+        wanted = " ".join([self.profile, *sorted(self.features)])
+        check = sh(
+            """command -v authselect >/dev/null || { echo 'authselect is not installed'; return 2; }
+_now=$(authselect current --raw 2>/dev/null) || _now='not chosen'
+_profile=${_now%% *}
+_now=$(printf '%s\\n' "$_now" | tr ' ' '\\n' | tail -n +2 | sort | tr '\\n' ' ')
+_now="$_profile${_now:+ }${_now% }"
+[ "$_now" = @wanted ] || { detail="is $_now"; return 1; }
+authselect check >/dev/null 2>&1 || { detail='its files were edited by hand'; return 1; }""",
+            wanted=wanted,
+        )
+        return Steps(
+            check, sh("authselect select @profile @features --force", profile=self.profile, features=self.features)
+        )
