@@ -1,0 +1,258 @@
+"""When a schedule fires, as it is written: a cron expression of five fields, AWS's ``cron(…)`` of six, or a rate.
+
+    0 3 * * 1-5                  minute hour day-of-month month day-of-week; Sunday is 0 or 7 (crontab(5))
+    cron(0 3 ? * MON-FRI *)      the same with a year; Sunday is 1; ? L W # as EventBridge Scheduler has them
+    rate(12 hours)  or  12h      a fixed time apart, whatever the clocks on the wall do
+
+In the five-field form a day has to match only one of day-of-month and day-of-week where both are restricted, as cron
+has always done it; in AWS's form one of the two is ``?``.
+"""
+
+from __future__ import annotations
+
+import calendar
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final
+
+_MONTHS: Final = {n: i for i, n in enumerate("JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split(), 1)}
+_DAYS: Final = "MON TUE WED THU FRI SAT SUN".split()  # as date.weekday() counts
+_NICKNAMES: Final = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
+_UNITS: Final = {"minute": 60, "hour": 3600, "day": 86400, "week": 604800}
+_SHORT_UNITS: Final = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
+_YEARS: Final = (1970, 2199)
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """Which days of a month. ``None``: the field says nothing. ``before_last``: days before the month's last (L is 0).
+    ``nearest``: the Monday to Friday next to that day of the month (W; 0 for the last one). Weekdays count from Monday,
+    0; ``last``: its last one in the month (6L); ``nth``: its n-th one (6#3)."""
+
+    numbers: frozenset[int] | None = None
+    before_last: frozenset[int] = frozenset()
+    nearest: frozenset[int] = frozenset()
+    weekdays: frozenset[int] | None = None
+    last: frozenset[int] = frozenset()
+    nth: frozenset[tuple[int, int]] = frozenset()
+
+    def matches(self, day: date) -> bool:
+        length = calendar.monthrange(day.year, day.month)[1]
+        by_number = self._by_number(day, length)
+        by_weekday = self._by_weekday(day, length)
+        answers = [answer for answer in (by_number, by_weekday) if answer is not None]
+        return any(answers) or not answers
+
+    def _by_number(self, day: date, length: int) -> bool | None:
+        if self.numbers is None and not self.before_last and not self.nearest:
+            return None
+        return (
+            day.day in (self.numbers or ())
+            or length - day.day in self.before_last
+            or any(day.day == _working_day(day, number or length, length) for number in self.nearest)
+        )
+
+    def _by_weekday(self, day: date, length: int) -> bool | None:
+        if self.weekdays is None and not self.last and not self.nth:
+            return None
+        weekday = day.weekday()
+        return (
+            weekday in (self.weekdays or ())
+            or (weekday in self.last and day.day + 7 > length)
+            or (weekday, (day.day - 1) // 7 + 1) in self.nth
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """Local times: every minute of every hour of every day that matches. ``aws``: written in AWS's form."""
+
+    text: str
+    minutes: tuple[int, ...]
+    hours: tuple[int, ...]
+    days: Days
+    months: frozenset[int]
+    years: frozenset[int] | None = None
+    aws: bool = False
+
+    def on(self, day: date) -> bool:
+        return (
+            day.month in self.months and (self.years is None or day.year in self.years) and self.days.matches(day)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A fixed time apart, counted from the schedule's start."""
+
+    text: str
+    every: timedelta
+
+
+Timing = Cron | Rate
+
+
+def parse(text: str) -> Timing:
+    """Read an expression. Raises ValueError, in words for the person who wrote it."""
+    stripped = " ".join(text.split())
+    if match := re.fullmatch(r"rate\((.*)\)", stripped, re.IGNORECASE):
+        return _rate(stripped, match[1].strip())
+    if match := re.fullmatch(r"([0-9]+)([mhdw])", stripped):
+        return _made_rate(stripped, int(match[1]) * _SHORT_UNITS[match[2]])
+    if match := re.fullmatch(r"cron\((.*)\)", stripped, re.IGNORECASE):
+        return _aws_cron(stripped, match[1].split())
+    if stripped.lower() in _NICKNAMES:
+        return _cron(stripped, _NICKNAMES[stripped.lower()].split())
+    return _cron(stripped, stripped.split())
+
+
+def _rate(text: str, inside: str) -> Rate:
+    match = re.fullmatch(r"([0-9]+) (minute|hour|day|week)s?", inside, re.IGNORECASE)
+    if match is None:
+        raise ValueError(f"{text!r} is no rate; such as rate(12 hours) or rate(1 day)")
+    return _made_rate(text, int(match[1]) * _UNITS[match[2].lower()])
+
+
+def _made_rate(text: str, seconds: int) -> Rate:
+    if seconds < 60:
+        raise ValueError(f"{text!r}: a rate is at least one minute")
+    return Rate(text, timedelta(seconds=seconds))
+
+
+def _cron(text: str, fields: list[str]) -> Cron:
+    if len(fields) != 5:
+        raise ValueError(
+            f"{text!r} has {len(fields)} fields; five are needed: minute hour day-of-month month day-of-week, "
+            "or AWS's cron(…), or rate(…)"
+        )
+    minutes, hours, numbers, months, weekdays = fields
+    names = {name: number for number, name in enumerate(_DAYS, 1)}
+    days = Days(
+        numbers=None if numbers.startswith("*") and "/" not in numbers else _numbers("day-of-month", numbers, 1, 31),
+        weekdays=None
+        if weekdays.startswith("*") and "/" not in weekdays
+        else frozenset((n - 1) % 7 for n in _numbers("day-of-week", weekdays, 0, 7, names)),
+    )
+    return Cron(
+        text,
+        tuple(sorted(_numbers("minute", minutes, 0, 59))),
+        tuple(sorted(_numbers("hour", hours, 0, 23))),
+        days,
+        _numbers("month", months, 1, 12, _MONTHS),
+    )
+
+
+def _aws_cron(text: str, fields: list[str]) -> Cron:
+    if len(fields) != 6:
+        raise ValueError(
+            f"{text!r} has {len(fields)} fields; AWS's form has six: "
+            "cron(minutes hours day-of-month month day-of-week year)"
+        )
+    minutes, hours, numbers, months, weekdays, years = fields
+    if (numbers == "?") == (weekdays == "?"):
+        raise ValueError(f"{text!r}: exactly one of day-of-month and day-of-week has to be ?")
+    return Cron(
+        text,
+        tuple(sorted(_numbers("minutes", minutes, 0, 59))),
+        tuple(sorted(_numbers("hours", hours, 0, 23))),
+        _aws_numbers(numbers) if weekdays == "?" else _aws_weekdays(weekdays),
+        _numbers("month", months, 1, 12, _MONTHS),
+        None if years == "*" else _numbers("year", years, *_YEARS),
+        aws=True,
+    )
+
+
+def _aws_numbers(field: str) -> Days:
+    if field == "*":
+        return Days()
+    if field == "L":
+        return Days(before_last=frozenset({0}))
+    if field == "LW":
+        return Days(nearest=frozenset({0}))
+    if match := re.fullmatch(r"L-([0-9]{1,2})", field):
+        return Days(before_last=frozenset({_within("day-of-month", int(match[1]), 1, 30)}))
+    if match := re.fullmatch(r"([0-9]{1,2})W", field):
+        return Days(nearest=frozenset({_within("day-of-month", int(match[1]), 1, 31)}))
+    return Days(numbers=_numbers("day-of-month", field, 1, 31))
+
+
+def _aws_weekdays(field: str) -> Days:
+    names = {name: (number + 1) % 7 + 1 for number, name in enumerate(_DAYS)}  # Sunday is 1
+    if field == "*":
+        return Days()
+    if match := re.fullmatch(r"([1-7]|[A-Za-z]{3})L", field):
+        return Days(last=frozenset({_weekday(match[1], names)}))
+    if field == "L":
+        return Days(weekdays=frozenset({5}))  # the last day of the week: Saturday
+    if match := re.fullmatch(r"([1-7]|[A-Za-z]{3})#([0-9])", field):
+        return Days(nth=frozenset({(_weekday(match[1], names), _within("day-of-week", int(match[2]), 1, 5))}))
+    return Days(weekdays=frozenset((n - 2) % 7 for n in _numbers("day-of-week", field, 1, 7, names)))
+
+
+def _weekday(text: str, names: Mapping[str, int]) -> int:
+    (number,) = _numbers("day-of-week", text, 1, 7, names)
+    return (number - 2) % 7
+
+
+def _numbers(what: str, field: str, low: int, high: int, names: Mapping[str, int] | None = None) -> frozenset[int]:
+    """The values of a field: lists of numbers, ranges and steps."""
+    found: set[int] = set()
+    for part in field.split(","):
+        span, slash, step_text = part.partition("/")
+        if slash and not (step_text.isdecimal() and int(step_text) > 0):
+            raise ValueError(f"{what}: {part!r}: a step is a number above 0")
+        step = int(step_text) if slash else 1
+        if span == "*":
+            first, last = low, high
+        elif "-" in span:
+            one, _, other = span.partition("-")
+            first, last = _number(what, one, low, high, names), _number(what, other, low, high, names)
+            if low == 0 and high == 7 and last == 0:  # SUN as the end of a week
+                last = 7
+        else:
+            first = _number(what, span, low, high, names)
+            last = high if slash else first
+        # AWS's week wraps: FRI-MON. Elsewhere a range that runs backwards is a slip.
+        if first > last and names is not None and high == 7:
+            found.update(n for n in (*range(first, 8), *range(1, last + 1)))
+        elif first > last:
+            raise ValueError(f"{what}: {span!r} runs backwards")
+        else:
+            found.update(range(first, last + 1, step))
+    return frozenset(found)
+
+
+def _number(what: str, text: str, low: int, high: int, names: Mapping[str, int] | None) -> int:
+    if names is not None and text.upper() in names:
+        return names[text.upper()]
+    if not text.isdecimal():
+        raise ValueError(f"{what}: {text!r} is not a number from {low} to {high}" + (" or a name" if names else ""))
+    return _within(what, int(text), low, high)
+
+
+def _within(what: str, number: int, low: int, high: int) -> int:
+    if not low <= number <= high:
+        raise ValueError(f"{what}: {number} is not from {low} to {high}")
+    return number
+
+
+def _working_day(day: date, number: int, length: int) -> int:
+    """The Monday to Friday nearest to a day of the month, without leaving the month; 0 if there is no such day."""
+    if number > length:
+        return 0
+    weekday = date(day.year, day.month, number).weekday()
+    if weekday == 5:
+        return number - 1 if number > 1 else number + 2
+    if weekday == 6:
+        return number + 1 if number < length else number - 2
+    return number
