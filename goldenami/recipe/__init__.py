@@ -13,6 +13,7 @@ from goldenami.recipe.environment import environment, environments
 from goldenami.recipe.loader import load
 from goldenami.recipe.project import Project, cycle, graph, load_project
 from goldenami.recipe.recipe import BaseRef, Builder, Distribution, Recipe, TestRef
+from goldenami.recipe.scheduled import choose_schedules, schedules
 from goldenami.recipe.secrets import Masker, SecretRef
 
 __all__ = [
@@ -25,10 +26,12 @@ __all__ = [
     "SecretRef",
     "TestRef",
     "check",
+    "choose_schedules",
     "cycle",
     "environment",
     "environments",
     "graph",
     "load",
     "load_project",
+    "schedules",
 ]

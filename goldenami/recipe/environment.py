@@ -18,6 +18,8 @@ from goldenami.recipe.complaints import Complaints, translate
 from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.project import Project
 from goldenami.recipe.rendering import nearest
+from goldenami.recipe.schedules import read_schedules
+from goldenami.recipe.schedulespec import ScheduleSpec
 from goldenami.recipe.schema import (
     CIDR,
     NAME,
@@ -31,6 +33,7 @@ from goldenami.recipe.schema import (
     Tags,
     check_tags,
 )
+from goldenami.schedules.policy import Schedule
 
 HOME = "home"
 DEFAULT = "sandbox"
@@ -130,6 +133,9 @@ class EnvironmentSpec(Spec):
     )
     tags: Annotated[Tags, AfterValidator(check_tags)] = Field(
         default_factory=dict, description="Tags on everything that is made."
+    )
+    schedules: dict[Name, ScheduleSpec] = Field(
+        default_factory=dict, description="Snapshots that are made again and again (`goldenami schedule run`)."
     )
 
 
@@ -244,6 +250,7 @@ def _environment(
     accounts = {HOME: home} | {key: Account(key, value.id, value.role) for key, value in spec.accounts.items()}
     _check_accounts(accounts, at, document, complaints)
     targets = _targets(spec, accounts, at, document, complaints)
+    read_schedules(spec.schedules, (*at, "schedules"), document, accounts, spec.home.region, complaints)
     catalog = _catalog(spec.catalog, name, root, at, document, complaints)
     if len(complaints.problems) > before:
         return None
@@ -267,6 +274,19 @@ def _environment(
         parameter_prefix=spec.parameter_prefix,
         sandbox=spec.sandbox,
     )
+
+
+def environment_schedules(project: Project, name: str) -> tuple[Schedule, ...]:
+    """The schedules of an environment. Raises InvalidInput with every problem of goldenami.yaml."""
+    complaints = Complaints()
+    every = read_environments(project, complaints)
+    document = project.document(project.file, complaints)
+    if complaints.problems or document is None:
+        raise InvalidInput(complaints.problems)
+    written = document.value["environments"][name].get("schedules", {})
+    specs = {key: ScheduleSpec.model_validate(value) for key, value in written.items()}
+    at: NodePath = ("environments", name, "schedules")
+    return read_schedules(specs, at, document, every[name].accounts, every[name].home_region, complaints)
 
 
 def _check_accounts(accounts: Mapping[str, Account], at: NodePath, document: Document, complaints: Complaints) -> None:

@@ -25,6 +25,7 @@ from goldenami.recipe.document import Document
 from goldenami.recipe.project import Project, cycle, graph
 from goldenami.recipe.recipe import BaseRef, Builder, Distribution, Recipe, TestRef
 from goldenami.recipe.rendering import Namespace, Renderer, nearest
+from goldenami.recipe.schedules import read_schedules
 from goldenami.recipe.schema import ACCOUNT_ID, LITERAL, NAME, BaseSpec, OsId, RecipeSpec, seconds
 from goldenami.recipe.scope import Scope, render_tree
 from goldenami.recipe.secrets import SecretRef
@@ -118,6 +119,16 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
     _check_base(loading)
     targets = _distribution_targets(loading, common.get("distribution"))
     shared = _shared_accounts(loading, common.get("distribution"))
+    spoken = next(iter(specs.values()), None)
+    schedules = read_schedules(
+        spoken.schedules if spoken is not None else {},
+        ("schedules",),
+        document,
+        loading.environment.accounts,
+        loading.environment.home_region,
+        complaints,
+        recipe=document.path.stem,
+    )
     if os is None and not complaints.problems:
         complaints.at(
             document.mark(("base", "recipe")),
@@ -148,6 +159,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
         variables=variables,
         agents=tuple(used),
         secrets=loading.secrets,
+        schedules=schedules,
     )
 
 

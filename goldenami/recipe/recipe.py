@@ -11,6 +11,7 @@ from goldenami.model import Architecture, Mark, Target
 from goldenami.provision import PatchSpec, Stage
 from goldenami.recipe.schema import ImageSpec, OsId, RetentionSpec
 from goldenami.recipe.secrets import SecretRef
+from goldenami.schedules.policy import Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +90,4 @@ class Recipe:
     variables: Mapping[str, object] = field(default_factory=dict)  # as used; secrets as Secret
     agents: tuple[str, ...] = ()
     secrets: tuple[SecretRef, ...] = ()
+    schedules: tuple[Schedule, ...] = ()

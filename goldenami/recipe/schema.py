@@ -11,50 +11,31 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from goldenami.provision import PatchSpec
-
-NAME = r"^[a-z0-9]+(-[a-z0-9]+|\.[a-z0-9]+)*$"
-ACCOUNT_ID = r"^[0-9]{12}$"
-REGION = r"^[a-z]{2,}(-[a-z]+)+-[0-9]+$"
-IMAGE_ID = r"^ami-([0-9a-f]{8}|[0-9a-f]{17})$"
-INSTANCE_TYPE = r"^[a-z0-9-]+\.[a-z0-9-]+$"
-USER = r"^[a-z_][a-z0-9_-]{0,31}$"
-PARAMETER = r"^/?[A-Za-z0-9_./-]+$"
-PARAMETER_PREFIX = r"^(/[A-Za-z0-9_.-]+)+$"
-ROLE = r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$"
-SUBNET = r"^subnet-[0-9a-f]+$"
-CIDR = r"^[0-9a-fA-F.:]+/[0-9]+$"
-IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]*$"
-
-Name = Annotated[str, StringConstraints(pattern=NAME, max_length=64)]
-AccountId = Annotated[str, StringConstraints(pattern=ACCOUNT_ID)]
-Region = Annotated[str, StringConstraints(pattern=REGION)]
-OsId = Literal["debian", "ubuntu", "amzn"]
-
-
-class Spec(BaseModel):
-    """The manners of every model here: unknown keys refused, frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
-
-
-def _duration(given: object) -> str:
-    if not isinstance(given, str) or not re.fullmatch(r"[0-9]+[smhdw]", given):
-        raise ValueError(f'{given!r} is not a number and one of s, m, h, d, w, such as "15m" or "90d"')
-    return given
-
-
-# Before: a bare number is a duration without its unit, and not a string without its quotes.
-Duration = Annotated[str, BeforeValidator(_duration)]
-
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-
-
-def seconds(duration: str) -> int:
-    """ "15m" as 900."""
-    return int(duration[:-1]) * _SECONDS[duration[-1]]
+from goldenami.recipe.schedulespec import ScheduleSpec
+from goldenami.recipe.words import ACCOUNT_ID as ACCOUNT_ID
+from goldenami.recipe.words import CIDR as CIDR
+from goldenami.recipe.words import IDENTIFIER as IDENTIFIER
+from goldenami.recipe.words import IMAGE_ID as IMAGE_ID
+from goldenami.recipe.words import INSTANCE_TYPE as INSTANCE_TYPE
+from goldenami.recipe.words import NAME as NAME
+from goldenami.recipe.words import PARAMETER as PARAMETER
+from goldenami.recipe.words import PARAMETER_PREFIX as PARAMETER_PREFIX
+from goldenami.recipe.words import REGION as REGION
+from goldenami.recipe.words import ROLE as ROLE
+from goldenami.recipe.words import SUBNET as SUBNET
+from goldenami.recipe.words import USER as USER
+from goldenami.recipe.words import AccountId as AccountId
+from goldenami.recipe.words import Duration as Duration
+from goldenami.recipe.words import Name as Name
+from goldenami.recipe.words import OsId as OsId
+from goldenami.recipe.words import Region as Region
+from goldenami.recipe.words import Spec as Spec
+from goldenami.recipe.words import Tags as Tags
+from goldenami.recipe.words import check_tags as check_tags
+from goldenami.recipe.words import seconds as seconds
 
 
 def _version(text: str) -> str:
@@ -162,20 +143,6 @@ class RootVolume(Spec):
         if self.throughput is not None and self.type != "gp3":
             raise ValueError(f"throughput goes with gp3, not with {self.type}")
         return self
-
-
-Tags = dict[
-    Annotated[str, StringConstraints(min_length=1, max_length=128)], Annotated[str, StringConstraints(max_length=256)]
-]
-
-
-def check_tags(value: dict[str, str]) -> dict[str, str]:
-    for key in value:
-        if key.lower().startswith("aws:"):
-            raise ValueError(f"the tag {key!r}: AWS keeps the prefix aws: for itself")
-        if key.startswith("goldenami:") or key == "Name":
-            raise ValueError(f"the tag {key!r} is set by goldenami itself")
-    return value
 
 
 class ImageSpec(Spec):
@@ -296,6 +263,10 @@ class RecipeSpec(Spec):
     )
     retention: RetentionSpec = Field(
         default_factory=lambda: RetentionSpec.model_validate({}), description="How long releases are kept."
+    )
+    schedules: dict[Name, ScheduleSpec] = Field(
+        default_factory=dict,
+        description="Snapshots of the instances that run the image, again and again (`goldenami schedule run`).",
     )
 
 

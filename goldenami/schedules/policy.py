@@ -16,6 +16,8 @@ SCHEDULE_TAG: Final = "goldenami:schedule"
 SLOT_TAG: Final = "goldenami:slot"
 SOURCE_TAG: Final = "goldenami:source"
 
+NOWHERE: Final = Mark("", 0, 0)
+
 # After an outage: nothing for what was missed, one snapshot for the latest moment, or one for each.
 Missed = Literal["none", "latest", "each"]
 Make = Literal["snapshots", "images"]
@@ -120,7 +122,7 @@ class Schedule:
     description: str = ""
     start: datetime | None = None
     owner: str = ""
-    mark: Mark = Mark("", 0, 0)
+    mark: Mark = NOWHERE
 
     @property
     def anchor(self) -> datetime:

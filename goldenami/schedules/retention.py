@@ -10,10 +10,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
 from goldenami.schedules.policy import Retention, days, slot_of
+
+UTC: Final = ZoneInfo("UTC")
 
 Action = Literal["keep", "delete"]
 
@@ -42,9 +44,7 @@ class Verdict:
         return self.action == "keep"
 
 
-def decide(
-    saved: Iterable[Saved], retention: Retention, now: datetime, zone: ZoneInfo = ZoneInfo("UTC")
-) -> tuple[Verdict, ...]:
+def decide(saved: Iterable[Saved], retention: Retention, now: datetime, zone: ZoneInfo = UTC) -> tuple[Verdict, ...]:
     """The verdict on each, in order of source and slot.
 
     Failed ones go, and do not count. Of two for one slot the earlier (by start, then id) counts and the other goes.

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
 
-_MONTHS: Final = {n: i for i, n in enumerate("JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split(), 1)}
-_DAYS: Final = "MON TUE WED THU FRI SAT SUN".split()  # as date.weekday() counts
+_NAMES: Final = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+_MONTHS: Final = {name: number for number, name in enumerate(_NAMES, 1)}
+_DAYS: Final = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")  # as date.weekday() counts
 _NICKNAMES: Final = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
@@ -86,9 +87,7 @@ class Cron:
     aws: bool = False
 
     def on(self, day: date) -> bool:
-        return (
-            day.month in self.months and (self.years is None or day.year in self.years) and self.days.matches(day)
-        )
+        return day.month in self.months and (self.years is None or day.year in self.years) and self.days.matches(day)
 
 
 @dataclass(frozen=True, slots=True)

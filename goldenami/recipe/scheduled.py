@@ -1,0 +1,41 @@
+"""All schedules of a project, wherever they are written."""
+
+from __future__ import annotations
+
+from goldenami.errors import InvalidInput, NotFound
+from goldenami.model import Environment
+from goldenami.recipe.complaints import Complaints
+from goldenami.recipe.environment import environment_schedules
+from goldenami.recipe.loader import load
+from goldenami.recipe.project import Project
+from goldenami.recipe.rendering import nearest
+from goldenami.schedules.policy import Schedule
+
+
+def schedules(project: Project, environment: Environment) -> tuple[Schedule, ...]:
+    """Those of an environment and of every recipe, in that order. Raises InvalidInput with every problem of theirs."""
+    found = list(environment_schedules(project, environment.name))
+    complaints = Complaints()
+    for name in project.recipe_names():
+        path = project.recipes / f"{name}.yaml"
+        document = project.document(path, Complaints())
+        if document is None or "schedules" not in document.value:
+            continue
+        try:
+            found += load(project, str(path), environment).schedules
+        except InvalidInput as error:
+            complaints.extend(error.problems)
+    if complaints.problems:
+        raise InvalidInput(complaints.problems)
+    return tuple(found)
+
+
+def choose_schedules(every: tuple[Schedule, ...], names: tuple[str, ...]) -> tuple[Schedule, ...]:
+    """The named ones; all of them without names. Raises NotFound."""
+    by_name = {schedule.name: schedule for schedule in every}
+    for name in names:
+        if name not in by_name:
+            near = nearest(name, list(by_name))
+            known = f"Schedules: {', '.join(by_name)}." if by_name else "There are none yet: add some under schedules:."
+            raise NotFound(f"there is no schedule {name!r}", hint=f"Did you mean {near}?" if near else known)
+    return tuple(by_name[name] for name in dict.fromkeys(names)) if names else every

@@ -1,0 +1,166 @@
+"""Schedules as they are written, to ``schedules.policy.Schedule``: names become accounts, what cannot be is said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from zoneinfo import ZoneInfo
+
+from goldenami.model import Account, Place
+from goldenami.recipe.complaints import Complaints
+from goldenami.recipe.document import Document, NodePath
+from goldenami.recipe.rendering import nearest
+from goldenami.recipe.schedulespec import KeepSpec, ScheduleSpec
+from goldenami.recipe.words import ACCOUNT_ID, seconds
+from goldenami.schedules.policy import Copy, FastRestore, Retention, Schedule, Selection, start_of
+from goldenami.schedules.timing import parse
+
+# Amazon bills a snapshot in the archive tier for 90 days at least ("Archive Amazon EBS snapshots").
+ARCHIVE_MINIMUM = timedelta(days=90)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    document: Document
+    accounts: Mapping[str, Account]
+    home_region: str
+    complaints: Complaints
+
+
+def read_schedules(
+    specs: Mapping[str, ScheduleSpec],
+    at: NodePath,
+    document: Document,
+    accounts: Mapping[str, Account],
+    home_region: str,
+    complaints: Complaints,
+    *,
+    recipe: str = "",
+) -> tuple[Schedule, ...]:
+    """The schedules that are right; every problem goes to ``complaints``. ``recipe``: the one they are written in; its
+    schedules bear its name before theirs, and save its instances unless they say something else."""
+    reading = _Reading(document, accounts, home_region, complaints)
+    found = (_schedule(reading, name, spec, (*at, name), recipe) for name, spec in specs.items())
+    return tuple(one for one in found if one is not None)
+
+
+def _schedule(reading: _Reading, name: str, spec: ScheduleSpec, at: NodePath, recipe: str) -> Schedule | None:
+    document, complaints = reading.document, reading.complaints
+    before = len(complaints.problems)
+    selection = _selection(spec, recipe)
+    if selection is None:
+        complaints.at(document.key_mark(at), f"{name}: the key 'what' is missing", "What is saved: volumes, instances.")
+    regions = spec.regions or (reading.home_region,)
+    places = [
+        Place(account.id, region)
+        for index, given in enumerate(spec.accounts)
+        for account in [_account(reading, given, (*at, "accounts", index))]
+        if account is not None
+        for region in regions
+    ]
+    retention = _retention(spec.retention)
+    copies: list[Copy] = []
+    for index, copy in enumerate(spec.copies):
+        here = (*at, "copies", index)
+        if copy.region in regions:
+            complaints.at(document.mark((*here, "region")), f"region: the snapshots are in {copy.region} already")
+        if copy.region in [c.region for c in copies]:
+            complaints.at(document.mark((*here, "region")), f"region: there is a copy in {copy.region} already")
+        own = _retention(copy.retention) if copy.retention else retention
+        copies.append(Copy(copy.region, own, copy.kms_key or ""))
+    zone = ZoneInfo(spec.time_zone)
+    fast = spec.fast_restore
+    if fast is not None:
+        for index, az in enumerate(fast.zones):
+            if not any(re.fullmatch(rf"{re.escape(region)}[a-z]|{re.escape(region)}-.+", az) for region in regions):
+                mark = document.mark((*at, "fast_restore", "zones", index))
+                complaints.at(mark, f"zones: {az} is not in {' or '.join(regions)}")
+    if spec.archive is not None:
+        _check_archive(reading, spec, retention, at)
+    shared = tuple(
+        account_id
+        for index, given in enumerate(spec.share.accounts if spec.share else ())
+        for account_id in [_account_id(reading, given, (*at, "share", "accounts", index))]
+        if account_id
+    )
+    if len(complaints.problems) > before or selection is None:
+        return None
+    return Schedule(
+        name=f"{recipe}.{name}" if recipe else name,
+        selection=selection,
+        timing=parse(spec.when),
+        zone=zone,
+        places=tuple(dict.fromkeys(places)),
+        retention=retention,
+        make=spec.make,
+        missed=spec.missed,
+        copies=tuple(copies),
+        fast_restore=FastRestore(fast.keep, fast.zones) if fast else None,
+        archive_after=timedelta(seconds=seconds(spec.archive.after)) if spec.archive else None,
+        share_accounts=shared,
+        unshare_after=_span(spec.share.unshare_after) if spec.share else None,
+        tags=dict(spec.tags),
+        copy_tags=spec.copy_tags,
+        description=spec.description,
+        start=start_of(spec.start, zone) if spec.start else None,
+        owner=recipe,
+        mark=document.key_mark(at),
+    )
+
+
+def _selection(spec: ScheduleSpec, recipe: str) -> Selection | None:
+    what = spec.what
+    if what is None:
+        return Selection("instances", recipe=recipe) if recipe else None
+    if what.volumes is not None:
+        return Selection("volumes", dict(what.volumes.tags), exclude_tags=dict(what.volumes.exclude_tags))
+    assert what.instances is not None  # exactly one, as the form says
+    chosen = what.instances
+    return Selection("instances", dict(chosen.tags), chosen.recipe, chosen.exclude_root, dict(chosen.exclude_tags))
+
+
+def _retention(spec: KeepSpec) -> Retention:
+    return Retention(
+        keep=spec.keep or 0,
+        max_age=_span(spec.max_age),
+        hourly=spec.hourly or 0,
+        daily=spec.daily or 0,
+        weekly=spec.weekly or 0,
+        monthly=spec.monthly or 0,
+        yearly=spec.yearly or 0,
+    )
+
+
+def _span(duration: str | None) -> timedelta | None:
+    return timedelta(seconds=seconds(duration)) if duration is not None else None
+
+
+def _check_archive(reading: _Reading, spec: ScheduleSpec, retention: Retention, at: NodePath) -> None:
+    assert spec.archive is not None
+    after = timedelta(seconds=seconds(spec.archive.after))
+    only_age = retention.max_age is not None and not retention.keep and not retention.tiers
+    if only_age and retention.max_age is not None and retention.max_age < after + ARCHIVE_MINIMUM:
+        reading.complaints.at(
+            reading.document.mark((*at, "archive", "after")),
+            f"archive: what is archived after {spec.archive.after} and deleted after {spec.retention.max_age} "
+            "is paid for 90 days in the archive all the same",
+            "Let max_age be at least 90 days more, or leave archive out.",
+        )
+
+
+def _account(reading: _Reading, given: str, at: NodePath) -> Account | None:
+    account = reading.accounts.get(given)
+    if account is None:
+        near = nearest(given, list(reading.accounts))
+        hint = f"Did you mean {near}?" if near else f"Accounts: {', '.join(reading.accounts)}."
+        reading.complaints.at(reading.document.mark(at), f"accounts: there is no account {given!r}", hint)
+    return account
+
+
+def _account_id(reading: _Reading, given: str, at: NodePath) -> str:
+    if re.fullmatch(ACCOUNT_ID, given):
+        return given
+    account = _account(reading, given, at)
+    return account.id if account is not None else ""

@@ -1,0 +1,189 @@
+"""When schedules fire: what may be written, and what the clocks on the wall do to it."""
+
+from __future__ import annotations
+
+import calendar as calendars
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from goldenami.schedules.calendar import fires, following, latest, moment_of, occurrences
+from goldenami.schedules.timing import Cron, Rate, parse
+
+BERLIN = ZoneInfo("Europe/Berlin")
+# Clocks change in different ways: by an hour; by half an hour (Lord Howe); at midnight (Beirut); a day lost (Apia).
+ZONES = [ZoneInfo(z) for z in ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Beirut")]
+
+
+def local(expression: str, start: str, count: int, zone: ZoneInfo = BERLIN) -> list[str]:
+    after = datetime.fromisoformat(start).replace(tzinfo=zone)
+    return [f"{m.astimezone(zone):%a %Y-%m-%d %H:%M}" for m in following(parse(expression), zone, after, count)]
+
+
+@pytest.mark.parametrize(
+    ("expression", "first"),
+    [
+        ("0 3 * * 1-5", ["Mon 2026-11-30 03:00", "Tue 2026-12-01 03:00"]),
+        ("0 3 * * MON-FRI", ["Mon 2026-11-30 03:00", "Tue 2026-12-01 03:00"]),
+        ("cron(0 3 ? * MON-FRI *)", ["Mon 2026-11-30 03:00", "Tue 2026-12-01 03:00"]),
+        ("cron(0 3 ? * 2-6 *)", ["Mon 2026-11-30 03:00", "Tue 2026-12-01 03:00"]),
+        ("*/20 0 * * *", ["Sun 2026-11-29 00:00", "Sun 2026-11-29 00:20"]),
+        ("5/20 4 * * *", ["Sun 2026-11-29 04:05", "Sun 2026-11-29 04:25"]),
+        ("0 0 * * 0", ["Sun 2026-11-29 00:00", "Sun 2026-12-06 00:00"]),
+        ("0 0 * * 7", ["Sun 2026-11-29 00:00", "Sun 2026-12-06 00:00"]),
+        ("0 0 * * 5-7", ["Sun 2026-11-29 00:00", "Fri 2026-12-04 00:00"]),
+        # Both restricted: cron takes either.
+        ("0 0 1 * 0", ["Sun 2026-11-29 00:00", "Tue 2026-12-01 00:00"]),
+        ("@monthly", ["Tue 2026-12-01 00:00", "Fri 2027-01-01 00:00"]),
+        ("0 12 29 2 *", ["Tue 2028-02-29 12:00", "Sun 2032-02-29 12:00"]),
+        ("cron(0 8 L * ? *)", ["Mon 2026-11-30 08:00", "Thu 2026-12-31 08:00"]),
+        ("cron(0 8 L-1 * ? *)", ["Sun 2026-11-29 08:00", "Wed 2026-12-30 08:00"]),
+        ("cron(0 8 LW * ? *)", ["Mon 2026-11-30 08:00", "Thu 2026-12-31 08:00"]),
+        ("cron(0 8 1W * ? *)", ["Tue 2026-12-01 08:00", "Fri 2027-01-01 08:00"]),
+        ("cron(0 8 30W * ? *)", ["Mon 2026-11-30 08:00", "Wed 2026-12-30 08:00"]),
+        ("cron(0 8 ? * 6L *)", ["Fri 2026-12-25 08:00", "Fri 2027-01-29 08:00"]),
+        ("cron(0 8 ? * SUN#1 *)", ["Sun 2026-12-06 08:00", "Sun 2027-01-03 08:00"]),
+        ("cron(0 8 ? * FRI-SUN *)", ["Sun 2026-11-29 08:00", "Fri 2026-12-04 08:00"]),
+        ("cron(30 6 1 JAN ? 2027-2028)", ["Fri 2027-01-01 06:30", "Sat 2028-01-01 06:30"]),
+    ],
+)
+def test_what_an_expression_means(expression: str, first: list[str]) -> None:
+    assert local(expression, "2026-11-28 12:00", 2) == first
+
+
+def test_an_expression_that_ends() -> None:
+    assert local("cron(0 0 1 1 ? 2027)", "2026-11-28 12:00", 5) == ["Fri 2027-01-01 00:00"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("0 3 * *", "has 4 fields; five are needed"),
+        ("0 3 * * * *", "has 6 fields"),
+        ("60 3 * * *", "minute: 60 is not from 0 to 59"),
+        ("0 24 * * *", "hour: 24"),
+        ("0 0 0 * *", "day-of-month: 0"),
+        ("0 0 * 13 *", "month: 13"),
+        ("0 0 * * 8", "day-of-week: 8"),
+        ("0 0 * * MOON", "'MOON' is not a number from 0 to 7 or a name"),
+        ("*/0 0 * * *", "a step is a number above 0"),
+        ("30-10 0 * * *", "runs backwards"),
+        ("cron(0 3 * * *)", "AWS's form has six"),
+        ("cron(0 3 * * MON *)", "exactly one of day-of-month and day-of-week has to be ?"),
+        ("cron(0 3 ? * ? *)", "exactly one"),
+        ("cron(0 3 ? * 6#7 *)", "7 is not from 1 to 5"),
+        ("rate(5)", "is no rate"),
+        ("rate(0 hours)", "at least one minute"),
+        ("30s", "has 1 fields"),
+    ],
+)
+def test_what_cannot_be_an_expression(text: str, words: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        parse(text)
+    assert words in str(caught.value)
+
+
+def test_what_never_comes() -> None:
+    assert not fires(parse("0 0 30 2 *"))
+    assert not fires(parse("cron(0 0 1 1 ? 1999)"))
+    assert fires(parse("0 0 29 2 *"))
+
+
+def test_a_skipped_time_fires_once_after_the_gap() -> None:
+    # In 2026 the clocks of Berlin go from 02:00 to 03:00 on 29 March.
+    assert local("30 2 * * *", "2026-03-28 12:00", 2) == ["Sun 2026-03-29 03:00", "Mon 2026-03-30 02:30"]
+    # All of an hour that does not exist are one.
+    assert local("*/10 2 * * *", "2026-03-28 12:00", 2) == ["Sun 2026-03-29 03:00", "Mon 2026-03-30 02:00"]
+    # And one with what is there anyway.
+    assert local("0 2,3 * * *", "2026-03-28 12:00", 2) == ["Sun 2026-03-29 03:00", "Mon 2026-03-30 02:00"]
+
+
+def test_a_doubled_time_fires_once_the_first_time() -> None:
+    after = datetime(2026, 10, 24, 12, tzinfo=UTC)
+    first, second = following(parse("30 2 * * *"), BERLIN, after, 2)
+    assert first == datetime(2026, 10, 25, 0, 30, tzinfo=UTC)  # 02:30 in summer time; 02:30 comes again at 01:30 UTC
+    assert second == datetime(2026, 10, 26, 1, 30, tzinfo=UTC)
+
+
+def test_a_day_that_was_left_out() -> None:
+    """Samoa went from 29 to 31 December 2011."""
+    apia = ZoneInfo("Pacific/Apia")
+    assert local("0 3 * * *", "2011-12-29 00:00", 3, apia) == [
+        "Thu 2011-12-29 03:00",
+        "Sat 2011-12-31 00:00",
+        "Sat 2011-12-31 03:00",
+    ]
+
+
+def test_a_rate_is_real_time_from_its_anchor() -> None:
+    anchor = datetime(2026, 3, 28, 2, tzinfo=UTC)
+    rate = parse("rate(12 hours)")
+    assert rate == Rate("rate(12 hours)", timedelta(hours=12))
+    found = following(rate, BERLIN, anchor, 3, anchor=anchor)
+    assert found == tuple(anchor + timedelta(hours=12 * n) for n in (1, 2, 3))
+    assert latest(rate, BERLIN, anchor - timedelta(seconds=1), anchor=anchor) is None
+    assert latest(rate, BERLIN, anchor + timedelta(hours=30), anchor=anchor) == anchor + timedelta(hours=24)
+
+
+FIELDS = st.sampled_from(
+    ["0 3 * * *", "30 2 * * *", "0 0 * * 1-5", "*/30 0-4 * * *", "15 2 1,15 * *", "0 2 * 3,10 0", "59 23 31 * *"]
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    FIELDS,
+    st.sampled_from(ZONES),
+    st.datetimes(min_value=datetime(2010, 1, 1), max_value=datetime(2027, 1, 1)),
+    st.integers(1, 20),
+)
+def test_against_a_clock_that_ticks_every_minute(text: str, zone: ZoneInfo, begin: datetime, span: int) -> None:
+    """A local minute fires at the first real minute at which the clock shows it or has jumped past it."""
+    cron = parse(text)
+    assert isinstance(cron, Cron)
+    start = begin.replace(second=0, microsecond=0, tzinfo=UTC)
+    end = start + timedelta(days=span)
+    expected = []
+    tick = start - timedelta(days=2)
+    reached = tick.astimezone(zone).replace(tzinfo=None) - timedelta(minutes=1)  # the latest the clock ever showed
+    while tick <= end:
+        shown = tick.astimezone(zone).replace(tzinfo=None)
+        passed = []
+        while reached < shown:
+            reached += timedelta(minutes=1)
+            passed.append(reached)
+        if (
+            any(cron.on(m.date()) and m.hour in cron.hours and m.minute in cron.minutes for m in passed)
+            and tick > start
+        ):
+            expected.append(tick)
+        tick += timedelta(minutes=1)
+    assert list(occurrences(cron, zone, start, end)) == expected
+
+
+@given(FIELDS, st.sampled_from(ZONES), st.datetimes(min_value=datetime(2015, 1, 1), max_value=datetime(2027, 1, 1)))
+def test_latest_and_following_agree(text: str, zone: ZoneInfo, at: datetime) -> None:
+    timing, moment = parse(text), at.replace(tzinfo=UTC)
+    before = latest(timing, zone, moment)
+    assert before is not None
+    assert before <= moment
+    (after,) = following(timing, zone, before, 1)
+    assert after > moment
+
+
+def test_every_local_time_has_its_moment() -> None:
+    assert moment_of(datetime(2026, 3, 29, 2, 0), BERLIN) == datetime(2026, 3, 29, 1, tzinfo=UTC)
+    assert moment_of(datetime(2026, 7, 1, 12), BERLIN) == datetime(2026, 7, 1, 10, tzinfo=UTC)
+
+
+def test_nearest_working_day_stays_in_its_month() -> None:
+    first = parse("cron(0 0 1W * ? *)")
+    assert isinstance(first, Cron)
+    for year in range(2020, 2030):
+        for month in range(1, 13):
+            on = [d for d in range(1, 6) if first.on(date(year, month, d))]
+            assert len(on) == 1
+            assert calendars.weekday(year, month, on[0]) < 5
