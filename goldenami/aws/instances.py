@@ -231,6 +231,17 @@ def stop(ledger: Ledger, key: str, place: Place, instance_id: str, *, timeout: f
         raise BuilderError(waiters.failure(seen, "instance", place).message)
 
 
+def start(ledger: Ledger, key: str, place: Place, instance_id: str, *, timeout: float | None = 600.0) -> Instance:
+    """Ensure that a stopped instance was started, and wait until EC2 says that it runs. Raises BuilderError, with EC2's
+    reason, if it does not (for a volume whose key cannot be used it goes back to "stopped")."""
+    call = Call("ec2", "StartInstances", {"InstanceIds": [instance_id]})
+    ledger.change(key, place, call, resource=instance_id, kind="instance-start")
+    seen = waiters.watch(ledger.cloud, place, waiters.RUNNING, [instance_id], timeout=timeout)[instance_id]
+    if not seen.ok:
+        raise BuilderError(waiters.failure(seen, "instance", place).message)
+    return _instance(seen.item)
+
+
 # --- ending -----------------------------------------------------------------------------------------------------------
 
 

@@ -82,6 +82,8 @@ class Kind:
         match operation:
             case "RunInstances":
                 return str(answer["Instances"][0]["InstanceId"])
+            case "CreateSnapshots":  # the others are found by the token, which all of them carry
+                return str(answer["Snapshots"][0]["SnapshotId"])
             case "PutParameter":
                 return str(request["Name"])
         return str(answer[_ID_FIELD[self.name]])

@@ -1,15 +1,22 @@
-"""EBS snapshots: reading them, their permissions, and deleting them."""
+"""EBS snapshots: reading, making, copying, sharing, locking, archiving and deleting them.
+
+Each function that changes something is an "ensure" over the journal: see ``ledger``. All of them answer at once, while
+snapshots are pending; ``wait`` waits for many.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
 
-from goldenami.aws import waiters
+from goldenami.aws import tags, waiters
 from goldenami.aws.ledger import Call, Ledger
 from goldenami.aws.session import Cloud
-from goldenami.aws.waiters import Item
+from goldenami.aws.waiters import Interval, Item, OnProgress, Seen
 from goldenami.model import Place
+
+_DESCRIPTION_LIMIT = 255
 
 
 def describe_many(cloud: Cloud, place: Place, ids: Collection[str]) -> dict[str, Item]:
@@ -21,6 +28,162 @@ def of_image(image: Item) -> tuple[str, ...]:
     """The snapshots behind an image, as its block device mappings name them, sorted."""
     mappings: Iterable[Any] = image.get("BlockDeviceMappings") or ()
     return tuple(sorted({m["Ebs"]["SnapshotId"] for m in mappings if m.get("Ebs", {}).get("SnapshotId")}))
+
+
+def find(
+    cloud: Cloud, place: Place, filters: Mapping[str, Sequence[str]], *, owners: Sequence[str] = ("self",)
+) -> list[Item]:
+    """What DescribeSnapshots finds by these filters (``{"tag:Name": ["backup"]}``), oldest first."""
+    request: dict[str, Any] = {"OwnerIds": list(owners)}
+    if filters:
+        request["Filters"] = [{"Name": k, "Values": list(v)} for k, v in filters.items()]
+    found = cloud.pages(place, "ec2", "DescribeSnapshots", "Snapshots", request)
+    return sorted(found, key=lambda s: (s["StartTime"], s["SnapshotId"]))
+
+
+def images_using(cloud: Cloud, place: Place, snapshot_ids: Collection[str]) -> dict[str, list[str]]:
+    """The caller's images that are made of these snapshots, by snapshot; deprecated and disabled ones too."""
+    using: dict[str, list[str]] = {}
+    ids = sorted(snapshot_ids)
+    for start in range(0, len(ids), 150):
+        names = {"Name": "block-device-mapping.snapshot-id", "Values": ids[start : start + 150]}
+        request = {"Owners": ["self"], "Filters": [names], "IncludeDeprecated": True, "IncludeDisabled": True}
+        for image in cloud.pages(place, "ec2", "DescribeImages", "Images", request):
+            for snapshot in of_image(image):
+                using.setdefault(snapshot, []).append(image["ImageId"])
+    return {s: sorted(set(using[s])) for s in ids if s in using}
+
+
+def locks(cloud: Cloud, place: Place, snapshot_ids: Collection[str]) -> dict[str, Item]:
+    """The locks that were ever put on these snapshots of the caller, as DescribeLockedSnapshots gives them."""
+    if not snapshot_ids:
+        return {}
+    request = {"SnapshotIds": sorted(snapshot_ids)}
+    found = cloud.pages(place, "ec2", "DescribeLockedSnapshots", "Snapshots", request)
+    return {s["SnapshotId"]: s for s in found}
+
+
+def tiering(cloud: Cloud, place: Place, snapshot_ids: Collection[str]) -> dict[str, Item]:
+    """How far moves to the archive and back are, as DescribeSnapshotTierStatus gives it."""
+    if not snapshot_ids:
+        return {}
+    request = {"Filters": [{"Name": "snapshot-id", "Values": sorted(snapshot_ids)}]}
+    found = cloud.pages(place, "ec2", "DescribeSnapshotTierStatus", "SnapshotTierStatuses", request)
+    return {s["SnapshotId"]: s for s in found}
+
+
+def public_access(cloud: Cloud, place: Place) -> str:
+    """The account's block on public snapshots: "unblocked", "block-new-sharing" or "block-all-sharing"."""
+    return str(cloud.call(place, "ec2", "GetSnapshotBlockPublicAccessState").get("State", "unblocked"))
+
+
+# --- making -----------------------------------------------------------------------------------------------------------
+
+
+def create(
+    ledger: Ledger,
+    key: str,
+    place: Place,
+    *,
+    volume_id: str,
+    name: str,
+    description: str = "",
+    tags: Mapping[str, str] | None = None,
+) -> str:
+    """Ensure that a snapshot of a volume was taken. The point in time is that of the answer; the blocks follow."""
+    request: dict[str, Any] = {"VolumeId": volume_id}
+    if description:
+        request["Description"] = description[:_DESCRIPTION_LIMIT]
+    return ledger.create(key, "snapshot", place, Call("ec2", "CreateSnapshot", request), name=name, tags=tags)
+
+
+def create_all(
+    ledger: Ledger,
+    key: str,
+    place: Place,
+    *,
+    instance_id: str,
+    name: str,
+    description: str = "",
+    exclude: Collection[str] = (),
+    exclude_root: bool = False,
+    tags: Mapping[str, str] | None = None,
+) -> list[Item]:
+    """Ensure that snapshots of all volumes of an instance were taken at one moment; all of them, by ``volume-id``.
+
+    ``exclude``: ids of data volumes. It is one call with one token, which all of the snapshots carry as a tag: that is
+    how they are found again as the set that they are.
+    """
+    instance: dict[str, Any] = {"InstanceId": instance_id, "ExcludeBootVolume": exclude_root}
+    if exclude:
+        instance["ExcludeDataVolumeIds"] = sorted(exclude)
+    request: dict[str, Any] = {"InstanceSpecification": instance}
+    if description:
+        request["Description"] = description[:_DESCRIPTION_LIMIT]
+    first = ledger.create(key, "snapshot", place, Call("ec2", "CreateSnapshots", request), name=name, tags=tags)
+    return set_of(ledger, key, place, first)
+
+
+def set_of(ledger: Ledger, key: str, place: Place, first: str) -> list[Item]:
+    """The snapshots that one CreateSnapshots made. ``first``: one of them, which has to be visible."""
+    waiters.watch(ledger.cloud, place, VISIBLE, [first])
+    latest = ledger.journal.latest(key)
+    if latest is None:
+        return []
+    return find(ledger.cloud, place, {f"tag:{tags.TOKEN}": [latest[0].token]})
+
+
+VISIBLE = waiters.Watched(
+    "DescribeSnapshots", "Snapshots", "snapshot-id", "SnapshotId", lambda _: ("ready", ""), missing_is="failed"
+)
+
+
+def copy(
+    ledger: Ledger,
+    key: str,
+    place: Place,
+    *,
+    source: str,
+    source_region: str,
+    name: str,
+    kms_key: str | None = None,
+    description: str = "",
+    tags: Mapping[str, str] | None = None,
+) -> str:
+    """Ensure that a place has its own copy of a snapshot; returns its id at once, while it is pending.
+
+    ``kms_key``: the ARN of the key to encrypt under, in the destination; None: as the source, which has to be plain
+    then (an encrypted copy without a key takes the default one, aws/ebs, in silence). 20 copies at once go into a
+    region by default; what is refused beyond that is queued.
+    """
+    request: dict[str, Any] = {"SourceSnapshotId": source, "SourceRegion": source_region}
+    if kms_key is not None:
+        request |= {"Encrypted": True, "KmsKeyId": kms_key}
+    if description:
+        request["Description"] = description[:_DESCRIPTION_LIMIT]
+    return ledger.create(key, "snapshot", place, Call("ec2", "CopySnapshot", request), name=name, tags=tags)
+
+
+def wait(
+    ledger: Ledger,
+    place: Place,
+    ids: Collection[str],
+    *,
+    on_progress: OnProgress | None = None,
+    timeout: float | None = None,
+    interval: Interval = waiters.STANDARD,
+) -> dict[str, Seen]:
+    """Wait until every snapshot is completed or has failed; a failed one is marked as spoiled in the journal."""
+    seen = waiters.watch(
+        ledger.cloud, place, waiters.SNAPSHOTS, ids, on_progress=on_progress, timeout=timeout, interval=interval
+    )
+    for one in seen.values():
+        if one.verdict == "failed":
+            ledger.spoil("snapshot", place, one.id, one.reason)
+    return seen
+
+
+# --- who may use them -------------------------------------------------------------------------------------------------
 
 
 def volume_permissions(cloud: Cloud, place: Place, snapshot_id: str) -> frozenset[str]:
@@ -46,6 +209,61 @@ def unshare(ledger: Ledger, key: str, place: Place, snapshot_id: str, accounts: 
     permission = {"Remove": [{"UserId": a} for a in sorted(accounts)]}
     request = {"SnapshotId": snapshot_id, "Attribute": "createVolumePermission", "CreateVolumePermission": permission}
     ledger.change(key, place, Call("ec2", "ModifySnapshotAttribute", request), resource=snapshot_id, kind="permission")
+
+
+def make_public(ledger: Ledger, key: str, place: Place, snapshot_id: str, *, public: bool) -> None:
+    """Ensure that everybody may, or may not, make volumes of a snapshot. EC2 refuses it for encrypted ones, and where
+    the account blocks it."""
+    permission = {"Add" if public else "Remove": [{"Group": "all"}]}
+    request = {"SnapshotId": snapshot_id, "Attribute": "createVolumePermission", "CreateVolumePermission": permission}
+    ledger.change(key, place, Call("ec2", "ModifySnapshotAttribute", request), resource=snapshot_id, kind="permission")
+
+
+# --- tiers and locks --------------------------------------------------------------------------------------------------
+
+
+def archive(ledger: Ledger, key: str, place: Place, snapshot_id: str) -> None:
+    """Have a snapshot moved to the archive tier, which takes up to three days. Its sharing ends with it."""
+    request = {"SnapshotId": snapshot_id, "StorageTier": "archive"}
+    ledger.change(key, place, Call("ec2", "ModifySnapshotTier", request), resource=snapshot_id, kind="tier")
+
+
+def restore_from_archive(ledger: Ledger, key: str, place: Place, snapshot_id: str, *, days: int | None) -> None:
+    """Have a snapshot brought back, for some days (1 to 180) or, with None, for good. It takes up to three days."""
+    how: dict[str, Any] = {"PermanentRestore": True} if days is None else {"TemporaryRestoreDays": days}
+    call = Call("ec2", "RestoreSnapshotTier", {"SnapshotId": snapshot_id, **how})
+    ledger.change(key, place, call, resource=snapshot_id, kind="tier")
+
+
+def lock(
+    ledger: Ledger,
+    key: str,
+    place: Place,
+    snapshot_id: str,
+    *,
+    mode: Literal["governance", "compliance"],
+    days: int | None = None,
+    until: datetime | None = None,
+    cool_off_hours: int | None = None,
+) -> Mapping[str, Any]:
+    """Ensure that a snapshot cannot be deleted, for some days or until a moment; what LockSnapshot answers.
+
+    "governance" can be lifted by who has the permission, "compliance" by nobody once the cool-off is over.
+    """
+    request: dict[str, Any] = {"SnapshotId": snapshot_id, "LockMode": mode}
+    if days is not None:
+        request["LockDuration"] = days
+    if until is not None:
+        request["ExpirationDate"] = until.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if cool_off_hours is not None:
+        request["CoolOffPeriod"] = cool_off_hours
+    return ledger.change(key, place, Call("ec2", "LockSnapshot", request), resource=snapshot_id, kind="lock")
+
+
+def unlock(ledger: Ledger, key: str, place: Place, snapshot_id: str) -> None:
+    """Ensure that a lock is lifted; possible in governance mode, and in compliance mode during its cool-off."""
+    call = Call("ec2", "UnlockSnapshot", {"SnapshotId": snapshot_id})
+    ledger.change(key, place, call, resource=snapshot_id, kind="lock")
 
 
 def delete(ledger: Ledger, place: Place, snapshot_id: str) -> None:

@@ -205,6 +205,21 @@ def _judge_stopped(item: Item) -> tuple[Verdict, str]:
     return ("failed", f"its state is {state}") if state in ("terminated", "shutting-down") else ("pending", "")
 
 
+def _judge_available(item: Item) -> tuple[Verdict, str]:
+    """A volume that is not attached."""
+    state = state_of(item)
+    if state == "available":
+        return "ready", ""
+    return ("failed", f"its state is {state}") if state in ("error", "deleting", "deleted") else ("pending", "")
+
+
+def _judge_attached(item: Item) -> tuple[Verdict, str]:
+    states = [a.get("State") for a in item.get("Attachments") or ()]
+    if state_of(item) == "in-use" and states == ["attached"]:
+        return "ready", ""
+    return ("failed", f"its state is {state_of(item)}") if state_of(item) in ("available", "error") else ("pending", "")
+
+
 def _judge_terminated(item: Item) -> tuple[Verdict, str]:
     return ("ready", "") if state_of(item) == "terminated" else ("pending", "")
 
@@ -223,6 +238,8 @@ IMAGES: Final = Watched(
     request={"IncludeDeprecated": True, "IncludeDisabled": True},
 )
 SNAPSHOTS: Final = Watched("DescribeSnapshots", "Snapshots", "snapshot-id", "SnapshotId", _judge_snapshot)
+AVAILABLE: Final = Watched("DescribeVolumes", "Volumes", "volume-id", "VolumeId", _judge_available)
+ATTACHED: Final = Watched("DescribeVolumes", "Volumes", "volume-id", "VolumeId", _judge_attached)
 RUNNING: Final = Watched("DescribeInstances", "Reservations", "instance-id", "InstanceId", _judge_running, _instances)
 STOPPED: Final = Watched("DescribeInstances", "Reservations", "instance-id", "InstanceId", _judge_stopped, _instances)
 TERMINATED: Final = Watched(

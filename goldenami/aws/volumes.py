@@ -1,0 +1,177 @@
+"""EBS volumes: reading, making, attaching and detaching them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from goldenami.aws import tags as tagging
+from goldenami.aws import waiters
+from goldenami.aws.ledger import Call, Ledger
+from goldenami.aws.session import Cloud
+from goldenami.aws.waiters import Item
+from goldenami.model import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A volume as DescribeVolumes gives it. ``instance_id`` and ``device``: None where it is not attached.
+    ``throughput`` in MiB/s."""
+
+    id: str
+    state: str
+    zone: str
+    size_gib: int
+    type: str
+    iops: int | None
+    throughput: int | None
+    encrypted: bool
+    kms_key: str | None
+    snapshot_id: str | None
+    instance_id: str | None
+    device: str | None
+    delete_on_termination: bool
+    tags: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        return self.tags.get(tagging.NAME, "")
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def find(cloud: Cloud, place: Place, filters: Mapping[str, Collection[str]]) -> list[Volume]:
+    """What DescribeVolumes finds by these filters, by device and id."""
+    request = {"Filters": [{"Name": k, "Values": sorted(v)} for k, v in filters.items()]}
+    found = [_volume(v) for v in cloud.pages(place, "ec2", "DescribeVolumes", "Volumes", request)]
+    return sorted(found, key=lambda v: (v.device or "", v.id))
+
+
+def describe_many(cloud: Cloud, place: Place, ids: Collection[str]) -> dict[str, Volume]:
+    """The visible ones among ``ids``; one call for many."""
+    found = waiters.describe(cloud, place, waiters.AVAILABLE, ids) if ids else {}
+    return {id: _volume(item) for id, item in found.items()}
+
+
+def of_instance(cloud: Cloud, place: Place, instance_id: str) -> list[Volume]:
+    """What is attached to an instance, by device."""
+    return find(cloud, place, {"attachment.instance-id": [instance_id]})
+
+
+def _volume(item: Item) -> Volume:
+    attachments = [a for a in item.get("Attachments") or () if a.get("State") != "detached"]
+    attachment: Mapping[str, Any] = attachments[0] if attachments else {}
+    return Volume(
+        id=item["VolumeId"],
+        state=waiters.state_of(item),
+        zone=item.get("AvailabilityZone", ""),
+        size_gib=int(item.get("Size", 0)),
+        type=item.get("VolumeType", ""),
+        iops=item.get("Iops"),
+        throughput=item.get("Throughput"),
+        encrypted=bool(item.get("Encrypted")),
+        kms_key=item.get("KmsKeyId"),
+        snapshot_id=item.get("SnapshotId") or None,
+        instance_id=attachment.get("InstanceId"),
+        device=attachment.get("Device"),
+        delete_on_termination=bool(attachment.get("DeleteOnTermination")),
+        tags=tagging.from_list(item.get("Tags")),
+    )
+
+
+# --- changing ---------------------------------------------------------------------------------------------------------
+
+
+def create(
+    ledger: Ledger,
+    key: str,
+    place: Place,
+    *,
+    snapshot_id: str,
+    zone: str,
+    name: str,
+    type: str | None = None,
+    size_gib: int | None = None,
+    iops: int | None = None,
+    throughput: int | None = None,
+    kms_key: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> str:
+    """Ensure that there is a volume with a snapshot's contents; returns its id at once, while it is being created.
+
+    ``kms_key``: the ARN of the key to encrypt under; None: as the snapshot is (and as the account's default says).
+    """
+    request: dict[str, Any] = {"SnapshotId": snapshot_id, "AvailabilityZone": zone, "VolumeType": type or "gp3"}
+    if size_gib is not None:
+        request["Size"] = size_gib
+    if iops is not None and request["VolumeType"] in ("gp3", "io1", "io2"):
+        request["Iops"] = iops
+    if throughput is not None and request["VolumeType"] == "gp3":
+        request["Throughput"] = throughput
+    if kms_key is not None:
+        request |= {"Encrypted": True, "KmsKeyId": kms_key}
+    return ledger.create(key, "volume", place, Call("ec2", "CreateVolume", request), name=name, tags=tags)
+
+
+def attach(ledger: Ledger, key: str, place: Place, volume_id: str, instance_id: str, device: str) -> None:
+    """Ensure that a volume is attached to an instance, and wait for it. Raises CloudError if it is attached elsewhere.
+
+    The device name is EC2's; what a guest calls it is the guest's matter ("Device names", EC2 user guide).
+    """
+    request = {"VolumeId": volume_id, "InstanceId": instance_id, "Device": device}
+    call = Call("ec2", "AttachVolume", request)
+    # Repeated after a lost reply it is refused as in use: by this very attachment, or by another, which shows below.
+    ledger.change(key, place, call, resource=volume_id, kind="attachment", already={"VolumeInUse"})
+    seen = waiters.watch(ledger.cloud, place, waiters.ATTACHED, [volume_id], timeout=300.0)[volume_id]
+    where = [(a.get("InstanceId"), a.get("Device")) for a in seen.item.get("Attachments") or ()]
+    if not seen.ok or where != [(instance_id, device)]:
+        raise waiters.failure(seen, "the attachment of volume", place)
+
+
+def detach(ledger: Ledger, key: str, place: Place, volume_id: str, *, timeout: float | None = 300.0) -> None:
+    """Ensure that a volume is attached to nothing, and wait for it. A root volume needs its instance to be stopped."""
+    call = Call("ec2", "DetachVolume", {"VolumeId": volume_id})
+    ledger.change(key, place, call, resource=volume_id, kind="attachment", already={"IncorrectState"})
+    wait_available(ledger, place, [volume_id], timeout=timeout)
+
+
+def wait_available(
+    ledger: Ledger, place: Place, ids: Collection[str], *, timeout: float | None = 900.0
+) -> dict[str, Volume]:
+    """Wait until volumes are there and attached to nothing. Raises CloudError for the first that is not."""
+    seen = waiters.watch(ledger.cloud, place, waiters.AVAILABLE, ids, timeout=timeout)
+    for one in seen.values():
+        if not one.ok:
+            if one.verdict == "failed":
+                ledger.spoil("volume", place, one.id, one.reason)
+            raise waiters.failure(one, "volume", place)
+    return {id: _volume(one.item) for id, one in seen.items()}
+
+
+def keep_with_instance(
+    ledger: Ledger, key: str, place: Place, instance_id: str, device: str, *, delete_on_termination: bool
+) -> None:
+    """Ensure whether the volume at a device goes with its instance. A volume that was attached later stays by
+    default."""
+    mapping = {"DeviceName": device, "Ebs": {"DeleteOnTermination": delete_on_termination}}
+    request = {"InstanceId": instance_id, "BlockDeviceMappings": [mapping]}
+    ledger.change(key, place, Call("ec2", "ModifyInstanceAttribute", request), resource=instance_id, kind="attribute")
+
+
+def tag(ledger: Ledger, key: str, place: Place, id: str, tags: Mapping[str, str]) -> None:
+    """Ensure that a resource has these tags, whoever made it."""
+    request = {"Resources": [id], "Tags": tagging.to_list(tagging.checked(tags))}
+    ledger.change(key, place, Call("ec2", "CreateTags", request), resource=id, kind="tags")
+
+
+def untag(ledger: Ledger, key: str, place: Place, id: str, names: Collection[str]) -> None:
+    """Ensure that a resource does not have tags of these names."""
+    request = {"Resources": [id], "Tags": [{"Key": name} for name in sorted(names)]}
+    ledger.change(key, place, Call("ec2", "DeleteTags", request), resource=id, kind="tags")
+
+
+def delete(ledger: Ledger, place: Place, volume_id: str) -> None:
+    """Ensure that a volume is gone. Raises CloudError (VolumeInUse) if it stays attached."""
+    ledger.delete("volume", place, volume_id)
