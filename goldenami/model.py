@@ -94,10 +94,11 @@ class Environment:
     accounts: Mapping[str, Account]  # by name, home included
     targets: tuple[Target, ...]
     network: Network
-    catalog: str  # a directory, absolute
-    builds: str  # the directory of journals, absolute
+    catalog: str  # a directory, absolute; or s3://bucket/prefix
+    builds: str  # where the journals are: a directory, absolute; or s3://bucket/prefix
     tags: Mapping[str, str] = field(default_factory=dict)
     parameter_prefix: str = "/golden-ami"
+    local: str = ""  # a directory, absolute: what stays on this machine (reports) though the journals do not
     sandbox: bool = False  # for the command line, which starts the sandbox; nothing below it may ask
 
     @property

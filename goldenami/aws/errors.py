@@ -54,6 +54,9 @@ UNCERTAIN_CODES: Final = frozenset(
         "Unavailable",
         "Server.InternalError",
         "IDPCommunicationError",
+        # S3: a conflicting conditional request is under way; the next try is told how that ended.
+        "ConditionalRequestConflict",
+        "OperationAborted",
     }
 )
 

@@ -318,6 +318,8 @@ class Ledger:
             return data
 
     def _send(self, intent: Intent) -> Mapping[str, Any]:
+        # The intent may have been written a while ago (throttling, retries), and the build be somebody else's by now.
+        self.journal.check()
         with permitted(intent.service, intent.operation, intent.token):
             return self.cloud.send(intent.place, intent.service, intent.operation, _plain(intent.request))
 

@@ -23,6 +23,7 @@ import botocore.session
 from botocore import xform_name
 from botocore.config import Config
 from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
+from botocore.response import StreamingBody
 
 import goldenami
 from goldenami.aws import errors
@@ -202,7 +203,8 @@ class Cloud:
         pace.acquire()
         try:
             answer: dict[str, Any] = getattr(client, xform_name(operation))(**request)
-            return answer
+            # A body that is cut off is a reply that was lost: it is read here, where such errors are at home.
+            return {k: v.read() if isinstance(v, StreamingBody) else v for k, v in answer.items()}
         except Exception as error:
             translated = errors.translate(error, service=service, action=operation, place=place)
             if isinstance(translated, Throttled) and translated.code in errors.THROTTLE_CODES:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from goldenami.cli.context import open_project, print_json, reach
+from goldenami.cli.context import open_journals, open_project, print_json, reach
 from goldenami.cli.recipes import environment_option, json_option, parse_variables, variable_option
 from goldenami.errors import GoldenAmiError, Interrupted, TargetsFailed
 
@@ -101,11 +101,10 @@ def resume(
 def _carry_out(environment: Environment, run: Callable[[Emit], Outcome], *, as_json: bool, events: Path | None) -> int:
     """Run something that makes a release, show its progress, and tell how it ended. Returns the exit code."""
     from goldenami import manifest, report
-    from goldenami.aws import journals
 
     reach(environment)
     console = report.stderr_console()
-    builds = journals.of(environment)
+    builds = open_journals(environment)
     before = {summary.build_id: summary.ending for summary in builds.list()}
     try:
         with report.progress(console, events=events) as emit:
@@ -163,16 +162,15 @@ def clean(build_id: str | None, environment_name: str | None, every: bool, dry_r
     in the same way: first what it changed is put back.
     """
     from goldenami import pipeline
-    from goldenami.aws import journals
     from goldenami.errors import UsageError
 
     if every and build_id:
         raise UsageError("--all and a build id exclude each other")
     _, environment = open_project(environment_name)
     if every:
-        builds = [s.build_id for s in journals.of(environment).unfinished()]
+        builds = [s.build_id for s in open_journals(environment).unfinished()]
     else:
-        builds = [pipeline.choose(journals.of(environment), build_id).build_id]
+        builds = [pipeline.choose(open_journals(environment), build_id).build_id]
     if builds:
         reach(environment)
     answers = []
@@ -209,10 +207,9 @@ def builds() -> None:
 @json_option
 def builds_list(environment_name: str | None, as_json: bool) -> None:
     """List builds, and tasks with their kind in place of a recipe, oldest first."""
-    from goldenami.aws import journals
 
     _, environment = open_project(environment_name)
-    found = journals.of(environment).list()
+    found = open_journals(environment).list()
     if as_json:
         print_json({"schema": "goldenami.builds/1", "builds": [_summary_json(s) for s in found]})
         return
@@ -230,10 +227,9 @@ def builds_list(environment_name: str | None, as_json: bool) -> None:
 @json_option
 def builds_show(build_id: str, environment_name: str | None, as_json: bool) -> None:
     """Show one build: how it ended, and what it made that still exists."""
-    from goldenami.aws import journals
 
     _, environment = open_project(environment_name)
-    summary = journals.of(environment).read(build_id)
+    summary = open_journals(environment).read(build_id)
     document = _summary_json(summary)
     if as_json:
         print_json({"schema": "goldenami.build/1", **document})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from goldenami.journal import Journals
     from goldenami.model import Environment
     from goldenami.recipe import Project
 
@@ -37,6 +38,20 @@ def reach(environment: Environment) -> None:
     # A profile would win over the keys.
     for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
         os.environ.pop(name, None)
+
+
+def in_bucket(where: str) -> bool:
+    """Whether journals or a catalog are kept where it takes a cloud to read them."""
+    return where.startswith("s3://")
+
+
+def open_journals(environment: Environment) -> Journals:
+    """The journals of an environment, to be looked at; if they are in a bucket, of a cloud that answers."""
+    from goldenami.aws import journals
+
+    if in_bucket(environment.builds):
+        reach(environment)
+    return journals.of(environment)
 
 
 def print_json(value: object) -> None:

@@ -142,9 +142,12 @@ def _environment(name: str | None) -> Environment:
 
 
 def open_catalog(environment: Environment) -> Catalog:
+    from goldenami.cli.context import in_bucket, reach
     from goldenami.release.catalog import Catalog
 
-    return Catalog(environment.catalog)
+    if in_bucket(environment.catalog):
+        reach(environment)
+    return Catalog.of(environment)
 
 
 def account_id(environment: Environment, account: str | None) -> str:

@@ -6,6 +6,7 @@ environment as any other.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -37,6 +38,9 @@ from goldenami.schedules.policy import Schedule
 
 HOME = "home"
 DEFAULT = "sandbox"
+
+# "General purpose bucket naming rules", S3 user guide; the prefix keeps to characters that need no quoting.
+_S3 = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/[A-Za-z0-9!_.*'()=-]+)*/?)")
 
 Role = Annotated[str, StringConstraints(pattern=ROLE)]
 
@@ -126,7 +130,14 @@ class EnvironmentSpec(Spec):
     catalog: str | None = Field(
         None,
         min_length=1,
-        description="Directory of releases and channels, relative to goldenami.yaml. Default: .goldenami/NAME/catalog.",
+        description="Releases and channels: a directory, relative to goldenami.yaml, or s3://bucket/prefix. "
+        "Default: .goldenami/NAME/catalog.",
+    )
+    builds: str | None = Field(
+        None,
+        min_length=1,
+        description="Journals of builds: a directory, relative to goldenami.yaml, or s3://bucket/prefix for pipelines "
+        "whose next run is on another machine. Default: .goldenami/NAME/builds.",
     )
     parameter_prefix: str = Field(
         "/golden-ami", description="Prefix of the SSM parameters of images.", pattern=PARAMETER_PREFIX
@@ -251,7 +262,16 @@ def _environment(
     _check_accounts(accounts, at, document, complaints)
     targets = _targets(spec, accounts, at, document, complaints)
     read_schedules(spec.schedules, (*at, "schedules"), document, accounts, spec.home.region, complaints)
-    catalog = _catalog(spec.catalog, name, root, at, document, complaints)
+    local = root / ".goldenami" / name
+    catalog = _storage("catalog", spec.catalog, local, root, at, document, complaints)
+    builds = _storage("builds", spec.builds, local, root, at, document, complaints)
+    if builds.startswith("s3://") and catalog and not catalog.startswith("s3://"):
+        # A machine that sees the journals and not the releases would take what a release owns for left over.
+        complaints.at(
+            document.mark((*at, "builds")),
+            "builds: in a bucket, while the catalog is a directory, which another machine does not see",
+            "Keep both in a bucket: catalog: s3://bucket/prefix.",
+        )
     if len(complaints.problems) > before:
         return None
     subnet = spec.network.subnet
@@ -269,7 +289,8 @@ def _environment(
             source_cidr=spec.network.source_cidr,
         ),
         catalog=catalog,
-        builds=str(root / ".goldenami" / name / "builds"),
+        builds=builds,
+        local=str(local),
         tags=dict(spec.tags),
         parameter_prefix=spec.parameter_prefix,
         sandbox=spec.sandbox,
@@ -358,14 +379,20 @@ def _targets(
     return list(found.values())
 
 
-def _catalog(given: str | None, name: str, root: Path, at: NodePath, document: Document, complaints: Complaints) -> str:
+def _storage(
+    key: str, given: str | None, local: Path, root: Path, at: NodePath, document: Document, complaints: Complaints
+) -> str:
+    """An absolute directory or an S3 address; empty after a complaint."""
     if given is None:
-        return str(root / ".goldenami" / name / "catalog")
-    if "://" in given:
+        return str(local / key)
+    if "://" not in given:
+        return str((root / Path(given).expanduser()).resolve())
+    address = _S3.fullmatch(given)
+    if address is None:
         complaints.at(
-            document.mark((*at, "catalog")),
-            f"catalog: {given.split('://')[0]}:// is not supported; directory catalogs only in this version",
-            "Give a directory, relative to goldenami.yaml.",
+            document.mark((*at, key)),
+            f"{key}: {given!r} is neither a directory nor s3://bucket/prefix",
+            "A bucket's name has 3 to 63 lower-case letters, digits, dots and hyphens.",
         )
         return ""
-    return str((root / Path(given).expanduser()).resolve())
+    return f"s3://{address['bucket']}/{address['prefix'].strip('/')}".rstrip("/")

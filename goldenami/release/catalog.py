@@ -1,6 +1,6 @@
 """The catalog: every release of an environment, and the channels that point to them.
 
-On disk, below one directory::
+Below one directory, or one prefix of a bucket::
 
     releases/<name>/<version>.json      the manifest; written once, never changed
     channels/<name>/<channel>.json      where the channel points, where it pointed before, and all its moves
@@ -30,13 +30,17 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from goldenami import manifest as codec
+from goldenami.aws.s3 import SCHEME, Bucket
+from goldenami.aws.session import Cloud
 from goldenami.errors import CatalogError, NotFound, UsageError
-from goldenami.model import Architecture, ImageManifest, ManifestImage, Place
-from goldenami.release.store import DirectoryStore
+from goldenami.model import Architecture, Environment, ImageManifest, ManifestImage, Place
+from goldenami.release.bucketstore import BucketStore
+from goldenami.release.store import DirectoryStore, Store
 from goldenami.release.versions import Reference, Version, check_name, is_version
 
 CHANNEL_SCHEMA = "goldenami.channel/1"
 RESERVATION_SCHEMA = "goldenami.reservation/1"
+_RACES = 5  # a lock in a bucket is only as good as its lease: what it protects is checked again by the write
 _LOCK_TIMEOUT = 30.0  # seconds; these locks are held for milliseconds
 _T = TypeVar("_T")
 
@@ -72,14 +76,23 @@ class Reservation:
 
 
 class Catalog:
-    """The catalog in that directory; an absent directory is an empty catalog.
+    """The catalog in that directory, or in another store; an absent directory is an empty catalog.
 
     Every method raises CatalogError where a file is damaged, unreadable or unwritable, and UsageError for a name that
     can be no name (so nothing outside the directory is ever read or written).
     """
 
-    def __init__(self, path: Path | str, *, store: DirectoryStore | None = None) -> None:
-        self._store = store or DirectoryStore(Path(path))
+    def __init__(self, path: Path | str, *, store: Store | None = None) -> None:
+        self._store: Store = store or DirectoryStore(Path(path))
+
+    @classmethod
+    def of(cls, environment: Environment, cloud: Cloud | None = None) -> Catalog:
+        """That of an environment. ``cloud``: the one that is used for its work anyway; made if need be, and only where
+        the catalog is in a bucket. Nothing is sent."""
+        where = environment.catalog
+        if not where.startswith(SCHEME):
+            return cls(where)
+        return cls(where, store=BucketStore(Bucket(cloud or Cloud.of(environment), environment.home_place, where)))
 
     # --- releases -----------------------------------------------------------------------------------------------------
 
@@ -143,11 +156,12 @@ class Catalog:
             for reservation in self.reservations(name):
                 if reservation.build_id == build_id:
                     return reservation.version
-            version = self.next_version(name, line, day)
-            reservation = Reservation(name, version, build_id, _timestamp(now))
-            if not self._store.create(_reservation_key(name, version), _encode(reservation)):
-                raise CatalogError(f"{name} {version} was reserved by a process that ignores the catalog's lock")
-            return version
+            for _ in range(_RACES):
+                version = self.next_version(name, line, day)
+                reservation = Reservation(name, version, build_id, _timestamp(now))
+                if self._store.create(_reservation_key(name, version), _encode(reservation)):
+                    return version
+            raise CatalogError(f"{name} {version} was reserved by processes that ignore the catalog's lock")
 
     def reservations(self, name: str) -> tuple[Reservation, ...]:
         """Lowest version first: of builds that run, that released their image, and that ended without a release."""
@@ -167,8 +181,9 @@ class Catalog:
         """Where it points, or None for a channel that no release was ever published to."""
         key = _channel_key(name, channel)
         data = self._store.read(key)
-        if data is None:
-            return None
+        return None if data is None else self._channel(name, channel, key, data)
+
+    def _channel(self, name: str, channel: str, key: str, data: bytes) -> Channel:
         found = self._read_form(_CHANNEL, key, data, CHANNEL_SCHEMA)
         if (found.name, found.channel) != (name, channel):
             raise CatalogError(f"{self._store.where(key)} is the file of {found.name}@{found.channel}")
@@ -181,12 +196,18 @@ class Catalog:
         """
         with self._store.lock(f"{name}.channels", timeout=_LOCK_TIMEOUT):
             self.get(name, version)
-            before = self.channel(name, channel)
+            key = _channel_key(name, channel)
+            data = self._store.read(key)
+            before = None if data is None else self._channel(name, channel, key, data)
             if before is not None and before.current == version:
                 return before
             history = (*(before.history if before else ()), Move(version, _timestamp(now), build_id))
             after = Channel(name, channel, version, before.current if before else None, history)
-            self._store.replace(_channel_key(name, channel), _encode(after))
+            if not self._store.replace(key, _encode(after), expected=data):
+                raise CatalogError(
+                    f"{name}@{channel} was moved by another process at the same moment",
+                    hint="Look at it with `goldenami images list`, and try again.",
+                )
             return after
 
     def publishing(self, name: str, channel: str, *, timeout: float) -> AbstractContextManager[None]:

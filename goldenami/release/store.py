@@ -1,8 +1,9 @@
-"""Where a catalog keeps its bytes: a directory whose files are always whole, whatever is killed when.
+"""Where a catalog keeps its bytes: files that are always whole, whatever is killed when.
 
-A file is written beside its place under a name that no reader looks at, flushed to the disk, and then given its name in
-one step of the file system; then the directory is flushed, so that the name survives a power cut too. A reader sees the
-old contents, the new ones, or none. What a killed writer leaves is such an unfinished file; a later write removes it.
+In a directory a file is written beside its place under a name that no reader looks at, flushed to the disk, and then
+given its name in one step of the file system; then the directory is flushed, so that the name survives a power cut too.
+A reader sees the old contents, the new ones, or none. What a killed writer leaves is such an unfinished file; a later
+write removes it. ``bucketstore`` is the same in a bucket.
 """
 
 from __future__ import annotations
@@ -12,15 +13,39 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from goldenami.errors import CatalogError
 
 _UNFINISHED = ".unfinished-"  # hidden: names() skips it
 _UNFINISHED_AGE = 3600.0  # seconds; no write takes that long
 _LOCK_POLL = 0.05  # seconds
+
+
+class Store(Protocol):
+    """Files named by keys such as ``channels/web/stable.json``. Methods raise CatalogError, or the cloud's errors."""
+
+    def where(self, key: str) -> str:
+        """How a person finds that file."""
+
+    def read(self, key: str) -> bytes | None:
+        """The contents, or None where there is no such file."""
+
+    def names(self, folder: str) -> tuple[str, ...]:
+        """What the folder holds, files and folders, sorted; nothing where it does not exist."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write a file that must not exist yet; False, and nothing changed, where it does. Of two at once, one wins."""
+
+    def replace(self, key: str, data: bytes, *, expected: bytes | None) -> bool:
+        """Write a file whose contents are still ``expected`` (None: there is none); False, and nothing changed, where
+        they are not. Call it with the lock of what it belongs to."""
+
+    def lock(self, key: str, *, timeout: float) -> AbstractContextManager[None]:
+        """Hold the lock of that name; wait for it at most ``timeout`` seconds, then raise CatalogError. Not
+        re-entrant."""
 
 
 class DirectoryStore:
@@ -73,11 +98,14 @@ class DirectoryStore:
             _flush_directory(final.parent)
             return True
 
-    def replace(self, key: str, data: bytes) -> None:
-        """Write a file, in place of the one that is there, if any."""
+    def replace(self, key: str, data: bytes, *, expected: bytes | None) -> bool:
+        """See Store. The lock is what keeps others away between looking and writing."""
+        if self.read(key) != expected:
+            return False
         with self._unfinished(key, data) as (unfinished, final):
             unfinished.replace(final)
             _flush_directory(final.parent)
+            return True
 
     @contextmanager
     def lock(self, key: str, *, timeout: float) -> Iterator[None]:

@@ -32,7 +32,7 @@ def ending(build: Build, at_hand: Tools) -> Iterator[None]:
     except (KeyboardInterrupt, Interrupted) as interrupt:
         at_hand.interrupts.clean_up()
         build.note("interrupted: deleting what this build made", "warning")
-        complete = _delete(build, keep_images=False)
+        complete = _delete(build, at_hand.catalog, keep_images=False)
         build.journal.finish("cleaned" if complete else "failed")
         finished("interrupted")
         what = "everything it made is deleted" if complete else "not everything it made could be deleted"
@@ -42,7 +42,7 @@ def ending(build: Build, at_hand: Tools) -> Iterator[None]:
         at_hand.interrupts.clean_up()
         resumable = isinstance(error, (TargetsFailed, CloudError))
         if at_hand.on_failure == "clean":
-            _delete(build, keep_images=resumable)
+            _delete(build, at_hand.catalog, keep_images=resumable)
         build.journal.finish("failed", error=str(error))
         finished("failed", str(error))
         raise
@@ -50,10 +50,10 @@ def ending(build: Build, at_hand: Tools) -> Iterator[None]:
         finished("released")
 
 
-def _delete(build: Build, *, keep_images: bool) -> bool:
+def _delete(build: Build, catalog: Catalog, *, keep_images: bool) -> bool:
     """Whether all of it is gone. A failure to clean up must not hide the failure that made it necessary."""
     try:
-        keep = owned_by_release(Catalog(build.environment.catalog), build.journal)
+        keep = owned_by_release(catalog, build.journal)
         if keep_images:
             keep |= {r.id for r in build.journal.resources() if r.kind in _WORTH_KEEPING}
         return reconcile.delete_all(build.cloud, build.journal, keep=keep, emit=build.emit).complete

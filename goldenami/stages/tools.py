@@ -42,7 +42,7 @@ def tools(
         cloud = cloud or Cloud.of(environment, sleep=interrupts.sleep)
         yield Tools(
             cloud=cloud,
-            catalog=Catalog(environment.catalog),
+            catalog=Catalog.of(environment, cloud),
             journals=journals.of(environment, cloud),
             workshop=workshop or SshWorkshop(),
             interrupts=interrupts,

@@ -389,8 +389,11 @@ def test_readers_never_see_half_a_file(tmp_path: Path) -> None:
     done = threading.Event()
 
     def write() -> None:
+        before = None
         for n in range(60):
-            store.replace("a/b.json", bytes([n]) * 200_000)
+            assert store.replace("a/b.json", bytes([n]) * 200_000, expected=before)
+            before = bytes([n]) * 200_000
+        assert not store.replace("a/b.json", b"", expected=b"something else")
         done.set()
 
     writer = threading.Thread(target=write)
