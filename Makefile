@@ -15,7 +15,7 @@ ARGS  ?=
 
 SANDBOX_PACKAGES := ca-certificates e2fsprogs iproute2 mmdebstrap nftables openssh-client procps python3 python3-venv \
 	systemd-container util-linux xfsprogs
-TEST_PACKAGES    := git openssh-server openssl
+TEST_PACKAGES    := createrepo-c git gpg gpg-agent openssh-server openssl rpm unzip
 # The peers that the sandbox is tested against. A distribution that does not package one: its tests are skipped, loudly.
 PEER_PACKAGES    := packer awscli
 

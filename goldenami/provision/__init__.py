@@ -9,13 +9,15 @@ One family of operations a module; importing this package registers them all in 
 
 from goldenami.provision import (
     accounts,
-    apt,
     command,
     downloads,
     files,
+    git,
     kernel,
+    languages,
     limits,
     mounts,
+    package,
     permissions,
     repositories,
     services,
@@ -32,18 +34,20 @@ from goldenami.provision.seal import TRACES, SealReport, Trace, seal, traces_of
 
 FAMILIES = (
     accounts,
-    apt,
     command,
     downloads,
     files,
+    git,
     kernel,
+    languages,
     limits,
     mounts,
-    text,
+    package,
     permissions,
     repositories,
     services,
     settings,
+    text,
     users,
 )
 

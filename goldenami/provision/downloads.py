@@ -1,107 +1,183 @@
-"""What comes from a URL. The host fetches it itself, with curl, wget or apt's own helper, and uses nothing whose
-checksum is another one.
+"""What comes from a URL, or from beside the recipe. The host fetches it itself, with curl, wget or apt's own helper,
+and uses nothing whose checksum or signature is another one.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from goldenami.provision import openpgp
 from goldenami.provision.fields import AbsolutePath, Account, Mode, PackageName, Sha256, Url
 from goldenami.provision.operation import Operation
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 
-_FETCH = """fetched=$(mktemp -d /var/tmp/goldenami.XXXXXX)
+_SCRATCH = """fetched=$(mktemp -d /var/tmp/goldenami.XXXXXX)
 trap 'rm -rf -- "$fetched"' EXIT
-download @url @sum "$fetched/@name\""""
+"""
+_FETCH = _SCRATCH + 'download @url @sum "$fetched/@name"'
 _SUM = "SHA-256 of what is at the URL, in hex; anything else is refused."
 
 
 class Archive(Operation):
-    """An archive (tar, gzip, bzip2, xz, zstd as the host's tar can; zip where unzip is installed) that is unpacked.
+    """An archive (tar, gzip, bzip2, xz, zstd as the host's tar can; zip where unzip is installed) that is unpacked,
+    from a URL or from beside the recipe.
 
-    What was unpacked is known by ``creates``, or else by a file ``.goldenami-archive`` in ``dest`` that holds the
-    checksum: a new checksum unpacks again.
+    What was unpacked is known by ``creates``, or else by a file ``.goldenami-archive`` in ``dest``, which holds the
+    checksum of each archive that was unpacked there: another checksum unpacks again.
     """
 
     kind: ClassVar[str] = "archive"
+    sources: ClassVar = {"src": "verbatim"}
 
-    url: Url = Field(description="Where the archive is.")
-    sha256: Sha256 = Field(description=_SUM)
+    url: Url | None = Field(None, description="Where the archive is. Either this or src.")
+    sha256: Sha256 | None = Field(None, description=f"With url: {_SUM}")
+    src: str | None = Field(None, description="An archive beside the recipe.")
     dest: AbsolutePath = Field(description="The directory that it is unpacked into; made if it is missing.")
     creates: AbsolutePath | None = Field(
         None, description="A path that it brings: where it exists, nothing is fetched."
     )
-    strip_components: int = Field(
-        0, ge=0, le=20, description="Leading parts of the names in it that are left out (tar)."
-    )
+    strip_components: int = Field(0, ge=0, le=20, description="Leading parts of the names in it that are left out.")
     owner: Account = Field("root", description="Owner of what is unpacked.")
     group: Account = Field("root", description="Group of what is unpacked.")
 
+    @model_validator(mode="after")
+    def _one(self) -> Archive:
+        if (self.url is None) == (self.src is None):
+            raise ValueError("expected either url (with sha256) or src")
+        if (self.url is None) != (self.sha256 is None):
+            raise ValueError("expected url and sha256 together")
+        return self
+
     def title(self) -> str:
-        return f"archive {self.url} in {self.dest}"
+        return f"archive {self.url or self.src} in {self.dest}"
 
     def compile(self, to: Compilation) -> Steps:
         stamp = f"{self.dest}/.goldenami-archive"
+        source = self.url or self.src or ""
+        if self.url is not None:
+            digest = self.sha256 or ""
+            fetch = sh(_FETCH, url=self.url, sum=digest, name=Script("archive"))
+        else:
+            digest = to.digest("src")
+            fetch = sh(_SCRATCH + 'ln -s @contents "$fetched/archive"', contents=to.payload("src"))
         if self.creates is not None:
             check = sh("[ -e @path ] || { detail='is not there'; return 1; }", path=self.creates)
         else:
             check = sh(
-                "[ -e @stamp ] && [ \"$(cat @stamp)\" = @sum ] || { detail='is not unpacked'; return 1; }",
+                "grep -qxF @line @stamp 2>/dev/null || { detail='is not unpacked'; return 1; }",
                 stamp=stamp,
-                sum=self.sha256,
+                line=f"{digest}  {source}",
             )
-        owner = f"{self.owner}:{self.group}"
         unpack = sh(
             """mkdir "$fetched/new"
 case $(head -c 2 "$fetched/archive") in
-PK) unzip -q "$fetched/archive" -d "$fetched/new" ;;
+PK)
+command -v unzip >/dev/null || die 'this host has no unzip: a package of that name must come before'
+unzip -q "$fetched/archive" -d "$fetched/new"
+_strip=@strip
+while [ "$_strip" -gt 0 ]; do
+mv "$fetched/new" "$fetched/old"
+mkdir "$fetched/new"
+find "$fetched/old" -mindepth 2 -maxdepth 2 -exec mv -t "$fetched/new" -- {} +
+rm -rf "$fetched/old"
+_strip=$((_strip - 1))
+done
+;;
 *) tar -xf "$fetched/archive" -C "$fetched/new" --no-same-owner --strip-components=@strip ;;
 esac
+[ -n "$(ls -A "$fetched/new")" ] || die 'nothing is in it, or nothing below what strip_components leaves out'
 chown -R -h -- @owner "$fetched/new"
 mkdir -p -- @dest
 cp -a -- "$fetched/new/." @dest/""",
             strip=self.strip_components,
-            owner=owner,
+            owner=f"{self.owner}:{self.group}",
             dest=self.dest,
         )
-        done = (
-            Script("") if self.creates is not None else sh("printf '%s\\n' @sum >@stamp", sum=self.sha256, stamp=stamp)
+        done = sh(
+            """{ [ ! -e @stamp ] || awk -v source=@source 'substr($0, 67) != source' @stamp
+printf '%s\\n' @line; } >"$fetched/stamp"
+cat "$fetched/stamp" >@stamp""",
+            line=f"{digest}  {source}",
+            source=source,
+            stamp=stamp,
         )
-        return Steps(check, lines(sh(_FETCH, url=self.url, sum=self.sha256, name=Script("archive")), unpack, done))
+        return Steps(check, lines(fetch, unpack, *([done] if self.creates is None else [])))
 
 
 class Download(Operation):
-    """A file from a URL."""
+    """A file from a URL, known by its checksum, or by a detached OpenPGP signature, or by both.
+
+    With a signature alone, the signature is fetched every time, and the file where it is not the one that was signed.
+    """
 
     kind: ClassVar[str] = "download"
+    sources: ClassVar = {"key_src": "verbatim"}
 
     url: Url = Field(description="Where the file is.")
-    sha256: Sha256 = Field(description=_SUM)
+    sha256: Sha256 | None = Field(None, description=_SUM)
+    signature: Url | None = Field(
+        None, description="Where a detached signature of the file is (.asc, .sig); with key or key_src."
+    )
+    key: str | None = Field(None, description="The armored public key that signs it, written here.")
+    key_src: str | None = Field(None, description="A file beside the recipe that holds the key, armored or not.")
     dest: AbsolutePath = Field(description="Path of the file on the host.")
     mode: Mode = Field("0644", description='Permissions, as a string: "0755".')
     owner: Account = Field("root", description="Name or number of the owner.")
     group: Account = Field("root", description="Name or number of the group.")
 
+    @model_validator(mode="after")
+    def _known(self) -> Download:
+        if self.sha256 is None and self.signature is None:
+            raise ValueError("expected sha256, or signature with a key")
+        if (self.signature is not None) != ((self.key is not None) + (self.key_src is not None) == 1):
+            raise ValueError("expected signature together with either key or key_src")
+        if self.key is not None:
+            openpgp.fingerprints(self.key.encode())
+        return self
+
     def title(self) -> str:
         return f"download {self.url} to {self.dest}"
 
     def compile(self, to: Compilation) -> Steps:
-        values = {"dest": self.dest, "mode": self.mode, "owner": self.owner, "group": self.group, "sum": self.sha256}
-        check = sh(
-            """[ -f @dest ] || { detail='is not there'; return 1; }
-_sum=$(sha256sum <@dest)
-[ "${_sum%% *}" = @sum ] || { detail='contents differ'; return 1; }
-attributes @dest @mode @owner @group""",
-            **values,
-        )
-        apply = sh(
-            'beside @dest\ndownload @url @sum "$new"\nset_attributes "$new" @mode @owner @group\nreplace @dest',
-            url=self.url,
-            **values,
-        )
-        return Steps(check, apply)
+        values: dict[str, Any] = {
+            "dest": self.dest,
+            "mode": self.mode,
+            "owner": self.owner,
+            "group": self.group,
+            "sum": self.sha256 or "",
+            "url": self.url,
+            "signature": self.signature or "",
+        }
+        if self.signature is not None:
+            values["key"] = to.payload("key_src") if self.key is None else to.place(self.key.encode())
+        check = [sh("[ -f @dest ] || { detail='is not there'; return 1; }", **values)]
+        fetch = 'download @url @sum "$new"' if self.sha256 is not None else 'fetch @url "$new"'
+        apply = [sh(f"beside @dest\n{fetch}", **values)]
+        if self.sha256 is not None:
+            check.append(
+                sh(
+                    """_sum=$(sha256sum <@dest)
+[ "${_sum%% *}" = @sum ] || { detail='contents differ'; return 1; }""",
+                    **values,
+                )
+            )
+        elif self.signature is not None:
+            check.append(
+                sh(
+                    """(fetch @signature "$work/signature") || return 2
+(verify_signature @dest "$work/signature" @key) >/dev/null || { detail='it is not what is signed'; return 1; }""",
+                    **values,
+                )
+            )
+        if self.signature is not None:
+            apply.append(
+                sh('fetch @signature "$work/signature"\nverify_signature "$new" "$work/signature" @key', **values)
+            )
+        check.append(sh("attributes @dest @mode @owner @group", **values))
+        apply.append(sh('set_attributes "$new" @mode @owner @group\nreplace @dest', **values))
+        return Steps(lines(*check), lines(*apply))
 
 
 class Deb(Operation):

@@ -35,14 +35,27 @@ def _one_line(value: str) -> str:
 
 
 def _package(value: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]*", value):
-        raise ValueError("expected the name of a Debian package: lower-case letters, digits, + . -")
+    if not re.fullmatch(r"@?[A-Za-z0-9][A-Za-z0-9+._-]*", value):
+        raise ValueError("expected the name of a package: letters, digits, + . - _; with @ before it, of a group")
     return value
 
 
+_RELATIONS = {">=": "ge", "<=": "le", "=": "eq", "<": "lt", ">": "gt", "": "eq"}
+_PART = re.compile(r"(>=|<=|=|<|>|)\s*([A-Za-z0-9][A-Za-z0-9.+:~^_-]*)")
+
+
+def version_parts(value: str) -> tuple[tuple[str, str], ...]:
+    """ ">=1.22,<2" as (("ge", "1.22"), ("lt", "2"))."""
+    found = [_PART.fullmatch(part.strip()) for part in value.split(",")]
+    return tuple((_RELATIONS[match[1]], match[2]) for match in found if match is not None)
+
+
 def _version(value: str) -> str:
-    if not re.fullmatch(r"(>=|<=|=|<|>)?\s*[A-Za-z0-9][A-Za-z0-9.+:~-]*", value):
-        raise ValueError('expected a version, with >=, <=, <, > or = before it: ">=1.22"')
+    parts = version_parts(value)
+    if len(parts) != value.count(",") + 1:
+        raise ValueError('expected a version, with >=, <=, <, > or = before it, or a range: ">=1.22", ">=1.22,<2"')
+    if len(parts) > 1 and any(relation == "eq" for relation, _ in parts):
+        raise ValueError("an exact version stands alone")
     return value
 
 

@@ -10,12 +10,16 @@ import re
 
 _HINTS: tuple[tuple[str, str], ...] = (
     (
-        r"E: Unable to locate package|E: Package '.*' has no installation candidate|E: Couldn't find any package",
+        r"E: Unable to locate package|E: Package '.*' has no installation candidate|Unable to find a match|find task",
         "No repository of this host has a package of that name: check the name, or add its repository before it.",
     ),
     (
         r"E: Version '.*' for '.*' was not found",
         "The repositories do not have that version; `apt-cache policy PACKAGE` on such a host lists those they have.",
+    ),
+    (
+        r"the repositories offer .*, and none that was asked for",
+        "Change `version`, or add a repository that has such a version before it.",
     ),
     (
         r"Temporary failure resolving|Could not resolve host|unable to resolve host address",
@@ -27,7 +31,7 @@ _HINTS: tuple[tuple[str, str], ...] = (
     ),
     (r"No space left on device", "The root volume is full: raise image.root_volume.size_gib."),
     (
-        r"NO_PUBKEY|is not signed|The following signatures couldn't be verified",
+        r"NO_PUBKEY|is not signed|The following signatures couldn't be verified|GPG check FAILED|Bad PGP signature",
         "The repository's key is missing or another one: check `key` of the repository.",
     ),
     (

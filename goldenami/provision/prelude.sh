@@ -123,7 +123,7 @@ done_with() {
 # --- packages ---------------------------------------------------------------------------------------------------------
 
 # Packages of operations that follow one another are installed by one call. If that fails, each is tried alone, so that the right one
-# is blamed. after_N: the operations that follow N and could go with it; spec_N: what apt-get calls its package.
+# is blamed. after_N: the operations that follow N and could go with it; spec_N: its package, as install_packages takes it.
 install_together() {
   eval "_after=\${after_$1-} _specs=\${spec_$1-} _options=\${options_$1-}"
   [ -n "$_after" ] || return 1
@@ -135,11 +135,16 @@ install_together() {
   detail=$_detail
   [ -n "$_members" ] || return 1
   # shellcheck disable=SC2086 # words by construction
-  (apt_install $_options $_specs) 2>&1 || {
+  (install_packages $_options $_specs) 2>&1 || {
     packages_known=''
     return 1
   }
   packages_known='' together="$together$_members "
+  # The newest version may be none that was asked for; the operation's own way of installing says so.
+  "check_$1" >/dev/null 2>&1
+  _status=$?
+  detail=$_detail
+  return $_status
 }
 
 apt_get() {
@@ -218,19 +223,24 @@ replace() {
   ! command -v restorecon >/dev/null || restorecon "$1" || :
 }
 
-# download URL SHA256 FILE: FILE has these contents, or this fails.
-download() {
+# fetch URL FILE: whatever is there.
+fetch() {
   if [ "${1#file:///}" != "$1" ]; then
-    cat -- "${1#file://}" >"$3"
+    cat -- "${1#file://}" >"$2"
   elif command -v curl >/dev/null; then
-    curl -fsSL --retry 3 --connect-timeout 30 -o "$3" -- "$1"
+    curl -fsSL --retry 3 --connect-timeout 30 -o "$2" -- "$1"
   elif command -v wget >/dev/null; then
-    wget -nv --tries=3 --timeout=60 -O "$3" -- "$1"
+    wget -nv --tries=3 --timeout=60 -O "$2" -- "$1"
   elif [ -x /usr/lib/apt/apt-helper ]; then
-    /usr/lib/apt/apt-helper -o Acquire::Retries=3 download-file "$1" "$3"
+    /usr/lib/apt/apt-helper -o Acquire::Retries=3 download-file "$1" "$2"
   else
     die "this host has neither curl, nor wget, nor apt-helper to download with"
   fi || die "downloading $1 failed"
+}
+
+# download URL SHA256 FILE: FILE has these contents, or this fails.
+download() {
+  fetch "$1" "$3"
   _sum=$(sha256sum -- "$3")
   _sum=${_sum%% *}
   [ "${_sum#\\}" = "$2" ] || die "$1 has the SHA-256 ${_sum#\\}, and not $2 as the recipe says"

@@ -20,14 +20,10 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
-from goldenami.provision.operation import BoundOperation, Stage, all_operations
+from goldenami.provision.operation import BoundOperation, Payload, Stage, all_operations
 from goldenami.provision.shell import Script, Steps, lines, quote, sh
 
 MEMORY_BYTES = 8 << 20  # archives larger than this are kept in a temporary file
-
-
-# Status-Abbrev ends with a space of its own.
-_QUERY = "dpkg-query -W -f '${db:Status-Abbrev}${Package} ${Version}\\n'"
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,7 @@ def compile_stage(stage: Stage) -> Program:
 
 @cache
 def _prelude() -> Script:
-    return Script(Path(__file__).with_name("prelude.sh").read_text())
+    return Script("".join(Path(__file__).with_name(name).read_text() for name in ("prelude.sh", "packages.sh")))
 
 
 def _functions(index: int, steps: Steps) -> Script:
@@ -169,7 +165,7 @@ class _Compiler:
         return self.names.setdefault(name, len(self.names))
 
     def packages(self) -> Script:
-        """The function that asks dpkg once for all packages that the stage is about, and keeps the answers.
+        """The function that asks dpkg or rpm once for all packages that the stage is about, and keeps the answers.
 
         In ``version_N`` and ``wanted_N``; see ``Compilation.package``.
         """
@@ -186,12 +182,12 @@ class _Compiler:
 [ -z "$packages_known" ] || return 0
 {cleared}
 while read -r _state _name _version; do
-case $_state in ?i) ;; *) continue ;; esac
+case $_state in ?i) ;; ?c) _version='' ;; *) continue ;; esac
 case $_name in
 {cases}
 esac
 done <<_
-$({_QUERY} {names} 2>/dev/null)
+$(list_packages {names})
 _
 packages_known=1
 }}"""
@@ -207,12 +203,19 @@ class _Place:
     bound: BoundOperation
 
     def payload(self, name: str) -> Script:
-        payload = self.bound.payloads.get(name)
-        if payload is None:
-            raise ValueError(f"no contents were given for {name}")
+        payload = self._payload(name)
         contents = payload.data if payload.data is not None else payload.path
         assert contents is not None
         return self.compiler.file(payload.sha256, contents)
+
+    def digest(self, name: str) -> str:
+        return self._payload(name).sha256
+
+    def _payload(self, name: str) -> Payload:
+        payload = self.bound.payloads.get(name)
+        if payload is None:
+            raise ValueError(f"no contents were given for {name}")
+        return payload
 
     def source_mode(self, name: str) -> int | None:
         payload = self.bound.payloads.get(name)

@@ -1,34 +1,78 @@
-"""Package repositories beside the distribution's own."""
+"""Package repositories beside the distribution's own, for apt and for dnf."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+import re
+from typing import Annotated, ClassVar, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from goldenami.provision import openpgp
 from goldenami.provision.fields import OneLine, Url
 from goldenami.provision.operation import Operation
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 
 
+def _fingerprint(value: str) -> str:
+    plain = re.sub(r"[\s:]", "", value).upper()
+    if not re.fullmatch(r"[0-9A-F]{40}|[0-9A-F]{64}", plain):
+        raise ValueError("expected the whole fingerprint of a key, 40 (or 64) hexadecimal digits")
+    return plain
+
+
+Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
+
+
 class Repository(Operation):
-    """A repository of apt, as a deb822 file in /etc/apt/sources.list.d, with the key that signs it and nothing else."""
+    """A repository of apt (with ``suites``: a deb822 file in /etc/apt/sources.list.d) or of dnf (without: a file in
+    /etc/yum.repos.d), with the key that signs it and nothing else.
+    """
 
     kind: ClassVar[str] = "repository"
     sources: ClassVar = {"key_src": "verbatim"}
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Name of its files: NAME.sources and NAME.asc.")
-    uris: tuple[Url, ...] = Field((), description="Where the repository is.")
-    suites: tuple[OneLine, ...] = Field((), description='Suites: ["bookworm"], or ["./"] for a flat repository.')
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Name of its files: NAME.sources or NAME.repo, and the key's."
+    )
+    uris: tuple[Url, ...] = Field((), description="Where the repository is. For dnf: mirrors of each other.")
+    suites: tuple[OneLine, ...] = Field(
+        (), description='Suites of apt: ["bookworm"], or ["./"] for a flat repository. None: a repository of dnf.'
+    )
     components: tuple[OneLine, ...] = Field((), description='Components: ["main"]; none for a flat repository.')
     types: tuple[Literal["deb", "deb-src"], ...] = Field(("deb",), description="Binary packages, sources, or both.")
     architectures: tuple[OneLine, ...] = Field(
         (), description="Architectures, as dpkg names them; by default the host's."
     )
     key: str | None = Field(None, description="The armored public key that signs it, written here.")
-    key_src: str | None = Field(None, description="A file beside the recipe that holds the key, armored or not.")
+    key_src: str | None = Field(
+        None, description="A file beside the recipe that holds the key, armored or not (for dnf: armored)."
+    )
+    key_url: Url | None = Field(
+        None, description="Where the key is; the host fetches it, and uses it if its fingerprint is the one given."
+    )
+    fingerprint: Fingerprint | tuple[Fingerprint, ...] | None = Field(
+        None,
+        description="Fingerprint of the key, or a list: it must hold these and no others. Needed with key_url.",
+    )
+    signed_metadata: bool = Field(
+        False, description="dnf: whether the repository's metadata is signed by the key too (apt's always is)."
+    )
     trusted: bool = Field(
         False, description="Whether it is used without any signature. Only for a source that is safe by itself."
+    )
+    priority: int | None = Field(
+        None,
+        description="Its rank among repositories, as the package manager counts: apt's default is 500 and higher wins "
+        "(over 1000 also downgrades), dnf's is 99 and lower wins.",
+    )
+    only: tuple[OneLine, ...] = Field(
+        (), description='The only packages that are taken from it, by name or pattern: ["nginx", "nginx-*"].'
+    )
+    pin: OneLine | None = Field(
+        None,
+        description="apt: what tells the repository for priority and only, as in apt_preferences(5): "
+        '"release o=Docker". By default the host of its first URI.',
     )
     state: Literal["present", "absent"] = Field("present", description="Whether it is there.")
 
@@ -36,34 +80,60 @@ class Repository(Operation):
     def _complete(self) -> Repository:
         if self.state == "absent":
             return self
-        if not self.uris or not self.suites:
-            raise ValueError("expected uris and suites")
-        if sum((self.key is not None, self.key_src is not None, self.trusted)) != 1:
-            raise ValueError("expected one of key, key_src and trusted")
+        if not self.uris:
+            raise ValueError("expected uris (and suites for apt)")
+        given = (self.key is not None, self.key_src is not None, self.key_url is not None, self.trusted)
+        if sum(given) != 1:
+            raise ValueError("expected one of key, key_src, key_url and trusted")
+        if self.key_url is not None and not self.fingerprints:
+            raise ValueError("a key from a URL needs its fingerprint: who serves the key could serve another one")
+        if self.trusted and self.fingerprints:
+            raise ValueError("a fingerprint means nothing without a key")
+        if self.dnf and (self.components or self.architectures or self.pin or self.types != ("deb",)):
+            raise ValueError("components, architectures, types and pin are apt's, which takes suites too")
+        if not self.dnf and self.signed_metadata:
+            raise ValueError("signed_metadata is dnf's")
+        if not self.dnf and (self.priority is not None or self.only) and not self.pin and not self._host:
+            raise ValueError("priority and only need pin here: the URI names no host")
+        if self.priority is not None and not (1 <= self.priority <= 99 if self.dnf else -1 <= self.priority <= 32767):
+            raise ValueError("a priority of dnf is 1 to 99" if self.dnf else "a priority of apt is -1 to 32767")
+        if self.key is not None:
+            found = openpgp.fingerprints(self.key.encode())
+            wrong = [f for f in found if f not in self.fingerprints] if self.fingerprints else []
+            if wrong:
+                raise ValueError(f"key has the fingerprint {wrong[0]}, and not {', '.join(self.fingerprints)}")
         return self
+
+    @property
+    def dnf(self) -> bool:
+        return not self.suites
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        return (self.fingerprint,) if isinstance(self.fingerprint, str) else self.fingerprint or ()
+
+    @property
+    def _host(self) -> str:
+        return urlsplit(self.uris[0]).hostname or ""
 
     def title(self) -> str:
         return f"repository {self.name}" + (" absent" if self.state == "absent" else "")
 
     def compile(self, to: Compilation) -> Steps:
-        source = f"/etc/apt/sources.list.d/{self.name}.sources"
-        armored, binary = (f"/etc/apt/keyrings/{self.name}.{suffix}" for suffix in ("asc", "gpg"))
-        stale = Script(': >"$flags/stale-lists"\nrm -f "$work/updated"')
         if self.state == "absent":
-            paths = [source, armored, binary]
-            check = lines(*(sh("[ ! -e @path ] || { detail='is there'; return 1; }", path=path) for path in paths))
-            return Steps(check, lines(sh("rm -f -- @paths", paths=paths), stale))
-        files = []
-        signed_by = None
+            return self._absent()
+        key, fetched = self._key_path(), None
+        files = [(path, to.place(text.encode())) for path, text in self._texts(key) if text]
+        unwanted = [path for path, text in self._texts(key) if not text]
         if self.key is not None:
-            signed_by = armored
-            files.append((armored, to.place((self.key.strip() + "\n").encode())))
+            files.insert(0, (key, to.place((self.key.strip() + "\n").encode())))
         elif self.key_src is not None:
-            # apt tells armored keys from binary ones by the name of the file alone.
-            signed_by = binary if self.key_src.endswith(".gpg") else armored
-            files.append((signed_by, to.payload("key_src")))
-        files.append((source, to.place(self._text(signed_by).encode())))
-        check = lines(
+            files.insert(0, (key, to.payload("key_src")))
+        elif self.key_url is not None:
+            fetched = self._fetched(key)
+        family = sh("family_is @family || return 2", family="dnf" if self.dnf else "apt")
+        checks = [
+            *([fetched.check] if fetched else []),
             *(
                 sh(
                     "cmp -s -- @contents @path && attributes @path 0644 root root || { detail='differs'; return 1; }",
@@ -71,29 +141,110 @@ class Repository(Operation):
                     contents=c,
                 )
                 for p, c in files
-            )
-        )
-        apply = lines(
-            *(
-                sh(
-                    'beside @path\ncat @contents >"$new"\nset_attributes "$new" 0644 root root\nreplace @path',
-                    path=p,
-                    contents=c,
-                )
-                for p, c in files
             ),
-            stale,
+            *(sh("[ ! -e @path ] || { detail='differs'; return 1; }", path=path) for path in unwanted),
+        ]
+        verified = [
+            sh('key_is @contents @prints || die "$detail"', contents=contents, prints=self.fingerprints)
+            for path, contents in files
+            if path == key and self.key_src is not None and self.fingerprints
+        ]
+        writes = (
+            sh(
+                'beside @path\ncat @contents >"$new"\nset_attributes "$new" 0644 root root\nreplace @path',
+                path=p,
+                contents=c,
+            )
+            for p, c in files
+        )
+        removes = [sh("rm -f -- @unwanted", unwanted=unwanted)] if unwanted else []
+        apply = lines(*verified, *([fetched.apply] if fetched else []), *writes, *removes, _STALE)
+        return Steps(lines(family, *checks), apply)
+
+    def _absent(self) -> Steps:
+        paths = [
+            f"/etc/apt/sources.list.d/{self.name}.sources",
+            f"/etc/apt/preferences.d/{self.name}",
+            f"/etc/apt/keyrings/{self.name}.asc",
+            f"/etc/apt/keyrings/{self.name}.gpg",
+            f"/etc/yum.repos.d/{self.name}.repo",
+            f"/etc/pki/rpm-gpg/{self.name}.asc",
+        ]
+        check = lines(*(sh("[ ! -e @path ] || { detail='is there'; return 1; }", path=path) for path in paths))
+        return Steps(check, lines(sh("rm -f -- @paths", paths=paths), _STALE))
+
+    def _key_path(self) -> str:
+        if self.dnf:
+            return f"/etc/pki/rpm-gpg/{self.name}.asc"
+        # apt tells armored keys from binary ones by the name of the file alone.
+        binary = self.key_url is not None or (self.key_src is not None and self.key_src.endswith(".gpg"))
+        return f"/etc/apt/keyrings/{self.name}.{'gpg' if binary else 'asc'}"
+
+    def _fetched(self, path: str) -> Steps:
+        """A key from a URL: known by its fingerprint, so that nothing is fetched where it is already."""
+        check = sh(
+            "[ -f @path ] && key_is @path @prints && attributes @path 0644 root root || "
+            "{ detail=${detail:-'the key is not there'}; return 1; }",
+            path=path,
+            prints=self.fingerprints,
+        )
+        put = 'cat "$work/fetched" >"$new"' if self.dnf else 'dearmor "$work/fetched" >"$new"'
+        apply = sh(
+            f"""fetch @url "$work/fetched"
+key_is "$work/fetched" @prints || die "$detail"
+beside @path
+{put}
+set_attributes "$new" 0644 root root
+replace @path""",
+            url=self.key_url or "",
+            path=path,
+            prints=self.fingerprints,
         )
         return Steps(check, apply)
 
-    def _text(self, signed_by: str | None) -> str:
+    def _texts(self, key: str) -> list[tuple[str, str]]:
+        """The files by path; an empty one is not to be there."""
+        if self.dnf:
+            return [(f"/etc/yum.repos.d/{self.name}.repo", self._repo(key))]
+        return [
+            (f"/etc/apt/sources.list.d/{self.name}.sources", self._deb822(key)),
+            (f"/etc/apt/preferences.d/{self.name}", self._preferences()),
+        ]
+
+    def _deb822(self, key: str) -> str:
         fields = {
             "Types": " ".join(self.types),
             "URIs": " ".join(self.uris),
             "Suites": " ".join(self.suites),
             "Components": " ".join(self.components),
             "Architectures": " ".join(self.architectures),
-            "Signed-By": signed_by or "",
+            "Signed-By": "" if self.trusted else key,
             "Trusted": "yes" if self.trusted else "",
         }
         return "".join(f"{name}: {value}\n" for name, value in fields.items() if value)
+
+    def _preferences(self) -> str:
+        pin = self.pin or f'origin "{self._host}"'
+        stanzas = []
+        if self.only:  # the more specific one wins, whatever the order
+            stanzas.append(("*", -1))
+            stanzas.append((" ".join(self.only), 500 if self.priority is None else self.priority))
+        elif self.priority is not None:
+            stanzas.append(("*", self.priority))
+        return "\n".join(f"Package: {names}\nPin: {pin}\nPin-Priority: {number}\n" for names, number in stanzas)
+
+    def _repo(self, key: str) -> str:
+        fields = {
+            "name": self.name,
+            "baseurl": " ".join(self.uris),
+            "enabled": "1",
+            "gpgcheck": "0" if self.trusted else "1",
+            "repo_gpgcheck": "1" if self.signed_metadata else "0",
+            "gpgkey": "" if self.trusted else f"file://{key}",
+            "priority": "" if self.priority is None else str(self.priority),
+            "includepkgs": " ".join(self.only),
+        }
+        return f"[{self.name}]\n" + "".join(f"{name}={value}\n" for name, value in fields.items() if value)
+
+
+_STALE = Script(': >"$flags/stale-lists"\nrm -f "$work/updated"')

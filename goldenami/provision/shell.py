@@ -109,6 +109,10 @@ class Compilation(Protocol):
         """A word: the path, on the host, of the contents for this field. ValueError if there is no payload for it."""
         ...
 
+    def digest(self, name: str) -> str:
+        """The SHA-256, in hex, of the contents for this field. ValueError if there is no payload for it."""
+        ...
+
     def source_mode(self, name: str) -> int | None:
         """The permission bits of the file behind this field, if it has any."""
         ...
@@ -119,6 +123,6 @@ class Compilation(Protocol):
 
     def package(self, name: str) -> int:
         """Number N of a package. After ``read_packages``, ``$version_N`` is its installed version, or empty;
-        ``$wanted_N`` is what dpkg says of it: "ii" installed, "hi" installed and on hold.
+        ``$wanted_N`` is what there is of it: "ii" installed, "hi" installed and on hold, "rc" only its configuration.
         """
         ...

@@ -125,3 +125,29 @@ def examples(served: Path, sums: Mapping[str, str]) -> list[BoundOperation]:
 def elsewhere() -> list[BoundOperation]:
     """Kinds of which Debian has no real tool: the programs are as good, and tests give them a stand-in for it."""
     return [bind("authselect", profile="minimal", features=["with-faillock", "with-mkhomedir"])]
+
+
+def further(key: str) -> list[BoundOperation]:
+    """Those that need more of a host than it is worth to give it in every test; tests of their own run these kinds."""
+    # fmt: off
+    return [
+        bind("git", url="https://git.test/x.git", dest="/opt/git", tag="v1", commit="1" * 40, submodules=True),
+        bind("git", url="git@git.test:x.git", dest="/opt/git", commit="1" * 40, depth=None),
+        bind("pip", name=["gold>=1,<2", "silver[extra]"], venv="/opt/venv", index_url="http://pip.test/simple"),
+        bind("pip", requirements="r.txt", break_system_packages=True, payload=Payload.of(b"gold==1\n")),
+        bind("pip", name="gold", venv="/opt/venv", state="absent"),
+        bind("npm", name="@gold/left", version="^1.0", path="/opt/npm"),
+        bind("npm", name="left", state="absent"),
+        bind("package", name=["@golden", "gold", "libstdc++6", "NetworkManager"]),
+        bind("package", name="gold", version=">=1,<2", hold=True),
+        bind("package", name="gold", url="https://x.test/gold.deb", sha256="1" * 64),
+        bind("package", name=["@golden", "gold"], state="absent"),
+        bind("package", name="gold", state="purge"),
+        bind("repository", name="gold", uris=["https://x.test"], key_url="https://x.test/key", fingerprint="A" * 40,
+             suites=["s"], priority=1001, only=["gold*"]),
+        bind("repository", name="gold", uris=["https://x.test"], key=key, priority=10, only=["gold*"],
+             signed_metadata=True),
+        bind("download", url="https://x.test/x", signature="https://x.test/x.asc", key=key, dest="/opt/x"),
+        bind("archive", src="x.zip", dest="/opt/zip", strip_components=1, payload=Payload.of(b"PK")),
+    ]
+    # fmt: on

@@ -13,8 +13,8 @@ from goldenami.provision.kernel import Sysctl
 KEY = "ssh-ed25519 " + "A" * 68
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
-    ("package", {"name": "Nginx"}, "name of a Debian package"),
-    ("package", {"name": "nginx; reboot"}, "name of a Debian package"),
+    ("package", {"name": "-nginx"}, "name of a package"),
+    ("package", {"name": "nginx; reboot"}, "name of a package"),
     ("package", {"name": []}, "at least one"),
     ("package", {"name": ["a1", "b1"], "version": "1"}, "one package's"),
     ("package", {"name": "nginx", "version": "latest!"}, "expected a version"),
@@ -48,7 +48,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("archive", {"url": "nowhere", "sha256": "0" * 64, "dest": "/opt"}, "URL"),
     ("archive", {"url": "https://x/y", "sha256": "abc", "dest": "/opt"}, "pattern"),
     ("repository", {"name": "x", "uris": ["https://x"], "suites": ["y"]}, "one of key"),
-    ("repository", {"name": "x", "key": "k"}, "uris and suites"),
+    ("repository", {"name": "x", "key": "k"}, r"expected uris \(and suites"),
 ]
 
 

@@ -23,8 +23,14 @@ from goldenami.provision import (
 from goldenami.provision.operation import Operation
 from goldenami.provision.program import compile_stage
 from goldenami.provision.seal import traces_of
-from tests.provision.examples import bind, elsewhere, examples
+from tests.provision.examples import bind, elsewhere, examples, further
 
+# A public key that belongs to nobody: an ed25519 one, as its packet.
+KEY = (
+    "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDMEZgAAABYJKwYBBAHaRw8BAQdA"
+    + "A" * 43
+    + "=\n-----END PGP PUBLIC KEY BLOCK-----\n"
+)
 SUMS = {"archive.tar.gz": "0" * 64, "example.deb": "1" * 64}
 
 
@@ -36,6 +42,7 @@ def every_stage() -> list[Stage]:
     return [
         Stage("examples", tuple(examples(Path("/srv/served"), SUMS))),
         Stage("elsewhere", tuple(elsewhere())),
+        Stage("further", tuple(further(KEY))),
         Stage("handlers", noticed, handlers),
         Stage("seal", tuple(BoundOperation(t, place) for t in traces_of(key))),
         patch_stage(PatchSpec(level="security", exclude=("linux-*", "libc6"), reboot="always")),
@@ -54,7 +61,8 @@ def test_programs_are_posix_shell(stage: Stage, shell: str) -> None:
 
 
 def test_every_kind_has_an_example() -> None:
-    assert {b.operation.kind for b in [*examples(Path("/"), SUMS), *elsewhere()]} == set(OPERATIONS)
+    kinds = {b.operation.kind for b in [*examples(Path("/"), SUMS), *elsewhere(), *further(KEY)]}
+    assert kinds == set(OPERATIONS)
 
 
 @pytest.mark.parametrize("kind", sorted(OPERATIONS))
@@ -111,7 +119,7 @@ def test_packages_in_a_row_may_go_together() -> None:
     assert "after_2='3'" in text
     assert "after_1=" not in text
     assert "after_3=" not in text
-    assert text.count("dpkg-query -W -f") == 1
+    assert text.count("$(list_packages a1 b1 ") == 1
 
 
 def test_unknown_handlers_and_double_ones_are_refused() -> None:

@@ -1,0 +1,63 @@
+"""Which keys a file of OpenPGP public keys holds: enough of RFC 4880 and RFC 9580 to compute their fingerprints."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Iterator
+
+_ARMORED = re.compile(r"-----BEGIN PGP [A-Z ]+-----\s*?\n(?:[A-Za-z]+: .*\n)*\s*\n(.*?)-----END PGP", re.DOTALL)
+_PUBLIC_KEY = 6  # the tag of a primary key's packet
+
+
+def fingerprints(data: bytes) -> tuple[str, ...]:
+    """Of the primary keys in a file, armored or not, in upper-case hex. Raises ValueError if it holds none."""
+    found = []
+    for tag, body in (packet for block in _binary(data) for packet in _packets(block)):
+        if tag == _PUBLIC_KEY and body[:1] == b"\x04":
+            found.append(hashlib.sha1(b"\x99" + len(body).to_bytes(2, "big") + body).hexdigest())
+        elif tag == _PUBLIC_KEY and body[:1] == b"\x06":
+            found.append(hashlib.sha256(b"\x9b" + len(body).to_bytes(4, "big") + body).hexdigest())
+    if not found:
+        raise ValueError("this is no public key of OpenPGP")
+    return tuple(f.upper() for f in found)
+
+
+def _binary(data: bytes) -> Iterator[bytes]:
+    if not data.lstrip().startswith(b"-----"):
+        yield data
+        return
+    text = data.decode("ascii", errors="replace").replace("\r", "")
+    for match in _ARMORED.finditer(text):
+        lines = [line for line in match[1].split("\n") if not line.startswith("=")]  # the last one is a checksum
+        try:
+            yield base64.b64decode("".join(lines), validate=True)
+        except binascii.Error as error:
+            raise ValueError("the armor of the key is damaged") from error
+
+
+def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
+    data, end, at = data + b"\0" * 4, len(data), 0  # a length that is cut off reads as a short one
+    while at < end:
+        head, at = data[at], at + 1
+        if head < 0x80:
+            raise ValueError("this is no public key of OpenPGP")
+        if head & 0x40:
+            tag, first, at = head & 0x3F, data[at], at + 1
+            if first < 192:
+                size = first
+            elif first < 224:
+                size, at = ((first - 192) << 8) + data[at] + 192, at + 1
+            elif first == 255:
+                size, at = int.from_bytes(data[at : at + 4], "big"), at + 4
+            else:
+                raise ValueError("a key in parts of unknown length")
+        else:
+            tag, width = (head >> 2) & 0x0F, 1 << (head & 3)
+            if width == 8:
+                raise ValueError("a key of unknown length")
+            size, at = int.from_bytes(data[at : at + width], "big"), at + width
+        yield tag, data[at : at + size]
+        at += size
