@@ -271,6 +271,16 @@ def share(
             snapshots.share(ledger, f"{key}/{snapshot_id}", place, snapshot_id, accounts)
 
 
+def unshare(ledger: Ledger, key: str, place: Place, image_id: str, accounts: Collection[str]) -> None:
+    """Ensure that accounts may no longer launch an image, nor make volumes of its snapshots."""
+    remove = {"Remove": [{"UserId": a} for a in sorted(accounts)]}
+    call = Call("ec2", "ModifyImageAttribute", {"ImageId": image_id, "LaunchPermission": remove})
+    ledger.change(f"{key}/launch", place, call, resource=image_id, kind="permission")
+    image = describe_many(ledger.cloud, place, [image_id]).get(image_id)
+    for snapshot_id in snapshots.of_image(image) if image is not None else ():
+        snapshots.unshare(ledger, f"{key}/{snapshot_id}", place, snapshot_id, accounts)
+
+
 def require_imds_v2(ledger: Ledger, key: str, place: Place, image_id: str) -> None:
     """Ensure that instances of an image serve IMDSv2 only, unless their launch says otherwise. It cannot be undone."""
     request = {"ImageId": image_id, "ImdsSupport": {"Value": "v2.0"}}

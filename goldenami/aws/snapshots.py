@@ -14,6 +14,7 @@ from goldenami.aws import tags, waiters
 from goldenami.aws.ledger import Call, Ledger
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Interval, Item, OnProgress, Seen
+from goldenami.errors import CloudError
 from goldenami.model import Place
 
 _DESCRIPTION_LIMIT = 255
@@ -269,3 +270,37 @@ def unlock(ledger: Ledger, key: str, place: Place, snapshot_id: str) -> None:
 def delete(ledger: Ledger, place: Place, snapshot_id: str) -> None:
     """Ensure that a snapshot is gone. Raises CloudError (InvalidSnapshot.InUse) if an image uses it."""
     ledger.delete("snapshot", place, snapshot_id)
+
+
+# --- fast restore -----------------------------------------------------------------------------------------------------
+
+
+def fast_restores(cloud: Cloud, place: Place, snapshot_ids: Collection[str]) -> list[Item]:
+    """Where fast snapshot restore is on, or on its way: an entry for each snapshot and Availability Zone."""
+    found: list[Item] = []
+    ids = sorted(snapshot_ids)
+    for start in range(0, len(ids), 150):
+        request = {"Filters": [{"Name": "snapshot-id", "Values": ids[start : start + 150]}]}
+        found += cloud.pages(place, "ec2", "DescribeFastSnapshotRestores", "FastSnapshotRestores", request)
+    return [one for one in found if one.get("State") not in ("disabling", "disabled")]
+
+
+def fast_restore(
+    ledger: Ledger, key: str, place: Place, snapshot_id: str, zones: Collection[str], *, on: bool = True
+) -> None:
+    """Ensure that fast snapshot restore is on, or off, in these Availability Zones. Raises CloudError for a zone that
+    refused: the call itself answers with success then."""
+    operation = "EnableFastSnapshotRestores" if on else "DisableFastSnapshotRestores"
+    request = {"AvailabilityZones": sorted(zones), "SourceSnapshotIds": [snapshot_id]}
+    ledger.change(key, place, Call("ec2", operation, request), resource=snapshot_id, kind="fast-restore")
+    there = {str(one["AvailabilityZone"]) for one in fast_restores(ledger.cloud, place, [snapshot_id])}
+    missing = sorted(set(zones) - there) if on else []
+    if missing:
+        raise CloudError(
+            f"fast snapshot restore of {snapshot_id} was not turned on in {', '.join(missing)}",
+            code="goldenami.NotEnabled",
+            action=operation,
+            account=place.account,
+            region=place.region,
+            hint="The quota is a number of snapshots for each zone: `aws service-quotas list-service-quotas`.",
+        )

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "resume": ("goldenami.cli.build", "resume", "Continue a build that was interrupted or failed."),
     "clean": ("goldenami.cli.build", "clean", "Delete what an unfinished build left behind."),
     "builds": ("goldenami.cli.build", "builds", "List builds, or show one."),
+    "schedule": ("goldenami.cli.schedule", "schedule", "Snapshots on a schedule: run, preview, list."),
     "images": ("goldenami.cli.images", "images", "List releases, or show one."),
     "resolve": ("goldenami.cli.images", "resolve", "Print the image id behind NAME@CHANNEL or NAME@VERSION."),
     "sandbox": ("goldenami.cli.sandbox", "sandbox", "The embedded cloud: real instances on this machine."),

@@ -68,6 +68,8 @@ def _schedule(reading: _Reading, name: str, spec: ScheduleSpec, at: NodePath, re
             complaints.at(document.mark((*here, "region")), f"region: the snapshots are in {copy.region} already")
         if copy.region in [c.region for c in copies]:
             complaints.at(document.mark((*here, "region")), f"region: there is a copy in {copy.region} already")
+        if spec.make == "images" and copy.kms_key is None:
+            complaints.at(document.mark(here), "the key 'kms_key' is missing: copies of images are encrypted under one")
         own = _retention(copy.retention) if copy.retention else retention
         copies.append(Copy(copy.region, own, copy.kms_key or ""))
     zone = ZoneInfo(spec.time_zone)

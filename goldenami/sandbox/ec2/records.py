@@ -149,6 +149,7 @@ class Snapshot(Resource):
     for_image: bool = False  # made by CopyImage, whose copies have a quota of their own
     tiering: Tiering | None = None
     lock: SnapshotLock | None = None
+    fast_restore: dict[str, float] = field(default_factory=dict)  # Availability Zone: when it is ready
 
     @property
     def copied(self) -> bool:

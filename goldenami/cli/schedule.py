@@ -1,0 +1,281 @@
+"""The commands about schedules: run them, and see what they will do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from goldenami.cli.context import open_project, print_json, reach
+from goldenami.cli.recipes import environment_option, json_option
+from goldenami.errors import UsageError
+
+if TYPE_CHECKING:
+    from goldenami.model import Environment
+    from goldenami.schedules.policy import Schedule
+    from goldenami.schedules.run import Ran
+
+SCHEDULES_SCHEMA = "goldenami.schedules/1"
+RUN_SCHEMA = "goldenami.schedule-run/1"
+NEXT_SCHEMA = "goldenami.schedule-next/1"
+
+now_option = click.option(
+    "--now", "now_text", metavar="TIME", help="As if it were this time (ISO 8601; UTC without a zone). Default: now."
+)
+
+
+@click.group()
+def schedule() -> None:
+    """Snapshots on a schedule: run, preview, list.
+
+    Schedules are written under `schedules:` in goldenami.yaml and in recipes.
+    """
+
+
+@schedule.command("run")
+@click.argument("names", metavar="[NAME]…", nargs=-1)
+@environment_option
+@now_option
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option(
+    "--wait",
+    type=click.IntRange(0, 86400),
+    default=3600,
+    show_default=True,
+    help="Seconds to wait for new snapshots before they are copied; the next run copies the rest.",
+)
+@click.option("--events", type=click.Path(dir_okay=False, path_type=Path), help="Append what happens to this file.")
+@json_option
+def run_schedules(
+    names: tuple[str, ...],
+    environment_name: str | None,
+    now_text: str | None,
+    dry_run: bool,
+    wait: int,
+    events: Path | None,
+    as_json: bool,
+) -> int:
+    """Make what is due, copy and share it, and delete what no rule keeps. Without NAME, all schedules.
+
+    To be started again and again, by cron every few minutes or by a nightly pipeline: what is done already is not done
+    twice, and what an outage left out is caught up as the schedule says. The exit code is 6 if a step failed.
+    """
+    from goldenami import report
+    from goldenami.schedules import run as running
+
+    chosen, environment = _schedules(environment_name, names)
+    if not chosen:
+        click.echo("There are no schedules: add some under schedules: in goldenami.yaml.", err=True)
+        return 0
+    moment = _moment(now_text)
+    reach(environment)
+    console = report.stderr_console()
+    with report.progress(console, events=events) as emit:
+        ran = running.run(environment, chosen, moment, dry_run=dry_run, emit_to=emit, wait=wait)
+    if as_json:
+        shown = [_ran_json(one) for one in ran]
+        print_json({"schema": RUN_SCHEMA, "now": _text(moment), "dry_run": dry_run, "schedules": shown})
+    else:
+        for one in ran:
+            _print_ran(one, dry_run=dry_run)
+    error = running.failed(ran)
+    if error is not None:
+        report.render_failure(error, console)
+        return error.exit_code
+    return 0
+
+
+@schedule.command("list")
+@environment_option
+@json_option
+def list_schedules(environment_name: str | None, as_json: bool) -> None:
+    """List schedules: what they save, when they fire next, what they keep."""
+    from goldenami.schedules.calendar import following
+
+    chosen, _ = _schedules(environment_name, ())
+    now = datetime.now(UTC)
+    rows = []
+    for one in chosen:
+        coming = following(one.timing, one.zone, now, 1, anchor=one.anchor)
+        rows.append({**_schedule_json(one), "next": _text(coming[0]) if coming else None})
+    if as_json:
+        print_json({"schema": SCHEDULES_SCHEMA, "schedules": rows})
+        return
+    for one, row in zip(chosen, rows, strict=True):
+        click.echo(f"{one.name}: {one.make} of {one.selection}, {one.timing.text} {one.zone}; keeps {one.retention}")
+        click.echo(f"  next {row['next'] or 'never'}   {one.mark}")
+    if not rows:
+        click.echo("There are no schedules: add some under schedules: in goldenami.yaml.", err=True)
+
+
+@schedule.command("show")
+@click.argument("name")
+@environment_option
+@json_option
+def show_schedule(name: str, environment_name: str | None, as_json: bool) -> int:
+    """Show what is there of a schedule, snapshot by snapshot, with the rule that keeps it. Asks the cloud."""
+    from goldenami.schedules import run as running
+
+    (chosen,), environment = _schedules(environment_name, (name,))
+    reach(environment)
+    ran = running.look(environment, chosen, datetime.now(UTC))
+    if as_json:
+        print_json({"schema": SCHEDULES_SCHEMA, "schedules": [{**_schedule_json(chosen), **_ran_json(ran)}]})
+    else:
+        for line in _description(chosen):
+            click.echo(line)
+        for made, verdict in ran.steps.verdicts:
+            word = "kept" if verdict.keep else "goes"
+            local = chosen.local(made.saved.slot).strftime("%a %Y-%m-%d %H:%M")
+            click.echo(f"  {made.id}  {made.place}  {local}  {made.saved.source}  {word}: {verdict.rule}")
+        for place, reason in ran.failures.items():
+            click.echo(f"  {place} did not answer: {reason}", err=True)
+    return 6 if ran.failures else 0
+
+
+@schedule.command("next")
+@click.argument("names", metavar="[NAME]…", nargs=-1)
+@environment_option
+@now_option
+@click.option("--count", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many runs.")
+@json_option
+def next_runs(
+    names: tuple[str, ...], environment_name: str | None, now_text: str | None, count: int, as_json: bool
+) -> None:
+    """Preview the next runs, and what retention deletes and keeps. Asks no cloud: as if no run had been missed."""
+    from goldenami.schedules.preview import preview
+
+    chosen, _ = _schedules(environment_name, names)
+    now = _moment(now_text)
+    answers = []
+    for one in chosen:
+        runs = preview(one, now, count)
+        answers.append(
+            {
+                "name": one.name,
+                "time_zone": str(one.zone),
+                "runs": [
+                    {
+                        "slot": _text(r.moment),
+                        "local": one.local(r.moment).isoformat(),
+                        "deletes": [_text(slot) for slot in r.deleted],
+                        "keeps": [{"slot": _text(v.saved.slot), "rule": v.rule} for v in r.kept],
+                    }
+                    for r in runs
+                ],
+            }
+        )
+        if as_json:
+            continue
+        click.echo(f"{one.name} ({one.timing.text} {one.zone}; keeps {one.retention})")
+        for r in runs:
+            gone = ", ".join(f"{one.local(slot):%a %Y-%m-%d %H:%M}" for slot in r.deleted)
+            click.echo(f"  {one.local(r.moment):%a %Y-%m-%d %H:%M %Z}" + (f"  removes {gone}" if gone else ""))
+        if runs:
+            click.echo("  then there are:")
+            for v in runs[-1].kept:
+                click.echo(f"    {one.local(v.saved.slot):%a %Y-%m-%d %H:%M}  {v.rule}")
+    if as_json:
+        print_json({"schema": NEXT_SCHEMA, "now": _text(now), "schedules": answers})
+
+
+# --- inside -----------------------------------------------------------------------------------------------------------
+
+
+def _schedules(environment_name: str | None, names: tuple[str, ...]) -> tuple[tuple[Schedule, ...], Environment]:
+    from goldenami import recipe
+
+    project, environment = open_project(environment_name)
+    return recipe.choose_schedules(recipe.schedules(project, environment), names), environment
+
+
+def _moment(text: str | None) -> datetime:
+    if text is None:
+        return datetime.now(UTC)
+    try:
+        given = datetime.fromisoformat(text)
+    except ValueError:
+        hint = "Such as 2026-11-28T03:00 or 2026-11-28T03:00+01:00."
+        raise UsageError(f"--now {text}: not a time", hint=hint) from None
+    return given.astimezone(UTC) if given.tzinfo else given.replace(tzinfo=UTC)
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _schedule_json(one: Schedule) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "description": one.description,
+        "make": one.make,
+        "what": str(one.selection),
+        "when": one.timing.text,
+        "time_zone": str(one.zone),
+        "missed": one.missed,
+        "places": [str(place) for place in one.places],
+        "retention": str(one.retention),
+        "copies": [{"region": c.region, "retention": str(c.retention)} for c in one.copies],
+        "written": str(one.mark),
+    }
+
+
+def _ran_json(ran: Ran) -> dict[str, Any]:
+    return {
+        "name": ran.schedule.name,
+        "task": ran.task_id or None,
+        "makes": [
+            {"source": m.source.id, "place": str(m.source.place), "slot": _text(m.slot), "made": ran.made.get(str(m))}
+            for m in ran.steps.makes
+        ],
+        "copies": [
+            {"of": c.made.id, "place": str(c.place), "slot": _text(c.made.saved.slot), "made": ran.made.get(str(c))}
+            for c in ran.steps.copies
+        ],
+        "changes": [{"what": c.what, "id": c.made.id, "values": list(c.values)} for c in ran.steps.changes],
+        "verdicts": [
+            {
+                "id": made.id,
+                "place": str(made.place),
+                "source": made.saved.source,
+                "slot": _text(made.saved.slot),
+                "action": verdict.action,
+                "rule": verdict.rule,
+            }
+            for made, verdict in ran.steps.verdicts
+        ],
+        "failures": ran.failures,
+    }
+
+
+def _print_ran(ran: Ran, *, dry_run: bool) -> None:
+    steps = [*ran.steps.makes, *ran.steps.copies, *ran.steps.changes]
+    lines = [f"{step}" + (f": {ran.made[str(step)]}" if str(step) in ran.made else "") for step in steps]
+    lines += [f"delete {made.id} in {made.place}: {verdict.rule}" for made, verdict in ran.steps.deletions]
+    kept = sum(verdict.keep for _, verdict in ran.steps.verdicts)
+    word = "would do" if dry_run else "did"
+    done = f"{word} {len(lines)} step{'s' if len(lines) != 1 else ''}" if lines else "nothing is due"
+    click.echo(f"{ran.schedule.name}: {done}, {kept} kept")
+    for line in lines:
+        click.echo(f"  {line}")
+
+
+def _description(one: Schedule) -> Sequence[str]:
+    facts = {
+        "description": one.description,
+        "makes": f"{one.make} of {one.selection}",
+        "when": f"{one.timing.text} ({one.zone})",
+        "missed": one.missed,
+        "in": ", ".join(map(str, one.places)),
+        "keeps": str(one.retention),
+        "copies": "; ".join(f"{c.region}: {c.retention}" for c in one.copies),
+        "fast restore": f"the newest {one.fast_restore.count} in {', '.join(one.fast_restore.zones)}"
+        if one.fast_restore
+        else "",
+        "shared with": ", ".join(one.share_accounts),
+        "written": str(one.mark),
+    }
+    return [one.name, *(f"  {label:<12}  {value}" for label, value in facts.items() if value)]

@@ -1,0 +1,179 @@
+"""Reading what a schedule is about: the volumes and instances that it saves, and everything it ever made of them.
+
+What it made is known by its tags, in every place and every region of its copies; nothing is kept elsewhere, so a runner
+on another machine sees the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Final, Literal
+
+from goldenami.aws import images, snapshots, tags
+from goldenami.aws.session import Cloud
+from goldenami.errors import AccessError, CloudError
+from goldenami.model import Environment, Place
+from goldenami.schedules.policy import SCHEDULE_TAG, SLOT_TAG, SOURCE_TAG, Schedule, parse_slot
+from goldenami.schedules.retention import Saved
+from goldenami.schedules.steps import Made, Source, Survey
+
+COPY_TAG: Final = "goldenami:copy-of"
+_STATES: Final[Mapping[str, Literal["completed", "pending", "error"]]] = {
+    "completed": "completed",
+    "available": "completed",
+    "disabled": "completed",
+    "error": "error",
+    "failed": "error",
+    "invalid": "error",
+}
+_ALIVE: Final = ("pending", "running", "stopping", "stopped")
+_LOCKED: Final = ("compliance", "governance", "compliance-cooloff")
+
+
+def tag_value(environment: Environment, schedule: Schedule) -> str:
+    """What says whose a snapshot is: two environments may have schedules of one name in one account."""
+    return f"{environment.name}/{schedule.name}"
+
+
+def survey(cloud: Cloud, environment: Environment, schedule: Schedule) -> Survey:
+    """Read all of it. A place that cannot be asked is ``silent``: nothing is done there, and the others go on."""
+    sources: list[Source] = []
+    made: list[Made] = []
+    silent: dict[Place, str] = {}
+    for place in schedule.places:
+        try:
+            found = list(_sources(cloud, schedule, place))
+            made += _made(cloud, schedule, place, tag_value(environment, schedule), copied=False)
+            sources += found
+        except (AccessError, CloudError) as error:
+            silent[place] = error.message
+    for place in dict.fromkeys(Place(p.account, c.region) for p in schedule.places for c in schedule.copies):
+        try:
+            made += _made(cloud, schedule, place, tag_value(environment, schedule), copied=True)
+        except (AccessError, CloudError) as error:
+            silent[place] = error.message
+    return Survey(tuple(sources), tuple(made), silent)
+
+
+# --- what is saved ----------------------------------------------------------------------------------------------------
+
+
+def _sources(cloud: Cloud, schedule: Schedule, place: Place) -> Iterator[Source]:
+    selection = schedule.selection
+    filters = [{"Name": f"tag:{key}", "Values": [value]} for key, value in selection.tags.items()]
+    if selection.resource == "volumes":
+        states = {"Name": "status", "Values": ["available", "in-use"]}
+        for volume in cloud.pages(place, "ec2", "DescribeVolumes", "Volumes", {"Filters": [*filters, states]}):
+            own = tags.from_list(volume.get("Tags"))
+            if not _has_any(own, selection.exclude_tags):
+                yield Source(volume["VolumeId"], place, tags=_own_tags(own))
+        return
+    alive = {"Name": "instance-state-name", "Values": list(_ALIVE)}
+    request = {"Filters": [*filters, alive]}
+    found = [
+        instance
+        for reservation in cloud.pages(place, "ec2", "DescribeInstances", "Reservations", request)
+        for instance in reservation["Instances"]
+    ]
+    if selection.recipe is not None:
+        ids = {str(i["ImageId"]) for i in found}
+        released = {
+            id
+            for id, image in images.describe_many(cloud, place, ids).items()
+            if tags.from_list(image.get("Tags")).get(tags.RECIPE) == selection.recipe
+        }
+        found = [i for i in found if i["ImageId"] in released]
+    for instance in found:
+        # A builder is of its build, and gone soon.
+        own = tags.from_list(instance.get("Tags"))
+        if tags.BUILD_ID not in own:
+            yield Source(instance["InstanceId"], place, _excluded(cloud, schedule, place, instance), _own_tags(own))
+
+
+def _excluded(cloud: Cloud, schedule: Schedule, place: Place, instance: Mapping[str, Any]) -> tuple[str, ...]:
+    if not schedule.selection.exclude_tags:
+        return ()
+    request = {"Filters": [{"Name": "attachment.instance-id", "Values": [instance["InstanceId"]]}]}
+    root = instance.get("RootDeviceName")
+    return tuple(
+        sorted(
+            volume["VolumeId"]
+            for volume in cloud.pages(place, "ec2", "DescribeVolumes", "Volumes", request)
+            if _has_any(tags.from_list(volume.get("Tags")), schedule.selection.exclude_tags)
+            and all(a.get("Device") != root for a in volume.get("Attachments") or ())
+        )
+    )
+
+
+def _has_any(own: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    return any(own.get(key) == value for key, value in wanted.items())
+
+
+def _own_tags(own: Mapping[str, str]) -> dict[str, str]:
+    return {k: v for k, v in own.items() if not k.startswith((tags.PREFIX, "aws:"))}
+
+
+# --- what was made ----------------------------------------------------------------------------------------------------
+
+
+def _made(cloud: Cloud, schedule: Schedule, place: Place, value: str, *, copied: bool) -> list[Made]:
+    found = _tagged_images(cloud, place, value) if schedule.make == "images" else _tagged(cloud, place, value)
+    every = [item for item in found if (COPY_TAG in tags.from_list(item.get("Tags"))) == copied]
+    ids = [str(item.get("SnapshotId") or item["ImageId"]) for item in every]
+    held = _held(cloud, place, ids) if schedule.make == "snapshots" else _protected(every)
+    fast = _fast(cloud, place, ids) if schedule.fast_restore is not None and not copied else {}
+    made = []
+    for id, item in zip(ids, every, strict=True):
+        own = tags.from_list(item.get("Tags"))
+        slot = parse_slot(own.get(SLOT_TAG, ""))
+        if slot is None:
+            continue  # somebody changed its tags: it is not ours to judge any more
+        of = own.get(SOURCE_TAG, "")
+        source = of if copied or schedule.make == "images" else str(item.get("VolumeId") or of)
+        state = _STATES.get(str(item.get("State")), "pending")
+        saved = Saved(id, source, slot, state, held.get(id, ""), item.get("StartTime"))
+        archived = item.get("StorageTier") == "archive"
+        shared = _shared(cloud, schedule, place, id) if schedule.share_accounts and not copied else frozenset()
+        encrypted = bool(item.get("Encrypted"))
+        kind: Literal["snapshot", "image"] = "image" if schedule.make == "images" else "snapshot"
+        made.append(Made(saved, place, of, kind, copied, encrypted, archived, shared, fast.get(id, frozenset())))
+    return made
+
+
+def _tagged(cloud: Cloud, place: Place, value: str) -> list[Mapping[str, Any]]:
+    return list(snapshots.find(cloud, place, {f"tag:{SCHEDULE_TAG}": [value]}))
+
+
+def _tagged_images(cloud: Cloud, place: Place, value: str) -> list[Mapping[str, Any]]:
+    filters = [{"Name": f"tag:{SCHEDULE_TAG}", "Values": [value]}]
+    request = {"Owners": ["self"], "Filters": filters, "IncludeDeprecated": True, "IncludeDisabled": True}
+    return list(cloud.pages(place, "ec2", "DescribeImages", "Images", request))
+
+
+def _held(cloud: Cloud, place: Place, ids: Collection[str]) -> dict[str, str]:
+    """Why a snapshot cannot be deleted: an image is made of it, or it is locked."""
+    held = {id: f"image {', '.join(using)} uses it" for id, using in snapshots.images_using(cloud, place, ids).items()}
+    for id, lock in snapshots.locks(cloud, place, ids).items():
+        if lock.get("LockState") in _LOCKED:
+            held[id] = f"it is locked ({lock['LockState']})"
+    return held
+
+
+def _protected(every: Collection[Mapping[str, Any]]) -> dict[str, str]:
+    protected = (i for i in every if str(i.get("DeregistrationProtection", "disabled")).startswith("enabled"))
+    return {str(i["ImageId"]): "it is protected from deregistration" for i in protected}
+
+
+def _shared(cloud: Cloud, schedule: Schedule, place: Place, id: str) -> frozenset[str]:
+    if schedule.make == "images":
+        return images.launch_permissions(cloud, place, id)
+    return snapshots.volume_permissions(cloud, place, id)
+
+
+def _fast(cloud: Cloud, place: Place, ids: Collection[str]) -> dict[str, frozenset[str]]:
+    if not ids:
+        return {}
+    found: dict[str, set[str]] = {}
+    for one in snapshots.fast_restores(cloud, place, ids):
+        found.setdefault(one["SnapshotId"], set()).add(one["AvailabilityZone"])
+    return {id: frozenset(zones) for id, zones in found.items()}
