@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from goldenami.snapshots import copy
 from goldenami.task import Undo
 
-UNDO: Final[Mapping[str, Undo]] = {}
+UNDO: Final[Mapping[str, Undo]] = {"snapshot copy": copy.take_back}

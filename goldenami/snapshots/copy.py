@@ -1,0 +1,171 @@
+"""``snapshot copy``: into regions and accounts, encrypted on the way, many at once.
+
+A copy into another account is made by that account, which has to read the source: for that time the source is shared
+with it, and its key granted. What was lent is taken back in the end, however that comes (``take_back``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from goldenami.aws import kms, snapshots, tags, waiters
+from goldenami.aws.session import Cloud
+from goldenami.aws.waiters import Item
+from goldenami.errors import CloudError, GoldenAmiError, TargetsFailed, UsageError
+from goldenami.model import Place
+from goldenami.snapshots import names
+from goldenami.snapshots.progress import told
+from goldenami.snapshots.share import check_shareable
+from goldenami.task import TEMPORARY, Task
+
+SOURCE = tags.PREFIX + "source-snapshot"
+_AT_ONCE = 20  # copies into one region: EC2's default quota; more are queued by the ledger, too
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a copy goes, and the ARN of the key that encrypts it there; None: as the source, which is plain."""
+
+    place: Place
+    kms_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    source: str
+    place: Place
+    item: Item
+
+
+def destination(cloud: Cloud, place: Place, sources: Sequence[Item], key: str | None) -> Destination:
+    """Check where copies are to go. ``key``: as it is called in that account and region.
+
+    Raises UsageError for an encrypted source without a key: EC2 would take the default one in silence, and nobody else
+    could ever use the copy; NotFound for a key that cannot serve.
+    """
+    encrypted = [s["SnapshotId"] for s in sources if s.get("Encrypted")]
+    if key is None and encrypted:
+        raise UsageError(
+            f"{', '.join(encrypted)} {'is' if len(encrypted) == 1 else 'are'} encrypted: which key encrypts the copy "
+            f"in {place}?",
+            hint="Name one with --kms-key: an alias or a key id of that account and region (alias/aws/ebs too, but "
+            "what it encrypts cannot be shared).",
+        )
+    return Destination(place, kms.resolve(cloud, place, key).arn if key is not None else None)
+
+
+def copy(
+    job: Task,
+    home: Place,
+    sources: Sequence[Item],
+    destinations: Sequence[Destination],
+    *,
+    name: str | None = None,
+    wait: bool = True,
+) -> list[Copied]:
+    """Copy every source to every destination, all at once, within each region's limits; with ``wait`` until all are
+    completed. What is completed stays, even if others fail: then TargetsFailed says which, and why."""
+    _check(sources)
+    for place in {d.place.account for d in destinations} - {home.account}:
+        _lend(job, home, sources, place)
+    pairs = [(source, d) for d in destinations for source in sources]
+    failures: dict[str, str] = {}
+    made: list[Copied] = []
+    with ThreadPoolExecutor(min(len(pairs), _AT_ONCE), thread_name_prefix="copy") as pool:
+        outcomes = [(s, d, pool.submit(_start, job, home, s, d, name)) for s, d in pairs]
+        for source, target, outcome in outcomes:
+            try:
+                made.append(Copied(source["SnapshotId"], target.place, {"SnapshotId": outcome.result()}))
+            except CloudError as error:
+                failures[f"{source['SnapshotId']} to {target.place}"] = error.message
+    if wait:
+        made = _wait(job, made, failures)
+    if failures:
+        job.own(*(c.item["SnapshotId"] for c in made))
+        _return_all(job)
+        raise TargetsFailed(f"{len(failures)} of {len(pairs)} copies failed", failures=failures)
+    _return_all(job)
+    return made
+
+
+def _check(sources: Sequence[Item]) -> None:
+    problems = []
+    for source in sources:
+        if source["State"] != "completed":
+            problems.append(f"{source['SnapshotId']} is {source['State']}")
+        elif source.get("StorageTier") == "archive":
+            problems.append(f"{source['SnapshotId']} is archived")
+    if problems:
+        raise UsageError(
+            f"these cannot be copied: {', '.join(problems)}",
+            hint="Wait until it is completed; `goldenami snapshot restore-archive` brings back what is archived.",
+        )
+
+
+def _start(job: Task, home: Place, source: Item, target: Destination, name: str | None) -> str:
+    id = source["SnapshotId"]
+    return snapshots.copy(
+        job.ledger,
+        f"copy/{target.place}/{id}",
+        target.place,
+        source=id,
+        source_region=home.region,
+        name=name or names.name_of(source) or id,
+        kms_key=target.kms_key,
+        description=source.get("Description") or f"Copy of {id} in {home.region}",
+        tags={**names.own_tags(source), SOURCE: f"{home.region}/{id}"},
+    )
+
+
+def _wait(job: Task, made: Sequence[Copied], failures: dict[str, str]) -> list[Copied]:
+    done: list[Copied] = []
+    places = sorted({c.place for c in made})
+
+    def watch(place: Place) -> dict[str, waiters.Seen]:
+        ids = [c.item["SnapshotId"] for c in made if c.place == place]
+        return snapshots.wait(job.ledger, place, ids, on_progress=told(job, place))
+
+    with ThreadPoolExecutor(max(1, len(places)), thread_name_prefix="wait") as pool:
+        seen = dict(zip(places, pool.map(watch, places), strict=True))
+    for one in made:
+        found = seen[one.place][one.item["SnapshotId"]]
+        if found.ok:
+            done.append(Copied(one.source, one.place, found.item))
+        else:
+            failures[f"{one.source} to {one.place}"] = waiters.failure(found, "snapshot", one.place).message
+    return done
+
+
+# --- lending ----------------------------------------------------------------------------------------------------------
+
+
+def _lend(job: Task, home: Place, sources: Sequence[Item], account: str) -> None:
+    check_shareable(job.cloud, home, sources)
+    for source in sources:
+        id = source["SnapshotId"]
+        if account in snapshots.volume_permissions(job.cloud, home, id):
+            continue
+        lent: list[Any] = list((job.journal.stage("lent") or {}).get("shares", ()))
+        job.journal.stage_done("lent", shares=[*lent, [home.account, home.region, id, account]])
+        snapshots.share(job.ledger, f"lend/{id}/{account}", home, id, [account])
+    for key in sorted({str(s["KmsKeyId"]) for s in sources if s.get("Encrypted")}):
+        grantee = f"arn:aws:iam::{account}:root"
+        kms.create_grant(job.ledger, f"{TEMPORARY}grant/{account}/{key}", home, kms_key_arn=key, grantee=grantee)
+
+
+def take_back(job: Task) -> None:
+    """Undo what a copy that did not end well lent; what it made is deleted by the task's clean-up."""
+    _return_all(job)
+
+
+def _return_all(job: Task) -> None:
+    for account, region, id, to in (job.journal.stage("lent") or {}).get("shares", ()):
+        place = Place(account, region)
+        try:
+            snapshots.unshare(job.ledger, f"return/{id}/{to}", place, id, [to])
+        except CloudError as error:
+            if snapshots.describe_many(job.cloud, place, [id]):
+                raise GoldenAmiError(f"{id} is still shared with {to}: {error.message}", hint=error.hint) from error

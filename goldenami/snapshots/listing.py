@@ -1,0 +1,118 @@
+"""Snapshots as they are shown: filtered, and in the form of ``--json``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from goldenami.aws import snapshots, tags
+from goldenami.aws.session import Cloud
+from goldenami.aws.waiters import Item
+from goldenami.model import Place
+
+SCHEMA = "goldenami.snapshots/1"
+
+
+def listed(
+    cloud: Cloud,
+    place: Place,
+    *,
+    volume: str | None = None,
+    instance: str | None = None,
+    name: str | None = None,
+    state: str | None = None,
+    tag: Mapping[str, str] | None = None,
+    tier: str | None = None,
+    encrypted: bool | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> list[Item]:
+    """The caller's snapshots that fit, oldest first. ``name`` may hold ``*``. ``instance``: of its volumes as they are
+    attached now, and of those that they replaced."""
+    from goldenami.snapshots.points import volumes_behind
+
+    filters: dict[str, Sequence[str]] = {f"tag:{k}": [v] for k, v in (tag or {}).items()}
+    if name is not None:
+        filters["tag:Name"] = [name]
+    if state is not None:
+        filters["status"] = [state]
+    if tier is not None:
+        filters["storage-tier"] = [tier]
+    if encrypted is not None:
+        filters["encrypted"] = ["true" if encrypted else "false"]
+    if volume is not None:
+        filters["volume-id"] = [volume]
+    if instance is not None:
+        ids = [id for line in volumes_behind(cloud, place, instance).values() for id in line]
+        filters["volume-id"] = ids or ["none"]
+    found = snapshots.find(cloud, place, filters)
+    return [
+        s for s in found if (since is None or s["StartTime"] >= since) and (until is None or s["StartTime"] <= until)
+    ]
+
+
+def details(cloud: Cloud, place: Place, items: Collection[Item]) -> list[dict[str, Any]]:
+    """All there is to know: who may use them, which images do, locks, and moves between the tiers."""
+    ids = [s["SnapshotId"] for s in items]
+    using = snapshots.images_using(cloud, place, ids)
+    locks = snapshots.locks(cloud, place, ids)
+    tiers = snapshots.tiering(cloud, place, ids)
+    answers = []
+    for item in items:
+        id = item["SnapshotId"]
+        lock, tier = locks.get(id), tiers.get(id, {})
+        answers.append(
+            {
+                **to_json(place, item),
+                "shared_with": sorted(snapshots.volume_permissions(cloud, place, id)),
+                "images": using.get(id, []),
+                "lock": _lock(lock) if lock is not None else None,
+                "tiering": tier.get("LastTieringOperationStatus"),
+                "restored_until": _text(tier.get("RestoreExpiryTime")),
+            }
+        )
+    return answers
+
+
+def to_json(place: Place, item: Item) -> dict[str, Any]:
+    """One snapshot. Sizes in bytes say so; the full size is not what the snapshot adds to what is stored."""
+    every = tags.from_list(item.get("Tags"))
+    return {
+        "id": item["SnapshotId"],
+        "name": every.get(tags.NAME, ""),
+        "account": place.account,
+        "region": place.region,
+        "state": item.get("State"),
+        "progress": item.get("Progress"),
+        "volume": item.get("VolumeId"),
+        "size_gib": item.get("VolumeSize"),
+        "full_size_bytes": item.get("FullSnapshotSizeInBytes"),
+        "encrypted": bool(item.get("Encrypted")),
+        "kms_key": item.get("KmsKeyId"),
+        "tier": item.get("StorageTier", "standard"),
+        "started": _text(item.get("StartTime")),
+        "description": item.get("Description", ""),
+        "tags": every,
+    }
+
+
+def _lock(item: Item) -> dict[str, Any]:
+    return {
+        "state": item.get("LockState"),
+        "expires": _text(item.get("LockExpiresOn")),
+        "cool_off_until": _text(item.get("CoolOffPeriodExpiresOn")),
+    }
+
+
+def _text(moment: datetime | None) -> str | None:
+    return tags.timestamp(moment) if moment is not None else None
+
+
+def age(started: datetime, now: datetime) -> str:
+    """How long ago, in the largest unit that makes it two or more: ``45 s``, ``12 min``, ``3 h``, ``20 d``, ``3 y``."""
+    seconds = max(0, int((now - started).total_seconds()))
+    for unit, length in (("y", 365 * 86400), ("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length or (unit == "min" and seconds >= length):
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"

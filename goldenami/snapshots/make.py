@@ -1,0 +1,145 @@
+"""What is made of a snapshot or an instance: ``snapshot volume``, ``snapshot register`` and ``snapshot image``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final, Literal
+
+from goldenami.aws import images, volumes, waiters
+from goldenami.aws.ledger import Call
+from goldenami.aws.volumes import Volume
+from goldenami.aws.waiters import Item
+from goldenami.errors import UsageError
+from goldenami.model import Architecture, Place
+from goldenami.snapshots import names
+from goldenami.snapshots.progress import told
+from goldenami.task import Task
+
+BootMode = Literal["legacy-bios", "uefi", "uefi-preferred"]
+_DATA_DEVICES: Final = tuple(f"/dev/sd{letter}" for letter in "fghijklmnop")  # those EC2 recommends for data volumes
+
+
+def check_usable(item: Item) -> None:
+    """Raises UsageError for a snapshot of which nothing can be made now."""
+    if item.get("State") != "completed":
+        raise UsageError(f"{item['SnapshotId']} is {item.get('State')}, not completed")
+    if item.get("StorageTier") == "archive":
+        raise UsageError(
+            f"{item['SnapshotId']} is archived",
+            hint=f"Bring it back first: goldenami snapshot restore-archive {item['SnapshotId']}.",
+        )
+
+
+def free_device(attached: Collection[Volume]) -> str:
+    """The first name for a data volume that is not taken. Raises UsageError if none is left."""
+    taken = {v.device for v in attached} | {str(v.device).replace("/dev/xvd", "/dev/sd") for v in attached}
+    free = next((d for d in _DATA_DEVICES if d not in taken), None)
+    if free is None:
+        raise UsageError("no device name is left on the instance", hint="Give one with --device.")
+    return free
+
+
+def volume(
+    job: Task,
+    place: Place,
+    item: Item,
+    *,
+    zone: str,
+    name: str,
+    type: str | None = None,
+    size_gib: int | None = None,
+    iops: int | None = None,
+    throughput: int | None = None,
+    kms_key: str | None = None,
+    attach_to: str | None = None,
+    device: str | None = None,
+) -> Volume:
+    """A volume with a snapshot's contents, attached to an instance if asked. ``kms_key``: an ARN."""
+    check_usable(item)
+    made = volumes.create(
+        job.ledger,
+        "volume",
+        place,
+        snapshot_id=item["SnapshotId"],
+        zone=zone,
+        name=name,
+        type=type,
+        size_gib=size_gib,
+        iops=iops,
+        throughput=throughput,
+        kms_key=kms_key,
+        tags=names.own_tags(item),
+    )
+    volumes.wait_available(job.ledger, place, [made])
+    if attach_to is not None:
+        at = device or free_device(volumes.of_instance(job.cloud, place, attach_to))
+        volumes.attach(job.ledger, "attach", place, made, attach_to, at)
+    return volumes.describe_many(job.cloud, place, [made])[made]
+
+
+def register(
+    job: Task,
+    place: Place,
+    item: Item,
+    *,
+    name: str,
+    architecture: Architecture,
+    root_device: str = "/dev/xvda",
+    boot_mode: BootMode | None = None,
+    imds_v2: bool = True,
+    ena: bool = True,
+    description: str = "",
+    key: str = "image",
+    tags: Mapping[str, str] | None = None,
+) -> Item:
+    """An image whose root is a snapshot. Whether it boots is up to the contents: EC2 does not look into them."""
+    check_usable(item)
+    request: dict[str, Any] = {
+        "Name": images.valid_name(name),
+        "Architecture": architecture,
+        "RootDeviceName": root_device,
+        "VirtualizationType": "hvm",
+        "EnaSupport": ena,
+        "BlockDeviceMappings": [
+            {
+                "DeviceName": root_device,
+                "Ebs": {"SnapshotId": item["SnapshotId"], "VolumeType": "gp3", "DeleteOnTermination": True},
+            }
+        ],
+        # The snapshot exists already, and has tags of its own.
+        "TagTypes": ["image"],
+    }
+    if boot_mode is not None:
+        request["BootMode"] = boot_mode
+    if imds_v2:
+        request["ImdsSupport"] = "v2.0"
+    if description:
+        request["Description"] = description[:255]
+    call = Call("ec2", "RegisterImage", request)
+    made = job.ledger.create(key, "image", place, call, name=name, tags=tags)
+    return available(job, place, made)
+
+
+def image(
+    job: Task, place: Place, instance_id: str, *, name: str, description: str = "", no_reboot: bool = False
+) -> Item:
+    """An image of an instance with all its volumes. It is shut down for the moment that this takes, unless
+    ``no_reboot``: then the filesystems are as after a power cut."""
+    made = images.create(
+        job.ledger,
+        "image",
+        place,
+        instance_id=instance_id,
+        name=name,
+        description=description,
+        no_reboot=no_reboot,
+    )
+    return available(job, place, made)
+
+
+def available(job: Task, place: Place, image_id: str) -> Item:
+    """The image, once it is available. Raises CloudError if it failed."""
+    seen = images.wait(job.ledger, place, [image_id], on_progress=told(job, place))[image_id]
+    if not seen.ok:
+        raise waiters.failure(seen, "image", place)
+    return seen.item
