@@ -158,8 +158,20 @@ class TestFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class ControlResult:
+    """What became of one hardening control. ``message``: why it failed, is waived or not applicable. ``until``: the
+    last day of a waiver (ISO 8601)."""
+
+    control: str
+    outcome: Literal["passed", "failed", "waived", "not-applicable", "not-run"]
+    message: str = ""
+    until: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TestReport:
-    """What one run of tests on one instance found. ``junit``: path of the XML file, if one was written."""
+    """What one run of tests on one instance found. ``junit``: path of the XML file, if one was written. ``controls``:
+    of the recipe's hardening, by id."""
 
     __test__ = False
     gate: str  # "builder" (gate 1), "image" (gate 2), ...
@@ -171,6 +183,7 @@ class TestReport:
     seconds: float
     failures: tuple[TestFailure, ...] = ()
     junit: str | None = None
+    controls: tuple[ControlResult, ...] = ()
 
     @property
     def ok(self) -> bool:

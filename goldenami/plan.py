@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from goldenami.errors import GoldenAmiError
+from goldenami.hardening import Hardening
 from goldenami.model import Architecture, BaseImage, Environment, Target
 from goldenami.provision import BoundOperation, Stage
 from goldenami.recipe import Recipe
@@ -121,9 +122,18 @@ def _material(recipe: Recipe, facts: Facts) -> dict[str, Any]:
     for architecture in recipe.architectures:
         parts[f"base:{architecture}"] = facts.base[architecture].image_id
         parts[f"patches:{architecture}"] = recipe.patches[architecture].model_dump(mode="json")
+        hardening = recipe.hardening.get(architecture, Hardening())
+        if hardening.profiles:
+            parts[f"controls:{architecture}"] = _controls(hardening)
         for stage in recipe.provisioning[architecture]:
             parts[f"{stage.name}:{architecture}"] = _stage(stage)
     return parts
+
+
+def _controls(hardening: Hardening) -> Any:
+    """What is proven of a hardened image, and what is not: both stand in its manifest."""
+    proven = [[c.id, c.applies, [check.to_json() for check in c.checks]] for c in hardening.controls]
+    return [proven, [[w.control, w.reason, w.expires.isoformat()] for w in hardening.waivers]]
 
 
 def _stage(stage: Stage) -> Any:
@@ -226,6 +236,11 @@ def describe(plan: BuildPlan) -> list[str]:
             count = len(stage.operations)
             lines.append(f"  {stage.name:<9} {count} operation{'s' if count != 1 else ''}")
             lines += [f"            - {display(bound.label)}" for bound in stage.operations]
+        hardening = recipe.hardening.get(architecture, Hardening())
+        if hardening.profiles:
+            waived = [f"{w.control} until {w.expires}" for w in hardening.waivers]
+            lines.append(f"  controls  {len(hardening.controls)} of {', '.join(hardening.profiles)}")
+            lines += [f"            waived: {', '.join(waived)}"] if waived else []
     lines += [
         "",
         "tests",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import click
 from goldenami.errors import CatalogError, NotFound
 
 if TYPE_CHECKING:
-    from goldenami.model import Architecture, Environment, ImageManifest
+    from goldenami.model import Architecture, ControlResult, Environment, ImageManifest
     from goldenami.release.catalog import Catalog
 
 RELEASES_SCHEMA = "goldenami.releases/1"
@@ -194,8 +195,18 @@ def _description(manifest: ImageManifest, channels: Sequence[str]) -> list[str]:
         facts[f"tests {report.gate} {report.architecture}"] = (
             f"{report.passed} passed, {report.failed} failed, {report.skipped} skipped{flaky} in {report.seconds:.1f} s"
         )
+        if report.gate == "image" and report.controls:
+            facts[f"controls {report.architecture}"] = _controls(report.controls)
     width = max(len(label) for label in facts)
     return [f"{manifest.recipe} {manifest.version}", *(f"  {k:<{width}}  {v}" for k, v in facts.items() if v)]
+
+
+def _controls(results: Sequence[ControlResult]) -> str:
+    """How many hardening controls ended how, and which are waived until when."""
+    counts = Counter(result.outcome.replace("-", " ") for result in results)
+    waived = [f"{result.control} until {result.until}" for result in results if result.outcome == "waived"]
+    summary = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items(), key=lambda c: -c[1]))
+    return summary + (f" ({'; '.join(waived)})" if waived else "")
 
 
 def _cell(value: object) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from goldenami.errors import InvalidInput, NotFound, Problem
-from goldenami.recipe import agents
+from goldenami.recipe import agents, hardening
 from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.environment import choose, read_environments
 from goldenami.recipe.loader import load
@@ -21,7 +21,8 @@ def check(
     environment: str | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> list[Problem]:
-    """Every problem of goldenami.yaml, of the recipes (names or paths) and, if asked, of all agents, ordered by place.
+    """Every problem of goldenami.yaml, of the recipes (names or paths) and, if asked, of all agents and all of
+    hardening/, ordered by place.
 
     A wrong environment does not hide the mistakes of recipes, unless it is the one they are checked for. Raises
     NotFound for a recipe or environment that does not exist, UsageError where an environment must be named.
@@ -50,6 +51,8 @@ def check(
             complaints.extend(error.problems)
     for name in project.agent_names() if all_agents else ():
         agents.check(project, name, chosen, complaints)
+    if all_agents:
+        hardening.check(project, complaints)
     return sorted(set(complaints.problems), key=lambda p: (p.file, p.line, p.column, p.message))
 
 

@@ -7,6 +7,7 @@ step that cannot go on leaves the others going.
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,9 +17,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from goldenami.errors import InvalidInput
+from goldenami.hardening import Hardening
+from goldenami.hardening import stages as hardening_stages
 from goldenami.model import Architecture, Environment, Target
 from goldenami.provision import Stage
-from goldenami.recipe import agents, operations
+from goldenami.recipe import agents, hardening, operations
 from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.context import base_names, environment_names, recipe_names
 from goldenami.recipe.document import Document
@@ -39,7 +42,7 @@ DEFAULT_INSTANCE_TYPES: Mapping[Architecture, tuple[str, ...]] = {
 DEFAULT_USERS: Mapping[OsId, str] = {"debian": "admin", "ubuntu": "ubuntu", "amzn": "ec2-user"}
 DEFAULT_CHANNEL = "stable"
 
-_PER_ARCHITECTURE = ("base", "builder", "patches", "agents", "software", "handlers")
+_PER_ARCHITECTURE = ("base", "builder", "patches", "agents", "software", "handlers", "hardening")
 _OPERATIONS = ("agents", "software", "handlers")  # rendered one by one, where `when` lets them
 
 
@@ -51,20 +54,31 @@ class _Loading:
     document: Document
     environment: Environment
     complaints: Complaints
+    today: datetime.date
     context: dict[str, Any] = field(default_factory=dict)
     secrets: tuple[SecretRef, ...] = ()
 
 
-def load(project: Project, ref: str, environment: Environment, variables: Mapping[str, str] | None = None) -> Recipe:
+def load(
+    project: Project,
+    ref: str,
+    environment: Environment,
+    variables: Mapping[str, str] | None = None,
+    *,
+    today: datetime.date | None = None,
+) -> Recipe:
     """The recipe at a path or of a name, rendered for an environment.
 
-    ``variables`` override declared ones (``--var``); they are read as the type of the default. Raises InvalidInput
+    ``variables`` override declared ones (``--var``); they are read as the type of the default. ``today`` (UTC; by
+    default the real one) decides which waivers have expired. Raises InvalidInput
     with all problems, NotFound for an unknown recipe.
     """
     path = project.recipe_path(ref)
     complaints = Complaints()
     document = project.document(path, complaints)
-    recipe = _load(_Loading(project, document, environment, complaints), variables or {}) if document else None
+    date = today or datetime.datetime.now(datetime.UTC).date()
+    loading = _Loading(project, document, environment, complaints, date) if document else None
+    recipe = _load(loading, variables or {}) if loading else None
     if complaints.problems or recipe is None:
         raise InvalidInput(complaints.problems)
     return recipe
@@ -92,12 +106,13 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
     os = _os(loading)
     specs: dict[Architecture, RecipeSpec] = {}
     stages: dict[Architecture, tuple[Stage, ...]] = {}
+    hardened: dict[Architecture, Hardening] = {}
     tests: list[TestRef] = []
     used: list[str] = []
     for architecture in _architectures(value):
         context = {**loading.context, "architecture": architecture}
         scope = outer.within(document, Renderer(context))
-        sections = _render(scope, [k for k in ("base", "builder", "patches") if k in value])
+        sections = _render(scope, [k for k in ("base", "builder", "patches", "hardening") if k in value])
         candidate = {**value, **common, **sections}
         try:
             spec = RecipeSpec.model_validate(candidate)
@@ -109,9 +124,11 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
         channel = sections["base"].get("channel", DEFAULT_CHANNEL) if kind == "recipe" else ""
         context["base"] = base_names(kind, reference, channel, os)
         found = agents.read(scope, os)
+        hardened[architecture] = hardening.read(scope, os, loading.today)
         stages[architecture] = (
             *((Stage("agents", found.operations, found.handlers),) if found.operations else ()),
             *operations.stage(scope, "software", value.get("software"), ("software",)),
+            *hardening_stages(hardened[architecture].controls),
         )
         tests.extend(found.tests)
         used.extend(name for name in found.names if name not in used)
@@ -159,7 +176,11 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
         variables=variables,
         agents=tuple(used),
         secrets=loading.secrets,
+<<<<<<< HEAD
         schedules=schedules,
+=======
+        hardening=hardened,
+>>>>>>> 22827e6 (Hardening as data: profiles and controls with checks, waivers, exclusive choices; every control's result in the manifest)
     )
 
 

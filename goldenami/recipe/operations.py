@@ -52,6 +52,17 @@ def read_with_handlers(
     return bound, tuple(handlers.values())
 
 
+def packages_needed(scope: Scope, names: list[str], mark: Mark) -> tuple[BoundOperation, ...]:
+    """One operation that installs packages, and nothing that they merely recommend."""
+    model = OPERATIONS["package"]
+    try:
+        operation = model.model_validate({"name": names, "recommends": False})
+    except ValidationError as error:
+        scope.complaints.at(mark, f"packages: {error.errors()[0]['msg']}")
+        return ()
+    return (BoundOperation(operation, mark),)
+
+
 def _handlers(scope: Scope) -> dict[str, Handler]:
     """The section ``handlers``: by name, one operation or a list of them. A handler notifies nobody."""
     value = scope.document.value.get("handlers")

@@ -25,6 +25,11 @@ class Project:
     agents: Path
     _read: dict[Path, tuple[Document | None, list[Problem]]] = field(default_factory=dict, repr=False, compare=False)
 
+    @property
+    def hardening(self) -> Path:
+        """The directory of hardening profiles and controls; it may not be there."""
+        return self.root / "hardening"
+
     def shown(self, path: Path) -> str:
         """A file's name for people: relative to the working directory if it is inside it, else as it is."""
         return shown(path)

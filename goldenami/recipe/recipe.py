@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from goldenami.hardening import Hardening
 from goldenami.model import Architecture, Mark, Target
 from goldenami.provision import PatchSpec, Stage
 from goldenami.recipe.schema import ImageSpec, OsId, RetentionSpec
@@ -90,4 +91,8 @@ class Recipe:
     variables: Mapping[str, object] = field(default_factory=dict)  # as used; secrets as Secret
     agents: tuple[str, ...] = ()
     secrets: tuple[SecretRef, ...] = ()
+<<<<<<< HEAD
     schedules: tuple[Schedule, ...] = ()
+=======
+    hardening: Mapping[Architecture, Hardening] = field(default_factory=dict)  # its operations are in provisioning, too
+>>>>>>> 22827e6 (Hardening as data: profiles and controls with checks, waivers, exclusive choices; every control's result in the manifest)

@@ -8,6 +8,7 @@ were rendered.
 
 from __future__ import annotations
 
+import datetime
 import re
 from typing import Annotated, Any, Literal
 
@@ -213,6 +214,28 @@ class SecretVar(Spec):
     secret: SecretSource = Field(description="Where the value comes from.")
 
 
+class WaiverSpec(Spec):
+    """A control that the image does without, for a time."""
+
+    reason: str = Field(min_length=1, description="Why; stands in the manifest of every release.")
+    expires: datetime.date = Field(description="The last day on which it holds; a build after that fails.")
+
+
+class HardeningSpec(Spec):
+    """Which hardening profiles are applied, and what this image does differently."""
+
+    profiles: tuple[Name, ...] = Field(min_length=1, description="Profiles of hardening/profiles.")
+    choices: tuple[Name, ...] = Field(
+        (), description="Controls of exclusive groups (firewall, time, log) to take in place of the profile's."
+    )
+    variables: dict[Annotated[str, StringConstraints(pattern=IDENTIFIER)], Any] = Field(
+        default_factory=dict, description="Values of site variables that the controls declare."
+    )
+    waivers: dict[Name, WaiverSpec] = Field(
+        default_factory=dict, description="Controls that are not applied, each with a reason and a last day."
+    )
+
+
 Scalar = str | int | float | bool | None
 OperationList = list[Any]
 
@@ -248,6 +271,7 @@ class RecipeSpec(Spec):
     )
     agents: list[Any] = Field(default_factory=list, description="Agents of recipes/agents/ to install.")
     software: OperationList = Field(default_factory=list, description="Operations, in order.")
+    hardening: HardeningSpec | None = Field(None, description="Hardening, after software and before the tests.")
     handlers: dict[str, Any] = Field(
         default_factory=dict,
         description="Operations that run once at the end of software, if one that changed something notifies them.",

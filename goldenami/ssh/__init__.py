@@ -8,5 +8,6 @@ Errors: BuilderError (no connection), ConnectionLost (it ended during a command)
 
 from goldenami.ssh.connection import Completed, Connection, connect
 from goldenami.ssh.keys import KeyPair, generate_keypair
+from goldenami.ssh.knownhosts import known_host_key
 
-__all__ = ["Completed", "Connection", "KeyPair", "connect", "generate_keypair"]
+__all__ = ["Completed", "Connection", "KeyPair", "connect", "generate_keypair", "known_host_key"]

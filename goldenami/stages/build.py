@@ -16,6 +16,7 @@ from goldenami.events import Emit, emit
 from goldenami.journal import Journal
 from goldenami.model import (
     Architecture,
+    ControlResult,
     Environment,
     Package,
     PackageChange,
@@ -160,8 +161,11 @@ def report_to_json(report: TestReport) -> dict[str, Any]:
         "seconds": report.seconds,
         "failures": [[f.name, f.message, f.place] for f in report.failures],
         "junit": report.junit,
+        "controls": [[c.control, c.outcome, c.message, c.until] for c in report.controls],
     }
 
 
 def report_from_json(data: Mapping[str, Any]) -> TestReport:
-    return TestReport(**{**data, "failures": tuple(TestFailure(*f) for f in data["failures"])})
+    failures = tuple(TestFailure(*f) for f in data["failures"])
+    controls = tuple(ControlResult(*c) for c in data.get("controls", ()))
+    return TestReport(**{**data, "failures": failures, "controls": controls})

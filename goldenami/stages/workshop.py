@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from goldenami import provision, ssh, validate
+from goldenami.hardening import SUITE, Batch, Collector, Hardening, results
+from goldenami.hardening import VARIABLE as HARDENING
 from goldenami.model import Architecture, TestReport
 from goldenami.recipe.project import shown
 from goldenami.recipe.secrets import Secret
@@ -10,6 +14,8 @@ from goldenami.stages import hosts
 from goldenami.stages.build import Build, Candidate, Host, Prepared
 from goldenami.stages.filling import filled
 from goldenami.validate import TestPath, Traces
+
+CONTROLS = TestPath(SUITE, "hardening")
 
 
 class SshWorkshop:
@@ -49,22 +55,25 @@ def _provision(build: Build, architecture: Architecture, connection: ssh.Connect
 def _test(
     build: Build, architecture: Architecture, host: Host, *, gate: str, traces: Traces | None = None
 ) -> TestReport:
+    hardening = build.recipe.hardening.get(architecture, Hardening())
+    proven = Collector(build.emit)
+    suites = (*(("sealed",) if traces is not None else ()), *((CONTROLS,) if hardening.controls else ()))
     with build.stage(f"test {gate}", architecture):
         report = validate.run_suite(
             host.endpoint,
-            (*_tests(build), *(("sealed",) if traces is not None else ())),
+            (*_tests(build), *suites),
             gate=gate,
             architecture=architecture,
             report_dir=build.reports,
-            emit=build.emit,
-            variables=_variables(build, architecture),
+            emit=proven,
+            variables={**_variables(build, architecture), HARDENING: Batch.of(hardening.controls).to_json()},
             traces=traces,
             secrets=tuple(build.secrets.values()),
             connect_timeout=build.recipe.builder[architecture].ssh_timeout,
             stop=build.stop,
         )
         validate.require(report)
-    return report
+    return replace(report, controls=results(hardening, proven.ended))
 
 
 def _tests(build: Build) -> tuple[TestPath | str, ...]:

@@ -38,6 +38,7 @@ from goldenami.model import Architecture, SshEndpoint, TestFailure, TestReport
 from goldenami.validate.settings import VARIABLE, Settings, TestPath
 from goldenami.validate.traces import Traces
 
+_PACKAGE = Path(__file__).parents[1]  # suites of the program's own are not beside anybody's tests
 _SUITES = Path(__file__).with_name("suites")
 SUITES: Mapping[str, TestPath] = {
     name: TestPath(_SUITES / f"{name}.py", name) for name in ("base", "sealed")
@@ -250,7 +251,10 @@ class _Run:
             seconds=round(seconds, 3),
             failures=tuple(self.failures),
             junit=str(junit) if junit.exists() else None,
-            **self.counts,
+            passed=self.counts["passed"],
+            failed=self.counts["failed"],
+            skipped=self.counts["skipped"],
+            flaky=self.counts["flaky"],
         )
 
 
@@ -292,7 +296,7 @@ def _pytest(settings: Settings, junit: Path) -> Iterator[_Child]:
 
 
 def _arguments(settings: Settings, junit: Path, scratch: Path) -> list[str]:
-    own = [test.path for test in settings.tests if test not in SUITES.values()]
+    own = [test.path for test in settings.tests if not test.path.is_relative_to(_PACKAGE)]
     folders = [path if path.is_dir() else path.parent for path in own]
     # conftest.py files count beside the tests and between them, never above: those are of whoever hosts the recipes.
     root = Path(os.path.commonpath(folders)) if folders else _SUITES

@@ -1,0 +1,323 @@
+"""The commands about hardening: what profiles hold, what a recipe takes of them, and whether a host has drifted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from goldenami.cli.recipes import environment_option, json_option, parse_variables, variable_option
+from goldenami.errors import BuilderError, InvalidInput, NotFound, TestsFailed, UsageError
+
+if TYPE_CHECKING:
+    from goldenami.hardening import Control, Hardening
+    from goldenami.model import SshEndpoint
+    from goldenami.recipe import Project
+
+PROFILES_SCHEMA = "goldenami.hardening-profiles/1"
+CONTROLS_SCHEMA = "goldenami.hardening-controls/1"
+COVERAGE_SCHEMA = "goldenami.hardening-coverage/1"
+DRIFT_SCHEMA = "goldenami.hardening-drift/1"
+
+_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
+
+
+@click.group()
+def harden() -> None:
+    """Hardening: what the profiles in hardening/ hold, what a recipe covers, and whether a running host has drifted."""
+
+
+@harden.command("list")
+@click.argument("profile", required=False)
+@json_option
+def list_controls(profile: str | None, as_json: bool) -> None:
+    """List the profiles, or the controls of PROFILE in the order in which they are applied."""
+    project = _project()
+    if profile is None:
+        rows = [(name, _of_profile(project, name)) for name in _profile_names(project)]
+        if as_json:
+            listed = [{"name": name, "controls": len(found.controls)} for name, found in rows]
+            _print_json({"schema": PROFILES_SCHEMA, "profiles": listed})
+        else:
+            for name, found in rows:
+                click.echo(f"{name:<24} {len(found.controls)} controls")
+        return
+    found = _of_profile(project, profile)
+    if as_json:
+        controls = [_described(control) for control in found.controls]
+        _print_json({"schema": CONTROLS_SCHEMA, "profile": profile, "controls": controls})
+        return
+    width = max(len(control.id) for control in found.controls)
+    for control in found.controls:
+        click.echo(f"{control.id:<{width}}  {control.level}  {control.title}")
+
+
+@harden.command("explain")
+@click.argument("control_id", metavar="CONTROL")
+@click.option("--profile", metavar="PROFILE", help="As this profile has it; by default the first that has it.")
+@json_option
+def explain(control_id: str, profile: str | None, as_json: bool) -> None:
+    """Say what CONTROL is good for, what it does, and how it is proven."""
+    project = _project()
+    known: list[str] = []
+    for name in [profile] if profile is not None else _profile_names(project):
+        found = _of_profile(project, name, choices=True)
+        known += [control.id for control in found.controls]
+        control = next((c for c in found.controls if c.id == control_id), None)
+        if control is not None:
+            break
+    else:
+        from goldenami.recipe.rendering import nearest
+
+        near = nearest(control_id, known)
+        hint = f"Did you mean {near}?" if near else "`goldenami harden list PROFILE` prints them."
+        raise NotFound(f"there is no control {control_id!r}", hint=hint)
+    if as_json:
+        _print_json({"schema": CONTROLS_SCHEMA, "profile": name, "controls": [_described(control)]})
+        return
+    click.echo(f"{control.id}: {control.title}\n\n{control.why}\n")
+    facts = {
+        "level": str(control.level),
+        "references": ", ".join(control.references),
+        "group": f"{control.exclusive}, of which one is chosen" if control.exclusive else "",
+        "needs": "a reboot" if control.reboot else "",
+        "order": "after all others" if control.last else "",
+        "not where": control.otherwise,
+        "written in": str(control.mark),
+    }
+    for label, value in facts.items():
+        if value:
+            click.echo(f"{label:<11} {value}")
+    click.echo("\noperations")
+    for bound in control.operations:
+        click.echo(f"  - {bound.label}")
+    click.echo("checks")
+    for check in control.checks:
+        click.echo(f"  - {' '.join(check.reads.split())}\n      expects {check.expected}")
+
+
+@harden.command("coverage")
+@click.argument("recipe_ref", metavar="RECIPE")
+@environment_option
+@variable_option
+@json_option
+def coverage(recipe_ref: str, environment_name: str | None, assignments: tuple[str, ...], as_json: bool) -> None:
+    """Say how much of each profile for its system RECIPE covers, and what it waives, until when and why."""
+    from goldenami import recipe as recipes
+
+    project = _project()
+    environment = recipes.environment(project, environment_name)
+    recipe = recipes.load(project, recipe_ref, environment, parse_variables(assignments))
+    own = next(iter(recipe.hardening.values()))
+    applied, waived = {c.id for c in own.controls}, {w.control for w in own.waivers}
+    rows: list[dict[str, Any]] = []
+    for name in _profile_names(project):
+        found = _of_profile(project, name)
+        ids = [control.id for control in found.controls]
+        if found.os != recipe.os:
+            continue
+        lacking = [id for id in ids if id not in applied and id not in waived]
+        rows.append(
+            {
+                "profile": name,
+                "chosen": name in own.profiles,
+                "controls": len(ids),
+                "applied": len([id for id in ids if id in applied]),
+                "waived": [id for id in ids if id in waived],
+                "lacking": lacking,
+            }
+        )
+    waivers = [
+        {"control": w.control, "reason": w.reason, "expires": w.expires.isoformat()}
+        for w in sorted(own.waivers, key=lambda w: (w.expires, w.control))
+    ]
+    if as_json:
+        _print_json({"schema": COVERAGE_SCHEMA, "recipe": recipe.name, "profiles": rows, "waivers": waivers})
+        return
+    if not own.profiles:
+        click.echo(f"{recipe.name} has no section hardening", err=True)
+    for row in rows:
+        mark = "*" if row["chosen"] else " "
+        share = 100 * row["applied"] // max(1, row["controls"])
+        click.echo(
+            f"{mark} {row['profile']:<24} {row['applied']:>3} of {row['controls']:>3} controls ({share} %)"
+            + (f", {len(row['waived'])} waived" if row["waived"] else "")
+        )
+    for row in rows:
+        if row["chosen"] and row["lacking"]:
+            click.echo(f"  not of {row['profile']}: {', '.join(row['lacking'])}")
+    for waiver in waivers:
+        click.echo(f"  waived: {waiver['control']} until {waiver['expires']}: {waiver['reason']}")
+
+
+@harden.command("check")
+@click.argument("host")
+@click.option(
+    "--recipe", "recipe_ref", metavar="RECIPE", help="Against what this recipe asks for, without its waivers."
+)
+@click.option("--profile", "profiles", metavar="PROFILE", multiple=True, help="Against this profile, with its values.")
+@click.option("--user", help="User to log in as, who may use sudo. Default: root, or the part before @ of HOST.")
+@click.option("--port", type=click.IntRange(1, 65535), default=22, show_default=True)
+@click.option(
+    "-i", "--identity", type=click.Path(dir_okay=False, path_type=Path), help="Private key. Default: the one in ~/.ssh."
+)
+@click.option("--host-key", metavar="KEY", help='The only host key to accept: "ssh-ed25519 AAAA…".')
+@click.option(
+    "--known-hosts",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where the host key stands. Default: ~/.ssh/known_hosts.",
+)
+@click.option("--timeout", type=click.FloatRange(1), default=30.0, show_default=True, help="Seconds to connect in.")
+@environment_option
+@variable_option
+@json_option
+def check(
+    host: str,
+    recipe_ref: str | None,
+    profiles: tuple[str, ...],
+    user: str | None,
+    port: int,
+    identity: Path | None,
+    host_key: str | None,
+    known_hosts: Path | None,
+    timeout: float,
+    environment_name: str | None,
+    assignments: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Report how a running HOST ([USER@]ADDRESS) differs from a recipe or profile. Nothing on it is changed.
+
+    All values are read over one SSH connection, in one go. The exit code is 5 if a control does not hold.
+    """
+    from goldenami import ssh
+    from goldenami.hardening import Batch, judge
+
+    if (recipe_ref is None) == (not profiles):
+        raise UsageError("say what to check against: --recipe RECIPE, or --profile PROFILE")
+    sets = _sets(recipe_ref, profiles, environment_name, assignments)
+    controls = {control.id: control for found in sets for control in found.controls}
+    named, _, address = host.rpartition("@")
+    endpoint = _endpoint(address, user or named or "root", port, identity, host_key, known_hosts)
+    batch = Batch.of(controls.values())
+    with ssh.connect(endpoint, timeout=timeout) as connection:
+        done = connection.run(batch.command, stdin=batch.program)
+    try:
+        values = batch.values(done.stdout)
+    except ValueError as error:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise BuilderError(f"{host}: {error}" + (f": {said[-1]}" if said else "")) from None
+    verdicts = {subject.id: judge(subject, values) for subject in batch.subjects}
+    failed = {id: verdict for id, verdict in verdicts.items() if verdict.outcome == "failed"}
+    if as_json:
+        rows = [
+            {
+                "control": id,
+                "title": controls[id].title,
+                "outcome": verdict.outcome,
+                "message": verdict.message,
+                **({"value": verdict.value, "expected": verdict.expected} if verdict.outcome == "failed" else {}),
+            }
+            for id, verdict in verdicts.items()
+        ]
+        _print_json({"schema": DRIFT_SCHEMA, "host": host, "drift": bool(failed), "controls": rows})
+    else:
+        for verdict in failed.values():
+            click.echo(verdict.message)
+        others = len(verdicts) - len(failed)
+        skipped = sum(verdict.outcome == "not-applicable" for verdict in verdicts.values())
+        note = f", {skipped} of them not applicable" if skipped else ""
+        click.echo(f"{host}: {len(failed)} of {len(verdicts)} controls do not hold; {others} do{note}", err=True)
+    return TestsFailed.exit_code if failed else 0
+
+
+commands = [harden]
+
+
+def _project() -> Project:
+    from goldenami import recipe
+
+    return recipe.load_project(Path.cwd())
+
+
+def _profile_names(project: Project) -> list[str]:
+    from goldenami.recipe.complaints import Complaints
+    from goldenami.recipe.controls import Library
+
+    return Library(project, Complaints()).profile_names()
+
+
+def _of_profile(project: Project, name: str, *, choices: bool = False) -> Hardening:
+    """A profile's controls. Raises NotFound, with the nearest name, or InvalidInput."""
+    from goldenami.recipe.complaints import Complaints
+    from goldenami.recipe.hardening import of_profile
+    from goldenami.recipe.rendering import nearest
+
+    known = _profile_names(project)
+    if name not in known:
+        near = nearest(name, known)
+        raise NotFound(
+            f"there is no profile {name!r}", hint=f"Did you mean {near}?" if near else f"Profiles: {', '.join(known)}."
+        )
+    complaints = Complaints()
+    found = of_profile(project, name, complaints, choices=choices)
+    if complaints.problems:
+        raise InvalidInput(complaints.problems)
+    return found
+
+
+def _sets(
+    recipe_ref: str | None, profiles: tuple[str, ...], environment_name: str | None, assignments: tuple[str, ...]
+) -> list[Hardening]:
+    project = _project()
+    if recipe_ref is None:
+        return [_of_profile(project, name) for name in profiles]
+    from goldenami import recipe as recipes
+
+    environment = recipes.environment(project, environment_name)
+    found = recipes.load(project, recipe_ref, environment, parse_variables(assignments))
+    sets = [hardening for hardening in found.hardening.values() if hardening.controls]
+    if not sets:
+        raise UsageError(f"{found.name} has no hardening to check against", hint="Name a profile with --profile.")
+    return sets[:1]
+
+
+def _endpoint(
+    address: str, user: str, port: int, identity: Path | None, host_key: str | None, known_hosts: Path | None
+) -> SshEndpoint:
+    from goldenami import ssh
+    from goldenami.model import SshEndpoint
+
+    home = Path.home() / ".ssh"
+    candidates = [identity] if identity is not None else [home / name for name in _KEYS]
+    path = next((path for path in candidates if path.is_file()), None)
+    if path is None:
+        raise NotFound(f"there is no private key at {', '.join(map(str, candidates))}", hint="Name one with -i.")
+    key = host_key or ssh.known_host_key(known_hosts or home / "known_hosts", address, port)
+    return SshEndpoint(address, user, path.read_text(), key, port)
+
+
+def _described(control: Control) -> dict[str, Any]:
+    return {
+        "id": control.id,
+        "title": control.title,
+        "why": control.why,
+        "level": control.level,
+        "references": list(control.references),
+        "exclusive": control.exclusive or None,
+        "needs_reboot": control.reboot,
+        "last": control.last,
+        "not_applicable_because": control.otherwise or None,
+        "place": str(control.mark),
+        "operations": [{"kind": _kind(bound), "title": bound.label} for bound in control.operations],
+        "checks": [{"reads": check.reads, "expected": str(check.expected)} for check in control.checks],
+    }
+
+
+def _kind(bound: Any) -> str:
+    return str(bound.operation.kind)
+
+
+def _print_json(data: dict[str, Any]) -> None:
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False))

@@ -1,0 +1,68 @@
+"""What a check reads on a host, and what it expects to find. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["equals", "one of", "matches", "at least", "at most", "contains"]
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a value must be like. ``values`` are texts; for "at least" and "at most" one whole number, for "matches"
+    one regular expression for all of the value, for "contains" lines that must all be there."""
+
+    kind: Kind
+    values: tuple[str, ...]
+
+    def holds(self, value: str) -> bool:
+        """Whether a value, without white space around it, is as expected."""
+        match self.kind:
+            case "equals" | "one of":
+                return value in self.values
+            case "matches":
+                return re.fullmatch(self.values[0], value, re.DOTALL) is not None
+            case "contains":
+                there = {" ".join(line.split()) for line in value.splitlines()}
+                return all(" ".join(line.split()) in there for line in self.values)
+            case _:
+                if not re.fullmatch(r"-?[0-9]+", value):
+                    return False
+                bound, number = int(self.values[0]), int(value)
+                return number >= bound if self.kind == "at least" else number <= bound
+
+    def missing(self, value: str) -> tuple[str, ...]:
+        """For "contains": the lines that a value lacks."""
+        there = {" ".join(line.split()) for line in value.splitlines()}
+        return tuple(line for line in self.values if " ".join(line.split()) not in there)
+
+    def __str__(self) -> str:
+        match self.kind:
+            case "equals":
+                return repr(self.values[0]) if self.values[0] else "nothing"
+            case "one of":
+                return f"one of {', '.join(repr(v) for v in self.values)}"
+            case "matches":
+                return f"something like {self.values[0]}"
+            case "contains":
+                return f"the lines {', '.join(repr(v) for v in self.values)}"
+            case _:
+                return f"{self.kind} {self.values[0]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """``reads``: shell code, run by root in the program of ``Batch``, whose functions it may use; what it prints is the
+    value. It changes nothing on the host."""
+
+    reads: str
+    expected: Expected
+
+    def to_json(self) -> dict[str, Any]:
+        return {"reads": self.reads, "kind": self.expected.kind, "values": list(self.expected.values)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Check:
+        return cls(data["reads"], Expected(data["kind"], tuple(data["values"])))

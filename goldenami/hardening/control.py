@@ -1,0 +1,98 @@
+"""A control, a set of them with its waivers, and the stages that bring a set about. Pure."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from pydantic import SerializeAsAny
+
+from goldenami.hardening.checks import Check
+from goldenami.model import Mark
+from goldenami.provision import BoundOperation, Handler, Operation, Stage
+from goldenami.provision.shell import Compilation, Steps, lines, sh
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """One hardening rule.
+
+    ``applies``: shell code; where it fails the control is not applicable, for the reason ``otherwise``. Empty: always.
+    ``reboot``: it holds only once the host has booted again. ``last``: its operations come after those of all others,
+    since they look at what is there. ``exclusive``: the group of which one control at most can be chosen.
+    """
+
+    id: str
+    title: str
+    why: str
+    level: int
+    references: tuple[str, ...]
+    operations: tuple[BoundOperation, ...]
+    handlers: tuple[Handler, ...]
+    checks: tuple[Check, ...]
+    mark: Mark
+    applies: str = ""
+    otherwise: str = ""
+    reboot: bool = False
+    last: bool = False
+    exclusive: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiver:
+    """A control that a recipe does without: its operations are not applied, and its check is not asked."""
+
+    control: str
+    title: str
+    reason: str
+    expires: datetime.date  # the last day on which it holds
+
+
+@dataclass(frozen=True, slots=True)
+class Hardening:
+    """What a recipe's section ``hardening`` comes to. ``controls``: in order, without those that are waived."""
+
+    os: str = ""
+    profiles: tuple[str, ...] = ()
+    controls: tuple[Control, ...] = ()
+    waivers: tuple[Waiver, ...] = ()
+
+
+class Conditional(Operation):
+    """An operation that is skipped where its control is not applicable. Made here only; not for recipes to write."""
+
+    operation: SerializeAsAny[Operation]
+    applies: str
+    otherwise: str
+    sources: ClassVar = {}
+
+    def title(self) -> str:
+        return self.operation.title()
+
+    def compile(self, to: Compilation) -> Steps:
+        steps = self.operation.compile(to)
+        unless = sh("(sh -c @code) >/dev/null 2>&1 || { skip @why; return 0; }", code=self.applies, why=self.otherwise)
+        return replace(steps, check=lines(unless, steps.check), verify=steps.verify or steps.check)
+
+
+def stages(controls: Iterable[Control]) -> tuple[Stage, ...]:
+    """The stages that bring controls about, in order: those of most, then those that come last."""
+    chosen = list(controls)
+    first = _stage("hardening", [c for c in chosen if not c.last])
+    last = _stage("hardening-last", [c for c in chosen if c.last])
+    return tuple(stage for stage in (first, last) if stage.operations)
+
+
+def _stage(name: str, controls: list[Control]) -> Stage:
+    handlers = {handler.name: handler for control in controls for handler in control.handlers}
+    return Stage(name, tuple(o for c in controls for o in _operations(c)), tuple(handlers.values()))
+
+
+def _operations(control: Control) -> Iterable[BoundOperation]:
+    for bound in control.operations:
+        operation = bound.operation
+        if control.applies:
+            operation = Conditional(operation=operation, applies=control.applies, otherwise=control.otherwise)
+        yield replace(bound, operation=operation, title=f"{control.id}: {bound.label}")
