@@ -78,16 +78,27 @@ class Conditional(Operation):
 
 
 def stages(controls: Iterable[Control]) -> tuple[Stage, ...]:
-    """The stages that bring controls about, in order: those of most, then those that come last."""
-    chosen = list(controls)
-    first = _stage("hardening", [c for c in chosen if not c.last])
-    last = _stage("hardening-last", [c for c in chosen if c.last])
+    """The stages that bring controls about, in order: those of most, then those that come last.
+
+    Packages of all of them are installed first, which is one call of the package manager and not one a control.
+    """
+    chosen = [(control, list(_operations(control))) for control in controls]
+    packages = [o for _, operations in chosen for o in operations if _installs(o)]
+    first = _stage("hardening", [(c, found) for c, found in chosen if not c.last], packages)
+    last = _stage("hardening-last", [(c, found) for c, found in chosen if c.last], [])
     return tuple(stage for stage in (first, last) if stage.operations)
 
 
-def _stage(name: str, controls: list[Control]) -> Stage:
-    handlers = {handler.name: handler for control in controls for handler in control.handlers}
-    return Stage(name, tuple(o for c in controls for o in _operations(c)), tuple(handlers.values()))
+def _stage(name: str, chosen: list[tuple[Control, list[BoundOperation]]], before: list[BoundOperation]) -> Stage:
+    handlers = {handler.name: handler for control, _ in chosen for handler in control.handlers}
+    others = [o for _, operations in chosen for o in operations if not _installs(o)]
+    return Stage(name, (*before, *others), tuple(handlers.values()))
+
+
+def _installs(bound: BoundOperation) -> bool:
+    """Whether it installs packages wherever it is applied, and nothing hangs on whether it did."""
+    operation = bound.operation
+    return operation.kind == "package" and getattr(operation, "state", "") == "present" and not bound.notify
 
 
 def _operations(control: Control) -> Iterable[BoundOperation]:

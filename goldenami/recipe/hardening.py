@@ -23,7 +23,7 @@ from goldenami.recipe.controls import CheckSpec, ControlSpec, Library, Profile, 
 from goldenami.recipe.document import NodePath
 from goldenami.recipe.project import Project
 from goldenami.recipe.rendering import Namespace, Renderer, nearest
-from goldenami.recipe.schema import HardeningSpec, OsId
+from goldenami.recipe.schema import HardeningSpec, OsId, WaiverSpec
 from goldenami.recipe.scope import Scope, render_tree
 
 SECTION = "hardening"
@@ -34,13 +34,12 @@ def read(scope: Scope, os: OsId | None, today: datetime.date) -> Hardening:
     written = scope.document.value.get(SECTION)
     if written is None:
         return Hardening()
-    try:
-        spec = HardeningSpec.model_validate(render_tree(scope, written, (SECTION,)))
-    except ValidationError:
-        return Hardening()  # the schema of the recipe as a whole tells it
+    spec = _spec(render_tree(scope, written, (SECTION,)))
+    if spec is None:
+        return Hardening()
     library = Library(scope.project, scope.complaints)
-    found = [_profile(library, scope, index, name, os) for index, name in enumerate(spec.profiles)]
-    profiles = [profile for profile in found if profile is not None]
+    found = {index: _profile(library, scope, index, name, os) for index, name in enumerate(spec.profiles)}
+    profiles = {index: profile for index, profile in found.items() if profile is not None}
     if not profiles:
         return Hardening()
     union = _united(scope, profiles)
@@ -81,6 +80,26 @@ def check(project: Project, complaints: Complaints) -> None:
     library.everything()
 
 
+def _spec(rendered: Any) -> HardeningSpec | None:
+    """The section, without the waivers that are wrong; None if it is wrong in another way. What is wrong is told by the
+    schema of the recipe as a whole; the rest is still looked at, so that every mistake is told at once."""
+    if isinstance(rendered, dict) and isinstance(rendered.get("waivers"), dict):
+        sound = {id: waiver for id, waiver in rendered["waivers"].items() if _is_sound(waiver)}
+        rendered = {**rendered, "waivers": sound}
+    try:
+        return HardeningSpec.model_validate(rendered)
+    except ValidationError:
+        return None
+
+
+def _is_sound(waiver: Any) -> bool:
+    try:
+        WaiverSpec.model_validate(waiver)
+    except ValidationError:
+        return False
+    return True
+
+
 def _profile(library: Library, scope: Scope, index: int, name: str, os: OsId | None) -> Profile | None:
     mark = scope.document.mark((SECTION, "profiles", index))
     profile = library.profile(name, mark)
@@ -92,9 +111,9 @@ def _profile(library: Library, scope: Scope, index: int, name: str, os: OsId | N
     return profile
 
 
-def _united(scope: Scope, profiles: list[Profile]) -> Profile:
+def _united(scope: Scope, profiles: Mapping[int, Profile]) -> Profile:
     """Several profiles as one. Two that choose differently of one group are a problem, where the second is named."""
-    first = profiles[0]
+    (_, first), *others = profiles.items()
     union = replace(
         first,
         controls=dict(first.controls),
@@ -102,7 +121,7 @@ def _united(scope: Scope, profiles: list[Profile]) -> Profile:
         variables=dict(first.variables),
         others=dict(first.others),
     )
-    for index, profile in enumerate(profiles[1:], 1):
+    for index, profile in others:
         for group, id in profile.choices.items():
             before = union.choices.setdefault(group, id)
             if before != id:

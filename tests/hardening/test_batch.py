@@ -1,0 +1,95 @@
+"""All checks in one program: it runs here, as on any host, and its output is judged."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from goldenami.hardening import Batch, Check, Expected, judge
+from goldenami.hardening.batch import Subject
+
+
+def subject(id: str, *checks: Check, applies: str = "") -> Subject:
+    return Subject(id, id.title(), f"controls.yaml:1:1 {id}", checks, applies, "it is not there" if applies else "")
+
+
+def reads(code: str, value: str = "x", kind: str = "equals") -> Check:
+    return Check(code, Expected(kind, (value,)))
+
+
+def run(*subjects: Subject, shell: str = "sh"):
+    batch = Batch(subjects)
+    done = subprocess.run([shell, "-s", batch.mark], input=batch.program, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return batch, batch.values(done.stdout)
+
+
+SUBJECTS = (
+    subject("good", reads("echo x"), reads("printf 'a\\nb'", "a\nb")),
+    subject("bad", reads("echo x"), reads("echo y", "z")),
+    subject("silent", reads(":", "")),
+    subject("broken", reads("echo no such thing >&2; return 3", "")),
+    subject("lacks", reads("printf 'one\\nthree\\n'", "two", "contains")),
+    subject("exits", reads("exit 7", "x")),
+    subject("eats", reads("cat; echo x")),  # what is left of stdin is not the program
+    subject("elsewhere", reads("echo y"), applies="test -e /nonexistent"),
+    subject("here", reads("echo x"), applies="test -e /"),
+    subject("odd", reads("""printf '%s' "a'b\\"c" """, "a'b\"c")),
+    subject("last", reads("echo x")),
+)
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_every_control_is_judged(shell):
+    batch, values = run(*SUBJECTS, shell=shell)
+    verdicts = {s.id: judge(s, values) for s in batch.subjects}
+    assert {id: v.outcome for id, v in verdicts.items()} == {
+        "good": "passed",
+        "bad": "failed",
+        "silent": "passed",
+        "broken": "failed",
+        "lacks": "failed",
+        "exits": "failed",
+        "eats": "passed",
+        "elsewhere": "not-applicable",
+        "here": "passed",
+        "odd": "passed",
+        "last": "passed",
+    }
+    assert verdicts["elsewhere"].message == "it is not there"
+
+
+def test_a_failure_names_control_value_and_expectation():
+    batch, values = run(*SUBJECTS)
+    messages = {s.id: judge(s, values).message for s in batch.subjects if judge(s, values).outcome == "failed"}
+    assert messages == {
+        "bad": "bad: the host's value is 'y'; expected: 'z'",
+        "broken": "broken: the host's value could not be read (no such thing); expected: nothing",
+        "lacks": "lacks: the host lacks 'two'; expected: the lines 'two'",
+        "exits": "exits: the host's value could not be read (exit status 7); expected: 'x'",
+    }
+
+
+def test_a_program_that_ends_early_proves_nothing():
+    batch = Batch(SUBJECTS)
+    whole = subprocess.run(["sh", "-s", batch.mark], input=batch.program, capture_output=True, check=True).stdout
+    for cut in (0, len(whole) // 2, len(whole) - 5):
+        with pytest.raises(ValueError, match="ended early"):
+            batch.values(whole[:cut])
+
+
+def test_a_value_cannot_pretend_to_be_another_ones():
+    """Without knowing the mark, nothing that a check prints ends its value."""
+    batch, values = run(
+        subject("liar", reads("printf '\\ngoldenami-0000 end 0\\n'")), subject("next", reads("echo y", "z"))
+    )
+    assert judge(batch.subjects[0], values).outcome == "failed"
+    assert judge(batch.subjects[1], values).outcome == "failed"
+
+
+def test_it_travels_as_json():
+    import json
+
+    batch = Batch(SUBJECTS)
+    assert Batch.from_json(json.loads(json.dumps(batch.to_json()))) == batch

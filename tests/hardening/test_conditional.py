@@ -1,0 +1,59 @@
+"""Operations of a control that does not apply are skipped, with its reason; where it does, they are as they were."""
+
+from __future__ import annotations
+
+import pytest
+
+from goldenami.hardening import Check, Control, Expected, stages
+from goldenami.model import Mark
+from goldenami.provision import OPERATIONS, BoundOperation
+from goldenami.provision.program import compile_stage
+
+MARK = Mark("controls.yaml", 1, 1)
+
+
+def control(id: str, *, last: bool = False, applies: str = "") -> Control:
+    operation = OPERATIONS["file"].model_validate({"dest": f"/{id}", "content": id})
+    return Control(
+        id=id,
+        title=id,
+        why="",
+        level=1,
+        references=(),
+        operations=(BoundOperation(operation, MARK),),
+        handlers=(),
+        checks=(Check("true", Expected("equals", ("",))),),
+        mark=MARK,
+        applies=applies,
+        otherwise="no such thing here" if applies else "",
+        last=last,
+    )
+
+
+def test_what_comes_last_is_a_stage_of_its_own():
+    made = stages([control("aide", last=True), control("ssh"), control("audit", last=True), control("sudo")])
+    assert [(s.name, [o.label for o in s.operations]) for s in made] == [
+        ("hardening", ["ssh: file /ssh", "sudo: file /sudo"]),
+        ("hardening-last", ["aide: file /aide", "audit: file /audit"]),
+    ]
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_no_stage_without_operations(last):
+    assert len(stages([control("one", last=last)])) == 1
+    assert stages([]) == ()
+
+
+def test_the_condition_comes_before_the_check():
+    [plain] = stages([control("one")])
+    [guarded] = stages([control("one", applies="test -d '/a b'")])
+    before, after = compile_stage(plain).steps[0], compile_stage(guarded).steps[0]
+    assert after.apply == before.apply
+    assert after.verify == (before.verify or before.check)
+    first, _, rest = after.check.text.partition("\n")
+    assert rest == before.check.text
+    assert "skip 'no such thing here'" in first
+    # The digest of a plan is made of the operation's fields: the condition, and what it is for, are among them.
+    dumped = guarded.operations[0].operation.model_dump(mode="json")
+    assert dumped["applies"] == "test -d '/a b'"
+    assert dumped["operation"]["dest"] == "/one"
