@@ -22,7 +22,7 @@ from goldenami.hardening.control import Control
 from goldenami.provision.shell import quote
 
 COMMAND_SECONDS = 110
-_VALUE_CHARACTERS = 4000  # more of a value says no more
+_VALUE_CHARACTERS = 1 << 16  # of one value; more says no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +163,10 @@ def judge(subject: Subject, values: Values) -> Verdict:
             continue
         value, expected = reading.value, str(check.expected)
         if check.expected.kind == "contains" and not reading.error:
-            missing = check.expected.missing(value)
-            message = f"{subject.id}: the host lacks {_listed(missing)}; expected: {expected}"
+            missing, count = check.expected.missing(value), len(check.expected.values)
+            message = (
+                f"{subject.id}: the host's value lacks {len(missing)} of {count} lines; expected: {_listed(missing)}"
+            )
         else:
             shown = f"could not be read ({reading.error})" if reading.error else f"is {_shown(value)}"
             message = f"{subject.id}: the host's value {shown}; expected: {expected}"

@@ -66,7 +66,7 @@ def test_a_failure_names_control_value_and_expectation():
     assert messages == {
         "bad": "bad: the host's value is 'y'; expected: 'z'",
         "broken": "broken: the host's value could not be read (no such thing); expected: nothing",
-        "lacks": "lacks: the host lacks 'two'; expected: the lines 'two'",
+        "lacks": "lacks: the host's value lacks 1 of 1 lines; expected: 'two'",
         "exits": "exits: the host's value could not be read (exit status 7); expected: 'x'",
     }
 
