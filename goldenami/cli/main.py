@@ -31,11 +31,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "schedule": ("goldenami.cli.schedule", "schedule", "Snapshots on a schedule: run, preview, list."),
     "images": ("goldenami.cli.images", "images", "List releases, or show one."),
     "resolve": ("goldenami.cli.images", "resolve", "Print the image id behind NAME@CHANNEL or NAME@VERSION."),
-<<<<<<< HEAD
     "snapshot": ("goldenami.cli.snapshots_more", "snapshot", "Snapshots: take, copy, share, restore, archive, lock."),
-=======
     "harden": ("goldenami.cli.harden", "harden", "Hardening: profiles, controls, coverage, drift of a host."),
->>>>>>> 22827e6 (Hardening as data: profiles and controls with checks, waivers, exclusive choices; every control's result in the manifest)
     "sandbox": ("goldenami.cli.sandbox", "sandbox", "The embedded cloud: real instances on this machine."),
 }
 

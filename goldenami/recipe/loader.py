@@ -176,11 +176,8 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
         variables=variables,
         agents=tuple(used),
         secrets=loading.secrets,
-<<<<<<< HEAD
         schedules=schedules,
-=======
         hardening=hardened,
->>>>>>> 22827e6 (Hardening as data: profiles and controls with checks, waivers, exclusive choices; every control's result in the manifest)
     )
 
 

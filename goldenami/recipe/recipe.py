@@ -91,8 +91,5 @@ class Recipe:
     variables: Mapping[str, object] = field(default_factory=dict)  # as used; secrets as Secret
     agents: tuple[str, ...] = ()
     secrets: tuple[SecretRef, ...] = ()
-<<<<<<< HEAD
     schedules: tuple[Schedule, ...] = ()
-=======
     hardening: Mapping[Architecture, Hardening] = field(default_factory=dict)  # its operations are in provisioning, too
->>>>>>> 22827e6 (Hardening as data: profiles and controls with checks, waivers, exclusive choices; every control's result in the manifest)
