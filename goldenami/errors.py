@@ -12,8 +12,10 @@
     │   ├── Throttled                   1   ... and kept on throttling
     │   └── Unreachable                 1   no usable answer from the endpoint
     ├── BuilderError                    1   the temporary instance did not start, or could not be reached
-    │   └── ConnectionLost              1   SSH ended in the middle of something
+    │   ├── ConnectionLost              1   SSH ended in the middle of something
+    │   └── HostLost                    1   the instance itself ended, or does not answer any more
     ├── OperationFailed                 1   one operation of a recipe failed on the host
+    │   └── OperationDoubtful           1   ... or nobody knows whether it did
     ├── JournalError                    1   the journal cannot be read, written or trusted
     │   └── Busy                        1   ... or is somebody else's at the moment
     ├── UnjournaledMutation             1   a bug: a mutating call without an intent
@@ -154,6 +156,21 @@ class ConnectionLost(BuilderError):
     """The SSH connection ended in the middle of something that may or may not have happened."""
 
 
+class HostLost(BuilderError):
+    """A temporary instance that was there is not any more: through no fault of the recipe, so another one may serve.
+
+    ``reason``: what happened to it, in few words. ``reclaimed``: EC2 took a spot instance back.
+    """
+
+    def __init__(
+        self, message: str, *, instance_id: str, reason: str, reclaimed: bool = False, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.instance_id = instance_id
+        self.reason = reason
+        self.reclaimed = reclaimed
+
+
 class OperationFailed(GoldenAmiError):
     """An operation failed on the host. ``place`` is file:line:column in the recipe, ``output`` its last lines."""
 
@@ -164,6 +181,10 @@ class OperationFailed(GoldenAmiError):
         self.place = place
         self.status = status
         self.output = output
+
+
+class OperationDoubtful(OperationFailed):
+    """The host went away while an operation ran that cannot tell whether it was done: it is not repeated."""
 
 
 class JournalError(GoldenAmiError):

@@ -21,6 +21,7 @@ test.started           gate, name, architecture
 test.finished          gate, name, outcome ("passed" | "failed" | "skipped" | "flaky"), seconds, [message],
                        [architecture], [place]
 tests.finished         gate, passed, failed, skipped, flaky, seconds, architecture
+host.replaced          purpose ("builder" | "proof"), architecture, instance_id, reason, number, limit
 cloud.call             action, account, region, [resource]      (mutations only)
 note                   message, [level: "info" | "warning"]
 =====================  ==========================================================================

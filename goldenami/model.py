@@ -209,6 +209,18 @@ class PackageChange:
 
 
 @dataclass(frozen=True, slots=True)
+class Replacement:
+    """A temporary instance that was lost while it was used, and followed by another one. ``at``: ISO 8601, UTC."""
+
+    purpose: str  # "builder" or "proof"
+    architecture: Architecture
+    instance_id: str
+    reason: str
+    reclaimed: bool  # a spot instance that EC2 took back
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
 class ImageManifest:
     """The evidence of one version, immutable once written. Its JSON form is versioned by ``schema``."""
 
@@ -228,6 +240,7 @@ class ImageManifest:
     description: str = ""
     owner: str = ""
     inputs: Mapping[str, str] = field(default_factory=dict)  # what the digest covers: label -> sha256
+    replacements: tuple[Replacement, ...] = ()  # temporary instances that were lost on the way
 
 
 MANIFEST_SCHEMA = "goldenami.manifest/1"

@@ -36,6 +36,7 @@ from goldenami.release.verify import Verified, verify
 from goldenami.stages import candidate, facts, opening, proof
 from goldenami.stages.build import Build, Candidate, Workshop
 from goldenami.stages.ending import ending
+from goldenami.stages.replacing import replacements
 from goldenami.stages.tasks import UNDO
 from goldenami.stages.tools import OnFailure, Tools, tools
 
@@ -201,6 +202,7 @@ def manifest_of(
         description=recipe.description,
         owner=recipe.owner,
         inputs=build.plan.inputs,
+        replacements=replacements(build),
     )
 
 

@@ -12,11 +12,14 @@ from goldenami.aws.ledger import Call, Ledger
 from goldenami.aws.network import Subnet
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Interval, Item, OnProgress
-from goldenami.errors import BuilderError, CloudError
+from goldenami.errors import BuilderError, CloudError, HostLost
 from goldenami.journal import Secret
 from goldenami.model import Network, Place
 
 Market = Literal["spot", "on-demand"]
+
+# EC2 User Guide, "Spot Instance interruptions": what StateReason says of an instance that was taken back.
+RECLAIMED_CODES = frozenset({"Server.SpotInstanceTermination", "Server.SpotInstanceShutdown"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,8 @@ class LaunchSpec:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """An instance as DescribeInstances gives it. ``market``: how it was paid for in the end."""
+    """An instance as DescribeInstances gives it. ``market``: how it was paid for in the end. ``reason``: why it is
+    not running, where EC2 says so."""
 
     id: str
     state: str
@@ -61,6 +65,8 @@ class Instance:
     public_address: str | None
     root_volume_id: str | None
     market: Market
+    reason: str = ""
+    reason_code: str = ""
 
 
 # --- launching --------------------------------------------------------------------------------------------------------
@@ -153,8 +159,9 @@ def wait_running(
     timeout: float | None = 600.0,
     interval: Interval = waiters.STANDARD,
 ) -> dict[str, Instance]:
-    """Wait until every instance runs. Raises BuilderError, with EC2's reason, for the first that does not; all that do
-    not are marked as spoiled, so that the next ``launch`` of their keys is a new one."""
+    """Wait until every instance runs. Raises BuilderError, with EC2's reason, for the first that does not (HostLost,
+    where that is EC2's fault and another one may start); all that do not are marked as spoiled, so that the next
+    ``launch`` of their keys is a new one."""
     seen = waiters.watch(
         ledger.cloud, place, waiters.RUNNING, ids, on_progress=on_progress, timeout=timeout, interval=interval
     )
@@ -163,6 +170,9 @@ def wait_running(
         ledger.spoil("instance", place, one.id, one.reason or "it did not start in time")
     if bad:
         error = waiters.failure(bad[0], "instance", place)
+        code, said = _reason(bad[0].item)
+        if code.startswith("Server.") and bad[0].state not in ("pending", "running"):
+            raise HostLost(error.message, instance_id=bad[0].id, reason=said or code, reclaimed=code in RECLAIMED_CODES)
         raise BuilderError(error.message, hint="`goldenami resume` replaces it and continues.")
     return {id: _instance(one.item) for id, one in seen.items()}
 
@@ -216,7 +226,15 @@ def _instance(item: Item) -> Instance:
         public_address=item.get("PublicIpAddress") or None,
         root_volume_id=volumes.get(root),
         market="spot" if item.get("InstanceLifecycle") == "spot" else "on-demand",
+        reason=_reason(item)[1],
+        reason_code=_reason(item)[0],
     )
+
+
+def _reason(item: Item) -> tuple[str, str]:
+    """Code and message of the last change of state (EC2 API reference: StateReason)."""
+    found = item.get("StateReason") or {}
+    return str(found.get("Code") or ""), str(found.get("Message") or item.get("StateTransitionReason") or "")
 
 
 def stop(ledger: Ledger, key: str, place: Place, instance_id: str, *, timeout: float | None = 600.0) -> None:

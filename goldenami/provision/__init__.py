@@ -1,6 +1,6 @@
-"""Operations on a host: compiled into one shell program a stage, and run there in one go.
+"""Operations on a host: compiled into one shell program, and run there in one go.
 
-    run_stage(connection, patch_stage(spec), emit)      a stage; raises OperationFailed
+    run_program(connection, [PACKAGES, *stages], emit)  stages, and facts on the way; raises OperationFailed
     packages(connection), package_changes(a, b)         what is installed, and what has changed
     seal(connection, login_key=…)                       makes a builder into an image; the last thing over a connection
 
@@ -25,11 +25,12 @@ from goldenami.provision import (
     text,
     users,
 )
-from goldenami.provision.facts import package_changes, packages
+from goldenami.provision.facts import PACKAGES, package_changes, packages, parse_packages
 from goldenami.provision.handlers import implied_handler
 from goldenami.provision.operation import OPERATIONS, BoundOperation, Handler, Operation, Payload, Stage
 from goldenami.provision.patches import PatchSpec, patch_stage
-from goldenami.provision.runner import OperationResult, StageResult, run_stage
+from goldenami.provision.program import Fact
+from goldenami.provision.runner import OperationResult, RunResult, StageResult, run_program, run_stage
 from goldenami.provision.seal import TRACES, SealReport, Trace, seal, traces_of
 
 FAMILIES = (
@@ -54,13 +55,16 @@ FAMILIES = (
 __all__ = [
     "FAMILIES",
     "OPERATIONS",
+    "PACKAGES",
     "TRACES",
     "BoundOperation",
+    "Fact",
     "Handler",
     "Operation",
     "OperationResult",
     "PatchSpec",
     "Payload",
+    "RunResult",
     "SealReport",
     "Stage",
     "StageResult",
@@ -68,7 +72,9 @@ __all__ = [
     "implied_handler",
     "package_changes",
     "packages",
+    "parse_packages",
     "patch_stage",
+    "run_program",
     "run_stage",
     "seal",
     "traces_of",

@@ -7,21 +7,26 @@ from typing import TYPE_CHECKING
 
 from goldenami.errors import BuilderError
 from goldenami.model import Package, PackageChange
+from goldenami.provision.program import Fact
+from goldenami.provision.shell import Script
 
 if TYPE_CHECKING:  # paramiko takes a while to load, and recipes are validated without it
     from goldenami.ssh import Connection
 
-_LIST = r"""
-if command -v dpkg-query >/dev/null; then
+PACKAGES = Fact(
+    "packages",
+    Script(r"""if command -v dpkg-query >/dev/null; then
 exec dpkg-query -W -f '${db:Status-Abbrev}|${Package}|${Version}|${Architecture}\n'
 else
 exec rpm -qa --queryformat 'ii |%{NAME}|%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}|%{ARCH}\n'
-fi"""
+fi"""),
+)
+"""The installed packages, as ``parse_packages`` takes them."""
 
 
 def packages(connection: Connection) -> tuple[Package, ...]:
     """The installed packages, by name; as dpkg or rpm knows them. Raises BuilderError if there is neither."""
-    done = connection.run(_LIST)
+    done = connection.run(PACKAGES.script.text)
     if done.status != 0:
         raise BuilderError(f"the packages cannot be listed: {done.stderr.decode(errors='replace').strip()}")
     return parse_packages(done.text)

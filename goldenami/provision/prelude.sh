@@ -1,6 +1,7 @@
-# What every stage's program begins with. POSIX sh, coreutils, and what an operation itself needs; no Python.
-# Arguments: the working directory, the word that marks event lines, "apply" or "check", the first operation to run.
-work=$1 mark=$2 mode=$3 first=$4
+# What every program begins with. POSIX sh, coreutils, and what an operation itself needs; no Python.
+# Arguments: the working directory, the word that marks event lines, "apply" or "check", the first operation to run; and of an
+# earlier run that the host has forgotten: which operations changed something, and which must not be run again.
+work=$1 mark=$2 mode=$3 first=$4 changed=$5 spared=$6
 
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 LC_ALL=C.UTF-8
@@ -27,6 +28,11 @@ now() {
   read -r now _ </proc/uptime
 }
 
+stage() {
+  now
+  event stage "$1" "$now"
+}
+
 finish() {
   now
   event "$2" "$1" "$now" "$3" "$detail"
@@ -47,10 +53,19 @@ die() {
   exit 1
 }
 
+# What a reboot changes: told first, so that nobody needs to ask for it.
+read -r boot </proc/sys/kernel/random/boot_id
+event begin "$boot"
+
 # --- the cycle of one operation ---------------------------------------------------------------------------------------
 
 # Ends with 0 if the operation changed something, 1 if not. A failure ends the program.
 operation() {
+  case $spared in *" $1 "*)
+    case $changed in *" $1 "*) return 0 ;; esac
+    return 1
+    ;;
+  esac
   detail='' state=''
   now
   event start "$1" "$now"
@@ -59,6 +74,7 @@ operation() {
   if [ "$status" -eq 0 ]; then
     case $together in *" $1 "*) state=changed detail=${detail:-"together with another one"} ;; esac
     finish "$1" "${state:-ok}" 0
+    case $changed in *" $1 "*) return 0 ;; esac
     [ "$state" = changed ]
     return
   fi

@@ -1,11 +1,15 @@
-"""A stage becomes one POSIX shell program, and one tar archive that holds it and the contents of files. Pure.
+"""Stages become one POSIX shell program, and one tar archive that holds it and the contents of files. Pure.
 
-The program defines ``check_N``, ``apply_N`` and ``verify_N`` for each operation, and calls ``operation N`` for one
-after the other; ``prelude.sh`` has what these functions use, and what it means to run one. It is started as::
+A recipe's stages, and what is to be learnt of the host before, between and after them (``Fact``), go together. The
+program defines ``check_N``, ``apply_N`` and ``verify_N`` for each operation, numbered over all stages, and calls
+``operation N`` for one after the other; ``prelude.sh`` has what these functions use, and what it means to run one. It
+is started as::
 
-    sh program WORK MARK apply|check FIRST
+    sh program WORK MARK apply|check FIRST CHANGED SPARED
 
-and prints the output of the operations with events in between (see ``stream.py``).
+and prints the output of the operations with events in between (see ``stream.py``). FIRST: the first operation to run.
+CHANGED and SPARED are for a program that is run again because the host has forgotten it: operations that have changed
+something already, which still makes their handlers due; and those that must not be run a second time.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import hashlib
 import io
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -26,18 +31,46 @@ from goldenami.provision.shell import Script, Steps, lines, quote, sh
 MEMORY_BYTES = 8 << 20  # archives larger than this are kept in a temporary file
 
 
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Something that is read from the host on the way. ``script`` runs as root, in a subshell, and prints it."""
+
+    name: str
+    script: Script
+
+
+Item = Stage | Fact
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An operation at its place in the program. ``number`` (from 1) and ``total``: within its stage, handlers
+    included. ``stage``: the index of its stage.
+    """
+
+    bound: BoundOperation
+    stage: int
+    number: int
+    total: int
+
+
 @dataclass(frozen=True)
 class Program:
-    """A compiled stage. ``files``: what goes into the archive beside the program, by name."""
+    """Compiled stages. ``files``: what goes into the archive beside the program, by name."""
 
-    stage: Stage
+    stages: tuple[Stage, ...]
     text: str
     steps: tuple[Steps, ...]
     files: dict[str, bytes | Path]
 
     @property
-    def operations(self) -> list[BoundOperation]:
-        return list(all_operations(self.stage))
+    def operations(self) -> list[Placed]:
+        """All operations and handlers, as they are numbered."""
+        return [
+            Placed(bound, index, number, len(all_operations(stage)))
+            for index, stage in enumerate(self.stages)
+            for number, bound in enumerate(all_operations(stage), 1)
+        ]
 
     def archive(self) -> IO[bytes]:
         """The gzipped tar archive, at its start; the caller closes it. Files are read now: OSError if one went away."""
@@ -54,24 +87,42 @@ class Program:
 
 
 def compile_stage(stage: Stage) -> Program:
-    """Compile all operations and handlers of a stage. Raises ValueError, naming the place, for what cannot be."""
+    """One stage as a program. Raises as ``compile_program`` does."""
+    return compile_program([stage])
+
+
+def compile_program(items: Sequence[Item]) -> Program:
+    """Compile stages, and facts where they stand between them; a stage without operations is left out. Raises
+    ValueError, naming the place, for what cannot be.
+    """
     compiler = _Compiler()
-    bound = all_operations(stage)
-    steps = []
-    for index, operation in enumerate(bound):
-        try:
-            steps.append(operation.operation.compile(_Place(compiler, index, operation)))
-        except ValueError as error:
-            raise ValueError(f"{operation.mark}: {error}") from error
-    parts = [
-        _prelude(),
-        compiler.packages(),
-        *(_functions(i, s) for i, s in enumerate(steps)),
-        _batches(steps, len(stage.operations)),
-        _calls(stage, steps),
-        Script("end ok\n"),
-    ]
-    return Program(stage, lines(*parts).text, tuple(steps), compiler.files)
+    steps: list[Steps] = []
+    functions: list[Script] = []
+    calls: list[Script] = []
+    stages: list[Stage] = []
+    for item in items:
+        if isinstance(item, Fact):
+            calls.append(_fact(item, len(steps)))
+            continue
+        if not item.operations:
+            continue
+        compiled = [_steps(compiler, len(steps) + i, bound) for i, bound in enumerate(all_operations(item))]
+        functions += [
+            *(_functions(len(steps) + i, s) for i, s in enumerate(compiled)),
+            _batches(item, compiled, len(steps)),
+        ]
+        calls.append(_calls(item, len(stages), compiled, len(steps)))
+        stages.append(item)
+        steps += compiled
+    parts = [_prelude(), compiler.packages(), *functions, *calls, Script("end ok\n")]
+    return Program(tuple(stages), lines(*parts).text, tuple(steps), compiler.files)
+
+
+def _steps(compiler: _Compiler, index: int, bound: BoundOperation) -> Steps:
+    try:
+        return bound.operation.compile(_Place(compiler, index, bound))
+    except ValueError as error:
+        raise ValueError(f"{bound.mark}: {error}") from error
 
 
 @cache
@@ -87,45 +138,59 @@ def _functions(index: int, steps: Steps) -> Script:
     return Script("\n".join(found))
 
 
-def _batches(steps: list[Steps], count: int) -> Script:
+def _batches(stage: Stage, steps: list[Steps], base: int) -> Script:
     """For each package, those of the operations right after it that may be installed by the same call."""
     found = []
+    count = len(stage.operations)
     for index, step in enumerate(steps[:count]):
         if step.batch is None:
             continue
-        found.append(f"spec_{index}={quote(step.batch.spec).text} options_{index}={quote(step.batch.options).text}")
+        number = base + index
+        found.append(f"spec_{number}={quote(step.batch.spec).text} options_{number}={quote(step.batch.options).text}")
         after = []
         for other in range(index + 1, count):
             batch = steps[other].batch
             if batch is None or batch.options != step.batch.options:
                 break
-            after.append(str(other))
+            after.append(str(base + other))
         if after:
-            found.append(f"after_{index}='{' '.join(after)}'")
+            found.append(f"after_{number}='{' '.join(after)}'")
     return Script("\n".join(found))
 
 
-def _calls(stage: Stage, steps: list[Steps]) -> Script:
-    """The main part: operations in order; handlers at the end, and before a reboot, which forgets which were due."""
+def _fact(fact: Fact, at: int) -> Script:
+    """Read once, also where a reboot divides the program: by the run whose first operation does not come after it."""
+    return sh(
+        '[ "$first" -gt @at ] || {\nevent fact @name\n(\n@script\n) 2>&1\nevent read @name $?\n}',
+        at=at,
+        name=fact.name,
+        script=fact.script,
+    )
+
+
+def _calls(stage: Stage, number: int, steps: list[Steps], base: int) -> Script:
+    """A stage: its operations in order; handlers at the end, and before a reboot, which forgets which were due."""
     count = len(stage.operations)
     flags = {h.name: _flag(stage, h.name) for h in stage.handlers}
-    found = ["run_handlers() {", ":"]
-    index = count
+    handlers = [f"handlers_{number}() {{", ":"]
+    index = base + count
     for handler in stage.handlers:
-        found.append(f"if is_due {flags[handler.name]}; then")
+        handlers.append(f"if is_due {flags[handler.name]}; then")
         for bound in handler.operations:
-            found.append(_call(index, bound, flags))
+            handlers.append(_call(index, bound, flags))
             index += 1
-        found.append(f"done_with {flags[handler.name]}\nfi")
-    found.append("}")
-    for index, bound in enumerate(stage.operations):
+        handlers.append(f"done_with {flags[handler.name]}\nfi")
+    handlers.append("}")
+    found = []
+    for index, bound in enumerate(stage.operations, base):
         call = _call(index, bound, flags)
-        if steps[index].reboot:
-            due = f"case $?$mode in 0apply) run_handlers; event reboot {index}; end ok ;; esac"
+        if steps[index - base].reboot:
+            due = f"case $?$mode in 0apply) handlers_{number}; event reboot {index}; end ok ;; esac"
             call = f"operation {index}\n{due}"
         found.append(f'[ "$first" -gt {index} ] || {{\n{call}\n}}')
-    found.append("run_handlers")
-    return Script("\n".join(found))
+    last = base + count - 1
+    main = "\n".join([f"stage {number}", *found, f"handlers_{number}"])
+    return Script("\n".join([*handlers, f'[ "$first" -gt {last} ] || {{\n{main}\n}}']))
 
 
 def _call(index: int, bound: BoundOperation, flags: dict[str, str]) -> str:

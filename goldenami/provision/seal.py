@@ -12,7 +12,9 @@ Nobody can connect afterwards. systemd stays as it is configured: /etc/machine-i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pydantic import ConfigDict
@@ -20,7 +22,8 @@ from pydantic import ConfigDict
 from goldenami.events import Emit, silent
 from goldenami.model import Mark
 from goldenami.provision.operation import BoundOperation, Operation, Stage
-from goldenami.provision.runner import OperationResult, run_stage
+from goldenami.provision.program import Fact
+from goldenami.provision.runner import OperationResult, Within, run_program
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 
 if TYPE_CHECKING:  # paramiko takes a while to load, and recipes are validated without it
@@ -56,25 +59,34 @@ class Trace(Operation):
 
 @dataclass(frozen=True, slots=True)
 class SealReport:
-    """``removed``: names of the traces that were there."""
+    """``removed``: names of the traces that were there. ``facts``: what was read before, by name."""
 
     removed: tuple[str, ...]
     operations: tuple[OperationResult, ...]
     seconds: float
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
-def seal(connection: Connection, *, login_key: str, emit: Emit = silent) -> SealReport:
+def seal(
+    connection: Connection,
+    *,
+    login_key: str,
+    emit: Emit = silent,
+    facts: Iterable[Fact] = (),
+    within: Within = nullcontext,
+) -> SealReport:
     """Remove every trace of the builder, then trim free space.
 
-    ``login_key``: the public half of the temporary key that goldenami logs in with. A second call finds nothing. Raises
-    OperationFailed, and what else ``run_stage`` raises.
+    ``login_key``: the public half of the temporary key that goldenami logs in with. ``facts`` are read before anything
+    is removed. A second call finds nothing. Raises OperationFailed, and what else ``run_program`` raises.
     """
     traces = traces_of(login_key)
     place = Mark("", 0, 0)
     stage = Stage("seal", tuple(BoundOperation(o, place) for o in (*traces, _Trim())))
-    result = run_stage(connection, stage, emit)
-    removed = tuple(traces[o.index].name for o in result.operations if o.status == "changed" and o.index < len(traces))
-    return SealReport(removed, result.operations, result.seconds)
+    run = run_program(connection, [*facts, stage], emit, within=within)
+    done = run.stages[0].operations
+    removed = tuple(traces[o.index].name for o in done if o.status == "changed" and o.index < len(traces))
+    return SealReport(removed, done, run.seconds, run.facts)
 
 
 class _Trim(Operation):

@@ -2,7 +2,11 @@
 
 An event is a line that begins with the run's mark, a random word::
 
-    MARK start 3 1234.56                 operation 3 begins; seconds since the host's boot
+    MARK begin BOOT                      the program runs; the id of the host's boot
+    MARK stage 0 1234.50                 stage 0 begins; seconds since the host's boot
+    MARK fact NAME                       lines of a fact follow, until
+    MARK read NAME STATUS                its end, with the status of what printed it
+    MARK start 3 1234.56                 operation 3 begins
     MARK ok|changed|skipped 3 1234.60 0 DETAIL
     MARK failed 3 1234.60 STATUS DETAIL
     MARK reboot 3                        the host is to reboot, and the program to go on after operation 3
@@ -20,6 +24,26 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 Status = Literal["ok", "changed", "failed", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """``boot``: what Linux calls the boot that the program runs in."""
+
+    boot: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageStarted:
+    index: int
+    uptime: float
+
+
+@dataclass(frozen=True, slots=True)
+class FactRead:
+    name: str
+    status: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +73,7 @@ class Ended:
     whole: bool
 
 
-Message = Started | Finished | RebootDue | Ended
+Message = Begun | StageStarted | FactRead | Started | Finished | RebootDue | Ended
 
 
 class Reader:
@@ -60,24 +84,46 @@ class Reader:
         self._on_message = on_message
         self._on_output = on_output
         self._empty = False  # an empty line was seen; whether it was output shows at the next line
+        self._fact: list[str] | None = None  # the lines of a fact, while they come
 
     def feed(self, line: str) -> None:
         """Take one line. Raises ValueError for an event that no program of ours sends."""
         held, self._empty = self._empty, False
         if line.startswith(self._prefix):
-            self._on_message(_parse(line.removeprefix(self._prefix)))
+            self._event(line.removeprefix(self._prefix))
             return
         if held:
-            self._on_output("")
+            self._plain("")
         if line:
-            self._on_output(line)
+            self._plain(line)
         else:
             self._empty = True
+
+    def _plain(self, line: str) -> None:
+        if self._fact is None:
+            self._on_output(line)
+        else:
+            self._fact.append(line)
+
+    def _event(self, text: str) -> None:
+        kind, _, rest = text.partition(" ")
+        if kind == "fact":
+            self._fact = []
+        elif kind == "read":
+            name, status = rest.split(" ")
+            lines, self._fact = self._fact or [], None
+            self._on_message(FactRead(name, int(status), "\n".join(lines)))
+        else:
+            self._on_message(_parse(text))
 
 
 def _parse(text: str) -> Message:
     kind, _, rest = text.partition(" ")
     words = rest.split(" ", 3)
+    if kind == "begin":
+        return Begun(rest)
+    if kind == "stage":
+        return StageStarted(int(words[0]), float(words[1]))
     if kind == "start":
         return Started(int(words[0]), float(words[1]))
     if kind in ("ok", "changed", "failed", "skipped"):

@@ -22,8 +22,10 @@ from goldenami.ssh.transport import NotReachable, Refused, open_transport, trans
 
 Sleep = Callable[[float], None]
 Clock = Callable[[], float]
+Check = Callable[[], None]
 
 _RETRY_SECONDS = 0.25
+_PATIENCE_SECONDS = 30.0  # how often somebody who waits for a reboot is told that it takes
 # A host that refuses us is asked again for so long: at boot, sshd may run before cloud-init has installed keys and
 # users, and pam_nologin turns everybody away until the boot is over.
 _REFUSED_SECONDS = 25.0
@@ -36,6 +38,30 @@ _OPEN_SECONDS = 30.0
 # A command that has ended can leave a child behind that holds its output open; what was printed has arrived long before
 # this.
 _LINGER_SECONDS = 2.0
+
+
+class CommandTimeout(BuilderError):
+    """A command did not end in the time that it was given. It may still run."""
+
+
+class NotBack(BuilderError):
+    """A host did not come back from a reboot in the time that it was given."""
+
+
+class Deadline:
+    """A time limit that can begin anew while it runs. Seconds."""
+
+    def __init__(self, seconds: float, clock: Clock = time.monotonic) -> None:
+        self.seconds = seconds
+        self._clock = clock
+        self.restart()
+
+    def restart(self) -> None:
+        self._at = self._clock() + self.seconds
+
+    @property
+    def over(self) -> bool:
+        return self._clock() >= self._at
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +81,29 @@ class Completed:
 
 
 def connect(
-    endpoint: SshEndpoint, *, timeout: float, sleep: Sleep = time.sleep, clock: Clock = time.monotonic
+    endpoint: SshEndpoint,
+    *,
+    timeout: float,
+    sleep: Sleep = time.sleep,
+    clock: Clock = time.monotonic,
+    check: Check = lambda: None,
 ) -> Connection:
     """Connect to a host that may still be booting.
 
     Until ``timeout`` seconds have gone by it is tried again, as long as nothing listens or what listens is no SSH
-    server yet. A wrong host key or a refused login that lasts for 25 seconds is an error before that. Raises
-    BuilderError, which says what the last attempt met; ValueError for an endpoint whose keys are not keys.
+    server yet. A wrong host key or a refused login that lasts for 25 seconds is an error before that. ``check`` is
+    called before each attempt, also when a connection is made anew, and may raise what ends the waiting. Raises
+    NotReachable or Refused, which say what the last attempt met; ValueError for an endpoint whose keys are not keys.
     """
-    return Connection(endpoint, _transport(endpoint, timeout, sleep, clock), sleep=sleep, clock=clock)
+    transport = _transport(endpoint, timeout, sleep, clock, check)
+    return Connection(endpoint, transport, sleep=sleep, clock=clock, check=check)
 
 
-def _transport(endpoint: SshEndpoint, timeout: float, sleep: Sleep, clock: Clock) -> paramiko.Transport:
+def _transport(endpoint: SshEndpoint, timeout: float, sleep: Sleep, clock: Clock, check: Check) -> paramiko.Transport:
     start = clock()
     refused_since: float | None = None
     while True:
+        check()
         try:
             return open_transport(endpoint)
         except NotReachable as error:
@@ -79,9 +113,9 @@ def _transport(endpoint: SshEndpoint, timeout: float, sleep: Sleep, clock: Clock
             last = error
             refused_since = clock() if refused_since is None else refused_since
             if clock() - refused_since >= _REFUSED_SECONDS:
-                raise BuilderError(error.message, hint=error.hint) from error
+                raise
         if clock() - start + _RETRY_SECONDS > timeout:
-            raise BuilderError(
+            raise NotReachable(
                 f"no SSH connection within {timeout:.0f} s: {last.message}",
                 hint=last.hint
                 or "Check that this machine may reach the address on that port (security group, routes, VPN).",
@@ -101,9 +135,11 @@ class Connection:
         *,
         sleep: Sleep = time.sleep,
         clock: Clock = time.monotonic,
+        check: Check = lambda: None,
     ) -> None:
         self.endpoint = endpoint
         self._transport = transport
+        self._check = check
         self._sleep = sleep
         self._clock = clock
 
@@ -127,12 +163,12 @@ class Connection:
     def reconnect(self, *, timeout: float) -> None:
         """Replace what is left of the connection by a new one. Raises as ``connect`` does."""
         self._transport.close()
-        self._transport = _transport(self.endpoint, timeout, self._sleep, self._clock)
+        self._transport = _transport(self.endpoint, timeout, self._sleep, self._clock, self._check)
 
     def run(self, command: str, stdin: bytes | None = None, timeout: float | None = None) -> Completed:
         """Run a command by the login user's shell, without a terminal, and wait for its end.
 
-        Raises ConnectionLost if the connection ends first: the command may have run, or not. BuilderError after
+        Raises ConnectionLost if the connection ends first: the command may have run, or not. CommandTimeout after
         ``timeout`` seconds.
         """
         output: list[bytes] = []
@@ -144,7 +180,7 @@ class Connection:
         command: str,
         stdin: bytes | Iterable[bytes],
         on_line: Callable[[str], None],
-        timeout: float | None = None,
+        timeout: float | Deadline | None = None,
         until: Callable[[], bool] | None = None,
     ) -> Completed:
         """As ``run``, but each line of stdout is handed to ``on_line`` as it arrives, while ``stdin`` is still being
@@ -164,38 +200,47 @@ class Connection:
 
     def boot_id(self) -> str:
         """What Linux calls this boot: differs after every reboot."""
-        done = self.run("cat /proc/sys/kernel/random/boot_id")
+        done = self.run("cat /proc/sys/kernel/random/boot_id", timeout=_OPEN_SECONDS)
         if done.status != 0 or not done.text:
             raise BuilderError(f"{self.name}: the boot id cannot be read")
         return done.text
 
-    def wait_for_reboot(self, before: str, *, timeout: float) -> None:
+    def wait_for_reboot(self, before: str, *, timeout: float, on_wait: Callable[[float], None] | None = None) -> None:
         """Wait until the host has booted again and this connection is made anew. ``before``: the boot id before.
 
-        Raises BuilderError if the host is not back, or still in the boot before, after ``timeout`` seconds.
+        ``on_wait`` is told now and then how many seconds it has been. Raises NotBack if the host is not there, or still
+        in the boot before, after ``timeout`` seconds; Refused if it comes back as another one.
         """
-        start = self._clock()
-        while True:
-            left = timeout - (self._clock() - start)
-            if left <= 0:
-                raise BuilderError(
-                    f"{self.name} did not reboot within {timeout:.0f} s", hint="Its console output may say why."
-                )
-            with contextlib.suppress(ConnectionLost):
-                self.reconnect(timeout=left)
+        start = told = self._clock()
+        last = "it never went down"
+        while (left := timeout - (self._clock() - start)) > 0:
+            try:
+                self.reconnect(timeout=min(left, _PATIENCE_SECONDS))
                 if self.boot_id() != before:
                     return
+            except (ConnectionLost, CommandTimeout) as error:
+                last = error.message
+            except NotReachable as error:
+                last = error.message
+            if self._clock() - told >= _PATIENCE_SECONDS:
+                told = self._clock()
+                if on_wait is not None:
+                    on_wait(told - start)
             self._sleep(_RETRY_SECONDS)
+        raise NotBack(
+            f"{self.name} did not come back from its reboot within {timeout:.0f} s: {last}",
+            hint="Its console output may say why.",
+        )
 
     def _execute(
         self,
         command: str,
         stdin: bytes | Iterable[bytes] | None,
         on_output: Callable[[bytes], None],
-        timeout: float | None,
+        timeout: float | Deadline | None,
         until: Callable[[], bool] | None = None,
     ) -> tuple[int, bytes]:
-        deadline = None if timeout is None else self._clock() + timeout
+        deadline = Deadline(timeout, self._clock) if isinstance(timeout, int | float) else timeout
         with translated(self.name):
             channel = self._transport.open_session(window_size=None, timeout=_OPEN_SECONDS)
             try:
@@ -213,13 +258,13 @@ class Connection:
             finally:
                 channel.close()
 
-    def _output(self, channel: paramiko.Channel, deadline: float | None, command: str) -> Iterator[bytes]:
+    def _output(self, channel: paramiko.Channel, deadline: Deadline | None, command: str) -> Iterator[bytes]:
         """What the command prints, until its end."""
         channel.settimeout(_POLL_SECONDS)
         silent_since: float | None = None
         while True:
-            if deadline is not None and self._clock() >= deadline:
-                raise BuilderError(f"{self.name}: a command did not end in time: {command.split(None, 1)[0]} …")
+            if deadline is not None and deadline.over:
+                raise CommandTimeout(f"{self.name}: a command did not end in time: {command.split(None, 1)[0]} …")
             try:
                 data = channel.recv(_CHUNK)
             except TimeoutError:

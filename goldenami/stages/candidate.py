@@ -8,6 +8,7 @@ from goldenami.errors import BuilderError
 from goldenami.model import Architecture
 from goldenami.stages import hosts
 from goldenami.stages.build import Build, Candidate, Prepared
+from goldenami.stages.replacing import on_a_host
 
 
 def make(build: Build, architecture: Architecture) -> Candidate:
@@ -42,11 +43,15 @@ def already_prepared(build: Build, architecture: Architecture) -> Prepared | Non
 
 
 def prepare(build: Build, architecture: Architecture) -> Prepared:
-    """A new builder, provisioned, tested and sealed."""
-    with build.stage("launch", architecture):
-        base = build.plan.facts.base[architecture]
-        host = hosts.launch(build, architecture, "builder", base.image_id, root_volume(build, architecture))
-    return build.workshop.prepare(build, architecture, host)
+    """A new builder, provisioned, tested and sealed; another one where that is lost."""
+
+    def once(spot: bool) -> Prepared:
+        with build.stage("launch", architecture):
+            base, volume = build.plan.facts.base[architecture], root_volume(build, architecture)
+            host = hosts.launch(build, architecture, "builder", base.image_id, volume, spot=spot)
+        return build.workshop.prepare(build, architecture, host)
+
+    return on_a_host(build, architecture, "builder", once)
 
 
 def capture(build: Build, prepared: Prepared) -> str:

@@ -14,19 +14,26 @@ from contextlib import contextmanager
 from goldenami import ssh
 from goldenami.aws import instances, keypairs, network, security_groups
 from goldenami.aws.instances import LaunchSpec, RootVolume
-from goldenami.errors import BuilderError, GoldenAmiError
 from goldenami.model import Architecture, SshEndpoint
 from goldenami.stages.build import Build, Host
+from goldenami.stages.watch import watched
 
 SECURITY_GROUP = "security-group"
 
 
 def launch(
-    build: Build, architecture: Architecture, purpose: str, image_id: str, root_volume: RootVolume | None
+    build: Build,
+    architecture: Architecture,
+    purpose: str,
+    image_id: str,
+    root_volume: RootVolume | None,
+    *,
+    spot: bool = True,
 ) -> Host:
     """Launch a temporary instance and wait until EC2 says that it runs; ``purpose`` is "builder" or "proof".
 
-    One that an earlier process left in the journal is replaced: what it was in the middle of is unknown.
+    One that is in the journal already is replaced: what it was in the middle of is unknown. ``spot``: whether the
+    recipe's wish for a spot instance counts.
     """
     key = key_of(purpose, architecture)
     ledger, home = build.ledger, build.home
@@ -45,7 +52,7 @@ def launch(
         key_name=keypairs.create(ledger, f"key-pair/{purpose}", home, public_key=login.public_key),
         user_data=user_data(host_key),
         root_volume=root_volume,
-        spot=wanted.spot,
+        spot=wanted.spot and spot,
         name=f"goldenami {purpose} {build.label}",
     )
     instance_id = instances.launch(ledger, key, home, spec)
@@ -61,16 +68,14 @@ def launch(
 
 @contextmanager
 def connected(build: Build, host: Host, architecture: Architecture) -> Iterator[ssh.Connection]:
-    """A connection to the host. If it cannot be reached, the error says what its console shows last."""
+    """A connection to the host, which is watched; see ``watched`` for what is raised."""
     timeout = build.recipe.builder[architecture].ssh_timeout
-    try:
-        connection = ssh.connect(host.endpoint, timeout=timeout, sleep=build.cloud.sleep)
-    except BuilderError as error:
-        error.message += _last_of_console(build, host)
-        error.args = (error.message,)
-        raise
-    with connection:
-        yield connection
+    with watched(build, host) as watch:
+        connection = ssh.connect(host.endpoint, timeout=timeout, sleep=build.cloud.sleep, check=watch.check)
+        watch.reached = True
+        watch.on_loss.append(connection.close)
+        with connection:
+            yield connection
 
 
 def key_of(purpose: str, architecture: Architecture) -> str:
@@ -96,12 +101,3 @@ def _key_pair(build: Build, name: str) -> ssh.KeyPair:
     """A key pair that outlives this process, but not the build: a resume finds the same one."""
     made = build.journal.secret(name, lambda: ssh.generate_keypair().private_key.encode())
     return ssh.KeyPair.from_private(made.decode())
-
-
-def _last_of_console(build: Build, host: Host, lines: int = 15) -> str:
-    try:
-        output = instances.console_output(build.cloud, build.home, host.instance_id)
-    except GoldenAmiError:
-        return ""
-    tail = [line.rstrip() for line in output.splitlines() if line.strip()][-lines:]
-    return "\nThe last lines of its console:\n" + "\n".join(f"    {line}" for line in tail) if tail else ""

@@ -5,21 +5,28 @@ from __future__ import annotations
 from goldenami.model import TestReport
 from goldenami.stages import hosts
 from goldenami.stages.build import Build, Candidate, report_from_json, report_to_json
+from goldenami.stages.replacing import on_a_host
 
 
 def boot_and_test(build: Build, made: Candidate, image_id: str) -> TestReport:
     """Launch an instance of the image and run the recipe's tests on it, and those that prove the sealing.
 
-    Raises TestsFailed. An image that has passed in an earlier run is not booted again.
+    Raises TestsFailed; an instance that is lost is replaced, and proves nothing. An image that has passed in an earlier
+    run is not booted again.
     """
     architecture = made.architecture
     record = f"proof/{architecture}"
     done = build.journal.stage(record)
     if done is not None and done["image_id"] == image_id:
         return report_from_json(done["report"])
-    with build.stage("boot image", architecture):
-        host = hosts.launch(build, architecture, "proof", image_id, None)
-    report = build.workshop.prove(build, made, host)
-    hosts.dispose(build, host)
+
+    def once(spot: bool) -> TestReport:
+        with build.stage("boot image", architecture):
+            host = hosts.launch(build, architecture, "proof", image_id, None, spot=spot)
+        report = build.workshop.prove(build, made, host)
+        hosts.dispose(build, host)
+        return report
+
+    report = on_a_host(build, architecture, "proof", once)
     build.journal.stage_done(record, image_id=image_id, report=report_to_json(report))
     return report

@@ -7,30 +7,41 @@ from dataclasses import replace
 from goldenami import provision, ssh, validate
 from goldenami.hardening import SUITE, Batch, Collector, Hardening, results
 from goldenami.hardening import VARIABLE as HARDENING
-from goldenami.model import Architecture, TestReport
+from goldenami.model import Architecture, Package, TestReport
+from goldenami.provision.shell import Script
 from goldenami.recipe.project import shown
 from goldenami.recipe.secrets import Secret
 from goldenami.stages import hosts
 from goldenami.stages.build import Build, Candidate, Host, Prepared
 from goldenami.stages.filling import filled
+from goldenami.stages.watch import watched
 from goldenami.validate import TestPath, Traces
 
 CONTROLS = TestPath(SUITE, "hardening")
+_TRACES = "traces"
 
 
 class SshWorkshop:
     """The Workshop of every real build."""
 
     def prepare(self, build: Build, architecture: Architecture, host: Host) -> Prepared:
-        """Patch, provision, test (gate 1) and seal, over one connection."""
+        """Patch, provision, test (gate 1) and seal, over one connection.
+
+        Two programs, three round trips each: one before the tests, with all stages and the list of packages that the
+        base brings; one after them, which reads what there is in the end, and seals.
+        """
         with hosts.connected(build, host, architecture) as connection:
-            before = provision.packages(connection)
-            _provision(build, architecture, connection)
+            before = _provision(build, architecture, connection)
             report = _test(build, architecture, host, gate="builder")
-            after = provision.packages(connection)
-            traces = validate.read_traces(connection, host.login_key)
-            with build.stage("seal", architecture):
-                provision.seal(connection, login_key=host.login_key, emit=build.emit)
+            sealed = provision.seal(
+                connection,
+                login_key=host.login_key,
+                emit=build.emit,
+                facts=(provision.PACKAGES, provision.Fact(_TRACES, Script(validate.READ_TRACES))),
+                within=lambda name: build.stage(name, architecture),
+            )
+        after = provision.parse_packages(sealed.facts[provision.PACKAGES.name])
+        traces = validate.parse_traces(sealed.facts[_TRACES], host.login_key)
         changes = provision.package_changes(before, after)
         return Prepared(architecture, host.instance_id, report, after, changes, traces)
 
@@ -39,17 +50,20 @@ class SshWorkshop:
         return _test(build, made.architecture, host, gate="image", traces=made.prepared.traces)
 
 
-def _provision(build: Build, architecture: Architecture, connection: ssh.Connection) -> None:
-    """One program a stage; a reboot in between where one is due."""
+def _provision(build: Build, architecture: Architecture, connection: ssh.Connection) -> tuple[Package, ...]:
+    """Every stage of the recipe, in one program; divided only where a reboot is due. Returns the packages before it."""
     recipe = build.recipe
     patches = provision.patch_stage(recipe.patches[architecture], recipe.patches_mark)
-    stages = (patches, *recipe.provisioning[architecture])
-    timeout = build.recipe.builder[architecture].stage_timeout
-    for stage in stages:
-        if stage.operations:
-            with build.stage(stage.name, architecture):
-                full = filled(stage, build.secrets)
-                provision.run_stage(connection, full, build.emit, secrets=build.secrets.values(), timeout=timeout)
+    stages = [filled(stage, build.secrets) for stage in (patches, *recipe.provisioning[architecture])]
+    result = provision.run_program(
+        connection,
+        [provision.PACKAGES, *stages],
+        build.emit,
+        secrets=build.secrets.values(),
+        timeout=recipe.builder[architecture].stage_timeout,
+        within=lambda name: build.stage(name, architecture),
+    )
+    return provision.parse_packages(result.facts[provision.PACKAGES.name])
 
 
 def _test(
@@ -58,7 +72,7 @@ def _test(
     hardening = build.recipe.hardening.get(architecture, Hardening())
     proven = Collector(build.emit)
     suites = (*(("sealed",) if traces is not None else ()), *((CONTROLS,) if hardening.controls else ()))
-    with build.stage(f"test {gate}", architecture):
+    with build.stage(f"test {gate}", architecture), watched(build, host) as watch:
         report = validate.run_suite(
             host.endpoint,
             (*_tests(build), *suites),
@@ -70,7 +84,7 @@ def _test(
             traces=traces,
             secrets=tuple(build.secrets.values()),
             connect_timeout=build.recipe.builder[architecture].ssh_timeout,
-            stop=build.stop,
+            stop=watch,
         )
         validate.require(report)
     return replace(report, controls=results(hardening, proven.ended))

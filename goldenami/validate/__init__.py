@@ -6,6 +6,15 @@ into TestsFailed. ``read_traces`` reads from the builder what must not be found 
 
 from goldenami.validate.runner import SUITES, require, run_suite
 from goldenami.validate.settings import TestPath
-from goldenami.validate.traces import Traces, read_traces
+from goldenami.validate.traces import READ_TRACES, Traces, parse_traces, read_traces
 
-__all__ = ["SUITES", "TestPath", "Traces", "read_traces", "require", "run_suite"]
+__all__ = [
+    "READ_TRACES",
+    "SUITES",
+    "TestPath",
+    "Traces",
+    "parse_traces",
+    "read_traces",
+    "require",
+    "run_suite",
+]

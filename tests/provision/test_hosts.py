@@ -9,6 +9,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,17 @@ from goldenami import provision, ssh
 from goldenami.errors import BuilderError, OperationFailed
 from goldenami.events import Event
 from goldenami.model import Mark, SshEndpoint
-from goldenami.provision import BoundOperation, Handler, PatchSpec, Stage, StageResult, implied_handler, run_stage
+from goldenami.provision import (
+    PACKAGES,
+    BoundOperation,
+    Handler,
+    PatchSpec,
+    Stage,
+    StageResult,
+    implied_handler,
+    run_program,
+    run_stage,
+)
 from tests.provision.examples import ODD, bind, examples
 from tests.ssh.relay import Relay
 
@@ -403,17 +414,70 @@ def test_a_program_that_something_kills_is_told(host: Host) -> None:
 # --- round trips ------------------------------------------------------------------------------------------------------
 
 
-def test_a_stage_costs_three_round_trips(endpoint: SshEndpoint) -> None:
+def test_a_recipe_costs_three_round_trips(endpoint: SshEndpoint) -> None:
     """Opening the channel, asking for the program that reads, and sending it; what comes back is already under way."""
-    stage = Stage("small", tuple(bind("file", dest=f"/srv/few/{n}", content="x") for n in range(20)))
+    stages = [
+        Stage(name, tuple(bind("file", dest=f"/srv/few/{name}{n}", content="x") for n in range(7)))
+        for name in ("patches", "agents", "software", "hardening")
+    ]
+    items = [PACKAGES, *stages, replace(PACKAGES, name="after")]
     with Relay((endpoint.address, endpoint.port)) as relay:
         slow = replace(endpoint, address="127.0.0.1", port=relay.port)
         with ssh.connect(slow, timeout=60) as connection:
-            run_stage(connection, stage)
+            facts = run_program(connection, items).facts
+            assert facts["packages"] == facts["after"]
+            assert "bash" in {p.name for p in provision.parse_packages(facts["after"])}
             times = []
             for relay.delay in (0.0, 0.1):
-                times.append(min(run_stage(connection, stage).seconds for _ in range(3)))
+                times.append(min(run_program(connection, items).seconds for _ in range(3)))
             assert round((times[1] - times[0]) / 0.2) <= 3
+
+
+# --- several stages ---------------------------------------------------------------------------------------------------
+
+
+def test_stages_of_one_program_are_told_apart(host: Host) -> None:
+    seen: list[str] = []
+
+    @contextmanager
+    def within(name: str) -> Iterator[None]:
+        seen.append(f"begin {name}")
+        try:
+            yield
+        except OperationFailed:
+            seen.append(f"failed {name}")
+            raise
+        seen.append(f"end {name}")
+
+    def on_event(event: Event) -> None:
+        if event.kind == "operation.finished":
+            seen.append(f"{event.fields['index']}/{event.fields['total']} {event.fields['status']}")
+
+    handler = Handler("tell", (bind("command", argv=["echo", "told"]),))
+    first = Stage("first", (bind("file", dest="/srv/one", content=f"{time.time()}", notify=("tell",)),), (handler,))
+    second = Stage("second", (bind("command", argv=["true"]), bind("command", argv=["false"])))
+    third = Stage("third", (bind("command", argv=["true"]),))
+    with pytest.raises(OperationFailed):
+        run_program(host.connection, [first, second, third], on_event, within=within)
+    assert seen == [
+        *("begin first", "1/2 changed", "2/2 changed", "end first"),
+        *("begin second", "1/2 changed", "2/2 failed", "failed second"),
+    ]
+    result = run_program(host.connection, [first, third], within=within)
+    assert [(s.stage, s.changed, s.ok) for s in result.stages] == [("first", 0, 1), ("third", 1, 0)]
+
+
+def test_a_stage_that_takes_too_long_is_ended(host: Host) -> None:
+    """The limit is each stage's own, and nothing goes on behind our back."""
+    host.sh("rm -f /srv/late")
+    slow = Stage("slow", (bind("command", shell="sleep 1.5"),))
+    stuck = Stage("stuck", (bind("command", at=6, shell="echo begun; sleep 4; : >/srv/late"),))
+    run_program(host.connection, [slow, Stage("slow too", slow.operations)], timeout=2.5)
+    with pytest.raises(OperationFailed, match=r"the stage stuck did not end within 2 s") as caught:
+        run_program(host.connection, [slow, stuck], timeout=2.2)
+    assert caught.value.place == "recipe.yaml:6:5"
+    assert caught.value.output == "begun"
+    assert host.sh("pgrep -f 'sleep [4]' || :; ls -d /run/goldenami.* 2>/dev/null || :") == ""
 
 
 # --- patches, facts ------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 from goldenami.model import Mark
 from goldenami.provision import (
     OPERATIONS,
+    PACKAGES,
     BoundOperation,
     Handler,
     PatchSpec,
@@ -21,7 +22,7 @@ from goldenami.provision import (
     patch_stage,
 )
 from goldenami.provision.operation import Operation
-from goldenami.provision.program import compile_stage
+from goldenami.provision.program import compile_program, compile_stage
 from goldenami.provision.seal import traces_of
 from tests.provision.examples import bind, elsewhere, examples, further
 
@@ -51,12 +52,12 @@ def every_stage() -> list[Stage]:
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash", "busybox"])
-@pytest.mark.parametrize("stage", every_stage(), ids=lambda s: s.name)
-def test_programs_are_posix_shell(stage: Stage, shell: str) -> None:
+@pytest.mark.parametrize("stages", [*([s] for s in every_stage()), every_stage()], ids=lambda s: s[-1].name)
+def test_programs_are_posix_shell(stages: list[Stage], shell: str) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
     command = [shell, "-n"] if shell != "busybox" else ["busybox", "sh", "-n"]
-    done = subprocess.run(command, input=compile_stage(stage).text, text=True, capture_output=True)
+    done = subprocess.run(command, input=compile_program([PACKAGES, *stages]).text, text=True, capture_output=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -120,6 +121,26 @@ def test_packages_in_a_row_may_go_together() -> None:
     assert "after_1=" not in text
     assert "after_3=" not in text
     assert text.count("$(list_packages a1 b1 ") == 1
+
+
+def test_stages_go_together_and_keep_their_own_numbers() -> None:
+    handler = implied_handler("nginx", Mark("r", 1, 1))
+    first = Stage(
+        "first", (bind("package", name="a1"), bind("file", dest="/a", content="", notify=("nginx",))), (handler,)
+    )
+    second = Stage("second", (bind("package", name="b1"), bind("package", name="c1")))
+    program = compile_program([PACKAGES, first, Stage("empty", ()), second, PACKAGES])
+    assert [s.name for s in program.stages] == ["first", "second"]
+    assert [(p.stage, p.number, p.total) for p in program.operations] == [
+        (0, 1, 3),
+        (0, 2, 3),
+        (0, 3, 3),
+        (1, 1, 2),
+        (1, 2, 2),
+    ]
+    assert "after_0=" not in program.text, "packages of two stages are not installed together"
+    assert "after_3='4'" in program.text
+    assert program.text.count("event fact packages") == 2
 
 
 def test_unknown_handlers_and_double_ones_are_refused() -> None:

@@ -7,7 +7,17 @@ import pytest
 from goldenami.model import Package, PackageChange
 from goldenami.provision import hints
 from goldenami.provision.facts import package_changes, parse_packages
-from goldenami.provision.stream import Ended, Finished, Message, Reader, RebootDue, Started
+from goldenami.provision.stream import (
+    Begun,
+    Ended,
+    FactRead,
+    Finished,
+    Message,
+    Reader,
+    RebootDue,
+    StageStarted,
+    Started,
+)
 
 
 def read(text: str) -> tuple[list[Message], list[str]]:
@@ -32,6 +42,15 @@ def test_events() -> None:
         Ended(True),
     ]
     assert output == []
+
+
+def test_facts_are_no_output() -> None:
+    messages, output = read(
+        "\nMARK begin 7f-3\n\nMARK fact packages\na\n\nb\nMARK read packages 0\n"
+        "\nMARK stage 1 2.5\nsaid\n\nMARK fact none\n\nMARK read none 3"
+    )
+    assert messages == [Begun("7f-3"), FactRead("packages", 0, "a\n\nb"), StageStarted(1, 2.5), FactRead("none", 3, "")]
+    assert output == ["said"]
 
 
 def test_output_keeps_its_own_empty_lines() -> None:

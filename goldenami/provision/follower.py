@@ -1,0 +1,110 @@
+"""Follows one run of a program, over as many connections as it takes, and the shell code that starts and shows it.
+
+The program runs beside the connection and writes to a file in its working directory (in /run, which is memory); the
+command only follows that file. So nothing is cut off in its middle when a connection drops.
+"""
+
+from __future__ import annotations
+
+import queue
+import shlex
+from collections.abc import Callable, Iterator
+from typing import IO, TYPE_CHECKING
+
+from goldenami.provision.stream import Ended, Message, Reader
+
+if TYPE_CHECKING:  # paramiko takes a while to load, and recipes are validated without it
+    from goldenami.ssh import Completed, Connection, Deadline
+
+NO_DIRECTORY = 97  # the status of a command that does not find the working directory, or finds it where it is not to be
+_CHUNK = 256 << 10
+
+
+def sudo(connection: Connection, script: str) -> str:
+    """The command that runs a script as root on this connection."""
+    command = f"sh -c {shlex.quote(script)}"
+    return command if connection.endpoint.user == "root" else f"sudo -n {command}"
+
+
+class Follower:
+    """Reads one run of a program, over as many connections as it takes."""
+
+    def __init__(self, mark: str, on_message: Callable[[Message], None], on_output: Callable[[str], None]) -> None:
+        self.mark = mark
+        self.ended = False
+        self.whole = False  # it came to an end of its own
+        self.taken = 0  # lines, over all connections; a new one reads the log from its beginning again
+        self._skip = 0
+        self._on_message = on_message
+        self._reader = Reader(mark, self._message, on_output)
+        self._acknowledge: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+
+    def follow(
+        self, connection: Connection, command: str, archive: IO[bytes] | None, deadline: Deadline | None
+    ) -> Completed:
+        self._acknowledge = queue.SimpleQueue()
+        self._skip = self.taken
+        try:
+            return connection.stream(command, self._input(archive), self._line, deadline, lambda: self.ended)
+        finally:
+            self._acknowledge.put(None)
+
+    def _input(self, archive: IO[bytes] | None) -> Iterator[bytes]:
+        """The archive; then, once the end was read, the word that the working directory may go."""
+        acknowledge = self._acknowledge
+        while archive is not None and (chunk := archive.read(_CHUNK)):
+            yield chunk
+        if (word := acknowledge.get()) is not None:
+            yield word
+
+    def _line(self, line: str) -> None:
+        if self._skip:
+            self._skip -= 1
+            return
+        self.taken += 1
+        self._reader.feed(line)
+
+    def _message(self, message: Message) -> None:
+        if isinstance(message, Ended):
+            self.ended = True
+            self.whole = self.whole or message.whole
+            self._acknowledge.put(b"read\n")
+        self._on_message(message)
+
+
+def start_script(work: str, mark: str, arguments: str, size: int) -> str:
+    """Unpack the archive from stdin, start the program apart from this connection, follow what it writes.
+
+    ``arguments``: shell words, after the working directory and the mark.
+    """
+    return f"""umask 077
+mkdir -m 0711 {work} || exit {NO_DIRECTORY}
+head -c {size} | tar -xzf - -C {work} --no-same-owner || {{ rm -rf {work}; exit 1; }}
+: >{work}/log
+if command -v setsid >/dev/null; then apart=setsid; else apart=nohup; fi
+(
+$apart sh {work}/program {work} {mark} {arguments} >>{work}/log 2>&1 &
+echo $! >{work}/pid
+wait $!
+printf '\\n{mark} gone\\n' >>{work}/log
+) </dev/null >/dev/null 2>&1 &
+tail -n +1 -f -s 0.1 {work}/log &
+{_UNTIL_READ.format(work=work)}"""
+
+
+def attach_script(work: str) -> str:
+    return f"""[ -e {work}/log ] || exit {NO_DIRECTORY}
+tail -n +1 -f -s 0.1 {work}/log &
+{_UNTIL_READ.format(work=work)}"""
+
+
+# Without the word from the other side, the log stays for ten minutes for the next connection to read.
+_UNTIL_READ = """follower=$!
+if read -r _; then rm -rf {work}; else (sleep 600; rm -rf {work}) </dev/null >/dev/null 2>&1 & fi
+kill $follower
+"""
+
+
+def end_script(work: str) -> str:
+    """End a program, and everything that it has started."""
+    return f"kill -KILL -- -$(cat {work}/pid); rm -rf {work}"
