@@ -50,6 +50,22 @@ lint: setup-test ## Only the static checks: ruff, mypy --strict, import-linter
 bench: setup-test ## Measure the sandbox and a whole build, and print the figures
 	$(SUDO) $(BIN)/python -m benchmarks $(ARGS)
 
+# The peers are nobody's dependency: they get an environment of their own, and only for this.
+BENCH_VENV     := .venv-bench
+BENCH_PACKAGES := ansible-core mitogen pyinfra
+
+.PHONY: bench-provision
+bench-provision: setup-test $(BENCH_VENV)/.done ## Measure provisioning against a hand-written script and the peers
+	$(SUDO) $(BENCH_VENV)/bin/python -m benchmarks.provisioning $(ARGS)
+
+$(BENCH_VENV)/.done: pyproject.toml
+	@echo "Installing with pip into $(BENCH_VENV): goldenami with its sandbox, and $(BENCH_PACKAGES)"
+	@python3 -m venv $(BENCH_VENV)
+	@$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[sandbox]'
+	@for p in $(BENCH_PACKAGES); do $(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $$p || \
+	  echo "  $$p cannot be installed here: it is left out"; done
+	@touch $@
+
 .PHONY: setup
 setup: apt-sandbox $(VENV)/.demo
 
@@ -98,5 +114,5 @@ $(VENV)/.dev: pyproject.toml | apt-test $(VENV)/bin/python
 .PHONY: clean
 clean: ## Stop the sandbox, and remove its state, the virtual environment and what the tools left
 	@if [ -x $(BIN)/goldenami ]; then $(SUDO) $(BIN)/goldenami sandbox reset --yes || exit 1; fi
-	@$(SUDO) rm -rf $(VENV) .goldenami .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	@$(SUDO) rm -rf $(VENV) $(BENCH_VENV) .goldenami .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

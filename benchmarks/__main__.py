@@ -18,10 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import boto3
-
-from goldenami import ssh
-from goldenami.model import SshEndpoint
+from benchmarks.host import launched
 from goldenami.sandbox import control
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,30 +59,9 @@ def figure(name: str, seconds: list[float], goal: str = "") -> None:
 
 def launch(info: control.SandboxInfo) -> float:
     """Seconds from RunInstances to the answer of a command over SSH."""
-    ec2 = boto3.client("ec2", **info.client())
-    found = ec2.describe_images(Filters=[{"Name": "name", "Values": ["debian-12-amd64-*"]}])["Images"]
-    image = max(found, key=lambda i: i["CreationDate"])["ImageId"]
-    login, host_key = ssh.generate_keypair(), ssh.generate_keypair()
-    ec2.import_key_pair(KeyName="bench", PublicKeyMaterial=login.public_key)
-    keys = {"ed25519_private": host_key.private_key, "ed25519_public": host_key.public_key}
-    try:
-        started = time.monotonic()
-        answer = ec2.run_instances(
-            ImageId=image,
-            InstanceType="t3.small",
-            MinCount=1,
-            MaxCount=1,
-            KeyName="bench",
-            UserData="#cloud-config\n" + json.dumps({"ssh_keys": keys}),
-        )["Instances"][0]
-        endpoint = SshEndpoint(answer["PrivateIpAddress"], "admin", login.private_key, host_key.public_key)
-        with ssh.connect(endpoint, timeout=60) as connection:
-            assert connection.run("true").status == 0
-        seconds = time.monotonic() - started
-        ec2.terminate_instances(InstanceIds=[answer["InstanceId"]])
-        return seconds
-    finally:
-        ec2.delete_key_pair(KeyName="bench")
+    started = time.monotonic()
+    with launched(info):
+        return time.monotonic() - started
 
 
 def build(info: control.SandboxInfo, home: Path) -> None:

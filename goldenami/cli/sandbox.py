@@ -210,6 +210,27 @@ def _print_console(info: SandboxInfo, instance: str, follow: bool, sleep: Callab
 @sandbox.command()
 @_NAME
 @click.option(
+    "--notice",
+    type=click.FloatRange(0),
+    default=120.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long before it the instance is warned.",
+)
+@click.argument("instance")
+def reclaim(name: str, notice: float, instance: str) -> None:
+    """Interrupt the spot instance INSTANCE, as EC2 does when it needs the capacity.
+
+    The warning is in the status of its request, and in its own metadata at spot/instance-action.
+    """
+    from goldenami.sandbox import control
+
+    control.require(name).reclaim(instance, notice)
+
+
+@sandbox.command()
+@_NAME
+@click.option(
     "--output",
     "-o",
     required=True,

@@ -75,36 +75,54 @@ class Follower:
 def start_script(work: str, mark: str, arguments: str, size: int) -> str:
     """Unpack the archive from stdin, start the program apart from this connection, follow what it writes.
 
-    ``arguments``: shell words, after the working directory and the mark.
+    ``arguments``: shell words, after the working directory and the mark. When the program has ended, its log stays for
+    ten minutes at most for a connection to read.
     """
     return f"""umask 077
 mkdir -m 0711 {work} || exit {NO_DIRECTORY}
 head -c {size} | tar -xzf - -C {work} --no-same-owner || {{ rm -rf {work}; exit 1; }}
-: >{work}/log
 if command -v setsid >/dev/null; then apart=setsid; else apart=nohup; fi
+: >{work}/log || exit {NO_DIRECTORY}
 (
 $apart sh {work}/program {work} {mark} {arguments} >>{work}/log 2>&1 &
 echo $! >{work}/pid
 wait $!
 printf '\\n{mark} gone\\n' >>{work}/log
+left=600
+while [ -d {work} ] && [ $left -gt 0 ]; do sleep 1; left=$((left - 1)); done
+rm -rf {work}
 ) </dev/null >/dev/null 2>&1 &
-tail -n +1 -f -s 0.1 {work}/log &
-{_UNTIL_READ.format(work=work)}"""
+{_follow(work)}"""
 
 
 def attach_script(work: str) -> str:
-    return f"""[ -e {work}/log ] || exit {NO_DIRECTORY}
-tail -n +1 -f -s 0.1 {work}/log &
-{_UNTIL_READ.format(work=work)}"""
+    """Follow a program that an earlier connection has started; NO_DIRECTORY if there is none, and will be none.
+
+    That connection may have been lost before its command began, or while the archive was under way: so the name of the
+    working directory is taken first, and then that command, should it come after all, cannot start anything.
+    """
+    return f"""if mkdir {work} 2>/dev/null; then
+(sleep 60; rmdir {work}) </dev/null >/dev/null 2>&1 &
+exit {NO_DIRECTORY}
+fi
+tries=0
+until [ -e {work}/log ]; do
+if [ ! -d {work} ] || [ $tries -ge 100 ]; then rm -rf {work}; exit {NO_DIRECTORY}; fi
+tries=$((tries + 1))
+sleep 0.1
+done
+{_follow(work)}"""
 
 
-# Without the word from the other side, the log stays for ten minutes for the next connection to read.
-_UNTIL_READ = """follower=$!
-if read -r _; then rm -rf {work}; else (sleep 600; rm -rf {work}) </dev/null >/dev/null 2>&1 & fi
+def _follow(work: str) -> str:
+    """Show the log from its beginning, until this side says that it was read to its end."""
+    return f"""tail -n +1 -f -s 0.1 {work}/log &
+follower=$!
+if read -r _; then rm -rf {work}; fi
 kill $follower
 """
 
 
 def end_script(work: str) -> str:
     """End a program, and everything that it has started."""
-    return f"kill -KILL -- -$(cat {work}/pid); rm -rf {work}"
+    return f"kill -s KILL -- -$(cat {work}/pid); rm -rf {work}"

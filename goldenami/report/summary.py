@@ -48,6 +48,9 @@ def render_release(
         numbers = {name: getattr(report, name) for name in TEST_ORDER}
         line = f"tests at gate {report.gate} ({report.architecture}): {counts(numbers, TEST_ORDER)}"
         console.print(Text(line), soft_wrap=True, highlight=False)
+    for lost in manifest.replacements:
+        line = f"lost on the way and replaced: {lost.purpose} {lost.instance_id} ({lost.architecture}): {lost.reason}"
+        console.print(Text(line, style="yellow"), soft_wrap=True, highlight=False)
     for architecture, changes in sorted(manifest.changes.items()):
         added = sum(1 for change in changes if change.before is None)
         removed = sum(1 for change in changes if change.after is None)

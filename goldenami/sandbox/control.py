@@ -95,6 +95,10 @@ class SandboxInfo:
         result: list[dict[str, Any]] = json.loads(self.request("GET", "calls"))
         return result
 
+    def reclaim(self, instance: str, notice: float = 120.0) -> None:
+        """Interrupt a spot instance, ``notice`` seconds after the warning. Raises SandboxError for any other one."""
+        self.request("POST", "reclaim", {"instance": instance, "notice": notice})
+
     def status(self) -> dict[str, Any]:
         result: dict[str, Any] = json.loads(self.request("GET", "status"))
         return {**result, "endpoint": self.endpoint, "pid": self.pid, "directory": str(self.directory)}

@@ -4,6 +4,7 @@
     GET  /_sandbox/settings           PUT merges a change into them
     GET  /_sandbox/calls              the last calls, as in the log
     GET  /_sandbox/console/<id>       what a guest wrote on its console, as bytes
+    POST /_sandbox/reclaim            {instance, notice}: interrupt a spot instance, so many seconds after the warning
     POST /_sandbox/export             {image, output, form}: write an image's contents
 
 They act as root on the host's files, so each request carries the token of process.json, which only its owner can read.
@@ -70,6 +71,10 @@ class ControlPoint:
                 return _json(self._cloud.log.entries())
             case "GET", ["console", instance]:
                 return Response(200, contents.console(self._cloud, self._node, instance))
+            case "POST", ["reclaim"]:
+                body = _body(request)
+                self._cloud.ec2.reclaim(str(body["instance"]), float(body.get("notice", 120)))
+                return _json({})
             case "POST", ["export"]:
                 body = _body(request)
                 contents.export(self._cloud, self._node, str(body["image"]), Path(str(body["output"])), body["form"])

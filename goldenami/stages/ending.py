@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from goldenami import reconcile
-from goldenami.errors import CloudError, GoldenAmiError, Interrupted, TargetsFailed
+from goldenami.errors import CloudError, GoldenAmiError, HostLost, Interrupted, TargetsFailed
 from goldenami.events import emit
 from goldenami.release.catalog import Catalog
 from goldenami.stages.build import Build
@@ -21,7 +21,7 @@ _WORTH_KEEPING = frozenset({"image", "snapshot", "grant", "parameter"})
 @contextmanager
 def ending(build: Build, at_hand: Tools) -> Iterator[None]:
     """Carry out a build inside of this. After a failure of the recipe or its tests everything the build made is
-    deleted; after one of the cloud or of single targets, images are kept for a resume. "keep" deletes nothing."""
+    deleted; after one of the cloud, a host or single targets, images are kept for a resume. "keep" deletes nothing."""
     started = time.monotonic()
 
     def finished(status: str, error: str | None = None) -> None:
@@ -40,7 +40,7 @@ def ending(build: Build, at_hand: Tools) -> Iterator[None]:
         raise Interrupted(f"build {build.journal.build_id} was interrupted; {what}", hint=hint) from interrupt
     except Exception as error:  # a mistake of this program must not leave anything running either
         at_hand.interrupts.clean_up()
-        resumable = isinstance(error, (TargetsFailed, CloudError))
+        resumable = isinstance(error, (TargetsFailed, CloudError, HostLost))
         if at_hand.on_failure == "clean":
             _delete(build, at_hand.catalog, keep_images=resumable)
         build.journal.finish("failed", error=str(error))

@@ -38,7 +38,10 @@ def on_a_host(build: Build, architecture: Architecture, purpose: str, work: Call
             return work(reclaims(build, architecture) < RECLAIMS)
         except HostLost as lost:
             if here == LIMIT or build.stop.is_set():
-                lost.hint = lost.hint or "It was replaced already. `goldenami resume` tries again."
+                lost.hint = (
+                    lost.hint
+                    or "It was replaced already. Other instance types, or builder.spot: false, may last longer."
+                )
                 raise
             here += 1
             _record(build, architecture, purpose, lost)

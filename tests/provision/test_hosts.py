@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import random
 import subprocess
 import tarfile
 import threading
@@ -406,6 +408,50 @@ def test_what_is_idempotent_is_run_again(relayed: tuple[Host, Relay]) -> None:
     assert relay.connections == 2 + len(cuts) - 1
 
 
+CUTS = (1, 600, 1500, 4000, 7000, 9000)  # bytes: while the command is asked for, the archive sent, the events read
+
+
+@pytest.mark.parametrize("seed", range(20 if os.environ.get("GOLDENAMI_WHOLE_MATRIX") else 1))
+def test_wherever_the_connection_is_cut_everything_is_done_once(relayed: tuple[Host, Relay], seed: int) -> None:
+    """Two cuts a run: one at a place that is given, and one anywhere after it."""
+    host, relay = relayed
+    rng = random.Random(seed)
+    connections = []
+    for cut in CUTS:
+        host.sh("rm -f /srv/effects /srv/part-*")
+        stages = [
+            Stage(
+                name,
+                (
+                    *(bind("command", shell=f"echo {name}-{n} | tee -a /srv/effects; sleep 0.05") for n in range(4)),
+                    bind("file", dest=f"/srv/part-{name}", content=rng.randbytes(900).hex(), notify=("tell",)),
+                ),
+                (Handler("tell", (bind("command", shell=f"echo {name}-handled >>/srv/effects"),)),),
+            )
+            for name in ("one", "two")
+        ]
+        seen: list[tuple[object, object]] = []
+
+        second = [rng.randrange(4000, 16000)]  # connecting again takes some 5000
+
+        def on_event(event: Event, seen: list[tuple[object, object]] = seen, second: list[int] = second) -> None:
+            if event.kind == "note" and second:
+                relay.cut_after(second.pop())
+            if event.kind == "operation.finished":
+                seen.append((event.fields["title"], event.fields["status"]))
+
+        before = relay.connections
+        relay.cut_after(cut)
+        result = run_program(host.connection, stages, on_event)
+        relay.cut_after(1 << 40)
+        connections.append(relay.connections - before)
+        assert [s.changed for s in result.stages] == [6, 6]
+        assert len(seen) == len(set(seen)) == 12
+        done = host.sh("cat /srv/effects").split()
+        assert done == [f"{s}-{n}" for s in ("one", "two") for n in (*range(4), "handled")], cut
+    assert all(connections), "each run was cut"
+
+
 def test_a_program_that_something_kills_is_told(host: Host) -> None:
     with pytest.raises(OperationFailed, match="ended from outside"):
         host.run(bind("command", shell="kill -9 $(ps -o ppid= $PPID)"))
@@ -477,7 +523,7 @@ def test_a_stage_that_takes_too_long_is_ended(host: Host) -> None:
         run_program(host.connection, [slow, stuck], timeout=2.2)
     assert caught.value.place == "recipe.yaml:6:5"
     assert caught.value.output == "begun"
-    assert host.sh("pgrep -f 'sleep [4]' || :; ls -d /run/goldenami.* 2>/dev/null || :") == ""
+    assert host.sh("pgrep -f 'sleep [4]' || :") == ""
 
 
 # --- patches, facts ------------------------------------------------------------------------------------------------

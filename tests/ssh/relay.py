@@ -19,6 +19,7 @@ class Relay:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._sockets: list[socket.socket] = []
         self._lock = threading.Lock()
+        self._left: int | None = None
         self.connections = 0
 
     @property
@@ -47,13 +48,32 @@ class Relay:
                 end.close()
             self._sockets.clear()
 
+    def cut_after(self, count: int) -> None:
+        """End all connections once so many more bytes have come in, from either side; once."""
+        with self._lock:
+            self._left = count
+
+    def _count(self, size: int) -> None:
+        with self._lock:
+            if self._left is None:
+                return
+            self._left -= size
+            if self._left > 0:
+                return
+            self._left = None
+        self.cut()
+
     def _accept(self) -> None:
         while True:
             try:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(self._target)
             except OSError:
                 return
+            try:
+                far = socket.create_connection(self._target)
+            except OSError:  # nothing listens there, or not yet
+                near.close()
+                continue
             self.connections += 1
             for end in (near, far):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -71,6 +91,7 @@ class Relay:
                 data = source.recv(1 << 16)
             except OSError:
                 data = b""
+            self._count(len(data))
             pieces.put((time.monotonic() + self.delay, data))
 
     def _write(self, sink: socket.socket, pieces: queue.SimpleQueue[tuple[float, bytes]]) -> None:

@@ -70,14 +70,14 @@ def _type(cloud: Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
             f"The instance type '{value}' does not match the architecture '{instance.architecture}' of the instance.",
         )
     instance.type = value
-    _configure(cloud, instance)
+    tell(cloud, instance)
 
 
 def _user_data(cloud: Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
     _require_stopped(cloud, instance)
     # The typed form comes decoded, the plain one as base64 text.
     instance.user_data = base64.b64encode(value).decode() if isinstance(value, bytes) else str(value or "")
-    _configure(cloud, instance)
+    tell(cloud, instance)
 
 
 def _shutdown_behavior(cloud: Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
@@ -95,7 +95,7 @@ def _groups(cloud: Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
     instance.groups = {g.group_id: g.name for g in found}
     for interface_id in instance.interface_ids:
         cloud.store.interfaces[interface_id].groups = dict(instance.groups)
-    _configure(cloud, instance)
+    tell(cloud, instance)
 
 
 def _source_dest_check(cloud: Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
@@ -159,7 +159,7 @@ def reset_instance_attribute(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) 
     return {}
 
 
-def _configure(cloud: Cloud, instance: Instance) -> None:
+def tell(cloud: Cloud, instance: Instance) -> None:
     """Have the node tell the instance the news."""
 
     def configure() -> None:
@@ -177,7 +177,7 @@ def modify_instance_metadata_options(cloud: Cloud, ctx: Ctx, params: Mapping[str
     if instance.state(cloud.now()) not in ("pending", "running", "stopped", "stopping"):
         raise Ec2Error("IncorrectInstanceState", f"The instance '{instance.id}' is not in a valid state.")
     instance.metadata = launch_request.metadata_options(params, instance.metadata)
-    _configure(cloud, instance)
+    tell(cloud, instance)
     return {
         "InstanceId": instance.id,
         "InstanceMetadataOptions": {**describe_instances.metadata_options(instance), "State": "pending"},

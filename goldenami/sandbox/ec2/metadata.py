@@ -71,6 +71,11 @@ def _paths(cloud: Cloud, instance: Instance) -> dict[str, str]:
         f"network/interfaces/macs/{interface.mac}/vpc-id": instance.vpc_id,
         "/dynamic/instance-identity/document": _identity(instance),
     }
+    request = cloud.store.spot_requests.get(instance.spot_request_id or "")
+    if request is not None and request.interrupted_at is not None:
+        when = timestamp(request.interrupted_at)[:19] + "Z"
+        paths["spot/instance-action"] = json.dumps({"action": "terminate", "time": when})
+        paths["spot/termination-time"] = when
     if interface.public_address:
         paths["public-ipv4"] = interface.public_address
     if instance.profile_arn:

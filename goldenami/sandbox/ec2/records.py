@@ -317,6 +317,7 @@ class SpotRequest(Resource):
     groups: dict[str, str] = field(default_factory=dict)
     interruption_behavior: str = "terminate"
     valid_until: float | None = None
+    interrupted_at: float | None = None  # when the instance is to be taken back
 
 
 @dataclass(slots=True)

@@ -141,6 +141,10 @@ class Ec2:
             found = self._cloud.store.interfaces.values()
             return [i.instance_id for i in found if resource_id in i.groups or resource_id == i.subnet_id]
 
+    def reclaim(self, instance_id: str, notice: float) -> None:
+        """Interrupt a spot instance, ``notice`` seconds after the warning. Raises Ec2Error for any other instance."""
+        spot.reclaim(self._cloud, instance_id, notice)
+
     def image_exists(self, account: str, region: str, image_id: str) -> bool:
         """Whether the account sees this image in the region (as parameters of type aws:ec2:image are checked)."""
         with self._cloud.lock:

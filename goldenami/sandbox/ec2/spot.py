@@ -1,12 +1,15 @@
-"""Spot requests: there is always capacity, so each is fulfilled at once, by RunInstances or by RequestSpotInstances."""
+"""Spot requests: there is always capacity, so each is fulfilled at once, by RunInstances or by RequestSpotInstances.
+What is interrupted is up to whoever drives the sandbox: ``reclaim``.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
-from goldenami.sandbox.ec2 import describe_instances, launch, tags
-from goldenami.sandbox.ec2.context import Ctx
+from goldenami.sandbox.ec2 import describe_instances, instance_attributes, instances, launch, tags
+from goldenami.sandbox.ec2.context import Ctx, Ec2Error
 from goldenami.sandbox.ec2.core import Action, Cloud, chosen
 from goldenami.sandbox.ec2.filters import Source, select
 from goldenami.sandbox.ec2.pagination import page
@@ -111,6 +114,52 @@ def cancel_spot_instance_requests(cloud: Cloud, ctx: Ctx, params: Mapping[str, A
             request.status_message, request.status_updated = "The request was canceled.", cloud.now()
             request.state = "cancelled"
     return {"CancelledSpotInstanceRequests": [{"SpotInstanceRequestId": r.id, "State": r.state} for r in found]}
+
+
+# --- interruptions ----------------------------------------------------------------------------------------------------
+
+
+def reclaim(cloud: Cloud, instance_id: str, notice: float) -> None:
+    """EC2 takes a spot instance back, ``notice`` seconds after it has said so: in the request's status, and to the
+    instance itself at spot/instance-action ("Spot Instance interruption notices"; EC2 gives two minutes).
+
+    Raises Ec2Error for what is no running spot instance. A sandbox that is restarted in between forgets it.
+    """
+    with cloud.lock:
+        instance = cloud.store.instances.get(instance_id)
+        if instance is None:
+            raise Ec2Error("InvalidInstanceID.NotFound", f"The instance ID '{instance_id}' does not exist")
+        request = cloud.store.spot_requests.get(instance.spot_request_id or "")
+        if request is None or instance.state(cloud.now()) != "running":
+            raise Ec2Error("IncorrectInstanceState", f"The instance '{instance_id}' is not a running Spot Instance.")
+        request.status_code = "marked-for-termination"
+        request.status_message = "Spot Instance is marked for termination."
+        request.status_updated = cloud.now()
+        request.interrupted_at = cloud.now() + notice
+        instance_attributes.tell(cloud, instance)
+    if notice <= 0:
+        _take_back(cloud, instance_id)
+        return
+    timer = threading.Timer(notice, _take_back, (cloud, instance_id))
+    timer.daemon = True
+    timer.start()
+
+
+def _take_back(cloud: Cloud, instance_id: str) -> None:
+    with cloud.lock:
+        instance = cloud.store.instances.get(instance_id)
+        if instance is None or instance.goal == "terminated":
+            return
+        request = cloud.store.spot_requests[instance.spot_request_id or ""]
+        request.state, request.status_code = "closed", "instance-terminated-no-capacity"
+        request.status_message = (
+            "Your Spot Instance was terminated because there is no longer any Spot capacity available."
+        )
+        request.status_updated = cloud.now()
+        code = "Server.SpotInstanceTermination"
+        instance.reason_code, instance.reason_message = code, f"{code}: Spot instance termination"
+        instance.reason = ""
+        instances.begin_terminate(cloud, instance)
 
 
 ACTIONS: dict[str, Action] = {

@@ -1,0 +1,165 @@
+"""Instances that are lost, on paper: what counts as lost, how often one is replaced, and what is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from goldenami.errors import (
+    BuilderError,
+    ConnectionLost,
+    GoldenAmiError,
+    HostLost,
+    OperationDoubtful,
+    OperationFailed,
+    TestsFailed,
+)
+from goldenami.model import Architecture, TestReport
+from goldenami.ssh import NotBack, NotReachable
+from goldenami.stages.build import Build, Candidate, Host, Prepared
+from goldenami.stages.watch import watched
+from tests.crash import inventory
+from tests.crash.world import PaperWorkshop, World
+
+Accident = Callable[[World, Host], None]
+
+
+class Unlucky(PaperWorkshop):
+    """A workshop whose first builders and proofs meet accidents, one each."""
+
+    def __init__(
+        self, world: World, builders: Sequence[Accident] = (), proofs: Sequence[Accident] = (), reached: bool = True
+    ) -> None:
+        super().__init__()
+        self._world = world
+        self._builders, self._proofs = iter(builders), iter(proofs)
+        self._reached = reached
+
+    def prepare(self, build: Build, architecture: Architecture, host: Host) -> Prepared:
+        self._meet(self._builders, build, host)
+        return super().prepare(build, architecture, host)
+
+    def prove(self, build: Build, made: Candidate, host: Host) -> TestReport:
+        self._meet(self._proofs, build, host)
+        return super().prove(build, made, host)
+
+    def _meet(self, accidents: Iterator[Accident], build: Build, host: Host) -> None:
+        accident = next(accidents, None)
+        if accident is not None:
+            with watched(build, host) as watch:
+                watch.reached = self._reached
+                accident(self._world, host)
+
+
+def reclaimed(world: World, host: Host) -> None:
+    """The connection ends because EC2 takes the instance back."""
+    world.gate.target.ec2.reclaim(host.instance_id, 0)
+    raise ConnectionLost("the connection was lost during a command")
+
+
+def terminated(error: GoldenAmiError) -> Accident:
+    """Somebody terminates the instance; what is noticed first is ``error``."""
+
+    def happen(world: World, host: Host) -> None:
+        world.client("ec2", world.environment.home_place).terminate_instances(InstanceIds=[host.instance_id])
+        raise error
+
+    return happen
+
+
+def failing(error: GoldenAmiError) -> Accident:
+    """The instance runs all the while."""
+
+    def happen(world: World, host: Host) -> None:
+        raise error
+
+    return happen
+
+
+def unlucky(world: World, *, spot: bool = True, **accidents: Any) -> Unlucky:
+    world.fresh()
+    if spot:
+        file = world.path / "recipes" / "web.yaml"
+        file.write_text(file.read_text() + "builder: {spot: true}\n")
+    workshop = world.workshop = Unlucky(world, **accidents)
+    return workshop
+
+
+def markets(world: World) -> list[str]:
+    """How the instances of the build were paid for, in the order of their launch."""
+    found = world.client("ec2", world.environment.home_place).describe_instances()["Reservations"]
+    instances = sorted((i for r in found for i in r["Instances"]), key=lambda i: i["LaunchTime"])
+    return [i.get("InstanceLifecycle", "on-demand") for i in instances]
+
+
+def test_reclaimed_instances_are_replaced_and_then_paid_for(world: World) -> None:
+    workshop = unlucky(world, builders=[reclaimed], proofs=[reclaimed])
+    outcome = world.build()
+    assert [(r.purpose, r.reclaimed) for r in outcome.manifest.replacements] == [("builder", True), ("proof", True)]
+    assert {r.reason for r in outcome.manifest.replacements} == {"EC2 reclaimed the spot instance"}
+    assert len(workshop.prepared) == len(workshop.proved) == 1
+    assert markets(world) == ["spot", "spot", "spot", "on-demand"]
+    told = [e.fields for e in world.events if e.kind == "host.replaced"]
+    assert [(f["purpose"], f["number"], f["limit"]) for f in told] == [("builder", 1, 2), ("proof", 1, 2)]
+    assert [r.instance_id for r in outcome.manifest.replacements] == [f["instance_id"] for f in told]
+
+
+def test_replacing_has_an_end_and_resume_begins_anew(world: World) -> None:
+    workshop = unlucky(world, proofs=[reclaimed, reclaimed, terminated(ConnectionLost("lost"))])
+    with pytest.raises(HostLost, match=r"was lost: it is (shutting-down|terminated)") as caught:
+        world.build()
+    assert "builder.spot" in (caught.value.hint or "")
+    outcome = world.resume()
+    assert [r.reclaimed for r in outcome.manifest.replacements] == [True, True]
+    assert markets(world) == ["spot", "spot", "spot", "on-demand", "on-demand"]
+    assert len(workshop.prepared) == 1, "what was captured is not made again"
+
+
+def test_builders_without_end(world: World) -> None:
+    unlucky(world, builders=[reclaimed, reclaimed, terminated(ConnectionLost("lost"))])
+    with pytest.raises(HostLost):
+        world.build()
+    assert markets(world) == ["spot", "spot", "on-demand"]
+    assert inventory.take(world) == frozenset(), "nothing is left behind"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OperationFailed("package nginx failed with exit status 100"),
+        TestsFailed("3 of 4 tests failed"),
+        BuilderError("the packages cannot be read from the host"),
+    ],
+    ids=lambda e: type(e).__name__,
+)
+def test_what_fails_on_an_instance_that_is_gone_has_not_failed(world: World, error: GoldenAmiError) -> None:
+    unlucky(world, spot=False, builders=[terminated(error)], proofs=[terminated(error)])
+    assert [r.purpose for r in world.build().manifest.replacements] == ["builder", "proof"]
+
+
+@pytest.mark.parametrize(
+    ("error", "reached", "replaced"),
+    [
+        (ConnectionLost("lost again and again"), True, True),
+        (NotReachable("no SSH connection within 180 s"), True, True),
+        (NotReachable("no SSH connection within 600 s"), False, False),
+        (OperationDoubtful("nothing on it tells whether it was done"), True, True),
+        (OperationFailed("exit status 1"), True, False),
+        (TestsFailed("1 of 4 tests failed"), True, False),
+        (NotBack("did not come back from its reboot within 600 s"), True, False),
+    ],
+    ids=lambda v: type(v).__name__ if isinstance(v, Exception) else str(v),
+)
+def test_an_instance_that_runs(world: World, error: GoldenAmiError, reached: bool, replaced: bool) -> None:
+    """It is replaced if it was there and is not any more; not for what another one would do as well."""
+    unlucky(world, spot=False, builders=[failing(error)], reached=reached)
+    if replaced:
+        assert len(world.build().manifest.replacements) == 1
+        return
+    with pytest.raises(type(error)) as caught:
+        world.build()
+    assert caught.value is error
+    if isinstance(error, BuilderError):
+        assert "The last lines of its console:" in error.message or "console" not in error.message
