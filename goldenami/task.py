@@ -84,6 +84,7 @@ def run(
     arguments: Mapping[str, Any],
     *,
     cloud: Cloud | None = None,
+    known: Cloud | None = None,
     emit_to: Emit = silent,
     on_failure: OnFailure = "clean",
     undo: Undo | None = None,
@@ -92,11 +93,12 @@ def run(
 
     ``kind``: the words of the command ("snapshot copy"). ``arguments``: small JSON values, no secrets; they are what
     ``undo`` and a reader of the journal know of what was asked for. ``undo``: puts back what the task changed; it may
-    be called several times, and for a task of which any part has happened.
+    be called several times, and for a task of which any part has happened. ``known``: a cloud that is logged in, whose
+    clients serve again; ``cloud``: the one to use as it is, for who drives a task in a time of his own.
     Raises what the work raises, after the clean-up; Interrupted after Ctrl-C.
     """
     with Interrupts() as interrupts:
-        at_hand = cloud or Cloud.of(environment, sleep=interrupts.sleep)
+        at_hand = cloud or (known or Cloud.of(environment)).with_sleep(interrupts.sleep)
         caller = at_hand.check_identity()
         now = datetime.now(UTC)
         data = {_KIND: kind, "arguments": dict(arguments), "caller": caller.arn}

@@ -7,9 +7,12 @@ key; an archived one has to be restored first.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from goldenami.aws import errors
 from goldenami.aws.session import Cloud
 from goldenami.errors import AccessError, CloudError
 from goldenami.model import Place
@@ -67,3 +70,29 @@ def _listed(cloud: Cloud, place: Place, operation: str, result: str, request: di
         if error.reason in ("INVALID_SNAPSHOT_ID", "SNAPSHOT_NOT_FOUND"):
             raise NotComparable("unreadable", error.message) from error
         raise
+
+
+# --- contents ---------------------------------------------------------------------------------------------------------
+
+
+def tokens(cloud: Cloud, place: Place, snapshot_id: str) -> dict[int, str]:
+    """What ``read`` takes, by index, for all blocks that a snapshot has; valid for some days, and for this snapshot
+    alone. Raises NotComparable ("unreadable")."""
+    found = _listed(cloud, place, "ListSnapshotBlocks", "Blocks", {"SnapshotId": snapshot_id})
+    return {int(b["BlockIndex"]): str(b["BlockToken"]) for b in found}
+
+
+def read(cloud: Cloud, place: Place, snapshot_id: str, index: int, token: str | None) -> bytes:
+    """The contents of a block, decrypted; zeros for one that the snapshot does not have (no token). Raises CloudError
+    if what arrived is not what was sent."""
+    if token is None:
+        return bytes(BLOCK_SIZE)
+    request = {"SnapshotId": snapshot_id, "BlockIndex": index, "BlockToken": token}
+    answer = cloud.call(place, "ebs", "GetSnapshotBlock", request)
+    try:
+        data: bytes = answer["BlockData"].read()
+    except Exception as error:
+        raise errors.translate(error, service="ebs", action="GetSnapshotBlock", place=place) from error
+    if base64.b64encode(hashlib.sha256(data).digest()).decode() != answer.get("Checksum"):
+        raise CloudError(f"block {index} of {snapshot_id} did not arrive as it was sent")
+    return data

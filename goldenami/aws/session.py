@@ -11,6 +11,7 @@ second image; here a read is repeated (``limits.Retry``), and a mutation only by
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import threading
@@ -76,7 +77,8 @@ class Cloud:
         self.clock = clock
         self.sleep = sleep
         self.home = home
-        self.retry = Retries(retry, clock, sleep, jitter or random.Random())
+        self._patience, self._jitter = retry, jitter or random.Random()
+        self.retry = Retries(retry, clock, sleep, self._jitter)
         self._accounts = {a.id: a for a in accounts.values()}
         self._timeouts = timeouts
         self._caller = caller or botocore.session.Session()
@@ -90,6 +92,13 @@ class Cloud:
     def of(cls, environment: Environment, **options: Any) -> Cloud:
         """The cloud of an environment; ``options`` are those of the constructor."""
         return cls(environment.accounts, environment.home_place, **options)
+
+    def with_sleep(self, sleep: Sleep) -> Cloud:
+        """The same cloud, logged in already, for work that waits in another way."""
+        other = copy.copy(self)
+        other.sleep = sleep
+        other.retry = Retries(self._patience, self.clock, sleep, self._jitter)
+        return other
 
     # --- who ----------------------------------------------------------------------------------------------------------
 

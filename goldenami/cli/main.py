@@ -31,7 +31,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "schedule": ("goldenami.cli.schedule", "schedule", "Snapshots on a schedule: run, preview, list."),
     "images": ("goldenami.cli.images", "images", "List releases, or show one."),
     "resolve": ("goldenami.cli.images", "resolve", "Print the image id behind NAME@CHANNEL or NAME@VERSION."),
-    "snapshot": ("goldenami.cli.snapshots_more", "snapshot", "Snapshots: take, copy, share, restore, archive, lock."),
+    "snapshot": (
+        "goldenami.cli.snapshots_restore",
+        "snapshot",
+        "Snapshots: take, copy, share, restore, archive, lock.",
+    ),
+    "volume": ("goldenami.cli.volumes", "volume", "Encrypt the volumes of an instance, in their place."),
     "harden": ("goldenami.cli.harden", "harden", "Hardening: profiles, controls, coverage, drift of a host."),
     "sandbox": ("goldenami.cli.sandbox", "sandbox", "The embedded cloud: real instances on this machine."),
 }

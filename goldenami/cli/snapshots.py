@@ -119,7 +119,7 @@ def create(
             # Before anything is made: a host that cannot be reached is no reason to clean up.
             connection = stack.enter_context(access.connect(cloud, place, instance, environment.network, way_in))
             frozen = freeze.frozen(connection)
-        job = stack.enter_context(carried_out(environment, "snapshot create", {"of": subject, "name": name}))
+        job = stack.enter_context(carried_out(cloud, environment, "snapshot create", {"of": subject, "name": name}))
         common: dict[str, Any] = {"name": name, "description": description, "frozen": frozen, "wait": not no_wait}
         if volume is not None:
             made = create_of_volume(job, place, volume.id, **common)
@@ -243,10 +243,10 @@ def copy(
     environment, place, cloud = open_place(environment_name, region, account)
     items = names.many(cloud, place, expand(environment, place, references))
     places = [find_place(environment, r, a) for a in accounts or [place.account] for r in regions or [place.region]]
-    keys = {p: kms_key or (_environment_key(environment, p) if encrypt else None) for p in places}
+    keys = {p: kms_key or (environment_key(environment, p) if encrypt else None) for p in places}
     destinations = [copying.destination(cloud, p, items, keys[p]) for p in places]
     arguments = {"snapshots": [s["SnapshotId"] for s in items], "to": [str(p) for p in places]}
-    with carried_out(environment, "snapshot copy", arguments, undo=copying.take_back) as job:
+    with carried_out(cloud, environment, "snapshot copy", arguments, undo=copying.take_back) as job:
         made = copying.copy(job, place, items, destinations, name=name, wait=not no_wait)
     rows = [{**listing.to_json(c.place, c.item), "source": c.source} for c in made]
     if as_json:
@@ -256,7 +256,7 @@ def copy(
         click.echo(f"{row['id']}  {row['account']}/{row['region']}  of {row['source']}")
 
 
-def _environment_key(environment: Environment, place: Place) -> str:
+def environment_key(environment: Environment, place: Place) -> str:
     found = {t.kms_key for t in environment.targets if t.place == place and t.kms_key}
     if len(found) != 1:
         raise UsageError(f"environment {environment.name} names no key for {place}", hint="Name one with --kms-key.")
@@ -322,7 +322,7 @@ def share(
     environment, place, cloud, items, arguments = change(references, (environment_name, region, account))
     accounts = _accounts(environment, partners)
     check_shareable(cloud, place, items)
-    with carried_out(environment, "snapshot share", {**arguments, "with": accounts}) as job:
+    with carried_out(cloud, environment, "snapshot share", {**arguments, "with": accounts}) as job:
         do(job, place, items, accounts)
     tell(place, cloud, items, as_json, job.id)
 
@@ -344,7 +344,7 @@ def unshare(
 
     environment, place, cloud, items, arguments = change(references, (environment_name, region, account))
     accounts = _accounts(environment, partners)
-    with carried_out(environment, "snapshot unshare", {**arguments, "with": accounts}) as job:
+    with carried_out(cloud, environment, "snapshot unshare", {**arguments, "with": accounts}) as job:
         do(job, place, items, accounts)
     tell(place, cloud, items, as_json, job.id)
 
@@ -377,7 +377,7 @@ def make_public(
         err=True,
     )
     confirm(f"Make {listed} public?", yes)
-    with carried_out(environment, "snapshot make-public", arguments) as job:
+    with carried_out(cloud, environment, "snapshot make-public", arguments) as job:
         sharing.make_public(job, place, items)
     tell(place, cloud, items, as_json, job.id)
 
@@ -392,6 +392,6 @@ def make_private(
     from goldenami.snapshots import share as sharing
 
     environment, place, cloud, items, arguments = change(references, (environment_name, region, account))
-    with carried_out(environment, "snapshot make-private", arguments) as job:
+    with carried_out(cloud, environment, "snapshot make-private", arguments) as job:
         sharing.make_private(job, place, items)
     tell(place, cloud, items, as_json, job.id)

@@ -11,6 +11,8 @@ from goldenami.cli.snapshots import change, snapshot, tell
 from goldenami.cli.tasks import carried_out, confirm, moment, open_place, place_options, yes_option
 from goldenami.errors import UsageError
 
+__all__ = ["snapshot"]
+
 if TYPE_CHECKING:
     from goldenami.model import Architecture
     from goldenami.snapshots.make import BootMode
@@ -68,7 +70,7 @@ def volume(
     key = kms.resolve(cloud, place, kms_key).arn if kms_key else None
     make.check_usable(item)
     arguments = {"snapshot": item["SnapshotId"], "zone": zone, "attach": attach}
-    with carried_out(environment, "snapshot volume", arguments) as job:
+    with carried_out(cloud, environment, "snapshot volume", arguments) as job:
         made = make.volume(
             job,
             place,
@@ -138,7 +140,7 @@ def register(
     environment, place, cloud = open_place(environment_name, region, account)
     item = names.snapshot(cloud, place, reference)
     make.check_usable(item)
-    with carried_out(environment, "snapshot register", {"snapshot": item["SnapshotId"], "name": name}) as job:
+    with carried_out(cloud, environment, "snapshot register", {"snapshot": item["SnapshotId"], "name": name}) as job:
         made = make.register(
             job,
             place,
@@ -181,7 +183,7 @@ def image(
     instance = names.instance(cloud, place, reference)
     if not no_reboot and instance["State"]["Name"] == "running":
         confirm(f"{instance['InstanceId']} will be shut down and started again. Go on?", yes)
-    with carried_out(environment, "snapshot image", {"instance": instance["InstanceId"], "name": name}) as job:
+    with carried_out(cloud, environment, "snapshot image", {"instance": instance["InstanceId"], "name": name}) as job:
         made = make.image(job, place, instance["InstanceId"], name=name, description=description, no_reboot=no_reboot)
     _tell_image(made["ImageId"], made.get("Name", name), as_json, job.id)
 
@@ -217,7 +219,7 @@ def delete(
     environment, place, cloud, items, arguments = change(references, (environment_name, region, account))
     keep.check_deletable(cloud, place, items)
     confirm(f"Delete {', '.join(s['SnapshotId'] for s in items)} for good?", yes)
-    with carried_out(environment, "snapshot delete", arguments) as job:
+    with carried_out(cloud, environment, "snapshot delete", arguments) as job:
         keep.delete(job, place, items)
     deleted = [s["SnapshotId"] for s in items]
     if as_json:
@@ -250,7 +252,7 @@ def archive(
     environment, place, cloud, items, arguments = change(references, (environment_name, region, account))
     keep.check_archivable(cloud, place, items)
     confirm(f"Archive {', '.join(s['SnapshotId'] for s in items)} (paid for 90 days at least)?", yes)
-    with carried_out(environment, "snapshot archive", arguments) as job:
+    with carried_out(cloud, environment, "snapshot archive", arguments) as job:
         keep.archive(job, place, items)
     tell(place, cloud, items, as_json, job.id)
 
@@ -275,7 +277,7 @@ def restore_archive(
     if permanent == (days is not None):
         raise UsageError("for how long?", hint="Give --days NUMBER, or --permanent.")
     environment, place, cloud, items, arguments = change(references, (environment_name, region, account))
-    with carried_out(environment, "snapshot restore-archive", {**arguments, "days": days}) as job:
+    with carried_out(cloud, environment, "snapshot restore-archive", {**arguments, "days": days}) as job:
         keep.restore_archived(job, place, items, days=days)
     tell(place, cloud, items, as_json, job.id)
 
@@ -318,7 +320,7 @@ def lock(
     if mode == "compliance":
         after = f"after {cool_off} hours" if cool_off else "from this moment on"
         confirm(f"Nobody will be able to delete {', '.join(s['SnapshotId'] for s in items)} {after}. Lock?", yes)
-    with carried_out(environment, "snapshot lock", {**arguments, "mode": mode}) as job:
+    with carried_out(cloud, environment, "snapshot lock", {**arguments, "mode": mode}) as job:
         keep.lock(job, place, items, mode=mode, days=days, until=moment_until, cool_off_hours=cool_off)
     tell(place, cloud, items, as_json, job.id)
 
@@ -333,6 +335,6 @@ def unlock(
     from goldenami.snapshots import keep
 
     environment, place, cloud, items, arguments = change(references, (environment_name, region, account))
-    with carried_out(environment, "snapshot unlock", arguments) as job:
+    with carried_out(cloud, environment, "snapshot unlock", arguments) as job:
         keep.unlock(job, place, items)
     tell(place, cloud, items, as_json, job.id)

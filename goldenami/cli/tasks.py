@@ -58,7 +58,7 @@ def find_place(environment: Environment, region: str | None, account: str | None
 
 @contextmanager
 def carried_out(
-    environment: Environment, kind: str, arguments: Mapping[str, Any], *, undo: Undo | None = None
+    cloud: Cloud, environment: Environment, kind: str, arguments: Mapping[str, Any], *, undo: Undo | None = None
 ) -> Iterator[Task]:
     """A task with its progress on stderr; who calls is said first."""
     from goldenami import report, task
@@ -66,7 +66,7 @@ def carried_out(
     console = report.stderr_console()
     with (
         report.progress(console) as emit,
-        task.run(environment, kind, arguments, emit_to=emit, undo=undo) as job,
+        task.run(environment, kind, arguments, known=cloud, emit_to=emit, undo=undo) as job,
     ):
         yield job
 

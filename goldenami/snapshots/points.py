@@ -43,7 +43,7 @@ def volumes_behind(cloud: Cloud, place: Place, instance_id: str) -> dict[str, tu
 
 def line(volume: Volume) -> tuple[str, ...]:
     """The volume's id, and those of its predecessors."""
-    return (volume.id, *volume.tags.get(REPLACES, "").split())
+    return tuple(dict.fromkeys([volume.id, *volume.tags.get(REPLACES, "").split()]))
 
 
 def replaces(volume: Volume) -> dict[str, str]:

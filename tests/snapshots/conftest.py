@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from goldenami.aws.session import Cloud
 from tests.crash.conftest import world as crash_world  # noqa: F401
-from tests.crash.world import World
+from tests.crash.world import World, _session
 from tests.snapshots.world import Estate
+
+
+def _logged_in(environment: Any, **options: Any) -> Cloud:
+    return Cloud(environment.accounts, environment.home_place, **{"caller": _session(), **options})
 
 
 @pytest.fixture
@@ -16,5 +23,7 @@ def estate(
     capsys: pytest.CaptureFixture[str],
 ) -> Estate:
     crash_world.fresh()
+    # Each command logs in anew; what takes half a second of it is reading botocore's service descriptions again.
+    monkeypatch.setattr(Cloud, "of", _logged_in)
     monkeypatch.chdir(crash_world.path)
     return Estate(crash_world, capsys)

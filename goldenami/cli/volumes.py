@@ -1,0 +1,174 @@
+"""``goldenami volume``: encrypting the volumes of an instance, and what is kept of the old ones."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from goldenami.cli.context import print_json
+from goldenami.cli.tasks import carried_out, confirm, open_place, place_options, print_table, yes_option
+from goldenami.errors import UsageError
+
+if TYPE_CHECKING:
+    from goldenami.aws.volumes import Volume
+    from goldenami.snapshots.encrypt import Encrypted, Verify
+
+
+@click.group()
+def volume() -> None:
+    """Volumes of instances: encrypt them in their place; list and forget the old ones that were kept."""
+
+
+@volume.command()
+@click.argument("reference", metavar="INSTANCE")
+@click.option("--device", "devices", metavar="DEVICE", multiple=True, help="Which volume. Default: the root volume.")
+@click.option("--all", "every", is_flag=True, help="All volumes of the instance.")
+@click.option(
+    "--kms-key", metavar="KEY", help="The key: an alias or an id. Default: the environment's for that region."
+)
+@click.option(
+    "--verify",
+    type=click.Choice(["all", "sample", "none"]),
+    default="all",
+    show_default=True,
+    help="Which blocks of the encrypted copy are read and compared with the source; a sample is 1000 of them.",
+)
+@click.option(
+    "--replace-root",
+    is_flag=True,
+    help="The root of a running instance, with a reboot instead of a stop; what is written meanwhile stays behind.",
+)
+@yes_option
+@place_options
+def encrypt(
+    reference: str,
+    devices: tuple[str, ...],
+    every: bool,
+    kms_key: str | None,
+    verify: Verify,
+    replace_root: bool,
+    yes: bool,
+    environment_name: str | None,
+    region: str | None,
+    account: str | None,
+    as_json: bool,
+) -> None:
+    """Encrypt the volumes of an instance, with everything that is on them.
+
+    The instance is stopped; a snapshot is taken, copied under the key and compared block by block (over the EBS direct
+    APIs); a volume of the copy takes the place of the old one, and the instance is started again. If anything fails, it
+    gets its old volumes back. The old volumes are kept until `goldenami volume forget`. Asks first; without a terminal
+    it needs --yes.
+    """
+    from goldenami.aws import kms, volumes
+    from goldenami.cli.snapshots import environment_key
+    from goldenami.snapshots import encrypt as encrypting
+    from goldenami.snapshots import exchange, names
+    from goldenami.snapshots.replace_root import replace_root as replace
+
+    if every and devices:
+        raise UsageError("--all and --device exclude each other")
+    if replace_root and (every or devices):
+        raise UsageError("--replace-root is for the root volume alone")
+    environment, place, cloud = open_place(environment_name, region, account)
+    instance = names.instance(cloud, place, reference)
+    id, root = instance["InstanceId"], instance["RootDeviceName"]
+    key = kms.resolve(cloud, place, kms_key or environment_key(environment, place)).arn
+    attached = volumes.of_instance(cloud, place, id)
+    chosen, skipped = encrypting.choose(attached, root, devices, every=every, kms_key=key)
+    for device, why in skipped.items():
+        click.echo(f"{device}: {why}", err=True)
+    results: list[Encrypted] = []
+    task_id: str | None = None
+    if chosen:
+        exchange.check(instance, chosen)
+        listed = ", ".join(f"{v.id} ({v.device})" for v in chosen)
+        running = instance["State"]["Name"] == "running"
+        meanwhile = "rebooted" if replace_root else "stopped for minutes or more" if running else "left stopped"
+        confirm(f"{id} will be {meanwhile}, and get encrypted volumes in place of {listed}. Go on?", yes)
+        arguments: dict[str, Any] = {"instance": id, "volumes": [v.id for v in chosen], "kms_key": key}
+        with carried_out(cloud, environment, "volume encrypt", arguments, undo=exchange.put_back) as job:
+            task_id = job.id
+            if replace_root:
+                results = [replace(job, place, instance, chosen[0], kms_key=key, verify=verify)]
+            else:
+                results = encrypting.encrypt(job, place, instance, chosen, kms_key=key, verify=verify)
+    if as_json:
+        rows = [asdict(r) for r in results]
+        print_json(
+            {
+                "schema": "goldenami.encrypted/1",
+                "task": task_id,
+                "instance": id,
+                "kms_key": key,
+                "verified_by": "ebs-direct" if verify != "none" else None,
+                "volumes": rows,
+                "skipped": skipped,
+            }
+        )
+        return
+    for result in results:
+        read = f"{result.compared} of {result.blocks} blocks compared" if verify != "none" else "not compared"
+        click.echo(f"{result.device}  {result.new} encrypted, {read}; {result.old} is kept")
+    if results:
+        click.echo(f"When all is well: goldenami volume forget {id}", err=True)
+
+
+@volume.command("kept")
+@click.option("--instance", metavar="INSTANCE", help="Only what was this instance's.")
+@place_options
+def kept_volumes(
+    instance: str | None, environment_name: str | None, region: str | None, account: str | None, as_json: bool
+) -> None:
+    """List old volumes that were kept when others took their place (volume encrypt, snapshot restore)."""
+    from goldenami.snapshots import kept
+
+    _, place, cloud = open_place(environment_name, region, account)
+    _print(kept.kept(cloud, place, instance), as_json)
+
+
+def _print(found: list[Volume], as_json: bool, task_id: str | None = None) -> None:
+    from goldenami.snapshots import kept
+
+    rows = [
+        {
+            "id": v.id,
+            "instance": kept.origin(v)[0],
+            "device": kept.origin(v)[1],
+            "size_gib": v.size_gib,
+            "encrypted": v.encrypted,
+            "name": v.name,
+        }
+        for v in found
+    ]
+    if as_json:
+        print_json({"schema": "goldenami.kept/1", **({"task": task_id} if task_id else {}), "volumes": rows})
+        return
+    if rows:
+        cells = [[str(r[c]) if r[c] != "" else "-" for c in ("id", "instance", "device", "size_gib")] for r in rows]
+        print_table(("VOLUME", "WAS OF", "AT", "GIB"), cells)
+
+
+@volume.command()
+@click.argument("references", metavar="VOLUME|INSTANCE...", nargs=-1, required=True)
+@yes_option
+@place_options
+def forget(
+    references: tuple[str, ...],
+    yes: bool,
+    environment_name: str | None,
+    region: str | None,
+    account: str | None,
+    as_json: bool,
+) -> None:
+    """Delete kept volumes for good: some of them, or all that were an instance's. Asks first."""
+    from goldenami.snapshots import kept
+
+    environment, place, cloud = open_place(environment_name, region, account)
+    chosen = kept.choose(cloud, place, references)
+    confirm(f"Delete {', '.join(v.id for v in chosen)} for good?", yes)
+    with carried_out(cloud, environment, "volume forget", {"volumes": [v.id for v in chosen]}) as job:
+        kept.forget(job, place, chosen)
+    _print(chosen, as_json, job.id)

@@ -1,0 +1,46 @@
+"""Whether an instance is well after its volumes were exchanged: EC2's status checks, and a command on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from goldenami import ssh
+from goldenami.aws.session import Cloud
+from goldenami.errors import TestsFailed
+from goldenami.model import Place
+
+_FIRST, _FACTOR, _LONGEST = 0.5, 1.3, 15.0  # seconds between two looks
+
+
+def wait_ok(cloud: Cloud, place: Place, instance_id: str, *, timeout: float = 600.0) -> None:
+    """Wait until both status checks of a running instance are passed. Raises TestsFailed if they are not in time, or
+    are failed for good."""
+    deadline, pause = cloud.clock() + timeout, _FIRST
+    while True:
+        checks = _checks(cloud, place, instance_id)
+        if checks and set(checks.values()) == {"ok"}:
+            return
+        if cloud.clock() + pause > deadline or "impaired" in checks.values():
+            said = ", ".join(f"{name} {status}" for name, status in checks.items()) or "it does not run"
+            raise TestsFailed(f"{instance_id} is not well: {said}")
+        cloud.sleep(pause)
+        pause = min(pause * _FACTOR, _LONGEST)
+
+
+def _checks(cloud: Cloud, place: Place, instance_id: str) -> dict[str, str]:
+    request = {"InstanceIds": [instance_id]}
+    found = list(cloud.pages(place, "ec2", "DescribeInstanceStatus", "InstanceStatuses", request))
+    status: Mapping[str, Any] = found[0] if found else {}
+    return {name: str(status[key]["Status"]) for name, key in _NAMES.items() if key in status}
+
+
+_NAMES = {"system": "SystemStatus", "instance": "InstanceStatus"}
+
+
+def command_ok(connection: ssh.Connection, command: str, *, timeout: float = 300.0) -> None:
+    """Run a command on the instance. Raises TestsFailed, with the end of what it said, if it fails."""
+    done = connection.run(command, timeout=timeout)
+    if done.status != 0:
+        said = (done.stdout + done.stderr).decode(errors="replace").strip().splitlines()[-10:]
+        raise TestsFailed("\n".join([f"`{command}` ended with status {done.status}", *said]))

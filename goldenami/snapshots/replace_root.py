@@ -1,0 +1,85 @@
+"""The root volume of a running instance, encrypted by CreateReplaceRootVolumeTask: a reboot in place of a stop.
+
+EC2 takes a snapshot of the volume's own lineage, or an image. An encrypted copy is neither of the lineage, so a
+temporary image is registered from it. What is written to the root after the snapshot is not on the new volume; it is on
+the old one, which is kept.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from goldenami.aws import volumes
+from goldenami.aws.ledger import Call
+from goldenami.aws.volumes import Volume
+from goldenami.aws.waiters import Item
+from goldenami.errors import CloudError, UsageError
+from goldenami.model import Place
+from goldenami.snapshots import exchange, make, names
+from goldenami.snapshots.encrypt import Encrypted, Verify, compared, copies_of, snapshots_of
+from goldenami.snapshots.exchange import KEPT_FROM, REPLACED_BY
+from goldenami.task import TEMPORARY, Task
+
+_KEY: Final = "replace-root"
+_PATIENCE: Final = 1800.0  # seconds
+
+
+def replace_root(
+    job: Task, place: Place, instance: Item, root: Volume, *, kms_key: str, verify: Verify = "all"
+) -> Encrypted:
+    """Encrypt the root volume of a running instance under a key (an ARN)."""
+    id = instance["InstanceId"]
+    if instance["State"]["Name"] != "running":
+        raise UsageError(f"{id} is {instance['State']['Name']}: this way is for running instances")
+    with exchange.alone(job, id):
+        plain = snapshots_of(job, place, [root])
+        sealed = copies_of(job, place, plain, kms_key)
+        count, read = compared(job, place, root, plain[root.id], sealed[root.id], verify)
+        item = names.snapshot(job.cloud, place, sealed[root.id])
+        image = make.register(
+            job,
+            place,
+            item,
+            name=f"goldenami {job.id} {root.id}",
+            architecture=instance["Architecture"],
+            root_device=str(root.device),
+            boot_mode=instance.get("BootMode"),
+            imds_v2=False,
+            key=f"{TEMPORARY}image",
+        )
+        _replace(job, place, id, image["ImageId"])
+        new = next(v for v in volumes.of_instance(job.cloud, place, id) if v.device == root.device)
+        if new.id == root.id or new.kms_key != kms_key:
+            raise CloudError(f"{new.id} is at {root.device}, under {new.kms_key or 'no key'}: not what was asked for")
+        kept = {REPLACED_BY: new.id, KEPT_FROM: f"{id} {root.device}"}
+        volumes.tag(job.ledger, f"tag/{root.id}", place, root.id, kept)
+        volumes.tag(
+            job.ledger, f"tag/{new.id}", place, new.id, {**exchange.tags_for(root), "Name": root.name or new.id}
+        )
+    return Encrypted(str(root.device), root.id, new.id, count, read)
+
+
+def _replace(job: Task, place: Place, instance_id: str, image_id: str) -> None:
+    # The token makes it safe to ask again after a lost reply: the answer is the first one's task.
+    request = {"InstanceId": instance_id, "ImageId": image_id, "ClientToken": f"{job.id}-root"}
+    call = Call("ec2", "CreateReplaceRootVolumeTask", request)
+    job.ledger.change(_KEY, place, call, resource=instance_id, kind="replace-root")
+    deadline, pause = job.cloud.clock() + _PATIENCE, 0.5
+    while True:
+        state = _state(job, place, instance_id, image_id)
+        if state == "succeeded":
+            return
+        if state.startswith("fail") or job.cloud.clock() + pause > deadline:
+            raise CloudError(
+                f"replacing the root volume of {instance_id}: EC2 says {state}; it brings the old one back"
+            )
+        job.cloud.sleep(pause)
+        pause = min(pause * 1.3, 15.0)
+
+
+def _state(job: Task, place: Place, instance_id: str, image_id: str) -> str:
+    """Of the task that replaces it by that image; there is no filter for the task's own id."""
+    request = {"Filters": [{"Name": "instance-id", "Values": [instance_id]}]}
+    found = job.cloud.pages(place, "ec2", "DescribeReplaceRootVolumeTasks", "ReplaceRootVolumeTasks", request)
+    states = [str(t.get("TaskState")) for t in found if t.get("ImageId") == image_id]
+    return states[-1] if states else "pending"

@@ -1,0 +1,308 @@
+"""``volume encrypt``, ``snapshot restore`` and the way back, on paper; and what any failing call leaves behind."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from goldenami import task
+from goldenami.aws import volumes
+from goldenami.errors import GoldenAmiError, UnjournaledMutation
+from goldenami.journal import Journals
+from goldenami.snapshots import encrypt, exchange, names, points, restore
+from tests.crash.test_faults import FAULTS, FromThenOn, Once, denied
+from tests.crash.world import Death, Disturb, Label, World
+from tests.snapshots.world import HOME_PLACE, Estate, tags_of
+
+Tell = Callable[[str, Any], None]
+WHOLE = os.environ.get("GOLDENAMI_WHOLE_MATRIX", "") not in ("", "0")
+
+
+# --- what they do -----------------------------------------------------------------------------------------------------
+
+
+def test_encrypt_all_volumes(estate: Estate) -> None:
+    before = estate.attached()
+    code, _, err = estate.try_("volume", "encrypt", "web-1", "--all")
+    assert (code, "--yes" in err) == (2, True)
+    answer = estate.run("volume", "encrypt", "web-1", "--all", "--yes")
+    after = estate.attached()
+    assert {v["device"]: (v["old"], v["new"]) for v in answer["volumes"]} == {
+        device: (before[device], after[device]) for device in before
+    }
+    found = estate.volumes()
+    for device, id in after.items():
+        new, old = found[id], found[before[device]]
+        assert (new["Encrypted"], new["KmsKeyId"], new["State"]) == (True, estate.key(), "in-use")
+        assert (new["Size"], new["VolumeType"]) == (old["Size"], old["VolumeType"])
+        assert old["State"] == "available"
+        assert tags_of(old)["goldenami:replaced-by"] == id
+        assert tags_of(new).get("Name") == (tags_of(old).get("Name") or f"for {old['VolumeId']}")
+    root = next(a for a in found[after["/dev/xvda"]]["Attachments"])
+    assert root["DeleteOnTermination"] is True
+    assert estate.state() == "running"
+    assert estate.world.paper.node.guests[estate.instance].spec.root_volume == after["/dev/xvda"]
+    assert estate.snapshots() == {}  # what was needed on the way is gone
+    again = estate.run("volume", "encrypt", "web-1", "--all", "--yes")
+    assert again["volumes"] == []
+    assert set(again["skipped"]) == set(after)
+
+
+def test_the_old_volumes_are_kept_until_they_are_forgotten(estate: Estate) -> None:
+    estate.run("volume", "encrypt", "web-1", "--yes")
+    kept = estate.run("volume", "kept")["volumes"]
+    assert [(v["id"], v["instance"], v["device"]) for v in kept] == [(estate.root, estate.instance, "/dev/xvda")]
+    assert estate.try_("volume", "forget", estate.instance)[0] == 2
+    assert estate.try_("volume", "forget", estate.data, "--yes")[0] == 2  # attached, and never kept
+    assert estate.try_("volume", "forget", "vol-0123456789abcdef0", "--yes")[0] == 3
+    estate.run("volume", "forget", estate.instance, "--yes")
+    assert estate.root not in estate.volumes()
+    assert estate.run("volume", "kept")["volumes"] == []
+
+
+def test_a_stopped_instance_stays_stopped_and_one_device_is_enough(estate: Estate) -> None:
+    estate.ec2().stop_instances(InstanceIds=[estate.instance])
+    estate.settle()
+    estate.run("volume", "encrypt", estate.instance, "--device", "/dev/sdf", "--kms-key", "alias/golden-ami", "--yes")
+    assert estate.state() == "stopped"
+    assert estate.attached()["/dev/xvda"] == estate.root
+    assert estate.volumes()[estate.attached()["/dev/sdf"]]["Encrypted"]
+    assert estate.try_("volume", "encrypt", estate.instance, "--device", "/dev/sdz", "--yes")[0] == 2
+
+
+def test_replace_root(estate: Estate) -> None:
+    boots = estate.world.paper.node.guests[estate.instance].boots
+    answer = estate.run("volume", "encrypt", "web-1", "--replace-root", "--yes")
+    new = estate.attached()["/dev/xvda"]
+    assert answer["volumes"][0]["new"] == new
+    assert estate.volumes()[new]["KmsKeyId"] == estate.key()
+    assert estate.volumes()[estate.root]["State"] == "available"
+    assert estate.world.paper.node.guests[estate.instance].boots == boots + 1
+    assert [v["id"] for v in estate.run("volume", "kept")["volumes"]] == [estate.root]
+    assert estate.snapshots() == {}
+    assert estate.ec2().describe_images(Owners=["self"])["Images"] == []
+
+
+def test_a_key_that_cannot_be_used_is_refused_before_anything_stops(estate: Estate) -> None:
+    assert estate.try_("volume", "encrypt", "web-1", "--kms-key", "alias/none", "--yes")[0] == 3
+    assert estate.state() == "running"
+    assert not [c for c in estate.world.paper.calls if c["action"] == "StopInstances"]
+
+
+def test_restore_by_name_and_back_again(estate: Estate) -> None:
+    estate.run("snapshot", "create", "web-1", "--name", "before-upgrade")
+    before = estate.attached()
+    code, out, _ = estate.try_("snapshot", "restore", "web-1", "--to", "before-upgrade", "--dry-run")
+    assert code == 0
+    assert all(id in out for id in before.values())
+    assert estate.attached() == before
+    assert estate.try_("snapshot", "restore", "web-1", "--to", "before-upgrade")[0] == 2  # nobody to ask
+    answer = estate.run("snapshot", "restore", "web-1", "--to", "before-upgrade", "--yes")
+    restored = estate.attached()
+    assert answer["healthy"] is True
+    assert set(restored) == set(before)
+    assert not set(restored.values()) & set(before.values())
+    made_of = {estate.volumes()[id]["SnapshotId"] for id in restored.values()}
+    assert made_of == set(estate.snapshots())
+    estate.run("snapshot", "restore", "web-1", "--undo", "--yes")
+    assert estate.attached() == before
+    estate.run("snapshot", "restore", "web-1", "--undo", "--yes")
+    assert estate.attached() == restored
+    assert estate.state() == "running"
+    # The point was taken of the volumes' predecessors, and is still found.
+    estate.run("snapshot", "restore", "web-1", "--to", "before-upgrade", "--device", "/dev/sdf", "--yes")
+    assert estate.attached()["/dev/xvda"] == restored["/dev/xvda"]
+    assert estate.attached()["/dev/sdf"] not in (*restored.values(), *before.values())
+
+
+def test_restore_by_time_takes_the_last_one_before(estate: Estate) -> None:
+    early = {estate.snapshot(estate.root, "a"), estate.snapshot(estate.data, "b")}
+    between = max(s["StartTime"] for s in estate.snapshots().values()) + timedelta(milliseconds=1)
+    instance = names.instance(estate.world.cloud, HOME_PLACE, "web-1")["InstanceId"]
+    estate.snapshot(estate.root, "late")
+    chosen = points.choose(estate.world.cloud, HOME_PLACE, instance, between)
+    assert {p.snapshot["SnapshotId"] for p in chosen} == early
+    code, _, err = estate.try_("snapshot", "restore", "web-1", "--to", "1d", "--yes")
+    assert (code, "no snapshot from before" in err) == (3, True)
+
+
+def test_restore_by_a_name_of_two_snapshots_of_one_volume(estate: Estate) -> None:
+    both = [estate.snapshot(estate.root, "twice"), estate.snapshot(estate.root, "twice")]
+    code, _, err = estate.try_("snapshot", "restore", "web-1", "--to", "twice", "--yes")
+    assert code == 2
+    assert all(id in err.replace("\n", "") for id in both)
+    estate.run("snapshot", "restore", "web-1", "--to", both[0], "--yes")
+    assert estate.volumes()[estate.attached()["/dev/xvda"]]["SnapshotId"] == both[0]
+
+
+def test_an_unhealthy_instance_is_said_and_nothing_is_taken_back(estate: Estate) -> None:
+    estate.run("snapshot", "create", "web-1", "--name", "point")
+    estate.world.paper.set(pending={"status": 3600})
+    code, _, err = estate.try_("snapshot", "restore", "web-1", "--to", "point", "--yes", "--health-timeout", "1")
+    assert code == 5
+    assert "--undo" in err
+    assert estate.attached()["/dev/xvda"] != estate.root
+    assert estate.root in estate.volumes()
+
+
+def test_two_at_once_are_kept_apart(estate: Estate) -> None:
+    with Journals(Path(estate.world.environment.builds)).exclusive(f"instance-{estate.instance}"):
+        code, _, err = estate.try_("volume", "encrypt", "web-1", "--yes")
+    assert code == 1
+    assert estate.instance in err.replace("\n", "")
+    assert estate.attached()["/dev/xvda"] == estate.root
+    assert estate.state() == "running"
+
+
+# --- the matrices -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def estates(crash_world: World) -> Callable[[], Estate]:
+    def fresh() -> Estate:
+        crash_world.fresh()
+        return Estate(crash_world)
+
+    return fresh
+
+
+def encrypting(estate: Estate) -> None:
+    world = estate.world
+    cloud = world.cloud
+    instance = names.instance(cloud, HOME_PLACE, estate.instance)
+    chosen = volumes.of_instance(cloud, HOME_PLACE, estate.instance)
+    with task.run(world.environment, "volume encrypt", {}, cloud=cloud, undo=exchange.put_back) as job:
+        encrypt.encrypt(job, HOME_PLACE, instance, chosen, kms_key=KEYS[id(world)])
+
+
+def restoring(estate: Estate) -> None:
+    world = estate.world
+    cloud = world.cloud
+    instance = names.instance(cloud, HOME_PLACE, estate.instance)
+    chosen = points.choose(cloud, HOME_PLACE, estate.instance, datetime.now(UTC) + timedelta(days=400))
+    with task.run(world.environment, "snapshot restore", {}, cloud=cloud, undo=exchange.put_back) as job:
+        restore.restore(job, HOME_PLACE, instance, chosen)
+
+
+KEYS: dict[int, str] = {}
+WORK = {"encrypt": encrypting, "restore": restoring}
+
+
+def prepared(estates: Callable[[], Estate], name: str) -> tuple[Estate, set[str]]:
+    estate = estates()
+    kept = {estate.snapshot(estate.root), estate.snapshot(estate.data)} if name == "restore" else set()
+    KEYS[id(estate.world)] = estate.key()
+    estate.world.cloud.start_process()
+    return estate, kept
+
+
+def check(estate: Estate, before: dict[str, str], kept: set[str], *, done: bool | None) -> None:
+    """The instance runs; all of its volumes are the old ones, and nothing else is there; or all are new, and the old
+    ones are kept. Never anything in between."""
+    estate.settle()
+    after = estate.attached()
+    found = estate.volumes()
+    assert estate.state() == "running", estate.state()
+    guest = estate.world.paper.node.guests[estate.instance]
+    assert guest.state == "running"
+    assert guest.spec.root_volume == after["/dev/xvda"]
+    assert set(after) == set(before)
+    assert set(before.values()) <= set(found), "an old volume is gone"
+    assert set(estate.snapshots()) == kept, "snapshots are left over"
+    if done is None:
+        done = after != before
+    if done:
+        assert not set(after.values()) & set(before.values()), f"a mixture: {after}"
+        assert set(found) == {*before.values(), *after.values()}
+        assert {found[v]["State"] for v in before.values()} == {"available"}
+    else:
+        assert after == before
+        assert set(found) == set(before.values()), "volumes are left over"
+        assert not [t for v in found.values() for t in tags_of(v) if t.startswith("goldenami:")]
+        assert found[before["/dev/xvda"]]["Attachments"][0]["DeleteOnTermination"] is True
+
+
+def calls_of(estates: Callable[[], Estate], name: str) -> tuple[list[Label], list[Label]]:
+    """All calls, and those that change something; of those that ask again and again, the first three."""
+    estate, _ = prepared(estates, name)
+    estate.world.gate.start(record=True)
+    WORK[name](estate)
+    recorded = estate.world.gate.recording or []
+    estate.world.gate.stop()
+    mutations = list(estate.world.cloud.mutations)
+    return sorted(c for c in recorded if c.action[:8] != "Describe" or c.ordinal <= 3), mutations
+
+
+def faulted(estates: Callable[[], Estate], name: str, fault: Disturb) -> None:
+    estate, kept = prepared(estates, name)
+    before = estate.attached()
+    world = estate.world
+    world.gate.start(fault)
+    error: GoldenAmiError | None = None
+    try:
+        WORK[name](estate)
+    except GoldenAmiError as caught:
+        error = caught
+    finally:
+        world.gate.stop()
+    if isinstance(error, UnjournaledMutation):
+        raise error
+    left = [s for s in Journals(Path(world.environment.builds)).list() if s.ending in (None, "failed")]
+    for one in left:
+        assert world.clean(one.build_id).complete
+    check(estate, before, kept, done=True if error is None else None)
+
+
+def sample(cases: list[Any], every: int) -> list[Any]:
+    return cases if WHOLE else cases[::every]
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_any_call_may_fail_once(estates: Callable[[], Estate], name: str, record_property: Tell) -> None:
+    calls, _ = calls_of(estates, name)
+    assert len(calls) > 20
+    cases = sample(list(itertools.product(calls, FAULTS)), 23)
+    run(record_property, f"faults while {name}ing", cases, lambda c: faulted(estates, name, Once(*c)))
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_a_kind_of_call_may_be_denied_from_then_on(
+    estates: Callable[[], Estate], name: str, record_property: Tell
+) -> None:
+    calls, _ = calls_of(estates, name)
+    cases = sample([(c, denied) for c in calls], 7)
+    run(record_property, f"denials while {name}ing", cases, lambda c: faulted(estates, name, FromThenOn(*c)))
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_killed_at_any_call_then_cleaned(estates: Callable[[], Estate], name: str, record_property: Tell) -> None:
+    _, mutations = calls_of(estates, name)
+    assert len(mutations) > 10
+    cases = sample(list(itertools.product(mutations, ("before", "after"))), 5)
+
+    def killed(case: tuple[Label, str]) -> None:
+        estate, kept = prepared(estates, name)
+        before = estate.attached()
+        estate.world.cloud.start_process(*case)
+        with pytest.raises(Death):
+            WORK[name](estate)
+        (summary,) = Journals(Path(estate.world.environment.builds)).list()
+        assert estate.world.clean(summary.build_id).complete
+        check(estate, before, kept, done=None)
+
+    run(record_property, f"kills while {name}ing", cases, killed)
+
+
+def run(record_property: Tell, matrix: str, cases: list[Any], case: Callable[[Any], None]) -> None:
+    from tests.crash.cases import Verdicts
+
+    verdicts = Verdicts(matrix)
+    for one in cases:
+        verdicts.run(" ".join(getattr(part, "__name__", str(part)) for part in one), lambda one=one: case(one))
+    verdicts.tell(record_property)
