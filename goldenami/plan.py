@@ -260,7 +260,11 @@ def describe(plan: BuildPlan) -> list[str]:
 
 def _patches(plan: BuildPlan, architecture: Architecture) -> str:
     spec = plan.recipe.patches[architecture]
-    if spec.level == "none":
-        return "none"
-    kept = f", except {', '.join(spec.exclude)}" if spec.exclude else ""
-    return f"{spec.level}{kept}; reboot {spec.reboot}"
+    words = [spec.level + (f", except {', '.join(spec.exclude)}" if spec.exclude else "")]
+    if spec.date is not None or spec.releasever is not None:
+        words.append(f"packages of {spec.date or spec.releasever}")
+    if spec.level != "none" or spec.reboot == "always":
+        words.append(f"reboot {spec.reboot}")
+    if spec.unattended is not None:
+        words.append(f"unattended {spec.unattended.level}" if spec.unattended else "no unattended upgrades")
+    return "; ".join(words)

@@ -13,7 +13,7 @@ import click
 from goldenami.errors import CatalogError, NotFound
 
 if TYPE_CHECKING:
-    from goldenami.model import Architecture, ControlResult, Environment, ImageManifest
+    from goldenami.model import Architecture, ControlResult, Environment, ImageManifest, PackageChange
     from goldenami.release.catalog import Catalog
 
 RELEASES_SCHEMA = "goldenami.releases/1"
@@ -68,9 +68,10 @@ def list_releases(only: str | None, environment_name: str | None, as_json: bool)
 
 @images.command("show")
 @click.argument("reference", metavar="NAME[@CHANNEL|@VERSION]")
+@click.option("--changes", "list_changes", is_flag=True, help="List what packages changed against the base, and how.")
 @environment_option
 @json_option
-def show_release(reference: str, environment_name: str | None, as_json: bool) -> None:
+def show_release(reference: str, list_changes: bool, environment_name: str | None, as_json: bool) -> None:
     """Show one release: its images, what it was made from, and what it was tested with.
 
     NAME alone means its newest release. With --json, the manifest is printed as it is in the catalog.
@@ -83,6 +84,9 @@ def show_release(reference: str, environment_name: str | None, as_json: bool) ->
         from goldenami import manifest as codec
 
         click.echo(codec.dumps(manifest), nl=False)
+        return
+    if list_changes:
+        _print_table(["ARCHITECTURE", "PACKAGE", "BASE", "IMAGE"], _change_rows(manifest))
         return
     pointing = [c.channel for c in catalog.channels(manifest.recipe) if c.current == manifest.version]
     for line in _description(manifest, pointing):
@@ -188,8 +192,8 @@ def _description(manifest: ImageManifest, channels: Sequence[str]) -> list[str]:
     for architecture, base in manifest.base.items():
         facts[f"base {architecture}"] = f"{base.image_id} {base.name} ({base.source})"
     for architecture, packages in manifest.packages.items():
-        changes = len(manifest.changes.get(architecture, ()))
-        facts[f"packages {architecture}"] = f"{len(packages)}, {changes} of them new or changed against the base"
+        words = change_words(manifest.changes.get(architecture, ()))
+        facts[f"packages {architecture}"] = f"{len(packages)}; against the base {words or 'no change'}"
     for report in manifest.tests:
         flaky = f", {report.flaky} flaky" if report.flaky else ""
         facts[f"tests {report.gate} {report.architecture}"] = (
@@ -207,6 +211,22 @@ def _controls(results: Sequence[ControlResult]) -> str:
     waived = [f"{result.control} until {result.until}" for result in results if result.outcome == "waived"]
     summary = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items(), key=lambda c: -c[1]))
     return summary + (f" ({'; '.join(waived)})" if waived else "")
+
+
+def change_words(changes: Sequence[PackageChange]) -> str:
+    """ "3 new, 13 updated, 1 removed": what is none is left out."""
+    new = sum(1 for c in changes if c.before is None)
+    gone = sum(1 for c in changes if c.after is None)
+    numbers = {"new": new, "updated": len(changes) - new - gone, "removed": gone}
+    return ", ".join(f"{number} {word}" for word, number in numbers.items() if number)
+
+
+def _change_rows(manifest: ImageManifest) -> list[list[str]]:
+    return [
+        [architecture, change.name, change.before or "-", change.after or "-"]
+        for architecture, changes in sorted(manifest.changes.items())
+        for change in changes
+    ]
 
 
 def _cell(value: object) -> str:

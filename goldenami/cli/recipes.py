@@ -87,10 +87,10 @@ def _report(project: Project, names: Sequence[str], problems: Sequence[Problem])
 
 
 @click.command()
-@click.argument("kind", default="recipe", type=click.Choice(["recipe", "environment", "agent", "operations"]))
+@click.argument("kind", default="recipe", type=click.Choice(["recipe", "environment", "agent", "operations", "agents"]))
 def schema(kind: str) -> None:
-    """Print the JSON Schema (draft 2020-12) of recipes, of goldenami.yaml (environment), or of agents; or the reference
-    of all operations, as Markdown.
+    """Print the JSON Schema (draft 2020-12) of recipes, of goldenami.yaml (environment), or of agents; or a reference
+    as Markdown: of all operations, or of the project's agents.
 
     Save it and name it in the first line of a file, and editors complete and check while you type:
     # yaml-language-server: $schema=PATH
@@ -99,6 +99,12 @@ def schema(kind: str) -> None:
         from goldenami.recipe.reference import operations_reference
 
         click.echo(operations_reference(), nl=False)
+        return
+    if kind == "agents":
+        from goldenami.recipe import load_project
+        from goldenami.recipe.reference import agents_reference
+
+        click.echo(agents_reference(load_project(Path.cwd())), nl=False)
         return
     from goldenami.recipe.jsonschema import KINDS, json_schema
 

@@ -28,7 +28,7 @@ from goldenami.provision import (
 from goldenami.provision.facts import PACKAGES, package_changes, packages, parse_packages
 from goldenami.provision.handlers import implied_handler
 from goldenami.provision.operation import OPERATIONS, BoundOperation, Handler, Operation, Payload, Stage
-from goldenami.provision.patches import PatchSpec, patch_stage
+from goldenami.provision.patches import PatchSpec, closing_stage, patch_stage
 from goldenami.provision.program import Fact
 from goldenami.provision.runner import OperationResult, RunResult, StageResult, run_program, run_stage
 from goldenami.provision.seal import TRACES, SealReport, Trace, seal, traces_of
@@ -69,6 +69,7 @@ __all__ = [
     "Stage",
     "StageResult",
     "Trace",
+    "closing_stage",
     "implied_handler",
     "package_changes",
     "packages",

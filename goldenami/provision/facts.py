@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # paramiko takes a while to load, and recipes are validated w
 
 PACKAGES = Fact(
     "packages",
-    Script(r"""if command -v dpkg-query >/dev/null; then
+    Script(r"""if [ -s /var/lib/dpkg/status ]; then
 exec dpkg-query -W -f '${db:Status-Abbrev}|${Package}|${Version}|${Architecture}\n'
 else
 exec rpm -qa --queryformat 'ii |%{NAME}|%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}|%{ARCH}\n'

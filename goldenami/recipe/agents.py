@@ -14,6 +14,7 @@ from goldenami.recipe import operations
 from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.context import base_names, environment_names, recipe_names
 from goldenami.recipe.document import Document, NodePath
+from goldenami.recipe.params import Given, ParamSpec, checked, declared, default_given
 from goldenami.recipe.project import Project
 from goldenami.recipe.recipe import TestRef
 from goldenami.recipe.rendering import Namespace, Renderer, nearest
@@ -30,6 +31,7 @@ class Agents:
     """All agents of a recipe, for one architecture: one stage."""
 
     names: list[str] = field(default_factory=list)
+    params: dict[str, dict[str, Any]] = field(default_factory=dict)  # by agent, as its expressions see them
     operations: tuple[BoundOperation, ...] = ()
     handlers: tuple[Handler, ...] = ()
     tests: list[TestRef] = field(default_factory=list)
@@ -112,25 +114,21 @@ def _document(scope: Scope, name: str, path: NodePath) -> Document | None:
 
 
 def _add(scope: Scope, document: Document, use: AgentUse, path: NodePath, os: OsId | None, found: Agents) -> None:
-    declared = document.value.get("params")
-    declared = declared if isinstance(declared, dict) else {}
+    known = document.value.get("params")
+    known = known if isinstance(known, dict) else {}
     for key in use.params:
-        if key not in declared:
-            near = nearest(key, declared)
-            hint = f"Did you mean {near}?" if near else f"Its parameters: {', '.join(declared) or 'none'}."
+        if key not in known:
+            near = nearest(key, known)
+            hint = f"Did you mean {near}?" if near else f"Its parameters: {', '.join(known) or 'none'}."
             scope.complaints.at(
                 scope.document.key_mark((*path, "params", key)), f"the agent {use.name} has no parameter {key!r}", hint
             )
-    outer = {key: value for key, value in scope.renderer.context.items() if key != "vars"}
-    inner = scope.within(document, Renderer(outer))
-    params: dict[str, Any] = {}
-    for key, default in declared.items():
-        inner = scope.within(document, Renderer({**outer, "params": Namespace("params", params)}))
-        params[key] = use.params[key] if key in use.params else render_tree(inner, default, ("params", key))
-    inner = scope.within(document, Renderer({**outer, "params": Namespace("params", params)}))
+    params = _params(scope, document, use, path, os)
+    inner = _inside(scope, document, params)
     spec = agent_spec(inner, document)
     if spec is None or os is None:
         return
+    found.params[use.name] = params
     family = os if os in spec.operations else LIKE.get(os)
     if family is None or family not in spec.operations:
         scope.complaints.at(
@@ -149,6 +147,48 @@ def _add(scope: Scope, document: Document, use: AgentUse, path: NodePath, os: Os
         ref = read_test(name, document, ("tests", index), scope.complaints, origin=use.name)
         if ref is not None:
             found.tests.append(ref)
+
+
+def _inside(scope: Scope, document: Document, params: dict[str, Any]) -> Scope:
+    """What expressions of the agent's file know: the recipe's context without its variables, and the parameters."""
+    outer = {key: value for key, value in scope.renderer.context.items() if key != "vars"}
+    return scope.within(document, Renderer({**outer, "params": Namespace("params", params)}))
+
+
+def _params(scope: Scope, document: Document, use: AgentUse, path: NodePath, os: OsId | None) -> dict[str, Any]:
+    """The values of all parameters. A default may use the parameters above it."""
+    written = document.value.get("params")
+    values: dict[str, Any] = {}
+    for key, value in (written if isinstance(written, dict) else {}).items():
+        inner = _inside(scope, document, values)
+        at: NodePath = ("params", key)
+        given = Given(scope, (*path, "params", key), use.params[key]) if key in use.params else None
+        if not declared(value):  # no type, no check
+            values[key] = given.value if given else render_tree(inner, value, at)
+            continue
+        try:
+            spec = ParamSpec.model_validate(value)
+        except ValidationError as error:
+            inner.reject(error, at, ParamSpec, key)
+            values[key] = given.value if given else ""
+            continue
+        default = spec.default_for(os, LIKE)
+        if default is None and not path and "example" in spec.model_fields_set:
+            default = ("example",), spec.example  # the agent is checked by itself
+        if given is None and default is not None:
+            below, plain = default
+            given = default_given(inner, (*at, *below), plain)
+        if given is None:
+            values[key] = ""
+            if path:
+                message = f"the agent {use.name} needs the parameter {key}"
+                scope.complaints.at(scope.document.mark(path), message, f"{spec.description} Give it under params.")
+            else:
+                message = f"{key}: a parameter without a default needs an example, to check the agent with"
+                inner.complaints.at(document.key_mark(at), message)
+            continue
+        values[key] = checked(key, spec, given, use.name)
+    return values
 
 
 def agent_spec(scope: Scope, document: Document) -> AgentSpec | None:

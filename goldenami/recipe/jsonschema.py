@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from goldenami.provision import OPERATIONS
 from goldenami.recipe.environment import ProjectSpec
 from goldenami.recipe.operations import COMMON
+from goldenami.recipe.params import ParamSpec
 from goldenami.recipe.schema import LITERAL, AgentSpec, AgentUse, RecipeSpec
 
 Kind = Literal["recipe", "environment", "agent"]
@@ -40,6 +41,9 @@ def json_schema(kind: Kind) -> dict[str, Any]:
         by_os.pop("propertyNames", None)
         by_os["properties"] = dict.fromkeys(("debian", "ubuntu", "amzn"), operations)
         by_os["additionalProperties"] = False
+        params = schema["properties"]["params"]
+        plain = {"description": "The default of a parameter that takes any value.", "not": {"required": ["type"]}}
+        params["additionalProperties"] = {"anyOf": [_model(ParamSpec, schema["$defs"]), plain]}
     else:
         schema = _document(RecipeSpec, "goldenami recipe", definitions)
         written = RecipeSpec.model_json_schema()["properties"]

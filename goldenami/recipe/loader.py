@@ -20,7 +20,7 @@ from goldenami.errors import InvalidInput
 from goldenami.hardening import Hardening
 from goldenami.hardening import stages as hardening_stages
 from goldenami.model import Architecture, Environment, Target
-from goldenami.provision import Stage
+from goldenami.provision import PatchSpec, Stage
 from goldenami.recipe import agents, hardening, operations
 from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.context import base_names, environment_names, recipe_names
@@ -108,7 +108,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
     stages: dict[Architecture, tuple[Stage, ...]] = {}
     hardened: dict[Architecture, Hardening] = {}
     tests: list[TestRef] = []
-    used: list[str] = []
+    used: dict[str, dict[str, Any]] = {}
     for architecture in _architectures(value):
         context = {**loading.context, "architecture": architecture}
         scope = outer.within(document, Renderer(context))
@@ -120,6 +120,8 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
         except ValidationError as error:
             scope.failed.update(outer.failed)
             scope.reject(error, (), RecipeSpec)
+        else:
+            _check_patches(scope, spec.patches, os)
         kind, reference = _base_kind(sections.get("base"))
         channel = sections["base"].get("channel", DEFAULT_CHANNEL) if kind == "recipe" else ""
         context["base"] = base_names(kind, reference, channel, os)
@@ -131,7 +133,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
             *hardening_stages(hardened[architecture].controls),
         )
         tests.extend(found.tests)
-        used.extend(name for name in found.names if name not in used)
+        used.update((name, found.params[name]) for name in found.names if name not in used)
     tests[:0] = _tests(loading, common.get("tests", value.get("tests")))
     _check_base(loading)
     targets = _distribution_targets(loading, common.get("distribution"))
@@ -174,7 +176,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
         mark=document.mark(()),
         patches_mark=document.mark(("patches",)),
         variables=variables,
-        agents=tuple(used),
+        agents=used,
         secrets=loading.secrets,
         schedules=schedules,
         hardening=hardened,
@@ -218,6 +220,20 @@ def _builder(spec: RecipeSpec, architecture: Architecture, os: OsId) -> Builder:
         ssh_timeout=seconds(builder.ssh_timeout),
         stage_timeout=seconds(builder.timeout),
     )
+
+
+def _check_patches(scope: Scope, spec: PatchSpec, os: OsId | None) -> None:
+    """What a distribution offers no way for."""
+    if os == "amzn" and spec.date is not None and (spec.mirror is None or spec.mirror.key is None):
+        scope.complaints.at(
+            scope.document.mark(("patches", "date")),
+            "date: Amazon Linux keeps no archive of former days",
+            "Give releasever, or mirror with uri and key.",
+        )
+    if os in ("debian", "ubuntu") and spec.releasever is not None:
+        scope.complaints.at(
+            scope.document.mark(("patches", "releasever")), f"releasever: {os} has no such versions", "Give date."
+        )
 
 
 def _os(loading: _Loading) -> OsId | None:

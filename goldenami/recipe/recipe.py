@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from goldenami.hardening import Hardening
 from goldenami.model import Architecture, Mark, Target
@@ -89,7 +89,7 @@ class Recipe:
     mark: Mark
     patches_mark: Mark
     variables: Mapping[str, object] = field(default_factory=dict)  # as used; secrets as Secret
-    agents: tuple[str, ...] = ()
+    agents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # parameters as used, by name
     secrets: tuple[SecretRef, ...] = ()
     schedules: tuple[Schedule, ...] = ()
     hardening: Mapping[Architecture, Hardening] = field(default_factory=dict)  # its operations are in provisioning, too

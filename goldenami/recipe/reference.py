@@ -1,18 +1,23 @@
-"""The reference of all operations as Markdown, from the same models that validate them: docs/operations.md."""
+"""The references of operations and of agents as Markdown, from what validates them: docs/operations.md, agents.md."""
 
 from __future__ import annotations
 
 import inspect
 import json
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from goldenami.errors import InvalidInput
 from goldenami.provision import OPERATIONS, Operation
+from goldenami.recipe.complaints import Complaints
+from goldenami.recipe.params import ParamSpec, declared
+from goldenami.recipe.project import Project
 
 HEAD = """# Operations
 
@@ -43,6 +48,68 @@ def _section(kind: str, model: type[Operation]) -> Iterator[str]:
         )
         yield f"| `{field.alias or name}` | {takes.replace('|', chr(92) + '|')} | {_default(field)} | {words} |"
     yield ""
+
+
+def agents_reference(project: Project) -> str:
+    """One section for each agent of a project, by name. Raises InvalidInput for one that cannot be read."""
+    complaints = Complaints()
+    documents = [project.document(project.agents / f"{name}.yaml", complaints) for name in project.agent_names()]
+    if complaints.problems:
+        raise InvalidInput(complaints.problems)
+    head = Path(__file__).with_name("agents_head.md").read_text(encoding="utf-8")
+    return head + "\n".join(line for d in documents if d is not None for line in _agent(d.value))
+
+
+def _agent(value: Mapping[str, Any]) -> Iterator[str]:
+    yield f"## {value.get('name')}"
+    yield ""
+    yield f"{value.get('description', '')}. For {', '.join(value.get('operations', ()))}."
+    yield ""
+    params = value.get("params") or {}
+    if not params:
+        return
+    yield "| parameter | takes | default | |"
+    yield "|---|---|---|---|"
+    for name, given in params.items():
+        spec = ParamSpec.model_validate(given) if declared(given) else None
+        words = (spec.description if spec else "").replace("|", "\\|")
+        yield f"| `{name}` | {_param_takes(spec)} | {_param_default(spec, given)} | {words} |"
+    yield ""
+
+
+def _param_takes(spec: ParamSpec | None) -> str:
+    if spec is None:
+        return "anything"
+    if spec.choices:
+        return " or ".join(f"`{choice}`" for choice in spec.choices)
+    if spec.type == "list":
+        return f"list of {spec.items}"
+    if spec.type == "json" and spec.keys:
+        return f"json: {', '.join(spec.keys)}"
+    return spec.type
+
+
+def _param_default(spec: ParamSpec | None, given: Any) -> str:
+    if spec is None:
+        return _shown(given)
+    if spec.required:
+        return "**required**"
+    shown = [f"{_shown(value)} on {os}" for os, value in spec.defaults.items()]
+    if "default" in spec.model_fields_set:
+        shown.append(_shown(spec.default))
+    elif "debian" not in spec.defaults:
+        shown.append("else **required**")
+    return ", ".join(shown)
+
+
+def _shown(value: Any) -> str:
+    """A default in few words: what is long is to be read in the file."""
+    if isinstance(value, dict) and set(value) == {"repository"}:
+        return f"the repository at {value['repository']['uris'][0]}"
+    text = json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value
+    if text in ("", "[]", "{}"):
+        return "none"
+    return f"`{text}`".replace("|", "\\|") if len(text) <= 60 else "see the file"
 
 
 def _default(field: FieldInfo) -> str:

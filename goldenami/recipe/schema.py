@@ -300,7 +300,9 @@ class AgentSpec(Spec):
     name: Name = Field(description="Name of the agent: the file's name without .yaml.")
     description: str = Field("", description="What the agent does.")
     params: dict[Annotated[str, StringConstraints(pattern=IDENTIFIER)], Any] = Field(
-        default_factory=dict, description="Parameters with their defaults, used as {{ params.NAME }}."
+        default_factory=dict,
+        description="Parameters, used as {{ params.NAME }}: declared as {type: …, description: …, default: …}, or as a "
+        "default that takes any value.",
     )
     operations: dict[OsId, OperationList] = Field(
         description="Operations by os (debian, ubuntu, amzn); ubuntu takes debian's where it has none of its own."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from goldenami import provision, ssh, validate
@@ -53,11 +54,16 @@ class SshWorkshop:
 def _provision(build: Build, architecture: Architecture, connection: ssh.Connection) -> tuple[Package, ...]:
     """Every stage of the recipe, in one program; divided only where a reboot is due. Returns the packages before it."""
     recipe = build.recipe
-    patches = provision.patch_stage(recipe.patches[architecture], recipe.patches_mark)
-    stages = [filled(stage, build.secrets) for stage in (patches, *recipe.provisioning[architecture])]
+    spec, mark = recipe.patches[architecture], recipe.patches_mark
+    stages = (
+        provision.patch_stage(spec, mark, os=recipe.os),
+        *recipe.provisioning[architecture],
+        provision.closing_stage(spec, mark, os=recipe.os),
+    )
+    full = [filled(stage, build.secrets) for stage in stages]
     result = provision.run_program(
         connection,
-        [provision.PACKAGES, *stages],
+        [provision.PACKAGES, *full],
         build.emit,
         secrets=build.secrets.values(),
         timeout=recipe.builder[architecture].stage_timeout,
@@ -99,8 +105,18 @@ def _variables(build: Build, architecture: Architecture) -> dict[str, object]:
     """What tests may know of the build they are run for."""
     return {
         **{k: v for k, v in build.recipe.variables.items() if not isinstance(v, Secret)},
+        "agents": _plain(build.recipe.agents),
         "recipe": build.recipe.name,
         "version": build.version,
         "architecture": architecture,
         "environment": build.environment.name,
     }
+
+
+def _plain(value: object) -> object:
+    """What JSON can hold of it; a secret's place is empty."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, (str, int, float, bool)) and not isinstance(value, Secret) else None

@@ -131,17 +131,30 @@ class AptSuite:
         self.key.gpg("--output", dist / "InRelease", "--clearsign", dist / "Release")
 
 
-def build_rpm(folder: Path, name: str, version: str, release: str = "1", *, key: Key | None = None) -> Path:
-    """With a file /opt/NAME that holds the version."""
+def build_rpm(
+    folder: Path,
+    name: str,
+    version: str,
+    release: str = "1",
+    *,
+    key: Key | None = None,
+    files: Mapping[str, str] | None = None,
+) -> Path:
+    """With a file /opt/NAME that holds the version, and ``files``: contents by path."""
     work = folder / f".{name}"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
+    contents = {f"/opt/{name}": f"{version}-{release}\n", **(files or {})}
+    for number, text in enumerate(contents.values()):
+        (work / str(number)).write_text(text)
     spec = work / "x.spec"
     spec.write_text(
         f"Name: {name}\nVersion: {version}\nRelease: {release}\nSummary: an example\nLicense: none\n"
         "BuildArch: noarch\nAutoReqProv: no\n%description\nAn example.\n"
-        f"%install\nmkdir -p %{{buildroot}}/opt\necho {version}-{release} >%{{buildroot}}/opt/{name}\n"
-        f"%files\n/opt/{name}\n"
+        "%install\n"
+        + "".join(f"install -D -m 0644 {work}/{i} %{{buildroot}}{path}\n" for i, path in enumerate(contents))
+        + "%files\n"
+        + "".join(f"{path}\n" for path in contents)
     )
     run("rpmbuild", "-bb", "--quiet", "--define", f"_topdir {work}", "--define", f"_rpmdir {folder}", spec)
     built = folder / "noarch" / f"{name}-{version}-{release}.noarch.rpm"

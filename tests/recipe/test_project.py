@@ -116,7 +116,7 @@ def test_an_agent_brings_operations_handlers_and_tests(write_project: Write) -> 
         ("base", ""),
         ("agents/exporter_test.py", "exporter"),
     ]
-    assert loaded.agents == ("exporter",)
+    assert loaded.agents == {"exporter": {"port": 9200, "label": "web"}}
 
 
 def test_an_agent_is_left_out_where_its_condition_is_false(write_project: Write) -> None:

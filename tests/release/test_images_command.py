@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from goldenami import manifest as codec
 from goldenami.cli.main import main
+from goldenami.model import PackageChange
 from goldenami.release.catalog import Catalog
 
 from .conftest import ManifestFactory
@@ -129,3 +131,24 @@ def test_resolving_loads_no_aws_library(filled: Catalog, project: Path) -> None:
         "sys.exit(code or ('botocore' in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", program], cwd=project, check=False).returncode == 0
+
+
+def test_show_lists_what_changed_from_which_version_to_which(
+    project: Path, manifest: ManifestFactory, capsys: Capture
+) -> None:
+    changes = (
+        PackageChange("curl", "7.88.1-10", "7.88.1-11"),
+        PackageChange("nano", "7.2-1", None),
+        PackageChange("nginx-light", None, "1.22.1-9"),
+    )
+    changed = replace(manifest("1.4.20261124.1"), changes={"x86_64": changes})
+    Catalog(project / ".goldenami" / "sandbox" / "catalog").add(changed)
+    assert main(["images", "show", "debian-12-web"]) == 0
+    assert "against the base 1 new, 1 updated, 1 removed" in capsys.readouterr().out
+    assert main(["images", "show", "debian-12-web", "--changes"]) == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["ARCHITECTURE", "PACKAGE", "BASE", "IMAGE"],
+        ["x86_64", "curl", "7.88.1-10", "7.88.1-11"],
+        ["x86_64", "nano", "7.2-1", "-"],
+        ["x86_64", "nginx-light", "-", "1.22.1-9"],
+    ]

@@ -1,0 +1,263 @@
+"""Parameters of agents: declared with a type, and checked where a recipe gives them.
+
+A parameter is declared as a mapping with ``type``; anything else is its default, and takes any value::
+
+    params:
+      port: {type: integer, default: 9100, minimum: 1, maximum: 65535, description: Port to listen on.}
+
+Beside YAML's own types there are two. ``json`` is a document for a program that reads JSON: a mapping written in the
+recipe, or the path of a JSON template beside it. ``source`` says where a package comes from: ``distribution``,
+``{repository: {…}}`` as the operation takes it, or ``{url: …, sha256: …}``; as the agent sees it, it has the keys
+``kind`` (distribution, repository, url), ``repository``, ``url`` and ``sha256``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, ValidationError, model_validator
+
+from goldenami.model import Mark
+from goldenami.provision.fields import Sha256, Url
+from goldenami.provision.repositories import Repository
+from goldenami.recipe.document import NodePath
+from goldenami.recipe.project import shown
+from goldenami.recipe.rendering import nearest
+from goldenami.recipe.schema import OsId, Spec
+from goldenami.recipe.scope import Scope, render_tree
+
+ParamType = Literal["string", "integer", "number", "boolean", "list", "mapping", "json", "source"]
+Plain = Literal["string", "integer", "number", "boolean", "mapping"]
+
+_WORDS: Mapping[str, str] = {
+    "string": "a string",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "list": "a list",
+    "mapping": "a mapping",
+    "json": "a mapping, or the path of a JSON template beside the recipe",
+    "source": "distribution, {repository: …} or {url: …, sha256: …}",
+}
+
+
+class ParamSpec(Spec):
+    """A parameter of an agent, declared with its type."""
+
+    type: ParamType = Field(
+        description="string, integer, number, boolean, list, mapping; json: a document, written in the recipe or in a "
+        "template beside it; source: where a package comes from."
+    )
+    description: Annotated[str, StringConstraints(min_length=1)] = Field(description="What it is, for people.")
+    default: Any = Field(None, description="Its value where a recipe gives none. Without one, recipes must give it.")
+    defaults: dict[OsId, Any] = Field(
+        default_factory=dict, description="Defaults by os, before default; ubuntu takes debian's if it has none."
+    )
+    items: Plain = Field("string", description="With type list: what its items are.")
+    choices: tuple[str | int | float, ...] = Field((), description="The only values; of a list, of its items.")
+    pattern: str | None = Field(None, description="Regular expression that a string, or each of a list, matches.")
+    minimum: float | None = Field(None, description="The least number.")
+    maximum: float | None = Field(None, description="The greatest number.")
+    keys: tuple[str, ...] = Field((), description="With type mapping or json: the only keys at its top.")
+    example: Any = Field(None, description="A value to show, and to check the agent with if it has no default.")
+
+    @model_validator(mode="after")
+    def _fits_its_type(self) -> ParamSpec:
+        if self.pattern is not None:
+            try:
+                re.compile(self.pattern)
+            except re.error as error:
+                raise ValueError(f"pattern: {error}") from error
+        if (self.minimum is not None or self.maximum is not None) and self.type not in ("integer", "number"):
+            raise ValueError("minimum and maximum are for integer and number")
+        if self.keys and self.type not in ("mapping", "json"):
+            raise ValueError("keys is for mapping and json")
+        return self
+
+    @property
+    def required(self) -> bool:
+        return "default" not in self.model_fields_set and not self.defaults
+
+    def default_for(self, os: str | None, like: Mapping[OsId, OsId]) -> tuple[tuple[str, ...], Any] | None:
+        """The default for an os, and where it stands below the parameter; None if there is none."""
+        for name, value in self.defaults.items():
+            if name == os or (os not in self.defaults and like.get(os) == name):  # type: ignore[call-overload]
+                return ("defaults", name), value
+        return (("default",), self.default) if "default" in self.model_fields_set else None
+
+
+def declared(value: Any) -> bool:
+    """Whether this is a declaration with a type, and not a plain default."""
+    return isinstance(value, dict) and "type" in value
+
+
+class SourceFile(Spec):
+    """A package file at a URL."""
+
+    url: Url
+    sha256: Sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A value at its place: the recipe's, or the agent's own default. ``scope`` has the document it stands in."""
+
+    scope: Scope
+    path: NodePath
+    value: Any
+
+
+def checked(name: str, spec: ParamSpec, given: Given, agent: str) -> Any:
+    """The value as the agent's expressions see it. Problems go to the scope, at the value's place."""
+    if any(path[: len(given.path)] == given.path for path in given.scope.failed):
+        return given.value  # what could not be rendered was reported
+    if spec.type == "json":
+        return _json(name, spec, given)
+    if spec.type == "source":
+        return _source(name, given, agent)
+    if not _is(spec.type, given.value):
+        _complain(given, (), f"{name}: expected {_WORDS[spec.type]}, not {_shown(given.value)}", spec.description)
+    elif spec.type == "list":
+        for index, item in enumerate(given.value):
+            if not _is(spec.items, item):
+                _complain(given, (index,), f"{name}: expected {_WORDS[spec.items]}, not {_shown(item)}")
+            else:
+                _one(name, spec, item, given, (index,))
+    elif spec.type == "mapping":
+        _known_keys(name, spec, given.value, given)
+    else:
+        _one(name, spec, given.value, given, ())
+    return given.value
+
+
+def _is(kind: str, value: Any) -> bool:
+    if kind == "boolean" or isinstance(value, bool):
+        return kind == "boolean" and isinstance(value, bool)
+    types: Mapping[str, type | tuple[type, ...]] = {
+        "string": str,
+        "integer": int,
+        "number": (int, float),
+        "list": list,
+        "mapping": dict,
+    }
+    return isinstance(value, types[kind])
+
+
+def _one(name: str, spec: ParamSpec, value: Any, given: Given, below: NodePath) -> None:
+    if spec.choices and value not in spec.choices:
+        near = nearest(str(value), [str(c) for c in spec.choices])
+        hint = f"Did you mean {near}?" if near else None
+        _complain(given, below, f"{name}: {_shown(value)} is not one of {', '.join(map(str, spec.choices))}", hint)
+    if spec.pattern is not None and isinstance(value, str) and not re.fullmatch(spec.pattern, value):
+        _complain(given, below, f"{name}: {_shown(value)} is not of the form {spec.pattern}", spec.description)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if spec.minimum is not None and value < spec.minimum:
+            _complain(given, below, f"{name}: {value} is less than {spec.minimum:g}")
+        if spec.maximum is not None and value > spec.maximum:
+            _complain(given, below, f"{name}: {value} is more than {spec.maximum:g}")
+
+
+def _known_keys(name: str, spec: ParamSpec, value: Mapping[Any, Any], given: Given) -> None:
+    for key in value:
+        if spec.keys and key not in spec.keys:
+            near = nearest(str(key), list(spec.keys))
+            hint = f"Did you mean {near}?" if near else f"Known sections: {', '.join(spec.keys)}."
+            mark = given.scope.document.key_mark((*given.path, key))
+            given.scope.complaints.at(mark, f"{name}: unknown section {str(key)!r}", hint)
+
+
+# --- documents of JSON ------------------------------------------------------------------------------------------------
+
+
+def _json(name: str, spec: ParamSpec, given: Given) -> Any:
+    if isinstance(given.value, dict):
+        _known_keys(name, spec, given.value, given)
+        return given.value
+    if not isinstance(given.value, str):
+        _complain(given, (), f"{name}: expected {_WORDS['json']}, not {_shown(given.value)}", spec.description)
+        return {}
+    path = given.scope.resolve(given.value)
+    try:
+        source = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8 text"
+        _complain(given, (), f"{name}: {given.value}: {reason}", f"Paths are relative to {given.scope.document.file}.")
+        return {}
+    text = given.scope.template(path, source)
+    if text is None:
+        return {}
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        hint = None if text == source else "This is where it is after rendering."
+        _in_file(given, Mark(shown(path), error.lineno, error.colno), f"{name}: this is no JSON: {error.msg}", hint)
+        return {}
+    if not isinstance(value, dict):
+        _in_file(given, Mark(shown(path), 1, 1), f"{name}: expected a mapping, not {_shown(value)}", None)
+        return {}
+    for key in value:
+        if spec.keys and key not in spec.keys:
+            near = nearest(key, list(spec.keys))
+            hint = f"Did you mean {near}?" if near else f"Known sections: {', '.join(spec.keys)}."
+            line, column = _position(text, json.dumps(key))
+            _in_file(given, Mark(shown(path), line, column), f"{name}: unknown section {key!r}", hint)
+    return value
+
+
+def _position(text: str, word: str) -> tuple[int, int]:
+    at = max(text.find(word), 0)
+    return text.count("\n", 0, at) + 1, at - (text.rfind("\n", 0, at) + 1) + 1
+
+
+def _in_file(given: Given, mark: Mark, message: str, hint: str | None) -> None:
+    given.scope.complaints.at(mark, message, hint)
+
+
+# --- sources of packages ----------------------------------------------------------------------------------------------
+
+
+def _source(name: str, given: Given, agent: str) -> dict[str, Any]:
+    found: dict[str, Any] = {"kind": "distribution", "repository": None, "url": None, "sha256": None}
+    value, scope = given.value, given.scope
+    if value == "distribution":
+        return found
+    if isinstance(value, dict) and set(value) == {"repository"}:
+        path = (*given.path, "repository")
+        fields = {"name": agent, **value["repository"]} if isinstance(value["repository"], dict) else {}
+        if isinstance(fields.get("key_src"), str):  # beside the file that says so, which need not be the agent's
+            fields["key_src"] = str(scope.resolve(fields["key_src"]))
+        try:
+            Repository.model_validate(fields)
+        except ValidationError as error:
+            scope.reject(error, path, Repository, "repository")
+        return {**found, "kind": "repository", "repository": fields}
+    if isinstance(value, dict) and "url" in value:
+        try:
+            file = SourceFile.model_validate(value)
+        except ValidationError as error:
+            scope.reject(error, given.path, SourceFile, name)
+            return found
+        return {**found, "kind": "url", "url": file.url, "sha256": file.sha256}
+    _complain(given, (), f"{name}: expected {_WORDS['source']}, not {_shown(value)}")
+    return found
+
+
+def _complain(given: Given, below: NodePath, message: str, hint: str | None = None) -> None:
+    given.scope.complaints.at(given.scope.document.mark((*given.path, *below)), message, hint)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return repr(value if len(value) <= 60 else value[:57] + "…")
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "nothing"}[value]
+    return "a mapping" if isinstance(value, dict) else "a list" if isinstance(value, list) else str(value)
+
+
+def default_given(scope: Scope, path: NodePath, value: Any) -> Given:
+    """A default, rendered where it stands in the agent's file."""
+    return Given(scope, path, render_tree(scope, value, path))
