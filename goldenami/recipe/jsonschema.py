@@ -88,7 +88,7 @@ def _operation(definitions: dict[str, Any]) -> dict[str, Any]:
     kinds: dict[str, Any] = {}
     for kind, model in sorted(OPERATIONS.items()):
         body = _model(model, definitions)
-        forms = [body]
+        forms = [body, dict(_EXPRESSION)]
         if model.shorthand is not None:
             forms.append({"description": f"Short for {{{model.shorthand}: …}}.", "type": ["string", "array"]})
         kinds[kind] = {"description": _summary(model), "anyOf": forms}

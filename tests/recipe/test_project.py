@@ -128,7 +128,7 @@ def test_an_agent_is_left_out_where_its_condition_is_false(write_project: Write)
         }
     )
     project = recipe.load_project(root)
-    assert recipe.load(project, "web", recipe.environment(project)).agents == ()
+    assert recipe.load(project, "web", recipe.environment(project)).agents == {}
 
 
 @pytest.mark.parametrize("name", SHIPPED.recipe_names())
