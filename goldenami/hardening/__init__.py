@@ -9,7 +9,7 @@ from pathlib import Path
 
 from goldenami.hardening.batch import Batch, Verdict, judge
 from goldenami.hardening.checks import Check, Expected
-from goldenami.hardening.control import Control, Hardening, Waiver, stages
+from goldenami.hardening.control import LAST, Control, Hardening, Waiver, stages
 from goldenami.hardening.results import Collector, results
 
 SUITE = Path(__file__).with_name("suite.py")
@@ -17,6 +17,7 @@ SUITE = Path(__file__).with_name("suite.py")
 VARIABLE = "hardening"
 
 __all__ = [
+    "LAST",
     "SUITE",
     "VARIABLE",
     "Batch",

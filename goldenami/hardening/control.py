@@ -77,6 +77,10 @@ class Conditional(Operation):
         return replace(steps, check=lines(unless, steps.check), verify=steps.verify or steps.check)
 
 
+LAST = "hardening-last"
+"""Name of the stage after which nothing may change on the host."""
+
+
 def stages(controls: Iterable[Control]) -> tuple[Stage, ...]:
     """The stages that bring controls about, in order: those of most, then those that come last.
 
@@ -85,7 +89,7 @@ def stages(controls: Iterable[Control]) -> tuple[Stage, ...]:
     chosen = [(control, list(_operations(control))) for control in controls]
     packages = [o for _, operations in chosen for o in operations if _installs(o)]
     first = _stage("hardening", [(c, found) for c, found in chosen if not c.last], packages)
-    last = _stage("hardening-last", [(c, found) for c, found in chosen if c.last], [])
+    last = _stage(LAST, [(c, found) for c, found in chosen if c.last], [])
     return tuple(stage for stage in (first, last) if stage.operations)
 
 

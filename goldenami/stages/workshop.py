@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from goldenami import provision, ssh, validate
-from goldenami.hardening import SUITE, Batch, Collector, Hardening, results
+from goldenami.hardening import LAST, SUITE, Batch, Collector, Hardening, results
 from goldenami.hardening import VARIABLE as HARDENING
 from goldenami.model import Architecture, Package, TestReport
 from goldenami.provision.shell import Script
@@ -55,10 +55,12 @@ def _provision(build: Build, architecture: Architecture, connection: ssh.Connect
     """Every stage of the recipe, in one program; divided only where a reboot is due. Returns the packages before it."""
     recipe = build.recipe
     spec, mark = recipe.patches[architecture], recipe.patches_mark
+    provisioning = recipe.provisioning[architecture]
     stages = (
         provision.patch_stage(spec, mark, os=recipe.os),
-        *recipe.provisioning[architecture],
+        *(stage for stage in provisioning if stage.name != LAST),
         provision.closing_stage(spec, mark, os=recipe.os),
+        *(stage for stage in provisioning if stage.name == LAST),  # looks at what is there: nothing changes after it
     )
     full = [filled(stage, build.secrets) for stage in stages]
     result = provision.run_program(

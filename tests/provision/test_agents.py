@@ -86,18 +86,19 @@ def web(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served
 def loaded(web: Served, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     """A recipe with all agents: two from files at a URL, two from repositories with a key, the rest from Debian."""
     key = Key.generate(tmp_path_factory.mktemp("key") / "gpg")
-    suite = AptSuite(web.folder / "vendors", key, "stable")
     for name in ("fluent-bit", "osquery"):
+        suite = AptSuite(web.folder / name, key, "stable")
         suite.add(name, "5.1.0", VENDOR[name])
-    suite.publish()
+        suite.publish()
     (web.folder / "key.asc").write_text(key.armored)
     project = tmp_path_factory.mktemp("project")
     shutil.copytree(PROJECT / "recipes", project / "recipes")
     (project / "goldenami.yaml").write_text("environments: {sandbox: {sandbox: true}}\n")
     (project / "recipes/cloudwatch.json.j2").write_text(CLOUDWATCH)
     (project / "recipes/vendor.asc").write_text(key.armored)
-    repository = {"uris": [f"{web.url}/vendors"], "suites": ["stable"], "components": ["main"]}
+    stable = {"suites": ["stable"], "components": ["main"]}
     by_url = {"key_url": f"{web.url}/key.asc", "fingerprint": key.fingerprint}
+    by_file = {"key_src": "vendor.asc", "fingerprint": key.fingerprint}
     agents: list[dict[str, Any]] = [
         {"name": "node-exporter", "params": {"listen": ":9200", "collectors_off": ["wifi", "zfs"]}},
         {"name": "chrony", "params": {"pools": ["2.debian.pool.ntp.org"]}},
@@ -113,14 +114,14 @@ def loaded(web: Served, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
         {
             "name": "fluent-bit",
             "params": {
-                "source": {"repository": {**repository, **by_url}},
+                "source": {"repository": {**stable, "uris": [f"{web.url}/fluent-bit"], **by_url}},
                 "outputs": [{"name": "forward", "match": "*", "host": "logs.example.test"}],
             },
         },
         {
             "name": "osquery",
             "params": {
-                "source": {"repository": {**repository, "key_src": "vendor.asc", "fingerprint": key.fingerprint}},
+                "source": {"repository": {**stable, "uris": [f"{web.url}/osquery"], **by_file}},
                 "flags": ["--disable_events=false"],
             },
         },
