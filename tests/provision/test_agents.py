@@ -35,7 +35,7 @@ case $1 in
 esac
 """
 OSQUERYI = """#!/bin/sh
-exec python3 -c 'import json, sys; json.load(open(sys.argv[1]))' "${1#--config_path=}"
+grep -q '^{' "${1#--config_path=}"
 """
 
 
