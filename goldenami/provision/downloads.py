@@ -197,6 +197,9 @@ class Deb(Operation):
     def title(self) -> str:
         return f"deb {self.name}" + (f" {self.version}" if self.version else "")
 
+    def unfit(self, os: str) -> str | None:
+        return "Amazon Linux has no .deb packages: package takes a url too" if os == "amzn" else None
+
     def compile(self, to: Compilation) -> Steps:
         number = to.package(self.name)
         check = sh('read_packages\n[ -n "$version_@n" ] || { detail="is not installed"; return 1; }', n=number)

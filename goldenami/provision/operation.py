@@ -73,6 +73,10 @@ class Operation(BaseModel):
         """One short line for people: ``package nginx (>=1.22)``. Holds no file contents."""
         raise NotImplementedError
 
+    def unfit(self, os: str) -> str | None:
+        """Why it cannot work on a host with this ID in /etc/os-release, told when a recipe is read; None if it can."""
+        return None
+
     def compile(self, to: Compilation) -> Steps:
         """The shell code that checks, applies and verifies this operation. Pure; payloads are placed through ``to``."""
         raise NotImplementedError

@@ -119,6 +119,13 @@ class Repository(Operation):
     def title(self) -> str:
         return f"repository {self.name}" + (" absent" if self.state == "absent" else "")
 
+    def unfit(self, os: str) -> str | None:
+        if self.state == "absent":
+            return None
+        if os in ("debian", "ubuntu") and self.dnf:
+            return f"{os} has apt, whose repositories have suites"
+        return "Amazon Linux has dnf, whose repositories have no suites" if os == "amzn" and not self.dnf else None
+
     def compile(self, to: Compilation) -> Steps:
         if self.state == "absent":
             return self._absent()

@@ -120,6 +120,10 @@ def _operation(scope: Scope, item: Any, path: NodePath, handlers: Collection[str
     except ValidationError as error:
         scope.reject(error, at, model, kind)
         return None
+    base = scope.renderer.context.get("base")
+    reason = operation.unfit(base["os"]) if base is not None else None
+    if reason is not None:
+        complaints.at(document.key_mark(at), f"{kind}: {reason}")
     if payloads is None:
         return None
     return BoundOperation(operation, document.key_mark(at), title, notify, payloads)
