@@ -13,6 +13,7 @@ from goldenami.provision import (
     downloads,
     files,
     git,
+    identity,
     kernel,
     languages,
     limits,
@@ -20,9 +21,12 @@ from goldenami.provision import (
     package,
     permissions,
     repositories,
+    schedules,
     services,
     settings,
     text,
+    trust,
+    units,
     users,
 )
 from goldenami.provision.facts import PACKAGES, package_changes, packages, parse_packages
@@ -39,6 +43,7 @@ FAMILIES = (
     downloads,
     files,
     git,
+    identity,
     kernel,
     languages,
     limits,
@@ -46,9 +51,12 @@ FAMILIES = (
     package,
     permissions,
     repositories,
+    schedules,
     services,
     settings,
     text,
+    trust,
+    units,
     users,
 )
 

@@ -205,6 +205,14 @@ apt_install() {
   }
 }
 
+# --- units ------------------------------------------------------------------------------------------------------------
+
+# systemd reads anew what operations have written for it: once for all of them.
+reload_units() {
+  [ -e "$flags/units" ] || return 0
+  systemctl daemon-reload && rm -f "$flags/units"
+}
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 # attributes PATH MODE OWNER GROUP: does it have them? Empty ones are not looked at.

@@ -172,7 +172,7 @@ def _calls(stage: Stage, number: int, steps: list[Steps], base: int) -> Script:
     """A stage: its operations in order; handlers at the end, and before a reboot, which forgets which were due."""
     count = len(stage.operations)
     flags = {h.name: _flag(stage, h.name) for h in stage.handlers}
-    handlers = [f"handlers_{number}() {{", ":"]
+    handlers = [f"handlers_{number}() {{", "reload_units"]
     index = base + count
     for handler in stage.handlers:
         handlers.append(f"if is_due {flags[handler.name]}; then")

@@ -100,7 +100,7 @@ esac""")
         return found
 
     def _apply(self, unit: str) -> Script:
-        parts = [Script("systemctl daemon-reload")]
+        parts = [Script('systemctl daemon-reload\nrm -f "$flags/units"')]
         if self.masked is False:
             parts.append(sh("systemctl unmask -- @unit", unit=unit))
         if self.enabled is not None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from goldenami.model import Mark
 from goldenami.provision import OPERATIONS, BoundOperation, Payload
@@ -20,6 +26,20 @@ Auth-Type: Primary
 Auth:
 \toptional\t\t\tpam_faildelay.so delay=1000000
 """
+
+
+@cache
+def certificate() -> str:
+    """Of an authority that is nobody's."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Example Authority")])
+    begin = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, begin, begin + datetime.timedelta(days=36500))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return made.public_bytes(serialization.Encoding.PEM).decode()
 
 
 def bind(
@@ -43,6 +63,7 @@ def examples(served: Path, sums: Mapping[str, str]) -> list[BoundOperation]:
         bind("package", name="hello", version=">=2.0", hold=True),
         bind("package", name="ed", state="latest"),
         bind("package", name="nano", state="absent"),
+        bind("package", name=["cron", "locales", "tzdata", "ca-certificates"]),
         bind("group", name="staff2", gid=4242),
         bind("group", name="nobodies", state="absent"),
         bind("user", name="deploy", group="staff2", groups=["adm"], home="/srv/deploy home", shell="/bin/sh",
@@ -108,11 +129,42 @@ def examples(served: Path, sums: Mapping[str, str]) -> list[BoundOperation]:
         bind("command", shell="id -un >made; printf '%s\\n' \"$WORD\" >>made", unless="test -e /srv/deploy?home/made",
              user="deploy", cwd="/srv/deploy home", environment={"WORD": ODD}),
         bind("command", argv=["false"], only_if="test -e /nowhere"),
+        bind("script", src="files/make.sh", args=[ODD], creates=["/srv/made", "/srv/made too"], cwd="/srv",
+             payload=Payload.of(b'#!/bin/bash -e\nprintf %s "$1" >made\n[[ -n $1 ]]\ntouch "made too"\n')),
+        bind("script", content="id -un >made2", creates="/srv/deploy home/made2", user="deploy", cwd="/srv/deploy home",
+             outputs={"who": "cat '/srv/deploy home/made2'"}),
         bind("archive", **archive, dest="/opt/unpacked", strip_components=1, owner="deploy"),
         bind("download", **archive, dest="/opt/archive.tar.gz"),
         bind("deb", name="golden-example", **deb, version="1.0"),
         bind("repository", name="local", uris=[f"file://{served}"], suites=["./"], trusted=True),
         bind("package", name="golden-listed"),
+        bind("unit", name="sleeper-example",
+             content="[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target"),
+        bind("unit", name="many-example@.service", src="unit.j2",
+             payload=Payload.of(b"[Service]\nExecStart=/bin/true\n")),
+        bind("unit", name="never", state="absent"),
+        bind("service", name="sleeper-example", enabled=True, state="started"),
+        bind("dropin", unit="sleeper-example", content="[Service]\nNice=5"),
+        bind("dropin", unit="cron", name="10-environment", content="[Service]\nEnvironment='WORD=a b'"),
+        bind("dropin", unit="ssh", name="never", state="absent"),
+        bind("timer", name="tidy-example", on_calendar="Mon *-*-* 03:00:00", random_delay="1h", user="deploy",
+             command=["/bin/echo", ODD]),
+        bind("timer", name="never", state="absent"),
+        bind("systemd_config", daemon="journald", settings={"Storage": "persistent", "SystemMaxUse": "100M"}),
+        bind("systemd_config", daemon="logind", state="absent"),
+        bind("tmpfiles", name="example", content="d /run/tmpfiles-example 0750 root adm"),
+        bind("tmpfiles", name="never", state="absent"),
+        bind("default_target", name="multi-user"),
+        bind("locale", lang="C.UTF-8", generate=["en_GB.UTF-8"]),
+        bind("timezone", name="Europe/Berlin"),
+        bind("hostname", fqdn=True),
+        bind("environment_variable", name="EXAMPLE", value="a $b"),
+        bind("environment_variable", name="NEVER", state="absent"),
+        bind("ca_certificate", name="example", content=certificate()),
+        bind("ca_certificate", name="never", state="absent"),
+        bind("cron", name="example", schedule="30  3 * * mon", command="date +%s >/srv/cron", environment={"A": "b"}),
+        bind("cron", name="never", state="absent"),
+        bind("alternative", name="golden-tool", path="/usr/local/bin/tool", link="/usr/local/bin/golden-tool"),
         bind("service", name="cron-like.timer", enabled=True, state="started"),
         bind("service", name="systemd-timesyncd", masked=True, enabled=False, state="stopped"),
         bind("service", name="not-installed", masked=True, state="stopped"),

@@ -1,0 +1,207 @@
+"""How a system presents itself: languages, the time zone, the host's name, variables of the environment."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from goldenami.provision.fields import OneLine
+from goldenami.provision.operation import Operation
+from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
+from goldenami.provision.text import Line
+from goldenami.provision.writing import place_file, same_file
+
+
+class Locale(Operation):
+    """The system's language and formats; it is generated if need be.
+
+    Debian and Ubuntu need the package `locales` for any but C.UTF-8 and POSIX, Amazon Linux `glibc-langpack-XX`.
+    """
+
+    kind: ClassVar[str] = "locale"
+    shorthand: ClassVar[str | None] = "lang"
+
+    lang: str = Field(pattern=r"^[A-Za-z0-9_.@-]+$", description='Value of LANG: "en_US.UTF-8", "C.UTF-8".')
+    generate: tuple[str, ...] = Field((), description="Further locales to be there, without being the default.")
+
+    @model_validator(mode="after")
+    def _names(self) -> Locale:
+        for name in self.generate:
+            if not re.fullmatch(r"[A-Za-z0-9_.@-]+", name):
+                raise ValueError(f"{name!r} is no name of a locale")
+        return self
+
+    def title(self) -> str:
+        return " ".join(["locale", self.lang, *self.generate])
+
+    def compile(self, to: Compilation) -> Steps:
+        wanted = tuple(dict.fromkeys((self.lang, *self.generate)))
+        known = [
+            sh("@have || { detail=@why; return 1; }", have=_has_locale(name), why=f"{name} is not generated")
+            for name in wanted
+        ]
+        check = lines(
+            Script(_LOCALE_FILE),
+            *known,
+            sh(
+                """_lang=$(sed -n 's/^LANG=//p' "$_file" 2>/dev/null | tail -n 1 | tr -d '\\042\\047')
+[ "$_lang" = @lang ] || { detail="is ${_lang:-not set}"; return 1; }""",
+                lang=self.lang,
+            ),
+        )
+        made = [
+            sh(
+                """@have || {
+command -v locale-gen >/dev/null || die @why
+grep -qxF -e @entry /etc/locale.gen 2>/dev/null || printf '%s\\n' @entry >>/etc/locale.gen
+_generate=1
+}""",
+                have=_has_locale(name),
+                why=f"{name} is not there: install the package locales (Debian, Ubuntu) or "
+                f"glibc-langpack-{name.partition('_')[0]} (Amazon Linux) before",
+                entry=f"{name} {_charset(name)}",
+            )
+            for name in wanted
+        ]
+        apply = lines(
+            Script(_LOCALE_FILE),
+            Script("_generate=''"),
+            *made,
+            Script('[ -z "$_generate" ] || locale-gen'),
+            sh(
+                """_file=$(readlink -m -- "$_file")
+beside "$_file"
+{ if [ -e "$_file" ]; then grep -v '^LANG=' "$_file" || :; fi; printf 'LANG=%s\\n' @lang; } >"$new"
+set_attributes "$new" 0644 root root
+replace "$_file\"""",
+                lang=self.lang,
+            ),
+        )
+        return Steps(check, apply)
+
+
+# Debian 13 and the others have locale.conf; there, /etc/default/locale is a link to it, or not there.
+_LOCALE_FILE = """_file=/etc/locale.conf
+if [ -e /etc/default/locale ] && [ ! -L /etc/default/locale ] && [ ! -e /etc/locale.conf ]; then
+_file=/etc/default/locale; fi"""
+
+
+def _charset(name: str) -> str:
+    return name.partition(".")[2].partition("@")[0] or "ISO-8859-1"
+
+
+def _has_locale(name: str) -> Script:
+    """Whether it is there, by the name that `locale -a` gives it: "en_US.utf8" for "en_US.UTF-8"."""
+    base, dot, charset = name.partition(".")
+    charset, at, modifier = charset.partition("@")
+    pattern = base + (f".{charset.lower().replace('-', '')}" if dot else "") + at + modifier
+    return sh("locale -a 2>/dev/null | grep -qixF -e @a -e @b", a=pattern, b=name)
+
+
+class TimeZone(Operation):
+    """The time zone."""
+
+    kind: ClassVar[str] = "timezone"
+    shorthand: ClassVar[str | None] = "name"
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$", description='Its name: "Etc/UTC", "Europe/Berlin".'
+    )
+
+    def title(self) -> str:
+        return f"timezone {self.name}"
+
+    def compile(self, to: Compilation) -> Steps:
+        zone = f"/usr/share/zoneinfo/{self.name}"
+        # Programs of Debian read the name in /etc/timezone, where it is there.
+        check = sh(
+            """_now=$(readlink /etc/localtime) || _now='not set'
+[ "${_now##*zoneinfo/}" = @name ] || { detail="is ${_now##*zoneinfo/}"; return 1; }
+[ ! -e /etc/timezone ] || [ "$(cat /etc/timezone)" = @name ] || { detail='/etc/timezone differs'; return 1; }""",
+            name=self.name,
+        )
+        apply = sh(
+            """[ -f @zone ] || die @why
+beside /etc/localtime
+rm -f -- "$new"
+ln -s -- @zone "$new"
+replace /etc/localtime
+[ ! -e /etc/timezone ] || printf '%s\\n' @name >/etc/timezone""",
+            zone=zone,
+            name=self.name,
+            why=f"there is no {zone}: the name is wrong, or the package tzdata is missing",
+        )
+        return Steps(check, apply)
+
+
+class HostName(Operation):
+    """Where the name of a host comes from: each instance's own from the cloud, or a fixed one.
+
+    An image has no name of its own: by default each instance gets one from its metadata. What the builder is called
+    while it is built stays as it is.
+    """
+
+    kind: ClassVar[str] = "hostname"
+
+    source: Literal["cloud", "fixed"] = Field("cloud", description="cloud: cloud-init sets it. fixed: it is the name.")
+    name: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$",
+        description="The fixed name.",
+    )
+    fqdn: bool = Field(False, description="Whether cloud-init takes the name with its domain.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> HostName:
+        if (self.source == "fixed") != (self.name is not None):
+            raise ValueError("expected the name" if self.source == "fixed" else "with source cloud there is no name")
+        return self
+
+    def title(self) -> str:
+        return f"hostname {self.name or 'from the cloud'}"
+
+    def compile(self, to: Compilation) -> Steps:
+        kept = str(self.source == "fixed").lower()
+        text = f"# Whether the host keeps the name that it has.\npreserve_hostname: {kept}\n"
+        text += f"prefer_fqdn_over_hostname: {str(self.fqdn).lower()}\n"
+        path = "/etc/cloud/cloud.cfg.d/90-hostname.cfg"
+        contents = to.place(text.encode())
+        check, apply = [same_file(path, contents)], [place_file(path, contents)]
+        if self.name is not None:
+            name = to.place(f"{self.name}\n".encode())
+            check.append(same_file("/etc/hostname", name))
+            apply.append(place_file("/etc/hostname", name))
+        return Steps(lines(*check), lines(*apply))
+
+
+class EnvironmentVariable(Operation):
+    """A variable of the environment of all logins, in /etc/environment, which PAM reads. Services do not get it: their
+    units have Environment=.
+    """
+
+    kind: ClassVar[str] = "environment_variable"
+
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Name of the variable.")
+    value: OneLine | None = Field(None, description="Its value.")
+    state: Literal["present", "absent"] = Field("present", description="Whether it is set.")
+
+    @model_validator(mode="after")
+    def _value(self) -> EnvironmentVariable:
+        if (self.state == "present") != (self.value is not None):
+            raise ValueError("expected a value" if self.state == "present" else "an absent variable has no value")
+        if self.value is not None and re.search(r'["\\#]', self.value):
+            raise ValueError('PAM reads no ", \\ and # in a value of /etc/environment')
+        return self
+
+    def title(self) -> str:
+        return f"environment_variable {self.name}" + (" absent" if self.state == "absent" else "")
+
+    def compile(self, to: Compilation) -> Steps:
+        mine = rf"^[[:space:]]*(export[[:space:]]+)?{self.name}="
+        fields: dict[str, object] = {"path": "/etc/environment", "regexp": mine, "state": self.state}
+        if self.value is not None:
+            quote = "" if re.fullmatch(r"\S*", self.value) else '"'
+            fields |= {"line": f"{self.name}={quote}{self.value}{quote}", "create": True}
+        return Line.model_validate(fields).compile(to)

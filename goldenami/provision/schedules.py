@@ -1,0 +1,147 @@
+"""Jobs of cron, and which of several programs has a name (alternatives)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from goldenami.provision.fields import AbsolutePath, Account, Mode, OneLine
+from goldenami.provision.operation import Operation
+from goldenami.provision.shell import Compilation, Steps, lines, sh
+from goldenami.provision.writing import place_file, same_file
+
+_RANGES = {"minute": (0, 59), "hour": (0, 23), "day of the month": (1, 31), "month": (1, 12), "day of the week": (0, 7)}
+_NAMES = {
+    "month": ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"],
+    "day of the week": ["sun", "mon", "tue", "wed", "thu", "fri", "sat"],
+}
+_SHORT = ("@reboot", "@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
+
+
+def check_schedule(text: str) -> str:
+    """A schedule of crontab(5), in its normal spacing. Raises ValueError that says which field is wrong."""
+    if text.startswith("@"):
+        if text not in _SHORT:
+            raise ValueError(f"expected one of {', '.join(_SHORT)}")
+        return text
+    fields = text.split()
+    if len(fields) != 5:
+        raise ValueError('expected five fields, minute, hour, day, month, day of the week: "30 3 * * mon"')
+    for value, (field, (low, high)) in zip(fields, _RANGES.items(), strict=True):
+        for part in value.split(","):
+            match = re.fullmatch(r"(\*|[a-z0-9]+)(?:-([a-z0-9]+))?(?:/([0-9]+))?", part.lower())
+            if match is None or (match[1] == "*" and match[2]) or match[3] == "0":
+                raise ValueError(f"{value!r} is no {field}")
+            numbers = [_number(field, name) for name in match.groups()[:2] if name not in (None, "*")]
+            if any(n is None or not low <= n <= high for n in numbers):
+                raise ValueError(f"{value!r} is no {field}: expected {low} to {high}")
+            if len(numbers) == 2 and (numbers[0] or 0) > (numbers[1] or 0):
+                raise ValueError(f"{value!r} is no {field}: it begins after its end")
+    return " ".join(fields)
+
+
+def _number(field: str, name: str) -> int | None:
+    if name.isdigit():
+        return int(name)
+    names = _NAMES.get(field, [])
+    return names.index(name) + (field == "month") if name in names else None
+
+
+class Cron(Operation):
+    """A job of cron, in a file of its own in /etc/cron.d. The package cron (cronie on Amazon Linux) must be there."""
+
+    kind: ClassVar[str] = "cron"
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Name of the file. cron reads no names with a dot.")
+    schedule: OneLine | None = Field(None, description='When it runs, as in crontab(5): "30 3 * * mon", "@daily".')
+    command: OneLine | None = Field(None, description="The command, for sh; a % stands for itself.")
+    user: Account = Field("root", description="The user that it runs as.")
+    environment: Mapping[str, OneLine] = Field(default_factory=dict, description="Variables of its environment.")
+    mode: Mode = Field("0644", description='Permissions of the file, as a string: "0600".')
+    state: Literal["present", "absent"] = Field("present", description="Whether the job is there.")
+
+    @field_validator("schedule")
+    @classmethod
+    def _schedule(cls, value: str | None) -> str | None:
+        return None if value is None else check_schedule(value)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Cron:
+        if self.state == "present" and (self.schedule is None or not self.command):
+            raise ValueError("expected schedule and command")
+        if self.state == "absent" and (self.schedule is not None or self.command is not None):
+            raise ValueError("an absent job has neither schedule nor command")
+        for name in self.environment:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise ValueError(f"{name!r} is no name of an environment variable")
+        return self
+
+    def title(self) -> str:
+        return f"cron {self.name} " + ("absent" if self.state == "absent" else f"{self.schedule}")
+
+    def compile(self, to: Compilation) -> Steps:
+        path = f"/etc/cron.d/{self.name}"
+        if self.state == "absent":
+            return Steps(
+                sh("[ ! -e @path ] || { detail='is there'; return 1; }", path=path), sh("rm -f -- @path", path=path)
+            )
+        variables = "".join(f'{name}="{value}"\n' for name, value in self.environment.items())
+        command = (self.command or "").replace("%", "\\%")
+        contents = to.place(f"{variables}{self.schedule} {self.user} {command}\n".encode())
+        apply = lines(
+            sh("command -v cron >/dev/null || command -v crond >/dev/null || die 'cron is not installed'"),
+            place_file(path, contents, self.mode),
+        )
+        return Steps(same_file(path, contents, self.mode), apply)
+
+
+class Alternative(Operation):
+    """Which of several programs has a name: update-alternatives of Debian, alternatives of Amazon Linux. Chosen so, it
+    stays when others are installed.
+    """
+
+    kind: ClassVar[str] = "alternative"
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.+-]+$", description='Name of the group: "editor", "java".')
+    path: AbsolutePath = Field(description="The program that it is to be.")
+    link: AbsolutePath | None = Field(
+        None, description="Where the name is linked: with it, the program is made one of the group if it is not yet."
+    )
+    priority: int = Field(50, ge=0, description="Its priority then.")
+
+    def title(self) -> str:
+        return f"alternative {self.name} = {self.path}"
+
+    def compile(self, to: Compilation) -> Steps:
+        tool = "_tool=update-alternatives\ncommand -v $_tool >/dev/null || _tool=alternatives"
+        known = sh("cat /var/lib/dpkg/alternatives/@n /var/lib/alternatives/@n 2>/dev/null", n=self.name)
+        check = sh(
+            """_now=$(readlink -- /etc/alternatives/@name) || _now='not there'
+[ "$_now" = @path ] || { detail="is $_now"; return 1; }
+case $(@known | head -n 1) in auto) detail='is so by its priority only'; return 1 ;; esac""",
+            name=self.name,
+            path=self.path,
+            known=known,
+        )
+        install = (
+            sh(
+                "@known | grep -qxF -e @path || $_tool --install @link @name @path @priority",
+                known=known,
+                link=self.link,
+                name=self.name,
+                path=self.path,
+                priority=self.priority,
+            )
+            if self.link is not None
+            else sh("")
+        )
+        apply = lines(
+            sh("[ -e @path ] || die @why", path=self.path, why=f"{self.path} is not there"),
+            sh(tool),
+            install,
+            sh("$_tool --set @name @path", name=self.name, path=self.path),
+        )
+        return Steps(check, apply)

@@ -1,0 +1,102 @@
+"""Certificate authorities that the system trusts."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from goldenami.provision.operation import Operation
+from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
+
+_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s*(.*?)\s*-----END \1-----", re.S)
+
+
+def check_certificates(text: str) -> None:
+    """Raises ValueError unless the text is certificates in PEM form, and nothing secret."""
+    blocks = _BLOCK.findall(text)
+    if any("PRIVATE KEY" in kind for kind, _ in blocks):
+        raise ValueError("this holds a private key, which belongs into no image")
+    bodies = [body for kind, body in blocks if kind in ("CERTIFICATE", "TRUSTED CERTIFICATE")]
+    if not bodies:
+        raise ValueError("expected a certificate: -----BEGIN CERTIFICATE----- …")
+    for body in bodies:
+        try:
+            data = base64.b64decode("".join(body.split()), validate=True)
+        except (binascii.Error, ValueError):
+            raise ValueError("the certificate's text is damaged: it is no base64") from None
+        if data[:1] != b"\x30":  # a DER sequence
+            raise ValueError("what is between the certificate's lines is no certificate")
+
+
+class CaCertificate(Operation):
+    """A certificate authority that programs of this system trust, beside those that it brings.
+
+    The package ca-certificates must be there.
+    """
+
+    kind: ClassVar[str] = "ca_certificate"
+    sources: ClassVar = {"src": "verbatim"}
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="Name of its file, without a suffix.")
+    content: str | None = Field(None, description="The certificate (PEM), written here. Either this or src.")
+    src: str | None = Field(None, description="A file beside the recipe that holds the certificate (PEM).")
+    state: Literal["present", "absent"] = Field("present", description="Whether it is trusted.")
+
+    @model_validator(mode="after")
+    def _given(self) -> CaCertificate:
+        given = sum(x is not None for x in (self.content, self.src))
+        if given != (1 if self.state == "present" else 0):
+            raise ValueError(
+                "expected either content or src" if self.state == "present" else "an absent one has no contents"
+            )
+        if self.content is not None:
+            check_certificates(self.content)
+        return self
+
+    def title(self) -> str:
+        return f"ca_certificate {self.name}" + (" absent" if self.state == "absent" else "")
+
+    def compile(self, to: Compilation) -> Steps:
+        where = sh(
+            """if command -v update-ca-certificates >/dev/null; then
+_file=/usr/local/share/ca-certificates/@name.crt _link=/etc/ssl/certs/@name.pem
+elif command -v update-ca-trust >/dev/null; then _file=/etc/pki/ca-trust/source/anchors/@name.pem _link=''
+else _file='' _link=''; fi""",
+            name=Script(self.name),
+        )
+        update = Script('if [ -n "$_link" ]; then update-ca-certificates; else update-ca-trust extract; fi')
+        installed = Script("[ -n \"$_file\" ] || die 'the package ca-certificates is not installed'")
+        if self.state == "absent":
+            return Steps(
+                lines(where, Script('[ -z "$_file" ] || [ ! -e "$_file" ] || { detail=\'is trusted\'; return 1; }')),
+                lines(where, installed, Script('rm -f -- "$_file"'), update),
+            )
+        contents = to.payload("src") if self.src is not None else to.place((self.content or "").encode())
+        check = lines(
+            where,
+            sh(
+                """[ -n "$_file" ] || { detail='ca-certificates is not installed'; return 1; }
+cmp -s -- @contents "$_file" || { detail='is not trusted, or another one'; return 1; }
+attributes "$_file" 0644 root root || return 1
+[ -z "$_link" ] || [ -e "$_link" ] || { detail='is not in /etc/ssl/certs'; return 1; }""",
+                contents=contents,
+            ),
+        )
+        apply = lines(
+            where,
+            installed,
+            sh(
+                """! command -v openssl >/dev/null || openssl x509 -noout -in @contents || die 'this is no certificate'
+beside "$_file"
+cat @contents >"$new"
+set_attributes "$new" 0644 root root
+replace "$_file\"""",
+                contents=contents,
+            ),
+            update,
+        )
+        return Steps(check, apply)

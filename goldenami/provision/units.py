@@ -1,0 +1,349 @@
+"""What systemd reads: units, drop-ins, timers, the configuration of its daemons, temporary files, the default target.
+
+Drop-ins are read together, before a service is started or the stage's handlers run (``reload_units``); a unit at once,
+where systemd knows an older one. Whether a unit runs or starts at boot is `service`'s to say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from goldenami.provision.fields import Account, OneLine, UnitName
+from goldenami.provision.operation import Operation
+from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
+from goldenami.provision.writing import place_file, same_file, write
+
+_UNIT_TYPES = ("service", "socket", "timer", "path", "target", "mount", "automount", "slice", "swap")
+
+RELOAD = Script("systemctl daemon-reload")
+
+
+def full_name(unit: str) -> str:
+    """A unit's name with its suffix: one without is a service."""
+    return unit if unit.rpartition(".")[2] in _UNIT_TYPES else f"{unit}.service"
+
+
+class _Contents(Operation):
+    content: str | None = Field(None, description="The contents, written here. Either this or src.")
+    src: str | None = Field(None, description="A template beside the recipe that makes the contents.")
+    state: Literal["present", "absent"] = Field("present", description="Whether the file is there.")
+
+    @model_validator(mode="after")
+    def _given(self) -> _Contents:
+        given = sum(x is not None for x in (self.content, self.src))
+        if given != (1 if self.state == "present" else 0):
+            raise ValueError(
+                "expected either content or src" if self.state == "present" else "an absent file has no contents"
+            )
+        return self
+
+    def contents(self, to: Compilation) -> Script:
+        if self.src is not None:
+            return to.payload("src")
+        return to.place(((self.content or "").rstrip("\n") + "\n").encode())
+
+
+class Unit(_Contents):
+    """A unit of systemd, in /etc/systemd/system. systemd must be able to load it: one that it refuses is not kept."""
+
+    kind: ClassVar[str] = "unit"
+    sources: ClassVar = {"src": "template"}
+
+    name: UnitName = Field(description='Name of the unit; without a suffix it is a service: "app", "app.timer".')
+
+    def title(self) -> str:
+        return f"unit {full_name(self.name)}" + (" absent" if self.state == "absent" else "")
+
+    def compile(self, to: Compilation) -> Steps:
+        unit = full_name(self.name)
+        path = f"/etc/systemd/system/{unit}"
+        if self.state == "absent":
+            return Steps(
+                sh("[ ! -e @path ] && [ ! -L @path ] || { detail='is there'; return 1; }", path=path),
+                sh(
+                    "systemctl disable --now -- @unit || :\nrm -f -- @path\n@reload",
+                    unit=unit,
+                    path=path,
+                    reload=RELOAD,
+                ),
+            )
+        contents = self.contents(to)
+        apply = lines(
+            sh("[ ! -L @path ] || die @why", path=path, why=f"{path} is a link: {unit} is masked, or another's name"),
+            sh(
+                '_previous=$work/previous\nrm -f "$_previous"\n[ ! -e @path ] || cp -a -- @path "$_previous"', path=path
+            ),
+            place_file(path, contents),
+            # A template of units is loaded with an instance only.
+            RELOAD
+            if "@" in unit
+            else sh(
+                """[ "$(systemctl show -p NeedDaemonReload --value -- @unit)" != yes ] || @reload
+_load=$(systemctl show -p LoadState,LoadError -- @unit)
+case $_load in *LoadState=loaded*) ;; *)
+systemd-analyze verify @path 2>&1 || :
+if [ -e "$_previous" ]; then mv -fT -- "$_previous" @path; else rm -f -- @path; fi
+@reload
+die "systemd refuses it: $(printf '%s' "$_load" | tr '\\n' ' ')"
+esac""",
+                unit=unit,
+                path=path,
+                reload=RELOAD,
+            ),
+        )
+        return Steps(lines(same_file(path, contents), _read(unit)), apply)
+
+
+class DropIn(_Contents):
+    """Settings that are added to a unit, whoever brings it, in a file in /etc/systemd/system/UNIT.d."""
+
+    kind: ClassVar[str] = "dropin"
+    sources: ClassVar = {"src": "template"}
+
+    unit: UnitName = Field(description='Name of the unit: "ssh", "docker.socket".')
+    name: str = Field(
+        "50-goldenami",
+        pattern=r"^[A-Za-z0-9_.-]+$",
+        description="Name of the file, without .conf; they are read in order.",
+    )
+
+    def title(self) -> str:
+        return f"dropin {full_name(self.unit)} {self.name}" + (" absent" if self.state == "absent" else "")
+
+    def compile(self, to: Compilation) -> Steps:
+        unit = full_name(self.unit)
+        path = f"/etc/systemd/system/{unit}.d/{self.name}.conf"
+        if self.state == "absent":
+            return _absent(path)
+        contents = self.contents(to)
+        same = same_file(path, contents)
+        apply = lines(place_file(path, contents), Script(': >"$flags/units"'))
+        return Steps(lines(same, _read(unit)), apply, same)
+
+
+class Timer(Operation):
+    """A command that systemd runs at times: a oneshot service and its timer, which is enabled and started."""
+
+    kind: ClassVar[str] = "timer"
+
+    name: str = Field(pattern=r"^[A-Za-z0-9:_-]+$", description="Name of both units, without a suffix.")
+    on_calendar: OneLine | None = Field(None, description='When it runs, as in systemd.time(7): "Mon *-*-* 03:00:00".')
+    command: tuple[str, ...] | None = Field(None, min_length=1, description="The command and its arguments; no shell.")
+    user: Account = Field("root", description="The user that it runs as.")
+    random_delay: OneLine | None = Field(None, description='At most so much later, at random: "1h".')
+    persistent: bool = Field(
+        True, description="Whether a time that was missed, while the host was off, is made up for."
+    )
+    description: OneLine | None = Field(None, description="What it is for; by default the name.")
+    state: Literal["present", "absent"] = Field("present", description="Absent removes both units.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Timer:
+        if self.state == "present" and (self.on_calendar is None or self.command is None):
+            raise ValueError("expected on_calendar and command")
+        if self.command is not None and not self.command[0].startswith("/"):
+            raise ValueError("expected the absolute path of the program in command")
+        if any("\n" in word for word in self.command or ()):
+            raise ValueError("expected arguments without line ends: write a script, and run that")
+        return self
+
+    def title(self) -> str:
+        return f"timer {self.name} " + ("absent" if self.state == "absent" else f"{self.on_calendar}")
+
+    def compile(self, to: Compilation) -> Steps:
+        base = f"/etc/systemd/system/{self.name}"
+        timer = f"{self.name}.timer"
+        if self.state == "absent":
+            return Steps(
+                sh(
+                    "[ ! -e @a ] && [ ! -e @b ] || { detail='is there'; return 1; }",
+                    a=f"{base}.timer",
+                    b=f"{base}.service",
+                ),
+                sh(
+                    "systemctl disable --now -- @timer || :\nrm -f -- @files\n@reload",
+                    timer=timer,
+                    files=[f"{base}.timer", f"{base}.service"],
+                    reload=RELOAD,
+                ),
+            )
+        said = self.description or self.name
+        command = " ".join(_exec_word(word) for word in self.command or ())
+        service = to.place(
+            f"[Unit]\nDescription={said}\n\n[Service]\nType=oneshot\nUser={self.user}\nExecStart={command}\n".encode()
+        )
+        delay = f"RandomizedDelaySec={self.random_delay}\n" if self.random_delay else ""
+        when = to.place(
+            f"[Unit]\nDescription={said}\n\n[Timer]\nOnCalendar={self.on_calendar}\n{delay}"
+            f"Persistent={str(self.persistent).lower()}\n\n[Install]\nWantedBy=timers.target\n".encode()
+        )
+        check = lines(
+            same_file(f"{base}.service", service),
+            same_file(f"{base}.timer", when),
+            sh(
+                """_state=$(systemctl show -p ActiveState,UnitFileState -- @timer | sort | tr '\\n' ' ')
+[ "$_state" = 'ActiveState=active UnitFileState=enabled ' ] || { detail=$_state; return 1; }""",
+                timer=timer,
+            ),
+        )
+        apply = lines(
+            sh(
+                "systemd-analyze calendar -- @when >/dev/null || die 'systemd does not understand on_calendar'",
+                when=self.on_calendar or "",
+            ),
+            place_file(f"{base}.service", service),
+            place_file(f"{base}.timer", when),
+            RELOAD,
+            sh("systemctl enable --no-reload -- @timer\nsystemctl restart -- @timer", timer=timer),
+        )
+        return Steps(check, apply)
+
+
+_SECTIONS = {
+    "coredump": "Coredump",
+    "journald": "Journal",
+    "logind": "Login",
+    "networkd": "Network",
+    "oomd": "OOM",
+    "pstore": "PStore",
+    "resolved": "Resolve",
+    "sleep": "Sleep",
+    "system": "Manager",
+    "timesyncd": "Time",
+    "user": "Manager",
+}
+
+
+class SystemdConfig(Operation):
+    """Settings of one of systemd's own daemons, in a file in /etc/systemd/NAME.conf.d.
+
+    They are in force when the daemon starts next: notify a handler that restarts it (systemd-journald, ...) where they
+    are needed at once. logind is better left to the next boot, since sessions are its own.
+    """
+
+    kind: ClassVar[str] = "systemd_config"
+
+    daemon: str = Field(description=f"Whose settings: {', '.join(_SECTIONS)}.")
+    settings: Mapping[str, OneLine] = Field(
+        default_factory=dict, description='The settings: {Storage: persistent, SystemMaxUse: "1G"}.'
+    )
+    name: str = Field(
+        "50-goldenami",
+        pattern=r"^[A-Za-z0-9_.-]+$",
+        description="Name of the file, without .conf; they are read in order.",
+    )
+    state: Literal["present", "absent"] = Field("present", description="Whether the file is there.")
+
+    @field_validator("daemon")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in _SECTIONS:
+            raise ValueError(f"expected one of {', '.join(_SECTIONS)}")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SystemdConfig:
+        if (self.state == "present") != bool(self.settings):
+            raise ValueError("expected settings" if self.state == "present" else "an absent file has no settings")
+        for key in self.settings:
+            if not re.fullmatch(r"[A-Za-z0-9-]+", key):
+                raise ValueError(f"{key!r} is no name of a setting")
+        return self
+
+    def title(self) -> str:
+        shown = "absent" if self.state == "absent" else " ".join(f"{k}={v}" for k, v in self.settings.items())
+        return f"systemd_config {self.daemon}: {shown}"
+
+    def compile(self, to: Compilation) -> Steps:
+        path = f"/etc/systemd/{self.daemon}.conf.d/{self.name}.conf"
+        if self.state == "absent":
+            return Steps(
+                sh("[ ! -e @path ] || { detail='is there'; return 1; }", path=path), sh("rm -f -- @path", path=path)
+            )
+        body = "".join(f"{key}={value}\n" for key, value in self.settings.items())
+        contents = to.place(f"[{_SECTIONS[self.daemon]}]\n{body}".encode())
+        return Steps(same_file(path, contents), place_file(path, contents))
+
+
+class TmpFiles(_Contents):
+    """Files and directories that systemd makes, or gives their modes, at every boot and now: tmpfiles.d(5)."""
+
+    kind: ClassVar[str] = "tmpfiles"
+    sources: ClassVar = {"src": "template"}
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Name of the file in /etc/tmpfiles.d, without .conf.")
+
+    def title(self) -> str:
+        return f"tmpfiles {self.name}" + (" absent" if self.state == "absent" else "")
+
+    def compile(self, to: Compilation) -> Steps:
+        path = f"/etc/tmpfiles.d/{self.name}.conf"
+        if self.state == "absent":
+            return Steps(
+                sh("[ ! -e @path ] || { detail='is there'; return 1; }", path=path), sh("rm -f -- @path", path=path)
+            )
+        contents = self.contents(to)
+        # It ends with 65 where a line is not understood, and with 73 where something cannot be made.
+        word = sh("@path", path=path)
+        apply = write(
+            word,
+            sh("cat @contents", contents=contents),
+            Script('set_attributes "$new" 0644 root root'),
+            "systemd-tmpfiles --create %s",
+        )
+        return Steps(same_file(path, contents), apply)
+
+
+class DefaultTarget(Operation):
+    """What the host boots into."""
+
+    kind: ClassVar[str] = "default_target"
+    shorthand: ClassVar[str | None] = "name"
+
+    name: UnitName = Field(description='Name of the target: "multi-user.target", "graphical.target".')
+
+    def title(self) -> str:
+        return f"default_target {self.name}"
+
+    def compile(self, to: Compilation) -> Steps:
+        target = self.name if self.name.endswith(".target") else f"{self.name}.target"
+        return Steps(
+            sh(
+                '_now=$(systemctl get-default)\n[ "$_now" = @target ] || { detail="is $_now"; return 1; }',
+                target=target,
+            ),
+            sh("systemctl set-default -- @target", target=target),
+        )
+
+
+def _read(unit: str) -> Script:
+    """Code of a check: systemd has read the unit's files as they are now."""
+    return (
+        sh(
+            """[ "$(systemctl show -p NeedDaemonReload --value -- @unit)" != yes ] || {
+detail='systemd has not read it yet'; return 1
+}""",
+            unit=unit,
+        )
+        if "@" not in unit
+        else Script("")
+    )
+
+
+def _absent(path: str) -> Steps:
+    return Steps(
+        sh("[ ! -e @path ] || { detail='is there'; return 1; }", path=path),
+        sh("rm -f -- @path\n@reload", path=path, reload=RELOAD),
+    )
+
+
+def _exec_word(word: str) -> str:
+    """An argument of ExecStart=, which nothing in it is expanded of: systemd.service(5), "Command lines"."""
+    word = word.replace("%", "%%").replace("$", "$$")
+    if re.fullmatch(r"[A-Za-z0-9_./:,@%+=$-]+", word):
+        return word
+    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
