@@ -45,6 +45,7 @@ def canonical(manifest: ImageManifest) -> ImageManifest:
             for architecture, changes in sorted(manifest.changes.items())
         },
         inputs=dict(sorted(manifest.inputs.items())),
+        outputs={a: dict(sorted(values.items())) for a, values in sorted(manifest.outputs.items()) if values},
     )
 
 

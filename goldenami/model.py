@@ -240,6 +240,7 @@ class ImageManifest:
     description: str = ""
     owner: str = ""
     inputs: Mapping[str, str] = field(default_factory=dict)  # what the digest covers: label -> sha256
+    outputs: Mapping[Architecture, Mapping[str, str]] = field(default_factory=dict)  # of the recipe's scripts
     replacements: tuple[Replacement, ...] = ()  # temporary instances that were lost on the way
 
 

@@ -202,6 +202,7 @@ def manifest_of(
         description=recipe.description,
         owner=recipe.owner,
         inputs=build.plan.inputs,
+        outputs={c.architecture: c.prepared.outputs for c in candidates if c.prepared.outputs},
         replacements=replacements(build),
     )
 

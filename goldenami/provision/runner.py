@@ -116,7 +116,7 @@ def run_program(
     ``within(name)`` is entered while a stage runs. Raises OperationFailed (the first failure ends the program),
     OperationDoubtful, BuilderError, ConnectionLost; ssh.NotBack for a host that does not come back from a reboot.
     """
-    run = _Run(connection, compile_program(items), emit, _masker(secrets), mode, timeout, reboot_timeout, within)
+    run = _Run(connection, compile_program(items), emit, masker(secrets), mode, timeout, reboot_timeout, within)
     return run.carry_out()
 
 
@@ -435,7 +435,8 @@ class _Run:
         )
 
 
-def _masker(secrets: Iterable[str]) -> Callable[[str], str]:
+def masker(secrets: Iterable[str]) -> Callable[[str], str]:
+    """What puts ``MASK`` in the place of every secret, and of every line of one."""
     # Line by line, since output is masked by the line; longest first, in case one holds another.
     parts = sorted({part for value in secrets for part in value.splitlines() if part.strip()}, key=len, reverse=True)
 

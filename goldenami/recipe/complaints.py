@@ -61,6 +61,12 @@ class Complaints:
     def at(self, mark: Mark, message: str, hint: str | None = None) -> None:
         self.problems.append(Problem(mark.file, mark.line, mark.column, message, hint))
 
+    def once(self, mark: Mark, message: str, hint: str | None = None) -> None:
+        """As ``at``; what was said already is not said again, as of what each architecture has."""
+        problem = Problem(mark.file, mark.line, mark.column, message, hint)
+        if problem not in self.problems:
+            self.problems.append(problem)
+
     def extend(self, problems: Iterable[Problem]) -> None:
         self.problems.extend(problems)
 

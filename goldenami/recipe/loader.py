@@ -20,7 +20,7 @@ from goldenami.errors import InvalidInput
 from goldenami.hardening import Hardening
 from goldenami.hardening import stages as hardening_stages
 from goldenami.model import Architecture, Environment, Target
-from goldenami.provision import PatchSpec, Stage
+from goldenami.provision import PatchSpec, Stage, outputs
 from goldenami.recipe import agents, hardening, operations
 from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.context import base_names, environment_names, recipe_names
@@ -132,6 +132,8 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
             *operations.stage(scope, "software", value.get("software"), ("software",)),
             *hardening_stages(hardened[architecture].controls),
         )
+        for mark, name, other in outputs.twice(stages[architecture]):
+            complaints.once(mark, f"outputs: {name} is declared at {other} already", "Give it another name.")
         tests.extend(found.tests)
         used.update((name, found.params[name]) for name in found.names if name not in used)
     tests[:0] = _tests(loading, common.get("tests", value.get("tests")))

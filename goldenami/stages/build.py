@@ -105,7 +105,7 @@ class Build:
 class Prepared:
     """A builder that is provisioned, tested and sealed, so that only capturing is left; and what was learnt on the way.
 
-    ``traces``: what the builder was, and no instance of the image may be.
+    ``traces``: what the builder was, and no instance of the image may be. ``outputs``: values of scripts, by name.
     """
 
     architecture: Architecture
@@ -114,6 +114,7 @@ class Prepared:
     packages: tuple[Package, ...]
     changes: tuple[PackageChange, ...]
     traces: Traces
+    outputs: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -121,6 +122,7 @@ class Prepared:
             "report": report_to_json(self.report),
             "packages": [[p.name, p.version, p.architecture] for p in self.packages],
             "changes": [[c.name, c.before, c.after] for c in self.changes],
+            "outputs": dict(self.outputs),
             "traces": [self.traces.public_key, list(self.traces.host_keys), self.traces.machine_id],
         }
 
@@ -134,6 +136,7 @@ class Prepared:
             tuple(Package(*p) for p in data["packages"]),
             tuple(PackageChange(*c) for c in data["changes"]),
             Traces(public_key, tuple(host_keys), machine_id),
+            dict(data.get("outputs", {})),
         )
 
 

@@ -9,6 +9,7 @@ from goldenami import provision, ssh, validate
 from goldenami.hardening import LAST, SUITE, Batch, Collector, Hardening, results
 from goldenami.hardening import VARIABLE as HARDENING
 from goldenami.model import Architecture, Package, TestReport
+from goldenami.provision import outputs as script_outputs
 from goldenami.provision.shell import Script
 from goldenami.recipe.project import shown
 from goldenami.recipe.secrets import Secret
@@ -32,8 +33,8 @@ class SshWorkshop:
         base brings; one after them, which reads what there is in the end, and seals.
         """
         with hosts.connected(build, host, architecture) as connection:
-            before = _provision(build, architecture, connection)
-            report = _test(build, architecture, host, gate="builder")
+            before, outputs = _provision(build, architecture, connection)
+            report = _test(build, architecture, host, gate="builder", outputs=outputs)
             sealed = provision.seal(
                 connection,
                 login_key=host.login_key,
@@ -44,15 +45,20 @@ class SshWorkshop:
         after = provision.parse_packages(sealed.facts[provision.PACKAGES.name])
         traces = validate.parse_traces(sealed.facts[_TRACES], host.login_key)
         changes = provision.package_changes(before, after)
-        return Prepared(architecture, host.instance_id, report, after, changes, traces)
+        return Prepared(architecture, host.instance_id, report, after, changes, traces, outputs)
 
     def prove(self, build: Build, made: Candidate, host: Host) -> TestReport:
         """Gate 2: the recipe's tests, and those that prove the sealing."""
-        return _test(build, made.architecture, host, gate="image", traces=made.prepared.traces)
+        prepared = made.prepared
+        return _test(build, made.architecture, host, gate="image", outputs=prepared.outputs, traces=prepared.traces)
 
 
-def _provision(build: Build, architecture: Architecture, connection: ssh.Connection) -> tuple[Package, ...]:
-    """Every stage of the recipe, in one program; divided only where a reboot is due. Returns the packages before it."""
+def _provision(
+    build: Build, architecture: Architecture, connection: ssh.Connection
+) -> tuple[tuple[Package, ...], dict[str, str]]:
+    """Every stage of the recipe, in one program; divided only where a reboot is due. Returns the packages before it,
+    and the outputs of the recipe's scripts.
+    """
     recipe = build.recipe
     spec, mark = recipe.patches[architecture], recipe.patches_mark
     provisioning = recipe.provisioning[architecture]
@@ -65,17 +71,26 @@ def _provision(build: Build, architecture: Architecture, connection: ssh.Connect
     full = [filled(stage, build.secrets) for stage in stages]
     result = provision.run_program(
         connection,
-        [provision.PACKAGES, *full],
+        [provision.PACKAGES, *full, *script_outputs.facts(full)],
         build.emit,
         secrets=build.secrets.values(),
         timeout=recipe.builder[architecture].stage_timeout,
         within=lambda name: build.stage(name, architecture),
     )
-    return provision.parse_packages(result.facts[provision.PACKAGES.name])
+    found = script_outputs.read(result.facts, build.secrets.values())
+    for name, value in found.items():
+        build.note(f"output {name}: {value}")
+    return provision.parse_packages(result.facts[provision.PACKAGES.name]), found
 
 
 def _test(
-    build: Build, architecture: Architecture, host: Host, *, gate: str, traces: Traces | None = None
+    build: Build,
+    architecture: Architecture,
+    host: Host,
+    *,
+    gate: str,
+    outputs: Mapping[str, str],
+    traces: Traces | None = None,
 ) -> TestReport:
     hardening = build.recipe.hardening.get(architecture, Hardening())
     proven = Collector(build.emit)
@@ -88,7 +103,11 @@ def _test(
             architecture=architecture,
             report_dir=build.reports,
             emit=proven,
-            variables={**_variables(build, architecture), HARDENING: Batch.of(hardening.controls).to_json()},
+            variables={
+                **_variables(build, architecture),
+                "outputs": dict(outputs),
+                HARDENING: Batch.of(hardening.controls).to_json(),
+            },
             traces=traces,
             secrets=tuple(build.secrets.values()),
             connect_timeout=build.recipe.builder[architecture].ssh_timeout,

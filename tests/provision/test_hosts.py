@@ -172,14 +172,9 @@ def look_at_what_was_done(host: Host) -> None:
         == "enabled\nmasked"
     )
 
-    assert host.sh("systemctl show -p Nice --value sleeper-example; nice -n 0 true") == "5"
-    exec_start = host.sh("systemctl cat tidy-example.service | grep ExecStart")
-    assert (
-        host.sh(
-            "systemctl start tidy-example; journalctl --sync; journalctl -q -o cat -u tidy-example | grep -F 'it'\\''s' | sort -u"
-        )
-        == ODD
-    ), exec_start
+    assert host.sh("systemctl show -p Nice --value sleeper-example") == "5"
+    host.sh("systemctl start tidy-example; journalctl --sync")
+    assert ODD in host.sh("journalctl -q -o cat -u tidy-example").splitlines()
     assert host.sh("systemctl list-timers --all --no-legend tidy-example.timer | wc -l") == "1"
     assert host.sh(
         "locale -a | grep -c en_GB; date +%Z; cat /etc/timezone 2>/dev/null || echo Europe/Berlin"
