@@ -33,6 +33,7 @@ from goldenami.sandbox.settings import Settings
 from goldenami.sandbox.ssm import PublicParameter, Ssm
 from goldenami.sandbox.sts import Sts
 from goldenami.sandbox.surface import Surface, Unsupported
+from goldenami.sandbox.visibility import Visibility
 
 _log = logging.getLogger(__name__)
 
@@ -56,8 +57,9 @@ class Cloud:
         self.surface = Surface()
         self._clock = clock
         self._changed = changed
-        self.kms = Kms(self.surface)
-        self.ssm = Ssm(self.surface, clock, self._usable, lambda: self._settings.pending["parameter"])
+        visibility = Visibility(self.surface, clock, lambda: self._settings.visibility_delay)
+        self.kms = Kms(self.surface, visibility)
+        self.ssm = Ssm(self.surface, clock, self._usable, lambda: self._settings.pending["parameter"], visibility)
         self.credentials = Credentials(self.accounts, self.surface, clock)
         self.ec2 = Ec2(node, clock=clock, hooks=Lookups(self.surface, self.kms, self.ssm), settings=Ec2Settings())
         self.dlm = Dlm(self.ec2, clock)
@@ -71,6 +73,7 @@ class Cloud:
             self.ssm,
             Sts(self.credentials, self.surface),
             self._prepare,
+            visibility,
         )
         self._guard = threading.Lock()
         self._public: dict[str, list[PublicParameter]] = {}

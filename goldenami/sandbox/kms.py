@@ -16,8 +16,9 @@ from typing import Any
 from goldenami.sandbox.ec2.hooks import DataKeyPair, KeyInfo, KeyRefused
 from goldenami.sandbox.http import Response
 from goldenami.sandbox.policy import Caller, allows, names_principal
-from goldenami.sandbox.protocol import Call
+from goldenami.sandbox.protocol import Call, json_response
 from goldenami.sandbox.surface import Surface
+from goldenami.sandbox.visibility import Visibility
 
 _CONTEXT = {"aws:ebs:purpose": "volume data key"}
 
@@ -80,14 +81,19 @@ _KEY_FIELD = {"CreateAlias": "TargetKeyId", "UpdateAlias": "TargetKeyId", "ReEnc
 
 
 class Kms:
-    def __init__(self, surface: Surface) -> None:
+    def __init__(self, surface: Surface, visibility: Visibility) -> None:
         self._surface = surface
+        self._visibility = visibility
         with surface.active():
             _spare_private_keys()
 
     # --- the API ------------------------------------------------------------------------------------------------------
 
     def serve(self, call: Call, caller: Caller) -> Response:
+        with self._visibility.respected(call):
+            return self._visibility.noted(call, self._serve(call, caller))
+
+    def _serve(self, call: Call, caller: Caller) -> Response:
         field = _KEY_FIELD.get(call.action, "KeyId")
         reference = call.json.get(field)
         with self._surface.active():
@@ -111,6 +117,8 @@ class Kms:
                 key = self._named(call, reference)
                 action = "ReEncryptTo" if call.action == "ReEncrypt" else call.action
                 self._check(key, call.action, f"kms:{action}", caller, _encryption_context(call))
+                if call.action == "CreateGrant" and (grant := _granted_before(key, call.json)) is not None:
+                    return json_response({"GrantId": grant.id, "GrantToken": grant.token}, call.request_id)
                 return self._forward(call, key, {field: key.id})
             except KeyRefused as refusal:
                 return call.error(refusal.code, refusal.message, 400)
@@ -261,6 +269,33 @@ def _granted(key: Any, action: str, caller: Caller, context: Mapping[str, str]) 
         and names_principal(grant.grantee_principal, caller)
         and _constraints_hold(grant.constraints or {}, context)
         for grant in key.grants.values()
+    )
+
+
+def _granted_before(key: Any, request: Mapping[str, Any]) -> Any:
+    """The grant that a repeated CreateGrant is answered with: the same name and parameters (KMS API reference)."""
+    wanted = (
+        request.get("Name"),
+        request.get("GranteePrincipal"),
+        request.get("RetiringPrincipal"),
+        sorted(request.get("Operations") or ()),
+        request.get("Constraints") or {},
+    )
+    return next(
+        (
+            grant
+            for grant in key.grants.values()
+            if grant.name
+            and wanted
+            == (
+                grant.name,
+                grant.grantee_principal,
+                grant.retiring_principal,
+                sorted(grant.operations),
+                grant.constraints or {},
+            )
+        ),
+        None,
     )
 
 

@@ -17,6 +17,7 @@ from goldenami.sandbox.protocol import Call
 from goldenami.sandbox.ssm import Ssm
 from goldenami.sandbox.sts import Sts
 from goldenami.sandbox.surface import Surface
+from goldenami.sandbox.visibility import Visibility
 
 _EC2_NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
 
@@ -34,6 +35,7 @@ class Router:
         ssm: Ssm,
         sts: Sts,
         prepare: Callable[[str], None],
+        visibility: Visibility,
     ) -> None:
         self._surface = surface
         self._ec2 = ec2
@@ -43,6 +45,7 @@ class Router:
         self._ssm = ssm
         self._sts = sts
         self._prepare = prepare
+        self._visibility = visibility
 
     def serve(self, call: Call, identity: Identity) -> Response:
         self._dlm.settle()
@@ -79,7 +82,8 @@ class Router:
             self._ssm.settle()  # it may name an image by parameter
         if self._ec2.handles(call.action):
             return self._own(call, ctx, call.form)
-        return self._surface.serve(call)
+        with self._visibility.respected(call):
+            return self._visibility.noted(call, self._surface.serve(call))
 
     def _own(self, call: Call, ctx: Ctx, form: dict[str, str]) -> Response:
         status, body = self._ec2.respond(ctx, form)
@@ -111,7 +115,11 @@ class Router:
             found = self._surface.backend("ec2", call.account, call.region).describe_tags(
                 {item["Name"]: item["Values"] for item in filters}
             )
-            tags += [(t["resource_type"], t["resource_id"], t["key"], t["value"] or "") for t in found]
+            tags += [
+                (t["resource_type"], t["resource_id"], t["key"], t["value"] or "")
+                for t in found
+                if not self._visibility.hides_tags(call, t["resource_id"])
+            ]
         tags.sort()
         start = int(token) if (token := call.form.get("NextToken", "")).isdigit() else 0
         limit = int(size) if (size := call.form.get("MaxResults", "")).isdigit() else 1000

@@ -55,7 +55,7 @@ class Settings:
     """Seconds throughout.
 
     ``pending``: how long a kind of resource takes to become ready, beyond the work itself. ``visibility_delay``: for
-    how long describes do not know a new id yet (eventual consistency). ``concurrent_snapshot_copies``:
+    how long describes and lists do not know a new thing yet (eventual consistency). ``concurrent_snapshot_copies``:
     AWS's quota per destination region; ``concurrent_image_copies``: the same for CopyImage, whose quota AWS does not
     publish. ``latency``: added to each call of an action.
     """

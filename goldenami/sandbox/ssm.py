@@ -19,6 +19,7 @@ from typing import Any
 from goldenami.sandbox.http import Request, Response
 from goldenami.sandbox.protocol import Call, json_response
 from goldenami.sandbox.surface import Surface
+from goldenami.sandbox.visibility import Visibility
 
 IMAGE_TYPE = "aws:ec2:image"
 _IMAGE_ID = re.compile(r"ami-(?:[0-9a-f]{8}|[0-9a-f]{17})")
@@ -57,8 +58,10 @@ class Ssm:
         clock: Callable[[], float],
         usable: Callable[[str, str, str], bool],
         delay: Callable[[], float],
+        visibility: Visibility,
     ) -> None:
         self._surface = surface
+        self._visibility = visibility
         self._clock = clock
         self._usable = usable
         self._delay = delay
@@ -73,8 +76,13 @@ class Ssm:
     def serve(self, call: Call) -> Response:
         self.settle()
         self.prime(call.account, call.region)
-        if call.action == "PutParameter" and self._is_image(call):
-            return self._put_image(call)
+        if call.action == "PutParameter":
+            is_image = self._is_image(call)
+            return self._visibility.noted(call, self._put_image(call) if is_image else self._surface.serve(call))
+        with self._visibility.respected(call):
+            return self._serve(call)
+
+    def _serve(self, call: Call) -> Response:
         path = str(call.json.get("Path", ""))
         if call.action == "DescribeParameters" or (
             call.action == "GetParametersByPath" and not path.startswith("/aws")

@@ -19,6 +19,7 @@ from goldenami.sandbox.http import Response
 from goldenami.sandbox.settings import Fault, Settings, Throttle
 from goldenami.sandbox.testing import PaperCloud
 
+PUBLIC_KEY = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHkS3hoR6tPzWXHRrQ6L8JYdKEe3OYo5sMoC5nbvhsEZ new"
 Factory = Callable[..., PaperCloud]
 
 
@@ -131,6 +132,68 @@ def test_the_log_goes_to_a_file(tmp_path: Path, paper_cloud: Factory) -> None:
     [line] = (tmp_path / "calls.jsonl").read_text().splitlines()
     assert json.loads(line)["ms"] == 500.0
     assert set(json.loads(line)) == set(entry)
+
+
+def test_nothing_new_is_seen_at_once(paper_cloud: Factory) -> None:
+    """Every kind that a build makes, in every describe or list that finds it: not before the delay, then for good."""
+    now = [1_800_000_000.0]
+    cloud = paper_cloud(clock=lambda: now[0])
+    ec2, kms, ssm = (client(cloud, service) for service in ("ec2", "kms", "ssm"))
+    key = kms.create_key()["KeyMetadata"]["KeyId"]
+    base = ec2.describe_images(Filters=[{"Name": "name", "Values": ["debian-12-amd64-*"]}])["Images"][0]["ImageId"]
+    old = ec2.create_volume(AvailabilityZone="eu-central-1a", Size=1)["VolumeId"]
+    cloud.cloud.ec2.settle()
+    ssm.put_parameter(Name="/changed", Value="old", Type="String")
+    cloud.set(visibility_delay=5)
+    pairs = [{"Key": "mark", "Value": "new"}]
+
+    def tagged(*kinds: str) -> list[dict[str, Any]]:
+        return [{"ResourceType": kind, "Tags": pairs} for kind in kinds]
+
+    ec2.import_key_pair(KeyName="new", PublicKeyMaterial=PUBLIC_KEY, TagSpecifications=tagged("key-pair"))
+    ec2.create_security_group(GroupName="new", Description="x", TagSpecifications=tagged("security-group"))
+    ec2.run_instances(ImageId=base, MinCount=1, MaxCount=1, TagSpecifications=tagged("instance", "volume"))
+    snapshot = ec2.create_snapshot(VolumeId=old, TagSpecifications=tagged("snapshot"))["SnapshotId"]
+    cloud.cloud.ec2.settle()
+    ec2.copy_snapshot(SourceSnapshotId=snapshot, SourceRegion="eu-central-1", TagSpecifications=tagged("snapshot"))
+    ec2.register_image(
+        Name="new",
+        RootDeviceName="/dev/xvda",
+        BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}],
+        TagSpecifications=tagged("image"),
+    )
+    kms.create_grant(KeyId=key, GranteePrincipal="arn:aws:iam::222222222222:root", Operations=["Decrypt"])
+    ssm.put_parameter(Name="/new", Value="x", Type="String", Tags=pairs)
+    ssm.put_parameter(Name="/changed", Value="new", Type="String", Overwrite=True)
+
+    def seen() -> dict[str, int]:
+        by_tag = [{"Name": "tag:mark", "Values": ["new"]}]
+        return {
+            "key pairs": len(ec2.describe_key_pairs(Filters=by_tag)["KeyPairs"]),
+            "groups": len(ec2.describe_security_groups(Filters=by_tag)["SecurityGroups"]),
+            "instances": len(ec2.describe_instances(Filters=by_tag)["Reservations"]),
+            "volumes": len(ec2.describe_volumes(Filters=by_tag)["Volumes"]),
+            "snapshots": len(ec2.describe_snapshots(Filters=by_tag)["Snapshots"]),
+            "images": len(ec2.describe_images(Filters=by_tag)["Images"]),
+            "tags": len(ec2.describe_tags(Filters=[{"Name": "key", "Values": ["mark"]}])["Tags"]),
+            "grants": len(kms.list_grants(KeyId=key)["Grants"]),
+            "parameters": len(ssm.get_parameters(Names=["/new"])["Parameters"]),
+            "parameters by path": len(ssm.get_parameters_by_path(Path="/")["Parameters"]) - 1,
+            "parameters described": len(ssm.describe_parameters()["Parameters"]) - 1,
+            "values": int(ssm.get_parameter(Name="/changed")["Parameter"]["Value"] == "new"),
+        }
+
+    assert {k: n for k, n in seen().items() if n} == {}
+    with pytest.raises(ClientError, match="ParameterNotFound"):
+        ssm.get_parameter(Name="/new")
+    with pytest.raises(ClientError, match="ParameterAlreadyExists"):
+        ssm.put_parameter(Name="/new", Value="y", Type="String")
+    now[0] += 4
+    assert {k: n for k, n in seen().items() if n} == {}
+    now[0] += 2
+    assert 0 not in seen().values(), seen()
+    assert ssm.get_parameter_history(Name="/changed")["Parameters"][-1]["Version"] == 2
+    assert ssm.list_tags_for_resource(ResourceType="Parameter", ResourceId="/new")["TagList"] == pairs
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------
