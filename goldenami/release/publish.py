@@ -29,6 +29,7 @@ from goldenami.aws import parameters
 from goldenami.aws.ledger import Ledger
 from goldenami.errors import CloudError, GoldenAmiError, Interrupted, TargetsFailed
 from goldenami.events import Emit, emit, silent
+from goldenami.journal import Intent
 from goldenami.model import Architecture, ImageManifest, ManifestImage, Place, Target
 from goldenami.release.catalog import Catalog, Channel
 
@@ -187,7 +188,7 @@ class _Publication:
         if pointer is not None and any(move.version == self._manifest.version for move in pointer.history):
             return {}
         before = self._before(wanted := parameters_for(self._manifest, prefix, channel), pointer)
-        moved = [parameter for parameter in wanted if before[parameter] != self._read(parameter)]
+        moved = [p for p in wanted if self._may_become_other(p, before[p]) or before[p] != self._read(p)]
         kept = self._undo(moved, lambda p: self._put_back(p, before[p]), "putting back")
         return {self._label(parameter): reason for parameter, reason in kept.items()}
 
@@ -211,7 +212,7 @@ class _Publication:
     def _move(self, parameter: Parameter) -> None:
         self._settle(parameter)
         current = self._read(parameter)
-        if current == parameter.image.image_id:
+        if current == parameter.image.image_id and not self._may_become_other(parameter, current):
             return
         if current is None:
             self._create(parameter)
@@ -221,8 +222,20 @@ class _Publication:
     def _put_back(self, parameter: Parameter, value: str | None) -> None:
         if value is None:
             self._unmake(parameter)
-        elif self._read(parameter) != value:
+        elif self._may_become_other(parameter, value) or self._read(parameter) != value:
             self._set(parameter, value)
+
+    def _may_become_other(self, parameter: Parameter, value: str | None) -> bool:
+        """Whether this build's last put was of another value. It may not be effective yet, and then reading the value
+        tells nothing of what it will be."""
+        latest = self._last_put(parameter)
+        return latest is not None and latest.request["Value"] != value
+
+    def _last_put(self, parameter: Parameter) -> Intent | None:
+        found, number = None, 1
+        while latest := self._ledger.journal.latest(f"{parameter.key}/{number}"):
+            found, number = latest[0], number + 1
+        return found
 
     def _settle(self, parameter: Parameter) -> None:
         """Find out what came of a creating call that a process did not live to hear of: what this build made has to be
@@ -234,6 +247,8 @@ class _Publication:
     def _unmake(self, parameter: Parameter) -> None:
         self._settle(parameter)
         if self._ledger.existing(parameter.key) is not None:
+            visible = self._ledger.patience.visible
+            parameters.await_any(self._cloud, parameter.place, parameter.name, timeout=visible)
             self._ledger.delete_key(parameter.key)
 
     def _create(self, parameter: Parameter) -> None:

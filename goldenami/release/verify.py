@@ -25,6 +25,7 @@ from goldenami.release.order import Order
 Item = Mapping[str, Any]
 _MINUTE: Final = 60.0  # seconds; EC2 rounds the time of deprecation to the minute
 _THREADS: Final = 16
+_UNSEEN: Final = ("missing", "not visible")  # what a mismatch says of something that may show yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,9 +242,17 @@ def verify(ledger: Ledger, order: Order, distributed: Distributed, *, emit: Emit
 
 
 def _verify_target(ledger: Ledger, order: Order, group: Sequence[Placed]) -> tuple[list[ManifestImage], list[Mismatch]]:
+    """What is missing may be too new to be seen, and is looked for again for as long as that can be."""
     expected = [expect(order, placed, ledger.tags) for placed in group]
-    actual = _read(ledger.cloud, expected)
-    wrong = [mismatch for one in expected for mismatch in compare(one, actual[one.image_id])]
+    cloud, patience = ledger.cloud, ledger.patience
+    deadline, pause = cloud.clock() + patience.visible, patience.first
+    while True:
+        actual = _read(cloud, expected)
+        wrong = [mismatch for one in expected for mismatch in compare(one, actual[one.image_id])]
+        if not wrong or cloud.clock() + pause > deadline or not all(m.actual in _UNSEEN for m in wrong):
+            break
+        cloud.sleep(pause)
+        pause = min(pause * patience.factor, patience.longest)
     return [] if wrong else [_row(one, actual[one.image_id]) for one in expected], wrong
 
 

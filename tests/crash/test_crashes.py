@@ -38,20 +38,30 @@ def test_a_build_killed_at_any_call_is_resumed_or_cleaned(
     verdicts = Verdicts("crash matrix")
     every = list(itertools.product(mutations(world), MOMENTS, ("resume", "clean")))
     assert len(every) > 140
-    for label, when, then in share(every, shard, whole=whole, every=13):
-        verdicts.run(f"killed {when} {label}, {then}", lambda: killed(world, label, when, then))  # noqa: B023
+    for number, (label, when, then) in enumerate(share(every, shard, whole=whole, every=13)):
+        lag = (0.0, 2.0)[number % 2]
+        name = f"killed {when} {label}, visible after {lag} s, {then}"
+        verdicts.run(name, lambda: killed(world, label, when, then, lag))  # noqa: B023
     verdicts.tell(record_property)
 
 
-def killed(world: World, label: Label, when: str, then: str) -> None:
+def slow(world: World, lag: float) -> None:
+    """What is new shows late, and a parameter's value is effective late."""
+    world.paper.set(visibility_delay=lag, pending={"parameter": lag})
+
+
+def killed(world: World, label: Label, when: str, then: str, lag: float) -> None:
     world.fresh()
     decoys = inventory.place_decoys(world)
+    slow(world, lag)
     world.build_until(label, when)
     (build_id,) = world.builds
-    decoys |= inventory.place_decoys(world, build_id=build_id, mark="b")
+    if not lag:  # else they would not be seen in time to be counted
+        decoys |= inventory.place_decoys(world, build_id=build_id, mark="b")
     if then == "clean":
         done = world.clean(build_id)
         assert done.complete, done.left
+        world.clock.sleep(lag)
         check(world, decoys, released=None)
         manifest = release_of(world)
         assert manifest is None or points_to(world) in (None, manifest.version)
@@ -60,6 +70,7 @@ def killed(world: World, label: Label, when: str, then: str) -> None:
     outcome = world.resume()
     assert outcome.status == "released"
     assert summary(world).ending == "released"
+    world.clock.sleep(lag)
     check(world, decoys, released=True)
     if captured:
         assert len(world.workshop.prepared) == 1, "an image that was captured was built again"
@@ -84,25 +95,30 @@ def test_a_second_release_is_published_in_all_places_or_in_none(
     publishing = [label for label in sorted(world.cloud.mutations) if label.service == "ssm"]
     assert len(publishing) == 8
     every = list(itertools.product(publishing, MOMENTS, ("resume", "clean")))
-    for label, when, then in share(every, shard, whole=whole, every=9):
-        verdicts.run(f"second release, killed {when} {label}, {then}", lambda: second(world, label, when, then))  # noqa: B023
+    every = [(*case, lag) for case in every for lag in (0.0, 2.0)]
+    for label, when, then, lag in share(every, shard, whole=whole, every=17):
+        name = f"second release, killed {when} {label}, effective after {lag} s, {then}"
+        verdicts.run(name, lambda: second(world, label, when, then, lag))  # noqa: B023
     verdicts.tell(record_property)
 
 
-def second(world: World, label: Label, when: str, then: str) -> None:
+def second(world: World, label: Label, when: str, then: str, lag: float) -> None:
     world.fresh()
     world.build()
     first = release_of(world)
     assert first is not None
     before = set(world.builds)
     world.change_recipe("second")
+    slow(world, lag)
     world.build_until(label, when)
     (build_id,) = set(world.builds) - before
     if then == "resume":
         world.resume(build_id)
+        world.clock.sleep(lag)
         check(world, frozenset(), earlier=first, released=True)
     else:
         assert world.clean(build_id).complete
+        world.clock.sleep(lag)
         check(world, frozenset(), earlier=first, released=None)
         assert points_to(world) == first.version
 
@@ -119,14 +135,17 @@ def test_a_clean_up_killed_at_any_call_is_done_again(
     world.clean(world.builds[0])
     every = list(itertools.product(sorted(world.cloud.mutations), MOMENTS, ("resume", "clean")))
     assert len(every) > 30
-    for label, when, then in share(every, shard, whole=whole, every=9):
-        verdicts.run(f"clean-up killed {when} {label}, {then}", lambda: killed_twice(world, last, label, when, then))  # noqa: B023
+    for number, (label, when, then) in enumerate(share(every, shard, whole=whole, every=9)):
+        lag = (0.0, 2.0)[number % 2]
+        name = f"clean-up killed {when} {label}, visible after {lag} s, {then}"
+        verdicts.run(name, lambda: killed_twice(world, last, label, when, then, lag))  # noqa: B023
     verdicts.tell(record_property)
 
 
-def killed_twice(world: World, last: Label, label: Label, when: str, then: str) -> None:
+def killed_twice(world: World, last: Label, label: Label, when: str, then: str, lag: float) -> None:
     world.fresh()
     decoys = inventory.place_decoys(world)
+    slow(world, lag)
     world.build_until(last, "before")
     (build_id,) = world.builds
     world.cloud.start_process(label, when)
@@ -134,9 +153,11 @@ def killed_twice(world: World, last: Label, label: Label, when: str, then: str) 
         world.clean_again(build_id)
     if then == "clean" or summary(world).ending == "cleaned":
         assert world.clean(build_id).complete
+        world.clock.sleep(lag)
         check(world, decoys, released=False)
     else:
         world.resume(build_id)
+        world.clock.sleep(lag)
         check(world, decoys, released=True)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import boto3
 
 from goldenami.aws import tags
-from goldenami.aws.ledger import Ledger
+from goldenami.aws.ledger import Ledger, Patience
 from goldenami.aws.limits import Retry
 from goldenami.aws.session import Cloud
 from goldenami.events import Event
@@ -106,7 +106,8 @@ class World:
         every = tags.build_tags(
             recipe="debian-12-web", version=version, build_id=journal.build_id, own={"cost-center": "1234"}
         )
-        return Ledger(self.cloud, journal, every, emit=self.events.append)
+        patience = Patience(visible=0.6, first=0.02)  # what is missing is missing: it is not waited for long
+        return Ledger(self.cloud, journal, every, emit=self.events.append, patience=patience)
 
     def reopened(self, ledger: Ledger, version: str = "1.4.20261124.1") -> Ledger:
         """The same build in the next process."""
