@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
 import botocore.session
 import pytest
 
+import goldenami
 from goldenami.aws.guard import permitted, reads_only, refuse_unjournaled
+from goldenami.aws.session import Cloud
 from goldenami.errors import UnjournaledMutation
+from goldenami.model import Account, Place
+from goldenami.sandbox.testing import PaperCloud, paper_cloud
 
 SERVICES = ("ec2", "ssm", "kms", "sts", "s3", "iam", "ebs")
 # Verbs that change nothing in the services above; everything else must be refused.
@@ -58,3 +65,84 @@ def test_a_permit_is_for_one_operation_in_one_thread(session: botocore.session.S
         assert elsewhere
     with pytest.raises(UnjournaledMutation):
         refuse_unjournaled(model.operation_model("CopyImage"))
+
+
+# --- every client of the product --------------------------------------------------------------------------------------
+
+# What the product talks to, and what it might one day.
+CLIENTS = ("ec2", "ssm", "kms", "sts", "s3", "ebs", "iam", "dlm", "autoscaling", "organizations", "sqs")
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[tuple[Cloud, PaperCloud]]:
+    home = Account("home", "111111111111")
+    apps = Account("apps", "222222222222", "arn:aws:iam::222222222222:role/goldenami-publisher")
+    with paper_cloud() as paper, pytest.MonkeyPatch.context() as patch:
+        key = paper.key()
+        patch.setenv("AWS_ENDPOINT_URL", paper.endpoint)
+        patch.setenv("AWS_ACCESS_KEY_ID", key.access_key_id)
+        patch.setenv("AWS_SECRET_ACCESS_KEY", key.secret_access_key)
+        yield Cloud({"home": home, "apps": apps}, Place(home.id, "eu-central-1")), paper
+
+
+@pytest.mark.parametrize("account", ["111111111111", "222222222222"], ids=["caller", "role"])
+@pytest.mark.parametrize("service", CLIENTS)
+def test_every_client_refuses_every_change(cloud: tuple[Cloud, PaperCloud], service: str, account: str) -> None:
+    """The caller's clients and those of a role, in any region, asked by the event that botocore sends before a call."""
+    client = cloud[0].client(service, Place(account, "eu-west-1"))
+    model = client.meta.service_model
+    changing = [name for name in model.operation_names if not reads_only(service, name)]
+    assert changing
+    body: object = {"SourceRegion": "eu-central-1"} if model.metadata["protocol"] in ("ec2", "query") else b""
+    for name in changing:
+        with pytest.raises(UnjournaledMutation):
+            client.meta.events.emit(
+                f"before-call.{model.service_id.hyphenize()}.{name}",
+                model=model.operation_model(name),
+                params={"body": body, "headers": {}, "url": "http://192.0.2.1/", "url_path": "/", "query_string": {}},
+                request_signer=client._request_signer,
+                context={},
+            )
+
+
+@pytest.mark.parametrize(
+    ("service", "call", "arguments"),
+    [
+        ("ec2", "create_key_pair", {"KeyName": "forgotten"}),
+        ("ec2", "delete_snapshot", {"SnapshotId": "snap-00000000000000000"}),
+        ("ssm", "put_parameter", {"Name": "/forgotten", "Value": "x", "Type": "String"}),
+        ("kms", "create_key", {}),
+        ("s3", "create_bucket", {"Bucket": "forgotten"}),
+        ("s3", "put_object", {"Bucket": "forgotten", "Key": "k", "Body": b"x"}),
+        ("iam", "create_user", {"UserName": "forgotten"}),
+    ],
+)
+@pytest.mark.parametrize("account", ["111111111111", "222222222222"], ids=["caller", "role"])
+def test_nothing_of_a_forgotten_call_reaches_the_cloud(
+    cloud: tuple[Cloud, PaperCloud], account: str, service: str, call: str, arguments: dict[str, object]
+) -> None:
+    ours, paper = cloud
+    client = ours.client(service, Place(account, "eu-central-1"))
+    before = len(paper.calls)
+    with pytest.raises(UnjournaledMutation):
+        getattr(client, call)(**arguments)
+    sent = [entry["action"] for entry in paper.calls[before:]]
+    assert not [action for action in sent if not reads_only(service, action)]
+
+
+def test_no_client_is_made_anywhere_else() -> None:
+    """One place makes clients, and it is the one that guards them."""
+    makers = {"create_client", "client", "resource"}
+    root = Path(goldenami.__file__).parent
+    found = set()
+    for file in root.rglob("*.py"):
+        if "sandbox" in file.relative_to(root).parts:
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in makers:
+                owner = ast.unparse(node.func.value)
+                if node.func.attr == "create_client" or owner in ("boto3", "botocore", "boto3.session"):
+                    found.add((str(file.relative_to(root)), node.func.attr))
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "boto3":
+                found.add((str(file.relative_to(root)), "boto3"))
+    assert found == {("aws/session.py", "create_client")}
