@@ -167,14 +167,9 @@ class _Work:
     def is_ours(self, one: Found) -> bool:
         """A parameter is known by its name only: somebody may have put another one in its place. One without tags may
         be too new to be seen, and is looked at again for as long as that can be."""
-        cloud, patience = self.ledger.cloud, self.ledger.patience
-        deadline, pause = cloud.clock() + patience.visible, patience.first
-        while True:
-            own = parameter_tags(cloud, one.place, one.id)
-            if own or cloud.clock() + pause > deadline:
-                return tags.made_by(own, self.ledger.journal.build_id)
-            cloud.sleep(pause)
-            pause = min(pause * patience.factor, patience.longest)
+        cloud = self.ledger.cloud
+        own = self.ledger.patience.look(cloud, lambda: parameter_tags(cloud, one.place, one.id))
+        return tags.made_by(own or {}, self.ledger.journal.build_id)
 
     def await_end(self, place: Place, ids: Collection[str]) -> None:
         try:

@@ -303,28 +303,27 @@ def delete(ledger: Ledger, place: Place, image_id: str) -> None:
 
     EC2 deletes the snapshots along with the image when asked to, and skips those that another image uses; where it does
     not know the option, they are deleted one by one. What was behind the image is noted first: a process that dies in
-    between leaves a journal that still knows them.
+    between leaves a journal that still knows them. An image that does not show is waited for as long as a new one may
+    be invisible: it is the image alone that tells of its snapshots.
     """
-    cloud = ledger.cloud
+
+    def look() -> Item | None:
+        return describe_many(ledger.cloud, place, [image_id]).get(image_id)
+
     if ledger.journal.is_gone(place, image_id):
         behind = _noted(ledger, place, image_id)
     else:
-        image = describe_many(cloud, place, [image_id]).get(image_id)
-        behind = snapshots.of_image(image) if image is not None else _noted(ledger, place, image_id)
-        if image is not None and behind:
+        behind = _noted(ledger, place, image_id)
+        image = None if behind else ledger.patience.look(ledger.cloud, look)
+        if image is not None and (behind := snapshots.of_image(image)):
             ledger.journal.note(
                 "image.delete", account=place.account, region=place.region, image=image_id, snapshots=list(behind)
             )
         ledger.delete("image", place, image_id)
-    left = [s for s in behind if not ledger.journal.is_gone(place, s)]
-    if not left:
-        return
-    remaining = snapshots.describe_many(cloud, place, left)
-    for snapshot_id in left:
-        if snapshot_id in remaining:
+    # Whether a describe shows them says little just after they were made; whether they can be deleted does.
+    for snapshot_id in behind:
+        if not ledger.journal.is_gone(place, snapshot_id):
             snapshots.delete(ledger, place, snapshot_id)
-        else:
-            ledger.journal.gone("snapshot", place, snapshot_id)
 
 
 def _noted(ledger: Ledger, place: Place, image_id: str) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from goldenami.aws import errors, tags
 from goldenami.aws.errors import Outcome
@@ -39,6 +39,7 @@ from goldenami.events import Emit, emit, silent
 from goldenami.journal import Intent, Journal, Resource, Result, Secret, token
 from goldenami.model import Place
 
+T = TypeVar("T")
 DEFAULT_LIFETIME: Final = timedelta(hours=24)
 
 # Told of the failure before each pause in which a call waits for its next try. What it raises ends the waiting.
@@ -71,6 +72,16 @@ class Patience:
     first: float = 0.25
     factor: float = 1.5
     longest: float = 4.0
+
+    def look(self, cloud: Cloud, find: Callable[[], T | None]) -> T | None:
+        """What ``find`` finds, asked again until it is something true or the time is up."""
+        deadline, pause = cloud.clock() + self.visible, self.first
+        while True:
+            found = find()
+            if found or cloud.clock() + pause > deadline:
+                return found
+            cloud.sleep(pause)
+            pause = min(pause * self.factor, self.longest)
 
 
 class Ledger:
@@ -334,14 +345,11 @@ class Ledger:
         """The id of what carries the intent's token; looked for once, or for as long as a new resource may be
         invisible."""
         definition = kind_of(intent.kind)
-        deadline = self.cloud.clock() + (self.patience.visible if patiently else 0.0)
-        pause = self.patience.first
-        while True:
-            found = definition.find(self.cloud, intent.place, intent.token, intent.request)
-            if found is not None or self.cloud.clock() + pause > deadline:
-                return found
-            self.cloud.sleep(pause)
-            pause = min(pause * self.patience.factor, self.patience.longest)
+
+        def find() -> str | None:
+            return definition.find(self.cloud, intent.place, intent.token, intent.request)
+
+        return self.patience.look(self.cloud, find) if patiently else find()
 
     def _adopt(self, intent: Intent, id: str) -> str:
         self.journal.succeeded(intent.token, id=id, adopted=True)

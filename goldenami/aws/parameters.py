@@ -84,19 +84,6 @@ def delete(ledger: Ledger, place: Place, name: str) -> None:
     ledger.delete("parameter", place, name)
 
 
-def await_any(cloud: Cloud, place: Place, name: str, *, timeout: float) -> bool:
-    """Wait until a parameter reads as anything; False if it does not within ``timeout`` seconds. Who deletes one that
-    was accepted just now, and is not validated yet, would be told that there is none, and have it appear afterwards."""
-    deadline = cloud.clock() + timeout
-    pause = 0.1
-    while find(cloud, place, name) is None:
-        if cloud.clock() + pause > deadline:
-            return False
-        cloud.sleep(pause)
-        pause = min(pause * 1.5, 5.0)
-    return True
-
-
 def await_value(cloud: Cloud, place: Place, name: str, value: str, *, timeout: float = _EFFECTIVE_WITHIN) -> None:
     """Wait until a parameter reads as ``value``; raises CloudError if it does not within ``timeout`` seconds."""
     deadline = cloud.clock() + timeout

@@ -247,8 +247,9 @@ class _Publication:
     def _unmake(self, parameter: Parameter) -> None:
         self._settle(parameter)
         if self._ledger.existing(parameter.key) is not None:
-            visible = self._ledger.patience.visible
-            parameters.await_any(self._cloud, parameter.place, parameter.name, timeout=visible)
+            # One that was accepted just now may not be validated yet: there would be nothing to delete, and then it
+            # would appear.
+            self._ledger.patience.look(self._cloud, lambda: self._read(parameter))
             self._ledger.delete_key(parameter.key)
 
     def _create(self, parameter: Parameter) -> None:

@@ -88,7 +88,8 @@ def _key(world: World, place: Place) -> str:
 
 def place_decoys(world: World, *, build_id: str = "20200101-000000-00000000", mark: str = "a") -> Inventory:
     """One of each kind, somebody else's, that look like the build's: its recipe, its names, an expiry in the past. With
-    the ``build_id`` of the build itself they look as if somebody had copied tags, all but a token that fits.
+    the ``build_id`` of the build itself they look as if somebody had copied tags, all but a token that fits. One set is
+    in the home account and region, with all tags; a second one is in the other account and region, with some of them.
 
     Returns what the inventory has of them."""
     before = take(world)
@@ -101,8 +102,24 @@ def place_decoys(world: World, *, build_id: str = "20200101-000000-00000000", ma
         "goldenami:key": "builder/x86_64",
         "goldenami:expires-at": "2020-01-02T00:00:00Z",
     }
+    _decoys(world, HOME_PLACE, tags, build_id, mark)
+    # Tags are case-sensitive, as are their values; and an expiry alone says nothing of whose it is.
+    partly = {
+        "GoldenAMI:Build-Id": build_id,
+        "goldenami:build-id": f"{build_id}-2",
+        "goldenami:expires-at": "2020-01-02T00:00:00Z",
+        "goldenami:recipe": RECIPE.upper(),
+    }
+    _decoys(world, PLACES[-1], partly, build_id, mark)
+    made = take(world) - before
+    kinds = {line.split(": ")[1].split(" ")[0] for line in made}
+    assert kinds == {"instance", "volume", "snapshot", "image", "key-pair", "security-group", "grant", "parameter"}
+    return made
+
+
+def _decoys(world: World, place: Place, tags: dict[str, str], build_id: str, mark: str) -> None:
     pairs = [{"Key": k, "Value": v} for k, v in tags.items()]
-    ec2, kms, ssm = (world.client(service, HOME_PLACE) for service in ("ec2", "kms", "ssm"))
+    ec2, kms, ssm = (world.client(service, place) for service in ("ec2", "kms", "ssm"))
 
     def tagged(*kinds: str) -> list[dict[str, Any]]:
         return [{"ResourceType": kind, "Tags": pairs} for kind in kinds]
@@ -111,7 +128,9 @@ def place_decoys(world: World, *, build_id: str = "20200101-000000-00000000", ma
     instance = ec2.run_instances(
         ImageId=base, MinCount=1, MaxCount=1, InstanceType="t3.small", TagSpecifications=tagged("instance", "volume")
     )["Instances"][0]["InstanceId"]
-    volume = ec2.create_volume(AvailabilityZone="eu-central-1a", Size=1, TagSpecifications=tagged("volume"))["VolumeId"]
+    volume = ec2.create_volume(AvailabilityZone=f"{place.region}a", Size=1, TagSpecifications=tagged("volume"))[
+        "VolumeId"
+    ]
     _until(lambda: ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["State"] == "available", world)
     snapshot = ec2.create_snapshot(VolumeId=volume, TagSpecifications=tagged("snapshot"))["SnapshotId"]
     _until(lambda: ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"][0]["State"] == "completed", world)
@@ -123,32 +142,23 @@ def place_decoys(world: World, *, build_id: str = "20200101-000000-00000000", ma
         BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}],
         TagSpecifications=tagged("image"),
     )["ImageId"]
-    ec2.modify_image_attribute(ImageId=image, LaunchPermission={"Add": [{"UserId": APPS}]})
+    ec2.modify_image_attribute(ImageId=image, LaunchPermission={"Add": [{"UserId": "333333333333"}]})
     ec2.import_key_pair(
-        KeyName=f"goldenami-{build_id}-{mark}",
-        PublicKeyMaterial=_PUBLIC_KEY,
-        TagSpecifications=tagged("key-pair"),
+        KeyName=f"goldenami-{build_id}-{mark}", PublicKeyMaterial=_PUBLIC_KEY, TagSpecifications=tagged("key-pair")
     )
     ec2.create_security_group(
         GroupName=f"goldenami-{build_id}-{mark}", Description="decoy", TagSpecifications=tagged("security-group")
     )
     # A grant has nothing but its name; that of a build is the build's id and a token, so a decoy has another id.
     kms.create_grant(
-        KeyId=_key(world, HOME_PLACE),
+        KeyId=_key(world, place),
         GranteePrincipal=f"arn:aws:iam::{APPS}:role/decoy-{mark}",
         Operations=["Decrypt"],
         Name=f"goldenami-20200101-000000-00000000-{mark}",
     )
     ssm.put_parameter(
-        Name=f"/golden-ami/{RECIPE}/x86_64/decoy-{mark}/image-id",
-        Value=instance,
-        Type="String",
-        Tags=pairs,
+        Name=f"/golden-ami/{RECIPE}/x86_64/decoy-{mark}/image-id", Value=instance, Type="String", Tags=pairs
     )
-    made = take(world) - before
-    kinds = {line.split(": ")[1].split(" ")[0] for line in made}
-    assert kinds == {"instance", "volume", "snapshot", "image", "key-pair", "security-group", "grant", "parameter"}
-    return made
 
 
 def _until(done: Any, world: World) -> None:

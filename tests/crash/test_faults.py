@@ -1,7 +1,8 @@
 """The fault matrix: any call of a build, reads too, meets any fault. Then there is a release; or a clear error, and
 after it a resume makes the release, or a clean leaves nothing.
 
-A timeout is not among the faults by name: to the program it is an answer that never came, as "lost" is, only later.
+A timeout is a fault that takes its time, real time: to the program it is an answer that never came, as "lost" is, only
+later. So it is tried once at each call, and is no part of the storms.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import itertools
 import random
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
 
 from goldenami.errors import GoldenAmiError, UnjournaledMutation
 from goldenami.journal import Journals
@@ -20,7 +24,7 @@ from goldenami.sandbox.http import Response
 from goldenami.sandbox.protocol import Call
 from tests.crash import inventory
 from tests.crash.cases import SHARDS, Verdicts, check, share
-from tests.crash.world import Disturb, Label, World
+from tests.crash.world import TIMEOUT, Disturb, Label, World
 
 Tell = Callable[[str, Any], None]
 shards = pytest.mark.parametrize("shard", range(SHARDS))
@@ -53,6 +57,13 @@ def lost(call: Call, serve: Callable[[], Response]) -> Response:
 def denied(call: Call, serve: Callable[[], Response]) -> Response:
     code = {"ec2": "UnauthorizedOperation", "sts": "AccessDenied"}.get(call.service, "AccessDeniedException")
     return call.error(code, "You are not authorized to perform this operation.", 403)
+
+
+def unanswered(call: Call, serve: Callable[[], Response]) -> Response:
+    """The effect is there, and the client has hung up when the answer comes."""
+    response = serve()
+    time.sleep(TIMEOUT + 0.3)
+    return response
 
 
 PASSING = (throttled, broken, broken_after, reset, lost)
@@ -174,6 +185,15 @@ def test_any_call_may_fail_once(world: World, whole: bool, shard: int, record_pr
 
 
 @shards
+def test_any_answer_may_never_come(world: World, whole: bool, shard: int, record_property: Tell) -> None:
+    verdicts = Verdicts("fault matrix, timeouts")
+    for number, label in enumerate(share(calls(world), shard, whole=whole, every=31)):
+        once, then = Once(label, unanswered), ("resume", "clean")[number % 2]
+        verdicts.run(f"no answer to {label}, {then}", lambda: disturbed(world, once, then=then, must_release=True))  # noqa: B023
+    verdicts.tell(record_property)
+
+
+@shards
 def test_an_action_may_fail_from_some_call_on(world: World, whole: bool, shard: int, record_property: Tell) -> None:
     """The build ends with an error in bounded time, and what it could not delete is deleted by the next process."""
     verdicts = Verdicts("fault matrix, lasting faults")
@@ -192,4 +212,42 @@ def test_storms(world: World, whole: bool, shard: int, record_property: Tell) ->
         storm, then = Storm(number, (0.03, 0.1, 0.3)[number % 3]), ("clean", "resume")[number % 2]
         delay = (0.0, 2.0)[number % 2]
         verdicts.run(f"storm {number}, {then}", lambda: disturbed(world, storm, then=then, delay=delay))  # noqa: B023
+    verdicts.tell(record_property)
+
+
+class Weather:
+    """Faults as drawn: at the n-th call of the build, of whatever kind, and how many calls in a row."""
+
+    def __init__(self, faults: Mapping[int, tuple[Callable[..., Response], int]]) -> None:
+        self._due = {n + i: fault for n, (fault, times) in sorted(faults.items()) for i in range(times)}
+        self._count = 0
+        self._guard = threading.Lock()
+
+    def __call__(self, label: Label, call: Call, serve: Callable[[], Response]) -> Response:
+        with self._guard:
+            self._count += 1
+            fault = self._due.get(self._count)
+        return serve() if fault is None else fault(call, serve)
+
+
+WEATHER = st.dictionaries(st.integers(1, 160), st.tuples(st.sampled_from(FAULTS), st.integers(1, 6)), max_size=12)
+
+
+def test_any_weather(world: World, whole: bool, record_property: Tell) -> None:
+    """Drawn by hypothesis, from a fixed seed, and made as small as it can be when something is wrong."""
+    verdicts = Verdicts("fault matrix, drawn")
+
+    @seed(20261124)
+    @settings(
+        max_examples=150 if whole else 6,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(faults=WEATHER, then=st.sampled_from(("resume", "clean")), lag=st.sampled_from((0.0, 2.0)))
+    def hold(faults: Mapping[int, tuple[Callable[..., Response], int]], then: str, lag: float) -> None:
+        verdicts.count += 1
+        disturbed(world, Weather(faults), then=then, delay=lag)
+
+    hold()
     verdicts.tell(record_property)

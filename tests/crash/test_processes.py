@@ -27,10 +27,14 @@ ROOT = Path(__file__).parents[2]
 
 
 class Signals:
-    """Sends signals to the process that makes a call of that action, before the call has its effect or after."""
+    """Sends signals to the process that makes a call of that action, before the call has its effect or after.
+    ``then``: another action, at whose first call after that the signal is sent once more."""
 
-    def __init__(self, action: str, nth: int, number: int, *, when: str, times: int = 1) -> None:
+    def __init__(
+        self, action: str, nth: int, number: int, *, when: str, times: int = 1, then: str | None = None
+    ) -> None:
         self.action, self.nth, self.number, self.when, self.times = action, nth, number, when, times
+        self.then = then
         self.process: subprocess.Popen[bytes] | None = None
         self.sent_at = 0.0
         self._seen = 0
@@ -38,8 +42,11 @@ class Signals:
 
     def __call__(self, label: Label, call: Call, serve: Callable[[], Response]) -> Response:
         with self._guard:
+            again = self.then is not None and self.sent_at > 0 and call.action == self.then
+            if again:
+                self.then = None
             self._seen += call.action == self.action
-            due = call.action == self.action and self._seen == self.nth
+            due = again or (call.action == self.action and self._seen == self.nth)
         if not due:
             return serve()
         if self.when == "before":
@@ -103,19 +110,75 @@ def test_killed(world: World, action: str, nth: int, when: str, then: str, recor
     check(world, decoys, released=True if then == "resume" else None)
 
 
+# A call of each stage: what it is about, and how many of it come before. The whole of them with the whole matrices.
+STAGES = [
+    ("facts", "DescribeImages", 1),
+    ("identity", "GetCallerIdentity", 1),
+    ("the way in", "ImportKeyPair", 1),
+    ("the firewall", "AuthorizeSecurityGroupIngress", 1),
+    ("launch", "RunInstances", 1),
+    ("capture", "CreateImage", 1),
+    ("lending", "ModifyImageAttribute", 1),
+    ("copies begin", "CopyImage", 1),
+    ("copies", "CopyImage", 3),
+    ("gate 2", "RunInstances", 2),
+    ("sharing", "CreateGrant", 1),
+    ("read-back", "DescribeImageAttribute", 2),
+    ("parameters", "PutParameter", 1),
+    ("channel", "PutParameter", 7),
+    ("clean-up of a release", "TerminateInstances", 1),
+    ("end of it", "DeregisterImage", 1),
+]
+WHOLE = os.environ.get("GOLDENAMI_WHOLE_MATRIX", "") not in ("", "0")
+SAMPLE = ("launch", "copies", "channel", "clean-up of a release")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: str(n.name))
-@pytest.mark.parametrize(("action", "nth"), [("CopyImage", 2), ("PutParameter", 3)])
+@pytest.mark.parametrize(
+    ("action", "nth"),
+    [pytest.param(action, nth, id=stage) for stage, action, nth in STAGES if WHOLE or stage in SAMPLE],
+)
 def test_a_signal_stops_and_cleans_up(
     world: World, number: signal.Signals, action: str, nth: int, record_property: Any
 ) -> None:
+    """At any stage: what was made is deleted within 30 seconds, unless it is a release by then."""
     record_property("cases of real processes", 1)
     world.fresh()
     decoys = inventory.place_decoys(world)
     signals = Signals(action, nth, number, when="after")
     code, stderr = run(world, "build", signals=signals)
+    assert signals.sent_at, f"the build made no {nth} calls of {action}"
+    assert code == 130, stderr
+    assert time.monotonic() - signals.sent_at < 30
+    check(world, decoys, released=None)
+
+
+def test_a_signal_while_threads_wait_for_copies(world: World, record_property: Any) -> None:
+    """Copies take hours; a thread for each target waits for its own."""
+    record_property("cases of real processes", 1)
+    world.fresh()
+    decoys = inventory.place_decoys(world)
+    world.paper.set(pending={"copy": 3600})
+    signals = Signals("DescribeImages", 25, signal.SIGTERM, when="after")
+    code, stderr = run(world, "build", signals=signals)
     assert code == 130, stderr
     assert time.monotonic() - signals.sent_at < 30
     check(world, decoys, released=False)
+
+
+@pytest.mark.parametrize("then", ["resume", "clean"])
+def test_a_signal_during_the_clean_up_stops_at_once(world: World, then: str, record_property: Any) -> None:
+    record_property("cases of real processes", 1)
+    world.fresh()
+    decoys = inventory.place_decoys(world)
+    signals = Signals("CopyImage", 2, signal.SIGINT, when="after", then="DeregisterImage")
+    code, stderr = run(world, "build", signals=signals)
+    assert signals.then is None, "there was no clean-up to disturb"
+    assert code == 130, stderr
+    assert time.monotonic() - signals.sent_at < 5
+    code, stderr = run(world, then)
+    assert code == 0, stderr
+    check(world, decoys, released=then == "resume")
 
 
 def test_a_second_signal_stops_at_once_and_resume_works(world: World, record_property: Any) -> None:

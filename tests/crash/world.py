@@ -44,6 +44,8 @@ from goldenami.sandbox.testing import PaperCloud
 from goldenami.stages.build import Build, Candidate, Host, Prepared
 from goldenami.validate import Traces
 
+# Seconds for an answer, real ones. Where it is over too early on a busy machine, that is one more fault to live with.
+TIMEOUT = 2.0
 HOME, APPS = "111111111111", "222222222222"
 REGIONS = ("eu-central-1", "eu-west-1")
 PLACES = tuple(Place(account, region) for account in (HOME, APPS) for region in REGIONS)
@@ -131,7 +133,7 @@ class MortalCloud(Cloud):
             clock=clock.now,
             sleep=self._sleep,
             jitter=random.Random(1),
-            timeouts=Timeouts(connect=5, read=5),
+            timeouts=Timeouts(connect=5, read=TIMEOUT),
             caller=_session(),
         )
 
