@@ -1,0 +1,74 @@
+"""A whole build with real instances is interrupted: clean within 30 seconds, and nothing is left."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .world import HOME, until
+
+if TYPE_CHECKING:
+    from .world import Cloud, Workspace
+
+pytestmark = pytest.mark.root
+
+PLACE = (HOME, "eu-central-1")
+# The host sleeps in the midst of an operation, so that there is something to interrupt.
+SLOW = "software:\n  - command: {shell: sleep 300, creates: /never}\n"
+
+
+def running(cloud: Cloud) -> list[str]:
+    answer = cloud.client("ec2", PLACE).describe_instances(
+        Filters=[
+            {"Name": "instance-state-name", "Values": ["running"]},
+            {"Name": "tag:goldenami:recipe", "Values": ["interrupted"]},
+        ]
+    )
+    return [i["InstanceId"] for r in answer["Reservations"] for i in r["Instances"]]
+
+
+def provisioning(cloud: Cloud) -> bool:
+    """The builder runs the operation: nothing short of its process list tells."""
+    ids = running(cloud)
+    return bool(ids) and "sleep 300" in cloud.inside(ids[0], "ps", "-eo", "args")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: str(n.name))
+def test_a_signal_while_a_host_is_provisioned(
+    workspace: Workspace, cloud: Cloud, unchanged: Callable[[], None], number: signal.Signals
+) -> None:
+    workspace.recipe("interrupted", SLOW)
+    process = workspace.start("build", "interrupted")
+    try:
+        until(lambda: process.poll() is not None or provisioning(cloud), 180)
+        assert process.poll() is None, process.stderr.read().decode()
+        process.send_signal(number)
+        sent = time.monotonic()
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, errors.decode()
+    assert time.monotonic() - sent < 30
+    assert "everything it made is deleted" in errors.decode()
+    unchanged()
+
+
+def test_killed_while_a_host_is_provisioned(workspace: Workspace, cloud: Cloud, unchanged: Callable[[], None]) -> None:
+    """SIGKILL leaves an instance that runs; the next process deletes it."""
+    workspace.recipe("interrupted", SLOW)
+    process = workspace.start("build", "interrupted")
+    try:
+        until(lambda: process.poll() is not None or provisioning(cloud), 180)
+        assert process.poll() is None, process.stderr.read().decode()
+        process.kill()
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert running(cloud), "it is left running"
+    cleaned = workspace.run("clean")
+    assert cleaned.status == 0, cleaned.stderr
+    unchanged()
