@@ -17,7 +17,7 @@ from goldenami.model import Place
 @dataclass(frozen=True, slots=True)
 class Volume:
     """A volume as DescribeVolumes gives it. ``instance_id`` and ``device``: None where it is not attached.
-    ``throughput`` in MiB/s."""
+    ``attachment``: "attaching", "attached", "detaching" or "busy". ``throughput`` in MiB/s."""
 
     id: str
     state: str
@@ -31,6 +31,7 @@ class Volume:
     snapshot_id: str | None
     instance_id: str | None
     device: str | None
+    attachment: str | None
     delete_on_termination: bool
     tags: Mapping[str, str]
 
@@ -76,6 +77,7 @@ def _volume(item: Item) -> Volume:
         snapshot_id=item.get("SnapshotId") or None,
         instance_id=attachment.get("InstanceId"),
         device=attachment.get("Device"),
+        attachment=attachment.get("State"),
         delete_on_termination=bool(attachment.get("DeleteOnTermination")),
         tags=tagging.from_list(item.get("Tags")),
     )

@@ -138,7 +138,9 @@ def put_back(job: Task) -> None:
     job.journal.stage_done("undo", number=number)
     undo = f"undo-{number}"
     wanted = {str(v["device"]): v for v in plan["volumes"]}
-    attached = {str(v.device): v for v in volumes.of_instance(job.cloud, place, instance)}
+    # What is on its way out is not there any more: a detachment that was asked for goes on without us.
+    found = volumes.of_instance(job.cloud, place, instance)
+    attached = {str(v.device): v for v in found if v.attachment != "detaching"}
     wrong = [d for d, v in wanted.items() if d not in attached or attached[d].id != v["old"]]
     if wrong:
         job.note(f"putting back {', '.join(wanted[d]['old'] for d in wrong)}", "warning")
@@ -173,7 +175,6 @@ def _put_back(
                 hint=f"Attach {old} there if that is right; nothing was deleted.",
             )
         volumes.detach(ledger, f"{undo}/detach/{there.id}", place, there.id)
-    # A detachment that was asked for may still be under way.
     volumes.wait_available(ledger, place, [old])
     volumes.attach(ledger, f"{undo}/attach/{old}", place, old, instance, device)
 

@@ -22,13 +22,17 @@ LIMIT: Final = 60  # seconds until the watchdog thaws: CreateSnapshots answers i
 _PATIENCE: Final = 30.0  # seconds for freezing: what is dirty has to be written out first
 _WORD: Final = "thaw"
 
-# Mount points of filesystems on block devices that can be frozen, each filesystem once, deepest first, so that the root
-# is frozen last. /proc/mounts escapes blanks as \040, which printf %b undoes.
+# Mount points of filesystems that can be frozen, each filesystem once and as a whole (a part of one that is mounted
+# somewhere may be anybody's), the root last. mountinfo escapes blanks as \040, which printf %b undoes.
 _PROGRAM: Final = r"""
 set -u
 limit=$1
-mounts=$(awk '$1 ~ "^/dev/" && $3 ~ "^(ext[234]|xfs|btrfs|f2fs|jfs|reiserfs)$" && $4 ~ "(^|,)rw(,|$)" && !seen[$1]++ {
-  print length($2), $2 }' /proc/self/mounts | sort -rn | cut -d" " -f2-)
+mounts=$(awk '{
+  for (i = 7; $i != "-"; i++);
+  whole = $4 == "/" || $(i+1) == "btrfs"
+  if (whole && $(i+1) ~ "^(ext[234]|xfs|btrfs|f2fs|jfs|reiserfs)$" && $6 ~ "(^|,)rw(,|$)" && !seen[$3]++)
+    print length($5), $5
+}' /proc/self/mountinfo | sort -rn | cut -d" " -f2-)
 [ -n "$mounts" ] || { echo "error no filesystem here can be frozen"; exit 3; }
 frozen=
 thaw() {

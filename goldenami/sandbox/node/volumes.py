@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import struct
@@ -129,14 +130,22 @@ def unmount_image(directory: Path) -> None:
 
 @contextmanager
 def frozen(directory: Path) -> Iterator[None]:
-    """Everything is written out, nothing is written, until the block ends (fsfreeze(8))."""
+    """Everything is written out, nothing is written, until the block ends (fsfreeze(8)). Where the guest froze it
+    itself, it is the guest's to thaw."""
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.ioctl(handle, _FIFREEZE, 0)
+        ours = True
+        try:
+            fcntl.ioctl(handle, _FIFREEZE, 0)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            ours = False
         try:
             yield
         finally:
-            fcntl.ioctl(handle, _FITHAW, 0)
+            if ours:
+                fcntl.ioctl(handle, _FITHAW, 0)
     finally:
         os.close(handle)
 
