@@ -38,6 +38,10 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "volume": ("goldenami.cli.volumes", "volume", "Encrypt the volumes of an instance, in their place."),
     "harden": ("goldenami.cli.harden", "harden", "Hardening: profiles, controls, coverage, drift of a host."),
+    "retire": ("goldenami.cli.lifecycle", "retire", "Deprecate, disable and delete releases that no rule keeps."),
+    "pin": ("goldenami.cli.lifecycle", "pin", "Keep a release, whatever its rules say."),
+    "unpin": ("goldenami.cli.lifecycle", "unpin", "Let the rules decide about a release again."),
+    "orphans": ("goldenami.cli.lifecycle", "orphans", "Find what carries goldenami's tags and belongs to nobody."),
     "sandbox": ("goldenami.cli.sandbox", "sandbox", "The embedded cloud: real instances on this machine."),
 }
 

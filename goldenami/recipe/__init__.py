@@ -13,6 +13,7 @@ from goldenami.recipe.environment import environment, environments
 from goldenami.recipe.loader import load
 from goldenami.recipe.project import Project, cycle, graph, load_project
 from goldenami.recipe.recipe import BaseRef, Builder, Distribution, Recipe, TestRef
+from goldenami.recipe.retention import retention_rules
 from goldenami.recipe.scheduled import choose_schedules, schedules
 from goldenami.recipe.secrets import Masker, SecretRef
 
@@ -33,5 +34,6 @@ __all__ = [
     "graph",
     "load",
     "load_project",
+    "retention_rules",
     "schedules",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
@@ -185,13 +186,54 @@ class DistributionSpec(Spec):
     channel: str = Field("candidate", description="The channel that a successful build moves.", pattern=NAME)
 
 
+def check_order(spec: RetentionSpec | ChannelRetentionSpec) -> None:
+    """Deprecated, disabled, deleted: later steps do not come earlier. Raises ValueError."""
+    given = [(name, getattr(spec, name)) for name in ("deprecate_after", "disable_after", "delete_after")]
+    set_ones = [(name, value) for name, value in given if value is not None]
+    for (first, early), (second, late) in pairwise(set_ones):
+        if seconds(early) > seconds(late):
+            raise ValueError(f"{second} ({late}) is earlier than {first} ({early})")
+
+
+class ChannelRetentionSpec(Spec):
+    """For the releases that a channel ever pointed to. Times replace the recipe's for them."""
+
+    keep: int | None = Field(None, ge=1, description="How many of the newest of them are always kept.")
+    monthly: int | None = Field(None, ge=1, description="Of each of the last so many months the first one is kept.")
+    deprecate_after: Duration | None = Field(None, description="Age at which they are marked deprecated.")
+    disable_after: Duration | None = Field(None, description="Age at which they are disabled.")
+    delete_after: Duration | None = Field(None, description="Age at which they are deleted.")
+
+    @model_validator(mode="after")
+    def _order(self) -> ChannelRetentionSpec:
+        check_order(self)
+        return self
+
+
 class RetentionSpec(Spec):
-    """How long releases are kept."""
+    """How long releases are kept (`goldenami retire`). What is in use, pinned, or in a channel stays in any case."""
 
     keep: int = Field(5, ge=1, description="How many of the newest releases are always kept.")
+    minimum_age: Duration = Field("7d", description="Nothing younger is touched.")
+    unused_for: Duration = Field("7d", description="A release that was launched more recently counts as in use.")
     deprecate_after: Duration | None = Field(
         None, description='Age at which an image is marked deprecated, such as "90d".'
     )
+    disable_after: Duration | None = Field(
+        None, description="Age at which it is disabled: nobody can launch it, and it can be enabled again."
+    )
+    delete_after: Duration | None = Field(
+        None, description="Age at which it is deleted. Default: as soon as no rule keeps it; never with disable_after."
+    )
+    monthly: int | None = Field(None, ge=1, description="Of each of the last so many months the first one is kept.")
+    channels: dict[Annotated[str, StringConstraints(pattern=NAME)], ChannelRetentionSpec] = Field(
+        default_factory=dict, description="Rules for the releases that a channel ever pointed to."
+    )
+
+    @model_validator(mode="after")
+    def _order(self) -> RetentionSpec:
+        check_order(self)
+        return self
 
 
 class SecretSource(Spec):

@@ -4,6 +4,7 @@ Below one directory, or one prefix of a bucket::
 
     releases/<name>/<version>.json      the manifest; written once, never changed
     channels/<name>/<channel>.json      where the channel points, where it pointed before, and all its moves
+    pins/, retired/                     what is kept whatever rules say, and what is gone (see ``marks``)
     reservations/<name>/<version>.json  which build took that version; written once, never changed
     locks/…                             empty files that carry locks
 
@@ -35,6 +36,7 @@ from goldenami.aws.session import Cloud
 from goldenami.errors import CatalogError, NotFound, UsageError
 from goldenami.model import Architecture, Environment, ImageManifest, ManifestImage, Place
 from goldenami.release.bucketstore import BucketStore
+from goldenami.release.marks import Marks
 from goldenami.release.store import DirectoryStore, Store
 from goldenami.release.versions import Reference, Version, check_name, is_version
 
@@ -218,6 +220,13 @@ class Catalog:
         _channel_key(name, channel)
         return self._store.lock(f"{name}@{channel}", timeout=timeout)
 
+    # --- marks --------------------------------------------------------------------------------------------------------
+
+    @property
+    def marks(self) -> Marks:
+        """Pins, and what is retired."""
+        return Marks(self._store)
+
     # --- resolving ----------------------------------------------------------------------------------------------------
 
     def find(self, reference: Reference) -> ImageManifest:
@@ -232,7 +241,8 @@ class Catalog:
         versions = self.versions(reference.name)
         if not versions:
             raise self._no_such_name(reference.name)
-        return self.get(reference.name, versions[0])
+        living = (version for version in versions if self.marks.retirement(reference.name, version) is None)
+        return self.get(reference.name, next(living, versions[0]))
 
     def resolve(self, reference: Reference, place: Place, architecture: Architecture | None = None) -> ManifestImage:
         """The image of that release for an account and a region.
@@ -242,6 +252,12 @@ class Catalog:
         """
         manifest = self.find(reference)
         what = f"{manifest.recipe} {manifest.version}"
+        retirement = self.marks.retirement(manifest.recipe, manifest.version)
+        if retirement is not None:
+            raise NotFound(
+                f"{what} is retired, since {retirement.started}: {retirement.rule}",
+                hint=f"Newer ones: goldenami images list --name {manifest.recipe}",
+            )
         here = [image for image in manifest.images if (image.account, image.region) == (place.account, place.region)]
         if not here:
             places = sorted({str(Place(image.account, image.region)) for image in manifest.images})

@@ -1,0 +1,214 @@
+"""The commands about the end of things: retire, pin, unpin, orphans."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from goldenami.cli.context import open_project, print_json, reach
+from goldenami.cli.recipes import environment_option, json_option
+from goldenami.errors import UsageError
+
+if TYPE_CHECKING:
+    from goldenami.model import ImageManifest
+    from goldenami.release.catalog import Catalog
+    from goldenami.release.orphans import Orphans
+    from goldenami.release.retire import Retired
+
+RETIRE_SCHEMA = "goldenami.retire/1"
+PIN_SCHEMA = "goldenami.pins/1"
+ORPHANS_SCHEMA = "goldenami.orphans/1"
+
+
+@click.command()
+@click.argument("recipes", metavar="[RECIPE]…", nargs=-1)
+@environment_option
+@click.option("--dry-run", is_flag=True, help="Only list what would be kept and deleted, and why.")
+@json_option
+def retire(recipes: tuple[str, ...], environment_name: str | None, dry_run: bool, as_json: bool) -> int:
+    """Deprecate, disable and delete releases as the `retention:` of their recipes says. Without RECIPE, of all recipes.
+
+    Never touched: what is in use in any account and region of the environment, pinned, current or previous in a
+    channel, protected from deregistration, or shared with somebody who cannot be asked. Where an account does not
+    answer, nothing is deleted. Every release is listed with the rule that decided. The exit code is 6 if something
+    could not be deleted.
+    """
+    from goldenami import recipe, report
+    from goldenami.release import retire as retiring
+    from goldenami.release.catalog import Catalog
+
+    project, environment = open_project(environment_name)
+    rules = recipe.retention_rules(project, environment, recipes)
+    reach(environment)
+    console = report.stderr_console()
+    with report.progress(console) as emit:
+        retired = retiring.retire(
+            environment,
+            Catalog.of(environment),
+            rules,
+            datetime.now(UTC),
+            only=sorted(rules) if recipes else (),
+            dry_run=dry_run,
+            emit_to=emit,
+        )
+    if as_json:
+        print_json({"schema": RETIRE_SCHEMA, "dry_run": dry_run, **_retired_json(retired)})
+    else:
+        _print_retired(retired, dry_run=dry_run)
+    error = retiring.failed(retired)
+    if error is not None:
+        report.render_failure(error, console)
+        return error.exit_code
+    return 0
+
+
+@click.command()
+@click.argument("reference", metavar="NAME@VERSION|NAME@CHANNEL")
+@click.option("--reason", required=True, help="Why it is to be kept; shown wherever it is.")
+@environment_option
+@json_option
+def pin(reference: str, reason: str, environment_name: str | None, as_json: bool) -> None:
+    """Keep a release, whatever its rules say, until it is unpinned.
+
+    A channel stands for the release that it points to now.
+    """
+    catalog, manifest = _meant(reference, environment_name)
+    if not reason.strip():
+        raise UsageError("--reason is empty", hint="Say who needs it, and until when.")
+    made = catalog.marks.pin(manifest.recipe, manifest.version, reason.strip(), datetime.now(UTC))
+    if as_json:
+        form = {"name": made.name, "version": made.version, "reason": made.reason, "pinned": made.pinned}
+        print_json({"schema": PIN_SCHEMA, "pins": [form]})
+    else:
+        click.echo(f"{manifest.recipe} {manifest.version} is pinned: {made.reason}", err=True)
+
+
+@click.command()
+@click.argument("reference", metavar="NAME@VERSION|NAME@CHANNEL")
+@environment_option
+@json_option
+def unpin(reference: str, environment_name: str | None, as_json: bool) -> None:
+    """Let the rules decide about a release again. One that is not pinned stays as it is."""
+    catalog, manifest = _meant(reference, environment_name)
+    was = catalog.marks.unpin(manifest.recipe, manifest.version)
+    if as_json:
+        print_json({"schema": PIN_SCHEMA, "pins": []})
+    else:
+        word = "is not pinned any more" if was else "was not pinned"
+        click.echo(f"{manifest.recipe} {manifest.version} {word}", err=True)
+
+
+@click.command()
+@environment_option
+@click.option("--delete", "deleting", is_flag=True, help="Delete them. Without it they are only listed.")
+@click.option("--dry-run", is_flag=True, help="Only list them, which is the default.")
+@click.option("--all", "every", is_flag=True, help="List what is owned, too, with its owner.")
+@json_option
+def orphans(environment_name: str | None, deleting: bool, dry_run: bool, every: bool, as_json: bool) -> int:
+    """Find what carries goldenami's tags and belongs to nobody: instances, images, snapshots, volumes, key pairs,
+    security groups and parameters, in every account and region.
+
+    What a release, an instance, an unfinished build, a task or a schedule owns is none; nor is what is younger than a
+    day, since its build may run on another machine. The exit code is 1 if an account did not answer or something could
+    not be deleted.
+    """
+    from goldenami.aws.session import Cloud
+    from goldenami.release import orphans as searching
+    from goldenami.release.catalog import Catalog
+
+    if deleting and dry_run:
+        raise UsageError("--delete and --dry-run exclude each other")
+    _, environment = open_project(environment_name)
+    reach(environment)
+    cloud, catalog, now = Cloud.of(environment), Catalog.of(environment), datetime.now(UTC)
+    cloud.check_identity()
+    work = searching.delete if deleting else searching.find
+    found = work(cloud, environment, catalog, now)
+    if as_json:
+        print_json({"schema": ORPHANS_SCHEMA, "deleted": deleting, **_orphans_json(found, every=every)})
+    else:
+        _print_orphans(found, deleting=deleting, every=every)
+    return 1 if found.silent or found.left else 0
+
+
+commands = [retire, pin, unpin, orphans]
+
+
+def _meant(reference: str, environment_name: str | None) -> tuple[Catalog, ImageManifest]:
+    from goldenami.release.catalog import Catalog
+    from goldenami.release.versions import Reference
+
+    parsed = Reference.parse(reference)
+    if parsed.version is None and parsed.channel is None:
+        raise UsageError(f"which release of {reference}?", hint=f"Name it: {reference}@VERSION or {reference}@CHANNEL.")
+    _, environment = open_project(environment_name)
+    catalog = Catalog.of(environment)
+    return catalog, catalog.find(parsed)
+
+
+def _retired_json(retired: Retired) -> dict[str, Any]:
+    return {
+        "task": retired.task_id or None,
+        "releases": [
+            {
+                "name": v.release.manifest.recipe,
+                "version": v.release.manifest.version,
+                "created": v.release.manifest.created,
+                "fate": v.fate,
+                "rule": v.rule,
+                "uses": list(v.release.uses),
+                "images": sorted({i.image_id for i in v.release.manifest.images}),
+            }
+            for v in retired.verdicts
+        ],
+        "deleted": list(retired.deleted),
+        "left": dict(retired.left),
+        "silent": {str(place): reason for place, reason in retired.silent.items()},
+    }
+
+
+def _print_retired(retired: Retired, *, dry_run: bool) -> None:
+    for verdict in retired.verdicts:
+        click.echo(f"{verdict.fate:<9}  {verdict.release.label}: {verdict.rule}")
+    for place, reason in sorted(retired.silent.items()):
+        click.echo(f"{place} did not answer, so nothing is deleted: {reason}", err=True)
+    gone = len(retired.of("delete"))
+    if dry_run:
+        click.echo(f"{gone} of {len(retired.verdicts)} releases would be deleted", err=True)
+    elif retired.verdicts:
+        click.echo(f"deleted {len(retired.deleted)} resources of {gone} releases", err=True)
+        for line in retired.deleted:
+            click.echo(f"  {line}", err=True)
+    else:
+        click.echo("There are no releases yet. `goldenami build RECIPE` makes one.", err=True)
+
+
+def _orphans_json(found: Orphans, *, every: bool) -> dict[str, Any]:
+    return {
+        "orphans": [
+            {"kind": v.thing.kind, "id": v.thing.id, "place": str(v.thing.place), "orphan": v.orphan, "rule": v.rule}
+            for v in found.verdicts
+            if v.orphan or every
+        ],
+        "gone": [str(thing) for thing in found.deleted],
+        "left": dict(found.left),
+        "silent": {str(place): reason for place, reason in found.silent.items()},
+    }
+
+
+def _print_orphans(found: Orphans, *, deleting: bool, every: bool) -> None:
+    for verdict in found.verdicts:
+        if verdict.orphan or every:
+            word = "deleted" if verdict.thing in found.deleted else "orphan" if verdict.orphan else "owned"
+            click.echo(f"{word:<7}  {verdict.thing}: {verdict.rule}")
+    for what, why in found.left.items():
+        click.echo(f"not deleted: {what}: {why}", err=True)
+    for place, reason in sorted(found.silent.items()):
+        click.echo(f"{place} did not answer: {reason}", err=True)
+    count = len(found.found)
+    if count and not deleting:
+        click.echo(f"{count} orphan{'s' if count != 1 else ''}; `goldenami orphans --delete` deletes them", err=True)
+    elif not count:
+        click.echo("No orphans.", err=True)

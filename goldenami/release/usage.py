@@ -1,0 +1,256 @@
+"""Who uses an image: every account and region of the environment is asked, and who does not answer is said.
+
+What counts: instances in any state but terminated; launch templates in all their versions, those that name a parameter
+(``resolve:ssm:``) too; launch configurations and the Auto Scaling groups behind them; SSM parameters that hold the id
+(but for the release's own); other images that are copies of it or stand on its snapshots; whatever
+DescribeImageReferences names besides; and, for accounts that cannot be asked, the usage reports that there are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from goldenami.aws import images, parameters, snapshots
+from goldenami.aws.session import Cloud
+from goldenami.aws.waiters import Item
+from goldenami.errors import AccessError, CloudError, NotFound
+from goldenami.model import Environment, ImageManifest, Place
+from goldenami.release.publish import parameters_for
+
+_THREADS: Final = 16
+_IMAGE: Final = re.compile(r"ami-[0-9a-f]{8,17}\b")
+_RESOLVE: Final = "resolve:ssm:"
+# Answers of an endpoint or a partition that does not have a call; what it would tell is told by the other questions.
+_UNKNOWN_CALLS: Final = frozenset({"InvalidAction", "UnsupportedOperation", "UnknownOperationException"})
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Something that uses an image. ``name``: of the parameter, where it is one."""
+
+    image_id: str
+    place: Place
+    by: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.by} in {self.place}"
+
+
+@dataclass(frozen=True, slots=True)
+class Estate:
+    """What all places said. ``own``: the images of each place, as DescribeImages gives them. ``silent``: places that
+    could not be asked, with the reason."""
+
+    uses: tuple[Use, ...]
+    own: Mapping[Place, Mapping[str, Item]]
+    silent: Mapping[Place, str] = field(default_factory=dict)
+    asked: frozenset[Place] = frozenset()
+
+    def using(self, image_ids: Collection[str]) -> Iterator[Use]:
+        return (use for use in self.uses if use.image_id in image_ids)
+
+
+def places_of(environment: Environment, manifests: Iterable[ImageManifest] = ()) -> tuple[Place, ...]:
+    """Every account of an environment in every region that it, or a release, ever named."""
+    regions = {environment.home_region} | {t.region for t in environment.targets}
+    regions |= {image.region for manifest in manifests for image in manifest.images}
+    return tuple(sorted(Place(a.id, r) for a in environment.accounts.values() for r in regions))
+
+
+def survey(cloud: Cloud, places: Collection[Place], image_ids: Collection[str]) -> Estate:
+    """Ask all places at once. Never raises for a place that does not answer."""
+    wanted = frozenset(image_ids)
+
+    def ask(place: Place) -> tuple[list[Use], dict[str, Item]] | str:
+        try:
+            return _ask(cloud, place, wanted)
+        except (AccessError, CloudError, NotFound) as error:
+            return error.message
+
+    ordered = sorted(places)
+    with ThreadPoolExecutor(max(1, min(_THREADS, len(ordered))), thread_name_prefix="usage") as pool:
+        answers = dict(zip(ordered, pool.map(ask, ordered), strict=True))
+    uses: list[Use] = []
+    own: dict[Place, Mapping[str, Item]] = {}
+    silent: dict[Place, str] = {}
+    for place, answer in answers.items():
+        if isinstance(answer, str):
+            silent[place] = answer
+        else:
+            uses += answer[0]
+            own[place] = answer[1]
+    return Estate(tuple(dict.fromkeys(uses)), own, silent, frozenset(ordered))
+
+
+def _ask(cloud: Cloud, place: Place, wanted: frozenset[str]) -> tuple[list[Use], dict[str, Item]]:
+    request = {"Owners": ["self"], "IncludeDeprecated": True, "IncludeDisabled": True}
+    own: dict[str, Item] = {
+        str(i["ImageId"]): i for i in cloud.pages(place, "ec2", "DescribeImages", "Images", request)
+    }
+    held = {name: ids for name, ids in _parameters(cloud, place).items() if ids}
+    found = [
+        *_instances(cloud, place),
+        *_templates(cloud, place),
+        *_scaling(cloud, place),
+        *(Use(id, place, f"parameter {name}", name) for name, ids in held.items() for id in ids),
+        *_copies(own, place, wanted),
+        *_references(cloud, place, wanted & own.keys()),
+    ]
+    return [use for use in found if use.image_id in wanted], own
+
+
+def _instances(cloud: Cloud, place: Place) -> Iterator[Use]:
+    for reservation in cloud.pages(place, "ec2", "DescribeInstances", "Reservations"):
+        for instance in reservation["Instances"]:
+            state = instance["State"]["Name"]
+            if state != "terminated":
+                yield Use(instance["ImageId"], place, f"instance {instance['InstanceId']} ({state})")
+
+
+def _templates(cloud: Cloud, place: Place) -> Iterator[Use]:
+    for template in cloud.pages(place, "ec2", "DescribeLaunchTemplates", "LaunchTemplates"):
+        request = {"LaunchTemplateId": template["LaunchTemplateId"]}
+        what = f"launch template {template['LaunchTemplateName']}"
+        for version in cloud.pages(place, "ec2", "DescribeLaunchTemplateVersions", "LaunchTemplateVersions", request):
+            written = str(version.get("LaunchTemplateData", {}).get("ImageId") or "")
+            image_id = _resolved(cloud, place, written)
+            if image_id:
+                yield Use(image_id, place, f"{what} version {version['VersionNumber']}")
+
+
+def _resolved(cloud: Cloud, place: Place, written: str) -> str:
+    """``resolve:ssm:NAME``, ``NAME:VERSION`` and ``NAME:LABEL`` as the id that an instance would be launched from."""
+    if not written.startswith(_RESOLVE):
+        return written
+    return parameters.find(cloud, place, written.removeprefix(_RESOLVE)) or ""
+
+
+def _scaling(cloud: Cloud, place: Place) -> Iterator[Use]:
+    configured: dict[str, str] = {}
+    for one in cloud.pages(place, "autoscaling", "DescribeLaunchConfigurations", "LaunchConfigurations"):
+        configured[one["LaunchConfigurationName"]] = one["ImageId"]
+        yield Use(one["ImageId"], place, f"launch configuration {one['LaunchConfigurationName']}")
+    for group in cloud.pages(place, "autoscaling", "DescribeAutoScalingGroups", "AutoScalingGroups"):
+        image_id = configured.get(group.get("LaunchConfigurationName") or "")
+        if image_id:
+            yield Use(image_id, place, f"Auto Scaling group {group['AutoScalingGroupName']}")
+
+
+def _parameters(cloud: Cloud, place: Place) -> dict[str, list[str]]:
+    """The ids of images in every parameter that is no secret."""
+    request = {"ParameterFilters": [{"Key": "Type", "Values": ["String", "StringList"]}]}
+    names = [str(p["Name"]) for p in cloud.pages(place, "ssm", "DescribeParameters", "Parameters", request)]
+    found: dict[str, list[str]] = {}
+    for start in range(0, len(names), 10):
+        answer = cloud.call(place, "ssm", "GetParameters", {"Names": names[start : start + 10]})
+        for parameter in answer["Parameters"]:
+            found[parameter["Name"]] = sorted(set(_IMAGE.findall(parameter["Value"])))
+    return found
+
+
+def _copies(own: Mapping[str, Item], place: Place, wanted: frozenset[str]) -> Iterator[Use]:
+    behind: dict[str, list[str]] = defaultdict(list)
+    for image_id, image in own.items():
+        if image_id in wanted:
+            for snapshot in snapshots.of_image(image):
+                behind[snapshot].append(image_id)
+    for image_id, image in own.items():
+        source = str(image.get("SourceImageId") or "")
+        if source in wanted and image_id not in wanted:
+            yield Use(source, place, f"image {image_id}, which is a copy of it,")
+        if image_id not in wanted:
+            for snapshot in snapshots.of_image(image):
+                for user in behind.get(snapshot, ()):
+                    yield Use(user, place, f"image {image_id}, which stands on {snapshot},")
+
+
+def _references(cloud: Cloud, place: Place, ids: Collection[str]) -> Iterator[Use]:
+    ordered = sorted(ids)
+    for start in range(0, len(ordered), 10):
+        chosen = ordered[start : start + 10]
+        request = {"ImageIds": chosen, "IncludeAllResourceTypes": True}
+        try:
+            for one in cloud.pages(place, "ec2", "DescribeImageReferences", "ImageReferences", request):
+                name = str(one["Arn"]).partition(":parameter")[2] if one["ResourceType"] == "ssm:Parameter" else ""
+                yield Use(one["ImageId"], place, f"{one['ResourceType']} {one['Arn']}", name)
+            reports = {"ImageIds": chosen}
+            for one in cloud.pages(place, "ec2", "DescribeImageUsageReportEntries", "ImageUsageReportEntries", reports):
+                if one.get("UsageCount"):
+                    by = f"account {one['AccountId']}, {one['UsageCount']} times {one['ResourceType']} (usage report),"
+                    yield Use(one["ImageId"], place, by)
+        except CloudError as error:
+            if error.code not in _UNKNOWN_CALLS:
+                raise
+
+
+# --- of one release ---------------------------------------------------------------------------------------------------
+
+
+def ids_of(manifest: ImageManifest) -> frozenset[str]:
+    return frozenset(image.image_id for image in manifest.images)
+
+
+def uses_of(estate: Estate, manifest: ImageManifest, prefix: str) -> tuple[str, ...]:
+    """What uses a release's images, for people; its own parameters and images do not count."""
+    own = {(p.place, p.name) for p in parameters_for(manifest, prefix, manifest.version)}
+    uses = (use for use in estate.using(ids_of(manifest)) if (use.place, use.name) not in own)
+    return tuple(sorted({str(use) for use in uses}))
+
+
+def last_launch(estate: Estate, manifest: ImageManifest) -> datetime | None:
+    """When an image of a release was last launched, as far as EC2 says so."""
+    wanted = ids_of(manifest)
+    found = [
+        _moment(str(item["LastLaunchedTime"]))
+        for every in estate.own.values()
+        for id, item in every.items()
+        if id in wanted and item.get("LastLaunchedTime")
+    ]
+    return max(found, default=None)
+
+
+def protected_images(estate: Estate, manifest: ImageManifest) -> tuple[str, ...]:
+    wanted = ids_of(manifest)
+    return tuple(
+        f"{id} in {place}"
+        for place, every in sorted(estate.own.items())
+        for id, item in every.items()
+        if id in wanted and str(item.get("DeregistrationProtection") or "disabled") != "disabled"
+    )
+
+
+def unknown_uses(estate: Estate, manifest: ImageManifest, environment: Environment) -> tuple[str, ...]:
+    """Why it cannot be said that nobody uses a release: a place that did not answer (anybody there may have it), or an
+    account that the environment does not know any more."""
+    found = [f"{place} did not answer: {reason}" for place, reason in sorted(estate.silent.items())]
+    known = {account.id for account in environment.accounts.values()}
+    gone = sorted({image.account for image in manifest.images} - known)
+    return (*found, *(f"account {account} is not in the environment any more" for account in gone))
+
+
+def shared_beyond(cloud: Cloud, estate: Estate, manifest: ImageManifest, environment: Environment) -> tuple[str, ...]:
+    """Whom a release is shared with and cannot be asked: accounts outside the environment, organizations, everybody.
+    One call for each image, so it is asked last, for what would go otherwise."""
+    known = {account.id for account in environment.accounts.values()}
+    wanted = ids_of(manifest)
+    found = []
+    for place, every in sorted(estate.own.items()):
+        for id in sorted(wanted & every.keys()):
+            try:
+                others = sorted(images.launch_permissions(cloud, place, id) - known)
+            except (AccessError, CloudError) as error:
+                found.append(f"{place} did not say who may use {id}: {error.message}")
+                continue
+            found += [f"{id} is shared with {other}, which cannot be asked" for other in others]
+    return tuple(found)
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))

@@ -1,0 +1,192 @@
+"""Orphans: what belongs to nobody is found in every place, and what belongs to somebody is left alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from goldenami.aws import tags
+from goldenami.cli.main import main
+from goldenami.journal import token
+from goldenami.model import Place
+from goldenami.release import orphans
+from goldenami.release.orphans import Known, Thing, decide
+from tests.crash import inventory
+from tests.crash.world import APPS, HOME, Death, World
+from tests.lifecycle.scene import differences, releases
+
+HERE = Place(HOME, "eu-central-1")
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+BUILD = "20261101-000000-aaaaaaaa"
+
+
+def marks(build: str = BUILD, **more: str) -> Mapping[str, str]:
+    return {tags.BUILD_ID: build, tags.KEY: "k", tags.TOKEN: token(build, "k", 1), **more}
+
+
+def thing(kind: str = "snapshot", id: str = "snap-1", **fields: Any) -> Thing:
+    return Thing(**{"place": HERE, "kind": kind, "id": id, "tags": marks(), "made": NOW - timedelta(days=9), **fields})
+
+
+def rule(*things: Thing, known: Known = Known({}, frozenset())) -> tuple[bool, str]:  # noqa: B008  frozen
+    verdict = decide(things, known, NOW)[-1]
+    return verdict.orphan, verdict.rule
+
+
+def test_who_owns_what() -> None:
+    assert rule(thing()) == (True, "no release, instance, build, task or schedule owns it")
+    assert rule(thing(), known=Known({(HERE, "snap-1"): "web 1"}, frozenset())) == (False, "of the release web 1")
+    assert not rule(thing(), known=Known({}, frozenset({BUILD})))[0]
+    assert rule(thing(tags=marks(**{"goldenami:schedule": "test/nightly"})))[1] == "of the schedule test/nightly"
+    assert rule(thing(tags=marks(**{tags.TASK: "snapshot copy"})))[1] == "made by 'snapshot copy' for its user"
+    assert not rule(thing(tags={**marks(), tags.TOKEN: "0" * 40}))[0]
+    assert rule(thing("volume", "vol-1", used_by="i-1")) == (False, "used by i-1")
+    assert not rule(thing(made=NOW - timedelta(hours=2)))[0]
+    young = tags.timestamp(NOW + timedelta(hours=1))
+    assert rule(thing(tags=marks(**{tags.EXPIRES_AT: young})))[1].endswith("which may run until 2026-11-24T01:00Z")
+    assert rule(thing(tags=marks(**{tags.EXPIRES_AT: tags.timestamp(NOW - timedelta(hours=1))})))[0]
+
+
+def test_a_snapshot_follows_its_image() -> None:
+    image, snapshot = thing("image", "ami-1"), thing(used_by="ami-1")
+    assert rule(image, snapshot)[0]
+    assert rule(image, snapshot, known=Known({(HERE, "ami-1"): "web 1"}, frozenset())) == (False, "used by ami-1")
+    assert not rule(snapshot)[0]  # of an image that is not ours
+
+
+KINDS = st.sampled_from(["instance", "image", "snapshot", "volume", "key-pair", "security-group", "parameter"])
+
+
+@given(st.lists(st.tuples(KINDS, st.integers(0, 6), st.integers(0, 40), st.integers(0, 5)), max_size=60))
+def test_random_estates(rows: list[tuple[str, int, int, int]]) -> None:
+    released, unfinished = {}, frozenset({"20261102-000000-bbbbbbbb"})
+    things = []
+    for number, (kind, owner, hours, user) in enumerate(rows):
+        id = f"{kind}-{number}"
+        given_tags = {
+            1: marks("20261102-000000-bbbbbbbb"),
+            2: marks(**{tags.TASK: "x"}),
+            3: marks(**{"goldenami:schedule": "x"}),
+            4: {**marks(), tags.TOKEN: "1" * 40},
+        }.get(owner, marks())
+        if owner == 5:
+            released[HERE, id] = "web 1"
+        used = f"i-{user}" if user == 1 else ""
+        things.append(thing(kind, id, tags=given_tags, made=NOW - timedelta(hours=hours), used_by=used))
+    for verdict in decide(things, Known(released, unfinished), NOW):
+        one = verdict.thing
+        plain = one.tags == marks() and (HERE, one.id) not in released and not one.used_by
+        assert verdict.orphan == (plain and one.made is not None and NOW - one.made >= timedelta(days=1))
+
+
+# --- in the cloud -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def world(crash_world: World) -> World:
+    crash_world.fresh()
+    return crash_world
+
+
+def lose(world: World, made: Any) -> None:
+    """The catalog forgets a release, and the journals their builds, as when a directory was not kept."""
+    path = world.path / ".goldenami/test"
+    (path / f"catalog/releases/web/{made.version}.json").unlink()
+    for file in (path / "builds").glob(f"{made.build_id}*"):
+        for one in file.iterdir():
+            one.unlink()
+        file.rmdir()
+
+
+def test_a_release_that_the_catalog_forgot(world: World) -> None:
+    made = releases(world, 3)
+    decoys = inventory.place_decoys(world)
+    lose(world, made[0])
+    now = datetime.now(UTC) + timedelta(days=2)
+    before = inventory.take(world)
+    world.cloud.start_process()
+    found = orphans.find(world.cloud, world.environment, world.catalog, now)
+    assert world.cloud.mutations == []
+    assert inventory.take(world) == before
+    lost = {i.image_id for i in made[0].images} | {s.snapshot_id for i in made[0].images for s in i.snapshots}
+    assert {t.id for t in found.found if t.kind in ("image", "snapshot")} == lost
+    assert {t.place.account for t in found.found} == {HOME, APPS}
+    # Too young to tell, a moment ago.
+    young = orphans.find(world.cloud, world.environment, world.catalog, datetime.now(UTC))
+    assert young.found == ()
+    done = orphans.delete(world.cloud, world.environment, world.catalog, now)
+    assert done.left == {}
+    left = [d for d in differences(world, made[1:], decoys) if "grant" not in d]
+    assert left == []
+    world.cloud.start_process()
+    assert orphans.delete(world.cloud, world.environment, world.catalog, now).found == ()
+    assert world.cloud.mutations == []
+
+
+def test_a_place_that_does_not_answer(world: World) -> None:
+    made = releases(world, 1)
+    lose(world, made[0])
+    refusal = {"code": "AccessDenied", "status": 403, "nth": 0}
+    world.paper.set(faults=[{"action": "ec2:DescribeVolumes", "account": APPS, "region": "eu-central-1", **refusal}])
+    now = datetime.now(UTC) + timedelta(days=2)
+    found = orphans.find(world.cloud, world.environment, world.catalog, now)
+    assert list(found.silent) == [Place(APPS, "eu-central-1")]
+    assert Place(APPS, "eu-central-1") not in {t.place for t in found.found}
+
+
+def test_the_commands(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    made = releases(world, 3)
+    monkeypatch.chdir(world.path)
+    assert main(["retire", "-e", "test", "--dry-run", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == "goldenami.retire/1"
+    assert [r["rule"] for r in document["releases"]] == [
+        "current of the channel stable",
+        "previous of the channel stable",
+        "younger than the minimum age of 7 days",
+    ]
+    name = f"web@{made[0].version}"
+    assert main(["pin", name, "-e", "test", "--reason", "audit"]) == 0
+    capsys.readouterr()
+    assert main(["retire", "web", "-e", "test"]) == 0
+    assert f"keep       web {made[0].version}: pinned: audit" in capsys.readouterr().out
+    assert main(["unpin", name, "-e", "test"]) == 0
+    assert main(["pin", "web", "-e", "test", "--reason", "x"]) == 2
+    assert main(["pin", "web@1.0.20200101.1", "-e", "test", "--reason", "x"]) == 3
+    assert main(["retire", "wbe", "-e", "test"]) == 3
+    capsys.readouterr()
+    assert main(["orphans", "-e", "test", "--all", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == "goldenami.orphans/1"
+    assert {o["orphan"] for o in document["orphans"]} == {False}
+    assert main(["orphans", "-e", "test", "--delete", "--dry-run"]) == 2
+
+
+def test_killed_while_deleting_the_next_run_ends_it(world: World) -> None:
+    made = releases(world, 2)
+    lose(world, made[0])
+    now = datetime.now(UTC) + timedelta(days=2)
+    label = None
+    for _ in range(3):  # three times at the third deletion that is left
+        world.cloud.start_process(label, "after") if label else world.cloud.start_process()
+        if label is None:
+            count = len(orphans.find(world.cloud, world.environment, world.catalog, now).found)
+            assert count > 9
+        from tests.crash.world import Label
+
+        label = Label("ec2", "DeleteSnapshot", HOME, "eu-central-1", 1)
+        world.cloud.start_process(label, "after")
+        try:
+            orphans.delete(world.cloud, world.environment, world.catalog, now)
+            break
+        except Death:
+            continue
+    world.cloud.start_process()
+    orphans.delete(world.cloud, world.environment, world.catalog, now)
+    assert [d for d in differences(world, made[1:]) if "grant" not in d] == []

@@ -1,0 +1,328 @@
+"""Retiring real releases on paper: what plain clients see afterwards, whatever uses them, killed at any call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from goldenami.errors import NotFound
+from goldenami.journal import Journals
+from goldenami.model import ImageManifest, Place
+from goldenami.release.retention import Rules
+from goldenami.release.retire import failed
+from goldenami.release.versions import Reference
+from tests.crash import inventory
+from tests.crash.world import APPS, HOME, PLACES, RECIPE, Death, World
+from tests.lifecycle.scene import RULES, differences, go, releases
+
+HOME_PLACE = Place(HOME, "eu-central-1")
+
+
+@pytest.fixture
+def world(crash_world: World) -> World:
+    crash_world.fresh()
+    return crash_world
+
+
+def image_of(manifest: ImageManifest, place: Place = HOME_PLACE) -> str:
+    return next(i.image_id for i in manifest.images if (i.account, i.region) == (place.account, place.region))
+
+
+def test_what_no_rule_keeps_goes_and_leaves_nothing(world: World) -> None:
+    made = releases(world, 5)
+    decoys = inventory.place_decoys(world)
+    retired = go(world)
+    assert failed(retired) is None
+    assert [v.release.manifest.version for v in retired.of("delete")] == [m.version for m in reversed(made[:3])]
+    assert differences(world, made[3:], decoys) == []
+    # Every one of them is listed with its rule.
+    rules = {v.release.manifest.version: v.rule for v in retired.verdicts}
+    assert rules[made[4].version] == "current of the channel stable"
+    assert rules[made[3].version] == "previous of the channel stable"
+    assert rules[made[0].version] == "no rule keeps it"
+    # In this order, of each release.
+    kinds = [line.split()[0] for line in retired.deleted]
+    first = kinds[: kinds.index("parameter") + 1]
+    assert sorted(dict.fromkeys(first), key=first.index) == ["image", "snapshot", "grant", "parameter"]
+    # The evidence stays; nobody is given it.
+    assert world.catalog.get(RECIPE, made[0].version) == made[0]
+    with pytest.raises(NotFound, match="is retired"):
+        world.catalog.resolve(Reference(RECIPE, version=made[0].version), HOME_PLACE)
+
+
+def test_the_second_run_does_nothing(world: World) -> None:
+    made = releases(world, 4)
+    go(world)
+    builds = world.builds
+    world.cloud.start_process()
+    again = go(world)
+    assert again.deleted == ()
+    assert world.cloud.mutations == []
+    assert world.builds == builds
+    assert differences(world, made[2:]) == []
+
+
+def test_a_dry_run_changes_nothing(world: World) -> None:
+    releases(world, 4)
+    before = inventory.take(world)
+    world.cloud.start_process()
+    retired = go(world, dry_run=True)
+    assert len(retired.of("delete")) == 2
+    assert world.cloud.mutations == []
+    assert inventory.take(world) == before
+
+
+def test_step_by_step_with_age(world: World) -> None:
+    made = releases(world, 3)
+    rules = {
+        RECIPE: Rules(
+            keep=1,
+            deprecate_after=timedelta(days=30),
+            disable_after=timedelta(days=60),
+            delete_after=timedelta(days=90),
+        )
+    }
+    ec2 = world.client("ec2", HOME_PLACE)
+
+    def image() -> dict[str, Any]:
+        id = image_of(made[0])
+        found = ec2.describe_images(ImageIds=[id], IncludeDisabled=True, IncludeDeprecated=True)["Images"]
+        return found[0] if found else {}
+
+    go(world, rules, later=timedelta(days=20))
+    assert image()["State"] == "available"
+    go(world, rules, later=timedelta(days=40))
+    assert image()["DeprecationTime"] < image_deadline(days=41)
+    go(world, rules, later=timedelta(days=70))
+    assert image()["State"] == "disabled"
+    go(world, rules, later=timedelta(days=100))
+    assert inventory_of(world, made[0]) == set()
+
+
+def image_deadline(days: int) -> str:
+    from datetime import UTC, datetime
+
+    return (datetime.now(UTC) + timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def inventory_of(world: World, manifest: ImageManifest) -> set[str]:
+    ids = {i.image_id for i in manifest.images} | {s.snapshot_id for i in manifest.images for s in i.snapshots}
+    return {line for line in inventory.take(world) if any(id in line for id in ids)}
+
+
+# --- what uses an image -----------------------------------------------------------------------------------------------
+
+
+def an_instance(world: World, image: str, place: Place) -> None:
+    world.client("ec2", place).run_instances(ImageId=image, MinCount=1, MaxCount=1, InstanceType="t3.small")
+
+
+def a_stopped_instance(world: World, image: str, place: Place) -> None:
+    ec2 = world.client("ec2", place)
+    made = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, InstanceType="t3.small")["Instances"]
+    world.clock.sleep(5)
+    ec2.stop_instances(InstanceIds=[made[0]["InstanceId"]])
+
+
+def an_old_template_version(world: World, image: str, place: Place) -> None:
+    ec2 = world.client("ec2", place)
+    data = {"ImageId": image}
+    id = ec2.create_launch_template(LaunchTemplateName="old", LaunchTemplateData=data)["LaunchTemplate"]
+    ec2.create_launch_template_version(
+        LaunchTemplateId=id["LaunchTemplateId"], LaunchTemplateData={"ImageId": "ami-0123456789abcdef0"}
+    )
+
+
+def a_template_by_parameter(world: World, image: str, place: Place) -> None:
+    """By the release's own parameter, which is no use in itself."""
+    ssm = world.client("ssm", place)
+    pages = ssm.get_paginator("get_parameters_by_path").paginate(Path="/golden-ami", Recursive=True)
+    name = next(p["Name"] for page in pages for p in page["Parameters"] if p["Value"] == image)
+    data = {"ImageId": f"resolve:ssm:{name}"}
+    world.client("ec2", place).create_launch_template(LaunchTemplateName="by-parameter", LaunchTemplateData=data)
+
+
+def a_launch_configuration(world: World, image: str, place: Place) -> None:
+    world.client("autoscaling", place).create_launch_configuration(
+        LaunchConfigurationName="c", ImageId=image, InstanceType="t3.small"
+    )
+
+
+def a_parameter(world: World, image: str, place: Place) -> None:
+    world.client("ssm", place).put_parameter(Name="/teams/shop/image", Value=image, Type="String")
+
+
+def a_copy(world: World, image: str, place: Place) -> None:
+    world.client("ec2", place).copy_image(
+        Name="my-copy", SourceImageId=image, SourceRegion=place.region, Encrypted=True, KmsKeyId="alias/golden-ami"
+    )
+
+
+def an_image_on_its_snapshot(world: World, image: str, place: Place) -> None:
+    ec2 = world.client("ec2", place)
+    found = ec2.describe_images(ImageIds=[image])["Images"][0]
+    ec2.register_image(
+        Name="mine",
+        RootDeviceName="/dev/xvda",
+        BlockDeviceMappings=[
+            {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": found["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]}}
+        ],
+    )
+
+
+def a_share_with_a_stranger(world: World, image: str, place: Place) -> None:
+    ec2 = world.client("ec2", place)
+    ec2.modify_image_attribute(ImageId=image, LaunchPermission={"Add": [{"UserId": "999999999999"}]})
+
+
+def a_protection(world: World, image: str, place: Place) -> None:
+    world.client("ec2", place).enable_image_deregistration_protection(ImageId=image)
+
+
+USES: dict[Callable[[World, str, Place], None], str] = {
+    an_instance: "in use: instance i-",
+    a_stopped_instance: "in use: instance i-",
+    an_old_template_version: "in use: launch template old version 1 in",
+    a_template_by_parameter: "in use: launch template by-parameter version 1 in",
+    a_launch_configuration: "in use: launch configuration c in",
+    a_parameter: "in use: parameter /teams/shop/image in",
+    a_copy: "which is a copy of it,",
+    an_image_on_its_snapshot: "which stands on snap-",
+    a_share_with_a_stranger: "is shared with 999999999999, which cannot be asked",
+    a_protection: "protected from deregistration: ami-",
+}
+
+
+def test_what_is_in_use_stays(world: World) -> None:
+    """Each in another account than home, each of another release; the first and the last have no user."""
+    made = releases(world, len(USES) + 4)
+    apps = Place(APPS, "eu-central-1")
+    used = made[1 : len(USES) + 1]
+    for use, manifest in zip(USES, used, strict=True):
+        use(world, image_of(manifest, apps), apps)
+    before = [inventory_of(world, manifest) for manifest in used]
+    retired = go(world)
+    verdicts = {v.release.manifest.version: v for v in retired.verdicts}
+    for manifest, (use, rule) in zip(used, USES.items(), strict=True):
+        assert verdicts[manifest.version].fate == "keep", use
+        assert rule in verdicts[manifest.version].rule
+    assert [inventory_of(world, manifest) for manifest in used] == before
+    assert [v.release.manifest.version for v in retired.of("delete")] == [made[-3].version, made[0].version]
+    assert [inventory_of(world, manifest) for manifest in (made[0], made[-3])] == [set(), set()]
+
+
+def test_an_account_that_does_not_answer_keeps_everything(world: World) -> None:
+    made = releases(world, 3)
+    refusal = {"code": "AccessDenied", "status": 403, "nth": 0}
+    for place in PLACES:
+        for action in ("ec2:DescribeInstances", "ssm:DescribeParameters", "autoscaling:DescribeLaunchConfigurations"):
+            world.paper.set(faults=[{"action": action, "account": place.account, "region": place.region, **refusal}])
+            retired = go(world)
+            assert retired.of("delete") == ()
+            assert list(retired.silent) == [place]
+            verdict = next(v for v in retired.verdicts if v.release.manifest == made[0])
+            assert f"its use cannot be determined: {place} did not answer" in verdict.rule
+    world.paper.set(faults=[])
+    assert differences(world, made) == []
+
+
+def test_pinned(world: World) -> None:
+    from datetime import UTC, datetime
+
+    made = releases(world, 4)
+    world.catalog.marks.pin(RECIPE, made[0].version, "the audit of 2026", datetime.now(UTC))
+    retired = go(world)
+    assert retired.verdicts[-1].rule == "pinned: the audit of 2026"
+    assert world.catalog.marks.unpin(RECIPE, made[0].version)
+    assert not world.catalog.marks.unpin(RECIPE, made[0].version)
+    assert [v.release.manifest for v in go(world).of("delete")] == [made[0]]
+
+
+def test_what_comes_into_use_at_the_last_moment_stays(world: World) -> None:
+    """Launched after the decision, before it was disabled."""
+    made = releases(world, 3)
+    id = image_of(made[0])
+    launched = []
+
+    def disturb(label: Any, call: Any, serve: Any) -> Any:
+        if label.action == "DisableImage" and not launched:
+            launched.append(label)
+            an_instance(world, id, HOME_PLACE)
+        return serve()
+
+    world.gate.start(disturb)
+    retired = go(world)
+    world.gate.stop()
+    assert launched
+    assert retired.of("delete") == ()
+    assert differences_but_instances(world, made) == []
+    assert world.catalog.resolve(Reference(RECIPE, version=made[0].version), HOME_PLACE).image_id == id
+    ec2 = world.client("ec2", HOME_PLACE)
+    assert ec2.describe_images(ImageIds=[id], IncludeDeprecated=True)["Images"][0]["State"] == "available"
+
+
+def differences_but_instances(world: World, kept: list[ImageManifest]) -> list[str]:
+    return [d for d in differences(world, kept) if ": instance " not in d and ": volume " not in d]
+
+
+def test_a_failure_is_told_and_the_next_run_tries_again(world: World) -> None:
+    made = releases(world, 3)
+    world.paper.set(faults=[{"action": "ec2:DeleteSnapshot", "code": "Blocked", "status": 400, "nth": 0}])
+    retired = go(world)
+    error = failed(retired)
+    assert error is not None
+    assert error.exit_code == 6
+    assert all(what.startswith("snapshot snap-") for what in error.failures)
+    world.paper.set(faults=[])
+    assert failed(go(world)) is None
+    assert differences(world, made[1:]) == []
+
+
+# --- killed -----------------------------------------------------------------------------------------------------------
+
+
+def test_killed_at_any_call_the_next_run_ends_in_the_same_state(
+    world: World, whole: bool, record_property: Any
+) -> None:
+    made = releases(world, 3)
+    world.cloud.start_process()
+    go(world)
+    labels = list(world.cloud.mutations)
+    actions = {label.action for label in labels}
+    assert actions == {  # deprecated they are already: the build said when
+        "DisableImage",
+        "DeregisterImage",
+        "DeleteSnapshot",
+        "RevokeGrant",
+        "DeleteParameter",
+    }
+    cases = [(label, when) for label in labels for when in ("before", "after")]
+    cases = cases if whole else cases[::13]
+    for label, when in cases:
+        world.fresh()
+        made = releases(world, 3)
+        decoys = inventory.place_decoys(world)
+        world.cloud.start_process(label, when)
+        with pytest.raises(Death):
+            go(world)
+        world.cloud.start_process()
+        retired = go(world)
+        assert failed(retired) is None
+        assert differences(world, made[1:], decoys) == [], f"killed {when} {label}"
+        retirement = world.catalog.marks.retirement(RECIPE, made[0].version)
+        assert retirement is not None
+        assert retirement.status == "retired"
+        assert Journals(world.path / ".goldenami/test/builds").unfinished() == ()
+        world.cloud.start_process()
+        go(world)
+        assert world.cloud.mutations == []
+    record_property("cases of killed retirements", len(cases))
+
+
+def test_rules_are_needed(world: World) -> None:
+    releases(world, 3)
+    assert go(world, {}).of("delete") == ()
+    assert go(world, RULES, later=timedelta(days=1)).of("delete") == ()
