@@ -18,7 +18,7 @@ from goldenami.model import Place
 from goldenami.release import orphans
 from goldenami.release.orphans import Known, Thing, decide
 from tests.crash import inventory
-from tests.crash.world import APPS, HOME, Death, World
+from tests.crash.world import APPS, HOME, Death, Label, World
 from tests.lifecycle.scene import differences, releases
 
 HERE = Place(HOME, "eu-central-1")
@@ -146,11 +146,9 @@ def test_the_commands(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert main(["retire", "-e", "test", "--dry-run", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["schema"] == "goldenami.retire/1"
-    assert [r["rule"] for r in document["releases"]] == [
-        "current of the channel stable",
-        "previous of the channel stable",
-        "younger than the minimum age of 7 days",
-    ]
+    current, previous, old = [r["rule"] for r in document["releases"]]
+    assert (current, previous) == ("current of the channel stable", "previous of the channel stable")
+    assert old.startswith("launched less than 7 days ago")  # by its own test
     name = f"web@{made[0].version}"
     assert main(["pin", name, "-e", "test", "--reason", "audit"]) == 0
     capsys.readouterr()
@@ -172,21 +170,11 @@ def test_killed_while_deleting_the_next_run_ends_it(world: World) -> None:
     made = releases(world, 2)
     lose(world, made[0])
     now = datetime.now(UTC) + timedelta(days=2)
-    label = None
-    for _ in range(3):  # three times at the third deletion that is left
-        world.cloud.start_process(label, "after") if label else world.cloud.start_process()
-        if label is None:
-            count = len(orphans.find(world.cloud, world.environment, world.catalog, now).found)
-            assert count > 9
-        from tests.crash.world import Label
-
-        label = Label("ec2", "DeleteSnapshot", HOME, "eu-central-1", 1)
-        world.cloud.start_process(label, "after")
-        try:
+    assert len(orphans.find(world.cloud, world.environment, world.catalog, now).found) > 9
+    for action in ("DeregisterImage", "DeleteSnapshot"):
+        world.cloud.start_process(Label("ec2", action, HOME, "eu-central-1", 1), "after")
+        with pytest.raises(Death):
             orphans.delete(world.cloud, world.environment, world.catalog, now)
-            break
-        except Death:
-            continue
     world.cloud.start_process()
     orphans.delete(world.cloud, world.environment, world.catalog, now)
     assert [d for d in differences(world, made[1:]) if "grant" not in d] == []
