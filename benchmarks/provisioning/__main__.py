@@ -26,7 +26,9 @@ from goldenami.sandbox import control
 
 BOUND, OURS = "one shell script (the bound)", "goldenami"
 SLOW_PEERS = ("pyinfra", "mitogen", "ansible-core, pipelining")
-Figures = dict[tuple[str, float, str], list[float]]  # contestant, delay, "first" or "second" -> seconds
+# Contestant, delay, "first" or "second" -> seconds; with " turns": how often one side waited for the other, connecting
+# included. That is at least the number of round trips, since some of what is sent nobody waits for.
+Figures = dict[tuple[str, float, str], list[float]]
 
 
 def main() -> int:
@@ -63,16 +65,17 @@ class Bench:
         ready = self._ready()
         state = ""
         for delay in delays:
-            self.wire.set(delay / 1000)
             for number in range(max(runs, peer_runs)):
                 for name, run in ready.items():
                     if number >= (peer_runs if name in SLOW_PEERS else runs):
                         continue
                     self._root(spec.RESET)
                     for which in ("first", "second"):
+                        self.wire.set(delay / 1000)
                         started = time.monotonic()
                         run()
                         figures[name, delay, which].append(time.monotonic() - started)
+                        figures[name, delay, f"{which} turns"].append(self.wire.set(delay / 1000))
                     found = self._root(spec.STATE)
                     state = state or found
                     if found != state:
@@ -85,7 +88,7 @@ class Bench:
         endpoint = replace(self.host, address="127.0.0.1", port=self.wire.port)
         ready = {}
         for contestant in self.chosen:
-            folder = self.home / contestant.name.split(",")[0].replace(" ", "-")
+            folder = self.home / contestant.make.__name__
             folder.mkdir()
             try:
                 ready[contestant.name] = contestant.make(endpoint, folder)
@@ -107,23 +110,14 @@ def differences(wanted: str, found: str) -> str:
 def table(figures: Figures, delays: list[float]) -> None:
     names = list(dict.fromkeys(name for name, _, _ in figures))
     head = "".join(f"{f'{d:.0f} ms':>18}" for d in delays)
-    print(f"\n40 operations, first / second run, seconds (median) at a round trip of\n{'':<38}{head}   round trips")
+    print(f"\n40 operations, first / second run, seconds (median) at a round trip of\n{'':<38}{head}   turns")
     for name in names:
         cells = ""
         for delay in delays:
             first, second = (statistics.median(figures[name, delay, w]) for w in ("first", "second"))
             cells += f"{f'{first:.2f} / {second:.2f}':>18}"
-        trips = [round_trips(figures, name, which, delays) for which in ("first", "second")]
-        print(f"{name:<38}{cells}   " + " / ".join("?" if t is None else f"{t:.0f}" for t in trips))
-
-
-def round_trips(figures: Figures, name: str, which: str, delays: list[float]) -> float | None:
-    """How much longer it takes for each second of round trip more: connecting included, TCP's own handshake not, since
-    the relay answers that at once."""
-    if len(delays) < 2:
-        return None
-    low, high = min(delays), max(delays)
-    return (min(figures[name, high, which]) - min(figures[name, low, which])) / (high - low) * 1000
+        turns = (statistics.median(figures[name, max(delays), f"{which} turns"]) for which in ("first", "second"))
+        print(f"{name:<38}{cells}   " + " / ".join(f"{t:.0f}" for t in turns))
 
 
 def goals(figures: Figures, delays: list[float]) -> int:

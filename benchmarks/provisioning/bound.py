@@ -16,7 +16,7 @@ put() { # put MODE PATH <contents
   else case $(stat -c %a.%u.%g "$2") in "${1#0}.0.0") ;; *) chown root:root "$2"; chmod "$1" "$2" ;; esac; fi
 }
 setting() { # setting NAME VALUE
-  put 0644 "/etc/sysctl.d/90-$1.conf" <<_
+  put 0644 "/etc/sysctl.d/99-zz-$1.conf" <<_
 $1 = $2
 _
   _file=/proc/sys/$(printf %s "$1" | tr . /)

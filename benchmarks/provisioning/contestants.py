@@ -191,7 +191,7 @@ def _playbook() -> list[dict[str, Any]]:
         ),
     ]
     for number, (name, value) in enumerate(spec.SYSCTLS.items()):  # the module is not in ansible-core
-        file = f"/etc/sysctl.d/90-{name}.conf"
+        file = f"/etc/sysctl.d/99-zz-{name}.conf"
         tasks.append(
             {"copy": {"dest": file, "content": f"{name} = {value}\n", "mode": "0644", **root}, "register": f"s{number}"}
         )
@@ -262,7 +262,7 @@ def _deploy() -> str:
         source = Path(file.path).with_suffix(".j2").name
         call("files.template", src=source, dest=file.path, mode=file.mode[1:], **root, **spec.VARIABLES)
     for name, value in spec.SYSCTLS.items():
-        put(f"/etc/sysctl.d/90-{name}.conf", f"{name} = {value}\n", "0644")
+        put(f"/etc/sysctl.d/99-zz-{name}.conf", f"{name} = {value}\n", "0644")
         numbers = [int(v) for v in value.split()]
         call("server.sysctl", key=name, value=numbers if len(numbers) > 1 else numbers[0])
     for name in spec.GROUPS:

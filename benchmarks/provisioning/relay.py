@@ -1,6 +1,7 @@
 """The relay in a process of its own: what it takes to delay must not slow down whoever is measured.
 
-Prints its port; then reads round trip times in seconds from stdin, and answers each with a line once it holds.
+Prints its port; then reads round trip times in seconds from stdin, and answers each, once it holds, with the number of
+turns since the last one: how often this side spoke after the other had.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ class Delayed:
     port: int
     _process: subprocess.Popen[str]
 
-    def set(self, round_trip: float) -> None:
+    def set(self, round_trip: float) -> int:
+        """Returns the turns since the last call."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{round_trip}\n")
         self._process.stdin.flush()
-        self._process.stdout.readline()
+        return int(self._process.stdout.readline())
 
 
 @contextmanager
@@ -46,7 +48,8 @@ def main() -> None:
         print(relay.port, flush=True)
         for line in sys.stdin:
             relay.delay = float(line) / 2
-            print("set", flush=True)
+            print(relay.turns, flush=True)
+            relay.turns = 0
 
 
 if __name__ == "__main__":

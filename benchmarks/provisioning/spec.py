@@ -77,7 +77,7 @@ RESET = "\n".join(
         *(f"systemctl disable --now {name} 2>/dev/null" for name in ("bench-0", "bench-1")),
         *(f"userdel -r {user.name} 2>/dev/null" for user in USERS),
         *(f"groupdel {group} 2>/dev/null" for group in GROUPS),
-        "rm -rf /srv/bench /etc/bench /etc/systemd/system/bench-* /etc/sysctl.d/90-net.ipv4.*",
+        "rm -rf /srv/bench /etc/bench /etc/systemd/system/bench-* /etc/sysctl.d/99-zz-net.ipv4.*",
         "for s in ip_local_port_range='32768 60999' tcp_keepalive_time=7200 conf/all/log_martians=0 tcp_syn_retries=6",
         "do",
         'echo "${s#*=}" >/proc/sys/net/ipv4/"${s%%=*}"; done',
@@ -92,10 +92,11 @@ RESET = "\n".join(
 STATE = "\n".join(
     [
         "cd /",
-        "find etc/bench srv/bench etc/sysctl.d/90-net.* etc/systemd/system/bench-* -printf '%p %y %m %u %g\\n' | sort",
+        "find etc/bench srv/bench etc/sysctl.d/99-zz-net.* etc/systemd/system/bench-* -printf '%p %y %m %u %g\\n' |"
+        " sort",
         "find etc/bench etc/systemd/system/bench-* -type f | sort | xargs sha256sum",
         *(
-            f"sort /etc/sysctl.d/90-{name}.conf | tr -d ' \\n'; tr -s '\\t' ' ' </proc/sys/{name.replace('.', '/')}"
+            f"sort /etc/sysctl.d/99-zz-{name}.conf | tr -d ' \\n'; tr -s '\\t' ' ' </proc/sys/{name.replace('.', '/')}"
             for name in SYSCTLS
         ),
         *(

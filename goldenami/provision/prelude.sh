@@ -226,17 +226,26 @@ attributes() {
 
 # set_attributes PATH MODE OWNER GROUP
 set_attributes() {
-  [ -z "$3$4" ] || chown -h -- "$3${4:+:$4}" "$1"
+  # What beside has made is root's already, unless the directory gives its group to what is in it.
+  [ -z "$3$4" ] || { [ "$1$3$4" = "${new-}rootroot" ] && [ ! -g "$_folder" ]; } || chown -h -- "$3${4:+:$4}" "$1"
   # After chown, which takes away setuid and setgid.
   [ -z "$2" ] || chmod -- "$2" "$1"
 }
 
 # beside PATH: makes the directory of a file if need be, and an empty temporary file in it; its name is $new.
 beside() {
-  _folder=$(dirname -- "$1")
+  case $1 in */*) _folder=${1%/*} ;; *) _folder=. ;; esac
+  _folder=${_folder:-/}
   [ -d "$_folder" ] || mkdir -p -- "$_folder"
   [ ! -d "$1" ] || [ -L "$1" ] || die "$1 is a directory"
-  new=$(mktemp -- "$_folder/.goldenami.XXXXXX")
+  # A name that nobody can guess, and a file that was not there: as mktemp does it, but without a process.
+  _temporary=$((${_temporary:-0} + 1))
+  new=$_folder/.goldenami.${work##*.}.$_temporary
+  umask 077
+  set -C
+  : >"$new"
+  set +C
+  umask 022
   trap 'rm -f -- "$new"' EXIT
 }
 

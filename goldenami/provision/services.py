@@ -99,12 +99,23 @@ esac""")
             found.append(Script('[ "$_reload" != yes ] || { detail="its unit file has changed"; return 1; }'))
         return found
 
+    def _enable(self, unit: str) -> Script:
+        if not self.enabled:
+            return sh("systemctl disable -- @unit", unit=unit)
+        return sh("case $_enabled in enabled) ;; *) systemctl enable -- @unit ;; esac", unit=unit)
+
     def _apply(self, unit: str) -> Script:
-        parts = [Script('systemctl daemon-reload\nrm -f "$flags/units"')]
+        # All units are read again only where that is of use, since it may take a second: systemd reads by itself what
+        # it has not read yet, and enabling makes it read all of them.
+        again = """if [ "$_reload" = yes ] || [ "$_loaded" != loaded ] || [ -e "$flags/units" ]; then
+systemctl daemon-reload
+rm -f "$flags/units"
+fi"""
+        parts = [Script(again)]
         if self.masked is False:
             parts.append(sh("systemctl unmask -- @unit", unit=unit))
         if self.enabled is not None:
-            parts.append(sh("systemctl @verb -- @unit", verb="enable" if self.enabled else "disable", unit=unit))
+            parts.append(self._enable(unit))
         if self.state == "stopped":
             # What is not installed cannot be stopped, and does not run.
             parts.append(
@@ -132,12 +143,13 @@ exit $_failed
             # Some report that they have started and end right after; others are given a while to become active.
             parts.append(
                 sh(
-                    """_wait=0
+                    """_wait=0 _now=activating
 while [ $_wait -lt 50 ]; do
-case $(systemctl is-active -- @unit) in activating | reloading) sleep 0.2 ;; *) break ;; esac
+_now=$(systemctl is-active -- @unit) || :
+case $_now in activating | reloading) sleep 0.2 ;; *) break ;; esac
 _wait=$((_wait + 1))
 done
-systemctl is-active --quiet -- @unit || {
+[ "$_now" = active ] || {
 systemctl status --no-pager --lines=15 -- @unit || :
 die 'it started, and did not stay'
 }""",

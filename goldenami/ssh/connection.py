@@ -1,8 +1,8 @@
 """A connection to one host, over which commands run.
 
-Round trips, as a test counts them: connecting costs at most 6, and a command 2 (open a channel; ask for the command)
-plus one for each time that the two sides really wait for each other. Input, output and errors of a command flow at the
-same time, whatever their size.
+Round trips, as a test counts them: connecting costs at most 6, and a command 2 (open a channel; ask for the command,
+with its input) plus one for each time that the two sides really wait for each other. Input, output and errors of a
+command flow at the same time, whatever their size.
 """
 
 from __future__ import annotations
@@ -244,7 +244,7 @@ class Connection:
         with translated(self.name):
             channel = self._transport.open_session(window_size=None, timeout=_OPEN_SECONDS)
             try:
-                channel.exec_command(command)
+                _ask(channel, command)
                 errors = _Tail(_STDERR_BYTES)
                 threading.Thread(target=_drain, args=(channel, errors), daemon=True).start()
                 sender = threading.Thread(target=_send, args=(channel, stdin or ()), daemon=True)
@@ -294,6 +294,16 @@ class Connection:
                 raise ConnectionLost(f"{self.name}: the connection was lost during a command")
             time.sleep(0.05)
         return -1
+
+
+def _ask(channel: paramiko.Channel, command: str) -> None:
+    """Ask for a command, and do not wait for the consent: its input can follow at once, which spares a round trip.
+
+    paramiko has no call for that. Where the consent is refused, it closes the channel, and the command ends without a
+    status.
+    """
+    vars(channel)["_wait_for_event"] = lambda: None
+    channel.exec_command(command)
 
 
 class _Tail:

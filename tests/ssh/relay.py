@@ -21,6 +21,7 @@ class Relay:
         self._lock = threading.Lock()
         self._left: int | None = None
         self.connections = 0
+        self.turns = 0  # pieces from our side that followed one from the other
 
     @property
     def port(self) -> int:
@@ -79,12 +80,15 @@ class Relay:
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self._sockets += [near, far]
+            ours = [False]  # whose the last piece was
             for source, sink in ((near, far), (far, near)):
                 pieces: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
-                threading.Thread(target=self._read, args=(source, pieces), daemon=True).start()
+                threading.Thread(target=self._read, args=(source, pieces, source is near, ours), daemon=True).start()
                 threading.Thread(target=self._write, args=(sink, pieces), daemon=True).start()
 
-    def _read(self, source: socket.socket, pieces: queue.SimpleQueue[tuple[float, bytes]]) -> None:
+    def _read(
+        self, source: socket.socket, pieces: queue.SimpleQueue[tuple[float, bytes]], near: bool, ours: list[bool]
+    ) -> None:
         data = b"-"
         while data:
             try:
@@ -92,6 +96,9 @@ class Relay:
             except OSError:
                 data = b""
             self._count(len(data))
+            if data and near and not ours[0]:
+                self.turns += 1
+            ours[0] = near
             pieces.put((time.monotonic() + self.delay, data))
 
     def _write(self, sink: socket.socket, pieces: queue.SimpleQueue[tuple[float, bytes]]) -> None:
