@@ -151,6 +151,7 @@ def _ansible(endpoint: SshEndpoint, folder: Path, variables: dict[str, str]) -> 
     for template in spec.TEMPLATES:
         (folder / Path(template.path).name).with_suffix(".j2").write_text(template.content)
     (folder / "play.yaml").write_text(yaml.safe_dump(_playbook(), sort_keys=False))
+    (folder / "ansible.cfg").touch()
     host = {
         "ansible_host": endpoint.address,
         "ansible_port": endpoint.port,
@@ -162,7 +163,7 @@ def _ansible(endpoint: SshEndpoint, folder: Path, variables: dict[str, str]) -> 
     (folder / "hosts.yaml").write_text(yaml.safe_dump({"all": {"hosts": {"bench": host}}}))
     environment = {
         **os.environ,
-        "ANSIBLE_CONFIG": os.devnull,
+        "ANSIBLE_CONFIG": str(folder / "ansible.cfg"),
         "ANSIBLE_HOME": str(folder / "ansible"),
         "ANSIBLE_PIPELINING": "True",
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(folder / "cp"),

@@ -72,6 +72,9 @@ def rendered(template: File) -> str:
     return text
 
 
+# What ansible and mitogen need on a host beside the forty: brought before anything is measured.
+PYTHON = "python3 -c 'import apt' 2>/dev/null || { apt-get -qq update; apt-get -qqy install python3-apt; } >&2"
+
 RESET = "\n".join(
     [
         *(f"systemctl disable --now {name} 2>/dev/null" for name in ("bench-0", "bench-1")),
@@ -92,8 +95,8 @@ RESET = "\n".join(
 STATE = "\n".join(
     [
         "cd /",
-        "find etc/bench srv/bench etc/sysctl.d/99-zz-net.* etc/systemd/system/bench-* -printf '%p %y %m %u %g\\n' |"
-        " sort",
+        "paths='etc/bench srv/bench etc/sysctl.d/99-zz-net.* etc/systemd/system/bench-*'",
+        "find $paths -printf '%p %y %m %u %g\\n' | sort",
         "find etc/bench etc/systemd/system/bench-* -type f | sort | xargs sha256sum",
         *(
             f"sort /etc/sysctl.d/99-zz-{name}.conf | tr -d ' \\n'; tr -s '\\t' ' ' </proc/sys/{name.replace('.', '/')}"

@@ -18,13 +18,14 @@ import paramiko
 
 from goldenami.errors import BuilderError, ConnectionLost
 from goldenami.model import SshEndpoint
-from goldenami.ssh.transport import NotReachable, Refused, open_transport, translated
+from goldenami.ssh.transport import ATTEMPT_SECONDS, NotReachable, Refused, open_transport, translated
 
 Sleep = Callable[[float], None]
 Clock = Callable[[], float]
 Check = Callable[[], None]
 
 _RETRY_SECONDS = 0.25
+_SHORTEST_SECONDS = 2.0  # for an attempt, however little time is left
 _PATIENCE_SECONDS = 30.0  # how often somebody who waits for a reboot is told that it takes
 # A host that refuses us is asked again for so long: at boot, sshd may run before cloud-init has installed keys and
 # users, and pam_nologin turns everybody away until the boot is over.
@@ -105,7 +106,7 @@ def _transport(endpoint: SshEndpoint, timeout: float, sleep: Sleep, clock: Clock
     while True:
         check()
         try:
-            return open_transport(endpoint)
+            return open_transport(endpoint, max(_SHORTEST_SECONDS, min(ATTEMPT_SECONDS, timeout - clock() + start)))
         except NotReachable as error:
             last: BuilderError = error
             refused_since = None

@@ -26,7 +26,7 @@ from goldenami.model import SshEndpoint
 WINDOW = 4 << 20
 PACKET = 32 << 10
 
-_ATTEMPT_SECONDS = 10.0  # for TCP, and again for the handshake; a host that answers does so in far less
+ATTEMPT_SECONDS = 10.0  # for TCP, and again for the handshake; a host that answers does so in far less
 _KEEPALIVE_SECONDS = 15
 _DEAD_AFTER_SECONDS = 60
 
@@ -45,10 +45,12 @@ class Refused(BuilderError):
     """
 
 
-def open_transport(endpoint: SshEndpoint) -> paramiko.Transport:
-    """Connect and authenticate, once. Raises NotReachable or Refused."""
+def open_transport(endpoint: SshEndpoint, patience: float = ATTEMPT_SECONDS) -> paramiko.Transport:
+    """Connect and authenticate, once. ``patience``: seconds for TCP, and again for each step of the handshake:
+    something may listen there and never say a word. Raises NotReachable or Refused.
+    """
     name = f"{endpoint.user}@{endpoint.address}:{endpoint.port}"
-    connection = _tcp(endpoint, name)
+    connection = _tcp(endpoint, name, patience)
     transport: paramiko.Transport | None = None
     try:
         with translated(name, NotReachable):
@@ -56,10 +58,10 @@ def open_transport(endpoint: SshEndpoint) -> paramiko.Transport:
             expected = expected_key(endpoint.host_key)
             transport = paramiko.Transport(connection, default_window_size=WINDOW, default_max_packet_size=PACKET)
             transport.set_log_channel(_LOG)
-            transport.banner_timeout = _ATTEMPT_SECONDS
-            transport.auth_timeout = 3 * _ATTEMPT_SECONDS  # sshd may look up names while it authenticates
+            transport.banner_timeout = patience
+            transport.auth_timeout = 3 * patience  # sshd may look up names while it authenticates
             _pin(transport, expected)
-            transport.start_client(timeout=_ATTEMPT_SECONDS)
+            transport.start_client(timeout=patience)
             if transport.get_remote_server_key().asbytes() != expected.asbytes():
                 raise Refused(
                     f"{name} proved another host key than the one it was given: it may not be the host it should be",
@@ -112,9 +114,9 @@ def translated(name: str, otherwise: type[BuilderError] = ConnectionLost) -> Ite
         raise otherwise(f"{name}: {str(error) or 'the SSH connection ended'}") from error
 
 
-def _tcp(endpoint: SshEndpoint, name: str) -> socket.socket:
+def _tcp(endpoint: SshEndpoint, name: str, patience: float) -> socket.socket:
     with translated(name, NotReachable):
-        connection = socket.create_connection((endpoint.address, endpoint.port), timeout=_ATTEMPT_SECONDS)
+        connection = socket.create_connection((endpoint.address, endpoint.port), timeout=patience)
     # Without it each of SSH's small packets may wait for the acknowledgement of the one before: 45 to 100 ms a command.
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: together with the keepalive, this notices a host that went away

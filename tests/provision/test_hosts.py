@@ -501,6 +501,28 @@ def test_a_program_that_something_kills_is_told(host: Host) -> None:
         host.run(bind("command", shell="kill -9 $(ps -o ppid= $PPID)"))
 
 
+def test_a_reboot_that_takes_long(host: Host, endpoint: SshEndpoint) -> None:
+    """There is patience, and word of it; and an end to it. The clock runs ten times as fast here."""
+    host.sh("mkdir -p /etc/systemd/system/ssh.service.d")
+    host.sh("printf '[Service]\\nExecStartPre=/bin/sleep 5\\n' >/etc/systemd/system/ssh.service.d/slow.conf")
+    stage = provision.patch_stage(PatchSpec(level="none", reboot="always"))
+    notes: list[str] = []
+
+    def on_event(event: Event) -> None:
+        if event.kind == "note":
+            notes.append(event.fields["message"])
+
+    with ssh.connect(endpoint, timeout=600, clock=lambda: 10 * time.monotonic()) as fast:
+        result = run_program(fast, [stage], on_event, reboot_timeout=900)
+        assert result.stages[0].rebooted == 1
+        assert any("is not back after" in note and "until 900 s are over" in note for note in notes), notes
+        with pytest.raises(ssh.NotBack, match="did not come back from its reboot within 20 s"):
+            run_program(fast, [stage], reboot_timeout=20)
+        fast.reconnect(timeout=900)
+    with ssh.connect(endpoint, timeout=60) as again:
+        Host(again).sh("rm -r /etc/systemd/system/ssh.service.d; systemctl daemon-reload")
+
+
 # --- round trips ------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import math
@@ -239,6 +240,30 @@ def test_keys_that_are_no_keys_are_a_mistake_of_the_caller(endpoint: SshEndpoint
         ssh.connect(replace(endpoint, host_key="ssh-ed25519 nonsense"), timeout=1)
 
 
+@pytest.mark.parametrize("greeting", [b"", b"SSH-2.0-OpenSSH_9.2\r\n"], ids=["silent", "banner only"])
+def test_a_server_that_accepts_and_never_answers(endpoint: SshEndpoint, greeting: bytes) -> None:
+    """A host whose memory is used up, or whose disk is gone, does that."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        accepted: list[socket.socket] = []
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    near, _ = listener.accept()
+                    near.sendall(greeting)
+                    accepted.append(near)
+
+        threading.Thread(target=serve, daemon=True).start()
+        silent = replace(endpoint, address="127.0.0.1", port=listener.getsockname()[1])
+        start = time.monotonic()
+        with pytest.raises(ssh.NotReachable, match="no SSH connection within 1 s"):
+            ssh.connect(silent, timeout=1)
+        assert time.monotonic() - start < 10
+        assert accepted
+        for near in accepted:
+            near.close()
+
+
 # --- losing it --------------------------------------------------------------------------------------------------------
 
 
@@ -268,7 +293,7 @@ def test_a_reboot_is_over_when_the_boot_id_is_another_one(endpoint: SshEndpoint)
         time_ = Time()
     with ssh.connect(endpoint, timeout=10, sleep=time_.sleep, clock=time_.clock) as connection:
         before = connection.boot_id()
-        with pytest.raises(BuilderError, match="did not reboot within 2 s"):
+        with pytest.raises(BuilderError, match="did not come back from its reboot within 2 s: it never went down"):
             connection.wait_for_reboot(before, timeout=2)
 
 
