@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -14,6 +15,7 @@ from goldenami.model import (
     ManifestSnapshot,
     Package,
     PackageChange,
+    Replacement,
     TestReport,
 )
 from goldenami.report import Leftover, render_failure, render_release
@@ -70,6 +72,13 @@ tests at gate builder (x86_64): 41 passed, 1 flaky, 2 skipped
 packages (x86_64): 312, against the base image 1 added, 2 updated
 """
     )
+
+
+def test_instances_that_were_lost_are_told():
+    console = page(120)
+    lost = Replacement("builder", "x86_64", "i-0123", "EC2 reclaimed the spot instance", True, "2026-11-24T20:00:00Z")
+    render_release(replace(MANIFEST, replacements=(lost,)), console)
+    assert "lost on the way and replaced: builder i-0123 (x86_64): EC2 reclaimed the spot instance" in text(console)
 
 
 def test_release_on_a_narrow_terminal_keeps_the_ids():

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import json
 import threading
+from datetime import datetime
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from goldenami.sandbox.ec2.context import Ec2Error
 from goldenami.sandbox.ec2.hooks import LaunchTemplate
 
 HOME, APPS, REGION = "111111111111", "222222222222", "eu-central-1"
@@ -324,6 +327,36 @@ def test_spot(rig: Any, fails: Any) -> None:
     client.get_waiter("spot_instance_request_fulfilled").wait(SpotInstanceRequestIds=[older_id])
     cancelled = client.cancel_spot_instance_requests(SpotInstanceRequestIds=[older_id])
     assert cancelled["CancelledSpotInstanceRequests"][0]["State"] == "cancelled"
+
+
+def test_a_spot_instance_is_warned_and_then_taken_back(rig: Any) -> None:
+    client = rig.client()
+    spot = rig.run(InstanceMarketOptions={"MarketType": "spot"})["InstanceId"]
+    paid = rig.run()["InstanceId"]
+    with pytest.raises(Ec2Error, match="not a running Spot Instance"):
+        rig.ec2.reclaim(paid, 0)
+    with pytest.raises(Ec2Error, match="does not exist"):
+        rig.ec2.reclaim("i-00000000000000000", 0)
+
+    def status() -> tuple[str, str]:
+        [request] = client.describe_spot_instance_requests()["SpotInstanceRequests"]
+        return request["State"], request["Status"]["Code"]
+
+    rig.ec2.reclaim(spot, 120)
+    rig.ec2.settle()
+    assert status() == ("active", "marked-for-termination")
+    assert rig.instance(spot)["State"]["Name"] == "running"
+    warning = json.loads(rig.node.guests[spot].spec.metadata["spot/instance-action"])
+    assert warning["action"] == "terminate"
+    due = datetime.fromisoformat(warning["time"]).timestamp()
+    assert due == pytest.approx(rig.clock.now + 120, abs=1)
+    rig.ec2.reclaim(spot, 0)
+    rig.ec2.settle()
+    assert status() == ("closed", "instance-terminated-no-capacity")
+    found = rig.instance(spot)
+    assert found["State"]["Name"] == "terminated"
+    assert found["StateReason"]["Code"] == "Server.SpotInstanceTermination"
+    assert rig.instance(paid)["State"]["Name"] == "running"
 
 
 def test_accounts_and_regions_are_apart(rig: Any, fails: Any) -> None:
