@@ -20,6 +20,7 @@ from goldenami.provision import run_stage
 from goldenami.recipe import Recipe
 from goldenami.validate import TestPath, run_suite
 from tests.provision.archives import AptSuite, Key, Served, build_deb, served
+from tests.provision.examples import bind
 from tests.provision.hosts import Host
 
 root = pytest.mark.root
@@ -73,7 +74,9 @@ CLOUDWATCH = """{
 @pytest.fixture(scope="module")
 def host(launch: Callable[[str], SshEndpoint]) -> Iterator[Host]:
     with ssh.connect(launch("debian-12"), timeout=60) as connection:
-        yield Host(connection)
+        host = Host(connection)
+        host.run(bind("package", name="curl"))  # as on every image of ours; tests ask with it
+        yield host
 
 
 @pytest.fixture(scope="module")
