@@ -6,15 +6,15 @@ import hashlib
 import io
 import os
 import random
+import shlex
 import subprocess
 import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -28,41 +28,18 @@ from goldenami.provision import (
     Handler,
     PatchSpec,
     Stage,
-    StageResult,
     implied_handler,
     run_program,
     run_stage,
 )
+from tests.provision.archives import build_deb
 from tests.provision.examples import ODD, bind, examples
+from tests.provision.hosts import Host
 from tests.ssh.relay import Relay
 
 pytestmark = pytest.mark.root
 
 SERVED = Path("/var/lib/served")
-
-
-@dataclass
-class Host:
-    """A connection, and the events of the stages that were run over it."""
-
-    connection: ssh.Connection
-    events: list[Event] = field(default_factory=list)
-
-    def run(self, *operations: BoundOperation, handlers: tuple[Handler, ...] = (), **options: Any) -> StageResult:
-        self.events.clear()
-        return run_stage(self.connection, Stage("test", operations, handlers), self.events.append, **options)
-
-    def sh(self, command: str, stdin: bytes | None = None) -> str:
-        done = self.connection.run(f"sudo -n sh -ec {ssh_quote(command)}", stdin)
-        assert done.status == 0, done.stderr.decode()
-        return done.text
-
-    def output(self) -> list[str]:
-        return [e.fields["line"] for e in self.events if e.kind == "operation.output"]
-
-
-def ssh_quote(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"
 
 
 @pytest.fixture
@@ -81,11 +58,14 @@ def serve(host: Host, folder: Path) -> dict[str, str]:
             entry = tarfile.TarInfo(name)
             entry.size = 4
             tar.addfile(entry, io.BytesIO(b"text"))
-    contents = {"archive.tar.gz": archive.getvalue(), "example.deb": build_deb(folder, "golden-example")}
-    contents["listed.deb"] = build_deb(folder, "golden-listed")
+    contents = {
+        "archive.tar.gz": archive.getvalue(),
+        "example.deb": build_deb(folder, "golden-example", "1.0").read_bytes(),
+    }
+    contents["listed.deb"] = build_deb(folder, "golden-listed", "1.0").read_bytes()
     sums = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     control = subprocess.run(
-        ["dpkg-deb", "-f", str(folder / "golden-listed.deb")], check=True, capture_output=True, text=True
+        ["dpkg-deb", "-f", str(folder / "golden-listed_1.0_all.deb")], check=True, capture_output=True, text=True
     ).stdout
     size = len(contents["listed.deb"])
     contents["Packages"] = f"{control}Filename: ./listed.deb\nSize: {size}\nSHA256: {sums['listed.deb']}\n".encode()
@@ -93,19 +73,6 @@ def serve(host: Host, folder: Path) -> dict[str, str]:
     for name, data in contents.items():
         host.sh(f"cat >{SERVED}/{name}", data)
     return sums
-
-
-def build_deb(folder: Path, name: str) -> bytes:
-    root = folder / name
-    (root / "DEBIAN").mkdir(parents=True)
-    control = {"Package": name, "Version": "1.0", "Architecture": "all", "Maintainer": "A <a@b.test>"}
-    text = "".join(f"{k}: {v}\n" for k, v in {**control, "Description": "an example"}.items())
-    (root / "DEBIAN/control").write_text(text)
-    target = folder / f"{name}.deb"
-    subprocess.run(
-        ["dpkg-deb", "--root-owner-group", "-b", str(root), str(target)], check=True, stdout=subprocess.DEVNULL
-    )
-    return target.read_bytes()
 
 
 TIMER = "[Timer]\nOnCalendar=daily\n[Install]\nWantedBy=timers.target\n"
@@ -119,7 +86,7 @@ def test_every_operation_run_twice_changes_nothing_the_second_time(
         host = Host(connection)
         host.sh("touch /srv/none; mkdir -p /srv/gone/deep; useradd gone; groupadd nobodies")
         host.sh("echo '#x' >/etc/motd; chmod 600 /etc/motd")
-        host.sh(f"printf %s {ssh_quote(TIMER)} >/etc/systemd/system/cron-like.timer")
+        host.sh(f"printf %s {shlex.quote(TIMER)} >/etc/systemd/system/cron-like.timer")
         host.sh("printf '[Service]\\nExecStart=/bin/true\\n' >/etc/systemd/system/cron-like.service")
         operations = examples(SERVED, serve(host, tmp_path))
         would = host.run(*operations[:1], mode="check")
@@ -145,7 +112,7 @@ def test_every_operation_run_twice_changes_nothing_the_second_time(
 
 
 def look_at_what_was_done(host: Host) -> None:
-    assert host.sh(f"cat /srv/www/{ssh_quote(ODD.replace('/', ''))}") == ODD
+    assert host.sh(f"cat /srv/www/{shlex.quote(ODD.replace('/', ''))}") == ODD
     assert host.sh(
         "stat -c '%a %U %G' '/srv/www/a b' /etc/motd /etc/sudoers.d/deploy /etc/made /etc/made/of/parts.conf"
     ) == ("2775 deploy staff2\n644 root root\n440 root root\n755 root root\n600 root root")
