@@ -89,8 +89,9 @@ def read(cloud: Cloud, place: Place, snapshot_id: str, index: int, token: str | 
         return bytes(BLOCK_SIZE)
     request = {"SnapshotId": snapshot_id, "BlockIndex": index, "BlockToken": token}
     answer = cloud.call(place, "ebs", "GetSnapshotBlock", request)
+    body = answer["BlockData"]
     try:
-        data: bytes = answer["BlockData"].read()
+        data: bytes = body.read() if hasattr(body, "read") else body  # a stream, or what an interceptor made of it
     except Exception as error:
         raise errors.translate(error, service="ebs", action="GetSnapshotBlock", place=place) from error
     if base64.b64encode(hashlib.sha256(data).digest()).decode() != answer.get("Checksum"):

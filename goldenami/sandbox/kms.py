@@ -257,7 +257,7 @@ def _info(key: Any) -> KeyInfo:
         region=key.region,
         enabled=key.key_state == "Enabled",
         spec=key.key_spec,
-        usage=key.key_usage,
+        usage=key.key_usage or "ENCRYPT_DECRYPT",  # moto keeps what was said, and nothing was
         aws_managed=key.key_manager == "AWS",
     )
 
