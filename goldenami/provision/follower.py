@@ -76,7 +76,8 @@ def start_script(work: str, mark: str, arguments: str, size: int) -> str:
     """Unpack the archive from stdin, start the program apart from this connection, follow what it writes.
 
     ``arguments``: shell words, after the working directory and the mark. When the program has ended, its log stays for
-    ten minutes at most for a connection to read.
+    ten minutes at most for a connection to read. The log is opened once: opened again for its last line, it could be
+    made anew in a directory that is being removed, which would stay then.
     """
     return f"""umask 077
 mkdir -m 0711 {work} || exit {NO_DIRECTORY}
@@ -84,10 +85,12 @@ head -c {size} | tar -xzf - -C {work} --no-same-owner || {{ rm -rf {work}; exit 
 if command -v setsid >/dev/null; then apart=setsid; else apart=nohup; fi
 : >{work}/log || exit {NO_DIRECTORY}
 (
-$apart sh {work}/program {work} {mark} {arguments} >>{work}/log 2>&1 &
+exec >>{work}/log 2>&1
+$apart sh {work}/program {work} {mark} {arguments} &
 echo $! >{work}/pid
 wait $!
-printf '\\n{mark} gone\\n' >>{work}/log
+printf '\\n{mark} gone\\n'
+exec >/dev/null 2>&1
 left=600
 while [ -d {work} ] && [ $left -gt 0 ]; do sleep 1; left=$((left - 1)); done
 rm -rf {work}

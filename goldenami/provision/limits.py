@@ -85,6 +85,9 @@ class PamProfile(Operation):
         ending = "absent" if self.state == "absent" else "enabled" if self.enabled else "disabled"
         return f"pam_profile {self.name} {ending}"
 
+    def unfit(self, os: str) -> str | None:
+        return "Amazon Linux has no pam-auth-update: use authselect" if os == "amzn" else None
+
     def compile(self, to: Compilation) -> Steps:
         path = f"/usr/share/pam-configs/{self.name}"
         tool = sh("command -v pam-auth-update >/dev/null || die @why", why=_NO_TOOL)
@@ -164,6 +167,9 @@ class Authselect(Operation):
 
     def title(self) -> str:
         return " ".join(["authselect", self.profile, *self.features])
+
+    def unfit(self, os: str) -> str | None:
+        return f"{os} has no authselect: use pam_profile" if os in ("debian", "ubuntu") else None
 
     def compile(self, to: Compilation) -> Steps:
         wanted = " ".join([self.profile, *sorted(self.features)])

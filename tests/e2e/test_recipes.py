@@ -20,6 +20,7 @@ patches: {level: none, reboot: always}
 software:
   - file: {dest: /etc/written-after, content: "the reboot\\n", mode: "0644"}
   - service: {name: ssh, state: restarted}
+  - script: {content: "wc -l </etc/written-after >/etc/lines", creates: /etc/lines, outputs: {lines: cat /etc/lines}}
 tests: [base, tests/after_test.py]
 distribution: {targets: [home/eu-central-1], channel: stable}
 """
@@ -29,6 +30,10 @@ import pytest
 
 def test_written_after_the_reboot(host):
     assert host.file("/etc/written-after").content_string == "the reboot\\n"
+
+
+def test_outputs_of_scripts(variables):
+    assert dict(variables["outputs"]) == {"lines": "1"}
 
 
 @pytest.mark.gate("builder")
@@ -51,7 +56,10 @@ def test_reboot_in_the_middle(workspace: Workspace) -> None:
         ("reboot", "changed", "recipes/reboots.yaml:4:10"),
         ("file /etc/written-after", "changed", "recipes/reboots.yaml:6:5"),
         ("service ssh restarted", "changed", "recipes/reboots.yaml:7:5"),
+        ("script wc -l </etc/written-after >/etc/lines", "changed", "recipes/reboots.yaml:8:5"),
     ]
+    assert done.json["outputs"] == {"x86_64": {"lines": "1"}}
+    assert "output lines: 1" in {e["message"] for e in events_of(events) if e["kind"] == "note"}
 
 
 def test_debian_13(workspace: Workspace, cloud: Cloud) -> None:

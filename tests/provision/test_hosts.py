@@ -33,7 +33,7 @@ from goldenami.provision import (
     run_stage,
 )
 from tests.provision.archives import build_deb
-from tests.provision.examples import ODD, bind, examples
+from tests.provision.examples import ODD, PROFILE, bind, examples
 from tests.provision.hosts import Host
 from tests.ssh.relay import Relay
 
@@ -259,6 +259,24 @@ def test_a_failure_says_which_where_and_why(host: Host) -> None:
             "and not 0000000",
             None,
         ),
+        (bind("unit", name="bad", content="[Service]\nType=none\nExecStart=x"), "systemd refuses it", None),
+        (bind("tmpfiles", name="bad", content="d"), "refused by: systemd-tmpfiles --create %s", None),
+        (bind("timer", name="bad", on_calendar="never", command=["/bin/true"]), "does not understand", None),
+        (
+            bind("setting", path="/etc/ssh/sshd_config", key="PermitRootLogin", value="x", validate="sshd -t -f %s"),
+            "refused by: sshd -t -f %s",
+            None,
+        ),
+        (bind("mount", path="/srv", options=["nodev"], state="boot"), "is no mount point", None),
+        (bind("alternative", name="editor", path="/srv/no-editor"), "/srv/no-editor is not there", None),
+        (bind("timezone", name="Europe/Nowhere"), "there is no /usr/share/zoneinfo/Europe/Nowhere", None),
+        (bind("locale", lang="xx_XX.UTF-8"), "", None),
+        (bind("authorized_key", user="nobody-here", key=f"ssh-ed25519 {'A' * 68} x"), "there is no user", None),
+        (bind("password_ageing", users=["nobody-here"], max_days=9), "nobody-here", None),
+        (bind("permissions", path="/srv/no-such", files="0600"), "/srv/no-such: no such file", None),
+        (bind("pam_profile", name="no-such-profile"), "no package brought", None),
+        (bind("authselect", profile="minimal"), "authselect is not installed", None),
+        (bind("script", content="#!/bin/sh\nexit 9\n", creates="/srv/never"), "", None),
         (bind("download", url="http://127.0.0.1:9/x", sha256="0" * 64, dest="/srv/download"), "failed", None),
     ],
     ids=lambda v: v.label if isinstance(v, BoundOperation) else "",
@@ -268,8 +286,118 @@ def test_failures(host: Host, operation: BoundOperation, message: str, hint: str
         host.run(operation)
     assert message in caught.value.output
     assert (hint or "") in (caught.value.hint or "")
-    left = host.sh("ls -d /run/goldenami.* /srv/bad /srv/download /etc/sudoers.d/bad /srv/.goldenami* 2>/dev/null || :")
+    left = host.sh(
+        "ls -d /run/goldenami.* /srv/bad /srv/download /etc/sudoers.d/bad /etc/*/system/bad* /etc/tmpfiles.d/bad*"
+        " /srv/.goldenami* /etc/.goldenami* /etc/ssh/.goldenami* 2>/dev/null || :"
+    )
     assert left == ""
+
+
+DRIFTS: list[tuple[BoundOperation, str, str]] = [
+    # an operation; what is then done to the host; what a check says of it
+    (
+        bind("setting", path="/etc/login.defs", key="PASS_MIN_DAYS", value="3"),
+        "sed -i 's/^PASS_MIN_DAYS.*/PASS_MIN_DAYS 0/' /etc/login.defs",
+        "is 0",
+    ),
+    (bind("file", dest="/srv/drift", content="x", mode="0640"), "chmod 666 /srv/drift", "mode is 666"),
+    (
+        bind("permissions", path="/srv/drifts", recursive=True, files="0640", directories="0750", owner="daemon"),
+        "chown root /srv/drifts/file",
+        "/srv/drifts/file is 640 root:root",
+    ),
+    (bind("line", path="/srv/line", line="key=1", regexp="^key=", create=True), "echo key=2 >/srv/line", "has key=2"),
+    (
+        bind("limit", domain="*", item="nproc", value="512"),
+        "rm /etc/security/limits.d/90-all-nproc-both.conf",
+        "is not",
+    ),
+    (
+        bind("sysctl", name="net.ipv4.tcp_fin_timeout", value="30"),
+        "echo 60 >/proc/sys/net/ipv4/tcp_fin_timeout",
+        "is 60",
+    ),
+    (
+        bind("kernel_module", name="cramfs", state="disabled"),
+        "echo 'blacklist cramfs' >/etc/modprobe.d/goldenami-cramfs.conf",
+        "goldenami-cramfs.conf differs",
+    ),
+    (
+        bind("mount", path="/srv/m", source="tmpfs", fstype="tmpfs", options=["noexec"]),
+        "mount -o remount,exec /srv/m",
+        "is mounted rw",
+    ),
+    (bind("user", name="drifter", shell="/bin/sh"), "usermod -s /bin/bash drifter", "shell is /bin/bash"),
+    (bind("password_ageing", users=["drifter"], max_days=30), "chage -M 99 drifter", "drifter: max is 99"),
+    (bind("service", name="systemd-pstore", masked=True), "systemctl unmask systemd-pstore", "is not masked"),
+    (bind("timezone", name="Etc/UTC"), "ln -sf /usr/share/zoneinfo/Asia/Tokyo /etc/localtime", "is Asia/Tokyo"),
+    (bind("default_target", name="multi-user"), "systemctl set-default graphical.target", "is graphical.target"),
+    (bind("link", path="/srv/drift-link", target="one"), "ln -sfn two /srv/drift-link", "points to two"),
+]
+
+
+def test_what_drifted_is_told_with_what_the_host_has(host: Host) -> None:
+    host.sh("mkdir -p /srv/drifts; echo x >/srv/drifts/file")
+    operations = [operation for operation, _, _ in DRIFTS]
+    host.run(*operations)
+    for _, disturb, _ in DRIFTS:
+        host.sh(disturb)
+    before = host.sh("ls -l /srv /etc/login.defs; cat /etc/fstab")
+    found = host.run(*operations, mode="check").operations
+    assert [o.status for o in found] == ["changed"] * len(DRIFTS)
+    wrong = [(o.title, o.detail, said) for o, (_, _, said) in zip(found, DRIFTS, strict=True) if said not in o.detail]
+    assert wrong == []
+    assert host.sh("ls -l /srv /etc/login.defs; cat /etc/fstab") == before, "a check changes nothing"
+    assert host.run(*operations).changed == len(DRIFTS)
+    assert host.run(*operations, mode="check").changed == 0
+
+
+def test_pam_files_that_were_edited_by_hand_are_left_alone(host: Host) -> None:
+    profile = bind("pam_profile", name="delay", content=PROFILE)
+    host.sh("sed -i.kept 's/^auth.*pam_unix.so.*/& # by hand/' /etc/pam.d/common-auth")
+    with pytest.raises(OperationFailed) as caught:
+        host.run(profile)
+    assert "common-auth" in caught.value.output or "is not enabled" in caught.value.output
+    assert "by hand" in host.sh("cat /etc/pam.d/common-auth"), "left alone"
+    forced = bind("pam_profile", name="delay", content=PROFILE, force=True)
+    assert [host.run(forced).changed, host.run(forced).changed] == [1, 0]
+    assert "pam_faildelay.so delay=1000000" in host.sh("cat /etc/pam.d/common-auth")
+    gone = bind("pam_profile", name="delay", state="absent")
+    assert [host.run(gone).changed, host.run(gone).changed] == [1, 0]
+    assert "pam_faildelay" not in host.sh("cat /etc/pam.d/common-auth")
+
+
+GRUB = """#!/bin/sh
+. /etc/default/grub
+mkdir -p /boot/grub
+printf '\\tlinux /vmlinuz root=x ro %s %s\\n' "$GRUB_CMDLINE_LINUX" "$GRUB_CMDLINE_LINUX_DEFAULT" >/boot/grub/grub.cfg
+"""
+
+
+def test_arguments_of_the_kernel_reach_the_boot_loader(host: Host) -> None:
+    """No boot loader can be installed in a container: update-grub is a stand-in that writes the menu as GRUB does."""
+    argument = bind("kernel_argument", name="audit_backlog_limit", value="8192")
+    host.sh("rm -rf /boot/grub /etc/default/grub")
+    first = host.run(argument)
+    assert [(o.status, o.detail) for o in first.operations] == [("skipped", "no boot loader is installed here")]
+    host.sh("echo 'GRUB_CMDLINE_LINUX=\"console=ttyS0\"' >/etc/default/grub")
+    noted = host.run(argument).operations[0]
+    assert (noted.status, noted.detail) == (
+        "changed",
+        "in /etc/default/grub; no boot loader is installed here that reads it",
+    )
+    assert host.run(argument).changed == 0
+    host.sh(
+        "mkdir -p /boot/grub; cat >/usr/local/sbin/update-grub; chmod 755 /usr/local/sbin/update-grub", GRUB.encode()
+    )
+    host.sh("update-grub; sed -i 's/ audit_backlog_limit=8192//' /boot/grub/grub.cfg")
+    assert host.run(argument, mode="check").operations[0].detail == "is not set"
+    assert [host.run(argument).changed, host.run(argument).changed] == [1, 0]
+    assert "ro console=ttyS0 audit_backlog_limit=8192" in host.sh("cat /boot/grub/grub.cfg")
+    gone = bind("kernel_argument", name="audit_backlog_limit", state="absent")
+    assert [host.run(gone).changed, host.run(gone).changed] == [1, 0]
+    assert "audit" not in host.sh("cat /boot/grub/grub.cfg /etc/default/grub")
+    host.sh("rm -rf /boot/grub /etc/default/grub /usr/local/sbin/update-grub")
 
 
 def test_of_packages_in_a_row_the_wrong_one_is_blamed(host: Host) -> None:
