@@ -4,7 +4,8 @@
     ├── UsageError                      2   a wrong option, argument or combination
     ├── InvalidInput                    2   recipes or goldenami.yaml: every problem at once, each with its place
     ├── NotFound                        3   a recipe, release, image, region or key that does not exist
-    ├── AccessError                     4   credentials missing, expired or not allowed; an account nobody named
+    ├── AccessError                     4   credentials missing or not allowed; an account nobody named
+    │   └── CredentialsRefused          4   ... or not accepted any more: no call can be made with them
     ├── TestsFailed                     5   a gate of validation said no
     ├── TargetsFailed                   6   some targets have their image, some do not
     ├── Interrupted                   130   Ctrl-C or SIGTERM, after clean-up
@@ -92,6 +93,11 @@ class AccessError(GoldenAmiError):
     """Credentials are missing, expired, for the wrong account, or do not allow the call."""
 
     exit_code = 4
+
+
+class CredentialsRefused(AccessError):
+    """The credentials have expired, were withdrawn, or cannot be renewed (or the clock that signs is wrong): every
+    further call would be refused as well, so that nothing is to be tried, and a build stops where it is."""
 
 
 class TestsFailed(GoldenAmiError):

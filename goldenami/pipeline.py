@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Literal
 
 from goldenami import plan as planning
@@ -21,7 +20,7 @@ from goldenami import recipe as recipes
 from goldenami import reconcile, task
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
-from goldenami.errors import NotFound, UsageError
+from goldenami.errors import Busy, NotFound, UsageError
 from goldenami.events import Emit, emit, silent
 from goldenami.journal import Journal, Journals, Summary
 from goldenami.model import MANIFEST_SCHEMA, Environment, ImageManifest, TestReport
@@ -33,7 +32,7 @@ from goldenami.release.order import Order
 from goldenami.release.publish import publish, withdraw
 from goldenami.release.unchanged import find_unchanged
 from goldenami.release.verify import Verified, verify
-from goldenami.stages import candidate, facts, opening, proof
+from goldenami.stages import candidate, expired, facts, opening, proof
 from goldenami.stages.build import Build, Candidate, Workshop
 from goldenami.stages.ending import ending
 from goldenami.stages.replacing import replacements
@@ -42,7 +41,7 @@ from goldenami.stages.tools import OnFailure, Tools, tools
 
 VERIFIED = "verified"  # the stage's name in the journal
 
-__all__ = ["OnFailure", "Outcome", "Request", "build", "carry_out", "clean", "make_plan", "resume"]
+__all__ = ["OnFailure", "Outcome", "Request", "build", "carry_out", "clean", "clean_expired", "make_plan", "resume"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,37 +73,42 @@ def build(
     *,
     force: bool = False,
     on_failure: OnFailure = "clean",
+    wait: float = 0.0,
     emit_to: Emit = silent,
     workshop: Workshop | None = None,
     cloud: Cloud | None = None,
 ) -> Outcome:
     """Make a release of a recipe, unless one with the same inputs exists; parents that have no release come first.
 
-    Raises what the stages raise, after the clean-up that ``on_failure`` asks for. ``workshop``, ``cloud``: other ones
+    One build of a recipe runs at a time: another one is waited for for ``wait`` seconds, then it raises Busy. Raises
+    what the stages raise, after the clean-up that ``on_failure`` asks for. ``workshop``, ``cloud``: other ones
     than SSH and the environment's, for who drives the pipeline without hosts.
     """
-    environment = request.environment
-    with tools(environment, workshop, cloud, on_failure, emit_to) as at_hand:
-        recipe = recipes.load(request.project, request.recipe, environment, request.variables)
-        for parent in unreleased_parents(request.project, environment, at_hand.catalog, recipe):
-            message = f"{recipe.name} is based on {parent.name}, which has no release yet: building it"
-            emit(emit_to, "note", message=message)
-            start(plan_for(parent, environment, at_hand), {}, at_hand)
-        plan = plan_for(recipe, environment, at_hand)
-        unchanged = find_unchanged(at_hand.cloud, at_hand.catalog, recipe.name, plan.digest, emit=emit_to)
-        if unchanged is not None and not force:
-            emit(emit_to, "build.skipped", reason=unchanged.reason, release=unchanged.release.version)
-            return Outcome("unchanged", unchanged.release, unchanged.reason)
-        for earlier in at_hand.journals.unfinished(plan_digest=plan.digest):
-            id = earlier.build_id
-            message = f"build {id} of the same inputs has not ended: `goldenami resume {id}` continues it, "
-            emit(emit_to, "note", message=message + f"`goldenami clean {id}` deletes what it made", level="warning")
-        return start(plan, request.variables, at_hand)
+    project, environment = request.project, request.environment
+    with tools(environment, workshop, cloud, on_failure, emit_to, wait) as at_hand:
+        recipe = recipes.load(project, request.recipe, environment, request.variables)
+        for parent in unreleased_parents(project, environment, at_hand.catalog, recipe):
+            with at_hand.journals.exclusive(parent.name, at_hand.patience):
+                if at_hand.catalog.channel(parent.name, parent.distribution.channel) is None:
+                    message = f"{recipe.name} is based on {parent.name}, which has no release yet: building it"
+                    emit(emit_to, "note", message=message)
+                    start(project, plan_for(parent, environment, at_hand), {}, at_hand)
+        with at_hand.journals.exclusive(recipe.name, at_hand.patience):
+            plan = plan_for(recipe, environment, at_hand)
+            unchanged = find_unchanged(at_hand.cloud, at_hand.catalog, recipe.name, plan.digest, emit=emit_to)
+            if unchanged is not None and not force:
+                emit(emit_to, "build.skipped", reason=unchanged.reason, release=unchanged.release.version)
+                return Outcome("unchanged", unchanged.release, unchanged.reason)
+            for earlier in at_hand.journals.unfinished(plan_digest=plan.digest):
+                id = earlier.build_id
+                message = f"build {id} of the same inputs has not ended: `goldenami resume {id}` continues it, "
+                emit(emit_to, "note", message=message + f"`goldenami clean {id}` deletes what it made", level="warning")
+            return start(project, plan, request.variables, at_hand)
 
 
-def start(plan: BuildPlan, variables: Mapping[str, str], at_hand: Tools) -> Outcome:
+def start(project: Project, plan: BuildPlan, variables: Mapping[str, str], at_hand: Tools) -> Outcome:
     """Open the journal of a new build of a plan, and carry it out."""
-    with opening.create(plan, variables, at_hand) as opened, ending(opened, at_hand):
+    with opening.create(project, plan, variables, at_hand) as opened, ending(opened, at_hand):
         return carry_out(opened, at_hand.catalog)
 
 
@@ -119,7 +123,7 @@ def carry_out(build: Build, catalog: Catalog) -> Outcome:
             channel=build.recipe.distribution.channel,
             prefix=build.environment.parameter_prefix,
             targets=build.plan.targets,
-            now=datetime.now(UTC),
+            now=build.cloud.now(),
             emit=build.emit,
         )
     with build.stage("clean up"):
@@ -253,6 +257,7 @@ def resume(
     build_id: str | None,
     *,
     on_failure: OnFailure = "clean",
+    wait: float = 0.0,
     emit_to: Emit = silent,
     workshop: Workshop | None = None,
     cloud: Cloud | None = None,
@@ -261,12 +266,15 @@ def resume(
 
     Raises UsageError if the recipe, its files or the environment have changed since it began.
     """
-    with (
-        tools(environment, workshop, cloud, on_failure, emit_to) as at_hand,
-        opening.reopen(project, environment, choose(at_hand.journals, build_id), at_hand) as opened,
-        ending(opened, at_hand),
-    ):
-        return carry_out(opened, at_hand.catalog)
+    with tools(environment, workshop, cloud, on_failure, emit_to, wait) as at_hand:
+        chosen = choose(at_hand.journals, build_id)
+        recipe = chosen.header.recipe if chosen.header is not None else chosen.build_id
+        with (
+            at_hand.journals.exclusive(recipe, at_hand.patience),
+            opening.reopen(project, environment, chosen, at_hand) as opened,
+            ending(opened, at_hand),
+        ):
+            return carry_out(opened, at_hand.catalog)
 
 
 def clean(
@@ -274,11 +282,15 @@ def clean(
     build_id: str,
     *,
     dry_run: bool = False,
+    wait: float = 0.0,
     emit_to: Emit = silent,
     cloud: Cloud | None = None,
 ) -> reconcile.CleanUp:
     """Delete what a build made and no release owns, or undo a task. ``dry_run``: only say what would be deleted."""
-    with tools(environment, None, cloud, "clean", emit_to) as at_hand, at_hand.journals.open(build_id) as journal:
+    with (
+        tools(environment, None, cloud, "clean", emit_to, wait) as at_hand,
+        at_hand.journals.open(build_id, at_hand.patience) as journal,
+    ):
         at_hand.cloud.check_identity()
         kind = task.kind_of(journal.header)
         if kind is not None:
@@ -296,6 +308,36 @@ def clean(
         if done.complete:
             journal.finish("released" if keep else "cleaned")
         return done
+
+
+def clean_expired(
+    environment: Environment,
+    *,
+    dry_run: bool = False,
+    emit_to: Emit = silent,
+    cloud: Cloud | None = None,
+) -> dict[str | None, reconcile.CleanUp]:
+    """Delete what is temporary and past its time, in every account and region of the environment: by the build's
+    journal where it is at hand, else (None) by a journal of its own. ``dry_run``: only say what that is."""
+    with tools(environment, None, cloud, "clean", emit_to) as at_hand:
+        left = expired.find(at_hand.cloud, environment, at_hand.catalog, at_hand.journals)
+        done: dict[str | None, reconcile.CleanUp] = {
+            build_id: reconcile.CleanUp(tuple(found), {}) for build_id, found in left.builds.items()
+        }
+        done[None] = reconcile.CleanUp(tuple(left.orphans), left.unknown)
+        cloud = at_hand.cloud
+    if dry_run:
+        return done
+    for build_id, found in left.builds.items():
+        try:
+            done[build_id] = clean(environment, build_id, emit_to=emit_to, cloud=cloud)
+        except Busy as busy:
+            done[build_id] = reconcile.CleanUp((), dict.fromkeys(map(str, found), busy.message))
+    if left.orphans:
+        with task.run(environment, "clean --expired", {}, cloud=cloud, emit_to=emit_to) as job:
+            deleted = reconcile.delete_these(job.ledger, left.orphans, emit=emit_to)
+        done[None] = reconcile.CleanUp(deleted.deleted, {**left.unknown, **deleted.left})
+    return done
 
 
 def withdraw_release(environment: Environment, journal: Journal, at_hand: Tools) -> dict[str, str]:

@@ -21,7 +21,14 @@ from goldenami.aws import images, instances, snapshots, tags
 from goldenami.aws.kinds import KINDS, Kind, grant_prefix, parameter_tags
 from goldenami.aws.ledger import Ledger, Patience
 from goldenami.aws.session import Cloud
-from goldenami.errors import AccessError, CloudError, GoldenAmiError, JournalError, UnjournaledMutation
+from goldenami.errors import (
+    AccessError,
+    CloudError,
+    CredentialsRefused,
+    GoldenAmiError,
+    JournalError,
+    UnjournaledMutation,
+)
 from goldenami.events import Emit, emit, silent
 from goldenami.journal import Journal
 from goldenami.model import ImageManifest, Place
@@ -115,6 +122,18 @@ def delete_all(
     return CleanUp(tuple(work.deleted), dict(work.left))
 
 
+def delete_these(ledger: Ledger, doomed: Collection[Found], *, emit: Emit = silent) -> CleanUp:
+    """Delete what others made, in the order of its dependencies; the caller vouches for each. A failure to delete one
+    thing does not stop the rest."""
+    work = _Work(ledger, frozenset(), emit)
+    for kind in sorted(KINDS.values(), key=lambda k: k.order):
+        done = [one for one in sorted(doomed) if one.kind == kind.name and work.delete(one)]
+        if kind.name == "instance":
+            for place in sorted({one.place for one in done}):
+                work.await_end(place, [one.id for one in done if one.place == place])
+    return CleanUp(tuple(work.deleted), dict(work.left))
+
+
 class _Work:
     """One clean-up under way. ``left`` and ``deleted`` are shared by the threads of the places; adding to them is
     atomic."""
@@ -178,7 +197,7 @@ class _Work:
             self.fail(f"instances {', '.join(ids)} in {place}", error)
 
     def fail(self, what: str, error: GoldenAmiError) -> None:
-        if isinstance(error, (JournalError, UnjournaledMutation)):
+        if isinstance(error, (CredentialsRefused, JournalError, UnjournaledMutation)):
             raise error
         self.left[what] = error.message
         emit(self.emit, "note", message=f"not deleted: {what}: {error.message}", level="warning")

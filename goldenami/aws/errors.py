@@ -9,11 +9,22 @@ Codes are those of "Error codes for the Amazon EC2 API", "Common errors" (all se
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from botocore import exceptions as boto
 
-from goldenami.errors import AccessError, CloudError, GoldenAmiError, NotFound, Throttled, Unreachable
+from goldenami.errors import (
+    AccessError,
+    CloudError,
+    CredentialsRefused,
+    GoldenAmiError,
+    NotFound,
+    Throttled,
+    Unreachable,
+)
 from goldenami.model import Place
 
 THROTTLE_CODES: Final = frozenset(
@@ -62,19 +73,33 @@ UNCERTAIN_CODES: Final = frozenset(
 
 EXPIRED_CODES: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
 
+# Nobody has such credentials (any more): deactivated, deleted, or mistyped.
+UNKNOWN_CODES: Final = frozenset(
+    {"InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId", "InvalidToken"}
+)
+
+# What AWS also says where the moment that is signed is minutes from its own ("Signature expired", "not yet current").
+SKEW_CODES: Final = frozenset(
+    {
+        "RequestTimeTooSkewed",
+        "RequestInTheFuture",
+        "RequestExpired",
+        "SignatureDoesNotMatch",
+        "InvalidSignatureException",
+        "AuthFailure",
+    }
+)
+_MOST_SKEW: Final = 240.0  # seconds; AWS allows five minutes, S3 fifteen
+
 CREDENTIAL_CODES: Final = frozenset(
     {
         "AuthFailure",
-        "InvalidClientTokenId",
-        "UnrecognizedClientException",
         "SignatureDoesNotMatch",
         "InvalidSignatureException",
         "IncompleteSignature",
         "IncompleteSignatureException",
         "MissingAuthenticationToken",
         "MissingAuthenticationTokenException",
-        "InvalidAccessKeyId",
-        "InvalidToken",
         "NotSignedUp",
         "OptInRequired",
         "SubscriptionRequiredException",
@@ -197,8 +222,18 @@ def _from_answer(
         )
     if code in QUEUE_CODES:
         return cloud(Throttled, "Too many of these are under way in the account; try again when some are done.")
+    skew = _skew(error) if code in SKEW_CODES else 0.0
+    if abs(skew) > _MOST_SKEW or code in ("RequestTimeTooSkewed", "RequestInTheFuture"):
+        way = "ahead of" if skew > 0 else "behind"
+        return CredentialsRefused(
+            f"{message}: this machine's clock is {abs(skew) / 60:.0f} minutes {way} AWS's",
+            hint="Set the clock (`timedatectl set-ntp true`), then `goldenami resume`.",
+        )
     if code in EXPIRED_CODES:
-        return AccessError(message, hint="The credentials have expired: renew them, then `goldenami resume`.")
+        return CredentialsRefused(message, hint="The credentials have expired: renew them, then `goldenami resume`.")
+    if code in UNKNOWN_CODES or (code == "AuthFailure" and "access credentials" in text):
+        hint = "Check the credentials with `aws sts get-caller-identity`; with good ones, `goldenami resume` continues."
+        return CredentialsRefused(message, hint=hint)
     if code in CREDENTIAL_CODES:
         return AccessError(message, hint="Check the credentials with `aws sts get-caller-identity`.")
     if code in DENIED_CODES:
@@ -208,6 +243,21 @@ def _from_answer(
     if code in CAPACITY_CODES:
         return cloud(CloudError, "Name more instance types in the recipe (builder.instance_types).")
     return cloud(CloudError)
+
+
+def _skew(error: boto.ClientError) -> float:
+    """Seconds that this machine's clock is ahead of the service's, by the answer's own date; 0 if it has none."""
+    headers: Any = error.response.get("ResponseMetadata", {})
+    there = date_of(headers)
+    return (datetime.now(UTC) - there).total_seconds() if there is not None else 0.0
+
+
+def date_of(metadata: Mapping[str, Any]) -> datetime | None:
+    """When a service answered, by its own clock (the header Date of every AWS service); None if it does not say."""
+    try:
+        return parsedate_to_datetime(metadata["HTTPHeaders"]["date"]).astimezone(UTC)
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def missing(error: BaseException) -> bool:
@@ -231,14 +281,14 @@ _LOCAL: Final[tuple[tuple[type[Exception], type[GoldenAmiError], str | None], ..
     (boto.NoCredentialsError, AccessError, _CONFIGURE),
     (boto.PartialCredentialsError, AccessError, _CONFIGURE),
     (boto.ProfileNotFound, AccessError, _CONFIG),
-    (boto.CredentialRetrievalError, AccessError, _RENEW),
+    (boto.CredentialRetrievalError, CredentialsRefused, _RENEW),
     (boto.UnknownCredentialError, AccessError, _CONFIG),
-    (boto.NoAuthTokenError, AccessError, _RENEW),
-    (boto.TokenRetrievalError, AccessError, _RENEW),
+    (boto.NoAuthTokenError, CredentialsRefused, _RENEW),
+    (boto.TokenRetrievalError, CredentialsRefused, _RENEW),
     (boto.UnknownTokenProviderError, AccessError, _CONFIG),
-    (boto.SSOError, AccessError, _RENEW),
-    (boto.LoginError, AccessError, _RENEW),
-    (boto.RefreshWithMFAUnsupportedError, AccessError, _RENEW),
+    (boto.SSOError, CredentialsRefused, _RENEW),
+    (boto.LoginError, CredentialsRefused, _RENEW),
+    (boto.RefreshWithMFAUnsupportedError, CredentialsRefused, _RENEW),
     (boto.MetadataRetrievalError, AccessError, _CONFIGURE),
     (boto.InvalidIMDSEndpointError, AccessError, _CONFIG),
     (boto.InvalidIMDSEndpointModeError, AccessError, _CONFIG),
@@ -265,6 +315,9 @@ def _for_local(error: Exception) -> tuple[type[GoldenAmiError], str | None]:
     # Exception.
     if type(error).__name__ == "ResponseParserError":
         return Unreachable, _NETWORK
+    # botocore asked for new credentials and was given old ones; it has no class for that.
+    if isinstance(error, RuntimeError) and "refreshed credentials are still expired" in str(error):
+        return CredentialsRefused, _RENEW
     return next(((kind, hint) for row, kind, hint in _LOCAL if isinstance(error, row)), (CloudError, None))
 
 

@@ -18,8 +18,8 @@ from goldenami.errors import CloudError
 from goldenami.model import Place
 
 Request = Mapping[str, Any]
-# The ids that carry a tag with a value, each with all its tags.
-Tagged = Callable[[Cloud, Place, str, str], dict[str, Mapping[str, str]]]
+# The ids that carry a tag with a value, or (None) with any, each with all its tags.
+Tagged = Callable[[Cloud, Place, str, str | None], dict[str, Mapping[str, str]]]
 
 _CLIENT_TOKEN: Final = frozenset({"RunInstances", "CopyImage", "CreateVolume"})
 
@@ -128,21 +128,27 @@ def grant_name(build_id: str, token: str) -> str:
 
 
 def _by_tag(operation: str, result: str, id_field: str, more: Request | None = None) -> Tagged:
-    def tagged(cloud: Cloud, place: Place, tag: str, value: str) -> dict[str, Mapping[str, str]]:
-        query = {"Filters": [{"Name": f"tag:{tag}", "Values": [value]}], **(more or {})}
+    def tagged(cloud: Cloud, place: Place, tag: str, value: str | None) -> dict[str, Mapping[str, str]]:
+        query = {"Filters": [_tag_filter(tag, value)], **(more or {})}
         return {i[id_field]: tags.from_list(i.get("Tags")) for i in cloud.pages(place, "ec2", operation, result, query)}
 
     return tagged
 
 
-def _instances(cloud: Cloud, place: Place, tag: str, value: str) -> dict[str, Mapping[str, str]]:
-    query = {"Filters": [{"Name": f"tag:{tag}", "Values": [value]}]}
+def _tag_filter(tag: str, value: str | None) -> dict[str, Any]:
+    if value is None:
+        return {"Name": "tag-key", "Values": [tag]}
+    return {"Name": f"tag:{tag}", "Values": [value]}
+
+
+def _instances(cloud: Cloud, place: Place, tag: str, value: str | None) -> dict[str, Mapping[str, str]]:
+    query = {"Filters": [_tag_filter(tag, value)]}
     found = cloud.pages(place, "ec2", "DescribeInstances", "Reservations", query)
     return {i["InstanceId"]: tags.from_list(i.get("Tags")) for r in found for i in r["Instances"]}
 
 
-def _parameters(cloud: Cloud, place: Place, tag: str, value: str) -> dict[str, Mapping[str, str]]:
-    query = {"ParameterFilters": [{"Key": f"tag:{tag}", "Values": [value]}]}
+def _parameters(cloud: Cloud, place: Place, tag: str, value: str | None) -> dict[str, Mapping[str, str]]:
+    query = {"ParameterFilters": [{"Key": f"tag:{tag}"} | ({"Values": [value]} if value is not None else {})]}
     names = [p["Name"] for p in cloud.pages(place, "ssm", "DescribeParameters", "Parameters", query)]
     return {name: parameter_tags(cloud, place, name) for name in names}
 

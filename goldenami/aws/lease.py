@@ -16,12 +16,12 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from goldenami.aws.limits import boot_clock
 from goldenami.aws.s3 import Bucket, Object
 from goldenami.errors import CloudError, GoldenAmiError, JournalError
 from goldenami.journal import Holder, utc_now
@@ -30,11 +30,6 @@ from goldenami.journal.storage import busy
 SECONDS: Final = 60.0  # how long it holds without being renewed
 _RENEWALS: Final = 4  # in that time; so three may fail
 _SLACK: Final = 2.0  # seconds: S3's times are whole seconds, and the answer was on its way
-
-
-def boot_clock() -> float:
-    """Seconds that go on while the machine sleeps, where the system has such a clock."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)

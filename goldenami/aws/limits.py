@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -43,6 +44,11 @@ SCARCE: Final[Mapping[tuple[str, str], Bucket]] = {
     ("ec2", "CopyImage"): Bucket(100, 1),
     ("ec2", "RunInstances"): Bucket(5, 2),
 }
+
+
+def boot_clock() -> float:
+    """Seconds that go on while the machine sleeps, where the system has such a clock."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class Pace:

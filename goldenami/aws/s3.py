@@ -18,9 +18,9 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
+from goldenami.aws import errors
 from goldenami.aws.guard import bookkeeping
 from goldenami.aws.session import Cloud
 from goldenami.errors import CloudError, GoldenAmiError, NotFound
@@ -88,7 +88,7 @@ class Bucket:
             answer["ETag"],
             answer.get("Metadata", {}).get(_WRITER),
             answer["LastModified"].astimezone(UTC),
-            server_time(answer) or answer["LastModified"].astimezone(UTC),
+            errors.date_of(answer.get("ResponseMetadata", {})) or answer["LastModified"].astimezone(UTC),
         )
 
     def create(self, key: str, data: bytes) -> str | None:
@@ -169,12 +169,3 @@ class Bucket:
 
     def _relative(self, key: str) -> str:
         return key[len(self._prefix) + 1 :] if self._prefix else key
-
-
-def server_time(answer: dict[str, Any]) -> datetime | None:
-    """When a service answered, by its own clock; None if it does not say. Every AWS service does (header Date)."""
-    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    try:
-        return parsedate_to_datetime(headers["date"]).astimezone(UTC)
-    except (KeyError, ValueError):
-        return None

@@ -4,6 +4,7 @@
     <prefix>/builds/<build id>/upto/00000057.jsonl       the first 57 records in one object, to be read quickly
     <prefix>/builds/<build id>/lease                     who works on the build (``lease``)
     <prefix>/builds/<build id>/secrets/<name>            envelopes (``envelope``); removed at the end
+    <prefix>/open/<build id>                             empty; there as long as the build is not finished
     <prefix>/locks/<recipe>                              the lease of who builds the recipe
 
 A record is durable when its PUT was answered. Two writers can never both write record n: the lease keeps them apart in
@@ -25,7 +26,7 @@ from goldenami.aws import lease as leases
 from goldenami.aws.envelope import Envelopes
 from goldenami.aws.lease import Lease, Terms
 from goldenami.aws.s3 import Bucket
-from goldenami.errors import CloudError, JournalError
+from goldenami.errors import CloudError, GoldenAmiError, JournalError
 from goldenami.journal import Holder, Secret, replay
 from goldenami.journal.records import Json, line, timestamp
 from goldenami.journal.storage import SAFE_NAME, checked_name
@@ -48,8 +49,8 @@ class S3Storage:
     def directory(self, build_id: str) -> Path:
         return self._local / build_id
 
-    def names(self) -> tuple[str, ...]:
-        return self._bucket.names("builds")
+    def names(self, *, unfinished: bool = False) -> tuple[str, ...]:
+        return self._bucket.names("open" if unfinished else "builds")
 
     def read(self, build_id: str) -> bytes | None:
         if not SAFE_NAME.match(build_id):
@@ -59,6 +60,7 @@ class S3Storage:
     def create(self, build_id: str, header: bytes) -> S3Log:
         lease = self._take(checked_name(build_id, "build"))
         try:
+            self._bucket.create(_marker(build_id), b"")
             if self._bucket.create(_record(build_id, 0), header) is None:
                 raise JournalError(f"build {build_id} exists already in {self.where()}")
         except BaseException:
@@ -72,6 +74,7 @@ class S3Storage:
         lease = self._take(build_id)
         log = self._log(build_id, lease)
         try:
+            self._bucket.create(_marker(build_id), b"")
             if lease.taken_over is not None:
                 self._fence(log, build_id, lease.taken_over)
         except BaseException:
@@ -163,14 +166,17 @@ class S3Log:
     def check(self) -> None:
         self._lease.check()
 
-    def close(self) -> None:
+    def close(self, *, finished: bool = False) -> None:
         if self._closed:
             return
         self._closed = True
         try:
-            if self._written:
-                with contextlib.suppress(CloudError, JournalError):  # it is only quicker to read
+            with contextlib.suppress(GoldenAmiError):  # it is only quicker to read and to find
+                if self._written:
                     compact(self._bucket, self._build_id)
+                if finished:
+                    self._lease.check()
+                    self._bucket.delete(_marker(self._build_id))
         finally:
             self._lease.give_back()
 
@@ -240,6 +246,10 @@ def compact(bucket: Bucket, build_id: str) -> None:
 
 def _folder(build_id: str) -> str:
     return f"builds/{build_id}"
+
+
+def _marker(build_id: str) -> str:
+    return f"open/{build_id}"
 
 
 def _record(build_id: str, number: int) -> str:

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import botocore.session
@@ -29,8 +30,8 @@ from botocore.response import StreamingBody
 import goldenami
 from goldenami.aws import errors
 from goldenami.aws.guard import reads_only, refuse_unjournaled
-from goldenami.aws.limits import SCARCE, Clock, Pace, Retries, Retry, Sleep
-from goldenami.errors import AccessError, GoldenAmiError, Throttled, UnjournaledMutation
+from goldenami.aws.limits import SCARCE, Clock, Pace, Retries, Retry, Sleep, boot_clock
+from goldenami.errors import AccessError, CloudError, CredentialsRefused, GoldenAmiError, Throttled, UnjournaledMutation
 from goldenami.model import Account, Environment, Place
 
 SESSION_NAME: Final = "goldenami"
@@ -83,6 +84,7 @@ class Cloud:
         self._timeouts = timeouts
         self._caller = caller or botocore.session.Session()
         self._mutex = threading.RLock()
+        self._told: tuple[datetime, float] | None = None  # the time of the last answer, there and here
         self._sessions: dict[str | None, botocore.session.Session] = {None: self._caller}
         self._clients: dict[tuple[str, Place | None, str | None], Any] = {}
         self._identities: dict[str | None, Identity] = {}
@@ -212,6 +214,7 @@ class Cloud:
         pace.acquire()
         try:
             answer: dict[str, Any] = getattr(client, xform_name(operation))(**request)
+            self._heard(answer.get("ResponseMetadata", {}))
             # A body that is cut off is a reply that was lost: it is read here, where such errors are at home.
             return {k: v.read() if isinstance(v, StreamingBody) else v for k, v in answer.items()}
         except Exception as error:
@@ -221,6 +224,21 @@ class Cloud:
             if translated is error:
                 raise
             raise translated from error
+
+    def now(self) -> datetime:
+        """The time by the cloud's clock: that of the last answer, and what this machine counted since. A clock that is
+        wrong here, or that jumps, changes nothing. Raises CloudError before any answer told the time."""
+        with self._mutex:
+            if self._told is None:
+                raise CloudError("the endpoint does not tell the time (it sends no Date header)")
+            there, here = self._told
+        return there + timedelta(seconds=boot_clock() - here)
+
+    def _heard(self, metadata: Mapping[str, Any]) -> None:
+        there = errors.date_of(metadata)
+        if there is not None:
+            with self._mutex:
+                self._told = (there, boot_clock())
 
     def _pace(self, place: Place, service: str, operation: str) -> Pace:
         bucket = SCARCE.get((service, operation))
@@ -278,6 +296,8 @@ class Cloud:
         request = {"RoleArn": role, "RoleSessionName": f"{SESSION_NAME}-{os.getpid()}"}
         try:
             answer = self._reading(place, client, "sts", "AssumeRole", request)["Credentials"]
+        except CredentialsRefused:
+            raise  # the caller's own: no role has anything to do with it
         except AccessError as error:
             raise AccessError(
                 f"cannot assume {role}: {error.message}",

@@ -1,8 +1,10 @@
-"""The commands that change the cloud: build, resume, clean; and builds, which looks at what they left."""
+"""The commands that change the cloud: build, resume, clean."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -10,14 +12,32 @@ import click
 
 from goldenami.cli.context import open_journals, open_project, print_json, reach
 from goldenami.cli.recipes import environment_option, json_option, parse_variables, variable_option
-from goldenami.errors import GoldenAmiError, Interrupted, TargetsFailed
+from goldenami.errors import Busy, GoldenAmiError, Interrupted, TargetsFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from goldenami.events import Emit
     from goldenami.journal import Summary
     from goldenami.model import Environment
     from goldenami.pipeline import Outcome
+    from goldenami.reconcile import CleanUp
     from goldenami.report import Leftover
+
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def _seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    """30s, 10m, 2h as seconds; "forever"."""
+    if value == "forever":
+        return math.inf
+    if not (value[-1:] in _UNITS and value[:-1].isdigit()):
+        raise click.BadParameter(
+            f"{value!r} is no duration: write 30s, 10m or 2h, or put a bare --wait last", ctx, param
+        )
+    return int(value[:-1]) * _UNITS[value[-1]]
+
 
 events_option = click.option(
     "--events", type=click.Path(dir_okay=False, path_type=Path), help="Append what happens to this file, as JSON lines."
@@ -28,6 +48,16 @@ on_failure_option = click.option(
     default="clean",
     show_default=True,
     help="Delete what a failed build made, or keep all of it, the builder too, to look at.",
+)
+wait_option = click.option(
+    "--wait",
+    callback=_seconds,
+    is_flag=False,
+    flag_value="forever",
+    default="0s",
+    metavar="[DURATION]",
+    help="Wait while somebody else builds the same recipe or works on the same build: for 30s, 10m or 2h; without a "
+    "duration, as long as it takes. Default: refuse, and say who it is.",
 )
 manifest_option = click.option("--json", "as_json", is_flag=True, help="Print the manifest of the release on stdout.")
 
@@ -40,6 +70,7 @@ manifest_option = click.option("--json", "as_json", is_flag=True, help="Print th
 @manifest_option
 @events_option
 @on_failure_option
+@wait_option
 def build(
     recipe: str,
     environment_name: str | None,
@@ -48,12 +79,14 @@ def build(
     as_json: bool,
     events: Path | None,
     on_failure: Literal["clean", "keep"],
+    wait: float,
 ) -> int:
     """Turn RECIPE (a name or a path) into tested, encrypted images in every target.
 
     A release that was built from the same inputs, and whose images still exist, is not built again; the reason is
-    printed. A base recipe that has no release yet is built first. Ctrl-C stops and deletes what was made; a second
-    Ctrl-C stops at once, and leaves a journal for `goldenami resume` and `goldenami clean`.
+    printed. A base recipe that has no release yet is built first. One build of a recipe runs at a time. Ctrl-C stops
+    and deletes what was made; a second Ctrl-C stops at once, and leaves a journal for `goldenami resume` and `goldenami
+    clean`.
     """
     variables = parse_variables(assignments)
     project, environment = open_project(environment_name)
@@ -62,7 +95,7 @@ def build(
         from goldenami import pipeline
 
         request = pipeline.Request(project, environment, recipe, variables)
-        return pipeline.build(request, force=force, on_failure=on_failure, emit_to=emit)
+        return pipeline.build(request, force=force, on_failure=on_failure, wait=wait, emit_to=emit)
 
     # What is wrong with the recipe is said before a sandbox is started for it.
     from goldenami import recipe as recipes
@@ -77,12 +110,14 @@ def build(
 @manifest_option
 @events_option
 @on_failure_option
+@wait_option
 def resume(
     build_id: str | None,
     environment_name: str | None,
     as_json: bool,
     events: Path | None,
     on_failure: Literal["clean", "keep"],
+    wait: float,
 ) -> int:
     """Continue a build that was interrupted or failed: what it made is used again, what failed is repeated.
 
@@ -93,7 +128,7 @@ def resume(
     def run(emit: Emit) -> Outcome:
         from goldenami import pipeline
 
-        return pipeline.resume(project, environment, build_id, on_failure=on_failure, emit_to=emit)
+        return pipeline.resume(project, environment, build_id, on_failure=on_failure, wait=wait, emit_to=emit)
 
     return _carry_out(environment, run, as_json=as_json, events=events)
 
@@ -105,19 +140,27 @@ def _carry_out(environment: Environment, run: Callable[[Emit], Outcome], *, as_j
     reach(environment)
     console = report.stderr_console()
     builds = open_journals(environment)
-    before = {summary.build_id: summary.ending for summary in builds.list()}
+    before = {summary.build_id: summary for summary in builds.unfinished()}
+    known = frozenset(builds.storage.names())
     try:
         with report.progress(console, events=events) as emit:
             outcome = run(emit)
     except (GoldenAmiError, KeyboardInterrupt) as error:
         if isinstance(error, KeyboardInterrupt):
             error = Interrupted("interrupted before anything was made")
-        touched = [s for s in builds.list() if s.build_id not in before or s.ending != before[s.build_id]]
-        unfinished = [s for s in touched if s.ending in (None, "failed")]
-        report.render_failure(
-            error, console, leftovers=_leftovers(unfinished), next_steps=_next_steps(unfinished) if touched else None
-        )
+        unfinished: list[Summary] = []
+        steps: dict[str, str] | None = None
+        with suppress(GoldenAmiError):  # journals in a bucket may be out of reach by the very error that is told here
+            now = builds.unfinished()
+            unfinished = [s for s in now if s.build_id not in before or s.ending != before[s.build_id].ending]
+            touched = bool(unfinished) or not known.issuperset(builds.storage.names())
+            steps = next_steps(unfinished) if touched else None
+        report.render_failure(error, console, leftovers=_leftovers(unfinished), next_steps=steps)
+        digests = {s.header.plan_digest for s in unfinished if s.header}
+        _tell_of([s for s in before.values() if s.header and s.header.plan_digest in digests and s not in unfinished])
         return error.exit_code
+    with suppress(GoldenAmiError):
+        _tell_of(builds.unfinished(plan_digest=outcome.manifest.digest))
     names = {account.id: account.name for account in environment.accounts.values()}
     if as_json:
         print_json(manifest.to_json(outcome.manifest))
@@ -133,13 +176,21 @@ def _carry_out(environment: Environment, run: Callable[[Emit], Outcome], *, as_j
     return 0
 
 
+def _tell_of(earlier: Sequence[Summary]) -> None:
+    """Builds of the same inputs that this one was not about, and that somebody should put an end to."""
+    for summary in earlier:
+        click.echo(f"build {summary.build_id} of the same inputs has not ended:", err=True)
+        for purpose, command in next_steps([summary]).items():
+            click.echo(f"to {purpose}: {command}", err=True)
+
+
 def _leftovers(builds: list[Summary]) -> list[Leftover]:
     from goldenami.report import Leftover
 
     return [Leftover(r.kind, r.id, str(r.place)) for s in builds for r in s.resources]
 
 
-def _next_steps(builds: list[Summary]) -> dict[str, str]:
+def next_steps(builds: list[Summary]) -> dict[str, str]:
     steps: dict[str, str] = {}
     for summary in builds:
         if summary.resources or summary.unresolved:
@@ -152,107 +203,79 @@ def _next_steps(builds: list[Summary]) -> dict[str, str]:
 @click.argument("build_id", metavar="[BUILD_ID]", required=False)
 @environment_option
 @click.option("--all", "every", is_flag=True, help="Every build that is unfinished or failed.")
+@click.option(
+    "--expired",
+    is_flag=True,
+    help="What machines that never came back left, in every account and region: temporary things past their time.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+@wait_option
 @json_option
-def clean(build_id: str | None, environment_name: str | None, every: bool, dry_run: bool, as_json: bool) -> int:
+def clean(
+    build_id: str | None,
+    environment_name: str | None,
+    every: bool,
+    expired: bool,
+    dry_run: bool,
+    wait: float,
+    as_json: bool,
+) -> int:
     """Delete what an unfinished or failed build left behind: what its journal knows, and what carries its tags.
 
     What a release owns is never deleted, nor anything that the build did not make. Without BUILD_ID, the only build
     that is unfinished. A task (a snapshot that was being copied, a volume that was being encrypted) is named by its id
     in the same way: first what it changed is put back.
+
+    --expired needs no journal: it takes what carries goldenami's own tags, with a token that is right and a time that
+    has passed by the cloud's clock, and that no release in the catalog owns.
     """
     from goldenami import pipeline
     from goldenami.errors import UsageError
 
-    if every and build_id:
-        raise UsageError("--all and a build id exclude each other")
+    if sum((every, expired, build_id is not None)) > 1:
+        raise UsageError("BUILD_ID, --all and --expired exclude each other")
     _, environment = open_project(environment_name)
-    if every:
-        builds = [s.build_id for s in open_journals(environment).unfinished()]
-    else:
-        builds = [pipeline.choose(open_journals(environment), build_id).build_id]
-    if builds:
+    journals = open_journals(environment)
+    done: dict[str | None, CleanUp]
+    failed: GoldenAmiError | None = None
+    if expired:
         reach(environment)
-    answers = []
-    for one in builds:
-        done = pipeline.clean(environment, one, dry_run=dry_run)
-        answers.append(
-            {
-                "build_id": one,
-                "deleted": [{"kind": f.kind, "id": f.id, "place": str(f.place)} for f in done.deleted],
-                "left": done.left,
-            }
+        done = pipeline.clean_expired(environment, dry_run=dry_run)
+    else:
+        wanted = (
+            [s.build_id for s in journals.unfinished()] if every else [pipeline.choose(journals, build_id).build_id]
         )
+        if wanted:
+            reach(environment)
+        done = {}
+        for one in wanted:
+            try:
+                done[one] = pipeline.clean(environment, one, dry_run=dry_run, wait=wait)
+            except Busy as busy:  # somebody works on it: no reason to leave the others lying about
+                if not every:
+                    raise
+                failed = busy
+                click.echo(f"{one}: {busy.message}", err=True)
+    return _told(done, dry_run=dry_run, expired=expired, as_json=as_json) or (failed.exit_code if failed else 0)
+
+
+def _told(done: Mapping[str | None, CleanUp], *, dry_run: bool, expired: bool, as_json: bool) -> int:
+    """Say what was deleted; the exit code."""
+    answers = []
+    for one, clean_up in done.items():
+        deleted = [{"kind": f.kind, "id": f.id, "place": str(f.place)} for f in clean_up.deleted]
+        answers.append({"build_id": one, "deleted": deleted, "left": clean_up.left})
         if not as_json:
             word = "would delete" if dry_run else "deleted"
-            click.echo(f"{one}: {word} {len(done.deleted)} resource{'s' if len(done.deleted) != 1 else ''}", err=True)
-            for found in done.deleted:
+            count = len(clean_up.deleted)
+            name = one or "expired, of builds without a journal here"
+            click.echo(f"{name}: {word} {count} resource{'s' if count != 1 else ''}", err=True)
+            for found in clean_up.deleted:
                 click.echo(f"  {found}", err=True)
-            for what, why in done.left.items():
+            for what, why in clean_up.left.items():
                 click.echo(f"  not deleted: {what}: {why}", err=True)
     if as_json:
-        print_json({"schema": "goldenami.clean/1", "dry_run": dry_run, "builds": answers})
-    elif not builds:
+        print_json({"schema": "goldenami.clean/1", "dry_run": dry_run, "expired": expired, "builds": answers})
+    elif not done:
         click.echo("Nothing to clean: no build is unfinished.", err=True)
     return 1 if any(a["left"] for a in answers) else 0
-
-
-@click.group()
-def builds() -> None:
-    """What was built, and what is unfinished."""
-
-
-@builds.command("list")
-@environment_option
-@json_option
-def builds_list(environment_name: str | None, as_json: bool) -> None:
-    """List builds, and tasks with their kind in place of a recipe, oldest first."""
-
-    _, environment = open_project(environment_name)
-    found = open_journals(environment).list()
-    if as_json:
-        print_json({"schema": "goldenami.builds/1", "builds": [_summary_json(s) for s in found]})
-        return
-    for summary in found:
-        header = summary.header
-        what = f"{header.recipe} {header.data.get('version', '')}".rstrip() if header else str(summary.problem)
-        state = summary.ending or ("unfinished" if header else "damaged")
-        left = f"  {len(summary.resources)} resources" if state in ("unfinished", "failed") else ""
-        click.echo(f"{summary.build_id}  {state:<10}  {what}{left}")
-
-
-@builds.command("show")
-@click.argument("build_id")
-@environment_option
-@json_option
-def builds_show(build_id: str, environment_name: str | None, as_json: bool) -> None:
-    """Show one build: how it ended, and what it made that still exists."""
-
-    _, environment = open_project(environment_name)
-    summary = open_journals(environment).read(build_id)
-    document = _summary_json(summary)
-    if as_json:
-        print_json({"schema": "goldenami.build/1", **document})
-        return
-    for key, value in document.items():
-        if key != "resources":
-            click.echo(f"{key:<12} {value}")
-    for resource in summary.resources:
-        click.echo(f"{resource.kind:<16} {resource.id:<24} {resource.place}")
-
-
-def _summary_json(summary: Summary) -> dict[str, object]:
-    header = summary.header
-    return {
-        "build_id": summary.build_id,
-        "status": summary.ending or ("unfinished" if header else "damaged"),
-        "recipe": header.recipe if header and header.data.get("task") is None else None,
-        "task": header.data.get("task") if header else None,
-        "version": header.data.get("version") if header else None,
-        "environment": header.environment if header else None,
-        "digest": header.plan_digest if header else None,
-        "created": header.created.strftime("%Y-%m-%dT%H:%M:%SZ") if header else None,
-        "problem": summary.problem,
-        "unresolved": summary.unresolved,
-        "resources": [{"kind": r.kind, "id": r.id, "place": str(r.place), "key": r.key} for r in summary.resources],
-    }

@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "build": ("goldenami.cli.build", "build", "Turn a recipe into tested, encrypted, distributed images."),
     "resume": ("goldenami.cli.build", "resume", "Continue a build that was interrupted or failed."),
     "clean": ("goldenami.cli.build", "clean", "Delete what an unfinished build left behind."),
-    "builds": ("goldenami.cli.build", "builds", "List builds, or show one."),
+    "builds": ("goldenami.cli.builds", "builds", "List builds, or show one."),
     "schedule": ("goldenami.cli.schedule", "schedule", "Snapshots on a schedule: run, preview, list."),
     "images": ("goldenami.cli.images", "images", "List releases, or show one."),
     "resolve": ("goldenami.cli.images", "resolve", "Print the image id behind NAME@CHANNEL or NAME@VERSION."),

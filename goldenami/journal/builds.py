@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from goldenami.errors import Busy, JournalError, NotFound
 from goldenami.journal.directory import DirectoryStorage
@@ -16,7 +17,35 @@ from goldenami.journal.log import Journal
 from goldenami.journal.records import Header, Intent, Resource, Result, replay, utc_now, walk
 from goldenami.journal.storage import Holder, Storage
 
+_T = TypeVar("_T")
+_READERS: Final = 8  # threads; journals in a bucket are a few requests away each
 _POLL: Final = 1.0  # seconds between two looks at a lock that is waited for
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for a lock that somebody else holds. ``seconds``: math.inf waits for ever. ``waiting`` is told
+    once that there is somebody to wait for."""
+
+    seconds: float = 0.0
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    waiting: Callable[[Busy], None] = field(default=lambda _: None)
+
+    def take(self, attempt: Callable[[], _T]) -> _T:
+        """What an attempt gives that does not raise Busy. Raises its last Busy when the time is up."""
+        deadline = self.clock() + self.seconds
+        told = False
+        while True:
+            try:
+                return attempt()
+            except Busy as error:
+                if self.clock() >= deadline:
+                    raise
+                if not told:
+                    self.waiting(error)
+                    told = True
+            self.sleep(min(_POLL, max(0.01, deadline - self.clock())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +81,14 @@ class Journals:
         """Start the journal of a new build, or of any work that is to survive its process. Raises JournalError."""
         return Journal.create(self.storage, header, now=self._now)
 
-    def open(self, build_id: str) -> Journal:
-        """Lock a journal, replay it and make it ready for more. Raises NotFound, Busy, or JournalError for damage."""
-        return Journal.open_in(self.storage, build_id, now=self._now)
+    def open(self, build_id: str, patience: Patience = Patience()) -> Journal:
+        """Lock a journal, replay it and make it ready for more. Raises NotFound, JournalError for damage, and Busy when
+        the patience with who works on it is at its end."""
+        return patience.take(lambda: Journal.open_in(self.storage, build_id, now=self._now))
 
     def list(self) -> tuple[Summary, ...]:
         """Every build, oldest first, read without its lock. A damaged one is listed with its problem."""
-        return tuple(s for s in map(self._read, self.storage.names()) if s is not None)
+        return self._read_all(self.storage.names())
 
     def read(self, build_id: str) -> Summary:
         """One build, read without its lock. Raises NotFound."""
@@ -78,7 +108,7 @@ class Journals:
         """Builds that did not end, or that failed and left something: those to resume or to clean. Oldest first."""
         return tuple(
             s
-            for s in self.list()
+            for s in self._read_all(self.storage.names(unfinished=True))
             if s.header is not None
             and (s.ending is None or (s.ending == "failed" and (s.resources or s.unresolved)))
             and (recipe is None or s.header.recipe == recipe)
@@ -86,32 +116,16 @@ class Journals:
         )
 
     @contextmanager
-    def exclusive(
-        self,
-        name: str,
-        *,
-        wait: float = 0.0,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-        waiting: Callable[[Busy], None] | None = None,
-    ) -> Iterator[None]:
-        """Hold the lock of a name (a recipe's: one build of it at a time). Raises Busy, which says who holds it, after
-        ``wait`` seconds (math.inf: never); ``waiting`` is told once that there is somebody to wait for."""
-        deadline = clock() + wait
-        told = False
+    def exclusive(self, name: str, patience: Patience = Patience()) -> Iterator[None]:
+        """Hold the lock of a name (a recipe's: one build of it at a time). Raises Busy, which says who holds it, when
+        the patience is at its end."""
         with ExitStack() as stack:
-            while True:
-                try:
-                    stack.enter_context(self.storage.lock(name))
-                    break
-                except Busy as error:
-                    if clock() >= deadline:
-                        raise
-                    if waiting is not None and not told:
-                        waiting(error)
-                        told = True
-                sleep(min(_POLL, max(0.01, deadline - clock())))
+            patience.take(lambda: stack.enter_context(self.storage.lock(name)))
             yield
+
+    def _read_all(self, names: Sequence[str]) -> tuple[Summary, ...]:
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="journals") as pool:
+            return tuple(s for s in pool.map(self._read, names) if s is not None)
 
     def _read(self, build_id: str) -> Summary | None:
         content = self.storage.read(build_id)

@@ -39,7 +39,7 @@ class DirectoryStorage:
     def directory(self, build_id: str) -> Path:
         return self._root / build_id
 
-    def names(self) -> tuple[str, ...]:
+    def names(self, *, unfinished: bool = False) -> tuple[str, ...]:
         if not self._root.is_dir():
             return ()
         return tuple(sorted(path.name for path in self._root.iterdir() if (path / FILE).exists()))
@@ -198,7 +198,7 @@ class DirectoryLog:
     def check(self) -> None:
         """The kernel takes no lock away."""
 
-    def close(self) -> None:
+    def close(self, *, finished: bool = False) -> None:
         if not self._closed:
             self._closed = True
             os.close(self._descriptor)

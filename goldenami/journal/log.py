@@ -112,7 +112,7 @@ class Journal:
         with self._mutex:
             if not self._closed:
                 self._closed = True
-                self._log.close()
+                self._log.close(finished=self.ending not in (None, "failed"))
 
     def __enter__(self) -> Self:
         return self

@@ -112,8 +112,9 @@ class Log(Protocol):
     def check(self) -> None:
         """Raise JournalError if the lock may have been lost. Quick: nothing is sent."""
 
-    def close(self) -> None:
-        """Let go of the lock. The second call does nothing."""
+    def close(self, *, finished: bool = False) -> None:
+        """Let go of the lock; ``finished``: nobody needs to find the build as an unfinished one. The second call does
+        nothing."""
 
 
 class Storage(Protocol):
@@ -125,8 +126,8 @@ class Storage(Protocol):
     def directory(self, build_id: str) -> Path:
         """Where this machine keeps what else belongs to a build (reports); it need not exist."""
 
-    def names(self) -> tuple[str, ...]:
-        """The ids of all builds, sorted."""
+    def names(self, *, unfinished: bool = False) -> tuple[str, ...]:
+        """The ids of all builds, sorted; or of those that are unfinished, and perhaps others, if that is quicker."""
 
     def read(self, build_id: str) -> bytes | None:
         """All records of a build, read without its lock; None if there is no such build."""

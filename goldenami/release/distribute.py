@@ -31,6 +31,7 @@ from goldenami.aws.ledger import Ledger
 from goldenami.aws.waiters import Seen, failure
 from goldenami.errors import (
     CloudError,
+    CredentialsRefused,
     GoldenAmiError,
     Interrupted,
     JournalError,
@@ -220,7 +221,7 @@ class Distribution:
         self._check()
         try:
             yield
-        except (Interrupted, JournalError):
+        except (CredentialsRefused, Interrupted, JournalError):
             raise  # of the whole build, not of this image
         except GoldenAmiError as error:
             errors[architecture] = error
@@ -252,6 +253,7 @@ class Distribution:
             kms_key=self._order.keys[target.label],
             description=self._order.description,
             tags=self._order.tags,
+            temporary=True,  # until it is a release's
             on_wait=waiting,
         )
         self._tell(target, architecture, "copying", percent=0.0, image_id=image_id)

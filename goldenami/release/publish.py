@@ -27,7 +27,7 @@ from typing import Final
 from goldenami import manifest as codec
 from goldenami.aws import parameters
 from goldenami.aws.ledger import Ledger
-from goldenami.errors import CloudError, GoldenAmiError, Interrupted, TargetsFailed
+from goldenami.errors import CloudError, CredentialsRefused, GoldenAmiError, Interrupted, JournalError, TargetsFailed
 from goldenami.events import Emit, emit, silent
 from goldenami.journal import Intent
 from goldenami.model import Architecture, ImageManifest, ManifestImage, Place, Target
@@ -99,6 +99,7 @@ def publish(
         publication = _Publication(ledger, catalog, manifest, targets, emit)
         publication.make_version_parameters(prefix)
         catalog.add(manifest)
+        publication.keep_images(prefix)
         with publication.channel_parameters_moved(prefix, channel):
             moved = catalog.move(manifest.recipe, channel, manifest.version, now=now, build_id=manifest.build_id)
         return Published(moved, manifest, publication.failures)
@@ -115,12 +116,18 @@ def withdraw(
     emit: Emit = silent,
 ) -> dict[str, str]:
     """Undo the publishing of a release by a process that died between steps 2 and 4: the channel's parameters that it
-    moved are put back to where the channel points.
+    moved are put back to where the channel points; and its images, which stay, are marked as such.
 
     Changes nothing if the channel got as far as this release. Returns the reasons by target's label where it failed.
     """
     with catalog.publishing(manifest.recipe, channel, timeout=_LOCK_TIMEOUT):
-        return _Publication(ledger, catalog, manifest, targets, emit).put_back(prefix, channel)
+        publication = _Publication(ledger, catalog, manifest, targets, emit)
+        try:
+            publication.keep_images(prefix)
+            kept: Mapping[str, str] = {}
+        except TargetsFailed as error:
+            kept = error.failures
+        return {**kept, **publication.put_back(prefix, channel)}
 
 
 def _as_released(catalog: Catalog, manifest: ImageManifest) -> ImageManifest:
@@ -156,6 +163,14 @@ class _Publication:
             # Once it is a release, its parameters stay: somebody may have pinned the version.
             kept = self._undo(wanted, self._unmake, "removing") if not released else {}
             raise self._failed("nothing was published: the parameters of the version cannot be set", refused, kept)
+
+    def keep_images(self, prefix: str) -> None:
+        """Take the mark off that lets anybody collect what a dead machine left (goldenami:expires-at): the images are a
+        release's now. Before the channel moves, so that nothing that is in use ever looks left over."""
+        wanted = [p for p in parameters_for(self._manifest, prefix, self._manifest.version) if p.image.mode == "copy"]
+        refused = self._each(wanted, self._keep, "publishing")
+        if refused:
+            raise self._failed("the images of the release are still marked as temporary", refused)
 
     @contextmanager
     def channel_parameters_moved(self, prefix: str, channel: str) -> Iterator[None]:
@@ -218,6 +233,11 @@ class _Publication:
             self._create(parameter)
         else:
             self._set(parameter, parameter.image.image_id)
+
+    def _keep(self, parameter: Parameter) -> None:
+        image = parameter.image
+        ids = [image.image_id, *(snapshot.snapshot_id for snapshot in image.snapshots)]
+        self._ledger.settle(f"keep/{parameter.place}/{image.architecture}", parameter.place, ids)
 
     def _put_back(self, parameter: Parameter, value: str | None) -> None:
         if value is None:
@@ -324,6 +344,8 @@ class _Publication:
                 self._tell(parameter, state)
             try:
                 do(parameter)
+            except (CredentialsRefused, JournalError):
+                raise  # nothing more can be done, nor undone, by this process
             except GoldenAmiError as error:
                 if isinstance(error, Interrupted) and not undoing:
                     raise

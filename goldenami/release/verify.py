@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 from goldenami.aws import images, kms, snapshots, tags
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
-from goldenami.errors import GoldenAmiError, TargetsFailed
+from goldenami.errors import CredentialsRefused, GoldenAmiError, TargetsFailed
 from goldenami.events import Emit, emit, silent
 from goldenami.model import Architecture, ManifestImage, ManifestSnapshot, Place, Target
 from goldenami.release.distribute import Distributed, Placed, account_root
@@ -221,6 +221,8 @@ def verify(ledger: Ledger, order: Order, distributed: Distributed, *, emit: Emit
         for label, future in running.items():
             try:
                 found, wrong = future.result()
+            except CredentialsRefused:
+                raise  # says nothing about this target
             except GoldenAmiError as error:
                 failures[label] = error.message
                 _tell(emit, targets[label], by_target[label], "failed", error.message)

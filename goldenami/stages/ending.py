@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from goldenami import reconcile
-from goldenami.errors import CloudError, GoldenAmiError, HostLost, Interrupted, TargetsFailed
+from goldenami.errors import (
+    CloudError,
+    CredentialsRefused,
+    GoldenAmiError,
+    HostLost,
+    Interrupted,
+    JournalError,
+    TargetsFailed,
+)
 from goldenami.events import emit
+from goldenami.journal import Ending
 from goldenami.release.catalog import Catalog
 from goldenami.stages.build import Build
 from goldenami.stages.opening import owned_by_release
@@ -21,7 +30,8 @@ _WORTH_KEEPING = frozenset({"image", "snapshot", "grant", "parameter"})
 @contextmanager
 def ending(build: Build, at_hand: Tools) -> Iterator[None]:
     """Carry out a build inside of this. After a failure of the recipe or its tests everything the build made is
-    deleted; after one of the cloud, a host or single targets, images are kept for a resume. "keep" deletes nothing."""
+    deleted; after one of the cloud, a host or single targets, images are kept for a resume. "keep" deletes nothing,
+    and so does the end of the credentials or of the journal, after which nothing could be deleted properly."""
     started = time.monotonic()
 
     def finished(status: str, error: str | None = None) -> None:
@@ -33,21 +43,41 @@ def ending(build: Build, at_hand: Tools) -> Iterator[None]:
         at_hand.interrupts.clean_up()
         build.note("interrupted: deleting what this build made", "warning")
         complete = _delete(build, at_hand.catalog, keep_images=False)
-        build.journal.finish("cleaned" if complete else "failed")
+        _finish(build, "cleaned" if complete else "failed")
         finished("interrupted")
         what = "everything it made is deleted" if complete else "not everything it made could be deleted"
         hint = None if complete else f"To delete the rest: goldenami clean {build.journal.build_id}"
         raise Interrupted(f"build {build.journal.build_id} was interrupted; {what}", hint=hint) from interrupt
+    except (CredentialsRefused, JournalError) as error:
+        # No call can be made any more, or none be written down: nothing is deleted by halves, all is left for a resume.
+        _finish(build, "failed", error=str(error))
+        finished("failed", str(error))
+        error.hint = _named(error.hint, build.journal.build_id)
+        raise
     except Exception as error:  # a mistake of this program must not leave anything running either
         at_hand.interrupts.clean_up()
         resumable = isinstance(error, (TargetsFailed, CloudError, HostLost))
         if at_hand.on_failure == "clean":
             _delete(build, at_hand.catalog, keep_images=resumable)
-        build.journal.finish("failed", error=str(error))
+        _finish(build, "failed", error=str(error))
         finished("failed", str(error))
         raise
     else:
         finished("released")
+
+
+def _finish(build: Build, status: Ending, **data: str) -> None:
+    """Write down how it ended, if that is possible: what cannot be written stays unfinished, and is found as such."""
+    with suppress(GoldenAmiError):
+        build.journal.finish(status, **data)
+
+
+def _named(hint: str | None, build_id: str) -> str:
+    """The hint with the build in it."""
+    command = f"`goldenami resume {build_id}`"
+    if hint is None or "`goldenami resume`" not in hint:
+        return f"{hint or ''} Then: {command}".strip()
+    return hint.replace("`goldenami resume`", command)
 
 
 def _delete(build: Build, catalog: Catalog, *, keep_images: bool) -> bool:

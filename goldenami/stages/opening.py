@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -31,17 +32,21 @@ _FACTS: TypeAdapter[Facts] = TypeAdapter(Facts)
 
 
 @contextmanager
-def create(plan: BuildPlan, variables: Mapping[str, str], at_hand: Tools) -> Iterator[Build]:
-    """A new build. Its journal holds what a resume needs: where the recipe is, the variables, facts and version."""
+def create(project: Project, plan: BuildPlan, variables: Mapping[str, str], at_hand: Tools) -> Iterator[Build]:
+    """A new build. Its journal holds what a resume needs: where the recipe is, the variables, facts and version.
+
+    Its moment, which expiry and deprecation are counted from, is the cloud's: what this machine's clock says may be
+    wrong, and may jump while the build runs.
+    """
     secrets = secrets_of(plan.recipe, at_hand.cloud)
-    now = datetime.now(UTC)
+    now = at_hand.cloud.now()
     build_id = new_build_id(now)
     name = plan.recipe.name
     version = at_hand.catalog.reserve(name, plan.recipe.version, now.date(), build_id=build_id, now=now)
     data = {
         "version": version,
         "channel": plan.recipe.distribution.channel,
-        "source": str(plan.recipe.source),
+        "source": _within(project, plan.recipe.source),
         "variables": dict(variables),
         "facts": _FACTS.dump_python(plan.facts, mode="json"),
     }
@@ -55,7 +60,7 @@ def reopen(project: Project, environment: Environment, summary: Summary, at_hand
     """A build that began earlier. Raises UsageError if it ended, or if what it was made of has changed."""
     if summary.header is not None:
         task.refuse_resume(summary.header)
-    with at_hand.journals.open(summary.build_id) as journal:
+    with at_hand.journals.open(summary.build_id, at_hand.patience) as journal:
         header = journal.header
         if journal.ending not in (None, "failed"):
             raise UsageError(f"build {header.build_id} is {journal.ending}: there is nothing to continue")
@@ -65,7 +70,7 @@ def reopen(project: Project, environment: Environment, summary: Summary, at_hand
                 hint=f"Use --environment {header.environment}.",
             )
         data = header.data
-        recipe = recipes.load(project, data["source"], environment, data["variables"])
+        recipe = recipes.load(project, str(project.root / data["source"]), environment, data["variables"])
         plan = planning.make(recipe, environment, _FACTS.validate_python(data["facts"]))
         if plan.digest != header.plan_digest:
             raise UsageError(
@@ -76,6 +81,11 @@ def reopen(project: Project, environment: Environment, summary: Summary, at_hand
         build = _begin(plan, data["version"], journal, secrets_of(recipe, at_hand.cloud), at_hand)
         reconcile.finish_deletions(build.ledger)
         yield build
+
+
+def _within(project: Project, source: Path) -> str:
+    """A recipe's file as another checkout of the project finds it; one outside of it only has its own place."""
+    return source.relative_to(project.root).as_posix() if source.is_relative_to(project.root) else str(source)
 
 
 def _begin(plan: BuildPlan, version: str, journal: Journal, secrets: Mapping[str, str], at_hand: Tools) -> Build:

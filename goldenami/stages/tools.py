@@ -9,9 +9,10 @@ from typing import Literal
 
 from goldenami.aws import journals
 from goldenami.aws.session import Cloud
-from goldenami.events import Emit
+from goldenami.errors import Busy
+from goldenami.events import Emit, emit
 from goldenami.interrupts import Interrupts
-from goldenami.journal import Journals
+from goldenami.journal import Journals, Patience
 from goldenami.model import Environment
 from goldenami.release.catalog import Catalog
 from goldenami.stages.build import Workshop
@@ -31,13 +32,25 @@ class Tools:
     interrupts: Interrupts
     on_failure: OnFailure
     emit: Emit
+    patience: Patience  # with who builds the same recipe, or works on the same build
 
 
 @contextmanager
 def tools(
-    environment: Environment, workshop: Workshop | None, cloud: Cloud | None, on_failure: OnFailure, emit: Emit
+    environment: Environment,
+    workshop: Workshop | None,
+    cloud: Cloud | None,
+    on_failure: OnFailure,
+    emit_to: Emit,
+    wait: float = 0.0,
 ) -> Iterator[Tools]:
-    """The tools of an environment. While it is entered, the first signal asks for the end (see ``interrupts``)."""
+    """The tools of an environment. While it is entered, the first signal asks for the end (see ``interrupts``).
+
+    ``wait``: seconds to wait for somebody else who builds the same recipe or works on the same build."""
+
+    def waiting(error: Busy) -> None:
+        emit(emit_to, "note", message=f"waiting: {error.message}", level="warning")
+
     with Interrupts() as interrupts:
         cloud = cloud or Cloud.of(environment, sleep=interrupts.sleep)
         yield Tools(
@@ -47,5 +60,6 @@ def tools(
             workshop=workshop or SshWorkshop(),
             interrupts=interrupts,
             on_failure=on_failure,
-            emit=emit,
+            emit=emit_to,
+            patience=Patience(wait, cloud.clock, cloud.sleep, waiting),
         )

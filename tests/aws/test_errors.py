@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -10,7 +12,15 @@ from botocore import exceptions as boto
 
 from goldenami.aws import errors
 from goldenami.aws.errors import Outcome
-from goldenami.errors import AccessError, CloudError, GoldenAmiError, NotFound, Throttled, Unreachable
+from goldenami.errors import (
+    AccessError,
+    CloudError,
+    CredentialsRefused,
+    GoldenAmiError,
+    NotFound,
+    Throttled,
+    Unreachable,
+)
 from goldenami.model import Place
 
 PLACE = Place("111111111111", "eu-central-1")
@@ -75,8 +85,14 @@ def test_the_walk_found_them() -> None:
         ("SomethingNew", 502, Unreachable, Outcome.UNKNOWN),
         ("UnauthorizedOperation", 403, AccessError, Outcome.REFUSED),
         ("AuthFailure", 401, AccessError, Outcome.REFUSED),
-        ("ExpiredToken", 400, AccessError, Outcome.REFUSED),
-        ("RequestExpired", 400, AccessError, Outcome.REFUSED),
+        ("ExpiredToken", 400, CredentialsRefused, Outcome.REFUSED),
+        ("RequestExpired", 400, CredentialsRefused, Outcome.REFUSED),
+        ("ExpiredTokenException", 400, CredentialsRefused, Outcome.REFUSED),
+        ("InvalidClientTokenId", 403, CredentialsRefused, Outcome.REFUSED),
+        ("UnrecognizedClientException", 400, CredentialsRefused, Outcome.REFUSED),
+        ("InvalidAccessKeyId", 403, CredentialsRefused, Outcome.REFUSED),
+        ("SignatureDoesNotMatch", 403, AccessError, Outcome.REFUSED),
+        ("ConditionalRequestConflict", 409, Unreachable, Outcome.UNKNOWN),
         ("InvalidAMIID.NotFound", 400, CloudError, Outcome.REFUSED),
         ("InsufficientInstanceCapacity", 400, CloudError, Outcome.REFUSED),
         ("InvalidParameterValue", 400, CloudError, Outcome.REFUSED),
@@ -95,6 +111,36 @@ def test_answers(code: str, status: int, ours: type[GoldenAmiError], outcome: Ou
             PLACE.account,
             PLACE.region,
         )
+
+
+@pytest.mark.parametrize("minutes", [-600, -20, -3, 0, 3, 20, 600])
+@pytest.mark.parametrize("code", sorted(errors.SKEW_CODES - errors.EXPIRED_CODES))
+def test_a_clock_that_is_wrong_is_told_from_credentials_that_are(code: str, minutes: int) -> None:
+    """A signature is refused for its date in as many words as for its key; the date of the answer tells them apart."""
+    refused = client_error(code, 403)
+    there = datetime.now(UTC) - timedelta(minutes=minutes)
+    refused.response["ResponseMetadata"]["HTTPHeaders"] = {"date": format_datetime(there, usegmt=True)}
+    error = raised(refused)
+    if abs(minutes) > 4 or code in ("RequestTimeTooSkewed", "RequestInTheFuture"):
+        assert isinstance(error, CredentialsRefused)
+        assert "clock" in (error.hint or "")
+        if minutes:
+            assert f"{abs(minutes)} minutes {'ahead of' if minutes > 0 else 'behind'} AWS's" in error.message
+    else:
+        assert "clock" not in error.message
+
+
+def test_credentials_that_botocore_could_not_renew_are_told_as_such() -> None:
+    error = raised(RuntimeError("Credentials were refreshed, but the refreshed credentials are still expired."))
+    assert isinstance(error, CredentialsRefused)
+    assert "goldenami resume" in (error.hint or "")
+
+
+def test_a_resource_of_another_account_is_no_matter_of_credentials() -> None:
+    """EC2 has one code for both."""
+    assert type(raised(client_error("AuthFailure", 403, "Not authorized for images: [ami-1]"))) is AccessError
+    message = "AWS was not able to validate the provided access credentials"
+    assert type(raised(client_error("AuthFailure", 401, message))) is CredentialsRefused
 
 
 def test_capacity_has_a_code_of_its_own_even_with_a_server_status() -> None:

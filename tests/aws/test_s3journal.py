@@ -21,7 +21,7 @@ from goldenami.aws.ledger import Call, Ledger
 from goldenami.aws.s3 import Bucket
 from goldenami.aws.session import Cloud
 from goldenami.errors import AccessError, Busy, JournalError, NotFound, UnjournaledMutation
-from goldenami.journal import Header, Intent, Journal, Journals, Secret, token
+from goldenami.journal import Header, Intent, Journal, Journals, Patience, Secret, token
 from goldenami.model import Environment, Network, Place, Target
 from tests.aws.conftest import APPS, HOME, HOME_PLACE, make_cloud, new_session
 
@@ -118,6 +118,7 @@ def test_another_machine_goes_on_where_one_ended(bench: Bench) -> None:
         assert journal.secret("login", lambda: b"LOGIN KEY") == b"LOGIN KEY"
     other = bench.machine()
     assert [s.build_id for s in other.list()] == [BUILD]
+    assert [s.build_id for s in other.unfinished()] == [BUILD]
     with other.open(BUILD) as journal:
         assert journal.header == header()
         assert [r.id for r in journal.resources()] == ["ami-1"]
@@ -130,6 +131,7 @@ def test_another_machine_goes_on_where_one_ended(bench: Bench) -> None:
         journal.finish("released")
     summary = bench.machine().read(BUILD)
     assert summary.ending == "released"
+    assert bench.machine().storage.names(unfinished=True) == ()
     assert [r.id for r in summary.resources] == ["ami-1", "ami-2"]
     assert not any("/secrets/" in key for key in bench.objects()), "removed at the end"
 
@@ -368,7 +370,7 @@ def test_one_builds_a_recipe_at_a_time(bench: Bench) -> None:
     holder.__enter__()
     timer = threading.Timer(1.0, lambda: holder.__exit__(None, None, None))
     timer.start()
-    with bench.machine().exclusive("web", wait=30, waiting=told.append):
+    with bench.machine().exclusive("web", Patience(30, waiting=told.append)):
         pass
     timer.join()
     assert len(told) == 1

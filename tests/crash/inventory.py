@@ -33,11 +33,14 @@ def _take(world: World, place: Place) -> list[str]:
     for image in own:
         id = image["ImageId"]
         lines.append(f"image {id}")
+        # Whatever has the mark may be collected by anyone, one day: nothing that a release owns.
+        lines += [f"image {id} is temporary" for t in image.get("Tags", []) if t["Key"] == "goldenami:expires-at"]
         answer = ec2.describe_image_attribute(ImageId=id, Attribute="launchPermission")
         lines += [f"image {id} for {p['UserId']}" for p in answer["LaunchPermissions"]]
     for snapshot in ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]:
         id = snapshot["SnapshotId"]
         lines.append(f"snapshot {id}")
+        lines += [f"snapshot {id} is temporary" for t in snapshot.get("Tags", []) if t["Key"] == "goldenami:expires-at"]
         answer = ec2.describe_snapshot_attribute(SnapshotId=id, Attribute="createVolumePermission")
         lines += [f"snapshot {id} for {p['UserId']}" for p in answer["CreateVolumePermissions"]]
     for grant in kms.list_grants(KeyId=_key(world, place))["Grants"]:

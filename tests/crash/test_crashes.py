@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from goldenami.errors import TestsFailed
-from goldenami.journal import Journals
 from tests.crash import inventory
 from tests.crash.cases import SHARDS, Verdicts, check, points_to, release_of, share
 from tests.crash.world import RECIPE, Death, Label, World
@@ -77,7 +76,7 @@ def killed(world: World, label: Label, when: str, then: str, lag: float) -> None
 
 
 def summary(world: World) -> Any:
-    (found,) = Journals(world.path / ".goldenami" / "test" / "builds").list()
+    (found,) = world.journals.list()
     return found
 
 

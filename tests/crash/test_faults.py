@@ -19,7 +19,6 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from goldenami.errors import GoldenAmiError, UnjournaledMutation
-from goldenami.journal import Journals
 from goldenami.sandbox.http import Response
 from goldenami.sandbox.protocol import Call
 from tests.crash import inventory
@@ -129,7 +128,7 @@ def disturbed(world: World, fault: Disturb, *, then: str, delay: float = 0.0, mu
     world.paper.set(visibility_delay=delay)
     error = build(world, fault)
     if error is None:
-        (summary,) = Journals(world.path / ".goldenami" / "test" / "builds").list()
+        (summary,) = world.journals.list()
         if summary.ending is None:  # released, and not all of the temporary could be deleted: that was said
             assert any("goldenami clean" in str(e.fields.get("message")) for e in world.events)
             world.clean(summary.build_id)

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ import botocore.session
 
 from goldenami import pipeline
 from goldenami import recipe as recipes
+from goldenami.aws import journals
 from goldenami.aws.guard import reads_only
 from goldenami.aws.session import Cloud, Timeouts
 from goldenami.events import Event
@@ -79,6 +81,10 @@ retention: {deprecate_after: 90d}
 distribution: {channel: stable}
 """,
 }
+
+
+# Where another machine finds them: lines for the environment above.
+IN_A_BUCKET = "    catalog: s3://shared/golden/catalog\n    builds: s3://shared/golden\n"
 
 
 class Death(BaseException):
@@ -281,11 +287,15 @@ class World:
     project: Any = field(init=False)
     environment: Any = field(init=False)
     _node: PaperNode | None = None
+    _in_a_bucket: bool = False
+    _witness: Cloud | None = None
+    _paths: list[Path] = field(default_factory=list)
     _clients: dict[tuple[str, Place], Any] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
-    def fresh(self, *, new_process: bool = False) -> None:
-        """An empty cloud and an empty project. ``new_process``: its clients log in again, too (which takes a while)."""
+    def fresh(self, *, new_process: bool = False, bucket: bool = False) -> None:
+        """An empty cloud and an empty project. ``new_process``: its clients log in again, too (which takes a while).
+        ``bucket``: journals and catalog are kept in one."""
         self.end()
         self.clock.reset()
         node = PaperNode()
@@ -298,13 +308,12 @@ class World:
         self._node, self.gate.target = node, behind
         endpoint = f"http://127.0.0.1:{self.server.port}"
         self.paper = PaperCloud(endpoint, dict(seed.ACCOUNTS), behind, node)
-        self.path = self.base / f"case-{next(self._numbers)}"
-        for name, text in PROJECT.items():
-            file = self.path / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
-        self.project = recipes.load_project(self.path)
-        self.environment = recipes.environment(self.project, "test")
+        self._in_a_bucket = bucket
+        self._paths = []
+        if bucket:
+            location = {"LocationConstraint": REGIONS[0]}
+            self.client("s3", PLACES[0]).create_bucket(Bucket="shared", CreateBucketConfiguration=location)
+        self.other_machine()
         if new_process or not hasattr(self, "cloud"):
             self.cloud = MortalCloud(self.clock, self.environment.accounts, self.environment.home_place)
         self.workshop = PaperWorkshop()
@@ -312,13 +321,36 @@ class World:
         self.cloud.start_process()
         self.gate.stop()
 
+    def other_machine(self) -> None:
+        """A checkout of the project where nothing else is; what others left in the bucket is a while ago."""
+        self.path = self.base / f"case-{next(self._numbers)}"
+        self._paths.append(self.path)
+        for name, text in PROJECT.items():
+            file = self.path / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text + (IN_A_BUCKET if self._in_a_bucket and name == "goldenami.yaml" else ""))
+        self.project = recipes.load_project(self.path)
+        self.environment = recipes.environment(self.project, "test")
+        if self._in_a_bucket:
+            self.leases_run_out()
+
+    def leases_run_out(self) -> None:
+        """S3's clock goes on, and nobody renews."""
+        target = self.gate.target
+        assert target is not None
+        with target.surface.active():
+            bucket = target.surface.backend("s3", HOME, "aws").buckets["shared"]
+            for key in bucket.keys.values():
+                key.last_modified -= timedelta(seconds=3600)
+
     def end(self) -> None:
         """Nothing of the last case stays, on the disk neither."""
         if self._node is not None and self.gate.target is not None:
             self.gate.stop()
             self.gate.target.close()
             self._node.close()
-            shutil.rmtree(self.path)
+            for path in self._paths:
+                shutil.rmtree(path)
             self._node = None
 
     # --- the program --------------------------------------------------------------------------------------------------
@@ -366,12 +398,23 @@ class World:
         self.project = recipes.load_project(self.path)  # what is read is read once in a process
 
     @property
+    def witness(self) -> Cloud:
+        """A cloud of somebody who looks on, in a process of their own."""
+        if self._witness is None:
+            self._witness = Cloud.of(self.environment, caller=_session())
+        return self._witness
+
+    @property
     def catalog(self) -> Catalog:
-        return Catalog(self.environment.catalog)
+        return Catalog.of(self.environment, self.witness)
+
+    @property
+    def journals(self) -> Journals:
+        return journals.of(self.environment, self.witness)
 
     @property
     def builds(self) -> list[str]:
-        return [s.build_id for s in Journals(Path(self.environment.builds)).list()]
+        return [s.build_id for s in self.journals.list()]
 
     # --- witnesses ----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,140 @@
+"""Collecting for a machine that never came back: what is temporary, past its time, and of no journal at hand.
+
+Temporary resources carry ``goldenami:expires-at``. Something is collected only if all of this is true:
+
+- its tags name a build, a key and a token, and the token is the one that this build and key give (tags that look alike,
+  or that somebody copied in part, do not pass);
+- its time has passed by the cloud's own clock: a clock that is wrong here deletes nothing early;
+- no release in the catalog owns it (and if the catalog cannot be read, nothing is collected at all).
+
+Where the build's journal is at hand after all, it is the journal's business: the build is cleaned by it, unless
+somebody works on it. Grants have no tags: those that were lent for copying are known by their name, which holds the
+token, and by the date of their creation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from goldenami.aws import errors, tags
+from goldenami.aws.kinds import KINDS
+from goldenami.aws.ledger import DEFAULT_LIFETIME
+from goldenami.aws.session import Cloud
+from goldenami.errors import CloudError, CredentialsRefused, GoldenAmiError
+from goldenami.journal import Journals, token
+from goldenami.model import Environment, Place
+from goldenami.reconcile import TEMPORARY, Found
+from goldenami.release.catalog import Catalog
+
+_BUILD_ID: Final = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4,32}")
+_GRANT: Final = re.compile(rf"goldenami-({_BUILD_ID.pattern})-([0-9a-f]{{40}})")
+_PLACES_AT_ONCE: Final = 8
+_ARCHITECTURES: Final = ("x86_64", "arm64")
+_ATTEMPTS: Final = range(1, 20)
+_GRANTS: Final = range(4)  # of one candidate to one account: one for each key of its snapshots
+
+
+@dataclass
+class Left:
+    """What dead machines left. ``orphans``: of builds without a journal here. ``builds``: those that have one.
+    ``unknown``: where could not be looked, with the reason."""
+
+    orphans: list[Found] = field(default_factory=list)
+    builds: dict[str, list[Found]] = field(default_factory=dict)
+    unknown: dict[str, str] = field(default_factory=dict)
+
+
+def find(cloud: Cloud, environment: Environment, catalog: Catalog, journals: Journals) -> Left:
+    """Look in every account and region of the environment. Changes nothing. Raises CatalogError and AccessError."""
+    cloud.check_identity()
+    owned = _owned(catalog)
+    known = frozenset(journals.storage.names())
+    left = Left()
+    places = sorted({environment.home_place, *(target.place for target in environment.targets)})
+    with ThreadPoolExecutor(min(len(places), _PLACES_AT_ONCE), thread_name_prefix="expired") as pool:
+        asked = {place: pool.submit(_look, cloud, environment, place) for place in places}
+    found: dict[str, list[Found]] = defaultdict(list)
+    for place, future in asked.items():
+        try:
+            for build_id, one in future.result():
+                if one.id not in owned:
+                    found[build_id].append(one)
+        except CredentialsRefused:
+            raise
+        except GoldenAmiError as error:
+            left.unknown[str(place)] = error.message
+    for build_id, those in sorted(found.items()):
+        if build_id in known:
+            left.builds[build_id] = sorted(those)
+        else:
+            left.orphans += sorted(those)
+    return left
+
+
+def _look(cloud: Cloud, environment: Environment, place: Place) -> list[tuple[str, Found]]:
+    return [*_tagged(cloud, place), *_grants(cloud, environment, place)]
+
+
+def _tagged(cloud: Cloud, place: Place) -> Iterator[tuple[str, Found]]:
+    for kind in KINDS.values():
+        if kind.tagged is None or kind.name == "parameter":  # a parameter is made for a release, never for a time
+            continue
+        for id, own in kind.tagged(cloud, place, tags.EXPIRES_AT, None).items():
+            build_id = own.get(tags.BUILD_ID, "")
+            if is_expired(own, cloud.now()) and not kind.is_gone(cloud, place, id):
+                yield build_id, Found(place, kind.name, id)
+
+
+def is_expired(own: Mapping[str, str], now: datetime) -> bool:
+    """Whether these are the tags of something temporary that goldenami made and whose time has passed."""
+    build_id, ends = own.get(tags.BUILD_ID, ""), tags.parse_timestamp(own.get(tags.EXPIRES_AT, ""))
+    if ends is None or ends > now or not _BUILD_ID.fullmatch(build_id):
+        return False
+    return tags.made_by(own, build_id)
+
+
+def _grants(cloud: Cloud, environment: Environment, place: Place) -> Iterator[tuple[str, Found]]:
+    """Those that lent the key of a candidate, which is in the home region, to the accounts that were to copy it."""
+    if place != environment.home_place:
+        return
+    keys = sorted({t.kms_key for t in environment.targets if t.place == place and t.mode == "copy"})
+    for alias in keys:
+        try:
+            arn = str(cloud.call(place, "kms", "DescribeKey", {"KeyId": alias})["KeyMetadata"]["Arn"])
+        except CloudError as error:
+            if errors.missing(error):
+                continue
+            raise
+        for grant in cloud.pages(place, "kms", "ListGrants", "Grants", {"KeyId": arn}):
+            name = _GRANT.fullmatch(grant.get("Name", ""))
+            if name is None or grant["CreationDate"].astimezone(UTC) + DEFAULT_LIFETIME > cloud.now():
+                continue
+            if name[2] in _lent(name[1], environment):
+                yield name[1], Found(place, "grant", grant["GrantId"], arn)
+
+
+def _lent(build_id: str, environment: Environment) -> frozenset[str]:
+    """The tokens of all grants that a build may have made for copying: see ``release.distribute``."""
+    keys = (
+        f"{TEMPORARY}{architecture}/{account.id}/grant-{number}"
+        for architecture in _ARCHITECTURES
+        for account in environment.accounts.values()
+        for number in _GRANTS
+    )
+    return frozenset(token(build_id, key, attempt) for key in keys for attempt in _ATTEMPTS)
+
+
+def _owned(catalog: Catalog) -> frozenset[str]:
+    """The ids of all images and snapshots of all releases."""
+    owned: set[str] = set()
+    for name in catalog.names():
+        for version in catalog.versions(name):
+            for image in catalog.get(name, version).images:
+                owned |= {image.image_id, *(snapshot.snapshot_id for snapshot in image.snapshots)}
+    return frozenset(owned)

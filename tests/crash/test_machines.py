@@ -1,0 +1,81 @@
+"""The crash matrix over a bucket: the machine dies at any call, also at any write of the journal, its locks and the
+catalog; then another machine, which has nothing but the bucket, resumes or cleans.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from goldenami.errors import Busy
+from tests.crash import inventory
+from tests.crash.cases import SHARDS, Verdicts, check, points_to, release_of, share
+from tests.crash.world import Death, Label, World
+
+MOMENTS = ("before", "after")
+Tell = Callable[[str, Any], None]
+
+
+def mutations(world: World) -> list[Label]:
+    """Those of a build that nothing happens to, with those that keep its books."""
+    world.fresh(bucket=True)
+    world.build()
+    return sorted(world.cloud.mutations)
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_another_machine_resumes_or_cleans(world: World, whole: bool, shard: int, record_property: Tell) -> None:
+    verdicts = Verdicts("crash matrix, another machine")
+    every = list(itertools.product(mutations(world), MOMENTS, ("resume", "clean")))
+    assert len(every) > 500
+    assert sum(label.service == "s3" for label, _, _ in every) > 300
+    for label, when, then in share(every, shard, whole=whole, every=61):
+        verdicts.run(f"killed {when} {label}, {then} elsewhere", lambda: killed(world, label, when, then))  # noqa: B023
+    verdicts.tell(record_property)
+
+
+def killed(world: World, label: Label, when: str, then: str) -> None:
+    world.fresh(bucket=True)
+    decoys = inventory.place_decoys(world)
+    world.cloud.start_process(label, when)
+    try:
+        world.build()
+    except Death:
+        pass
+    else:
+        assert label.service == "s3", "what a journal is compacted to depends on nothing else"
+    world.other_machine()
+    if not world.builds:  # it died before there was anything to remember
+        check(world, decoys, released=None)
+        return
+    (build_id,) = world.builds
+    ended = world.journals.read(build_id).ending
+    if ended == "released":
+        check(world, decoys, released=True)
+    elif then == "resume":
+        assert world.resume().status == "released"
+        check(world, decoys, released=True)
+        assert world.journals.read(build_id).ending == "released"
+    else:
+        assert world.clean(build_id).complete
+        check(world, decoys, released=None)
+        manifest = release_of(world)
+        assert manifest is None or points_to(world) in (None, manifest.version)
+
+
+def test_a_machine_that_is_only_slow_keeps_its_build(world: World) -> None:
+    """Nobody takes over while its leases hold; what keeps others away is said."""
+    copy = next(label for label in mutations(world) if label.action == "CopyImage")
+    world.fresh(bucket=True)
+    world.build_until(copy, "after")
+    (build_id,) = world.builds
+    with pytest.raises(Busy, match="process"):
+        world.resume(build_id)
+    with pytest.raises(Busy, match="process"):
+        world.clean(build_id)
+    world.leases_run_out()
+    assert world.resume(build_id).status == "released"
+    check(world, frozenset(), released=True)
