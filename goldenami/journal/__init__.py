@@ -21,7 +21,7 @@ corruption, and refused with its place, because a journal that is trusted wrongl
 Replay is pure (``records``); ``directory`` knows files, and nothing here knows AWS.
 """
 
-from goldenami.journal.builds import Journals, Patience, Summary
+from goldenami.journal.builds import Journals, Summary, Wait
 from goldenami.journal.directory import FILE, DirectoryStorage
 from goldenami.journal.log import Journal
 from goldenami.journal.records import (
@@ -54,7 +54,6 @@ __all__ = [
     "Journal",
     "Journals",
     "Log",
-    "Patience",
     "Resource",
     "Result",
     "Secret",
@@ -62,6 +61,7 @@ __all__ = [
     "State",
     "Storage",
     "Summary",
+    "Wait",
     "new_build_id",
     "replay",
     "token",

@@ -23,7 +23,7 @@ _POLL: Final = 1.0  # seconds between two looks at a lock that is waited for
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Wait:
     """How long to wait for a lock that somebody else holds. ``seconds``: math.inf waits for ever. ``waiting`` is told
     once that there is somebody to wait for."""
 
@@ -81,10 +81,10 @@ class Journals:
         """Start the journal of a new build, or of any work that is to survive its process. Raises JournalError."""
         return Journal.create(self.storage, header, now=self._now)
 
-    def open(self, build_id: str, patience: Patience = Patience()) -> Journal:
+    def open(self, build_id: str, turn: Wait = Wait()) -> Journal:
         """Lock a journal, replay it and make it ready for more. Raises NotFound, JournalError for damage, and Busy when
         the patience with who works on it is at its end."""
-        return patience.take(lambda: Journal.open_in(self.storage, build_id, now=self._now))
+        return turn.take(lambda: Journal.open_in(self.storage, build_id, now=self._now))
 
     def list(self) -> tuple[Summary, ...]:
         """Every build, oldest first, read without its lock. A damaged one is listed with its problem."""
@@ -116,11 +116,11 @@ class Journals:
         )
 
     @contextmanager
-    def exclusive(self, name: str, patience: Patience = Patience()) -> Iterator[None]:
+    def exclusive(self, name: str, turn: Wait = Wait()) -> Iterator[None]:
         """Hold the lock of a name (a recipe's: one build of it at a time). Raises Busy, which says who holds it, when
         the patience is at its end."""
         with ExitStack() as stack:
-            patience.take(lambda: stack.enter_context(self.storage.lock(name)))
+            turn.take(lambda: stack.enter_context(self.storage.lock(name)))
             yield
 
     def _read_all(self, names: Sequence[str]) -> tuple[Summary, ...]:

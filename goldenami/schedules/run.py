@@ -22,6 +22,7 @@ from goldenami.aws.session import Cloud
 from goldenami.errors import CloudError, GoldenAmiError, JournalError, TargetsFailed, UnjournaledMutation
 from goldenami.events import Emit, emit, silent
 from goldenami.interrupts import Interrupts
+from goldenami.journal import Wait
 from goldenami.model import Environment, Place
 from goldenami.schedules.policy import SCHEDULE_TAG, SLOT_TAG, SOURCE_TAG, Schedule, slot_of
 from goldenami.schedules.steps import Change, Made, Make, MakeCopy, Steps, Survey, plan
@@ -72,7 +73,7 @@ def run(
                 ran.append(Ran(schedule, plan(schedule, found, now), {}, _silent(found)))
                 continue
             with journals.of(environment, at_hand).exclusive(
-                f"schedule.{schedule.name}", wait=_WAIT_FOR_OTHERS, clock=at_hand.clock, sleep=at_hand.sleep
+                f"schedule.{schedule.name}", Wait(_WAIT_FOR_OTHERS, at_hand.clock, at_hand.sleep)
             ):
                 _finish_earlier(environment, schedule, at_hand, emit_to, patience or Patience())
                 ran.append(_run_one(environment, schedule, now, at_hand, emit_to, wait))

@@ -12,7 +12,7 @@ from goldenami.aws.session import Cloud
 from goldenami.errors import Busy
 from goldenami.events import Emit, emit
 from goldenami.interrupts import Interrupts
-from goldenami.journal import Journals, Patience
+from goldenami.journal import Journals, Wait
 from goldenami.model import Environment
 from goldenami.release.catalog import Catalog
 from goldenami.stages.build import Workshop
@@ -32,7 +32,7 @@ class Tools:
     interrupts: Interrupts
     on_failure: OnFailure
     emit: Emit
-    patience: Patience  # with who builds the same recipe, or works on the same build
+    patience: Wait  # with who builds the same recipe, or works on the same build
 
 
 @contextmanager
@@ -61,5 +61,5 @@ def tools(
             interrupts=interrupts,
             on_failure=on_failure,
             emit=emit_to,
-            patience=Patience(wait, cloud.clock, cloud.sleep, waiting),
+            patience=Wait(wait, cloud.clock, cloud.sleep, waiting),
         )

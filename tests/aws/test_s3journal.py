@@ -21,7 +21,7 @@ from goldenami.aws.ledger import Call, Ledger
 from goldenami.aws.s3 import Bucket
 from goldenami.aws.session import Cloud
 from goldenami.errors import AccessError, Busy, JournalError, NotFound, UnjournaledMutation
-from goldenami.journal import Header, Intent, Journal, Journals, Patience, Secret, token
+from goldenami.journal import Header, Intent, Journal, Journals, Secret, Wait, token
 from goldenami.model import Environment, Network, Place, Target
 from tests.aws.conftest import APPS, HOME, HOME_PLACE, make_cloud, new_session
 
@@ -370,7 +370,7 @@ def test_one_builds_a_recipe_at_a_time(bench: Bench) -> None:
     holder.__enter__()
     timer = threading.Timer(1.0, lambda: holder.__exit__(None, None, None))
     timer.start()
-    with bench.machine().exclusive("web", Patience(30, waiting=told.append)):
+    with bench.machine().exclusive("web", Wait(30, waiting=told.append)):
         pass
     timer.join()
     assert len(told) == 1
