@@ -9,27 +9,34 @@ with journals.create(header) as journal:
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from goldenami.aws.lease import Terms
-from goldenami.aws.s3 import SCHEME, Bucket
-from goldenami.aws.s3journal import S3Storage
-from goldenami.aws.session import Cloud
 from goldenami.errors import UsageError
 from goldenami.journal import Journals
 from goldenami.model import Environment
 
+if TYPE_CHECKING:
+    from goldenami.aws.lease import Terms
+    from goldenami.aws.session import Cloud
 
-def of(environment: Environment, cloud: Cloud | None = None, *, terms: Terms = Terms()) -> Journals:  # noqa: B008  frozen
+
+def of(environment: Environment, cloud: Cloud | None = None, *, terms: Terms | None = None) -> Journals:
     """Those of an environment: in a directory, or in a bucket that the home account's credentials reach.
 
     ``cloud``: the one that is used for its work anyway; made if need be, and only where journals are in a bucket.
-    ``terms``: how leases are kept there. Nothing is sent.
+    ``terms``: how leases are kept there, if other than usual. Nothing is sent.
     """
-    if not environment.builds.startswith(SCHEME):
+    if not environment.builds.startswith("s3://"):
         return Journals(Path(environment.builds))
-    home = environment.home_place
-    bucket = Bucket(cloud or Cloud.of(environment), home, environment.builds)
-    return Journals(S3Storage(bucket, local=Path(environment.local) / "builds", key=_key(environment), terms=terms))
+    # Here, so that who looks into a directory does not pay for loading botocore.
+    from goldenami.aws.lease import Terms
+    from goldenami.aws.s3 import Bucket
+    from goldenami.aws.s3journal import S3Storage
+    from goldenami.aws.session import Cloud
+
+    bucket = Bucket(cloud or Cloud.of(environment), environment.home_place, environment.builds)
+    local = Path(environment.local) / "builds"
+    return Journals(S3Storage(bucket, local=local, key=_key(environment), terms=terms or Terms()))
 
 
 def _key(environment: Environment) -> str:

@@ -26,19 +26,19 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from goldenami import manifest as codec
-from goldenami.aws.s3 import SCHEME, Bucket
-from goldenami.aws.session import Cloud
 from goldenami.errors import CatalogError, NotFound, UsageError
 from goldenami.model import Architecture, Environment, ImageManifest, ManifestImage, Place
-from goldenami.release.bucketstore import BucketStore
 from goldenami.release.marks import Marks
 from goldenami.release.store import DirectoryStore, Store
 from goldenami.release.versions import Reference, Version, check_name, is_version
+
+if TYPE_CHECKING:
+    from goldenami.aws.session import Cloud
 
 CHANNEL_SCHEMA = "goldenami.channel/1"
 RESERVATION_SCHEMA = "goldenami.reservation/1"
@@ -92,8 +92,13 @@ class Catalog:
         """That of an environment. ``cloud``: the one that is used for its work anyway; made if need be, and only where
         the catalog is in a bucket. Nothing is sent."""
         where = environment.catalog
-        if not where.startswith(SCHEME):
+        if not where.startswith("s3://"):
             return cls(where)
+        # Here, so that who reads a directory does not pay for loading botocore.
+        from goldenami.aws.s3 import Bucket
+        from goldenami.aws.session import Cloud
+        from goldenami.release.bucketstore import BucketStore
+
         return cls(where, store=BucketStore(Bucket(cloud or Cloud.of(environment), environment.home_place, where)))
 
     # --- releases -----------------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ Temporary resources carry ``goldenami:expires-at``. Something is collected only 
 - no release in the catalog owns it (and if the catalog cannot be read, nothing is collected at all).
 
 Where the build's journal is at hand after all, it is the journal's business: the build is cleaned by it, unless
-somebody works on it. Grants have no tags: those that were lent for copying are known by their name, which holds the
-token, and by the date of their creation.
+somebody works on it. Grants have no tags: they are known by their name, which holds the token, and by the date of their
+creation; those of a build that made a release stay.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from goldenami.aws import errors, tags
 from goldenami.aws.kinds import KINDS
@@ -28,7 +28,7 @@ from goldenami.aws.ledger import DEFAULT_LIFETIME
 from goldenami.aws.session import Cloud
 from goldenami.errors import CloudError, CredentialsRefused, GoldenAmiError
 from goldenami.journal import Journals, token
-from goldenami.model import Environment, Place
+from goldenami.model import Environment, Place, Target
 from goldenami.reconcile import TEMPORARY, Found
 from goldenami.release.catalog import Catalog
 
@@ -53,7 +53,7 @@ class Left:
 def find(cloud: Cloud, environment: Environment, catalog: Catalog, journals: Journals) -> Left:
     """Look in every account and region of the environment. Changes nothing. Raises CatalogError and AccessError."""
     cloud.check_identity()
-    owned = _owned(catalog)
+    owned, released = _owned(catalog)
     known = frozenset(journals.storage.names())
     left = Left()
     places = sorted({environment.home_place, *(target.place for target in environment.targets)})
@@ -63,7 +63,8 @@ def find(cloud: Cloud, environment: Environment, catalog: Catalog, journals: Jou
     for place, future in asked.items():
         try:
             for build_id, one in future.result():
-                if one.id not in owned:
+                # Which grants a release needs is in no manifest; those of a build that made one stay.
+                if one.id not in owned and not (one.kind == "grant" and build_id in released):
                     found[build_id].append(one)
         except CredentialsRefused:
             raise
@@ -100,41 +101,54 @@ def is_expired(own: Mapping[str, str], now: datetime) -> bool:
 
 
 def _grants(cloud: Cloud, environment: Environment, place: Place) -> Iterator[tuple[str, Found]]:
-    """Those that lent the key of a candidate, which is in the home region, to the accounts that were to copy it."""
-    if place != environment.home_place:
-        return
-    keys = sorted({t.kms_key for t in environment.targets if t.place == place and t.mode == "copy"})
-    for alias in keys:
+    """Those on the environment's keys that a build made: to lend a candidate's key to the accounts that were to copy
+    it, or to share an image."""
+    for target in {t.kms_key: t for t in environment.targets if t.place == place and t.mode == "copy"}.values():
         try:
-            arn = str(cloud.call(place, "kms", "DescribeKey", {"KeyId": alias})["KeyMetadata"]["Arn"])
+            arn = str(cloud.call(place, "kms", "DescribeKey", {"KeyId": target.kms_key})["KeyMetadata"]["Arn"])
         except CloudError as error:
             if errors.missing(error):
                 continue
             raise
         for grant in cloud.pages(place, "kms", "ListGrants", "Grants", {"KeyId": arn}):
             name = _GRANT.fullmatch(grant.get("Name", ""))
-            if name is None or grant["CreationDate"].astimezone(UTC) + DEFAULT_LIFETIME > cloud.now():
+            if name is None or _made(grant, name[1]) + DEFAULT_LIFETIME > cloud.now():
                 continue
-            if name[2] in _lent(name[1], environment):
+            if name[2] in _grant_tokens(name[1], environment, target):
                 yield name[1], Found(place, "grant", grant["GrantId"], arn)
 
 
-def _lent(build_id: str, environment: Environment) -> frozenset[str]:
-    """The tokens of all grants that a build may have made for copying: see ``release.distribute``."""
-    keys = (
-        f"{TEMPORARY}{architecture}/{account.id}/grant-{number}"
+def _made(grant: Mapping[str, Any], build_id: str) -> datetime:
+    """When a grant was made; the build's own moment, which is in its id, where KMS does not say."""
+    told = grant.get("CreationDate")
+    try:
+        began = datetime.strptime(build_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+    except ValueError:  # no build has such an id
+        return datetime.max.replace(tzinfo=UTC) - DEFAULT_LIFETIME
+    return max(began, told.astimezone(UTC)) if isinstance(told, datetime) else began
+
+
+def _grant_tokens(build_id: str, environment: Environment, target: Target) -> frozenset[str]:
+    """The tokens of all grants that a build may have made on a target's key: see ``release.distribute``."""
+    accounts = [account.id for account in environment.accounts.values()]
+    lent = (
+        f"{TEMPORARY}{architecture}/{account}/grant-{number}"
         for architecture in _ARCHITECTURES
-        for account in environment.accounts.values()
+        for account in accounts
         for number in _GRANTS
     )
-    return frozenset(token(build_id, key, attempt) for key in keys for attempt in _ATTEMPTS)
+    shared = (f"grant/{target.label}/{account}" for account in accounts)
+    return frozenset(token(build_id, key, attempt) for key in (*lent, *shared) for attempt in _ATTEMPTS)
 
 
-def _owned(catalog: Catalog) -> frozenset[str]:
-    """The ids of all images and snapshots of all releases."""
+def _owned(catalog: Catalog) -> tuple[frozenset[str], frozenset[str]]:
+    """The ids of all images and snapshots of all releases; and of the builds that made them."""
     owned: set[str] = set()
+    builds: set[str] = set()
     for name in catalog.names():
         for version in catalog.versions(name):
-            for image in catalog.get(name, version).images:
+            manifest = catalog.get(name, version)
+            builds.add(manifest.build_id)
+            for image in manifest.images:
                 owned |= {image.image_id, *(snapshot.snapshot_id for snapshot in image.snapshots)}
-    return frozenset(owned)
+    return frozenset(owned), frozenset(builds)

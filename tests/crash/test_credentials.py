@@ -1,0 +1,105 @@
+"""Credentials that end at any call: the build stops where it is, with exit code 4, nothing is half deleted, and a
+process with good ones makes the release."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from goldenami.errors import CredentialsRefused, GoldenAmiError
+from goldenami.sandbox.http import Response
+from goldenami.sandbox.protocol import Call
+from tests.crash import inventory
+from tests.crash.cases import SHARDS, Verdicts, check, share
+from tests.crash.world import Label, World
+
+Tell = Callable[[str, Any], None]
+
+
+class Expiry:
+    """From the nth call on, every call of every service is refused, each in its service's words."""
+
+    def __init__(self, nth: int, code: str) -> None:
+        self.nth, self.code = nth, code
+        self.seen = 0
+        self.changed_after = 0
+
+    def __call__(self, label: Label, call: Call, serve: Callable[[], Response]) -> Response:
+        self.seen += 1
+        if self.seen < self.nth:
+            return serve()
+        return call.error(self.words(call), "The security token included in the request is expired", 403)
+
+    def words(self, call: Call) -> str:
+        if self.code != "expired":
+            return "UnrecognizedClientException" if call.protocol == "json" else self.code
+        return {"ec2": "RequestExpired", "ssm": "ExpiredTokenException", "kms": "ExpiredTokenException"}.get(
+            call.service, "ExpiredToken"
+        )
+
+
+def calls(world: World, *, bucket: bool) -> int:
+    """How many a build takes that nothing happens to."""
+    world.fresh(bucket=bucket)
+    world.gate.start(record=True)
+    world.build()
+    recorded = world.gate.recording or []
+    world.gate.stop()
+    return len(recorded)
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize("bucket", [False, True], ids=["directory", "bucket"])
+def test_credentials_may_end_at_any_call(
+    world: World, whole: bool, shard: int, bucket: bool, record_property: Tell
+) -> None:
+    verdicts = Verdicts("credentials matrix")
+    count = calls(world, bucket=bucket)
+    every = list(itertools.product(range(1, count + 1), ("expired", "InvalidClientTokenId"), ("resume", "clean")))
+    for nth, code, then in share(every, shard, whole=whole, every=97 if bucket else 61):
+        name = f"{code} from call {nth} of {count} on, {then}, {'bucket' if bucket else 'directory'}"
+        verdicts.run(name, lambda: expired(world, Expiry(nth, code), then, bucket))  # noqa: B023
+    verdicts.tell(record_property)
+
+
+def expired(world: World, expiry: Expiry, then: str, bucket: bool) -> None:
+    world.fresh(bucket=bucket)
+    decoys = inventory.place_decoys(world)
+    error: GoldenAmiError | None = None
+    world.gate.start(expiry)
+    try:
+        world.build()
+    except GoldenAmiError as caught:
+        error = caught
+    finally:
+        world.gate.stop()
+    if error is None:  # polling took fewer calls this time, or what was left is only tidying up
+        assert release_is_there(world)
+    else:
+        assert isinstance(error, CredentialsRefused), f"{type(error).__name__}: {error.message}"
+        assert error.exit_code == 4
+    if bucket:
+        world.leases_run_out()
+    if not world.builds:
+        check(world, decoys, released=False)
+        return
+    (build_id,) = world.builds
+    if error is not None and world.journals.read(build_id).ending != "released":
+        assert f"goldenami resume {build_id}" in (error.hint or "") or not world.journals.read(build_id).calls
+    deletions = [c for c in world.journals.read(build_id).calls if c[0].action == "delete"]
+    assert len({c[0].key for c in deletions if c[1] is None or not c[1].ok}) <= 8, "it went on deleting in vain"
+    if world.journals.read(build_id).ending == "released":
+        check(world, decoys, released=True)
+    elif then == "resume":
+        assert world.resume(build_id).status == "released"
+        check(world, decoys, released=True)
+    else:
+        assert world.clean(build_id).complete
+        check(world, decoys, released=None)
+
+
+def release_is_there(world: World) -> bool:
+    return bool(world.catalog.versions("web"))

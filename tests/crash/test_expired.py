@@ -1,0 +1,201 @@
+"""``clean --expired``: for a machine that never came back, whose journal is nowhere."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from goldenami import pipeline
+from goldenami.aws import tags
+from goldenami.errors import Busy, CatalogError
+from goldenami.journal import Journals, token
+from goldenami.sandbox.http import Response
+from goldenami.sandbox.protocol import Call
+from goldenami.stages.expired import is_expired
+from tests.crash import inventory
+from tests.crash.cases import check
+from tests.crash.test_crashes import mutations
+from tests.crash.world import PLACES, Label, World
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+BUILD = "20261124-030000-0123abcd"
+GOOD = {
+    tags.BUILD_ID: BUILD,
+    tags.KEY: "builder/x86_64",
+    tags.TOKEN: token(BUILD, "builder/x86_64", 3),
+    tags.EXPIRES_AT: "2026-11-24T11:59:59Z",
+}
+
+
+def test_only_what_is_ours_and_past_its_time_is_expired() -> None:
+    assert is_expired(GOOD, NOW)
+    assert not is_expired(GOOD, NOW - timedelta(seconds=2)), "its time has not passed"
+    wrong: dict[str, list[str]] = {
+        tags.BUILD_ID: ["", "20261124-030000-0123abce", "production", "*"],
+        tags.KEY: ["", "builder/arm64"],
+        tags.TOKEN: ["", "0" * 40, token("20261124-030000-ffffffff", "builder/x86_64", 3)],
+        tags.EXPIRES_AT: ["", "yesterday", "2026-11-24", "2026-11-24T12:00:01Z", "9999-01-01T00:00:00Z", "0"],
+    }
+    for key, values in wrong.items():
+        without = {k: v for k, v in GOOD.items() if k != key}
+        assert not is_expired(without, NOW), f"no {key}"
+        for value in values:
+            assert not is_expired({**GOOD, key: value}, NOW), f"{key}={value}"
+
+
+def lose_journals(world: World) -> None:
+    """Its machine is gone for good. The catalog is not, wherever it is."""
+    shutil.rmtree(world.path / ".goldenami" / "test" / "builds")
+
+
+def clean_expired(world: World, *, later: timedelta = timedelta(hours=25), dry_run: bool = False) -> Any:
+    """In a new process, which the cloud tells that so much time has passed."""
+    world.cloud.start_process()
+    world.cloud.ahead = later
+    try:
+        return pipeline.clean_expired(world.environment, dry_run=dry_run, cloud=world.cloud)
+    finally:
+        world.cloud.ahead = timedelta()
+
+
+def last(world: World, service: str, which: int = -1) -> Label:
+    return [label for label in mutations(world) if label.service == service][which]
+
+
+@pytest.mark.parametrize("action", ["RunInstances", "CreateImage", "CopyImage", "TerminateInstances"])
+def test_what_a_lost_machine_left_is_collected_and_nothing_else(world: World, action: str) -> None:
+    label = next(x for x in reversed(mutations(world)) if x.action == action)
+    world.fresh()
+    decoys = inventory.place_decoys(world)
+    world.build_until(label, "after")
+    (build_id,) = world.builds
+    decoys |= inventory.place_decoys(world, build_id=build_id, mark="b")
+    lose_journals(world)
+    before = inventory.take(world)
+    early = clean_expired(world, later=timedelta(hours=23))
+    assert not any(done.deleted for done in early.values()), "its time has not passed"
+    assert inventory.take(world) == before
+    told = clean_expired(world, dry_run=True)
+    assert inventory.take(world) == before, "a dry run changes nothing"
+    done = clean_expired(world)
+    assert {str(f) for f in done[None].deleted} == {str(f) for f in told[None].deleted}
+    assert not done[None].left
+    check(world, decoys, released=False)
+    (mine,) = world.journals.list()
+    assert mine.header is not None
+    assert (mine.header.recipe, mine.ending) == ("clean --expired", "done")
+    again = clean_expired(world)
+    assert not again[None].deleted
+
+
+def test_a_release_is_never_collected(world: World) -> None:
+    """Also not where its machine died before it could take the mark off."""
+    keep = next(x for x in mutations(world) if x.action == "DeleteTags")
+    for when in ("before", "after"):
+        world.fresh()
+        world.build_until(keep, when)
+        lose_journals(world)
+        owned = {line for line in inventory.take(world) if ": image" in line or ": snapshot" in line}
+        clean_expired(world)
+        manifest = world.catalog.get("web", world.catalog.versions("web")[0])
+        wanted = {
+            line for line in inventory.owned(manifest, channel=False) if ": image" in line or ": snapshot" in line
+        }
+        wanted = {line for line in wanted if " for " not in line}
+        assert wanted <= inventory.take(world)
+        assert owned >= wanted
+
+
+def test_without_the_catalog_nothing_is_collected(world: World) -> None:
+    keep = next(x for x in mutations(world) if x.action == "DeleteTags")
+    world.fresh()
+    world.build_until(keep, "before")
+    lose_journals(world)
+    before = inventory.take(world)
+    (manifest,) = Path(world.environment.catalog, "releases", "web").iterdir()
+    manifest.write_text("{")
+    with pytest.raises(CatalogError):
+        clean_expired(world)
+    assert inventory.take(world) == before
+
+
+def test_a_build_whose_journal_is_here_is_cleaned_by_it_unless_somebody_works_on_it(world: World) -> None:
+    label = next(x for x in mutations(world) if x.action == "CopyImage")
+    world.fresh()
+    decoys = inventory.place_decoys(world)
+    world.build_until(label, "after")
+    (build_id,) = world.builds
+    before = inventory.take(world)
+    with Journals(Path(world.environment.builds)).open(build_id):
+        done = clean_expired(world)
+        assert not done[build_id].deleted
+        assert "is being worked on by process" in next(iter(done[build_id].left.values()))
+        assert inventory.take(world) == before
+    done = clean_expired(world)
+    assert done[build_id].complete
+    assert world.journals.read(build_id).ending == "cleaned"
+    check(world, decoys, released=False)
+
+
+def test_two_builds_of_one_recipe_take_turns(world: World) -> None:
+    """The second is refused, and told who is at it; or waits, and finds that there is nothing left to do."""
+    world.fresh()
+    with world.journals.exclusive("web"):
+        with pytest.raises(Busy, match=r"web is being worked on by process \d+ on ") as caught:
+            world.build()
+        assert "--wait" in (caught.value.hint or "")
+        assert world.builds == []
+        assert not world.cloud.mutations
+    first = world.build().manifest
+    held = world.journals.exclusive("web")
+    held.__enter__()
+    timer = threading.Timer(1.0, lambda: held.__exit__(None, None, None))
+    timer.start()
+    request = pipeline.Request(world.project, world.environment, "web")
+    world.cloud.start_process()
+    outcome = pipeline.build(request, wait=1e9, emit_to=world.events.append, workshop=world.workshop, cloud=world.cloud)
+    timer.join()
+    assert outcome.status == "unchanged"
+    assert outcome.manifest == first
+    assert any("waiting: web is being worked on" in str(e.fields.get("message")) for e in world.events)
+
+
+class Calendar:
+    """The cloud's clock is days from this machine's."""
+
+    hit = True
+
+    def __init__(self, days: int) -> None:
+        self.days = days
+
+    def __call__(self, label: Label, call: Call, serve: Callable[[], Response]) -> Response:
+        answer = serve()
+        there = datetime.now(UTC) + timedelta(days=self.days)
+        return Response(answer.status, answer.body, [*answer.headers, ("Date", format_datetime(there, usegmt=True))])
+
+
+@pytest.mark.parametrize("days", [-3, 40])
+def test_a_clock_that_is_days_off_changes_no_time_that_is_written(world: World, days: int) -> None:
+    """What expires is counted from the cloud's time, so that it is not collected while the build runs."""
+    label = next(x for x in mutations(world) if x.action == "CopyImage")
+    world.fresh()
+    world.gate.start(Calendar(days))
+    try:
+        world.build_until(label, "after")
+    finally:
+        world.gate.stop()
+    (summary,) = world.journals.list()
+    assert summary.header is not None
+    created = summary.header.created
+    assert abs(created - datetime.now(UTC) - timedelta(days=days)) < timedelta(minutes=5)
+    query = [{"Name": "key", "Values": [tags.EXPIRES_AT]}]
+    found = [t["Value"] for p in PLACES for t in world.client("ec2", p).describe_tags(Filters=query)["Tags"]]
+    assert {tags.parse_timestamp(value) for value in found} == {(created + timedelta(hours=24)).replace(microsecond=0)}
+    assert world.resume(summary.build_id).status == "released"
