@@ -25,7 +25,7 @@ from datetime import datetime
 from typing import Final
 
 from goldenami import manifest as codec
-from goldenami.aws import parameters
+from goldenami.aws import images, parameters, snapshots, tags
 from goldenami.aws.ledger import Ledger
 from goldenami.errors import CloudError, CredentialsRefused, GoldenAmiError, Interrupted, JournalError, TargetsFailed
 from goldenami.events import Emit, emit, silent
@@ -235,9 +235,13 @@ class _Publication:
             self._set(parameter, parameter.image.image_id)
 
     def _keep(self, parameter: Parameter) -> None:
-        image = parameter.image
-        ids = [image.image_id, *(snapshot.snapshot_id for snapshot in image.snapshots)]
-        self._ledger.settle(f"keep/{parameter.place}/{image.architecture}", parameter.place, ids)
+        image, place = parameter.image, parameter.place
+        behind = [snapshot.snapshot_id for snapshot in image.snapshots]
+        found = images.describe_many(self._cloud, place, [image.image_id])
+        found |= snapshots.describe_many(self._cloud, place, behind)
+        marked = [id for id, item in found.items() if tags.EXPIRES_AT in tags.from_list(item.get("Tags"))]
+        if marked:
+            self._ledger.settle(f"keep/{place}/{image.architecture}", place, marked)
 
     def _put_back(self, parameter: Parameter, value: str | None) -> None:
         if value is None:

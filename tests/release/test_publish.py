@@ -77,6 +77,9 @@ def test_a_release_is_published_everywhere(world: World) -> None:
             tags = ssm.list_tags_for_resource(ResourceType="Parameter", ResourceId=name)["TagList"]
             assert {"Key": "goldenami:recipe", "Value": "debian-12-web"} in tags
     assert world.states("apps/eu-west-1") == ["publishing", "published"]
+    marked = [{"Name": "key", "Values": ["goldenami:expires-at"]}]
+    for place in ids(manifest):
+        assert world.client("ec2", place).describe_tags(Filters=marked)["Tags"] == [], "it is nobody's to collect now"
 
 
 def test_a_second_call_changes_nothing(world: World) -> None:
