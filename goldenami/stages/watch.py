@@ -14,7 +14,14 @@ from contextlib import contextmanager
 
 from goldenami.aws import instances
 from goldenami.aws.instances import RECLAIMED_CODES, Instance
-from goldenami.errors import BuilderError, ConnectionLost, GoldenAmiError, HostLost, OperationDoubtful
+from goldenami.errors import (
+    BuilderError,
+    ConnectionLost,
+    CredentialsRefused,
+    GoldenAmiError,
+    HostLost,
+    OperationDoubtful,
+)
 from goldenami.stages.build import Build, Host
 
 SECONDS = 5.0  # between two looks; describing may be done 20 times a second in each account and region
@@ -91,7 +98,7 @@ def watched(build: Build, host: Host) -> Iterator[Watch]:
     thread.start()
     try:
         yield watch
-    except HostLost:
+    except (CredentialsRefused, HostLost):
         raise
     except GoldenAmiError as error:
         if not build.stop.is_set():

@@ -1,0 +1,67 @@
+"""What the command line says of builds that died, for people and for programs; over a directory and over a bucket."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from goldenami.cli.main import main
+from tests.crash import inventory
+from tests.crash.cases import check
+from tests.crash.test_crashes import mutations
+from tests.crash.world import World
+
+
+@pytest.mark.parametrize("bucket", [False, True], ids=["directory", "bucket"])
+def test_what_is_said_of_a_build_that_died(
+    world: World, bucket: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    label = next(x for x in mutations(world) if x.action == "CopyImage")
+    world.fresh(bucket=bucket)
+    decoys = inventory.place_decoys(world)
+    world.build_until(label, "after")
+    (build_id,) = world.builds
+
+    def say(*arguments: str, code: int = 0) -> tuple[str, str]:
+        monkeypatch.chdir(world.path)
+        assert main([*arguments, "--environment", "test"]) == code
+        said = capsys.readouterr()
+        return said.out, said.err
+
+    def document(*arguments: str, code: int = 0) -> Any:
+        return json.loads(say(*arguments, "--json", code=code)[0])
+
+    if bucket:
+        (row,) = document("builds", "list")["builds"]
+        assert row["holder"]["pid"] > 0, "its lease has not run out"
+        assert "running" in say("builds", "list")[0]
+        _, error = say("clean", build_id, code=1)
+        assert "is being worked on by process" in error
+        world.other_machine()
+    (row,) = document("builds", "list", "--unfinished")["builds"]
+    assert (row["build_id"], row["status"], row["holder"]) == (build_id, "unfinished", None)
+    shown = document("builds", "show", build_id)
+    assert shown["schema"] == "goldenami.build/1"
+    assert shown["unresolved"] == len([c for c in shown["calls"] if c["status"] == "unresolved"]) >= 1
+    operations = [c["operation"] for c in shown["calls"]]
+    assert (
+        operations.index("ec2:RunInstances") < operations.index("ec2:CreateImage") < operations.index("ec2:CopyImage")
+    )
+    out, error = say("builds", "show", build_id)
+    assert "unresolved: the reply was never read" in out
+    assert "ami-" in out
+    assert f"goldenami resume {build_id}" in error
+    assert f"goldenami clean {build_id}" in error
+    before = inventory.take(world)
+    assert document("clean", "--expired")["builds"][0]["deleted"] == [], "its time has not passed"
+    planned = document("clean", build_id, "--dry-run")
+    assert planned["builds"][0]["deleted"]
+    assert inventory.take(world) == before
+    assert document("clean", "--all")["builds"][0]["left"] == {}
+    check(world, decoys, released=False)
+    assert "Nothing to clean" in say("clean", "--all")[1]
+    assert "cleaned" in say("builds", "list")[0]
+    _, error = say("clean", build_id, "--all", code=2)
+    assert "exclude each other" in error
