@@ -23,6 +23,7 @@ from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Item
 from goldenami.errors import GoldenAmiError, JournalError, TargetsFailed, UnjournaledMutation
 from goldenami.events import Emit, emit, silent
+from goldenami.journal import Wait
 from goldenami.model import Environment, ImageManifest, Place
 from goldenami.release import usage
 from goldenami.release.catalog import Catalog
@@ -73,9 +74,7 @@ def retire(
     if dry_run:
         verdicts, estate = judge(at_hand, environment, catalog, rules, now, only)
         return Retired(verdicts, silent=estate.silent)
-    with journals.of(environment, at_hand).exclusive(
-        KIND, wait=_WAIT_FOR_OTHERS, clock=at_hand.clock, sleep=at_hand.sleep
-    ):
+    with journals.of(environment, at_hand).exclusive(KIND, Wait(_WAIT_FOR_OTHERS, at_hand.clock, at_hand.sleep)):
         _finish_earlier(environment, at_hand, emit_to, patience or Patience())
         verdicts, estate = judge(at_hand, environment, catalog, rules, now, only)
         due = [v for v in verdicts if _is_due(v, estate, now)]
