@@ -90,12 +90,14 @@ def create(
     name: str,
     description: str = "",
     tags: Mapping[str, str] | None = None,
+    temporary: bool = False,
 ) -> str:
     """Ensure that a snapshot of a volume was taken. The point in time is that of the answer; the blocks follow."""
     request: dict[str, Any] = {"VolumeId": volume_id}
     if description:
         request["Description"] = description[:_DESCRIPTION_LIMIT]
-    return ledger.create(key, "snapshot", place, Call("ec2", "CreateSnapshot", request), name=name, tags=tags)
+    call = Call("ec2", "CreateSnapshot", request)
+    return ledger.create(key, "snapshot", place, call, name=name, tags=tags, temporary=temporary)
 
 
 def create_all(
@@ -150,6 +152,7 @@ def copy(
     kms_key: str | None = None,
     description: str = "",
     tags: Mapping[str, str] | None = None,
+    temporary: bool = False,
 ) -> str:
     """Ensure that a place has its own copy of a snapshot; returns its id at once, while it is pending.
 
@@ -162,7 +165,8 @@ def copy(
         request |= {"Encrypted": True, "KmsKeyId": kms_key}
     if description:
         request["Description"] = description[:_DESCRIPTION_LIMIT]
-    return ledger.create(key, "snapshot", place, Call("ec2", "CopySnapshot", request), name=name, tags=tags)
+    call = Call("ec2", "CopySnapshot", request)
+    return ledger.create(key, "snapshot", place, call, name=name, tags=tags, temporary=temporary)
 
 
 def wait(

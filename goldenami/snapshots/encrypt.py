@@ -87,7 +87,12 @@ def snapshots_of(job: Task, place: Place, chosen: Sequence[Volume]) -> dict[str,
     """A temporary snapshot of each volume, completed; by volume."""
     made = {
         v.id: snapshots.create(
-            job.ledger, f"{TEMPORARY}snapshot/{v.id}", place, volume_id=v.id, name=f"{v.id} before encryption"
+            job.ledger,
+            f"{TEMPORARY}snapshot/{v.id}",
+            place,
+            volume_id=v.id,
+            name=f"{v.id} before encryption",
+            temporary=True,
         )
         for v in chosen
     }
@@ -106,6 +111,7 @@ def copies_of(job: Task, place: Place, plain: dict[str, str], kms_key: str) -> d
             source_region=place.region,
             name=f"{volume} encrypted",
             kms_key=kms_key,
+            temporary=True,
         )
         for volume, snapshot in plain.items()
     }

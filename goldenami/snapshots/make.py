@@ -13,7 +13,7 @@ from goldenami.errors import UsageError
 from goldenami.model import Architecture, Place
 from goldenami.snapshots import names
 from goldenami.snapshots.progress import told
-from goldenami.task import Task
+from goldenami.task import TEMPORARY, Task
 
 BootMode = Literal["legacy-bios", "uefi", "uefi-preferred"]
 _DATA_DEVICES: Final = tuple(f"/dev/sd{letter}" for letter in "fghijklmnop")  # those EC2 recommends for data volumes
@@ -116,7 +116,8 @@ def register(
     if description:
         request["Description"] = description[:255]
     call = Call("ec2", "RegisterImage", request)
-    made = job.ledger.create(key, "image", place, call, name=name, tags=tags)
+    temporary = key.startswith(TEMPORARY)
+    made = job.ledger.create(key, "image", place, call, name=name, tags=tags, temporary=temporary)
     return available(job, place, made)
 
 

@@ -15,10 +15,10 @@ from goldenami import task
 from goldenami.aws import volumes
 from goldenami.errors import GoldenAmiError, UnjournaledMutation
 from goldenami.journal import Journals
-from goldenami.snapshots import encrypt, exchange, names, points, restore
+from goldenami.snapshots import copy, create, encrypt, exchange, names, points, restore
 from tests.crash.test_faults import FAULTS, FromThenOn, Once, denied
 from tests.crash.world import Death, Disturb, Label, World
-from tests.snapshots.world import HOME_PLACE, Estate, tags_of
+from tests.snapshots.world import APPS_PLACE, HOME_PLACE, WEST, Estate, tags_of
 
 Tell = Callable[[str, Any], None]
 WHOLE = os.environ.get("GOLDENAMI_WHOLE_MATRIX", "") not in ("", "0")
@@ -297,6 +297,76 @@ def test_killed_at_any_call_then_cleaned(estates: Callable[[], Estate], name: st
         check(estate, before, kept, done=None)
 
     run(record_property, f"kills while {name}ing", cases, killed)
+
+
+# --- what others leave ------------------------------------------------------------------------------------------------
+
+
+def copying(estate: Estate, sources: list[str]) -> None:
+    """Encrypted ones, into another account and another region."""
+    cloud = estate.world.cloud
+    items = names.many(cloud, HOME_PLACE, sources)
+    targets = [copy.destination(cloud, p, items, "alias/golden-ami") for p in (APPS_PLACE, WEST)]
+    with task.run(estate.world.environment, "snapshot copy", {}, cloud=cloud, undo=copy.take_back) as job:
+        copy.copy(job, HOME_PLACE, items, targets)
+
+
+def sealed(estate: Estate) -> list[str]:
+    made = []
+    for volume in (estate.root, estate.data):
+        source = estate.snapshot(volume)
+        request = {"SourceSnapshotId": source, "SourceRegion": "eu-central-1", "Encrypted": True}
+        made.append(estate.ec2().copy_snapshot(**request, KmsKeyId=estate.key())["SnapshotId"])
+    estate.settle()
+    return made
+
+
+def test_a_copy_killed_at_any_call_then_cleaned(estates: Callable[[], Estate], record_property: Tell) -> None:
+    estate = estates()
+    sources = sealed(estate)
+    estate.world.cloud.start_process()
+    copying(estate, sources)
+    assert [len(estate.snapshots(p)) for p in (APPS_PLACE, WEST)] == [2, 2]
+    mutations = sorted(estate.world.cloud.mutations)
+    assert {m.action for m in mutations} >= {"CopySnapshot", "ModifySnapshotAttribute", "CreateGrant", "RevokeGrant"}
+
+    def killed(case: tuple[Label, str]) -> None:
+        estate = estates()
+        sources = sealed(estate)
+        before = set(estate.snapshots())
+        estate.world.cloud.start_process(*case)
+        with pytest.raises(Death):
+            copying(estate, sources)
+        (summary,) = Journals(Path(estate.world.environment.builds)).list()
+        assert estate.world.clean(summary.build_id).complete
+        estate.settle()
+        assert set(estate.snapshots()) == before
+        assert [estate.shared_with(s) for s in sources] == [set(), set()]
+        assert estate.world.client("kms", HOME_PLACE).list_grants(KeyId=estate.key())["Grants"] == []
+        # Done, and only not tidied up: then the copies stay.
+        left = [len(estate.snapshots(p)) for p in (APPS_PLACE, WEST)]
+        assert left == ([2, 2] if case[0].action == "RevokeGrant" else [0, 0])
+
+    cases = sample(list(itertools.product(mutations, ("before", "after"))), 3)
+    run(record_property, "kills while copying", cases, killed)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_snapshots_of_an_instance_killed_then_cleaned(estates: Callable[[], Estate], when: str) -> None:
+    """One call, several snapshots, and the answer that would have named them was never read."""
+    estate = estates()
+    cloud = estate.world.cloud
+    cloud.start_process(Label("ec2", "CreateSnapshots", HOME_PLACE.account, HOME_PLACE.region, 1), when)
+    with (
+        pytest.raises(Death),
+        task.run(estate.world.environment, "snapshot create", {}, cloud=cloud) as job,
+    ):
+        create.create_of_instance(job, HOME_PLACE, estate.instance, name="nightly")
+    estate.settle()
+    assert len(estate.snapshots()) == (2 if when == "after" else 0)
+    (summary,) = Journals(Path(estate.world.environment.builds)).list()
+    assert estate.world.clean(summary.build_id).complete
+    assert estate.snapshots() == {}
 
 
 def run(record_property: Tell, matrix: str, cases: list[Any], case: Callable[[Any], None]) -> None:
