@@ -19,7 +19,8 @@ import hashlib
 import io
 import tarfile
 import tempfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -29,6 +30,8 @@ from goldenami.provision.operation import BoundOperation, Payload, Stage, all_op
 from goldenami.provision.shell import Script, Steps, lines, quote, sh
 
 MEMORY_BYTES = 8 << 20  # archives larger than this are kept in a temporary file
+_WORTH_A_LOOK = 256 << 10
+_MUCH = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class Program:
         """The gzipped tar archive, at its start; the caller closes it. Files are read now: OSError if one went away."""
         output = tempfile.SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115
         with (
-            gzip.GzipFile(fileobj=output, mode="wb", compresslevel=6, mtime=0) as packed,
+            gzip.GzipFile(fileobj=output, mode="wb", compresslevel=_level(self.files), mtime=0) as packed,
             tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
         ):
             _add(tar, "program", self.text.encode())
@@ -203,6 +206,31 @@ def _call(index: int, bound: BoundOperation, flags: dict[str, str]) -> str:
 def _flag(stage: Stage, handler: str) -> str:
     """A handler's name for the shell. Stable: a stage that is run again finds what the run before left undone."""
     return hashlib.sha256(f"{stage.name}\0{handler}".encode()).hexdigest()[:16]
+
+
+def _level(files: Mapping[str, bytes | Path]) -> int:
+    """gzip's level for an archive with these files: much for little text, little for much, none where it is of no use,
+    as for archives and programs that are compressed already: that would only take time, on both sides.
+    """
+    total = useless = 0
+    for contents in files.values():
+        size = len(contents) if isinstance(contents, bytes) else contents.stat().st_size
+        total += size
+        if size >= _WORTH_A_LOOK:
+            sample = _sample(contents)
+            useless += size if len(zlib.compress(sample, 1)) > 0.9 * len(sample) else 0
+    if 2 * useless > total:
+        return 0
+    return 6 if total <= _MUCH else 1
+
+
+def _sample(contents: bytes | Path, size: int = 64 << 10) -> bytes:
+    """From the middle: many formats begin with text."""
+    if isinstance(contents, bytes):
+        return contents[len(contents) // 2 :][:size]
+    with contents.open("rb") as source:
+        source.seek(contents.stat().st_size // 2)
+        return source.read(size)
 
 
 def _add(tar: tarfile.TarFile, name: str, contents: bytes | Path) -> None:

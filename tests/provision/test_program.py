@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 import shutil
 import subprocess
 import tarfile
@@ -93,6 +95,28 @@ def test_contents_travel_in_the_archive_once_and_are_read_when_sent(tmp_path: Pa
         assert sorted(entries) == sorted(["program", payload.sha256])
         assert entries[payload.sha256].size == 100_000
         assert {e.mode for e in entries.values()} == {0o600}
+
+
+@pytest.mark.parametrize(
+    ("contents", "size"),
+    [
+        ((b"text " * 20_000,), (0, 5_000)),
+        ((b"text " * 2_000_000,), (0, 200_000)),
+        ((os.urandom(2_000_000), b"text " * 20_000), (2_100_000, 2_130_000)),
+        ((os.urandom(300_000), b"text " * 200_000), (300_000, 330_000)),
+    ],
+    ids=["text", "much text", "noise", "more text than noise"],
+)
+def test_what_does_not_get_smaller_is_not_compressed(
+    tmp_path: Path, contents: tuple[bytes, ...], size: tuple[int, int]
+) -> None:
+    bound = []
+    for number, data in enumerate(contents):
+        (tmp_path / str(number)).write_bytes(data)
+        bound.append(bind("file", dest=f"/srv/{number}", src="x", payload=Payload.read(tmp_path / str(number))))
+    program = compile_stage(Stage("files", tuple(bound)))
+    with program.archive() as archive:
+        assert size[0] <= archive.seek(0, 2) - len(gzip.compress(program.text.encode())) <= size[1]
 
 
 def test_secret_contents_are_not_in_the_program() -> None:
