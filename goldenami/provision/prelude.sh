@@ -14,6 +14,7 @@ exec </dev/null
 flags=/run/goldenami # handlers that are due: kept outside of the working directory, so that they survive a run that was cut off
 packages_known='' together=' ' detail='' state=''
 [ -d "$flags" ] || mkdir -m 0700 "$flags"
+: >"$flags/.${work##*/}" # it is there for as long as a program runs, and no other one's end takes it away
 : >"$work/detail"
 
 # --- events -----------------------------------------------------------------------------------------------------------
@@ -116,6 +117,7 @@ operation() {
 }
 
 end() {
+  rm -f "$flags/.${work##*/}"
   rmdir "$flags" 2>/dev/null || : # nothing is due any more
   event end "$1"
   exit 0

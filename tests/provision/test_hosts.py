@@ -591,6 +591,21 @@ def test_wherever_the_connection_is_cut_everything_is_done_once(relayed: tuple[H
     assert all(connections), "each run was cut"
 
 
+def test_two_programs_on_one_host_do_not_disturb_each_other(host: Host, endpoint: SshEndpoint) -> None:
+    """As where drift is looked for while a build is at work: the end of one is not the end of the other's handlers."""
+    handler = Handler("tell", (bind("command", argv=["echo", "handled"]),))
+    changed = bind("file", notify=("tell",), dest="/srv/beside", content=f"{time.time()}")
+    with ssh.connect(endpoint, timeout=60) as other:
+
+        def on_event(event: Event) -> None:
+            if event.kind == "operation.output" and event.fields["line"] == "begun":
+                run_stage(other, Stage("other", (bind("command", argv=["true"]),)))
+
+        slow = bind("command", shell="echo begun; sleep 2")
+        result = run_stage(host.connection, Stage("slow", (slow, changed), (handler,)), on_event)
+    assert result.changed == 3
+
+
 def test_a_program_that_something_kills_is_told(host: Host) -> None:
     with pytest.raises(OperationFailed, match="ended from outside"):
         host.run(bind("command", shell="kill -9 $(ps -o ppid= $PPID)"))
