@@ -129,7 +129,7 @@ def judge(
     verdicts = decide(releases, rules, now, only=only)
     # Who an image is shared with takes a call for each, so it is asked for those only that would go.
     doubts = {
-        v.release.label: usage.shared_beyond(cloud, estate, v.release.manifest, environment)
+        v.release.label: usage.shared_beyond(cloud, estate, v.release.manifest, environment, now)
         for v in verdicts
         if v.fate in ("disable", "delete")
     }

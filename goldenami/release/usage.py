@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from goldenami.aws import images, parameters, snapshots
@@ -26,6 +26,8 @@ from goldenami.release.publish import parameters_for
 _THREADS: Final = 16
 _IMAGE: Final = re.compile(r"ami-[0-9a-f]{8,17}\b")
 _RESOLVE: Final = "resolve:ssm:"
+_REPORTED: Final = frozenset({"ec2:Instance", "ec2:LaunchTemplate"})
+_REPORT_AGE: Final = timedelta(days=7)
 # Answers of an endpoint or a partition that does not have a call; what it would tell is told by the other questions.
 _UNKNOWN_CALLS: Final = frozenset({"InvalidAction", "UnsupportedOperation", "UnknownOperationException"})
 
@@ -235,9 +237,12 @@ def unknown_uses(estate: Estate, manifest: ImageManifest, environment: Environme
     return (*found, *(f"account {account} is not in the environment any more" for account in gone))
 
 
-def shared_beyond(cloud: Cloud, estate: Estate, manifest: ImageManifest, environment: Environment) -> tuple[str, ...]:
+def shared_beyond(
+    cloud: Cloud, estate: Estate, manifest: ImageManifest, environment: Environment, now: datetime
+) -> tuple[str, ...]:
     """Whom a release is shared with and cannot be asked: accounts outside the environment, organizations, everybody.
-    One call for each image, so it is asked last, for what would go otherwise."""
+    An account of which a usage report of the last days says that it does not use the image counts as asked. A call or
+    two for each image, so it is asked last, for what would go otherwise."""
     known = {account.id for account in environment.accounts.values()}
     wanted = ids_of(manifest)
     found = []
@@ -245,11 +250,34 @@ def shared_beyond(cloud: Cloud, estate: Estate, manifest: ImageManifest, environ
         for id in sorted(wanted & every.keys()):
             try:
                 others = sorted(images.launch_permissions(cloud, place, id) - known)
+                others = [other for other in others if not _cleared(cloud, place, id, other, now)]
             except (AccessError, CloudError) as error:
                 found.append(f"{place} did not say who may use {id}: {error.message}")
                 continue
             found += [f"{id} is shared with {other}, which cannot be asked" for other in others]
     return tuple(found)
+
+
+def _cleared(cloud: Cloud, place: Place, image_id: str, account: str, now: datetime) -> bool:
+    """Whether a young report on all that EC2 reports about says that an account does not use an image."""
+    try:
+        reports = list(
+            cloud.pages(place, "ec2", "DescribeImageUsageReports", "ImageUsageReports", {"ImageIds": [image_id]})
+        )
+        for report in reports:
+            types = {one["ResourceType"] for one in report.get("ResourceTypes") or ()}
+            accounts = report.get("AccountIds") or [account]
+            young = now - report["CreationTime"] < _REPORT_AGE
+            if report.get("State") == "available" and types >= _REPORTED and account in accounts and young:
+                request = {"ReportIds": [report["ReportId"]]}
+                entries = cloud.pages(
+                    place, "ec2", "DescribeImageUsageReportEntries", "ImageUsageReportEntries", request
+                )
+                return all(entry["AccountId"] != account for entry in entries)
+    except CloudError as error:
+        if error.code not in _UNKNOWN_CALLS:
+            raise
+    return False
 
 
 def _moment(text: str) -> datetime:

@@ -89,6 +89,16 @@ class Lookups:
             chosen = next((item for item in found.versions if item.number == number), None)
             return None if chosen is None else LaunchTemplate(found.id, found.name, chosen.number, _plain(chosen.data))
 
+    def launch_templates(self, account: str, region: str) -> list[list[LaunchTemplate]]:
+        with self._surface.active():
+            return [
+                [LaunchTemplate(found.id, found.name, v.number, _plain(v.data)) for v in found.versions]
+                for found in self._ec2(account, region).launch_templates.values()
+            ]
+
+    def image_parameters(self, account: str, region: str) -> dict[str, str]:
+        return self._ssm.image_parameters(account, region)
+
     def ssm_image(self, account: str, region: str, parameter: str) -> str | None:
         return self._ssm.image(account, region, parameter)
 

@@ -170,6 +170,18 @@ class Ssm:
                 return None
             return None if found is None else str(found.value)
 
+    def image_parameters(self, account: str, region: str) -> dict[str, str]:
+        """The account's own parameters of type aws:ec2:image; as ``Hooks.image_parameters``."""
+        public = {p.name for p in self._public}
+        with self._surface.active():
+            parameters = self._surface.backend("ssm", account, region)._parameters
+            newest = {str(name): dict.__getitem__(parameters, name)[-1] for name in dict.keys(parameters)}
+            return {
+                name: str(one.value)
+                for name, one in newest.items()
+                if name not in public and getattr(one, "data_type", "") == "aws:ec2:image"
+            }
+
     def prime(self, account: str, region: str) -> None:
         """Put the public parameters into moto's backend of this place, in the stead of moto's own, which name no
         image here.

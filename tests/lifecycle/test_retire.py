@@ -229,6 +229,40 @@ def test_an_account_that_does_not_answer_keeps_everything(world: World) -> None:
     assert differences(world, made) == []
 
 
+def test_a_usage_report_speaks_for_who_cannot_be_asked(world: World) -> None:
+    made = releases(world, 3)
+    ec2 = world.client("ec2", HOME_PLACE)
+    id = image_of(made[0])
+    a_share_with_a_stranger(world, id, HOME_PLACE)
+    day = timedelta(days=1)
+    rules = {RECIPE: Rules(keep=1, minimum_age=day, unused_for=day)}
+    assert go(world, rules, later=2 * day).of("delete") == ()
+    types = [{"ResourceType": "ec2:Instance"}, {"ResourceType": "ec2:LaunchTemplate"}]
+    ec2.create_image_usage_report(ImageId=id, ResourceTypes=types)
+    assert go(world, rules, later=8 * day).of("delete") == ()  # too old a report
+    assert [v.release.manifest for v in go(world, rules, later=2 * day).of("delete")] == [made[0]]
+
+
+def test_references_are_asked_for(world: World) -> None:
+    """By plain clients: what the sandbox says of an instance, of an old version of a template, of a parameter."""
+    made = releases(world, 1)
+    id = image_of(made[0])
+    an_instance(world, id, HOME_PLACE)
+    an_old_template_version(world, id, HOME_PLACE)
+    ec2 = world.client("ec2", HOME_PLACE)
+    found = ec2.describe_image_references(ImageIds=[id], IncludeAllResourceTypes=True)["ImageReferences"]
+    kinds = [one["ResourceType"] for one in found]
+    assert sorted(kinds) == ["ec2:Instance", "ec2:LaunchTemplate", "ssm:Parameter", "ssm:Parameter"]
+    newest = [{"OptionName": "version-depth", "OptionValues": ["1"]}]
+    types = [{"ResourceType": "ec2:LaunchTemplate", "ResourceTypeOptions": newest}]
+    assert ec2.describe_image_references(ImageIds=[id], ResourceTypes=types)["ImageReferences"] == []
+    report = ec2.create_image_usage_report(ImageId=id, ResourceTypes=[{"ResourceType": "ec2:Instance"}])["ReportId"]
+    (entry,) = ec2.describe_image_usage_report_entries(ReportIds=[report])["ImageUsageReportEntries"]
+    assert (entry["AccountId"], entry["UsageCount"]) == (HOME, 1)
+    ec2.delete_image_usage_report(ReportId=report)
+    assert ec2.describe_image_usage_reports()["ImageUsageReports"] == []
+
+
 def test_pinned(world: World) -> None:
     from datetime import UTC, datetime
 

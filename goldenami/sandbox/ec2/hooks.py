@@ -122,6 +122,12 @@ class Hooks(Protocol):
         """``template`` is an id (lt-…) or a name; ``version`` a number, ``$Latest``, ``$Default`` or None (the
         default)."""
 
+    def launch_templates(self, account: str, region: str) -> list[list[LaunchTemplate]]:
+        """Every launch template, with all its versions, oldest first."""
+
+    def image_parameters(self, account: str, region: str) -> dict[str, str]:
+        """The SSM parameters of type aws:ec2:image, with their values."""
+
     def ssm_image(self, account: str, region: str, parameter: str) -> str | None:
         """The image id in an SSM parameter: ``name``, ``name:version`` or ``name:label``; public ones included."""
 

@@ -345,3 +345,17 @@ class EbsDefaults:
 
     enabled: bool = False
     key_arn: str | None = None
+
+
+@dataclass(slots=True)
+class ImageUsageReport:
+    """``entries``: "account type" -> count, as it was when the report was made."""
+
+    id: str
+    owner: str
+    region: str
+    image_id: str
+    types: list[str]
+    accounts: list[str]
+    created: float
+    entries: dict[str, int] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from goldenami.sandbox.ec2.records import (
     EbsDefaults,
     Image,
+    ImageUsageReport,
     Instance,
     Interface,
     ReplaceRootTask,
@@ -36,6 +37,7 @@ class Store:
     spot_requests: dict[str, SpotRequest] = field(default_factory=dict)
     replace_root_tasks: dict[str, ReplaceRootTask] = field(default_factory=dict)
     public_access: dict[str, str] = field(default_factory=dict)  # of snapshots, where it is blocked
+    usage_reports: dict[str, ImageUsageReport] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
     ebs_defaults: dict[str, EbsDefaults] = field(default_factory=dict)
 
