@@ -121,4 +121,5 @@ def test_what_is_read_is_what_pyyaml_reads(text: str) -> None:
         mine = read(text).value
     except InvalidInput:
         return
-    assert mine == yaml.safe_load(text)
+    # By libyaml, as the product reads: the parser in Python refuses a tab before the end of a line, which YAML allows.
+    assert mine == yaml.load(text, Loader=yaml.CSafeLoader)
