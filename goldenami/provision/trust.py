@@ -90,7 +90,9 @@ attributes "$_file" 0644 root root || return 1
             where,
             installed,
             sh(
-                """! command -v openssl >/dev/null || openssl x509 -noout -in @contents || die 'this is no certificate'
+                """! grep -q 'PRIVATE KEY-' @contents || die 'this holds a private key, which belongs into no image'
+grep -q 'BEGIN.* CERTIFICATE-' @contents || die 'this is no certificate in PEM form'
+! command -v openssl >/dev/null || openssl x509 -noout -in @contents || die 'this is no certificate'
 beside "$_file"
 cat @contents >"$new"
 set_attributes "$new" 0644 root root

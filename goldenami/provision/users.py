@@ -333,17 +333,22 @@ class Sudoers(Operation):
     """Rules of sudo, in a file of their own in /etc/sudoers.d, which visudo has checked before it gets there."""
 
     kind: ClassVar[str] = "sudoers"
+    sources: ClassVar = {"src": "template"}
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9_-]+$", description="Name of the file. sudo reads no names with a dot or a tilde."
     )
-    content: str | None = Field(None, description="The rules, as in sudoers(5).")
+    content: str | None = Field(None, description="The rules, as in sudoers(5). Either this or src.")
+    src: str | None = Field(None, description="A template beside the recipe that makes the rules.")
     state: Literal["present", "absent"] = Field("present", description="Whether the file is there.")
 
     @model_validator(mode="after")
     def _contents(self) -> Sudoers:
-        if (self.state == "present") != (self.content is not None):
-            raise ValueError("expected content" if self.state == "present" else "an absent file has no content")
+        given = sum(x is not None for x in (self.content, self.src))
+        if given != (1 if self.state == "present" else 0):
+            raise ValueError(
+                "expected either content or src" if self.state == "present" else "an absent file has no content"
+            )
         return self
 
     def title(self) -> str:
@@ -354,7 +359,7 @@ class Sudoers(Operation):
         if self.state == "absent":
             return Steps(sh("[ ! -e @path ]", path=path), sh("rm -f -- @path", path=path))
         text = (self.content or "").rstrip("\n") + "\n"
-        contents = to.place(text.encode())
+        contents = to.payload("src") if self.src is not None else to.place(text.encode())
         return Steps(
             sh(
                 """cmp -s -- @contents @path || { detail='contents differ'; return 1; }

@@ -72,6 +72,8 @@ def examples(served: Path, sums: Mapping[str, str]) -> list[BoundOperation]:
         bind("user", name="aged", password_hash="$6$saltsalt$" + "a" * 86, expires="never"),
         bind("user", name="gone", state="absent"),
         bind("sudoers", name="deploy", content="deploy ALL=(ALL) NOPASSWD: /usr/bin/true"),
+        bind("sudoers", name="deploy-too", src="sudoers.j2",
+             payload=Payload.of(b"deploy ALL=(ALL) NOPASSWD: /usr/bin/id\n")),
         bind("directory", path="/srv/www/a b", owner="deploy", group="staff2", mode="2775"),
         bind("directory", path="/srv/gone", state="absent"),
         bind("file", dest=f"/srv/www/{ODD.replace('/', '')}", content=ODD),

@@ -38,7 +38,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("user", {"name": "a", "authorized_keys": ["nonsense"]}, "authorized_keys"),
     ("user", {"name": "root", "state": "absent"}, "root is not removed"),
     ("sudoers", {"name": "a.b", "content": "x"}, "pattern"),
-    ("sudoers", {"name": "a"}, "expected content"),
+    ("sudoers", {"name": "a"}, "expected either content or src"),
     ("service", {"name": "nginx"}, "expected enabled, state or masked"),
     ("service", {"name": "nginx", "masked": True, "enabled": True}, "masked unit"),
     ("sysctl", {"name": "somaxconn", "value": "1"}, "kernel setting"),
