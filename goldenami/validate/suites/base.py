@@ -18,6 +18,7 @@ Host = Any  # testinfra's; its modules (host.sudo, host.file) come to be at run 
 _BOOT_SECONDS = 90  # to wait for the end of the boot
 _FREE_PERCENT = 10
 _CLOCK_SECONDS = 30
+_NEVER_DAYS = 99999  # what Debian and its relatives write for passwords that do not expire
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,60 @@ def test_login_user_can_sudo_without_password(host: Host) -> None:
         pytest.skip("the login user is root")
     with host.sudo():
         assert host.check_output("id -u") == "0"
+
+
+def test_rules_of_sudo_are_valid(host: Host) -> None:
+    """One bad file in /etc/sudoers.d, and sudo refuses everybody; those that cloud-init writes are read, too."""
+    with host.sudo():
+        check = host.run("$(command -v visudo || echo /usr/sbin/visudo) -c")
+        assert check.rc == 0, check.stderr or check.stdout
+        written = host.run("cat /etc/sudoers.d/90-cloud-init-users 2>/dev/null").stdout.splitlines()
+        named = {line.split()[0] for line in written if line.strip() and not line.startswith(("#", "%"))}
+        granted = {name: host.run("sudo -l -U %s", name).stdout for name in sorted(named)}
+    for name, rights in granted.items():
+        assert "NOPASSWD" in rights, f"cloud-init lets {name} use sudo without a password, and sudo does not: {rights}"
+
+
+def test_login_user_can_log_in_next_year(host: Host) -> None:
+    """PAM refuses a key as well once an account, or a password that it may not even have, has expired."""
+    user = host.check_output("id -un")
+    with host.sudo():
+        shadow = host.run("getent shadow %s", user).stdout.strip().split(":")
+    if len(shadow) < 9:
+        pytest.skip(f"{user} is not in /etc/shadow")
+    _, password, changed, _, most, _, inactive, expires, _ = shadow
+    assert not expires, f"the account {user} expires {expires} days after 1970-01-01"
+    if password[:1] in ("!", "*", ""):
+        ends = most not in ("", "-1") and int(most) < _NEVER_DAYS
+        assert not ends, (
+            f"{user} has no password, and must change it {most} days after it was set (inactive: {inactive})"
+        )
+    assert changed != "0", f"{user} has to change a password before anything else"
+
+
+def test_new_sessions_are_let_in(host: Host) -> None:
+    """PAM's account and session modules, which a login by key goes through as well, let the login user and root start
+    new ones."""
+    user = host.check_output("id -un")
+    with host.sudo():
+        for name in (user, "root"):
+            session = host.run("runuser -l %s -c 'id -un'", name)
+            said = session.stdout.strip().splitlines()
+            assert said[-1:] == [name], f"a session of {name}: {session.stderr or session.stdout}"
+
+
+@pytest.mark.usefixtures("apt")
+def test_packages_can_be_installed(host: Host) -> None:
+    """apt plans an installation, and the programs that it and dpkg run are allowed to run where they are unpacked."""
+    with host.sudo():
+        plan = host.run("apt-get -o Debug::NoLocking=true -s install dpkg")
+        folder = host.check_output("eval $(apt-config shell f APT::ExtractTemplates::TempDir); echo ${f:-/tmp}")
+        script = host.run(
+            'f=$(mktemp -p %s) && printf "#!/bin/sh\\nexit 0\\n" >$f && chmod 700 $f && $f; s=$?; rm -f $f; exit $s',
+            folder,
+        )
+    assert plan.rc == 0, plan.stderr
+    assert script.rc == 0, f"programs cannot run in {folder}, where packages' questions are unpacked: {script.stderr}"
 
 
 @pytest.mark.usefixtures("apt")

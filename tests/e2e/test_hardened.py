@@ -1,0 +1,177 @@
+"""The hardened recipe that is shipped: every control holds on two instances of its image, and all still works."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from goldenami import recipe as recipes
+from goldenami import ssh
+from goldenami.hardening import SUITE, Batch
+from goldenami.model import SshEndpoint
+from goldenami.validate import TestPath, require, run_suite
+
+if TYPE_CHECKING:
+    from .world import Cloud, Workspace
+
+pytestmark = pytest.mark.root
+
+NAME = "debian-12-hardened"
+BASE = 'base: {filter: debian-12-amd64-*, owners: ["136693071363"]}'
+
+
+@dataclass(frozen=True)
+class Hardened:
+    workspace: Workspace
+    manifest: dict[str, Any]
+    instances: list[str]
+    endpoints: list[SshEndpoint]
+
+    @property
+    def controls(self) -> list[dict[str, Any]]:
+        [report] = [t for t in self.manifest["tests"] if t["gate"] == "image"]
+        return list(report["controls"])
+
+
+@pytest.fixture(scope="module")
+def hardened(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hardened]:
+    """The recipe over Debian's own image, built for one target with one waiver; and two instances of what came out."""
+    from .world import HOME, PROJECT, SANDBOX, Workspace
+
+    workspace = Workspace(tmp_path_factory.mktemp("hardened"), cloud)
+    workspace.write("goldenami.yaml", SANDBOX)
+    for folder in ("recipes", "hardening"):
+        shutil.copytree(PROJECT / folder, workspace.root / folder)
+    path = workspace.root / f"recipes/{NAME}.yaml"
+    text = path.read_text()
+    for old, new in {
+        "base: {recipe: debian-12-base, channel: stable}": BASE,
+        "tests: [base, tests/base_test.py]": "tests: [base]",
+        "distribution: {": "distribution: {targets: [home/eu-central-1], ",
+        "hardening:\n": "hardening:\n  waivers: {module-firewire: {reason: no such bus, expires: 2999-12-31}}\n",
+    }.items():
+        assert old in text, f"the recipe says it otherwise: {old}"
+        text = text.replace(old, new)
+    path.write_text(text)
+    done = workspace.run("build", NAME, "--json")
+    assert done.status == 0, done.stderr
+    [image] = done.json["images"]
+    place = (HOME, "eu-central-1")
+    ec2 = cloud.client("ec2", place)
+    instances: list[str] = []
+    endpoints: list[SshEndpoint] = []
+    try:
+        for number in (1, 2):
+            login, host_key = ssh.generate_keypair(), ssh.generate_keypair()
+            ec2.import_key_pair(KeyName=f"{NAME}-{number}", PublicKeyMaterial=login.public_key.encode())
+            keys = {"ed25519_private": host_key.private_key, "ed25519_public": host_key.public_key}
+            launched = ec2.run_instances(
+                ImageId=image["image_id"],
+                InstanceType="t3.small",
+                KeyName=f"{NAME}-{number}",
+                MinCount=1,
+                MaxCount=1,
+                MetadataOptions={"HttpTokens": "required"},
+                UserData="#cloud-config\n" + json.dumps({"ssh_deletekeys": True, "ssh_keys": keys}) + "\n",
+            )
+            instances.append(launched["Instances"][0]["InstanceId"])
+            address = cloud.address(place, instances[-1])
+            endpoints.append(SshEndpoint(address, "admin", login.private_key, host_key.public_key))
+        yield Hardened(workspace, done.json, instances, endpoints)
+    finally:
+        ec2.terminate_instances(InstanceIds=instances)
+        for number in (1, 2):
+            ec2.delete_key_pair(KeyName=f"{NAME}-{number}")
+
+
+def test_every_control_is_in_the_manifest(hardened: Hardened) -> None:
+    outcomes: dict[str, list[str]] = {}
+    for result in hardened.controls:
+        outcomes.setdefault(result["outcome"], []).append(result["control"])
+    assert set(outcomes) == {"passed", "waived", "not-applicable"}
+    assert len(outcomes["passed"]) >= 120
+    assert outcomes["waived"] == ["module-firewire"]
+    assert outcomes["not-applicable"] == ["mount-temporary-files"]
+    by_id = {result["control"]: result for result in hardened.controls}
+    assert by_id["module-firewire"]["message"] == "no such bus"
+    assert by_id["module-firewire"]["until"] == "2999-12-31"
+    assert by_id["mount-temporary-files"]["message"] == "a container's /tmp is mounted by what runs it"
+    shown = hardened.workspace.run("images", "show", NAME)
+    assert f"{len(outcomes['passed'])} passed, " in shown.stdout
+    assert "(module-firewire until 2999-12-31)" in shown.stdout
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_it_still_works(hardened: Hardened, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SSH, sudo, cloud-init's rules, apt, no failed unit; and every control, on each of two instances."""
+    monkeypatch.chdir(hardened.workspace.root)
+    project = recipes.load_project(hardened.workspace.root)
+    loaded = recipes.load(project, NAME, recipes.environment(project, None))
+    report = run_suite(
+        hardened.endpoints[number],
+        ["base", TestPath(SUITE, "hardening")],
+        gate="image",
+        architecture="x86_64",
+        report_dir=tmp_path,
+        variables={"hardening": Batch.of(loaded.hardening["x86_64"].controls).to_json()},
+    )
+    require(report)
+    assert report.passed > 140
+
+
+def test_packages_install_for_real(hardened: Hardened) -> None:
+    """With questions asked, scripts run and a service started, on the hardened instance."""
+    with ssh.connect(hardened.endpoints[0], timeout=60) as connection:
+        done = connection.run(
+            "sudo -n env DEBIAN_FRONTEND=noninteractive sh -c "
+            "'apt-get update -qq && apt-get install -y -qq anacron >/dev/null && systemctl is-enabled anacron.service'"
+        )
+    assert done.status == 0, done.stderr.decode()
+    assert done.text.endswith("enabled")
+
+
+def test_a_key_is_accepted_longer_than_a_password(hardened: Hardened) -> None:
+    """Who gets an account the way cloud-init makes one is not locked out by the age of a password that he has not."""
+    with ssh.connect(hardened.endpoints[1], timeout=60) as connection:
+        done = connection.run(
+            "sudo -n sh -ec 'useradd -m late; grep -q ^late:!:.*:365: /etc/shadow; systemctl start golden-ageing; "
+            "getent shadow late | cut -d: -f5; systemctl is-enabled golden-ageing'"
+        )
+    assert done.status == 0, done.stderr.decode()
+    assert done.text.splitlines() == ["-1", "enabled"] or done.text.splitlines() == ["", "enabled"]
+
+
+def test_drift_is_found(hardened: Hardened, tmp_path: Path) -> None:
+    """A host as it was built has none; what somebody changes is named, with the value and what it should be."""
+    endpoint = hardened.endpoints[1]
+    key = tmp_path / "key"
+    key.write_text(endpoint.private_key)
+    known = tmp_path / "known_hosts"
+    known.write_text(f"{endpoint.address} {endpoint.host_key}\n")
+    arguments = ["harden", "check", f"admin@{endpoint.address}", "--recipe", NAME, "-i", str(key)]
+    before = hardened.workspace.run(*arguments, "--host-key", endpoint.host_key)
+    assert (before.status, before.stdout) == (0, ""), before.stderr + before.stdout
+    with ssh.connect(endpoint, timeout=60) as connection:
+        changed = connection.run(
+            "sudo -n sh -ec 'sed -i s/^MaxAuthTries.*/MaxAuthTries\\ 6/ /etc/ssh/sshd_config; chmod 644 /etc/crontab'"
+        )
+        assert changed.status == 0, changed.stderr
+    after = hardened.workspace.run(*arguments, "--known-hosts", str(known), "--json")
+    assert after.status == 5
+    failed = {c["control"]: c for c in after.json["controls"] if c["outcome"] == "failed"}
+    assert set(failed) == {"ssh-few-attempts", "cron-directories"}
+    assert (failed["ssh-few-attempts"]["value"], failed["ssh-few-attempts"]["expected"]) == ("6", "'3'")
+    assert failed["cron-directories"]["message"] == (
+        "cron-directories: the host's value is '0644 root root'; expected: '0600 root root'"
+    )
+    stranger = replace(endpoint, host_key=ssh.generate_keypair().public_key)
+    refused = hardened.workspace.run(*arguments, "--host-key", stranger.host_key, "--timeout", "5")
+    assert refused.status == 1
+    unknown = hardened.workspace.run(*arguments, "--known-hosts", str(tmp_path / "none"))
+    assert unknown.status in (1, 3)
