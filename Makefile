@@ -66,6 +66,10 @@ $(BENCH_VENV)/.done: pyproject.toml
 	  echo "  $$p cannot be installed here: it is left out"; done
 	@touch $@
 
+.PHONY: scan
+scan: setup-test ## Scan the hardened image with Lynis and the SCAP Security Guide, and print the figures
+	$(SUDO) $(BIN)/python -m benchmarks.scan $(ARGS)
+
 .PHONY: setup
 setup: apt-sandbox $(VENV)/.demo
 

@@ -1,0 +1,129 @@
+"""What is shipped in hardening/, and the commands that show it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from goldenami import recipe as recipes
+from goldenami.cli.main import main
+from goldenami.hardening import Hardening
+from goldenami.hardening.batch import Batch
+from goldenami.recipe.complaints import Complaints
+from goldenami.recipe.controls import Library
+from goldenami.recipe.hardening import of_profile
+
+ROOT = Path(__file__).parents[2]
+PROJECT = recipes.load_project(ROOT)
+NAMES = Library(PROJECT, Complaints()).profile_names()
+
+
+@cache
+def profile(name: str, *, choices: bool = False) -> Hardening:
+    complaints = Complaints()
+    found = of_profile(PROJECT, name, complaints, choices=choices)
+    assert complaints.problems == []
+    return found
+
+
+@pytest.fixture(autouse=True)
+def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    status = main(arguments)
+    return status, capsys.readouterr().out
+
+
+def test_all_systems_are_served() -> None:
+    assert set(NAMES) >= {
+        "al2023-level-1",
+        *(f"{system}-level-{level}" for system in ("debian-12", "debian-13", "ubuntu-24.04") for level in (1, 2)),
+    }
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n.endswith("-2")])
+def test_level_2_includes_level_1(name: str) -> None:
+    lower, higher = profile(name[:-1] + "1"), profile(name)
+    assert {c.id for c in lower.controls} < {c.id for c in higher.controls}
+    assert {c.level for c in lower.controls} == {1}
+    assert {c.level for c in higher.controls} == {1, 2}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_control_does_something_and_proves_it(name: str) -> None:
+    found = profile(name, choices=True)
+    assert len(found.controls) > 80
+    for control in found.controls:
+        assert control.operations, control.id
+        assert control.checks, control.id
+        assert not control.title.endswith("."), control.id
+        assert control.why.endswith("."), control.id
+    groups = [control.exclusive for control in profile(name).controls if control.exclusive]
+    assert sorted(groups) == ["firewall", "log", "time"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_the_checks_are_shell(name: str, shell: str) -> None:
+    """All of them together, as they are sent."""
+    program = Batch.of(profile(name, choices=True).controls).program
+    done = subprocess.run([shell, "-n"], input=program, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_references_name_a_benchmark_and_a_section() -> None:
+    for control in profile("debian-12-level-2", choices=True).controls:
+        for reference in control.references:
+            assert re.fullmatch(r"CIS Debian 12 \d+(\.\d+)+", reference), (control.id, reference)
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    status, output = run(capsys, "harden", "list", "--json")
+    assert status == 0
+    assert [row["name"] for row in json.loads(output)["profiles"]] == NAMES
+    status, output = run(capsys, "harden", "list", "debian-12-level-1", "--json")
+    ids = [control["id"] for control in json.loads(output)["controls"]]
+    assert ids == [control.id for control in profile("debian-12-level-1").controls]
+    status, output = run(capsys, "harden", "list", "debian-12-level-1")
+    assert [line.split()[0] for line in output.splitlines()] == ids
+
+
+def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
+    status, output = run(capsys, "harden", "explain", "ssh-no-root-login")
+    assert status == 0
+    assert output.startswith("ssh-no-root-login: Nobody logs in as root over SSH\n")
+    assert "sshd_value permitrootlogin\n      expects 'no'" in output
+    assert "CIS Debian 12 5.1.20" in output
+    status, output = run(capsys, "harden", "explain", "firewall-ufw", "--json")
+    [control] = json.loads(output)["controls"]
+    assert control["exclusive"] == "firewall"
+
+
+def test_unknown_names_have_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["harden", "explain", "ssh-no-rot-login"]) == 3
+    assert "ssh-no-root-login" in capsys.readouterr().err
+    assert main(["harden", "list", "debian-12-level-3"]) == 3
+    assert "debian-12-level-" in capsys.readouterr().err
+    assert main(["harden", "check", "192.0.2.1"]) == 2
+
+
+def test_coverage(capsys: pytest.CaptureFixture[str]) -> None:
+    status, output = run(capsys, "harden", "coverage", "debian-12-hardened", "--json")
+    assert status == 0
+    rows = {row["profile"]: row for row in json.loads(output)["profiles"]}
+    assert set(rows) == {n for n in NAMES if n.startswith("debian")}
+    assert rows["debian-12-level-2"]["chosen"]
+    assert not rows["debian-12-level-1"]["chosen"]
+    for name in ("debian-12-level-1", "debian-12-level-2"):
+        assert rows[name]["applied"] == rows[name]["controls"] == len(profile(name).controls)
+        assert rows[name]["lacking"] == []
+    status, output = run(capsys, "harden", "coverage", "debian-12-web")
+    assert status == 0
+    assert "  0 of" in output
