@@ -235,8 +235,8 @@ find /var/log -xdev -type f -size +0 -exec truncate -s 0 -- {} +"""),
         remove=Script(""": >/etc/machine-id
 [ -L /var/lib/dbus/machine-id ] || rm -f /var/lib/dbus/machine-id"""),
     ),
-    # Those who launch an instance say who may use sudo there; cloud-init writes it for each. Last, since this is also the
-    # right by which goldenami is root on the builder.
+    # Who launches an instance says who may use sudo there, and cloud-init writes that. Last: this is also the right
+    # by which goldenami is root on the builder.
     _files("sudo-rules", "the rights that cloud-init gave on the builder", "/etc/sudoers.d/90-cloud-init-users"),
 )
 """All traces but the key that logs in, which is known to its build only."""
