@@ -184,11 +184,19 @@ def prove_sealing(host: Host) -> None:
     connection = host.connection
     login_key = ssh.KeyPair.from_private(connection.endpoint.private_key).public_key
     host.sh("echo secret >/root/.bash_history; echo x >/var/tmp/left")
+    # Sealing takes the rights that cloud-init gave; what follows here needs some.
+    host.sh('echo "$SUDO_USER ALL=(ALL) NOPASSWD: ALL" >/etc/sudoers.d/test; ls /etc/sudoers.d/90-cloud-init-users')
     host.sh("echo 'ssh-ed25519 AAAA other' >>/root/.ssh/authorized_keys")
     report = provision.seal(connection, login_key=login_key)
-    assert {"login-key", "ssh-host-keys", "machine-id", "logs", "shell-history", "temporary-files"} <= set(
-        report.removed
-    )
+    assert {
+        "login-key",
+        "ssh-host-keys",
+        "machine-id",
+        "logs",
+        "shell-history",
+        "temporary-files",
+        "sudo-rules",
+    } <= set(report.removed)
     assert provision.seal(connection, login_key=login_key).removed == ()
     assert host.sh("cat /root/.ssh/authorized_keys") == "ssh-ed25519 AAAA other"
     assert host.sh("stat -c '%s' /etc/machine-id") == "0"
