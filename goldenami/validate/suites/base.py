@@ -46,6 +46,29 @@ def test_boot_is_complete(host: Host) -> None:
     assert state == "running", f"the system is {state or 'not up'} after {_BOOT_SECONDS} s"
 
 
+def test_services_that_are_to_run_do(host: Host) -> None:
+    """Those that are enabled, and that systemd would start again if they ended: agents, daemons. Not those that wait
+    for a socket or timer, nor those whose conditions say that this is no place for them."""
+    listed = host.check_output(
+        "systemctl list-unit-files --type=service --state=enabled --plain --no-legend --no-pager"
+    )
+    names = [line.split()[0] for line in listed.splitlines() if line.strip() and "@." not in line.split()[0]]
+    if not names:
+        return
+    wanted = "Id,Restart,ActiveState,ConditionResult,TriggeredBy"
+    shown = host.check_output("systemctl show --property=" + wanted + " --" + " %s" * len(names), *names)
+    units = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.split("\n\n")]
+    resting = [
+        unit["Id"]
+        for unit in units
+        if unit.get("Restart") in ("always", "on-failure", "on-abnormal")
+        and unit["ActiveState"] not in ("active", "activating", "reloading")
+        and unit.get("ConditionResult") == "yes"
+        and not unit.get("TriggeredBy")
+    ]
+    assert not resting, f"enabled, but not running: {', '.join(resting)}"
+
+
 def test_cloud_init_succeeded(host: Host) -> None:
     """Exit status 1 is an error; 2 stands for recoverable ones (deprecated keys), since cloud-init 23.4."""
     if not host.exists("cloud-init"):
