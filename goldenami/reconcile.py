@@ -218,6 +218,8 @@ def _find(cloud: Cloud, journal: Journal, place: Place, kind: Kind) -> Iterable[
     """What the journal knows of a kind in a place, and what carries the build's tags there."""
     known = [r for r in journal.resources(kind.name) if r.place == place]
     yield from (Found(place, kind.name, r.id, r.request.get("KeyId") if kind.name == "grant" else None) for r in known)
+    if not kind.everywhere and not any(i.place == place for i in journal.calls(kind.name)):
+        return
     if kind.tagged is not None:
         tagged = kind.tagged(cloud, place, tags.BUILD_ID, journal.build_id)
         ours = [id for id, own in tagged.items() if tags.made_by(own, journal.build_id)]

@@ -29,7 +29,8 @@ class Kind:
     """One row. ``tagged``: None where there are no tags. ``tag_types``: the resource types that the creating call tags;
     none: another way of marking. ``busy_codes``: refusals of a deletion that pass within ``busy_for`` seconds, when
     what used the resource is really gone. ``repeat_safe``: a name makes repeating the creating call safe. ``order``: of
-    deletion, low first.
+    deletion, low first. ``everywhere``: builds make it, so a clean-up looks for its tag in every place; anything else
+    only where the journal has a call for it.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Kind:
     tag_types: tuple[str, ...] = ()
     repeat_safe: bool = False
     order: int = 0
+    everywhere: bool = True
 
     def repeatable(self, operation: str) -> bool:
         """Whether sending a creating call again cannot make a second resource."""
@@ -59,6 +61,8 @@ class Kind:
             pairs = tags.to_list(every)
             types = request.pop("TagTypes", self.tag_types)
             request["TagSpecifications"] = [{"ResourceType": t, "Tags": pairs} for t in types]
+        elif self.name == "lifecycle-policy":
+            request["Tags"] = dict(every)
         elif self.name == "parameter":
             request["Tags"] = tags.to_list(every)
         elif self.name == "grant":
@@ -115,6 +119,7 @@ _ID_FIELD: Final = {
     "key-pair": "KeyName",
     "security-group": "GroupId",
     "grant": "GrantId",
+    "lifecycle-policy": "PolicyId",
 }
 
 
@@ -153,6 +158,12 @@ def _parameters(cloud: Cloud, place: Place, tag: str, value: str | None) -> dict
     return {name: parameter_tags(cloud, place, name) for name in names}
 
 
+def _policies(cloud: Cloud, place: Place, tag: str, value: str) -> dict[str, Mapping[str, str]]:
+    """The list of policies cannot be asked for a tag of theirs, and shows all of them."""
+    found = cloud.call(place, "dlm", "GetLifecyclePolicies", {}).get("Policies") or ()
+    return {p["PolicyId"]: p.get("Tags") or {} for p in found if (p.get("Tags") or {}).get(tag) == value}
+
+
 def parameter_tags(cloud: Cloud, place: Place, name: str) -> Mapping[str, str]:
     """The tags of an SSM parameter; none if there is no such parameter."""
     query = {"ResourceType": "Parameter", "ResourceId": name}
@@ -188,6 +199,16 @@ KINDS: Final[Mapping[str, Kind]] = {
             duplicate_codes=frozenset({"ParameterAlreadyExists"}),
             missing_codes=frozenset({"ParameterNotFound"}),
             repeat_safe=True,
+            order=1,
+        ),
+        Kind(
+            "lifecycle-policy",
+            "dlm",
+            _policies,
+            "DeleteLifecyclePolicy",
+            "PolicyId",
+            missing_codes=frozenset({"ResourceNotFoundException"}),
+            everywhere=False,
             order=1,
         ),
         Kind(

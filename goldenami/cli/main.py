@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "clean": ("goldenami.cli.build", "clean", "Delete what an unfinished build left behind."),
     "builds": ("goldenami.cli.builds", "builds", "List builds, or show one."),
     "schedule": ("goldenami.cli.schedule", "schedule", "Snapshots on a schedule: run, preview, list."),
+    "dlm": ("goldenami.cli.dlm", "dlm", "Schedules run by Amazon Data Lifecycle Manager: plan, apply, import."),
     "images": ("goldenami.cli.images", "images", "List releases, or show one."),
     "resolve": ("goldenami.cli.images", "resolve", "Print the image id behind NAME@CHANNEL or NAME@VERSION."),
     "snapshot": (

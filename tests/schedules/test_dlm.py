@@ -1,0 +1,383 @@
+"""Schedules as policies of Amazon DLM: what they become, what they cannot become, and that they stay in step."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from goldenami import pipeline, recipe
+from goldenami.aws.lifecycle import LifecyclePolicy
+from goldenami.cli.main import main
+from goldenami.journal import Journals
+from goldenami.model import Place
+from goldenami.schedules.dlm import express, imports, sync
+from goldenami.schedules.policy import Schedule
+from tests.crash.test_faults import Once, broken_after, lost
+from tests.crash.world import APPS, HOME, Death, Label, World
+
+HOME_PLACE = Place(HOME, "eu-central-1")
+WEEKDAYS = {
+    "what": {"volumes": {"tags": {"backup": "nightly"}}},
+    "when": "0 3 * * 1-5",
+    "missed": "none",
+    "retention": {"keep": 5},
+}
+
+
+@pytest.fixture
+def world(crash_world: World) -> World:
+    crash_world.fresh()
+    return crash_world
+
+
+def declare(world: World, **schedules: Mapping[str, Any]) -> tuple[Schedule, ...]:
+    """The environment's schedules are these, and no others."""
+    file = world.path / "goldenami.yaml"
+    content = yaml.safe_load(file.read_text())
+    content["environments"]["test"]["schedules"] = schedules
+    file.write_text(yaml.safe_dump(content))
+    world.project = recipe.load_project(world.path)
+    world.environment = recipe.environment(world.project, "test")
+    return recipe.schedules(world.project, world.environment)
+
+
+def expressed(world: World, **changes: Any) -> express.Expressed:
+    declared = {key: value for key, value in {**WEEKDAYS, **changes}.items() if value is not None}
+    (one,) = declare(world, nightly=declared)
+    return express.express(world.environment, one, {})
+
+
+def step(world: World, schedules: tuple[Schedule, ...]) -> sync.Applied:
+    plan = sync.make_plan(world.environment, schedules, cloud=world.cloud)
+    return sync.apply(world.environment, plan, cloud=world.cloud)
+
+
+def there(world: World, place: Place = HOME_PLACE) -> list[dict[str, Any]]:
+    """What a plain client sees."""
+    dlm = world.client("dlm", place)
+    return [
+        dlm.get_lifecycle_policy(PolicyId=p["PolicyId"])["Policy"] for p in dlm.get_lifecycle_policies()["Policies"]
+    ]
+
+
+# --- what a schedule becomes ------------------------------------------------------------------------------------------
+
+
+def test_the_example(world: World) -> None:
+    one = expressed(world)
+    assert (one.reasons, one.notes) == ((), ())
+    assert one.details == {
+        HOME_PLACE: {
+            "PolicyType": "EBS_SNAPSHOT_MANAGEMENT",
+            "ResourceTypes": ["VOLUME"],
+            "TargetTags": [{"Key": "backup", "Value": "nightly"}],
+            "Schedules": [
+                {
+                    "Name": "nightly",
+                    "CopyTags": True,
+                    "TagsToAdd": [{"Key": "owner", "Value": "platform-team"}],
+                    "CreateRule": {"CronExpression": "cron(0 3 ? * MON-FRI *)"},
+                    "RetainRule": {"Count": 5},
+                }
+            ],
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("when", "rule"),
+    [
+        ("30 4 * * *", {"CronExpression": "cron(30 4 * * ? *)"}),
+        ("0 */6 * * *", {"CronExpression": "cron(0 0,6,12,18 * * ? *)"}),
+        ("15 * * * *", {"CronExpression": "cron(15 * * * ? *)"}),
+        ("0 3 1,15 * *", {"CronExpression": "cron(0 3 1,15 * ? *)"}),
+        ("0 3 * 1-3 0", {"CronExpression": "cron(0 3 ? 1,2,3 SUN *)"}),
+        ("cron(0 3 ? * MON-FRI *)", {"CronExpression": "cron(0 3 ? * MON-FRI *)"}),
+        ("cron(0 3 1 * ? 2027)", {"CronExpression": "cron(0 3 1 * ? 2027)"}),
+        ("12h", {"Interval": 12, "IntervalUnit": "HOURS", "Times": ["00:00"]}),
+        ("rate(1 day)", {"Interval": 24, "IntervalUnit": "HOURS", "Times": ["00:00"]}),
+    ],
+)
+def test_when(world: World, when: str, rule: Mapping[str, Any]) -> None:
+    (details,) = expressed(world, when=when).details.values()
+    assert details["Schedules"][0]["CreateRule"] == rule
+
+
+def test_tiers_are_schedules_of_their_own(world: World) -> None:
+    one = expressed(world, when="0 3 * * *", retention={"daily": 7, "weekly": 4, "monthly": 12, "yearly": 3})
+    (details,) = one.details.values()
+    assert [(s["CreateRule"]["CronExpression"], s["RetainRule"]) for s in details["Schedules"]] == [
+        ("cron(0 3 * * ? *)", {"Count": 7}),
+        ("cron(0 3 ? * MON *)", {"Count": 4}),
+        ("cron(0 3 1 * ? *)", {"Count": 12}),
+        ("cron(0 3 1 1 ? *)", {"Count": 3}),
+    ]
+    assert any("4 schedules" in note for note in one.notes)
+
+
+def test_all_that_goes_with_it(world: World) -> None:
+    (one,) = declare(
+        world,
+        images={
+            "what": {"instances": {"tags": {"app": "web"}}},
+            "make": "images",
+            "when": "0 3 * * *",
+            "retention": {"max_age": "30d"},
+            "accounts": ["home", "apps"],
+            "copies": [{"region": "us-east-1", "kms_key": "alias/backup", "retention": {"max_age": "90d"}}],
+            "fast_restore": {"keep": 1, "zones": ["eu-central-1a"]},
+            "tags": {"tier": "gold"},
+        },
+    )
+    keys = {place: {"alias/backup": f"arn:aws:kms:us-east-1:{place.account}:key/1"} for place in one.places}
+    both = express.express(world.environment, one, keys)
+    assert both.reasons == ()
+    assert set(both.details) == {HOME_PLACE, Place(APPS, "eu-central-1")}
+    details = both.details[Place(APPS, "eu-central-1")]
+    assert (details["PolicyType"], details["ResourceTypes"]) == ("IMAGE_MANAGEMENT", ["INSTANCE"])
+    assert details["Parameters"] == {"NoReboot": True}
+    (rule,) = details["Schedules"]
+    assert rule["RetainRule"] == {"Interval": 30, "IntervalUnit": "DAYS"}
+    assert rule["FastRestoreRule"] == {"Count": 1, "AvailabilityZones": ["eu-central-1a"]}
+    assert rule["CrossRegionCopyRules"] == [
+        {
+            "TargetRegion": "us-east-1",
+            "Encrypted": True,
+            "CmkArn": f"arn:aws:kms:us-east-1:{APPS}:key/1",
+            "CopyTags": True,
+            "RetainRule": {"Interval": 90, "IntervalUnit": "DAYS"},
+        }
+    ]
+
+
+COPY = {"retention": {"max_age": "30d"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"time_zone": "Europe/Berlin"}, "UTC"),
+        ({"when": "*/15 * * * *"}, "once an hour"),
+        ({"when": "rate(5 hours)"}, "intervals are 1, 2, 3"),
+        ({"when": "rate(30 minutes)"}, "intervals are 1, 2, 3"),
+        ({"when": "cron(0 3 L * ? *)"}, "L, W and #"),
+        ({"when": "0 3 1 * 1"}, "not either of them"),
+        ({"retention": {"keep": 3, "hourly": 1, "daily": 1, "weekly": 1, "max_age": "3d"}}, "5 rules, and a policy 4"),
+        ({"retention": {"monthly": 3}}, "first of the chosen days of the week in a month"),
+        ({"retention": {"max_age": "36h"}}, "whole days"),
+        ({"what": {"volumes": {"tags": {"a": "1", "b": "2"}}}}, "any of several tags"),
+        ({"what": {"instances": {"recipe": "web"}}}, "does not know what runs an image of web"),
+        ({"what": {"volumes": {"tags": {"a": "1"}, "exclude_tags": {"b": "2"}}}}, "exclude_tags"),
+        ({"copies": [{"region": "us-east-1", "retention": {"keep": 3}}]}, "copies by age"),
+        (
+            {"copies": [{"region": r, **COPY} for r in ("us-east-1", "us-east-2", "us-west-1", "us-west-2")]},
+            r"copies in 4 regions .*; DLM makes 3",
+        ),
+        ({"archive": {"after": "30d"}, "retention": {"max_age": "400d"}}, "archive"),
+        ({"retention": {"weekly": 4}, "copies": [{"region": "us-east-1", **COPY}]}, "no one schedule"),
+    ],
+)
+def test_what_dlm_cannot_express(world: World, changes: Mapping[str, Any], reason: str) -> None:
+    one = expressed(world, **changes)
+    assert one.details == {}
+    assert any(re.search(reason, said) for said in one.reasons), one.reasons
+
+
+# --- in step ----------------------------------------------------------------------------------------------------------
+
+
+def test_policies_are_made_changed_and_deleted(world: World) -> None:
+    """A second plan is empty, each time; a person's change is put right."""
+    schedules = declare(world, nightly=WEEKDAYS, hourly={**WEEKDAYS, "when": "1h", "accounts": ["apps"]})
+    applied = step(world, schedules)
+    assert applied.failures == {}
+    assert sync.failed(applied) is None
+    (policy,) = there(world)
+    assert policy["State"] == "ENABLED"
+    assert policy["Tags"]["goldenami:schedule"] == "test/nightly"
+    assert policy["ExecutionRoleArn"] == f"arn:aws:iam::{HOME}:role/service-role/AWSDataLifecycleManagerDefaultRole"
+    assert len(there(world, Place(APPS, "eu-central-1"))) == 1
+    again = sync.make_plan(world.environment, schedules, cloud=world.cloud)
+    assert (again.steps, again.in_step) == ((), 2)
+
+    world.client("dlm", HOME_PLACE).update_lifecycle_policy(PolicyId=policy["PolicyId"], State="DISABLED")
+    schedules = declare(world, nightly={**WEEKDAYS, "retention": {"keep": 9}})
+    plan = sync.make_plan(world.environment, schedules, cloud=world.cloud)
+    assert sorted(s.action for s in plan.steps) == ["delete", "update"]
+    (update,) = [s for s in plan.steps if s.action == "update"]
+    assert update.changes == ("Schedules[0].RetainRule.Count: 5 → 9", "State: 'DISABLED' → 'ENABLED'")
+    assert sync.apply(world.environment, plan, cloud=world.cloud).failures == {}
+    (changed,) = there(world)
+    assert (changed["PolicyId"], changed["State"]) == (policy["PolicyId"], "ENABLED")
+    assert changed["PolicyDetails"]["Schedules"][0]["RetainRule"]["Count"] == 9
+    assert there(world, Place(APPS, "eu-central-1")) == []
+    assert sync.make_plan(world.environment, schedules, cloud=world.cloud).steps == ()
+
+
+def test_what_it_cannot_express_is_left_as_it_is(world: World) -> None:
+    step(world, declare(world, nightly=WEEKDAYS))
+    schedules = declare(world, nightly={**WEEKDAYS, "time_zone": "Europe/Berlin"})
+    plan = sync.make_plan(world.environment, schedules, cloud=world.cloud)
+    assert plan.steps == ()
+    assert [p.id for p in plan.kept] == [there(world)[0]["PolicyId"]]
+    error = sync.failed(sync.apply(world.environment, plan, cloud=world.cloud))
+    assert error is not None
+    assert error.exit_code == 6
+    assert "UTC" in error.failures["nightly"]
+
+
+def test_the_policy_does_what_the_schedule_says(world: World) -> None:
+    """Monday to Friday at 03:00, five kept, on the cloud's own clock."""
+    ec2 = world.client("ec2", HOME_PLACE)
+    tag = [{"ResourceType": "volume", "Tags": [{"Key": "backup", "Value": "nightly"}]}]
+    ec2.create_volume(AvailabilityZone="eu-central-1a", Size=1, TagSpecifications=tag)
+    step(world, declare(world, nightly=WEEKDAYS))
+    for _ in range(12):
+        world.clock.sleep(86400)
+        ec2.describe_snapshots(OwnerIds=["self"])
+    made = [s["StartTime"].astimezone(UTC) for s in ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]]
+    assert len(made) == 5
+    assert all(moment.weekday() < 5 for moment in made)
+    newest = max(made)
+    now = datetime.fromtimestamp(world.clock.now(), UTC)
+    assert (now - newest).days <= 3
+
+
+# --- policies that were there before ----------------------------------------------------------------------------------
+
+
+def foreign(world: World, **more: Any) -> str:
+    rule = {
+        "Name": "Daily",
+        "CopyTags": True,
+        "CreateRule": {"Interval": 12, "IntervalUnit": "HOURS", "Times": ["05:30"]},
+        "RetainRule": {"Interval": 2, "IntervalUnit": "WEEKS"},
+        "CrossRegionCopyRules": [
+            {
+                "Target": "us-east-1",
+                "Encrypted": False,
+                "CopyTags": True,
+                "RetainRule": {"Interval": 1, "IntervalUnit": "WEEKS"},
+            }
+        ],
+        "ShareRules": [{"TargetAccounts": [APPS], "UnshareInterval": 3, "UnshareIntervalUnit": "DAYS"}],
+        **more,
+    }
+    return str(
+        world.client("dlm", HOME_PLACE).create_lifecycle_policy(
+            ExecutionRoleArn=f"arn:aws:iam::{HOME}:role/ours",
+            Description="Databases of old",
+            State="ENABLED",
+            PolicyDetails={
+                "PolicyType": "EBS_SNAPSHOT_MANAGEMENT",
+                "ResourceTypes": ["INSTANCE"],
+                "TargetTags": [{"Key": "db", "Value": "yes"}],
+                "Parameters": {"ExcludeBootVolume": True},
+                "Schedules": [rule],
+            },
+        )["PolicyId"]
+    )
+
+
+def test_a_policy_is_imported_and_taken_over(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    id = foreign(world)
+    monkeypatch.chdir(world.path)
+    assert main(["dlm", "import"]) == 0
+    written = yaml.safe_load(capsys.readouterr().out)["schedules"]
+    assert written == {
+        "databases-of-old": {
+            "description": "Databases of old",
+            "what": {"instances": {"tags": {"db": "yes"}, "exclude_root": True}},
+            "accounts": ["home"],
+            "regions": ["eu-central-1"],
+            "when": "rate(12 hours)",
+            "start": "2020-01-01T05:30",
+            "missed": "none",
+            "retention": {"max_age": "14d"},
+            "copies": [{"region": "us-east-1", "retention": {"max_age": "7d"}}],
+            "share": {"accounts": [APPS], "unshare_after": "3d"},
+        }
+    }
+    schedules = declare(world, **written)
+    (adopt,) = sync.make_plan(world.environment, schedules, cloud=world.cloud).steps
+    assert (adopt.action, adopt.policy and adopt.policy.id) == ("adopt", id)
+    assert step(world, schedules).failures == {}
+    (policy,) = there(world)
+    assert policy["PolicyId"] == id
+    assert policy["ExecutionRoleArn"].endswith("role/ours"), "the role that it works as stays"
+    assert policy["Tags"]["goldenami:schedule"] == "test/databases-of-old"
+    assert sync.make_plan(world.environment, schedules, cloud=world.cloud).steps == ()
+    assert main(["dlm", "plan", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["steps"], shown["in_step"]) == ([], 1)
+
+
+def test_what_an_import_leaves_out_is_said(world: World) -> None:
+    rule = {
+        "CopyTags": False,
+        "ArchiveRule": {"RetainRule": {}},
+        "RetainRule": {"Interval": 2, "IntervalUnit": "MONTHS"},
+    }
+    details = {
+        "PolicyType": "EBS_SNAPSHOT_MANAGEMENT",
+        "ResourceTypes": ["VOLUME"],
+        "TargetTags": [{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}],
+        "Schedules": [{**rule, "Name": "one", "CreateRule": {"CronExpression": "cron(0 3 * * ? *)"}}],
+    }
+    policy = LifecyclePolicy("policy-1", HOME_PLACE, "2 tags", "DISABLED", "role", details, {}, "arn")
+    found = imports.imported(policy, world.environment, ("policy-2-tags-a-1",))
+    assert list(found.schedules) == ["policy-2-tags-a-1-2", "policy-2-tags-b-2"]
+    said = "\n".join(found.remarks)
+    for word in ("DISABLED", "archive", "months of the calendar", "2 schedules"):
+        assert word in said
+    assert declare(world, **found.schedules), "it can be read"
+    event = LifecyclePolicy("policy-2", HOME_PLACE, "", "ENABLED", "", {"PolicyType": "EVENT_BASED_POLICY"}, {}, "")
+    assert imports.imported(event, world.environment).schedules == {}
+
+
+def test_an_unknown_policy_is_never_touched(world: World) -> None:
+    id = foreign(world)
+    step(world, declare(world, nightly=WEEKDAYS))
+    step(world, declare(world))
+    assert [p["PolicyId"] for p in there(world)] == [id]
+
+
+# --- killed, and answers that are lost --------------------------------------------------------------------------------
+
+CREATE = Label("dlm", "CreateLifecyclePolicy", HOME, "eu-central-1", 1)
+
+
+@pytest.mark.parametrize("fault", [lost, broken_after], ids=lambda f: f.__name__)
+def test_a_lost_answer_makes_no_second_policy(world: World, fault: Any) -> None:
+    schedules = declare(world, nightly=WEEKDAYS)
+    world.gate.start(Once(CREATE, fault))
+    applied = step(world, schedules)
+    world.gate.stop()
+    assert applied.failures == {}
+    assert len(there(world)) == 1
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_while_it_applies(world: World, when: str) -> None:
+    """The next clean-up finds a policy that nobody heard of; and applying again makes one."""
+    schedules = declare(world, nightly=WEEKDAYS)
+    world.cloud.start_process(CREATE, when)
+    with pytest.raises(Death):
+        step(world, schedules)
+    assert len(there(world)) == (when == "after")
+    (left,) = Journals(Path(world.environment.builds)).unfinished()
+    world.cloud.start_process()
+    done = pipeline.clean(world.environment, left.build_id, cloud=world.cloud)
+    assert done.complete, done.left
+    assert there(world) == []
+    step(world, schedules)
+    assert len(there(world)) == 1
