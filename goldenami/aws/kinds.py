@@ -158,10 +158,11 @@ def _parameters(cloud: Cloud, place: Place, tag: str, value: str | None) -> dict
     return {name: parameter_tags(cloud, place, name) for name in names}
 
 
-def _policies(cloud: Cloud, place: Place, tag: str, value: str) -> dict[str, Mapping[str, str]]:
+def _policies(cloud: Cloud, place: Place, tag: str, value: str | None) -> dict[str, Mapping[str, str]]:
     """The list of policies cannot be asked for a tag of theirs, and shows all of them."""
     found = cloud.call(place, "dlm", "GetLifecyclePolicies", {}).get("Policies") or ()
-    return {p["PolicyId"]: p.get("Tags") or {} for p in found if (p.get("Tags") or {}).get(tag) == value}
+    every = {p["PolicyId"]: p.get("Tags") or {} for p in found}
+    return {id: own for id, own in every.items() if tag in own and value in (None, own[tag])}
 
 
 def parameter_tags(cloud: Cloud, place: Place, name: str) -> Mapping[str, str]:
