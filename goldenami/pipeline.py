@@ -20,7 +20,7 @@ from goldenami import recipe as recipes
 from goldenami import reconcile, task
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
-from goldenami.errors import Busy, NotFound, UsageError
+from goldenami.errors import Busy, CatalogError, NotFound, UsageError
 from goldenami.events import Emit, emit, silent
 from goldenami.journal import Journal, Journals, Summary
 from goldenami.model import MANIFEST_SCHEMA, Environment, ImageManifest, TestReport
@@ -300,6 +300,11 @@ def clean(
                 environment, journal, at_hand.cloud, interrupts, undo=undo, dry_run=dry_run, emit_to=emit_to
             )
         keep = opening.owned_by_release(at_hand.catalog, journal)
+        if not keep and journal.ending == "released":
+            raise CatalogError(
+                f"build {build_id} made a release, and {environment.catalog} does not have it: nothing is deleted",
+                hint="Is this the catalog that it was released to? See `catalog` in goldenami.yaml.",
+            )
         if dry_run:
             return reconcile.CleanUp(reconcile.find_all(at_hand.cloud, journal, keep=keep), {})
         kept = withdraw_release(environment, journal, at_hand)

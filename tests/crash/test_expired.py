@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -123,6 +124,16 @@ def test_without_the_catalog_nothing_is_collected(world: World) -> None:
     manifest.write_text("{")
     with pytest.raises(CatalogError):
         clean_expired(world)
+    assert inventory.take(world) == before
+
+
+def test_a_release_is_not_cleaned_by_who_sees_another_catalog(world: World) -> None:
+    world.fresh()
+    manifest = world.build().manifest
+    world.environment = replace(world.environment, catalog=str(world.path / "elsewhere"))
+    before = inventory.take(world)
+    with pytest.raises(CatalogError, match="made a release"):
+        world.clean(manifest.build_id)
     assert inventory.take(world) == before
 
 
