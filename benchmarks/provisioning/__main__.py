@@ -1,4 +1,4 @@
-"""Measure provisioning: `python -m benchmarks.provisioning [--runs N] [--delays 0,20,60] [--without pyinfra,…]`.
+"""Measure provisioning: `python -m benchmarks.provisioning [--runs N] [--delays 0,20,60] [--without pyinfra]`.
 
 One instance of the sandbox, which is made to forget everything before each first run; after each it is in the same
 state, whoever did it. The runs of all tools are taken in turns, so that what else the machine does meets all of them.
@@ -36,10 +36,9 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3, help="first and second runs of each tool at each delay")
     parser.add_argument("--peer-runs", type=int, default=1, help="the same, for tools that take many seconds")
     parser.add_argument("--delays", default="0,20,60", help="round trip times in milliseconds")
-    parser.add_argument("--without", default="", help="tools to leave out, by the beginnings of their names")
+    parser.add_argument("--without", action="append", default=[], help="a tool to leave out, by how its name begins")
     arguments = parser.parse_args()
-    left_out = tuple(name for name in arguments.without.split(",") if name)
-    chosen = [c for c in ALL if not (left_out and c.name.startswith(left_out))]
+    chosen = [c for c in ALL if not c.name.startswith(tuple(arguments.without))]
     delays = [float(d) for d in arguments.delays.split(",")]
     with tempfile.TemporaryDirectory(prefix="goldenami-bench-") as folder:
         home = Path(folder)
