@@ -84,7 +84,8 @@ def _look(cloud: Cloud, environment: Environment, place: Place) -> list[tuple[st
 
 def _tagged(cloud: Cloud, place: Place) -> Iterator[tuple[str, Found]]:
     for kind in KINDS.values():
-        if kind.tagged is None or kind.name == "parameter":  # a parameter is made for a release, never for a time
+        # A parameter is made for a release, a policy for as long as it is declared: neither is ever temporary.
+        if kind.tagged is None or kind.name == "parameter" or not kind.everywhere:
             continue
         for id, own in kind.tagged(cloud, place, tags.EXPIRES_AT, None).items():
             build_id = own.get(tags.BUILD_ID, "")
