@@ -51,13 +51,21 @@ def list_releases(only: str | None, environment_name: str | None, as_json: bool)
             pointers.setdefault(channel.current, []).append(channel.channel)
         for version in catalog.versions(name):
             try:
-                rows.append(_summary(catalog.get(name, version), pointers.get(version, [])))
+                row = _summary(catalog.get(name, version), pointers.get(version, []))
+                retirement, pinned = catalog.marks.retirement(name, version), catalog.marks.pinned(name, version)
+                marks = {
+                    "retired": retirement.status if retirement is not None else None,
+                    "pinned": pinned.reason if pinned is not None else None,
+                }
+                rows.append(row | marks)
             except CatalogError as error:
                 damaged.append(error)
     if as_json:
         click.echo(json.dumps({"schema": RELEASES_SCHEMA, "releases": rows}, indent=2, ensure_ascii=False))
     elif rows:
         columns = ("name", "version", "channels", "created", "architectures", "images")
+        for row in rows:  # in the words of the channels' column: neither is given out by a channel
+            row["channels"] = [*row["channels"], *(w for w in ("retired", "pinned") if row[w])]
         _print_table([c.upper() for c in columns], [[_cell(row[c]) for c in columns] for row in rows])
     elif not damaged:
         click.echo("There are no releases yet. `goldenami build RECIPE` makes one.", err=True)

@@ -152,6 +152,9 @@ def test_the_commands(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     name = f"web@{made[0].version}"
     assert main(["pin", name, "-e", "test", "--reason", "audit"]) == 0
     capsys.readouterr()
+    assert main(["images", "list", "-e", "test", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["releases"]
+    assert [(r["pinned"], r["retired"]) for r in rows] == [(None, None), (None, None), ("audit", None)]
     assert main(["retire", "web", "-e", "test"]) == 0
     assert f"keep       web {made[0].version}: pinned: audit" in capsys.readouterr().out
     assert main(["unpin", name, "-e", "test"]) == 0
