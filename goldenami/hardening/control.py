@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from pydantic import SerializeAsAny
+from pydantic import SerializeAsAny, ValidationInfo, field_validator
 
 from goldenami.hardening.checks import Check
 from goldenami.model import Mark
-from goldenami.provision import BoundOperation, Handler, Operation, Stage
+from goldenami.provision import OPERATIONS, BoundOperation, Handler, Operation, Stage
 from goldenami.provision.shell import Compilation, Steps, lines, sh
 
 
@@ -63,10 +63,17 @@ class Hardening:
 class Conditional(Operation):
     """An operation that is skipped where its control is not applicable. Made here only; not for recipes to write."""
 
+    wraps: str  # the operation's kind
     operation: SerializeAsAny[Operation]
     applies: str
     otherwise: str
     sources: ClassVar = {}
+
+    @field_validator("operation", mode="before")
+    @classmethod
+    def _of_its_kind(cls, value: object, info: ValidationInfo) -> object:
+        """From its fields again, as when a secret was filled in."""
+        return OPERATIONS[info.data["wraps"]].model_validate(value) if isinstance(value, Mapping) else value
 
     def title(self) -> str:
         return self.operation.title()
@@ -109,5 +116,7 @@ def _operations(control: Control) -> Iterable[BoundOperation]:
     for bound in control.operations:
         operation = bound.operation
         if control.applies:
-            operation = Conditional(operation=operation, applies=control.applies, otherwise=control.otherwise)
+            operation = Conditional(
+                wraps=operation.kind, operation=operation, applies=control.applies, otherwise=control.otherwise
+            )
         yield replace(bound, operation=operation, title=f"{control.id}: {bound.label}")

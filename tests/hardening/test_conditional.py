@@ -57,3 +57,6 @@ def test_the_condition_comes_before_the_check():
     dumped = guarded.operations[0].operation.model_dump(mode="json")
     assert dumped["applies"] == "test -d '/a b'"
     assert dumped["operation"]["dest"] == "/one"
+    # Secrets are filled into these fields, and the operation is made anew of them.
+    operation = guarded.operations[0].operation
+    assert type(operation).model_validate(operation.model_dump()) == operation
