@@ -268,6 +268,8 @@ def resume(
     """
     with tools(environment, workshop, cloud, on_failure, emit_to, wait) as at_hand:
         chosen = choose(at_hand.journals, build_id)
+        if chosen.header is not None:
+            task.refuse_resume(chosen.header)
         recipe = chosen.header.recipe if chosen.header is not None else chosen.build_id
         with (
             at_hand.journals.exclusive(recipe, at_hand.patience),

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from goldenami import plan as planning
 from goldenami import recipe as recipes
-from goldenami import reconcile, task
+from goldenami import reconcile
 from goldenami.aws import parameters, tags
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
@@ -58,8 +58,6 @@ def create(project: Project, plan: BuildPlan, variables: Mapping[str, str], at_h
 @contextmanager
 def reopen(project: Project, environment: Environment, summary: Summary, at_hand: Tools) -> Iterator[Build]:
     """A build that began earlier. Raises UsageError if it ended, or if what it was made of has changed."""
-    if summary.header is not None:
-        task.refuse_resume(summary.header)
     with at_hand.journals.open(summary.build_id, at_hand.patience) as journal:
         header = journal.header
         if journal.ending not in (None, "failed"):
