@@ -26,6 +26,7 @@ from goldenami.release.publish import parameters_for
 _THREADS: Final = 16
 _IMAGE: Final = re.compile(r"ami-[0-9a-f]{8,17}\b")
 _RESOLVE: Final = "resolve:ssm:"
+_ASKED_OURSELVES: Final = frozenset({"ec2:Instance", "ec2:LaunchTemplate", "ssm:Parameter"})
 _REPORTED: Final = frozenset({"ec2:Instance", "ec2:LaunchTemplate"})
 _REPORT_AGE: Final = timedelta(days=7)
 # Answers of an endpoint or a partition that does not have a call; what it would tell is told by the other questions.
@@ -69,10 +70,11 @@ def places_of(environment: Environment, manifests: Iterable[ImageManifest] = ())
 def survey(cloud: Cloud, places: Collection[Place], image_ids: Collection[str]) -> Estate:
     """Ask all places at once. Never raises for a place that does not answer."""
     wanted = frozenset(image_ids)
+    known = frozenset(place.account for place in places)
 
     def ask(place: Place) -> tuple[list[Use], dict[str, Item]] | str:
         try:
-            return _ask(cloud, place, wanted)
+            return _ask(cloud, place, wanted, known)
         except (AccessError, CloudError, NotFound) as error:
             return error.message
 
@@ -91,7 +93,9 @@ def survey(cloud: Cloud, places: Collection[Place], image_ids: Collection[str]) 
     return Estate(tuple(dict.fromkeys(uses)), own, silent, frozenset(ordered))
 
 
-def _ask(cloud: Cloud, place: Place, wanted: frozenset[str]) -> tuple[list[Use], dict[str, Item]]:
+def _ask(
+    cloud: Cloud, place: Place, wanted: frozenset[str], known: frozenset[str]
+) -> tuple[list[Use], dict[str, Item]]:
     request = {"Owners": ["self"], "IncludeDeprecated": True, "IncludeDisabled": True}
     own: dict[str, Item] = {
         str(i["ImageId"]): i for i in cloud.pages(place, "ec2", "DescribeImages", "Images", request)
@@ -103,7 +107,7 @@ def _ask(cloud: Cloud, place: Place, wanted: frozenset[str]) -> tuple[list[Use],
         *_scaling(cloud, place),
         *(Use(id, place, f"parameter {name}", name) for name, ids in held.items() for id in ids),
         *_copies(own, place, wanted),
-        *_references(cloud, place, wanted & own.keys()),
+        *_references(cloud, place, wanted & own.keys(), known),
     ]
     return [use for use in found if use.image_id in wanted], own
 
@@ -173,18 +177,20 @@ def _copies(own: Mapping[str, Item], place: Place, wanted: frozenset[str]) -> It
                     yield Use(user, place, f"image {image_id}, which stands on {snapshot},")
 
 
-def _references(cloud: Cloud, place: Place, ids: Collection[str]) -> Iterator[Use]:
+def _references(cloud: Cloud, place: Place, ids: Collection[str], known: frozenset[str]) -> Iterator[Use]:
+    """What AWS knows besides: recipes of Image Builder, and accounts that cannot be asked. What was asked for here has
+    been told already, and later than a report does."""
     ordered = sorted(ids)
     for start in range(0, len(ordered), 10):
         chosen = ordered[start : start + 10]
         request = {"ImageIds": chosen, "IncludeAllResourceTypes": True}
         try:
             for one in cloud.pages(place, "ec2", "DescribeImageReferences", "ImageReferences", request):
-                name = str(one["Arn"]).partition(":parameter")[2] if one["ResourceType"] == "ssm:Parameter" else ""
-                yield Use(one["ImageId"], place, f"{one['ResourceType']} {one['Arn']}", name)
+                if one["ResourceType"] not in _ASKED_OURSELVES:
+                    yield Use(one["ImageId"], place, f"{one['ResourceType']} {one['Arn']}")
             reports = {"ImageIds": chosen}
             for one in cloud.pages(place, "ec2", "DescribeImageUsageReportEntries", "ImageUsageReportEntries", reports):
-                if one.get("UsageCount"):
+                if one.get("UsageCount") and one["AccountId"] not in known:
                     by = f"account {one['AccountId']}, {one['UsageCount']} times {one['ResourceType']} (usage report),"
                     yield Use(one["ImageId"], place, by)
         except CloudError as error:
