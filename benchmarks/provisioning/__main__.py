@@ -8,6 +8,7 @@ Needs root. Ratios against the goals are printed at the end.
 from __future__ import annotations
 
 import argparse
+import signal
 import statistics
 import sys
 import tempfile
@@ -40,6 +41,7 @@ def main() -> int:
     arguments = parser.parse_args()
     chosen = [c for c in ALL if not c.name.startswith(tuple(arguments.without))]
     delays = [float(d) for d in arguments.delays.split(",")]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended then, too
     with tempfile.TemporaryDirectory(prefix="goldenami-bench-") as folder:
         home = Path(folder)
         info = control.up("bench", home=home / "sandbox", die_with_parent=True)
