@@ -43,6 +43,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     counts: dict[str, int] = {}
     for reports in terminalreporter.stats.values():
         for report in reports:
+            if getattr(report, "when", None) != "call":  # what a test recorded is in the report of its end as well
+                continue
             for name, value in getattr(report, "user_properties", ()):
                 if name.startswith("cases of "):
                     counts[name] = counts.get(name, 0) + value
