@@ -36,7 +36,7 @@ test: setup-test lint ## Lint, types, import rules, unit and sandbox tests
 .PHONY: test-crash
 test-crash: setup-test ## Every case of the crash and fault matrices (`make test` has a sample of them)
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 GOLDENAMI_WHOLE_MATRIX=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) \
-	  tests/crash tests/snapshots/test_exchange.py $(ARGS)
+	  tests/crash tests/lifecycle tests/snapshots/test_exchange.py $(ARGS)
 
 .PHONY: lint
 lint: setup-test ## Only the static checks: ruff, mypy --strict, import-linter
