@@ -256,7 +256,10 @@ class _Publication:
         return latest is not None and latest.request["Value"] != value
 
     def _last_put(self, parameter: Parameter) -> Intent | None:
-        found, number = None, 1
+        """The creating call counts while what it made may be there; then the puts that followed it."""
+        made = self._ledger.journal.latest(parameter.key)
+        alive = made is not None and (made[1] is None or self._ledger.existing(parameter.key) is not None)
+        found, number = made[0] if made is not None and alive else None, 1
         while latest := self._ledger.journal.latest(f"{parameter.key}/{number}"):
             found, number = latest[0], number + 1
         return found
