@@ -166,7 +166,29 @@ def _retired_json(retired: Retired) -> dict[str, Any]:
         "deleted": list(retired.deleted),
         "left": dict(retired.left),
         "silent": {str(place): reason for place, reason in retired.silent.items()},
+        **_bins_json(retired),
     }
+
+
+def _bins_json(done: Retired | Orphans) -> dict[str, Any]:
+    return {
+        "recoverable": {what: until.isoformat(timespec="seconds") for what, until in done.recoverable.items()},
+        "unknown_bins": {str(place): reason for place, reason in done.unknown_bins.items()},
+    }
+
+
+def _bin_of(done: Retired | Orphans, what: str) -> str:
+    """What is to be said after a deleted thing."""
+    until = done.recoverable.get(what)
+    return f" (in the Recycle Bin until {until:%Y-%m-%d %H:%M} UTC)" if until is not None else ""
+
+
+def _print_unknown_bins(done: Retired | Orphans) -> None:
+    for place, reason in sorted(done.unknown_bins.items()):
+        click.echo(
+            f"{place} did not tell the rules of its Recycle Bin, so what is deleted there may be gone: {reason}",
+            err=True,
+        )
 
 
 def _print_retired(retired: Retired, *, dry_run: bool) -> None:
@@ -177,12 +199,15 @@ def _print_retired(retired: Retired, *, dry_run: bool) -> None:
     gone = len(retired.of("delete"))
     if dry_run:
         click.echo(f"{gone} of {len(retired.verdicts)} releases would be deleted", err=True)
+        for what in retired.recoverable:
+            click.echo(f"  {what}{_bin_of(retired, what)}", err=True)
     elif retired.verdicts:
         click.echo(f"deleted {len(retired.deleted)} resources of {gone} releases", err=True)
         for line in retired.deleted:
-            click.echo(f"  {line}", err=True)
+            click.echo(f"  {line}{_bin_of(retired, line)}", err=True)
     else:
         click.echo("There are no releases yet. `goldenami build RECIPE` makes one.", err=True)
+    _print_unknown_bins(retired)
 
 
 def _orphans_json(found: Orphans, *, every: bool) -> dict[str, Any]:
@@ -195,6 +220,7 @@ def _orphans_json(found: Orphans, *, every: bool) -> dict[str, Any]:
         "gone": [str(thing) for thing in found.deleted],
         "left": dict(found.left),
         "silent": {str(place): reason for place, reason in found.silent.items()},
+        **_bins_json(found),
     }
 
 
@@ -202,11 +228,12 @@ def _print_orphans(found: Orphans, *, deleting: bool, every: bool) -> None:
     for verdict in found.verdicts:
         if verdict.orphan or every:
             word = "deleted" if verdict.thing in found.deleted else "orphan" if verdict.orphan else "owned"
-            click.echo(f"{word:<7}  {verdict.thing}: {verdict.rule}")
+            click.echo(f"{word:<7}  {verdict.thing}: {verdict.rule}{_bin_of(found, str(verdict.thing))}")
     for what, why in found.left.items():
         click.echo(f"not deleted: {what}: {why}", err=True)
     for place, reason in sorted(found.silent.items()):
         click.echo(f"{place} did not answer: {reason}", err=True)
+    _print_unknown_bins(found)
     count = len(found.found)
     if count and not deleting:
         click.echo(f"{count} orphan{'s' if count != 1 else ''}; `goldenami orphans --delete` deletes them", err=True)

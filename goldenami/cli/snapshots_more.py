@@ -220,13 +220,15 @@ def delete(
     keep.check_deletable(cloud, place, items)
     confirm(f"Delete {', '.join(s['SnapshotId'] for s in items)} for good?", yes)
     with carried_out(cloud, environment, "snapshot delete", arguments) as job:
-        keep.delete(job, place, items)
+        recoverable = keep.delete(job, place, items)
     deleted = [s["SnapshotId"] for s in items]
     if as_json:
-        print_json({"schema": "goldenami.deleted/1", "task": job.id, "deleted": deleted})
+        binned = {id: until.isoformat(timespec="seconds") for id, until in recoverable.items()}
+        print_json({"schema": "goldenami.deleted/1", "task": job.id, "deleted": deleted, "recoverable": binned})
     else:
         for id in deleted:
-            click.echo(f"{id}  deleted")
+            until = recoverable.get(id)
+            click.echo(f"{id}  deleted" + (f"; in the Recycle Bin until {until:%Y-%m-%d %H:%M} UTC" if until else ""))
 
 
 @snapshot.command()

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from goldenami import task
-from goldenami.aws import images, journals, snapshots, tags
+from goldenami.aws import images, journals, recyclebin, snapshots, tags
 from goldenami.aws.kinds import KINDS, parameter_tags
 from goldenami.aws.session import Cloud
 from goldenami.errors import AccessError, CloudError, GoldenAmiError, JournalError, UnjournaledMutation
@@ -72,6 +72,8 @@ class Orphans:
     silent: Mapping[Place, str]
     deleted: tuple[Thing, ...] = ()
     left: Mapping[str, str] = field(default_factory=dict)
+    recoverable: Mapping[str, datetime] = field(default_factory=dict)  # until when it lies in the Recycle Bin
+    unknown_bins: Mapping[Place, str] = field(default_factory=dict)  # places that do not tell the rules of theirs
 
     @property
     def found(self) -> tuple[Thing, ...]:
@@ -244,6 +246,8 @@ def delete(
         return found
     deleted: list[Thing] = []
     left: dict[str, str] = {}
+    bins = recyclebin.Bins(cloud)
+    recoverable: dict[str, datetime] = {}
     with task.run(environment, TASK, {"count": len(doomed)}, cloud=cloud, emit_to=emit_to) as job:
         for thing in sorted(doomed, key=lambda t: (t.place, KINDS[t.kind].order, t.id)):
             try:
@@ -252,6 +256,9 @@ def delete(
                 else:
                     job.ledger.delete(thing.kind, thing.place, thing.id)
                 deleted.append(thing)
+                until = bins.until(thing.place, thing.kind, thing.tags, cloud.now())
+                if until is not None:
+                    recoverable[str(thing)] = until
             except (JournalError, UnjournaledMutation):
                 raise
             except GoldenAmiError as error:
@@ -259,4 +266,4 @@ def delete(
                     raise
                 left[str(thing)] = error.message
                 emit(emit_to, "note", message=f"not deleted: {thing}: {error.message}", level="warning")
-    return Orphans(found.verdicts, found.silent, tuple(deleted), left)
+    return Orphans(found.verdicts, found.silent, tuple(deleted), left, recoverable, bins.silent)

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from goldenami import task
-from goldenami.aws import images, journals, kms, parameters, snapshots
+from goldenami.aws import images, journals, kms, parameters, recyclebin, snapshots, tags
 from goldenami.aws.kinds import grant_prefix
 from goldenami.aws.ledger import Call, Ledger, Patience
 from goldenami.aws.session import Cloud
@@ -40,13 +40,17 @@ _SOON: Final = timedelta(minutes=2)  # EC2 rounds to the minute, and refuses wha
 @dataclass(frozen=True, slots=True)
 class Retired:
     """What a run did, or with ``dry_run`` would do. ``deleted``: ids, kind by kind, in the order in which they went.
-    ``left``: what could not be done, with the reason. ``silent``: places that did not answer."""
+    ``left``: what could not be done, with the reason. ``silent``: places that did not answer. ``recoverable``: until
+    when what went (or would go) lies in the Recycle Bin, by the words of ``deleted``; what is not named is gone for
+    good, but in ``unknown_bins``: places that do not tell the rules of their bin."""
 
     verdicts: tuple[Verdict, ...]
     deleted: tuple[str, ...] = ()
     left: Mapping[str, str] = field(default_factory=dict)
     silent: Mapping[Place, str] = field(default_factory=dict)
     task_id: str = ""
+    recoverable: Mapping[str, datetime] = field(default_factory=dict)
+    unknown_bins: Mapping[Place, str] = field(default_factory=dict)
 
     def of(self, fate: Fate) -> tuple[Verdict, ...]:
         return tuple(v for v in self.verdicts if v.fate == fate)
@@ -73,7 +77,9 @@ def retire(
     at_hand.check_identity()
     if dry_run:
         verdicts, estate = judge(at_hand, environment, catalog, rules, now, only)
-        return Retired(verdicts, silent=estate.silent)
+        bins = recyclebin.Bins(at_hand)
+        recoverable = _preview(at_hand, bins, verdicts, estate, now)
+        return Retired(verdicts, silent=estate.silent, recoverable=recoverable, unknown_bins=bins.silent)
     with journals.of(environment, at_hand).exclusive(KIND, Wait(_WAIT_FOR_OTHERS, at_hand.clock, at_hand.sleep)):
         _finish_earlier(environment, at_hand, emit_to, patience or Patience())
         verdicts, estate = judge(at_hand, environment, catalog, rules, now, only)
@@ -95,7 +101,10 @@ def retire(
                         work.take_back(verdict.release.manifest, estate, latest.rule)
                 latest_of = ((v, fates.get(v.release.label, v)) for v in verdicts)
                 verdicts = tuple(new if new.fate != old.fate else old for old, new in latest_of)
-        return Retired(verdicts, tuple(work.deleted), work.left, estate.silent, job.id)
+        deleted = tuple(work.deleted)
+        return Retired(
+            verdicts, deleted, work.left, estate.silent, job.id, work.recoverable, unknown_bins=work.bins.silent
+        )
 
 
 def failed(retired: Retired) -> TargetsFailed | None:
@@ -250,6 +259,8 @@ class _Work:
         self.now = now
         self.deleted: list[str] = []
         self.left: dict[str, str] = {}
+        self.bins = recyclebin.Bins(job.cloud)
+        self.recoverable: dict[str, datetime] = {}
 
     def prepare(self, due: Iterable[Verdict], estate: Estate) -> list[Verdict]:
         """Deprecate and disable, which can be undone. Returns what is to be deleted."""
@@ -300,11 +311,12 @@ class _Work:
     def delete(self, manifest: ImageManifest, estate: Estate) -> None:
         """Images, then their snapshots, then grants, then parameters; the mark last, if nothing is left."""
         before = len(self.left)
-        rows = [(place, str(image["ImageId"])) for place, image in _own_images(manifest, estate)]
+        rows = [(place, str(image["ImageId"]), image) for place, image in _own_images(manifest, estate)]
         behind = _snapshots_of(manifest, estate)
-        for place, id in rows:
+        for place, id, image in rows:
             self.attempt(f"image {id} in {place}", lambda place=place, id=id: self.ledger.delete("image", place, id))  # type: ignore[misc]
             self.tell("image", place, id)
+            self.tell_bin("image", place, id, image)
         for place, ids in sorted(behind.items()):
             self.attempt(f"snapshots in {place}", lambda place=place, ids=ids: self.delete_snapshots(place, ids))  # type: ignore[misc]
         self.attempt("grants", lambda: self.revoke_grants(manifest))
@@ -327,6 +339,7 @@ class _Work:
                 continue
             self.attempt(f"snapshot {id} in {place}", lambda id=id: snapshots.delete(self.ledger, place, id))  # type: ignore[misc]
             self.tell("snapshot", place, id)
+            self.tell_bin("snapshot", place, id, there[id])
 
     def revoke_grants(self, manifest: ImageManifest) -> None:
         """Those that the release's build made; their names say so."""
@@ -357,6 +370,12 @@ class _Work:
         if self.ledger.journal.is_gone(place, id):
             self.deleted.append(f"{kind} {id} in {place}")
 
+    def tell_bin(self, kind: str, place: Place, id: str, item: Item) -> None:
+        if self.ledger.journal.is_gone(place, id):
+            until = self.bins.until(place, kind, tags.from_list(item.get("Tags")), self.cloud.now())
+            if until is not None:
+                self.recoverable[f"{kind} {id} in {place}"] = until
+
     def attempt(self, what: str, step: Callable[[], object]) -> None:
         """Do a step; what is wrong with it is told, and does not stop the others."""
         try:
@@ -368,6 +387,23 @@ class _Work:
                 raise
             self.left[what] = error.message
             emit(self.job.emit, "note", message=f"{what}: {error.message}", level="warning")
+
+
+def _preview(
+    cloud: Cloud, bins: recyclebin.Bins, verdicts: Iterable[Verdict], estate: Estate, now: datetime
+) -> dict[str, datetime]:
+    """What would be in the Recycle Bin until when."""
+    going = [v.release.manifest for v in verdicts if v.fate == "delete"]
+    found: dict[str, datetime | None] = {}
+    for manifest in going:
+        for place, image in _own_images(manifest, estate):
+            own = tags.from_list(image.get("Tags"))
+            found[f"image {image['ImageId']} in {place}"] = bins.until(place, "image", own, now)
+        for place, ids in sorted(_snapshots_of(manifest, estate).items()):
+            for id, item in sorted(snapshots.describe_many(cloud, place, ids).items()):
+                own = tags.from_list(item.get("Tags"))
+                found[f"snapshot {id} in {place}"] = bins.until(place, "snapshot", own, now)
+    return {line: until for line, until in found.items() if until is not None}
 
 
 def _snapshots_of(manifest: ImageManifest, estate: Estate) -> dict[Place, set[str]]:

@@ -28,6 +28,7 @@ from goldenami.sandbox.http import Request, Response
 from goldenami.sandbox.kms import Kms
 from goldenami.sandbox.lookups import Lookups
 from goldenami.sandbox.protocol import Call, error_response, parse, regions
+from goldenami.sandbox.rbin import RecycleBin
 from goldenami.sandbox.router import Router
 from goldenami.sandbox.settings import Settings
 from goldenami.sandbox.ssm import PublicParameter, Ssm
@@ -69,6 +70,7 @@ class Cloud:
             self.ec2,
             Ebs(self.ec2, node, clock),
             self.dlm,
+            RecycleBin(self.ec2, clock),
             self.kms,
             self.ssm,
             Sts(self.credentials, self.surface),

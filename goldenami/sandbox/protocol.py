@@ -90,6 +90,8 @@ class Call:
             return _ebs_action(self.request)
         if self.service == "dlm":
             return _dlm_action(self.request)
+        if self.service == "rbin":
+            return _rbin_action(self.request)
         return f"{self.request.method} {self.request.path}"
 
     @property
@@ -242,3 +244,22 @@ def _dlm_action(request: Request) -> str:
         ("DELETE", "tags", True): "UntagResource",
     }
     return actions.get((request.method, noun, bool(rest)), f"{request.method} {request.path}")
+
+
+def _rbin_action(request: Request) -> str:
+    """Recycle Bin's actions, by their paths (Recycle Bin API reference)."""
+    noun, _, rest = unquote(request.path).strip("/").partition("/")
+    actions = {
+        ("POST", "rules", False): "CreateRule",
+        ("GET", "rules", True): "GetRule",
+        ("PATCH", "rules", True): "UpdateRule",
+        ("DELETE", "rules", True): "DeleteRule",
+        ("POST", "list-rules", False): "ListRules",
+        ("GET", "tags", True): "ListTagsForResource",
+        ("POST", "tags", True): "TagResource",
+        ("DELETE", "tags", True): "UntagResource",
+    }
+    known = actions.get((request.method, noun, bool(rest)), f"{request.method} {request.path}")
+    if noun == "rules" and "/" in rest:
+        return {"lock": "LockRule", "unlock": "UnlockRule"}.get(rest.rpartition("/")[2], known)
+    return known

@@ -14,6 +14,7 @@ from goldenami.sandbox.ec2.service import Ctx, Ec2
 from goldenami.sandbox.http import Response
 from goldenami.sandbox.kms import Kms, replace_body
 from goldenami.sandbox.protocol import Call
+from goldenami.sandbox.rbin import RecycleBin
 from goldenami.sandbox.ssm import Ssm
 from goldenami.sandbox.sts import Sts
 from goldenami.sandbox.surface import Surface
@@ -31,6 +32,7 @@ class Router:
         ec2: Ec2,
         ebs: Ebs,
         dlm: Dlm,
+        rbin: RecycleBin,
         kms: Kms,
         ssm: Ssm,
         sts: Sts,
@@ -41,6 +43,7 @@ class Router:
         self._ec2 = ec2
         self._ebs = ebs
         self._dlm = dlm
+        self._rbin = rbin
         self._kms = kms
         self._ssm = ssm
         self._sts = sts
@@ -49,9 +52,12 @@ class Router:
 
     def serve(self, call: Call, identity: Identity) -> Response:
         self._dlm.settle()
+        self._ec2.empty_bin()
         match call.service:
             case "dlm":
                 return self._dlm.serve(call)
+            case "rbin":
+                return self._rbin.serve(call)
             case "ec2":
                 self._prepare(call.region)
                 return self._serve_ec2(call, identity)

@@ -12,8 +12,11 @@ from typing import Any
 
 from botocore.model import ListShape, ServiceModel, Shape, StructureShape
 
-# Java's name for "any character", which Python's re does not know.
+# Java's name for "any character", and its letters, digits and spaces, which Python's re does not know. The last stand
+# within classes; what they are replaced by takes in the underscore, too, which every such class has besides.
 _ANY = r"\p{all}"
+_TWICE = re.compile(r"(\{\d+\})\{[\d,]+\}")  # a repeat of a repeat, another thing that it does not know
+_CLASSES = {r"\p{L}": r"\w", r"\p{N}": r"\d", r"\p{Z}": r"\s"}
 
 
 @cache
@@ -54,6 +57,9 @@ def _check(shape: Shape, value: Any, path: str) -> Iterator[str]:
         if limits.get("enum") and value not in limits["enum"]:
             yield f"Value '{value}' at '{path}' must be one of [{', '.join(limits['enum'])}]"
         pattern = str(limits.get("pattern") or "").replace(f"[{_ANY}]", r"[\s\S]")
+        for java, python in _CLASSES.items():
+            pattern = pattern.replace(java, python)
+        pattern = _TWICE.sub(r"\1", pattern)
         if pattern and not re.fullmatch(pattern, value):
             yield f"Value '{value}' at '{path}' must satisfy the pattern {limits['pattern']}"
     if kind == "list":

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from goldenami.aws import images, snapshots
+from goldenami.aws import images, recyclebin, snapshots, tags
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Item
 from goldenami.errors import UsageError
+from goldenami.events import emit
 from goldenami.model import Place
 from goldenami.task import Task
 
@@ -31,11 +32,24 @@ def check_deletable(cloud: Cloud, place: Place, items: Sequence[Item]) -> None:
         )
 
 
-def delete(job: Task, place: Place, items: Sequence[Item]) -> None:
-    """Delete snapshots: all of them can be deleted, or none is. Later snapshots of the same volume lose nothing."""
+def delete(job: Task, place: Place, items: Sequence[Item]) -> dict[str, datetime]:
+    """Delete snapshots: all of them can be deleted, or none is. Later snapshots of the same volume lose nothing.
+
+    Returns until when those that lie in the Recycle Bin can be restored, by id.
+    """
     check_deletable(job.cloud, place, items)
+    bins = recyclebin.Bins(job.cloud)
+    found: dict[str, datetime] = {}
     for item in items:
-        snapshots.delete(job.ledger, place, item["SnapshotId"])
+        id = str(item["SnapshotId"])
+        snapshots.delete(job.ledger, place, id)
+        until = bins.until(place, "snapshot", tags.from_list(item.get("Tags")), job.cloud.now())
+        if until is not None:
+            found[id] = until
+    for at, reason in bins.silent.items():
+        message = f"whether they are in the Recycle Bin cannot be told: {at} did not tell its rules: {reason}"
+        emit(job.emit, "note", message=message, level="warning")
+    return found
 
 
 def archive(job: Task, place: Place, items: Sequence[Item]) -> None:

@@ -96,7 +96,8 @@ def test_protected_ones_stay_and_the_others_leave_nothing(world: World, whole: b
         assert world.cloud.mutations == [], f"seed {seed}: the second run"
         sizes.append((estate.images, len(why), len(gone)))
     # An estate where nothing is kept, or nothing goes, would show nothing.
-    assert all(images >= 200 and kept >= 10 and gone >= 5 for images, kept, gone in sizes), sizes
+    assert all(images >= 200 and kept >= 10 for images, kept, _ in sizes), sizes
+    assert sum(gone for _, _, gone in sizes) >= 4 * len(sizes), sizes
     record_property("cases of large estates", len(sizes))
 
 
@@ -109,7 +110,8 @@ def test_who_refuses_to_answer_is_told_and_nothing_is_deleted(world: World, whol
     world.gate.stop()
     # Whom an image is shared with is asked of those that would go: then only these are in doubt.
     asked = [one for one in asked if one[1] not in ("GetCallerIdentity", "AssumeRole", "DescribeImageAttribute")]
-    asked = [one for one in asked if one[1] != "DescribeImageUsageReports"]
+    # And the Recycle Bin decides nothing.
+    asked = [one for one in asked if one[1] != "DescribeImageUsageReports" and one[0] != "rbin"]
     cases = asked if whole else random.Random(1).sample(asked, 3)
     before = state(world, estate)
     for service, action, account, region in cases:
@@ -126,9 +128,12 @@ def test_who_refuses_to_answer_is_told_and_nothing_is_deleted(world: World, whol
 
 def test_who_ceases_to_answer_after_the_decision(world: World, whole: bool) -> None:
     """The images are disabled then; nothing is deleted, and the next run that is answered goes on."""
+    count = 0
     for seed in numbers(whole, 1, 10):
         estate = small(world, seed)
-        go(world, estate)
+        if not go(world, estate).of("delete"):
+            continue
+        count += 1
         expected = state(world, estate)
         estate = small(world, seed)
         before = estates.inventory(world)
@@ -152,6 +157,7 @@ def test_who_ceases_to_answer_after_the_decision(world: World, whole: bool) -> N
         assert estates.inventory(world) == before
         assert failed(go(world, estate)) is None
         assert state(world, estate) == expected, f"seed {seed}"
+    assert count >= (5 if whole else 1)
 
 
 def place_of(place: Any) -> tuple[str, str]:

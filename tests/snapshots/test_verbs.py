@@ -256,6 +256,17 @@ def test_delete_all_or_nothing(estate: Estate) -> None:
     assert set(estate.snapshots()) == {locked, *used}
 
 
+def test_what_is_deleted_can_be_recovered_for_as_long_as_it_says(estate: Estate) -> None:
+    period = {"RetentionPeriodValue": 6, "RetentionPeriodUnit": "DAYS"}
+    estate.world.client("rbin", HOME_PLACE).create_rule(ResourceType="EBS_SNAPSHOT", RetentionPeriod=period)
+    snapshot = estate.snapshot()
+    told = estate.run("snapshot", "delete", snapshot, "--yes")["recoverable"]
+    (binned,) = estate.ec2().list_snapshots_in_recycle_bin()["Snapshots"]
+    assert list(told) == [snapshot] == [binned["SnapshotId"]]
+    assert abs(datetime.fromisoformat(told[snapshot]) - binned["RecycleBinExitTime"]) < timedelta(minutes=10)
+    assert snapshot not in estate.snapshots()
+
+
 def test_archive_and_back(estate: Estate) -> None:
     snapshot = estate.snapshot()
     estate.run("snapshot", "archive", snapshot, "--yes")

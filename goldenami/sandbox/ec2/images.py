@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from goldenami.sandbox.ec2 import devices, guests, instances, snapshots, tags
+from goldenami.sandbox.ec2 import devices, guests, instances, recycle_bin, snapshots, tags
 from goldenami.sandbox.ec2.context import Ctx, Ec2Error
 from goldenami.sandbox.ec2.core import Action, Cloud
 from goldenami.sandbox.ec2.records import Image, ImageDevice, Instance, Snapshot, Volume
@@ -236,6 +236,7 @@ def deregister_image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[
             f"The image '{image.id}' is protected from deregistration. Disable that protection and try again.",
         )
     del cloud.store.images[image.id]
+    recycle_bin.keep_image(cloud, image)
     answer: dict[str, Any] = {"Return": True}
     if params.get("DeleteAssociatedSnapshots"):
         answer["DeleteSnapshotResults"] = [_delete_snapshot(cloud, ctx, s) for s in dict.fromkeys(image.snapshot_ids)]

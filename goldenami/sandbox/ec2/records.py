@@ -210,6 +210,31 @@ class Image(Resource):
 
 
 @dataclass(slots=True)
+class BinRule(Resource):
+    """A retention rule of the Recycle Bin. ``match`` and ``exclude``: tags as key and value, None for any value."""
+
+    kind: str = "EBS_SNAPSHOT"
+    days: int = 0
+    description: str = ""
+    match: list[tuple[str, str | None]] = field(default_factory=list)
+    exclude: list[tuple[str, str | None]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class BinnedImage:
+    image: Image
+    entered: float
+    leaves: float
+
+
+@dataclass(slots=True)
+class BinnedSnapshot:
+    snapshot: Snapshot
+    entered: float
+    leaves: float
+
+
+@dataclass(slots=True)
 class MetadataOptions:
     tokens: str = "optional"
     hop_limit: int = 1

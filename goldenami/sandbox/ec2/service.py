@@ -10,8 +10,9 @@ shows in describes; ``settle`` waits until none is left.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import wait
 from typing import Any
 
@@ -29,6 +30,7 @@ from goldenami.sandbox.ec2 import (
     instances,
     launch,
     protocol,
+    recycle_bin,
     replace_root,
     restore,
     snapshot_attributes,
@@ -46,6 +48,7 @@ from goldenami.sandbox.ec2 import (
 from goldenami.sandbox.ec2.context import Ctx, Ec2Error, Pending, Settings
 from goldenami.sandbox.ec2.core import Action, Cloud, Reply
 from goldenami.sandbox.ec2.hooks import Hooks
+from goldenami.sandbox.ec2.records import BinRule
 from goldenami.sandbox.node.api import ExitReason, Node
 
 __all__ = ["Ctx", "Ec2", "Ec2Error", "Pending", "Settings"]
@@ -65,6 +68,7 @@ ACTIONS: Mapping[str, Action] = {
         instance_attributes,
         instances,
         launch,
+        recycle_bin,
         replace_root,
         snapshot_attributes,
         snapshot_locks,
@@ -236,6 +240,19 @@ class Ec2:
         with self._cloud.lock:
             self._cloud.store = loaded
             restore.resume(self._cloud)
+
+    @contextlib.contextmanager
+    def bin_rules(self) -> Iterator[dict[str, BinRule]]:
+        """The retention rules of the Recycle Bin, by id, to read and to change inside."""
+        with self._cloud.lock:
+            yield self._cloud.store.bin_rules
+
+    def empty_bin(self) -> None:
+        """What has been in the Recycle Bin for long enough is gone. Cheap where there is nothing."""
+        store = self._cloud.store
+        if store.binned_images or store.binned_snapshots:
+            with self._cloud.lock:
+                recycle_bin.empty(self._cloud)
 
     def settle(self, timeout: float = 60.0) -> bool:
         """Wait until no work is under way; False where the time (seconds) was not enough."""

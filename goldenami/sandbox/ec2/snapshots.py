@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from goldenami.sandbox.ec2 import encryption, tags
+from goldenami.sandbox.ec2 import encryption, recycle_bin, tags
 from goldenami.sandbox.ec2.context import Ctx, Ec2Error
 from goldenami.sandbox.ec2.core import Action, Cloud, Reply, chosen
 from goldenami.sandbox.ec2.filters import Source, select
@@ -256,7 +256,8 @@ def delete_snapshot(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[s
 
 def delete(cloud: Cloud, snapshot: Snapshot) -> None:
     del cloud.store.snapshots[snapshot.id]
-    if not snapshot.hollow and snapshot.release is None:
+    retained = recycle_bin.keep_snapshot(cloud, snapshot)
+    if not retained and not snapshot.hollow and snapshot.release is None:
         cloud.drop_contents(snapshot.id)
 
 

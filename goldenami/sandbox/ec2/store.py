@@ -10,6 +10,9 @@ from typing import Any, cast
 from pydantic import TypeAdapter
 
 from goldenami.sandbox.ec2.records import (
+    BinnedImage,
+    BinnedSnapshot,
+    BinRule,
     EbsDefaults,
     Image,
     ImageUsageReport,
@@ -38,6 +41,9 @@ class Store:
     replace_root_tasks: dict[str, ReplaceRootTask] = field(default_factory=dict)
     public_access: dict[str, str] = field(default_factory=dict)  # of snapshots, where it is blocked
     usage_reports: dict[str, ImageUsageReport] = field(default_factory=dict)
+    bin_rules: dict[str, BinRule] = field(default_factory=dict)
+    binned_images: dict[str, BinnedImage] = field(default_factory=dict)  # in the Recycle Bin
+    binned_snapshots: dict[str, BinnedSnapshot] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
     ebs_defaults: dict[str, EbsDefaults] = field(default_factory=dict)
 
