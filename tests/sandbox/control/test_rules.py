@@ -91,7 +91,7 @@ def test_iam_users_can_call_with_their_keys(client: Clients) -> None:
 
 def test_what_there_is_not_is_named(cloud: PaperCloud, client: Clients) -> None:
     for service, call, arguments, code, name in (
-        ("ec2", "describe_fast_snapshot_restores", {}, "InvalidAction", "ec2:DescribeFastSnapshotRestores"),
+        ("ec2", "describe_fast_launch_images", {}, "InvalidAction", "ec2:DescribeFastLaunchImages"),
         ("kms", "describe_custom_key_stores", {}, "UnknownOperationException", "kms:DescribeCustomKeyStores"),
         ("imagebuilder", "list_images", {}, "UnknownOperationException", "imagebuilder"),
         ("ebs", "start_snapshot", {"VolumeSize": 1}, "UnknownOperationException", "StartSnapshot"),
