@@ -207,7 +207,7 @@ def _is_due(verdict: Verdict, estate: Estate, now: datetime) -> bool:
         return _comes_back(verdict, estate)
     if verdict.fate == "delete":
         return True
-    images_of = [image for _, image in _own_images(verdict.release.manifest, estate)]
+    images_of = [image for _, image in usage.own_images(verdict.release.manifest, estate)]
     if verdict.fate == "deprecate":
         return any(not _is_deprecated(image, now) for image in images_of)
     return any(image.get("State") != "disabled" for image in images_of)
@@ -217,14 +217,8 @@ def _comes_back(verdict: Verdict, estate: Estate) -> bool:
     """An earlier run began to delete it, nothing of it is gone, and by now there is a reason to keep it."""
     one = verdict.release
     wanted = usage.ids_of(one.manifest)
-    there = {str(image["ImageId"]) for _, image in _own_images(one.manifest, estate)}
+    there = {str(image["ImageId"]) for _, image in usage.own_images(one.manifest, estate)}
     return one.retiring and bool(one.uses or one.pin or one.pointed) and there == wanted
-
-
-def _own_images(manifest: ImageManifest, estate: Estate) -> list[tuple[Place, Item]]:
-    """The release's images that exist, once each: a shared one is its owner's."""
-    wanted = usage.ids_of(manifest)
-    return [(place, every[id]) for place, every in sorted(estate.own.items()) for id in sorted(wanted & every.keys())]
 
 
 def _is_deprecated(image: Item, now: datetime) -> bool:
@@ -273,7 +267,7 @@ class _Work:
             if verdict.fate == "delete":
                 self.catalog.marks.begin(manifest.recipe, manifest.version, verdict.rule, self.now)
                 going.append(verdict)
-            for place, image in _own_images(manifest, estate):
+            for place, image in usage.own_images(manifest, estate):
                 id = str(image["ImageId"])
                 if not _is_deprecated(image, self.now):
                     self.attempt(f"deprecate {id} in {place}", lambda place=place, id=id: self.deprecate(place, id))  # type: ignore[misc]
@@ -292,7 +286,7 @@ class _Work:
     def take_back(self, manifest: ImageManifest, estate: Estate, rule: str) -> None:
         """It came into use at the last moment: it is enabled again. Its launch permissions do not come back by that;
         the manifest's own shares are given again."""
-        for place, image in _own_images(manifest, estate):
+        for place, image in usage.own_images(manifest, estate):
             id = str(image["ImageId"])
             if image.get("State") == "disabled":
                 what = f"enable {id} in {place}"
@@ -311,8 +305,8 @@ class _Work:
     def delete(self, manifest: ImageManifest, estate: Estate) -> None:
         """Images, then their snapshots, then grants, then parameters; the mark last, if nothing is left."""
         before = len(self.left)
-        rows = [(place, str(image["ImageId"]), image) for place, image in _own_images(manifest, estate)]
-        behind = _snapshots_of(manifest, estate)
+        rows = [(place, str(image["ImageId"]), image) for place, image in usage.own_images(manifest, estate)]
+        behind = usage.snapshots_of(manifest, estate)
         for place, id, image in rows:
             self.attempt(f"image {id} in {place}", lambda place=place, id=id: self.ledger.delete("image", place, id))  # type: ignore[misc]
             self.tell("image", place, id)
@@ -396,25 +390,14 @@ def _preview(
     going = [v.release.manifest for v in verdicts if v.fate == "delete"]
     found: dict[str, datetime | None] = {}
     for manifest in going:
-        for place, image in _own_images(manifest, estate):
+        for place, image in usage.own_images(manifest, estate):
             own = tags.from_list(image.get("Tags"))
             found[f"image {image['ImageId']} in {place}"] = bins.until(place, "image", own, now)
-        for place, ids in sorted(_snapshots_of(manifest, estate).items()):
+        for place, ids in sorted(usage.snapshots_of(manifest, estate).items()):
             for id, item in sorted(snapshots.describe_many(cloud, place, ids).items()):
                 own = tags.from_list(item.get("Tags"))
                 found[f"snapshot {id} in {place}"] = bins.until(place, "snapshot", own, now)
     return {line: until for line, until in found.items() if until is not None}
-
-
-def _snapshots_of(manifest: ImageManifest, estate: Estate) -> dict[Place, set[str]]:
-    """All snapshots of all volumes: what the manifest says, and what the images really stand on."""
-    behind: dict[Place, set[str]] = {}
-    for row in manifest.images:
-        if row.mode == "copy":
-            behind.setdefault(Place(row.account, row.region), set()).update(s.snapshot_id for s in row.snapshots)
-    for place, image in _own_images(manifest, estate):
-        behind.setdefault(place, set()).update(snapshots.of_image(image))
-    return behind
 
 
 def _owner(key_arn: str, account: str) -> str:

@@ -205,6 +205,23 @@ def ids_of(manifest: ImageManifest) -> frozenset[str]:
     return frozenset(image.image_id for image in manifest.images)
 
 
+def own_images(manifest: ImageManifest, estate: Estate) -> list[tuple[Place, Item]]:
+    """The release's images that exist, once each: a shared one is its owner's."""
+    wanted = ids_of(manifest)
+    return [(place, every[id]) for place, every in sorted(estate.own.items()) for id in sorted(wanted & every.keys())]
+
+
+def snapshots_of(manifest: ImageManifest, estate: Estate) -> dict[Place, set[str]]:
+    """All snapshots of all volumes: what the manifest says, and what the images really stand on."""
+    behind: dict[Place, set[str]] = {}
+    for row in manifest.images:
+        if row.mode == "copy":
+            behind.setdefault(Place(row.account, row.region), set()).update(s.snapshot_id for s in row.snapshots)
+    for place, image in own_images(manifest, estate):
+        behind.setdefault(place, set()).update(snapshots.of_image(image))
+    return behind
+
+
 def uses_of(estate: Estate, manifest: ImageManifest, prefix: str) -> tuple[str, ...]:
     """What uses a release's images, for people; its own parameters and images do not count."""
     own = {(p.place, p.name) for p in parameters_for(manifest, prefix, manifest.version)}
