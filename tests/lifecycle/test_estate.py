@@ -186,13 +186,14 @@ def test_what_fails_is_done_by_the_next_run(world: World, whole: bool, record_pr
 def test_killed_at_any_call_the_next_run_ends_in_the_same_state(
     world: World, whole: bool, record_property: Any
 ) -> None:
-    count = 0
-    for seed in numbers(whole, 1, 2):
+    count, estates_left = 0, 2 if whole else 1
+    for seed in range(1, 30):
         estate = small(world, seed)
         go(world, estate)
         labels = list(world.cloud.mutations)
         expected = state(world, estate)
-        assert {label.action for label in labels} >= _DELETING
+        if not {label.action for label in labels} >= _DELETING:
+            continue  # nothing goes, or nothing that was shared
         cases = [(label, when) for label in labels for when in ("before", "after")]
         for label, when in cases if whole else random.Random(seed).sample(cases, 5):
             estate = small(world, seed)
@@ -202,4 +203,8 @@ def test_killed_at_any_call_the_next_run_ends_in_the_same_state(
             assert failed(go(world, estate)) is None
             assert state(world, estate) == expected, f"seed {seed}, killed {when} {label}"
             count += 1
+        estates_left -= 1
+        if not estates_left:
+            break
+    assert not estates_left
     record_property("cases of killed retirements of an estate", count)
