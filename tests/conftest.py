@@ -12,10 +12,15 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:  # at run time the sandbox is imported by the tests that use it: it takes a third of a second
     from goldenami.sandbox.control import SandboxInfo
     from goldenami.sandbox.testing import PaperCloud
+
+# A busy machine is no failure; and in CI, one commit has one verdict.
+settings.register_profile("goldenami", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("goldenami")
 
 
 @pytest.fixture
