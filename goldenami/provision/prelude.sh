@@ -242,7 +242,8 @@ beside() {
   [ ! -d "$1" ] || [ -L "$1" ] || die "$1 is a directory"
   # A name that nobody can guess, and a file that was not there: as mktemp does it, but without a process.
   _temporary=$((${_temporary:-0} + 1))
-  new=$_folder/.goldenami.${work##*.}.$_temporary
+  _unguessable=${work##*/}
+  new=$_folder/.goldenami.${_unguessable##*.}.$_temporary
   umask 077
   set -C
   : >"$new"
