@@ -12,7 +12,7 @@ import click
 
 from goldenami.cli.context import print_json
 from goldenami.cli.snapshots import access_of, ssh_options
-from goldenami.cli.snapshots_more import snapshot
+from goldenami.cli.snapshots_use import snapshot
 from goldenami.cli.tasks import carried_out, confirm, moment, open_place, place_options, print_table, yes_option
 from goldenami.errors import TestsFailed, UsageError
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from goldenami import task
@@ -111,7 +112,7 @@ def _run_one(
         work = _Work(job, schedule, tag_value(environment, schedule))
         work.failures.update(_silent(found))
         for make in steps.makes:
-            work.attempt(str(make), lambda make=make: work.make(make))  # type: ignore[misc]
+            work.attempt(str(make), partial(work.make, make))
         second = steps
         if steps.makes:
             if schedule.copies:
@@ -172,14 +173,11 @@ class _Work:
     def finish(self, steps: Steps) -> None:
         """Everything but making."""
         for copy in steps.copies:
-            self.attempt(str(copy), lambda copy=copy: self.copy(copy))  # type: ignore[misc]
+            self.attempt(str(copy), partial(self.copy, copy))
         for change in steps.changes:
-            self.attempt(str(change), lambda change=change: self.change(change))  # type: ignore[misc]
+            self.attempt(str(change), partial(self.change, change))
         for made, verdict in steps.deletions:
-            self.attempt(
-                f"delete {made.id} in {made.place} ({verdict.rule})",
-                lambda made=made: self.delete(made),  # type: ignore[misc]
-            )
+            self.attempt(f"delete {made.id} in {made.place} ({verdict.rule})", partial(self.delete, made))
 
     # --- making -------------------------------------------------------------------------------------------------------
 
