@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import math
 import socket
 import threading
 import time
@@ -339,19 +338,25 @@ def test_round_trips(endpoint: SshEndpoint) -> None:
     with Relay((endpoint.address, endpoint.port)) as relay:
         slow = replace(endpoint, port=relay.port)
 
-        def round_trips(act: Callable[[], object]) -> int:
-            times = []
-            for relay.delay in (0.0, 0.08):
-                best = math.inf
-                for _ in range(3):
-                    start = time.monotonic()
-                    act()
-                    best = min(best, time.monotonic() - start)
-                times.append(best)
-            return round((times[1] - times[0]) / (2 * relay.delay))
+        def seconds(act: Callable[[], object]) -> float:
+            start = time.monotonic()
+            act()
+            return time.monotonic() - start
 
-        assert round_trips(lambda: ssh.connect(slow, timeout=10)) <= 6
+        def round_trips(act: Callable[[], object], most: int) -> int:
+            """A busy machine makes single tries slow, never fast: one try that needs no more than ``most`` is proof."""
+            relay.delay = 0.0
+            fast = min(seconds(act) for _ in range(3))
+            relay.delay = 0.08
+            found = most + 1
+            for _ in range(10):
+                found = min(found, round((seconds(act) - fast) / (2 * relay.delay)))
+                if found <= most:
+                    break
+            return found
+
+        assert round_trips(lambda: ssh.connect(slow, timeout=10), 6) <= 6
         with ssh.connect(slow, timeout=10) as connection:
-            assert round_trips(lambda: connection.run("true")) <= 2
+            assert round_trips(lambda: connection.run("true"), 2) <= 2
             # The input waits until sshd has opened its window, which it does when the command starts.
-            assert round_trips(lambda: connection.run("cat", stdin=b"x" * 100_000)) <= 3
+            assert round_trips(lambda: connection.run("cat", stdin=b"x" * 100_000), 3) <= 3
