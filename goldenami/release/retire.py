@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from goldenami import task
@@ -270,9 +271,9 @@ class _Work:
             for place, image in usage.own_images(manifest, estate):
                 id = str(image["ImageId"])
                 if not _is_deprecated(image, self.now):
-                    self.attempt(f"deprecate {id} in {place}", lambda place=place, id=id: self.deprecate(place, id))  # type: ignore[misc]
+                    self.attempt(f"deprecate {id} in {place}", partial(self.deprecate, place, id))
                 if verdict.fate in ("disable", "delete") and image.get("State") == "available":
-                    self.attempt(f"disable {id} in {place}", lambda place=place, id=id: self.disable(place, id))  # type: ignore[misc]
+                    self.attempt(f"disable {id} in {place}", partial(self.disable, place, id))
         return going
 
     def deprecate(self, place: Place, id: str) -> None:
@@ -290,7 +291,7 @@ class _Work:
             id = str(image["ImageId"])
             if image.get("State") == "disabled":
                 what = f"enable {id} in {place}"
-                self.attempt(what, lambda place=place, id=id: self.enable(manifest, place, id))  # type: ignore[misc]
+                self.attempt(what, partial(self.enable, manifest, place, id))
         self.catalog.marks.cancel(manifest.recipe, manifest.version)
         label = f"{manifest.recipe} {manifest.version}"
         emit(self.job.emit, "note", message=f"{label} stays after all: {rule}", level="warning")
@@ -308,16 +309,16 @@ class _Work:
         rows = [(place, str(image["ImageId"]), image) for place, image in usage.own_images(manifest, estate)]
         behind = usage.snapshots_of(manifest, estate)
         for place, id, image in rows:
-            self.attempt(f"image {id} in {place}", lambda place=place, id=id: self.ledger.delete("image", place, id))  # type: ignore[misc]
+            self.attempt(f"image {id} in {place}", partial(self.ledger.delete, "image", place, id))
             self.tell("image", place, id)
             self.tell_bin("image", place, id, image)
         for place, ids in sorted(behind.items()):
-            self.attempt(f"snapshots in {place}", lambda place=place, ids=ids: self.delete_snapshots(place, ids))  # type: ignore[misc]
-        self.attempt("grants", lambda: self.revoke_grants(manifest))
+            self.attempt(f"snapshots in {place}", partial(self.delete_snapshots, place, ids))
+        self.attempt("grants", partial(self.revoke_grants, manifest))
         for parameter in parameters_for(manifest, self.environment.parameter_prefix, manifest.version):
             self.attempt(
                 f"parameter {parameter.name} in {parameter.place}",
-                lambda p=parameter: self.delete_parameter(p.place, p.name, p.image.image_id),  # type: ignore[misc]
+                partial(self.delete_parameter, parameter.place, parameter.name, parameter.image.image_id),
             )
         if len(self.left) == before:
             self.catalog.marks.finish(manifest.recipe, manifest.version, self.now)
@@ -331,7 +332,7 @@ class _Work:
             if others:
                 self.left[f"snapshot {id} in {place}"] = f"image {', '.join(others)} uses it"
                 continue
-            self.attempt(f"snapshot {id} in {place}", lambda id=id: snapshots.delete(self.ledger, place, id))  # type: ignore[misc]
+            self.attempt(f"snapshot {id} in {place}", partial(snapshots.delete, self.ledger, place, id))
             self.tell("snapshot", place, id)
             self.tell_bin("snapshot", place, id, there[id])
 

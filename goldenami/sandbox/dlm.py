@@ -7,7 +7,6 @@ Data Lifecycle Manager quotas" for the limit.)
 from __future__ import annotations
 
 import itertools
-import json
 import secrets
 import threading
 from collections.abc import Callable, Mapping
@@ -20,7 +19,7 @@ from goldenami.sandbox import dlm_runs, shapes
 from goldenami.sandbox.cron import BadCron, Cron
 from goldenami.sandbox.ec2.service import Ec2
 from goldenami.sandbox.http import Response
-from goldenami.sandbox.protocol import Call
+from goldenami.sandbox.protocol import Call, rest_json_response
 from goldenami.sandbox.surface import Unsupported
 
 MOST_POLICIES: Final = 100  # for an account and region
@@ -98,9 +97,9 @@ class Dlm:
             if wrong := shapes.complaints("dlm", call.action, params):
                 raise Refused("InvalidRequestException", "; ".join(wrong))
             with self._guard:
-                return _answer(actions[call.action](call, params))
+                return rest_json_response(actions[call.action](call, params))
         except Refused as refusal:
-            return _answer({"Code": refusal.code, "Message": refusal.message}, refusal.status, refusal.code)
+            return rest_json_response({"Code": refusal.code, "Message": refusal.message}, refusal.status, refusal.code)
 
     # --- the actions --------------------------------------------------------------------------------------------------
 
@@ -289,10 +288,3 @@ def _params(call: Call) -> dict[str, Any]:
 
 def _iso(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _answer(value: Mapping[str, Any], status: int = 200, code: str | None = None) -> Response:
-    headers = [("Content-Type", "application/json")]
-    if code is not None:
-        headers.append(("x-amzn-ErrorType", code))
-    return Response(status, json.dumps(value).encode(), headers)

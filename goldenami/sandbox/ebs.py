@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Callable, Mapping
-from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from goldenami.sandbox.ec2.context import Ec2Error
@@ -19,7 +17,7 @@ from goldenami.sandbox.ec2.hooks import KeyRefused
 from goldenami.sandbox.ec2.service import Ec2
 from goldenami.sandbox.http import Response
 from goldenami.sandbox.node.api import BLOCK_SIZE, DataKey, Node
-from goldenami.sandbox.protocol import Call
+from goldenami.sandbox.protocol import Call, rest_json_response
 from goldenami.sandbox.surface import Unsupported
 
 _MOST = 10_000  # results of a page, and the default; the fewest that can be asked for are 100
@@ -54,7 +52,9 @@ class Ebs:
         try:
             return actions[call.action](call, dict(parse_qsl(call.request.query)))
         except Refused as refusal:
-            return _answer({"Message": refusal.message, "Reason": refusal.reason}, refusal.status, refusal.code)
+            return rest_json_response(
+                {"Message": refusal.message, "Reason": refusal.reason}, refusal.status, refusal.code
+            )
 
     # --- the actions --------------------------------------------------------------------------------------------------
 
@@ -133,7 +133,7 @@ class Ebs:
             "VolumeSize": self._ec2.snapshot_size(snapshot),
             "ExpiryTime": self._clock() + _TOKEN_SECONDS,
         }
-        return _answer(answer | ({"NextToken": more} if more else {}))
+        return rest_json_response(answer | ({"NextToken": more} if more else {}))
 
 
 def _path(call: Call) -> list[str]:
@@ -156,10 +156,3 @@ def _page(indices: list[int], query: Mapping[str, str]) -> tuple[list[int], str 
 
 def _token(snapshot: str, index: int, token: str) -> str:
     return base64.b64encode(hashlib.sha256(f"{snapshot} {index} {token}".encode()).digest()).decode()
-
-
-def _answer(value: Mapping[str, Any], status: int = 200, code: str | None = None) -> Response:
-    headers = [("Content-Type", "application/json")]
-    if code is not None:
-        headers.append(("x-amzn-ErrorType", code))
-    return Response(status, json.dumps(value).encode(), headers)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
@@ -168,6 +169,14 @@ def json_response(value: object, request_id: str) -> Response:
         json.dumps(value).encode(),
         [("Content-Type", "application/x-amz-json-1.1"), ("x-amzn-RequestId", request_id)],
     )
+
+
+def rest_json_response(value: Mapping[str, Any], status: int = 200, code: str | None = None) -> Response:
+    """A reply of a REST-JSON service; with ``code``, a modelled error whose members are in ``value``."""
+    headers = [("Content-Type", "application/json")]
+    if code is not None:
+        headers.append(("x-amzn-ErrorType", code))
+    return Response(status, json.dumps(value).encode(), headers)
 
 
 def _s3_action(request: Request) -> str:
