@@ -32,6 +32,7 @@ from goldenami.interrupts import Interrupts
 from goldenami.journal import Header, Journal, new_build_id
 from goldenami.model import Environment
 from goldenami.reconcile import CleanUp, Found
+from goldenami.work import Work
 
 OnFailure = Literal["clean", "keep"]
 TEMPORARY: Final = "temporary/"  # ledger keys of what is deleted in any case
@@ -41,37 +42,23 @@ _DONE: Final = "task.done"  # stages of the journal
 _OWNED: Final = "task.owned"
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One piece of work under way. Frozen; what changes is in the journal."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task(Work):
+    """One piece of work under way."""
 
     kind: str
     arguments: Mapping[str, Any]
-    environment: Environment
-    ledger: Ledger
     interrupts: Interrupts
-    emit: Emit
 
     @property
     def id(self) -> str:
         """What `goldenami clean` takes."""
         return self.journal.build_id
 
-    @property
-    def cloud(self) -> Cloud:
-        return self.ledger.cloud
-
-    @property
-    def journal(self) -> Journal:
-        return self.ledger.journal
-
     def own(self, *ids: str) -> None:
         """Hand over what is finished: it stays, even if the task fails later. Anything else is handed over at the
         end."""
         self.journal.stage_done(_OWNED, ids=sorted({*owned(self.journal), *ids}))
-
-    def note(self, message: str, level: str = "info") -> None:
-        emit(self.emit, "note", message=message, level=level)
 
 
 Undo = Callable[[Task], None]
@@ -204,6 +191,35 @@ def clean(
     return done
 
 
+def conclude(
+    environment: Environment,
+    cloud: Cloud,
+    kind: str,
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    emit_to: Emit = silent,
+    patience: Patience | None = None,
+) -> list[str]:
+    """End the tasks of a kind whose process is gone, where what they did is to stay: for work that finds by its own
+    marks what is left to be done, as soon as it is known whether the last call had its effect.
+
+    ``arguments``: only tasks that were given these. Returns their ids.
+    """
+    ended = []
+    journals_of = journals.of(environment, cloud)
+    for summary in journals_of.unfinished():
+        if summary.header is None or kind_of(summary.header) != kind:
+            continue
+        given = summary.header.data.get("arguments", {})
+        if any(given.get(name) != value for name, value in (arguments or {}).items()):
+            continue
+        with journals_of.open(summary.build_id) as journal:
+            Ledger(cloud, journal, emit=emit_to, patience=patience or Patience()).resolve_all(journal.unresolved())
+            journal.finish("done")
+        ended.append(summary.build_id)
+    return ended
+
+
 def refuse_resume(header: Header) -> None:
     """Raise UsageError for a task: it is run again, not continued."""
     kind = kind_of(header)
@@ -218,7 +234,14 @@ def _task(environment: Environment, journal: Journal, cloud: Cloud, interrupts: 
     kind = kind_of(journal.header) or ""
     every = tags.task_tags(kind=kind, build_id=journal.build_id, own=environment.tags)
     arguments = journal.header.data.get("arguments", {})
-    return Task(kind, arguments, environment, Ledger(cloud, journal, every, emit=to), interrupts, to)
+    return Task(
+        kind=kind,
+        arguments=arguments,
+        environment=environment,
+        ledger=Ledger(cloud, journal, every, emit=to),
+        interrupts=interrupts,
+        emit=to,
+    )
 
 
 def _temporary(journal: Journal) -> list[Any]:

@@ -10,17 +10,16 @@ next run goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from typing import Any, Final
 
 from goldenami import task
 from goldenami.aws import images, journals, kms, snapshots
-from goldenami.aws.ledger import Ledger, Patience
+from goldenami.aws.ledger import Patience
 from goldenami.aws.session import Cloud
-from goldenami.errors import CloudError, GoldenAmiError, JournalError, TargetsFailed, UnjournaledMutation
+from goldenami.errors import CloudError, TargetsFailed
 from goldenami.events import Emit, emit, silent
 from goldenami.interrupts import Interrupts
 from goldenami.journal import Wait
@@ -29,6 +28,7 @@ from goldenami.schedules.policy import SCHEDULE_TAG, SLOT_TAG, SOURCE_TAG, Sched
 from goldenami.schedules.steps import Change, Made, Make, MakeCopy, Steps, Survey, plan
 from goldenami.schedules.survey import COPY_TAG, survey, tag_value
 from goldenami.task import Task
+from goldenami.work import Attempts
 
 KIND: Final = "schedule run"
 # Seconds: how long a runner waits for another one of the same schedule, and for new snapshots before it copies them.
@@ -76,7 +76,7 @@ def run(
             with journals.of(environment, at_hand).exclusive(
                 f"schedule.{schedule.name}", Wait(_WAIT_FOR_OTHERS, at_hand.clock, at_hand.sleep)
             ):
-                _finish_earlier(environment, schedule, at_hand, emit_to, patience or Patience())
+                _finish_earlier(environment, schedule, at_hand, emit_to, patience)
                 ran.append(_run_one(environment, schedule, now, at_hand, emit_to, wait))
         return tuple(ran)
 
@@ -112,7 +112,8 @@ def _run_one(
         work = _Work(job, schedule, tag_value(environment, schedule))
         work.failures.update(_silent(found))
         for make in steps.makes:
-            work.attempt(str(make), partial(work.make, make))
+            with work.attempt(str(make)):
+                work.make(make)
         second = steps
         if steps.makes:
             if schedule.copies:
@@ -129,55 +130,37 @@ def _silent(found: Survey) -> dict[str, str]:
 
 
 def _finish_earlier(
-    environment: Environment, schedule: Schedule, cloud: Cloud, emit_to: Emit, patience: Patience
+    environment: Environment, schedule: Schedule, cloud: Cloud, emit_to: Emit, patience: Patience | None
 ) -> None:
-    """What a killed run made is the schedule's: its snapshots carry slot and source, and are found by the survey, as
-    soon as it is known whether the last call had its effect."""
-    found = journals.of(environment, cloud)
-    for summary in found.unfinished():
-        header = summary.header
-        if header is None or task.kind_of(header) != KIND:
-            continue
-        if header.data.get("arguments", {}).get("schedule") != schedule.name:
-            continue
-        with found.open(summary.build_id) as journal:
-            Ledger(cloud, journal, emit=emit_to, patience=patience).resolve_all(journal.unresolved())
-            journal.finish("done")
-        emit(emit_to, "note", message=f"run {summary.build_id} of {schedule.name} had not ended: continued")
+    """What a killed run made is the schedule's: its snapshots carry slot and source, and are found by the survey."""
+    asked = {"schedule": schedule.name}
+    for id in task.conclude(environment, cloud, KIND, arguments=asked, emit_to=emit_to, patience=patience):
+        emit(emit_to, "note", message=f"run {id} of {schedule.name} had not ended: continued")
 
 
-class _Work:
+class _Work(Attempts):
     """The steps of one run."""
 
     def __init__(self, job: Task, schedule: Schedule, value: str) -> None:
+        super().__init__(job.emit)
         self.job = job
         self.ledger = job.ledger
         self.schedule = schedule
         self.value = value
         self.made: dict[str, str] = {}
-        self.failures: dict[str, str] = {}
         self.pending: dict[Place, list[str]] = {}
-
-    def attempt(self, what: str, step: Callable[[], None]) -> None:
-        """Do a step; what is wrong with it is told, and does not stop the others."""
-        try:
-            step()
-        except (JournalError, UnjournaledMutation):
-            raise
-        except GoldenAmiError as error:
-            if error.exit_code == 130:
-                raise
-            self.failures[what] = error.message
-            emit(self.job.emit, "note", message=f"{what}: {error.message}", level="warning")
 
     def finish(self, steps: Steps) -> None:
         """Everything but making."""
         for copy in steps.copies:
-            self.attempt(str(copy), partial(self.copy, copy))
+            with self.attempt(str(copy)):
+                self.copy(copy)
         for change in steps.changes:
-            self.attempt(str(change), partial(self.change, change))
+            with self.attempt(str(change)):
+                self.change(change)
         for made, verdict in steps.deletions:
-            self.attempt(f"delete {made.id} in {made.place} ({verdict.rule})", partial(self.delete, made))
+            with self.attempt(f"delete {made.id} in {made.place} ({verdict.rule})"):
+                self.delete(made)
 
     # --- making -------------------------------------------------------------------------------------------------------
 

@@ -10,14 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from goldenami.aws.ledger import Ledger
-from goldenami.aws.session import Cloud
-from goldenami.events import Emit, emit
-from goldenami.journal import Journal
+from goldenami.events import emit
 from goldenami.model import (
     Architecture,
     ControlResult,
-    Environment,
     Package,
     PackageChange,
     Place,
@@ -28,6 +24,7 @@ from goldenami.model import (
 from goldenami.plan import BuildPlan
 from goldenami.recipe import Recipe
 from goldenami.validate import Traces
+from goldenami.work import Work
 
 
 class Workshop(Protocol):
@@ -50,27 +47,16 @@ class Host:
     login_key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Build:
-    """A plan being carried out. Frozen; what changes is in the journal."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build(Work):
+    """A plan being carried out."""
 
     plan: BuildPlan
-    environment: Environment
-    ledger: Ledger
     version: str  # MAJOR.MINOR.YYYYMMDD.N
     reports: Path  # a directory of this build, for JUnit files and logs
-    emit: Emit
     stop: threading.Event  # set when a signal asked for the end
     workshop: Workshop  # what is done on hosts
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)  # values by the name of the variable
-
-    @property
-    def cloud(self) -> Cloud:
-        return self.ledger.cloud
-
-    @property
-    def journal(self) -> Journal:
-        return self.ledger.journal
 
     @property
     def home(self) -> Place:
@@ -96,9 +82,6 @@ class Build:
         finally:
             seconds = round(time.monotonic() - started, 3)
             emit(self.emit, "stage.finished", stage=name, architecture=architecture, status=status, seconds=seconds)
-
-    def note(self, message: str, level: str = "info") -> None:
-        emit(self.emit, "note", message=message, level=level)
 
 
 @dataclass(frozen=True, slots=True)

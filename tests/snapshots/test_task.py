@@ -12,8 +12,10 @@ import pytest
 from goldenami import pipeline, task
 from goldenami.aws.ledger import Call
 from goldenami.cli.main import main
-from goldenami.errors import CloudError, Interrupted, UsageError
+from goldenami.errors import CloudError, GoldenAmiError, Interrupted, JournalError, UnjournaledMutation, UsageError
+from goldenami.events import Event
 from goldenami.journal import Journals
+from goldenami.work import Attempts
 from tests.crash.world import Death, World
 
 HOME_CALL = {"AvailabilityZone": "eu-central-1a", "Size": 1}
@@ -151,3 +153,24 @@ def test_listed_with_the_builds(
     assert main(["builds", "list", "--json"]) == 0
     (one,) = json.loads(capsys.readouterr().out)["builds"]
     assert (one["task"], one["recipe"], one["status"]) == ("volume make", None, "done")
+
+
+def test_an_attempt_that_fails_is_told_and_stops_no_other() -> None:
+    told: list[Event] = []
+    attempts = Attempts(told.append, prefix="not deleted: ")
+    done = []
+    for name in ("one", "two"):
+        with attempts.attempt(name):
+            if name == "one":
+                raise CloudError("no")
+            done.append(name)
+    assert (attempts.failures, done) == ({"one": "no"}, ["two"])
+    assert [dict(event.fields) for event in told] == [{"message": "not deleted: one: no", "level": "warning"}]
+
+
+@pytest.mark.parametrize("end", [JournalError("torn"), UnjournaledMutation("a bug"), Interrupted("interrupted")])
+def test_an_attempt_lets_through_what_ends_all_of_the_work(end: GoldenAmiError) -> None:
+    attempts = Attempts()
+    with pytest.raises(type(end)), attempts.attempt("one"):
+        raise end
+    assert attempts.failures == {}

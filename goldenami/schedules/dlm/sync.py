@@ -14,7 +14,7 @@ from goldenami import task
 from goldenami.aws import kms, lifecycle
 from goldenami.aws.lifecycle import LifecyclePolicy
 from goldenami.aws.session import Cloud
-from goldenami.errors import GoldenAmiError, JournalError, TargetsFailed, UnjournaledMutation
+from goldenami.errors import GoldenAmiError, TargetsFailed
 from goldenami.events import Emit, silent
 from goldenami.model import Environment, Place
 from goldenami.schedules.dlm.express import (
@@ -29,6 +29,7 @@ from goldenami.schedules.dlm.express import (
 )
 from goldenami.schedules.policy import SCHEDULE_TAG, Schedule
 from goldenami.task import Task
+from goldenami.work import Attempts
 
 TASK: Final = "dlm apply"
 Action = Literal["create", "update", "adopt", "delete"]
@@ -134,18 +135,14 @@ def apply(
     if not plan.steps:
         return Applied(plan, {}, {})
     ids: dict[str, str] = {}
-    failures: dict[str, str] = {}
+    attempts = Attempts()
     names = sorted({step.name for step in plan.steps})
     with task.run(environment, TASK, {"schedules": names}, cloud=cloud, emit_to=emit_to) as job:
         for step in plan.steps:
-            try:
+            with attempts.attempt(str(step)):
                 ids[str(step)] = _carry_out(job, step)
-            except (JournalError, UnjournaledMutation):
-                raise
-            except GoldenAmiError as error:
-                failures[str(step)] = error.message
         task_id = job.id
-    return Applied(plan, ids, failures, task_id)
+    return Applied(plan, ids, attempts.failures, task_id)
 
 
 def failed(applied: Applied) -> TargetsFailed | None:
