@@ -19,13 +19,14 @@ from goldenami import task
 from goldenami.aws import images, journals, recyclebin, snapshots, tags
 from goldenami.aws.kinds import KINDS, parameter_tags
 from goldenami.aws.session import Cloud
-from goldenami.errors import AccessError, CloudError, GoldenAmiError, JournalError, UnjournaledMutation
-from goldenami.events import Emit, emit, silent
+from goldenami.errors import AccessError, CloudError
+from goldenami.events import Emit, silent
 from goldenami.model import Environment, Place
 from goldenami.release.catalog import Catalog
+from goldenami.release.judge import living
 from goldenami.release.publish import parameters_for
-from goldenami.release.retire import living
 from goldenami.release.usage import places_of
+from goldenami.work import Attempts
 
 TASK: Final = "orphans"
 MINIMUM_AGE: Final = timedelta(days=1)  # what is younger may be of a build that runs on another machine
@@ -191,7 +192,7 @@ def _things(cloud: Cloud, place: Place) -> Iterator[Thing]:
     for image in every:
         own = tags.from_list(image.get("Tags"))
         if tags.BUILD_ID in own:
-            made = datetime.fromisoformat(str(image["CreationDate"]).replace("Z", "+00:00"))
+            made = datetime.fromisoformat(str(image["CreationDate"]))
             yield Thing(place, "image", image["ImageId"], own, made)
     tagged = {"Filters": [{"Name": "tag-key", "Values": [tags.BUILD_ID]}]}
     for one in cloud.pages(place, "ec2", "DescribeSnapshots", "Snapshots", {"OwnerIds": ["self"], **tagged}):
@@ -245,12 +246,12 @@ def delete(
     if not doomed:
         return found
     deleted: list[Thing] = []
-    left: dict[str, str] = {}
+    attempts = Attempts(emit_to, prefix="not deleted: ")
     bins = recyclebin.Bins(cloud)
     recoverable: dict[str, datetime] = {}
     with task.run(environment, TASK, {"count": len(doomed)}, cloud=cloud, emit_to=emit_to) as job:
         for thing in sorted(doomed, key=lambda t: (t.place, KINDS[t.kind].order, t.id)):
-            try:
+            with attempts.attempt(str(thing)):
                 if thing.kind == "image":
                     images.delete(job.ledger, thing.place, thing.id)
                 else:
@@ -259,11 +260,4 @@ def delete(
                 until = bins.until(thing.place, thing.kind, thing.tags, cloud.now())
                 if until is not None:
                     recoverable[str(thing)] = until
-            except (JournalError, UnjournaledMutation):
-                raise
-            except GoldenAmiError as error:
-                if error.exit_code == 130:
-                    raise
-                left[str(thing)] = error.message
-                emit(emit_to, "note", message=f"not deleted: {thing}: {error.message}", level="warning")
-    return Orphans(found.verdicts, found.silent, tuple(deleted), left, recoverable, bins.silent)
+    return Orphans(found.verdicts, found.silent, tuple(deleted), attempts.failures, recoverable, bins.silent)

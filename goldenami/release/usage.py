@@ -304,4 +304,4 @@ def _cleared(cloud: Cloud, place: Place, image_id: str, account: str, now: datet
 
 
 def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return datetime.fromisoformat(text)

@@ -1,0 +1,93 @@
+"""Judging releases: facts from the catalog and from everywhere in the cloud, and what the rules (``retention``) say."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from goldenami.aws.session import Cloud
+from goldenami.model import Environment, ImageManifest
+from goldenami.release import usage
+from goldenami.release.catalog import Catalog
+from goldenami.release.retention import ReleaseFacts, Rules, Verdict, decide
+from goldenami.release.usage import Estate
+
+
+def judge(
+    cloud: Cloud,
+    environment: Environment,
+    catalog: Catalog,
+    rules: Mapping[str, Rules],
+    now: datetime,
+    only: Collection[str] = (),
+) -> tuple[tuple[Verdict, ...], Estate]:
+    """The verdicts as of now, over facts that are read now."""
+    manifests = living(catalog)
+    ids = {id for manifest in manifests for id in usage.ids_of(manifest)}
+    estate = usage.survey(cloud, usage.places_of(environment, manifests), ids)
+    releases = gather(catalog, manifests, estate, environment)
+    verdicts = decide(releases, rules, now, only=only)
+    # Who an image is shared with takes a call for each, so it is asked for those only that would go.
+    doubts = {
+        v.release.label: usage.shared_beyond(cloud, estate, v.release.manifest, environment, now)
+        for v in verdicts
+        if v.fate in ("disable", "delete")
+    }
+    if any(doubts.values()):
+        releases = [replace(one, unknown=(*one.unknown, *doubts.get(one.label, ()))) for one in releases]
+        verdicts = decide(releases, rules, now, only=only)
+    return verdicts, estate
+
+
+def living(catalog: Catalog) -> tuple[ImageManifest, ...]:
+    """Every release of which something may be left."""
+    found = []
+    for name in catalog.names():
+        for version in catalog.versions(name):
+            retirement = catalog.marks.retirement(name, version)
+            if retirement is None or retirement.status == "retiring":
+                found.append(catalog.get(name, version))
+    return tuple(found)
+
+
+def gather(
+    catalog: Catalog, manifests: Iterable[ImageManifest], estate: Estate, environment: Environment
+) -> list[ReleaseFacts]:
+    """The catalog's side of the facts, and the cloud's, release by release."""
+    every = list(manifests)
+    of_image = {id: f"{m.recipe} {m.version}" for m in every for id in usage.ids_of(m)}
+    children: dict[str, set[str]] = {}
+    for manifest in every:
+        label = f"{manifest.recipe} {manifest.version}"
+        for base in manifest.base.values():
+            parent = base.release or of_image.get(base.image_id)
+            if parent is not None and parent != label:
+                children.setdefault(parent, set()).add(label)
+    found = []
+    for manifest in every:
+        name, version = manifest.recipe, manifest.version
+        channels = catalog.channels(name)
+        pin = catalog.marks.pinned(name, version)
+        retirement = catalog.marks.retirement(name, version)
+        found.append(
+            ReleaseFacts(
+                manifest,
+                created=datetime.fromisoformat(manifest.created),
+                pin=pin.reason if pin is not None else None,
+                pointed=tuple(
+                    f"{which} of the channel {c.channel}"
+                    for c in channels
+                    for which, at in (("current", c.current), ("previous", c.previous))
+                    if at == version
+                ),
+                channels=frozenset(c.channel for c in channels if version in {m.version for m in c.history}),
+                uses=usage.uses_of(estate, manifest, environment.parameter_prefix),
+                launched=usage.last_launch(estate, manifest),
+                children=frozenset(children.get(f"{name} {version}", ())),
+                unknown=usage.unknown_uses(estate, manifest, environment),
+                protected=usage.protected_images(estate, manifest),
+                retiring=retirement is not None,
+            )
+        )
+    return found

@@ -1,0 +1,188 @@
+"""Taking releases out of the world, step by step: what can be undone first, and what is left of each told."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
+from typing import Final
+
+from goldenami.aws import images, kms, parameters, recyclebin, snapshots, tags
+from goldenami.aws.kinds import grant_prefix
+from goldenami.aws.ledger import Call
+from goldenami.aws.waiters import Item
+from goldenami.model import ImageManifest, Place
+from goldenami.release import usage
+from goldenami.release.catalog import Catalog
+from goldenami.release.publish import parameters_for
+from goldenami.release.retention import Verdict
+from goldenami.release.usage import Estate
+from goldenami.task import Task
+from goldenami.work import Attempts
+
+_SOON: Final = timedelta(minutes=2)  # EC2 rounds to the minute, and refuses what is past
+
+
+def is_due(verdict: Verdict, estate: Estate, now: datetime) -> bool:
+    """Whether anything is left to be done for a verdict; for one that is kept, to give back what a killed run took."""
+    if verdict.fate == "keep":
+        return comes_back(verdict, estate)
+    if verdict.fate == "delete":
+        return True
+    images_of = [image for _, image in usage.own_images(verdict.release.manifest, estate)]
+    if verdict.fate == "deprecate":
+        return any(not _is_deprecated(image, now) for image in images_of)
+    return any(image.get("State") != "disabled" for image in images_of)
+
+
+def comes_back(verdict: Verdict, estate: Estate) -> bool:
+    """An earlier run began to delete it, nothing of it is gone, and by now there is a reason to keep it."""
+    one = verdict.release
+    wanted = usage.ids_of(one.manifest)
+    there = {str(image["ImageId"]) for _, image in usage.own_images(one.manifest, estate)}
+    return one.retiring and bool(one.uses or one.pin or one.pointed) and there == wanted
+
+
+def _is_deprecated(image: Item, now: datetime) -> bool:
+    text = image.get("DeprecationTime")
+    if not text:
+        return False
+    return datetime.fromisoformat(str(text)) <= now + 2 * _SOON
+
+
+class Removal(Attempts):
+    """One run that changes something. ``failures`` holds whatever is left, with the reason."""
+
+    def __init__(self, job: Task, catalog: Catalog, now: datetime) -> None:
+        super().__init__(job.emit)
+        self.job = job
+        self.ledger = job.ledger
+        self.cloud = job.cloud
+        self.environment = job.environment
+        self.catalog = catalog
+        self.now = now
+        self.deleted: list[str] = []
+        self.bins = recyclebin.Bins(job.cloud)
+        self.recoverable: dict[str, datetime] = {}
+
+    def prepare(self, due: Iterable[Verdict], estate: Estate) -> list[Verdict]:
+        """Deprecate and disable, which can be undone. Returns what is to be deleted."""
+        going = []
+        for verdict in due:
+            manifest = verdict.release.manifest
+            if verdict.fate == "keep":
+                self.take_back(manifest, estate, verdict.rule)
+                continue
+            if verdict.fate == "delete":
+                self.catalog.marks.begin(manifest.recipe, manifest.version, verdict.rule, self.now)
+                going.append(verdict)
+            for place, image in usage.own_images(manifest, estate):
+                id = str(image["ImageId"])
+                if not _is_deprecated(image, self.now):
+                    with self.attempt(f"deprecate {id} in {place}"):
+                        self.deprecate(place, id)
+                if verdict.fate in ("disable", "delete") and image.get("State") == "available":
+                    with self.attempt(f"disable {id} in {place}"):
+                        self.disable(place, id)
+        return going
+
+    def deprecate(self, place: Place, id: str) -> None:
+        images.deprecate(self.ledger, f"deprecate/{place}/{id}", place, id, self.now + _SOON)
+
+    def disable(self, place: Place, id: str) -> None:
+        """Nobody launches it any more; its launch permissions go with it."""
+        call = Call("ec2", "DisableImage", {"ImageId": id})
+        self.ledger.change(f"disable/{place}/{id}", place, call, resource=id, kind="attribute")
+
+    def take_back(self, manifest: ImageManifest, estate: Estate, rule: str) -> None:
+        """It came into use at the last moment: it is enabled again. Its launch permissions do not come back by that;
+        the manifest's own shares are given again."""
+        for place, image in usage.own_images(manifest, estate):
+            id = str(image["ImageId"])
+            if image.get("State") == "disabled":
+                with self.attempt(f"enable {id} in {place}"):
+                    self.enable(manifest, place, id)
+        self.catalog.marks.cancel(manifest.recipe, manifest.version)
+        self.job.note(f"{manifest.recipe} {manifest.version} stays after all: {rule}", "warning")
+
+    def enable(self, manifest: ImageManifest, place: Place, id: str) -> None:
+        call = Call("ec2", "EnableImage", {"ImageId": id})
+        self.ledger.change(f"enable/{place}/{id}", place, call, resource=id, kind="attribute")
+        accounts = {i.account for i in manifest.images if i.image_id == id and i.mode == "share"}
+        if accounts:
+            images.share(self.ledger, f"reshare/{place}/{id}", place, id, accounts=accounts)
+
+    def delete(self, manifest: ImageManifest, estate: Estate) -> None:
+        """Images, then their snapshots, then grants, then parameters; the mark last, if nothing is left."""
+        before = len(self.failures)
+        rows = [(place, str(image["ImageId"]), image) for place, image in usage.own_images(manifest, estate)]
+        behind = usage.snapshots_of(manifest, estate)
+        for place, id, image in rows:
+            with self.attempt(f"image {id} in {place}"):
+                self.ledger.delete("image", place, id)
+            self.tell("image", place, id)
+            self.tell_bin("image", place, id, image)
+        for place, ids in sorted(behind.items()):
+            with self.attempt(f"snapshots in {place}"):
+                self.delete_snapshots(place, ids)
+        with self.attempt("grants"):
+            self.revoke_grants(manifest)
+        for parameter in parameters_for(manifest, self.environment.parameter_prefix, manifest.version):
+            with self.attempt(f"parameter {parameter.name} in {parameter.place}"):
+                self.delete_parameter(parameter.place, parameter.name, parameter.image.image_id)
+        if len(self.failures) == before:
+            self.catalog.marks.finish(manifest.recipe, manifest.version, self.now)
+
+    def delete_snapshots(self, place: Place, ids: Collection[str]) -> None:
+        """Those that are there and that no other image uses."""
+        there = snapshots.describe_many(self.cloud, place, ids)
+        using = snapshots.images_using(self.cloud, place, there)
+        for id in sorted(there):
+            others = [image for image in using.get(id, ()) if f"image {image} in {place}" not in self.deleted]
+            if others:
+                self.failures[f"snapshot {id} in {place}"] = f"image {', '.join(others)} uses it"
+                continue
+            with self.attempt(f"snapshot {id} in {place}"):
+                snapshots.delete(self.ledger, place, id)
+            self.tell("snapshot", place, id)
+            self.tell_bin("snapshot", place, id, there[id])
+
+    def revoke_grants(self, manifest: ImageManifest) -> None:
+        """Those that the release's build made; their names say so."""
+        keys = {
+            (Place(_owner(key, image.account), image.region), key)
+            for image in manifest.images
+            for key in (s.kms_key_id for s in image.snapshots)
+            if key is not None
+        }
+        prefix = grant_prefix(manifest.build_id)
+        for place, key in sorted(keys):
+            if place.account not in {a.id for a in self.environment.accounts.values()}:
+                continue
+            for grant in kms.grants(self.cloud, place, key):
+                if str(grant.get("Name", "")).startswith(prefix):
+                    id = str(grant["GrantId"])
+                    self.ledger.delete("grant", place, id, parent=key)
+                    self.tell("grant", place, id)
+
+    def delete_parameter(self, place: Place, name: str, image_id: str) -> None:
+        """The release's own parameter; one that somebody has put another value into is theirs."""
+        found = parameters.find(self.cloud, place, name)
+        if found == image_id:
+            parameters.delete(self.ledger, place, name)
+            self.tell("parameter", place, name)
+
+    def tell(self, kind: str, place: Place, id: str) -> None:
+        if self.ledger.journal.is_gone(place, id):
+            self.deleted.append(f"{kind} {id} in {place}")
+
+    def tell_bin(self, kind: str, place: Place, id: str, item: Item) -> None:
+        if self.ledger.journal.is_gone(place, id):
+            until = self.bins.until(place, kind, tags.from_list(item.get("Tags")), self.cloud.now())
+            if until is not None:
+                self.recoverable[f"{kind} {id} in {place}"] = until
+
+
+def _owner(key_arn: str, account: str) -> str:
+    """The account of a key: a shared image's is its owner's."""
+    parts = key_arn.split(":")
+    return parts[4] if len(parts) > 5 else account
