@@ -83,7 +83,7 @@ def start_script(work: str, mark: str, arguments: str, size: int) -> str:
 mkdir -m 0711 {work} || exit {NO_DIRECTORY}
 head -c {size} | tar -xzf - -C {work} --no-same-owner || {{ rm -rf {work}; exit 1; }}
 if command -v setsid >/dev/null; then apart=setsid; else apart=nohup; fi
-: >{work}/log || exit {NO_DIRECTORY}
+: >{work}/log || {{ rm -rf {work}; exit {NO_DIRECTORY}; }}
 (
 exec >>{work}/log 2>&1
 $apart sh {work}/program {work} {mark} {arguments} &

@@ -109,7 +109,9 @@ def run_program(
     within: Within = contextlib.nullcontext,
 ) -> RunResult:
     """Run stages as root (by sudo, unless the connection is root's), and read facts on the way: three round trips,
-    however many there are. Reboots and new connections on the way are part of it.
+    however many there are. Reboots and new connections on the way are part of it. However it ends, its working
+    directory on the host is gone before the connection's next command begins; where the connection is lost or this is
+    interrupted, it goes by itself, within ten minutes of the program's end.
 
     ``mode`` "check" changes nothing and reports what would be. ``secrets`` are masked in events and errors.
     ``timeout``: seconds that one stage may take; ``reboot_timeout``: seconds until the host must be back.

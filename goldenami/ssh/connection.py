@@ -18,6 +18,7 @@ import paramiko
 
 from goldenami.errors import BuilderError, ConnectionLost
 from goldenami.model import SshEndpoint
+from goldenami.ssh.output import Lines, Tail
 from goldenami.ssh.transport import ATTEMPT_SECONDS, NotReachable, Refused, open_transport, translated
 
 Sleep = Callable[[float], None]
@@ -33,12 +34,12 @@ _REFUSED_SECONDS = 25.0
 
 _CHUNK = 256 << 10
 _STDERR_BYTES = 256 << 10  # the end of what a command prints to stderr; the rest is dropped
-_LINE_BYTES = 64 << 10  # longer lines are handed over in pieces
 _POLL_SECONDS = 0.2
 _OPEN_SECONDS = 30.0
 # A command that has ended can leave a child behind that holds its output open; what was printed has arrived long before
 # this.
 _LINGER_SECONDS = 2.0
+_LEFT_SECONDS = 10.0  # for the end of a command that was left to end by itself
 
 
 class CommandTimeout(BuilderError):
@@ -143,6 +144,8 @@ class Connection:
         self._check = check
         self._sleep = sleep
         self._clock = clock
+        self._left: list[paramiko.Channel] = []  # of commands that were left to end by themselves
+        self._opening = threading.Lock()
 
     @property
     def name(self) -> str:
@@ -192,9 +195,11 @@ class Connection:
         ``stdout`` of the result is empty.
 
         ``until`` is asked after each piece of output. Once it is true, the end of ``stdin`` is sent, and the command is
-        left to end by itself; its status counts as 0. That spares the round trip in which it would be learned.
+        left to end by itself; its status counts as 0. That spares the round trip in which it would be learned: the next
+        command of this connection learns it while its own channel is opened, and does not begin before that end, ten
+        seconds at most.
         """
-        lines = _Lines(on_line)
+        lines = Lines(on_line)
         status, stderr = self._execute(command, stdin, lines.feed, timeout, until)
         lines.end()
         return Completed(status, b"", stderr)
@@ -243,10 +248,10 @@ class Connection:
     ) -> tuple[int, bytes]:
         deadline = Deadline(timeout, self._clock) if isinstance(timeout, int | float) else timeout
         with translated(self.name):
-            channel = self._transport.open_session(window_size=None, timeout=_OPEN_SECONDS)
+            channel, left = self._open(), False
             try:
                 _ask(channel, command)
-                errors = _Tail(_STDERR_BYTES)
+                errors = Tail(_STDERR_BYTES)
                 threading.Thread(target=_drain, args=(channel, errors), daemon=True).start()
                 sender = threading.Thread(target=_send, args=(channel, stdin or ()), daemon=True)
                 sender.start()
@@ -254,10 +259,26 @@ class Connection:
                     on_output(data)
                     if until is not None and until():
                         sender.join(_OPEN_SECONDS)
+                        left = True
+                        self._left.append(channel)
                         return 0, errors.so_far()
                 return self._status(channel), errors.finish()
             finally:
-                channel.close()
+                if not left:
+                    channel.close()
+
+    def _open(self) -> paramiko.Channel:
+        """A channel for a command, once those that were left to end by themselves have ended."""
+        if not self._left:
+            return self._transport.open_session(window_size=None, timeout=_OPEN_SECONDS)
+        # Others wait for their channels until then: sshd counts what has not ended against its MaxSessions.
+        with self._opening:
+            channel = self._transport.open_session(window_size=None, timeout=_OPEN_SECONDS)
+            until = time.monotonic() + _LEFT_SECONDS
+            while self._left:
+                self._left[0].status_event.wait(until - time.monotonic())
+                self._left.pop(0).close()
+        return channel
 
     def _output(self, channel: paramiko.Channel, deadline: Deadline | None, command: str) -> Iterator[bytes]:
         """What the command prints, until its end."""
@@ -307,59 +328,7 @@ def _ask(channel: paramiko.Channel, command: str) -> None:
     channel.exec_command(command)
 
 
-class _Tail:
-    """The last bytes of what is fed to it."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._data = bytearray()
-        self._ended = threading.Event()
-
-    def feed(self, data: bytes) -> None:
-        self._data += data
-        if len(self._data) > 2 * self._limit:
-            del self._data[: -self._limit]
-
-    def end(self) -> None:
-        self._ended.set()
-
-    def so_far(self) -> bytes:
-        return bytes(self._data[-self._limit :])
-
-    def finish(self) -> bytes:
-        self._ended.wait(_POLL_SECONDS)
-        return self.so_far()
-
-
-class _Lines:
-    """Cuts bytes into lines of text."""
-
-    def __init__(self, on_line: Callable[[str], None]) -> None:
-        self._on_line = on_line
-        self._rest = b""
-
-    def feed(self, data: bytes) -> None:
-        *whole, self._rest = (self._rest + data).split(b"\n")
-        for line in whole:
-            self._give(line)
-        while len(self._rest) > _LINE_BYTES:
-            self._on_line(self._rest[:_LINE_BYTES].decode(errors="replace"))
-            self._rest = self._rest[_LINE_BYTES:]
-
-    def end(self) -> None:
-        if self._rest:
-            self._give(self._rest)
-            self._rest = b""
-
-    def _give(self, line: bytes) -> None:
-        # In pieces of the same size however the bytes arrived: who reads the same output twice gets the same lines.
-        while len(line) > _LINE_BYTES:
-            self._on_line(line[:_LINE_BYTES].decode(errors="replace"))
-            line = line[_LINE_BYTES:]
-        self._on_line(line.removesuffix(b"\r").decode(errors="replace"))
-
-
-def _drain(channel: paramiko.Channel, errors: _Tail) -> None:
+def _drain(channel: paramiko.Channel, errors: Tail) -> None:
     try:
         while True:
             try:

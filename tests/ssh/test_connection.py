@@ -9,7 +9,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import paramiko
 import pytest
@@ -121,6 +123,16 @@ def test_a_command_can_be_left_when_enough_is_known(connection: ssh.Connection) 
     done = connection.stream("echo known; sleep 20", b"", seen.append, until=lambda: bool(seen))
     assert (done.status, seen) == (0, ["known"])
     assert time.monotonic() - start < 10
+
+
+def test_the_next_command_begins_when_one_that_was_left_has_ended(connection: ssh.Connection, tmp_path: Path) -> None:
+    """However many come next: sshd counts the one that was left among those that run at the same time."""
+    seen: list[str] = []
+    mark = tmp_path / "ended"
+    connection.stream(f"echo known; read -r _; sleep 1; : >{mark}", b"go\n", seen.append, until=lambda: bool(seen))
+    assert not mark.exists(), "it was not left"
+    with ThreadPoolExecutor(4) as threads:
+        assert [d.status for d in threads.map(connection.run, [f"test -e {mark}"] * 4)] == [0] * 4
 
 
 def test_commands_run_side_by_side(connection: ssh.Connection) -> None:
@@ -358,5 +370,12 @@ def test_round_trips(endpoint: SshEndpoint) -> None:
         assert round_trips(lambda: ssh.connect(slow, timeout=10), 6) <= 6
         with ssh.connect(slow, timeout=10) as connection:
             assert round_trips(lambda: connection.run("true"), 2) <= 2
+
+            def leave_one_and_run_another() -> None:
+                seen: list[str] = []
+                connection.stream("echo known; read -r _", b"", seen.append, until=lambda: bool(seen))
+                connection.run("true")
+
+            assert round_trips(leave_one_and_run_another, 4) <= 4
             # The input waits until sshd has opened its window, which it does when the command starts.
             assert round_trips(lambda: connection.run("cat", stdin=b"x" * 100_000), 3) <= 3
