@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from goldenami.cli.context import open_journals, open_project, print_json, reach
 from goldenami.cli.recipes import environment_option, json_option, parse_variables, variable_option
+from goldenami.cli.waiting import Waiting, wait_option
 from goldenami.errors import Busy, GoldenAmiError, Interrupted, TargetsFailed
 
 if TYPE_CHECKING:
@@ -25,20 +25,6 @@ if TYPE_CHECKING:
     from goldenami.report import Leftover
 
 
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def _seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:
-    """30s, 10m, 2h as seconds; "forever"."""
-    if value == "forever":
-        return math.inf
-    if not (value[-1:] in _UNITS and value[:-1].isdigit()):
-        raise click.BadParameter(
-            f"{value!r} is no duration: write 30s, 10m or 2h, or put a bare --wait last", ctx, param
-        )
-    return int(value[:-1]) * _UNITS[value[-1]]
-
-
 events_option = click.option(
     "--events", type=click.Path(dir_okay=False, path_type=Path), help="Append what happens to this file, as JSON lines."
 )
@@ -49,20 +35,10 @@ on_failure_option = click.option(
     show_default=True,
     help="Delete what a failed build made, or keep all of it, the builder too, to look at.",
 )
-wait_option = click.option(
-    "--wait",
-    callback=_seconds,
-    is_flag=False,
-    flag_value="forever",
-    default="0s",
-    metavar="[DURATION]",
-    help="Wait while somebody else builds the same recipe or works on the same build: for 30s, 10m or 2h; without a "
-    "duration, as long as it takes. Default: refuse, and say who it is.",
-)
 manifest_option = click.option("--json", "as_json", is_flag=True, help="Print the manifest of the release on stdout.")
 
 
-@click.command()
+@click.command(cls=Waiting)
 @click.argument("recipe", metavar="RECIPE")
 @environment_option
 @variable_option
@@ -104,7 +80,7 @@ def build(
     return _carry_out(environment, run, as_json=as_json, events=events)
 
 
-@click.command()
+@click.command(cls=Waiting)
 @click.argument("build_id", metavar="[BUILD_ID]", required=False)
 @environment_option
 @manifest_option
@@ -199,7 +175,7 @@ def next_steps(builds: list[Summary]) -> dict[str, str]:
     return steps
 
 
-@click.command()
+@click.command(cls=Waiting)
 @click.argument("build_id", metavar="[BUILD_ID]", required=False)
 @environment_option
 @click.option("--all", "every", is_flag=True, help="Every build that is unfinished or failed.")

@@ -1,0 +1,74 @@
+"""``--wait[=DURATION]``, as the commands that have it read it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import click
+import pytest
+
+from goldenami.cli.build import build, clean, resume
+from goldenami.cli.main import main
+
+COMMANDS = pytest.mark.parametrize("command", [build, resume, clean], ids=lambda c: str(c.name))
+
+
+def read(command: click.Command, *words: str) -> tuple[object, object]:
+    """What a command line names, and for how long it waits."""
+    with command.make_context(str(command.name), list(words)) as ctx:
+        return ctx.params.get("recipe", ctx.params.get("build_id")), ctx.params["wait"]
+
+
+@COMMANDS
+@pytest.mark.parametrize(
+    ("words", "wait"),
+    [
+        ("web", 0),
+        ("--wait web", math.inf),
+        ("web --wait", math.inf),
+        ("--wait --environment x web", math.inf),
+        ("--wait -- web", math.inf),
+        ("--wait=30s web", 30),
+        ("web --wait=10m", 600),
+        ("--wait=2h web", 7200),
+        ("--wait=30s --wait web", math.inf),
+    ],
+)
+def test_a_wait_takes_no_other_word(command: click.Command, words: str, wait: float) -> None:
+    assert read(command, *words.split()) == ("web", wait)
+
+
+@COMMANDS
+def test_what_comes_after_two_dashes_is_no_option(command: click.Command) -> None:
+    assert read(command, "--", "--wait") == ("--wait", 0)
+
+
+@COMMANDS
+@pytest.mark.parametrize("value", ["", "web", "30", "-1s", "1.5h", "٣s", "30s\n"])
+def test_what_is_no_duration_is_refused(command: click.Command, value: str) -> None:
+    with pytest.raises(click.BadParameter, match="write --wait=30s"):
+        read(command, f"--wait={value}", "web")
+
+
+@COMMANDS
+def test_a_duration_behind_a_space_is_refused_with_the_way_to_write_it(command: click.Command) -> None:
+    """It could only be a name, and is not meant as one."""
+    with pytest.raises(click.UsageError, match="Write --wait=30m, or put --wait behind '30m'"):
+        read(command, "--wait", "30m", "web")
+    assert read(command, "30m", "--wait") == ("30m", math.inf)
+
+
+@COMMANDS
+def test_the_help_shows_how_it_is_written(command: click.Command) -> None:
+    with click.Context(command) as ctx:
+        assert "--wait[=DURATION] " in command.get_help(ctx)
+
+
+def test_a_build_that_is_not_there_is_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "goldenami.yaml").write_text("environments: {sandbox: {sandbox: true}}\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["clean", "--wait", "web-20260101-abcdef"]) == 3
+    assert "web-20260101-abcdef" in capsys.readouterr().err
