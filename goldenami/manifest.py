@@ -56,9 +56,7 @@ def to_json(manifest: ImageManifest) -> dict[str, Any]:
     try:
         form = _adapter().dump_python(canonical(manifest), mode="json", warnings="error")
     except PydanticSerializationError as error:
-        raise ManifestError(
-            f"the manifest of {manifest.recipe} {manifest.version} cannot be written: {error}"
-        ) from error
+        raise ManifestError(f"the manifest of {manifest.label} cannot be written: {error}") from error
     assert isinstance(form, dict)
     return form
 

@@ -148,6 +148,10 @@ class ManifestImage:
     encrypted: bool
     snapshots: tuple[ManifestSnapshot, ...]
 
+    @property
+    def place(self) -> Place:
+        return Place(self.account, self.region)
+
 
 @dataclass(frozen=True, slots=True)
 class TestFailure:
@@ -242,6 +246,11 @@ class ImageManifest:
     inputs: Mapping[str, str] = field(default_factory=dict)  # what the digest covers: label -> sha256
     outputs: Mapping[Architecture, Mapping[str, str]] = field(default_factory=dict)  # of the recipe's scripts
     replacements: tuple[Replacement, ...] = ()  # temporary instances that were lost on the way
+
+    @property
+    def label(self) -> str:
+        """How people name the release: "debian-12-web 1.4.20261124.1"."""
+        return f"{self.recipe} {self.version}"
 
 
 MANIFEST_SCHEMA = "goldenami.manifest/1"

@@ -43,6 +43,14 @@ def describe_many(cloud: Cloud, place: Place, ids: Collection[str]) -> dict[str,
     return waiters.describe(cloud, place, waiters.IMAGES, ids) if ids else {}
 
 
+def own(cloud: Cloud, place: Place, filters: Mapping[str, Sequence[str]] | None = None) -> list[Item]:
+    """The account's own images that these filters find, or all of them; deprecated and disabled ones too."""
+    request: dict[str, Any] = {"Owners": ["self"], "IncludeDeprecated": True, "IncludeDisabled": True}
+    if filters:
+        request["Filters"] = [{"Name": k, "Values": list(v)} for k, v in filters.items()]
+    return list(cloud.pages(place, "ec2", "DescribeImages", "Images", request))
+
+
 def find_base(
     cloud: Cloud,
     place: Place,

@@ -210,7 +210,7 @@ def _description(manifest: ImageManifest, channels: Sequence[str]) -> list[str]:
         if report.gate == "image" and report.controls:
             facts[f"controls {report.architecture}"] = _controls(report.controls)
     width = max(len(label) for label in facts)
-    return [f"{manifest.recipe} {manifest.version}", *(f"  {k:<{width}}  {v}" for k, v in facts.items() if v)]
+    return [manifest.label, *(f"  {k:<{width}}  {v}" for k, v in facts.items() if v)]
 
 
 def _controls(results: Sequence[ControlResult]) -> str:

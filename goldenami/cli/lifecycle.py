@@ -82,7 +82,7 @@ def pin(reference: str, reason: str, environment_name: str | None, as_json: bool
         form = {"name": made.name, "version": made.version, "reason": made.reason, "pinned": made.pinned}
         print_json({"schema": PIN_SCHEMA, "pins": [form]})
     else:
-        click.echo(f"{manifest.recipe} {manifest.version} is pinned: {made.reason}", err=True)
+        click.echo(f"{manifest.label} is pinned: {made.reason}", err=True)
 
 
 @click.command()
@@ -97,7 +97,7 @@ def unpin(reference: str, environment_name: str | None, as_json: bool) -> None:
         print_json({"schema": PIN_SCHEMA, "pins": []})
     else:
         word = "is not pinned any more" if was else "was not pinned"
-        click.echo(f"{manifest.recipe} {manifest.version} {word}", err=True)
+        click.echo(f"{manifest.label} {word}", err=True)
 
 
 @click.command()

@@ -90,7 +90,6 @@ def _lineages(
 def _snapshots_of(environment: Environment, subject: str) -> dict[Place, list[str]]:
     """The snapshots of all releases of the recipe that a reference names, by the place that owns them."""
     from goldenami.cli.images import open_catalog
-    from goldenami.model import Place
     from goldenami.release.versions import Reference
 
     catalog = open_catalog(environment)
@@ -99,7 +98,7 @@ def _snapshots_of(environment: Environment, subject: str) -> dict[Place, list[st
     for version in reversed(catalog.versions(name)):
         for image in catalog.get(name, version).images:
             if image.mode == "copy":
-                ids = places.setdefault(Place(image.account, image.region), [])
+                ids = places.setdefault(image.place, [])
                 ids.extend(s.snapshot_id for s in image.snapshots if s.snapshot_id not in ids)
     return places
 

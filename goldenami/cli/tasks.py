@@ -92,10 +92,10 @@ def expand(environment: Environment, place: Place, references: Sequence[str]) ->
             found.append(reference)
             continue
         release = open_catalog(environment).find(Reference.parse(reference))
-        images = [i for i in release.images if (i.account, i.region) == (place.account, place.region)]
+        images = [i for i in release.images if i.place == place]
         ids = [s.snapshot_id for i in images if i.mode == "copy" for s in i.snapshots]
         if not ids:
-            raise UsageError(f"{release.recipe} {release.version} owns no snapshot in {place}")
+            raise UsageError(f"{release.label} owns no snapshot in {place}")
         found += ids
     return found
 

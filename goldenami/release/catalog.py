@@ -128,11 +128,11 @@ class Catalog:
         key = _release_key(manifest.recipe, manifest.version)
         reserved = self._reservation(manifest.recipe, manifest.version)
         if reserved is not None and reserved.build_id != manifest.build_id:
-            raise CatalogError(f"{manifest.recipe} {manifest.version} is reserved by build {reserved.build_id}")
+            raise CatalogError(f"{manifest.label} is reserved by build {reserved.build_id}")
         data = codec.dumps(manifest).encode()
         if not self._store.create(key, data) and self._store.read(key) != data:
             raise CatalogError(
-                f"{manifest.recipe} {manifest.version} is released already, with other contents",
+                f"{manifest.label} is released already, with other contents",
                 hint=f"Compare with {self._store.where(key)}; a release never changes, a new build gets a new version.",
             )
 
@@ -256,28 +256,29 @@ class Catalog:
         there are images of several architectures and none was asked for.
         """
         manifest = self.find(reference)
-        what = f"{manifest.recipe} {manifest.version}"
         retirement = self.marks.retirement(manifest.recipe, manifest.version)
         if retirement is not None:
             raise NotFound(
-                f"{what} is retired, since {retirement.started}: {retirement.rule}",
+                f"{manifest.label} is retired, since {retirement.started}: {retirement.rule}",
                 hint=f"Newer ones: goldenami images list --name {manifest.recipe}",
             )
-        here = [image for image in manifest.images if (image.account, image.region) == (place.account, place.region)]
+        here = [image for image in manifest.images if image.place == place]
         if not here:
-            places = sorted({str(Place(image.account, image.region)) for image in manifest.images})
+            places = sorted({str(image.place) for image in manifest.images})
             near = [p for p in places if p.startswith(f"{place.account}/")] or places
             raise NotFound(
-                f"{what} has no image in {place}",
+                f"{manifest.label} has no image in {place}",
                 hint=f"It has images in {_listed(near)}. A target is added in goldenami.yaml.",
             )
         matching = [image for image in here if architecture in (None, image.architecture)]
         architectures = sorted({image.architecture for image in here})
         if not matching:
-            raise NotFound(f"{what} has no {architecture} image in {place}", hint=f"It has {_listed(architectures)}.")
+            raise NotFound(
+                f"{manifest.label} has no {architecture} image in {place}", hint=f"It has {_listed(architectures)}."
+            )
         if len(matching) > 1:
             raise UsageError(
-                f"{what} has several images in {place}: {_listed(architectures)}",
+                f"{manifest.label} has several images in {place}: {_listed(architectures)}",
                 hint="Say which one with --architecture.",
             )
         return matching[0]
@@ -292,7 +293,7 @@ class Catalog:
     def _decode(self, key: str, data: bytes, name: str, version: str) -> ImageManifest:
         manifest = codec.loads(data, source=self._store.where(key))
         if (manifest.recipe, manifest.version) != (name, version):
-            raise CatalogError(f"{self._store.where(key)} is the manifest of {manifest.recipe} {manifest.version}")
+            raise CatalogError(f"{self._store.where(key)} is the manifest of {manifest.label}")
         return manifest
 
     def _reservation(self, name: str, version: str) -> Reservation | None:

@@ -56,14 +56,13 @@ def gather(
 ) -> list[ReleaseFacts]:
     """The catalog's side of the facts, and the cloud's, release by release."""
     every = list(manifests)
-    of_image = {id: f"{m.recipe} {m.version}" for m in every for id in usage.ids_of(m)}
+    of_image = {id: m.label for m in every for id in usage.ids_of(m)}
     children: dict[str, set[str]] = {}
     for manifest in every:
-        label = f"{manifest.recipe} {manifest.version}"
         for base in manifest.base.values():
             parent = base.release or of_image.get(base.image_id)
-            if parent is not None and parent != label:
-                children.setdefault(parent, set()).add(label)
+            if parent is not None and parent != manifest.label:
+                children.setdefault(parent, set()).add(manifest.label)
     found = []
     for manifest in every:
         name, version = manifest.recipe, manifest.version
@@ -84,7 +83,7 @@ def gather(
                 channels=frozenset(c.channel for c in channels if version in {m.version for m in c.history}),
                 uses=usage.uses_of(estate, manifest, environment.parameter_prefix),
                 launched=usage.last_launch(estate, manifest),
-                children=frozenset(children.get(f"{name} {version}", ())),
+                children=frozenset(children.get(manifest.label, ())),
                 unknown=usage.unknown_uses(estate, manifest, environment),
                 protected=usage.protected_images(estate, manifest),
                 retiring=retirement is not None,

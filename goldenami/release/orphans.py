@@ -10,7 +10,6 @@ its user. What is left is an orphan, unless it is too young to tell: a build on 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -19,20 +18,18 @@ from goldenami import task
 from goldenami.aws import images, journals, recyclebin, snapshots, tags
 from goldenami.aws.kinds import KINDS, parameter_tags
 from goldenami.aws.session import Cloud
-from goldenami.errors import AccessError, CloudError
 from goldenami.events import Emit, silent
 from goldenami.model import Environment, Place
+from goldenami.release import usage
 from goldenami.release.catalog import Catalog
 from goldenami.release.judge import living
 from goldenami.release.publish import parameters_for
-from goldenami.release.usage import places_of
 from goldenami.work import Attempts
 
 TASK: Final = "orphans"
 MINIMUM_AGE: Final = timedelta(days=1)  # what is younger may be of a build that runs on another machine
 _KINDS: Final = ("instance", "image", "snapshot", "volume", "key-pair", "security-group", "parameter")
 _SCHEDULE_TAG: Final = "goldenami:schedule"
-_THREADS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,35 +131,23 @@ def _moment_of_build(build_id: str) -> datetime | None:
 def find(cloud: Cloud, environment: Environment, catalog: Catalog, now: datetime) -> Orphans:
     """Look everywhere; changes nothing. A place that does not answer is told, and nothing of it is an orphan."""
     known = _known(cloud, environment, catalog)
-
-    def look(place: Place) -> list[Thing] | str:
-        try:
-            return list(_things(cloud, place))
-        except (AccessError, CloudError) as error:
-            return error.message
-
-    places = places_of(environment, living(catalog))
-    with ThreadPoolExecutor(max(1, min(_THREADS, len(places))), thread_name_prefix="orphans") as pool:
-        answers = dict(zip(places, pool.map(look, places), strict=True))
-    quiet = {place: answer for place, answer in answers.items() if isinstance(answer, str)}
-    things = [thing for answer in answers.values() if not isinstance(answer, str) for thing in answer]
+    answers, quiet = usage.ask_all(usage.places_of(environment, living(catalog)), lambda p: list(_things(cloud, p)))
+    things = (thing for answer in answers.values() for thing in answer)
     return Orphans(decide(things, known, now), quiet)
 
 
 def _known(cloud: Cloud, environment: Environment, catalog: Catalog) -> Known:
     released: dict[tuple[Place, str], str] = {}
     for manifest in living(catalog):
-        label = f"{manifest.recipe} {manifest.version}"
         for image in manifest.images:
-            place = Place(image.account, image.region)
             # A shared image, and what it stands on, is its owner's: with the home account.
-            for at in {place, Place(environment.home.id, image.region)}:
-                released[at, image.image_id] = label
-                released.update({(at, s.snapshot_id): label for s in image.snapshots})
+            for at in {image.place, Place(environment.home.id, image.region)}:
+                released[at, image.image_id] = manifest.label
+                released.update({(at, s.snapshot_id): manifest.label for s in image.snapshots})
         channels = [c.channel for c in catalog.channels(manifest.recipe)]
         for which in (manifest.version, *channels):
             for p in parameters_for(manifest, environment.parameter_prefix, which):
-                released[p.place, p.name] = label
+                released[p.place, p.name] = manifest.label
     unfinished = {s.build_id for s in journals.of(environment, cloud).unfinished()}
     return Known(released, frozenset(unfinished))
 
@@ -179,15 +164,7 @@ def _things(cloud: Cloud, place: Place) -> Iterator[Thing]:
         own = tags.from_list(instance.get("Tags"))
         if tags.BUILD_ID in own:
             yield Thing(place, "instance", instance["InstanceId"], own, instance.get("LaunchTime"))
-    every = list(
-        cloud.pages(
-            place,
-            "ec2",
-            "DescribeImages",
-            "Images",
-            {"Owners": ["self"], "IncludeDeprecated": True, "IncludeDisabled": True},
-        )
-    )
+    every = images.own(cloud, place)
     behind = {snapshot: str(image["ImageId"]) for image in every for snapshot in snapshots.of_image(image)}
     for image in every:
         own = tags.from_list(image.get("Tags"))

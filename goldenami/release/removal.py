@@ -102,7 +102,7 @@ class Removal(Attempts):
                 with self.attempt(f"enable {id} in {place}"):
                     self.enable(manifest, place, id)
         self.catalog.marks.cancel(manifest.recipe, manifest.version)
-        self.job.note(f"{manifest.recipe} {manifest.version} stays after all: {rule}", "warning")
+        self.job.note(f"{manifest.label} stays after all: {rule}", "warning")
 
     def enable(self, manifest: ImageManifest, place: Place, id: str) -> None:
         call = Call("ec2", "EnableImage", {"ImageId": id})

@@ -72,7 +72,7 @@ class ReleaseFacts:
 
     @property
     def label(self) -> str:
-        return f"{self.manifest.recipe} {self.manifest.version}"
+        return self.manifest.label
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,18 +52,14 @@ def missing_images(cloud: Cloud, release: ImageManifest) -> tuple[ManifestImage,
     """The rows whose image is not available to the account that is to use it, in the order of the manifest."""
     by_place: dict[Place, list[str]] = {}
     for row in release.images:
-        by_place.setdefault(Place(row.account, row.region), []).append(row.image_id)
+        by_place.setdefault(row.place, []).append(row.image_id)
     if not by_place:
         return ()
     with ThreadPoolExecutor(max_workers=min(_THREADS, len(by_place)), thread_name_prefix="unchanged") as pool:
         found = dict(
             zip(by_place, pool.map(lambda item: images.describe_many(cloud, *item), by_place.items()), strict=True)
         )
-    return tuple(
-        row
-        for row in release.images
-        if state_of(found[Place(row.account, row.region)].get(row.image_id, {})) != "available"
-    )
+    return tuple(row for row in release.images if state_of(found[row.place].get(row.image_id, {})) != "available")
 
 
 def _note(to: Emit, message: str) -> None:

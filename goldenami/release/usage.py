@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from goldenami.aws import images, parameters, snapshots
 from goldenami.aws.session import Cloud
@@ -23,6 +23,7 @@ from goldenami.errors import AccessError, CloudError, NotFound
 from goldenami.model import Environment, ImageManifest, Place
 from goldenami.release.publish import parameters_for
 
+_T = TypeVar("_T")
 _THREADS: Final = 16
 _IMAGE: Final = re.compile(r"ami-[0-9a-f]{8,17}\b")
 _RESOLVE: Final = "resolve:ssm:"
@@ -71,35 +72,30 @@ def survey(cloud: Cloud, places: Collection[Place], image_ids: Collection[str]) 
     """Ask all places at once. Never raises for a place that does not answer."""
     wanted = frozenset(image_ids)
     known = frozenset(place.account for place in places)
+    answers, silent = ask_all(places, lambda place: _ask(cloud, place, wanted, known))
+    uses = dict.fromkeys(use for found, _ in answers.values() for use in found)
+    own = {place: images_of for place, (_, images_of) in answers.items()}
+    return Estate(tuple(uses), own, silent, frozenset(places))
 
-    def ask(place: Place) -> tuple[list[Use], dict[str, Item]] | str:
-        try:
-            return _ask(cloud, place, wanted, known)
-        except (AccessError, CloudError, NotFound) as error:
-            return error.message
 
-    ordered = sorted(places)
-    with ThreadPoolExecutor(max(1, min(_THREADS, len(ordered))), thread_name_prefix="usage") as pool:
-        answers = dict(zip(ordered, pool.map(ask, ordered), strict=True))
-    uses: list[Use] = []
-    own: dict[Place, Mapping[str, Item]] = {}
+def ask_all(places: Collection[Place], ask: Callable[[Place], _T]) -> tuple[dict[Place, _T], dict[Place, str]]:
+    """Ask all places at once: the answers, and the reasons of those that gave none; in the order of the places."""
+    answers: dict[Place, _T] = {}
     silent: dict[Place, str] = {}
-    for place, answer in answers.items():
-        if isinstance(answer, str):
-            silent[place] = answer
-        else:
-            uses += answer[0]
-            own[place] = answer[1]
-    return Estate(tuple(dict.fromkeys(uses)), own, silent, frozenset(ordered))
+    with ThreadPoolExecutor(max(1, min(_THREADS, len(places))), thread_name_prefix="ask") as pool:
+        asked = {place: pool.submit(ask, place) for place in sorted(places)}
+    for place, future in asked.items():
+        try:
+            answers[place] = future.result()
+        except (AccessError, CloudError, NotFound) as error:
+            silent[place] = error.message
+    return answers, silent
 
 
 def _ask(
     cloud: Cloud, place: Place, wanted: frozenset[str], known: frozenset[str]
 ) -> tuple[list[Use], dict[str, Item]]:
-    request = {"Owners": ["self"], "IncludeDeprecated": True, "IncludeDisabled": True}
-    own: dict[str, Item] = {
-        str(i["ImageId"]): i for i in cloud.pages(place, "ec2", "DescribeImages", "Images", request)
-    }
+    own = {str(image["ImageId"]): image for image in images.own(cloud, place)}
     held = {name: ids for name, ids in _parameters(cloud, place).items() if ids}
     found = [
         *_instances(cloud, place),
@@ -216,7 +212,7 @@ def snapshots_of(manifest: ImageManifest, estate: Estate) -> dict[Place, set[str
     behind: dict[Place, set[str]] = {}
     for row in manifest.images:
         if row.mode == "copy":
-            behind.setdefault(Place(row.account, row.region), set()).update(s.snapshot_id for s in row.snapshots)
+            behind.setdefault(row.place, set()).update(s.snapshot_id for s in row.snapshots)
     for place, image in own_images(manifest, estate):
         behind.setdefault(place, set()).update(snapshots.of_image(image))
     return behind
@@ -233,7 +229,7 @@ def last_launch(estate: Estate, manifest: ImageManifest) -> datetime | None:
     """When an image of a release was last launched, as far as EC2 says so."""
     wanted = ids_of(manifest)
     found = [
-        _moment(str(item["LastLaunchedTime"]))
+        datetime.fromisoformat(str(item["LastLaunchedTime"]))
         for every in estate.own.values()
         for id, item in every.items()
         if id in wanted and item.get("LastLaunchedTime")
@@ -301,7 +297,3 @@ def _cleared(cloud: Cloud, place: Place, image_id: str, account: str, now: datet
         if error.code not in _UNKNOWN_CALLS:
             raise
     return False
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text)

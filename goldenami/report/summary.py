@@ -39,7 +39,7 @@ def render_release(
     """
     took = f" · {duration(seconds)}" if seconds is not None else ""
     facts = f" · {manifest.digest[:12]}{took}"
-    title = Text.assemble((f"{manifest.recipe} {manifest.version}", "bold green"), (facts, "dim"))
+    title = Text.assemble((manifest.label, "bold green"), (facts, "dim"))
     console.print()
     console.print(title, soft_wrap=True, highlight=False)
     for row in images_table(manifest.images, accounts or {}, console.width):

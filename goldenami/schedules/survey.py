@@ -117,7 +117,8 @@ def _own_tags(own: Mapping[str, str]) -> dict[str, str]:
 
 
 def _made(cloud: Cloud, schedule: Schedule, place: Place, value: str, *, copied: bool) -> list[Made]:
-    found = _tagged_images(cloud, place, value) if schedule.make == "images" else _tagged(cloud, place, value)
+    ours = {f"tag:{SCHEDULE_TAG}": [value]}
+    found = images.own(cloud, place, ours) if schedule.make == "images" else snapshots.find(cloud, place, ours)
     every = [item for item in found if (COPY_TAG in tags.from_list(item.get("Tags"))) == copied]
     ids = [str(item.get("SnapshotId") or item["ImageId"]) for item in every]
     held = _held(cloud, place, ids) if schedule.make == "snapshots" else _protected(every)
@@ -138,16 +139,6 @@ def _made(cloud: Cloud, schedule: Schedule, place: Place, value: str, *, copied:
         kind: Literal["snapshot", "image"] = "image" if schedule.make == "images" else "snapshot"
         made.append(Made(saved, place, of, kind, copied, encrypted, archived, shared, fast.get(id, frozenset())))
     return made
-
-
-def _tagged(cloud: Cloud, place: Place, value: str) -> list[Mapping[str, Any]]:
-    return list(snapshots.find(cloud, place, {f"tag:{SCHEDULE_TAG}": [value]}))
-
-
-def _tagged_images(cloud: Cloud, place: Place, value: str) -> list[Mapping[str, Any]]:
-    filters = [{"Name": f"tag:{SCHEDULE_TAG}", "Values": [value]}]
-    request = {"Owners": ["self"], "Filters": filters, "IncludeDeprecated": True, "IncludeDisabled": True}
-    return list(cloud.pages(place, "ec2", "DescribeImages", "Images", request))
 
 
 def _held(cloud: Cloud, place: Place, ids: Collection[str]) -> dict[str, str]:

@@ -71,11 +71,10 @@ def _released_base(
             f"{base.mark}: the base {reference} has no {architecture} image in {home}: {error.message}",
             hint=f"Build it first: goldenami build {base.value}",
         ) from error
-    label = f"{release.recipe} {release.version}"
     found = images.base_by_id(
         cloud, home, image.image_id, architecture=architecture, source=f"{reference} {release.version}"
     )
-    return replace(found, release=label)
+    return replace(found, release=release.label)
 
 
 def git_commit(directory: Path) -> str | None:
