@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from goldenami.sandbox.faults import Disturbance
 from goldenami.sandbox.http import Request, Response
 from goldenami.sandbox.kms import Kms
 from goldenami.sandbox.lookups import Lookups
-from goldenami.sandbox.protocol import Call, error_response, parse, regions
+from goldenami.sandbox.protocol import Call, error_response, new_request_id, parse, regions
 from goldenami.sandbox.rbin import RecycleBin
 from goldenami.sandbox.router import Router
 from goldenami.sandbox.settings import Settings
@@ -37,6 +36,9 @@ from goldenami.sandbox.surface import Surface, Unsupported
 from goldenami.sandbox.visibility import Visibility
 
 _log = logging.getLogger(__name__)
+
+
+_REQUEST_ID = frozenset({"x-amzn-requestid", "x-amz-request-id"})
 
 
 class Cloud:
@@ -88,13 +90,17 @@ class Cloud:
         """Serve one request. Never raises: what goes wrong inside is an InternalError outside, and a traceback in the
         log.
         """
-        came_in = self._clock()
-        request_id = str(uuid.uuid4())
+        request_id = new_request_id()
         call = parse(request, request_id)
-        if call is None:
-            response = _unsigned(request, request_id)
-            self.log.write(Call(request, request_id, "", "", "", None), response, came_in, self._clock() - came_in)
-            return response
+        if call is not None:
+            return self.serve(call)
+        response = _unsigned(request, request_id)
+        self.log.write(Call(request, request_id, "", "", "", None), response, self._clock(), 0.0)
+        return response
+
+    def serve(self, call: Call) -> Response:
+        """Serve one call, as a request that was parsed, or as ``direct`` makes it. Never raises."""
+        came_in = self._clock()
         try:
             response = self._serve(call)
         except Unsupported as error:
@@ -103,6 +109,8 @@ class Cloud:
         except Exception:
             _log.exception("%s %s failed", call.service, call.action)
             response = call.error("InternalError", "An internal error of the sandbox has occurred; its log tells.", 500)
+        if not response.drop and not any(name.lower() in _REQUEST_ID for name, _ in response.headers):
+            response.headers.append(("x-amzn-RequestId", call.request_id))
         self.log.write(call, response, came_in, self._clock() - came_in)
         if call.mutating:
             self._changed()
@@ -129,7 +137,7 @@ class Cloud:
 
     def _usable(self, account: str, region: str, image: str) -> bool:
         """Whether an account can launch an image: it exists, is visible and available."""
-        ctx = Ctx(account, region, f"arn:aws:iam::{account}:root", str(uuid.uuid4()))
+        ctx = Ctx(account, region, f"arn:aws:iam::{account}:root", new_request_id())
         try:
             reply = self.ec2.call(ctx, "DescribeImages", {"ImageIds": [image]})
         except Ec2Error:

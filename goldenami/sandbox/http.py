@@ -12,10 +12,11 @@ import http.client
 import socket
 import socketserver
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 _MAX_LINE = 65536
 _MAX_HEADERS = 200
@@ -41,12 +42,16 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """What goes back. With ``drop`` nothing does: the connection is closed without an answer."""
+    """What goes back. With ``drop`` nothing does: the connection is closed without an answer. ``late``: seconds that it
+    is held back, real ones. ``answer``: in the place of a body, for who has no wire to send it over (``direct``).
+    """
 
     status: int
     body: bytes = b""
     headers: list[tuple[str, str]] = field(default_factory=list)
     drop: bool = False
+    late: float = 0.0
+    answer: Mapping[str, Any] | None = None
 
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
@@ -139,6 +144,8 @@ class _Connection(socketserver.StreamRequestHandler):
             return False
         request.peer = self.client_address
         response = app(request)
+        if response.late:
+            time.sleep(response.late)
         if response.drop:
             # Reset rather than close: the client must see a broken connection, not an empty reply.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")

@@ -247,7 +247,7 @@ def _spare_private_keys() -> None:
 def replace_body(call: Call, body: bytes) -> Call:
     """The same call with another body."""
     headers = {**call.request.headers, "content-length": str(len(body))}
-    return replace(call, request=replace(call.request, body=body, headers=headers))
+    return replace(call, request=replace(call.request, body=body, headers=headers), given=None)
 
 
 def _info(key: Any) -> KeyInfo:

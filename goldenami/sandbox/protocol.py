@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -46,10 +47,14 @@ class Call:
     account: str = ""
     principal: str = ""
     notes: dict[str, Any] = field(default_factory=dict)  # what layers want to see in the log
+    wire: bool = True  # whether the answer has to be bytes: without a wire, ``Response.answer`` does as well
+    given: Mapping[str, str] | None = None  # the form, if it is known without reading the body
 
     @cached_property
     def form(self) -> dict[str, str]:
         """The parameters of a query-protocol call, flat, as they were sent."""
+        if self.given is not None:
+            return dict(self.given)
         kind = self.request.headers.get("content-type", "")
         text = self.request.query
         if kind.startswith("application/x-www-form-urlencoded") and self.request.body:
@@ -108,6 +113,10 @@ class Call:
 
 
 _READ_VERBS = ("Describe", "Get", "List", "Lookup", "Search", "Simulate", "Decode", "BatchGet")
+
+
+def new_request_id() -> str:
+    return str(uuid.uuid4())
 
 
 def parse(request: Request, request_id: str) -> Call | None:

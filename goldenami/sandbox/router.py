@@ -92,10 +92,11 @@ class Router:
             return self._visibility.noted(call, self._surface.serve(call))
 
     def _own(self, call: Call, ctx: Ctx, form: dict[str, str]) -> Response:
-        status, body = self._ec2.respond(ctx, form)
-        return Response(
-            status, body, [("Content-Type", "text/xml;charset=UTF-8"), ("x-amzn-RequestId", call.request_id)]
-        )
+        headers = [("Content-Type", "text/xml;charset=UTF-8"), ("x-amzn-RequestId", call.request_id)]
+        status, answer = self._ec2.respond(ctx, form, as_xml=call.wire)
+        if isinstance(answer, bytes):
+            return Response(status, answer, headers)
+        return Response(status, b"", headers, answer=answer)
 
     def _tag(self, call: Call, ctx: Ctx) -> Response:
         """Tags of one call may go to things that are kept in two places; moto's go first, as it may refuse them."""

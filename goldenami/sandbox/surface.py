@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from goldenami.sandbox import moto_calls
 from goldenami.sandbox.http import Request, Response
 from goldenami.sandbox.protocol import Call
 
@@ -43,10 +44,6 @@ _ENVIRONMENT = {
 }
 
 
-# Services whose signing name says which of moto's applications it is.
-_DIRECT = frozenset({"ec2", "iam", "kms", "organizations", "ssm", "sts"})
-
-
 class Unsupported(Exception):
     """Neither the sandbox nor moto has this action, or this service."""
 
@@ -58,7 +55,7 @@ class Surface:
 
     def __init__(self) -> None:
         self._stash: list[tuple[Any, dict[str, Any], dict[str, Any]]] = []
-        self._apps: dict[str, Any] = {}
+        self._app: Any = None
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
@@ -80,16 +77,16 @@ class Surface:
         """moto's answer, on behalf of ``account`` (default: the caller's)."""
         with self.active():
             try:
-                return _run(self._app(call.service), _environ(call, account or call.account))
+                environ = _environ(call, account or call.account)
+                if call.service in moto_calls.SERVICES:
+                    return moto_calls.answer(call.service, environ)
+                return _run(self._application(), environ)
             except NotImplementedError as error:
                 raise Unsupported(f"the sandbox does not have {call.service}:{call.action}") from error
 
-    def _app(self, service: str) -> Any:
-        """moto's WSGI application of a service. Its dispatcher finds it for any, but looks around for a millisecond
-        each time.
-        """
-        name = service if service in _DIRECT else ""
-        if name not in self._apps:
+    def _application(self) -> Any:
+        """moto's WSGI application for all services; it finds out which one a request is for."""
+        if self._app is None:
             from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
             make: Any = create_backend_app
@@ -99,8 +96,8 @@ class Surface:
                     raise NotImplementedError
                 return make(backend)
 
-            self._apps[name] = found(name) if name else DomainDispatcherApplication(found)
-        return self._apps[name]
+            self._app = DomainDispatcherApplication(found)
+        return self._app
 
     def close(self) -> None:
         """Forget this cloud's state."""

@@ -21,21 +21,27 @@ def whole() -> bool:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    yield from a_world(tmp_path, monkeypatch)
+
+
+def a_world(path: Path, patch: pytest.MonkeyPatch, *, wire: bool = False) -> Iterator[World]:
     # Thousands of journals are flushed to the disk: in memory that costs nothing.
     memory = Path("/dev/shm")
-    base = memory if os.access(memory, os.W_OK) else tmp_path
-    base = base / f"goldenami-test-{os.getpid()}-{tmp_path.name}"
+    base = memory if os.access(memory, os.W_OK) else path
+    base = base / f"goldenami-test-{os.getpid()}-{path.name}"
     base.mkdir()
-    with open_world(base) as world:
-        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-            monkeypatch.delenv(name, raising=False)
-        key = admin_key(HOME)
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{world.server.port}")
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key.access_key_id)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key.secret_access_key)
-        monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-        yield world
-    base.rmdir()
+    try:
+        with open_world(base, wire=wire) as world:
+            for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+                patch.delenv(name, raising=False)
+            key = admin_key(HOME)
+            patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{world.server.port}")
+            patch.setenv("AWS_ACCESS_KEY_ID", key.access_key_id)
+            patch.setenv("AWS_SECRET_ACCESS_KEY", key.secret_access_key)
+            patch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+            yield world
+    finally:
+        base.rmdir()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -1,10 +1,12 @@
-"""What is in the cloud, asked by plain clients, and what of that a release owns; and decoys, for nobody to touch."""
+"""What is in the cloud, read where it is kept, and what of that a release owns; and decoys, for nobody to touch."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from goldenami.model import ImageManifest, Place
+from goldenami.sandbox.ec2.context import Ctx
+from goldenami.sandbox.surface import Surface
 from tests.crash.world import APPS, CHANNEL, HOME, PLACES, RECIPE, World
 
 HOME_PLACE = PLACES[0]
@@ -18,36 +20,49 @@ def take(world: World) -> Inventory:
 
 
 def _take(world: World, place: Place) -> list[str]:
-    ec2, ssm, kms = (world.client(service, place) for service in ("ec2", "ssm", "kms"))
+    cloud = world.behind
+    context = Ctx(place.account, place.region, f"arn:aws:iam::{place.account}:root", "inventory")
+
+    def ask(action: str, **params: Any) -> dict[str, Any]:
+        return cloud.ec2.call(context, action, params)
+
     lines = []
-    for reservation in ec2.describe_instances()["Reservations"]:
+    for reservation in ask("DescribeInstances")["Reservations"]:
         for instance in reservation["Instances"]:
             # One that is shutting down holds nothing back any more; its end needs nobody's help.
             if instance["State"]["Name"] not in ("terminated", "shutting-down"):
                 lines.append(f"instance {instance['InstanceId']}")
-    lines += [f"volume {v['VolumeId']}" for v in ec2.describe_volumes()["Volumes"]]
-    lines += [f"key-pair {k['KeyName']}" for k in ec2.describe_key_pairs()["KeyPairs"]]
-    groups = ec2.describe_security_groups()["SecurityGroups"]
-    lines += [f"security-group {g['GroupId']}" for g in groups if g["GroupName"] != "default"]
-    own = ec2.describe_images(Owners=["self"], IncludeDeprecated=True, IncludeDisabled=True)["Images"]
+    lines += [f"volume {v['VolumeId']}" for v in ask("DescribeVolumes")["Volumes"]]
+    own = ask("DescribeImages", Owners=["self"], IncludeDeprecated=True, IncludeDisabled=True)["Images"]
     for image in own:
         id = image["ImageId"]
         lines.append(f"image {id}")
         # Whatever has the mark may be collected by anyone, one day: nothing that a release owns.
-        lines += [f"image {id} is temporary" for t in image.get("Tags", []) if t["Key"] == "goldenami:expires-at"]
-        answer = ec2.describe_image_attribute(ImageId=id, Attribute="launchPermission")
+        lines += [f"image {id} is temporary" for t in image.get("Tags") or () if t["Key"] == "goldenami:expires-at"]
+        answer = ask("DescribeImageAttribute", ImageId=id, Attribute="launchPermission")
         lines += [f"image {id} for {p['UserId']}" for p in answer["LaunchPermissions"]]
-    for snapshot in ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]:
+    for snapshot in ask("DescribeSnapshots", OwnerIds=["self"])["Snapshots"]:
         id = snapshot["SnapshotId"]
-        lines.append(f"snapshot {id}")
-        lines += [f"snapshot {id} is temporary" for t in snapshot.get("Tags", []) if t["Key"] == "goldenami:expires-at"]
-        answer = ec2.describe_snapshot_attribute(SnapshotId=id, Attribute="createVolumePermission")
+        marks = [t for t in snapshot.get("Tags") or () if t["Key"] == "goldenami:expires-at"]
+        lines += [f"snapshot {id}", *(f"snapshot {id} is temporary" for _ in marks)]
+        answer = ask("DescribeSnapshotAttribute", SnapshotId=id, Attribute="createVolumePermission")
         lines += [f"snapshot {id} for {p['UserId']}" for p in answer["CreateVolumePermissions"]]
-    for grant in kms.list_grants(KeyId=_key(world, place))["Grants"]:
-        lines.append(f"grant {grant.get('Name')} to {grant['GranteePrincipal']}")
-    for page in ssm.get_paginator("get_parameters_by_path").paginate(Path="/golden-ami", Recursive=True):
-        lines += [f"parameter {p['Name']} = {p['Value']}" for p in page["Parameters"]]
-    return [f"{place}: {line}" for line in lines]
+    return [f"{place}: {line}" for line in lines + _in_moto(cloud.surface, place)]
+
+
+def _in_moto(surface: Surface, place: Place) -> list[str]:
+    """What the sandbox leaves to moto, as moto keeps it."""
+    with surface.active():
+        ec2, kms, ssm = (surface.backend(service, place.account, place.region) for service in ("ec2", "kms", "ssm"))
+        lines = [f"key-pair {name}" for name in ec2.key_pairs]
+        groups = [group for of_one_network in ec2.groups.values() for group in of_one_network.values()]
+        lines += [f"security-group {group.id}" for group in groups if group.name != "default"]
+        grants = [grant for key in kms.keys.values() for grant in key.grants.values()]
+        lines += [f"grant {grant.name} to {grant.grantee_principal}" for grant in grants]
+        for name, versions in dict.items(ssm._parameters):
+            if name.startswith("/golden-ami"):
+                lines.append(f"parameter {name} = {versions[-1].value}")
+        return lines
 
 
 def owned(manifest: ImageManifest, *, channel: bool = True) -> Inventory:

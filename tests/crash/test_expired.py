@@ -189,7 +189,7 @@ class Calendar:
     def __call__(self, label: Label, call: Call, serve: Callable[[], Response]) -> Response:
         answer = serve()
         there = datetime.now(UTC) + timedelta(days=self.days)
-        return Response(answer.status, answer.body, [*answer.headers, ("Date", format_datetime(there, usegmt=True))])
+        return replace(answer, headers=[*answer.headers, ("Date", format_datetime(there, usegmt=True))])
 
 
 @pytest.mark.parametrize("days", [-3, 40])

@@ -1,7 +1,9 @@
 """A whole build without hosts: a project, a cloud on paper, a workshop done at once, and a process that can die.
 
-One server answers for all cases of a test process; behind it stands a fresh cloud for each case (two milliseconds),
-through a gate that can disturb any call. Time is virtual: whoever sleeps, moves it on.
+Each case has a fresh cloud (three milliseconds), behind a gate that can disturb any call. The program's clients are
+botocore's, and hand their requests to the gate directly, in this process (``goldenami.sandbox.direct``); with ``wire``
+they send them over HTTP, at four times the cost. ``test_wire`` holds the two side by side. Time is virtual: whoever
+sleeps, moves it on.
 
 Dying: ``Death`` is no Exception, so nothing that handles errors handles it. Once it struck in one thread, every other
 one meets it at its next call or sleep; a call that is under way has its effect, and its answer is not read. That is
@@ -37,10 +39,11 @@ from goldenami.pipeline import Outcome, Request
 from goldenami.release.catalog import Catalog
 from goldenami.sandbox import seed
 from goldenami.sandbox.cloud import Cloud as SandboxCloud
+from goldenami.sandbox.direct import Direct
 from goldenami.sandbox.ec2.paper import PaperNode
 from goldenami.sandbox.http import Request as HttpRequest
 from goldenami.sandbox.http import Response, Server
-from goldenami.sandbox.protocol import Call, parse
+from goldenami.sandbox.protocol import Call, new_request_id, parse
 from goldenami.sandbox.settings import Settings
 from goldenami.sandbox.testing import PaperCloud
 from goldenami.stages.build import Build, Candidate, Host, Prepared
@@ -105,16 +108,21 @@ class Label(NamedTuple):
 
 
 class Clock:
-    """Virtual seconds since the epoch. Sleeping moves it, and gives other threads a turn."""
+    """Virtual seconds since the epoch. Sleeping moves it, and gives other threads a turn.
+
+    ``settle`` is called before: what the cloud works at, takes none of the virtual time, however busy the machine is.
+    """
 
     def __init__(self) -> None:
         self._offset = 0.0
         self._mutex = threading.Lock()
+        self.settle: Callable[[], object] = lambda: None
 
     def now(self) -> float:
         return time.time() + self._offset
 
     def sleep(self, seconds: float) -> None:
+        self.settle()
         with self._mutex:
             self._offset += seconds
         time.sleep(0.0002)
@@ -126,8 +134,9 @@ class Clock:
 class MortalCloud(Cloud):
     """The product's cloud in a process that can be told where to die."""
 
-    def __init__(self, clock: Clock, accounts: Mapping[str, Any], home: Place) -> None:
+    def __init__(self, clock: Clock, accounts: Mapping[str, Any], home: Place, direct: Direct | None) -> None:
         self._time = clock
+        self._direct = direct
         self._doom: tuple[Label, str] | None = None
         self._dead = False
         self.ahead = timedelta()
@@ -184,6 +193,12 @@ class MortalCloud(Cloud):
         self._live()
         return answer
 
+    def _make_client(self, service: str, place: Place, role: str | None) -> Any:
+        client = super()._make_client(service, place, role)
+        if self._direct is not None:
+            self._direct.attach(client)
+        return client
+
     def _sleep(self, seconds: float) -> None:
         self._live()
         self._time.sleep(seconds)
@@ -239,14 +254,18 @@ class Gate:
         self.disturb, self.recording = None, None
 
     def __call__(self, request: HttpRequest) -> Response:
+        """A call that came over HTTP."""
+        call = parse(request, new_request_id())
+        if self.target is None:
+            return Response(0, drop=True)
+        return self.target(request) if call is None else self.serve(call)
+
+    def serve(self, call: Call) -> Response:
         target = self.target
         if target is None:
             return Response(0, drop=True)
         if self.disturb is None and self.recording is None:
-            return target(request)
-        call = parse(request, "gate")
-        if call is None:
-            return target(request)
+            return target.serve(call)
         with self._guard:
             # The account is known by the key that signed, to the cloud behind; here the key itself does as well.
             identity = (call.service, call.action, _account(target, call), call.region)
@@ -255,8 +274,8 @@ class Gate:
             if self.recording is not None:
                 self.recording.append(label)
         if self.disturb is None:
-            return target(request)
-        return self.disturb(label, call, lambda: target(request))
+            return target.serve(call)
+        return self.disturb(label, call, lambda: target.serve(call))
 
 
 def _account(target: SandboxCloud, call: Call) -> str:
@@ -284,6 +303,7 @@ class World:
     clock: Clock
     gate: Gate
     server: Server
+    wire: bool
     paper: PaperCloud = field(init=False)
     path: Path = field(init=False)
     cloud: MortalCloud = field(init=False)
@@ -310,7 +330,7 @@ class World:
         behind.seed()
         if sessions and not new_process:
             behind.credentials.load(sessions)
-        self._node, self.gate.target = node, behind
+        self._node, self.gate.target, self.clock.settle = node, behind, behind.ec2.settle
         endpoint = f"http://127.0.0.1:{self.server.port}"
         self.paper = PaperCloud(endpoint, dict(seed.ACCOUNTS), behind, node)
         self._in_a_bucket = bucket
@@ -320,7 +340,8 @@ class World:
             self.client("s3", PLACES[0]).create_bucket(Bucket="shared", CreateBucketConfiguration=location)
         self.other_machine()
         if new_process or not hasattr(self, "cloud"):
-            self.cloud = MortalCloud(self.clock, self.environment.accounts, self.environment.home_place)
+            direct = None if self.wire else Direct(self.gate.serve)
+            self.cloud = MortalCloud(self.clock, self.environment.accounts, self.environment.home_place, direct)
         self.workshop = PaperWorkshop()
         self.events = []
         self.cloud.start_process()
@@ -347,6 +368,12 @@ class World:
             bucket = target.surface.backend("s3", HOME, "aws").buckets["shared"]
             for key in bucket.keys.values():
                 key.last_modified -= timedelta(seconds=3600)
+
+    @property
+    def behind(self) -> SandboxCloud:
+        """The cloud of the case, from the inside."""
+        assert self.gate.target is not None
+        return self.gate.target
 
     def end(self) -> None:
         """Nothing of the last case stays, on the disk neither."""
@@ -427,7 +454,9 @@ class World:
         """A plain client, which shares no code with what is tested."""
         if (service, place) not in self._clients:
             arguments = self.paper.client(place.region, place.account)
-            self._clients[service, place] = _session().create_client(service, **arguments)
+            client = _session().create_client(service, **arguments)
+            Direct(self.gate.serve).attach(client)
+            self._clients[service, place] = client
         return self._clients[service, place]
 
     def calls_elsewhere(self) -> list[str]:
@@ -440,12 +469,13 @@ class World:
 
 
 @contextmanager
-def open_world(base: Path) -> Iterator[World]:
-    """A world; its first case begins with ``fresh``. The environment variables have to name ``KEYS``."""
+def open_world(base: Path, *, wire: bool = False) -> Iterator[World]:
+    """A world; its first case begins with ``fresh``. The environment variables have to name its endpoint and keys.
+    ``wire``: the program's calls go over HTTP, not directly to the cloud."""
     gate = Gate()
     server = Server(gate)
     server.serve_in_thread()
-    world = World(base, Clock(), gate, server)
+    world = World(base, Clock(), gate, server, wire)
     try:
         yield world
     finally:

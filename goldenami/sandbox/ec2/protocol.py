@@ -159,7 +159,7 @@ def serialise(action: str, result: Mapping[str, Any], request_id: str) -> bytes:
 def serialise_error(error: Ec2Error, request_id: str) -> bytes:
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n<Response><Errors><Error>'
-        f"<Code>{escape(error.code)}</Code><Message>{escape(_printable(error.message))}</Message>"
+        f"<Code>{escape(error.code)}</Code><Message>{escape(printable(error.message))}</Message>"
         f"</Error></Errors><RequestID>{request_id}</RequestID></Response>"
     ).encode()
 
@@ -187,7 +187,7 @@ def _write(shape: Shape, tag: str, value: Any, out: list[str]) -> None:
         for item in value:
             _write(shape.member, item_tag, item, out)
     else:
-        out.append(escape(_printable(_text(shape, value))))
+        out.append(escape(printable(_text(shape, value))))
     out.append(f"</{tag}>")
 
 
@@ -210,6 +210,6 @@ def timestamp(moment: datetime | float) -> str:
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{when.microsecond // 1000:03d}Z"
 
 
-def _printable(text: str) -> str:
-    """XML 1.0 has no form at all for most control characters; EC2 would not let them in."""
+def printable(text: str) -> str:
+    """What of a text can be told: XML 1.0 has no form at all for most control characters; EC2 would not let them in."""
     return "".join(c for c in text if c >= " " or c in "\t\n\r") if not text.isprintable() else text

@@ -124,14 +124,19 @@ class Ec2:
             return reply.answer
         return reply
 
-    def respond(self, ctx: Ctx, form: Mapping[str, str]) -> tuple[int, bytes]:
-        """The HTTP status and XML body for a request's form (query protocol); refusals are answered, not raised."""
+    def respond(
+        self, ctx: Ctx, form: Mapping[str, str], *, as_xml: bool = True
+    ) -> tuple[int, bytes | Mapping[str, Any]]:
+        """The HTTP status and XML body for a request's form (query protocol); refusals are answered, not raised.
+        Without ``as_xml``, the answer of a call that went well is as :meth:`call` returns it.
+        """
         action = form.get("Action", "")
         try:
             params = protocol.parse(action, form)
             if not self.handles(action):
                 raise Ec2Error("InvalidAction", f"The action {action} is not valid for this web service.")
-            return 200, protocol.serialise(action, self.call(ctx, action, params), ctx.request_id)
+            answer = self.call(ctx, action, params)
+            return 200, protocol.serialise(action, answer, ctx.request_id) if as_xml else answer
         except Ec2Error as error:
             return error.status, protocol.serialise_error(error, ctx.request_id)
         except Exception:
