@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from goldenami.cli.context import open_journals, open_project, print_json, reach
-from goldenami.cli.recipes import environment_option, json_option, parse_variables, variable_option
+from goldenami.cli.options import environment_option, events_option, json_option, parse_variables, variable_option
 from goldenami.cli.waiting import Waiting, wait_option
 from goldenami.errors import Busy, GoldenAmiError, Interrupted, TargetsFailed
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from goldenami.report import Leftover
 
 
-events_option = click.option(
-    "--events", type=click.Path(dir_okay=False, path_type=Path), help="Append what happens to this file, as JSON lines."
-)
 on_failure_option = click.option(
     "--on-failure",
     type=click.Choice(["clean", "keep"]),

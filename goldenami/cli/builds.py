@@ -8,7 +8,7 @@ import click
 
 from goldenami.cli.build import next_steps
 from goldenami.cli.context import open_journals, open_project, print_json
-from goldenami.cli.recipes import environment_option, json_option
+from goldenami.cli.options import environment_option, json_option
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -9,10 +9,19 @@ from typing import TYPE_CHECKING
 
 import click
 
+from goldenami.errors import NotFound
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from goldenami.journal import Journals
     from goldenami.model import Environment
     from goldenami.recipe import Project
+    from goldenami.release.catalog import Catalog
+    from goldenami.schedules.policy import Schedule
+
+
+NO_SCHEDULES = "There are no schedules: add some under schedules: in goldenami.yaml."
 
 
 def open_project(environment_name: str | None) -> tuple[Project, Environment]:
@@ -40,6 +49,16 @@ def reach(environment: Environment) -> None:
         os.environ.pop(name, None)
 
 
+def open_schedules(
+    environment_name: str | None, names: tuple[str, ...] = ()
+) -> tuple[tuple[Schedule, ...], Environment]:
+    """The schedules of these names, or all of them. Raises NotFound for a name that there is not."""
+    from goldenami import recipe
+
+    project, environment = open_project(environment_name)
+    return recipe.choose_schedules(recipe.schedules(project, environment), names), environment
+
+
 def in_bucket(where: str) -> bool:
     """Whether journals or a catalog are kept where it takes a cloud to read them."""
     return where.startswith("s3://")
@@ -54,9 +73,37 @@ def open_journals(environment: Environment) -> Journals:
     return journals.of(environment)
 
 
+def open_catalog(environment: Environment) -> Catalog:
+    """The catalog of an environment, likewise."""
+    from goldenami.release.catalog import Catalog
+
+    if in_bucket(environment.catalog):
+        reach(environment)
+    return Catalog.of(environment)
+
+
+def account_id(environment: Environment, account: str | None) -> str:
+    """A name of goldenami.yaml or 12 digits as an id; None is home. Raises NotFound."""
+    if account is None:
+        return environment.home.id
+    if account in environment.accounts:
+        return environment.accounts[account].id
+    if account.isascii() and account.isdigit() and len(account) == 12:
+        return account
+    named = ", ".join(f"{a.name} ({a.id})" for a in environment.accounts.values())
+    raise NotFound(f"there is no account {account!r} in environment {environment.name}", hint=f"It has {named}.")
+
+
 def print_json(value: object) -> None:
     """One JSON document on stdout."""
     import json
 
     json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
     sys.stdout.write("\n")
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns of words on stdout, as wide as they need."""
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    for row in (header, *rows):
+        click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -7,18 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from goldenami.cli.context import open_project, print_json, reach
-from goldenami.cli.recipes import environment_option, json_option
+from goldenami.cli.context import NO_SCHEDULES, open_schedules, print_json, reach
+from goldenami.cli.options import environment_option, events_option, json_option, schedules_argument
 
 if TYPE_CHECKING:
-    from goldenami.model import Environment
     from goldenami.schedules.dlm.sync import Plan
-    from goldenami.schedules.policy import Schedule
 
 PLAN_SCHEMA = "goldenami.dlm-plan/1"
 IMPORT_SCHEMA = "goldenami.dlm-import/1"
 
-names_argument = click.argument("names", metavar="[NAME]…", nargs=-1)
 role_option = click.option(
     "--role",
     metavar="ARN|NAME",
@@ -35,7 +32,7 @@ def dlm() -> None:
 
 
 @dlm.command("plan")
-@names_argument
+@schedules_argument
 @environment_option
 @role_option
 @json_option
@@ -46,7 +43,7 @@ def plan_policies(names: tuple[str, ...], environment_name: str | None, role: st
     """
     from goldenami.schedules.dlm import sync
 
-    chosen, environment = _schedules(environment_name, names)
+    chosen, environment = open_schedules(environment_name, names)
     reach(environment)
     planned = sync.make_plan(environment, chosen, role=role, everything=not names)
     if as_json:
@@ -57,10 +54,10 @@ def plan_policies(names: tuple[str, ...], environment_name: str | None, role: st
 
 
 @dlm.command("apply")
-@names_argument
+@schedules_argument
 @environment_option
 @role_option
-@click.option("--events", type=click.Path(dir_okay=False, path_type=Path), help="Append what happens to this file.")
+@events_option
 @json_option
 def apply_policies(
     names: tuple[str, ...], environment_name: str | None, role: str | None, events: Path | None, as_json: bool
@@ -73,7 +70,7 @@ def apply_policies(
     from goldenami import report
     from goldenami.schedules.dlm import sync
 
-    chosen, environment = _schedules(environment_name, names)
+    chosen, environment = open_schedules(environment_name, names)
     reach(environment)
     console = report.stderr_console()
     with report.progress(console, events=events) as emit:
@@ -105,7 +102,7 @@ def import_policies(environment_name: str | None, as_json: bool) -> int:
     from goldenami.schedules.dlm import imports, sync
     from goldenami.schedules.policy import SCHEDULE_TAG
 
-    every, environment = _schedules(environment_name, ())
+    every, environment = open_schedules(environment_name)
     reach(environment)
     cloud = Cloud.of(environment)
     cloud.check_identity()
@@ -142,13 +139,6 @@ def import_policies(environment_name: str | None, as_json: bool) -> int:
 
 
 # --- inside -----------------------------------------------------------------------------------------------------------
-
-
-def _schedules(environment_name: str | None, names: tuple[str, ...]) -> tuple[tuple[Schedule, ...], Environment]:
-    from goldenami import recipe
-
-    project, environment = open_project(environment_name)
-    return recipe.choose_schedules(recipe.schedules(project, environment), names), environment
 
 
 def _plan_json(planned: Plan) -> dict[str, Any]:
@@ -192,4 +182,4 @@ def _print_plan(planned: Plan, *, ids: dict[str, str] | None = None) -> None:
     for place, reason in planned.silent.items():
         click.echo(f"{place} did not answer: {reason}", err=True)
     if not (planned.steps or planned.in_step or planned.expressed):
-        click.echo("There are no schedules: add some under schedules: in goldenami.yaml.", err=True)
+        click.echo(NO_SCHEDULES, err=True)

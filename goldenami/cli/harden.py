@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from goldenami.cli.recipes import environment_option, json_option, parse_variables, variable_option
+from goldenami.cli.context import print_json
+from goldenami.cli.options import environment_option, json_option, parse_variables, variable_option
 from goldenami.errors import BuilderError, InvalidInput, NotFound, TestsFailed, UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def list_controls(profile: str | None, as_json: bool) -> None:
         rows = [(name, _of_profile(project, name)) for name in _profile_names(project)]
         if as_json:
             listed = [{"name": name, "controls": len(found.controls)} for name, found in rows]
-            _print_json({"schema": PROFILES_SCHEMA, "profiles": listed})
+            print_json({"schema": PROFILES_SCHEMA, "profiles": listed})
         else:
             for name, found in rows:
                 click.echo(f"{name:<24} {len(found.controls)} controls")
@@ -47,7 +47,7 @@ def list_controls(profile: str | None, as_json: bool) -> None:
     found = _of_profile(project, profile)
     if as_json:
         controls = [_described(control) for control in found.controls]
-        _print_json({"schema": CONTROLS_SCHEMA, "profile": profile, "controls": controls})
+        print_json({"schema": CONTROLS_SCHEMA, "profile": profile, "controls": controls})
         return
     width = max(len(control.id) for control in found.controls)
     for control in found.controls:
@@ -75,7 +75,7 @@ def explain(control_id: str, profile: str | None, as_json: bool) -> None:
         hint = f"Did you mean {near}?" if near else "`goldenami harden list PROFILE` prints them."
         raise NotFound(f"there is no control {control_id!r}", hint=hint)
     if as_json:
-        _print_json({"schema": CONTROLS_SCHEMA, "profile": name, "controls": [_described(control)]})
+        print_json({"schema": CONTROLS_SCHEMA, "profile": name, "controls": [_described(control)]})
         return
     click.echo(f"{control.id}: {control.title}\n\n{control.why}\n")
     facts = {
@@ -134,7 +134,7 @@ def coverage(recipe_ref: str, environment_name: str | None, assignments: tuple[s
         for w in sorted(own.waivers, key=lambda w: (w.expires, w.control))
     ]
     if as_json:
-        _print_json({"schema": COVERAGE_SCHEMA, "recipe": recipe.name, "profiles": rows, "waivers": waivers})
+        print_json({"schema": COVERAGE_SCHEMA, "recipe": recipe.name, "profiles": rows, "waivers": waivers})
         return
     if not own.profiles:
         click.echo(f"{recipe.name} has no section hardening", err=True)
@@ -221,7 +221,7 @@ def check(
             }
             for id, verdict in verdicts.items()
         ]
-        _print_json({"schema": DRIFT_SCHEMA, "host": host, "drift": bool(failed), "controls": rows})
+        print_json({"schema": DRIFT_SCHEMA, "host": host, "drift": bool(failed), "controls": rows})
     else:
         for verdict in failed.values():
             click.echo(verdict.message)
@@ -230,9 +230,6 @@ def check(
         note = f", {skipped} of them not applicable" if skipped else ""
         click.echo(f"{host}: {len(failed)} of {len(verdicts)} controls do not hold; {others} do{note}", err=True)
     return TestsFailed.exit_code if failed else 0
-
-
-commands = [harden]
 
 
 def _project() -> Project:
@@ -317,7 +314,3 @@ def _described(control: Control) -> dict[str, Any]:
 
 def _kind(bound: Any) -> str:
     return str(bound.operation.kind)
-
-
-def _print_json(data: dict[str, Any]) -> None:
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False))

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from goldenami.errors import CatalogError, NotFound
+from goldenami.cli.context import account_id, open_catalog, open_project, print_json, print_table
+from goldenami.cli.options import environment_option, json_option
+from goldenami.errors import CatalogError
 
 if TYPE_CHECKING:
-    from goldenami.model import Architecture, ControlResult, Environment, ImageManifest, PackageChange
-    from goldenami.release.catalog import Catalog
+    from goldenami.model import Architecture, ControlResult, ImageManifest, PackageChange
 
 RELEASES_SCHEMA = "goldenami.releases/1"
-
-environment_option = click.option(
-    "-e", "--environment", "environment_name", metavar="NAME", help="Environment of goldenami.yaml. Default: sandbox."
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 
 
 @click.group()
@@ -38,7 +32,8 @@ def list_releases(only: str | None, environment_name: str | None, as_json: bool)
 
     A release that cannot be read is named on stderr, the others are listed, and the exit code is 1.
     """
-    catalog = open_catalog(_environment(environment_name))
+    _, environment = open_project(environment_name)
+    catalog = open_catalog(environment)
     if only is not None and not catalog.versions(only):
         from goldenami.release.versions import Reference
 
@@ -61,12 +56,12 @@ def list_releases(only: str | None, environment_name: str | None, as_json: bool)
             except CatalogError as error:
                 damaged.append(error)
     if as_json:
-        click.echo(json.dumps({"schema": RELEASES_SCHEMA, "releases": rows}, indent=2, ensure_ascii=False))
+        print_json({"schema": RELEASES_SCHEMA, "releases": rows})
     elif rows:
         columns = ("name", "version", "channels", "created", "architectures", "images")
         for row in rows:  # in the words of the channels' column: neither is given out by a channel
             row["channels"] = [*row["channels"], *(w for w in ("retired", "pinned") if row[w])]
-        _print_table([c.upper() for c in columns], [[_cell(row[c]) for c in columns] for row in rows])
+        print_table([c.upper() for c in columns], [[_cell(row[c]) for c in columns] for row in rows])
     elif not damaged:
         click.echo("There are no releases yet. `goldenami build RECIPE` makes one.", err=True)
     for one in damaged:
@@ -86,7 +81,8 @@ def show_release(reference: str, list_changes: bool, environment_name: str | Non
     """
     from goldenami.release.versions import Reference
 
-    catalog = open_catalog(_environment(environment_name))
+    _, environment = open_project(environment_name)
+    catalog = open_catalog(environment)
     manifest = catalog.find(Reference.parse(reference))
     if as_json:
         from goldenami import manifest as codec
@@ -94,13 +90,13 @@ def show_release(reference: str, list_changes: bool, environment_name: str | Non
         click.echo(codec.dumps(manifest), nl=False)
         return
     if list_changes:
-        _print_table(["ARCHITECTURE", "PACKAGE", "BASE", "IMAGE"], _change_rows(manifest))
+        print_table(["ARCHITECTURE", "PACKAGE", "BASE", "IMAGE"], _change_rows(manifest))
         return
     pointing = [c.channel for c in catalog.channels(manifest.recipe) if c.current == manifest.version]
     for line in _description(manifest, pointing):
         click.echo(line)
     click.echo()
-    _print_table(
+    print_table(
         ["ARCHITECTURE", "ACCOUNT", "REGION", "IMAGE", "MODE", "ENCRYPTED", "SNAPSHOTS"],
         [
             [
@@ -139,39 +135,10 @@ def resolve(
     from goldenami.model import Place
     from goldenami.release.versions import Reference
 
-    environment = _environment(environment_name)
+    _, environment = open_project(environment_name)
     place = Place(account_id(environment, account), region)
     image = open_catalog(environment).resolve(Reference.parse(reference), place, architecture)
     click.echo(image.image_id)
-
-
-commands = [images, resolve]
-
-
-def _environment(name: str | None) -> Environment:
-    from goldenami import recipe
-
-    return recipe.environment(recipe.load_project(Path.cwd()), name)
-
-
-def open_catalog(environment: Environment) -> Catalog:
-    from goldenami.cli.context import in_bucket, reach
-    from goldenami.release.catalog import Catalog
-
-    if in_bucket(environment.catalog):
-        reach(environment)
-    return Catalog.of(environment)
-
-
-def account_id(environment: Environment, account: str | None) -> str:
-    if account is None:
-        return environment.home.id
-    if account in environment.accounts:
-        return environment.accounts[account].id
-    if account.isascii() and account.isdigit() and len(account) == 12:
-        return account
-    named = ", ".join(f"{a.name} ({a.id})" for a in environment.accounts.values())
-    raise NotFound(f"there is no account {account!r} in environment {environment.name}", hint=f"It has {named}.")
 
 
 def _summary(manifest: ImageManifest, channels: Sequence[str]) -> dict[str, Any]:
@@ -239,9 +206,3 @@ def _change_rows(manifest: ImageManifest) -> list[list[str]]:
 
 def _cell(value: object) -> str:
     return (" ".join(map(str, value)) or "-") if isinstance(value, list) else str(value)
-
-
-def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    for row in (header, *rows):
-        click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())

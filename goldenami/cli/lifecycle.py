@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from goldenami.cli.context import open_project, print_json, reach
-from goldenami.cli.recipes import environment_option, json_option
+from goldenami.cli.context import open_catalog, open_project, print_json, reach
+from goldenami.cli.options import environment_option, json_option
 from goldenami.errors import UsageError
 
 if TYPE_CHECKING:
@@ -133,18 +133,14 @@ def orphans(environment_name: str | None, deleting: bool, dry_run: bool, every: 
     return 1 if found.silent or found.left else 0
 
 
-commands = [retire, pin, unpin, orphans]
-
-
 def _meant(reference: str, environment_name: str | None) -> tuple[Catalog, ImageManifest]:
-    from goldenami.release.catalog import Catalog
     from goldenami.release.versions import Reference
 
     parsed = Reference.parse(reference)
     if parsed.version is None and parsed.channel is None:
         raise UsageError(f"which release of {reference}?", hint=f"Name it: {reference}@VERSION or {reference}@CHANNEL.")
     _, environment = open_project(environment_name)
-    catalog = Catalog.of(environment)
+    catalog = open_catalog(environment)
     return catalog, catalog.find(parsed)
 
 

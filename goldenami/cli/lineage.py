@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from goldenami.cli.context import open_project, print_json, reach
-from goldenami.cli.recipes import environment_option, json_option
+from goldenami.cli.context import account_id, open_catalog, open_project, print_json, reach
+from goldenami.cli.options import environment_option, json_option
 from goldenami.errors import UsageError
 
 if TYPE_CHECKING:
@@ -69,7 +69,6 @@ def lineage(
 def _lineages(
     cloud: Cloud, environment: Environment, subject: str, region: str | None, account: str | None
 ) -> Iterator[tuple[Place, Lineage]]:
-    from goldenami.cli.images import account_id
     from goldenami.model import Place
     from goldenami.snapshots import family
 
@@ -89,7 +88,6 @@ def _lineages(
 
 def _snapshots_of(environment: Environment, subject: str) -> dict[Place, list[str]]:
     """The snapshots of all releases of the recipe that a reference names, by the place that owns them."""
-    from goldenami.cli.images import open_catalog
     from goldenami.release.versions import Reference
 
     catalog = open_catalog(environment)

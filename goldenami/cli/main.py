@@ -32,11 +32,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "dlm": ("goldenami.cli.dlm", "dlm", "Schedules run by Amazon Data Lifecycle Manager: plan, apply, import."),
     "images": ("goldenami.cli.images", "images", "List releases, or show one."),
     "resolve": ("goldenami.cli.images", "resolve", "Print the image id behind NAME@CHANNEL or NAME@VERSION."),
-    "snapshot": (
-        "goldenami.cli.snapshots_restore",
-        "snapshot",
-        "Snapshots: take, copy, share, restore, archive, lock.",
-    ),
+    "snapshot": ("goldenami.cli.snapshots", "snapshot", "Snapshots: take, copy, share, restore, archive, lock."),
     "volume": ("goldenami.cli.volumes", "volume", "Encrypt the volumes of an instance, in their place."),
     "harden": ("goldenami.cli.harden", "harden", "Hardening: profiles, controls, coverage, drift of a host."),
     "retire": ("goldenami.cli.lifecycle", "retire", "Deprecate, disable and delete releases that no rule keeps."),

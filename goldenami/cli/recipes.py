@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,33 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from goldenami.errors import InvalidInput, NotFound, Problem, UsageError
+from goldenami.cli.context import open_project, print_json, reach
+from goldenami.cli.options import environment_option, json_option, parse_variables, variable_option
+from goldenami.errors import InvalidInput, NotFound, Problem
 
 if TYPE_CHECKING:
     from goldenami.recipe import Project
 
 PROBLEMS_SCHEMA = "goldenami.problems/1"
-
-environment_option = click.option(
-    "-e", "--environment", "environment_name", metavar="NAME", help="Environment of goldenami.yaml. Default: sandbox."
-)
-variable_option = click.option(
-    "--var", "assignments", metavar="NAME=VALUE", multiple=True, help="Set a variable that the recipe declares."
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
-
-
-def parse_variables(assignments: Sequence[str]) -> dict[str, str]:
-    """``NAME=VALUE`` of the command line as a mapping. Raises UsageError: no =, no name, or one name twice."""
-    variables: dict[str, str] = {}
-    for assignment in assignments:
-        name, separator, value = assignment.partition("=")
-        if not separator or not name:
-            raise UsageError(f"--var {assignment}: expected NAME=VALUE")
-        if name in variables:
-            raise UsageError(f"--var {name} is given twice")
-        variables[name] = value
-    return variables
 
 
 @click.command()
@@ -63,7 +43,7 @@ def validate(
         )
     found = recipe.check(project, names, all_agents=not recipes, environment=environment_name, variables=variables)
     if as_json:
-        click.echo(json.dumps(_report(project, names, found), indent=2, ensure_ascii=False))
+        print_json(_report(project, names, found))
     elif found:
         from goldenami.report.problems import render_error
 
@@ -108,7 +88,7 @@ def schema(kind: str) -> None:
         return
     from goldenami.recipe.jsonschema import KINDS, json_schema
 
-    click.echo(json.dumps(json_schema(next(k for k in KINDS if k == kind)), indent=2, ensure_ascii=False))
+    print_json(json_schema(next(k for k in KINDS if k == kind)))
 
 
 @click.command()
@@ -124,7 +104,6 @@ def plan(recipe_ref: str, environment_name: str | None, assignments: tuple[str, 
     variables = parse_variables(assignments)
     from goldenami import plan as planning
     from goldenami import recipe
-    from goldenami.cli.context import open_project, reach
 
     project, environment = open_project(environment_name)
     recipe.load(project, recipe_ref, environment, variables)  # mistakes are told before a cloud is asked
@@ -133,7 +112,7 @@ def plan(recipe_ref: str, environment_name: str | None, assignments: tuple[str, 
 
     made = pipeline.make_plan(pipeline.Request(project, environment, recipe_ref, variables))
     if as_json:
-        click.echo(json.dumps(planning.to_json(made), indent=2, ensure_ascii=False))
+        print_json(planning.to_json(made))
     else:
         click.echo("\n".join(planning.describe(made)))
 
@@ -151,6 +130,3 @@ def init(directory: Path) -> None:
         click.echo(str(path))
     where = "" if directory == Path() else f"cd {directory}, then "
     print(f"Next: {where}goldenami validate", file=sys.stderr)  # noqa: T201
-
-
-commands = [validate, schema, plan, init]

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from goldenami.cli.context import print_json
+from goldenami.cli.options import json_option, yes_option
+from goldenami.cli.tasks import confirm
 from goldenami.errors import InvalidInput, Problem, UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
 _NAME = click.option(
     "--name", default="default", show_default=True, help="Which sandbox: there can be several, side by side."
 )
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _PENDING = ("instance", "stop", "status", "image", "snapshot", "volume", "copy", "parameter")
 
 
@@ -61,7 +63,7 @@ def sandbox() -> None:
     metavar="NAME=ID",
     help="Have another account besides home (111111111111) and apps (222222222222). May be repeated; it is remembered.",
 )
-@_JSON
+@json_option
 def up(
     name: str, port: int | None, images: str, pending: tuple[str, ...], accounts: tuple[str, ...], as_json: bool
 ) -> None:
@@ -85,11 +87,7 @@ def up(
             hint="Stop it with `goldenami sandbox down` first.",
         )
     if as_json:
-        click.echo(
-            json.dumps(
-                {"name": info.name, "endpoint": info.endpoint, "pid": info.pid, "directory": str(info.directory)}
-            )
-        )
+        print_json({"name": info.name, "endpoint": info.endpoint, "pid": info.pid, "directory": str(info.directory)})
         return
     _say(
         f"sandbox {name!r} is running already"
@@ -110,7 +108,7 @@ def down(name: str) -> None:
 
 @sandbox.command()
 @_NAME
-@_JSON
+@json_option
 def status(name: str, as_json: bool) -> None:
     """Show the endpoint, and the instances, images and snapshots of all accounts. Exits with 3 where it is not
     running.
@@ -119,7 +117,7 @@ def status(name: str, as_json: bool) -> None:
 
     facts = control.require(name).status()
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        print_json(facts)
         return
     click.echo(f"sandbox    {facts['name']}  ({facts['endpoint']}, up for {_duration(facts['uptime_seconds'])})")
     click.echo(f"directory  {facts['directory']}")
@@ -139,14 +137,14 @@ def status(name: str, as_json: bool) -> None:
     "--account", default="home", show_default=True, help="Whose administrator to be: home, apps, or an account id."
 )
 @click.option("--region", default="eu-central-1", show_default=True, help="The default region.")
-@_JSON
+@json_option
 def env(name: str, account: str, region: str, as_json: bool) -> None:
     """Print the environment variables that point AWS clients at the sandbox: eval "$(goldenami sandbox env)"."""
     from goldenami.sandbox import control
 
     variables = control.require(name).variables(account, region)
     if as_json:
-        click.echo(json.dumps(variables, indent=2))
+        print_json(variables)
         return
     for variable, value in variables.items():
         click.echo(f"export {variable}={shlex.quote(value) if value else ''}")
@@ -154,15 +152,12 @@ def env(name: str, account: str, region: str, as_json: bool) -> None:
 
 @sandbox.command()
 @_NAME
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 def reset(name: str, yes: bool) -> None:
     """Stop the sandbox and forget all that it holds. Cached bases stay."""
     from goldenami.sandbox import control
 
-    if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError("this deletes every image and instance of the sandbox", hint="Say --yes if you mean it.")
-        click.confirm(f"Delete every image and instance of the sandbox {name!r}?", abort=True, err=True)
+    confirm(f"Delete every image and instance of the sandbox {name!r}?", yes)
     control.reset(name)
     _say(f"sandbox {name!r} is empty")
 
@@ -265,7 +260,7 @@ def settings_get(name: str) -> None:
     """Print the settings, as JSON."""
     from goldenami.sandbox import control
 
-    click.echo(json.dumps(json.loads(control.require(name).request("GET", "settings")), indent=2))
+    print_json(json.loads(control.require(name).request("GET", "settings")))
 
 
 @settings.command("set")
@@ -288,7 +283,7 @@ def settings_set(name: str, change: str) -> None:
     except ValueError as error:
         raise InvalidInput([Problem("settings", 0, 0, f"not JSON: {error}")]) from error
     reply = control.require(name).request("PUT", "settings", value)
-    click.echo(json.dumps(json.loads(reply), indent=2))
+    print_json(json.loads(reply))
 
 
 # --- rendering --------------------------------------------------------------------------------------------------------

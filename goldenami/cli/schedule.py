@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from goldenami.cli.context import open_project, print_json, reach
-from goldenami.cli.recipes import environment_option, json_option
+from goldenami.cli.context import NO_SCHEDULES, open_schedules, print_json, reach
+from goldenami.cli.options import environment_option, events_option, json_option, schedules_argument
 from goldenami.errors import UsageError
 
 if TYPE_CHECKING:
-    from goldenami.model import Environment
     from goldenami.schedules.policy import Schedule
     from goldenami.schedules.run import Ran
 
@@ -36,7 +35,7 @@ def schedule() -> None:
 
 
 @schedule.command("run")
-@click.argument("names", metavar="[NAME]…", nargs=-1)
+@schedules_argument
 @environment_option
 @now_option
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
@@ -47,7 +46,7 @@ def schedule() -> None:
     show_default=True,
     help="Seconds to wait for new snapshots before they are copied; the next run copies the rest.",
 )
-@click.option("--events", type=click.Path(dir_okay=False, path_type=Path), help="Append what happens to this file.")
+@events_option
 @json_option
 def run_schedules(
     names: tuple[str, ...],
@@ -66,9 +65,9 @@ def run_schedules(
     from goldenami import report
     from goldenami.schedules import run as running
 
-    chosen, environment = _schedules(environment_name, names)
+    chosen, environment = open_schedules(environment_name, names)
     if not chosen:
-        click.echo("There are no schedules: add some under schedules: in goldenami.yaml.", err=True)
+        click.echo(NO_SCHEDULES, err=True)
         return 0
     moment = _moment(now_text)
     reach(environment)
@@ -95,7 +94,7 @@ def list_schedules(environment_name: str | None, as_json: bool) -> None:
     """List schedules: what they save, when they fire next, what they keep."""
     from goldenami.schedules.calendar import following
 
-    chosen, _ = _schedules(environment_name, ())
+    chosen, _ = open_schedules(environment_name)
     now = datetime.now(UTC)
     rows = []
     for one in chosen:
@@ -108,7 +107,7 @@ def list_schedules(environment_name: str | None, as_json: bool) -> None:
         click.echo(f"{one.name}: {one.make} of {one.selection}, {one.timing.text} {one.zone}; keeps {one.retention}")
         click.echo(f"  next {row['next'] or 'never'}   {one.mark}")
     if not rows:
-        click.echo("There are no schedules: add some under schedules: in goldenami.yaml.", err=True)
+        click.echo(NO_SCHEDULES, err=True)
 
 
 @schedule.command("show")
@@ -119,7 +118,7 @@ def show_schedule(name: str, environment_name: str | None, as_json: bool) -> int
     """Show what is there of a schedule, snapshot by snapshot, with the rule that keeps it. Asks the cloud."""
     from goldenami.schedules import run as running
 
-    (chosen,), environment = _schedules(environment_name, (name,))
+    (chosen,), environment = open_schedules(environment_name, (name,))
     reach(environment)
     ran = running.look(environment, chosen, datetime.now(UTC))
     if as_json:
@@ -137,7 +136,7 @@ def show_schedule(name: str, environment_name: str | None, as_json: bool) -> int
 
 
 @schedule.command("next")
-@click.argument("names", metavar="[NAME]…", nargs=-1)
+@schedules_argument
 @environment_option
 @now_option
 @click.option("--count", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many runs.")
@@ -148,7 +147,7 @@ def next_runs(
     """Preview the next runs, and what retention deletes and keeps. Asks no cloud: as if no run had been missed."""
     from goldenami.schedules.preview import preview
 
-    chosen, _ = _schedules(environment_name, names)
+    chosen, _ = open_schedules(environment_name, names)
     now = _moment(now_text)
     answers = []
     for one in chosen:
@@ -183,13 +182,6 @@ def next_runs(
 
 
 # --- inside -----------------------------------------------------------------------------------------------------------
-
-
-def _schedules(environment_name: str | None, names: tuple[str, ...]) -> tuple[tuple[Schedule, ...], Environment]:
-    from goldenami import recipe
-
-    project, environment = open_project(environment_name)
-    return recipe.choose_schedules(recipe.schedules(project, environment), names), environment
 
 
 def _moment(text: str | None) -> datetime:

@@ -1,53 +1,23 @@
-"""``goldenami snapshot``: making, finding, copying and sharing snapshots, and what is made of them."""
+"""``goldenami snapshot``: the group; taking snapshots, finding and copying them."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from goldenami.cli import snapshots_keep, snapshots_make, snapshots_share
+from goldenami.cli.chosen import Chosen, print_snapshots
 from goldenami.cli.context import print_json
 from goldenami.cli.lineage import lineage
-from goldenami.cli.tasks import (
-    carried_out,
-    confirm,
-    expand,
-    find_place,
-    moment,
-    open_place,
-    place_options,
-    print_snapshots,
-    yes_option,
-)
+from goldenami.cli.options import Where, no_wait_option, place_options, snapshots_argument, ssh_options
+from goldenami.cli.snapshots_restore import restore
+from goldenami.cli.tasks import carried_out, environment_key, find_place, moment, open_place
 from goldenami.errors import UsageError
 
 if TYPE_CHECKING:
-    from goldenami.model import Environment, Place
     from goldenami.snapshots.access import Access
-
-no_wait_option = click.option("--no-wait", is_flag=True, help="Do not wait until the blocks are stored.")
-
-
-def ssh_options(command: Any) -> Any:
-    command = click.option(
-        "--ssh-host-key", metavar="KEY", help="Its host key. Default: from known_hosts, or the console."
-    )(command)
-    command = click.option(
-        "--ssh-key",
-        type=click.Path(path_type=Path),
-        default="~/.ssh/id_ed25519",
-        show_default=True,
-        help="Private key.",
-    )(command)
-    return click.option("--ssh-user", metavar="USER", default="admin", show_default=True, help="Login user.")(command)
-
-
-def access_of(ssh_user: str, ssh_key: Path, ssh_host_key: str | None) -> Access:
-    from goldenami.snapshots.access import Access
-
-    return Access(ssh_user, ssh_key, ssh_host_key)
 
 
 @click.group()
@@ -59,10 +29,8 @@ def snapshot() -> None:
     """
 
 
-snapshot.add_command(lineage)
-
-
-# --- taking and finding -----------------------------------------------------------------------------------------------
+for command in (lineage, restore, *snapshots_share.commands, *snapshots_make.commands, *snapshots_keep.commands):
+    snapshot.add_command(command)
 
 
 @snapshot.command()
@@ -86,13 +54,9 @@ def create(
     exclude: tuple[str, ...],
     exclude_root: bool,
     consistent: bool,
-    ssh_user: str,
-    ssh_key: Path,
-    ssh_host_key: str | None,
+    way_in: Access,
     no_wait: bool,
-    environment_name: str | None,
-    region: str | None,
-    account: str | None,
+    where: Where,
     as_json: bool,
 ) -> None:
     """Take a snapshot of a volume, or of all volumes of an instance at one moment.
@@ -103,7 +67,7 @@ def create(
     from goldenami.snapshots import access, freeze, names
     from goldenami.snapshots.create import create_of_instance, create_of_volume
 
-    environment, place, cloud = open_place(environment_name, region, account)
+    environment, place, cloud = open_place(where)
     is_volume = subject.startswith("vol-")
     volume = names.volume(cloud, place, subject) if is_volume else None
     if volume is not None and (exclude or exclude_root):
@@ -113,7 +77,6 @@ def create(
         raise UsageError(f"{subject} is attached to no instance: there is nothing to freeze")
     instance = names.instance(cloud, place, host_id) if host_id is not None else None
     with ExitStack() as stack:
-        way_in = access_of(ssh_user, ssh_key, ssh_host_key)
         frozen = None
         if consistent and instance is not None:
             # Before anything is made: a host that cannot be reached is no reason to clean up.
@@ -152,9 +115,7 @@ def list_snapshots(
     encrypted: bool | None,
     since: str | None,
     until: str | None,
-    environment_name: str | None,
-    region: str | None,
-    account: str | None,
+    where: Where,
     as_json: bool,
 ) -> None:
     """List the account's snapshots in a region, oldest first."""
@@ -163,7 +124,7 @@ def list_snapshots(
     pairs = [pair.partition("=") for pair in tag_pairs]
     if any(not separator for _, separator, _ in pairs):
         raise UsageError("--tag takes KEY=VALUE")
-    _, place, cloud = open_place(environment_name, region, account)
+    _, place, cloud = open_place(where)
     found = listing.listed(
         cloud,
         place,
@@ -181,19 +142,16 @@ def list_snapshots(
 
 
 @snapshot.command()
-@click.argument("references", metavar="SNAPSHOT...", nargs=-1, required=True)
+@snapshots_argument
 @place_options
-def show(
-    references: tuple[str, ...], environment_name: str | None, region: str | None, account: str | None, as_json: bool
-) -> None:
+def show(references: tuple[str, ...], where: Where, as_json: bool) -> None:
     """Show all about snapshots: who may use them, which images do, locks, and the way to the archive."""
-    from goldenami.snapshots import listing, names
+    from goldenami.snapshots import listing
 
-    environment, place, cloud = open_place(environment_name, region, account)
-    items = names.many(cloud, place, expand(environment, place, references))
-    rows = listing.details(cloud, place, items)
+    chosen = Chosen.of(references, where)
+    rows = listing.details(chosen.cloud, chosen.place, chosen.items)
     if as_json:
-        print_snapshots(place, items, as_json=True, full=rows)
+        print_snapshots(chosen.place, chosen.items, as_json=True, full=rows)
         return
     for row in rows:
         click.echo(row["id"])
@@ -205,11 +163,8 @@ def show(
                 click.echo(f"  {key:<15} {text}")
 
 
-# --- copying and sharing ----------------------------------------------------------------------------------------------
-
-
 @snapshot.command()
-@click.argument("references", metavar="SNAPSHOT...", nargs=-1, required=True)
+@snapshots_argument
 @click.option("--to-region", "regions", metavar="REGION", multiple=True, help="Destination; the source's by default.")
 @click.option(
     "--to-account", "accounts", metavar="ACCOUNT", multiple=True, help="Destination; the source's by default."
@@ -227,9 +182,7 @@ def copy(
     kms_key: str | None,
     name: str | None,
     no_wait: bool,
-    environment_name: str | None,
-    region: str | None,
-    account: str | None,
+    where: Where,
     as_json: bool,
 ) -> None:
     """Copy snapshots into regions and accounts, encrypted anew if asked; all at once, within EC2's limits.
@@ -238,160 +191,18 @@ def copy(
     default one in silence, and what that encrypts cannot be shared.
     """
     from goldenami.snapshots import copy as copying
-    from goldenami.snapshots import listing, names
+    from goldenami.snapshots import listing
 
-    environment, place, cloud = open_place(environment_name, region, account)
-    items = names.many(cloud, place, expand(environment, place, references))
+    chosen = Chosen.of(references, where)
+    environment, place = chosen.environment, chosen.place
     places = [find_place(environment, r, a) for a in accounts or [place.account] for r in regions or [place.region]]
     keys = {p: kms_key or (environment_key(environment, p) if encrypt else None) for p in places}
-    destinations = [copying.destination(cloud, p, items, keys[p]) for p in places]
-    arguments = {"snapshots": [s["SnapshotId"] for s in items], "to": [str(p) for p in places]}
-    with carried_out(cloud, environment, "snapshot copy", arguments, undo=copying.take_back) as job:
-        made = copying.copy(job, place, items, destinations, name=name, wait=not no_wait)
+    destinations = [copying.destination(chosen.cloud, p, chosen.items, keys[p]) for p in places]
+    with chosen.task("snapshot copy", {"to": [str(p) for p in places]}, undo=copying.take_back) as job:
+        made = copying.copy(job, place, chosen.items, destinations, name=name, wait=not no_wait)
     rows = [{**listing.to_json(c.place, c.item), "source": c.source} for c in made]
     if as_json:
         print_json({"schema": listing.SCHEMA, "task": job.id, "snapshots": rows})
         return
     for row in rows:
         click.echo(f"{row['id']}  {row['account']}/{row['region']}  of {row['source']}")
-
-
-def environment_key(environment: Environment, place: Place) -> str:
-    found = {t.kms_key for t in environment.targets if t.place == place and t.kms_key}
-    if len(found) != 1:
-        raise UsageError(f"environment {environment.name} names no key for {place}", hint="Name one with --kms-key.")
-    return found.pop()
-
-
-def _accounts(environment: Environment, names: tuple[str, ...]) -> list[str]:
-    """Accounts to share with: names of goldenami.yaml, or any 12 digits."""
-    from goldenami.cli.images import account_id
-
-    return sorted({account_id(environment, name) for name in names})
-
-
-_with_option = click.option(
-    "--with", "partners", metavar="ACCOUNT", multiple=True, required=True, help="A name of goldenami.yaml, or an id."
-)
-
-
-def change(references: tuple[str, ...], where: tuple[str | None, str | None, str | None]) -> Any:
-    """Where a change is made, and to what."""
-    from goldenami.snapshots import names
-
-    environment, place, cloud = open_place(*where)
-
-    items = names.many(cloud, place, expand(environment, place, references))
-    return environment, place, cloud, items, {"snapshots": [s["SnapshotId"] for s in items]}
-
-
-def tell(place: Place, cloud: Any, items: Any, as_json: bool, task_id: str) -> None:
-    """What the snapshots are like now, read back."""
-    from goldenami.snapshots import listing, names
-
-    now = names.many(cloud, place, [s["SnapshotId"] for s in items])
-    rows = listing.details(cloud, place, now)
-    if as_json:
-        print_snapshots(place, now, as_json=True, task_id=task_id, full=rows)
-        return
-    for row in rows:
-        lock = f", locked until {row['lock']['expires']} ({row['lock']['state']})" if row["lock"] else ""
-        tier = f", {row['tiering']}" if row["tiering"] else ""
-        click.echo(f"{row['id']}  shared with {', '.join(row['shared_with']) or 'nobody'}{tier}{lock}")
-
-
-@snapshot.command()
-@click.argument("references", metavar="SNAPSHOT...", nargs=-1, required=True)
-@_with_option
-@place_options
-def share(
-    references: tuple[str, ...],
-    partners: tuple[str, ...],
-    environment_name: str | None,
-    region: str | None,
-    account: str | None,
-    as_json: bool,
-) -> None:
-    """Let accounts use snapshots; for encrypted ones with a grant on their key.
-
-    Refused for what is encrypted under the default key: EC2 cannot share that.
-    """
-    from goldenami.snapshots.share import check_shareable
-    from goldenami.snapshots.share import share as do
-
-    environment, place, cloud, items, arguments = change(references, (environment_name, region, account))
-    accounts = _accounts(environment, partners)
-    check_shareable(cloud, place, items)
-    with carried_out(cloud, environment, "snapshot share", {**arguments, "with": accounts}) as job:
-        do(job, place, items, accounts)
-    tell(place, cloud, items, as_json, job.id)
-
-
-@snapshot.command()
-@click.argument("references", metavar="SNAPSHOT...", nargs=-1, required=True)
-@_with_option
-@place_options
-def unshare(
-    references: tuple[str, ...],
-    partners: tuple[str, ...],
-    environment_name: str | None,
-    region: str | None,
-    account: str | None,
-    as_json: bool,
-) -> None:
-    """Take the permission away from accounts. What they made of it meanwhile stays theirs."""
-    from goldenami.snapshots.share import unshare as do
-
-    environment, place, cloud, items, arguments = change(references, (environment_name, region, account))
-    accounts = _accounts(environment, partners)
-    with carried_out(cloud, environment, "snapshot unshare", {**arguments, "with": accounts}) as job:
-        do(job, place, items, accounts)
-    tell(place, cloud, items, as_json, job.id)
-
-
-@snapshot.command("make-public")
-@click.argument("references", metavar="SNAPSHOT...", nargs=-1, required=True)
-@yes_option
-@place_options
-def make_public(
-    references: tuple[str, ...],
-    yes: bool,
-    environment_name: str | None,
-    region: str | None,
-    account: str | None,
-    as_json: bool,
-) -> None:
-    """Let everybody in the world read snapshots. Asks first; without a terminal it needs --yes.
-
-    Every AWS account can then copy all blocks of it, files that were deleted included, and keep the copy whatever is
-    done here later. Refused for encrypted snapshots, and where the account blocks public access.
-    """
-    from goldenami.snapshots import share as sharing
-
-    environment, place, cloud, items, arguments = change(references, (environment_name, region, account))
-    sharing.check_publishable(cloud, place, items)
-    listed = ", ".join(s["SnapshotId"] for s in items)
-    click.echo(
-        "Every AWS account in the world will be able to read all blocks of this, deleted files included, and to keep a "
-        "copy for good.",
-        err=True,
-    )
-    confirm(f"Make {listed} public?", yes)
-    with carried_out(cloud, environment, "snapshot make-public", arguments) as job:
-        sharing.make_public(job, place, items)
-    tell(place, cloud, items, as_json, job.id)
-
-
-@snapshot.command("make-private")
-@click.argument("references", metavar="SNAPSHOT...", nargs=-1, required=True)
-@place_options
-def make_private(
-    references: tuple[str, ...], environment_name: str | None, region: str | None, account: str | None, as_json: bool
-) -> None:
-    """Take the permission of everybody away again. Copies that were made meanwhile cannot be taken back."""
-    from goldenami.snapshots import share as sharing
-
-    environment, place, cloud, items, arguments = change(references, (environment_name, region, account))
-    with carried_out(cloud, environment, "snapshot make-private", arguments) as job:
-        sharing.make_private(job, place, items)
-    tell(place, cloud, items, as_json, job.id)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from goldenami.cli.context import print_json
-from goldenami.cli.snapshots import access_of, ssh_options
-from goldenami.cli.snapshots_use import snapshot
-from goldenami.cli.tasks import carried_out, confirm, moment, open_place, place_options, print_table, yes_option
+from goldenami.cli.context import print_json, print_table
+from goldenami.cli.options import Where, instance_argument, place_options, ssh_options, yes_option
+from goldenami.cli.tasks import carried_out, confirm, moment, open_place
 from goldenami.errors import TestsFailed, UsageError
 
 if TYPE_CHECKING:
@@ -26,8 +24,8 @@ if TYPE_CHECKING:
 SCHEMA = "goldenami.restore/1"
 
 
-@snapshot.command()
-@click.argument("reference", metavar="INSTANCE")
+@click.command()
+@instance_argument
 @click.option("--to", metavar="TIME|NAME|ID", help="A time, the Name tag of snapshots, or the id of one.")
 @click.option("--device", "devices", metavar="DEVICE", multiple=True, help="Only this volume.")
 @click.option("--undo", is_flag=True, help="Give the instance back what the last exchange replaced.")
@@ -45,13 +43,9 @@ def restore(
     dry_run: bool,
     check: str | None,
     health_timeout: float,
-    ssh_user: str,
-    ssh_key: Path,
-    ssh_host_key: str | None,
+    way_in: Access,
     yes: bool,
-    environment_name: str | None,
-    region: str | None,
-    account: str | None,
+    where: Where,
     as_json: bool,
 ) -> int:
     """Bring the volumes of an instance back to a chosen point. The plan is shown first.
@@ -66,7 +60,7 @@ def restore(
 
     if (to is None) == (not undo):
         raise UsageError("back to what?", hint="Give --to TIME, NAME or ID; or --undo.")
-    environment, place, cloud = open_place(environment_name, region, account)
+    environment, place, cloud = open_place(where)
     instance = names.instance(cloud, place, reference)
     id = instance["InstanceId"]
     if undo:
@@ -93,7 +87,6 @@ def restore(
     }
     problem = None
     if instance["State"]["Name"] == "running":
-        way_in = access_of(ssh_user, ssh_key, ssh_host_key)
         problem = _health(cloud, environment, place, instance, check, way_in, health_timeout)
         answer["healthy"] = problem is None
         answer["problem"] = problem

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from goldenami.cli.context import print_json
-from goldenami.cli.tasks import carried_out, confirm, open_place, place_options, print_table, yes_option
+from goldenami.cli.context import print_json, print_table
+from goldenami.cli.options import Where, instance_argument, place_options, yes_option
+from goldenami.cli.tasks import carried_out, confirm, environment_key, open_place
 from goldenami.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def volume() -> None:
 
 
 @volume.command()
-@click.argument("reference", metavar="INSTANCE")
+@instance_argument
 @click.option("--device", "devices", metavar="DEVICE", multiple=True, help="Which volume. Default: the root volume.")
 @click.option("--all", "every", is_flag=True, help="All volumes of the instance.")
 @click.option(
@@ -50,9 +51,7 @@ def encrypt(
     verify: Verify,
     replace_root: bool,
     yes: bool,
-    environment_name: str | None,
-    region: str | None,
-    account: str | None,
+    where: Where,
     as_json: bool,
 ) -> None:
     """Encrypt the volumes of an instance, with everything that is on them.
@@ -63,7 +62,6 @@ def encrypt(
     it needs --yes.
     """
     from goldenami.aws import kms, volumes
-    from goldenami.cli.snapshots import environment_key
     from goldenami.snapshots import encrypt as encrypting
     from goldenami.snapshots import exchange, names
     from goldenami.snapshots.replace_root import replace_root as replace
@@ -72,7 +70,7 @@ def encrypt(
         raise UsageError("--all and --device exclude each other")
     if replace_root and (every or devices):
         raise UsageError("--replace-root is for the root volume alone")
-    environment, place, cloud = open_place(environment_name, region, account)
+    environment, place, cloud = open_place(where)
     instance = names.instance(cloud, place, reference)
     id, root = instance["InstanceId"], instance["RootDeviceName"]
     key = kms.resolve(cloud, place, kms_key or environment_key(environment, place)).arn
@@ -119,13 +117,11 @@ def encrypt(
 @volume.command("kept")
 @click.option("--instance", metavar="INSTANCE", help="Only what was this instance's.")
 @place_options
-def kept_volumes(
-    instance: str | None, environment_name: str | None, region: str | None, account: str | None, as_json: bool
-) -> None:
+def kept_volumes(instance: str | None, where: Where, as_json: bool) -> None:
     """List old volumes that were kept when others took their place (volume encrypt, snapshot restore)."""
     from goldenami.snapshots import kept
 
-    _, place, cloud = open_place(environment_name, region, account)
+    _, place, cloud = open_place(where)
     _print(kept.kept(cloud, place, instance), as_json)
 
 
@@ -155,18 +151,11 @@ def _print(found: list[Volume], as_json: bool, task_id: str | None = None) -> No
 @click.argument("references", metavar="VOLUME|INSTANCE...", nargs=-1, required=True)
 @yes_option
 @place_options
-def forget(
-    references: tuple[str, ...],
-    yes: bool,
-    environment_name: str | None,
-    region: str | None,
-    account: str | None,
-    as_json: bool,
-) -> None:
+def forget(references: tuple[str, ...], yes: bool, where: Where, as_json: bool) -> None:
     """Delete kept volumes for good: some of them, or all that were an instance's. Asks first."""
     from goldenami.snapshots import kept
 
-    environment, place, cloud = open_place(environment_name, region, account)
+    environment, place, cloud = open_place(where)
     chosen = kept.choose(cloud, place, references)
     confirm(f"Delete {', '.join(v.id for v in chosen)} for good?", yes)
     with carried_out(cloud, environment, "volume forget", {"volumes": [v.id for v in chosen]}) as job:

@@ -14,7 +14,8 @@ import yaml
 from click.testing import CliRunner
 
 from goldenami import recipe
-from goldenami.cli.recipes import init, parse_variables, schema, validate
+from goldenami.cli.options import parse_variables
+from goldenami.cli.recipes import init, schema, validate
 from goldenami.errors import GoldenAmiError, InvalidInput, NotFound, UsageError
 from goldenami.provision import OPERATIONS
 from goldenami.recipe.jsonschema import KINDS, json_schema

@@ -1,0 +1,95 @@
+"""The options and arguments that several commands have, each declared once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from goldenami.errors import UsageError
+
+_R = TypeVar("_R")
+
+environment_option = click.option(
+    "-e", "--environment", "environment_name", metavar="NAME", help="Environment of goldenami.yaml. Default: sandbox."
+)
+variable_option = click.option(
+    "--var", "assignments", metavar="NAME=VALUE", multiple=True, help="Set a variable that the recipe declares."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+events_option = click.option(
+    "--events", type=click.Path(dir_okay=False, path_type=Path), help="Append what happens to this file, as JSON lines."
+)
+yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+schedules_argument = click.argument("names", metavar="[NAME]…", nargs=-1)
+snapshot_argument = click.argument("reference", metavar="SNAPSHOT")
+snapshots_argument = click.argument("references", metavar="SNAPSHOT...", nargs=-1, required=True)
+instance_argument = click.argument("reference", metavar="INSTANCE")
+no_wait_option = click.option("--no-wait", is_flag=True, help="Do not wait until the blocks are stored.")
+
+
+def parse_variables(assignments: Sequence[str]) -> dict[str, str]:
+    """``NAME=VALUE`` of the command line as a mapping. Raises UsageError: no =, no name, or one name twice."""
+    variables: dict[str, str] = {}
+    for assignment in assignments:
+        name, separator, value = assignment.partition("=")
+        if not separator or not name:
+            raise UsageError(f"--var {assignment}: expected NAME=VALUE")
+        if name in variables:
+            raise UsageError(f"--var {name} is given twice")
+        variables[name] = value
+    return variables
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """What --environment, --region and --account say; None where they are not given."""
+
+    environment_name: str | None
+    region: str | None
+    account: str | None
+
+
+def place_options(command: Callable[..., _R]) -> Callable[..., _R]:
+    """--environment, --region, --account, which the command gets as ``where``; and --json."""
+
+    @wraps(command)
+    def at_a_place(*, environment_name: str | None, region: str | None, account: str | None, **others: Any) -> _R:
+        return command(where=Where(environment_name, region, account), **others)
+
+    return _with(
+        at_a_place,
+        environment_option,
+        click.option("--region", metavar="REGION", help="Where. Default: the home region."),
+        click.option("--account", metavar="ACCOUNT", help="Whose: a name of goldenami.yaml, or an id. Default: home."),
+        json_option,
+    )
+
+
+def ssh_options(command: Callable[..., _R]) -> Callable[..., _R]:
+    """How to log in to an instance; the command gets it as ``way_in``."""
+
+    @wraps(command)
+    def over_ssh(*, ssh_user: str, ssh_key: Path, ssh_host_key: str | None, **others: Any) -> _R:
+        from goldenami.snapshots.access import Access
+
+        return command(way_in=Access(ssh_user, ssh_key, ssh_host_key), **others)
+
+    key = click.Path(path_type=Path)
+    return _with(
+        over_ssh,
+        click.option("--ssh-user", metavar="USER", default="admin", show_default=True, help="Login user."),
+        click.option("--ssh-key", type=key, default="~/.ssh/id_ed25519", show_default=True, help="Private key."),
+        click.option("--ssh-host-key", metavar="KEY", help="Its host key. Default: from known_hosts, or the console."),
+    )
+
+
+def _with(command: Callable[..., _R], *options: Callable[[Callable[..., _R]], Callable[..., _R]]) -> Callable[..., _R]:
+    """The options in the order in which the help shows them."""
+    for option in reversed(options):
+        command = option(command)
+    return command
