@@ -23,12 +23,9 @@ import yaml
 from goldenami.errors import InvalidInput, Problem
 from goldenami.model import Mark
 
-try:
-    from yaml import CSafeLoader as _Loader
-except ImportError:  # PyYAML without libyaml: the same grammar, slower
-    from yaml import SafeLoader as _Loader  # type: ignore[assignment]
-
 NodePath = tuple[str | int, ...]
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML without libyaml: the same grammar, slower
 
 # Aliases multiply what a small file holds ("billion laughs"); no honest recipe comes near this.
 MAXIMUM_NODES = 100_000
@@ -137,7 +134,7 @@ def parse_leniently(text: str, path: Path, file: str) -> tuple[Document, list[Pr
     Raises InvalidInput where nothing could be read: a syntax error.
     """
     try:
-        root = yaml.compose(text, Loader=_Loader)
+        root = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         raise InvalidInput([_syntax_problem(error, file, text)]) from None
     except yaml.reader.ReaderError as error:

@@ -34,6 +34,7 @@ from goldenami.recipe.scope import Scope, render_tree
 from goldenami.recipe.secrets import SecretRef
 from goldenami.recipe.testfiles import read_test
 from goldenami.recipe.variables import read_variables
+from goldenami.recipe.words import BASE_KINDS, BaseKind
 
 DEFAULT_INSTANCE_TYPES: Mapping[Architecture, tuple[str, ...]] = {
     "x86_64": ("t3.small", "t3a.small"),
@@ -124,7 +125,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
             _check_patches(scope, spec.patches, os)
         kind, reference = _base_kind(sections.get("base"))
         channel = sections["base"].get("channel", DEFAULT_CHANNEL) if kind == "recipe" else ""
-        context["base"] = base_names(kind, reference, channel, os)
+        context["base"] = base_names(kind or "", reference, channel, os)
         found = agents.read(scope, os)
         hardened[architecture] = hardening.read(scope, os, loading.today)
         stages[architecture] = (
@@ -199,18 +200,20 @@ def _architectures(value: Mapping[str, Any]) -> list[Architecture]:
 # --- the base ---------------------------------------------------------------------------------------------------------
 
 
-def _base_kind(base: object) -> tuple[str, str]:
+def _base_kind(base: object) -> tuple[BaseKind | None, str]:
+    """What a base is, and its name; (None, "") for one that is not well formed."""
     if isinstance(base, dict):
-        for kind in ("ssm", "filter", "id", "recipe"):
+        for kind in BASE_KINDS:
             if isinstance(base.get(kind), str):
                 return kind, base[kind]
-    return "", ""
+    return None, ""
 
 
 def _base(spec: BaseSpec, document: Document) -> BaseRef:
     kind, value = _base_kind(spec.model_dump())
+    assert kind is not None, "the schema wants exactly one"
     channel = (spec.channel or DEFAULT_CHANNEL) if kind == "recipe" else None
-    return BaseRef(kind, value, document.mark(("base", kind)), spec.owners, channel)  # type: ignore[arg-type]
+    return BaseRef(kind, value, document.mark(("base", kind)), spec.owners, channel)
 
 
 def _builder(spec: RecipeSpec, architecture: Architecture, os: OsId) -> Builder:

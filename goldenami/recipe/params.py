@@ -82,11 +82,12 @@ class ParamSpec(Spec):
     def required(self) -> bool:
         return "default" not in self.model_fields_set and not self.defaults
 
-    def default_for(self, os: str | None, like: Mapping[OsId, OsId]) -> tuple[tuple[str, ...], Any] | None:
+    def default_for(self, os: OsId | None, like: Mapping[OsId, OsId]) -> tuple[tuple[str, ...], Any] | None:
         """The default for an os, and where it stands below the parameter; None if there is none."""
-        for name, value in self.defaults.items():
-            if name == os or (os not in self.defaults and like.get(os) == name):  # type: ignore[call-overload]
-                return ("defaults", name), value
+        if os is not None:
+            name = os if os in self.defaults else like.get(os)
+            if name in self.defaults:
+                return ("defaults", name), self.defaults[name]
         return (("default",), self.default) if "default" in self.model_fields_set else None
 
 

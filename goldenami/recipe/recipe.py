@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from goldenami.hardening import Hardening
 from goldenami.model import Architecture, Mark, Target
 from goldenami.provision import PatchSpec, Stage
 from goldenami.recipe.schema import ImageSpec, OsId, RetentionSpec
 from goldenami.recipe.secrets import SecretRef
+from goldenami.recipe.words import BaseKind
 from goldenami.schedules.policy import Schedule
 
 
@@ -22,7 +23,7 @@ class BaseRef:
     ``value``: the parameter's name, the pattern, the AMI id or the recipe's name.
     """
 
-    kind: Literal["ssm", "filter", "id", "recipe"]
+    kind: BaseKind
     value: str
     mark: Mark
     owners: tuple[str, ...] = ()  # with filter

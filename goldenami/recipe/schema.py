@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from goldenami.provision import PatchSpec
 from goldenami.recipe.schedulespec import ScheduleSpec
 from goldenami.recipe.words import ACCOUNT_ID as ACCOUNT_ID
+from goldenami.recipe.words import BASE_KINDS
 from goldenami.recipe.words import CIDR as CIDR
 from goldenami.recipe.words import IDENTIFIER as IDENTIFIER
 from goldenami.recipe.words import IMAGE_ID as IMAGE_ID
@@ -77,7 +78,7 @@ class BaseSpec(Spec):
 
     @model_validator(mode="after")
     def _one_kind(self) -> BaseSpec:
-        given = [kind for kind in ("ssm", "filter", "id", "recipe") if getattr(self, kind) is not None]
+        given = [kind for kind in BASE_KINDS if getattr(self, kind) is not None]
         if len(given) != 1:
             what = f"{' and '.join(given)} are given" if given else "none is given"
             raise ValueError(f"exactly one of ssm, filter, id and recipe says what the base is; {what}")

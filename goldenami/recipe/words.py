@@ -24,6 +24,8 @@ Name = Annotated[str, StringConstraints(pattern=NAME, max_length=64)]
 AccountId = Annotated[str, StringConstraints(pattern=ACCOUNT_ID)]
 Region = Annotated[str, StringConstraints(pattern=REGION)]
 OsId = Literal["debian", "ubuntu", "amzn"]
+BaseKind = Literal["ssm", "filter", "id", "recipe"]
+BASE_KINDS: tuple[BaseKind, ...] = ("ssm", "filter", "id", "recipe")
 
 
 class Spec(BaseModel):

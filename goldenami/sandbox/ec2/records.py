@@ -7,7 +7,7 @@ Moments are seconds since 1970 (UTC); sizes are GiB unless the name says bytes; 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 Condition = Literal["pending", "ready", "failed"]
 
@@ -55,6 +55,9 @@ class Resource:
     created: float
     visible_from: float = 0.0
     tags: dict[str, str] = field(default_factory=dict)
+
+
+R = TypeVar("R", bound=Resource)
 
 
 @dataclass(slots=True)
@@ -221,15 +224,10 @@ class BinRule(Resource):
 
 
 @dataclass(slots=True)
-class BinnedImage:
-    image: Image
-    entered: float
-    leaves: float
+class Binned(Generic[R]):
+    """Something in the Recycle Bin."""
 
-
-@dataclass(slots=True)
-class BinnedSnapshot:
-    snapshot: Snapshot
+    resource: R
     entered: float
     leaves: float
 

@@ -7,13 +7,13 @@ the bin keeps the day on which it leaves, whatever becomes of the rules. ("Recyc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from goldenami.sandbox.ec2.context import Ctx, Ec2Error
 from goldenami.sandbox.ec2.core import Action, Cloud, check_id, not_found
 from goldenami.sandbox.ec2.pagination import page
-from goldenami.sandbox.ec2.records import BinnedImage, BinnedSnapshot, Image, Resource, Snapshot
+from goldenami.sandbox.ec2.records import Binned, Image, R, Resource, Snapshot
 
 SNAPSHOTS, IMAGES = "EBS_SNAPSHOT", "EC2_IMAGE"
 _DAY = 86400.0
@@ -39,7 +39,7 @@ def keep_image(cloud: Cloud, image: Image) -> None:
     """Called when an image was deregistered."""
     until = retained_until(cloud, IMAGES, image)
     if until is not None:
-        cloud.store.binned_images[image.id] = BinnedImage(image, cloud.now(), until)
+        cloud.store.binned_images[image.id] = Binned(image, cloud.now(), until)
 
 
 def keep_snapshot(cloud: Cloud, snapshot: Snapshot) -> bool:
@@ -47,7 +47,7 @@ def keep_snapshot(cloud: Cloud, snapshot: Snapshot) -> bool:
     until = retained_until(cloud, SNAPSHOTS, snapshot)
     if until is None or snapshot.progress.condition(cloud.now()) != "ready":
         return False
-    cloud.store.binned_snapshots[snapshot.id] = BinnedSnapshot(snapshot, cloud.now(), until)
+    cloud.store.binned_snapshots[snapshot.id] = Binned(snapshot, cloud.now(), until)
     return True
 
 
@@ -57,7 +57,7 @@ def empty(cloud: Cloud) -> None:
     for id in [id for id, binned in cloud.store.binned_images.items() if binned.leaves <= now]:
         del cloud.store.binned_images[id]
     for id in [id for id, binned in cloud.store.binned_snapshots.items() if binned.leaves <= now]:
-        snapshot = cloud.store.binned_snapshots.pop(id).snapshot
+        snapshot = cloud.store.binned_snapshots.pop(id).resource
         if not snapshot.hollow and snapshot.release is None:
             cloud.drop_contents(id)
 
@@ -66,57 +66,55 @@ def empty(cloud: Cloud) -> None:
 
 
 def list_images(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    found = [b for b in cloud.store.binned_images.values() if _own(b.image, ctx)]
-    if params.get("ImageIds"):
-        found = [_image(cloud, ctx, id) for id in dict.fromkeys(params["ImageIds"])]
-    shown, token = page(found, params, lambda b: (b.entered, b.image.id))
-    told = [
-        {
-            "ImageId": b.image.id,
-            "Name": b.image.name,
-            "Description": b.image.description,
-            "RecycleBinEnterTime": b.entered,
-            "RecycleBinExitTime": b.leaves,
-        }
-        for b in shown
-    ]
+    def facts(image: Image) -> dict[str, Any]:
+        return {"ImageId": image.id, "Name": image.name, "Description": image.description}
+
+    told, token = _listed(cloud.store.binned_images, ctx, params, "ami", params.get("ImageIds"), facts)
     return {"Images": told, "NextToken": token}
 
 
 def list_snapshots(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    found = [b for b in cloud.store.binned_snapshots.values() if _own(b.snapshot, ctx)]
-    if params.get("SnapshotIds"):
-        found = [_snapshot(cloud, ctx, id) for id in dict.fromkeys(params["SnapshotIds"])]
-    shown, token = page(found, params, lambda b: (b.entered, b.snapshot.id))
-    told = [
-        {
-            "SnapshotId": b.snapshot.id,
-            "Description": b.snapshot.description,
-            "VolumeId": b.snapshot.volume_id,
-            "RecycleBinEnterTime": b.entered,
-            "RecycleBinExitTime": b.leaves,
-        }
-        for b in shown
-    ]
+    def facts(snapshot: Snapshot) -> dict[str, Any]:
+        return {"SnapshotId": snapshot.id, "Description": snapshot.description, "VolumeId": snapshot.volume_id}
+
+    told, token = _listed(cloud.store.binned_snapshots, ctx, params, "snap", params.get("SnapshotIds"), facts)
     return {"Snapshots": told, "NextToken": token}
+
+
+def _listed(
+    bin: Mapping[str, Binned[R]],
+    ctx: Ctx,
+    params: Mapping[str, Any],
+    prefix: str,
+    ids: Iterable[str] | None,
+    facts: Callable[[R], dict[str, Any]],
+) -> tuple[list[dict[str, Any]], str | None]:
+    """A page of what is the caller's in a bin (or of these ids), and the token of the next."""
+    found = [b for b in bin.values() if _own(b.resource, ctx)]
+    if ids:
+        found = [_binned(bin, ctx, prefix, id) for id in dict.fromkeys(ids)]
+    shown, token = page(found, params, lambda b: (b.entered, b.resource.id))
+    return [
+        {**facts(b.resource), "RecycleBinEnterTime": b.entered, "RecycleBinExitTime": b.leaves} for b in shown
+    ], token
 
 
 def restore_image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     """Its snapshots have to be there: those that were deleted too are restored before it."""
-    image = _image(cloud, ctx, params["ImageId"]).image
+    image = _binned(cloud.store.binned_images, ctx, "ami", params["ImageId"]).resource
     missing = [id for id in image.snapshot_ids if id not in cloud.store.snapshots]
     if missing:
         raise not_found("snap", missing)
     same = [i for i in cloud.store.images.values() if i.name == image.name and _own(i, ctx)]
     if same:
         raise Ec2Error("InvalidAMIName.Duplicate", f"AMI name {image.name} is already in use by AMI {same[0].id}")
-    cloud.store.images[image.id] = cloud.store.binned_images.pop(image.id).image
+    cloud.store.images[image.id] = cloud.store.binned_images.pop(image.id).resource
     return {"Return": True}
 
 
 def restore_snapshot(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    snapshot = _snapshot(cloud, ctx, params["SnapshotId"]).snapshot
-    cloud.store.snapshots[snapshot.id] = cloud.store.binned_snapshots.pop(snapshot.id).snapshot
+    snapshot = _binned(cloud.store.binned_snapshots, ctx, "snap", params["SnapshotId"]).resource
+    cloud.store.snapshots[snapshot.id] = cloud.store.binned_snapshots.pop(snapshot.id).resource
     return {
         "SnapshotId": snapshot.id,
         "Description": snapshot.description,
@@ -134,19 +132,11 @@ def _own(resource: Resource, ctx: Ctx) -> bool:
     return (resource.owner, resource.region) == (ctx.account, ctx.region)
 
 
-def _image(cloud: Cloud, ctx: Ctx, id: str) -> BinnedImage:
-    check_id("ami", id)
-    found = cloud.store.binned_images.get(id)
-    if found is None or not _own(found.image, ctx):
-        raise not_found("ami", [id])
-    return found
-
-
-def _snapshot(cloud: Cloud, ctx: Ctx, id: str) -> BinnedSnapshot:
-    check_id("snap", id)
-    found = cloud.store.binned_snapshots.get(id)
-    if found is None or not _own(found.snapshot, ctx):
-        raise not_found("snap", [id])
+def _binned(bin: Mapping[str, Binned[R]], ctx: Ctx, prefix: str, id: str) -> Binned[R]:
+    check_id(prefix, id)
+    found = bin.get(id)
+    if found is None or not _own(found.resource, ctx):
+        raise not_found(prefix, [id])
     return found
 
 

@@ -10,8 +10,7 @@ from typing import Any, cast
 from pydantic import TypeAdapter
 
 from goldenami.sandbox.ec2.records import (
-    BinnedImage,
-    BinnedSnapshot,
+    Binned,
     BinRule,
     EbsDefaults,
     Image,
@@ -42,8 +41,8 @@ class Store:
     public_access: dict[str, str] = field(default_factory=dict)  # of snapshots, where it is blocked
     usage_reports: dict[str, ImageUsageReport] = field(default_factory=dict)
     bin_rules: dict[str, BinRule] = field(default_factory=dict)
-    binned_images: dict[str, BinnedImage] = field(default_factory=dict)  # in the Recycle Bin
-    binned_snapshots: dict[str, BinnedSnapshot] = field(default_factory=dict)
+    binned_images: dict[str, Binned[Image]] = field(default_factory=dict)  # in the Recycle Bin
+    binned_snapshots: dict[str, Binned[Snapshot]] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
     ebs_defaults: dict[str, EbsDefaults] = field(default_factory=dict)
 
