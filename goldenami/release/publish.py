@@ -214,7 +214,7 @@ class _Publication:
         current = self._read(parameter)
         if current == parameter.image.image_id:
             return
-        if current is not None:
+        if current is not None and self._ledger.existing(parameter.key) is None:
             raise CloudError(
                 f"parameter {parameter.name} in {parameter.place} is {current} already; a version never changes",
                 code="goldenami.Immutable",
@@ -280,7 +280,8 @@ class _Publication:
             self._ledger.delete_key(parameter.key)
 
     def _create(self, parameter: Parameter) -> None:
-        # If the journal says that this build made it, somebody deleted it since.
+        # If the journal says that this build made it, somebody deleted it since; or it is of an image that a clean-up
+        # deleted, before it died itself.
         self._unmake(parameter)
         parameters.create(
             self._ledger,

@@ -37,7 +37,8 @@ class Verdicts:
             case()
         except (Exception, Death) as error:
             lines = "".join(traceback.format_exception(error, limit=-6, chain=False))
-            self.complaints.append(f"--- {name}\n{lines}")
+            places = "".join(f"{place}: {why}\n" for place, why in getattr(error, "failures", {}).items())
+            self.complaints.append(f"--- {name}\n{lines}{places}")
 
     def tell(self, record_property: Callable[[str, Any], None]) -> None:
         """Raise AssertionError with what is wrong."""

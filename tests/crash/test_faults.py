@@ -170,7 +170,7 @@ def test_any_call_may_fail_once(world: World, whole: bool, shard: int, record_pr
     verdicts = Verdicts("fault matrix, one fault")
     every = list(itertools.product(calls(world), FAULTS))
     assert len(every) > 600
-    for number, (label, fault) in enumerate(share(every, shard, whole=whole, every=47)):
+    for number, (label, fault) in enumerate(share(every, shard, whole=whole, every=23)):
         once, then, delay = Once(label, fault), ("resume", "clean")[number % 2], (0.0, 0.0, 2.0)[number % 3]
         name = f"{fault.__name__} at {label}, visible after {delay} s, {then}"
         must = fault in PASSING
@@ -183,7 +183,7 @@ def test_an_action_may_fail_from_some_call_on(world: World, whole: bool, shard: 
     """The build ends with an error in bounded time, and what it could not delete is deleted by the next process."""
     verdicts = Verdicts("fault matrix, lasting faults")
     every = list(itertools.product(calls(world), (throttled, broken, lost, denied)))
-    for number, (label, fault) in enumerate(share(every, shard, whole=whole, every=71)):
+    for number, (label, fault) in enumerate(share(every, shard, whole=whole, every=37)):
         lasting, then = FromThenOn(label, fault), ("clean", "resume")[number % 2]
         verdicts.run(f"{fault.__name__} from {label} on, {then}", lambda: disturbed(world, lasting, then=then))  # noqa: B023
     verdicts.tell(record_property)
@@ -193,7 +193,7 @@ def test_an_action_may_fail_from_some_call_on(world: World, whole: bool, shard: 
 def test_storms(world: World, whole: bool, shard: int, record_property: Tell) -> None:
     """Many faults at once. The seed is in the case's name."""
     verdicts = Verdicts("fault matrix, storms")
-    for number in share(range(200), shard, whole=whole, every=25):
+    for number in share(range(200), shard, whole=whole, every=13):
         storm, then = Storm(number, (0.03, 0.1, 0.3)[number % 3]), ("clean", "resume")[number % 2]
         delay = (0.0, 2.0)[number % 2]
         verdicts.run(f"storm {number}, {then}", lambda: disturbed(world, storm, then=then, delay=delay))  # noqa: B023
@@ -224,7 +224,7 @@ def test_any_weather(world: World, whole: bool, record_property: Tell) -> None:
 
     @seed(20261124)
     @settings(
-        max_examples=150 if whole else 6,
+        max_examples=150 if whole else 12,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),

@@ -208,8 +208,12 @@ class MortalCloud(Cloud):
             raise Death
 
     def _die(self) -> None:
-        self._dead = True
+        self.die()
         raise Death
+
+    def die(self) -> None:
+        """From now on, whoever makes a call or waits."""
+        self._dead = True
 
 
 class PaperWorkshop:
