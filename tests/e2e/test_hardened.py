@@ -124,6 +124,18 @@ def test_it_still_works(hardened: Hardened, number: int, tmp_path: Path, monkeyp
     assert report.passed > 140
 
 
+COMPARED = """
+while systemctl is-active --quiet aidecheck; do sleep 0.2; done
+systemctl show aidecheck -p ExecMainCode -p ExecMainStatus
+"""
+
+
+def test_the_picture_of_the_files_is_of_the_finished_image(hardened: Hardened) -> None:
+    """AIDE, which compares after each boot, finds no difference on a new instance: none that somebody learns to overlook."""
+    for instance in hardened.instances:
+        assert hardened.workspace.cloud.inside(instance, "sh", "-c", COMPARED) == "ExecMainCode=1\nExecMainStatus=0\n"
+
+
 def test_packages_install_for_real(hardened: Hardened) -> None:
     """With questions asked, scripts run and a service started, on the hardened instance."""
     with ssh.connect(hardened.endpoints[0], timeout=60) as connection:
