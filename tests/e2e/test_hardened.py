@@ -131,7 +131,7 @@ systemctl show aidecheck -p ExecMainCode -p ExecMainStatus
 
 
 def test_the_picture_of_the_files_is_of_the_finished_image(hardened: Hardened) -> None:
-    """AIDE, which compares after each boot, finds no difference on a new instance: none that somebody learns to overlook."""
+    """AIDE, which compares after each boot, finds nothing on a new instance that somebody would learn to overlook."""
     for instance in hardened.instances:
         assert hardened.workspace.cloud.inside(instance, "sh", "-c", COMPARED) == "ExecMainCode=1\nExecMainStatus=0\n"
 
