@@ -125,7 +125,7 @@ def delete_all(
 def delete_these(ledger: Ledger, doomed: Collection[Found], *, emit: Emit = silent) -> CleanUp:
     """Delete what others made, in the order of its dependencies; the caller vouches for each. A failure to delete one
     thing does not stop the rest."""
-    work = _Work(ledger, frozenset(), emit)
+    work = _Work(ledger, frozenset(), emit, vouched=True)
     for kind in sorted(KINDS.values(), key=lambda k: k.order):
         done = [one for one in sorted(doomed) if one.kind == kind.name and work.delete(one)]
         if kind.name == "instance":
@@ -136,12 +136,13 @@ def delete_these(ledger: Ledger, doomed: Collection[Found], *, emit: Emit = sile
 
 class _Work:
     """One clean-up under way. ``left`` and ``deleted`` are shared by the threads of the places; adding to them is
-    atomic."""
+    atomic. ``vouched``: the caller knows whose it is that is given to ``delete``."""
 
-    def __init__(self, ledger: Ledger, keep: frozenset[str], emit: Emit) -> None:
+    def __init__(self, ledger: Ledger, keep: frozenset[str], emit: Emit, *, vouched: bool = False) -> None:
         self.ledger = ledger
         self.keep = keep
         self.emit = emit
+        self.vouched = vouched
         self.deleted: list[Found] = []
         self.left: dict[str, str] = {}
 
@@ -171,7 +172,7 @@ class _Work:
         try:
             if one.kind == "image":
                 images.delete(ledger, one.place, one.id)
-            elif one.kind == "parameter" and not self.is_ours(one):
+            elif one.kind == "parameter" and not self.vouched and not self.is_ours(one):
                 ledger.journal.gone(one.kind, one.place, one.id)
                 return False
             else:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from goldenami.aws import errors
+from goldenami.aws import tags as tagging
 from goldenami.aws.ledger import Call, Ledger
 from goldenami.aws.session import Cloud
 from goldenami.errors import CloudError, NotFound
@@ -59,8 +60,11 @@ def create(
     image_id: str,
     description: str = "",
     tags: Mapping[str, str] | None = None,
+    temporary: bool = False,
 ) -> None:
     """Ensure that this build made a parameter that did not exist before, and that its value is effective.
+
+    ``temporary``: with the expiry tag, which ``settle`` takes off.
 
     Raises CloudError (ParameterAlreadyExists) if somebody else's is there, and for a value that never becomes
     effective.
@@ -68,8 +72,21 @@ def create(
     request = {"Name": name, "Value": image_id, "Type": "String", "DataType": DATA_TYPE, "Overwrite": False}
     if description:
         request["Description"] = description[:1024]
-    ledger.create(key, "parameter", place, Call("ssm", "PutParameter", request), name=name, tags=tags)
+    ledger.create(
+        key, "parameter", place, Call("ssm", "PutParameter", request), name=name, tags=tags, temporary=temporary
+    )
     await_value(ledger.cloud, place, name, image_id)
+
+
+def settle(ledger: Ledger, key: str) -> None:
+    """Ensure that the parameter that a key has, if any, stays: it is not temporary any more. What the journal knows to
+    be so costs no call; nor does what somebody else made, which is theirs."""
+    made = ledger.resource(key)
+    if made is None or tagging.EXPIRES_AT not in tagging.from_list(made.request.get("Tags")):
+        return
+    request = {"ResourceType": "Parameter", "ResourceId": made.id, "TagKeys": [tagging.EXPIRES_AT]}
+    call = Call("ssm", "RemoveTagsFromResource", request)
+    ledger.change(f"keep/{key}", made.place, call, resource=made.id, already={"InvalidResourceId"})
 
 
 def put(ledger: Ledger, key: str, place: Place, *, name: str, image_id: str) -> None:

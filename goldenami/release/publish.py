@@ -3,12 +3,16 @@
 The order, and what a process that dies after each step leaves behind:
 
 1. *The version's parameters*, in every target. Nobody follows them yet. One that cannot be made: all are removed again.
-   Dies here: they are in the journal, so resuming goes on and cleaning deletes them, with the images.
+   Dies here: they are in the journal, so resuming goes on and cleaning deletes them, with the images. They carry the
+   same expiry tag, too, for whoever collects what a machine left that never came back.
 2. *The manifest into the catalog.* This is the step that makes a release: from here on the images are never deleted by
-   a clean-up. It stands before the next step because no parameter that people follow may name an image that a clean-up
-   is about to delete. Dies here: a release that no channel points to; resuming goes on.
+   a clean-up, and they and the version's parameters lose the tag. It stands before the next step because no parameter
+   that people follow may name an image that a clean-up is about to delete. Dies here: a release that no channel points
+   to; resuming goes on.
 3. *The channel's parameters*, in every target. One that cannot be moved, or an interruption: those that were are put
    back to where they pointed (or removed, if there were none). Dies here: some have moved; resuming moves the others.
+   These never carry the tag: somebody may follow one from the moment that it is there, and all that it can name is an
+   image of a release. If the machine does not come back, the channel's next move in the catalog moves them all.
 4. *The channel's pointer in the catalog*, last, because it remembers where the parameters have to be put back to.
 
 Every step finds out what is there before it changes anything, so a second call changes nothing. Of two processes that
@@ -30,12 +34,24 @@ from goldenami.aws.ledger import Ledger
 from goldenami.errors import CloudError, CredentialsRefused, GoldenAmiError, Interrupted, JournalError, TargetsFailed
 from goldenami.events import Emit, emit, silent
 from goldenami.journal import Intent
-from goldenami.model import Architecture, ImageManifest, Place, Target
+from goldenami.model import Architecture, ImageManifest, ManifestImage, Place, Target
 from goldenami.release.catalog import Catalog, Channel
-from goldenami.release.parameters import Parameter, parameters_for
 
 _THREADS: Final = 16
 _LOCK_TIMEOUT: Final = 900.0  # seconds; another build's publishing takes one or two minutes at worst
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One SSM parameter, and the image it is to name."""
+
+    place: Place
+    name: str
+    image: ManifestImage
+
+    @property
+    def key(self) -> str:
+        return f"parameter/{self.place}{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +62,23 @@ class Published:
     channel: Channel
     manifest: ImageManifest
     failures: Mapping[str, str] = field(default_factory=dict)
+
+
+def parameter_name(prefix: str, recipe: str, architecture: Architecture, which: str) -> str:
+    """``/golden-ami/debian-12-web/x86_64/stable/image-id``; ``which``: a channel or a version."""
+    return f"{prefix}/{recipe}/{architecture}/{which}/image-id"
+
+
+def parameters_for(manifest: ImageManifest, prefix: str, which: str) -> tuple[Parameter, ...]:
+    """One for each row of a manifest: in the row's own account and region."""
+    return tuple(
+        Parameter(
+            Place(image.account, image.region),
+            parameter_name(prefix, manifest.recipe, image.architecture, which),
+            image,
+        )
+        for image in manifest.images
+    )
 
 
 def publish(
@@ -70,7 +103,7 @@ def publish(
         publication = _Publication(ledger, catalog, manifest, targets, emit)
         publication.make_version_parameters(prefix)
         catalog.add(manifest)
-        publication.keep_images(prefix)
+        publication.keep(prefix)
         with publication.channel_parameters_moved(prefix, channel):
             moved = catalog.move(manifest.recipe, channel, manifest.version, now=now, build_id=manifest.build_id)
         return Published(moved, manifest, publication.failures)
@@ -87,14 +120,15 @@ def withdraw(
     emit: Emit = silent,
 ) -> dict[str, str]:
     """Undo the publishing of a release by a process that died between steps 2 and 4: the channel's parameters that it
-    moved are put back to where the channel points; and its images, which stay, are marked as such.
+    moved are put back to where the channel points; and what stays, its images and the version's parameters, loses the
+    mark of what is temporary.
 
     Changes nothing if the channel got as far as this release. Returns the reasons by target's label where it failed.
     """
     with catalog.publishing(manifest.recipe, channel, timeout=_LOCK_TIMEOUT):
         publication = _Publication(ledger, catalog, manifest, targets, emit)
         try:
-            publication.keep_images(prefix)
+            publication.keep(prefix)
             kept: Mapping[str, str] = {}
         except TargetsFailed as error:
             kept = error.failures
@@ -129,19 +163,21 @@ class _Publication:
     def make_version_parameters(self, prefix: str) -> None:
         released = self._manifest.version in self._catalog.versions(self._manifest.recipe)
         wanted = parameters_for(self._manifest, prefix, self._manifest.version)
-        refused = self._each(wanted, self._make, "publishing")
+        # Of a release whose parameter was deleted since, the new one stays as well.
+        refused = self._each(wanted, lambda p: self._make(p, temporary=not released), "publishing")
         if refused:
             # Once it is a release, its parameters stay: somebody may have pinned the version.
             kept = self._undo(wanted, self._unmake, "removing") if not released else {}
             raise self._failed("nothing was published: the parameters of the version cannot be set", refused, kept)
 
-    def keep_images(self, prefix: str) -> None:
-        """Take the mark off that lets anybody collect what a dead machine left (goldenami:expires-at): the images are a
-        release's now. Before the channel moves, so that nothing that is in use ever looks left over."""
-        wanted = [p for p in parameters_for(self._manifest, prefix, self._manifest.version) if p.image.mode == "copy"]
+    def keep(self, prefix: str) -> None:
+        """Take the mark off that lets anybody collect what a dead machine left (goldenami:expires-at): the images and
+        the version's parameters are a release's now. Before the channel moves, so that nothing that is in use ever
+        looks left over."""
+        wanted = parameters_for(self._manifest, prefix, self._manifest.version)
         refused = self._each(wanted, self._keep, "publishing")
         if refused:
-            raise self._failed("the images of the release are still marked as temporary", refused)
+            raise self._failed("the release is still marked as temporary", refused)
 
     @contextmanager
     def channel_parameters_moved(self, prefix: str, channel: str) -> Iterator[None]:
@@ -180,7 +216,7 @@ class _Publication:
 
     # --- one parameter ------------------------------------------------------------------------------------------------
 
-    def _make(self, parameter: Parameter) -> None:
+    def _make(self, parameter: Parameter, *, temporary: bool) -> None:
         self._settle(parameter)
         current = self._read(parameter)
         if current == parameter.image.image_id:
@@ -193,7 +229,7 @@ class _Publication:
                 region=parameter.place.region,
                 hint="Find out who made it, and delete it if it is of no use.",
             )
-        self._create(parameter)
+        self._create(parameter, temporary=temporary)
 
     def _move(self, parameter: Parameter) -> None:
         self._settle(parameter)
@@ -206,7 +242,10 @@ class _Publication:
             self._set(parameter, parameter.image.image_id)
 
     def _keep(self, parameter: Parameter) -> None:
+        parameters.settle(self._ledger, parameter.key)
         image, place = parameter.image, parameter.place
+        if image.mode != "copy":  # a shared one is the home account's, and comes with the row of its own
+            return
         behind = [snapshot.snapshot_id for snapshot in image.snapshots]
         found = images.describe_many(self._cloud, place, [image.image_id])
         found |= snapshots.describe_many(self._cloud, place, behind)
@@ -250,7 +289,7 @@ class _Publication:
             self._ledger.patience.look(self._cloud, lambda: self._read(parameter))
             self._ledger.delete_key(parameter.key)
 
-    def _create(self, parameter: Parameter) -> None:
+    def _create(self, parameter: Parameter, *, temporary: bool = False) -> None:
         # If the journal says that this build made it, somebody deleted it since; or it is of an image that a clean-up
         # deleted, before it died itself.
         self._unmake(parameter)
@@ -261,6 +300,7 @@ class _Publication:
             name=parameter.name,
             image_id=parameter.image.image_id,
             description=f"{self._manifest.recipe}: {self._manifest.description}".removesuffix(": "),
+            temporary=temporary,
         )
 
     def _set(self, parameter: Parameter, value: str) -> None:

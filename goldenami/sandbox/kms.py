@@ -22,8 +22,10 @@ from goldenami.sandbox.visibility import Visibility
 
 _CONTEXT = {"aws:ebs:purpose": "volume data key"}
 
-_CRYPTOGRAPHY = frozenset(
+# What a disabled key refuses (KMS developer guide, "Key states of AWS KMS keys").
+_NEEDS_ENABLED = frozenset(
     {
+        "CreateGrant",
         "Encrypt",
         "Decrypt",
         "GenerateDataKey",
@@ -38,8 +40,6 @@ _CRYPTOGRAPHY = frozenset(
         "GetPublicKey",
     }
 )
-# What a disabled key refuses (KMS developer guide, "Key states of AWS KMS keys").
-_NEEDS_ENABLED = _CRYPTOGRAPHY | {"CreateGrant"}
 # What a key that is pending deletion still allows.
 _WHILE_PENDING = frozenset(
     {
@@ -60,7 +60,23 @@ _WHILE_PENDING = frozenset(
     }
 )
 # Which actions take an alias where they take a key.
-_TAKES_ALIAS = _CRYPTOGRAPHY | {"DescribeKey"}
+_TAKES_ALIAS = frozenset(
+    {
+        "DescribeKey",
+        "Encrypt",
+        "Decrypt",
+        "GenerateDataKey",
+        "GenerateDataKeyWithoutPlaintext",
+        "GenerateDataKeyPair",
+        "GenerateDataKeyPairWithoutPlaintext",
+        "GenerateMac",
+        "VerifyMac",
+        "ReEncrypt",
+        "Sign",
+        "Verify",
+        "GetPublicKey",
+    }
+)
 _KEY_FIELD = {"CreateAlias": "TargetKeyId", "UpdateAlias": "TargetKeyId", "ReEncrypt": "DestinationKeyId"}
 
 

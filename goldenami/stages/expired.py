@@ -9,7 +9,9 @@ Temporary resources carry ``goldenami:expires-at``. Something is collected only 
 
 Where the build's journal is at hand after all, it is the journal's business: the build is cleaned by it, unless
 somebody works on it. Grants have no tags: they are known by their name, which holds the token, and by the date of their
-creation; those of a build that made a release stay.
+creation; those of a build that made a release stay. So do its parameters: somebody may follow one. A channel's are
+never temporary, since all that they ever name is an image of a release: where a machine died that was moving them, they
+are left as they are until the channel's next move, which moves them all.
 """
 
 from __future__ import annotations
@@ -63,8 +65,9 @@ def find(cloud: Cloud, environment: Environment, catalog: Catalog, journals: Jou
     for place, future in asked.items():
         try:
             for build_id, one in future.result():
-                # Which grants a release needs is in no manifest; those of a build that made one stay.
-                if one.id not in owned and not (one.kind == "grant" and build_id in released):
+                # Which grants a release needs is in no manifest, and a parameter is known by its name only: those of a
+                # build that made a release stay.
+                if one.id not in owned and not (one.kind in ("grant", "parameter") and build_id in released):
                     found[build_id].append(one)
         except CredentialsRefused:
             raise
@@ -84,8 +87,8 @@ def _look(cloud: Cloud, environment: Environment, place: Place) -> list[tuple[st
 
 def _tagged(cloud: Cloud, place: Place) -> Iterator[tuple[str, Found]]:
     for kind in KINDS.values():
-        # A parameter is made for a release, a policy for as long as it is declared: neither is ever temporary.
-        if kind.tagged is None or kind.name == "parameter" or not kind.everywhere:
+        # What is not made everywhere is no build's: a policy stays for as long as it is declared.
+        if kind.tagged is None or not kind.everywhere:
             continue
         for id, own in kind.tagged(cloud, place, tags.EXPIRES_AT, None).items():
             build_id = own.get(tags.BUILD_ID, "")

@@ -63,6 +63,8 @@ def _in_moto(surface: Surface, place: Place) -> list[str]:
         for name, versions in dict.items(ssm._parameters):
             if name.startswith("/golden-ami"):
                 lines.append(f"parameter {name} = {versions[-1].value}")
+                marks = ssm.list_tags_for_resource("Parameter", name)
+                lines += [f"parameter {name} is temporary" for key in marks if key == "goldenami:expires-at"]
         return lines
 
 

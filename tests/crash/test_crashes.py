@@ -96,7 +96,7 @@ def test_a_second_release_is_published_in_all_places_or_in_none(
     world.cloud.start_process()
     world.build()
     publishing = [label for label in sorted(world.cloud.mutations) if label.service == "ssm"]
-    assert len(publishing) == 8
+    assert len(publishing) == 12
     every = list(itertools.product(publishing, MOMENTS, ("resume", "clean")))
     every = [(*case, lag) for case in every for lag in (0.0, 2.0)]
     for label, when, then, lag in share(every, shard, whole=whole, every=9):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import threading
 from collections.abc import Callable
@@ -21,9 +22,9 @@ from goldenami.sandbox.http import Response
 from goldenami.sandbox.protocol import Call
 from goldenami.stages.expired import is_expired
 from tests.crash import inventory
-from tests.crash.cases import check
-from tests.crash.test_crashes import mutations
-from tests.crash.world import PLACES, Label, World
+from tests.crash.cases import Verdicts, check, points_to, release_of, share
+from tests.crash.test_crashes import Tell, mutations, shards
+from tests.crash.world import PLACES, RECIPE, Label, World
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 BUILD = "20261124-030000-0123abcd"
@@ -112,6 +113,65 @@ def test_a_release_is_never_collected(world: World) -> None:
         wanted = {line for line in wanted if " for " not in line}
         assert wanted <= inventory.take(world)
         assert owned >= wanted
+
+
+@shards
+def test_parameters_of_a_lost_machine_are_collected_unless_a_release_has_them(
+    world: World, whole: bool, shard: int, record_property: Tell
+) -> None:
+    """It dies at any call to SSM. What no release has goes, and is in nobody's way; what one has, and what a channel
+    names, stays as it is until the next release."""
+    publishing = [label for label in mutations(world) if label.service == "ssm"]
+    assert len(publishing) == 12
+    every = list(itertools.product(publishing, ("before", "after"), (False, True)))
+    verdicts = Verdicts("crash matrix, lost machines")
+    for label, when, first in share(every, shard, whole=whole, every=5):
+        name = f"killed {when} {label}, {'first' if first else 'second'} release"
+        verdicts.run(name, lambda: lost(world, label, when, first=first))  # noqa: B023
+    verdicts.tell(record_property)
+
+
+def lost(world: World, label: Label, when: str, *, first: bool) -> None:
+    world.fresh()
+    if not first:
+        world.build()
+        world.change_recipe("hello again")
+    before = world.catalog.versions(RECIPE)
+    known = set(world.builds)
+    decoys = inventory.place_decoys(world)
+    already = inventory.take(world)
+    world.build_until(label, when)
+    (build_id,) = set(world.builds) - known
+    decoys |= inventory.place_decoys(world, build_id=build_id, mark="b")
+    lose_journals(world)
+    released = release_of(world, before)
+    left = parameters(world)
+    early = clean_expired(world, later=timedelta(hours=23))
+    assert not any(done.deleted for done in early.values()), "its time has not passed"
+    done = clean_expired(world)
+    assert not done[None].left
+    if released is None:
+        assert inventory.take(world) == already | decoys
+    else:
+        assert parameters(world) == left, "they may be followed"
+        owned = inventory.owned(released, channel=False)
+        assert {line for line in owned if ": grant " not in line} <= inventory.take(world)
+    world.change_recipe("hello once more")
+    world.cloud.start_process()
+    world.build()
+    versions = (*before, *([released.version] if released is not None else []))
+    new = release_of(world, versions)
+    assert new is not None
+    expected = frozenset.union(
+        inventory.owned(new), *(inventory.owned(world.catalog.get(RECIPE, v), channel=False) for v in versions)
+    )
+    assert parameters(world) == {line for line in expected | decoys if ": parameter " in line and " = " in line}
+    assert points_to(world) == new.version
+
+
+def parameters(world: World) -> set[str]:
+    """What they name."""
+    return {line for line in inventory.take(world) if ": parameter " in line and " = " in line}
 
 
 def test_without_the_catalog_nothing_is_collected(world: World) -> None:

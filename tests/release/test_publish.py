@@ -15,8 +15,7 @@ from goldenami.errors import CatalogError, Interrupted, TargetsFailed
 from goldenami.model import ImageManifest, Place, TestReport
 from goldenami.release.catalog import Catalog, Channel
 from goldenami.release.distribute import distribute
-from goldenami.release.parameters import parameter_name, parameters_for
-from goldenami.release.publish import Published, publish
+from goldenami.release.publish import Published, parameter_name, parameters_for, publish
 from goldenami.release.unchanged import find_unchanged
 from goldenami.release.verify import verify
 
@@ -77,6 +76,7 @@ def test_a_release_is_published_everywhere(world: World) -> None:
             assert ssm.get_parameter(Name=name)["Parameter"]["DataType"] == "aws:ec2:image"
             tags = ssm.list_tags_for_resource(ResourceType="Parameter", ResourceId=name)["TagList"]
             assert {"Key": "goldenami:recipe", "Value": "debian-12-web"} in tags
+            assert "goldenami:expires-at" not in {t["Key"] for t in tags}, "it is nobody's to collect now"
     assert world.states("apps/eu-west-1") == ["publishing", "published"]
     marked = [{"Name": "key", "Values": ["goldenami:expires-at"]}]
     for place in ids(manifest):

@@ -33,7 +33,8 @@ def _check_quota(cloud: Cloud, ctx: Ctx) -> None:
     now, limit = cloud.now(), cloud.settings.concurrent_snapshot_copies
     running = sum(
         s.copied and not s.for_image and s.progress.condition(now) == "pending"
-        for s in cloud.owned(cloud.store.snapshots, ctx).values()
+        for s in cloud.store.snapshots.values()
+        if s.owner == ctx.account and s.region == ctx.region
     )
     if running >= limit:
         raise Ec2Error(
