@@ -83,7 +83,7 @@ def explain(control_id: str, profile: str | None, as_json: bool) -> None:
         "references": ", ".join(control.references),
         "group": f"{control.exclusive}, of which one is chosen" if control.exclusive else "",
         "needs": "a reboot" if control.reboot else "",
-        "order": "after all others" if control.last else "",
+        "order": {False: "", True: "after the others", "of-all": "after all others"}[control.last],
         "not where": control.otherwise,
         "written in": str(control.mark),
     }
@@ -304,7 +304,7 @@ def _described(control: Control) -> dict[str, Any]:
         "references": list(control.references),
         "exclusive": control.exclusive or None,
         "needs_reboot": control.reboot,
-        "last": control.last,
+        "last": control.last is not False,
         "not_applicable_because": control.otherwise or None,
         "place": str(control.mark),
         "operations": [{"kind": _kind(bound), "title": bound.label} for bound in control.operations],

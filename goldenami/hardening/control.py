@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import SerializeAsAny, ValidationInfo, field_validator
 
@@ -20,8 +20,9 @@ class Control:
     """One hardening rule.
 
     ``applies``: shell code; where it fails the control is not applicable, for the reason ``otherwise``. Empty: always.
-    ``reboot``: it holds only once the host has booted again. ``last``: its operations come after those of all others,
-    since they look at what is there. ``exclusive``: the group of which one control at most can be chosen.
+    ``reboot``: it holds only once the host has booted again. ``last``: its operations come after those of the others,
+    since they look at what is there; "of-all": after those, too. ``exclusive``: the group of which one control at most
+    can be chosen.
     """
 
     id: str
@@ -36,7 +37,7 @@ class Control:
     applies: str = ""
     otherwise: str = ""
     reboot: bool = False
-    last: bool = False
+    last: Literal[False, True, "of-all"] = False
     exclusive: str = ""
 
 
@@ -84,20 +85,23 @@ class Conditional(Operation):
         return replace(steps, check=lines(unless, steps.check), verify=steps.verify or steps.check)
 
 
-LAST = "hardening-last"
-"""Name of the stage after which nothing may change on the host."""
+LAST = ("hardening-last", "hardening-last-of-all")
+"""Names of the stages after which nothing else may change on the host."""
 
 
 def stages(controls: Iterable[Control]) -> tuple[Stage, ...]:
-    """The stages that bring controls about, in order: those of most, then those that come last.
+    """The stages that bring controls about, in order: those of most, then those that come last, and last of all.
 
     Packages of all of them are installed first, which is one call of the package manager and not one a control.
     """
     chosen = [(control, list(_operations(control))) for control in controls]
     packages = [o for _, operations in chosen for o in operations if _installs(o)]
     first = _stage("hardening", [(c, found) for c, found in chosen if not c.last], packages)
-    last = _stage(LAST, [(c, found) for c, found in chosen if c.last], [])
-    return tuple(stage for stage in (first, last) if stage.operations)
+    last = (
+        _stage(name, [(c, found) for c, found in chosen if c.last == when], [])
+        for name, when in zip(LAST, (True, "of-all"), strict=True)
+    )
+    return tuple(stage for stage in (first, *last) if stage.operations)
 
 
 def _stage(name: str, chosen: list[tuple[Control, list[BoundOperation]]], before: list[BoundOperation]) -> Stage:

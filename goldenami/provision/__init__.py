@@ -34,7 +34,8 @@ from goldenami.provision.handlers import implied_handler
 from goldenami.provision.operation import OPERATIONS, BoundOperation, Handler, Operation, Payload, Stage
 from goldenami.provision.patches import PatchSpec, closing_stage, patch_stage
 from goldenami.provision.program import Fact
-from goldenami.provision.runner import OperationResult, RunResult, StageResult, run_program, run_stage
+from goldenami.provision.results import OperationResult, RunResult, StageResult
+from goldenami.provision.runner import run_program, run_stage
 from goldenami.provision.seal import TRACES, SealReport, Trace, seal, traces_of
 
 FAMILIES = (

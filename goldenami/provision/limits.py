@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from goldenami.provision.fields import OneLine
 from goldenami.provision.operation import Operation
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
-from goldenami.provision.writing import place_file, same_file
+from goldenami.provision.writing import is_gone, place_file, same_file
 
 _ITEMS = (
     "core data fsize memlock nofile rss stack cpu nproc as maxlogins maxsyslogins priority locks sigpending msgqueue "
@@ -96,12 +96,7 @@ class PamProfile(Operation):
         if self.state == "absent":
             remove = "pam-auth-update --package @force --remove @name\nrm -f -- @path"
             return Steps(
-                sh(
-                    """[ ! -e @path ] || { detail='is there'; return 1; }
-! { @on; } || { detail='is enabled'; return 1; }""",
-                    path=path,
-                    on=on,
-                ),
+                lines(is_gone(path), sh("! { @on; } || { detail='is enabled'; return 1; }", on=on)),
                 lines(tool, sh(remove, force=force, name=self.name, path=path)),
             )
         check, apply = [], [tool]

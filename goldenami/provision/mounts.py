@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from goldenami.provision.fields import AbsolutePath, OneLine
 from goldenami.provision.operation import Operation
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
-from goldenami.provision.writing import awk, keep_attributes, write
+from goldenami.provision.writing import awk, is_gone, keep_attributes, write
 
 
 def _option(value: str) -> str:
@@ -134,12 +134,7 @@ class Swap(Operation):
         used = sh("grep -q @path /proc/swaps", path=f"^{re.escape(self.path)} ")
         if self.state == "absent":
             return Steps(
-                sh(
-                    """[ ! -e @path ] || { detail='is there'; return 1; }
-! @mine || { detail='is in /etc/fstab'; return 1; }""",
-                    path=self.path,
-                    mine=mine,
-                ),
+                lines(is_gone(self.path), sh("! @mine || { detail='is in /etc/fstab'; return 1; }", mine=mine)),
                 lines(
                     sh("! @used || swapoff -- @path", used=used, path=self.path),
                     write(fstab, others, keep_attributes(fstab)),

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from goldenami.errors import BuilderError
 from goldenami.model import Mark
 from goldenami.provision.command import ScriptFile
+from goldenami.provision.masking import masker
 from goldenami.provision.operation import BoundOperation, Stage
 from goldenami.provision.program import Fact
-from goldenami.provision.runner import masker
 from goldenami.provision.shell import sh
 
 LONGEST = 4096  # characters of a value: it is evidence, not a file

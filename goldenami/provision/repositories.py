@@ -12,6 +12,7 @@ from goldenami.provision import openpgp
 from goldenami.provision.fields import OneLine, Url
 from goldenami.provision.operation import Operation
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
+from goldenami.provision.writing import is_gone
 
 
 def _fingerprint(value: str) -> str:
@@ -177,8 +178,7 @@ class Repository(Operation):
             f"/etc/yum.repos.d/{self.name}.repo",
             f"/etc/pki/rpm-gpg/{self.name}.asc",
         ]
-        check = lines(*(sh("[ ! -e @path ] || { detail='is there'; return 1; }", path=path) for path in paths))
-        return Steps(check, lines(sh("rm -f -- @paths", paths=paths), _STALE))
+        return Steps(lines(*map(is_gone, paths)), lines(sh("rm -f -- @paths", paths=paths), _STALE))
 
     def _key_path(self) -> str:
         if self.dnf:

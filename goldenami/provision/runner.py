@@ -11,76 +11,25 @@ from __future__ import annotations
 import contextlib
 import secrets as randomness
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from goldenami.errors import BuilderError, ConnectionLost, OperationDoubtful, OperationFailed
-from goldenami.events import Emit, emit, silent
-from goldenami.provision import hints
+from goldenami.events import Emit, silent
 from goldenami.provision.follower import NO_DIRECTORY, Follower, attach_script, end_script, start_script, sudo
-from goldenami.provision.operation import Stage
-from goldenami.provision.program import Item, Placed, Program, compile_program
-from goldenami.provision.stream import Begun, FactRead, Finished, Message, RebootDue, StageStarted, Started, Status
+from goldenami.provision.masking import masker
+from goldenami.provision.operation import BoundOperation, Stage
+from goldenami.provision.program import Item, Program, compile_program
+from goldenami.provision.progress import Progress, Within
+from goldenami.provision.results import RunResult, StageResult
 
 if TYPE_CHECKING:  # paramiko takes a while to load, and recipes are validated without it
     from goldenami.ssh import Completed, Connection, Deadline
 
-MASK = "(secret)"
-
 REBOOT_SECONDS = 600.0
 _ATTEMPTS = 3  # of a program that the host has forgotten, and of connections that are lost without any progress between
 _RECONNECT_SECONDS = 180.0
-_OUTPUT_LINES = 20
 _MEMORY_BYTES = 64 << 20  # larger archives go to the disk, into /var/tmp
-
-Within = Callable[[str], AbstractContextManager[object]]
-
-
-@dataclass(frozen=True, slots=True)
-class OperationResult:
-    """How one operation went. In check mode, "changed" means that it would be. ``index``: from 0, within its stage."""
-
-    index: int
-    title: str
-    place: str
-    status: Status
-    seconds: float
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class StageResult:
-    """``operations``: in the order in which they ended; handlers are among them if they ran. ``rebooted``: how often
-    the host was.
-    """
-
-    stage: str
-    operations: tuple[OperationResult, ...]
-    seconds: float
-    rebooted: int = 0
-
-    def count(self, status: Status) -> int:
-        return sum(1 for o in self.operations if o.status == status)
-
-    @property
-    def changed(self) -> int:
-        return self.count("changed")
-
-    @property
-    def ok(self) -> int:
-        return self.count("ok")
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """``stages``: those that have operations, in order. ``facts``: what was read, by the fact's name."""
-
-    stages: tuple[StageResult, ...]
-    facts: Mapping[str, str]
-    seconds: float
 
 
 def run_stage(
@@ -122,20 +71,6 @@ def run_program(
     return run.carry_out()
 
 
-@dataclass(slots=True)
-class _Progress:
-    """What one stage has come to."""
-
-    stage: Stage
-    started: float = 0.0
-    seconds: float = 0.0
-    rebooted: int = 0
-    results: list[OperationResult] = field(default_factory=list)
-
-    def result(self) -> StageResult:
-        return StageResult(self.stage.name, tuple(self.results), self.seconds, self.rebooted)
-
-
 class _Run:
     def __init__(
         self,
@@ -150,78 +85,42 @@ class _Run:
     ) -> None:
         self._connection = connection
         self._program = program
-        self._operations = program.operations
-        self._emit = to
-        self._mask = mask
         self._mode = mode
         self._timeout = timeout
         self._reboot_timeout = reboot_timeout
-        self._within = within
-        self._stages = [_Progress(stage) for stage in program.stages]
-        self._current: int | None = None  # the stage that runs, and what was entered for it
-        self._entered: AbstractContextManager[object] | None = None
         self._deadline: Deadline | None = None
-        self._facts: dict[str, str] = {}
-        self._ended: dict[int, Status] = {}  # what was reported; a program that is run again does not report twice
-        self._running: Started | None = None
-        self._output: deque[str] = deque(maxlen=_OUTPUT_LINES)
-        self._boot = ""
-        self._reboot_after: int | None = None
-        self._failure: OperationFailed | BuilderError | None = None
+        self._progress = Progress(program, to, mask, connection.endpoint.address, within, self._on_stage)
 
     def carry_out(self) -> RunResult:
         start = time.monotonic()
         try:
             self._to_the_end()
         except BaseException as error:
-            self._leave(error)
+            self._progress.leave(error)
             raise
-        self._leave(None)
-        return RunResult(tuple(p.result() for p in self._stages), self._facts, time.monotonic() - start)
+        self._progress.leave(None)
+        return RunResult(self._progress.stages, self._progress.facts, time.monotonic() - start)
 
     def _to_the_end(self) -> None:
-        first, lost = 0, 0
+        first, lost, progress = 0, 0, self._progress
         while True:
-            self._reboot_after = None
+            progress.reboot_after = None
             whole = self._attempt(first)
-            if self._failure is not None:
-                raise self._failure
+            if progress.failure is not None:
+                raise progress.failure
             if not whole:
                 lost += 1
                 self._look_at_what_was_lost(lost)
-            elif self._reboot_after is None:
+            elif progress.reboot_after is None:
                 return
             else:
-                first = self._reboot_after + 1
+                first = progress.reboot_after + 1
                 self._reboot()
 
-    # --- stages, as they are seen from here ---------------------------------------------------------------------------
-
-    def _enter(self, index: int) -> None:
-        """A stage begins; nothing to do where the program was divided, and goes on within it."""
-        if self._current is not None and index <= self._current:
-            return
-        self._leave(None)
-        self._current = index
-        self._stages[index].started = time.monotonic()
-        self._entered = self._within(self._stages[index].stage.name)
-        self._entered.__enter__()
+    def _on_stage(self) -> None:
+        """The time is a stage's own."""
         if self._deadline is not None:
             self._deadline.restart()
-
-    def _leave(self, error: BaseException | None) -> None:
-        """The stage that runs has ended."""
-        entered, self._entered = self._entered, None
-        if entered is None or self._current is None:
-            return
-        stage = self._stages[self._current]
-        stage.seconds = time.monotonic() - stage.started
-        entered.__exit__(type(error) if error is not None else None, error, None)
-
-    @property
-    def _name(self) -> str:
-        """Of the stage that runs, or would be the first to."""
-        return self._stages[self._current or 0].stage.name if self._stages else "reading facts"
 
     # --- one run of the program ---------------------------------------------------------------------------------------
 
@@ -236,7 +135,7 @@ class _Run:
             size = archive.seek(0, 2)
             archive.seek(0)
             work = f"{'/run' if size <= _MEMORY_BYTES else '/var/tmp'}/{name}"
-            follower = Follower(mark, self._on_message, self._on_output)
+            follower = Follower(mark, self._progress.on_message, self._progress.on_output)
             command = sudo(self._connection, start_script(work, mark, self._arguments(first), size))
             try:
                 done = follower.follow(self._connection, command, archive, self._deadline)
@@ -252,8 +151,9 @@ class _Run:
 
     def _arguments(self, first: int) -> str:
         """See ``program``: the last two tell a host that has forgotten a run what that had done."""
-        changed = [i for i, status in self._ended.items() if i >= first and status == "changed"]
-        spared = [i for i in self._ended if i >= first and self._program.steps[i].once]
+        ended = self._progress.ended
+        changed = [i for i, status in ended.items() if i >= first and status == "changed"]
+        spared = [i for i in ended if i >= first and self._program.steps[i].once]
         words = ["".join(f" {i}" for i in sorted(group)) + " " for group in (changed, spared)]
         return f"{self._mode} {first} '{words[0]}' '{words[1]}'"
 
@@ -263,7 +163,9 @@ class _Run:
 
         without_progress = 0
         while without_progress < _ATTEMPTS:
-            self._say(f"the connection to {self._connection.endpoint.address} was lost; connecting again", "warning")
+            self._progress.say(
+                f"the connection to {self._connection.endpoint.address} was lost; connecting again", "warning"
+            )
             self._connection.reconnect(timeout=_RECONNECT_SECONDS)
             command = sudo(self._connection, attach_script(work))
             before = follower.taken
@@ -280,171 +182,80 @@ class _Run:
                 raise self._was_ended()
             return follower.whole
         raise ConnectionLost(
-            f"{self._connection.endpoint.address}: the connection was lost again and again while {self._doing()}"
+            f"{self._connection.endpoint.address}: the connection was lost again and again while {self._progress.doing}"
         )
 
     def _did_not_start(self, done: Completed) -> BuilderError:
-        said = done.stderr.decode(errors="replace").strip() or "; ".join(self._output)
+        said = done.stderr.decode(errors="replace").strip() or self._progress.output.replace("\n", "; ")
         hint = None
         if "sudo" in said:
             hint = f"The user {self._connection.endpoint.user!r} must be allowed to use sudo without a password."
-        return BuilderError(f"the stage {self._name} could not be started: {self._mask(said)}", hint=hint)
+        return BuilderError(
+            f"the stage {self._progress.stage_name} could not be started: {self._progress.mask(said)}", hint=hint
+        )
 
     def _was_ended(self) -> OperationFailed:
         """The connection held, but something on the host ended the program."""
-        if self._running is None:
-            return OperationFailed(
-                f"the program ended by itself in the stage {self._name}", output="\n".join(self._output)
-            )
+        progress = self._progress
+        if progress.bound is None:
+            what = f"the program ended by itself in the stage {progress.stage_name}"
+            return OperationFailed(what, output=progress.output)
         return self._failed(
-            f"the program was ended from outside while {self._doing()}",
+            progress.bound,
+            f"the program was ended from outside while {progress.doing}",
             "Is there enough memory? The kernel's log on the host tells whether it killed something.",
         )
 
     def _took_too_long(self, work: str) -> OperationFailed | BuilderError:
         with contextlib.suppress(BuilderError):
             self._connection.run(sudo(self._connection, end_script(work)), timeout=10)
-        text = f"the stage {self._name} did not end within {self._timeout:.0f} s; it was {self._doing()}"
+        progress = self._progress
+        text = f"the stage {progress.stage_name} did not end within {self._timeout:.0f} s; it was {progress.doing}"
         hint = "A stage that needs longer: set builder.timeout in the recipe."
-        return self._failed(text, hint) if self._running is not None else BuilderError(text, hint=hint)
+        return self._failed(progress.bound, text, hint) if progress.bound else BuilderError(text, hint=hint)
 
-    def _failed(self, text: str, hint: str) -> OperationFailed:
+    def _failed(self, bound: BoundOperation, text: str, hint: str) -> OperationFailed:
         """Of what runs."""
-        assert self._running is not None
-        bound = self._operations[self._running.index].bound
-        output = "\n".join(self._output)
-        return OperationFailed(f"{self._mask(bound.label)}: {text}", place=str(bound.mark), output=output, hint=hint)
+        return OperationFailed(
+            f"{self._progress.mask(bound.label)}: {text}",
+            place=str(bound.mark),
+            output=self._progress.output,
+            hint=hint,
+        )
 
     def _look_at_what_was_lost(self, times: int) -> None:
-        running, self._running = self._running, None
-        if running is not None and self._program.steps[running.index].once:
-            bound = self._operations[running.index].bound
+        progress = self._progress
+        running, bound = progress.running, progress.bound
+        progress.running = None
+        if running is not None and bound is not None and self._program.steps[running.index].once:
             raise OperationDoubtful(
-                f"{self._mask(bound.label)}: the host went away while this ran, and nothing on it tells whether it was"
-                " done",
+                f"{progress.mask(bound.label)}: the host went away while this ran, and nothing on it tells whether it"
+                " was done",
                 place=str(bound.mark),
-                output="\n".join(self._output),
+                output=progress.output,
                 hint="Give it creates, unless, or idempotent: true if it may be run again; then build again.",
             )
         if times >= _ATTEMPTS:
-            raise ConnectionLost(f"the host forgot the stage {self._name} {times} times while {self._doing()}")
-        self._say(f"the host has forgotten the stage {self._name}; running it again", "warning")
+            raise ConnectionLost(
+                f"the host forgot the stage {progress.stage_name} {times} times while {progress.doing}"
+            )
+        progress.say(f"the host has forgotten the stage {progress.stage_name}; running it again", "warning")
 
     def _reboot(self) -> None:
         connection = self._connection
-        self._say(f"rebooting {connection.endpoint.address}")
+        self._progress.say(f"rebooting {connection.endpoint.address}")
         started = time.monotonic()
         with contextlib.suppress(ConnectionLost):
             done = connection.run(sudo(connection, "systemctl reboot"), timeout=60)
             if done.status > 0:
                 raise BuilderError(f"the host does not reboot: {done.stderr.decode(errors='replace').strip()}")
         connection.wait_for_reboot(
-            self._boot,
+            self._progress.boot,
             timeout=self._reboot_timeout,
-            on_wait=lambda seconds: self._say(
+            on_wait=lambda seconds: self._progress.say(
                 f"{connection.endpoint.address} is not back after {seconds:.0f} s; waiting until "
                 f"{self._reboot_timeout:.0f} s are over"
             ),
         )
-        if self._current is not None:
-            self._stages[self._current].rebooted += 1
-        self._say(f"{connection.endpoint.address} is back after {time.monotonic() - started:.0f} s")
-
-    # --- what it says -------------------------------------------------------------------------------------------------
-
-    def _on_message(self, message: Message) -> None:
-        match message:
-            case Begun():
-                self._boot = message.boot
-            case StageStarted():
-                self._enter(message.index)
-            case FactRead():
-                self._on_fact(message)
-            case Started():
-                self._running = message
-                self._output.clear()
-                if message.index not in self._ended:
-                    self._report("operation.started", message.index)
-            case Finished():
-                self._on_finished(message)
-            case RebootDue():
-                self._reboot_after = message.index
-
-    def _on_fact(self, fact: FactRead) -> None:
-        if fact.status != 0:
-            said = fact.text.strip().splitlines()[-_OUTPUT_LINES:]
-            self._failure = BuilderError(f"the {fact.name} cannot be read from the host: " + "; ".join(said))
-        self._facts.setdefault(fact.name, fact.text)
-
-    def _on_finished(self, message: Finished) -> None:
-        started, self._running = self._running, None
-        seconds = max(0.0, message.uptime - started.uptime) if started else 0.0
-        placed = self._operations[message.index]
-        bound = placed.bound
-        detail = self._mask(message.detail)
-        if message.index not in self._ended:
-            self._ended[message.index] = message.status
-            title = self._mask(bound.label)
-            self._stages[placed.stage].results.append(
-                OperationResult(placed.number - 1, title, str(bound.mark), message.status, seconds, detail)
-            )
-            self._report(
-                "operation.finished",
-                message.index,
-                status=message.status,
-                seconds=round(seconds, 3),
-                detail=detail or None,
-            )
-        if message.status == "failed":
-            output = "\n".join(self._output)
-            status = message.exit_status
-            self._failure = OperationFailed(
-                f"{self._mask(bound.label)} failed" + (f" with exit status {status}" if status > 0 else ""),
-                place=str(bound.mark),
-                status=status,
-                output=output,
-                hint=hints.of_output(output),
-            )
-
-    def _on_output(self, line: str) -> None:
-        line = self._mask(line)
-        self._output.append(line)
-        number = self._operations[self._running.index].number if self._running else None
-        emit(self._emit, "operation.output", line=line, index=number)
-
-    def _report(self, kind: str, index: int, **fields: object) -> None:
-        placed: Placed = self._operations[index]
-        emit(
-            self._emit,
-            kind,
-            index=placed.number,
-            total=placed.total,
-            title=self._mask(placed.bound.label),
-            place=str(placed.bound.mark),
-            host=self._connection.endpoint.address,
-            **fields,
-        )
-
-    def _say(self, message: str, level: str = "info") -> None:
-        emit(self._emit, "note", message=message, level=level)
-
-    def _doing(self) -> str:
-        running = self._running
-        return (
-            f"running {self._mask(self._operations[running.index].bound.label)}"
-            if running
-            else "between two operations"
-        )
-
-
-def masker(secrets: Iterable[str]) -> Callable[[str], str]:
-    """What puts ``MASK`` in the place of every secret, and of every line of one."""
-    # Line by line, since output is masked by the line; longest first, in case one holds another.
-    parts = sorted({part for value in secrets for part in value.splitlines() if part.strip()}, key=len, reverse=True)
-
-    def mask(text: str) -> str:
-        for part in parts:
-            text = text.replace(part, MASK)
-        return text
-
-    return mask
+        self._progress.rebooted()
+        self._progress.say(f"{connection.endpoint.address} is back after {time.monotonic() - started:.0f} s")

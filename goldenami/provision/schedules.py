@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from goldenami.provision.fields import AbsolutePath, Account, Mode, OneLine
 from goldenami.provision.operation import Operation
 from goldenami.provision.shell import Compilation, Steps, lines, sh
-from goldenami.provision.writing import place_file, same_file
+from goldenami.provision.writing import no_file, place_file, same_file
 
 _RANGES = {"minute": (0, 59), "hour": (0, 23), "day of the month": (1, 31), "month": (1, 12), "day of the week": (0, 7)}
 _NAMES = {
@@ -85,9 +85,7 @@ class Cron(Operation):
     def compile(self, to: Compilation) -> Steps:
         path = f"/etc/cron.d/{self.name}"
         if self.state == "absent":
-            return Steps(
-                sh("[ ! -e @path ] || { detail='is there'; return 1; }", path=path), sh("rm -f -- @path", path=path)
-            )
+            return no_file(path)
         variables = "".join(f'{name}="{value}"\n' for name, value in self.environment.items())
         command = (self.command or "").replace("%", "\\%")
         contents = to.place(f"{variables}{self.schedule} {self.user} {command}\n".encode())

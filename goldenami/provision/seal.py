@@ -23,7 +23,9 @@ from goldenami.events import Emit, silent
 from goldenami.model import Mark
 from goldenami.provision.operation import BoundOperation, Operation, Stage
 from goldenami.provision.program import Fact
-from goldenami.provision.runner import OperationResult, Within, run_program
+from goldenami.provision.progress import Within
+from goldenami.provision.results import OperationResult
+from goldenami.provision.runner import run_program
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 
 if TYPE_CHECKING:  # paramiko takes a while to load, and recipes are validated without it

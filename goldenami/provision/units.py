@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from goldenami.provision.fields import Account, OneLine, UnitName
 from goldenami.provision.operation import Operation
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
-from goldenami.provision.writing import place_file, same_file, write
+from goldenami.provision.writing import no_file, place_file, same_file, write
 
 _UNIT_TYPES = ("service", "socket", "timer", "path", "target", "mount", "automount", "slice", "swap")
 
@@ -118,7 +118,7 @@ class DropIn(_Contents):
         unit = full_name(self.unit)
         path = f"/etc/systemd/system/{unit}.d/{self.name}.conf"
         if self.state == "absent":
-            return _absent(path)
+            return no_file(path, RELOAD)
         contents = self.contents(to)
         same = same_file(path, contents)
         apply = lines(place_file(path, contents), Script(': >"$flags/units"'))
@@ -261,9 +261,7 @@ class SystemdConfig(Operation):
     def compile(self, to: Compilation) -> Steps:
         path = f"/etc/systemd/{self.daemon}.conf.d/{self.name}.conf"
         if self.state == "absent":
-            return Steps(
-                sh("[ ! -e @path ] || { detail='is there'; return 1; }", path=path), sh("rm -f -- @path", path=path)
-            )
+            return no_file(path)
         body = "".join(f"{key}={value}\n" for key, value in self.settings.items())
         contents = to.place(f"[{_SECTIONS[self.daemon]}]\n{body}".encode())
         return Steps(same_file(path, contents), place_file(path, contents))
@@ -283,9 +281,7 @@ class TmpFiles(_Contents):
     def compile(self, to: Compilation) -> Steps:
         path = f"/etc/tmpfiles.d/{self.name}.conf"
         if self.state == "absent":
-            return Steps(
-                sh("[ ! -e @path ] || { detail='is there'; return 1; }", path=path), sh("rm -f -- @path", path=path)
-            )
+            return no_file(path)
         contents = self.contents(to)
         # It ends with 65 where a line is not understood, and with 73 where something cannot be made.
         word = sh("@path", path=path)
@@ -331,13 +327,6 @@ detail='systemd has not read it yet'; return 1
         )
         if "@" not in unit
         else Script("")
-    )
-
-
-def _absent(path: str) -> Steps:
-    return Steps(
-        sh("[ ! -e @path ] || { detail='is there'; return 1; }", path=path),
-        sh("rm -f -- @path\n@reload", path=path, reload=RELOAD),
     )
 
 

@@ -9,7 +9,7 @@ import shlex
 from functools import cache
 from pathlib import Path
 
-from goldenami.provision.shell import Compilation, Script, lines, sh
+from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 
 VALIDATE = (
     "Command that must succeed before the new file counts. With %s, which stands for its path, it runs before the file "
@@ -50,6 +50,16 @@ _put_back() { if [ -n "$_old" ]; then mv -fT -- "$_old" @path; else rm -f -- @pa
             refused=refused,
         ),
     )
+
+
+def is_gone(path: str) -> Script:
+    """Code of a check: nothing is there."""
+    return sh("[ ! -e @path ] || { detail='is there'; return 1; }", path=path)
+
+
+def no_file(path: str, *afterwards: Script) -> Steps:
+    """A file that is not to be there; what follows its removal."""
+    return Steps(is_gone(path), lines(sh("rm -f -- @path", path=path), *afterwards))
 
 
 def place_file(path: str, contents: Script, mode: str = "0644") -> Script:

@@ -97,7 +97,9 @@ class ControlSpec(Spec):
         description="How it is proven: one check, or a list."
     )
     needs: tuple[Literal["reboot"], ...] = Field((), description="reboot: it holds only after the next boot.")
-    last: bool = Field(False, description="Whether it comes after all others, since it looks at what they left.")
+    last: Literal[False, True, "of-all"] = Field(
+        False, description="Whether it comes after the others, whose work it looks at; of-all: after those, too."
+    )
     applies: AppliesSpec | None = Field(None, description="Where it makes sense; by default everywhere.")
     exclusive: Name | None = Field(
         None, description="A choice, such as firewall: of the controls with this word, exactly one is chosen."

@@ -23,7 +23,7 @@ from goldenami.model import Environment, Place
 from goldenami.release import usage
 from goldenami.release.catalog import Catalog
 from goldenami.release.judge import living
-from goldenami.release.publish import parameters_for
+from goldenami.release.parameters import parameters_for
 from goldenami.work import Attempts
 
 TASK: Final = "orphans"

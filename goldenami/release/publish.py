@@ -34,24 +34,12 @@ from goldenami.aws.ledger import Ledger
 from goldenami.errors import CloudError, CredentialsRefused, GoldenAmiError, Interrupted, JournalError, TargetsFailed
 from goldenami.events import Emit, emit, silent
 from goldenami.journal import Intent
-from goldenami.model import Architecture, ImageManifest, ManifestImage, Place, Target
+from goldenami.model import Architecture, ImageManifest, Place, Target
 from goldenami.release.catalog import Catalog, Channel
+from goldenami.release.parameters import Parameter, parameters_for
 
 _THREADS: Final = 16
 _LOCK_TIMEOUT: Final = 900.0  # seconds; another build's publishing takes one or two minutes at worst
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One SSM parameter, and the image it is to name."""
-
-    place: Place
-    name: str
-    image: ManifestImage
-
-    @property
-    def key(self) -> str:
-        return f"parameter/{self.place}{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,23 +50,6 @@ class Published:
     channel: Channel
     manifest: ImageManifest
     failures: Mapping[str, str] = field(default_factory=dict)
-
-
-def parameter_name(prefix: str, recipe: str, architecture: Architecture, which: str) -> str:
-    """``/golden-ami/debian-12-web/x86_64/stable/image-id``; ``which``: a channel or a version."""
-    return f"{prefix}/{recipe}/{architecture}/{which}/image-id"
-
-
-def parameters_for(manifest: ImageManifest, prefix: str, which: str) -> tuple[Parameter, ...]:
-    """One for each row of a manifest: in the row's own account and region."""
-    return tuple(
-        Parameter(
-            Place(image.account, image.region),
-            parameter_name(prefix, manifest.recipe, image.architecture, which),
-            image,
-        )
-        for image in manifest.images
-    )
 
 
 def publish(

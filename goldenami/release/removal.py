@@ -13,7 +13,7 @@ from goldenami.aws.waiters import Item
 from goldenami.model import ImageManifest, Place
 from goldenami.release import usage
 from goldenami.release.catalog import Catalog
-from goldenami.release.publish import parameters_for
+from goldenami.release.parameters import parameters_for
 from goldenami.release.retention import Verdict
 from goldenami.release.usage import Estate
 from goldenami.task import Task

@@ -21,7 +21,7 @@ from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Item
 from goldenami.errors import AccessError, CloudError, NotFound
 from goldenami.model import Environment, ImageManifest, Place
-from goldenami.release.publish import parameters_for
+from goldenami.release.parameters import parameters_for
 
 _T = TypeVar("_T")
 _THREADS: Final = 16

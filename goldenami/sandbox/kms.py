@@ -22,10 +22,8 @@ from goldenami.sandbox.visibility import Visibility
 
 _CONTEXT = {"aws:ebs:purpose": "volume data key"}
 
-# What a disabled key refuses (KMS developer guide, "Key states of AWS KMS keys").
-_NEEDS_ENABLED = frozenset(
+_CRYPTOGRAPHY = frozenset(
     {
-        "CreateGrant",
         "Encrypt",
         "Decrypt",
         "GenerateDataKey",
@@ -40,6 +38,8 @@ _NEEDS_ENABLED = frozenset(
         "GetPublicKey",
     }
 )
+# What a disabled key refuses (KMS developer guide, "Key states of AWS KMS keys").
+_NEEDS_ENABLED = _CRYPTOGRAPHY | {"CreateGrant"}
 # What a key that is pending deletion still allows.
 _WHILE_PENDING = frozenset(
     {
@@ -60,23 +60,7 @@ _WHILE_PENDING = frozenset(
     }
 )
 # Which actions take an alias where they take a key.
-_TAKES_ALIAS = frozenset(
-    {
-        "DescribeKey",
-        "Encrypt",
-        "Decrypt",
-        "GenerateDataKey",
-        "GenerateDataKeyWithoutPlaintext",
-        "GenerateDataKeyPair",
-        "GenerateDataKeyPairWithoutPlaintext",
-        "GenerateMac",
-        "VerifyMac",
-        "ReEncrypt",
-        "Sign",
-        "Verify",
-        "GetPublicKey",
-    }
-)
+_TAKES_ALIAS = _CRYPTOGRAPHY | {"DescribeKey"}
 _KEY_FIELD = {"CreateAlias": "TargetKeyId", "UpdateAlias": "TargetKeyId", "ReEncrypt": "DestinationKeyId"}
 
 

@@ -64,9 +64,9 @@ def _provision(
     provisioning = recipe.provisioning[architecture]
     stages = (
         provision.patch_stage(spec, mark, os=recipe.os),
-        *(stage for stage in provisioning if stage.name != LAST),
+        *(stage for stage in provisioning if stage.name not in LAST),
         provision.closing_stage(spec, mark, os=recipe.os),
-        *(stage for stage in provisioning if stage.name == LAST),  # looks at what is there: nothing changes after it
+        *(stage for stage in provisioning if stage.name in LAST),  # looks at what is there: nothing changes after it
     )
     full = [filled(stage, build.secrets) for stage in stages]
     result = provision.run_program(

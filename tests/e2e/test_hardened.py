@@ -124,6 +124,51 @@ def test_it_still_works(hardened: Hardened, number: int, tmp_path: Path, monkeyp
     assert report.passed > 140
 
 
+COMPARED = """
+while systemctl is-active --quiet aidecheck; do sleep 0.2; done
+systemctl show aidecheck -p ExecMainCode -p ExecMainStatus
+"""
+
+
+def test_the_picture_of_the_files_is_of_the_finished_image(hardened: Hardened) -> None:
+    """AIDE, which compares after each boot, finds nothing on a new instance that somebody would learn to overlook."""
+    for instance in hardened.instances:
+        assert hardened.workspace.cloud.inside(instance, "sh", "-c", COMPARED) == "ExecMainCode=1\nExecMainStatus=0\n"
+
+
+GUESSING = """
+echo 'Defaults:guessed passwd_tries=1' >/etc/sudoers.d/guessed
+useradd -m -G sudo guessed
+! echo guessed:password | chpasswd 2>/dev/null || echo a word of the dictionary is a password
+echo guessed:Violet-7-harbour | chpasswd
+guess() { printf '%s\\n' "$1" | runuser -u guessed -- sudo -S -k -p '' true 2>/dev/null && echo in || echo out; }
+counted() { faillock --user guessed | grep -c ' V$'; }
+for n in 1 2 3; do guess wrong; done
+counted
+guess Violet-7-harbour
+counted
+for n in 1 2 3 4; do guess wrong; done
+guess Violet-7-harbour
+cp /etc/security/faillock.conf /run/faillock.conf
+sed -i 's/unlock_time = .*/unlock_time = 1/' /etc/security/faillock.conf
+sleep 1.1
+guess Violet-7-harbour
+cat /run/faillock.conf >/etc/security/faillock.conf
+userdel -r guessed 2>/dev/null
+rm /etc/sudoers.d/guessed
+"""
+
+
+def prove_lockout(cloud: Cloud, instance: str) -> None:
+    """By sudo, which asks PAM. A success clears the count; of four wrong passwords in a row, time heals."""
+    told = cloud.inside(instance, "sh", "-c", GUESSING).split()
+    assert told == [*("out", "out", "out"), "3", "in", "0", *("out", "out", "out", "out"), "out", "in"]
+
+
+def test_an_account_whose_password_is_guessed_is_locked_for_a_while(hardened: Hardened) -> None:
+    prove_lockout(hardened.workspace.cloud, hardened.instances[0])
+
+
 def test_packages_install_for_real(hardened: Hardened) -> None:
     """With questions asked, scripts run and a service started, on the hardened instance."""
     with ssh.connect(hardened.endpoints[0], timeout=60) as connection:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
 from goldenami.hardening import Check, Control, Expected, stages
@@ -12,7 +14,7 @@ from goldenami.provision.program import compile_stage
 MARK = Mark("controls.yaml", 1, 1)
 
 
-def control(id: str, *, last: bool = False, applies: str = "") -> Control:
+def control(id: str, *, last: Literal[False, True, "of-all"] = False, applies: str = "") -> Control:
     operation = OPERATIONS["file"].model_validate({"dest": f"/{id}", "content": id})
     return Control(
         id=id,
@@ -30,15 +32,16 @@ def control(id: str, *, last: bool = False, applies: str = "") -> Control:
     )
 
 
-def test_what_comes_last_is_a_stage_of_its_own():
-    made = stages([control("aide", last=True), control("ssh"), control("audit", last=True), control("sudo")])
+def test_what_comes_last_is_a_stage_of_its_own_and_so_is_what_comes_last_of_all():
+    made = stages([control("aide", last="of-all"), control("ssh"), control("audit", last=True), control("sudo")])
     assert [(s.name, [o.label for o in s.operations]) for s in made] == [
         ("hardening", ["ssh: file /ssh", "sudo: file /sudo"]),
-        ("hardening-last", ["aide: file /aide", "audit: file /audit"]),
+        ("hardening-last", ["audit: file /audit"]),
+        ("hardening-last-of-all", ["aide: file /aide"]),
     ]
 
 
-@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("last", [False, True, "of-all"])
 def test_no_stage_without_operations(last):
     assert len(stages([control("one", last=last)])) == 1
     assert stages([]) == ()

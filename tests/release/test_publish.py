@@ -15,7 +15,8 @@ from goldenami.errors import CatalogError, Interrupted, TargetsFailed
 from goldenami.model import ImageManifest, Place, TestReport
 from goldenami.release.catalog import Catalog, Channel
 from goldenami.release.distribute import distribute
-from goldenami.release.publish import Published, parameter_name, parameters_for, publish
+from goldenami.release.parameters import parameter_name, parameters_for
+from goldenami.release.publish import Published, publish
 from goldenami.release.unchanged import find_unchanged
 from goldenami.release.verify import verify
 

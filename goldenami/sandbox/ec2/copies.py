@@ -33,8 +33,7 @@ def _check_quota(cloud: Cloud, ctx: Ctx) -> None:
     now, limit = cloud.now(), cloud.settings.concurrent_snapshot_copies
     running = sum(
         s.copied and not s.for_image and s.progress.condition(now) == "pending"
-        for s in cloud.store.snapshots.values()
-        if s.owner == ctx.account and s.region == ctx.region
+        for s in cloud.owned(cloud.store.snapshots, ctx).values()
     )
     if running >= limit:
         raise Ec2Error(

@@ -82,6 +82,15 @@ class Cloud:
         """The caller's own, of this region, that describes know."""
         return [r for r in table.values() if r.owner == ctx.account and self.shown(r, ctx)]
 
+    def chosen(self, prefix: str, table: Mapping[str, R], ctx: Ctx, ids: Iterable[str] | None) -> list[R]:
+        """Of the caller's own, those with these ids, or all where none are given. Raises Malformed or NotFound."""
+        mine = self.mine(table, ctx)
+        return chosen(prefix, ids, {r.id: r for r in mine}) if ids else mine
+
+    def owned(self, table: Mapping[str, R], ctx: Ctx) -> dict[str, R]:
+        """The caller's own, of this region, by id: also those that describes do not know yet."""
+        return {r.id: r for r in table.values() if (r.owner, r.region) == (ctx.account, ctx.region)}
+
     def image(self, ctx: Ctx, image_id: str, region: str | None = None) -> Image:
         """An image that the caller may see, whatever its state. Raises InvalidAMIID.*"""
         check_id("ami", image_id)
@@ -270,7 +279,9 @@ def not_found(prefix: str, ids: list[str]) -> Ec2Error:
     return Ec2Error(code, f"The {name}s '{', '.join(ids)}' do not exist")
 
 
-def chosen(prefix: str, ids: Iterable[str], known: Mapping[str, R], allowed: Callable[[R], bool]) -> list[R]:
+def chosen(
+    prefix: str, ids: Iterable[str], known: Mapping[str, R], allowed: Callable[[R], bool] = lambda _: True
+) -> list[R]:
     """The resources with these ids, each once. Raises Malformed or NotFound, naming all that are missing."""
     wanted = list(dict.fromkeys(ids))
     for resource_id in wanted:

@@ -8,8 +8,8 @@ from typing import Any
 from goldenami.sandbox.ec2 import images, tags
 from goldenami.sandbox.ec2.context import Ctx
 from goldenami.sandbox.ec2.core import Action, Cloud, chosen
-from goldenami.sandbox.ec2.filters import Source, select
-from goldenami.sandbox.ec2.pagination import page
+from goldenami.sandbox.ec2.filters import Source
+from goldenami.sandbox.ec2.pagination import described
 from goldenami.sandbox.ec2.protocol import timestamp
 from goldenami.sandbox.ec2.records import Image, ImageDevice
 from goldenami.sandbox.ec2.snapshots import owned_by
@@ -135,9 +135,8 @@ def describe_images(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[s
         found = [i for i in found if owned_by(i.owner, i.owner_alias, params["Owners"], ctx)]
     if params.get("ExecutableUsers"):
         found = [i for i in found if _executable(i, params["ExecutableUsers"], ctx)]
-    answers = select([rendered(cloud, ctx, i) for i in found], params.get("Filters"), FILTERS)
-    part, token = page(answers, params, lambda a: (a["CreationDate"], a["ImageId"]), least=1)
-    return {"Images": part, "NextToken": token}
+    answers = [rendered(cloud, ctx, i) for i in found]
+    return described("Images", answers, params, FILTERS, ["CreationDate", "ImageId"], least=1)
 
 
 def _hidden_by_deprecation(cloud: Cloud, ctx: Ctx, image: Image, params: Mapping[str, Any]) -> bool:

@@ -7,9 +7,9 @@ from typing import Any
 
 from goldenami.sandbox.ec2 import metadata, tags, volumes
 from goldenami.sandbox.ec2.context import Ctx, Ec2Error
-from goldenami.sandbox.ec2.core import Action, Cloud, chosen
-from goldenami.sandbox.ec2.filters import Source, select
-from goldenami.sandbox.ec2.pagination import page
+from goldenami.sandbox.ec2.core import Action, Cloud
+from goldenami.sandbox.ec2.filters import Source
+from goldenami.sandbox.ec2.pagination import described
 from goldenami.sandbox.ec2.records import Instance, Interface, Volume
 
 STATE_CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
@@ -229,12 +229,9 @@ _INTERFACE_FILTERS: dict[str, Source] = {
 
 
 def describe_network_interfaces(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    mine = cloud.mine(cloud.store.interfaces, ctx)
-    if params.get("NetworkInterfaceIds"):
-        mine = chosen("eni", params["NetworkInterfaceIds"], {i.id: i for i in mine}, lambda _: True)
-    answers = select([_interface(i) for i in mine], params.get("Filters"), _INTERFACE_FILTERS)
-    part, token = page(answers, params, lambda a: (a["NetworkInterfaceId"],))
-    return {"NetworkInterfaces": part, "NextToken": token}
+    found = cloud.chosen("eni", cloud.store.interfaces, ctx, params.get("NetworkInterfaceIds"))
+    answers = [_interface(interface) for interface in found]
+    return described("NetworkInterfaces", answers, params, _INTERFACE_FILTERS, ["NetworkInterfaceId"])
 
 
 # --- instances --------------------------------------------------------------------------------------------------------
@@ -308,8 +305,7 @@ def select_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> list[
             "The parameter instancesSet cannot be used with the parameter maxResults",
         )
     forget_old(cloud)
-    mine = cloud.mine(cloud.store.instances, ctx)
-    return chosen("i", ids, {i.id: i for i in mine}, lambda _: True) if ids else mine
+    return cloud.chosen("i", cloud.store.instances, ctx, ids)
 
 
 def forget_old(cloud: Cloud) -> None:
@@ -328,16 +324,15 @@ def describe_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dic
         answers.append(
             {**rendered(cloud, instance), "OwnerId": instance.owner, "ReservationId": instance.reservation_id}
         )
-    answers = select(answers, params.get("Filters"), FILTERS)
-    part, token = page(answers, params, lambda a: (a["LaunchTime"], a["ReservationId"], a["AmiLaunchIndex"]))
+    reply = described("Instances", answers, params, FILTERS, ["LaunchTime", "ReservationId", "AmiLaunchIndex"])
     reservations: dict[str, dict[str, Any]] = {}
-    for answer in part:
+    for answer in reply["Instances"]:
         owner, reservation_id = answer.pop("OwnerId"), answer.pop("ReservationId")
         entry = reservations.setdefault(
             reservation_id, {"ReservationId": reservation_id, "OwnerId": owner, "Groups": [], "Instances": []}
         )
         entry["Instances"].append(answer)
-    return {"Reservations": list(reservations.values()), "NextToken": token}
+    return {"Reservations": list(reservations.values()), "NextToken": reply["NextToken"]}
 
 
 _STATUS_FILTERS: dict[str, Source] = {
@@ -375,12 +370,10 @@ def describe_instance_status(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) 
                 "Tags": tags.rendered(instance),
             }
         )
-    found = select(answers, params.get("Filters"), _STATUS_FILTERS)
-    part, token = page(found, params, lambda a: (a["InstanceId"],))
-    return {
-        "InstanceStatuses": [{k: v for k, v in a.items() if k != "Tags"} for a in part],
-        "NextToken": token,
-    }
+    reply = described("InstanceStatuses", answers, params, _STATUS_FILTERS, ["InstanceId"])
+    for answer in reply["InstanceStatuses"]:
+        del answer["Tags"]  # filters see them
+    return reply
 
 
 ACTIONS: dict[str, Action] = {

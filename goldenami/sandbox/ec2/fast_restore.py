@@ -8,8 +8,8 @@ from typing import Any
 
 from goldenami.sandbox.ec2.context import Ctx
 from goldenami.sandbox.ec2.core import Action, Cloud
-from goldenami.sandbox.ec2.filters import Source, select
-from goldenami.sandbox.ec2.pagination import page
+from goldenami.sandbox.ec2.filters import Source
+from goldenami.sandbox.ec2.pagination import described
 
 _QUOTA = 5  # snapshots for each zone and account, as new accounts have it
 
@@ -49,13 +49,10 @@ def disable(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]
 def describe(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     entries = [
         _entry(cloud, snapshot.id, zone)
-        for snapshot in cloud.store.snapshots.values()
-        if snapshot.owner == ctx.account and snapshot.region == ctx.region
+        for snapshot in cloud.owned(cloud.store.snapshots, ctx).values()
         for zone in sorted(snapshot.fast_restore)
     ]
-    found = select(entries, params.get("Filters"), FILTERS)
-    shown, token = page(found, params, lambda e: (e["SnapshotId"], e["AvailabilityZone"]))
-    return {"FastSnapshotRestores": shown, "NextToken": token}
+    return described("FastSnapshotRestores", entries, params, FILTERS, ["SnapshotId", "AvailabilityZone"])
 
 
 FILTERS: dict[str, Source] = {

@@ -86,8 +86,7 @@ def _check_quota(cloud: Cloud, ctx: Ctx) -> None:
     limit = cloud.settings.concurrent_image_copies
     running = sum(
         image.source_image_id is not None and images.state(cloud, image) == "pending"
-        for image in cloud.store.images.values()
-        if image.owner == ctx.account and image.region == ctx.region
+        for image in cloud.owned(cloud.store.images, ctx).values()
     )
     if running >= limit:
         raise Ec2Error(

@@ -14,8 +14,8 @@ from typing import Any
 from goldenami.sandbox.ec2.context import Ctx, Ec2Error
 from goldenami.sandbox.ec2.core import Action, Cloud
 from goldenami.sandbox.ec2.describe_instances import state_of
-from goldenami.sandbox.ec2.filters import Source, select
-from goldenami.sandbox.ec2.pagination import page
+from goldenami.sandbox.ec2.filters import Source
+from goldenami.sandbox.ec2.pagination import described, page
 from goldenami.sandbox.ec2.records import ImageUsageReport
 from goldenami.sandbox.ec2.store import new_id
 
@@ -113,8 +113,7 @@ def describe_reports(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[
         }
         for report in _chosen(cloud, ctx, params)
     ]
-    shown, token = page(select(answers, params.get("Filters"), FILTERS), params, lambda r: r["ReportId"])
-    return {"ImageUsageReports": shown, "NextToken": token}
+    return described("ImageUsageReports", answers, params, FILTERS, ["ReportId"])
 
 
 def describe_entries(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,9 +129,8 @@ def describe_entries(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[
         for report in _chosen(cloud, ctx, params)
         for key, count in report.entries.items()
     ]
-    found = select(answers, params.get("Filters"), FILTERS)
-    shown, token = page(found, params, lambda e: (e["ReportId"], e["AccountId"], e["ResourceType"]))
-    return {"ImageUsageReportEntries": shown, "NextToken": token}
+    by = ["ReportId", "AccountId", "ResourceType"]
+    return described("ImageUsageReportEntries", answers, params, FILTERS, by)
 
 
 def delete_report(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:

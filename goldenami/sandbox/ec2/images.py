@@ -38,8 +38,8 @@ def check_name(cloud: Cloud, ctx: Ctx, name: str) -> None:
             "AMI names must be between 3 and 128 characters long, and may contain letters, numbers, "
             "'(', ')', '.', '-', '/' and '_'",
         )
-    for image in cloud.store.images.values():
-        if image.name == name and image.owner == ctx.account and image.region == ctx.region:
+    for image in cloud.owned(cloud.store.images, ctx).values():
+        if image.name == name:
             raise Ec2Error("InvalidAMIName.Duplicate", f"AMI name {name} is already in use by AMI {image.id}")
 
 

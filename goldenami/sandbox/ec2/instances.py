@@ -16,8 +16,7 @@ from goldenami.sandbox.node.api import ExitReason
 
 
 def _targets(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> list[Instance]:
-    own = {i.id: i for i in cloud.store.instances.values() if i.owner == ctx.account and i.region == ctx.region}
-    return chosen("i", params["InstanceIds"], own, lambda _: True)
+    return chosen("i", params["InstanceIds"], cloud.owned(cloud.store.instances, ctx))
 
 
 def _changes(cloud: Cloud, instances: list[Instance], change: Callable[[Instance], None]) -> list[dict[str, Any]]:

@@ -1,18 +1,36 @@
-"""``MaxResults`` and ``NextToken``: pages over a stable order, so that what is made or goes away meanwhile repeats
-nothing."""
+"""``Filters``, ``MaxResults`` and ``NextToken``: pages over a stable order, so that what is made or goes away meanwhile
+repeats nothing."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from goldenami.sandbox.ec2.context import Ec2Error
+from goldenami.sandbox.ec2.filters import Source, select
 
 T = TypeVar("T")
 Position = tuple[Any, ...]
+
+
+def described(
+    name: str,
+    answers: Iterable[dict[str, Any]],
+    params: Mapping[str, Any],
+    filters: Mapping[str, Source],
+    by: Sequence[str],
+    **sizes: int,
+) -> dict[str, Any]:
+    """What a describe replies, under ``name``: one page of the answers that its filters let through.
+
+    ``by``: the fields that order the answers, and together are unique to each. ``sizes``: see ``page``.
+    """
+    found = select(answers, params.get("Filters"), filters)
+    part, token = page(found, params, lambda answer: tuple(answer[field] for field in by), **sizes)
+    return {name: part, "NextToken": token}
 
 
 def page(

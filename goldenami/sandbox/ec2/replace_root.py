@@ -12,8 +12,8 @@ from typing import Any
 from goldenami.sandbox.ec2 import guests, metadata, snapshots, tags, volumes
 from goldenami.sandbox.ec2.context import Ctx, Ec2Error
 from goldenami.sandbox.ec2.core import Action, Cloud
-from goldenami.sandbox.ec2.filters import Source, select
-from goldenami.sandbox.ec2.pagination import page
+from goldenami.sandbox.ec2.filters import Source
+from goldenami.sandbox.ec2.pagination import described
 from goldenami.sandbox.ec2.protocol import timestamp
 from goldenami.sandbox.ec2.records import Attachment, Instance, ReplaceRootTask, Snapshot, Volume
 from goldenami.sandbox.ec2.store import new_id
@@ -184,9 +184,8 @@ def describe_tasks(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[st
                 f"The replace root volume task ID '{sorted(missing)[0]}' does not exist",
             )
         found = [t for t in found if t.id in wanted]
-    answers = select([_rendered(cloud, t) for t in found], params.get("Filters"), FILTERS)
-    part, token = page(answers, params, lambda a: (a["StartTime"], a["ReplaceRootVolumeTaskId"]))
-    return {"ReplaceRootVolumeTasks": part, "NextToken": token}
+    answers = [_rendered(cloud, t) for t in found]
+    return described("ReplaceRootVolumeTasks", answers, params, FILTERS, ["StartTime", "ReplaceRootVolumeTaskId"])
 
 
 ACTIONS: dict[str, Action] = {

@@ -8,9 +8,9 @@ from typing import Any
 
 from goldenami.sandbox.ec2 import snapshots
 from goldenami.sandbox.ec2.context import Ctx, Ec2Error
-from goldenami.sandbox.ec2.core import Action, Cloud, chosen
-from goldenami.sandbox.ec2.filters import Source, select
-from goldenami.sandbox.ec2.pagination import page
+from goldenami.sandbox.ec2.core import Action, Cloud
+from goldenami.sandbox.ec2.filters import Source
+from goldenami.sandbox.ec2.pagination import described
 from goldenami.sandbox.ec2.records import Snapshot, SnapshotLock
 
 _DAY, _HOUR = 86400.0, 3600.0
@@ -77,12 +77,9 @@ FILTERS: dict[str, Source] = {"lock-state": "LockState"}
 
 
 def describe_locked_snapshots(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    mine = cloud.mine(cloud.store.snapshots, ctx)
-    if params.get("SnapshotIds"):
-        mine = chosen("snap", params["SnapshotIds"], {s.id: s for s in mine}, lambda _: True)
-    answers = select([_rendered(cloud, s) for s in mine if s.lock is not None], params.get("Filters"), FILTERS)
-    part, token = page(answers, params, lambda a: a["SnapshotId"])
-    return {"Snapshots": part, "NextToken": token}
+    found = cloud.chosen("snap", cloud.store.snapshots, ctx, params.get("SnapshotIds"))
+    answers = [_rendered(cloud, s) for s in found if s.lock is not None]
+    return described("Snapshots", answers, params, FILTERS, ["SnapshotId"])
 
 
 def _rendered(cloud: Cloud, snapshot: Snapshot) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from typing import Any, Literal
 from goldenami.sandbox.ec2 import snapshots, tags
 from goldenami.sandbox.ec2.context import Ctx, Ec2Error
 from goldenami.sandbox.ec2.core import Action, Cloud
-from goldenami.sandbox.ec2.filters import Source, select
-from goldenami.sandbox.ec2.pagination import page
+from goldenami.sandbox.ec2.filters import Source
+from goldenami.sandbox.ec2.pagination import described
 from goldenami.sandbox.ec2.records import Snapshot, Tiering
 
 _DAY = 86400.0
@@ -81,10 +81,8 @@ FILTERS: dict[str, Source] = {
 
 
 def describe_snapshot_tier_status(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    mine = [_status(cloud, s) for s in cloud.mine(cloud.store.snapshots, ctx)]
-    answers = select(mine, params.get("Filters"), FILTERS)
-    part, token = page(answers, params, lambda a: a["SnapshotId"])
-    return {"SnapshotTierStatuses": part, "NextToken": token}
+    answers = [_status(cloud, s) for s in cloud.mine(cloud.store.snapshots, ctx)]
+    return described("SnapshotTierStatuses", answers, params, FILTERS, ["SnapshotId"])
 
 
 def _status(cloud: Cloud, snapshot: Snapshot) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from typing import Any
 from goldenami.sandbox.ec2 import encryption, recycle_bin, tags
 from goldenami.sandbox.ec2.context import Ctx, Ec2Error
 from goldenami.sandbox.ec2.core import Action, Cloud, Reply, chosen
-from goldenami.sandbox.ec2.filters import Source, select
-from goldenami.sandbox.ec2.pagination import page
+from goldenami.sandbox.ec2.filters import Source
+from goldenami.sandbox.ec2.pagination import described
 from goldenami.sandbox.ec2.records import Snapshot, Volume
 from goldenami.sandbox.ec2.store import new_id
 from goldenami.sandbox.node.api import BLOCK_SIZE
@@ -330,9 +330,8 @@ def describe_snapshots(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dic
         found = [s for s in found if owned_by(s.owner, s.owner_alias, params["OwnerIds"], ctx)]
     if params.get("RestorableByUserIds"):
         found = [s for s in found if _restorable(s, params["RestorableByUserIds"], ctx)]
-    answers = select([_described(cloud, ctx, s) for s in found], params.get("Filters"), FILTERS)
-    part, token = page(answers, params, lambda a: (a["StartTime"], a["SnapshotId"]))
-    return {"Snapshots": part, "NextToken": token}
+    answers = [_described(cloud, ctx, s) for s in found]
+    return described("Snapshots", answers, params, FILTERS, ["StartTime", "SnapshotId"])
 
 
 def _described(cloud: Cloud, ctx: Ctx, snapshot: Snapshot) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import Any
 from goldenami.sandbox.ec2 import describe_instances, instance_attributes, instances, launch, tags
 from goldenami.sandbox.ec2.context import Ctx, Ec2Error
 from goldenami.sandbox.ec2.core import Action, Cloud, chosen
-from goldenami.sandbox.ec2.filters import Source, select
-from goldenami.sandbox.ec2.pagination import page
+from goldenami.sandbox.ec2.filters import Source
+from goldenami.sandbox.ec2.pagination import described
 from goldenami.sandbox.ec2.records import SpotRequest
 
 
@@ -95,18 +95,14 @@ _FILTERS: dict[str, Source] = {
 
 
 def describe_spot_instance_requests(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    found = cloud.mine(cloud.store.spot_requests, ctx)
-    if params.get("SpotInstanceRequestIds"):
-        found = chosen("sir", params["SpotInstanceRequestIds"], {r.id: r for r in found}, lambda _: True)
-    answers = select([rendered(r) for r in found], params.get("Filters"), _FILTERS)
-    part, token = page(answers, params, lambda a: (a["CreateTime"], a["SpotInstanceRequestId"]))
-    return {"SpotInstanceRequests": part, "NextToken": token}
+    found = cloud.chosen("sir", cloud.store.spot_requests, ctx, params.get("SpotInstanceRequestIds"))
+    answers = [rendered(r) for r in found]
+    return described("SpotInstanceRequests", answers, params, _FILTERS, ["CreateTime", "SpotInstanceRequestId"])
 
 
 def cancel_spot_instance_requests(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     """The instance of a cancelled request runs on."""
-    mine = {r.id: r for r in cloud.store.spot_requests.values() if r.owner == ctx.account and r.region == ctx.region}
-    found = chosen("sir", params["SpotInstanceRequestIds"], mine, lambda _: True)
+    found = chosen("sir", params["SpotInstanceRequestIds"], cloud.owned(cloud.store.spot_requests, ctx))
     for request in found:
         if request.state in ("open", "active"):
             running = request.state == "active" and request.instance_id is not None

@@ -8,8 +8,7 @@ from typing import Any
 
 from goldenami.sandbox.ec2.context import Ctx, Ec2Error
 from goldenami.sandbox.ec2.core import Action, Cloud, not_found
-from goldenami.sandbox.ec2.filters import select
-from goldenami.sandbox.ec2.pagination import page
+from goldenami.sandbox.ec2.pagination import described
 from goldenami.sandbox.ec2.records import Resource
 from goldenami.sandbox.ec2.store import RESOURCE_TYPES
 
@@ -123,14 +122,13 @@ def describe_tags(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str
         answers += [
             {"Key": k, "Value": v, "ResourceId": resource.id, "ResourceType": kind} for k, v in resource.tags.items()
         ]
-    found = []
     for answer in answers:
         # For the filter tag:KEY, each answer has but its own tag.
         answer["Tags"] = [{"Key": answer["Key"], "Value": answer["Value"]}]
-    for answer in select(answers, params.get("Filters"), _FILTERS):
-        found.append({k: v for k, v in answer.items() if k != "Tags"})
-    part, token = page(found, params, lambda a: (a["ResourceType"], a["ResourceId"], a["Key"]))
-    return {"Tags": part, "NextToken": token}
+    reply = described("Tags", answers, params, _FILTERS, ["ResourceType", "ResourceId", "Key"])
+    for answer in reply["Tags"]:
+        del answer["Tags"]
+    return reply
 
 
 ACTIONS: dict[str, Action] = {

@@ -10,8 +10,8 @@ from typing import Any
 
 from goldenami.sandbox.ec2.context import Ctx, Ec2Error
 from goldenami.sandbox.ec2.core import Action, Cloud
-from goldenami.sandbox.ec2.filters import Source, select
-from goldenami.sandbox.ec2.pagination import page
+from goldenami.sandbox.ec2.filters import Source
+from goldenami.sandbox.ec2.pagination import described
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +182,8 @@ def describe_instance_types(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -
         raise Ec2Error(
             "InvalidInstanceType", f"The following supplied instance types do not exist: [{', '.join(missing)}]"
         )
-    answers = select([rendered(catalogue()[name]) for name in wanted], params.get("Filters"), FILTERS)
-    part, token = page(answers, params, lambda a: (a["InstanceType"],), most=100, whole=100)
-    return {"InstanceTypes": part, "NextToken": token}
+    answers = [rendered(catalogue()[name]) for name in wanted]
+    return described("InstanceTypes", answers, params, FILTERS, ["InstanceType"], most=100, whole=100)
 
 
 def describe_instance_type_offerings(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,9 +198,8 @@ def describe_instance_type_offerings(cloud: Cloud, ctx: Ctx, params: Mapping[str
     if places is None:
         raise Ec2Error("InvalidParameterValue", f"Value ({kind}) for parameter locationType is invalid.")
     answers = [{"InstanceType": n, "LocationType": kind, "Location": p} for n in catalogue() for p in places]
-    found = select(answers, params.get("Filters"), {"instance-type": "InstanceType", "location": "Location"})
-    part, token = page(found, params, lambda a: (a["InstanceType"], a["Location"]))
-    return {"InstanceTypeOfferings": part, "NextToken": token}
+    filters = {"instance-type": "InstanceType", "location": "Location"}
+    return described("InstanceTypeOfferings", answers, params, filters, ["InstanceType", "Location"])
 
 
 def _zone_prefix(region: str) -> str:

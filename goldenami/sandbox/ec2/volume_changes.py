@@ -8,8 +8,8 @@ from typing import Any
 from goldenami.sandbox.ec2 import volumes
 from goldenami.sandbox.ec2.context import Ctx, Ec2Error
 from goldenami.sandbox.ec2.core import Action, Cloud
-from goldenami.sandbox.ec2.filters import Source, select
-from goldenami.sandbox.ec2.pagination import page
+from goldenami.sandbox.ec2.filters import Source
+from goldenami.sandbox.ec2.pagination import described
 from goldenami.sandbox.ec2.records import Modification, Volume
 
 _PAUSE = 6 * 3600.0  # seconds that EBS wants between two modifications of a volume
@@ -86,10 +86,7 @@ def describe_volumes_modifications(cloud: Cloud, ctx: Ctx, params: Mapping[str, 
     if params.get("VolumeIds") and len(answers) < len(found):
         missing = next(v.id for v in found if v.modification is None)
         raise Ec2Error("InvalidVolumeModification.NotFound", f"Modification for volume '{missing}' does not exist.")
-    part, token = page(
-        select(answers, params.get("Filters"), _MODIFICATION_FILTERS), params, lambda a: (a["VolumeId"],)
-    )
-    return {"VolumesModifications": part, "NextToken": token}
+    return described("VolumesModifications", answers, params, _MODIFICATION_FILTERS, ["VolumeId"])
 
 
 _STATUS_FILTERS: dict[str, Source] = {
@@ -118,8 +115,7 @@ def describe_volume_status(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) ->
                 },
             }
         )
-    part, token = page(select(answers, params.get("Filters"), _STATUS_FILTERS), params, lambda a: (a["VolumeId"],))
-    return {"VolumeStatuses": part, "NextToken": token}
+    return described("VolumeStatuses", answers, params, _STATUS_FILTERS, ["VolumeId"])
 
 
 def describe_volume_attribute(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:

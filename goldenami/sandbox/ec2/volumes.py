@@ -7,10 +7,10 @@ from typing import Any
 
 from goldenami.sandbox.ec2 import encryption, snapshots, tags
 from goldenami.sandbox.ec2.context import Ctx, Ec2Error
-from goldenami.sandbox.ec2.core import Action, Cloud, chosen
+from goldenami.sandbox.ec2.core import Action, Cloud
 from goldenami.sandbox.ec2.encryption import KeyProblem
-from goldenami.sandbox.ec2.filters import Source, select
-from goldenami.sandbox.ec2.pagination import page
+from goldenami.sandbox.ec2.filters import Source
+from goldenami.sandbox.ec2.pagination import described
 from goldenami.sandbox.ec2.records import Attachment, Snapshot, Volume
 from goldenami.sandbox.ec2.store import new_id
 
@@ -320,17 +320,13 @@ FILTERS: dict[str, Source] = {
 
 def select_volumes(cloud: Cloud, ctx: Ctx, ids: list[str] | None) -> list[Volume]:
     """The caller's volumes, or those named. Raises InvalidVolume.NotFound."""
-    mine = cloud.mine(cloud.store.volumes, ctx)
-    if not ids:
-        return mine
-    return chosen("vol", ids, {v.id: v for v in mine}, lambda _: True)
+    return cloud.chosen("vol", cloud.store.volumes, ctx, ids)
 
 
 def describe_volumes(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     found = select_volumes(cloud, ctx, params.get("VolumeIds"))
-    answers = select([rendered(cloud, v) for v in found], params.get("Filters"), FILTERS)
-    part, token = page(answers, params, lambda a: (a["CreateTime"], a["VolumeId"]))
-    return {"Volumes": part, "NextToken": token}
+    answers = [rendered(cloud, v) for v in found]
+    return described("Volumes", answers, params, FILTERS, ["CreateTime", "VolumeId"])
 
 
 ACTIONS: dict[str, Action] = {

@@ -89,6 +89,22 @@ def test_governance_can_be_lifted_and_compliance_only_while_it_cools_off(
     ec2.delete_snapshot(SnapshotId=snapshot)
 
 
+def test_tiers_and_locks_come_in_pages(rig: Any) -> None:
+    ec2 = rig.client()
+    volume = root_of(rig, rig.run()["InstanceId"])
+    every = sorted(snapshot_of(rig, volume) for _ in range(6))
+    for snapshot in every:
+        ec2.lock_snapshot(SnapshotId=snapshot, LockMode="governance", LockDuration=3)
+    for describe, field in (
+        (ec2.describe_locked_snapshots, "Snapshots"),
+        (ec2.describe_snapshot_tier_status, "SnapshotTierStatuses"),
+    ):
+        first = describe(MaxResults=5)
+        second = describe(MaxResults=5, NextToken=first["NextToken"])
+        assert [one["SnapshotId"] for one in (*first[field], *second[field])] == every
+        assert "NextToken" not in second
+
+
 def test_block_public_access(rig: Any, snapshot: str, fails: Callable[..., str]) -> None:
     ec2, everybody = rig.client(), {"Add": [{"Group": "all"}]}
     ec2.modify_snapshot_attribute(SnapshotId=snapshot, CreateVolumePermission=everybody)

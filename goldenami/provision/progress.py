@@ -1,0 +1,200 @@
+"""What a program has come to, as its messages tell; each of them is passed on as an event, without secrets.
+
+A program that is run again, or that goes on after a reboot, goes on within the same progress: nothing is told twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+from goldenami.errors import BuilderError, OperationFailed
+from goldenami.events import Emit, emit
+from goldenami.provision import hints
+from goldenami.provision.operation import BoundOperation, Stage
+from goldenami.provision.program import Program
+from goldenami.provision.results import OperationResult, StageResult
+from goldenami.provision.stream import Begun, FactRead, Finished, Message, RebootDue, StageStarted, Started, Status
+
+_OUTPUT_LINES = 20
+
+Within = Callable[[str], AbstractContextManager[object]]
+
+
+@dataclass(slots=True)
+class _StageSoFar:
+    stage: Stage
+    started: float = 0.0
+    seconds: float = 0.0
+    rebooted: int = 0
+    results: list[OperationResult] = field(default_factory=list)
+
+    def result(self) -> StageResult:
+        return StageResult(self.stage.name, tuple(self.results), self.seconds, self.rebooted)
+
+
+class Progress:
+    """``within`` is entered while a stage runs; ``on_stage`` is called when one has begun.
+
+    ``boot``: of the host, as the program found it. ``reboot_after``: the operation after which the host is to reboot.
+    ``failure``: what ended the program. ``running``: the operation that has begun and not ended.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        to: Emit,
+        mask: Callable[[str], str],
+        host: str,
+        within: Within,
+        on_stage: Callable[[], None],
+    ) -> None:
+        self.facts: dict[str, str] = {}
+        self.ended: dict[int, Status] = {}
+        self.running: Started | None = None
+        self.boot = ""
+        self.reboot_after: int | None = None
+        self.failure: OperationFailed | BuilderError | None = None
+        self.mask = mask
+        self._operations = program.operations
+        self._emit = to
+        self._host = host
+        self._within = within
+        self._on_stage = on_stage
+        self._stages = [_StageSoFar(stage) for stage in program.stages]
+        self._current: int | None = None  # the stage that runs, and what was entered for it
+        self._entered: AbstractContextManager[object] | None = None
+        self._output: deque[str] = deque(maxlen=_OUTPUT_LINES)
+
+    # --- what is known so far -----------------------------------------------------------------------------------------
+
+    @property
+    def stages(self) -> tuple[StageResult, ...]:
+        return tuple(stage.result() for stage in self._stages)
+
+    @property
+    def stage_name(self) -> str:
+        """Of the stage that runs, or would be the first to."""
+        return self._stages[self._current or 0].stage.name if self._stages else "reading facts"
+
+    @property
+    def output(self) -> str:
+        """The last lines of the operation that runs, or ran last."""
+        return "\n".join(self._output)
+
+    @property
+    def bound(self) -> BoundOperation | None:
+        """The operation that runs."""
+        return self._operations[self.running.index].bound if self.running is not None else None
+
+    @property
+    def doing(self) -> str:
+        """For a sentence that goes on with it."""
+        return f"running {self.mask(self.bound.label)}" if self.bound is not None else "between two operations"
+
+    def say(self, message: str, level: str = "info") -> None:
+        emit(self._emit, "note", message=message, level=level)
+
+    # --- stages, as they are seen from here ---------------------------------------------------------------------------
+
+    def rebooted(self) -> None:
+        """The host was, on behalf of the stage that runs."""
+        if self._current is not None:
+            self._stages[self._current].rebooted += 1
+
+    def leave(self, error: BaseException | None) -> None:
+        """The stage that runs has ended, with this error if there was one."""
+        entered, self._entered = self._entered, None
+        if entered is None or self._current is None:
+            return
+        stage = self._stages[self._current]
+        stage.seconds = time.monotonic() - stage.started
+        entered.__exit__(type(error) if error is not None else None, error, None)
+
+    def _enter(self, index: int) -> None:
+        """A stage begins; nothing to do where the program was divided, and goes on within it."""
+        if self._current is not None and index <= self._current:
+            return
+        self.leave(None)
+        self._current = index
+        self._stages[index].started = time.monotonic()
+        self._entered = self._within(self._stages[index].stage.name)
+        self._entered.__enter__()
+        self._on_stage()
+
+    # --- what the program says ----------------------------------------------------------------------------------------
+
+    def on_message(self, message: Message) -> None:
+        match message:
+            case Begun():
+                self.boot = message.boot
+            case StageStarted():
+                self._enter(message.index)
+            case FactRead():
+                self._on_fact(message)
+            case Started():
+                self.running = message
+                self._output.clear()
+                if message.index not in self.ended:
+                    self._report("operation.started", message.index)
+            case Finished():
+                self._on_finished(message)
+            case RebootDue():
+                self.reboot_after = message.index
+
+    def on_output(self, line: str) -> None:
+        line = self.mask(line)
+        self._output.append(line)
+        number = self._operations[self.running.index].number if self.running else None
+        emit(self._emit, "operation.output", line=line, index=number)
+
+    def _on_fact(self, fact: FactRead) -> None:
+        if fact.status != 0:
+            said = fact.text.strip().splitlines()[-_OUTPUT_LINES:]
+            self.failure = BuilderError(f"the {fact.name} cannot be read from the host: " + "; ".join(said))
+        self.facts.setdefault(fact.name, fact.text)
+
+    def _on_finished(self, message: Finished) -> None:
+        started, self.running = self.running, None
+        seconds = max(0.0, message.uptime - started.uptime) if started else 0.0
+        placed = self._operations[message.index]
+        bound = placed.bound
+        title = self.mask(bound.label)
+        detail = self.mask(message.detail)
+        if message.index not in self.ended:
+            self.ended[message.index] = message.status
+            self._stages[placed.stage].results.append(
+                OperationResult(placed.number - 1, title, str(bound.mark), message.status, seconds, detail)
+            )
+            self._report(
+                "operation.finished",
+                message.index,
+                status=message.status,
+                seconds=round(seconds, 3),
+                detail=detail or None,
+            )
+        if message.status == "failed":
+            status = message.exit_status
+            self.failure = OperationFailed(
+                f"{title} failed" + (f" with exit status {status}" if status > 0 else ""),
+                place=str(bound.mark),
+                status=status,
+                output=self.output,
+                hint=hints.of_output(self.output),
+            )
+
+    def _report(self, kind: str, index: int, **fields: object) -> None:
+        placed = self._operations[index]
+        emit(
+            self._emit,
+            kind,
+            index=placed.number,
+            total=placed.total,
+            title=self.mask(placed.bound.label),
+            place=str(placed.bound.mark),
+            host=self._host,
+            **fields,
+        )
