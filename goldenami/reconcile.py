@@ -93,7 +93,7 @@ def find_all(cloud: Cloud, journal: Journal, *, keep: Collection[str] = ()) -> t
         one
         for place in journal.places()
         for kind in KINDS.values()
-        for one in _find(cloud, journal, place, kind)
+        for one in _find(cloud, journal, place, kind, keep)
         if one.id not in keep
     }
     return tuple(sorted(found - set(_behind_kept(cloud, journal.places(), keep))))
@@ -157,7 +157,7 @@ class _Work:
             return
         for kind in sorted(KINDS.values(), key=lambda k: k.order):
             try:
-                found = sorted(set(_find(cloud, journal, place, kind)))
+                found = sorted(set(_find(cloud, journal, place, kind, self.keep)))
             except GoldenAmiError as error:
                 self.fail(f"{kind.name}s in {place}", error)
                 continue
@@ -215,14 +215,15 @@ def _resolve(ledger: Ledger, work: _Work) -> None:
             work.fail(f"calls of unknown outcome in {place}", error)
 
 
-def _find(cloud: Cloud, journal: Journal, place: Place, kind: Kind) -> Iterable[Found]:
-    """What the journal knows of a kind in a place, and what carries the build's tags there."""
+def _find(cloud: Cloud, journal: Journal, place: Place, kind: Kind, keep: Collection[str]) -> Iterable[Found]:
+    """What the journal knows of a kind in a place, and what carries the build's tags there and is not to be kept."""
     known = [r for r in journal.resources(kind.name) if r.place == place]
     yield from (Found(place, kind.name, r.id, r.request.get("KeyId") if kind.name == "grant" else None) for r in known)
     if not kind.everywhere and not any(i.place == place for i in journal.calls(kind.name)):
         return
     if kind.tagged is not None:
-        tagged = kind.tagged(cloud, place, tags.BUILD_ID, journal.build_id)
+        without = {*keep, *(r.id for r in known)}
+        tagged = kind.tagged(cloud, place, tags.BUILD_ID, journal.build_id, without=without)
         ours = [id for id, own in tagged.items() if tags.made_by(own, journal.build_id)]
         for id in ours:
             if not (kind.name == "instance" and kind.is_gone(cloud, place, id)):

@@ -8,9 +8,9 @@ is the first one's, or says that it exists. Where there is neither (CreateSnapsh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from goldenami.aws import errors, tags
 from goldenami.aws.session import Cloud
@@ -18,8 +18,16 @@ from goldenami.errors import CloudError
 from goldenami.model import Place
 
 Request = Mapping[str, Any]
-# The ids that carry a tag with a value, or (None) with any, each with all its tags.
-Tagged = Callable[[Cloud, Place, str, str | None], dict[str, Mapping[str, str]]]
+
+
+class Tagged(Protocol):
+    """The ids that carry a tag with a value, or (None) with any, each with all its tags; but those ``without``. Leaving
+    out what need not be asked about spares a call for each parameter."""
+
+    def __call__(
+        self, cloud: Cloud, place: Place, tag: str, value: str | None, *, without: Collection[str] = ()
+    ) -> dict[str, Mapping[str, str]]: ...
+
 
 _CLIENT_TOKEN: Final = frozenset({"RunInstances", "CopyImage", "CreateVolume"})
 
@@ -133,9 +141,12 @@ def grant_name(build_id: str, token: str) -> str:
 
 
 def _by_tag(operation: str, result: str, id_field: str, more: Request | None = None) -> Tagged:
-    def tagged(cloud: Cloud, place: Place, tag: str, value: str | None) -> dict[str, Mapping[str, str]]:
+    def tagged(
+        cloud: Cloud, place: Place, tag: str, value: str | None, *, without: Collection[str] = ()
+    ) -> dict[str, Mapping[str, str]]:
         query = {"Filters": [_tag_filter(tag, value)], **(more or {})}
-        return {i[id_field]: tags.from_list(i.get("Tags")) for i in cloud.pages(place, "ec2", operation, result, query)}
+        found = {i[id_field]: i.get("Tags") for i in cloud.pages(place, "ec2", operation, result, query)}
+        return {id: tags.from_list(own) for id, own in found.items() if id not in without}
 
     return tagged
 
@@ -146,23 +157,31 @@ def _tag_filter(tag: str, value: str | None) -> dict[str, Any]:
     return {"Name": f"tag:{tag}", "Values": [value]}
 
 
-def _instances(cloud: Cloud, place: Place, tag: str, value: str | None) -> dict[str, Mapping[str, str]]:
+def _instances(
+    cloud: Cloud, place: Place, tag: str, value: str | None, *, without: Collection[str] = ()
+) -> dict[str, Mapping[str, str]]:
     query = {"Filters": [_tag_filter(tag, value)]}
     found = cloud.pages(place, "ec2", "DescribeInstances", "Reservations", query)
-    return {i["InstanceId"]: tags.from_list(i.get("Tags")) for r in found for i in r["Instances"]}
+    every = {i["InstanceId"]: i.get("Tags") for r in found for i in r["Instances"]}
+    return {id: tags.from_list(own) for id, own in every.items() if id not in without}
 
 
-def _parameters(cloud: Cloud, place: Place, tag: str, value: str | None) -> dict[str, Mapping[str, str]]:
+def _parameters(
+    cloud: Cloud, place: Place, tag: str, value: str | None, *, without: Collection[str] = ()
+) -> dict[str, Mapping[str, str]]:
+    """SSM filters by tags, by a key alone too, but tells them of one parameter at a time only."""
     query = {"ParameterFilters": [{"Key": f"tag:{tag}"} | ({"Values": [value]} if value is not None else {})]}
-    names = [p["Name"] for p in cloud.pages(place, "ssm", "DescribeParameters", "Parameters", query)]
-    return {name: parameter_tags(cloud, place, name) for name in names}
+    names = [str(p["Name"]) for p in cloud.pages(place, "ssm", "DescribeParameters", "Parameters", query)]
+    return {name: parameter_tags(cloud, place, name) for name in names if name not in without}
 
 
-def _policies(cloud: Cloud, place: Place, tag: str, value: str | None) -> dict[str, Mapping[str, str]]:
+def _policies(
+    cloud: Cloud, place: Place, tag: str, value: str | None, *, without: Collection[str] = ()
+) -> dict[str, Mapping[str, str]]:
     """The list of policies cannot be asked for a tag of theirs, and shows all of them."""
     found = cloud.call(place, "dlm", "GetLifecyclePolicies", {}).get("Policies") or ()
     every = {p["PolicyId"]: p.get("Tags") or {} for p in found}
-    return {id: own for id, own in every.items() if tag in own and value in (None, own[tag])}
+    return {id: own for id, own in every.items() if tag in own and value in (None, own[tag]) and id not in without}
 
 
 def parameter_tags(cloud: Cloud, place: Place, name: str) -> Mapping[str, str]:

@@ -131,7 +131,9 @@ def _moment_of_build(build_id: str) -> datetime | None:
 def find(cloud: Cloud, environment: Environment, catalog: Catalog, now: datetime) -> Orphans:
     """Look everywhere; changes nothing. A place that does not answer is told, and nothing of it is an orphan."""
     known = _known(cloud, environment, catalog)
-    answers, quiet = usage.ask_all(usage.places_of(environment, living(catalog)), lambda p: list(_things(cloud, p)))
+    answers, quiet = usage.ask_all(
+        usage.places_of(environment, living(catalog)), lambda p: list(_things(cloud, p, known))
+    )
     things = (thing for answer in answers.values() for thing in answer)
     return Orphans(decide(things, known, now), quiet)
 
@@ -152,7 +154,8 @@ def _known(cloud: Cloud, environment: Environment, catalog: Catalog) -> Known:
     return Known(released, frozenset(unfinished))
 
 
-def _things(cloud: Cloud, place: Place) -> Iterator[Thing]:
+def _things(cloud: Cloud, place: Place, known: Known) -> Iterator[Thing]:
+    """What has the tag of a build. A release's parameters come without their tags, which nobody asks about."""
     instances = [
         instance
         for reservation in cloud.pages(place, "ec2", "DescribeInstances", "Reservations")
@@ -182,13 +185,12 @@ def _things(cloud: Cloud, place: Place) -> Iterator[Thing]:
         name = str(one["KeyName"])
         yield Thing(place, "key-pair", name, tags.from_list(one["Tags"]), one.get("CreateTime"), keys.get(name, ""))
     yield from _groups(cloud, place, tagged)
-    # SSM finds tags by key and value only: of the parameters with names like ours the tags are asked for.
-    for one in cloud.pages(place, "ssm", "DescribeParameters", "Parameters"):
+    query = {"ParameterFilters": [{"Key": f"tag:{tags.BUILD_ID}"}]}
+    for one in cloud.pages(place, "ssm", "DescribeParameters", "Parameters", query):
         name = str(one["Name"])
-        if name.endswith("/image-id"):
-            marks = parameter_tags(cloud, place, name)
-            if tags.BUILD_ID in marks:
-                yield Thing(place, "parameter", name, marks, one.get("LastModifiedDate"))
+        # A call for each: SSM tells the tags of one parameter at a time.
+        marks = {} if (place, name) in known.released else parameter_tags(cloud, place, name)
+        yield Thing(place, "parameter", name, marks, one.get("LastModifiedDate"))
 
 
 def _groups(cloud: Cloud, place: Place, tagged: Mapping[str, Any]) -> Iterator[Thing]:

@@ -98,8 +98,11 @@ def test_what_is_released_stays(world: World) -> None:
     made = build(world.ledger)
     image = images.describe_many(world.cloud, APPS_PLACE, [made.copy])[made.copy]
     keep = {made.copy, PARAMETER, made.grant}
+    mark = world.mark()
     done = clean(world, keep=keep)
     assert done.complete, done.left
+    asked = [c["action"] for c in world.paper.calls[mark:] if c["service"] == "ssm"]
+    assert set(asked) == {"DescribeParameters"}, "the tags of what stays are not asked for"
     left = inventory(world) - before
     snapshot = image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
     assert left == {

@@ -111,7 +111,10 @@ def test_a_release_that_the_catalog_forgot(world: World) -> None:
     now = datetime.now(UTC) + timedelta(days=2)
     before = inventory.take(world)
     world.cloud.start_process()
+    asked = len(world.paper.calls)
     found = orphans.find(world.cloud, world.environment, world.catalog, now)
+    tagged = [c for c in world.paper.calls[asked:] if c["action"] == "ListTagsForResource"]
+    assert len(tagged) == len(made[0].images) + 2, "of parameters, only those that no release owns, and the decoys"
     assert world.cloud.mutations == []
     assert inventory.take(world) == before
     lost = {i.image_id for i in made[0].images} | {s.snapshot_id for i in made[0].images for s in i.snapshots}
