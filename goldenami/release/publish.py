@@ -31,12 +31,11 @@ from typing import Final
 from goldenami import manifest as codec
 from goldenami.aws import images, parameters, snapshots, tags
 from goldenami.aws.ledger import Ledger
-from goldenami.errors import CloudError, CredentialsRefused, GoldenAmiError, Interrupted, JournalError, TargetsFailed
+from goldenami.errors import CredentialsRefused, GoldenAmiError, Interrupted, JournalError, TargetsFailed
 from goldenami.events import Emit, emit, silent
-from goldenami.journal import Intent
 from goldenami.model import Architecture, ImageManifest, Place, Target
 from goldenami.release.catalog import Catalog, Channel
-from goldenami.release.parameters import Parameter, parameters_for
+from goldenami.release.parameters import Parameter, Parameters, parameters_for
 
 _THREADS: Final = 16
 _LOCK_TIMEOUT: Final = 900.0  # seconds; another build's publishing takes one or two minutes at worst
@@ -127,6 +126,7 @@ class _Publication:
         self._cloud = ledger.cloud
         self._catalog = catalog
         self._manifest = manifest
+        self._parameters = Parameters(ledger, manifest)
         self._targets = {target.place: target for target in targets}
         self._emit = to
         self.failures: dict[str, str] = {}
@@ -135,10 +135,10 @@ class _Publication:
         released = self._manifest.version in self._catalog.versions(self._manifest.recipe)
         wanted = parameters_for(self._manifest, prefix, self._manifest.version)
         # Of a release whose parameter was deleted since, the new one stays as well.
-        refused = self._each(wanted, lambda p: self._make(p, temporary=not released), "publishing")
+        refused = self._each(wanted, lambda p: self._parameters.make(p, temporary=not released), "publishing")
         if refused:
             # Once it is a release, its parameters stay: somebody may have pinned the version.
-            kept = self._undo(wanted, self._unmake, "removing") if not released else {}
+            kept = self._undo(wanted, self._parameters.unmake, "removing") if not released else {}
             raise self._failed("nothing was published: the parameters of the version cannot be set", refused, kept)
 
     def keep(self, prefix: str) -> None:
@@ -158,14 +158,14 @@ class _Publication:
         before = self._before(wanted, pointer)
         name = f"{self._manifest.recipe}@{channel}"
         try:
-            refused = self._each(wanted, self._move, "publishing")
+            refused = self._each(wanted, self._parameters.move, "publishing")
             if refused:
                 raise self._failed(f"{name} was not moved: its parameters cannot be set", refused)
             yield
         except (Exception, KeyboardInterrupt) as error:
             if self._catalog.channel(self._manifest.recipe, channel) != pointer:
                 raise  # interrupted after the last step: all is done
-            kept = self._undo(wanted, lambda p: self._put_back(p, before[p]), "putting back")
+            kept = self._undo(wanted, lambda p: self._parameters.put_back(p, before[p]), "putting back")
             if isinstance(error, TargetsFailed):
                 raise self._failed(f"{name} was not moved: its parameters cannot be set", refused, kept) from None
             for parameter, reason in kept.items():
@@ -181,36 +181,9 @@ class _Publication:
         if pointer is not None and any(move.version == self._manifest.version for move in pointer.history):
             return {}
         before = self._before(wanted := parameters_for(self._manifest, prefix, channel), pointer)
-        moved = [p for p in wanted if self._may_become_other(p, before[p]) or before[p] != self._read(p)]
-        kept = self._undo(moved, lambda p: self._put_back(p, before[p]), "putting back")
+        moved = [p for p in wanted if self._parameters.may_differ(p, before[p])]
+        kept = self._undo(moved, lambda p: self._parameters.put_back(p, before[p]), "putting back")
         return {self._label(parameter): reason for parameter, reason in kept.items()}
-
-    # --- one parameter ------------------------------------------------------------------------------------------------
-
-    def _make(self, parameter: Parameter, *, temporary: bool) -> None:
-        self._settle(parameter)
-        current = self._read(parameter)
-        if current == parameter.image.image_id:
-            return
-        if current is not None and self._ledger.existing(parameter.key) is None:
-            raise CloudError(
-                f"parameter {parameter.name} in {parameter.place} is {current} already; a version never changes",
-                code="goldenami.Immutable",
-                account=parameter.place.account,
-                region=parameter.place.region,
-                hint="Find out who made it, and delete it if it is of no use.",
-            )
-        self._create(parameter, temporary=temporary)
-
-    def _move(self, parameter: Parameter) -> None:
-        self._settle(parameter)
-        current = self._read(parameter)
-        if current == parameter.image.image_id and not self._may_become_other(parameter, current):
-            return
-        if current is None:
-            self._create(parameter)
-        else:
-            self._set(parameter, parameter.image.image_id)
 
     def _keep(self, parameter: Parameter) -> None:
         parameters.settle(self._ledger, parameter.key)
@@ -224,67 +197,6 @@ class _Publication:
         if marked:
             self._ledger.settle(f"keep/{place}/{image.architecture}", place, marked)
 
-    def _put_back(self, parameter: Parameter, value: str | None) -> None:
-        if value is None:
-            self._unmake(parameter)
-        elif self._may_become_other(parameter, value) or self._read(parameter) != value:
-            self._set(parameter, value)
-
-    def _may_become_other(self, parameter: Parameter, value: str | None) -> bool:
-        """Whether this build's last put was of another value. It may not be effective yet, and then reading the value
-        tells nothing of what it will be."""
-        latest = self._last_put(parameter)
-        return latest is not None and latest.request["Value"] != value
-
-    def _last_put(self, parameter: Parameter) -> Intent | None:
-        """The creating call counts while what it made may be there; then the puts that followed it."""
-        made = self._ledger.journal.latest(parameter.key)
-        alive = made is not None and (made[1] is None or self._ledger.existing(parameter.key) is not None)
-        found, number = made[0] if made is not None and alive else None, 1
-        while latest := self._ledger.journal.latest(f"{parameter.key}/{number}"):
-            found, number = latest[0], number + 1
-        return found
-
-    def _settle(self, parameter: Parameter) -> None:
-        """Find out what came of a creating call that a process did not live to hear of: what this build made has to be
-        known as such, when it is put back and when it is cleaned up."""
-        latest = self._ledger.journal.latest(parameter.key)
-        if latest is not None and latest[0].action == "create" and latest[1] is None:
-            self._ledger.resolve(latest[0])
-
-    def _unmake(self, parameter: Parameter) -> None:
-        self._settle(parameter)
-        if self._ledger.existing(parameter.key) is not None:
-            # One that was accepted just now may not be validated yet: there would be nothing to delete, and then it
-            # would appear.
-            self._ledger.patience.look(self._cloud, lambda: self._read(parameter))
-            self._ledger.delete_key(parameter.key)
-
-    def _create(self, parameter: Parameter, *, temporary: bool = False) -> None:
-        # If the journal says that this build made it, somebody deleted it since; or it is of an image that a clean-up
-        # deleted, before it died itself.
-        self._unmake(parameter)
-        parameters.create(
-            self._ledger,
-            parameter.key,
-            parameter.place,
-            name=parameter.name,
-            image_id=parameter.image.image_id,
-            description=f"{self._manifest.recipe}: {self._manifest.description}".removesuffix(": "),
-            temporary=temporary,
-        )
-
-    def _set(self, parameter: Parameter, value: str) -> None:
-        # The value was read just now, and it is another: so this put is a new step, even if the journal knows one like
-        # it that succeeded (it was put back since, by this build or by a person). One without a result is sent again.
-        number = 1
-        while (latest := self._ledger.journal.latest(f"{parameter.key}/{number}")) and latest[1] and latest[1].ok:
-            number += 1
-        parameters.put(self._ledger, f"{parameter.key}/{number}", parameter.place, name=parameter.name, image_id=value)
-
-    def _read(self, parameter: Parameter) -> str | None:
-        return parameters.find(self._cloud, parameter.place, parameter.name)
-
     # --- all of them --------------------------------------------------------------------------------------------------
 
     def _before(self, wanted: Sequence[Parameter], pointer: Channel | None) -> dict[Parameter, str | None]:
@@ -297,11 +209,11 @@ class _Publication:
         previous: dict[tuple[Place, Architecture], str] = {}
         if pointer is not None and moving:
             old = self._catalog.get(self._manifest.recipe, pointer.current)
-            previous = {(Place(i.account, i.region), i.architecture): i.image_id for i in old.images}
+            previous = {(i.place, i.architecture): i.image_id for i in old.images}
         values: dict[Parameter, str | None] = {}
 
         def read(parameter: Parameter) -> None:
-            current = self._read(parameter)
+            current = self._parameters.read(parameter)
             if moving and current == parameter.image.image_id:
                 current = previous.get((parameter.place, parameter.image.architecture))
             values[parameter] = current
