@@ -1,10 +1,10 @@
-"""The hardened recipe that is shipped: every control holds on two instances of its image, and all still works."""
+"""The hardened recipes that are shipped: every control holds on two instances of an image, and all still works."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,24 @@ NAME = "debian-12-hardened"
 BASE = 'base: {filter: debian-12-amd64-*, owners: ["136693071363"]}'
 
 
+ONE_TARGET = ("distribution: {", "distribution: {targets: [home/eu-central-1], ")
+
+
+def copy_of_what_is_shipped(folder: Path) -> None:
+    from .world import PROJECT
+
+    for name in ("recipes", "hardening"):
+        shutil.copytree(PROJECT / name, folder / name)
+
+
+def edit(path: Path, changes: Mapping[str, str]) -> None:
+    text = path.read_text()
+    for old, new in changes.items():
+        assert old in text, f"{path.name} says it otherwise: {old}"
+        text = text.replace(old, new)
+    path.write_text(text)
+
+
 @dataclass(frozen=True)
 class Hardened:
     workspace: Workspace
@@ -42,22 +60,19 @@ class Hardened:
 @pytest.fixture(scope="module")
 def hardened(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hardened]:
     """The recipe over Debian's own image, built for one target with one waiver; and two instances of what came out."""
-    from .world import HOME, PROJECT, SANDBOX, Workspace
+    from .world import HOME, SANDBOX, Workspace
 
     workspace = Workspace(tmp_path_factory.mktemp("hardened"), cloud)
     workspace.write("goldenami.yaml", SANDBOX)
-    for folder in ("recipes", "hardening"):
-        shutil.copytree(PROJECT / folder, workspace.root / folder)
-    path = workspace.root / f"recipes/{NAME}.yaml"
-    text = path.read_text()
-    for old, new in {
-        "base: {recipe: debian-12-base, channel: stable}": BASE,
-        "distribution: {": "distribution: {targets: [home/eu-central-1], ",
-        "hardening:\n": "hardening:\n  waivers: {module-firewire: {reason: no such bus, expires: 2999-12-31}}\n",
-    }.items():
-        assert old in text, f"the recipe says it otherwise: {old}"
-        text = text.replace(old, new)
-    path.write_text(text)
+    copy_of_what_is_shipped(workspace.root)
+    edit(
+        workspace.root / f"recipes/{NAME}.yaml",
+        {
+            "base: {recipe: debian-12-base, channel: stable}": BASE,
+            ONE_TARGET[0]: ONE_TARGET[1],
+            "hardening:\n": "hardening:\n  waivers: {module-firewire: {reason: no such bus, expires: 2999-12-31}}\n",
+        },
+    )
     done = workspace.run("build", NAME, "--json")
     assert done.status == 0, done.stderr
     [image] = done.json["images"]
@@ -125,15 +140,19 @@ def test_it_still_works(hardened: Hardened, number: int, tmp_path: Path, monkeyp
 
 
 COMPARED = """
-while systemctl is-active --quiet aidecheck; do sleep 0.2; done
+for n in $(seq 150); do
+  ! systemctl show aidecheck 2>/dev/null | grep -qx ExecMainCode=1 || break
+  sleep 0.2
+done
 systemctl show aidecheck -p ExecMainCode -p ExecMainStatus
 """
+NO_DIFFERENCE = "ExecMainCode=1\nExecMainStatus=0\n"  # it has exited, with nothing to tell
 
 
 def test_the_picture_of_the_files_is_of_the_finished_image(hardened: Hardened) -> None:
     """AIDE, which compares after each boot, finds nothing on a new instance that somebody would learn to overlook."""
     for instance in hardened.instances:
-        assert hardened.workspace.cloud.inside(instance, "sh", "-c", COMPARED) == "ExecMainCode=1\nExecMainStatus=0\n"
+        assert hardened.workspace.cloud.inside(instance, "sh", "-c", COMPARED) == NO_DIFFERENCE
 
 
 GUESSING = """
@@ -143,7 +162,7 @@ useradd -m -G sudo guessed
 echo guessed:Violet-7-harbour | chpasswd
 guess() { printf '%s\\n' "$1" | runuser -u guessed -- sudo -S -k -p '' true 2>/dev/null && echo in || echo out; }
 counted() { faillock --user guessed | grep -c ' V$'; }
-for n in 1 2 3; do guess wrong; done
+guess wrong
 counted
 guess Violet-7-harbour
 counted
@@ -162,7 +181,7 @@ rm /etc/sudoers.d/guessed
 def prove_lockout(cloud: Cloud, instance: str) -> None:
     """By sudo, which asks PAM. A success clears the count; of four wrong passwords in a row, time heals."""
     told = cloud.inside(instance, "sh", "-c", GUESSING).split()
-    assert told == [*("out", "out", "out"), "3", "in", "0", *("out", "out", "out", "out"), "out", "in"]
+    assert told == ["out", "1", "in", "0", *("out", "out", "out", "out"), "out", "in"]
 
 
 def test_an_account_whose_password_is_guessed_is_locked_for_a_while(hardened: Hardened) -> None:
@@ -219,3 +238,29 @@ def test_drift_is_found(hardened: Hardened, tmp_path: Path) -> None:
     assert refused.status == 1
     unknown = hardened.workspace.run(*arguments, "--known-hosts", str(tmp_path / "none"))
     assert unknown.status in (1, 3)
+
+
+def test_debian_13(workspace: Workspace, cloud: Cloud) -> None:
+    """The other recipe, with its base: each control holds, nothing differs from the picture, and guessing locks."""
+    from .world import HOME
+
+    copy_of_what_is_shipped(workspace.root)
+    hardened, base = (workspace.root / f"recipes/debian-13-{name}.yaml" for name in ("hardened", "base"))
+    for path in (hardened, base):
+        edit(path, dict([ONE_TARGET]))
+    done = workspace.run("build", "debian-13-hardened", "--json")
+    assert done.status == 0, done.stderr
+    assert done.json["base"]["x86_64"]["name"].startswith("debian-13-base-")
+    for report in done.json["tests"]:
+        failed = [result["control"] for result in report["controls"] if result["outcome"] == "failed"]
+        assert (failed, len(report["controls"]) >= 120) == ([], True), report["gate"]
+    [row] = done.json["images"]
+    place = (HOME, "eu-central-1")
+    [instance] = cloud.launch(place, row["image_id"])
+    try:
+        cloud.address(place, instance)
+        assert "VERSION_CODENAME=trixie" in cloud.inside(instance, "cat", "/etc/os-release")
+        assert cloud.inside(instance, "sh", "-c", COMPARED) == NO_DIFFERENCE
+        prove_lockout(cloud, instance)
+    finally:
+        cloud.client("ec2", place).terminate_instances(InstanceIds=[instance])

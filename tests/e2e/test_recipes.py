@@ -1,14 +1,13 @@
-"""Recipes that take more than the others: a reboot in the middle, and another release of Debian."""
+"""Recipes that take more than the others: a reboot in the middle, and outputs of scripts."""
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from .world import Cloud, Workspace
+    from .world import Workspace
 
 pytestmark = pytest.mark.root
 
@@ -60,25 +59,3 @@ def test_reboot_in_the_middle(workspace: Workspace) -> None:
     ]
     assert done.json["outputs"] == {"x86_64": {"lines": "1"}}
     assert "output lines: 1" in {e["message"] for e in events_of(events) if e["kind"] == "note"}
-
-
-def test_debian_13(workspace: Workspace, cloud: Cloud) -> None:
-    """The recipe that is shipped, to one target; an instance of it says what it is."""
-    from .world import HOME, PROJECT
-
-    shutil.copytree(PROJECT / "recipes", workspace.root / "recipes")
-    recipe = workspace.root / "recipes/debian-13-base.yaml"
-    everywhere = recipe.read_text()
-    recipe.write_text(everywhere.replace("distribution: {", "distribution: {targets: [home/eu-central-1], "))
-    assert recipe.read_text() != everywhere
-    done = workspace.run("build", "debian-13-base", "--json")
-    assert done.status == 0, done.stderr
-    assert done.json["base"]["x86_64"]["name"].startswith("debian-13-amd64-")
-    [row] = done.json["images"]
-    place = (HOME, "eu-central-1")
-    [instance] = cloud.launch(place, row["image_id"])
-    try:
-        cloud.address(place, instance)
-        assert "VERSION_CODENAME=trixie" in cloud.inside(instance, "cat", "/etc/os-release")
-    finally:
-        cloud.client("ec2", place).terminate_instances(InstanceIds=[instance])
