@@ -37,7 +37,11 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 CONTENT = "usr/share/xml/scap/ssg/content/ssg-debian{release}-ds.xml"
 RULE = "xccdf_org.ssgproject.content_rule_"
 XCCDF = "{http://checklists.nist.gov/xccdf/1.2}"
-GOALS = {"12": {"lynis": 85, "cis_level2_server": 420, "cis_level1_server": 328}}
+# Debian 12's were set before its recipe was written; Debian 13's after its first scan, to keep what was reached.
+GOALS = {
+    "12": {"lynis": 85, "cis_level2_server": 420, "cis_level1_server": 328},
+    "13": {"lynis": 85, "cis_level2_server": 440, "cis_level1_server": 340},
+}
 
 
 def main() -> int:
@@ -199,10 +203,12 @@ def shown(figures: Mapping[str, Mapping[str, int]], goals: Mapping[str, int]) ->
     """Print them, and say whether every goal is met, counting mistaken rules as passed."""
     good = True
     for scan, found in figures.items():
-        met = found["score"] + found.get("mistaken", 0) >= goals[scan]
+        mistaken = found.get("mistaken", 0)
+        met = found["score"] + mistaken >= goals[scan]
         good = good and met
-        others = ", ".join(f"{count} {what}" for what, count in found.items() if what != "score")
-        print(f"{scan:<20} {found['score']:>4}  goal >= {goals[scan]}  {'ok' if met else 'NOT MET'}  ({others})")
+        score = f"{found['score']} + {mistaken} mistaken" if mistaken else str(found["score"])
+        others = ", ".join(f"{count} {what}" for what, count in found.items() if what not in ("score", "mistaken"))
+        print(f"{scan:<20} {score:<18} goal >= {goals[scan]}  {'ok' if met else 'NOT MET'}  ({others})")
     return good
 
 
