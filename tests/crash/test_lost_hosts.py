@@ -55,7 +55,7 @@ class Unlucky(PaperWorkshop):
 
 def reclaimed(world: World, host: Host) -> None:
     """The connection ends because EC2 takes the instance back."""
-    world.gate.target.ec2.reclaim(host.instance_id, 0)
+    world.behind.ec2.reclaim(host.instance_id, 0)
     raise ConnectionLost("the connection was lost during a command")
 
 

@@ -69,9 +69,8 @@ class Builder:
     """Puts an estate into a fresh world. ``uses``: how many things of each kind hang on random images."""
 
     def __init__(self, world: World, seed: int, *, releases: int, uses: int) -> None:
-        assert world.gate.target is not None
         self.world = world
-        self.behind = world.gate.target
+        self.behind = world.behind
         self.store = self.behind.ec2._cloud.store
         self.draw = random.Random(seed)
         self.uses = uses
@@ -351,7 +350,7 @@ def own_parameter(manifest: ImageManifest, row: ManifestImage) -> str:
 
 def protected(world: World, estate: Estate) -> dict[str, str]:
     """Label -> why no rule of age or number may delete it, base releases of what stays aside."""
-    store = world.gate.target.ec2._cloud.store  # type: ignore[union-attr]
+    store = world.behind.ec2._cloud.store
     release_of = {i.image_id: m for m in estate.releases for i in m.images}
     why: dict[str, str] = dict.fromkeys(estate.pins, "pinned")
     for (recipe, channel), moves in estate.channels.items():
@@ -408,7 +407,7 @@ def _cleared(store: Any, estate: Estate, image_id: str) -> bool:
 
 
 def _parameters(world: World) -> dict[tuple[Place, str], str]:
-    surface = world.gate.target.surface  # type: ignore[union-attr]
+    surface = world.behind.surface
     with surface.active():
         return {
             (place, name): versions[-1].value
@@ -419,7 +418,7 @@ def _parameters(world: World) -> dict[tuple[Place, str], str]:
 
 
 def _written(world: World) -> Iterator[tuple[Place, str]]:
-    surface = world.gate.target.surface  # type: ignore[union-attr]
+    surface = world.behind.surface
     with surface.active():
         for place in PLACES:
             for template in surface.backend("ec2", place.account, place.region).launch_templates.values():
@@ -477,8 +476,7 @@ def _outlived(estate: Estate, manifest: ImageManifest) -> bool:
 
 def inventory(world: World) -> frozenset[str]:
     """All that could be left over, in every account and region, from the cloud's memory: kind, place and id."""
-    behind = world.gate.target
-    assert behind is not None
+    behind = world.behind
     lines = set()
     for kind, table in (("image", behind.ec2._cloud.store.images), ("snapshot", behind.ec2._cloud.store.snapshots)):
         lines |= {f"{kind} {one.id}" for one in table.values() if one.owner in (HOME, APPS)}  # type: ignore[attr-defined]
@@ -501,6 +499,6 @@ def owned(manifest: ImageManifest, lines: frozenset[str]) -> frozenset[str]:
 
 def condition(world: World, manifest: ImageManifest) -> list[str]:
     """The state and the doors of a release's images, as they are."""
-    images = world.gate.target.ec2._cloud.store.images  # type: ignore[union-attr]
+    images = world.behind.ec2._cloud.store.images
     found = [images[id] for id in sorted({i.image_id for i in manifest.images}) if id in images]
     return [f"{i.id} {i.disabled} {i.deprecation} {i.public} {sorted(i.users)} {i.organizations}" for i in found]

@@ -58,9 +58,8 @@ def volume(world: World, **tags: str) -> str:
 
 
 def settle(world: World) -> None:
-    assert world.gate.target is not None
     world.clock.sleep(30)
-    world.gate.target.ec2.settle()
+    world.behind.ec2.settle()
 
 
 def instance(world: World, **tags: str) -> str:
