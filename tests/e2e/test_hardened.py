@@ -178,10 +178,49 @@ rm /etc/sudoers.d/guessed
 """
 
 
+# What a locked screen does: it asks PAM whether the password is right, and not whether the account may get in.
+AT_A_SCREEN = """
+import ctypes, subprocess, sys
+pam, libc = ctypes.CDLL("libpam.so.0"), ctypes.CDLL(None)
+libc.calloc.restype = libc.strdup.restype = ctypes.c_void_p
+class Reply(ctypes.Structure):
+    _fields_ = [("text", ctypes.c_void_p), ("code", ctypes.c_int)]
+Ask = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.POINTER(Reply)), ctypes.c_void_p
+)
+class Conversation(ctypes.Structure):
+    _fields_ = [("ask", Ask), ("data", ctypes.c_void_p)]
+def gets_in(service, password):
+    def ask(count, questions, replies, data):
+        replies[0] = ctypes.cast(libc.calloc(count, ctypes.sizeof(Reply)), ctypes.POINTER(Reply))
+        for number in range(count):
+            replies[0][number].text = libc.strdup(password)
+        return 0
+    handle, conversation = ctypes.c_void_p(), Conversation(Ask(ask), None)
+    pam.pam_start(service, b"screened", ctypes.byref(conversation), ctypes.byref(handle))
+    result = pam.pam_authenticate(handle, 0)
+    pam.pam_end(handle, result)
+    return result == 0
+def counted():
+    return subprocess.run(["faillock", "--user", "screened"], capture_output=True, text=True).stdout.count(" V\\n")
+subprocess.run(["useradd", "screened"], check=True)
+subprocess.run(["chpasswd"], input=b"screened:Violet-7-harbour", check=True)
+with open("/etc/pam.d/two-factors", "w") as file:
+    file.write("@include common-auth\\nauth required pam_deny.so\\n")
+for service in (b"screen", b"two-factors"):
+    print(gets_in(service, b"wrong"), counted(), gets_in(service, b"Violet-7-harbour"), counted())
+subprocess.run(["rm", "/etc/pam.d/two-factors"])
+subprocess.run(["userdel", "screened"])
+"""
+
+
 def prove_lockout(cloud: Cloud, instance: str) -> None:
-    """By sudo, which asks PAM. A success clears the count; of four wrong passwords in a row, time heals."""
+    """By sudo, which asks PAM. A success clears the count; of four wrong passwords in a row, time heals. At a locked
+    screen a success clears it, too; elsewhere, what a service asks after the password is asked."""
     told = cloud.inside(instance, "sh", "-c", GUESSING).split()
     assert told == ["out", "1", "in", "0", *("out", "out", "out", "out"), "out", "in"]
+    told = cloud.inside(instance, "python3", "-c", AT_A_SCREEN).splitlines()
+    assert told == ["False 1 True 0", "False 1 False 1"]
 
 
 def test_an_account_whose_password_is_guessed_is_locked_for_a_while(hardened: Hardened) -> None:
