@@ -134,7 +134,7 @@ class Distribution:
         placed: list[Placed] = []
         for target in self._order.targets:
             error = self._ended[target.label].exception()
-            if isinstance(error, (Interrupted, JournalError)):
+            if isinstance(error, (CredentialsRefused, Interrupted, JournalError)):
                 raise error  # of the whole build, not of this target
             if isinstance(error, GoldenAmiError):
                 failures[target.label] = error.message

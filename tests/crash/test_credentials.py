@@ -4,6 +4,7 @@ process with good ones makes the release."""
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from goldenami.sandbox.http import Response
 from goldenami.sandbox.protocol import Call
 from tests.crash import inventory
 from tests.crash.cases import SHARDS, Verdicts, check, share
-from tests.crash.world import Label, World
+from tests.crash.world import PLACES, Label, World
 
 Tell = Callable[[str, Any], None]
 
@@ -99,6 +100,32 @@ def expired(world: World, expiry: Expiry, then: str, bucket: bool) -> None:
     else:
         assert world.clean(build_id).complete
         check(world, decoys, released=None)
+
+
+def test_credentials_may_end_when_the_home_image_is_there_already(world: World) -> None:
+    """It is no failure of the targets that were not done: the exit code says what to renew."""
+    place = PLACES[1]
+    over = threading.Event()
+
+    def ended(label: Label, call: Call, serve: Callable[[], Response]) -> Response:
+        if (label.account, label.region) == (place.account, place.region):
+            if label.action == "EnableImageDeprecation":
+                over.set()
+            if over.is_set():
+                return call.error("RequestExpired", "Request has expired.", 400)
+        return serve()
+
+    world.fresh()
+    decoys = inventory.place_decoys(world)
+    world.gate.start(ended)
+    with pytest.raises(CredentialsRefused) as caught:
+        world.build()
+    world.gate.stop()
+    (build_id,) = world.builds
+    assert f"goldenami resume {build_id}" in (caught.value.hint or "")
+    assert len(world.workshop.proved) == 1
+    world.resume()
+    check(world, decoys, released=True)
 
 
 def release_is_there(world: World) -> bool:
