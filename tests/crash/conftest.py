@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ def whole() -> bool:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    yield from a_world(tmp_path, monkeypatch)
+    with a_world(tmp_path, monkeypatch) as world:
+        yield world
 
 
+@contextmanager
 def a_world(path: Path, patch: pytest.MonkeyPatch, *, wire: bool = False) -> Iterator[World]:
     # Thousands of journals are flushed to the disk: in memory that costs nothing.
     memory = Path("/dev/shm")

@@ -7,7 +7,6 @@ What HTTP adds is botocore's signature, urllib3's connections and their real err
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,8 @@ from tests.crash.world import Label, World
 
 @pytest.fixture(scope="module")
 def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with pytest.MonkeyPatch.context() as patch:
-        yield from a_world(tmp_path_factory.mktemp("wire"), patch, wire=True)
+    with pytest.MonkeyPatch.context() as patch, a_world(tmp_path_factory.mktemp("wire"), patch, wire=True) as world:
+        yield world
 
 
 def kinds(labels: list[Label]) -> set[tuple[Any, ...]]:
@@ -33,7 +32,7 @@ def kinds(labels: list[Label]) -> set[tuple[Any, ...]]:
 
 def test_a_build_makes_the_same_calls(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directly = kinds(calls(world)), kinds(mutations(world))
-    with contextmanager(a_world)(tmp_path / "wire", monkeypatch, wire=True) as other:
+    with a_world(tmp_path / "wire", monkeypatch, wire=True) as other:
         assert (kinds(calls(other)), kinds(mutations(other))) == directly
 
 
