@@ -15,7 +15,6 @@ client waits, a ReadTimeoutError: at once, and with the effect that the call has
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from email.utils import formatdate
 from functools import cache
 from types import SimpleNamespace
@@ -23,11 +22,10 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
-from botocore.model import ListShape, OperationModel, Shape, StructureShape
+from botocore.model import OperationModel
 from botocore.parsers import create_parser
-from botocore.utils import parse_timestamp
 
-from goldenami.sandbox.ec2.protocol import printable
+from goldenami.sandbox.ec2 import protocol as ec2
 from goldenami.sandbox.http import Request, Response
 from goldenami.sandbox.protocol import Call, new_request_id
 
@@ -105,8 +103,7 @@ def _parsed(model: OperationModel, response: Response, request_id: str) -> dict[
     headers = {name.lower(): value for name, value in response.headers}
     headers.setdefault("date", formatdate(usegmt=True))
     if response.answer is not None:
-        shape = model.output_shape
-        parsed = _value(shape, response.answer) if isinstance(shape, StructureShape) else {}
+        parsed = ec2.parsed(model.name, response.answer)
         parsed["ResponseMetadata"] = {"RequestId": request_id, "HTTPStatusCode": response.status}
     else:
         raw = {"status_code": response.status, "headers": headers, "body": response.body}
@@ -118,32 +115,3 @@ def _parsed(model: OperationModel, response: Response, request_id: str) -> dict[
 @cache
 def _parser(protocol: str) -> Any:
     return create_parser(protocol).parse
-
-
-def _value(shape: Shape, value: Any) -> Any:
-    """A value of EC2's service as a client sees it: what is None is not there, moments are datetimes."""
-    if isinstance(shape, StructureShape):
-        members = shape.members
-        return {name: _value(members[name], item) for name, item in value.items() if item is not None}
-    if isinstance(shape, ListShape):
-        return [_value(shape.member, item) for item in value]
-    match shape.type_name:
-        case "boolean":
-            return bool(value)
-        case "timestamp":
-            return _moment(value)
-        case "blob":
-            return bytes(value)
-        case "integer" | "long":
-            return int(value)
-        case "float" | "double":
-            return float(value)
-    return printable(str(value))
-
-
-def _moment(value: datetime | float | str) -> datetime:
-    """Milliseconds, which is what EC2 tells."""
-    if isinstance(value, str):
-        return parse_timestamp(value)
-    when = value if isinstance(value, datetime) else datetime.fromtimestamp(value, UTC)
-    return when.astimezone(UTC).replace(microsecond=when.microsecond // 1000 * 1000)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -156,22 +156,34 @@ def serialise(action: str, result: Mapping[str, Any], request_id: str) -> bytes:
     return "".join(out).encode()
 
 
+def parsed(action: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    """The same reply as a client reads it from the XML: what is None is not there, moments are datetimes."""
+    shape = operation(action).output_shape
+    return _seen_members(shape, result) if isinstance(shape, StructureShape) else {}
+
+
 def serialise_error(error: Ec2Error, request_id: str) -> bytes:
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n<Response><Errors><Error>'
-        f"<Code>{escape(error.code)}</Code><Message>{escape(printable(error.message))}</Message>"
+        f"<Code>{escape(error.code)}</Code><Message>{escape(_printable(error.message))}</Message>"
         f"</Error></Errors><RequestID>{request_id}</RequestID></Response>"
     ).encode()
 
 
-def _write_members(shape: StructureShape, value: Mapping[str, Any], out: list[str]) -> None:
-    for name in value:
-        if value[name] is None:
+def _members(shape: StructureShape, value: Mapping[str, Any]) -> Iterator[tuple[str, Shape, Any]]:
+    """What a structure has: name, shape, value."""
+    members = shape.members
+    for name, item in value.items():
+        if item is None:
             continue
-        member = shape.members.get(name)
-        if member is None:
+        if name not in members:
             raise ValueError(f"the model's {shape.name} has no member {name}")
-        _write(member, str(member.serialization.get("name", name)), value[name], out)
+        yield name, members[name], item
+
+
+def _write_members(shape: StructureShape, value: Mapping[str, Any], out: list[str]) -> None:
+    for name, member, item in _members(shape, value):
+        _write(member, str(member.serialization.get("name", name)), item, out)
 
 
 def _write(shape: Shape, tag: str, value: Any, out: list[str]) -> None:
@@ -187,7 +199,7 @@ def _write(shape: Shape, tag: str, value: Any, out: list[str]) -> None:
         for item in value:
             _write(shape.member, item_tag, item, out)
     else:
-        out.append(escape(printable(_text(shape, value))))
+        out.append(escape(_printable(_text(shape, value))))
     out.append(f"</{tag}>")
 
 
@@ -206,10 +218,39 @@ def _text(shape: Shape, value: Any) -> str:
 
 def timestamp(moment: datetime | float) -> str:
     """ISO 8601 in UTC with milliseconds, as EC2 writes it."""
+    when = _moment(moment)
+    return when.strftime("%Y-%m-%dT%H:%M:%S.") + f"{when.microsecond // 1000:03d}Z"
+
+
+def _moment(moment: datetime | float) -> datetime:
+    """In UTC, cut to milliseconds."""
     when = moment if isinstance(moment, datetime) else datetime.fromtimestamp(moment, UTC)
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{when.microsecond // 1000:03d}Z"
+    return when.astimezone(UTC).replace(microsecond=when.microsecond // 1000 * 1000)
 
 
-def printable(text: str) -> str:
-    """What of a text can be told: XML 1.0 has no form at all for most control characters; EC2 would not let them in."""
+def _seen_members(shape: StructureShape, value: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _seen(member, item) for name, member, item in _members(shape, value)}
+
+
+def _seen(shape: Shape, value: Any) -> Any:
+    if isinstance(shape, StructureShape):
+        return _seen_members(shape, value)
+    if isinstance(shape, ListShape):
+        return [_seen(shape.member, item) for item in value]
+    match shape.type_name:
+        case "boolean":
+            return bool(value)
+        case "timestamp":
+            return parse_timestamp(value) if isinstance(value, str) else _moment(value)
+        case "blob":
+            return bytes(value)
+        case "integer" | "long":
+            return int(value)
+        case "float" | "double":
+            return float(value)
+    return _printable(str(value))
+
+
+def _printable(text: str) -> str:
+    """XML 1.0 has no form at all for most control characters; EC2 would not let them in."""
     return "".join(c for c in text if c >= " " or c in "\t\n\r") if not text.isprintable() else text
