@@ -37,7 +37,6 @@ from goldenami.sandbox.visibility import Visibility
 
 _log = logging.getLogger(__name__)
 
-
 _REQUEST_ID = frozenset({"x-amzn-requestid", "x-amz-request-id"})
 
 
@@ -94,9 +93,9 @@ class Cloud:
         call = parse(request, request_id)
         if call is not None:
             return self.serve(call)
-        response = _unsigned(request, request_id)
-        self.log.write(Call(request, request_id, "", "", "", None), response, self._clock(), 0.0)
-        return response
+        return self._finished(
+            Call(request, request_id, "", "", "", None), _unsigned(request, request_id), self._clock()
+        )
 
     def serve(self, call: Call) -> Response:
         """Serve one call, as a request that was parsed, or as ``direct`` makes it. Never raises."""
@@ -109,11 +108,16 @@ class Cloud:
         except Exception:
             _log.exception("%s %s failed", call.service, call.action)
             response = call.error("InternalError", "An internal error of the sandbox has occurred; its log tells.", 500)
+        self._finished(call, response, came_in)
+        if call.mutating:
+            self._changed()
+        return response
+
+    def _finished(self, call: Call, response: Response, came_in: float) -> Response:
+        """The response with the request's id, where moto gave it none, and in the log."""
         if not response.drop and not any(name.lower() in _REQUEST_ID for name, _ in response.headers):
             response.headers.append(("x-amzn-RequestId", call.request_id))
         self.log.write(call, response, came_in, self._clock() - came_in)
-        if call.mutating:
-            self._changed()
         return response
 
     def _serve(self, call: Call) -> Response:

@@ -105,7 +105,6 @@ class Ebs:
                 ("x-amz-Data-Length", str(len(data))),
                 ("x-amz-Checksum", checksum),
                 ("x-amz-Checksum-Algorithm", "SHA256"),
-                ("x-amzn-RequestId", call.request_id),
             ],
         )
 

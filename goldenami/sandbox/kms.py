@@ -102,7 +102,7 @@ class Kms:
                 action = "ReEncryptTo" if call.action == "ReEncrypt" else call.action
                 self._check(key, call.action, f"kms:{action}", caller, _encryption_context(call))
                 if call.action == "CreateGrant" and (grant := _granted_before(key, call.json)) is not None:
-                    return json_response({"GrantId": grant.id, "GrantToken": grant.token}, call.request_id)
+                    return json_response({"GrantId": grant.id, "GrantToken": grant.token})
                 return self._forward(call, key, {field: key.id})
             except KeyRefused as refusal:
                 return call.error(refusal.code, refusal.message, 400)

@@ -3,6 +3,8 @@
 AWS signs the region and the service into every request (SigV4's credential scope), so on one endpoint for all
 services the signature is also the address. The action is a form field (EC2 and the query protocols), a header (the
 JSON protocols) or the method and path (S3, EBS direct APIs and others).
+
+Responses are made here without the header that tells the request's id: the cloud adds it to all of them.
 """
 
 from __future__ import annotations
@@ -142,9 +144,7 @@ def error_response(protocol: str, code: str, message: str, status: int, request_
         # SSM, KMS and the like put the code into the body, the REST services into a header; clients look for both.
         body = json.dumps({"__type": code, "message": message, "Message": message}).encode()
         kind = "application/x-amz-json-1.1" if protocol == "json" else "application/json"
-        return Response(
-            status, body, [("Content-Type", kind), ("x-amzn-RequestId", request_id), ("x-amzn-ErrorType", code)]
-        )
+        return Response(status, body, [("Content-Type", kind), ("x-amzn-ErrorType", code)])
     code, message = escape(code), escape(message)
     if protocol == "ec2":
         text = (
@@ -160,7 +160,7 @@ def error_response(protocol: str, code: str, message: str, status: int, request_
     else:
         text = f"<Error><Code>{code}</Code><Message>{message}</Message><RequestId>{request_id}</RequestId></Error>"
     body = f'<?xml version="1.0" encoding="UTF-8"?>\n{text}'.encode()
-    return Response(status, body, [("Content-Type", "text/xml"), ("x-amzn-RequestId", request_id)])
+    return Response(status, body, [("Content-Type", "text/xml")])
 
 
 def xml_response(action: str, namespace: str, result: str, request_id: str) -> Response:
@@ -169,15 +169,11 @@ def xml_response(action: str, namespace: str, result: str, request_id: str) -> R
         f'<{action}Response xmlns="{namespace}"><{action}Result>{result}</{action}Result>'
         f"<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata></{action}Response>"
     )
-    return Response(200, text.encode(), [("Content-Type", "text/xml"), ("x-amzn-RequestId", request_id)])
+    return Response(200, text.encode(), [("Content-Type", "text/xml")])
 
 
-def json_response(value: object, request_id: str) -> Response:
-    return Response(
-        200,
-        json.dumps(value).encode(),
-        [("Content-Type", "application/x-amz-json-1.1"), ("x-amzn-RequestId", request_id)],
-    )
+def json_response(value: object) -> Response:
+    return Response(200, json.dumps(value).encode(), [("Content-Type", "application/x-amz-json-1.1")])
 
 
 def rest_json_response(value: Mapping[str, Any], status: int = 200, code: str | None = None) -> Response:

@@ -92,7 +92,7 @@ class Router:
             return self._visibility.noted(call, self._surface.serve(call))
 
     def _own(self, call: Call, ctx: Ctx, form: dict[str, str]) -> Response:
-        headers = [("Content-Type", "text/xml;charset=UTF-8"), ("x-amzn-RequestId", call.request_id)]
+        headers = [("Content-Type", "text/xml;charset=UTF-8")]
         status, answer = self._ec2.respond(ctx, form, as_xml=call.wire)
         if isinstance(answer, bytes):
             return Response(status, answer, headers)

@@ -145,7 +145,7 @@ class Ssm:
                 return self._put_now(call, put)
             self._pending.append(put)
         version = (current.version if current is not None else 0) + waiting + 1
-        return json_response({"Version": version, "Tier": call.json.get("Tier", "Standard")}, call.request_id)
+        return json_response({"Version": version, "Tier": call.json.get("Tier", "Standard")})
 
     def _put_now(self, call: Call, put: _Put) -> Response:
         """Without a delay the validation still is the user's to wait for: a bad image is accepted, and never becomes
@@ -155,7 +155,7 @@ class Ssm:
             return self._surface.serve(_call(put))
         current = self._current(put.account, put.region, put.name)
         version = (current.version if current is not None else 0) + 1
-        return json_response({"Version": version, "Tier": call.json.get("Tier", "Standard")}, call.request_id)
+        return json_response({"Version": version, "Tier": call.json.get("Tier", "Standard")})
 
     def image(self, account: str, region: str, parameter: str) -> str | None:
         """The value of a parameter (name, name:version or name:label), if there is one; as ``Hooks.ssm_image``."""
