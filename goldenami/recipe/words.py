@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
@@ -25,7 +25,7 @@ AccountId = Annotated[str, StringConstraints(pattern=ACCOUNT_ID)]
 Region = Annotated[str, StringConstraints(pattern=REGION)]
 OsId = Literal["debian", "ubuntu", "amzn"]
 BaseKind = Literal["ssm", "filter", "id", "recipe"]
-BASE_KINDS: tuple[BaseKind, ...] = ("ssm", "filter", "id", "recipe")
+BASE_KINDS: tuple[BaseKind, ...] = get_args(BaseKind)
 
 
 class Spec(BaseModel):
