@@ -29,6 +29,20 @@ def run(*command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | 
     return done.stdout
 
 
+@contextlib.contextmanager
+def _agent_of(home: Path) -> Iterator[None]:
+    """gpg starts an agent for a keyring, which would stay."""
+    try:
+        yield
+    finally:
+        run("gpgconf", "--homedir", home, "--kill", "gpg-agent")
+
+
+def _gpg(home: Path, *arguments: str | Path) -> str:
+    with _agent_of(home):
+        return run("gpg", "--homedir", home, "--batch", "--quiet", *arguments)
+
+
 @dataclass(frozen=True)
 class Key:
     """A signing key of its own keyring."""
@@ -39,14 +53,14 @@ class Key:
     @classmethod
     def generate(cls, home: Path, name: str = "Example Archive") -> Key:
         home.mkdir(mode=0o700, parents=True)
-        gpg = ("gpg", "--homedir", home, "--batch", "--quiet", "--passphrase", "")
-        run(*gpg, "--quick-generate-key", f"{name} <archive@example.test>", "rsa2048", "sign", "never")
-        listed = run(*gpg, "--with-colons", "--list-keys")
+        gpg = functools.partial(_gpg, home, "--passphrase", "")
+        gpg("--quick-generate-key", f"{name} <archive@example.test>", "rsa2048", "sign", "never")
+        listed = gpg("--with-colons", "--list-keys")
         fingerprint = next(line.split(":")[9] for line in listed.splitlines() if line.startswith("fpr:"))
         return cls(home, fingerprint)
 
     def gpg(self, *arguments: str | Path) -> str:
-        return run("gpg", "--homedir", self.home, "--batch", "--quiet", "--yes", *arguments)
+        return _gpg(self.home, "--yes", *arguments)
 
     @property
     def armored(self) -> str:
@@ -160,7 +174,8 @@ def build_rpm(
     built = folder / "noarch" / f"{name}-{version}-{release}.noarch.rpm"
     if key is not None:
         gpg = {"__gpg": shutil.which("gpg"), "_gpg_name": key.fingerprint, "_gpg_path": key.home}
-        run("rpmsign", *(word for k, v in gpg.items() for word in ("--define", f"{k} {v}")), "--addsign", built)
+        with _agent_of(key.home):
+            run("rpmsign", *(word for k, v in gpg.items() for word in ("--define", f"{k} {v}")), "--addsign", built)
     shutil.rmtree(work)
     return built
 
