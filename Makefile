@@ -58,10 +58,10 @@ BENCH_PACKAGES := ansible-core mitogen pyinfra
 bench-provision: setup-test $(BENCH_VENV)/.done ## Measure provisioning against a hand-written script and the peers
 	$(SUDO) $(BENCH_VENV)/bin/python -m benchmarks.provisioning $(ARGS)
 
-$(BENCH_VENV)/.done: pyproject.toml
+$(BENCH_VENV)/.done: pyproject.toml sandbox/pyproject.toml
 	@echo "Installing with pip into $(BENCH_VENV): goldenami with its sandbox, and $(BENCH_PACKAGES)"
 	@python3 -m venv $(BENCH_VENV)
-	@$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[sandbox]'
+	@$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ./sandbox --editable '.[sandbox]'
 	@for p in $(BENCH_PACKAGES); do $(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $$p || \
 	  echo "  $$p cannot be installed here: it is left out"; done
 	@touch $@
@@ -105,14 +105,14 @@ $(VENV)/bin/python:
 	@echo "Making a virtual environment in $(VENV)"
 	@python3 -m venv $(VENV)
 
-$(VENV)/.demo: pyproject.toml | apt-sandbox $(VENV)/bin/python
+$(VENV)/.demo: pyproject.toml sandbox/pyproject.toml | apt-sandbox $(VENV)/bin/python
 	@echo "Installing with pip into $(VENV): goldenami with its sandbox"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[sandbox]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ./sandbox --editable '.[sandbox]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | apt-test $(VENV)/bin/python
+$(VENV)/.dev: pyproject.toml sandbox/pyproject.toml | apt-test $(VENV)/bin/python
 	@echo "Installing with pip into $(VENV): goldenami with its sandbox and development tools"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ./sandbox --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
 
 .PHONY: clean

@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from goldenami_sandbox import control
+
 from benchmarks.host import launched
-from goldenami.sandbox import control
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = [sys.executable, "-m", "goldenami.cli.main"]

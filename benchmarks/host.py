@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import boto3
+from goldenami_sandbox import control
 
 from goldenami import ssh
 from goldenami.model import SshEndpoint
-from goldenami.sandbox import control
 
 
 @contextmanager

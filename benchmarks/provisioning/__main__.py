@@ -17,13 +17,14 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from goldenami_sandbox import control
+
 from benchmarks.host import launched
 from benchmarks.provisioning import spec
 from benchmarks.provisioning.contestants import ALL, Contestant, Run
 from benchmarks.provisioning.relay import Delayed, delayed
 from goldenami import ssh
 from goldenami.model import SshEndpoint
-from goldenami.sandbox import control
 
 BOUND, OURS = "one shell script (the bound)", "goldenami"
 SLOW_PEERS = ("pyinfra", "mitogen", "ansible-core, pipelining")

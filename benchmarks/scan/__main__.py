@@ -25,9 +25,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import boto3
-
-from goldenami.sandbox import control
-from goldenami.sandbox.control import SandboxInfo
+from goldenami_sandbox import control
+from goldenami_sandbox.control import SandboxInfo
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -40,7 +40,7 @@ def reach(environment: Environment) -> None:
     """
     if not environment.sandbox or os.environ.get("AWS_ENDPOINT_URL"):
         return
-    from goldenami.sandbox import control
+    from goldenami_sandbox import control
 
     info = control.ensure_up(progress=lambda text: click.echo(text, err=True))
     os.environ.update(info.variables(region=environment.home_region))

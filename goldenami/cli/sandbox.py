@@ -19,7 +19,7 @@ from goldenami.cli.tasks import confirm
 from goldenami.errors import InvalidInput, Problem, UsageError
 
 if TYPE_CHECKING:
-    from goldenami.sandbox.control import SandboxInfo
+    from goldenami_sandbox.control import SandboxInfo
 
 _NAME = click.option(
     "--name", default="default", show_default=True, help="Which sandbox: there can be several, side by side."
@@ -72,8 +72,8 @@ def up(
     The first time, Debian's base is installed from its archive (half a minute) and kept for all sandboxes. What the
     sandbox held when it was stopped is there again, and instances that were running are booted.
     """
-    from goldenami.sandbox import control
-    from goldenami.sandbox.seed import ACCOUNTS
+    from goldenami_sandbox import control
+    from goldenami_sandbox.seed import ACCOUNTS
 
     settings = {"pending": _pending(pending)} if pending else None
     before = time.monotonic()
@@ -101,7 +101,7 @@ def up(
 @_NAME
 def down(name: str) -> None:
     """Stop the sandbox and its instances. Its state stays; `up` continues with it."""
-    from goldenami.sandbox import control
+    from goldenami_sandbox import control
 
     _say(f"sandbox {name!r} is stopped" if control.down(name) else f"sandbox {name!r} was not running")
 
@@ -113,7 +113,7 @@ def status(name: str, as_json: bool) -> None:
     """Show the endpoint, and the instances, images and snapshots of all accounts. Exits with 3 where it is not
     running.
     """
-    from goldenami.sandbox import control
+    from goldenami_sandbox import control
 
     facts = control.require(name).status()
     if as_json:
@@ -140,7 +140,7 @@ def status(name: str, as_json: bool) -> None:
 @json_option
 def env(name: str, account: str, region: str, as_json: bool) -> None:
     """Print the environment variables that point AWS clients at the sandbox: eval "$(goldenami sandbox env)"."""
-    from goldenami.sandbox import control
+    from goldenami_sandbox import control
 
     variables = control.require(name).variables(account, region)
     if as_json:
@@ -155,7 +155,7 @@ def env(name: str, account: str, region: str, as_json: bool) -> None:
 @yes_option
 def reset(name: str, yes: bool) -> None:
     """Stop the sandbox and forget all that it holds. Cached bases stay."""
-    from goldenami.sandbox import control
+    from goldenami_sandbox import control
 
     confirm(f"Delete every image and instance of the sandbox {name!r}?", yes)
     control.reset(name)
@@ -168,7 +168,7 @@ def reset(name: str, yes: bool) -> None:
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def shell(name: str, instance: str, command: tuple[str, ...]) -> None:
     """Open a root shell in INSTANCE, or run COMMAND there; past the network and sshd."""
-    from goldenami.sandbox import control
+    from goldenami_sandbox import control
 
     argv = control.shell_argv(control.require(name), instance, command)
     sys.stdout.flush()
@@ -181,7 +181,7 @@ def shell(name: str, instance: str, command: tuple[str, ...]) -> None:
 @click.argument("instance")
 def console(name: str, instance: str, follow: bool) -> None:
     """Print what INSTANCE wrote on its console."""
-    from goldenami.sandbox import control
+    from goldenami_sandbox import control
 
     info = control.require(name)
     _print_console(info, instance, follow, time.sleep)
@@ -218,7 +218,7 @@ def reclaim(name: str, notice: float, instance: str) -> None:
 
     The warning is in the status of its request, and in its own metadata at spot/instance-action.
     """
-    from goldenami.sandbox import control
+    from goldenami_sandbox import control
 
     control.require(name).reclaim(instance, notice)
 
@@ -237,7 +237,7 @@ def export(name: str, output: Path, image: str) -> None:
     """Write the contents of IMAGE's root volume: as files, as a tar archive, or as a raw filesystem image, by
     OUTPUT's name.
     """
-    from goldenami.sandbox import control
+    from goldenami_sandbox import control
 
     form = {".tar": "tar", ".raw": "raw", ".img": "raw"}.get(output.suffix, "dir")
     target = output.absolute()
@@ -258,7 +258,7 @@ def settings() -> None:
 @_NAME
 def settings_get(name: str) -> None:
     """Print the settings, as JSON."""
-    from goldenami.sandbox import control
+    from goldenami_sandbox import control
 
     print_json(json.loads(control.require(name).request("GET", "settings")))
 
@@ -275,7 +275,7 @@ def settings_set(name: str, change: str) -> None:
     {"throttle": {"ec2:CopyImage": {"rate": 1, "burst": 2}}}
     {"faults": [{"action": "ec2:CreateImage", "nth": 2, "when": "after", "how": "drop"}]}
     """
-    from goldenami.sandbox import control
+    from goldenami_sandbox import control
 
     text = sys.stdin.read() if change == "-" else change
     try:

@@ -25,7 +25,7 @@ from goldenami.journal import Header, Journal
 from goldenami.model import Account, Place
 
 if TYPE_CHECKING:
-    from goldenami.sandbox.testing import PaperCloud
+    from goldenami_sandbox.testing import PaperCloud
 
 HOME = Account("home", "111111111111")
 APPS = Account("apps", "222222222222", "arn:aws:iam::222222222222:role/goldenami-publisher")

@@ -17,7 +17,7 @@ from goldenami.errors import CredentialsRefused
 from tests.aws.conftest import APPS_PLACE, HOME, HOME_PLACE, LOADER, make_cloud
 
 if TYPE_CHECKING:
-    from goldenami.sandbox.testing import PaperCloud
+    from goldenami_sandbox.testing import PaperCloud
 
 LIFE = 12.0  # seconds: by botocore's own clock, on a machine that is busy
 

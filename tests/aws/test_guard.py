@@ -9,13 +9,13 @@ from pathlib import Path
 
 import botocore.session
 import pytest
+from goldenami_sandbox.testing import PaperCloud, paper_cloud
 
 import goldenami
 from goldenami.aws.guard import permitted, reads_only, refuse_unjournaled
 from goldenami.aws.session import Cloud
 from goldenami.errors import UnjournaledMutation
 from goldenami.model import Account, Place
-from goldenami.sandbox.testing import PaperCloud, paper_cloud
 
 SERVICES = ("ec2", "ssm", "kms", "sts", "s3", "iam", "ebs")
 # Verbs that change nothing in the services above; everything else must be refused.

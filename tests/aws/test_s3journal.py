@@ -26,7 +26,7 @@ from goldenami.model import Environment, Network, Place, Target
 from tests.aws.conftest import APPS, HOME, HOME_PLACE, make_cloud, new_session
 
 if TYPE_CHECKING:
-    from goldenami.sandbox.testing import PaperCloud
+    from goldenami_sandbox.testing import PaperCloud
 
 BUILD = "20261124-030000-abcd"
 URL = "s3://journals/team"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from goldenami_sandbox.credentials import admin_key
 
-from goldenami.sandbox.credentials import admin_key
 from tests.crash.world import HOME, World, open_world
 
 

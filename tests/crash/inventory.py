@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from goldenami_sandbox.ec2.context import Ctx
+from goldenami_sandbox.surface import Surface
+
 from goldenami.model import ImageManifest, Place
-from goldenami.sandbox.ec2.context import Ctx
-from goldenami.sandbox.surface import Surface
 from tests.crash.world import APPS, CHANNEL, HOME, PLACES, RECIPE, World
 
 HOME_PLACE = PLACES[0]

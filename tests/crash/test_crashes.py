@@ -13,11 +13,11 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from goldenami_sandbox.http import Response
+from goldenami_sandbox.protocol import Call
 
 from goldenami.errors import TestsFailed
 from goldenami.model import Place
-from goldenami.sandbox.http import Response
-from goldenami.sandbox.protocol import Call
 from tests.crash import inventory
 from tests.crash.cases import SHARDS, Verdicts, check, points_to, release_of, share
 from tests.crash.world import PLACES, RECIPE, Death, Label, World

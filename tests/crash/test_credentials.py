@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from goldenami_sandbox.http import Response
+from goldenami_sandbox.protocol import Call
 
 from goldenami.errors import CredentialsRefused, GoldenAmiError
-from goldenami.sandbox.http import Response
-from goldenami.sandbox.protocol import Call
 from tests.crash import inventory
 from tests.crash.cases import SHARDS, Verdicts, check, share
 from tests.crash.world import PLACES, Label, World

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from goldenami_sandbox.http import Response
+from goldenami_sandbox.protocol import Call
 
 from goldenami import pipeline
 from goldenami.aws import tags
 from goldenami.errors import Busy, CatalogError
 from goldenami.journal import Journals, token
-from goldenami.sandbox.http import Response
-from goldenami.sandbox.protocol import Call
 from goldenami.stages.expired import is_expired
 from tests.crash import inventory
 from tests.crash.cases import Verdicts, check, points_to, release_of, share

@@ -12,12 +12,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from goldenami_sandbox.http import Response
+from goldenami_sandbox.protocol import Call
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from goldenami.errors import GoldenAmiError, UnjournaledMutation
-from goldenami.sandbox.http import Response
-from goldenami.sandbox.protocol import Call
 from tests.crash import inventory
 from tests.crash.cases import SHARDS, Verdicts, check, share
 from tests.crash.world import TIMEOUT, Disturb, Label, World

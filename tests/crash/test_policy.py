@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from goldenami_sandbox.http import Response
+from goldenami_sandbox.protocol import Call
 
 from goldenami import recipe as recipes
 from goldenami.errors import TargetsFailed
 from goldenami.model import Place
-from goldenami.sandbox.http import Response
-from goldenami.sandbox.protocol import Call
 from tests.crash import inventory
 from tests.crash.cases import check, points_to
 from tests.crash.world import HOME, RECIPE, Label, World

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from goldenami_sandbox.http import Response
+from goldenami_sandbox.protocol import Call
 
-from goldenami.sandbox.http import Response
-from goldenami.sandbox.protocol import Call
 from tests.crash import inventory
 from tests.crash.cases import check
 from tests.crash.world import Label, World

@@ -1,7 +1,7 @@
 """A whole build without hosts: a project, a cloud on paper, a workshop done at once, and a process that can die.
 
 Each case has a fresh cloud (three milliseconds), behind a gate that can disturb any call. The program's clients are
-botocore's, and hand their requests to the gate directly, in this process (``goldenami.sandbox.direct``); with ``wire``
+botocore's, and hand their requests to the gate directly, in this process (``goldenami_sandbox.direct``); with ``wire``
 they send them over HTTP, at four times the cost. ``test_wire`` holds the two side by side. Time is virtual: whoever
 sleeps, moves it on.
 
@@ -26,6 +26,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import botocore.session
+from goldenami_sandbox import seed
+from goldenami_sandbox.cloud import Cloud as SandboxCloud
+from goldenami_sandbox.direct import Direct
+from goldenami_sandbox.ec2.paper import PaperNode
+from goldenami_sandbox.http import Request as HttpRequest
+from goldenami_sandbox.http import Response, Server
+from goldenami_sandbox.protocol import Call, new_request_id, parse
+from goldenami_sandbox.settings import Settings
+from goldenami_sandbox.testing import PaperCloud
 
 from goldenami import pipeline
 from goldenami import recipe as recipes
@@ -37,15 +46,6 @@ from goldenami.journal import Journals
 from goldenami.model import Architecture, Package, Place, TestReport
 from goldenami.pipeline import Outcome, Request
 from goldenami.release.catalog import Catalog
-from goldenami.sandbox import seed
-from goldenami.sandbox.cloud import Cloud as SandboxCloud
-from goldenami.sandbox.direct import Direct
-from goldenami.sandbox.ec2.paper import PaperNode
-from goldenami.sandbox.http import Request as HttpRequest
-from goldenami.sandbox.http import Response, Server
-from goldenami.sandbox.protocol import Call, new_request_id, parse
-from goldenami.sandbox.settings import Settings
-from goldenami.sandbox.testing import PaperCloud
 from goldenami.stages.build import Build, Candidate, Host, Prepared
 from goldenami.validate import Traces
 

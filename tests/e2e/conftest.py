@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from goldenami.sandbox.control import SandboxInfo
+    from goldenami_sandbox.control import SandboxInfo
 
     from .world import Cloud, Workspace
 

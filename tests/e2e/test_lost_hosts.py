@@ -85,6 +85,6 @@ def test_a_reclaimed_builder_and_a_proof_that_dies_are_replaced(workspace: Works
 
 def shutdown(cloud: Cloud, instance: str) -> list[str]:
     """The command that takes an instance's power away."""
-    from goldenami.sandbox import control
+    from goldenami_sandbox import control
 
     return control.shell_argv(cloud.info, instance, ["systemctl", "poweroff", "--force", "--force"])

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-
-from goldenami.sandbox import control
-from goldenami.sandbox.control import SandboxInfo
+from goldenami_sandbox import control
+from goldenami_sandbox.control import SandboxInfo
 
 HOME, APPS = "111111111111", "222222222222"
 REGIONS = ("eu-central-1", "eu-west-1", "us-east-1")

@@ -13,9 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from goldenami.model import MANIFEST_SCHEMA, BaseImage, ImageManifest, ManifestImage, ManifestSnapshot, Place
-from goldenami.release.retention import ChannelRules, Rules
-from goldenami.sandbox.ec2.records import (
+from goldenami_sandbox.ec2.records import (
     Encryption,
     Image,
     ImageDevice,
@@ -24,6 +22,9 @@ from goldenami.sandbox.ec2.records import (
     Progress,
     Snapshot,
 )
+
+from goldenami.model import MANIFEST_SCHEMA, BaseImage, ImageManifest, ManifestImage, ManifestSnapshot, Place
+from goldenami.release.retention import ChannelRules, Rules
 from tests.crash.world import APPS, HOME, PLACES, REGIONS, World
 
 DAY = timedelta(days=1)

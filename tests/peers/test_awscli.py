@@ -20,7 +20,7 @@ import boto3
 import pytest
 
 if TYPE_CHECKING:
-    from goldenami.sandbox.control import SandboxInfo
+    from goldenami_sandbox.control import SandboxInfo
 
 pytestmark = pytest.mark.root
 

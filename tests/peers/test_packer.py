@@ -17,7 +17,7 @@ from botocore.config import Config
 from goldenami import ssh
 
 if TYPE_CHECKING:
-    from goldenami.sandbox.control import SandboxInfo
+    from goldenami_sandbox.control import SandboxInfo
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("packer")]
 

@@ -13,7 +13,7 @@ from goldenami import ssh
 from goldenami.model import SshEndpoint
 
 if TYPE_CHECKING:
-    from goldenami.sandbox.control import SandboxInfo
+    from goldenami_sandbox.control import SandboxInfo
 
 Launch = Callable[[str], SshEndpoint]
 

@@ -12,7 +12,7 @@ from goldenami.model import Architecture, ImageManifest, ManifestImage, Manifest
 from goldenami.release.catalog import Catalog
 
 if TYPE_CHECKING:  # tests of the catalog do not load the cloud
-    from goldenami.sandbox.testing import PaperCloud
+    from goldenami_sandbox.testing import PaperCloud
 
     from .world import World
 

@@ -20,7 +20,7 @@ from goldenami.release.versions import Reference
 from tests.aws.conftest import HOME_PLACE, make_cloud, new_session
 
 if TYPE_CHECKING:
-    from goldenami.sandbox.testing import PaperCloud
+    from goldenami_sandbox.testing import PaperCloud
 
 NAME, LINE = "web", "1.4"
 DAY, NOW = date(2026, 11, 24), datetime(2026, 11, 24, 3, tzinfo=UTC)

@@ -16,6 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from goldenami_sandbox.credentials import admin_key
+from goldenami_sandbox.testing import paper_cloud
 
 from goldenami.aws import images
 from goldenami.aws.ledger import Ledger
@@ -23,8 +25,6 @@ from goldenami.aws.session import Cloud
 from goldenami.errors import GoldenAmiError
 from goldenami.model import Place, Target
 from goldenami.release.distribute import distribute
-from goldenami.sandbox.credentials import admin_key
-from goldenami.sandbox.testing import paper_cloud
 from tests.crash.world import Clock
 
 from .world import APPS, HOME, HOME_PLACE, KEY, REGIONS, World

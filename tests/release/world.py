@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+from goldenami_sandbox.testing import PaperCloud
 
 from goldenami.aws import tags
 from goldenami.aws.ledger import Ledger, Patience
@@ -24,7 +25,6 @@ from goldenami.model import Account, Architecture, ImageManifest, Place, Target
 from goldenami.release.catalog import Catalog
 from goldenami.release.order import Order
 from goldenami.release.verify import Verified
-from goldenami.sandbox.testing import PaperCloud
 
 HOME = Account("home", "111111111111")
 APPS = Account("apps", "222222222222", "arn:aws:iam::222222222222:role/goldenami-publisher")

@@ -21,8 +21,8 @@ from goldenami.model import Account, Place
 from goldenami.snapshots import family
 
 if TYPE_CHECKING:
-    from goldenami.sandbox.control import SandboxInfo
-    from goldenami.sandbox.testing import PaperCloud
+    from goldenami_sandbox.control import SandboxInfo
+    from goldenami_sandbox.testing import PaperCloud
 
 HOME, REGION = "111111111111", "eu-central-1"
 PLACE = Place(HOME, REGION)
@@ -217,7 +217,7 @@ def test_a_price_table_with_mistakes(rig: Rig, project: Path) -> None:
 @pytest.mark.root
 def test_the_textbook_example_on_real_blocks(real_sandbox: SandboxInfo, monkeypatch: pytest.MonkeyPatch) -> None:
     """10 MiB written, then 4 of them anew, then 2 more: what is stored is read from what is really on the volume."""
-    from goldenami.sandbox import control
+    from goldenami_sandbox import control
 
     for name, value in control.variables(real_sandbox.endpoint, real_sandbox.key("home"), REGION).items():
         monkeypatch.setenv(name, value)

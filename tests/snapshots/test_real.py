@@ -21,7 +21,7 @@ from goldenami.model import SshEndpoint
 from goldenami.snapshots import freeze
 
 if TYPE_CHECKING:
-    from goldenami.sandbox.control import SandboxInfo
+    from goldenami_sandbox.control import SandboxInfo
 
 pytestmark = pytest.mark.root
 MARKER = f"planted plaintext {uuid.uuid4().hex}"
@@ -225,7 +225,7 @@ def test_encrypted_with_everything_that_is_on_it_and_ciphertext_on_the_disk(host
 
 
 def planted(host: Host, snapshot: str) -> bool:
-    from goldenami.sandbox.node.namespaces import RUN
+    from goldenami_sandbox.node.namespaces import RUN
 
     directory = Path(f"/proc/{host.info.pid}/root{RUN}/pool/snapshots/{snapshot}")
     files = [f for f in directory.rglob("*") if f.is_file()]
@@ -234,7 +234,7 @@ def planted(host: Host, snapshot: str) -> bool:
 
 
 def _sparse(file: Path) -> bytes:
-    from goldenami.sandbox.node import blocks
+    from goldenami_sandbox.node import blocks
 
     with file.open("rb") as opened:
         return b"".join(blocks.read(opened.fileno(), i) for i in blocks.allocated(opened.fileno()))

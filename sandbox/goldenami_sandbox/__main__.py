@@ -1,0 +1,49 @@
+"""``python -m goldenami_sandbox``: the daemon. ``goldenami sandbox up`` starts it, in its enclosure; nobody else
+should.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+from goldenami_sandbox.node import namespaces
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m goldenami_sandbox")
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--state-dir", type=Path, required=True)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--ready-fd", type=int, required=True)
+    parser.add_argument("--images", default="")
+    parser.add_argument("--settings", default="{}")
+    parser.add_argument("--accounts", required=True)
+    options = parser.parse_args()
+
+    from goldenami.errors import GoldenAmiError
+    from goldenami_sandbox import daemon
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    starter = daemon.Starter(options.ready_fd)
+    try:
+        namespaces.enter()
+    except GoldenAmiError as error:
+        starter.tell({"error": error.message, "hint": error.hint})
+        return error.exit_code
+    return daemon.run(
+        daemon.prepare_files(options.state_dir),
+        name=options.name,
+        port=options.port,
+        images=[release for release in options.images.split(",") if release],
+        settings=json.loads(options.settings),
+        accounts=json.loads(options.accounts),
+        starter=starter,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,214 @@
+"""The cloud in one object: requests in, responses out; each passes the layers from the outside in.
+
+    log → credentials → latency, throttle, faults → router → EC2 | KMS, SSM, STS with corrections | moto
+
+``Cloud`` owns no process, no port and no file but its log: ``__main__`` gives it a real node and keeps its state,
+``testing`` a paper node.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from goldenami_sandbox import seed
+from goldenami_sandbox.calllog import CallLog
+from goldenami_sandbox.credentials import Credentials, Refused
+from goldenami_sandbox.dlm import Dlm
+from goldenami_sandbox.ebs import Ebs
+from goldenami_sandbox.ec2.context import Pending
+from goldenami_sandbox.ec2.context import Settings as Ec2Settings
+from goldenami_sandbox.ec2.service import Ctx, Ec2, Ec2Error
+from goldenami_sandbox.faults import Disturbance
+from goldenami_sandbox.http import Request, Response
+from goldenami_sandbox.kms import Kms
+from goldenami_sandbox.lookups import Lookups
+from goldenami_sandbox.protocol import Call, error_response, new_request_id, parse, regions
+from goldenami_sandbox.rbin import RecycleBin
+from goldenami_sandbox.router import Router
+from goldenami_sandbox.settings import Settings
+from goldenami_sandbox.ssm import PublicParameter, Ssm
+from goldenami_sandbox.sts import Sts
+from goldenami_sandbox.surface import Surface, Unsupported
+from goldenami_sandbox.visibility import Visibility
+
+_log = logging.getLogger(__name__)
+
+_REQUEST_ID = frozenset({"x-amzn-requestid", "x-amz-request-id"})
+
+
+class Cloud:
+    """``accounts``: ids by name. ``changed`` is called after each call that may have changed something."""
+
+    def __init__(
+        self,
+        node: Any,
+        *,
+        accounts: Mapping[str, str] = seed.ACCOUNTS,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+        log: Path | None = None,
+        settings: Settings | None = None,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.accounts = dict(accounts)
+        self.log = CallLog(log)
+        self.surface = Surface()
+        self._clock = clock
+        self._changed = changed
+        visibility = Visibility(self.surface, clock, lambda: self._settings.visibility_delay)
+        self.kms = Kms(self.surface, visibility)
+        self.ssm = Ssm(self.surface, clock, self._usable, lambda: self._settings.pending["parameter"], visibility)
+        self.credentials = Credentials(self.accounts, self.surface, clock)
+        self.ec2 = Ec2(node, clock=clock, hooks=Lookups(self.surface, self.kms, self.ssm), settings=Ec2Settings())
+        self.dlm = Dlm(self.ec2, clock)
+        self._disturbance = Disturbance(clock, sleep)
+        self._router = Router(
+            self.surface,
+            self.ec2,
+            Ebs(self.ec2, node, clock),
+            self.dlm,
+            RecycleBin(self.ec2, clock),
+            self.kms,
+            self.ssm,
+            Sts(self.credentials, self.surface),
+            self._prepare,
+            visibility,
+        )
+        self._guard = threading.Lock()
+        self._public: dict[str, list[PublicParameter]] = {}
+        self._settings = settings or Settings()
+        self.apply(self._settings)
+
+    # --- serving ------------------------------------------------------------------------------------------------------
+
+    def __call__(self, request: Request) -> Response:
+        """Serve one request. Never raises: what goes wrong inside is an InternalError outside, and a traceback in the
+        log.
+        """
+        request_id = new_request_id()
+        call = parse(request, request_id)
+        if call is not None:
+            return self.serve(call)
+        return self._finished(
+            Call(request, request_id, "", "", "", None), _unsigned(request, request_id), self._clock()
+        )
+
+    def serve(self, call: Call) -> Response:
+        """Serve one call, as a request that was parsed, or as ``direct`` makes it. Never raises."""
+        came_in = self._clock()
+        try:
+            response = self._serve(call)
+        except Unsupported as error:
+            code = "InvalidAction" if call.protocol in ("ec2", "query") else "UnknownOperationException"
+            response = call.error(code, str(error), 400)
+        except Exception:
+            _log.exception("%s %s failed", call.service, call.action)
+            response = call.error("InternalError", "An internal error of the sandbox has occurred; its log tells.", 500)
+        self._finished(call, response, came_in)
+        if call.mutating:
+            self._changed()
+        return response
+
+    def _finished(self, call: Call, response: Response, came_in: float) -> Response:
+        """The response with the request's id, where moto gave it none, and in the log."""
+        if not response.drop and not any(name.lower() in _REQUEST_ID for name, _ in response.headers):
+            response.headers.append(("x-amzn-RequestId", call.request_id))
+        self.log.write(call, response, came_in, self._clock() - came_in)
+        return response
+
+    def _serve(self, call: Call) -> Response:
+        if call.region not in regions():
+            return call.error("InvalidRegion", f"There is no region named {call.region!r}.", 400)
+        try:
+            identity = self.credentials.identify(call)
+        except Refused as refused:
+            return refused.response
+        call.account, call.principal = identity.account, identity.arn
+        return self._disturbance(call, lambda call: self._router.serve(call, identity))
+
+    def _prepare(self, region: str) -> None:
+        """The vendors' images of a region appear when it is first asked for anything."""
+        if region in self._public:
+            return
+        with self._guard:
+            if region not in self._public:
+                self._public[region] = seed.public_images(self.ec2, region)
+                self.ssm.publish([item for items in self._public.values() for item in items])
+
+    def _usable(self, account: str, region: str, image: str) -> bool:
+        """Whether an account can launch an image: it exists, is visible and available."""
+        ctx = Ctx(account, region, f"arn:aws:iam::{account}:root", new_request_id())
+        try:
+            reply = self.ec2.call(ctx, "DescribeImages", {"ImageIds": [image]})
+        except Ec2Error:
+            return False
+        return any(item.get("State") == "available" for item in reply.get("Images", []))
+
+    # --- settings and state -------------------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    def apply(self, settings: Settings) -> None:
+        """Use other settings from now on."""
+        self._settings = settings
+        self._disturbance.apply(settings)
+        kinds = Pending.__dataclass_fields__
+        self.ec2.settings.pending = Pending(**{kind: s for kind, s in settings.pending.items() if kind in kinds})
+        self.ec2.settings.visibility_delay = settings.visibility_delay
+        self.ec2.settings.concurrent_snapshot_copies = settings.concurrent_snapshot_copies
+        self.ec2.settings.concurrent_image_copies = settings.concurrent_image_copies
+
+    def change(self, change: object) -> Settings:
+        """Merge a change in JSON form into the settings. Raises InvalidInput."""
+        self.apply(self._settings.merged(change))
+        self._changed()
+        return self._settings
+
+    def seed(self) -> None:
+        """Accounts, roles and keys; what is there is kept."""
+        seed.accounts(self.surface, self.accounts)
+
+    def dump(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """All state: JSON values, and moto's services pickled."""
+        own = {
+            "ec2": self.ec2.dump(),
+            "sessions": self.credentials.dump(),
+            "parameters": self.ssm.dump(),
+            "policies": self.dlm.dump(),
+            "settings": self._settings.to_json(),
+            "accounts": self.accounts,
+        }
+        return own, self.surface.dump()
+
+    def load(self, own: Mapping[str, Any], services: Mapping[str, bytes]) -> None:
+        """Take over dumped state, before the first call; running instances are started again."""
+        self.surface.load(services)
+        self.credentials.load(own["sessions"])
+        self.ssm.load(own["parameters"])
+        self.change(own["settings"])
+        self.ec2.load(own["ec2"])
+        self.dlm.load(own.get("policies", []))
+
+    def close(self) -> None:
+        """Stop the work; the node is left to who made it."""
+        self.ec2.close()
+        self.surface.close()
+        self.log.close()
+
+
+def _unsigned(request: Request, request_id: str) -> Response:
+    """No signature: say so in the form that the client most likely reads."""
+    message = "Request is missing Authentication Token: sign it with the keys that `goldenami sandbox env` prints"
+    if "x-amz-target" in request.headers:
+        return error_response("json", "MissingAuthenticationTokenException", message, 400, request_id)
+    text = f"{request.query}&{request.body[:65536].decode('utf-8', 'replace')}"
+    if "Action=" in text:
+        protocol = "ec2" if "Version=2016-11-15" in text else "query"
+        return error_response(protocol, "MissingAuthenticationToken", message, 403, request_id)
+    return error_response("rest-xml", "AccessDenied", message, 403, request_id)

@@ -1,0 +1,245 @@
+"""Starting, finding and stopping sandboxes from outside: what `goldenami sandbox` does, as functions.
+
+    info = ensure_up("default")           # a running sandbox, started if need be
+    os.environ.update(info.variables())   # any AWS client talks to it now
+
+All need root, as the sandbox does. Each sandbox has its own directory, port, network and instances.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from goldenami.errors import GoldenAmiError, InvalidInput, NotFound, Problem, SandboxError, UsageError
+from goldenami_sandbox import launcher, state
+from goldenami_sandbox.credentials import AccessKey, admin_key
+from goldenami_sandbox.seed import ACCOUNTS, REGIONS
+
+
+def _silent(_: str) -> None:
+    """A Progress for callers that do not listen."""
+
+
+DEFAULT_IMAGES = ("debian-12",)
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
+
+
+@dataclass(frozen=True)
+class SandboxInfo:
+    """A running sandbox. ``accounts``: ids by name. ``pid``: as the host sees it; killing it ends everything inside."""
+
+    name: str
+    endpoint: str
+    directory: Path
+    pid: int
+    token: str
+    accounts: Mapping[str, str]
+
+    def key(self, account: str = "home") -> AccessKey:
+        """The administrator's key of an account, by name or id. Raises UsageError."""
+        if account not in self.accounts and account not in self.accounts.values():
+            raise UsageError(
+                f"the sandbox has no account {account!r}",
+                hint="There are: " + ", ".join(f"{name} ({number})" for name, number in self.accounts.items()),
+            )
+        return admin_key(self.accounts.get(account, account))
+
+    def variables(self, account: str = "home", region: str = REGIONS[0]) -> dict[str, str]:
+        """The environment variables that point any AWS client here."""
+        return variables(self.endpoint, self.key(account), region)
+
+    def client(self, region: str = REGIONS[0], account: str = "home") -> dict[str, Any]:
+        """Keyword arguments for ``boto3.client`` after the service's name."""
+        key = self.key(account)
+        return {
+            "region_name": region,
+            "endpoint_url": self.endpoint,
+            "aws_access_key_id": key.access_key_id,
+            "aws_secret_access_key": key.secret_access_key,
+        }
+
+    def request(self, method: str, path: str, body: object = None, timeout: float = 60.0) -> bytes:
+        """Call a control endpoint. Raises NotFound, InvalidInput or SandboxError by what it answers."""
+        request = urllib.request.Request(
+            f"{self.endpoint}/_sandbox/{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"X-Sandbox-Token": self.token, "Content-Type": "application/json"},
+        )
+        # The environment's proxies are for the way out of this machine.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=timeout) as response:
+                data: bytes = response.read()
+                return data
+        except urllib.error.HTTPError as error:
+            raise _refusal(error) from None
+        except OSError as error:
+            raise SandboxError(f"the sandbox {self.name!r} does not answer: {error}") from error
+
+    def set(self, **change: Any) -> dict[str, Any]:
+        """Change settings, in their JSON form."""
+        result: dict[str, Any] = json.loads(self.request("PUT", "settings", change))
+        return result
+
+    def calls(self) -> list[dict[str, Any]]:
+        """The last calls, oldest first, as in the log."""
+        result: list[dict[str, Any]] = json.loads(self.request("GET", "calls"))
+        return result
+
+    def reclaim(self, instance: str, notice: float = 120.0) -> None:
+        """Interrupt a spot instance, ``notice`` seconds after the warning. Raises SandboxError for any other one."""
+        self.request("POST", "reclaim", {"instance": instance, "notice": notice})
+
+    def status(self) -> dict[str, Any]:
+        result: dict[str, Any] = json.loads(self.request("GET", "status"))
+        return {**result, "endpoint": self.endpoint, "pid": self.pid, "directory": str(self.directory)}
+
+
+def shell_argv(info: SandboxInfo, instance: str, command: Sequence[str] = ()) -> list[str]:
+    """The command that opens a root shell in a running guest, or runs ``command`` there. Raises SandboxError."""
+    from goldenami_sandbox.node import namespaces
+
+    return namespaces.guest_argv(namespaces.sandbox_id(info.directory), instance, tuple(command) or ("/bin/bash", "-l"))
+
+
+def variables(endpoint: str, key: AccessKey, region: str) -> dict[str, str]:
+    """The environment of an AWS client.
+
+    The session token is empty rather than absent, so that one left in the environment does not reach the sandbox.
+    Clients use S3's path style by themselves where the endpoint is an address. The instance metadata service of the
+    machine itself is no business of theirs.
+    """
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": key.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": key.secret_access_key,
+        "AWS_SESSION_TOKEN": key.session_token or "",
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def find(name: str = "default", home: Path | None = None) -> SandboxInfo | None:
+    """The sandbox of that name if it runs, else None."""
+    root = _root(name, home)
+    record = launcher.running(state.Files(root))
+    if record is None:
+        return None
+    return SandboxInfo(
+        name, f"http://127.0.0.1:{record['port']}", root, record["pid"], record["token"], record["accounts"]
+    )
+
+
+def require(name: str = "default", home: Path | None = None) -> SandboxInfo:
+    """As ``find``; raises NotFound where it does not run."""
+    info = find(name, home)
+    if info is None:
+        flag = "" if name == "default" else f" --name {name}"
+        raise NotFound(f"the sandbox {name!r} is not running", hint=f"Start it with `goldenami sandbox up{flag}`.")
+    return info
+
+
+def up(
+    name: str = "default",
+    *,
+    home: Path | None = None,
+    port: int = 0,
+    images: Sequence[str] = DEFAULT_IMAGES,
+    settings: Mapping[str, Any] | None = None,
+    accounts: Mapping[str, str] = ACCOUNTS,
+    progress: launcher.Progress = _silent,
+    die_with_parent: bool = False,
+) -> SandboxInfo:
+    """Have the sandbox run; where it does already, only the settings are applied.
+
+    ``images``: Debian releases to prepare, so that their first instance starts at once. ``die_with_parent``: the
+    kernel kills the sandbox when the calling thread ends, however it does. Raises SandboxError, SandboxUnsupported,
+    UsageError.
+    """
+    from goldenami_sandbox import daemon
+    from goldenami_sandbox.node import preflight
+
+    root = _root(name, home)
+    preflight.check()
+    files = daemon.prepare_files(root)
+    with state.locked(files.up_lock, wait=True):
+        running = find(name, home)
+        if running is not None:
+            if port and not running.endpoint.endswith(f":{port}"):
+                raise UsageError(
+                    f"the sandbox {name!r} runs already, at {running.endpoint}",
+                    hint="Stop it with `goldenami sandbox down` to have it elsewhere.",
+                )
+            if settings:
+                running.set(**settings)
+            return running
+        launcher.end_half_started(files)
+        launcher.spawn(files, name, port, images, settings or {}, accounts, progress, die_with_parent)
+        return require(name, home)
+
+
+def ensure_up(name: str = "default", *, home: Path | None = None, progress: launcher.Progress = _silent) -> SandboxInfo:
+    """A running sandbox for a build: the one that runs, or a new one."""
+    return find(name, home) or up(name, home=home, progress=progress)
+
+
+def down(name: str = "default", *, home: Path | None = None) -> bool:
+    """Stop the sandbox, keeping its state; false where it did not run."""
+    root = _root(name, home)
+    files = state.Files(root)
+    if not root.is_dir():
+        return False
+    with state.locked(files.up_lock, wait=True):
+        info = find(name, home)
+        if info is not None:
+            launcher.stop(files, info.pid)
+        else:
+            launcher.end_half_started(files)
+        launcher.sweep(files)
+        return info is not None
+
+
+def reset(name: str = "default", *, home: Path | None = None) -> None:
+    """Stop the sandbox and forget everything it knows; its port and the cached base images stay."""
+    down(name, home=home)
+    root = _root(name, home)
+    if not root.is_dir():
+        return
+    with state.locked(state.Files(root).up_lock, wait=True):
+        for entry in root.iterdir():
+            if entry.name in ("up.lock", "port"):
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+
+def _root(name: str, home: Path | None) -> Path:
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be a sandbox's name", hint="Lower-case letters, digits and hyphens, at most 31."
+        )
+    return (home or state.default_home()) / name
+
+
+def _refusal(error: urllib.error.HTTPError) -> GoldenAmiError:
+    try:
+        answer = json.loads(error.read())
+    except ValueError:
+        return SandboxError(f"the sandbox answered {error.code}")
+    if problems := answer.get("problems"):
+        return InvalidInput([Problem("settings", 0, 0, text) for text in problems])
+    if error.code == 404:
+        return NotFound(answer["error"], hint=answer.get("hint"))
+    return SandboxError(answer["error"], hint=answer.get("hint"))

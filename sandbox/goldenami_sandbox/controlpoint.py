@@ -1,0 +1,111 @@
+"""The control endpoints, beside the AWS APIs on the same port, for `goldenami sandbox` and for tests.
+
+    GET  /_sandbox/status             instances, images and snapshots with their sizes, settings, uptime
+    GET  /_sandbox/settings           PUT merges a change into them
+    GET  /_sandbox/calls              the last calls, as in the log
+    GET  /_sandbox/console/<id>       what a guest wrote on its console, as bytes
+    POST /_sandbox/reclaim            {instance, notice}: interrupt a spot instance, so many seconds after the warning
+    POST /_sandbox/export             {image, output, form}: write an image's contents
+
+They act as root on the host's files, so each request carries the token of process.json, which only its owner can read.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from goldenami.errors import GoldenAmiError, InvalidInput, NotFound
+from goldenami_sandbox import contents
+from goldenami_sandbox.cloud import Cloud
+from goldenami_sandbox.ec2.service import Ec2Error
+from goldenami_sandbox.http import Request, Response
+from goldenami_sandbox.node.api import Node
+
+_log = logging.getLogger(__name__)
+PREFIX = "/_sandbox/"
+TOKEN_HEADER = "x-sandbox-token"
+
+
+class ControlPoint:
+    """The app of the daemon's server: control endpoints here, everything else to the cloud."""
+
+    def __init__(self, cloud: Cloud, node: Node, name: str, token: str, clock: Callable[[], float]) -> None:
+        self._cloud = cloud
+        self._node = node
+        self._name = name
+        self._token = token
+        self._clock = clock
+        self._started = clock()
+
+    def __call__(self, request: Request) -> Response:
+        if not request.path.startswith(PREFIX):
+            return self._cloud(request)
+        if not hmac.compare_digest(request.headers.get(TOKEN_HEADER, ""), self._token):
+            return _error(403, "the token is missing or wrong")
+        try:
+            return self._serve(request)
+        except InvalidInput as error:
+            return _error(400, error.message, problems=[problem.message for problem in error.problems])
+        except NotFound as error:
+            return _error(404, error.message, hint=error.hint)
+        except (GoldenAmiError, Ec2Error) as error:
+            return _error(409, error.message)
+        except Exception as error:
+            _log.exception("%s %s failed", request.method, request.path)
+            return _error(500, f"{type(error).__name__}: {error}")
+
+    def _serve(self, request: Request) -> Response:
+        match request.method, request.path.removeprefix(PREFIX).split("/"):
+            case "GET", ["status"]:
+                return _json(self._status())
+            case "GET", ["settings"]:
+                return _json(self._cloud.settings.to_json())
+            case "PUT", ["settings"]:
+                return _json(self._cloud.change(_body(request)).to_json())
+            case "GET", ["calls"]:
+                return _json(self._cloud.log.entries())
+            case "GET", ["console", instance]:
+                return Response(200, contents.console(self._cloud, self._node, instance))
+            case "POST", ["reclaim"]:
+                body = _body(request)
+                self._cloud.ec2.reclaim(str(body["instance"]), float(body.get("notice", 120)))
+                return _json({})
+            case "POST", ["export"]:
+                body = _body(request)
+                contents.export(self._cloud, self._node, str(body["image"]), Path(str(body["output"])), body["form"])
+                return _json({})
+        return _error(404, f"there is no {request.method} {request.path}")
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "name": self._name,
+            "uptime_seconds": round(self._clock() - self._started, 1),
+            "accounts": self._cloud.accounts,
+            "settings": self._cloud.settings.to_json(),
+            **contents.inventory(self._cloud),
+        }
+
+
+def _body(request: Request) -> dict[str, Any]:
+    try:
+        value = json.loads(request.body)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        from goldenami.errors import Problem
+
+        raise InvalidInput([Problem("request", 0, 0, "a JSON object is expected")])
+    return value
+
+
+def _json(value: object) -> Response:
+    return Response(200, json.dumps(value).encode(), [("Content-Type", "application/json")])
+
+
+def _error(status: int, message: str, **more: Any) -> Response:
+    return Response(status, json.dumps({"error": message, **more}).encode(), [("Content-Type", "application/json")])

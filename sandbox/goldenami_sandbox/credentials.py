@@ -1,0 +1,156 @@
+"""Access keys: which account and principal a key stands for, and until when.
+
+Three kinds: each configured account's administrator (its key follows from the account id, so that it can be printed
+before anything runs), keys of IAM users (kept by moto), and temporary ones, which STS hands out.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from goldenami_sandbox.http import Response
+from goldenami_sandbox.policy import Caller
+from goldenami_sandbox.protocol import Call
+from goldenami_sandbox.surface import Surface
+
+
+@dataclass(frozen=True, slots=True)
+class AccessKey:
+    access_key_id: str
+    secret_access_key: str
+    session_token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a temporary key stands for. ``expires``: seconds since the epoch."""
+
+    access_key_id: str
+    secret_access_key: str
+    session_token: str
+    account: str
+    arn: str
+    user_id: str
+    expires: float
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A caller, as GetCallerIdentity tells it."""
+
+    account: str
+    arn: str
+    user_id: str
+
+    @property
+    def caller(self) -> Caller:
+        return Caller(self.account, self.arn)
+
+
+class Refused(Exception):
+    """The credentials do not hold; ``response`` says so in the service's own way."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__("credentials refused")
+        self.response = response
+
+
+def admin_key(account: str) -> AccessKey:
+    """The key of the account's administrator: the same on every machine; it opens nothing but a sandbox."""
+    digest = hashlib.sha256(f"goldenami sandbox administrator of {account}".encode()).digest()
+    return AccessKey(
+        "AKIA" + base64.b32encode(digest)[:16].decode(), base64.b64encode(digest)[:40].decode().replace("/", "+")
+    )
+
+
+class Credentials:
+    def __init__(self, accounts: Mapping[str, str], surface: Surface, clock: Callable[[], float]) -> None:
+        """``accounts``: ids by name."""
+        self._clock = clock
+        self._surface = surface
+        self._guard = threading.Lock()
+        self._sessions: dict[str, Session] = {}
+        self._admins = {
+            admin_key(account).access_key_id: Identity(
+                account, f"arn:aws:iam::{account}:user/admin", "AIDA" + admin_key(account).access_key_id[4:]
+            )
+            for account in accounts.values()
+        }
+
+    def identify(self, call: Call) -> Identity:
+        """Whose key it is. Raises Refused: unknown, inactive or expired, or a session's token is missing or wrong."""
+        if admin := self._admins.get(call.access_key):
+            return admin
+        session = self._sessions.get(call.access_key)
+        if session is not None:
+            if call.token != session.session_token:
+                raise Refused(_unknown(call))
+            if session.expires <= self._clock():
+                raise Refused(_expired(call))
+            return Identity(session.account, session.arn, session.user_id)
+        if user := self._iam_user(call.access_key):
+            return user
+        raise Refused(_unknown(call))
+
+    def open_session(self, account: str, arn: str, user_id: str, seconds: float) -> Session:
+        session = Session(
+            access_key_id="ASIA" + base64.b32encode(secrets.token_bytes(10)).decode(),
+            secret_access_key=secrets.token_urlsafe(30),
+            session_token="FwoGZXIvYXdzE" + secrets.token_urlsafe(120),
+            account=account,
+            arn=arn,
+            user_id=user_id,
+            expires=self._clock() + seconds,
+        )
+        with self._guard:
+            now = self._clock()
+            # An expired key is remembered for a day, so that its owner is told that it expired.
+            self._sessions = {k: s for k, s in self._sessions.items() if s.expires > now - 86400}
+            self._sessions[session.access_key_id] = session
+        return session
+
+    def dump(self) -> list[dict[str, Any]]:
+        with self._guard:
+            return [asdict(session) for session in self._sessions.values()]
+
+    def load(self, state: list[dict[str, Any]]) -> None:
+        with self._guard:
+            self._sessions = {item["access_key_id"]: Session(**item) for item in state}
+
+    def _iam_user(self, access_key: str) -> Identity | None:
+        with self._surface.active():
+            from moto.iam.models import iam_backends
+
+            for account, regions in list(iam_backends.items()):
+                for backend in list(regions.values()):
+                    key = backend.access_keys.get(access_key)
+                    if key is not None and key.status == "Active" and key.user_name in backend.users:
+                        user = backend.users[key.user_name]
+                        return Identity(account, user.arn, user.id)
+        return None
+
+
+def _unknown(call: Call) -> Response:
+    if call.service == "ec2":
+        return call.error("AuthFailure", "AWS was not able to validate the provided access credentials", 401)
+    if call.protocol == "query":
+        return call.error("InvalidClientTokenId", "The security token included in the request is invalid.", 403)
+    if call.service == "s3":
+        message = "The AWS Access Key Id you provided does not exist in our records."
+        return call.error("InvalidAccessKeyId", message, 403)
+    status = 400 if call.protocol == "json" else 403
+    return call.error("UnrecognizedClientException", "The security token included in the request is invalid.", status)
+
+
+def _expired(call: Call) -> Response:
+    if call.service == "ec2":
+        return call.error("RequestExpired", "Request has expired.", 400)
+    if call.protocol == "json":
+        return call.error("ExpiredTokenException", "The security token included in the request is expired", 400)
+    return call.error("ExpiredToken", "The security token included in the request is expired", 403)

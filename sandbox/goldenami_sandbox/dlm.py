@@ -1,0 +1,290 @@
+"""Amazon Data Lifecycle Manager: its API, over policies that ``dlm_runs`` carries out on the sandbox's clock.
+
+Custom snapshot and image policies; default and event-based ones are refused by name. (Amazon DLM API reference; "Amazon
+Data Lifecycle Manager quotas" for the limit.)
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote
+
+from goldenami_sandbox import dlm_runs, shapes
+from goldenami_sandbox.cron import BadCron, Cron
+from goldenami_sandbox.ec2.service import Ec2
+from goldenami_sandbox.http import Response
+from goldenami_sandbox.protocol import Call, rest_json_response
+from goldenami_sandbox.surface import Unsupported
+
+MOST_POLICIES: Final = 100  # for an account and region
+_HOURS: Final = (1, 2, 3, 4, 6, 8, 12, 24)
+
+
+class Refused(Exception):
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.code, self.message, self.status = code, message, status
+
+
+@dataclass(slots=True)
+class Policy:
+    """``details``: PolicyDetails as it was given. Moments are seconds since the epoch; ``ran``: all runs up to then are
+    done. ``copies``: snapshots whose copies have to wait until they are completed."""
+
+    id: str
+    account: str
+    region: str
+    description: str
+    state: str
+    role: str
+    details: dict[str, Any]
+    tags: dict[str, str]
+    created: float
+    modified: float
+    ran: float
+    message: str = ""
+    copies: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def arn(self) -> str:
+        return f"arn:aws:dlm:{self.region}:{self.account}:policy/{self.id}"
+
+    @property
+    def kind(self) -> str:
+        return str(self.details.get("PolicyType", "EBS_SNAPSHOT_MANAGEMENT"))
+
+
+class Dlm:
+    """Serves the calls of the service ``dlm``, and runs what is due."""
+
+    def __init__(self, ec2: Ec2, clock: Callable[[], float]) -> None:
+        self._ec2 = ec2
+        self._clock = clock
+        self._guard = threading.RLock()
+        self._policies: dict[str, Policy] = {}
+
+    def settle(self) -> None:
+        """Run what is due now. A call of any client brings it about, so nothing is ever seen that should have been
+        done."""
+        if not self._policies:
+            return
+        with self._guard:
+            for policy in self._policies.values():
+                dlm_runs.run(self._ec2, policy, self._clock())
+
+    def serve(self, call: Call) -> Response:
+        actions: Mapping[str, Callable[[Call, dict[str, Any]], dict[str, Any]]] = {
+            "CreateLifecyclePolicy": self._create,
+            "GetLifecyclePolicies": self._list,
+            "GetLifecyclePolicy": self._get,
+            "UpdateLifecyclePolicy": self._update,
+            "DeleteLifecyclePolicy": self._delete,
+            "TagResource": self._tag,
+            "UntagResource": self._untag,
+            "ListTagsForResource": self._tags,
+        }
+        if call.action not in actions:
+            raise Unsupported(f"the sandbox does not have dlm:{call.action}")
+        self.settle()
+        params = _params(call)
+        try:
+            if wrong := shapes.complaints("dlm", call.action, params):
+                raise Refused("InvalidRequestException", "; ".join(wrong))
+            with self._guard:
+                return rest_json_response(actions[call.action](call, params))
+        except Refused as refusal:
+            return rest_json_response({"Code": refusal.code, "Message": refusal.message}, refusal.status, refusal.code)
+
+    # --- the actions --------------------------------------------------------------------------------------------------
+
+    def _create(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+        if "DefaultPolicy" in params:
+            raise Unsupported("the sandbox does not have default policies of dlm")
+        details = params.get("PolicyDetails", {})
+        _check(details)
+        if len(self._of(call)) >= MOST_POLICIES:
+            raise Refused("LimitExceededException", f"There are {MOST_POLICIES} lifecycle policies already.", 429)
+        now = self._clock()
+        id = f"policy-{secrets.token_hex(9)[:17]}"
+        self._policies[id] = Policy(
+            id, call.account, call.region, params["Description"], params["State"], params["ExecutionRoleArn"], details,
+            dict(params.get("Tags", {})), now, now, now,
+        )  # fmt: skip
+        return {"PolicyId": id}
+
+    def _list(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+        def wanted(policy: Policy) -> bool:
+            targets = {f"{t['Key']}={t['Value']}" for t in policy.details.get("TargetTags", ())}
+            added = {
+                f"{t['Key']}={t['Value']}" for s in policy.details.get("Schedules", ()) for t in s.get("TagsToAdd", ())
+            }
+            return (
+                (not params.get("PolicyIds") or policy.id in params["PolicyIds"])
+                and params.get("State", policy.state) == policy.state
+                and set(params.get("ResourceTypes", ())) <= set(policy.details.get("ResourceTypes", ()))
+                and set(params.get("TargetTags", ())) <= targets
+                and set(params.get("TagsToAdd", ())) <= added
+            )
+
+        found = [p for p in self._of(call) if wanted(p)]
+        if missing := sorted(set(params.get("PolicyIds", ())) - {p.id for p in self._of(call)}):
+            raise Refused("ResourceNotFoundException", f"Policy {missing[0]} does not exist.", 404)
+        return {
+            "Policies": [
+                {
+                    "PolicyId": p.id,
+                    "Description": p.description,
+                    "State": p.state,
+                    "Tags": p.tags,
+                    "PolicyType": p.kind,
+                    "DefaultPolicy": False,
+                }
+                for p in found
+            ]
+        }
+
+    def _get(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+        policy = self._named(call, params["PolicyId"])
+        return {
+            "Policy": {
+                "PolicyId": policy.id,
+                "Description": policy.description,
+                "State": policy.state,
+                "StatusMessage": policy.message or policy.state,
+                "ExecutionRoleArn": policy.role,
+                "DateCreated": _iso(policy.created),
+                "DateModified": _iso(policy.modified),
+                "PolicyDetails": policy.details,
+                "Tags": policy.tags,
+                "PolicyArn": policy.arn,
+                "DefaultPolicy": False,
+            }
+        }
+
+    def _update(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+        policy = self._named(call, params["PolicyId"])
+        if "PolicyDetails" in params:
+            _check(params["PolicyDetails"])
+            policy.details = params["PolicyDetails"]
+        policy.role = params.get("ExecutionRoleArn", policy.role)
+        policy.description = params.get("Description", policy.description)
+        policy.state = params.get("State", policy.state)
+        policy.modified = self._clock()
+        return {}
+
+    def _delete(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+        """What the policy made stays, and is nobody's from now on."""
+        del self._policies[self._named(call, params["PolicyId"]).id]
+        return {}
+
+    def _tag(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+        self._by_arn(call, params).tags |= params["Tags"]
+        return {}
+
+    def _untag(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+        tags = self._by_arn(call, params).tags
+        for key in params["TagKeys"]:
+            tags.pop(key, None)
+        return {}
+
+    def _tags(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+        return {"Tags": self._by_arn(call, params).tags}
+
+    # --- lookups and state --------------------------------------------------------------------------------------------
+
+    def _of(self, call: Call) -> list[Policy]:
+        return [p for p in self._policies.values() if (p.account, p.region) == (call.account, call.region)]
+
+    def _named(self, call: Call, id: str) -> Policy:
+        found = next((p for p in self._of(call) if p.id == id), None)
+        if found is None:
+            raise Refused("ResourceNotFoundException", f"Policy {id} does not exist.", 404)
+        return found
+
+    def _by_arn(self, call: Call, params: Mapping[str, Any]) -> Policy:
+        return self._named(call, str(params["ResourceArn"]).rpartition("/")[2])
+
+    def dump(self) -> list[dict[str, Any]]:
+        with self._guard:
+            return [asdict(p) for p in self._policies.values()]
+
+    def load(self, state: list[dict[str, Any]]) -> None:
+        with self._guard:
+            self._policies = {item["id"]: Policy(**item) for item in state}
+
+
+# --- rules ------------------------------------------------------------------------------------------------------------
+
+
+def _check(details: Mapping[str, Any]) -> None:
+    """Raises Refused for what the model lets pass and the service does not."""
+    kind = details.get("PolicyType", "EBS_SNAPSHOT_MANAGEMENT")
+    if kind == "EVENT_BASED_POLICY" or details.get("PolicyLanguage") == "SIMPLIFIED":
+        raise Unsupported(f"the sandbox does not have {kind} policies in this language")
+    for name in ("ResourceTypes", "TargetTags", "Schedules"):
+        if not details.get(name):
+            raise Refused("InvalidRequestException", f"PolicyDetails.{name} is required.")
+    if kind == "IMAGE_MANAGEMENT" and details["ResourceTypes"] != ["INSTANCE"]:
+        raise Refused("InvalidRequestException", "IMAGE_MANAGEMENT policies target INSTANCE resources only.")
+    names = [s.get("Name") for s in details["Schedules"]]
+    if None in names or len(set(names)) != len(names):
+        raise Refused("InvalidRequestException", "Each schedule needs a name of its own.")
+    for schedule in details["Schedules"]:
+        _check_schedule(schedule, kind)
+
+
+def _check_schedule(schedule: Mapping[str, Any], kind: str) -> None:
+    name = schedule["Name"]
+    create, retain = schedule.get("CreateRule") or {}, schedule.get("RetainRule") or {}
+    if ("Interval" in create) == ("CronExpression" in create):
+        raise Refused("InvalidRequestException", f"Schedule {name}: CreateRule takes an interval or a cron expression.")
+    if "Interval" in create and create["Interval"] not in _HOURS:
+        raise Refused("InvalidRequestException", f"Schedule {name}: the interval must be one of {list(_HOURS)}.")
+    if "CronExpression" in create:
+        try:
+            Cron.parse(create["CronExpression"])
+        except BadCron as error:
+            raise Refused("InvalidRequestException", f"Schedule {name}: {error}") from error
+    archived = schedule.get("ArchiveRule") is not None
+    if bool(retain.get("Count")) == bool(retain.get("Interval")) and not archived:
+        raise Refused("InvalidRequestException", f"Schedule {name}: RetainRule takes a count or an interval.")
+    for rule in schedule.get("CrossRegionCopyRules", ()):
+        if not (rule.get("Target") or rule.get("TargetRegion")):
+            raise Refused("InvalidRequestException", f"Schedule {name}: a copy rule needs its target region.")
+    if kind == "IMAGE_MANAGEMENT" and schedule.get("ShareRules"):
+        raise Refused("InvalidRequestException", f"Schedule {name}: images cannot be shared by a policy.")
+    for rule in ("FastRestoreRule", "ArchiveRule"):
+        if schedule.get(rule):
+            raise Unsupported(f"the sandbox does not have {rule} of dlm")
+
+
+# --- requests and answers ---------------------------------------------------------------------------------------------
+
+_LISTS = {"policyIds": "PolicyIds", "resourceTypes": "ResourceTypes", "targetTags": "TargetTags",
+          "tagsToAdd": "TagsToAdd", "tagKeys": "TagKeys"}  # fmt: skip
+
+
+def _params(call: Call) -> dict[str, Any]:
+    """The parameters by their names in the API, whether they came in the path, the query or the body."""
+    params: dict[str, Any] = dict(call.json)
+    pairs = sorted(parse_qsl(call.request.query))
+    for name, values in itertools.groupby(pairs, key=lambda pair: pair[0]):
+        given = [value for _, value in values]
+        if name in _LISTS:
+            params[_LISTS[name]] = given
+        else:
+            params[name[0].upper() + name[1:]] = given[-1]
+    parts = unquote(call.request.path).strip("/").split("/", 1)
+    if len(parts) == 2:
+        params["ResourceArn" if parts[0] == "tags" else "PolicyId"] = parts[1]
+    return params
+
+
+def _iso(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

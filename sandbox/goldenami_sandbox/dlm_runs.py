@@ -1,0 +1,228 @@
+"""What lifecycle policies do: create, copy, share and delete, as their schedules say.
+
+Everything is done by the policy's account through EC2's own actions. What a schedule made carries the tags by which it
+is found again: aws:dlm:lifecycle-policy-id and aws:dlm:lifecycle-schedule-name ("Default policies vs custom policies",
+EBS user guide). Retention by count is for each volume (or instance); by age, from the time a snapshot was started.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from goldenami_sandbox.cron import Cron
+from goldenami_sandbox.ec2.service import Ctx, Ec2, Ec2Error
+
+if TYPE_CHECKING:
+    from goldenami_sandbox.dlm import Policy
+
+POLICY, SCHEDULE = "aws:dlm:lifecycle-policy-id", "aws:dlm:lifecycle-schedule-name"
+_DAY = 86400.0
+_UNITS = {"DAYS": _DAY, "WEEKS": 7 * _DAY, "MONTHS": 30 * _DAY, "YEARS": 365 * _DAY}
+
+
+def run(ec2: Ec2, policy: Policy, now: float) -> None:
+    """Do all that became due since the last time: runs in the order of time, then the copies that had to wait, then
+    retention by age. A policy that is disabled does nothing, and does not make up for it later."""
+    after, policy.ran = policy.ran, now
+    if policy.state != "ENABLED":
+        return
+    schedules = policy.details["Schedules"]
+    due = sorted((moment, n) for n, schedule in enumerate(schedules) for moment in moments(schedule, after, now))
+    for _, number in due:
+        Run(ec2, policy, schedules[number], now).create()
+    for schedule in schedules:
+        one = Run(ec2, policy, schedule, now)
+        one.copy()
+        one.retain()
+
+
+def moments(schedule: Mapping[str, Any], after: float, until: float) -> Iterable[float]:
+    """When a schedule runs: its cron expression, or every so many hours from its time of day (default 09:00), UTC."""
+    rule = schedule["CreateRule"]
+    if "CronExpression" in rule:
+        return Cron.parse(rule["CronExpression"]).between(after, until)
+    hour, minute = map(int, (rule.get("Times") or ["09:00"])[0].split(":"))
+    hours = frozenset((hour + n) % 24 for n in range(0, 24, rule["Interval"]))
+    anything = Cron.parse("cron(0 0 * * ? *)")
+    return Cron(frozenset({minute}), hours, anything.days, anything.months, anything.weekdays, anything.years).between(
+        after, until
+    )
+
+
+class Run:
+    """One schedule of one policy, now."""
+
+    def __init__(self, ec2: Ec2, policy: Policy, schedule: Mapping[str, Any], now: float) -> None:
+        self.ec2, self.policy, self.schedule, self.now = ec2, policy, schedule, now
+
+    # --- creating -----------------------------------------------------------------------------------------------------
+
+    def create(self) -> None:
+        images = self.policy.kind == "IMAGE_MANAGEMENT"
+        for target in self._targets():
+            if images:
+                self._image(target)
+            elif "InstanceId" in target:
+                self._snapshots_of_instance(target)
+            else:
+                made = self._call("CreateSnapshot", {"VolumeId": target["VolumeId"], **self._tags("snapshot", target)})
+                self._made([made["SnapshotId"]])
+
+    def _targets(self) -> list[dict[str, Any]]:
+        wanted = {(t["Key"], t["Value"]) for t in self.policy.details["TargetTags"]}
+        if self.policy.details["ResourceTypes"] == ["VOLUME"]:
+            found = self._call("DescribeVolumes", {})["Volumes"]
+            usable = ("in-use", "available")
+            found = [v for v in found if v["State"] in usable]
+        else:
+            reservations = self._call("DescribeInstances", {})["Reservations"]
+            found = [i for r in reservations for i in r["Instances"] if i["State"]["Name"] in ("running", "stopped")]
+        return [t for t in found if wanted & {(tag["Key"], tag["Value"]) for tag in t.get("Tags") or ()}]
+
+    def _snapshots_of_instance(self, instance: Mapping[str, Any]) -> None:
+        parameters = self.policy.details.get("Parameters") or {}
+        of = {"InstanceId": instance["InstanceId"], "ExcludeBootVolume": bool(parameters.get("ExcludeBootVolume"))}
+        made = self._call("CreateSnapshots", {"InstanceSpecification": of, **self._tags("snapshot", instance)})
+        self._made([s["SnapshotId"] for s in made["Snapshots"]])
+
+    def _image(self, instance: Mapping[str, Any]) -> None:
+        moment = datetime.fromtimestamp(self.now, UTC).strftime("%Y-%m-%dT%H.%M.%S.%fZ")
+        request = {
+            "InstanceId": instance["InstanceId"],
+            "Name": f"{self.policy.id}_{instance['InstanceId']}_{self.schedule['Name']}_{moment}",
+            "NoReboot": bool((self.policy.details.get("Parameters") or {}).get("NoReboot", True)),
+            **self._tags("image", instance),
+        }
+        id = self._call("CreateImage", request)["ImageId"]
+        self._mark([id])
+        if rule := self.schedule.get("DeprecateRule"):
+            at = datetime.fromtimestamp(self.now + _seconds(rule), UTC) if rule.get("Interval") else None
+            if at is not None:
+                self._call("EnableImageDeprecation", {"ImageId": id, "DeprecateAt": at.strftime("%Y-%m-%dT%H:%M:%SZ")})
+
+    def _made(self, snapshots: list[str]) -> None:
+        self._mark(snapshots)
+        for id in snapshots:
+            for rule in self.schedule.get("ShareRules", ()):
+                request = {"SnapshotId": id, "Attribute": "createVolumePermission", "OperationType": "add"}
+                self._call("ModifySnapshotAttribute", {**request, "UserIds": rule["TargetAccounts"]})
+            self.policy.copies += [
+                {"snapshot": id, "schedule": self.schedule["Name"], "rule": dict(rule)}
+                for rule in self.schedule.get("CrossRegionCopyRules", ())
+            ]
+
+    def _tags(self, kind: str, source: Mapping[str, Any]) -> dict[str, Any]:
+        tags = {t["Key"]: t["Value"] for t in self.schedule.get("TagsToAdd", ())} | {"dlm:managed": "true"}
+        if self.schedule.get("CopyTags"):
+            own = {t["Key"]: t["Value"] for t in source.get("Tags") or ()}
+            tags = {k: v for k, v in own.items() if not k.startswith("aws:")} | tags
+        given = [{"Key": k, "Value": v} for k, v in tags.items()]
+        return {"TagSpecifications": [{"ResourceType": kind, "Tags": given}]}
+
+    def _mark(self, ids: list[str], region: str | None = None) -> None:
+        self.ec2.mark(ids, {POLICY: self.policy.id, SCHEDULE: str(self.schedule["Name"])})
+
+    # --- copying ------------------------------------------------------------------------------------------------------
+
+    def copy(self) -> None:
+        waiting, self.policy.copies = self.policy.copies, []
+        for entry in waiting:
+            if entry["schedule"] != self.schedule["Name"] or not self._copied(entry):
+                self.policy.copies.append(entry)
+
+    def _copied(self, entry: Mapping[str, Any]) -> bool:
+        """Whether nothing is left to do for it."""
+        rule = entry["rule"]
+        try:
+            (source,) = self._call("DescribeSnapshots", {"SnapshotIds": [entry["snapshot"]]})["Snapshots"]
+        except Ec2Error:
+            return True
+        if source["State"] != "completed":
+            return bool(source["State"] == "error")
+        request = {"SourceSnapshotId": entry["snapshot"], "SourceRegion": self.policy.region}
+        if rule["Encrypted"]:
+            request |= {"Encrypted": True} | ({"KmsKeyId": rule["CmkArn"]} if rule.get("CmkArn") else {})
+        tags = self._tags("snapshot", source if rule.get("CopyTags") else {})
+        try:
+            made = self._call("CopySnapshot", {**request, **tags}, _region(rule))
+        except Ec2Error as error:
+            if error.code == "ResourceLimitExceeded":
+                return False
+            self.policy.state, self.policy.message = "ERROR", f"{error.code}: {error.message}"
+            return True
+        self._mark([made["SnapshotId"]])
+        return True
+
+    # --- deleting -----------------------------------------------------------------------------------------------------
+
+    def retain(self) -> None:
+        rule = self.schedule.get("RetainRule") or {}
+        if self.policy.kind == "IMAGE_MANAGEMENT":
+            for image in self._surplus(self._images(), rule, "SourceInstanceId", "CreationDate"):
+                self._call("DeregisterImage", {"ImageId": image["ImageId"]})
+                for mapping in image["BlockDeviceMappings"]:
+                    if id := mapping.get("Ebs", {}).get("SnapshotId"):
+                        self._delete(id, self.policy.region)
+            return
+        for snapshot in self._surplus(self._snapshots(self.policy.region), rule, "VolumeId", "StartTime"):
+            self._delete(snapshot["SnapshotId"], self.policy.region)
+        for copy_rule in self.schedule.get("CrossRegionCopyRules", ()):
+            region, retain = _region(copy_rule), copy_rule.get("RetainRule") or {}
+            if region != self.policy.region:
+                for copy in self._surplus(self._snapshots(region), retain, "VolumeId", "StartTime"):
+                    self._delete(copy["SnapshotId"], region)
+
+    def _surplus(
+        self, found: list[dict[str, Any]], rule: Mapping[str, Any], group: str, moment: str
+    ) -> list[dict[str, Any]]:
+        """Those that the rule does not retain."""
+        if rule.get("Interval"):
+            oldest = self.now - _seconds(rule)
+            return [item for item in found if _epoch(item[moment]) <= oldest]
+        if not rule.get("Count"):
+            return []
+        groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for item in sorted(found, key=lambda i: _epoch(i[moment])):
+            groups[item.get(group, "")].append(item)
+        return [item for items in groups.values() for item in items[: -rule["Count"]]]
+
+    def _snapshots(self, region: str) -> list[dict[str, Any]]:
+        return self._ours(self._call("DescribeSnapshots", {"OwnerIds": ["self"]}, region)["Snapshots"])
+
+    def _images(self) -> list[dict[str, Any]]:
+        return self._ours(self._call("DescribeImages", {"Owners": ["self"]})["Images"])
+
+    def _ours(self, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        mark = {(POLICY, self.policy.id), (SCHEDULE, self.schedule["Name"])}
+        return [i for i in found if mark <= {(t["Key"], t["Value"]) for t in i.get("Tags") or ()}]
+
+    def _delete(self, id: str, region: str) -> None:
+        """One that an image uses stays, and is tried again at the next run."""
+        try:
+            self._call("DeleteSnapshot", {"SnapshotId": id}, region)
+        except Ec2Error as error:
+            if error.code != "InvalidSnapshot.InUse":
+                raise
+
+    def _call(self, action: str, params: Mapping[str, Any], region: str | None = None) -> dict[str, Any]:
+        arn = f"{self.policy.role}/AWSDataLifecycleManager"
+        return self.ec2.call(Ctx(self.policy.account, region or self.policy.region, arn, "dlm"), action, params)
+
+
+def _region(rule: Mapping[str, Any]) -> str:
+    return str(rule.get("TargetRegion") or rule["Target"])
+
+
+def _seconds(rule: Mapping[str, Any]) -> float:
+    return float(rule["Interval"]) * _UNITS[rule["IntervalUnit"]]
+
+
+def _epoch(moment: Any) -> float:
+    if isinstance(moment, (int, float)):
+        return float(moment)
+    if isinstance(moment, str):
+        return datetime.fromisoformat(moment).timestamp()
+    return float(moment.timestamp())

@@ -1,0 +1,292 @@
+"""What all actions work with: the store and its lock, the clock, the node, the rest of the cloud, and lookups.
+
+An action is a function ``(cloud, ctx, params) -> answer``, called with ``cloud.lock`` held. It checks, changes the
+store and answers at once; what takes time it hands to ``cloud.work``, whose tasks take the lock only to read and
+record. An action whose answer must wait for such a task (a point in time that has to be taken before the caller goes
+on) returns ``Reply``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from goldenami_sandbox.ec2.context import Ctx, Ec2Error, Settings
+from goldenami_sandbox.ec2.hooks import Hooks
+from goldenami_sandbox.ec2.records import Image, Instance, Progress, Resource, Snapshot, Token, Volume
+from goldenami_sandbox.ec2.store import Store
+from goldenami_sandbox.ec2.work import Work
+from goldenami_sandbox.node.api import Node
+
+R = TypeVar("R", bound=Resource)
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer that is given only once the tasks behind ``after`` have ended."""
+
+    answer: dict[str, Any]
+    after: list[Future[None]] = field(default_factory=list)
+
+
+Action = Callable[["Cloud", Ctx, Mapping[str, Any]], "dict[str, Any] | Reply"]
+
+
+class Cloud:
+    def __init__(self, node: Node, clock: Callable[[], float], hooks: Hooks, settings: Settings) -> None:
+        self.node = node
+        self.clock = clock
+        self.hooks = hooks
+        self.settings = settings
+        self.store = Store()
+        self.lock = threading.RLock()
+        self.work = Work()
+        self._readers: Counter[str] = Counter()
+        self._doomed: set[str] = set()
+
+    # --- time ---------------------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        return self.clock()
+
+    def progress(self, seconds: float, *, done: bool = False) -> Progress:
+        now = self.now()
+        return Progress(now, now + seconds, done=done)
+
+    def birth(self, ctx: Ctx, tags: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """The fields that every new resource of the caller begins with, but the id."""
+        now = self.now()
+        return {
+            "owner": ctx.account,
+            "region": ctx.region,
+            "created": now,
+            "visible_from": now + self.settings.visibility_delay,
+            "tags": dict(tags or {}),
+        }
+
+    # --- lookups ------------------------------------------------------------------------------------------------------
+
+    def shown(self, resource: Resource, ctx: Ctx) -> bool:
+        """Whether describes in this region may know it by now."""
+        return resource.region == ctx.region and resource.visible_from <= self.now()
+
+    def mine(self, table: Mapping[str, R], ctx: Ctx) -> list[R]:
+        """The caller's own, of this region, that describes know."""
+        return [r for r in table.values() if r.owner == ctx.account and self.shown(r, ctx)]
+
+    def chosen(self, prefix: str, table: Mapping[str, R], ctx: Ctx, ids: Iterable[str] | None) -> list[R]:
+        """Of the caller's own, those with these ids, or all where none are given. Raises Malformed or NotFound."""
+        mine = self.mine(table, ctx)
+        return chosen(prefix, ids, {r.id: r for r in mine}) if ids else mine
+
+    def owned(self, table: Mapping[str, R], ctx: Ctx) -> dict[str, R]:
+        """The caller's own, of this region, by id: also those that describes do not know yet."""
+        return {r.id: r for r in table.values() if (r.owner, r.region) == (ctx.account, ctx.region)}
+
+    def image(self, ctx: Ctx, image_id: str, region: str | None = None) -> Image:
+        """An image that the caller may see, whatever its state. Raises InvalidAMIID.*"""
+        check_id("ami", image_id)
+        image = self.store.images.get(image_id)
+        if image is None or image.region != (region or ctx.region) or not self.may_see_image(ctx.account, image):
+            raise not_found("ami", [image_id])
+        return image
+
+    def own_image(self, ctx: Ctx, image_id: str) -> Image:
+        """Raises AuthFailure for another account's image."""
+        image = self.image(ctx, image_id)
+        if image.owner != ctx.account:
+            raise Ec2Error("AuthFailure", f"Not authorized for image:{image_id}", 403)
+        return image
+
+    def may_see_image(self, account: str, image: Image) -> bool:
+        """Owned, or launchable: organizations are not modelled, so their ARNs admit nobody."""
+        return image.owner == account or (not image.disabled and (image.public or account in image.users))
+
+    def own_snapshot(self, ctx: Ctx, snapshot_id: str) -> Snapshot:
+        snapshot = self.readable_snapshot(ctx, snapshot_id)
+        if snapshot.owner != ctx.account:
+            raise Ec2Error("AuthFailure", f"Not authorized for snapshot:{snapshot_id}", 403)
+        return snapshot
+
+    def readable_snapshot(self, ctx: Ctx, snapshot_id: str, region: str | None = None) -> Snapshot:
+        """A snapshot that the caller may create volumes from, whatever its state."""
+        check_id("snap", snapshot_id)
+        snapshot = self.store.snapshots.get(snapshot_id)
+        if snapshot is None or snapshot.region != (region or ctx.region):
+            raise not_found("snap", [snapshot_id])
+        if not self.may_read_snapshot(ctx.account, snapshot):
+            raise not_found("snap", [snapshot_id])
+        return snapshot
+
+    def may_read_snapshot(self, account: str, snapshot: Snapshot) -> bool:
+        if snapshot.owner == account or account in snapshot.users:
+            return True
+        return snapshot.public and self.public_access(snapshot.owner, snapshot.region) != "block-all-sharing"
+
+    def volume(self, ctx: Ctx, volume_id: str) -> Volume:
+        return self._own("vol", self.store.volumes, ctx, volume_id)
+
+    def instance(self, ctx: Ctx, instance_id: str) -> Instance:
+        return self._own("i", self.store.instances, ctx, instance_id)
+
+    def _own(self, prefix: str, table: Mapping[str, R], ctx: Ctx, resource_id: str) -> R:
+        check_id(prefix, resource_id)
+        found = table.get(resource_id)
+        if found is None or found.owner != ctx.account or found.region != ctx.region:
+            raise not_found(prefix, [resource_id])
+        return found
+
+    def volumes_of(self, instance: Instance) -> list[Volume]:
+        """Attached volumes, the root first."""
+        attached = [v for v in self.store.volumes.values() if v.attachment and v.attachment.instance_id == instance.id]
+        return sorted(attached, key=lambda v: (_device(v) != instance.root_device_name, _device(v)))
+
+    def root_volume(self, instance: Instance) -> Volume | None:
+        return next((v for v in self.volumes_of(instance) if _device(v) == instance.root_device_name), None)
+
+    def public_access(self, account: str, region: str) -> str:
+        """The account's block on public snapshots in a region: "unblocked" is the default."""
+        return self.store.public_access.get(f"{account}/{region}", "unblocked")
+
+    def images_using(self, snapshot_id: str) -> list[Image]:
+        return [image for image in self.store.images.values() if snapshot_id in image.snapshot_ids]
+
+    # --- idempotency --------------------------------------------------------------------------------------------------
+
+    def token_key(self, ctx: Ctx, action: str, token: str) -> str:
+        return f"{ctx.account}/{ctx.region}/{action}/{token}"
+
+    def earlier(self, ctx: Ctx, action: str, params: Mapping[str, Any]) -> list[str] | None:
+        """The ids that the same request made before, by its ClientToken; None for a first one.
+
+        Raises IdempotentParameterMismatch where the token came with another request.
+        """
+        token = params.get("ClientToken")
+        if not token:
+            return None
+        if len(token) > 64:
+            raise Ec2Error("InvalidParameterValue", "ClientToken is limited to 64 characters.")
+        known = self.store.tokens.get(self.token_key(ctx, action, token))
+        if known is None:
+            return None
+        if known.digest != digest(params):
+            raise Ec2Error(
+                "IdempotentParameterMismatch",
+                f"Arguments on this idempotent request are inconsistent with arguments used in previous request(s) "
+                f"with the same client token ({token}).",
+            )
+        return known.ids
+
+    def remember(self, ctx: Ctx, action: str, params: Mapping[str, Any], ids: Iterable[str]) -> None:
+        token = params.get("ClientToken")
+        if token:
+            self.store.tokens[self.token_key(ctx, action, token)] = Token(digest(params), list(ids))
+
+    # --- snapshots that are being read --------------------------------------------------------------------------------
+
+    def pin(self, snapshot_ids: Iterable[str]) -> None:
+        """Keep the contents of snapshots until ``unpin``, even if they are deleted meanwhile (as on AWS)."""
+        with self.lock:
+            self._readers.update(snapshot_ids)
+
+    def unpin(self, snapshot_ids: Iterable[str]) -> None:
+        with self.lock:
+            ids = list(snapshot_ids)
+            self._readers.subtract(ids)
+            for snapshot_id in {i for i in ids if self._readers[i] <= 0}:
+                del self._readers[snapshot_id]
+                if snapshot_id in self._doomed:
+                    self._doomed.discard(snapshot_id)
+                    self._drop(snapshot_id)
+
+    def drop_contents(self, snapshot_id: str) -> None:
+        """Delete a snapshot's contents as soon as nobody reads them."""
+        with self.lock:
+            if self._readers.get(snapshot_id):
+                self._doomed.add(snapshot_id)
+            else:
+                self._drop(snapshot_id)
+
+    def _drop(self, snapshot_id: str) -> None:
+        self.work.submit(snapshot_id, lambda: self.node.delete_snapshot(snapshot_id))
+
+    @contextmanager
+    def recording(self, *progresses: Progress) -> Iterator[None]:
+        """Around a task: whatever goes wrong in it is recorded as the failure of these."""
+        try:
+            yield
+        except Exception as error:
+            with self.lock:
+                for progress in progresses:
+                    progress.fail(str(error) or type(error).__name__)
+            raise
+
+
+def _device(volume: Volume) -> str:
+    return volume.attachment.device if volume.attachment else ""
+
+
+def digest(params: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(params, sort_keys=True, default=str).encode()).hexdigest()
+
+
+# --- ids --------------------------------------------------------------------------------------------------------------
+
+_ID = re.compile(r"(?:[0-9a-f]{8}|[0-9a-f]{17})")
+# The two error codes of each kind, which are not alike, and how its ids are called in the message.
+_CODES = {
+    "ami": ("InvalidAMIID.Malformed", "InvalidAMIID.NotFound", "image id"),
+    "snap": ("InvalidSnapshotID.Malformed", "InvalidSnapshot.NotFound", "snapshot"),
+    "vol": ("InvalidVolumeID.Malformed", "InvalidVolume.NotFound", "volume"),
+    "i": ("InvalidInstanceID.Malformed", "InvalidInstanceID.NotFound", "instance ID"),
+    "replacevol": (
+        "InvalidReplaceRootVolumeTaskId.Malformed",
+        "InvalidReplaceRootVolumeTaskId.NotFound",
+        "replace root volume task ID",
+    ),
+    "eni": ("InvalidNetworkInterfaceId.Malformed", "InvalidNetworkInterfaceID.NotFound", "networkInterface ID"),
+    "sir": (
+        "InvalidSpotInstanceRequestID.Malformed",
+        "InvalidSpotInstanceRequestID.NotFound",
+        "spot instance request ID",
+    ),
+}
+
+
+def check_id(prefix: str, resource_id: str) -> None:
+    """Raises the kind's Malformed error."""
+    head, _, tail = resource_id.partition("-")
+    if head != prefix or not _ID.fullmatch(tail):
+        raise Ec2Error(_CODES[prefix][0], f'Invalid id: "{resource_id}" (expecting "{prefix}-...")')
+
+
+def not_found(prefix: str, ids: list[str]) -> Ec2Error:
+    _, code, name = _CODES[prefix]
+    if prefix == "ami":
+        listed = ", ".join(ids)
+        plural = len(ids) != 1
+        return Ec2Error(code, f"The image id{'s' if plural else ''} '[{listed}]' do{'' if plural else 'es'} not exist")
+    if len(ids) == 1:
+        return Ec2Error(code, f"The {name} '{ids[0]}' does not exist{'.' if prefix in ('snap', 'vol') else ''}")
+    return Ec2Error(code, f"The {name}s '{', '.join(ids)}' do not exist")
+
+
+def chosen(
+    prefix: str, ids: Iterable[str], known: Mapping[str, R], allowed: Callable[[R], bool] = lambda _: True
+) -> list[R]:
+    """The resources with these ids, each once. Raises Malformed or NotFound, naming all that are missing."""
+    wanted = list(dict.fromkeys(ids))
+    for resource_id in wanted:
+        check_id(prefix, resource_id)
+    missing = [i for i in wanted if i not in known or not allowed(known[i])]
+    if missing:
+        raise not_found(prefix, missing)
+    return [known[i] for i in wanted]

@@ -1,0 +1,91 @@
+"""Fast snapshot restore: turned on and off for a snapshot and an Availability Zone, and described. Volumes here have no
+first read to be spared; what is kept is who has it on, and for how long it is on its way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from goldenami_sandbox.ec2.context import Ctx
+from goldenami_sandbox.ec2.core import Action, Cloud
+from goldenami_sandbox.ec2.filters import Source
+from goldenami_sandbox.ec2.pagination import described
+
+_QUOTA = 5  # snapshots for each zone and account, as new accounts have it
+
+
+def enable(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Each pair is for itself: what is refused is told beside what is not."""
+    successful, unsuccessful = [], []
+    for snapshot_id in params["SourceSnapshotIds"]:
+        cloud.own_snapshot(ctx, snapshot_id)
+        errors = []
+        for zone in params["AvailabilityZones"]:
+            refusal = _refusal(cloud, ctx, snapshot_id, zone)
+            if refusal is not None:
+                code, message = refusal
+                errors.append({"AvailabilityZone": zone, "Error": {"Code": code, "Message": message}})
+                continue
+            snapshot = cloud.store.snapshots[snapshot_id]
+            snapshot.fast_restore.setdefault(zone, cloud.now() + cloud.settings.pending.tier)
+            successful.append(_entry(cloud, snapshot_id, zone))
+        if errors:
+            unsuccessful.append({"SnapshotId": snapshot_id, "FastSnapshotRestoreStateErrors": errors})
+    return {"Successful": successful, "Unsuccessful": unsuccessful}
+
+
+def disable(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+    successful = []
+    for snapshot_id in params["SourceSnapshotIds"]:
+        snapshot = cloud.own_snapshot(ctx, snapshot_id)
+        for zone in params["AvailabilityZones"]:
+            if snapshot.fast_restore.pop(zone, None) is not None:
+                successful.append(
+                    {"SnapshotId": snapshot_id, "AvailabilityZone": zone, "State": "disabling", "OwnerId": ctx.account}
+                )
+    return {"Successful": successful, "Unsuccessful": []}
+
+
+def describe(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+    entries = [
+        _entry(cloud, snapshot.id, zone)
+        for snapshot in cloud.owned(cloud.store.snapshots, ctx).values()
+        for zone in sorted(snapshot.fast_restore)
+    ]
+    return described("FastSnapshotRestores", entries, params, FILTERS, ["SnapshotId", "AvailabilityZone"])
+
+
+FILTERS: dict[str, Source] = {
+    "snapshot-id": "SnapshotId",
+    "availability-zone": "AvailabilityZone",
+    "state": "State",
+    "owner-id": "OwnerId",
+}
+
+
+def _entry(cloud: Cloud, snapshot_id: str, zone: str) -> dict[str, Any]:
+    snapshot = cloud.store.snapshots[snapshot_id]
+    enabled = snapshot.fast_restore[zone] <= cloud.now()
+    return {
+        "SnapshotId": snapshot_id,
+        "AvailabilityZone": zone,
+        "State": "enabled" if enabled else "optimizing",
+        "StateTransitionReason": "Client.UserInitiated",
+        "OwnerId": snapshot.owner,
+    }
+
+
+def _refusal(cloud: Cloud, ctx: Ctx, snapshot_id: str, zone: str) -> tuple[str, str] | None:
+    if not zone.startswith(ctx.region):
+        return "InvalidParameterValue", f"The availability zone {zone} is not in the region {ctx.region}."
+    using = [s for s in cloud.store.snapshots.values() if s.owner == ctx.account and zone in s.fast_restore]
+    if len(using) >= _QUOTA and snapshot_id not in [s.id for s in using]:
+        return "FastSnapshotRestoreLimitExceeded", f"You have reached the quota of {_QUOTA} snapshots in {zone}."
+    return None
+
+
+ACTIONS: dict[str, Action] = {
+    "EnableFastSnapshotRestores": enable,
+    "DisableFastSnapshotRestores": disable,
+    "DescribeFastSnapshotRestores": describe,
+}

@@ -1,0 +1,95 @@
+"""``Filters`` of the describe calls: what they name, wildcards, and how several of them combine.
+
+A filter looks at what the describe is about to answer, so it can never disagree with it. Names map to paths in the
+answer (``BlockDeviceMappings.Ebs.SnapshotId``: lists on the way are searched whole) or to functions for what the
+answer does not show.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from goldenami_sandbox.ec2.context import Ec2Error
+from goldenami_sandbox.ec2.protocol import timestamp
+
+Answer = Mapping[str, Any]
+Source = str | Callable[[Answer], Iterable[object]]
+_MAX_VALUES = 200  # per request, as EC2 limits them
+_MOMENTS = frozenset({"StartTime", "LaunchTime", "AttachTime", "CreateTime"})
+
+
+def select(
+    answers: Iterable[dict[str, Any]], filters: Sequence[Mapping[str, Any]] | None, known: Mapping[str, Source]
+) -> list[dict[str, Any]]:
+    """Those answers that every filter accepts; a filter accepts what matches one of its values.
+
+    Raises Ec2Error InvalidParameterValue for a filter that this describe does not have.
+    """
+    tests = [_test(item, known) for item in filters or ()]
+    if sum(len(item.get("Values", ())) for item in filters or ()) > _MAX_VALUES:
+        raise Ec2Error("FilterLimitExceeded", f"The maximum number of filter values is {_MAX_VALUES}.")
+    return [answer for answer in answers if all(test(answer) for test in tests)]
+
+
+def _test(item: Mapping[str, Any], known: Mapping[str, Source]) -> Callable[[Answer], bool]:
+    name, patterns = str(item.get("Name", "")), [_pattern(str(v)) for v in item.get("Values", ())]
+    source = _source(name, known)
+
+    def accepts(answer: Answer) -> bool:
+        values = _at(answer, source.split(".")) if isinstance(source, str) else source(answer)
+        texts = [_as_text(v) for v in values if v is not None]
+        return any(p.fullmatch(t) for p in patterns for t in texts)
+
+    return accepts
+
+
+def _source(name: str, known: Mapping[str, Source]) -> Source:
+    if name.startswith("tag:"):
+        key = name[4:]
+        return lambda answer: [t["Value"] for t in _tags(answer) if t["Key"] == key]
+    if name == "tag-key":
+        return lambda answer: [t["Key"] for t in _tags(answer)]
+    if name == "tag-value":
+        return lambda answer: [t["Value"] for t in _tags(answer)]
+    if name not in known:
+        raise Ec2Error("InvalidParameterValue", f"The filter '{name}' is invalid")
+    return known[name]
+
+
+def _tags(answer: Answer) -> list[dict[str, str]]:
+    return list(answer.get("Tags") or answer.get("TagSet") or ())
+
+
+def _at(value: Any, path: Sequence[str]) -> Iterator[object]:
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _at(item, path)
+    elif not path:
+        yield value
+    elif isinstance(value, Mapping) and path[0] in value:
+        found = value[path[0]]
+        if len(path) == 1 and path[0] in _MOMENTS and isinstance(found, float):
+            yield timestamp(found)
+        else:
+            yield from _at(found, path[1:])
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+@lru_cache(maxsize=4096)
+def _pattern(text: str) -> re.Pattern[str]:
+    """``*`` is any text, ``?`` any one character; a backslash takes the next character as it is."""
+    out, characters = [], iter(text)
+    for c in characters:
+        if c == "\\":
+            out.append(re.escape(next(characters, "\\")))
+        else:
+            out.append({"*": ".*", "?": "."}.get(c) or re.escape(c))
+    return re.compile("".join(out), re.DOTALL)

@@ -1,0 +1,30 @@
+"""What becomes of a guest, as the records of its instance tell it."""
+
+from __future__ import annotations
+
+from goldenami_sandbox.ec2.core import Cloud
+from goldenami_sandbox.ec2.records import Instance, Progress
+
+
+def attach_data_volumes(cloud: Cloud, instance: Instance) -> None:
+    """Show the running guest its volumes beside the root, and record all of them as attached."""
+    with cloud.lock:
+        attachments = [(v.id, v.attachment) for v in cloud.volumes_of(instance) if v.attachment]
+    for volume_id, attachment in attachments:
+        if attachment.device != instance.root_device_name:
+            cloud.node.attach(instance.id, volume_id, attachment.device)
+        with cloud.lock:
+            attachment.progress.succeed()
+
+
+def came_up(cloud: Cloud, instance: Instance, transition: Progress) -> None:
+    """The guest runs. ``transition`` is what it was started in: another one may have begun since. Called with the
+    lock held."""
+    transition.succeed()
+    instance.status_ok_from = max(cloud.now(), transition.until) + cloud.settings.pending.status
+
+
+def record_failure(instance: Instance, transition: Progress, code: str, message: str) -> None:
+    transition.fail(message, code)
+    instance.reason_code, instance.reason_message = code, f"{code}: {message or 'Client error on launch'}"
+    instance.reason = instance.reason_message

@@ -1,0 +1,269 @@
+"""Images: made from instances and snapshots, and deregistered. Describing, copies and attributes have modules of
+their own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from goldenami_sandbox.ec2 import devices, guests, instances, recycle_bin, snapshots, tags
+from goldenami_sandbox.ec2.context import Ctx, Ec2Error
+from goldenami_sandbox.ec2.core import Action, Cloud
+from goldenami_sandbox.ec2.records import Image, ImageDevice, Instance, Snapshot, Volume
+from goldenami_sandbox.ec2.store import new_id
+
+_NAME = re.compile(r"[A-Za-z0-9()\[\] ./'@_-]{3,128}")
+
+
+def state(cloud: Cloud, image: Image) -> str:
+    """Available only when all its snapshots are; failed when one of them is."""
+    if image.disabled:
+        return "disabled"
+    now = cloud.now()
+    conditions = [image.progress.condition(now)]
+    for snapshot_id in image.snapshot_ids:
+        snapshot = cloud.store.snapshots.get(snapshot_id)
+        conditions.append(snapshot.progress.condition(now) if snapshot is not None else "failed")
+    if "failed" in conditions:
+        return "failed"
+    return "pending" if "pending" in conditions else "available"
+
+
+def check_name(cloud: Cloud, ctx: Ctx, name: str) -> None:
+    """Raises InvalidAMIName.Malformed, or Duplicate where the account has an image of this name in the region."""
+    if not _NAME.fullmatch(name):
+        raise Ec2Error(
+            "InvalidAMIName.Malformed",
+            "AMI names must be between 3 and 128 characters long, and may contain letters, numbers, "
+            "'(', ')', '.', '-', '/' and '_'",
+        )
+    for image in cloud.owned(cloud.store.images, ctx).values():
+        if image.name == name:
+            raise Ec2Error("InvalidAMIName.Duplicate", f"AMI name {name} is already in use by AMI {image.id}")
+
+
+# --- from an instance -------------------------------------------------------------------------------------------------
+
+
+def create_image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+    instance = cloud.instance(ctx, params["InstanceId"])
+    if instance.state(cloud.now()) not in ("running", "stopped"):
+        raise Ec2Error("IncorrectState", f"Instance '{instance.id}' is not 'running' or 'stopped'.")
+    check_name(cloud, ctx, params["Name"])
+    given = tags.from_specifications(params, "image", "snapshot")
+    attached = {v.attachment.device: v for v in cloud.volumes_of(instance) if v.attachment}
+    current = [_device_of(volume) for volume in attached.values()]
+    mapped = devices.merged(current, params.get("BlockDeviceMappings") or [])
+    _check_overrides(cloud, ctx, instance, attached, mapped)
+    image = Image(
+        id=new_id("ami"),
+        **cloud.birth(ctx, given["image"]),
+        name=params["Name"],
+        description=params.get("Description", ""),
+        architecture=instance.architecture,
+        root_device_name=instance.root_device_name,
+        virtualization_type=instance.virtualization_type,
+        ena_support=instance.ena_support,
+        boot_mode=instance.boot_mode,
+        tpm_support=instance.tpm_support,
+        imds_support=instance.imds_support,
+        uefi_data=instance.uefi_data,
+        platform_details=instance.platform_details,
+        usage_operation=instance.usage_operation,
+        location=f"{ctx.account}/{params['Name']}",
+        progress=cloud.progress(cloud.settings.pending.image, done=True),
+        source_instance_id=instance.id,
+        source_image_id=instance.image_id,
+        source_image_region=instance.region,
+        default_user=instance.default_user,
+    )
+    taken: list[tuple[Volume, Snapshot]] = []
+    for item in mapped:
+        volume = attached.get(item["DeviceName"])
+        snapshot = None
+        if volume is not None:
+            what = f"Created by CreateImage({instance.id}) for {image.id}"
+            snapshot = snapshots.snapshot_of(cloud, ctx, volume, what, given["snapshot"])
+            taken.append((volume, snapshot))
+        image.devices.append(devices.of_image(cloud, item, snapshot))
+    cloud.store.images[image.id] = image
+    _queue_capture(cloud, instance, taken, reboot=not params.get("NoReboot"))
+    return {"ImageId": image.id}
+
+
+def _device_of(volume: Volume) -> ImageDevice:
+    assert volume.attachment is not None
+    return ImageDevice(
+        volume.attachment.device,
+        size=volume.size,
+        type=volume.type,
+        iops=volume.iops if volume.type != "gp2" else None,
+        throughput=volume.throughput,
+        delete_on_termination=volume.attachment.delete_on_termination,
+    )
+
+
+def _check_overrides(
+    cloud: Cloud, ctx: Ctx, instance: Instance, attached: Mapping[str, Volume], mapped: list[dict[str, Any]]
+) -> None:
+    names = {item["DeviceName"] for item in mapped}
+    if instance.root_device_name not in names:
+        raise Ec2Error("InvalidBlockDeviceMapping", f"The root device {instance.root_device_name} cannot be left out.")
+    for item in mapped:
+        ebs, volume = item["Ebs"], attached.get(item["DeviceName"])
+        if volume is not None and ebs.get("SnapshotId"):
+            raise Ec2Error(
+                "InvalidBlockDeviceMapping", f"snapshotId cannot be given for {item['DeviceName']}, which is attached."
+            )
+        if volume is not None and ebs["VolumeSize"] < volume.size:
+            raise Ec2Error(
+                "InvalidBlockDeviceMapping",
+                f"Volume of size {ebs['VolumeSize']}GB is smaller than the volume at {item['DeviceName']}, "
+                f"expect size >= {volume.size}GB",
+            )
+        source = cloud.own_snapshot(ctx, ebs["SnapshotId"]) if ebs.get("SnapshotId") else None
+        devices.check(item, source)
+
+
+def _queue_capture(cloud: Cloud, instance: Instance, taken: list[tuple[Volume, Snapshot]], *, reboot: bool) -> None:
+    """Take the points in time of all volumes, with the guest shut down meanwhile unless ``reboot`` is false.
+
+    As on AWS the instance's state stays ``running`` all the while. Called with the lock held.
+    """
+    running = instance.goal == "running"
+    cloud.pin([snapshot.id for _, snapshot in taken])
+
+    def capture() -> None:
+        try:
+            with cloud.recording(*(snapshot.progress for _, snapshot in taken)):
+                if running and reboot:
+                    cloud.node.stop(instance.id)
+                for volume, snapshot in taken:
+                    cloud.node.freeze_snapshot(snapshot.id, volume.id)
+            with cloud.lock:
+                for _, snapshot in taken:
+                    snapshot.frozen = True
+                    snapshots.queue_storing(cloud, snapshot)
+        finally:
+            cloud.unpin([snapshot.id for _, snapshot in taken])
+            if running and reboot:
+                _resume(cloud, instance)
+
+    cloud.work.submit(instance.id, capture)
+
+
+def _resume(cloud: Cloud, instance: Instance) -> None:
+    """Start the guest again after the capture, unless it has been told meanwhile to stop or terminate."""
+    with cloud.lock:
+        if instance.goal != "running":
+            return
+    try:
+        cloud.node.start_instance(instance.id)
+        guests.attach_data_volumes(cloud, instance)
+    except Exception:
+        instances.guest_exited(cloud, instance.id, "crashed")
+        raise
+
+
+# --- from snapshots ---------------------------------------------------------------------------------------------------
+
+
+def register_image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+    check_name(cloud, ctx, params["Name"])
+    given = tags.from_specifications(params, "image")["image"]
+    root = params.get("RootDeviceName")
+    mapped = devices.merged([], params.get("BlockDeviceMappings") or [])
+    if params.get("ImageLocation"):
+        raise Ec2Error("Unsupported", "The sandbox has no images in S3.")
+    if not root or root not in {item["DeviceName"] for item in mapped}:
+        raise Ec2Error(
+            "InvalidBlockDeviceMapping",
+            "Root device is not found in the block device mapping.",
+        )
+    architecture = params.get("Architecture") or "i386"
+    if architecture not in ("i386", "x86_64", "arm64"):
+        raise Ec2Error("InvalidParameterValue", f"Value ({architecture}) for parameter architecture is invalid.")
+    image_devices, default_user = [], ""
+    for item in mapped:
+        snapshot = _registrable(cloud, ctx, item)
+        devices.check(item, snapshot)
+        if item["DeviceName"] == root:
+            if snapshot is None:
+                raise Ec2Error("InvalidBlockDeviceMapping", "The root device needs a snapshot.")
+            default_user = snapshot.default_user
+        image_devices.append(devices.of_image(cloud, item, snapshot))
+    image = Image(
+        id=new_id("ami"),
+        **cloud.birth(ctx, given),
+        name=params["Name"],
+        description=params.get("Description", ""),
+        architecture=architecture,
+        root_device_name=root,
+        devices=image_devices,
+        virtualization_type=params.get("VirtualizationType") or "paravirtual",
+        ena_support=bool(params.get("EnaSupport")),
+        sriov_net_support=params.get("SriovNetSupport"),
+        boot_mode=params.get("BootMode"),
+        tpm_support=params.get("TpmSupport"),
+        imds_support=params.get("ImdsSupport"),
+        uefi_data=params.get("UefiData"),
+        location=f"{ctx.account}/{params['Name']}",
+        progress=cloud.progress(0.0, done=True),
+        default_user=default_user,
+    )
+    cloud.store.images[image.id] = image
+    return {"ImageId": image.id}
+
+
+def _registrable(cloud: Cloud, ctx: Ctx, item: Mapping[str, Any]) -> Snapshot | None:
+    snapshot_id = item["Ebs"].get("SnapshotId")
+    if not snapshot_id:
+        return None
+    snapshot = cloud.own_snapshot(ctx, snapshot_id)
+    snapshots.check_usable(cloud, snapshot)
+    return snapshot
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+
+def deregister_image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+    image = cloud.own_image(ctx, params["ImageId"])
+    if protected(cloud, image):
+        raise Ec2Error(
+            "OperationNotPermitted",
+            f"The image '{image.id}' is protected from deregistration. Disable that protection and try again.",
+        )
+    del cloud.store.images[image.id]
+    recycle_bin.keep_image(cloud, image)
+    answer: dict[str, Any] = {"Return": True}
+    if params.get("DeleteAssociatedSnapshots"):
+        answer["DeleteSnapshotResults"] = [_delete_snapshot(cloud, ctx, s) for s in dict.fromkeys(image.snapshot_ids)]
+    return answer
+
+
+def protected(cloud: Cloud, image: Image) -> bool:
+    """With a cool-down, protection goes on for a day after it was disabled."""
+    return image.deregistration_protection != "disabled" or (
+        image.protection_until is not None and cloud.now() < image.protection_until
+    )
+
+
+def _delete_snapshot(cloud: Cloud, ctx: Ctx, snapshot_id: str) -> dict[str, str]:
+    snapshot = cloud.store.snapshots.get(snapshot_id)
+    if snapshot is None:
+        return {"SnapshotId": snapshot_id, "ReturnCode": "client-error"}
+    if snapshot.owner != ctx.account:
+        return {"SnapshotId": snapshot_id, "ReturnCode": "missing-permissions"}
+    if cloud.images_using(snapshot_id):
+        return {"SnapshotId": snapshot_id, "ReturnCode": "skipped"}
+    snapshots.delete(cloud, snapshot)
+    return {"SnapshotId": snapshot_id, "ReturnCode": "success"}
+
+
+ACTIONS: dict[str, Action] = {
+    "CreateImage": create_image,
+    "RegisterImage": register_image,
+    "DeregisterImage": deregister_image,
+}

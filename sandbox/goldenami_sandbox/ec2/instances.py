@@ -1,0 +1,234 @@
+"""The life of instances after their launch: stop, start, reboot, terminate, and what the guest does on its own."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from goldenami_sandbox.ec2 import describe_instances, encryption, guests, metadata, volumes
+from goldenami_sandbox.ec2.context import Ctx, Ec2Error
+from goldenami_sandbox.ec2.core import Action, Cloud, chosen
+from goldenami_sandbox.ec2.protocol import timestamp
+from goldenami_sandbox.ec2.records import Instance
+from goldenami_sandbox.node.api import ExitReason
+
+
+def _targets(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> list[Instance]:
+    return chosen("i", params["InstanceIds"], cloud.owned(cloud.store.instances, ctx))
+
+
+def _changes(cloud: Cloud, instances: list[Instance], change: Callable[[Instance], None]) -> list[dict[str, Any]]:
+    before = [describe_instances.state_of(cloud, i) for i in instances]
+    for instance in instances:
+        change(instance)
+    return [
+        {"InstanceId": i.id, "PreviousState": b, "CurrentState": describe_instances.state_of(cloud, i)}
+        for i, b in zip(instances, before, strict=True)
+    ]
+
+
+def _require(cloud: Cloud, instances: list[Instance], states: tuple[str, ...], verb: str) -> None:
+    for instance in instances:
+        if instance.state(cloud.now()) not in states:
+            raise Ec2Error(
+                "IncorrectInstanceState",
+                f"The instance '{instance.id}' is not in a state from which it can be {verb}.",
+            )
+
+
+def _user_initiated(cloud: Cloud, instance: Instance, code: str) -> None:
+    instance.reason = f"User initiated ({timestamp(cloud.now())[:19].replace('T', ' ')} GMT)"
+    instance.reason_code, instance.reason_message = code, f"{code}: User initiated shutdown"
+
+
+# --- stop and start ---------------------------------------------------------------------------------------------------
+
+
+def stop_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+    instances = _targets(cloud, ctx, params)
+    _require(cloud, instances, ("running", "stopping", "stopped"), "stopped")
+    for instance in instances:
+        request = cloud.store.spot_requests.get(instance.spot_request_id or "")
+        if request is not None and request.type == "one-time":
+            raise Ec2Error(
+                "UnsupportedOperation",
+                f"You can't stop the Spot Instance '{instance.id}' because it is associated with a one-time "
+                "Spot Instance request. You can only stop Spot Instances associated with persistent Spot Instance "
+                "requests.",
+            )
+        if instance.disable_api_stop:
+            raise Ec2Error(
+                "OperationNotPermitted",
+                f"The instance '{instance.id}' may not be stopped. "
+                "Modify its 'disableApiStop' instance attribute and try again.",
+            )
+    force = bool(params.get("Force"))
+    return {"StoppingInstances": _changes(cloud, instances, lambda i: _stop(cloud, i, force))}
+
+
+def _stop(cloud: Cloud, instance: Instance, force: bool) -> None:
+    if instance.goal == "stopped":
+        return
+    _user_initiated(cloud, instance, "Client.UserInitiatedShutdown")
+    begin_stop(cloud, instance, force)
+
+
+def begin_stop(cloud: Cloud, instance: Instance, force: bool = False) -> None:
+    transition = instance.transition = cloud.progress(cloud.settings.pending.stop)
+    instance.goal = "stopped"
+
+    def stop() -> None:
+        with cloud.recording(transition):
+            cloud.node.stop(instance.id, force)
+        with cloud.lock:
+            transition.succeed()
+
+    cloud.work.submit(instance.id, stop)
+
+
+def start_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+    instances = _targets(cloud, ctx, params)
+    _require(cloud, instances, ("stopped", "running", "pending"), "started")
+    for instance in instances:
+        if cloud.root_volume(instance) is None:
+            raise Ec2Error(
+                "InvalidParameterValue",
+                f"Invalid value '{instance.id}' for instanceId. "
+                f"Instance does not have a volume attached at root ({instance.root_device_name})",
+            )
+    return {"StartingInstances": _changes(cloud, instances, lambda i: _start(cloud, i))}
+
+
+def _start(cloud: Cloud, instance: Instance) -> None:
+    if instance.state(cloud.now()) != "stopped":
+        return
+    instance.goal = "running"
+    instance.launched = cloud.now()
+    instance.reason, instance.reason_code, instance.reason_message = "", None, None
+    transition = instance.transition = cloud.progress(cloud.settings.pending.instance)
+    for volume in cloud.volumes_of(instance):
+        problem = encryption.readable(cloud, volume.encryption, instance.owner)
+        if problem is not None:
+            guests.record_failure(instance, transition, problem.code, problem.message)
+            return
+    begin_start(cloud, instance)
+
+
+def begin_start(cloud: Cloud, instance: Instance) -> None:
+    """Boot an instance that the node knows; the goal and the transition are set."""
+    transition = instance.transition
+
+    def start() -> None:
+        try:
+            with cloud.lock:
+                spec = metadata.spec(cloud, instance)  # its root may be another one than before
+            cloud.node.configure(spec)
+            cloud.node.start_instance(instance.id)
+            guests.attach_data_volumes(cloud, instance)
+        except Exception as error:
+            with cloud.lock:
+                guests.record_failure(instance, transition, "Server.InternalError", str(error))
+            raise
+        with cloud.lock:
+            guests.came_up(cloud, instance, transition)
+
+    cloud.work.submit(instance.id, start)
+
+
+def reboot_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The state stays ``running`` all the while."""
+    instances = _targets(cloud, ctx, params)
+    _require(cloud, instances, ("running",), "rebooted")
+    for instance in instances:
+        cloud.work.submit(instance.id, partial(cloud.node.reboot, instance.id))
+    return {}
+
+
+# --- terminate --------------------------------------------------------------------------------------------------------
+
+
+def terminate_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Refused for all if one of them is protected."""
+    instances = _targets(cloud, ctx, params)
+    for instance in instances:
+        if instance.disable_api_termination:
+            raise Ec2Error(
+                "OperationNotPermitted",
+                f"The instance '{instance.id}' may not be terminated. "
+                "Modify its 'disableApiTermination' instance attribute and try again.",
+            )
+
+    def change(instance: Instance) -> None:
+        if instance.state(cloud.now()) not in ("terminated", "shutting-down"):
+            _user_initiated(cloud, instance, "Client.UserInitiatedShutdown")
+            begin_terminate(cloud, instance)
+
+    return {"TerminatingInstances": _changes(cloud, instances, change)}
+
+
+def begin_terminate(cloud: Cloud, instance: Instance) -> None:
+    transition = instance.transition = cloud.progress(cloud.settings.pending.stop)
+    instance.goal = "terminated"
+    request = cloud.store.spot_requests.get(instance.spot_request_id or "")
+    if request is not None and request.state == "active":
+        request.state, request.status_code = "closed", "instance-terminated-by-user"
+        request.status_message, request.status_updated = "The instance was terminated by the user.", cloud.now()
+
+    def terminate() -> None:
+        with cloud.recording(transition):
+            cloud.node.terminate(instance.id)
+        with cloud.lock:
+            instance.on_node = False
+            for volume in cloud.volumes_of(instance):
+                if volume.attachment and volume.attachment.delete_on_termination:
+                    volumes.discard(cloud, volume)
+                else:
+                    volume.attachment = None
+            for interface_id in instance.interface_ids:
+                cloud.store.interfaces.pop(interface_id, None)
+            transition.succeed()
+
+    cloud.work.submit(instance.id, terminate)
+
+
+# --- what the guest does ----------------------------------------------------------------------------------------------
+
+
+def guest_exited(cloud: Cloud, instance_id: str, reason: ExitReason) -> None:
+    """The guest powered itself off, or died. Called by the node, from a thread of its own."""
+    with cloud.lock:
+        instance = cloud.store.instances.get(instance_id)
+        if instance is None or instance.goal != "running":
+            return
+        if reason == "crashed":
+            code = "Server.InternalError"
+            instance.reason_code, instance.reason_message = code, f"{code}: The guest ended unexpectedly"
+        else:
+            code = "Client.InstanceInitiatedShutdown"
+            instance.reason_code, instance.reason_message = code, f"{code}: Instance initiated shutdown"
+        instance.reason = ""
+        if reason == "poweroff" and instance.shutdown_behavior == "terminate":
+            begin_terminate(cloud, instance)
+        else:
+            begin_stop(cloud, instance)
+
+
+def get_console_output(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+    instance = cloud.instance(ctx, params["InstanceId"])
+    output = cloud.node.console(instance.id) if instance.on_node else b""
+    return {
+        "InstanceId": instance.id,
+        "Timestamp": cloud.now(),
+        "Output": base64.b64encode(output[-65536:]).decode(),
+    }
+
+
+ACTIONS: dict[str, Action] = {
+    "StopInstances": stop_instances,
+    "StartInstances": start_instances,
+    "RebootInstances": reboot_instances,
+    "TerminateInstances": terminate_instances,
+    "GetConsoleOutput": get_console_output,
+}

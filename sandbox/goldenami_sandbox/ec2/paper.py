@@ -1,0 +1,275 @@
+"""A node on paper: volumes, snapshots and guests that exist by name only. No root, no contents, microseconds.
+
+Good for everything that is about the control plane. It keeps the Node protocol's rules (unknown ids, what may be
+deleted when), so that a caller which breaks them fails here, too. ``gates`` and ``failures`` hold its work up or
+make it fail, by method name.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from goldenami.errors import SandboxError
+from goldenami_sandbox.node.api import (
+    BLOCK_SIZE,
+    DataKey,
+    ExitReason,
+    ExportForm,
+    InstanceSpec,
+    InstanceState,
+    SnapshotFacts,
+)
+
+
+@dataclass(slots=True)
+class _Snapshot:
+    size_gib: int
+    key: bytes | None = None
+    stored: bool = False
+    parent: str | None = None
+
+
+@dataclass(slots=True)
+class _Guest:
+    spec: InstanceSpec
+    state: InstanceState
+    boots: int = 1
+    data_volumes: set[str] = field(default_factory=set)
+
+
+class PaperNode:
+    """Implements ``Node``. ``calls`` lists (method, id) in the order in which they were made."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self.gates: dict[str, threading.Event] = {}  # a method that has one waits for it
+        self.failures: dict[str, str] = {}  # a method that has one fails with this message
+        self.volumes: dict[str, int] = {}
+        self.snapshots: dict[str, _Snapshot] = {}
+        self.guests: dict[str, _Guest] = {}
+        self.written: dict[str, dict[int, str]] = {}  # blocks that a test says a snapshot has: tokens by index
+        self._addresses: dict[str, str] = {}
+        self._given = 0
+        self._lock = threading.RLock()
+        self._callback: Callable[[str, ExitReason], None] | None = None
+
+    def _call(self, method: str, subject: str) -> None:
+        gate = self.gates.get(method)
+        if gate is not None:
+            gate.wait(30)
+        with self._lock:
+            self.calls.append((method, subject))
+        if method in self.failures:
+            raise SandboxError(self.failures[method])
+
+    def start(self) -> None:
+        for guest in self.guests.values():
+            guest.state = "stopped"
+
+    def close(self) -> None:
+        for guest in self.guests.values():
+            guest.state = "stopped"
+
+    def base(self, release: str) -> str:
+        self._call("base", release)
+        with self._lock:
+            self.snapshots.setdefault(f"base-{release}", _Snapshot(8, stored=True))
+        return f"base-{release}"
+
+    # --- volumes ------------------------------------------------------------------------------------------------------
+
+    def create_volume(self, volume: str, size_gib: int, snapshot: str | None, key: DataKey | None) -> None:
+        self._call("create_volume", volume)
+        with self._lock:
+            if volume in self.volumes:
+                raise SandboxError(f"volume {volume} exists")
+            if snapshot is not None:
+                source = self._readable(snapshot, key)
+                if size_gib < source.size_gib:
+                    raise SandboxError(f"volume {volume} is smaller than {snapshot}")
+            self.volumes[volume] = size_gib
+
+    def delete_volume(self, volume: str) -> None:
+        self._call("delete_volume", volume)
+        with self._lock:
+            for guest in self.guests.values():
+                if guest.state == "running" and volume in {guest.spec.root_volume, *guest.data_volumes}:
+                    raise SandboxError(f"volume {volume} is in use")
+            self.volumes.pop(volume, None)
+
+    def attach(self, instance: str, volume: str, device: str) -> None:
+        self._call("attach", volume)
+        with self._lock:
+            self._volume(volume)
+            self._guest(instance).data_volumes.add(volume)
+
+    def detach(self, instance: str, volume: str) -> None:
+        self._call("detach", volume)
+        with self._lock:
+            self._guest(instance).data_volumes.discard(volume)
+
+    # --- snapshots ----------------------------------------------------------------------------------------------------
+
+    def freeze_snapshot(self, snapshot: str, volume: str) -> None:
+        self._call("freeze_snapshot", snapshot)
+        with self._lock:
+            if snapshot in self.snapshots:
+                raise SandboxError(f"snapshot {snapshot} exists")
+            self.snapshots[snapshot] = _Snapshot(self._volume(volume))
+
+    def freeze_snapshots(self, instance: str, snapshots: Mapping[str, str]) -> None:
+        for snapshot, volume in snapshots.items():
+            self.freeze_snapshot(snapshot, volume)
+
+    def store_snapshot(self, snapshot: str, parent: str | None, key: DataKey | None) -> SnapshotFacts:
+        self._call("store_snapshot", snapshot)
+        with self._lock:
+            found = self._snapshot(snapshot)
+            base = self.snapshots.get(parent or "")
+            found.parent = parent if base is not None and base.key == key else None
+            found.key, found.stored = key, True
+            full = (found.size_gib << 30) // BLOCK_SIZE
+            changed = 1 if found.parent else full
+            return SnapshotFacts(changed, full, changed * BLOCK_SIZE)
+
+    def copy_snapshot(
+        self, source: str, source_key: DataKey | None, snapshot: str, key: DataKey | None, parent: str | None = None
+    ) -> SnapshotFacts:
+        self._call("copy_snapshot", snapshot)
+        with self._lock:
+            size = self._readable(source, source_key).size_gib
+            if snapshot in self.snapshots:
+                raise SandboxError(f"snapshot {snapshot} exists")
+            self.snapshots[snapshot] = _Snapshot(size, key=key, stored=True, parent=parent)
+            full = (size << 30) // BLOCK_SIZE
+            return SnapshotFacts(full, full, full * BLOCK_SIZE)
+
+    def delete_snapshot(self, snapshot: str) -> None:
+        self._call("delete_snapshot", snapshot)
+        with self._lock:
+            self.snapshots.pop(snapshot, None)
+
+    def has_snapshot(self, snapshot: str) -> bool:
+        found = self.snapshots.get(snapshot)
+        return found is not None and found.stored
+
+    def blocks(self, snapshot: str) -> Mapping[int, str]:
+        """A snapshot on paper has no block that is not empty, but those that a test wrote into ``written``."""
+        self._snapshot(snapshot)
+        return self.written.get(snapshot, {})
+
+    def read_block(self, snapshot: str, index: int, key: DataKey | None) -> bytes:
+        self._readable(snapshot, key)
+        return bytes(BLOCK_SIZE)
+
+    def export(self, snapshot: str, key: DataKey | None, output: Path, form: ExportForm) -> None:
+        raise SandboxError(f"{snapshot} exists on paper only: there is nothing to export")
+
+    # --- instances ----------------------------------------------------------------------------------------------------
+
+    def allocate_address(self, instance: str) -> str:
+        with self._lock:
+            if instance not in self._addresses:
+                self._given += 1
+                self._addresses[instance] = f"198.19.{self._given // 250}.{self._given % 250 + 2}"
+            return self._addresses[instance]
+
+    def release_address(self, instance: str) -> None:
+        with self._lock:
+            self._addresses.pop(instance, None)
+
+    def address(self, instance: str) -> str:
+        return self.allocate_address(instance)
+
+    def launch(self, spec: InstanceSpec) -> None:
+        self._call("launch", spec.instance)
+        with self._lock:
+            self._volume(spec.root_volume)
+            if spec.instance in self.guests:
+                raise SandboxError(f"instance {spec.instance} exists")
+            self.guests[spec.instance] = _Guest(spec, "running")
+
+    def configure(self, spec: InstanceSpec) -> None:
+        self._call("configure", spec.instance)
+        with self._lock:
+            self._guest(spec.instance).spec = spec
+
+    def start_instance(self, instance: str) -> None:
+        self._call("start_instance", instance)
+        with self._lock:
+            guest = self._guest(instance)
+            if guest.state == "stopped":
+                guest.state, guest.boots = "running", guest.boots + 1
+
+    def stop(self, instance: str, force: bool = False) -> None:
+        self._call("stop", instance)
+        with self._lock:
+            guest = self._guest(instance)
+            guest.state = "stopped"
+            guest.data_volumes.clear()
+
+    def reboot(self, instance: str) -> None:
+        self._call("reboot", instance)
+        with self._lock:
+            self._guest(instance).boots += 1
+
+    def terminate(self, instance: str) -> None:
+        self._call("terminate", instance)
+        with self._lock:
+            self.guests.pop(instance, None)
+            self._addresses.pop(instance, None)
+
+    def instances(self) -> Mapping[str, InstanceState]:
+        with self._lock:
+            return {name: guest.state for name, guest in self.guests.items()}
+
+    def console(self, instance: str) -> bytes:
+        return b"Booted on paper.\n" * self._guest(instance).boots
+
+    def on_exit(self, callback: Callable[[str, ExitReason], None]) -> None:
+        self._callback = callback
+
+    def exec(self, instance: str, argv: Sequence[str], stdin: bytes | None = None) -> tuple[int, bytes, bytes]:
+        raise SandboxError(f"{instance} exists on paper only: nothing runs in it")
+
+    def shell_argv(self, instance: str, argv: Sequence[str] = ()) -> list[str]:
+        raise SandboxError(f"{instance} exists on paper only: nothing runs in it")
+
+    # --- what a test makes a guest do ---------------------------------------------------------------------------------
+
+    def power_off(self, instance: str, reason: ExitReason = "poweroff") -> None:
+        """As if the guest had done it itself."""
+        with self._lock:
+            guest = self._guest(instance)
+            guest.state = "stopped"
+            guest.data_volumes.clear()
+        if self._callback is not None:
+            self._callback(instance, reason)
+
+    # --- lookups ------------------------------------------------------------------------------------------------------
+
+    def _volume(self, volume: str) -> int:
+        if volume not in self.volumes:
+            raise SandboxError(f"no volume {volume}")
+        return self.volumes[volume]
+
+    def _snapshot(self, snapshot: str) -> _Snapshot:
+        if snapshot not in self.snapshots:
+            raise SandboxError(f"no snapshot {snapshot}")
+        return self.snapshots[snapshot]
+
+    def _readable(self, snapshot: str, key: bytes | None) -> _Snapshot:
+        found = self._snapshot(snapshot)
+        if not found.stored:
+            raise SandboxError(f"snapshot {snapshot} is not stored")
+        if found.key != key:
+            raise SandboxError(f"wrong data key for snapshot {snapshot}")
+        return found
+
+    def _guest(self, instance: str) -> _Guest:
+        if instance not in self.guests:
+            raise SandboxError(f"no instance {instance}")
+        return self.guests[instance]

@@ -1,0 +1,271 @@
+"""The door to EC2: which actions are answered here, one call in, one reply out, and the state as JSON.
+
+    ec2 = Ec2(node, clock=time.time, hooks=hooks, settings=Settings())
+    ec2.call(ctx, "DescribeImages", {"Owners": ["self"]})      # names as in the API's model (and in boto3)
+    ec2.respond(ctx, form)                                     # the same from a request's form, answered as XML
+
+Calls may come from any number of threads. Work on contents (booting, freezing, storing) happens in worker threads, and
+shows in describes; ``settle`` waits until none is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import wait
+from typing import Any
+
+from goldenami_sandbox.ec2 import (
+    copies,
+    describe_images,
+    describe_instances,
+    encryption,
+    fast_restore,
+    image_attributes,
+    image_copies,
+    image_usage,
+    images,
+    instance_attributes,
+    instances,
+    launch,
+    protocol,
+    recycle_bin,
+    replace_root,
+    restore,
+    snapshot_attributes,
+    snapshot_locks,
+    snapshot_tiers,
+    snapshots,
+    spot,
+    store,
+    tags,
+    types,
+    vendors,
+    volume_changes,
+    volumes,
+)
+from goldenami_sandbox.ec2.context import Ctx, Ec2Error, Pending, Settings
+from goldenami_sandbox.ec2.core import Action, Cloud, Reply
+from goldenami_sandbox.ec2.hooks import Hooks
+from goldenami_sandbox.ec2.records import BinRule
+from goldenami_sandbox.node.api import ExitReason, Node
+
+__all__ = ["Ctx", "Ec2", "Ec2Error", "Pending", "Settings"]
+
+ACTIONS: Mapping[str, Action] = {
+    name: action
+    for module in (
+        copies,
+        describe_images,
+        describe_instances,
+        encryption,
+        fast_restore,
+        image_attributes,
+        image_copies,
+        image_usage,
+        images,
+        instance_attributes,
+        instances,
+        launch,
+        recycle_bin,
+        replace_root,
+        snapshot_attributes,
+        snapshot_locks,
+        snapshot_tiers,
+        snapshots,
+        spot,
+        tags,
+        types,
+        volume_changes,
+        volumes,
+    )
+    for name, action in module.ACTIONS.items()
+}
+_POINT_IN_TIME_SECONDS = 60.0  # how long an answer waits for work that must come first; real nodes need milliseconds
+_log = logging.getLogger(__name__)
+
+
+class Ec2:
+    """Over a node that the caller starts (before ``load``) and closes (after ``close``)."""
+
+    def __init__(self, node: Node, *, clock: Callable[[], float], hooks: Hooks, settings: Settings) -> None:
+        self._cloud = Cloud(node, clock, hooks, settings)
+        node.on_exit(self._guest_exited)
+
+    @property
+    def settings(self) -> Settings:
+        """May be changed in place or replaced at any time."""
+        return self._cloud.settings
+
+    @settings.setter
+    def settings(self, settings: Settings) -> None:
+        self._cloud.settings = settings
+
+    # --- calls --------------------------------------------------------------------------------------------------------
+
+    def handles(self, action: str) -> bool:
+        """Whether ``call`` knows this action; all others belong elsewhere."""
+        return action in ACTIONS
+
+    def owns(self, resource_id: str) -> bool:
+        """Whether this id names a kind of thing that is kept here (whether it exists or not): its tags are kept here
+        too."""
+        return self._cloud.store.table(resource_id) is not None
+
+    def call(self, ctx: Ctx, action: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Do one action. Raises Ec2Error as the API refuses it."""
+        if params.get("DryRun"):
+            raise Ec2Error("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
+        with self._cloud.lock:
+            reply = ACTIONS[action](self._cloud, ctx, params)
+        if isinstance(reply, Reply):
+            wait(reply.after, _POINT_IN_TIME_SECONDS)
+            return reply.answer
+        return reply
+
+    def respond(
+        self, ctx: Ctx, form: Mapping[str, str], *, as_xml: bool = True
+    ) -> tuple[int, bytes | Mapping[str, Any]]:
+        """The HTTP status and XML body for a request's form (query protocol); refusals are answered, not raised.
+        Without ``as_xml``, the answer of a call that went well is as :meth:`call` returns it.
+        """
+        action = form.get("Action", "")
+        try:
+            params = protocol.parse(action, form)
+            if not self.handles(action):
+                raise Ec2Error("InvalidAction", f"The action {action} is not valid for this web service.")
+            answer = self.call(ctx, action, params)
+            return 200, protocol.serialise(action, answer, ctx.request_id) if as_xml else answer
+        except Ec2Error as error:
+            return error.status, protocol.serialise_error(error, ctx.request_id)
+        except Exception:
+            _log.exception("%s failed", action)
+            internal = Ec2Error("InternalError", "An internal error has occurred", 500)
+            return internal.status, protocol.serialise_error(internal, ctx.request_id)
+
+    # --- for the rest of the cloud ------------------------------------------------------------------------------------
+
+    def users_of(self, resource_id: str) -> list[str]:
+        """Instances that use a security group or a subnet (by its id): it cannot be deleted while there are any."""
+        with self._cloud.lock:
+            found = self._cloud.store.interfaces.values()
+            return [i.instance_id for i in found if resource_id in i.groups or resource_id == i.subnet_id]
+
+    def reclaim(self, instance_id: str, notice: float) -> None:
+        """Interrupt a spot instance, ``notice`` seconds after the warning. Raises Ec2Error for any other instance."""
+        spot.reclaim(self._cloud, instance_id, notice)
+
+    def image_exists(self, account: str, region: str, image_id: str) -> bool:
+        """Whether the account sees this image in the region (as parameters of type aws:ec2:image are checked)."""
+        with self._cloud.lock:
+            image = self._cloud.store.images.get(image_id)
+            return image is not None and image.region == region and self._cloud.may_see_image(account, image)
+
+    def contents_of(self, account: str, region: str, resource_id: str) -> tuple[str, bytes | None]:
+        """The node's snapshot id and data key for a snapshot, or for an image's root snapshot, that the account may
+        read.
+
+        Raises Ec2Error (not found, not completed, without contents), hooks.KeyRefused and SandboxError.
+        """
+        with self._cloud.lock:
+            snapshot = snapshots.for_reading(self._cloud, Ctx(account, region, "", ""), resource_id)
+        key = encryption.data_key(self._cloud, snapshot.encryption, account)
+        return snapshots.contents(self._cloud, snapshot), key
+
+    def mark(self, ids: Collection[str], tags: Mapping[str, str]) -> None:
+        """Put tags on things that exist, those among them that only services may set (``aws:…``)."""
+        with self._cloud.lock:
+            for id in ids:
+                (self._cloud.store.table(id) or {})[id].tags.update(tags)
+
+    def snapshot_size(self, snapshot_id: str) -> int:
+        """GiB of the volume that an existing snapshot was taken of."""
+        with self._cloud.lock:
+            return self._cloud.store.snapshots[snapshot_id].size
+
+    def related(self, first: str, second: str) -> bool:
+        """Whether two existing snapshots are of one lineage, so that their blocks can be compared."""
+        with self._cloud.lock:
+            return snapshots.related(self._cloud, first, second)
+
+    def add_public_image(
+        self,
+        region: str,
+        owner: str,
+        name: str,
+        *,
+        architecture: str,
+        release: str | None,
+        default_user: str,
+        creation_date: str,
+        owner_alias: str | None = None,
+        description: str = "",
+        root_device_name: str = "/dev/xvda",
+        size_gib: int = 8,
+        boot_mode: str | None = None,
+        imds_support: str | None = None,
+    ) -> str:
+        """Publish a vendor's image; its id follows from region, owner and name. A second call changes nothing.
+
+        ``release``: which of the node's base roots it contains ("debian-12"), made when first launched; None: it can
+        be described and copied, but not launched. ``creation_date``: ISO 8601 with a time zone.
+        """
+        with self._cloud.lock:
+            return vendors.publish(
+                self._cloud,
+                region,
+                owner,
+                name,
+                architecture=architecture,
+                release=release,
+                default_user=default_user,
+                owner_alias=owner_alias,
+                description=description,
+                creation_date=creation_date,
+                root_device_name=root_device_name,
+                size_gib=size_gib,
+                boot_mode=boot_mode,
+                imds_support=imds_support,
+            )
+
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    def dump(self) -> dict[str, Any]:
+        """All state, as JSON values."""
+        with self._cloud.lock:
+            return store.dump(self._cloud.store)
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over dumped state, before the first call; work that was under way goes on, and instances that were
+        running are started again. The node must have been started. Raises pydantic's ValidationError for what is
+        not a dump.
+        """
+        loaded = store.load(state)
+        with self._cloud.lock:
+            self._cloud.store = loaded
+            restore.resume(self._cloud)
+
+    @contextlib.contextmanager
+    def bin_rules(self) -> Iterator[dict[str, BinRule]]:
+        """The retention rules of the Recycle Bin, by id, to read and to change inside."""
+        with self._cloud.lock:
+            yield self._cloud.store.bin_rules
+
+    def empty_bin(self) -> None:
+        """What has been in the Recycle Bin for long enough is gone. Cheap where there is nothing."""
+        store = self._cloud.store
+        if store.binned_images or store.binned_snapshots:
+            with self._cloud.lock:
+                recycle_bin.empty(self._cloud)
+
+    def settle(self, timeout: float = 60.0) -> bool:
+        """Wait until no work is under way; False where the time (seconds) was not enough."""
+        return self._cloud.work.idle(timeout)
+
+    def close(self) -> None:
+        """Take no more work and wait for what is running. The node is the caller's to close."""
+        self._cloud.work.close()
+
+    def _guest_exited(self, instance: str, reason: ExitReason) -> None:
+        instances.guest_exited(self._cloud, instance, reason)

@@ -1,0 +1,100 @@
+"""Everything EC2 remembers, as one value that goes to JSON and back."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from pydantic import TypeAdapter
+
+from goldenami_sandbox.ec2.records import (
+    Binned,
+    BinRule,
+    EbsDefaults,
+    Image,
+    ImageUsageReport,
+    Instance,
+    Interface,
+    ReplaceRootTask,
+    Resource,
+    Snapshot,
+    SpotRequest,
+    Token,
+    Volume,
+)
+
+
+@dataclass(slots=True)
+class Store:
+    """By id; ids are unique over all accounts and regions. ``tokens``, ``ebs_defaults`` and
+    ``public_access`` have composed keys."""
+
+    images: dict[str, Image] = field(default_factory=dict)
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    volumes: dict[str, Volume] = field(default_factory=dict)
+    instances: dict[str, Instance] = field(default_factory=dict)
+    interfaces: dict[str, Interface] = field(default_factory=dict)
+    spot_requests: dict[str, SpotRequest] = field(default_factory=dict)
+    replace_root_tasks: dict[str, ReplaceRootTask] = field(default_factory=dict)
+    public_access: dict[str, str] = field(default_factory=dict)  # of snapshots, where it is blocked
+    usage_reports: dict[str, ImageUsageReport] = field(default_factory=dict)
+    bin_rules: dict[str, BinRule] = field(default_factory=dict)
+    binned_images: dict[str, Binned[Image]] = field(default_factory=dict)  # in the Recycle Bin
+    binned_snapshots: dict[str, Binned[Snapshot]] = field(default_factory=dict)
+    tokens: dict[str, Token] = field(default_factory=dict)
+    ebs_defaults: dict[str, EbsDefaults] = field(default_factory=dict)
+
+    def resource(self, resource_id: str) -> Resource | None:
+        """Whatever has this id."""
+        table = self.table(resource_id)
+        return table.get(resource_id) if table is not None else None
+
+    def table(self, resource_id: str) -> Mapping[str, Resource] | None:
+        """Where things with such an id are kept; None where they are not kept here."""
+        name = _TABLES.get(resource_id.partition("-")[0])
+        return cast(Mapping[str, Resource], getattr(self, name)) if name else None
+
+    def resources(self) -> Iterator[Resource]:
+        for name in _TABLES.values():
+            yield from getattr(self, name).values()
+
+
+_TABLES = {
+    "ami": "images",
+    "snap": "snapshots",
+    "vol": "volumes",
+    "i": "instances",
+    "eni": "interfaces",
+    "sir": "spot_requests",
+    "replacevol": "replace_root_tasks",
+}
+# As tags, filters and TagSpecifications name the kinds.
+RESOURCE_TYPES = {
+    "ami": "image",
+    "snap": "snapshot",
+    "vol": "volume",
+    "i": "instance",
+    "eni": "network-interface",
+    "sir": "spot-instances-request",
+    "replacevol": "replace-root-volume-task",
+}
+
+_ADAPTER = TypeAdapter(Store)
+
+
+def dump(store: Store) -> dict[str, Any]:
+    return cast(dict[str, Any], _ADAPTER.dump_python(store, mode="json"))
+
+
+def load(data: Mapping[str, Any]) -> Store:
+    """Raises pydantic's ValidationError for what is not a dump."""
+    return _ADAPTER.validate_python(dict(data))
+
+
+def new_id(prefix: str) -> str:
+    """As AWS makes them: 17 hexadecimal digits, the first always 0."""
+    if prefix == "sir":  # spot requests kept the short form
+        return f"sir-{secrets.token_hex(4)}"
+    return f"{prefix}-0{secrets.token_hex(8)}"

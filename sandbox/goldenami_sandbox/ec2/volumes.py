@@ -1,0 +1,338 @@
+"""Volumes: made empty or from snapshots, attached, grown, deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from goldenami_sandbox.ec2 import encryption, snapshots, tags
+from goldenami_sandbox.ec2.context import Ctx, Ec2Error
+from goldenami_sandbox.ec2.core import Action, Cloud
+from goldenami_sandbox.ec2.encryption import KeyProblem
+from goldenami_sandbox.ec2.filters import Source
+from goldenami_sandbox.ec2.pagination import described
+from goldenami_sandbox.ec2.records import Attachment, Snapshot, Volume
+from goldenami_sandbox.ec2.store import new_id
+
+# Sizes in GiB (least, most) by volume type, from the EBS user guide.
+_SIZES = {
+    "gp2": (1, 16384),
+    "gp3": (1, 65536),
+    "io1": (4, 16384),
+    "io2": (4, 65536),
+    "st1": (125, 16384),
+    "sc1": (125, 16384),
+    "standard": (1, 1024),
+}
+
+
+def check_size(size: int, kind: str, source: Snapshot | None) -> None:
+    """Raises Ec2Error for an unknown type and for a size that the type or the snapshot does not allow."""
+    if kind not in _SIZES:
+        raise Ec2Error(
+            "InvalidParameterValue", f"Value ({kind}) for parameter volumeType is invalid. Unknown volume type: {kind}"
+        )
+    least, most = _SIZES[kind]
+    if not least <= size <= most:
+        raise Ec2Error(
+            "InvalidParameterValue", f"Volume of {size}GiB is out of bounds for {kind}: {least}GiB to {most}GiB."
+        )
+    if source is not None and size < source.size:
+        raise Ec2Error(
+            "InvalidBlockDeviceMapping",
+            f"Volume of size {size}GB is smaller than snapshot '{source.id}', expect size >= {source.size}GB",
+        )
+
+
+def performance(kind: str, size: int, iops: int | None, throughput: int | None) -> tuple[int | None, int | None]:
+    """IOPS and throughput (MiB/s) as EC2 shows them, by default the type's. Raises Ec2Error where a type has none."""
+    if throughput is not None and kind != "gp3":
+        raise Ec2Error("InvalidParameterCombination", f"The parameter throughput is not supported for {kind} volumes.")
+    if iops is not None and kind not in ("gp3", "io1", "io2"):
+        raise Ec2Error("InvalidParameterCombination", f"The parameter iops is not supported for {kind} volumes.")
+    if kind == "gp3":
+        return iops or 3000, throughput or 125
+    if kind in ("io1", "io2") and iops is None:
+        raise Ec2Error("MissingParameter", f"The parameter iops must be specified for {kind} volumes.")
+    if kind == "gp2":
+        return max(100, min(16000, 3 * size)), None
+    return iops, None
+
+
+def create_volume(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+    earlier = cloud.earlier(ctx, "CreateVolume", params)
+    if earlier is not None and earlier[0] in cloud.store.volumes:
+        return rendered(cloud, cloud.store.volumes[earlier[0]])
+    source = cloud.readable_snapshot(ctx, params["SnapshotId"]) if params.get("SnapshotId") else None
+    if source is not None:
+        check_source(cloud, source)
+    zone = params.get("AvailabilityZone") or ""
+    if not zone.startswith(ctx.region) or len(zone) != len(ctx.region) + 1:
+        raise Ec2Error(
+            "InvalidParameterValue",
+            f"Value ({zone}) for parameter availabilityZone is invalid.",
+        )
+    size = params.get("Size") or (source.size if source is not None else None)
+    if size is None:
+        raise Ec2Error("MissingParameter", "The request must contain the parameter size/snapshot")
+    if params.get("KmsKeyId") and not params.get("Encrypted"):
+        raise Ec2Error(
+            "InvalidParameterDependency", "The parameter KmsKeyId requires the parameter Encrypted to be set."
+        )
+    volume = new_volume(
+        cloud,
+        ctx,
+        zone=zone,
+        source=source,
+        size=size,
+        kind=params.get("VolumeType") or "gp2",
+        iops=params.get("Iops"),
+        throughput=params.get("Throughput"),
+        encrypted=params.get("Encrypted"),
+        key=params.get("KmsKeyId"),
+        given=tags.from_specifications(params, "volume")["volume"],
+    )
+    if volume.progress.failure is None:
+        queue_filling(cloud, volume, source)
+    cloud.remember(ctx, "CreateVolume", params, [volume.id])
+    return rendered(cloud, volume)
+
+
+def check_source(cloud: Cloud, source: Snapshot) -> None:
+    """Raises Ec2Error where no volume can be made from the snapshot."""
+    snapshots.check_usable(cloud, source)
+    if source.hollow:
+        raise snapshots.hollow(source.id)
+
+
+def new_volume(
+    cloud: Cloud,
+    ctx: Ctx,
+    *,
+    zone: str,
+    source: Snapshot | None,
+    size: int,
+    kind: str,
+    iops: int | None,
+    throughput: int | None,
+    encrypted: bool | None,
+    key: str | None,
+    given: Mapping[str, str],
+) -> Volume:
+    """A new volume in the store, still without contents (``fill``). A key problem is its failure."""
+    check_size(size, kind, source)
+    iops, throughput = performance(kind, size, iops, throughput)
+    how = encryption.for_volume(cloud, ctx, source, encrypted=encrypted, key=key)
+    volume = Volume(
+        id=new_id("vol"),
+        **cloud.birth(ctx, given),
+        availability_zone=zone,
+        size=size,
+        type=kind,
+        iops=iops,
+        throughput=throughput,
+        snapshot_id=source.id if source is not None else None,
+        progress=cloud.progress(cloud.settings.pending.volume),
+        default_user=source.default_user if source is not None else "",
+    )
+    if isinstance(how, KeyProblem):
+        volume.progress.fail(how.message, how.code)
+    else:
+        volume.encryption = how
+        # Blocks can be shared with the snapshot only where they are stored in the same form.
+        if source is not None and how == source.encryption:
+            volume.lineage = source.id
+    cloud.store.volumes[volume.id] = volume
+    return volume
+
+
+def fill(cloud: Cloud, volume: Volume, source: Snapshot | None) -> None:
+    """In a task: the contents, from the (pinned) snapshot or empty."""
+    with cloud.recording(volume.progress):
+        key = encryption.data_key(cloud, source.encryption, volume.owner) if source is not None else None
+        origin = snapshots.contents(cloud, source) if source is not None else None
+        cloud.node.create_volume(volume.id, volume.size, origin, key)
+    with cloud.lock:
+        volume.progress.succeed()
+
+
+def queue_filling(cloud: Cloud, volume: Volume, source: Snapshot | None) -> None:
+    pinned = [source.id] if source is not None else []
+
+    def task() -> None:
+        try:
+            fill(cloud, volume, source)
+        finally:
+            cloud.unpin(pinned)
+
+    cloud.pin(pinned)
+    cloud.work.submit(volume.id, task)
+
+
+def delete_volume(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+    volume = cloud.volume(ctx, params["VolumeId"])
+    if volume.attachment is not None:
+        raise Ec2Error("VolumeInUse", f"Volume {volume.id} is currently attached to {volume.attachment.instance_id}")
+    if state(cloud, volume) not in ("available", "error"):
+        raise Ec2Error("IncorrectState", f"Volume {volume.id} is in state {state(cloud, volume)}.")
+    discard(cloud, volume)
+    return {}
+
+
+def discard(cloud: Cloud, volume: Volume) -> None:
+    """Forget a volume at once and have its contents deleted."""
+    cloud.store.volumes.pop(volume.id, None)
+    cloud.work.submit(volume.id, lambda: cloud.node.delete_volume(volume.id))
+
+
+def attach_volume(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+    volume, instance = cloud.volume(ctx, params["VolumeId"]), cloud.instance(ctx, params["InstanceId"])
+    device = params["Device"]
+    if volume.attachment is not None:
+        raise Ec2Error("VolumeInUse", f"{volume.id} is already attached to an instance")
+    if state(cloud, volume) != "available":
+        raise Ec2Error("IncorrectState", f"Volume '{volume.id}' is not 'available'.")
+    if instance.state(cloud.now()) not in ("running", "stopped"):
+        raise Ec2Error("IncorrectState", f"Instance '{instance.id}' is not 'running'.")
+    if volume.availability_zone != instance.availability_zone:
+        raise Ec2Error(
+            "InvalidVolume.ZoneMismatch",
+            f"The volume '{volume.id}' is not in the same availability zone as instance '{instance.id}'",
+        )
+    if any(v.attachment and v.attachment.device == device for v in cloud.volumes_of(instance)):
+        raise Ec2Error(
+            "InvalidParameterValue",
+            f"Invalid value '{device}' for unixDevice. Attachment point {device} is already in use",
+        )
+    progress = cloud.progress(0.0)
+    volume.attachment = Attachment(instance.id, device, cloud.now(), False, progress)
+
+    def attach() -> None:
+        # A stopped instance finds its volumes when it starts.
+        if instance.goal == "running":
+            with cloud.recording(progress):
+                cloud.node.attach(instance.id, volume.id, device)
+        with cloud.lock:
+            progress.succeed()
+
+    cloud.work.submit(instance.id, attach)
+    return _attachment(cloud, volume)
+
+
+def detach_volume(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+    volume = cloud.volume(ctx, params["VolumeId"])
+    attachment = volume.attachment
+    if attachment is None or attachment.detaching:
+        raise Ec2Error("IncorrectState", f"Volume '{volume.id}' is in the 'available' state.")
+    if params.get("InstanceId") and params["InstanceId"] != attachment.instance_id:
+        raise Ec2Error("InvalidAttachment.NotFound", f"Volume '{volume.id}' is not attached to {params['InstanceId']}")
+    instance = cloud.store.instances[attachment.instance_id]
+    if attachment.device == instance.root_device_name and instance.state(cloud.now()) != "stopped":
+        raise Ec2Error(
+            "OperationNotPermitted", f"Unable to detach root volume '{volume.id}' from instance '{instance.id}'"
+        )
+    attachment.detaching = True
+
+    def detach() -> None:
+        try:
+            if instance.goal == "running":
+                cloud.node.detach(instance.id, volume.id)
+        finally:
+            with cloud.lock:
+                volume.attachment = None
+
+    cloud.work.submit(instance.id, detach)
+    return _attachment(cloud, volume)
+
+
+# --- describing -------------------------------------------------------------------------------------------------------
+
+
+def state(cloud: Cloud, volume: Volume) -> str:
+    if volume.deleting:
+        return "deleting"
+    condition = volume.progress.condition(cloud.now())
+    if condition == "failed":
+        return "error"
+    if volume.attachment is not None:
+        return "in-use"
+    return "available" if condition == "ready" else "creating"
+
+
+def attachment_state(cloud: Cloud, attachment: Attachment) -> str:
+    if attachment.detaching:
+        return "detaching"
+    return "attached" if attachment.progress.condition(cloud.now()) == "ready" else "attaching"
+
+
+def _attachment(cloud: Cloud, volume: Volume) -> dict[str, Any]:
+    attachment = volume.attachment
+    assert attachment is not None
+    return {
+        "VolumeId": volume.id,
+        "InstanceId": attachment.instance_id,
+        "Device": attachment.device,
+        "State": attachment_state(cloud, attachment),
+        "AttachTime": attachment.attached,
+        "DeleteOnTermination": attachment.delete_on_termination,
+    }
+
+
+def rendered(cloud: Cloud, volume: Volume) -> dict[str, Any]:
+    answer = {
+        "VolumeId": volume.id,
+        "Size": volume.size,
+        "SnapshotId": volume.snapshot_id or "",
+        "AvailabilityZone": volume.availability_zone,
+        "State": state(cloud, volume),
+        "CreateTime": volume.created,
+        "VolumeType": volume.type,
+        "Iops": volume.iops,
+        "Throughput": volume.throughput,
+        "Encrypted": volume.encryption is not None,
+        "KmsKeyId": volume.encryption.key_arn if volume.encryption else None,
+        "MultiAttachEnabled": False,
+        "Attachments": [_attachment(cloud, volume)] if volume.attachment else [],
+        "Tags": tags.rendered(volume),
+    }
+    if volume.encryption:
+        answer["SseType"] = "sse-ebs"
+    return answer
+
+
+FILTERS: dict[str, Source] = {
+    "attachment.attach-time": "Attachments.AttachTime",
+    "attachment.delete-on-termination": "Attachments.DeleteOnTermination",
+    "attachment.device": "Attachments.Device",
+    "attachment.instance-id": "Attachments.InstanceId",
+    "attachment.status": "Attachments.State",
+    "availability-zone": "AvailabilityZone",
+    "create-time": "CreateTime",
+    "encrypted": "Encrypted",
+    "multi-attach-enabled": "MultiAttachEnabled",
+    "size": "Size",
+    "snapshot-id": "SnapshotId",
+    "status": "State",
+    "volume-id": "VolumeId",
+    "volume-type": "VolumeType",
+}
+
+
+def select_volumes(cloud: Cloud, ctx: Ctx, ids: list[str] | None) -> list[Volume]:
+    """The caller's volumes, or those named. Raises InvalidVolume.NotFound."""
+    return cloud.chosen("vol", cloud.store.volumes, ctx, ids)
+
+
+def describe_volumes(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+    found = select_volumes(cloud, ctx, params.get("VolumeIds"))
+    answers = [rendered(cloud, v) for v in found]
+    return described("Volumes", answers, params, FILTERS, ["CreateTime", "VolumeId"])
+
+
+ACTIONS: dict[str, Action] = {
+    "CreateVolume": create_volume,
+    "DeleteVolume": delete_volume,
+    "AttachVolume": attach_volume,
+    "DetachVolume": detach_volume,
+    "DescribeVolumes": describe_volumes,
+}

@@ -1,0 +1,115 @@
+"""Latency, throttling and faults, as the settings ask: applied around a call that is otherwise served as usual."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from goldenami_sandbox.http import Response
+from goldenami_sandbox.protocol import Call
+from goldenami_sandbox.settings import Fault, Settings, Throttle
+
+Serve = Callable[[Call], Response]
+_T = TypeVar("_T")
+
+
+@dataclass
+class _Bucket:
+    tokens: float
+    filled: float
+
+
+class Disturbance:
+    """Wraps ``serve``. ``settings`` may be replaced at any time; counters of faults that stay the same object are
+    kept.
+    """
+
+    def __init__(self, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+        self._clock = clock
+        self._sleep = sleep
+        self._guard = threading.Lock()
+        self._settings = Settings()
+        self._seen: dict[int, int] = {}  # calls that matched, by index of the fault
+        self._buckets: dict[tuple[str, str, str], _Bucket] = {}
+
+    def apply(self, settings: Settings) -> None:
+        with self._guard:
+            if settings.faults != self._settings.faults:
+                self._seen = {}
+            if settings.throttle != self._settings.throttle:
+                self._buckets = {}
+            self._settings = settings
+
+    def __call__(self, call: Call, serve: Serve) -> Response:
+        settings = self._settings
+        if latency := _by_action(settings.latency, call):
+            self._sleep(latency)
+        if self._throttled(settings, call):
+            call.notes["fault"] = "throttled"
+            return _throttle_error(call)
+        fault = self._due(settings, call)
+        if fault is None:
+            return serve(call)
+        call.notes["fault"] = f"{fault.how} {fault.when}"
+        if fault.when == "after":
+            serve(call)
+        if fault.how == "drop":
+            return Response(0, drop=True)
+        return call.error(fault.code, fault.message, fault.status)
+
+    def _due(self, settings: Settings, call: Call) -> Fault | None:
+        """The first fault that this call meets. Every matching fault counts the call."""
+        due: Fault | None = None
+        with self._guard:
+            for index, fault in enumerate(settings.faults):
+                if not _matches(fault, call):
+                    continue
+                seen = self._seen[index] = self._seen.get(index, 0) + 1
+                if due is None and (fault.nth == 0 or fault.nth <= seen < fault.nth + fault.times):
+                    due = fault
+        return due
+
+    def _throttled(self, settings: Settings, call: Call) -> bool:
+        throttle: Throttle | None = _by_action(settings.throttle, call)
+        if throttle is None:
+            return False
+        now = self._clock()
+        with self._guard:
+            key = (call.account, call.region, f"{call.service}:{call.action}")
+            bucket = self._buckets.setdefault(key, _Bucket(throttle.burst, now))
+            bucket.tokens = min(throttle.burst, bucket.tokens + (now - bucket.filled) * throttle.rate)
+            bucket.filled = now
+            if bucket.tokens < 1:
+                return True
+            bucket.tokens -= 1
+            return False
+
+
+def _matches(fault: Fault, call: Call) -> bool:
+    return (
+        fault.action in (f"{call.service}:{call.action}", call.action, "*")
+        and fault.account in (None, call.account)
+        and fault.region in (None, call.region)
+    )
+
+
+def _by_action(table: Mapping[str, _T], call: Call) -> _T | None:
+    for name in (f"{call.service}:{call.action}", call.action, "*"):
+        if name in table:
+            return table[name]
+    return None
+
+
+def _throttle_error(call: Call) -> Response:
+    """EC2 says RequestLimitExceeded (503), S3 SlowDown (503), IAM and STS Throttling, the JSON services
+    ThrottlingException.
+    """
+    if call.service == "ec2":
+        return call.error("RequestLimitExceeded", "Request limit exceeded.", 503)
+    if call.service == "s3":
+        return call.error("SlowDown", "Please reduce your request rate.", 503)
+    if call.protocol == "query":
+        return call.error("Throttling", "Rate exceeded", 400)
+    return call.error("ThrottlingException", "Rate exceeded", 400)

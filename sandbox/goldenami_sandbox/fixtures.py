@@ -1,0 +1,50 @@
+"""Fixtures for pytest: clouds to test against. Use them with ``-p goldenami_sandbox.fixtures``.
+
+``paper_cloud``    a factory of clouds without contents: the API, states, accounts and errors, in this process, at once.
+``real_sandbox``   one sandbox with real instances, shared by the tests of a worker; needs root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:  # at run time the sandbox is imported by the tests that use it: it takes a third of a second
+    from goldenami_sandbox.control import SandboxInfo
+    from goldenami_sandbox.testing import PaperCloud
+
+
+@pytest.fixture
+def paper_cloud() -> Iterator[Callable[..., PaperCloud]]:
+    """Call it for a cloud; arguments as for ``goldenami_sandbox.testing.paper_cloud``. They end with the test."""
+    from goldenami_sandbox.testing import paper_cloud as make_paper_cloud
+
+    with contextlib.ExitStack() as clouds:
+
+        def make(**options: Any) -> PaperCloud:
+            return clouds.enter_context(make_paper_cloud(**options))
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def real_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxInfo]:
+    """A running sandbox with Debian 12 prepared, one for each worker of a run.
+
+    The tests of a worker share it: each uses names of its own, terminates its instances, and sets back the settings
+    that it changes. The kernel ends the sandbox with the worker, also when the worker is killed.
+    """
+    if os.geteuid() != 0:
+        pytest.skip("real instances need root")
+    from goldenami_sandbox import control
+
+    home = tmp_path_factory.mktemp("sandbox")
+    info = control.up("tests", home=home, die_with_parent=True)
+    try:
+        yield info
+    finally:
+        control.reset("tests", home=home)

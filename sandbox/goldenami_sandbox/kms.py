@@ -1,0 +1,318 @@
+"""KMS with rules: who may use a key, in which state it must be, and where it lives; moto does the rest.
+
+A key answers to its policy and its grants, also for callers of other accounts (who name it by its ARN). Keys live in
+one region. EC2 asks for data keys through ``generate`` and ``decrypt``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from goldenami_sandbox.ec2.hooks import DataKeyPair, KeyInfo, KeyRefused
+from goldenami_sandbox.http import Response
+from goldenami_sandbox.policy import Caller, allows, names_principal
+from goldenami_sandbox.protocol import Call, json_response
+from goldenami_sandbox.surface import Surface
+from goldenami_sandbox.visibility import Visibility
+
+_CONTEXT = {"aws:ebs:purpose": "volume data key"}
+
+_CRYPTOGRAPHY = frozenset(
+    {
+        "Encrypt",
+        "Decrypt",
+        "GenerateDataKey",
+        "GenerateDataKeyWithoutPlaintext",
+        "GenerateDataKeyPair",
+        "GenerateDataKeyPairWithoutPlaintext",
+        "GenerateMac",
+        "VerifyMac",
+        "ReEncrypt",
+        "Sign",
+        "Verify",
+        "GetPublicKey",
+    }
+)
+# What a disabled key refuses (KMS developer guide, "Key states of AWS KMS keys").
+_NEEDS_ENABLED = _CRYPTOGRAPHY | {"CreateGrant"}
+# What a key that is pending deletion still allows.
+_WHILE_PENDING = frozenset(
+    {
+        "CancelKeyDeletion",
+        "DescribeKey",
+        "GetKeyPolicy",
+        "GetKeyRotationStatus",
+        "ListAliases",
+        "ListGrants",
+        "ListKeyPolicies",
+        "ListResourceTags",
+        "PutKeyPolicy",
+        "RevokeGrant",
+        "RetireGrant",
+        "TagResource",
+        "UntagResource",
+        "DeleteAlias",
+    }
+)
+# Which actions take an alias where they take a key.
+_TAKES_ALIAS = _CRYPTOGRAPHY | {"DescribeKey"}
+_KEY_FIELD = {"CreateAlias": "TargetKeyId", "UpdateAlias": "TargetKeyId", "ReEncrypt": "DestinationKeyId"}
+
+
+class Kms:
+    def __init__(self, surface: Surface, visibility: Visibility) -> None:
+        self._surface = surface
+        self._visibility = visibility
+        with surface.active():
+            _spare_private_keys()
+
+    # --- the API ------------------------------------------------------------------------------------------------------
+
+    def serve(self, call: Call, caller: Caller) -> Response:
+        with self._visibility.respected(call):
+            return self._visibility.noted(call, self._serve(call, caller))
+
+    def _serve(self, call: Call, caller: Caller) -> Response:
+        field = _KEY_FIELD.get(call.action, "KeyId")
+        reference = call.json.get(field)
+        with self._surface.active():
+            try:
+                if call.action in ("Decrypt", "ReEncrypt"):
+                    source = self._of_blob(call)
+                    action = "ReEncryptFrom" if call.action == "ReEncrypt" else "Decrypt"
+                    self._check(source, call.action, f"kms:{action}", caller, _encryption_context(call))
+                    if call.action == "Decrypt":
+                        if (
+                            isinstance(reference, str)
+                            and self._find(call.account, call.region, reference) is not source
+                        ):
+                            raise KeyRefused(
+                                "IncorrectKeyException",
+                                "The key ID in the request does not identify a CMK that can perform this operation.",
+                            )
+                        return self._forward(call, source, {"KeyId": source.id})
+                if not isinstance(reference, str):
+                    return self._surface.serve(call)
+                key = self._named(call, reference)
+                action = "ReEncryptTo" if call.action == "ReEncrypt" else call.action
+                self._check(key, call.action, f"kms:{action}", caller, _encryption_context(call))
+                if call.action == "CreateGrant" and (grant := _granted_before(key, call.json)) is not None:
+                    return json_response({"GrantId": grant.id, "GrantToken": grant.token})
+                return self._forward(call, key, {field: key.id})
+            except KeyRefused as refusal:
+                return call.error(refusal.code, refusal.message, 400)
+
+    def _forward(self, call: Call, key: Any, change: Mapping[str, Any]) -> Response:
+        """Have moto answer in the account that owns the key, with the key's bare id in place of whatever named it."""
+        body = json.dumps({**call.json, **change}).encode()
+        return self._surface.serve(replace_body(call, body), account=key.account_id)
+
+    def _named(self, call: Call, reference: str) -> Any:
+        is_alias = reference.startswith("alias/") or ":alias/" in reference
+        if is_alias and call.action not in _TAKES_ALIAS:
+            raise KeyRefused("NotFoundException", f"Invalid keyId '{reference}'")
+        key = self._find(call.account, call.region, reference)
+        if key is None:
+            raise _not_found(call.account, call.region, reference)
+        return key
+
+    def _of_blob(self, call: Call) -> Any:
+        """The key that a ciphertext names: moto writes its id in front. It may belong to another account."""
+        try:
+            blob = base64.b64decode(call.json.get("CiphertextBlob", ""), validate=True)
+            key_id = blob[:36].decode("ascii")
+        except (binascii.Error, UnicodeDecodeError, TypeError):
+            raise KeyRefused("InvalidCiphertextException", "") from None
+        for backend in self._backends(call.region):
+            if key_id in backend.keys:
+                return backend.keys[key_id]
+        raise KeyRefused("InvalidCiphertextException", "")
+
+    def _check(self, key: Any, operation: str, action: str, caller: Caller, context: Mapping[str, str]) -> None:
+        """Raise unless the caller may do this with the key, and the key is in a state for it."""
+        facts = {"kms:CallerAccount": caller.account, **context}
+        if not allows(key.policy, action, caller, facts) and not _granted(key, action, caller, context):
+            who = caller.arn or f"arn:aws:iam::{caller.account}:root"
+            raise KeyRefused(
+                "AccessDeniedException",
+                f"User: {who} is not authorized to perform: {action} on resource: {key.arn} because no resource-based "
+                f"policy allows the {action} action",
+            )
+        if key.key_state == "PendingDeletion" and operation not in _WHILE_PENDING:
+            raise KeyRefused("KMSInvalidStateException", f"{key.arn} is pending deletion.")
+        if operation == "CancelKeyDeletion" and key.key_state != "PendingDeletion":
+            raise KeyRefused("KMSInvalidStateException", f"{key.arn} is not pending deletion.")
+        if key.key_state == "Disabled" and operation in _NEEDS_ENABLED:
+            raise KeyRefused("DisabledException", f"{key.arn} is disabled.")
+
+    # --- what EC2 asks ------------------------------------------------------------------------------------------------
+
+    def resolve(self, account: str, region: str, reference: str) -> KeyInfo | None:
+        """As ``Hooks.kms_resolve``."""
+        with self._surface.active():
+            key = self._find(account, region, reference)
+            return None if key is None else _info(key)
+
+    def default_key(self, account: str, region: str) -> KeyInfo:
+        with self._surface.active():
+            backend = self._surface.backend("kms", account, region)
+            key = backend.keys[backend.any_id_to_key_id("alias/aws/ebs")]
+            key.key_manager = "AWS"
+            key.description = "Default key that protects my EBS volumes when no other key is defined"
+            return _info(key)
+
+    def generate(self, key_arn: str, account: str) -> DataKeyPair:
+        with self._surface.active():
+            key = self._for_ebs(key_arn, account, "GenerateDataKeyWithoutPlaintext")
+            backend = self._surface.backend("kms", key.account_id, key.region)
+            plain, wrapped, _ = backend.generate_data_key(key.id, _CONTEXT, 32, "AES_256")
+            return DataKeyPair(plain, wrapped)
+
+    def decrypt(self, wrapped: bytes, key_arn: str, account: str) -> bytes:
+        with self._surface.active():
+            key = self._for_ebs(key_arn, account, "Decrypt")
+            backend = self._surface.backend("kms", key.account_id, key.region)
+            plain: bytes = backend.decrypt(wrapped, _CONTEXT)[0]
+            return plain
+
+    def _for_ebs(self, key_arn: str, account: str, operation: str) -> Any:
+        region = key_arn.split(":")[3] if key_arn.startswith("arn:") else ""
+        key = self._find(account, region, key_arn)
+        if key is None:
+            raise _not_found(account, region, key_arn)
+        context = {"kms:ViaService": f"ec2.{region}.amazonaws.com", "kms:GrantIsForAWSResource": "true"}
+        self._check(key, operation, f"kms:{operation}", Caller(account), context)
+        return key
+
+    # --- finding keys -------------------------------------------------------------------------------------------------
+
+    def _find(self, account: str, region: str, reference: str) -> Any:
+        """moto's key object for an id, ARN, alias or alias's ARN, seen from account and region; None if there is none
+        there.
+        """
+        if reference.startswith("arn:"):
+            parts = reference.split(":", 5)
+            if len(parts) != 6 or parts[2] != "kms" or parts[3] != region:
+                return None
+            account, reference = parts[4], parts[5].removeprefix("key/")
+        backend = self._surface.backend("kms", account, region)
+        if reference.startswith("alias/"):
+            if reference == "alias/aws/ebs":
+                self.default_key(account, region)
+            key_id = backend.get_key_id_from_alias(reference)
+            return None if key_id is None else backend.keys.get(key_id)
+        return backend.keys.get(reference)
+
+    def _backends(self, region: str) -> list[Any]:
+        from moto.kms.models import kms_backends
+
+        return [regions[region] for regions in list(kms_backends.values()) if region in regions.keys()]  # noqa: SIM118
+
+
+def _spare_private_keys() -> None:
+    """moto makes an RSA key pair for every key, symmetric ones too, where nothing reads it and it takes a tenth of a
+    second.
+    """
+    from moto.kms import models
+    from moto.kms.utils import KeySpec, generate_private_key
+
+    def only_for_asymmetric(key_spec: str) -> Any:
+        return generate_private_key(key_spec) if key_spec in KeySpec.rsa_key_specs() + KeySpec.ecc_key_specs() else None
+
+    module: Any = models
+    module.generate_private_key = only_for_asymmetric
+
+
+def replace_body(call: Call, body: bytes) -> Call:
+    """The same call with another body."""
+    headers = {**call.request.headers, "content-length": str(len(body))}
+    return replace(call, request=replace(call.request, body=body, headers=headers), given=None)
+
+
+def _info(key: Any) -> KeyInfo:
+    return KeyInfo(
+        arn=key.arn,
+        account=key.account_id,
+        region=key.region,
+        enabled=key.key_state == "Enabled",
+        spec=key.key_spec,
+        usage=key.key_usage or "ENCRYPT_DECRYPT",  # moto keeps what was said, and nothing was
+        aws_managed=key.key_manager == "AWS",
+    )
+
+
+def _granted(key: Any, action: str, caller: Caller, context: Mapping[str, str]) -> bool:
+    operation = action.removeprefix("kms:")
+    return any(
+        operation in grant.operations
+        and names_principal(grant.grantee_principal, caller)
+        and _constraints_hold(grant.constraints or {}, context)
+        for grant in key.grants.values()
+    )
+
+
+def _granted_before(key: Any, request: Mapping[str, Any]) -> Any:
+    """The grant that a repeated CreateGrant is answered with: the same name and parameters (KMS API reference)."""
+    wanted = (
+        request.get("Name"),
+        request.get("GranteePrincipal"),
+        request.get("RetiringPrincipal"),
+        sorted(request.get("Operations") or ()),
+        request.get("Constraints") or {},
+    )
+    return next(
+        (
+            grant
+            for grant in key.grants.values()
+            if grant.name
+            and wanted
+            == (
+                grant.name,
+                grant.grantee_principal,
+                grant.retiring_principal,
+                sorted(grant.operations),
+                grant.constraints or {},
+            )
+        ),
+        None,
+    )
+
+
+def _constraints_hold(constraints: Mapping[str, Any], context: Mapping[str, str]) -> bool:
+    """A grant's encryption context constraints; EBS's own context is not the user's to constrain, so there none
+    holds.
+    """
+    actual = {
+        name.removeprefix("kms:EncryptionContext:"): value
+        for name, value in context.items()
+        if name.startswith("kms:EncryptionContext:")
+    }
+    equals, subset = constraints.get("EncryptionContextEquals"), constraints.get("EncryptionContextSubset")
+    if equals is not None and equals != actual:
+        return False
+    return subset is None or subset.items() <= actual.items()
+
+
+def _encryption_context(call: Call) -> dict[str, str]:
+    context = call.json.get("EncryptionContext") or call.json.get("SourceEncryptionContext") or {}
+    return {f"kms:EncryptionContext:{name}": str(value) for name, value in context.items()}
+
+
+def _not_found(account: str, region: str, reference: str) -> KeyRefused:
+    if reference.startswith("arn:"):
+        where = reference.split(":")[3] if reference.count(":") >= 5 else ""
+        if where != region:
+            return KeyRefused("NotFoundException", f"Invalid arn {where}")
+        arn = reference
+    else:
+        kind = "" if reference.startswith("alias/") else "key/"
+        arn = f"arn:aws:kms:{region}:{account}:{kind}{reference}"
+    noun = "Alias" if ":alias/" in arn else "Key"
+    return KeyRefused(
+        "NotFoundException", f"{noun} {arn} is not found." if noun == "Alias" else f"Key '{arn}' does not exist"
+    )

@@ -1,0 +1,184 @@
+"""The process of a sandbox, as the host sees it: started in its enclosure, told from others, ended, and swept up
+after.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from goldenami.errors import SandboxError
+from goldenami_sandbox import state
+from goldenami_sandbox.node import namespaces, network
+
+Progress = Callable[[str], None]
+_START_SECONDS = 900.0  # the first start installs a base from Debian's archive, over whatever network there is
+_STOP_SECONDS = 45.0
+_SWEEP_SECONDS = 5.0
+
+
+def running(files: state.Files) -> dict[str, Any] | None:
+    """What process.json says, if the process that it names lives and was ready: pid, port, token, accounts."""
+    try:
+        record: dict[str, Any] = json.loads(files.process.read_text())
+        alive = _started_at(record["pid"]) == record["started"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return record if alive and "port" in record else None
+
+
+def spawn(
+    files: state.Files,
+    name: str,
+    port: int,
+    images: Sequence[str],
+    settings: Mapping[str, Any],
+    accounts: Mapping[str, str],
+    progress: Progress,
+    die_with_parent: bool,
+) -> None:
+    """Start the daemon and wait until it is ready. Raises SandboxError with what it says if it does not get there."""
+    reader, writer = os.pipe()
+    argv = [sys.executable, "-m", "goldenami_sandbox", "--name", name, "--state-dir", str(files.root)]
+    argv += ["--port", str(port), "--ready-fd", str(writer), "--images", ",".join(images)]
+    argv += ["--settings", json.dumps(dict(settings)), "--accounts", json.dumps(dict(accounts))]
+    command = namespaces.enclosed_argv(namespaces.sandbox_id(files.root), argv)
+    if die_with_parent:
+        command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "MOTO_"))}
+    with os.fdopen(reader, "rb", buffering=0) as pipe:
+        with os.fdopen(writer, "wb"), files.log.open("ab") as log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                env=environment,
+                pass_fds=[writer],
+                start_new_session=True,
+            )
+        known = {"pid": process.pid, "started": _started_at(process.pid)}
+        state.write_atomically(files.process, json.dumps(known).encode())  # so that it can be ended if we are
+        try:
+            ready = _await_ready(pipe.fileno(), files, progress)
+        except BaseException:
+            process.kill()  # --kill-child takes the rest along
+            process.wait()
+            raise
+    state.write_atomically(files.process, json.dumps({**known, **ready}).encode())
+    if running(files) is None:
+        raise SandboxError(f"the sandbox {name!r} ended as soon as it had started", hint=f"{files.log} tells why.")
+
+
+def _await_ready(pipe: int, files: state.Files, progress: Progress) -> dict[str, Any]:
+    """Read what the daemon says on its way up; returns what it is ready with."""
+    deadline = time.monotonic() + _START_SECONDS
+    pending = b""
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([pipe], [], [], left)[0]:
+            raise SandboxError(
+                f"the sandbox was not ready within {_START_SECONDS:.0f} s", hint=f"{files.log} tells how far it came."
+            )
+        data = os.read(pipe, 65536)
+        if not data:
+            raise SandboxError(
+                f"the sandbox ended while it started: {_last_line(files.log)}", hint=f"{files.log} has the details."
+            )
+        *lines, pending = (pending + data).split(b"\n")
+        for line in lines:
+            message = json.loads(line)
+            if "progress" in message:
+                progress(message["progress"])
+            elif "error" in message:
+                raise SandboxError(message["error"], hint=message.get("hint"))
+            else:
+                ready: dict[str, Any] = message["ready"]
+                return ready
+
+
+def stop(files: state.Files, pid: int) -> None:
+    """Ask the daemon to end, and end it where it does not."""
+    for child in _children(pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGTERM)
+    if not _gone(files, pid, _STOP_SECONDS):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        if not _gone(files, pid, 10.0):
+            raise SandboxError(f"the sandbox in {files.root} (process {pid}) does not end")
+
+
+def _gone(files: state.Files, pid: int, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)  # if it is a child of ours, it stays a zombie until asked
+        if running(files) is None:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def sweep(files: state.Files) -> None:
+    """Remove what the kernel keeps of a sandbox that ended, in whatever way: an empty cgroup, and its nft table if it
+    was killed.
+    """
+    files.process.unlink(missing_ok=True)
+    sandbox = namespaces.sandbox_id(files.root)
+    if (root := namespaces.cgroup2_root()) is not None:
+        cgroup = root / namespaces.cgroup_name(sandbox)
+        deadline = time.monotonic() + _SWEEP_SECONDS
+        while cgroup.exists() and time.monotonic() < deadline:  # processes that were killed take a moment to be gone
+            namespaces.remove_cgroup(cgroup)
+            time.sleep(0.01)
+    network.remove_rules(sandbox)
+
+
+def end_half_started(files: state.Files) -> None:
+    """End the process of a start that was itself killed before it was done: with the lock held, nobody waits for it."""
+    try:
+        record = json.loads(files.process.read_text())
+        pid, started = int(record["pid"]), record["started"]
+    except (OSError, ValueError, KeyError):
+        return
+    while started is not None and _started_at(pid) == started:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _started_at(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot: with the pid it names a process for good. None: there is
+    none, or a zombie.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def _last_line(log: Path) -> str:
+    try:
+        lines = log.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        return "no log was written"
+    return lines[-1] if lines else "its log is empty"

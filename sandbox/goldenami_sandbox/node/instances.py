@@ -1,0 +1,237 @@
+"""Guests: systemd-nspawn, each in its own cgroup and network namespace, its console captured to a file.
+
+nspawn runs with --register=no and --keep-unit, for neither a machined nor a systemd of the host is asked. So a reboot
+in the guest ends nspawn with status 133 (it expects its unit to be restarted) and a power-off with 0; a thread per
+guest waits for that and acts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from goldenami.errors import SandboxError
+from goldenami_sandbox.node.api import ExitReason
+from goldenami_sandbox.node.namespaces import CGROUP, NETNS, guest_leader, nsenter_argv, remove_cgroup
+
+CONSOLE_BYTES = 64 * 1024  # as GetConsoleOutput returns at most
+_CONSOLE_FILE_BYTES = 4 * 2**20
+_REBOOT_STATUS = 133
+_SHUTDOWN_PATIENCE = 20.0  # seconds until a guest that shuts down is killed
+_INIT_PATIENCE = 10.0
+_JOIN = 'echo 0 >"$1/cgroup.procs" && shift && exec "$@"'
+_CAPABILITIES = "CAP_NET_ADMIN"
+# What a kernel command line would say: the console shows what starts, as a real instance's does.
+_INIT_OPTIONS = ("systemd.show_status=yes",)
+
+Wish = Literal["run", "reboot", "down"]
+
+
+@dataclass
+class Guest:
+    """A running guest. ``wish``: what its end, when it comes, is meant to be."""
+
+    instance: str
+    root: Path
+    hostname: str
+    console: Path
+    prepare: Callable[[], None]  # before every boot
+    ended: Callable[[Guest, ExitReason], None]  # once it is down for good; from the guest's thread
+    wish: Wish = "run"
+    process: subprocess.Popen[bytes] | None = None
+    boots: int = 0
+    started: bool = False  # its thread runs, and will call ``ended``
+    down: threading.Event = field(default_factory=threading.Event)
+    booted: threading.Condition = field(default_factory=threading.Condition)
+
+    @property
+    def cgroup(self) -> Path:
+        return CGROUP / self.instance
+
+    def start(self) -> None:
+        """Boot, and return when its init runs. Raises SandboxError if it ends before that."""
+        self.started = True
+        threading.Thread(target=self._run, name=f"guest-{self.instance}", daemon=True).start()
+        self._await_boot(1)
+
+    def shut_down(self, patience: float = _SHUTDOWN_PATIENCE) -> None:
+        """Ask its init to power off (SIGRTMIN+4 means that to systemd); kill what is left after ``patience``
+        seconds."""
+        self.wish = "down"
+        self._signal_init(4)
+        if not self.down.wait(patience):
+            self.kill()
+
+    def kill(self) -> None:
+        self.wish = "down"
+        self._kill_cgroup()
+        if not self.down.wait(_INIT_PATIENCE):
+            raise SandboxError(f"instance {self.instance} does not end, although it was killed")
+
+    def reboot(self) -> None:
+        boots = self.boots
+        self.wish = "reboot"
+        self._signal_init(5)  # SIGRTMIN+5: reboot.target
+        with self.booted:
+            done = self.booted.wait_for(lambda: self.boots > boots or self.down.is_set(), _SHUTDOWN_PATIENCE)
+        if not done:
+            self._kill_cgroup()
+        self._await_boot(boots + 1)
+
+    def exec(self, argv: Sequence[str], stdin: bytes | None) -> tuple[int, bytes, bytes]:
+        leader = guest_leader(self.cgroup)
+        if leader is None:
+            raise SandboxError(f"instance {self.instance} does not run")
+        done = subprocess.run(nsenter_argv(leader, argv), input=stdin or b"", capture_output=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """None of its processes runs until the block ends (the freezer of its cgroup); a second is allowed for it."""
+        freezer, events = self.cgroup / "cgroup.freeze", self.cgroup / "cgroup.events"
+        try:
+            with contextlib.suppress(OSError):  # it may be going down
+                freezer.write_text("1")
+                deadline = time.monotonic() + 1.0
+                while "frozen 1" not in events.read_text() and time.monotonic() < deadline:
+                    time.sleep(0.002)
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                freezer.write_text("0")
+
+    def leader(self) -> int:
+        """Its PID 1. Raises SandboxError where there is none."""
+        leader = guest_leader(self.cgroup)
+        if leader is None:
+            raise SandboxError(f"instance {self.instance} does not run")
+        return leader
+
+    # --- its thread --------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        reason: ExitReason = "crashed"
+        try:
+            while True:
+                self.prepare()
+                self.cgroup.mkdir(exist_ok=True)
+                status = self._boot_once()
+                self._clear_cgroup()
+                if status == _REBOOT_STATUS and self.wish != "down":
+                    self.wish = "run"
+                    continue
+                if self.wish == "reboot":  # it hung on its way down and was killed
+                    self.wish = "run"
+                    continue
+                reason = "poweroff" if status == 0 else "crashed"
+                break
+        except Exception as e:  # nobody waits for this thread: the console is where people look
+            self._say(f"goldenami: {e}\n")
+        finally:
+            self._clear_cgroup()
+            try:
+                self.ended(self, reason)
+            finally:
+                self.down.set()
+                with self.booted:
+                    self.booted.notify_all()
+
+    def _boot_once(self) -> int:
+        argv = [
+            "systemd-nspawn",
+            "--quiet",
+            "--boot",
+            "--register=no",
+            "--keep-unit",
+            "--settings=no",
+            f"--directory={self.root}",
+            f"--machine={self.hostname[:63]}",
+            f"--hostname={self.hostname}",
+            f"--network-namespace-path={NETNS / self.instance}",
+            f"--capability={_CAPABILITIES}",
+            "--console=read-only",
+            "--resolv-conf=off",
+            "--timezone=off",
+            "--link-journal=no",
+            *_INIT_OPTIONS,
+        ]
+        with self.console.open("ab") as log:
+            if log.tell() > _CONSOLE_FILE_BYTES:
+                log.truncate(0)
+            self.process = subprocess.Popen(
+                ["sh", "-c", _JOIN, "join", str(self.cgroup), *argv],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={
+                    "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+                    # /proc/sys/net belongs to the guest's own network namespace, so the guest may write to it.
+                    "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",
+                    "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
+                    "SYSTEMD_NSPAWN_LOCK": "0",
+                },
+            )
+        process = self.process
+        threading.Thread(target=self._watch_boot, args=(process,), daemon=True).start()
+        return process.wait()
+
+    def _watch_boot(self, process: subprocess.Popen[bytes]) -> None:
+        while process.poll() is None:
+            if guest_leader(self.cgroup) is not None:
+                with self.booted:
+                    self.boots += 1
+                    self.booted.notify_all()
+                return
+            time.sleep(0.01)
+
+    def _await_boot(self, boots: int) -> None:
+        with self.booted:
+            self.booted.wait_for(lambda: self.boots >= boots or self.down.is_set(), _INIT_PATIENCE)
+        if self.boots < boots:
+            tail = tail_of(self.console, 400).decode(errors="replace").strip()
+            self._kill_cgroup()
+            raise SandboxError(f"instance {self.instance} did not boot: {tail}")
+
+    def _signal_init(self, offset: int) -> None:
+        leader = guest_leader(self.cgroup)
+        if leader is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(leader, 34 + offset)  # glibc's SIGRTMIN
+
+    def _kill_cgroup(self) -> None:
+        with contextlib.suppress(OSError):
+            (self.cgroup / "cgroup.kill").write_text("1")
+
+    def _clear_cgroup(self) -> None:
+        """Kill what is left, and remove the cgroup: every boot gets a fresh one.
+
+        In a cgroup that was killed once, the kernel also kills what is cloned into it from one that was not
+        (CLONE_INTO_CGROUP compares their counts of kills), and so each service of systemd 257.
+        """
+        deadline = time.monotonic() + _INIT_PATIENCE
+        remove_cgroup(self.cgroup)
+        while self.cgroup.exists() and time.monotonic() < deadline:
+            self._kill_cgroup()
+            time.sleep(0.005)
+            remove_cgroup(self.cgroup)
+
+    def _say(self, text: str) -> None:
+        with self.console.open("ab") as log:
+            log.write(text.encode())
+
+
+def tail_of(file: Path, size: int) -> bytes:
+    try:
+        with file.open("rb") as f:
+            f.seek(max(0, f.seek(0, os.SEEK_END) - size))
+            return f.read()
+    except FileNotFoundError:
+        return b""

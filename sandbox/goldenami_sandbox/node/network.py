@@ -1,0 +1,217 @@
+"""The sandbox's network: one router namespace per sandbox, a bridge in it, a namespace and a veth pair per guest.
+
+    host  ga-<id> ── up0  router  br0 ── v1, v2, …  ens5  guests
+
+Each sandbox has a /22 of 198.18.0.0/15 (RFC 2544: for benchmarks, routed by nobody): the lower /23 are the guests', its
+first address the router's; the last /30 is the link to the host. The host reaches guests by a route over that link,
+guests reach the world through it and a masquerade rule. 169.254.169.254 is an address of the router. All of this but
+the nft table (and where the host's FORWARD policy is DROP two iptables rules) dies with the enclosure; ``remove_rules``
+takes away the rest.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from goldenami.errors import SandboxError
+from goldenami_sandbox.node.command import attempt, run
+from goldenami_sandbox.node.namespaces import in_network
+
+_ALL = ipaddress.IPv4Network("198.18.0.0/15")
+_SLOTS: list[ipaddress.IPv4Network] = list(_ALL.subnets(new_prefix=22))
+ROUTER = "router"
+METADATA_ADDRESS = "169.254.169.254"
+GUEST_LINK = "ens5"  # as Nitro instances call it
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The addresses of one sandbox; arithmetic only."""
+
+    network: ipaddress.IPv4Network
+
+    @property
+    def guests(self) -> ipaddress.IPv4Network:
+        return ipaddress.IPv4Network((self.network.network_address, 23))
+
+    @property
+    def gateway(self) -> ipaddress.IPv4Address:
+        return self.guests[1]
+
+    @property
+    def host(self) -> ipaddress.IPv4Address:
+        return self.network[-3]
+
+    @property
+    def uplink(self) -> ipaddress.IPv4Address:
+        return self.network[-2]
+
+    def guest(self, number: int) -> str:
+        return str(self.guests[number])
+
+    def number(self, address: str) -> int:
+        return int(ipaddress.IPv4Address(address)) - int(self.guests[0])
+
+    @property
+    def numbers(self) -> range:
+        """Those of guests; as in a VPC, the first few addresses and the last are not theirs."""
+        return range(4, self.guests.num_addresses - 1)
+
+
+class Network:
+    """Up between ``start`` and ``close``. ``preferred``: the /22 of the last time, taken again if it is free."""
+
+    def __init__(self, sandbox: str) -> None:
+        self._sandbox = sandbox
+        self._link = f"ga-{sandbox}"
+        self.range = Range(_SLOTS[0])
+
+    def start(self, preferred: str | None) -> None:
+        remove_rules(self._sandbox)
+        attempt("ip", "link", "delete", self._link)
+        run("ip", "netns", "add", ROUTER)
+        run("ip", "link", "add", self._link, "type", "veth", "peer", "name", "up0", "netns", ROUTER)
+        self.range = self._claim(preferred)
+        here = self.range
+        _batch(
+            f"address add {here.uplink}/30 dev up0",
+            "link set lo up",
+            "link set up0 up",
+            "link add br0 type bridge forward_delay 0",
+            f"address add {here.gateway}/23 dev br0",
+            f"address add {METADATA_ADDRESS}/32 dev lo",
+            "link set br0 up",
+            f"route add default via {here.host}",
+            namespace=ROUTER,
+        )
+        in_network(ROUTER, lambda: Path("/proc/sys/net/ipv4/ip_forward").write_text("1"))
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        run("nft", "-f", "-", stdin=_rules(table(self._sandbox), here.network, self._link))
+        if "-P FORWARD DROP" in _iptables_forward():
+            for direction in ("-i", "-o"):
+                attempt("iptables", "-w", "-I", "FORWARD", direction, self._link, "-j", "ACCEPT")
+
+    def close(self) -> None:
+        attempt("ip", "link", "delete", self._link)
+        attempt("ip", "netns", "delete", ROUTER)
+        remove_rules(self._sandbox)
+
+    def connect(self, instance: str, address: str) -> None:
+        """The guest's network namespace, named after it, with its address up in it."""
+        self.disconnect(instance, address)
+        port = f"v{self.range.number(address)}"
+        run("ip", "netns", "add", instance)
+        _batch(
+            f"link add {port} type veth peer name {GUEST_LINK} address {mac(address)} netns {instance}",
+            f"link set {port} master br0 up",
+            namespace=ROUTER,
+        )
+        _batch(
+            "link set lo up",
+            f"address add {address}/23 broadcast + dev {GUEST_LINK}",
+            f"link set {GUEST_LINK} up",
+            f"route add default via {self.range.gateway}",
+            namespace=instance,
+        )
+
+    def disconnect(self, instance: str, address: str) -> None:
+        attempt("ip", "-n", ROUTER, "link", "delete", f"v{self.range.number(address)}")
+        attempt("ip", "netns", "delete", instance)
+
+    def _claim(self, preferred: str | None) -> Range:
+        """A slot that no route of this host touches. The route itself is the claim: adding it twice fails."""
+        taken = [
+            ipaddress.IPv4Network(route["dst"])
+            for route in json.loads(run("ip", "-json", "-4", "route", "show") or "[]")
+            if route["dst"] != "default"
+        ]
+        first = zlib.crc32(self._sandbox.encode()) % len(_SLOTS)
+        candidates = _SLOTS[first:] + _SLOTS[:first]
+        if preferred is not None:
+            candidates.insert(0, ipaddress.IPv4Network(preferred))
+        for network in candidates:
+            if any(network.overlaps(other) for other in taken):
+                continue
+            here = Range(network)
+            run("ip", "address", "add", f"{here.host}/30", "dev", self._link)
+            run("ip", "link", "set", self._link, "up")
+            if attempt("ip", "route", "add", str(network), "via", str(here.uplink), "dev", self._link):
+                return here
+            run("ip", "address", "flush", "dev", self._link)
+        raise SandboxError(
+            f"all of {_ALL} is in use on this machine", hint="Stop another sandbox: goldenami sandbox down."
+        )
+
+
+def mac(address: str) -> str:
+    """A locally administered one that says the address, as EC2's begin with 02 or 06."""
+    return "06:5a:" + ":".join(f"{byte:02x}" for byte in ipaddress.IPv4Address(address).packed)
+
+
+def nameservers() -> list[str]:
+    """The host's resolvers that a guest can use too: not stubs on loopback, for which systemd-resolved knows the real
+    ones."""
+    for file in ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"):
+        try:
+            words = [line.split() for line in Path(file).read_text().splitlines()]
+        except OSError:
+            continue
+        found = [w[1] for w in words if len(w) > 1 and w[0] == "nameserver" and _usable(w[1])]
+        if found:
+            return found
+    return []
+
+
+def _usable(server: str) -> bool:
+    try:
+        address = ipaddress.ip_address(server.partition("%")[0])
+    except ValueError:
+        return False
+    return address.version == 4 and not address.is_loopback
+
+
+def table(sandbox: str) -> str:
+    return f"goldenami_{sandbox}"
+
+
+def remove_rules(sandbox: str) -> None:
+    """Of this sandbox, living or dead; none is fine."""
+    attempt("nft", "delete", "table", "ip", table(sandbox))
+    for line in _iptables_forward().splitlines():
+        words = line.split()
+        if f"ga-{sandbox}" in words and words[0] == "-A":
+            attempt("iptables", "-w", "-D", *words[1:])
+
+
+def _iptables_forward() -> str:
+    try:
+        return run("iptables", "-w", "-S", "FORWARD")
+    except SandboxError:  # not installed or not usable: then nobody dropped anything with it
+        return ""
+
+
+def _rules(name: str, network: ipaddress.IPv4Network, link: str) -> str:
+    # The clamp is for uplinks with a smaller MTU than the guests', where ICMP may be filtered.
+    return f"""\
+table ip {name} {{
+    chain postrouting {{
+        type nat hook postrouting priority srcnat;
+        ip saddr {network} ip daddr != {network} masquerade
+    }}
+    chain forward {{
+        type filter hook forward priority filter;
+        iifname "{link}" tcp flags syn tcp option maxseg size set rt mtu
+        oifname "{link}" tcp flags syn tcp option maxseg size set rt mtu
+    }}
+}}
+"""
+
+
+def _batch(*lines: str, namespace: str) -> None:
+    commands: Iterable[str] = lines
+    run("ip", "-n", namespace, "-batch", "-", stdin="\n".join(commands) + "\n")

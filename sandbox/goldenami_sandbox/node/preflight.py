@@ -1,0 +1,80 @@
+"""What this machine lacks, all of it at once, before anything is changed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+from goldenami.errors import SandboxUnsupported
+from goldenami_sandbox.node.namespaces import cgroup2_root
+
+# Program to the Debian package that has it.
+_PROGRAMS = {
+    "systemd-nspawn": "systemd-container",
+    "mmdebstrap": "mmdebstrap",
+    "nft": "nftables",
+    "ip": "iproute2",
+    "mkfs.xfs": "xfsprogs",
+    "mke2fs": "e2fsprogs",
+    "resize2fs": "e2fsprogs",
+    "e2fsck": "e2fsprogs",
+    "losetup": "mount",
+    "mount": "mount",
+    "nsenter": "util-linux",
+    "unshare": "util-linux",
+}
+_SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
+
+
+def check() -> None:
+    """Raises SandboxUnsupported, naming everything that is missing and how to get it."""
+    path = f"{os.environ.get('PATH', os.defpath)}:{_SBIN}"
+    missing = [program for program in _PROGRAMS if shutil.which(program, path=path) is None]
+    lacks = _kernel_lacks()
+    if os.geteuid() != 0:
+        lacks.insert(0, "root (it mounts filesystems and starts containers)")
+    if missing:
+        lacks.append("the programs " + ", ".join(missing))
+    if not lacks:
+        return
+    hints = []
+    if os.geteuid() != 0:
+        hints.append("Run it as root, for example with sudo.")
+    if missing:
+        packages = sorted({_PROGRAMS[program] for program in missing})
+        hints.append(f"Install what is missing: apt-get install {' '.join(packages)}")
+    raise SandboxUnsupported(f"the sandbox cannot run here; it lacks {'; '.join(lacks)}", hint=" ".join(hints) or None)
+
+
+def _kernel_lacks() -> list[str]:
+    if platform.system() != "Linux":
+        return ["Linux"]
+    lacks = []
+    if platform.machine() not in ("x86_64", "amd64"):
+        lacks.append(f"an x86_64 processor (this is {platform.machine()})")
+    filesystems = Path("/proc/filesystems").read_text().split()
+    for kind in ("xfs", "ext4"):
+        if kind not in filesystems and not _loadable(kind):
+            lacks.append(f"the {kind} filesystem in the kernel")
+    if not Path("/dev/loop-control").exists() and not _loadable("loop"):
+        lacks.append("loop devices (/dev/loop-control)")
+    root = cgroup2_root()
+    if root is None:
+        lacks.append("a mounted cgroup2 hierarchy")
+    elif not os.access(root, os.W_OK):
+        lacks.append(f"a writable cgroup2 hierarchy ({root} is read-only)")
+    lacks += [
+        f"{kind} namespaces" for kind in ("mnt", "pid", "net", "cgroup") if not Path(f"/proc/self/ns/{kind}").exists()
+    ]
+    return lacks
+
+
+def _loadable(module: str) -> bool:
+    try:
+        done = subprocess.run(["modprobe", "--dry-run", "--quiet", module], capture_output=True, check=False)
+    except FileNotFoundError:
+        return False
+    return done.returncode == 0

@@ -1,0 +1,124 @@
+"""Reading and writing in a guest's root from outside of it.
+
+The contents of an image are whatever its maker wanted, so a path is resolved as the guest would: an absolute symbolic
+link, or one with too many ``..``, stays inside the root.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections import deque
+from pathlib import Path
+
+from goldenami.errors import SandboxError
+from goldenami_sandbox.node.command import last_line
+
+_LINKS = 40  # as the kernel's limit
+
+
+class Rootfs:
+    """A mounted root, not running, or not yet."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, inside: str) -> Path:
+        """The host's path of ``inside``; all but the last parts may be missing."""
+        parts = deque(p for p in inside.split("/") if p not in ("", "."))
+        done: list[str] = []
+        links = 0
+        while parts:
+            part = parts.popleft()
+            if part == "..":
+                done = done[:-1]
+                continue
+            here = self.root.joinpath(*done, part)
+            if here.is_symlink():
+                links += 1
+                if links > _LINKS:
+                    raise SandboxError(f"too many symbolic links in {inside} of the image")
+                target = str(here.readlink())
+                if target.startswith("/"):
+                    done = []
+                parts.extendleft(reversed([p for p in target.split("/") if p not in ("", ".")]))
+            else:
+                done.append(part)
+        return self.root.joinpath(*done)
+
+    def exists(self, inside: str) -> bool:
+        return self.path(inside).exists()
+
+    def read(self, inside: str) -> str:
+        """Empty if there is no such file."""
+        try:
+            return self.path(inside).read_text(errors="replace")
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return ""
+
+    def mkdir(self, inside: str, mode: int = 0o755, owner: tuple[int, int] = (0, 0)) -> Path:
+        """With its parents; what exists keeps its mode and owner."""
+        path = self.path(inside)
+        missing = [p for p in [path, *path.parents] if not p.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        for p in missing:
+            os.chown(p, *owner)
+        if missing:
+            path.chmod(mode)
+        return path
+
+    def write(
+        self,
+        inside: str,
+        content: str | bytes,
+        mode: int = 0o644,
+        owner: tuple[int, int] = (0, 0),
+        append: bool = False,
+    ) -> None:
+        """The file, its directory too if missing. A dangling link at the path is replaced."""
+        link = self.path(inside.rpartition("/")[0]) / inside.rpartition("/")[2]
+        if link.is_symlink() and not self.path(inside).exists():
+            link.unlink()
+        path = self.path(inside)
+        if not path.parent.is_dir():
+            self.mkdir("/" + str(path.parent.relative_to(self.root)))
+        data = content.encode() if isinstance(content, str) else content
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if append else os.O_TRUNC), 0o600)
+        with os.fdopen(handle, "ab" if append else "wb") as file:
+            file.write(data)
+            os.fchown(file.fileno(), *owner)
+            os.fchmod(file.fileno(), mode)
+
+    def remove(self, inside: str) -> None:
+        link = self.path(inside.rpartition("/")[0]) / inside.rpartition("/")[2]
+        link.unlink(missing_ok=True)
+
+    def user(self, name: str) -> tuple[int, int, str] | None:
+        """(uid, gid, home)"""
+        for line in self.read("/etc/passwd").splitlines():
+            fields = line.split(":")
+            if len(fields) >= 7 and fields[0] == name:
+                return int(fields[2]), int(fields[3]), fields[5]
+        return None
+
+    def owner(self, text: str) -> tuple[int, int]:
+        """``user:group`` by name or number. Raises SandboxError for names that the image does not have."""
+        user, _, group = text.partition(":")
+        return self._number(user, "/etc/passwd"), self._number(group or user, "/etc/group")
+
+    def run(self, *argv: str) -> None:
+        """A program of the image, in it (chroot). Raises SandboxError if it fails."""
+        done = subprocess.run(
+            ["chroot", str(self.root), *argv], capture_output=True, text=True, errors="replace", check=False
+        )
+        if done.returncode:
+            raise SandboxError(f"{argv[0]} failed in the image: {last_line(done.stderr)}")
+
+    def _number(self, name: str, database: str) -> int:
+        if name.isdigit():
+            return int(name)
+        for line in self.read(database).splitlines():
+            fields = line.split(":")
+            if fields[0] == name and len(fields) > 2:
+                return int(fields[2])
+        raise SandboxError(f"the image has no {name!r} in {database}")

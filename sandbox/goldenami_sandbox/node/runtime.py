@@ -1,0 +1,352 @@
+"""RealNode: the Node protocol kept by real volumes and guests.
+
+    <state>/node/pool.xfs            volumes and snapshots
+    <state>/node/network.json        the /22 that was used last
+    <state>/node/instances/<id>/     spec.json (the InstanceSpec; user data is in it: readable by root only),
+    console.log
+
+It must run in the enclosure (``namespaces``): that is where its mounts are, and what ends them.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from goldenami.errors import SandboxError
+from goldenami_sandbox.node import baseimage, export, network, preflight
+from goldenami_sandbox.node.api import DataKey, ExitReason, ExportForm, InstanceSpec, InstanceState, SnapshotFacts
+from goldenami_sandbox.node.devices import DataVolumes
+from goldenami_sandbox.node.hostkeys import HostKeys
+from goldenami_sandbox.node.imds import MetadataService
+from goldenami_sandbox.node.instances import CONSOLE_BYTES, Guest, tail_of
+from goldenami_sandbox.node.namespaces import CGROUP, RUN, enclosure, remove_cgroup
+from goldenami_sandbox.node.network import Network
+from goldenami_sandbox.node.pool import Pool
+from goldenami_sandbox.node.rootfs import Rootfs
+from goldenami_sandbox.node.seed import Surroundings, seed
+from goldenami_sandbox.node.snapshots import Snapshots
+from goldenami_sandbox.node.volumes import GIB, Volumes
+
+
+class RealNode:
+    """``state``: the sandbox's directory. ``cache``: where base roots are kept, shared with other sandboxes."""
+
+    def __init__(self, state: Path, cache: Path) -> None:
+        self._home = state / "node"
+        self._cache = cache
+        self._pool = Pool(self._home / "pool.xfs", RUN / "pool")
+        self._volumes = Volumes(self._pool)
+        self._snapshots = Snapshots(self._pool, self._volumes)
+        self._devices = DataVolumes(self._volumes)
+        self._host_keys = HostKeys()
+        self._imds = MetadataService(self._spec_of_address)
+        self._network: Network | None = None
+        self._specs: dict[str, InstanceSpec] = {}
+        self._numbers: dict[str, int] = {}  # host numbers in the range, by instance
+        self._guests: dict[str, Guest] = {}
+        self._callbacks: list[Callable[[str, ExitReason], None]] = []
+        self._lock = threading.RLock()
+        self._base_locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        if self._network is not None:
+            return
+        preflight.check()
+        sandbox = enclosure()
+        if sandbox is None:
+            raise SandboxError("a node needs its enclosure", hint="Start it by `goldenami sandbox up`.")
+        for leftover in CGROUP.glob("i-*"):
+            remove_cgroup(leftover)
+        self._instances.mkdir(parents=True, exist_ok=True)
+        self._home.chmod(0o700)
+        self._pool.open()
+        try:
+            here = Network(sandbox)
+            record = self._home / "network.json"
+            here.start(json.loads(record.read_text())["range"] if record.exists() else None)
+            _write(record, json.dumps({"range": str(here.range.network)}))
+            self._network = here
+            self._imds.start()
+        except BaseException:
+            self._pool.close()
+            raise
+        self._host_keys.prepare()
+        for path in sorted(self._instances.glob("*/spec.json")):
+            spec, number = _load_spec(path.read_text())
+            self._specs[spec.instance] = spec
+            self._numbers[spec.instance] = number
+
+    def close(self) -> None:
+        if self._network is None:
+            return
+        threads = [threading.Thread(target=guest.shut_down, args=(8.0,)) for guest in list(self._guests.values())]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self._imds.close()
+        self._network.close()
+        self._pool.close()
+        self._network = None
+
+    # --- base images, volumes, snapshots -----------------------------------------------------------------------------
+
+    def base(self, release: str) -> str:
+        snapshot = f"base-{release}"
+        with self._base_locks[release]:
+            if not self._snapshots.exists(snapshot):
+                with _disk():
+                    self._snapshots.import_file(snapshot, baseimage.image(release, self._cache))
+        return snapshot
+
+    def create_volume(self, volume: str, size_gib: int, snapshot: str | None, key: DataKey | None) -> None:
+        with _disk():
+            if snapshot is None:
+                self._volumes.create_empty(volume, size_gib * GIB)
+            else:
+                self._volumes.adopt(volume, self._snapshots.restore(snapshot, key), size_gib * GIB)
+
+    def delete_volume(self, volume: str) -> None:
+        self._volumes.delete(volume)
+
+    def attach(self, instance: str, volume: str, device: str) -> None:
+        self._devices.attach(instance, self._running(instance).leader(), volume, device)
+
+    def detach(self, instance: str, volume: str) -> None:
+        guest = self._guests.get(instance)
+        self._devices.detach(instance, guest.leader() if guest else None, volume)
+
+    def freeze_snapshot(self, snapshot: str, volume: str) -> None:
+        with _disk():
+            self._snapshots.freeze(snapshot, volume)
+
+    def freeze_snapshots(self, instance: str, snapshots: Mapping[str, str]) -> None:
+        guest = self._guests.get(instance)
+        with _disk(), guest.standing_still() if guest is not None else nullcontext():
+            for snapshot, volume in snapshots.items():
+                self._snapshots.freeze(snapshot, volume)
+
+    def store_snapshot(self, snapshot: str, parent: str | None, key: DataKey | None) -> SnapshotFacts:
+        with _disk():
+            return self._snapshots.store(snapshot, parent, key)
+
+    def copy_snapshot(
+        self, source: str, source_key: DataKey | None, snapshot: str, key: DataKey | None, parent: str | None = None
+    ) -> SnapshotFacts:
+        with _disk():
+            return self._snapshots.copy(source, source_key, snapshot, key, parent)
+
+    def delete_snapshot(self, snapshot: str) -> None:
+        self._snapshots.delete(snapshot)
+
+    def has_snapshot(self, snapshot: str) -> bool:
+        return self._snapshots.exists(snapshot)
+
+    def blocks(self, snapshot: str) -> Mapping[int, str]:
+        return self._snapshots.index(snapshot).tokens
+
+    def read_block(self, snapshot: str, index: int, key: DataKey | None) -> bytes:
+        return self._snapshots.read_block(snapshot, index, key)
+
+    def export(self, snapshot: str, key: DataKey | None, output: Path, form: ExportForm) -> None:
+        with _disk():
+            image = self._snapshots.restore(snapshot, key)
+            try:
+                export.write(image, output, form)
+            finally:
+                image.unlink(missing_ok=True)
+
+    # --- instances ---------------------------------------------------------------------------------------------------
+
+    def allocate_address(self, instance: str) -> str:
+        here = self._up()
+        with self._lock:
+            if instance not in self._numbers:
+                used = set(self._numbers.values())
+                number = next((n for n in here.range.numbers if n not in used), None)
+                if number is None:
+                    raise SandboxError("no address is left in this sandbox", hint="Terminate instances.")
+                self._numbers[instance] = number
+            return here.range.guest(self._numbers[instance])
+
+    def release_address(self, instance: str) -> None:
+        with self._lock:
+            if instance not in self._specs:
+                self._numbers.pop(instance, None)
+
+    def address(self, instance: str) -> str:
+        with self._lock:
+            if instance not in self._numbers:
+                raise SandboxError(f"instance {instance} has no address on this node")
+            return self._up().range.guest(self._numbers[instance])
+
+    def launch(self, spec: InstanceSpec) -> None:
+        with self._lock:
+            if spec.instance in self._specs:
+                raise SandboxError(f"instance {spec.instance} exists already")
+            self._numbers.setdefault(spec.instance, self._up().range.number(spec.address))
+            self._specs[spec.instance] = spec
+        try:
+            self._save(spec)
+            self.start_instance(spec.instance)
+        except BaseException:
+            self.terminate(spec.instance)
+            raise
+
+    def configure(self, spec: InstanceSpec) -> None:
+        self._known(spec.instance)
+        self._specs[spec.instance] = spec
+        self._save(spec)
+
+    def start_instance(self, instance: str) -> None:
+        spec = self._known(instance)
+        with self._lock:
+            if instance in self._guests:
+                return
+            root = RUN / "roots" / instance
+            address = self.address(instance)
+            guest = Guest(
+                instance=instance,
+                root=root,
+                hostname=spec.hostname,
+                console=self._instances / instance / "console.log",
+                prepare=lambda: self._prepare(instance, root),
+                ended=lambda guest, reason: self._ended(guest, reason, spec.root_volume, address),
+            )
+            self._guests[instance] = guest
+        try:
+            self._volumes.mount(spec.root_volume, root)
+            self._up().connect(instance, address)
+            guest.start()
+        except BaseException:
+            guest.wish = "down"
+            if not guest.started:
+                self._ended(guest, "crashed", spec.root_volume, address)
+            raise
+
+    def stop(self, instance: str, force: bool = False) -> None:
+        self._known(instance)
+        guest = self._guests.get(instance)
+        if guest is not None:
+            guest.kill() if force else guest.shut_down()
+
+    def reboot(self, instance: str) -> None:
+        self._running(instance).reboot()
+
+    def terminate(self, instance: str) -> None:
+        guest = self._guests.get(instance)
+        if guest is not None:
+            guest.kill()
+        with self._lock:
+            self._specs.pop(instance, None)
+            self._numbers.pop(instance, None)
+        shutil.rmtree(self._instances / instance, ignore_errors=True)
+
+    def instances(self) -> Mapping[str, InstanceState]:
+        with self._lock:
+            return {instance: "running" if instance in self._guests else "stopped" for instance in self._specs}
+
+    def console(self, instance: str) -> bytes:
+        self._known(instance)
+        return tail_of(self._instances / instance / "console.log", CONSOLE_BYTES)
+
+    def on_exit(self, callback: Callable[[str, ExitReason], None]) -> None:
+        self._callbacks.append(callback)
+
+    def exec(self, instance: str, argv: Sequence[str], stdin: bytes | None = None) -> tuple[int, bytes, bytes]:
+        return self._running(instance).exec(argv, stdin)
+
+    # --- within ------------------------------------------------------------------------------------------------------
+
+    def _prepare(self, instance: str, root: Path) -> None:
+        """Before every boot, also those after a reboot."""
+        spec = self._specs[instance]
+        around = Surroundings(self.address(instance), network.nameservers(), self._host_keys.generate)
+        said = seed(Rootfs(root), spec, around)
+        with (self._instances / instance / "console.log").open("ab") as console:
+            console.write(said.encode())
+
+    def _ended(self, guest: Guest, reason: ExitReason, volume: str, address: str) -> None:
+        self._devices.forget(guest.instance)
+        self._volumes.unmount(volume)
+        self._up().disconnect(guest.instance, address)
+        with self._lock:
+            self._guests.pop(guest.instance, None)
+        if guest.wish != "down":
+            for callback in self._callbacks:
+                callback(guest.instance, reason)
+
+    def _spec_of_address(self, address: str) -> InstanceSpec | None:
+        number = self._up().range.number(address)
+        with self._lock:
+            return next((self._specs.get(i) for i, n in self._numbers.items() if n == number), None)
+
+    def _save(self, spec: InstanceSpec) -> None:
+        (self._instances / spec.instance).mkdir(exist_ok=True)
+        _write(self._instances / spec.instance / "spec.json", _dump_spec(spec, self._numbers[spec.instance]))
+
+    def _known(self, instance: str) -> InstanceSpec:
+        spec = self._specs.get(instance)
+        if spec is None:
+            raise SandboxError(f"instance {instance} does not exist on this node")
+        return spec
+
+    def _running(self, instance: str) -> Guest:
+        self._known(instance)
+        guest = self._guests.get(instance)
+        if guest is None:
+            raise SandboxError(f"instance {instance} is not running")
+        return guest
+
+    def _up(self) -> Network:
+        if self._network is None:
+            raise SandboxError("the node is not started")
+        return self._network
+
+    @property
+    def _instances(self) -> Path:
+        return self._home / "instances"
+
+
+def _dump_spec(spec: InstanceSpec, number: int) -> str:
+    value = asdict(spec) | {"user_data": base64.b64encode(spec.user_data).decode(), "number": number}
+    return json.dumps(value)
+
+
+def _load_spec(text: str) -> tuple[InstanceSpec, int]:
+    value: dict[str, Any] = json.loads(text)
+    number = int(value.pop("number"))
+    return InstanceSpec(**value | {"user_data": base64.b64decode(value["user_data"])}), number
+
+
+def _write(path: Path, text: str) -> None:
+    """All of it or nothing, for root's eyes only."""
+    new = path.with_suffix(".new")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.rename(path)
+
+
+@contextmanager
+def _disk() -> Iterator[None]:
+    """What the filesystem refuses, as an error of this program."""
+    try:
+        yield
+    except OSError as e:
+        raise SandboxError(
+            f"the sandbox's storage failed: {e}", hint="Look for free space where the sandbox keeps its state."
+        ) from e

@@ -1,0 +1,274 @@
+"""Snapshots: a sparse file of blocks and an index of their tokens, in a directory each.
+
+    snapshots/<id>/frozen       the clone of the volume, between ``freeze`` and ``store``
+    snapshots/<id>/data         the stored blocks, each at its place; ciphertext if there is a key
+    snapshots/<id>/index.json   size, tokens, facts, the key's fingerprint; its appearance makes the snapshot exist
+
+A block that equals the parent's is shared with the parent's file by reflink, so it takes no space, and deleting the
+parent takes nothing from its children: the filesystem counts the references.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from goldenami.errors import SandboxError
+from goldenami_sandbox.node import blocks
+from goldenami_sandbox.node.api import BLOCK_SIZE, DataKey, SnapshotFacts
+from goldenami_sandbox.node.crypto import BlockCipher, fingerprint
+from goldenami_sandbox.node.pool import Pool, clone_file
+from goldenami_sandbox.node.volumes import Volumes, discard
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """``size``: bytes of the volume. ``key``: the fingerprint of the data key, None for plaintext. ``tokens``: by block
+    index."""
+
+    size: int
+    key: str | None
+    tokens: dict[int, str]
+    facts: SnapshotFacts
+
+    def to_json(self) -> str:
+        return json.dumps(
+            {"size": self.size, "key": self.key, "facts": asdict(self.facts), "tokens": list(self.tokens.items())}
+        )
+
+    @staticmethod
+    def from_json(text: str) -> Index:
+        value = json.loads(text)
+        return Index(value["size"], value["key"], dict(map(tuple, value["tokens"])), SnapshotFacts(**value["facts"]))
+
+
+class Snapshots:
+    """Freeze, store, copy, read, restore, delete."""
+
+    def __init__(self, pool: Pool, volumes: Volumes) -> None:
+        self._pool = pool
+        self._volumes = volumes
+
+    def freeze(self, snapshot: str, volume: str) -> None:
+        directory = self._directory(snapshot)
+        if directory.exists():
+            raise SandboxError(f"snapshot {snapshot} exists already")
+        directory.mkdir()
+        try:
+            self._volumes.clone(volume, directory / "frozen")
+        except BaseException:
+            shutil.rmtree(directory)
+            raise
+
+    def store(self, snapshot: str, parent: str | None, key: DataKey | None) -> SnapshotFacts:
+        if self.exists(snapshot):
+            return self.index(snapshot).facts
+        directory = self._directory(snapshot)
+        source = directory / "frozen"
+        if not source.exists():
+            raise SandboxError(f"snapshot {snapshot} is unknown to this node")
+        kin = self._kin(parent, key)
+        if key is None:
+            index = self._store_plain(source, kin)
+            source.rename(directory / "data")
+        else:
+            with source.open("rb") as file:
+                handle = file.fileno()
+                size = source.stat().st_size
+                index = self._encode(
+                    directory / "data", size, blocks.allocated(handle), _reader(handle, None), kin, key
+                )
+            discard(source)
+        self._commit(directory, index)
+        return index.facts
+
+    def copy(
+        self, source: str, source_key: DataKey | None, snapshot: str, key: DataKey | None, parent: str | None
+    ) -> SnapshotFacts:
+        if self.exists(snapshot):
+            return self.index(snapshot).facts
+        original = self._unlocked(source, source_key)
+        directory = self._directory(snapshot)
+        directory.mkdir(exist_ok=True)
+        with (self._directory(source) / "data").open("rb") as file:
+            handle = file.fileno()
+            if key is None and source_key is None:
+                (directory / "data").unlink(missing_ok=True)
+                clone_file(self._directory(source) / "data", directory / "data")
+                count = len(original.tokens)
+                index = Index(original.size, None, original.tokens, SnapshotFacts(count, count, count * BLOCK_SIZE))
+            else:
+                kin, read = self._kin(parent, key), _reader(handle, source_key)
+                index = self._encode(directory / "data", original.size, original.tokens, read, kin, key)
+        self._commit(directory, index)
+        return index.facts
+
+    def restore(self, snapshot: str, key: DataKey | None) -> Path:
+        """A scratch file with the plain contents."""
+        index = self._unlocked(snapshot, key)
+        target = self._pool.scratch / uuid.uuid4().hex
+        data = self._directory(snapshot) / "data"
+        if key is None:
+            clone_file(data, target)
+            return target
+        with data.open("rb") as old, target.open("xb") as new:
+            new.truncate(index.size)
+            read, handle = _reader(old.fileno(), key), new.fileno()
+            _for_each(index.tokens, lambda i: blocks.write(handle, i, read(i)))
+        return target
+
+    def import_file(self, snapshot: str, file: Path) -> None:
+        """A stored snapshot with the contents of ``file``, which is outside of the pool."""
+        directory = self._directory(snapshot)
+        if directory.exists():
+            shutil.rmtree(directory)
+        directory.mkdir()
+        frozen = directory / "frozen"
+        with file.open("rb") as old, frozen.open("xb") as new:
+            new.truncate(file.stat().st_size)
+            for i in blocks.allocated(old.fileno()):
+                data = blocks.read(old.fileno(), i)
+                if data != blocks.ZERO:
+                    blocks.write(new.fileno(), i, data)
+        self.store(snapshot, None, None)
+
+    def delete(self, snapshot: str) -> None:
+        directory = self._directory(snapshot)
+        if directory.exists():
+            (directory / "index.json").unlink(missing_ok=True)  # first: half a snapshot must not look like one
+            for path in directory.iterdir():
+                discard(path)
+            directory.rmdir()
+
+    def exists(self, snapshot: str) -> bool:
+        return (self._directory(snapshot) / "index.json").exists()
+
+    def index(self, snapshot: str) -> Index:
+        try:
+            return Index.from_json((self._directory(snapshot) / "index.json").read_text())
+        except FileNotFoundError:
+            raise SandboxError(f"snapshot {snapshot} does not exist on this node") from None
+
+    def read_block(self, snapshot: str, index: int, key: DataKey | None) -> bytes:
+        if index not in self._unlocked(snapshot, key).tokens:
+            return blocks.ZERO
+        with (self._directory(snapshot) / "data").open("rb") as file:
+            return _reader(file.fileno(), key)(index)
+
+    def _kin(self, parent: str | None, key: DataKey | None) -> str | None:
+        """The parent, if it is there and stored in the same way, so that blocks can be shared with it."""
+        if parent is None or not self.exists(parent) or self.index(parent).key != (fingerprint(key) if key else None):
+            return None
+        return parent
+
+    def _unlocked(self, snapshot: str, key: DataKey | None) -> Index:
+        """The index, if ``key`` is the right one."""
+        index = self.index(snapshot)
+        if index.key != (fingerprint(key) if key else None):
+            what = "is encrypted under another key" if index.key else "is not encrypted"
+            raise SandboxError(f"snapshot {snapshot} {what if key else 'is encrypted: it needs its key'}")
+        return index
+
+    def _store_plain(self, source: Path, parent: str | None) -> Index:
+        """Make the clone itself the stored form: its extents are the parent's wherever nothing was written."""
+        known = self.index(parent).tokens if parent else {}
+        tokens: dict[int, str] = {}
+        with source.open("r+b") as file:
+            handle = file.fileno()
+            data = blocks.allocated(handle)
+            if parent:
+                with (self._directory(parent) / "data").open("rb") as old:
+                    self._compare(handle, old.fileno(), data, known, tokens)
+            else:
+                for i in data:
+                    _digest(handle, i, tokens)
+            for i in data:
+                if i not in tokens:
+                    blocks.punch(handle, i)
+        return Index(source.stat().st_size, None, tokens, _facts(tokens, known))
+
+    def _compare(self, new: int, old: int, data: list[int], known: dict[int, str], tokens: dict[int, str]) -> None:
+        """Note the tokens of blocks of a plain file; what was written again with the old contents shares them again."""
+        same = blocks.physically_equal(new, old)
+        for i in data:
+            if i in same and i in known:
+                tokens[i] = known[i]
+            elif _digest(new, i, tokens) is not None and tokens[i] == known.get(i):
+                blocks.share(old, new, i)
+
+    def _encode(
+        self, target: Path, size: int, indices: Iterable[int], read: Callable[[int], bytes], parent: str | None,
+        key: DataKey | None,
+    ) -> Index:  # fmt: skip
+        """Write blocks as they are stored into a file that starts as the parent's."""
+        known = self.index(parent).tokens if parent else {}
+        tokens: dict[int, str] = {}
+        cipher = BlockCipher(key) if key else None
+        target.unlink(missing_ok=True)
+        if parent:
+            clone_file(self._directory(parent) / "data", target)
+        with target.open("r+b" if parent else "xb") as file:
+            file.truncate(size)
+            handle = file.fileno()
+
+            def encode(i: int) -> None:
+                plain = read(i)
+                if plain == blocks.ZERO:
+                    return
+                stored = cipher.encrypt(i, plain) if cipher else plain
+                tokens[i] = blocks.token(stored)
+                if tokens[i] != known.get(i):
+                    blocks.write(handle, i, stored)
+
+            _for_each(indices, encode)
+            for i in known.keys() - tokens.keys():
+                if i * BLOCK_SIZE < size:
+                    blocks.punch(file.fileno(), i)
+        return Index(size, fingerprint(key) if key else None, tokens, _facts(tokens, known))
+
+    def _commit(self, directory: Path, index: Index) -> None:
+        new = directory / "index.new"
+        with new.open("w") as file:
+            file.write(index.to_json())
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(directory / "index.json")
+
+    def _directory(self, snapshot: str) -> Path:
+        self._volumes.path(snapshot)  # refuses what is not an id
+        return self._pool.snapshots / snapshot
+
+
+def _for_each(indices: Iterable[int], action: Callable[[int], None]) -> None:
+    """All blocks, several at a time: reading, the cipher, the digest and writing all let other threads run."""
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        for _ in pool.map(action, indices):  # draining it raises what an action raised
+            pass
+
+
+def _reader(handle: int, key: DataKey | None) -> Callable[[int], bytes]:
+    if key is None:
+        return lambda i: blocks.read(handle, i)
+    cipher = BlockCipher(key)
+    return lambda i: cipher.decrypt(i, blocks.read(handle, i))
+
+
+def _digest(handle: int, index: int, tokens: dict[int, str]) -> str | None:
+    """Note and return the token of a block; None, and nothing noted, if it is all zeros."""
+    data = blocks.read(handle, index)
+    if data == blocks.ZERO:
+        return None
+    tokens[index] = blocks.token(data)
+    return tokens[index]
+
+
+def _facts(tokens: dict[int, str], known: dict[int, str]) -> SnapshotFacts:
+    stored = sum(1 for i, token in tokens.items() if known.get(i) != token)
+    emptied = len(known.keys() - tokens.keys())
+    return SnapshotFacts(stored + emptied, len(tokens), stored * BLOCK_SIZE)

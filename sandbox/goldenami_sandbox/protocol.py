@@ -1,0 +1,279 @@
+"""What a request means: which service, region, action and access key; and how each service words its errors.
+
+AWS signs the region and the service into every request (SigV4's credential scope), so on one endpoint for all
+services the signature is also the address. The action is a form field (EC2 and the query protocols), a header (the
+JSON protocols) or the method and path (S3, EBS direct APIs and others).
+
+Responses are made here without the header that tells the request's id: the cloud adds it to all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+from xml.sax.saxutils import escape
+
+from goldenami_sandbox.http import Request, Response
+
+_SCOPE = re.compile(r"Credential=([^/,\s]+)/(\d{8})/([^/,\s]+)/([^/,\s]+)/aws4_request")
+
+# The services whose global endpoint signs for one fixed region, or for a pseudo region.
+_PSEUDO_REGIONS = frozenset({"aws-global"})
+_REST_XML = frozenset({"s3", "route53", "cloudfront", "s3control"})
+
+
+@lru_cache(maxsize=1)
+def regions() -> frozenset[str]:
+    """All regions of the partition ``aws`` that EC2 has, by botocore's endpoint data."""
+    import botocore.session
+
+    return frozenset(botocore.session.Session().get_available_regions("ec2"))
+
+
+@dataclass
+class Call:
+    """One API call. ``account`` and ``principal`` (the caller's ARN) are filled in once its access key is known."""
+
+    request: Request
+    request_id: str
+    access_key: str
+    region: str
+    service: str
+    token: str | None
+    account: str = ""
+    principal: str = ""
+    notes: dict[str, Any] = field(default_factory=dict)  # what layers want to see in the log
+    wire: bool = True  # whether the answer has to be bytes: without a wire, ``Response.answer`` does as well
+    given: Mapping[str, str] | None = None  # the form, if it is known without reading the body
+
+    @cached_property
+    def form(self) -> dict[str, str]:
+        """The parameters of a query-protocol call, flat, as they were sent."""
+        if self.given is not None:
+            return dict(self.given)
+        kind = self.request.headers.get("content-type", "")
+        text = self.request.query
+        if kind.startswith("application/x-www-form-urlencoded") and self.request.body:
+            text = f"{text}&{self.request.body.decode('utf-8', 'replace')}"
+        return dict(parse_qsl(text, keep_blank_values=True))
+
+    @cached_property
+    def json(self) -> dict[str, Any]:
+        """The parameters of a JSON-protocol call; empty where the body is not a JSON object."""
+        try:
+            value = json.loads(self.request.body or b"{}")
+        except ValueError:
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    @cached_property
+    def protocol(self) -> str:
+        """ "ec2", "query", "json", "rest-xml" or "rest-json": decides the form of errors."""
+        if self.service == "ec2":
+            return "ec2"
+        if "x-amz-target" in self.request.headers:
+            return "json"
+        if self.service in _REST_XML:
+            return "rest-xml"
+        return "query" if "Action" in self.form else "rest-json"
+
+    @cached_property
+    def action(self) -> str:
+        """The action's name, as IAM and CloudTrail call it; for S3 and other REST services one made of the method and
+        path.
+        """
+        if "x-amz-target" in self.request.headers:
+            return self.request.headers["x-amz-target"].rpartition(".")[2]
+        if self.protocol in ("ec2", "query"):
+            return self.form.get("Action", "")
+        if self.service == "s3":
+            return _s3_action(self.request)
+        if self.service == "ebs":
+            return _ebs_action(self.request)
+        if self.service == "dlm":
+            return _dlm_action(self.request)
+        if self.service == "rbin":
+            return _rbin_action(self.request)
+        return f"{self.request.method} {self.request.path}"
+
+    @property
+    def mutating(self) -> bool:
+        """Whether the call may change something. Judged by the verb, as AWS's read-only policies do."""
+        if self.protocol in ("ec2", "query", "json"):
+            return not self.action.startswith(_READ_VERBS)
+        return self.request.method not in ("GET", "HEAD")
+
+    def error(self, code: str, message: str, status: int = 400) -> Response:
+        """The service's own form of an error."""
+        return error_response(self.protocol, code, message, status, self.request_id)
+
+
+_READ_VERBS = ("Describe", "Get", "List", "Lookup", "Search", "Simulate", "Decode", "BatchGet")
+
+
+def new_request_id() -> str:
+    return str(uuid.uuid4())
+
+
+def parse(request: Request, request_id: str) -> Call | None:
+    """The call that a signed request makes; None where the request carries no SigV4 signature."""
+    scope = _SCOPE.search(request.headers.get("authorization", ""))
+    token = request.headers.get("x-amz-security-token")
+    if scope is None and "X-Amz-Credential" in request.query:  # a presigned URL
+        query = dict(parse_qsl(request.query, keep_blank_values=True))
+        scope = _SCOPE.search(f"Credential={query.get('X-Amz-Credential', '')}")
+        token = query.get("X-Amz-Security-Token")
+    if scope is None:
+        return None
+    key, _, region, service = scope.groups()
+    if region in _PSEUDO_REGIONS:
+        region = "us-east-1"
+    return Call(
+        request=request, request_id=request_id, access_key=key, region=region, service=service.lower(), token=token
+    )
+
+
+def error_response(protocol: str, code: str, message: str, status: int, request_id: str) -> Response:
+    if protocol in ("json", "rest-json"):
+        # SSM, KMS and the like put the code into the body, the REST services into a header; clients look for both.
+        body = json.dumps({"__type": code, "message": message, "Message": message}).encode()
+        kind = "application/x-amz-json-1.1" if protocol == "json" else "application/json"
+        return Response(status, body, [("Content-Type", kind), ("x-amzn-ErrorType", code)])
+    code, message = escape(code), escape(message)
+    if protocol == "ec2":
+        text = (
+            f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors>"
+            f"<RequestID>{request_id}</RequestID></Response>"
+        )
+    elif protocol == "query":
+        fault = "Sender" if status < 500 else "Receiver"
+        text = (
+            f"<ErrorResponse><Error><Type>{fault}</Type><Code>{code}</Code><Message>{message}</Message></Error>"
+            f"<RequestId>{request_id}</RequestId></ErrorResponse>"
+        )
+    else:
+        text = f"<Error><Code>{code}</Code><Message>{message}</Message><RequestId>{request_id}</RequestId></Error>"
+    body = f'<?xml version="1.0" encoding="UTF-8"?>\n{text}'.encode()
+    return Response(status, body, [("Content-Type", "text/xml")])
+
+
+def xml_response(action: str, namespace: str, result: str, request_id: str) -> Response:
+    """A query-protocol reply; ``result`` is the XML inside ``<ActionResult>``."""
+    text = (
+        f'<{action}Response xmlns="{namespace}"><{action}Result>{result}</{action}Result>'
+        f"<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata></{action}Response>"
+    )
+    return Response(200, text.encode(), [("Content-Type", "text/xml")])
+
+
+def json_response(value: object) -> Response:
+    return Response(200, json.dumps(value).encode(), [("Content-Type", "application/x-amz-json-1.1")])
+
+
+def rest_json_response(value: Mapping[str, Any], status: int = 200, code: str | None = None) -> Response:
+    """A reply of a REST-JSON service; with ``code``, a modelled error whose members are in ``value``."""
+    headers = [("Content-Type", "application/json")]
+    if code is not None:
+        headers.append(("x-amzn-ErrorType", code))
+    return Response(status, json.dumps(value).encode(), headers)
+
+
+def _s3_action(request: Request) -> str:
+    """GetObject, PutObject, ListBuckets …; a subresource is named after its query key (GetBucket?versioning)."""
+    bucket, _, key = unquote(request.path).lstrip("/").partition("/")
+    noun = "Object" if key else "Bucket" if bucket else "Buckets"
+    verb = {"GET": "Get", "HEAD": "Head", "PUT": "Put", "POST": "Post", "DELETE": "Delete"}.get(
+        request.method, request.method.title()
+    )
+    if noun == "Buckets" and verb == "Get":
+        return "ListBuckets"
+    keys = {name for name, _ in parse_qsl(request.query, keep_blank_values=True)}
+    if noun == "Bucket" and verb == "Get" and (not keys or keys & {"list-type", "prefix", "delimiter", "max-keys"}):
+        return "ListObjects"
+    if noun == "Bucket" and verb == "Put" and not keys:
+        return "CreateBucket"
+    subresource = sorted(keys & _S3_SUBRESOURCES)
+    return f"{verb}{noun}" + "".join(f"?{name}" for name in subresource)
+
+
+_S3_SUBRESOURCES = frozenset(
+    {
+        "acl",
+        "cors",
+        "delete",
+        "encryption",
+        "lifecycle",
+        "location",
+        "object-lock",
+        "policy",
+        "publicAccessBlock",
+        "retention",
+        "legal-hold",
+        "tagging",
+        "uploads",
+        "uploadId",
+        "versioning",
+        "versions",
+        "website",
+    }
+)
+
+
+def _ebs_action(request: Request) -> str:
+    """The EBS direct APIs, by their paths (EBS direct API Reference)."""
+    parts = unquote(request.path).strip("/").split("/")
+    match request.method, parts:
+        case "GET", ["snapshots", _, "blocks"]:
+            return "ListSnapshotBlocks"
+        case "GET", ["snapshots", _, "changedblocks"]:
+            return "ListChangedBlocks"
+        case "GET", ["snapshots", _, "blocks", _]:
+            return "GetSnapshotBlock"
+        case "PUT", ["snapshots", _, "blocks", _]:
+            return "PutSnapshotBlock"
+        case "POST", ["snapshots"]:
+            return "StartSnapshot"
+        case "POST", ["snapshots", "completion", _]:
+            return "CompleteSnapshot"
+    return f"{request.method} {request.path}"
+
+
+def _dlm_action(request: Request) -> str:
+    """Amazon DLM's actions, by their paths (Amazon DLM API Reference)."""
+    noun, _, rest = unquote(request.path).strip("/").partition("/")
+    actions = {
+        ("POST", "policies", False): "CreateLifecyclePolicy",
+        ("GET", "policies", False): "GetLifecyclePolicies",
+        ("GET", "policies", True): "GetLifecyclePolicy",
+        ("PATCH", "policies", True): "UpdateLifecyclePolicy",
+        ("DELETE", "policies", True): "DeleteLifecyclePolicy",
+        ("GET", "tags", True): "ListTagsForResource",
+        ("POST", "tags", True): "TagResource",
+        ("DELETE", "tags", True): "UntagResource",
+    }
+    return actions.get((request.method, noun, bool(rest)), f"{request.method} {request.path}")
+
+
+def _rbin_action(request: Request) -> str:
+    """Recycle Bin's actions, by their paths (Recycle Bin API reference)."""
+    noun, _, rest = unquote(request.path).strip("/").partition("/")
+    actions = {
+        ("POST", "rules", False): "CreateRule",
+        ("GET", "rules", True): "GetRule",
+        ("PATCH", "rules", True): "UpdateRule",
+        ("DELETE", "rules", True): "DeleteRule",
+        ("POST", "list-rules", False): "ListRules",
+        ("GET", "tags", True): "ListTagsForResource",
+        ("POST", "tags", True): "TagResource",
+        ("DELETE", "tags", True): "UntagResource",
+    }
+    known = actions.get((request.method, noun, bool(rest)), f"{request.method} {request.path}")
+    if noun == "rules" and "/" in rest:
+        return {"lock": "LockRule", "unlock": "UnlockRule"}.get(rest.rpartition("/")[2], known)
+    return known

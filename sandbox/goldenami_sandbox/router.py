@@ -1,0 +1,221 @@
+"""Who answers a call: EC2's own service, the corrected services, or moto."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
+from xml.sax.saxutils import escape
+
+from goldenami_sandbox.credentials import Identity
+from goldenami_sandbox.dlm import Dlm
+from goldenami_sandbox.ebs import Ebs
+from goldenami_sandbox.ec2.service import Ctx, Ec2
+from goldenami_sandbox.http import Response
+from goldenami_sandbox.kms import Kms, replace_body
+from goldenami_sandbox.protocol import Call
+from goldenami_sandbox.rbin import RecycleBin
+from goldenami_sandbox.ssm import Ssm
+from goldenami_sandbox.sts import Sts
+from goldenami_sandbox.surface import Surface
+from goldenami_sandbox.visibility import Visibility
+
+_EC2_NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
+
+
+class Router:
+    """``prepare`` is called with a call's region before EC2 or SSM answer it."""
+
+    def __init__(
+        self,
+        surface: Surface,
+        ec2: Ec2,
+        ebs: Ebs,
+        dlm: Dlm,
+        rbin: RecycleBin,
+        kms: Kms,
+        ssm: Ssm,
+        sts: Sts,
+        prepare: Callable[[str], None],
+        visibility: Visibility,
+    ) -> None:
+        self._surface = surface
+        self._ec2 = ec2
+        self._ebs = ebs
+        self._dlm = dlm
+        self._rbin = rbin
+        self._kms = kms
+        self._ssm = ssm
+        self._sts = sts
+        self._prepare = prepare
+        self._visibility = visibility
+
+    def serve(self, call: Call, identity: Identity) -> Response:
+        self._dlm.settle()
+        self._ec2.empty_bin()
+        match call.service:
+            case "dlm":
+                return self._dlm.serve(call)
+            case "rbin":
+                return self._rbin.serve(call)
+            case "ec2":
+                self._prepare(call.region)
+                return self._serve_ec2(call, identity)
+            case "kms":
+                return self._kms.serve(call, identity.caller)
+            case "ssm":
+                self._prepare(call.region)
+                return self._ssm.serve(call)
+            case "sts":
+                return self._sts.serve(call, identity) or self._surface.serve(call)
+            case "ebs":  # moto's knows only snapshots that were written through it, and none of ours
+                return self._ebs.serve(call)
+        return self._surface.serve(call)
+
+    # --- EC2 ----------------------------------------------------------------------------------------------------------
+
+    def _serve_ec2(self, call: Call, identity: Identity) -> Response:
+        ctx = Ctx(call.account, call.region, identity.arn, call.request_id)
+        if call.action in ("CreateTags", "DeleteTags"):
+            return self._tag(call, ctx)
+        if call.action == "DescribeTags":
+            return self._describe_tags(call, ctx)
+        if call.action in ("DeleteSecurityGroup", "DeleteSubnet") and (refusal := self._in_use(call)):
+            return refusal
+        if call.action == "CreateLaunchTemplateVersion" and call.form.get("SourceVersion"):
+            return self._launch_template_version(call)
+        if call.action == "RunInstances":
+            self._ssm.settle()  # it may name an image by parameter
+        if self._ec2.handles(call.action):
+            return self._own(call, ctx, call.form)
+        with self._visibility.respected(call):
+            return self._visibility.noted(call, self._surface.serve(call))
+
+    def _own(self, call: Call, ctx: Ctx, form: dict[str, str]) -> Response:
+        headers = [("Content-Type", "text/xml;charset=UTF-8")]
+        status, answer = self._ec2.respond(ctx, form, as_xml=call.wire)
+        if isinstance(answer, bytes):
+            return Response(status, answer, headers)
+        return Response(status, b"", headers, answer=answer)
+
+    def _tag(self, call: Call, ctx: Ctx) -> Response:
+        """Tags of one call may go to things that are kept in two places; moto's go first, as it may refuse them."""
+        ids = _numbered(call.form, "ResourceId")
+        own = [item for item in ids if self._ec2.owns(item)]
+        others = [item for item in ids if item not in own]
+        if not others:
+            return self._own(call, ctx, call.form)
+        if not own:
+            return self._surface.serve(call)
+        rest = {name: value for name, value in call.form.items() if not name.startswith("ResourceId.")}
+        response = self._surface.serve(_with_form(call, rest | _number("ResourceId", others)))
+        if response.status != 200:
+            return response
+        return self._own(call, ctx, rest | _number("ResourceId", own))
+
+    def _describe_tags(self, call: Call, ctx: Ctx) -> Response:
+        """One list over both stores, in one order, paged here."""
+        filters = _filters(call.form)
+        own = self._ec2.call(ctx, "DescribeTags", {"Filters": filters} if filters else {}).get("Tags", [])
+        tags = [(tag["ResourceType"], tag["ResourceId"], tag["Key"], tag.get("Value", "")) for tag in own]
+        with self._surface.active():
+            found = self._surface.backend("ec2", call.account, call.region).describe_tags(
+                {item["Name"]: item["Values"] for item in filters}
+            )
+            tags += [
+                (t["resource_type"], t["resource_id"], t["key"], t["value"] or "")
+                for t in found
+                if not self._visibility.hides_tags(call, t["resource_id"])
+            ]
+        tags.sort()
+        start = int(token) if (token := call.form.get("NextToken", "")).isdigit() else 0
+        limit = int(size) if (size := call.form.get("MaxResults", "")).isdigit() else 1000
+        items = "".join(
+            f"<item><resourceId>{escape(resource)}</resourceId><resourceType>{escape(kind)}</resourceType>"
+            f"<key>{escape(key)}</key><value>{escape(value)}</value></item>"
+            for kind, resource, key, value in tags[start : start + limit]
+        )
+        more = f"<nextToken>{start + limit}</nextToken>" if start + limit < len(tags) else ""
+        body = (
+            f'<?xml version="1.0" encoding="UTF-8"?>\n<DescribeTagsResponse xmlns="{_EC2_NAMESPACE}">'
+            f"<requestId>{call.request_id}</requestId><tagSet>{items}</tagSet>{more}</DescribeTagsResponse>"
+        )
+        return Response(200, body.encode(), [("Content-Type", "text/xml;charset=UTF-8")])
+
+    def _in_use(self, call: Call) -> Response | None:
+        """AWS refuses to delete a security group or a subnet while an instance uses it."""
+        if call.action == "DeleteSubnet":
+            resource = call.form.get("SubnetId", "")
+            message = f"The subnet '{resource}' has dependencies and cannot be deleted."
+        else:
+            resource = call.form.get("GroupId", "")
+            if not resource:
+                with self._surface.active():
+                    backend = self._surface.backend("ec2", call.account, call.region)
+                    group = backend.get_security_group_from_name(call.form.get("GroupName", ""))
+                resource = "" if group is None else group.id
+            message = f"resource {resource} has a dependent object"
+        if resource and self._ec2.users_of(resource):
+            return call.error("DependencyViolation", message)
+        return None
+
+    def _launch_template_version(self, call: Call) -> Response:
+        """A version made from a source version keeps what the request does not name (CreateLaunchTemplateVersion)."""
+        with self._surface.active():
+            backend = self._surface.backend("ec2", call.account, call.region)
+            template_id = call.form.get("LaunchTemplateId") or backend.launch_template_name_to_ids.get(
+                call.form.get("LaunchTemplateName", ""), ""
+            )
+            template = backend.launch_templates.get(template_id)
+            wanted = call.form["SourceVersion"]
+            source: Any = None
+            if template is not None:
+                number = {
+                    "$latest": template.latest_version_number,
+                    "$default": template.default_version_number,
+                }.get(wanted.lower(), int(wanted) if wanted.isdigit() else 0)
+                source = next((version for version in template.versions if version.number == number), None)
+                if source is None:
+                    return call.error(
+                        "InvalidLaunchTemplateId.VersionNotFound",
+                        f"Could not find the specified version {wanted} for the launch template with ID {template_id}.",
+                    )
+            if source is None:
+                return self._surface.serve(call)
+            # moto makes the version in here; for this call it is given the merged data.
+            plain_create = type(template).create_version
+            template.create_version = lambda data, description: plain_create(
+                template, {**source.data, **data}, description
+            )
+            try:
+                return self._surface.serve(call)
+            finally:
+                del template.create_version
+
+
+def _with_form(call: Call, form: dict[str, str]) -> Call:
+    return replace_body(call, urlencode(form).encode())
+
+
+def _numbered(form: dict[str, str], name: str) -> list[str]:
+    """The values of Name.1, Name.2, …, in order of their numbers."""
+    found = []
+    for key, value in form.items():
+        prefix, _, number = key.rpartition(".")
+        if prefix == name and number.isdigit():
+            found.append((int(number), value))
+    return [value for _, value in sorted(found)]
+
+
+def _number(name: str, values: list[str]) -> dict[str, str]:
+    return {f"{name}.{index}": value for index, value in enumerate(values, 1)}
+
+
+def _filters(form: dict[str, str]) -> list[dict[str, Any]]:
+    numbers = sorted(
+        {int(key.split(".")[1]) for key in form if key.startswith("Filter.") and key.split(".")[1].isdigit()}
+    )
+    return [
+        {"Name": form.get(f"Filter.{number}.Name", ""), "Values": _numbered(form, f"Filter.{number}.Value")}
+        for number in numbers
+    ]

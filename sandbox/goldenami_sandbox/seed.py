@@ -1,0 +1,161 @@
+"""What a new cloud holds: accounts with an administrator and roles, KMS keys, and the vendors' public images.
+
+The public images and their SSM parameters carry the names under which Debian, Canonical and Amazon publish theirs, so
+that recipes resolve here as they do on AWS. Debian's for x86_64 have contents (made by the node when first needed);
+the others can be found and described, but not launched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from goldenami_sandbox.credentials import admin_key
+from goldenami_sandbox.ec2.service import Ec2
+from goldenami_sandbox.ssm import PublicParameter
+from goldenami_sandbox.surface import Surface
+
+HOME = "111111111111"
+ACCOUNTS: Mapping[str, str] = {"home": HOME, "apps": "222222222222"}
+REGIONS = ("eu-central-1", "eu-west-1", "us-east-1")  # those with KMS keys; the first is home
+ROLES = ("goldenami-builder", "goldenami-publisher")
+KEY_ALIAS = "alias/golden-ami"
+
+_DEBIAN, _CANONICAL, _AMAZON = "136693071363", "099720109477", "137112412989"
+
+
+@dataclass(frozen=True, slots=True)
+class _Vendor:
+    """A public image. ``parameters``: the SSM names under which its vendor publishes it."""
+
+    owner: str
+    name: str
+    architecture: str
+    description: str
+    created: str
+    parameters: tuple[str, ...]
+    default_user: str
+    root_device_name: str = "/dev/xvda"
+    boot_mode: str = "uefi-preferred"
+    release: str | None = None  # of the node's base roots
+    owner_alias: str | None = None
+
+
+def _debian(version: str, serial: str, created: str) -> list[_Vendor]:
+    return [
+        _Vendor(
+            owner=_DEBIAN,
+            name=f"debian-{version}-{machine}-{serial}",
+            architecture=architecture,
+            description=f"Debian {version} ({serial})",
+            created=created,
+            parameters=(f"/aws/service/debian/release/{version}/latest/{machine}",),
+            default_user="admin",
+            boot_mode="uefi-preferred" if machine == "amd64" else "uefi",
+            release=f"debian-{version}" if machine == "amd64" else None,
+        )
+        for machine, architecture in (("amd64", "x86_64"), ("arm64", "arm64"))
+    ]
+
+
+_PUBLIC: tuple[_Vendor, ...] = (
+    *_debian("12", "20261110-2295", "2026-11-10T00:12:41.000Z"),
+    *_debian("13", "20261112-2297", "2026-11-12T00:14:03.000Z"),
+    *(
+        _Vendor(
+            owner=_CANONICAL,
+            name=f"ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-{machine}-server-20261105",
+            architecture=architecture,
+            description=f"Canonical, Ubuntu, 24.04, {machine} noble image",
+            created="2026-11-05T06:44:19.000Z",
+            parameters=(f"/aws/service/canonical/ubuntu/server/24.04/stable/current/{machine}/hvm/ebs-gp3/ami-id",),
+            default_user="ubuntu",
+            root_device_name="/dev/sda1",
+            boot_mode="uefi-preferred" if machine == "amd64" else "uefi",
+        )
+        for machine, architecture in (("amd64", "x86_64"), ("arm64", "arm64"))
+    ),
+    *(
+        _Vendor(
+            owner=_AMAZON,
+            name=f"al2023-ami-2023.9.20261109.0-kernel-6.1-{architecture}",
+            architecture=architecture,
+            description=f"Amazon Linux 2023 AMI 2023.9.20261109.0 {architecture} HVM kernel-6.1",
+            created="2026-11-09T22:01:57.000Z",
+            parameters=(
+                f"/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-6.1-{architecture}",
+                f"/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-{architecture}",
+            ),
+            default_user="ec2-user",
+            boot_mode="uefi-preferred" if architecture == "x86_64" else "uefi",
+            owner_alias="amazon",
+        )
+        for architecture in ("x86_64", "arm64")
+    ),
+)
+
+
+def public_images(ec2: Ec2, region: str) -> list[PublicParameter]:
+    """Publish the vendors' images in a region, and say which parameters name them. A second call changes nothing."""
+    parameters = []
+    for image in _PUBLIC:
+        image_id = ec2.add_public_image(
+            region,
+            image.owner,
+            image.name,
+            architecture=image.architecture,
+            release=image.release,
+            default_user=image.default_user,
+            owner_alias=image.owner_alias,
+            description=image.description,
+            creation_date=image.created,
+            root_device_name=image.root_device_name,
+            boot_mode=image.boot_mode,
+        )
+        parameters += [PublicParameter(region, name, image_id) for name in image.parameters]
+    return parameters
+
+
+def accounts(surface: Surface, ids: Mapping[str, str]) -> None:
+    """Administrators, roles that trust the home account, and KMS keys; what is there already is left as it is."""
+    home = ids.get("home", HOME)
+    with surface.active():
+        for account in ids.values():
+            iam = surface.backend("iam", account, "aws")
+            _administrator(iam, account)
+            for role in ROLES:
+                if not any(known.name == role for known in iam.roles.values()):
+                    _role(iam, role, home)
+            for region in REGIONS:
+                kms = surface.backend("kms", account, region)
+                if not kms.alias_exists(KEY_ALIAS):
+                    key = kms.create_key(None, "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", "Golden images", None)
+                    kms.create_alias(key.id, KEY_ALIAS)
+
+
+def _administrator(iam: Any, account: str) -> None:
+    """The user behind the account's key, so that IAM knows who calls."""
+    if "admin" in iam.users:
+        return
+    user = iam.create_user("us-east-1", "admin")
+    user.id = "AIDA" + admin_key(account).access_key_id[4:]
+
+
+def _role(iam: Any, name: str, home: str) -> None:
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{home}:root"}, "Action": "sts:AssumeRole"}
+        ],
+    }
+    iam.create_role(
+        role_name=name,
+        assume_role_policy_document=json.dumps(trust),
+        path="/",
+        permissions_boundary=None,
+        description="",
+        tags=[],
+        max_session_duration=43200,
+    )

@@ -1,0 +1,243 @@
+"""SSM parameters: public ones of vendors, and ``aws:ec2:image`` ones that are checked before they hold.
+
+AWS accepts a PutParameter with that data type at once and validates it afterwards: only an image that the account can
+see and that is available becomes the parameter's value; otherwise the put comes to nothing. Until then the old value
+is read. (Systems Manager user guide, "Native parameter support for Amazon Machine Image IDs".)
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from goldenami_sandbox.http import Request, Response
+from goldenami_sandbox.protocol import Call, json_response
+from goldenami_sandbox.surface import Surface
+from goldenami_sandbox.visibility import Visibility
+
+IMAGE_TYPE = "aws:ec2:image"
+_IMAGE_ID = re.compile(r"ami-(?:[0-9a-f]{8}|[0-9a-f]{17})")
+
+
+@dataclass(frozen=True, slots=True)
+class _Put:
+    """A put that was accepted and is not validated yet. ``ready``: seconds since the epoch."""
+
+    account: str
+    region: str
+    name: str
+    image: str
+    body: bytes
+    ready: float
+
+
+@dataclass(frozen=True, slots=True)
+class PublicParameter:
+    """A vendor's parameter of one region, readable by every account there."""
+
+    region: str
+    name: str
+    value: str
+    data_type: str = IMAGE_TYPE
+
+
+class Ssm:
+    """``usable``: whether an account can see an image, available, in a region. ``delay``: seconds that validation
+    takes.
+    """
+
+    def __init__(
+        self,
+        surface: Surface,
+        clock: Callable[[], float],
+        usable: Callable[[str, str, str], bool],
+        delay: Callable[[], float],
+        visibility: Visibility,
+    ) -> None:
+        self._surface = surface
+        self._visibility = visibility
+        self._clock = clock
+        self._usable = usable
+        self._delay = delay
+        self._guard = threading.RLock()
+        self._pending: list[_Put] = []
+        self._public: list[PublicParameter] = []
+
+    def publish(self, parameters: list[PublicParameter]) -> None:
+        """Set the public parameters, of all regions."""
+        self._public = list(parameters)
+
+    def serve(self, call: Call) -> Response:
+        self.settle()
+        self.prime(call.account, call.region)
+        if call.action == "PutParameter":
+            is_image = self._is_image(call)
+            return self._visibility.noted(call, self._put_image(call) if is_image else self._surface.serve(call))
+        with self._visibility.respected(call):
+            return self._serve(call)
+
+    def _serve(self, call: Call) -> Response:
+        path = str(call.json.get("Path", ""))
+        if call.action == "DescribeParameters" or (
+            call.action == "GetParametersByPath" and not path.startswith("/aws")
+        ):
+            return self._serve_own(call)
+        return self._surface.serve(call)
+
+    def _serve_own(self, call: Call) -> Response:
+        """Lists show public parameters only to who asks for their path."""
+        with self._surface.active():
+            parameters = self._surface.backend("ssm", call.account, call.region)._parameters
+            names = {public.name for public in self._public} & set(parameters)
+            public = {name: parameters.pop(name) for name in names}
+            try:
+                return self._surface.serve(call)
+            finally:
+                parameters.update(public)
+
+    def settle(self) -> None:
+        """Let the puts whose time has come take effect, or not. Asks EC2: hold no lock that EC2 might want."""
+        with self._guard:
+            now = self._clock()
+            due = [put for put in self._pending if put.ready <= now]
+            if not due:
+                return
+            self._pending = [put for put in self._pending if put.ready > now]
+            for put in due:
+                if self._usable(put.account, put.region, put.image):
+                    self._surface.serve(_call(put))
+
+    def _is_image(self, call: Call) -> bool:
+        data_type = call.json.get("DataType")
+        if data_type is None and call.json.get("Overwrite"):
+            current = self._current(call.account, call.region, str(call.json.get("Name")))
+            data_type = current.data_type if current is not None else None
+        return data_type == IMAGE_TYPE
+
+    def _put_image(self, call: Call) -> Response:
+        value, name = str(call.json.get("Value", "")), str(call.json.get("Name", ""))
+        if not _IMAGE_ID.fullmatch(value):
+            return call.error(
+                "ValidationException",
+                f"The parameter value {value!r} is not a valid Amazon Machine Image ID (ami-12345abcdeEXAMPLE).",
+            )
+        current = self._current(call.account, call.region, name)
+        if current is not None and not call.json.get("Overwrite"):
+            return call.error(
+                "ParameterAlreadyExists",
+                "The parameter already exists. To overwrite this value, set the overwrite option in the request "
+                "to true.",
+            )
+        with self._guard:
+            waiting = sum(
+                1 for put in self._pending if (put.account, put.region, put.name) == (call.account, call.region, name)
+            )
+            delay = self._delay()
+            body = json.dumps({**call.json, "DataType": IMAGE_TYPE}).encode()
+            put = _Put(call.account, call.region, name, value, body, self._clock() + delay)
+            if delay <= 0:
+                return self._put_now(call, put)
+            self._pending.append(put)
+        version = (current.version if current is not None else 0) + waiting + 1
+        return json_response({"Version": version, "Tier": call.json.get("Tier", "Standard")})
+
+    def _put_now(self, call: Call, put: _Put) -> Response:
+        """Without a delay the validation still is the user's to wait for: a bad image is accepted, and never becomes
+        the value.
+        """
+        if self._usable(put.account, put.region, put.image):
+            return self._surface.serve(_call(put))
+        current = self._current(put.account, put.region, put.name)
+        version = (current.version if current is not None else 0) + 1
+        return json_response({"Version": version, "Tier": call.json.get("Tier", "Standard")})
+
+    def image(self, account: str, region: str, parameter: str) -> str | None:
+        """The value of a parameter (name, name:version or name:label), if there is one; as ``Hooks.ssm_image``."""
+        self.prime(account, region)
+        with self._surface.active():
+            backend = self._surface.backend("ssm", account, region)
+            from moto.ssm.exceptions import ParameterVersionNotFound
+
+            try:
+                found = backend.get_parameter(parameter)
+            except ParameterVersionNotFound:
+                return None
+            return None if found is None else str(found.value)
+
+    def image_parameters(self, account: str, region: str) -> dict[str, str]:
+        """The account's own parameters of type aws:ec2:image; as ``Hooks.image_parameters``."""
+        public = {p.name for p in self._public}
+        with self._surface.active():
+            parameters = self._surface.backend("ssm", account, region)._parameters
+            newest = {str(name): dict.__getitem__(parameters, name)[-1] for name in dict.keys(parameters)}
+            return {
+                name: str(one.value)
+                for name, one in newest.items()
+                if name not in public and getattr(one, "data_type", "") == "aws:ec2:image"
+            }
+
+    def prime(self, account: str, region: str) -> None:
+        """Put the public parameters into moto's backend of this place, in the stead of moto's own, which name no
+        image here.
+        """
+        with self._surface.active():
+            parameters = self._surface.backend("ssm", account, region)._parameters
+            parameters.latest_amis_loaded = True
+            parameters.latest_ecs_amis_loaded = True
+            for public in self._public:
+                if public.region == region and not dict.__contains__(parameters, public.name):
+                    dict.__setitem__(parameters, public.name, [_moto_parameter(account, public, self._clock())])
+
+    def _current(self, account: str, region: str, name: str) -> Any:
+        with self._surface.active():
+            versions = self._surface.backend("ssm", account, region)._parameters.get(name)
+            return versions[-1] if versions else None
+
+    def dump(self) -> list[dict[str, Any]]:
+        with self._guard:
+            return [
+                {
+                    "account": put.account,
+                    "region": put.region,
+                    "name": put.name,
+                    "image": put.image,
+                    "body": base64.b64encode(put.body).decode(),
+                    "ready": put.ready,
+                }
+                for put in self._pending
+            ]
+
+    def load(self, state: list[dict[str, Any]]) -> None:
+        with self._guard:
+            self._pending = [_Put(**{**item, "body": base64.b64decode(item["body"])}) for item in state]
+
+
+def _call(put: _Put) -> Call:
+    """The put as the call that it was."""
+    headers = {"x-amz-target": "AmazonSSM.PutParameter", "content-type": "application/x-amz-json-1.1"}
+    request = Request("POST", "/", "", headers, [*headers.items()], put.body)
+    return Call(request, "", "AKIASANDBOX000000000", put.region, "ssm", None, account=put.account)
+
+
+def _moto_parameter(account: str, public: PublicParameter, now: float) -> Any:
+    from moto.ssm.models import Parameter
+
+    make: Any = Parameter  # moto's class leaves two methods abstract that its own code never needs
+    return make(
+        account_id=account,
+        name=public.name,
+        value=public.value,
+        parameter_type="String",
+        description=None,
+        allowed_pattern=None,
+        keyid=None,
+        last_modified_date=datetime.fromtimestamp(now, UTC),
+        version=1,
+        data_type=public.data_type,
+    )

@@ -1,0 +1,302 @@
+"""moto as the API surface: everything that the sandbox does not do itself is answered by moto's server.
+
+moto keeps its state in module-level dictionaries, one set per process. A ``Surface`` owns one such set: it is swapped
+in while one of its calls runs, so several clouds can live in one process (tests make many). One lock serves all of
+them; moto is not written for threads, and its calls take a millisecond.
+
+Nothing that holds ``active`` may wait for a call into the EC2 service, which itself asks moto through the hooks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import pickle
+import threading
+import types
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from goldenami_sandbox import moto_calls
+from goldenami_sandbox.http import Request, Response
+from goldenami_sandbox.protocol import Call
+
+_log = logging.getLogger(__name__)
+_LOCK = threading.RLock()
+
+# Read by moto when its modules are imported, or at each use. Its AMIs are made up: the sandbox has its own.
+_ENVIRONMENT = {
+    "MOTO_EC2_LOAD_DEFAULT_AMIS": "false",
+    "MOTO_DISABLE_GLOBAL_CORS": "true",
+    "MOTO_S3_ALLOW_CROSSACCOUNT_ACCESS": "true",
+}
+
+
+class Unsupported(Exception):
+    """Neither the sandbox nor moto has this action, or this service."""
+
+
+class Surface:
+    """One cloud's worth of moto. moto is imported by the first call, not before."""
+
+    _current: ClassVar[Surface | None] = None
+
+    def __init__(self) -> None:
+        self._stash: list[tuple[Any, dict[str, Any], dict[str, Any]]] = []
+        self._app: Any = None
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Have this cloud's state in moto's dictionaries; re-entrant within a thread."""
+        with _LOCK:
+            if Surface._current is not self:
+                _prepare()
+                if Surface._current is not None:
+                    Surface._current._put_away()
+                self._take_out()
+                Surface._current = self
+            yield
+
+    def backend(self, service: str, account: str, region: str) -> Any:
+        """moto's backend object of a service; use it only while ``active``. Global services have the region "aws"."""
+        return _dictionary(service)[account][region]
+
+    def serve(self, call: Call, account: str | None = None) -> Response:
+        """moto's answer, on behalf of ``account`` (default: the caller's)."""
+        with self.active():
+            try:
+                environ = _environ(call, account or call.account)
+                if call.service in moto_calls.SERVICES:
+                    return moto_calls.answer(call.service, environ)
+                return _run(self._application(), environ)
+            except NotImplementedError as error:
+                raise Unsupported(f"the sandbox does not have {call.service}:{call.action}") from error
+
+    def _application(self) -> Any:
+        """moto's WSGI application for all services; it finds out which one a request is for."""
+        if self._app is None:
+            from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+            make: Any = create_backend_app
+
+            def found(backend: str | None) -> Any:
+                if backend is None:
+                    raise NotImplementedError
+                return make(backend)
+
+            self._app = DomainDispatcherApplication(found)
+        return self._app
+
+    def close(self) -> None:
+        """Forget this cloud's state."""
+        with _LOCK:
+            if Surface._current is self:
+                self._put_away()
+                Surface._current = None
+            self._stash = []
+
+    def _put_away(self) -> None:
+        for backends in list(_in_use()):
+            extra = {name: getattr(backends, name) for name in _EXTRA if hasattr(backends, name)}
+            self._stash.append((backends, dict(backends), extra))
+            backends.clear()
+            for name in extra:
+                setattr(backends, name, {})
+        _in_use().clear()
+
+    def _take_out(self) -> None:
+        for backends, content, extra in self._stash:
+            backends.update(content)
+            for name, value in extra.items():
+                setattr(backends, name, value)
+            _in_use().append(backends)
+        self._stash = []
+
+    def dump(self) -> dict[str, bytes]:
+        """The state by service, pickled. What cannot be pickled is left out, with a line in the log."""
+        result: dict[str, bytes] = {}
+        with self.active():
+            for backends in list(_in_use()):
+                content = {account: dict(regions) for account, regions in backends.items()}
+                extra = {name: getattr(backends, name) for name in _EXTRA if hasattr(backends, name)}
+                buffer = io.BytesIO()
+                try:
+                    _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump((content, extra))
+                except (pickle.PicklingError, TypeError, AttributeError) as error:
+                    _log.warning("the state of %s cannot be kept over a restart: %s", backends.service_name, error)
+                    continue
+                result[backends.service_name] = buffer.getvalue()
+        return result
+
+    def load(self, state: Mapping[str, bytes]) -> None:
+        """Take over what ``dump`` gave."""
+        with self.active():
+            for service, data in state.items():
+                backends = _dictionary(service)
+                # The file is the sandbox's own, in a directory that only its owner can write.
+                content, extra = pickle.loads(data)
+                for account, regions in content.items():
+                    for region, backend in regions.items():
+                        dict.__setitem__(backends[account], region, backend)
+                for name, value in extra.items():
+                    setattr(backends, name, value)
+
+
+# Attributes of moto's backend dictionaries that are state besides their content: who owns a bucket; who is in an
+# organization.
+_EXTRA = ("bucket_accounts",)
+
+
+def _dictionary(service: str) -> Any:
+    """moto's dictionary of a service's backends, by account and region."""
+    from moto import backends
+
+    find: Any = backends.get_backend  # overloaded for every name; ours is a variable
+    return find(service)
+
+
+def _in_use() -> list[Any]:
+    """moto's list of the dictionaries that hold anything."""
+    from moto.core import base_backend
+
+    instances: list[Any] = base_backend.BackendDict.__dict__["_instances"]
+    return instances
+
+
+def _prepare() -> None:
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def _nested_dicts() -> dict[Any, Any]:
+    return defaultdict(dict)
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles what pickle cannot: private keys, a local function of moto's, and a dictionary with its own
+    constructor.
+    """
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, types.FunctionType) and obj.__name__ == "<lambda>":
+            if obj.__qualname__ == "SimpleSystemManagerBackend.__init__.<locals>.<lambda>":
+                return (_restore_nested_dicts, ())
+            raise pickle.PicklingError(f"no way to keep {obj.__module__}.{obj.__qualname__}")
+        if isinstance(obj, RSAPrivateKey | EllipticCurvePrivateKey):
+            pem = obj.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            return (_restore_private_key, (pem,))
+        if type(obj).__name__ == "ParameterDict" and type(obj).__module__ == "moto.ssm.models":
+            return (_restore_parameters, (obj.account_id, obj.region_name, dict(obj.__dict__), dict(obj)))
+        return NotImplemented
+
+
+def _restore_private_key(pem: bytes) -> Any:
+    return load_pem_private_key(pem, None)
+
+
+def _restore_nested_dicts() -> Any:
+    return _nested_dicts
+
+
+def _restore_parameters(account: str, region: str, attributes: dict[str, Any], content: dict[str, Any]) -> Any:
+    from moto.ssm.models import ParameterDict
+
+    parameters = ParameterDict(account, region)
+    parameters.__dict__.update(attributes)
+    parameters.update(content)
+    return parameters
+
+
+def _environ(call: Call, account: str) -> dict[str, Any]:
+    """The WSGI environment of a call, with what moto derives from it (account, region, service) made certain."""
+    request = call.request
+    environ: dict[str, Any] = {
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(request.body),
+        "wsgi.errors": io.StringIO(),
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+        "REQUEST_METHOD": request.method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": _unquote(request.path),
+        "QUERY_STRING": request.query,
+        "RAW_URI": request.path + (f"?{request.query}" if request.query else ""),
+        "REQUEST_URI": request.path,
+        "REMOTE_ADDR": request.peer[0],
+        "REMOTE_PORT": str(request.peer[1]),
+        "SERVER_NAME": "127.0.0.1",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+    }
+    _add_headers(environ, request)
+    environ.pop("HTTP_TRANSFER_ENCODING", None)
+    environ["CONTENT_LENGTH"] = str(len(request.body))
+    environ.setdefault("HTTP_HOST", "127.0.0.1")
+    environ["HTTP_USER_AGENT"] = "client"  # moto would read a region out of it
+    environ["HTTP_X_MOTO_ACCOUNT_ID"] = account
+    if "HTTP_AUTHORIZATION" not in environ or f"/{call.region}/" not in environ["HTTP_AUTHORIZATION"]:
+        environ["HTTP_AUTHORIZATION"] = (
+            f"AWS4-HMAC-SHA256 Credential={call.access_key}/20000101/{call.region}/{call.service}/aws4_request, "
+            "SignedHeaders=host, Signature=0"
+        )
+    return environ
+
+
+def _add_headers(environ: dict[str, Any], request: Request) -> None:
+    from moto.core.request import PRESERVED_HEADER_NAMES_ENVIRON_KEY, should_preserve_original_header_name
+
+    preserved: dict[str, str] = {}
+    for name, value in request.raw_headers:
+        key = name.upper().replace("-", "_")
+        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            key = f"HTTP_{key}"
+        if "_" in name:
+            # WSGI cannot tell x-amz-meta-my_key from x-amz-meta-my-key; moto keeps the spelling of the former beside
+            # it.
+            if not should_preserve_original_header_name(name):
+                continue
+            preserved.setdefault(key, name)
+        environ[key] = f"{environ[key]},{value}" if key in environ else value
+    environ[PRESERVED_HEADER_NAMES_ENVIRON_KEY] = preserved
+
+
+def _unquote(path: str) -> str:
+    """Percent-decoded as WSGI wants it: bytes in Latin-1's clothes."""
+    from urllib.parse import unquote_to_bytes
+
+    return unquote_to_bytes(path).decode("latin-1")
+
+
+def _no_write(_: bytes) -> None:
+    """WSGI's other way to send a body, which nothing here uses."""
+
+
+def _run(app: Any, environ: dict[str, Any]) -> Response:
+    started: list[tuple[str, list[tuple[str, str]]]] = []
+
+    def start_response(status: str, headers: list[tuple[str, str]], *_: object) -> Any:
+        started.append((status, headers))
+        return _no_write
+
+    result = app(environ, start_response)
+    try:
+        body = b"".join(result)
+    finally:
+        if hasattr(result, "close"):
+            result.close()
+    status, headers = started[-1]
+    return Response(int(status.split(" ", 1)[0]), body, list(headers))

@@ -1,0 +1,146 @@
+"""Eventual consistency of what moto keeps: for some seconds, describes and lists do not know a new thing.
+
+EC2's own records have their moment of visibility (``ec2/core.py``). Key pairs, security groups, grants and parameters
+are moto's, which shows everything at once; here they are taken out of its dictionaries while a list is made. Whoever
+names a thing in a call that changes something finds it at once, as the creating call's own endpoint would.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from goldenami_sandbox.http import Response
+from goldenami_sandbox.protocol import Call
+from goldenami_sandbox.surface import Surface
+
+_IDS = re.compile(rb"<(?:groupId|keyPairId)>([a-z]+-[0-9a-f]+)</")
+_CREATING = frozenset({"CreateKeyPair", "ImportKeyPair", "CreateSecurityGroup", "CreateGrant", "PutParameter"})
+_READING = frozenset(
+    {
+        "DescribeKeyPairs",
+        "DescribeSecurityGroups",
+        "DescribeSecurityGroupRules",
+        "ListGrants",
+        "ListRetirableGrants",
+        "DescribeParameters",
+        "GetParameter",
+        "GetParameters",
+        "GetParametersByPath",
+        "GetParameterHistory",
+        "ListTagsForResource",
+    }
+)
+# (kind, account or "" where the id is unique, region, id)
+_Thing = tuple[str, str, str, str]
+
+
+class Visibility:
+    """``delay``: seconds from the answer of the creating call on."""
+
+    def __init__(self, surface: Surface, clock: Callable[[], float], delay: Callable[[], float]) -> None:
+        self._surface = surface
+        self._clock = clock
+        self._delay = delay
+        self._guard = threading.Lock()
+        self._young: dict[_Thing, float] = {}  # until when
+
+    def noted(self, call: Call, response: Response) -> Response:
+        """The response of a call; what it made is young from now on."""
+        if call.action in _CREATING and response.status == 200 and (delay := self._delay()) > 0:
+            with self._guard:
+                self._young |= dict.fromkeys(_made(call, response), self._clock() + delay)
+        return response
+
+    def hides_tags(self, call: Call, id: str) -> bool:
+        """Whether what has that id is too young for this caller's list of tags."""
+        return id in self._hidden("tagged", call)
+
+    @contextlib.contextmanager
+    def respected(self, call: Call) -> Iterator[None]:
+        """moto serves a list inside of this, without what is young. Nothing in it may call into EC2's service."""
+        if call.action not in _READING or not self._any_young():
+            yield
+            return
+        with self._surface.active(), contextlib.ExitStack() as stack:
+            if call.service == "ec2":
+                backend = self._surface.backend("ec2", call.account, call.region)
+                stack.enter_context(_without(backend.key_pairs, self._hidden("key-pair", call)))
+                for groups in backend.groups.values():
+                    stack.enter_context(_without(groups, self._hidden("security-group", call)))
+            elif call.service == "kms":
+                for key in self._keys(call.region):
+                    stack.enter_context(_without(key.grants, self._hidden("grant", call)))
+            elif call.service == "ssm":
+                parameters = self._surface.backend("ssm", call.account, call.region)._parameters
+                for put in self._hidden("parameter", call):
+                    name, _, version = put.rpartition(":")
+                    stack.enter_context(_without_versions(parameters, name, int(version)))
+            yield
+
+    def _any_young(self) -> bool:
+        with self._guard:
+            now = self._clock()
+            self._young = {thing: until for thing, until in self._young.items() if until > now}
+            return bool(self._young)
+
+    def _hidden(self, kind: str, call: Call) -> list[str]:
+        now = self._clock()
+        with self._guard:
+            return [
+                id
+                for (young, account, region, id), until in self._young.items()
+                if young == kind and account in ("", call.account) and region == call.region and until > now
+            ]
+
+    def _keys(self, region: str) -> list[Any]:
+        from moto.kms.models import kms_backends
+
+        found = [regions[region] for regions in list(kms_backends.values()) if region in regions.keys()]  # noqa: SIM118
+        return [key for backend in found for key in backend.keys.values()]
+
+
+def _made(call: Call, response: Response) -> list[_Thing]:
+    """A ``tagged`` one is what the list of tags names."""
+    tagged = [("tagged", call.account, call.region, found.group(1).decode()) for found in _IDS.finditer(response.body)]
+    match call.action:
+        case "CreateKeyPair" | "ImportKeyPair":
+            return [*tagged, ("key-pair", call.account, call.region, call.form.get("KeyName", ""))]
+        case "CreateSecurityGroup":
+            return [*tagged, *(("security-group", "", region, id) for _, _, region, id in tagged)]
+        case "CreateGrant":
+            return [("grant", "", call.region, str(json.loads(response.body)["GrantId"]))]
+    version = json.loads(response.body)["Version"]
+    return [("parameter", call.account, call.region, f"{call.json.get('Name', '')}:{version}")]
+
+
+@contextlib.contextmanager
+def _without(table: Any, names: list[str]) -> Iterator[None]:
+    taken = {name: table.pop(name) for name in names if name in table}
+    try:
+        yield
+    finally:
+        table.update(taken)
+
+
+@contextlib.contextmanager
+def _without_versions(parameters: Any, name: str, first: int) -> Iterator[None]:
+    """Without the versions from ``first`` on: the one before it is read; a parameter with no other is not there."""
+    name = parameters.normalize_name(name)
+    versions = dict.get(parameters, name)
+    if not versions or versions[-1].version < first:
+        yield
+        return
+    older = [version for version in versions if version.version < first]
+    if older:
+        dict.__setitem__(parameters, name, older)
+    else:
+        dict.pop(parameters, name)
+    try:
+        yield
+    finally:
+        dict.__setitem__(parameters, name, versions)

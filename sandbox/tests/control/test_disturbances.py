@@ -1,0 +1,222 @@
+"""Faults, throttling, latency and the log of calls."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError, ConnectionClosedError
+from goldenami_sandbox.calllog import CallLog
+from goldenami_sandbox.http import Response
+from goldenami_sandbox.settings import Fault, Settings, Throttle
+from goldenami_sandbox.testing import PaperCloud
+
+from goldenami.errors import InvalidInput
+
+PUBLIC_KEY = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHkS3hoR6tPzWXHRrQ6L8JYdKEe3OYo5sMoC5nbvhsEZ new"
+Factory = Callable[..., PaperCloud]
+
+
+def client(
+    cloud: PaperCloud, service: str, region: str = "eu-central-1", account: str = "home", attempts: int = 1
+) -> Any:
+    return boto3.client(
+        service, **cloud.client(region, account), config=Config(retries={"total_max_attempts": attempts})
+    )
+
+
+def test_the_nth_call_fails_before_its_effect(paper_cloud: Factory) -> None:
+    cloud = paper_cloud()
+    cloud.set(faults=[{"action": "ec2:CreateSecurityGroup", "nth": 2, "code": "Unavailable", "status": 503}])
+    ec2 = client(cloud, "ec2")
+    ec2.create_security_group(GroupName="a", Description="x")
+    with pytest.raises(ClientError, match="Unavailable"):
+        ec2.create_security_group(GroupName="b", Description="x")
+    ec2.create_security_group(GroupName="c", Description="x")
+    names = {group["GroupName"] for group in ec2.describe_security_groups()["SecurityGroups"]}
+    assert names == {"default", "a", "c"}
+
+
+@pytest.mark.parametrize(("when", "exists"), [("before", False), ("after", True)])
+def test_a_dropped_connection_before_or_after_the_effect(paper_cloud: Factory, when: str, exists: bool) -> None:
+    cloud = paper_cloud()
+    cloud.set(faults=[{"action": "CreateSecurityGroup", "how": "drop", "when": when}])
+    ec2 = client(cloud, "ec2")
+    with pytest.raises(ConnectionClosedError):
+        ec2.create_security_group(GroupName="a", Description="x")
+    names = {group["GroupName"] for group in ec2.describe_security_groups()["SecurityGroups"]}
+    assert ("a" in names) is exists
+    assert [call["result"] for call in cloud.calls if call["action"] == "CreateSecurityGroup"] == ["dropped"]
+
+
+def test_a_fault_of_one_place_leaves_the_others_alone(paper_cloud: Factory) -> None:
+    cloud = paper_cloud()
+    cloud.set(faults=[{"action": "*", "nth": 0, "account": "222222222222", "region": "eu-west-1"}])
+    client(cloud, "ssm", account="apps").describe_parameters()
+    client(cloud, "ssm", "eu-west-1").describe_parameters()
+    for _ in range(2):
+        with pytest.raises(ClientError, match="InternalError"):
+            client(cloud, "ssm", "eu-west-1", "apps").describe_parameters()
+
+
+@pytest.mark.parametrize(
+    ("service", "call", "code"),
+    [
+        ("ec2", "describe_vpcs", "RequestLimitExceeded"),
+        ("ssm", "describe_parameters", "ThrottlingException"),
+        ("sts", "get_caller_identity", "Throttling"),
+        ("s3", "list_buckets", "SlowDown"),
+    ],
+)
+def test_throttling_in_the_words_of_each_service(paper_cloud: Factory, service: str, call: str, code: str) -> None:
+    cloud = paper_cloud()
+    cloud.set(throttle={"*": {"rate": 0.001, "burst": 1}})
+    getattr(client(cloud, service), call)()
+    with pytest.raises(ClientError, match=code):
+        getattr(client(cloud, service), call)()
+
+
+def test_a_bucket_refills_and_clients_get_through(paper_cloud: Factory) -> None:
+    cloud = paper_cloud()
+    cloud.set(throttle={"ec2:DescribeVpcs": {"rate": 20, "burst": 1}})
+    ec2 = client(cloud, "ec2", attempts=5)
+    for _ in range(3):
+        ec2.describe_vpcs()
+    assert "RequestLimitExceeded" in [entry["result"] for entry in cloud.calls]
+
+
+def test_latency_of_an_action(paper_cloud: Factory) -> None:
+    slept: list[float] = []
+    cloud = paper_cloud(sleep=slept.append)
+    cloud.set(latency={"*": 0.02, "ec2:DescribeVpcs": 0.5})
+    client(cloud, "ec2").describe_vpcs()
+    client(cloud, "ec2").describe_subnets()
+    assert slept == [0.5, 0.02]
+
+
+def test_every_call_is_a_line(paper_cloud: Factory) -> None:
+    cloud = paper_cloud()
+    ec2 = client(cloud, "ec2")
+    group = ec2.create_security_group(GroupName="a", Description="x")["GroupId"]
+    with pytest.raises(ClientError):
+        ec2.delete_security_group(GroupId="sg-00000000000000000")
+    made, failed = cloud.calls[-2:]
+    assert made["action"] == "CreateSecurityGroup"
+    assert (made["service"], made["account"], made["region"]) == ("ec2", "111111111111", "eu-central-1")
+    assert made["ids"] == [group]
+    assert (made["status"], made["result"]) == (200, "ok")
+    assert made["principal"] == "arn:aws:iam::111111111111:user/admin"
+    assert abs(time.time() - time.mktime(time.strptime(made["time"][:19], "%Y-%m-%dT%H:%M:%S")) + time.timezone) < 60
+    assert failed["result"] == "InvalidGroup.NotFound"
+    assert failed["ids"] == ["sg-00000000000000000"]
+
+
+def test_the_log_goes_to_a_file(tmp_path: Path, paper_cloud: Factory) -> None:
+    cloud = paper_cloud()
+    log = CallLog(tmp_path / "calls.jsonl")
+    client(cloud, "sts").get_caller_identity()
+    entry = cloud.calls[-1]
+    from goldenami_sandbox.http import Request
+    from goldenami_sandbox.protocol import Call
+
+    log.write(
+        Call(Request("POST", "/", "", {}, [], b""), "id", "AKIA", "eu-west-1", "kms", None), Response(200), 0.0, 0.5
+    )
+    log.close()
+    [line] = (tmp_path / "calls.jsonl").read_text().splitlines()
+    assert json.loads(line)["ms"] == 500.0
+    assert set(json.loads(line)) == set(entry)
+
+
+def test_nothing_new_is_seen_at_once(paper_cloud: Factory) -> None:
+    """Every kind that a build makes, in every describe or list that finds it: not before the delay, then for good."""
+    now = [1_800_000_000.0]
+    cloud = paper_cloud(clock=lambda: now[0])
+    ec2, kms, ssm = (client(cloud, service) for service in ("ec2", "kms", "ssm"))
+    key = kms.create_key()["KeyMetadata"]["KeyId"]
+    base = ec2.describe_images(Filters=[{"Name": "name", "Values": ["debian-12-amd64-*"]}])["Images"][0]["ImageId"]
+    old = ec2.create_volume(AvailabilityZone="eu-central-1a", Size=1)["VolumeId"]
+    cloud.cloud.ec2.settle()
+    ssm.put_parameter(Name="/changed", Value="old", Type="String")
+    cloud.set(visibility_delay=5)
+    pairs = [{"Key": "mark", "Value": "new"}]
+
+    def tagged(*kinds: str) -> list[dict[str, Any]]:
+        return [{"ResourceType": kind, "Tags": pairs} for kind in kinds]
+
+    ec2.import_key_pair(KeyName="new", PublicKeyMaterial=PUBLIC_KEY, TagSpecifications=tagged("key-pair"))
+    ec2.create_security_group(GroupName="new", Description="x", TagSpecifications=tagged("security-group"))
+    ec2.run_instances(ImageId=base, MinCount=1, MaxCount=1, TagSpecifications=tagged("instance", "volume"))
+    snapshot = ec2.create_snapshot(VolumeId=old, TagSpecifications=tagged("snapshot"))["SnapshotId"]
+    cloud.cloud.ec2.settle()
+    ec2.copy_snapshot(SourceSnapshotId=snapshot, SourceRegion="eu-central-1", TagSpecifications=tagged("snapshot"))
+    ec2.register_image(
+        Name="new",
+        RootDeviceName="/dev/xvda",
+        BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}],
+        TagSpecifications=tagged("image"),
+    )
+    kms.create_grant(KeyId=key, GranteePrincipal="arn:aws:iam::222222222222:root", Operations=["Decrypt"])
+    ssm.put_parameter(Name="/new", Value="x", Type="String", Tags=pairs)
+    ssm.put_parameter(Name="/changed", Value="new", Type="String", Overwrite=True)
+
+    def seen() -> dict[str, int]:
+        by_tag = [{"Name": "tag:mark", "Values": ["new"]}]
+        return {
+            "key pairs": len(ec2.describe_key_pairs(Filters=by_tag)["KeyPairs"]),
+            "groups": len(ec2.describe_security_groups(Filters=by_tag)["SecurityGroups"]),
+            "instances": len(ec2.describe_instances(Filters=by_tag)["Reservations"]),
+            "volumes": len(ec2.describe_volumes(Filters=by_tag)["Volumes"]),
+            "snapshots": len(ec2.describe_snapshots(Filters=by_tag)["Snapshots"]),
+            "images": len(ec2.describe_images(Filters=by_tag)["Images"]),
+            "tags": len(ec2.describe_tags(Filters=[{"Name": "key", "Values": ["mark"]}])["Tags"]),
+            "grants": len(kms.list_grants(KeyId=key)["Grants"]),
+            "parameters": len(ssm.get_parameters(Names=["/new"])["Parameters"]),
+            "parameters by path": len(ssm.get_parameters_by_path(Path="/")["Parameters"]) - 1,
+            "parameters described": len(ssm.describe_parameters()["Parameters"]) - 1,
+            "values": int(ssm.get_parameter(Name="/changed")["Parameter"]["Value"] == "new"),
+        }
+
+    assert {k: n for k, n in seen().items() if n} == {}
+    with pytest.raises(ClientError, match="ParameterNotFound"):
+        ssm.get_parameter(Name="/new")
+    with pytest.raises(ClientError, match="ParameterAlreadyExists"):
+        ssm.put_parameter(Name="/new", Value="y", Type="String")
+    now[0] += 4
+    assert {k: n for k, n in seen().items() if n} == {}
+    now[0] += 2
+    assert 0 not in seen().values(), seen()
+    assert ssm.get_parameter_history(Name="/changed")["Parameters"][-1]["Version"] == 2
+    assert ssm.list_tags_for_resource(ResourceType="Parameter", ResourceId="/new")["TagList"] == pairs
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+def test_settings_merge_and_round_trip() -> None:
+    settings = Settings().merged({"pending": {"image": 5}, "throttle": {"CopyImage": {"rate": 1, "burst": 2}}})
+    settings = settings.merged({"pending": {"copy": 1}, "faults": [{"action": "CreateImage", "when": "after"}]})
+    assert settings.pending["image"] == 5.0
+    assert settings.pending["copy"] == 1.0
+    assert settings.throttle == {"CopyImage": Throttle(1.0, 2.0)}
+    assert settings.faults == (Fault("CreateImage", when="after"),)
+    assert Settings().merged(json.loads(json.dumps(settings.to_json()))) == settings
+
+
+def test_all_mistakes_in_settings_are_told_at_once() -> None:
+    wrong = {
+        "pendin": {},
+        "pending": {"images": 1, "image": -1},
+        "latency": [],
+        "throttle": {"a": {"rate": 1}},
+        "faults": [{}, {"action": "x", "when": "now", "nth": "2", "often": 1}],
+    }
+    with pytest.raises(InvalidInput) as caught:
+        Settings().merged(wrong)
+    assert len(caught.value.problems) == 9

@@ -1,0 +1,129 @@
+"""Volumes, snapshots and encryption on a real pool."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from goldenami_sandbox.node import blocks
+from goldenami_sandbox.node.api import BLOCK_SIZE, DataKey
+
+pytestmark = pytest.mark.root
+Node = Any
+MARKER = b"golden ami planted plaintext 5c1f0a"
+
+
+def pool_of(node: Node) -> Path:
+    """The pool as this process can reach it: through the enclosure's own view of its mounts."""
+    return Path(f"/proc/{node.inner_pid()}/root/run/goldenami/pool")
+
+
+def put(node: Node, volume: str, index: int, data: bytes) -> None:
+    with (pool_of(node) / "volumes" / volume).open("r+b") as file:
+        file.seek(index * BLOCK_SIZE)
+        file.write(data)
+
+
+def snap(node: Node, snapshot: str, volume: str, parent: str | None, key: DataKey | None = None) -> dict[str, int]:
+    node.call("freeze_snapshot", snapshot, volume)
+    facts: dict[str, int] = node.call("store_snapshot", snapshot, parent, key)
+    return facts
+
+
+def test_snapshots_store_what_changed_and_outlive_their_parents(node: Node) -> None:
+    node.call("create_volume", "vol-a", 1, None, None)
+    for index in range(8):
+        put(node, "vol-a", index, os.urandom(BLOCK_SIZE))
+    kept = [node_block(node, "vol-a", index) for index in range(8)]
+    assert snap(node, "snap-a1", "vol-a", None) == {
+        "changed_blocks": 8,
+        "full_blocks": 8,
+        "stored_bytes": 8 * BLOCK_SIZE,
+    }
+    put(node, "vol-a", 2, os.urandom(100))
+    put(node, "vol-a", 3, bytes(BLOCK_SIZE))  # emptied
+    put(node, "vol-a", 4, kept[4])  # written again as it was
+    put(node, "vol-a", 100, b"new")
+    assert snap(node, "snap-a2", "vol-a", "snap-a1") == {
+        "changed_blocks": 3, "full_blocks": 8, "stored_bytes": 2 * BLOCK_SIZE,
+    }  # fmt: skip
+    before, after = node.call("blocks", "snap-a1"), node.call("blocks", "snap-a2")
+    assert {i for i in before.keys() | after.keys() if before.get(i) != after.get(i)} == {2, 3, 100}
+    node.call("delete_snapshot", "snap-a1")
+    node.call("delete_volume", "vol-a")
+    assert node.call("read_block", "snap-a2", 7, None) == kept[7]
+    assert node.call("read_block", "snap-a2", 3, None) == bytes(BLOCK_SIZE)
+    assert node.call("read_block", "snap-a2", 100, None).startswith(b"new\0")
+    # Without its parent's record, a further one is complete, and restoring gives the contents back.
+    node.call("create_volume", "vol-b", 2, "snap-a2", None)
+    assert node_block(node, "vol-b", 5) == kept[5]
+    assert snap(node, "snap-b", "vol-b", "snap-a2")["changed_blocks"] == 0
+    with pytest.raises(RuntimeError, match="smaller"):
+        node.call("create_volume", "vol-c", 1, "snap-b", None)
+    for snapshot in ("snap-a2", "snap-b", "snap-b"):
+        node.call("delete_snapshot", snapshot)
+    node.call("delete_volume", "vol-b")
+
+
+def test_an_encrypted_snapshot_has_no_plaintext_and_needs_its_key(node: Node) -> None:
+    key, other = DataKey(os.urandom(32)), DataKey(os.urandom(32))
+    node.call("create_volume", "vol-p", 1, None, None)
+    put(node, "vol-p", 1, MARKER * 100)
+    put(node, "vol-p", 9, b"\x01" * BLOCK_SIZE)
+    snap(node, "snap-p", "vol-p", None)
+    facts = node.call("copy_snapshot", "snap-p", None, "snap-x", key)
+    assert facts == {"changed_blocks": 2, "full_blocks": 2, "stored_bytes": 2 * BLOCK_SIZE}
+    stored = (pool_of(node) / "snapshots/snap-x/data").read_bytes()
+    assert MARKER not in stored
+    assert stored[9 * BLOCK_SIZE : 9 * BLOCK_SIZE + 64] != b"\x01" * 64
+    assert (pool_of(node) / "snapshots/snap-x/data").stat().st_blocks * 512 <= 3 * BLOCK_SIZE
+    for wrong in (None, other):
+        with pytest.raises(RuntimeError, match="encrypted"):
+            node.call("create_volume", "vol-x", 1, "snap-x", wrong)
+    assert node.call("read_block", "snap-x", 1, key).startswith(MARKER)
+
+    # A child under the same key is incremental; a copy under another key is complete.
+    node.call("create_volume", "vol-x", 1, "snap-x", key)
+    put(node, "vol-x", 9, b"\x02" * 4096)
+    assert snap(node, "snap-y", "vol-x", "snap-x", key)["changed_blocks"] == 1
+    assert node.call("copy_snapshot", "snap-y", key, "snap-z", other)["changed_blocks"] == 2
+    assert node.call("read_block", "snap-z", 9, other)[:4097] == b"\x02" * 4096 + b"\x01"
+    assert set(node.call("blocks", "snap-y").items()).isdisjoint(node.call("blocks", "snap-z").items())
+
+    # Once what was plain is deleted, the whole pool has no plaintext left.
+    node.call("delete_snapshot", "snap-p")
+    for volume in ("vol-p", "vol-x"):
+        node.call("delete_volume", volume)
+    deadline = time.monotonic() + 20  # XFS frees in the background, and discards what its log has committed
+    while plaintext_in(node.state / "node/pool.xfs"):
+        assert time.monotonic() < deadline, "plaintext stays in the pool"
+        subprocess.run(["sync", "-f", str(pool_of(node))], check=True)
+        time.sleep(0.1)
+    for snapshot in ("snap-x", "snap-y", "snap-z"):
+        node.call("delete_snapshot", snapshot)
+
+
+def test_what_is_asked_for_wrongly_is_refused(node: Node) -> None:
+    with pytest.raises(RuntimeError, match="does not exist"):
+        node.call("freeze_snapshot", "snap-q", "vol-none")
+    with pytest.raises(RuntimeError, match="is not an id"):
+        node.call("create_volume", "../x", 1, None, None)
+    with pytest.raises(RuntimeError, match="no base root 'ubuntu'"):
+        node.call("base", "ubuntu")
+    node.call("delete_snapshot", "snap-q")
+    node.call("delete_volume", "vol-none")
+
+
+def plaintext_in(pool: Path) -> bool:
+    with pool.open("rb") as file:
+        return any(MARKER in blocks.read(file.fileno(), i) for i in blocks.allocated(file.fileno()))
+
+
+def node_block(node: Node, volume: str, index: int) -> bytes:
+    with (pool_of(node) / "volumes" / volume).open("rb") as file:
+        file.seek(index * BLOCK_SIZE)
+        return file.read(BLOCK_SIZE)
