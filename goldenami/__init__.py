@@ -1,8 +1,4 @@
 """goldenami: tested, encrypted, distributed machine images from declarative recipes."""
 
-from importlib.metadata import PackageNotFoundError, version
-
-try:
-    __version__ = version("goldenami")
-except PackageNotFoundError:  # run from a tree that was never installed
-    __version__ = "0+unknown"
+# The version of both distributions: pyproject.toml and sandbox/pyproject.toml read it from here.
+__version__ = "0.2.0"
