@@ -15,16 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
-from goldenami import plan as planning
+from goldenami import planning, reconcile, task
 from goldenami import recipe as recipes
-from goldenami import reconcile, task
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
 from goldenami.errors import Busy, CatalogError, NotFound, UsageError
 from goldenami.events import Emit, emit, silent
 from goldenami.journal import Journal, Journals, Summary
 from goldenami.model import MANIFEST_SCHEMA, Environment, ImageManifest, TestReport
-from goldenami.plan import BuildPlan
+from goldenami.planning import BuildPlan
 from goldenami.recipe import Project, Recipe
 from goldenami.release.catalog import Catalog
 from goldenami.release.distribute import distribute

@@ -102,8 +102,7 @@ def plan(recipe_ref: str, environment_name: str | None, assignments: tuple[str, 
     Needs credentials, for it looks up the base image and the keys.
     """
     variables = parse_variables(assignments)
-    from goldenami import plan as planning
-    from goldenami import recipe
+    from goldenami import planning, recipe
 
     project, environment = open_project(environment_name)
     recipe.load(project, recipe_ref, environment, variables)  # mistakes are told before a cloud is asked

@@ -21,7 +21,7 @@ from goldenami.model import (
     TestFailure,
     TestReport,
 )
-from goldenami.plan import BuildPlan
+from goldenami.planning import BuildPlan
 from goldenami.recipe import Recipe
 from goldenami.validate import Traces
 from goldenami.work import Work

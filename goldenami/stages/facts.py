@@ -11,7 +11,7 @@ from goldenami.aws import images, kms, regions
 from goldenami.aws.session import Cloud
 from goldenami.errors import NotFound
 from goldenami.model import Architecture, BaseImage, Environment
-from goldenami.plan import Facts
+from goldenami.planning import Facts
 from goldenami.recipe import BaseRef, Recipe
 from goldenami.release.catalog import Catalog
 from goldenami.release.versions import Reference

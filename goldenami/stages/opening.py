@@ -10,9 +10,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from goldenami import plan as planning
+from goldenami import planning, reconcile
 from goldenami import recipe as recipes
-from goldenami import reconcile
 from goldenami.aws import parameters, tags
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
@@ -20,7 +19,7 @@ from goldenami.errors import JournalError, NotFound, UsageError
 from goldenami.events import emit, masked
 from goldenami.journal import Header, Journal, Summary, new_build_id
 from goldenami.model import Environment, ImageManifest
-from goldenami.plan import BuildPlan, Facts
+from goldenami.planning import BuildPlan, Facts
 from goldenami.recipe import Project, Recipe
 from goldenami.recipe.schema import seconds
 from goldenami.recipe.secrets import read as read_secrets

@@ -13,8 +13,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from goldenami import plan as planning
-from goldenami import recipe
+from goldenami import planning, recipe
 from goldenami.errors import GoldenAmiError, InvalidInput
 from goldenami.model import BaseImage
 from goldenami.recipe.secrets import display
