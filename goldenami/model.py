@@ -50,15 +50,15 @@ class Target:
     """A place that gets its own image.
 
     ``kms_key``: key id, ARN or alias in that account and region (symmetric, ENCRYPT_DECRYPT).
-    ``mode``: "copy" owns an encrypted copy under its own key; "share" is granted use of the home account's image in the
-    same region. ``required``: a release needs this target; otherwise its failure is reported (exit code 6) and the rest
-    is released.
+    ``mode``: how it gets its image, one of ``release.targets``. "copy" owns an encrypted copy under its own key;
+    "share" is granted use of the home account's image in the same region.
+    ``required``: a release needs this target; otherwise its failure is reported (exit code 6) and the rest is released.
     """
 
     account: Account
     region: str
     kms_key: str
-    mode: Literal["copy", "share"] = "copy"
+    mode: str = "copy"
     required: bool = True
 
     @property
@@ -144,7 +144,7 @@ class ManifestImage:
     region: str
     image_id: str
     name: str
-    mode: Literal["copy", "share"]
+    mode: str  # that of its target: see ``release.targets``
     encrypted: bool
     snapshots: tuple[ManifestSnapshot, ...]
 

@@ -23,13 +23,15 @@ from goldenami.model import Architecture, BaseImage, Environment, Target
 from goldenami.provision import BoundOperation, Stage
 from goldenami.recipe import Recipe
 from goldenami.recipe.secrets import display
+from goldenami.release import targets as modes
 
 SCHEMA = "goldenami.plan/1"
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was found out for a plan. ``kms_keys``: the key's ARN by the target's label, for targets that copy."""
+    """What was found out for a plan. ``kms_keys``: by the target's label the ARN of its key, for targets that own an
+    image."""
 
     base: Mapping[Architecture, BaseImage]
     kms_keys: Mapping[str, str]
@@ -74,7 +76,7 @@ def make(recipe: Recipe, environment: Environment, facts: Facts) -> BuildPlan:
                 hint="A volume cannot be smaller than the snapshot that it is made of.",
             )
     for target in recipe.distribution.targets:
-        if target.mode == "copy" and target.label not in facts.kms_keys:
+        if modes.of(target).owns_image and target.label not in facts.kms_keys:
             raise GoldenAmiError(f"{target.label}: no key was found for {target.kms_key}")
     material = _material(recipe, facts)
     inputs = {label: _sha256(part) for label, part in sorted(material.items())}
@@ -249,8 +251,7 @@ def describe(plan: BuildPlan) -> list[str]:
     lines += ["", "targets"]
     width = max((len(target.label) for target in plan.targets), default=0)
     for target in plan.targets:
-        key = facts.kms_keys.get(target.label, "")
-        what = f"copy encrypted under {key}" if target.mode == "copy" else f"use of home/{target.region}"
+        what = modes.of(target).plan(target, facts.kms_keys.get(target.label, ""))
         lines.append(f"  {target.label:<{width}}  {what}{'' if target.required else ' (not required)'}")
     if recipe.distribution.share_accounts:
         lines.append(f"  also usable by {', '.join(recipe.distribution.share_accounts)}")

@@ -42,7 +42,7 @@ def of(environment: Environment, cloud: Cloud | None = None, *, terms: Terms | N
 def _key(environment: Environment) -> str:
     """The key of the home region: an environment has it, since the image there is the one that is tested."""
     home = environment.home_place
-    found = next((t.kms_key for t in environment.targets if t.place == home and t.mode == "copy"), None)
+    found = next((t.kms_key for t in environment.targets if t.place == home and t.kms_key), None)
     if found is None:
         raise UsageError(
             f"the environment {environment.name} has no target in {home}, whose key its journals' secrets need",

@@ -109,6 +109,7 @@ def resume(
 def _carry_out(environment: Environment, run: Callable[[Emit], Outcome], *, as_json: bool, events: Path | None) -> int:
     """Run something that makes a release, show its progress, and tell how it ended. Returns the exit code."""
     from goldenami import manifest, report
+    from goldenami.release import targets as modes
 
     reach(environment)
     console = report.stderr_console()
@@ -138,7 +139,7 @@ def _carry_out(environment: Environment, run: Callable[[Emit], Outcome], *, as_j
     if as_json:
         print_json(manifest.to_json(outcome.manifest))
     else:
-        report.render_release(outcome.manifest, console, accounts=names)
+        report.render_release(outcome.manifest, console, accounts=names, notes=modes.notes())
     if outcome.failures:
         failed = TargetsFailed(
             f"released, but not to {', '.join(outcome.failures)}, which the release does not require",

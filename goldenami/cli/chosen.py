@@ -72,6 +72,7 @@ class Chosen:
 def _expanded(environment: Environment, place: Place, references: Sequence[str]) -> list[str]:
     """References with releases (``name@channel``, ``name@version``) replaced by the ids of their snapshots in a
     place."""
+    from goldenami.release import targets as modes
     from goldenami.release.versions import Reference
 
     found: list[str] = []
@@ -81,7 +82,7 @@ def _expanded(environment: Environment, place: Place, references: Sequence[str])
             continue
         release = open_catalog(environment).find(Reference.parse(reference))
         images = [i for i in release.images if i.place == place]
-        ids = [s.snapshot_id for i in images if i.mode == "copy" for s in i.snapshots]
+        ids = [s.snapshot_id for i in images if modes.owns(i) for s in i.snapshots]
         if not ids:
             raise UsageError(f"{release.label} owns no snapshot in {place}")
         found += ids

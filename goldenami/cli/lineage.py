@@ -88,6 +88,7 @@ def _lineages(
 
 def _snapshots_of(environment: Environment, subject: str) -> dict[Place, list[str]]:
     """The snapshots of all releases of the recipe that a reference names, by the place that owns them."""
+    from goldenami.release import targets as modes
     from goldenami.release.versions import Reference
 
     catalog = open_catalog(environment)
@@ -95,7 +96,7 @@ def _snapshots_of(environment: Environment, subject: str) -> dict[Place, list[st
     places: dict[Place, list[str]] = {}
     for version in reversed(catalog.versions(name)):
         for image in catalog.get(name, version).images:
-            if image.mode == "copy":
+            if modes.owns(image):
                 ids = places.setdefault(image.place, [])
                 ids.extend(s.snapshot_id for s in image.snapshots if s.snapshot_id not in ids)
     return places

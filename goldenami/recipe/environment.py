@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,11 +30,13 @@ from goldenami.recipe.schema import (
     SUBNET,
     AccountId,
     Name,
+    OneOf,
     Region,
     Spec,
     Tags,
     check_tags,
 )
+from goldenami.release import targets as modes
 from goldenami.schedules.policy import Schedule
 
 HOME = "home"
@@ -72,13 +75,10 @@ class TargetSpec(Spec):
     kms_key: str | None = Field(
         None,
         min_length=1,
-        description="KMS key (alias/NAME, id or ARN) in those regions, that encrypts the copy. Needed with mode copy.",
+        description="KMS key (alias/NAME, id or ARN) in those regions, that encrypts the account's own image. "
+        "Needed with mode copy.",
     )
-    mode: Literal["copy", "share"] = Field(
-        "copy",
-        description="copy: an image of its own under its own key. "
-        "share: use of the home account's image in the same region.",
-    )
+    mode: Annotated[str, OneOf(modes.names)] = Field("copy", description=modes.summaries())
     required: bool = Field(
         True, description="Whether a release needs it; if not, its failure is reported and the rest is released."
     )
@@ -339,24 +339,26 @@ def _targets(
             hint = f"Did you mean {near}?" if near else f"Accounts: {', '.join(accounts)}."
             complaints.at(document.mark((*here, "account")), f"account: there is no account {group.account!r}", hint)
             continue
-        if group.mode == "copy" and group.kms_key is None:
+        mode = modes.of(group.mode)
+        if mode.owns_image and group.kms_key is None:
             complaints.at(
                 document.mark(here),
                 "the key 'kms_key' is missing: a copy is encrypted under a key of its own",
                 "Name a customer managed key; snapshots under the default key cannot be shared.",
             )
-        if group.mode == "share" and group.kms_key is not None:
+        if not mode.owns_image and group.kms_key is not None:
             complaints.at(
                 document.key_mark((*here, "kms_key")), "kms_key: a shared image has the key of its owner", "Remove it."
             )
-        if group.mode == "share" and group.account == HOME:
-            complaints.at(
-                document.mark((*here, "mode")), "mode: the home account owns its images; share is for other accounts"
-            )
-            continue
         for number, region in enumerate(group.regions):
             target = Target(accounts[group.account], region, group.kms_key or "", group.mode, group.required)
             place: NodePath = (*here, "regions", number)
+            if mode.source(target) == target.label:
+                complaints.once(
+                    document.mark((*here, "mode")),
+                    f"mode: the {group.account} account owns its images; {group.mode} is for other accounts",
+                )
+                continue
             if target.label in found:
                 first = document.mark(places[target.label])
                 complaints.at(
@@ -366,16 +368,21 @@ def _targets(
             found[target.label] = target
             places[target.label] = place
     for label, target in found.items():
-        owner = found.get(f"{HOME}/{target.region}")
-        if target.mode == "share" and owner is None:
+        mode = modes.of(target)
+        needed = mode.source(target)
+        if needed is None:
+            continue
+        source = found.get(needed)
+        if source is None:
+            account, _, region = needed.partition("/")
             complaints.at(
                 document.mark(places[label]),
-                f"{target.region}: nothing to share there, since the home account has no target in that region",
-                f"Add {target.region} to the home account's targets, or use mode: copy.",
+                f"{region}: {mode.without_source} there, since the {account} account has no target in that region",
+                f"Add {region} to the {account} account's targets, or use mode: copy.",
             )
-        elif owner is not None and target.mode == "share":
-            # The share is of the home account's image, which is encrypted under the home account's key.
-            found[label] = Target(target.account, target.region, owner.kms_key, "share", target.required)
+        elif not mode.owns_image:
+            # It uses the source's image, which is encrypted under the source's key.
+            found[label] = replace(target, kms_key=source.kms_key)
     return list(found.values())
 
 

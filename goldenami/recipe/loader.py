@@ -35,6 +35,7 @@ from goldenami.recipe.secrets import SecretRef
 from goldenami.recipe.testfiles import read_test
 from goldenami.recipe.variables import read_variables
 from goldenami.recipe.words import BASE_KINDS, BaseKind
+from goldenami.release import targets as modes
 
 DEFAULT_INSTANCE_TYPES: Mapping[Architecture, tuple[str, ...]] = {
     "x86_64": ("t3.small", "t3a.small"),
@@ -336,11 +337,13 @@ def _distribution_targets(loading: _Loading, given: object) -> tuple[Target, ...
             )
         chosen |= matching
     for target in every:
-        if target.label in chosen and target.mode == "share" and f"home/{target.region}" not in chosen:
+        mode = modes.of(target)
+        source = mode.source(target)
+        if target.label in chosen and source is not None and source not in chosen:
             loading.complaints.at(
                 loading.document.mark(("distribution", "targets")),
-                f"targets: {target.label} shares the image of home/{target.region}, which is not chosen",
-                f"Add home/{target.region}.",
+                f"targets: {target.label} {mode.verb} the image of {source}, which is not chosen",
+                f"Add {source}.",
             )
     return tuple(t for t in every if t.label in chosen)
 

@@ -33,6 +33,7 @@ from goldenami.recipe.words import USER as USER
 from goldenami.recipe.words import AccountId as AccountId
 from goldenami.recipe.words import Duration as Duration
 from goldenami.recipe.words import Name as Name
+from goldenami.recipe.words import OneOf as OneOf
 from goldenami.recipe.words import OsId as OsId
 from goldenami.recipe.words import Region as Region
 from goldenami.recipe.words import Spec as Spec

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, get_args
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    StringConstraints,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 NAME = r"^[a-z0-9]+(-[a-z0-9]+|\.[a-z0-9]+)*$"
 ACCOUNT_ID = r"^[0-9]{12}$"
@@ -49,6 +59,27 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 def seconds(duration: str) -> int:
     """ "15m" as 900."""
     return int(duration[:-1]) * _SECONDS[duration[-1]]
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """One name of a list that may still grow when the form is defined, such as the names in a registry. Errors and JSON
+    Schema are those of a ``Literal``."""
+
+    names: Callable[[], Sequence[str]]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "enum": list(self.names())}
+
+    def _check(self, value: str) -> str:
+        if value not in self.names():
+            *others, last = (repr(name) for name in self.names())
+            expected = f"{', '.join(others)} or {last}" if others else last
+            raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+        return value
 
 
 Tags = dict[

@@ -33,6 +33,7 @@ from pydantic import TypeAdapter, ValidationError
 from goldenami import manifest as codec
 from goldenami.errors import CatalogError, NotFound, UsageError
 from goldenami.model import Architecture, Environment, ImageManifest, ManifestImage, Place
+from goldenami.release import targets as modes
 from goldenami.release.marks import Marks
 from goldenami.release.store import DirectoryStore, Store
 from goldenami.release.versions import Reference, Version, check_name, is_version
@@ -292,6 +293,7 @@ class Catalog:
 
     def _decode(self, key: str, data: bytes, name: str, version: str) -> ImageManifest:
         manifest = codec.loads(data, source=self._store.where(key))
+        modes.check_rows(manifest, self._store.where(key))
         if (manifest.recipe, manifest.version) != (name, version):
             raise CatalogError(f"{self._store.where(key)} is the manifest of {manifest.label}")
         return manifest

@@ -1,6 +1,6 @@
 """One hop: every target copies straight from the candidates in the home region, all at once, each under its own key.
 
-A thread per target does the work of that target, for all architectures::
+A thread per target does the work of that target, for all architectures, as the target's mode says (``targets``)::
 
     copy in another account   let that account use the candidate and its snapshots → CopyImage there, by its role
     copy in the home account  CopyImage → when it is available: let others use it (image, snapshots, key)
@@ -17,7 +17,7 @@ fails all the same does not stop the others: what they did is kept, and a resume
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -42,9 +42,12 @@ from goldenami.errors import (
 )
 from goldenami.events import Emit, emit, silent
 from goldenami.model import Architecture, Place, Target
+from goldenami.release import targets as modes
 from goldenami.release.order import Order
+from goldenami.release.targets import Source
 
 _Slot = tuple[str, Architecture]  # the target's label, and the architecture
+_AskSource = Callable[[Architecture], Source]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Tries:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """The image that a target uses. For a share it is in the owner's account."""
+    """The image that a target uses. It is in the account of ``Order.owner``."""
 
     target: Target
     architecture: Architecture
@@ -120,8 +123,8 @@ class Distribution:
 
         Raises the error by which that copy failed, and UsageError where the home region is no target.
         """
-        for target in self._order.copies:
-            if target.place == self._order.home:
+        for target in self._order.targets:
+            if target.place == self._order.home and modes.of(target).owns_image:
                 return self._available[target.label, architecture].result()
         raise UsageError(
             f"{self._order.home} is not among the targets, so there is no final image to boot and test there",
@@ -160,7 +163,7 @@ class Distribution:
         """Every future of the target has its result when this ends, whatever happens."""
         ended = self._ended[target.label]
         try:
-            (self._copy if target.mode == "copy" else self._share)(target)
+            modes.of(target).deliver(_Delivery(self, target))
         except BaseException as error:
             for architecture in self._candidates:
                 future = self._available[target.label, architecture]
@@ -171,11 +174,11 @@ class Distribution:
         else:
             ended.set_result(None)
 
-    def _copy(self, target: Target) -> None:
+    def _copy(self, target: Target, source: _AskSource) -> None:
         todo, pause = list(self._candidates), self._tries.pause
         given_up: list[GoldenAmiError] = []
         for number in range(1, self._tries.count + 1):
-            errors = self._attempt(target, todo)
+            errors = self._attempt(target, todo, source)
             last = number == self._tries.count
             todo = [a for a, error in errors.items() if not last and _may_pass(error)]
             for architecture, error in errors.items():
@@ -191,14 +194,16 @@ class Distribution:
         if given_up:
             raise given_up[0]
 
-    def _attempt(self, target: Target, architectures: list[Architecture]) -> dict[Architecture, GoldenAmiError]:
+    def _attempt(
+        self, target: Target, architectures: list[Architecture], source: _AskSource
+    ) -> dict[Architecture, GoldenAmiError]:
         """One try for each; the errors of those that failed. One that fails does not keep the others of the target
         from getting as far as they can."""
         errors: dict[Architecture, GoldenAmiError] = {}
         started: dict[str, Architecture] = {}
         for architecture in architectures:
             with self._collected(architecture, errors):
-                started[self._start(target, architecture, self._candidates[architecture])] = architecture
+                started[self._start(target, architecture, source)] = architecture
 
         def progress(seen: Seen) -> None:
             architecture = started[seen.id]
@@ -232,30 +237,30 @@ class Distribution:
             future.set_exception(error)
         self._tell(target, architecture, "failed", detail=error.message)
 
-    def _start(self, target: Target, architecture: Architecture, candidate: str) -> str:
+    def _start(self, target: Target, architecture: Architecture, source: _AskSource) -> str:
         key = f"copy/{architecture}/{target.label}"
-        if self._ledger.existing(key) is None and target.account.id != self._order.home.account:
-            self._lend(architecture, candidate, target.account.id)
 
         def waiting(error: GoldenAmiError) -> None:
             self._check()
             if isinstance(error, Throttled) and error.code in QUEUE_CODES:
                 self._tell(target, architecture, "waiting", detail=f"for room in {target.region}")
 
-        name = self._order.image_name(architecture)
-        image_id = images.copy(
-            self._ledger,
-            key,
-            target.place,
-            source_image_id=candidate,
-            source_region=self._order.home.region,
-            name=name,
-            kms_key=self._order.keys[target.label],
-            description=self._order.description,
-            tags=self._order.tags,
-            temporary=True,  # until it is a release's
-            on_wait=waiting,
-        )
+        image_id = self._ledger.existing(key)
+        if image_id is None:
+            copied = source(architecture)
+            image_id = images.copy(
+                self._ledger,
+                key,
+                target.place,
+                source_image_id=copied.image_id,
+                source_region=copied.region,
+                name=self._order.image_name(architecture),
+                kms_key=self._order.keys[target.label],
+                description=self._order.description,
+                tags=self._order.tags,
+                temporary=True,  # until it is a release's
+                on_wait=waiting,
+            )
         self._tell(target, architecture, "copying", percent=0.0, image_id=image_id)
         return image_id
 
@@ -271,9 +276,9 @@ class Distribution:
             images.deprecate(
                 ledger, f"deprecate/{architecture}/{target.label}", place, seen.id, self._order.deprecate_at
             )
-        sharing = {other.account.id for other in self._order.shares}
+        borrowers = self._order.borrowers(target)
         for account in self._order.users(target):
-            if account not in sharing:  # those that are targets do it in their own thread, so that a failure is theirs
+            if account not in borrowers:  # targets do it in their own thread, so that a failure is theirs
                 self._allow(target, architecture, seen.id, account)
 
     def _lend(self, architecture: Architecture, candidate: str, account: str) -> None:
@@ -288,17 +293,6 @@ class Distribution:
         for number, arn in enumerate(arns):
             grantee = account_root(arn, account)
             kms.create_grant(ledger, f"{key}/grant-{number}", home, kms_key_arn=arn, grantee=grantee)
-
-    def _share(self, target: Target) -> None:
-        owner = self._order.owner(target)
-        for architecture in self._candidates:
-            self._tell(target, architecture, "waiting", detail=owner.label)
-        for architecture in self._candidates:
-            image_id = self._available[owner.label, architecture].result()
-            self._check()
-            self._allow(owner, architecture, image_id, target.account.id)
-            self._tell(target, architecture, "shared", percent=100.0, image_id=image_id)
-            self._available[target.label, architecture].set_result(image_id)
 
     def _allow(self, owner: Target, architecture: Architecture, image_id: str, account: str) -> None:
         """Let an account launch an image: its permission, its snapshots', and the use of their key."""
@@ -343,6 +337,47 @@ class Distribution:
         )
 
 
+class _Delivery:
+    """What the mode of one target works with: see ``targets.Delivery``."""
+
+    def __init__(self, distribution: Distribution, target: Target) -> None:
+        self.target = target
+        self.order = distribution._order
+        self.ledger = distribution._ledger
+        self.architectures = tuple(distribution._candidates)
+        self._distribution = distribution
+
+    def copy(self, source: _AskSource) -> None:
+        self._distribution._copy(self.target, source)
+
+    def lend_candidate(self, architecture: Architecture) -> Source:
+        candidate, home = self._distribution._candidates[architecture], self.order.home
+        if self.target.account.id != home.account:
+            self._distribution._lend(architecture, candidate, self.target.account.id)
+        return Source(candidate, home.region)
+
+    def await_source(self, architecture: Architecture) -> str:
+        image_id = self._distribution._available[self._source().label, architecture].result()
+        self._distribution._check()
+        return image_id
+
+    def allow_source(self, architecture: Architecture, image_id: str) -> None:
+        self._distribution._allow(self._source(), architecture, image_id, self.target.account.id)
+
+    def arrived(self, architecture: Architecture, image_id: str, state: str) -> None:
+        self._distribution._tell(self.target, architecture, state, percent=100.0, image_id=image_id)
+        self._distribution._available[self.target.label, architecture].set_result(image_id)
+
+    def waiting(self, architecture: Architecture, reason: str) -> None:
+        self._distribution._tell(self.target, architecture, "waiting", detail=reason)
+
+    def _source(self) -> Target:
+        source = self.order.source(self.target)
+        if source is None:
+            raise UsageError(f"{self.target.label}: mode {self.target.mode} has no source")
+        return source
+
+
 def _may_pass(error: GoldenAmiError) -> bool:
     """Whether another try may help. What was throttled or had no answer has used up its patience already."""
     return isinstance(error, CloudError) and not isinstance(error, (Throttled, Unreachable))
@@ -367,7 +402,8 @@ def distribute(
     """
     for target in order.targets:
         order.owner(target)
-        if target.mode == "copy" and target.label not in order.keys:
+        order.source(target)
+        if modes.of(target).owns_image and target.label not in order.keys:
             raise UsageError(f"{target.label}: no key to encrypt the copy under")
     return Distribution(ledger, order, candidates, emit, tries)
 

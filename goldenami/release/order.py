@@ -8,6 +8,7 @@ from datetime import datetime
 
 from goldenami.errors import UsageError
 from goldenami.model import Architecture, Place, Target
+from goldenami.release import targets as modes
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,32 +36,45 @@ class Order:
         """The AMI's name. The version is reserved for one build, so no other image of the account can bear it."""
         return f"{self.recipe}-{self.version}-{architecture}"
 
-    @property
-    def copies(self) -> tuple[Target, ...]:
-        return tuple(target for target in self.targets if target.mode == "copy")
+    def source(self, target: Target) -> Target | None:
+        """The target whose image this one uses or is made from; None where it is made from the candidate alone.
 
-    @property
-    def shares(self) -> tuple[Target, ...]:
-        return tuple(target for target in self.targets if target.mode == "share")
-
-    def owner(self, target: Target) -> Target:
-        """The target whose image this one uses: itself, or the home account's copy in the same region.
-
-        Raises UsageError where there is nothing to share.
+        Raises UsageError where that target is not part of the order, or is the target itself.
         """
-        if target.mode == "copy":
-            return target
-        for other in self.copies:
-            if other.place == Place(self.home.account, target.region):
+        mode = modes.of(target)
+        label = mode.source(target)
+        if label is None:
+            return None
+        for other in self.targets:
+            if other.label == label and other is not target:
                 return other
+        account, _, region = label.partition("/")
         raise UsageError(
-            f"{target.label}: nothing to share, the home account has no target in {target.region}",
-            hint=f"Add {target.region} to the home account's targets, or give {target.label} mode: copy.",
+            f"{target.label}: {mode.without_source}, the {account} account has no target in {region}",
+            hint=f"Add {region} to the {account} account's targets, or give {target.label} mode: copy.",
         )
 
+    def owner(self, target: Target) -> Target:
+        """The target whose account owns the image that this one uses: itself, or its source's.
+
+        Raises UsageError where there is nothing to use.
+        """
+        if modes.of(target).owns_image:
+            return target
+        source = self.source(target)
+        if source is None:
+            raise UsageError(f"{target.label}: mode {target.mode} neither owns an image nor has a source")
+        return self.owner(source)
+
+    def borrowers(self, target: Target) -> frozenset[str]:
+        """The other accounts that use the image of a target, or make theirs from it, because they are targets."""
+        found = {other.account.id for other in self.targets if modes.of(other).source(other) == target.label}
+        return frozenset(found - {target.account.id})
+
     def users(self, target: Target) -> tuple[str, ...]:
-        """The accounts besides its owner that may use the image of a copy target; none for other accounts' copies."""
-        if target.mode != "copy" or target.account.id != self.home.account:
+        """The accounts besides its owner that may use the image of a target that owns one. ``share_accounts`` are
+        about the home account's images."""
+        if not modes.of(target).owns_image:
             return ()
-        sharing = {other.account.id for other in self.shares if other.region == target.region}
-        return tuple(sorted(sharing | set(self.share_accounts) - {self.home.account}))
+        shared = frozenset(self.share_accounts) if target.account.id == self.home.account else frozenset()
+        return tuple(sorted((self.borrowers(target) | shared) - {target.account.id}))

@@ -34,6 +34,7 @@ from goldenami.aws.ledger import Ledger
 from goldenami.errors import CredentialsRefused, GoldenAmiError, Interrupted, JournalError, TargetsFailed
 from goldenami.events import Emit, emit, silent
 from goldenami.model import Architecture, ImageManifest, Place, Target
+from goldenami.release import targets as modes
 from goldenami.release.catalog import Catalog, Channel
 from goldenami.release.parameters import Parameter, Parameters, parameters_for
 
@@ -188,7 +189,7 @@ class _Publication:
     def _keep(self, parameter: Parameter) -> None:
         parameters.settle(self._ledger, parameter.key)
         image, place = parameter.image, parameter.place
-        if image.mode != "copy":  # a shared one is the home account's, and comes with the row of its own
+        if not modes.owns(image):  # a shared one comes with the row of its owner
             return
         behind = [snapshot.snapshot_id for snapshot in image.snapshots]
         found = images.describe_many(self._cloud, place, [image.image_id])

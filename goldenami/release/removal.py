@@ -11,6 +11,7 @@ from goldenami.aws.kinds import grant_prefix
 from goldenami.aws.ledger import Call
 from goldenami.aws.waiters import Item
 from goldenami.model import ImageManifest, Place
+from goldenami.release import targets as modes
 from goldenami.release import usage
 from goldenami.release.catalog import Catalog
 from goldenami.release.parameters import parameters_for
@@ -107,7 +108,7 @@ class Removal(Attempts):
     def enable(self, manifest: ImageManifest, place: Place, id: str) -> None:
         call = Call("ec2", "EnableImage", {"ImageId": id})
         self.ledger.change(f"enable/{place}/{id}", place, call, resource=id, kind="attribute")
-        accounts = {i.account for i in manifest.images if i.image_id == id and i.mode == "share"}
+        accounts = {i.account for i in manifest.images if i.image_id == id and not modes.owns(i)}
         if accounts:
             images.share(self.ledger, f"reshare/{place}/{id}", place, id, accounts=accounts)
 

@@ -21,6 +21,7 @@ from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Item
 from goldenami.errors import AccessError, CloudError, NotFound
 from goldenami.model import Environment, ImageManifest, Place
+from goldenami.release import targets as modes
 from goldenami.release.parameters import parameters_for
 
 _T = TypeVar("_T")
@@ -211,7 +212,7 @@ def snapshots_of(manifest: ImageManifest, estate: Estate) -> dict[Place, set[str
     """All snapshots of all volumes: what the manifest says, and what the images really stand on."""
     behind: dict[Place, set[str]] = {}
     for row in manifest.images:
-        if row.mode == "copy":
+        if modes.owns(row):
             behind.setdefault(row.place, set()).update(s.snapshot_id for s in row.snapshots)
     for place, image in own_images(manifest, estate):
         behind.setdefault(place, set()).update(snapshots.of_image(image))

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from goldenami.aws import images, kms, snapshots, tags
 from goldenami.aws.ledger import Ledger
@@ -39,7 +39,7 @@ class Expected:
     name: str
     owner: Place
     user: Place
-    mode: Literal["copy", "share"]
+    mode: str
     kms_key: str
     users: frozenset[str]
     tags: Mapping[str, str]

@@ -32,17 +32,18 @@ def render_release(
     console: Console,
     *,
     accounts: Mapping[str, str] | None = None,
+    notes: Mapping[str, str] | None = None,
     seconds: float | None = None,
 ) -> None:
-    """The release and its images. ``accounts``: names by account id, as the environment gives them. ``seconds``: how
-    long the build took, where there was one.
+    """The release and its images. ``accounts``: names by account id, as the environment gives them. ``notes``: by the
+    mode of a target, what stands before its key. ``seconds``: how long the build took, where there was one.
     """
     took = f" · {duration(seconds)}" if seconds is not None else ""
     facts = f" · {manifest.digest[:12]}{took}"
     title = Text.assemble((manifest.label, "bold green"), (facts, "dim"))
     console.print()
     console.print(title, soft_wrap=True, highlight=False)
-    for row in images_table(manifest.images, accounts or {}, console.width):
+    for row in images_table(manifest.images, accounts or {}, console.width, notes or {}):
         console.print(row, soft_wrap=True, highlight=False)
     for report in manifest.tests:
         numbers = {name: getattr(report, name) for name in TEST_ORDER}
@@ -61,7 +62,9 @@ def render_release(
         console.print(Text(line), soft_wrap=True, highlight=False)
 
 
-def images_table(images: Sequence[ManifestImage], accounts: Mapping[str, str], width: int) -> list[Text]:
+def images_table(
+    images: Sequence[ManifestImage], accounts: Mapping[str, str], width: int, notes: Mapping[str, str]
+) -> list[Text]:
     """One line for each image id below a heading, ordered by account, region and architecture, ``width`` cells wide.
 
     Ids are never cut, whatever the width; keys are, down to eight characters.
@@ -80,7 +83,7 @@ def images_table(images: Sequence[ManifestImage], accounts: Mapping[str, str], w
                 Text(image.architecture),
                 Text(image.image_id, style="cyan"),
                 Text("yes", style="green") if image.encrypted else Text("NO", style="bold red"),
-                Text(("shared, " if image.mode == "share" else "") + shown),
+                Text(", ".join(part for part in (notes.get(image.mode), shown) if part)),
             )
         )
     widths = [max(row[column].cell_len for row in rows) for column in range(len(headings) - 1)]

@@ -32,6 +32,7 @@ from goldenami.errors import CloudError, CredentialsRefused, GoldenAmiError
 from goldenami.journal import Journals, token
 from goldenami.model import Environment, Place, Target
 from goldenami.reconcile import TEMPORARY, Found
+from goldenami.release import targets as modes
 from goldenami.release.catalog import Catalog
 
 _BUILD_ID: Final = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4,32}")
@@ -107,7 +108,7 @@ def is_expired(own: Mapping[str, str], now: datetime) -> bool:
 def _grants(cloud: Cloud, environment: Environment, place: Place) -> Iterator[tuple[str, Found]]:
     """Those on the environment's keys that a build made: to lend a candidate's key to the accounts that were to copy
     it, or to share an image."""
-    for target in {t.kms_key: t for t in environment.targets if t.place == place and t.mode == "copy"}.values():
+    for target in {t.kms_key: t for t in environment.targets if t.place == place and modes.of(t).owns_image}.values():
         try:
             arn = str(cloud.call(place, "kms", "DescribeKey", {"KeyId": target.kms_key})["KeyMetadata"]["Arn"])
         except CloudError as error:

@@ -13,6 +13,7 @@ from goldenami.errors import NotFound
 from goldenami.model import Architecture, BaseImage, Environment
 from goldenami.planning import Facts
 from goldenami.recipe import BaseRef, Recipe
+from goldenami.release import targets as modes
 from goldenami.release.catalog import Catalog
 from goldenami.release.versions import Reference
 
@@ -26,15 +27,15 @@ def gather(cloud: Cloud, environment: Environment, catalog: Catalog, recipe: Rec
     caller = cloud.check_identity()
     targets = recipe.distribution.targets
     regions.check(cloud, {environment.home_place, *(t.place for t in targets)})
-    copies = [t for t in targets if t.mode == "copy"]
+    owning = [t for t in targets if modes.of(t).owns_image]
     with ThreadPoolExecutor(max_workers=8, thread_name_prefix="facts") as pool:
-        keys = [pool.submit(kms.resolve, cloud, t.place, t.kms_key) for t in copies]
+        keys = [pool.submit(kms.resolve, cloud, t.place, t.kms_key) for t in owning]
         bases = {
             a: pool.submit(find_base, cloud, environment, catalog, recipe.base[a], a) for a in recipe.architectures
         }
         return Facts(
             base={a: found.result() for a, found in bases.items()},
-            kms_keys={t.label: key.result().arn for t, key in zip(copies, keys, strict=True)},
+            kms_keys={t.label: key.result().arn for t, key in zip(owning, keys, strict=True)},
             caller_arn=caller.arn,
             git_commit=git_commit(recipe.source.parent),
         )

@@ -59,7 +59,13 @@ def text(console: Console) -> str:
 
 def test_release():
     console = page(120)
-    render_release(MANIFEST, console, accounts={"111111111111": "home", "222222222222": "apps"}, seconds=54.2)
+    render_release(
+        MANIFEST,
+        console,
+        accounts={"111111111111": "home", "222222222222": "apps"},
+        notes={"share": "shared"},
+        seconds=54.2,
+    )
     assert (
         text(console)
         == """

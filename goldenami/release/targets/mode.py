@@ -1,0 +1,172 @@
+"""What a mode has to say, and the list of the modes there are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeVar
+
+from goldenami.errors import ManifestError, UsageError
+from goldenami.model import Architecture, ImageManifest, ManifestImage, Target
+
+if TYPE_CHECKING:
+    from goldenami.aws.ledger import Ledger
+    from goldenami.release.order import Order
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The image that a copy is made from: its id, and the region it is in."""
+
+    image_id: str
+    region: str
+
+
+class Delivery(Protocol):
+    """What a mode works with while it brings its target's images about; ``release.distribute`` implements it.
+
+    Each method may be called again over the same journal: what was done already is not done again.
+    """
+
+    @property
+    def target(self) -> Target: ...
+
+    @property
+    def order(self) -> Order: ...
+
+    @property
+    def ledger(self) -> Ledger: ...
+
+    @property
+    def architectures(self) -> Sequence[Architecture]:
+        """Every one of them has to be delivered."""
+
+    def copy(self, source: Callable[[Architecture], Source]) -> None:
+        """Copy an image of every architecture into the target, encrypted under the target's key, and wait until all
+        are available. ``source`` is asked right before each copy is begun, and may wait. Failed copies are tried again.
+        """
+
+    def lend_candidate(self, architecture: Architecture) -> Source:
+        """The candidate in the home region; the target's account may copy it from now on, until the clean-up."""
+
+    def await_source(self, architecture: Architecture) -> str:
+        """Wait for the image of the target that ``Mode.source`` names; its id. Raises the error by which it failed."""
+
+    def allow_source(self, architecture: Architecture, image_id: str) -> None:
+        """Let the target's account use that image of the source: launch it, read its snapshots, use its key."""
+
+    def arrived(self, architecture: Architecture, image_id: str, state: str) -> None:
+        """The target has this image; ``state`` is the word that progress shows. ``copy`` says it by itself."""
+
+    def waiting(self, architecture: Architecture, reason: str) -> None:
+        """Show what is waited for."""
+
+
+class Mode(ABC):
+    """How a target gets its image. One object of each class serves all targets, from several threads.
+
+    ``name``: what goldenami.yaml, plans and manifests call it. ``summary``: one line for the schema and the docs.
+    ``owns_image``: whether the target's account owns the image that its row in a manifest names. It decides all of
+    this: a KMS key must be given (or must not be); the key is looked up for the plan; verification reads the image, its
+    snapshots and tags in the target's place (or in the source's, and asks the target's account whether it sees them);
+    publishing takes the expiry tag off; retirement deletes the row's snapshots there.
+    ``note``: what the summary of a build shows before the key; empty: nothing.
+    ``verb``, ``without_source``: for messages, what the target does with its source's image, and what it has if there
+    is none.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    owns_image: ClassVar[bool] = True
+    note: ClassVar[str] = ""
+    verb: ClassVar[str] = "uses"
+    without_source: ClassVar[str] = "nothing to use"
+
+    def source(self, target: Target) -> str | None:
+        """The label of the target whose image this one uses or is made from; None for the candidate alone.
+
+        The source's image stays usable for this target's account, and both must be chosen by a recipe together. A
+        target cannot be its own source, so a mode that uses the home account's image is for other accounts.
+        """
+        return None
+
+    @abstractmethod
+    def plan(self, target: Target, key: str) -> str:
+        """What ``goldenami plan`` says of a target. ``key``: the ARN of its key; empty where it has none."""
+
+    @abstractmethod
+    def deliver(self, to: Delivery) -> None:
+        """Bring the images of all architectures to the target. Raises what failed."""
+
+
+def home_label(region: str) -> str:
+    """The label of the home account's target in a region."""
+    return f"home/{region}"
+
+
+_MODES: Final[dict[str, Mode]] = {}
+_M = TypeVar("_M", bound=type[Mode])
+
+
+def register(mode: _M) -> _M:
+    """Add a mode; used as a decorator of its class. Raises ValueError for a name that is taken."""
+    _add(mode())
+    return mode
+
+
+@contextmanager
+def registered(mode: Mode) -> Iterator[None]:
+    """Inside, there is one more mode: for tests and for programs that need one for a while."""
+    _add(mode)
+    try:
+        yield
+    finally:
+        del _MODES[mode.name]
+
+
+def _add(mode: Mode) -> None:
+    if mode.name in _MODES:
+        raise ValueError(f"there are two target modes {mode.name!r}")
+    _MODES[mode.name] = mode
+
+
+def names() -> tuple[str, ...]:
+    """The names of all modes, sorted."""
+    return tuple(sorted(_MODES))
+
+
+def of(what: Target | ManifestImage | str) -> Mode:
+    """The mode of a target, of a manifest's row, or of that name. Raises UsageError for an unknown one."""
+    name = what if isinstance(what, str) else what.mode
+    try:
+        return _MODES[name]
+    except KeyError:
+        raise UsageError(f"mode: {name!r} is not one of {', '.join(names())}") from None
+
+
+def owns(row: ManifestImage) -> bool:
+    """Whether the account of a manifest's row owns the image that the row names."""
+    return of(row).owns_image
+
+
+def check_rows(manifest: ImageManifest, where: str) -> None:
+    """Raise ManifestError if a manifest has a row of a mode that this goldenami does not know: who owns the image
+    cannot be told then."""
+    for row in manifest.images:
+        if row.mode not in _MODES:
+            raise ManifestError(
+                f"{where}: the mode of {row.image_id} is {row.mode!r}, which is not one of {', '.join(names())}",
+                hint="Update goldenami; the version that wrote this manifest can read it.",
+            )
+
+
+def summaries() -> str:
+    """One sentence a mode, for the schema of goldenami.yaml."""
+    return " ".join(f"{name}: {_MODES[name].summary}" for name in names())
+
+
+def notes() -> Mapping[str, str]:
+    """By the name of the mode, what the summary of a build shows before the key."""
+    return {name: mode.note for name, mode in _MODES.items() if mode.note}
