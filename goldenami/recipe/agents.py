@@ -1,4 +1,4 @@
-"""Agents: what many recipes install in the same way, defined once in recipes/agents/NAME.yaml."""
+"""Agents: what many recipes install in the same way, defined once in recipes/agents/NAME/."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from goldenami.model import Environment
+from goldenami.model import Environment, Mark
 from goldenami.provision import BoundOperation, Handler
 from goldenami.recipe import operations
 from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.context import base_names, environment_names, recipe_names
 from goldenami.recipe.document import Document, NodePath
+from goldenami.recipe.lookup import AGENT_FILE, Found
 from goldenami.recipe.params import Given, ParamSpec, checked, declared, default_given
 from goldenami.recipe.project import Project
 from goldenami.recipe.recipe import TestRef
@@ -60,9 +61,11 @@ def read(scope: Scope, os: OsId | None) -> Agents:
 
 def check(project: Project, name: str, environment: Environment, complaints: Complaints) -> None:
     """Check an agent by itself, with its own defaults, for every os that it knows: recipes may not use it yet."""
-    document = project.document(project.agents / f"{name}.yaml", complaints)
-    if document is None:
+    place = project.find("agent", name)
+    document = project.document(place.path, complaints) if place is not None else None
+    if place is None or document is None:
         return
+    _check_one_form(project, place, complaints)
     known = document.value.get("operations")
     for os in known if isinstance(known, dict) else ():
         context = {
@@ -98,19 +101,23 @@ def _validate(scope: Scope, item: dict[str, Any], path: NodePath) -> AgentUse | 
 
 
 def _document(scope: Scope, name: str, path: NodePath) -> Document | None:
-    file = scope.project.agents / f"{name}.yaml"
-    if not file.is_file():
-        known = scope.project.agent_names()
-        near = nearest(name, known)
-        hint = (
-            f"Did you mean {near}?"
-            if near
-            else f"Agents in {scope.project.shown(scope.project.agents)}: {', '.join(known) or 'none'}."
-        )
+    place = scope.project.find("agent", name)
+    if place is None:
+        near = nearest(name, scope.project.agent_names())
+        hint = f"Did you mean {near}?" if near else scope.project.known("agent")
         mark = scope.document.mark((*path, "name"))
         scope.complaints.at(mark, f"there is no agent {name!r}", hint)
         return None
-    return scope.project.document(file, scope.complaints)
+    scope.use(place)
+    return scope.project.document(place.path, scope.complaints)
+
+
+def _check_one_form(project: Project, place: Found, complaints: Complaints) -> None:
+    """Report an agent that the project has as a folder and as a single file: the folder is the one that is used."""
+    other = project.agents / f"{place.name}.yaml"
+    if not place.shipped and place.path != other and other.is_file():
+        message = f"the agent {place.name} is defined here and in {project.shown(place.path)}"
+        complaints.at(Mark(project.shown(other), 1, 1), message, "Remove one of the two.")
 
 
 def _add(scope: Scope, document: Document, use: AgentUse, path: NodePath, os: OsId | None, found: Agents) -> None:
@@ -194,10 +201,11 @@ def _params(scope: Scope, document: Document, use: AgentUse, path: NodePath, os:
 def agent_spec(scope: Scope, document: Document) -> AgentSpec | None:
     """The agent's file as a whole, without its operations' contents; None if it is wrong."""
     name = document.value.get("name")
-    if isinstance(name, str) and name != document.path.stem:
-        scope.complaints.at(
-            document.mark(("name",)), f"name: the file is called {document.path.name}", f"Write {document.path.stem}."
-        )
+    expected, what = document.path.stem, f"file is called {document.path.name}"
+    if document.path.name == AGENT_FILE:
+        expected, what = document.path.parent.name, f"folder is called {document.path.parent.name}"
+    if isinstance(name, str) and name != expected:
+        scope.complaints.at(document.mark(("name",)), f"name: the {what}", f"Write {expected}.")
     try:
         return AgentSpec.model_validate(document.value)
     except ValidationError as error:

@@ -49,7 +49,7 @@ def check(
             load(project, path, chosen, fitting)
         except InvalidInput as error:
             complaints.extend(error.problems)
-    for name in project.agent_names() if all_agents else ():
+    for name in project.own_names("agent") if all_agents else ():
         agents.check(project, name, chosen, complaints)
     if all_agents:
         hardening.check(project, complaints)

@@ -1,4 +1,5 @@
-"""Profiles and controls as they are written: ``hardening/profiles/NAME.yaml`` and ``hardening/controls/FILE.yaml``.
+"""Profiles and controls as they are written: ``hardening/profiles/NAME.yaml`` and ``hardening/controls/FILE.yaml``, the
+project's own or shipped.
 
 A profile names the files whose controls it takes, those of its level and below that are for its system; it may extend
 another one. What an id means, in which profile, and with which values, is decided here; ``hardening.py`` does it for a
@@ -18,6 +19,7 @@ from goldenami.hardening import Check, Expected
 from goldenami.model import Mark
 from goldenami.recipe.complaints import Complaints, translate
 from goldenami.recipe.document import Document, NodePath
+from goldenami.recipe.lookup import Found, Kind
 from goldenami.recipe.project import Project
 from goldenami.recipe.rendering import nearest
 from goldenami.recipe.schema import IDENTIFIER, NAME, Name, OperationList, OsId, Spec
@@ -172,10 +174,15 @@ class Profile:
 
 @dataclass
 class Library:
-    """All that the project's ``hardening/`` holds; files are read once, and their mistakes told once."""
+    """The profiles and controls of the project and those that are shipped. Files are read once, and their mistakes are
+    reported once.
+
+    ``lookups``: where each profile and file of controls was found that a profile needed.
+    """
 
     project: Project
     complaints: Complaints
+    lookups: dict[tuple[Kind, str], Found] = field(default_factory=dict)
     _files: dict[str, dict[str, Written]] = field(default_factory=dict)
 
     @property
@@ -183,23 +190,24 @@ class Library:
         return self.project.shown(self.project.hardening)
 
     def profile_names(self) -> list[str]:
-        return sorted(path.stem for path in (self.project.hardening / "profiles").glob("*.yaml"))
+        return self.project.names("profile")
 
     def file_names(self) -> list[str]:
-        return sorted(path.stem for path in (self.project.hardening / "controls").glob("*.yaml"))
+        return self.project.names("controls")
 
     def profile(self, name: str, mark: Mark, above: tuple[str, ...] = ()) -> Profile | None:
         """The profile; None if there is none of the name, or it is wrong, and then that is reported (at ``mark``)."""
-        path = self.project.hardening / "profiles" / f"{name}.yaml"
         if name in above:
             self.complaints.at(mark, f"the profiles extend each other: {'→'.join((*above, name))}")
             return None
-        if not path.is_file():
-            names = self.profile_names()
-            near = nearest(name, names)
-            known = f"Profiles in {self.folder}/profiles: {', '.join(names) or 'none'}."
-            self.complaints.at(mark, f"there is no profile {name!r}", f"Did you mean {near}?" if near else known)
+        place = self.project.find("profile", name)
+        if place is None:
+            near = nearest(name, self.profile_names())
+            hint = f"Did you mean {near}?" if near else self.project.known("profile")
+            self.complaints.at(mark, f"there is no profile {name!r}", hint)
             return None
+        self.lookups["profile", name] = place
+        path = place.path
         document = self.project.document(path, self.complaints)
         spec = self._spec(document, ProfileSpec, ()) if document is not None else None
         if document is None or spec is None:
@@ -264,12 +272,14 @@ class Library:
         """The controls of a file by id. A file that does not exist is reported, at ``mark``."""
         if name in self._files:
             return self._files[name]
-        path = self.project.hardening / "controls" / f"{name}.yaml"
-        if not path.is_file():
+        place = self.project.find("controls", name)
+        if place is None:
             near = nearest(name, self.file_names())
-            hint = f"Did you mean {near}?" if near else f"Files there: {', '.join(self.file_names()) or 'none'}."
+            hint = f"Did you mean {near}?" if near else self.project.known("controls")
             self.complaints.at(mark, f"there is no file {name}.yaml in {self.folder}/controls", hint)
             return {}
+        self.lookups["controls", name] = place
+        path = place.path
         found: dict[str, Written] = {}
         self._files[name] = found
         document = self.project.document(path, self.complaints)
@@ -294,9 +304,16 @@ class Library:
         return found
 
     def everything(self) -> dict[str, Written]:
-        """All controls of all files by id."""
+        """All controls by id, those in the shipped files included."""
+        return self._of(self.file_names())
+
+    def own(self) -> dict[str, Written]:
+        """The controls by id in the project's own files."""
+        return self._of(self.project.own_names("controls"))
+
+    def _of(self, names: list[str]) -> dict[str, Written]:
         found: dict[str, Written] = {}
-        for name in self.file_names():
+        for name in names:
             found.update(self.file(name, Mark(self.folder, 0, 0)))
         return found
 

@@ -37,7 +37,7 @@ def read(scope: Scope, os: OsId | None, today: datetime.date) -> Hardening:
     spec = _spec(render_tree(scope, written, (SECTION,)))
     if spec is None:
         return Hardening()
-    library = Library(scope.project, scope.complaints)
+    library = Library(scope.project, scope.complaints, scope.lookups)
     found = {index: _profile(library, scope, index, name, os) for index, name in enumerate(spec.profiles)}
     profiles = {index: profile for index, profile in found.items() if profile is not None}
     if not profiles:
@@ -68,16 +68,17 @@ def of_profile(project: Project, name: str, complaints: Complaints, *, choices: 
 
 
 def check(project: Project, complaints: Complaints) -> None:
-    """Check every profile and every control of the project; recipes may not use them yet."""
+    """Check the project's own profiles and controls, which recipes may not use yet. Loading a recipe checks the shipped
+    ones that it uses."""
     library = Library(project, complaints)
-    for name in library.profile_names():
+    for name in project.own_names("profile"):
         profile = library.profile(name, Mark(name, 0, 0))
         if profile is None:
             continue
         values = {**_defaults(profile), **profile.variables}
         for written in (*profile.controls.values(), *profile.others.values()):
             bound(Scope(project, written.document, Renderer({}), complaints), written, values, profile.os)
-    library.everything()
+    library.own()
 
 
 def _spec(rendered: Any) -> HardeningSpec | None:
@@ -169,7 +170,7 @@ def _waivers(scope: Scope, library: Library, union: Profile, spec: HardeningSpec
 def _unknown(scope: Scope, library: Library, union: Profile, id: str, at: NodePath) -> None:
     mark = scope.document.key_mark(at)
     near = nearest(id, list(union.controls))
-    if near is None and id in library.everything():
+    if near is None and id in Library(library.project, Complaints()).everything():
         message = f"the control {id} is in none of this recipe's profiles"
         scope.complaints.at(mark, message, "Remove the waiver: there is nothing to waive.")
         return

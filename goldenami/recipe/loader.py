@@ -184,6 +184,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
         secrets=loading.secrets,
         schedules=schedules,
         hardening=hardened,
+        lookups=tuple(outer.lookups[key] for key in sorted(outer.lookups)),
     )
 
 
@@ -285,9 +286,7 @@ def _check_base(loading: _Loading) -> None:
     mark = document.mark(("base", "recipe"))
     edges = dict(graph(project)) | {document.path.stem: parent}
     if parent not in edges:
-        near = nearest(parent, list(edges))
-        hint = f"Did you mean {near}?" if near else f"Recipes here: {', '.join(edges)}."
-        complaints.at(mark, f"base: there is no recipe {parent!r}", hint)
+        complaints.at(mark, f"base: there is no recipe {parent!r}", project.recipe_hint(parent, list(edges)))
         return
     circle = cycle(edges, document.path.stem)
     if circle is not None:

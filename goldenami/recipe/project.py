@@ -1,4 +1,7 @@
-"""A project: the directory of goldenami.yaml, its recipes and agents. Files are found, named and read here."""
+"""A project: the directory of goldenami.yaml, with its recipes, agents and hardening.
+
+Files are found, named and read here; what the project does not have itself is looked up among the shipped files.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from goldenami.errors import InvalidInput, NotFound, Problem
+from goldenami.recipe import lookup
 from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.document import Document, parse_leniently, read_text
+from goldenami.recipe.lookup import Found, Kind
 from goldenami.recipe.rendering import nearest
+from goldenami.shipped import ROOT as SHIPPED
 
 FILE = "goldenami.yaml"
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """Where things are. ``root`` is absolute. Documents are read once and kept for the life of the object."""
+    """Where things are. ``root`` is absolute. Documents are read once and kept for the life of the object.
+
+    ``shipped``: the directory of what comes with goldenami. ``exists``: False for what is shipped alone, without a
+    project around it.
+    """
 
     root: Path
     file: Path
     recipes: Path
     agents: Path
+    shipped: Path = SHIPPED
+    exists: bool = True
     _read: dict[Path, tuple[Document | None, list[Problem]]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -52,27 +64,53 @@ class Project:
         return _stems(self.recipes)
 
     def agent_names(self) -> list[str]:
-        """Names of all agents: the YAML files in the agents directory."""
-        return _stems(self.agents)
+        """Names of all agents: the project's own and the shipped ones."""
+        return self.names("agent")
+
+    def names(self, kind: Kind) -> list[str]:
+        """All names that ``find`` knows: the project's own and the shipped ones, sorted."""
+        return sorted({*self.own_names(kind), *lookup.names(self.shipped, kind)})
+
+    def own_names(self, kind: Kind) -> list[str]:
+        """The names of a kind in the project itself, sorted."""
+        return lookup.names(self.root, kind) if self.exists else []
+
+    def find(self, kind: Kind, name: str) -> Found | None:
+        """The project's own one of this name, else the shipped one, else None."""
+        return lookup.find(self.root if self.exists else None, self.shipped, kind, name)
+
+    def known(self, kind: Kind) -> str:
+        """The names that ``find`` knows as a sentence for a hint: the project's own apart from the shipped ones."""
+        own = self.own_names(kind)
+        others = [name for name in lookup.names(self.shipped, kind) if name not in own]
+        words = f"In {self.shown(self.root / lookup.FOLDERS[kind])}: {', '.join(own) or 'none'}."
+        return f"{words} Shipped: {', '.join(others)}." if others else words
 
     def recipe_path(self, ref: str) -> Path:
         """The file of a recipe given by path (with a slash or .yaml) or by name. Raises NotFound, with what is near."""
         if "/" in ref or ref.endswith((".yaml", ".yml")):
             path = Path(ref).absolute()
             if not path.is_file():
-                raise NotFound(f"there is no recipe {ref}", hint=self._hint(Path(ref).stem))
+                raise NotFound(f"there is no recipe {ref}", hint=self.recipe_hint(Path(ref).stem))
             return path
         path = self.recipes / f"{ref}.yaml"
         if not path.is_file():
-            raise NotFound(f"there is no recipe {ref!r} in {shown(self.recipes)}", hint=self._hint(ref))
+            raise NotFound(f"there is no recipe {ref!r} in {shown(self.recipes)}", hint=self.recipe_hint(ref))
         return path
 
-    def _hint(self, name: str) -> str:
-        names = self.recipe_names()
-        near = nearest(name, names)
+    def recipe_hint(self, name: str, known: list[str] | None = None) -> str:
+        """What to do about a recipe that the project does not have. Recipes are not looked up among the shipped ones:
+        a project has every image that it releases in its own files."""
+        if lookup.definition(self.shipped, "recipe", name) is not None:
+            return f"A recipe of this name is shipped. Copy it into the project: goldenami recipes copy {name}"
+        known = self.recipe_names() if known is None else known
+        near = nearest(name, known)
         if near:
             return f"Did you mean {near}?"
-        return f"Recipes here: {', '.join(names)}." if names else "Start one with: goldenami init"
+        near = nearest(name, lookup.names(self.shipped, "recipe"))
+        if near:
+            return f"Did you mean {near}? It is shipped. Copy it into the project: goldenami recipes copy {near}"
+        return f"Recipes here: {', '.join(known)}." if known else "Start one with: goldenami init"
 
 
 def shown(path: Path) -> str:
@@ -92,9 +130,20 @@ def find(start: Path) -> Path:
 
 def load_project(start: Path) -> Project:
     """Find the project around ``start``. Reads nothing yet but whether files exist. Raises NotFound."""
-    file = find(start)
-    recipes = file.parent / "recipes"
-    return Project(file.parent, file, recipes, recipes / "agents")
+    return _project(find(start).parent)
+
+
+def load_project_or_shipped(start: Path) -> Project:
+    """The project around ``start``; where there is none, what is shipped: its ``exists`` is False."""
+    try:
+        return load_project(start)
+    except NotFound:
+        return _project(SHIPPED, exists=False)
+
+
+def _project(root: Path, *, exists: bool = True) -> Project:
+    recipes = root / "recipes"
+    return Project(root, root / FILE, recipes, recipes / "agents", exists=exists)
 
 
 def graph(project: Project) -> Mapping[str, str | None]:

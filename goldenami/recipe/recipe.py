@@ -10,6 +10,7 @@ from typing import Any
 from goldenami.hardening import Hardening
 from goldenami.model import Architecture, Mark, Target
 from goldenami.provision import PatchSpec, Stage
+from goldenami.recipe.lookup import Found
 from goldenami.recipe.schema import ImageSpec, OsId, RetentionSpec
 from goldenami.recipe.secrets import SecretRef
 from goldenami.recipe.words import BaseKind
@@ -94,3 +95,4 @@ class Recipe:
     secrets: tuple[SecretRef, ...] = ()
     schedules: tuple[Schedule, ...] = ()
     hardening: Mapping[Architecture, Hardening] = field(default_factory=dict)  # its operations are in provisioning, too
+    lookups: tuple[Found, ...] = ()  # agents, profiles and files of controls that it uses, and where they were found

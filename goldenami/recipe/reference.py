@@ -51,9 +51,11 @@ def _section(kind: str, model: type[Operation]) -> Iterator[str]:
 
 
 def agents_reference(project: Project) -> str:
-    """One section for each agent of a project, by name. Raises InvalidInput for one that cannot be read."""
+    """One section for each agent of a project and each shipped one, by name. Raises InvalidInput for one that cannot be
+    read."""
     complaints = Complaints()
-    documents = [project.document(project.agents / f"{name}.yaml", complaints) for name in project.agent_names()]
+    found = [project.find("agent", name) for name in project.agent_names()]
+    documents = [project.document(place.path, complaints) for place in found if place is not None]
     if complaints.problems:
         raise InvalidInput(complaints.problems)
     head = Path(__file__).with_name("agents_head.md").read_text(encoding="utf-8")

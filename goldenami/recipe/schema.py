@@ -117,9 +117,11 @@ class BuilderSpec(Spec):
 
 
 class AgentUse(Spec):
-    """One agent of recipes/agents/, with parameters of its own. A bare name stands for {name: …}."""
+    """One agent of recipes/agents/ or a shipped one, with parameters of its own. A bare name stands for {name: …}."""
 
-    name: Name = Field(description="Name of the agent: the file recipes/agents/NAME.yaml.")
+    name: Name = Field(
+        description="Name of the agent: the folder recipes/agents/NAME, or a shipped agent (goldenami agents list)."
+    )
     when: Any = Field(None, description="Condition; the agent is left out where it is false.")
     params: dict[str, Any] = Field(
         default_factory=dict, description="Values for the parameters that the agent declares."
@@ -313,7 +315,9 @@ class RecipeSpec(Spec):
     patches: PatchSpec = Field(
         default_factory=lambda: PatchSpec.model_validate({}), description="Updates from the distribution."
     )
-    agents: list[Any] = Field(default_factory=list, description="Agents of recipes/agents/ to install.")
+    agents: list[Any] = Field(
+        default_factory=list, description="Agents to install: of recipes/agents/, or shipped ones."
+    )
     software: OperationList = Field(default_factory=list, description="Operations, in order.")
     hardening: HardeningSpec | None = Field(None, description="Hardening, after software and before the tests.")
     handlers: dict[str, Any] = Field(

@@ -11,19 +11,21 @@ from pydantic import BaseModel, ValidationError
 from goldenami.model import Mark
 from goldenami.recipe.complaints import Complaints, translate
 from goldenami.recipe.document import Document, NodePath, find_name
+from goldenami.recipe.lookup import Found, Kind
 from goldenami.recipe.project import Project, shown
 from goldenami.recipe.rendering import Renderer, has_expression
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One document, the names that its expressions can use, and where its problems go."""
+    """One document, the names that its expressions can use, where its problems go, and what was looked up for it."""
 
     project: Project
     document: Document
     renderer: Renderer
     complaints: Complaints
     failed: set[NodePath] = field(default_factory=set)
+    lookups: dict[tuple[Kind, str], Found] = field(default_factory=dict)
 
     def within(self, document: Document, renderer: Renderer) -> Scope:
         """The same collection of problems for another document."""
@@ -32,6 +34,10 @@ class Scope:
     def reject(self, error: ValidationError, at: NodePath, model: type[BaseModel], what: str = "") -> None:
         """Report what a model says of the value at a place, but for what could not be rendered: that was reported."""
         self.complaints.extend(translate(error, self.document, at, model, what=what, known=self.failed))
+
+    def use(self, found: Found) -> None:
+        """Note that an agent, profile or file of controls was used, and where it was found."""
+        self.lookups[found.kind, found.name] = found
 
     def resolve(self, src: str) -> Path:
         """A path that the document names, relative to the document."""

@@ -9,6 +9,7 @@ import os
 from goldenami.model import Mark
 from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.document import Document, NodePath
+from goldenami.recipe.lookup import AGENT_FILE
 from goldenami.recipe.project import shown
 from goldenami.recipe.recipe import TestRef
 
@@ -33,8 +34,9 @@ def read_test(name: str, document: Document, at: NodePath, complaints: Complaint
     if not any(_is_test(node) for node in ast.walk(tree)):
         complaints.at(mark, f"tests: {name} has no test", "A test is a function whose name starts with test.")
         return None
-    if origin:  # named from the recipes' directory, as those of recipes are
-        name = os.path.normpath(f"{document.path.parent.name}/{name}")
+    if origin:  # named from the recipes' directory, as those of recipes are; the same for a shipped and a copied agent
+        folder = f"agents/{origin}" if document.path.name == AGENT_FILE else document.path.parent.name
+        name = os.path.normpath(f"{folder}/{name}")
     return TestRef(name, path, hashlib.sha256(source).hexdigest(), mark, origin)
 
 

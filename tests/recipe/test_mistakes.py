@@ -12,6 +12,8 @@ import pytest
 
 from goldenami import recipe
 from goldenami.provision import OPERATIONS
+from goldenami.recipe import lookup
+from goldenami.shipped import ROOT as SHIPPED
 
 CASES = sorted((Path(__file__).parent / "mistakes").glob("*.txt"))
 
@@ -32,8 +34,11 @@ def report(root: Path) -> str:
     for problem in recipe.check(recipe.load_project(root), ["web"]):
         lines.append(str(problem))
         if problem.hint:
-            # Which operations there are is not the matter of these tests.
-            lines.append(f"    {problem.hint.replace(', '.join(sorted(OPERATIONS)), 'ALL')}")
+            # Which operations there are, and which agents and profiles are shipped, is not the matter of these tests.
+            hint = problem.hint.replace(", ".join(sorted(OPERATIONS)), "ALL")
+            for kind in ("agent", "profile"):
+                hint = hint.replace(", ".join(lookup.names(SHIPPED, kind)), "THOSE")
+            lines.append(f"    {hint}")
     return "\n".join(lines) + "\n"
 
 
