@@ -150,7 +150,7 @@ def file_at(web: Served, name: str) -> dict[str, str]:
 
 
 def test_every_agent_that_is_shipped_is_tested_here(loaded: Recipe) -> None:
-    shipped = {path.stem for path in (PROJECT / "recipes/agents").glob("*.yaml")}
+    shipped = {path.parent.name for path in (PROJECT / "recipes/agents").glob("*/agent.yaml")}
     assert set(loaded.agents) == shipped
     assert {test.origin for test in loaded.tests} - {""} == shipped, "each brings a test of its own"
 

@@ -185,7 +185,7 @@ def test_schema_accepts_what_ships_and_knows_every_operation() -> None:
     for name in SHIPPED.recipe_names():
         recipes.validate(yaml.safe_load((SHIPPED.recipes / f"{name}.yaml").read_text()))
     for name in SHIPPED.agent_names():
-        agents.validate(yaml.safe_load((SHIPPED.agents / f"{name}.yaml").read_text()))
+        agents.validate(yaml.safe_load((SHIPPED.agents / name / "agent.yaml").read_text()))
     environments.validate(yaml.safe_load(SHIPPED.file.read_text()))
     environments.validate(yaml.safe_load(PRODUCTION))
     assert set(OPERATIONS) <= set(json_schema("recipe")["$defs"]["Operation"]["properties"])
