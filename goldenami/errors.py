@@ -23,7 +23,6 @@
     ├── CatalogError                    1   the catalog cannot be read, written, locked or trusted
     │   └── ManifestError               1   a manifest is damaged, or newer than this program
     └── SandboxError                    1   the embedded cloud cannot start or work here
-        └── SandboxUnsupported          1   this machine lacks what it needs (root, a kernel feature, a package)
 
 Each carries a ``hint``: the next step to take, a full sentence, or None where there is no better advice than the
 message itself. Errors of boto3 and paramiko are translated where they enter (``aws/errors.py``, ``ssh/``).
@@ -214,8 +213,5 @@ class ManifestError(CatalogError):
 
 
 class SandboxError(GoldenAmiError):
-    """The embedded cloud cannot do what was asked."""
-
-
-class SandboxUnsupported(SandboxError):
-    """This machine lacks something that the embedded cloud needs; the message says what."""
+    """The embedded cloud cannot start. It is a distribution of its own: ``plugins`` translates its errors to this one,
+    with their message, hint and exit code."""

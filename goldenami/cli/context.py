@@ -37,13 +37,13 @@ def reach(environment: Environment) -> None:
 
     For an environment that is the sandbox, and unless AWS_ENDPOINT_URL says where to go, the sandbox is started if need
     be, and AWS_* variables of this process point to it. Everything below the command line sees these variables only.
+    Raises UsageError where the sandbox is not installed, SandboxError where it does not start.
     """
     if not environment.sandbox or os.environ.get("AWS_ENDPOINT_URL"):
         return
-    from goldenami_sandbox import control
+    from goldenami import plugins
 
-    info = control.ensure_up(progress=lambda text: click.echo(text, err=True))
-    os.environ.update(info.variables(region=environment.home_region))
+    os.environ.update(plugins.sandbox_variables(environment.home_region, lambda text: click.echo(text, err=True)))
     # A profile would win over the keys.
     for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
         os.environ.pop(name, None)

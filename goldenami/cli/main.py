@@ -39,8 +39,10 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "pin": ("goldenami.cli.lifecycle", "pin", "Keep a release, whatever its rules say."),
     "unpin": ("goldenami.cli.lifecycle", "unpin", "Let the rules decide about a release again."),
     "orphans": ("goldenami.cli.lifecycle", "orphans", "Find what carries goldenami's tags and belongs to nobody."),
-    "sandbox": ("goldenami.cli.sandbox", "sandbox", "The embedded cloud: real instances on this machine."),
+    "sandbox": ("goldenami.cli.sandbox", "command", "The embedded cloud: real instances on this machine."),
 }
+# Those whose attribute is a function that finds the command: another distribution has it.
+FOUND = frozenset({"sandbox"})
 
 
 class LazyGroup(click.Group):
@@ -54,6 +56,8 @@ class LazyGroup(click.Group):
             return None
         module, attribute, _ = COMMANDS[cmd_name]
         command = getattr(import_module(module), attribute)
+        if cmd_name in FOUND:
+            command = command()
         assert isinstance(command, click.Command)
         return command
 
@@ -109,8 +113,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         render_error(error)
         return error.exit_code
     except click.ClickException as error:
+        if debug and error.__cause__ is not None:  # a plugin's error, which click only carries
+            raise
         error.show(file=sys.stderr)
-        return 2
+        return error.exit_code
     except BrokenPipeError:
         # The reader of our output has gone (| head). Not by SIGPIPE's default action: a lost socket would end us, too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""``python -m goldenami_sandbox``: the daemon. ``goldenami sandbox up`` starts it, in its enclosure; nobody else
+"""``python -m goldenami_sandbox``: the daemon. ``goldenami-sandbox up`` starts it, in its enclosure; nobody else
 should.
 """
 
@@ -24,14 +24,14 @@ def main() -> int:
     parser.add_argument("--accounts", required=True)
     options = parser.parse_args()
 
-    from goldenami.errors import GoldenAmiError
     from goldenami_sandbox import daemon
+    from goldenami_sandbox.errors import SandboxError
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     starter = daemon.Starter(options.ready_fd)
     try:
         namespaces.enter()
-    except GoldenAmiError as error:
+    except SandboxError as error:
         starter.tell({"error": error.message, "hint": error.hint})
         return error.exit_code
     return daemon.run(

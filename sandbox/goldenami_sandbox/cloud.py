@@ -165,7 +165,7 @@ class Cloud:
         self.ec2.settings.concurrent_image_copies = settings.concurrent_image_copies
 
     def change(self, change: object) -> Settings:
-        """Merge a change in JSON form into the settings. Raises InvalidInput."""
+        """Merge a change in JSON form into the settings. Raises InvalidSettings."""
         self.apply(self._settings.merged(change))
         self._changed()
         return self._settings
@@ -204,7 +204,7 @@ class Cloud:
 
 def _unsigned(request: Request, request_id: str) -> Response:
     """No signature: say so in the form that the client most likely reads."""
-    message = "Request is missing Authentication Token: sign it with the keys that `goldenami sandbox env` prints"
+    message = "Request is missing Authentication Token: sign it with the keys that `goldenami-sandbox env` prints"
     if "x-amz-target" in request.headers:
         return error_response("json", "MissingAuthenticationTokenException", message, 400, request_id)
     text = f"{request.query}&{request.body[:65536].decode('utf-8', 'replace')}"

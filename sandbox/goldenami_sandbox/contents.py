@@ -9,10 +9,10 @@ import difflib
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from goldenami.errors import NotFound, SandboxError, UsageError
 from goldenami_sandbox.cloud import Cloud
 from goldenami_sandbox.ec2.hooks import KeyRefused
 from goldenami_sandbox.ec2.service import Ctx
+from goldenami_sandbox.errors import NotFound, SandboxError, UsageError
 from goldenami_sandbox.node.api import DataKey, ExportForm, Node
 
 
@@ -117,6 +117,6 @@ def _known(cloud: Cloud, table: str, resource_id: str, noun: str, kept: dict[str
         near = difflib.get_close_matches(resource_id, entries, n=1, cutoff=0.8)
         raise NotFound(
             f"there is no {noun} {resource_id} in the sandbox",
-            hint=f"Did you mean {near[0]}?" if near else "`goldenami sandbox status` lists what there is.",
+            hint=f"Did you mean {near[0]}?" if near else "`goldenami-sandbox status` lists what there is.",
         )
     return entries[resource_id]

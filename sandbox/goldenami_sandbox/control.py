@@ -1,4 +1,4 @@
-"""Starting, finding and stopping sandboxes from outside: what `goldenami sandbox` does, as functions.
+"""Starting, finding and stopping sandboxes from outside: what `goldenami-sandbox` does, as functions.
 
     info = ensure_up("default")           # a running sandbox, started if need be
     os.environ.update(info.variables())   # any AWS client talks to it now
@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from goldenami.errors import GoldenAmiError, InvalidInput, NotFound, Problem, SandboxError, UsageError
 from goldenami_sandbox import launcher, state
 from goldenami_sandbox.credentials import AccessKey, admin_key
+from goldenami_sandbox.errors import InvalidSettings, NotFound, SandboxError, UsageError
 from goldenami_sandbox.seed import ACCOUNTS, REGIONS
 
 
@@ -67,7 +67,7 @@ class SandboxInfo:
         }
 
     def request(self, method: str, path: str, body: object = None, timeout: float = 60.0) -> bytes:
-        """Call a control endpoint. Raises NotFound, InvalidInput or SandboxError by what it answers."""
+        """Call a control endpoint. Raises NotFound, InvalidSettings or SandboxError by what it answers."""
         request = urllib.request.Request(
             f"{self.endpoint}/_sandbox/{path}",
             method=method,
@@ -145,7 +145,7 @@ def require(name: str = "default", home: Path | None = None) -> SandboxInfo:
     info = find(name, home)
     if info is None:
         flag = "" if name == "default" else f" --name {name}"
-        raise NotFound(f"the sandbox {name!r} is not running", hint=f"Start it with `goldenami sandbox up{flag}`.")
+        raise NotFound(f"the sandbox {name!r} is not running", hint=f"Start it with `goldenami-sandbox up{flag}`.")
     return info
 
 
@@ -178,7 +178,7 @@ def up(
             if port and not running.endpoint.endswith(f":{port}"):
                 raise UsageError(
                     f"the sandbox {name!r} runs already, at {running.endpoint}",
-                    hint="Stop it with `goldenami sandbox down` to have it elsewhere.",
+                    hint="Stop it with `goldenami-sandbox down` to have it elsewhere.",
                 )
             if settings:
                 running.set(**settings)
@@ -233,13 +233,13 @@ def _root(name: str, home: Path | None) -> Path:
     return (home or state.default_home()) / name
 
 
-def _refusal(error: urllib.error.HTTPError) -> GoldenAmiError:
+def _refusal(error: urllib.error.HTTPError) -> SandboxError:
     try:
         answer = json.loads(error.read())
     except ValueError:
         return SandboxError(f"the sandbox answered {error.code}")
     if problems := answer.get("problems"):
-        return InvalidInput([Problem("settings", 0, 0, text) for text in problems])
+        return InvalidSettings(problems)
     if error.code == 404:
         return NotFound(answer["error"], hint=answer.get("hint"))
     return SandboxError(answer["error"], hint=answer.get("hint"))

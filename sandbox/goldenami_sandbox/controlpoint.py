@@ -1,4 +1,4 @@
-"""The control endpoints, beside the AWS APIs on the same port, for `goldenami sandbox` and for tests.
+"""The control endpoints, beside the AWS APIs on the same port, for `goldenami-sandbox` and for tests.
 
     GET  /_sandbox/status             instances, images and snapshots with their sizes, settings, uptime
     GET  /_sandbox/settings           PUT merges a change into them
@@ -19,10 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from goldenami.errors import GoldenAmiError, InvalidInput, NotFound
 from goldenami_sandbox import contents
 from goldenami_sandbox.cloud import Cloud
 from goldenami_sandbox.ec2.service import Ec2Error
+from goldenami_sandbox.errors import InvalidSettings, NotFound, SandboxError
 from goldenami_sandbox.http import Request, Response
 from goldenami_sandbox.node.api import Node
 
@@ -49,11 +49,11 @@ class ControlPoint:
             return _error(403, "the token is missing or wrong")
         try:
             return self._serve(request)
-        except InvalidInput as error:
-            return _error(400, error.message, problems=[problem.message for problem in error.problems])
+        except InvalidSettings as error:
+            return _error(400, error.message, problems=error.problems)
         except NotFound as error:
             return _error(404, error.message, hint=error.hint)
-        except (GoldenAmiError, Ec2Error) as error:
+        except (SandboxError, Ec2Error) as error:
             return _error(409, error.message)
         except Exception as error:
             _log.exception("%s %s failed", request.method, request.path)
@@ -97,9 +97,7 @@ def _body(request: Request) -> dict[str, Any]:
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        from goldenami.errors import Problem
-
-        raise InvalidInput([Problem("request", 0, 0, "a JSON object is expected")])
+        raise InvalidSettings(["a JSON object is expected"])
     return value
 
 

@@ -19,10 +19,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from goldenami.errors import GoldenAmiError, SandboxError
 from goldenami_sandbox import state
 from goldenami_sandbox.cloud import Cloud
 from goldenami_sandbox.controlpoint import ControlPoint
+from goldenami_sandbox.errors import SandboxError
 from goldenami_sandbox.http import Server
 from goldenami_sandbox.node.namespaces import RUN
 from goldenami_sandbox.node.pool import Pool
@@ -77,7 +77,7 @@ def run(
             while not stop.wait(_REAP_SECONDS):
                 _reap()
             _log.info("stopping")
-    except GoldenAmiError as error:
+    except SandboxError as error:
         _log.error("%s", error.message)
         starter.tell({"error": error.message, "hint": error.hint})
         return error.exit_code

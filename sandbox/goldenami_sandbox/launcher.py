@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from goldenami.errors import SandboxError
 from goldenami_sandbox import state
+from goldenami_sandbox.errors import SandboxError
 from goldenami_sandbox.node import namespaces, network
 
 Progress = Callable[[str], None]

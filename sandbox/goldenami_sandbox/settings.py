@@ -1,6 +1,6 @@
 """What can be set on a running sandbox: how long things take, and what goes wrong.
 
-The JSON form (``goldenami sandbox settings``, and PUT /_sandbox/settings) has the keys of ``Settings``; a PUT
+The JSON form (``goldenami-sandbox settings``, and PUT /_sandbox/settings) has the keys of ``Settings``; a PUT
 replaces the keys it names and leaves the others. Example::
 
     {"pending": {"image": 5}, "latency": {"*": 0.02, "ec2:RunInstances": 0.5},
@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
-from goldenami.errors import InvalidInput, Problem
+from goldenami_sandbox.errors import InvalidSettings
 
 PENDING_KINDS = ("instance", "stop", "status", "image", "snapshot", "volume", "copy", "parameter", "tier")
 
@@ -74,12 +74,12 @@ class Settings:
     def merged(self, change: object) -> Settings:
         """These settings with the keys of ``change`` (the JSON form) replaced; ``pending`` by kind.
 
-        Raises InvalidInput with every problem.
+        Raises InvalidSettings with every problem.
         """
         reader = _Reader()
         settings = reader.settings(self, change)
         if reader.problems:
-            raise InvalidInput([Problem("settings", 0, 0, text) for text in reader.problems])
+            raise InvalidSettings(reader.problems)
         return settings
 
 

@@ -27,7 +27,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from goldenami.errors import SandboxError
+from goldenami_sandbox.errors import SandboxError
 
 _log = logging.getLogger(__name__)
 _FORMAT = 1
@@ -105,7 +105,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
 def save(path: Path, own: Mapping[str, Any], services: Mapping[str, bytes]) -> None:
     import io
 
-    head = {"format": _FORMAT, "moto": version("moto"), "goldenami": version("goldenami"), "state": own}
+    head = {"format": _FORMAT, "moto": version("moto"), "goldenami": version("goldenami-sandbox"), "state": own}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("state.json", json.dumps(head))
@@ -118,7 +118,7 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, bytes]] | None:
     """What ``save`` wrote; None where nothing was. Raises SandboxError for what cannot be used."""
     if not path.exists():
         return None
-    hint = "Start anew with `goldenami sandbox reset`; its images and instances are lost then."
+    hint = "Start anew with `goldenami-sandbox reset`; its images and instances are lost then."
     try:
         with zipfile.ZipFile(path) as archive:
             head = json.loads(archive.read("state.json"))

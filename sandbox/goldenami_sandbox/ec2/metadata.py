@@ -6,10 +6,10 @@ import base64
 import json
 from typing import Literal
 
-from goldenami.errors import SandboxError
 from goldenami_sandbox.ec2.core import Cloud
 from goldenami_sandbox.ec2.protocol import timestamp
 from goldenami_sandbox.ec2.records import Instance
+from goldenami_sandbox.errors import SandboxError
 from goldenami_sandbox.node.api import InstanceSpec
 
 

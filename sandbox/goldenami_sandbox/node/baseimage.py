@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from goldenami.errors import SandboxError
+from goldenami_sandbox.errors import SandboxError
 from goldenami_sandbox.node.command import last_line, run
 
 SIZE = 8 * 2**30  # bytes; the root volume of Debian's AMIs

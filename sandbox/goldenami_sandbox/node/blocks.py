@@ -15,7 +15,7 @@ import os
 import struct
 from collections.abc import Iterator
 
-from goldenami.errors import SandboxError
+from goldenami_sandbox.errors import SandboxError
 from goldenami_sandbox.node.api import BLOCK_SIZE
 
 _FICLONE = 0x40049409

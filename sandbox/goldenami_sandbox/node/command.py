@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 
-from goldenami.errors import SandboxError
+from goldenami_sandbox.errors import SandboxError
 
 
 def run(*argv: str, stdin: str | None = None, hint: str | None = None) -> str:

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from goldenami.errors import SandboxError, UsageError
+from goldenami_sandbox.errors import SandboxError, UsageError
 from goldenami_sandbox.node import blocks
 from goldenami_sandbox.node.api import BLOCK_SIZE, ExportForm
 from goldenami_sandbox.node.command import last_line, run

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from goldenami.errors import SandboxError
+from goldenami_sandbox.errors import SandboxError
 from goldenami_sandbox.node.api import ExitReason
 from goldenami_sandbox.node.namespaces import CGROUP, NETNS, guest_leader, nsenter_argv, remove_cgroup
 

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from goldenami.errors import SandboxError
+from goldenami_sandbox.errors import SandboxError
 
 RUN = Path("/run/goldenami")  # a tmpfs of the enclosure: mount points of guests' roots
 CGROUP = Path("/sys/fs/cgroup")  # inside: a fresh cgroup2 whose root is the sandbox's subtree
@@ -83,7 +83,7 @@ def enter() -> None:
     """
     if enclosure() is None or os.getpid() != 1:
         raise SandboxError(
-            "this process is not the first one of a sandbox enclosure", hint="Start it by `goldenami sandbox up`."
+            "this process is not the first one of a sandbox enclosure", hint="Start it by `goldenami-sandbox up`."
         )
     for directory in (NETNS, RUN):
         directory.mkdir(parents=True, exist_ok=True)
@@ -173,6 +173,6 @@ def guest_argv(sandbox: str, instance: str, argv: Sequence[str] = ("/bin/bash", 
     leader = guest_leader(root / cgroup_name(sandbox) / instance) if root else None
     if leader is None:
         raise SandboxError(
-            f"instance {instance} does not run in this sandbox", hint="`goldenami sandbox status` lists them."
+            f"instance {instance} does not run in this sandbox", hint="`goldenami-sandbox status` lists them."
         )
     return nsenter_argv(leader, argv)

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from goldenami.errors import SandboxError
+from goldenami_sandbox.errors import SandboxError
 from goldenami_sandbox.node.command import attempt, run
 from goldenami_sandbox.node.namespaces import in_network
 
@@ -144,7 +144,7 @@ class Network:
                 return here
             run("ip", "address", "flush", "dev", self._link)
         raise SandboxError(
-            f"all of {_ALL} is in use on this machine", hint="Stop another sandbox: goldenami sandbox down."
+            f"all of {_ALL} is in use on this machine", hint="Stop another sandbox: `goldenami-sandbox down`."
         )
 
 

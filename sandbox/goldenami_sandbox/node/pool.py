@@ -10,7 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
-from goldenami.errors import SandboxError
+from goldenami_sandbox.errors import SandboxError
 from goldenami_sandbox.node import blocks
 from goldenami_sandbox.node.command import run
 

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from goldenami.errors import SandboxUnsupported
+from goldenami_sandbox.errors import SandboxUnsupported
 from goldenami_sandbox.node.namespaces import cgroup2_root
 
 # Program to the Debian package that has it.

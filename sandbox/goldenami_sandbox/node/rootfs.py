@@ -11,7 +11,7 @@ import subprocess
 from collections import deque
 from pathlib import Path
 
-from goldenami.errors import SandboxError
+from goldenami_sandbox.errors import SandboxError
 from goldenami_sandbox.node.command import last_line
 
 _LINKS = 40  # as the kernel's limit

@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from goldenami.errors import SandboxError
+from goldenami_sandbox.errors import SandboxError
 from goldenami_sandbox.node import baseimage, export, network, preflight
 from goldenami_sandbox.node.api import DataKey, ExitReason, ExportForm, InstanceSpec, InstanceState, SnapshotFacts
 from goldenami_sandbox.node.devices import DataVolumes
@@ -66,7 +66,7 @@ class RealNode:
         preflight.check()
         sandbox = enclosure()
         if sandbox is None:
-            raise SandboxError("a node needs its enclosure", hint="Start it by `goldenami sandbox up`.")
+            raise SandboxError("a node needs its enclosure", hint="Start it by `goldenami-sandbox up`.")
         for leftover in CGROUP.glob("i-*"):
             remove_cgroup(leftover)
         self._instances.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from goldenami.errors import SandboxError
+from goldenami_sandbox.errors import SandboxError
 from goldenami_sandbox.node import hostkeys, userdata
 from goldenami_sandbox.node.api import InstanceSpec
 from goldenami_sandbox.node.rootfs import Rootfs

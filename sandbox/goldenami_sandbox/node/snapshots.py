@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from goldenami.errors import SandboxError
+from goldenami_sandbox.errors import SandboxError
 from goldenami_sandbox.node import blocks
 from goldenami_sandbox.node.api import BLOCK_SIZE, DataKey, SnapshotFacts
 from goldenami_sandbox.node.crypto import BlockCipher, fingerprint

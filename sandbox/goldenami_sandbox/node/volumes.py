@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from goldenami.errors import SandboxError
+from goldenami_sandbox.errors import SandboxError
 from goldenami_sandbox.node.command import attempt, run
 from goldenami_sandbox.node.pool import Pool, clone_file
 

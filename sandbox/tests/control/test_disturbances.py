@@ -13,11 +13,10 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
 from goldenami_sandbox.calllog import CallLog
+from goldenami_sandbox.errors import InvalidSettings
 from goldenami_sandbox.http import Response
 from goldenami_sandbox.settings import Fault, Settings, Throttle
 from goldenami_sandbox.testing import PaperCloud
-
-from goldenami.errors import InvalidInput
 
 PUBLIC_KEY = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHkS3hoR6tPzWXHRrQ6L8JYdKEe3OYo5sMoC5nbvhsEZ new"
 Factory = Callable[..., PaperCloud]
@@ -217,6 +216,6 @@ def test_all_mistakes_in_settings_are_told_at_once() -> None:
         "throttle": {"a": {"rate": 1}},
         "faults": [{}, {"action": "x", "when": "now", "nth": "2", "often": 1}],
     }
-    with pytest.raises(InvalidInput) as caught:
+    with pytest.raises(InvalidSettings) as caught:
         Settings().merged(wrong)
     assert len(caught.value.problems) == 9

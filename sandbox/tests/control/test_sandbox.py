@@ -235,7 +235,7 @@ def test_the_commands(real_sandbox: SandboxInfo, tmp_path: Path) -> None:
 def test_the_control_endpoints_want_their_token(real_sandbox: SandboxInfo) -> None:
     from dataclasses import replace
 
-    from goldenami.errors import SandboxError
+    from goldenami_sandbox.errors import SandboxError
 
     with pytest.raises(SandboxError, match="token"):
         replace(real_sandbox, token="guessed").status()

@@ -13,9 +13,8 @@ from typing import Any
 import boto3
 import pytest
 from goldenami_sandbox import control, state
+from goldenami_sandbox.errors import NotFound, SandboxError, UsageError
 from goldenami_sandbox.testing import paper_cloud
-
-from goldenami.errors import NotFound, SandboxError, UsageError
 
 
 def test_everything_is_there_again() -> None:

@@ -1,0 +1,420 @@
+"""The commands of the sandbox: start, inspect and stop it. ``goldenami-sandbox``, and ``goldenami sandbox``.
+
+Both are the group ``sandbox`` of this module. A SandboxError that a command raises becomes a click exception here, with
+the same message, hint and exit code, so that a program that has the group among its own commands needs to know no class
+of the sandbox. Messages name the program by the name that it was called by.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from goldenami_sandbox.errors import PROGRAM, InvalidSettings, SandboxError, UsageError, called
+
+if TYPE_CHECKING:
+    from goldenami_sandbox.control import SandboxInfo
+
+_NAME = click.option(
+    "--name", default="default", show_default=True, help="Which sandbox: there can be several, side by side."
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+_YES = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+PENDING_KINDS = ("instance", "stop", "status", "image", "snapshot", "volume", "copy", "parameter", "tier")
+
+
+class Failed(click.ClickException):
+    """A SandboxError for click: shown as ``error: …`` and ``hint: …``, ending the process with its exit code."""
+
+    def __init__(self, error: SandboxError, program: str) -> None:
+        super().__init__(called(error.message, program))
+        vars(self)["exit_code"] = error.exit_code  # click's stubs have it as one for the class
+        self.hint = called(error.hint, program) if error.hint else None
+        self.problems = error.problems if isinstance(error, InvalidSettings) else ()
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        def line(*parts: tuple[str, dict[str, Any]]) -> None:
+            plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+            text = "".join(click.style(part, **style) for part, style in parts)
+            click.echo(text, file=file or sys.stderr, color=False if plain else None)
+
+        red: dict[str, Any] = {"fg": "red", "bold": True}
+        for problem in self.problems:
+            line(("settings: ", {"bold": True}), ("error: ", red), (problem, {}))
+        line(("" if self.problems else "error: ", red), (self.message, red if self.problems else {"bold": True}))
+        if self.hint:
+            line(("hint: ", {"fg": "cyan"}), (self.hint, {}))
+
+
+class _Group(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SandboxError as error:
+            raise Failed(error, ctx.command_path) from error
+
+
+@click.group(
+    cls=_Group,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 120,
+        "auto_envvar_prefix": "GOLDENAMI_SANDBOX",
+    },
+)
+@click.version_option(package_name="goldenami-sandbox", prog_name=PROGRAM)
+def sandbox() -> None:
+    """The embedded cloud: EC2, SSM, KMS, STS, IAM and S3 on loopback, with real instances on this machine.
+
+    An instance is a systemd container with its own address, reached over SSH; volumes, snapshots and encryption are
+    real. The command env prints the variables that point any AWS client at it.
+    """
+
+
+def main() -> None:
+    """The console script ``goldenami-sandbox``. Ends the process."""
+    sandbox(prog_name=PROGRAM)
+
+
+@sandbox.command()
+@_NAME
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="Port on 127.0.0.1. Default: the one of last time, or a free one."
+)
+@click.option(
+    "--images",
+    default="debian-12",
+    show_default=True,
+    help="Debian releases to prepare, separated by commas; '' for none.",
+)
+@click.option(
+    "--pending-time",
+    "pending",
+    multiple=True,
+    metavar="[KIND=]SECONDS",
+    help="How long things stay pending: one number for all kinds, or per kind ("
+    + ", ".join(PENDING_KINDS)
+    + "). May be repeated.",
+)
+@click.option(
+    "--account",
+    "accounts",
+    multiple=True,
+    metavar="NAME=ID",
+    help="Have another account besides home (111111111111) and apps (222222222222). May be repeated; it is remembered.",
+)
+@_JSON
+def up(
+    name: str, port: int | None, images: str, pending: tuple[str, ...], accounts: tuple[str, ...], as_json: bool
+) -> None:
+    """Start the sandbox, or find it running.
+
+    The first time, Debian's base is installed from its archive (half a minute) and kept for all sandboxes. What the
+    sandbox held when it was stopped is there again, and instances that were running are booted.
+    """
+    from goldenami_sandbox import control
+    from goldenami_sandbox.seed import ACCOUNTS
+
+    settings = {"pending": _pending(pending)} if pending else None
+    before = time.monotonic()
+    found = control.find(name)
+    releases = [item.strip() for item in images.split(",") if item.strip()]
+    every = {**ACCOUNTS, **_accounts(accounts)}
+    info = control.up(name, port=port or 0, images=releases, settings=settings, accounts=every, progress=_say)
+    if missing := [number for number in every.values() if number not in info.accounts.values()]:
+        raise UsageError(
+            f"the sandbox {name!r} runs already, without the account {missing[0]}",
+            hint=f"Stop it with `{PROGRAM} down` first.",
+        )
+    if as_json:
+        _print_json({"name": info.name, "endpoint": info.endpoint, "pid": info.pid, "directory": str(info.directory)})
+        return
+    _say(
+        f"sandbox {name!r} is running already"
+        if found
+        else f"sandbox {name!r} is up after {time.monotonic() - before:.1f} s"
+    )
+    _say(f'its endpoint is {info.endpoint}; point clients there with: eval "$({_program()} env{_flag(name)})"')
+
+
+@sandbox.command()
+@_NAME
+def down(name: str) -> None:
+    """Stop the sandbox and its instances. Its state stays; `up` continues with it."""
+    from goldenami_sandbox import control
+
+    _say(f"sandbox {name!r} is stopped" if control.down(name) else f"sandbox {name!r} was not running")
+
+
+@sandbox.command()
+@_NAME
+@_JSON
+def status(name: str, as_json: bool) -> None:
+    """Show the endpoint, and the instances, images and snapshots of all accounts. Exits with 3 where it is not
+    running.
+    """
+    from goldenami_sandbox import control
+
+    facts = control.require(name).status()
+    if as_json:
+        _print_json(facts)
+        return
+    click.echo(f"sandbox    {facts['name']}  ({facts['endpoint']}, up for {_duration(facts['uptime_seconds'])})")
+    click.echo(f"directory  {facts['directory']}")
+    for account, number in facts["accounts"].items():
+        click.echo(f"account    {account:<10} {number}")
+    _table("instances", facts["instances"], ("instance_id", "account", "region", "state", "address", "name"))
+    _table("images", facts["images"], ("image_id", "account", "region", "state", "encrypted", "name"))
+    rows = [
+        {**row, "stored": _bytes(row["stored_bytes"]), "full": _bytes(row["full_bytes"])} for row in facts["snapshots"]
+    ]
+    _table("snapshots", rows, ("snapshot_id", "account", "region", "encrypted", "full", "stored"))
+
+
+@sandbox.command()
+@_NAME
+@click.option(
+    "--account", default="home", show_default=True, help="Whose administrator to be: home, apps, or an account id."
+)
+@click.option("--region", default="eu-central-1", show_default=True, help="The default region.")
+@_JSON
+def env(name: str, account: str, region: str, as_json: bool) -> None:
+    """Print the environment variables that point AWS clients at the sandbox. Use it as: eval "$(... env)"."""
+    from goldenami_sandbox import control
+
+    variables = control.require(name).variables(account, region)
+    if as_json:
+        _print_json(variables)
+        return
+    for variable, value in variables.items():
+        click.echo(f"export {variable}={shlex.quote(value) if value else ''}")
+
+
+@sandbox.command()
+@_NAME
+@_YES
+def reset(name: str, yes: bool) -> None:
+    """Stop the sandbox and forget all that it holds. Cached bases stay."""
+    from goldenami_sandbox import control
+
+    _confirm(f"Delete every image and instance of the sandbox {name!r}?", yes)
+    control.reset(name)
+    _say(f"sandbox {name!r} is empty")
+
+
+@sandbox.command(context_settings={"ignore_unknown_options": True})
+@_NAME
+@click.argument("instance")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def shell(name: str, instance: str, command: tuple[str, ...]) -> None:
+    """Open a root shell in INSTANCE, or run COMMAND there; past the network and sshd."""
+    from goldenami_sandbox import control
+
+    argv = control.shell_argv(control.require(name), instance, command)
+    sys.stdout.flush()
+    os.execvp(argv[0], argv)
+
+
+@sandbox.command()
+@_NAME
+@click.option("--follow", "-f", is_flag=True, help="Go on printing until Ctrl-C.")
+@click.argument("instance")
+def console(name: str, instance: str, follow: bool) -> None:
+    """Print what INSTANCE wrote on its console."""
+    from goldenami_sandbox import control
+
+    info = control.require(name)
+    _print_console(info, instance, follow, time.sleep)
+
+
+def _print_console(info: SandboxInfo, instance: str, follow: bool, sleep: Callable[[float], None]) -> None:
+    """The node keeps the last 64 KiB: what is new is what follows the end of what was printed."""
+    seen = b""
+    while True:
+        text = info.request("GET", f"console/{instance}")
+        tail = seen[-1024:]
+        start = text.rfind(tail) + len(tail) if tail and tail in text else 0
+        sys.stdout.buffer.write(text[start:])
+        sys.stdout.buffer.flush()
+        if not follow:
+            return
+        seen = text or seen
+        sleep(0.3)
+
+
+@sandbox.command()
+@_NAME
+@click.option(
+    "--notice",
+    type=click.FloatRange(0),
+    default=120.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long before it the instance is warned.",
+)
+@click.argument("instance")
+def reclaim(name: str, notice: float, instance: str) -> None:
+    """Interrupt the spot instance INSTANCE, as EC2 does when it needs the capacity.
+
+    The warning is in the status of its request, and in its own metadata at spot/instance-action.
+    """
+    from goldenami_sandbox import control
+
+    control.require(name).reclaim(instance, notice)
+
+
+@sandbox.command()
+@_NAME
+@click.option(
+    "--output",
+    "-o",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A directory, a .tar or a .raw file; must not exist.",
+)
+@click.argument("image")
+def export(name: str, output: Path, image: str) -> None:
+    """Write the contents of IMAGE's root volume: as files, as a tar archive, or as a raw filesystem image, by
+    OUTPUT's name.
+    """
+    from goldenami_sandbox import control
+
+    form = {".tar": "tar", ".raw": "raw", ".img": "raw"}.get(output.suffix, "dir")
+    target = output.absolute()
+    if target.exists() and not (form == "dir" and target.is_dir() and not any(target.iterdir())):
+        raise UsageError(f"{output} exists already", hint="Export does not overwrite; choose another name.")
+    if not target.parent.is_dir():
+        raise UsageError(f"{target.parent} is not a directory")
+    control.require(name).request("POST", "export", {"image": image, "output": str(target), "form": form}, timeout=900)
+    _say(f"{image} is in {output}")
+
+
+@sandbox.group()
+def settings() -> None:
+    """Pending times, latency, throttling and faults of a running sandbox."""
+
+
+@settings.command("get")
+@_NAME
+def settings_get(name: str) -> None:
+    """Print the settings, as JSON."""
+    from goldenami_sandbox import control
+
+    _print_json(json.loads(control.require(name).request("GET", "settings")))
+
+
+@settings.command("set")
+@_NAME
+@click.argument("change")
+def settings_set(name: str, change: str) -> None:
+    """Merge CHANGE, a JSON object (or - for standard input), into the settings.
+
+    \b
+    {"pending": {"image": 5}}                         images take 5 s more
+    {"latency": {"*": 0.02}}                          every call takes 20 ms more
+    {"throttle": {"ec2:CopyImage": {"rate": 1, "burst": 2}}}
+    {"faults": [{"action": "ec2:CreateImage", "nth": 2, "when": "after", "how": "drop"}]}
+    """
+    from goldenami_sandbox import control
+
+    text = sys.stdin.read() if change == "-" else change
+    try:
+        value: Any = json.loads(text)
+    except ValueError as error:
+        raise InvalidSettings([f"not JSON: {error}"]) from error
+    reply = control.require(name).request("PUT", "settings", value)
+    _print_json(json.loads(reply))
+
+
+# --- rendering --------------------------------------------------------------------------------------------------------
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _print_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _confirm(question: str, yes: bool) -> None:
+    """Ask on a terminal. Raises UsageError where there is none and --yes is missing, and click.Abort for a no."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question.rstrip('?')}: there is no terminal to ask on", hint="Add --yes if it is meant.")
+    click.confirm(question, abort=True, err=True)
+
+
+def _program() -> str:
+    """The name that the group was called by: ``goldenami-sandbox`` or ``goldenami sandbox``."""
+    context = click.get_current_context().parent
+    return PROGRAM if context is None else context.command_path
+
+
+def _flag(name: str) -> str:
+    return "" if name == "default" else f" --name {name}"
+
+
+def _pending(entries: tuple[str, ...]) -> dict[str, float]:
+    """The pending times of ``5`` (all kinds) and ``image=5``, later ones winning."""
+    result: dict[str, float] = {}
+    for entry in entries:
+        kind, equals, text = entry.rpartition("=")
+        try:
+            seconds = float(text)
+        except ValueError:
+            raise UsageError(f"--pending-time {entry}: {text!r} is not a number of seconds") from None
+        if equals and kind not in PENDING_KINDS:
+            raise UsageError(
+                f"--pending-time {entry}: unknown kind {kind!r}", hint="There are: " + ", ".join(PENDING_KINDS)
+            )
+        result.update(dict.fromkeys([kind] if equals else PENDING_KINDS, seconds))
+    return result
+
+
+def _accounts(entries: tuple[str, ...]) -> dict[str, str]:
+    result = {}
+    for entry in entries:
+        name, _, number = entry.partition("=")
+        if not name or not (number.isdigit() and len(number) == 12):
+            raise UsageError(f"--account {entry}: NAME=ID is expected, with an id of 12 digits")
+        result[name] = number
+    return result
+
+
+def _table(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+    click.echo(f"\n{title}: {len(rows) or 'none'}")
+    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+    widths = [max((len(row[index]) for row in cells), default=0) for index in range(len(columns))]
+    for row in cells:
+        click.echo("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "encrypted" if value else "plain"
+    return "" if value is None else str(value)
+
+
+def _bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
