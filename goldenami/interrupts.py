@@ -21,15 +21,19 @@ _EXIT = 130
 
 
 class Interrupts:
-    """While entered (in the main thread), signals are handled as above. ``stop`` is set by the first one."""
+    """While entered (in the main thread), signals are handled as above. The first one sets ``stop``.
 
-    def __init__(self) -> None:
-        self.stop = threading.Event()
+    With ``signals=False`` the handlers of the process stay as they are: whoever sets ``stop`` asks for the end.
+    """
+
+    def __init__(self, stop: threading.Event | None = None, *, signals: bool = True) -> None:
+        self.stop = stop if stop is not None else threading.Event()
+        self._signals = signals
         self._cleaning = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
+        if self._signals and threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 self._before[number] = signal.signal(number, self._on_signal)
         return self

@@ -25,6 +25,33 @@ class Mark:
 # --- where ------------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where the cloud's API answers, and whose credentials are used. What is None comes from the AWS_* variables and
+    the configuration files that every AWS client reads.
+
+    With ``access_key_id`` and ``secret_access_key``, no profile and no other credentials are looked for.
+    """
+
+    endpoint_url: str | None = None
+    access_key_id: str | None = None
+    secret_access_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    profile: str | None = None
+
+    @classmethod
+    def from_variables(cls, variables: Mapping[str, str]) -> Connection:
+        """The connection that AWS_* variables describe, such as those that ``goldenami sandbox env`` prints."""
+        names = {
+            "endpoint_url": "AWS_ENDPOINT_URL",
+            "access_key_id": "AWS_ACCESS_KEY_ID",
+            "secret_access_key": "AWS_SECRET_ACCESS_KEY",
+            "session_token": "AWS_SESSION_TOKEN",
+            "profile": "AWS_PROFILE",
+        }
+        return cls(**{field: variables.get(name) or None for field, name in names.items()})
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
     """Where an API call goes: a 12-digit account id and a region."""
@@ -99,7 +126,8 @@ class Environment:
     tags: Mapping[str, str] = field(default_factory=dict)
     parameter_prefix: str = "/golden-ami"
     local: str = ""  # a directory, absolute: what stays on this machine (reports) though the journals do not
-    sandbox: bool = False  # for the command line, which starts the sandbox; nothing below it may ask
+    sandbox: bool = False  # for the command line and the Python API, which start the sandbox; nothing below may ask
+    connection: Connection = Connection()
 
     @property
     def home_place(self) -> Place:

@@ -21,8 +21,9 @@ from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
 from goldenami.errors import Busy, CatalogError, NotFound, UsageError
 from goldenami.events import Emit, emit, silent
+from goldenami.interrupts import Interrupts
 from goldenami.journal import Journal, Journals, Summary
-from goldenami.model import MANIFEST_SCHEMA, Environment, ImageManifest, TestReport
+from goldenami.model import MANIFEST_SCHEMA, Environment, ImageManifest, ManifestImage, TestReport
 from goldenami.planning import BuildPlan
 from goldenami.recipe import Project, Recipe
 from goldenami.release.catalog import Catalog
@@ -45,12 +46,14 @@ __all__ = ["OnFailure", "Outcome", "Request", "build", "carry_out", "clean", "cl
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a person asked to have built. ``variables`` are those of ``--var``."""
+    """What a person asked to have built. ``variables`` are those of ``--var``. ``digest``: that of the plan that the
+    person saw; None if nobody looked at one."""
 
     project: Project
     environment: Environment
     recipe: str  # a name or a path
     variables: Mapping[str, str] = field(default_factory=dict)
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,11 @@ class Outcome:
     manifest: ImageManifest
     reason: str = ""
     failures: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def images(self) -> tuple[ManifestImage, ...]:
+        """The images of the release: one for each architecture and target."""
+        return self.manifest.images
 
 
 # --- build ------------------------------------------------------------------------------------------------------------
@@ -76,15 +84,17 @@ def build(
     emit_to: Emit = silent,
     workshop: Workshop | None = None,
     cloud: Cloud | None = None,
+    interrupts: Interrupts | None = None,
 ) -> Outcome:
     """Make a release of a recipe, unless one with the same inputs exists; parents that have no release come first.
 
     One build of a recipe runs at a time: another one is waited for for ``wait`` seconds, then it raises Busy. Raises
-    what the stages raise, after the clean-up that ``on_failure`` asks for. ``workshop``, ``cloud``: other ones
-    than SSH and the environment's, for who drives the pipeline without hosts.
+    what the stages raise, after the clean-up that ``on_failure`` asks for, and UsageError if the plan is not the one of
+    ``request.digest`` any more. ``workshop``, ``cloud``: other ones than SSH and the environment's, for callers that
+    run the pipeline without hosts. ``interrupts``: how the caller asks for the end; by default, by signals.
     """
     project, environment = request.project, request.environment
-    with tools(environment, workshop, cloud, on_failure, emit_to, wait) as at_hand:
+    with tools(environment, workshop, cloud, on_failure, emit_to, wait, interrupts) as at_hand:
         recipe = recipes.load(project, request.recipe, environment, request.variables)
         for parent in unreleased_parents(project, environment, at_hand.catalog, recipe):
             with at_hand.journals.exclusive(parent.name, at_hand.patience):
@@ -94,6 +104,11 @@ def build(
                     start(project, plan_for(parent, environment, at_hand), {}, at_hand)
         with at_hand.journals.exclusive(recipe.name, at_hand.patience):
             plan = plan_for(recipe, environment, at_hand)
+            if request.digest not in (None, plan.digest):
+                raise UsageError(
+                    f"the plan of {recipe.name} has changed: its digest was {request.digest}, and is {plan.digest} now",
+                    hint="The recipe, its files, its base image or the environment changed. Plan it again.",
+                )
             unchanged = find_unchanged(at_hand.cloud, at_hand.catalog, recipe.name, plan.digest, emit=emit_to)
             if unchanged is not None and not force:
                 emit(emit_to, "build.skipped", reason=unchanged.reason, release=unchanged.release.version)
@@ -213,10 +228,10 @@ def manifest_of(
 # --- plan -------------------------------------------------------------------------------------------------------------
 
 
-def make_plan(request: Request) -> BuildPlan:
+def make_plan(request: Request, *, interrupts: Interrupts | None = None) -> BuildPlan:
     """What a build would make; nothing is changed. Raises InvalidInput, NotFound or AccessError."""
     environment = request.environment
-    with tools(environment, None, None, "clean", silent) as at_hand:
+    with tools(environment, None, None, "clean", silent, interrupts=interrupts) as at_hand:
         recipe = recipes.load(request.project, request.recipe, environment, request.variables)
         return plan_for(recipe, environment, at_hand)
 
@@ -260,12 +275,13 @@ def resume(
     emit_to: Emit = silent,
     workshop: Workshop | None = None,
     cloud: Cloud | None = None,
+    interrupts: Interrupts | None = None,
 ) -> Outcome:
     """Continue a build: adopt what it made, repeat what failed. Without an id, the only one that is unfinished.
 
     Raises UsageError if the recipe, its files or the environment have changed since it began.
     """
-    with tools(environment, workshop, cloud, on_failure, emit_to, wait) as at_hand:
+    with tools(environment, workshop, cloud, on_failure, emit_to, wait, interrupts) as at_hand:
         chosen = choose(at_hand.journals, build_id)
         if chosen.header is not None:
             task.refuse_resume(chosen.header)
@@ -286,19 +302,19 @@ def clean(
     wait: float = 0.0,
     emit_to: Emit = silent,
     cloud: Cloud | None = None,
+    interrupts: Interrupts | None = None,
 ) -> reconcile.CleanUp:
     """Delete what a build made and no release owns, or undo a task. ``dry_run``: only say what would be deleted."""
     with (
-        tools(environment, None, cloud, "clean", emit_to, wait) as at_hand,
+        tools(environment, None, cloud, "clean", emit_to, wait, interrupts) as at_hand,
         at_hand.journals.open(build_id, at_hand.patience) as journal,
     ):
         at_hand.cloud.check_identity()
         kind = task.kind_of(journal.header)
         if kind is not None:
             undo = UNDO.get(kind)
-            interrupts = at_hand.interrupts
             return task.clean(
-                environment, journal, at_hand.cloud, interrupts, undo=undo, dry_run=dry_run, emit_to=emit_to
+                environment, journal, at_hand.cloud, at_hand.interrupts, undo=undo, dry_run=dry_run, emit_to=emit_to
             )
         keep = opening.owned_by_release(at_hand.catalog, journal)
         if not keep and journal.ending == "released":

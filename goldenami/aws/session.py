@@ -1,8 +1,9 @@
 """The way to the cloud: who calls, where to, and how patiently.
 
-Credentials are the caller's (botocore's default chain: environment, profile, SSO, container, instance role), or those
-of the role that the environment names for an account, refreshed as long as the build runs. AWS_ENDPOINT_URL and the
-other variables and settings of botocore apply unchanged. Before anything is sent to an account, the credentials for it
+Credentials are the caller's, or those of the role that the environment names for an account, refreshed as long as the
+build runs. The caller's are those of the ``Connection``; without one, those of botocore's default chain (environment,
+profile, SSO, container, instance role). AWS_ENDPOINT_URL and the other variables and settings of botocore apply
+unchanged, where the connection does not say otherwise. Before anything is sent to an account, the credentials for it
 are checked to belong to it.
 
 botocore's own retries are off. They repeat a call whose reply was lost without asking what became of it, which makes a
@@ -24,6 +25,7 @@ from typing import Any, Final
 import botocore.session
 from botocore import xform_name
 from botocore.config import Config
+from botocore.configprovider import ConstantProvider
 from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
 from botocore.response import StreamingBody
 
@@ -32,7 +34,7 @@ from goldenami.aws import errors
 from goldenami.aws.guard import reads_only, refuse_unjournaled
 from goldenami.aws.limits import SCARCE, Clock, Pace, Retries, Retry, Sleep, boot_clock
 from goldenami.errors import AccessError, CloudError, CredentialsRefused, GoldenAmiError, Throttled, UnjournaledMutation
-from goldenami.model import Account, Environment, Place
+from goldenami.model import Account, Connection, Environment, Place
 
 SESSION_NAME: Final = "goldenami"
 # Seconds. An endpoint that does not answer the first question of all is more likely to be a wrong one than to be ill.
@@ -72,9 +74,10 @@ class Cloud:
         sleep: Sleep = time.sleep,
         jitter: random.Random | None = None,
         caller: botocore.session.Session | None = None,
+        connection: Connection = Connection(),  # noqa: B008  frozen
     ) -> None:
         """``accounts``: those that may be touched, by name. ``home``: where STS is asked. ``caller``: the session whose
-        credentials are the caller's; botocore's default if None."""
+        credentials are the caller's; one made of ``connection`` if None."""
         self.clock = clock
         self.sleep = sleep
         self.home = home
@@ -82,7 +85,8 @@ class Cloud:
         self.retry = Retries(retry, clock, sleep, self._jitter)
         self._accounts = {a.id: a for a in accounts.values()}
         self._timeouts = timeouts
-        self._caller = caller or botocore.session.Session()
+        self._connection = connection
+        self._caller = caller or _caller_session(connection)
         self._mutex = threading.RLock()
         self._told: tuple[datetime, float] | None = None  # the time of the last answer, there and here
         self._sessions: dict[str | None, botocore.session.Session] = {None: self._caller}
@@ -93,7 +97,7 @@ class Cloud:
     @classmethod
     def of(cls, environment: Environment, **options: Any) -> Cloud:
         """The cloud of an environment; ``options`` are those of the constructor."""
-        return cls(environment.accounts, environment.home_place, **options)
+        return cls(environment.accounts, environment.home_place, connection=environment.connection, **options)
 
     def with_sleep(self, sleep: Sleep) -> Cloud:
         """The same cloud, logged in already, for work that waits in another way."""
@@ -273,7 +277,9 @@ class Cloud:
             user_agent_extra=f"goldenami/{goldenami.__version__}",
         )
         try:
-            client = self._session(role).create_client(service, region_name=place.region, config=config)
+            client = self._session(role).create_client(
+                service, region_name=place.region, endpoint_url=self._connection.endpoint_url, config=config
+            )
         except Exception as error:
             raise errors.translate(error, service=service, action="client", place=place) from error
         client.meta.events.register_first("before-call", refuse_unjournaled)
@@ -281,7 +287,7 @@ class Cloud:
 
     def _session(self, role: str | None) -> botocore.session.Session:
         if role not in self._sessions:
-            session = botocore.session.Session(profile=self._caller.get_config_variable("profile"))
+            session = _bare_session(self._connection, self._caller.get_config_variable("profile"))
             # The service descriptions are large; sharing the loader reads each of them once.
             session.register_component("data_loader", self._caller.get_component("data_loader"))
             provider = _RoleProvider(lambda: self._assume(str(role)))
@@ -309,6 +315,23 @@ class Cloud:
             "token": answer["SessionToken"],
             "expiry_time": answer["Expiration"].isoformat(),
         }
+
+
+def _caller_session(connection: Connection) -> botocore.session.Session:
+    session = _bare_session(connection, connection.profile)
+    if connection.access_key_id is not None and connection.secret_access_key is not None:
+        session.set_credentials(connection.access_key_id, connection.secret_access_key, connection.session_token)
+    return session
+
+
+def _bare_session(connection: Connection, profile: str | None) -> botocore.session.Session:
+    """A session without credentials of its own."""
+    if connection.access_key_id is None:
+        return botocore.session.Session(profile=profile)
+    session = botocore.session.Session()
+    # AWS_PROFILE may name a profile that does not exist; botocore would look for it all the same.
+    session.get_component("config_store").set_config_provider("profile", ConstantProvider(None))
+    return session
 
 
 class _RoleProvider(CredentialProvider):

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from goldenami.errors import NotFound
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -84,14 +82,9 @@ def open_catalog(environment: Environment) -> Catalog:
 
 def account_id(environment: Environment, account: str | None) -> str:
     """A name of goldenami.yaml or 12 digits as an id; None is home. Raises NotFound."""
-    if account is None:
-        return environment.home.id
-    if account in environment.accounts:
-        return environment.accounts[account].id
-    if account.isascii() and account.isdigit() and len(account) == 12:
-        return account
-    named = ", ".join(f"{a.name} ({a.id})" for a in environment.accounts.values())
-    raise NotFound(f"there is no account {account!r} in environment {environment.name}", hint=f"It has {named}.")
+    from goldenami import recipe
+
+    return recipe.account_id(environment, account)
 
 
 def print_json(value: object) -> None:

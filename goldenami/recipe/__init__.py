@@ -9,7 +9,7 @@ by architecture.
 """
 
 from goldenami.recipe.check import check
-from goldenami.recipe.environment import environment, environments
+from goldenami.recipe.environment import account_id, environment, environments
 from goldenami.recipe.loader import load
 from goldenami.recipe.project import Project, cycle, graph, load_project
 from goldenami.recipe.recipe import BaseRef, Builder, Distribution, Recipe, TestRef
@@ -26,6 +26,7 @@ __all__ = [
     "Recipe",
     "SecretRef",
     "TestRef",
+    "account_id",
     "check",
     "choose_schedules",
     "cycle",

@@ -197,6 +197,19 @@ def choose(project: Project, every: Mapping[str, Environment], name: str | None)
     return every[name]
 
 
+def account_id(environment: Environment, account: str | None) -> str:
+    """The id of an account that is given by its name in goldenami.yaml or by 12 digits; None is home. Raises
+    NotFound."""
+    if account is None:
+        return environment.home.id
+    if account in environment.accounts:
+        return environment.accounts[account].id
+    if account.isascii() and account.isdigit() and len(account) == 12:
+        return account
+    named = ", ".join(f"{a.name} ({a.id})" for a in environment.accounts.values())
+    raise NotFound(f"there is no account {account!r} in environment {environment.name}", hint=f"It has {named}.")
+
+
 def environments(project: Project) -> Mapping[str, Environment]:
     """All environments of goldenami.yaml. Raises InvalidInput with every problem."""
     complaints = Complaints()

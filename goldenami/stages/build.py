@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from goldenami.errors import Interrupted
 from goldenami.events import emit
 from goldenami.model import (
     Architecture,
@@ -72,7 +73,9 @@ class Build(Work):
 
     @contextmanager
     def stage(self, name: str, architecture: Architecture | None = None) -> Iterator[None]:
-        """Tell that a stage began and how it ended."""
+        """Tell that a stage began and how it ended. Raises Interrupted where somebody asked for the end before."""
+        if self.stop.is_set():
+            raise Interrupted("interrupted")
         started = time.monotonic()
         emit(self.emit, "stage.started", stage=name, architecture=architecture)
         status = "failed"

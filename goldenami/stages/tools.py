@@ -1,4 +1,4 @@
-"""What a command works with: clouds, catalog, workshop, and an ear for signals."""
+"""What a command works with: cloud, catalog, journals, workshop, and the handling of signals."""
 
 from __future__ import annotations
 
@@ -43,15 +43,17 @@ def tools(
     on_failure: OnFailure,
     emit_to: Emit,
     wait: float = 0.0,
+    interrupts: Interrupts | None = None,
 ) -> Iterator[Tools]:
-    """The tools of an environment. While it is entered, the first signal asks for the end (see ``interrupts``).
+    """The tools of an environment. While it is entered, the first signal asks for the end (see ``interrupts``), unless
+    the caller passes ``interrupts`` of its own.
 
     ``wait``: seconds to wait for somebody else who builds the same recipe or works on the same build."""
 
     def waiting(error: Busy) -> None:
         emit(emit_to, "note", message=f"waiting: {error.message}", level="warning")
 
-    with Interrupts() as interrupts:
+    with interrupts or Interrupts() as interrupts:
         cloud = cloud or Cloud.of(environment, sleep=interrupts.sleep)
         yield Tools(
             cloud=cloud,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -20,11 +21,13 @@ from goldenami.errors import (
     CredentialsRefused,
     GoldenAmiError,
     HostLost,
+    Interrupted,
     OperationDoubtful,
 )
 from goldenami.stages.build import Build, Host
 
 SECONDS = 5.0  # between two looks; describing may be done 20 times a second in each account and region
+_STOP_SECONDS = 0.5  # between two looks whether somebody asked for the end
 _CONSOLE_LINES = 15
 
 
@@ -45,9 +48,11 @@ class Watch(threading.Event):
         return super().is_set() or self._build.stop.is_set()
 
     def check(self) -> None:
-        """Raise HostLost if the instance is known to be lost."""
+        """Raise HostLost if the instance is known to be lost, Interrupted if somebody asked for the end."""
         if self.lost is not None:
             raise self.lost
+        if self._build.stop.is_set():
+            raise Interrupted("interrupted")
 
     def look(self) -> HostLost | None:
         """Ask EC2 now. What EC2 cannot answer proves nothing."""
@@ -58,13 +63,17 @@ class Watch(threading.Event):
         return self.lost
 
     def run(self) -> None:
-        """Look every few seconds until ``end``; at a loss, whatever waits for the host is woken up."""
-        while not self._over.wait(SECONDS):
-            if self.look() is not None:
+        """Look every few seconds until ``end``. At a loss, and when somebody asked for the end, wake up whatever waits
+        for the host."""
+        looked = time.monotonic()
+        while not self._over.wait(_STOP_SECONDS):
+            due = time.monotonic() - looked >= SECONDS
+            if self._build.stop.is_set() or (due and self.look() is not None):
                 self.set()
                 for wake in self.on_loss:
                     wake()
                 return
+            looked = time.monotonic() if due else looked
 
     def end(self) -> None:
         self._over.set()
@@ -91,7 +100,8 @@ def watched(build: Build, host: Host) -> Iterator[Watch]:
     """Do something on a host under watch.
 
     Raises HostLost for whatever fails because the instance is not there any more, or has stopped to answer, or may
-    have been left in the middle of something; other failures to reach it say what its console shows last.
+    have been left in the middle of something; other failures to reach it say what its console shows last. Raises
+    Interrupted when somebody asked for the end, also where the work runs in another thread than the one that is asked.
     """
     watch = Watch(build, host)
     thread = threading.Thread(target=watch.run, name=f"watch {host.instance_id}", daemon=True)
@@ -101,7 +111,10 @@ def watched(build: Build, host: Host) -> Iterator[Watch]:
     except (CredentialsRefused, HostLost):
         raise
     except GoldenAmiError as error:
-        if not build.stop.is_set():
+        if build.stop.is_set():
+            if isinstance(error, BuilderError):  # the connection was closed because of it
+                raise Interrupted("interrupted") from error
+        else:
             lost = watch.look() or _silent(watch, host, error)
             if lost is not None:
                 lost.message += last_of_console(build, host)
