@@ -13,8 +13,8 @@ from goldenami.aws.ledger import Call
 from goldenami.aws.session import Cloud
 from goldenami.errors import AccessError, BuilderError, CloudError, NotFound, Throttled, Unreachable
 from goldenami.model import Account, Network, Place
+from tests.worlds.ledgers import APPS, APPS_PLACE, HOME, HOME_PLACE, HOME_WEST, World, make_cloud, new_session
 
-from .conftest import APPS, APPS_PLACE, HOME, HOME_PLACE, HOME_WEST, World, make_cloud, new_session
 from .test_ledger import PARAMETER, PUBLIC_KEY, foreign_image, foreign_instance, make_instance, make_parameter
 
 DEBIAN = {"name": ["debian-12-*"]}

@@ -14,7 +14,7 @@ import botocore.session
 import pytest
 
 from goldenami.errors import CredentialsRefused
-from tests.aws.conftest import APPS_PLACE, HOME, HOME_PLACE, LOADER, make_cloud
+from tests.worlds.ledgers import APPS_PLACE, HOME, HOME_PLACE, LOADER, make_cloud
 
 if TYPE_CHECKING:
     from goldenami_sandbox.testing import PaperCloud

@@ -15,8 +15,7 @@ from goldenami.aws.ledger import Call, Ledger
 from goldenami.errors import CloudError, JournalError, UnjournaledMutation
 from goldenami.journal import token
 from goldenami.model import Network
-
-from .conftest import APPS, APPS_PLACE, BUILD, HOME_PLACE, HOME_WEST, Crash, World, make_ledger
+from tests.worlds.ledgers import APPS, APPS_PLACE, BUILD, HOME_PLACE, HOME_WEST, Crash, World, make_ledger
 
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEr0dCfNWsnLt9F6pfgzlMGpNJRQYdQ0MrH1cHdHFiCa builder"
 PARAMETER = "/golden-ami/web/x86_64/1.4/image-id"

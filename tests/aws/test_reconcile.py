@@ -12,8 +12,8 @@ from goldenami.errors import JournalError
 from goldenami.events import silent
 from goldenami.journal import token
 from goldenami.model import Place
+from tests.worlds.ledgers import APPS, APPS_PLACE, BUILD, HOME_PLACE, HOME_WEST, Crash, World
 
-from .conftest import APPS, APPS_PLACE, BUILD, HOME_PLACE, HOME_WEST, Crash, World
 from .test_ledger import PARAMETER, PUBLIC_KEY, build, foreign_image, foreign_instance, launch
 
 PLACES = (HOME_PLACE, HOME_WEST, APPS_PLACE)

@@ -23,7 +23,7 @@ from goldenami.aws.session import Cloud
 from goldenami.errors import AccessError, Busy, JournalError, NotFound, UnjournaledMutation
 from goldenami.journal import Header, Intent, Journal, Journals, Secret, Wait, token
 from goldenami.model import Environment, Network, Place, Target
-from tests.aws.conftest import APPS, HOME, HOME_PLACE, make_cloud, new_session
+from tests.worlds.ledgers import APPS, HOME, HOME_PLACE, make_cloud, new_session
 
 if TYPE_CHECKING:
     from goldenami_sandbox.testing import PaperCloud

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from goldenami.cli.main import main
-from tests.crash import inventory
-from tests.crash.cases import check
 from tests.crash.test_crashes import mutations
-from tests.crash.world import World
+from tests.worlds import inventory
+from tests.worlds.builds import World
+from tests.worlds.cases import check
 
 
 @pytest.mark.parametrize("bucket", [False, True], ids=["directory", "bucket"])

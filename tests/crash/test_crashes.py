@@ -18,9 +18,9 @@ from goldenami_sandbox.protocol import Call
 
 from goldenami.errors import TestsFailed
 from goldenami.model import Place
-from tests.crash import inventory
-from tests.crash.cases import SHARDS, Verdicts, check, points_to, release_of, share
-from tests.crash.world import PLACES, RECIPE, Death, Label, World
+from tests.worlds import inventory
+from tests.worlds.builds import PLACES, RECIPE, Death, Label, World
+from tests.worlds.cases import SHARDS, Verdicts, check, points_to, release_of, share
 
 MOMENTS = ("before", "after")
 Tell = Callable[[str, Any], None]

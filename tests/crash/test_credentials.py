@@ -13,9 +13,9 @@ from goldenami_sandbox.http import Response
 from goldenami_sandbox.protocol import Call
 
 from goldenami.errors import CredentialsRefused, GoldenAmiError
-from tests.crash import inventory
-from tests.crash.cases import SHARDS, Verdicts, check, share
-from tests.crash.world import PLACES, Label, World
+from tests.worlds import inventory
+from tests.worlds.builds import PLACES, Label, World
+from tests.worlds.cases import SHARDS, Verdicts, check, share
 
 Tell = Callable[[str, Any], None]
 

@@ -21,10 +21,10 @@ from goldenami.aws import tags
 from goldenami.errors import Busy, CatalogError
 from goldenami.journal import Journals, token
 from goldenami.stages.expired import is_expired
-from tests.crash import inventory
-from tests.crash.cases import Verdicts, check, points_to, release_of, share
 from tests.crash.test_crashes import Tell, mutations, shards
-from tests.crash.world import PLACES, RECIPE, Label, World
+from tests.worlds import inventory
+from tests.worlds.builds import PLACES, RECIPE, Label, World
+from tests.worlds.cases import Verdicts, check, points_to, release_of, share
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 BUILD = "20261124-030000-0123abcd"

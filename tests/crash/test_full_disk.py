@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from goldenami.errors import JournalError
-from tests.crash import inventory
-from tests.crash.cases import check
-from tests.crash.world import World
+from tests.worlds import inventory
+from tests.worlds.builds import World
+from tests.worlds.cases import check
 
 PAGE = 4096
 # A build's journal of this world is a little longer than the largest of these.

@@ -20,8 +20,8 @@ from goldenami.model import Architecture, TestReport
 from goldenami.ssh import NotBack, NotReachable
 from goldenami.stages.build import Build, Candidate, Host, Prepared
 from goldenami.stages.watch import watched
-from tests.crash import inventory
-from tests.crash.world import PaperWorkshop, World
+from tests.worlds import inventory
+from tests.worlds.builds import PaperWorkshop, World
 
 Accident = Callable[[World, Host], None]
 

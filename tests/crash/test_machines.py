@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from goldenami.errors import Busy
-from tests.crash import inventory
-from tests.crash.cases import SHARDS, Verdicts, check, points_to, release_of, share
-from tests.crash.world import Death, Label, World
+from tests.worlds import inventory
+from tests.worlds.builds import Death, Label, World
+from tests.worlds.cases import SHARDS, Verdicts, check, points_to, release_of, share
 
 MOMENTS = ("before", "after")
 Tell = Callable[[str, Any], None]

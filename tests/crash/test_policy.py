@@ -11,9 +11,9 @@ from goldenami_sandbox.protocol import Call
 from goldenami import recipe as recipes
 from goldenami.errors import TargetsFailed
 from goldenami.model import Place
-from tests.crash import inventory
-from tests.crash.cases import check, points_to
-from tests.crash.world import HOME, RECIPE, Label, World
+from tests.worlds import inventory
+from tests.worlds.builds import HOME, RECIPE, Label, World
+from tests.worlds.cases import check, points_to
 
 IRELAND = Place(HOME, "eu-west-1")
 

@@ -19,9 +19,9 @@ import pytest
 from goldenami_sandbox.http import Response
 from goldenami_sandbox.protocol import Call
 
-from tests.crash import inventory
-from tests.crash.cases import check
-from tests.crash.world import Label, World
+from tests.worlds import inventory
+from tests.worlds.builds import Label, World
+from tests.worlds.cases import check
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,7 +71,7 @@ class Signals:
 def run(world: World, *arguments: str, signals: Signals | None = None) -> tuple[int, str]:
     """The exit code (negative: the signal that ended it) and stderr."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.crash.driver", *arguments],
+        [sys.executable, "-m", "tests.worlds.driver", *arguments],
         cwd=world.path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL,

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.crash.cases import Verdicts
-from tests.crash.conftest import a_world
 from tests.crash.test_crashes import killed, mutations
-from tests.crash.test_faults import FAULTS, Once, Storm, Tell, calls, disturbed
-from tests.crash.world import Label, World
+from tests.crash.test_faults import Tell, calls, disturbed
+from tests.worlds.builds import Label, World, a_world
+from tests.worlds.cases import Verdicts
+from tests.worlds.faults import FAULTS, Once, Storm
 
 
 @pytest.fixture(scope="module")

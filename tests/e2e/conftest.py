@@ -11,13 +11,13 @@ import pytest
 if TYPE_CHECKING:
     from goldenami_sandbox.control import SandboxInfo
 
-    from .world import Cloud, Workspace
+    from tests.worlds.machines import Cloud, Workspace
 
 
 @pytest.fixture(scope="session")
 def cloud(real_sandbox: SandboxInfo) -> Cloud:
     """One sandbox for all; what a test publishes bears a name of its own."""
-    from .world import Cloud
+    from tests.worlds.machines import Cloud
 
     return Cloud(real_sandbox)
 
@@ -25,7 +25,7 @@ def cloud(real_sandbox: SandboxInfo) -> Cloud:
 @pytest.fixture
 def workspace(cloud: Cloud, tmp_path: Path) -> Workspace:
     """An empty project with the default environment."""
-    from .world import SANDBOX, Workspace
+    from tests.worlds.machines import SANDBOX, Workspace
 
     made = Workspace(tmp_path, cloud)
     made.write("goldenami.yaml", SANDBOX)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from .world import Cloud, Workspace
+    from tests.worlds.machines import Cloud, Workspace
 
 pytestmark = pytest.mark.root
 
@@ -31,7 +31,7 @@ environments:
 
 
 def test_environment_that_is_no_sandbox(workspace: Workspace, cloud: Cloud) -> None:
-    from .world import APPS, HOME
+    from tests.worlds.machines import APPS, HOME
 
     workspace.write("goldenami.yaml", PRODUCTION)
     workspace.recipe("elsewhere", "image: {tags: {team: web}}\n", targets="all")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from .world import Cloud, Workspace
+    from tests.worlds.machines import Cloud, Workspace
 
 pytestmark = pytest.mark.root
 
@@ -148,7 +148,7 @@ def test_builder_that_cannot_be_logged_in_to(workspace: Workspace, unchanged: Ch
 
 def test_key_that_is_disabled_under_way(workspace: Workspace, cloud: Cloud) -> None:
     """EC2 accepts the copy and fails it later. The other target keeps its image; resuming repeats only what failed."""
-    from .world import HOME, events_of, until
+    from tests.worlds.machines import HOME, events_of, until
 
     home, west = (HOME, "eu-central-1"), (HOME, "eu-west-1")
     kms, key = cloud.client("kms", west), cloud.key(west)

@@ -18,7 +18,7 @@ from goldenami.model import SshEndpoint
 from goldenami.validate import TestPath, require, run_suite
 
 if TYPE_CHECKING:
-    from .world import Cloud, Workspace
+    from tests.worlds.machines import Cloud, Workspace
 
 pytestmark = pytest.mark.root
 
@@ -30,7 +30,7 @@ ONE_TARGET = ("distribution: {", "distribution: {targets: [home/eu-central-1], "
 
 
 def copy_of_what_is_shipped(folder: Path) -> None:
-    from .world import PROJECT
+    from tests.worlds.machines import PROJECT
 
     for name in ("recipes", "hardening"):
         shutil.copytree(PROJECT / name, folder / name)
@@ -60,7 +60,7 @@ class Hardened:
 @pytest.fixture(scope="module")
 def hardened(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hardened]:
     """The recipe over Debian's own image, built for one target with one waiver; and two instances of what came out."""
-    from .world import HOME, SANDBOX, Workspace
+    from tests.worlds.machines import HOME, SANDBOX, Workspace
 
     workspace = Workspace(tmp_path_factory.mktemp("hardened"), cloud)
     workspace.write("goldenami.yaml", SANDBOX)
@@ -281,7 +281,7 @@ def test_drift_is_found(hardened: Hardened, tmp_path: Path) -> None:
 
 def test_debian_13(workspace: Workspace, cloud: Cloud) -> None:
     """The other recipe, with its base: each control holds, nothing differs from the picture, and guessing locks."""
-    from .world import HOME
+    from tests.worlds.machines import HOME
 
     copy_of_what_is_shipped(workspace.root)
     hardened, base = (workspace.root / f"recipes/debian-13-{name}.yaml" for name in ("hardened", "base"))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from .world import Cloud, Workspace
+    from tests.worlds.machines import Cloud, Workspace
 
 pytestmark = pytest.mark.root
 
@@ -35,7 +35,7 @@ def test_slow(host):
 
 def running(cloud: Cloud, purpose: str) -> str:
     """The id of the temporary instance of a purpose that runs."""
-    from .world import HOME
+    from tests.worlds.machines import HOME
 
     filters = [
         {"Name": "tag:Name", "Values": [f"goldenami {purpose} *"]},
@@ -48,7 +48,7 @@ def running(cloud: Cloud, purpose: str) -> str:
 
 def test_a_reclaimed_builder_and_a_proof_that_dies_are_replaced(workspace: Workspace, cloud: Cloud) -> None:
     """Spot capacity goes in the middle of a stage; later the instance of the image loses its power during its tests."""
-    from .world import events_of, until
+    from tests.worlds.machines import events_of, until
 
     workspace.recipe("lost", SLOW)
     workspace.write("recipes/tests/slow_test.py", SLOW_TEST)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from .world import Cloud, Done, Place, Workspace
+    from tests.worlds.machines import Cloud, Done, Place, Workspace
 
 pytestmark = pytest.mark.root
 
@@ -39,7 +39,7 @@ class MainJob:
 @pytest.fixture(scope="module")
 def job(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> MainJob:
     """`goldenami build recipes/debian-12-web.yaml --json` in a copy of this project that has no releases yet."""
-    from .world import PROJECT, Workspace
+    from tests.worlds.machines import PROJECT, Workspace
 
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(PROJECT / "recipes", root / "recipes")
@@ -58,7 +58,7 @@ def tags_of(item: dict[str, Any]) -> dict[str, str]:
 
 def owner_of(row: dict[str, Any]) -> Place:
     """A shared image is the home account's."""
-    from .world import HOME
+    from tests.worlds.machines import HOME
 
     return (HOME if row["mode"] == "share" else row["account"], row["region"])
 
@@ -67,7 +67,7 @@ def owner_of(row: dict[str, Any]) -> Place:
 
 
 def test_stdout_is_the_manifest(job: MainJob) -> None:
-    from .world import APPS, HOME, REGIONS
+    from tests.worlds.machines import APPS, HOME, REGIONS
 
     manifest = job.manifest
     assert manifest["schema"] == "goldenami.manifest/1"
@@ -128,7 +128,7 @@ def test_every_snapshot_is_encrypted_under_the_key_of_its_place(job: MainJob, cl
 
 
 def test_only_the_shared_image_can_be_used_by_another_account(job: MainJob, cloud: Cloud) -> None:
-    from .world import APPS, HOME
+    from tests.worlds.machines import APPS, HOME
 
     for row in job.manifest["images"]:
         owner = owner_of(row)
@@ -153,7 +153,7 @@ def test_parameters_name_the_images_in_every_target(job: MainJob, cloud: Cloud) 
 
 def test_nothing_else_is_left(job: MainJob, cloud: Cloud) -> None:
     """No unencrypted candidate, builder, volume, key pair or group; only what the two releases consist of."""
-    from .world import APPS
+    from tests.worlds.machines import APPS
 
     base = job.workspace.run("images", "show", "debian-12-base", "--json").json
     released = {
@@ -183,7 +183,7 @@ def test_nothing_else_is_left(job: MainJob, cloud: Cloud) -> None:
 
 def test_instances_serve_the_page_and_are_not_twins(job: MainJob, cloud: Cloud) -> None:
     """Two of home's image, one of the other account's own copy, and one of the image that is shared with it."""
-    from .world import APPS, HOME, until
+    from tests.worlds.machines import APPS, HOME, until
 
     ids = {(row["account"], row["region"]): row["image_id"] for row in job.manifest["images"]}
     wanted = {(HOME, "eu-central-1"): 2, (APPS, "eu-west-1"): 1, (APPS, "us-east-1"): 1}
@@ -228,7 +228,7 @@ def host_key(address: str) -> str:
 
 
 def test_commands_about_images_agree(job: MainJob) -> None:
-    from .world import APPS
+    from tests.worlds.machines import APPS
 
     run = job.workspace.run
     listed = run("images", "list", "--json").json["releases"]

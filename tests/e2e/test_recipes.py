@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from .world import Workspace
+    from tests.worlds.machines import Workspace
 
 pytestmark = pytest.mark.root
 
@@ -43,7 +43,7 @@ def test_booted_twice(host):
 
 
 def test_reboot_in_the_middle(workspace: Workspace) -> None:
-    from .world import events_of
+    from tests.worlds.machines import events_of
 
     workspace.write("recipes/reboots.yaml", REBOOTS)
     workspace.write("recipes/tests/after_test.py", AFTER)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .world import HOME, until
+from tests.worlds.machines import HOME, until
 
 if TYPE_CHECKING:
-    from .world import Cloud, Workspace
+    from tests.worlds.machines import Cloud, Workspace
 
 pytestmark = pytest.mark.root
 

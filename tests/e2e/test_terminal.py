@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from .world import Cloud, Workspace
+    from tests.worlds.machines import Cloud, Workspace
 
 pytestmark = pytest.mark.root
 
@@ -119,7 +119,7 @@ def on_a_terminal(workspace: Workspace, *arguments: str, **variables: str) -> tu
 
 @pytest.fixture(scope="module")
 def project(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    from .world import SANDBOX, Workspace
+    from tests.worlds.machines import SANDBOX, Workspace
 
     made = Workspace(tmp_path_factory.mktemp("project"), cloud)
     made.write("goldenami.yaml", SANDBOX)
@@ -180,7 +180,7 @@ def test_failure_on_a_terminal(project: Workspace) -> None:
 
 
 def test_lines_and_events(project: Workspace) -> None:
-    from .world import events_of
+    from tests.worlds.machines import events_of
 
     project.recipe("lines", RECIPE)
     events = project.root / "events.jsonl"

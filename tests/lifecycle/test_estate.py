@@ -12,17 +12,17 @@ import pytest
 
 from goldenami.journal import Journals
 from goldenami.release.retire import Retired, failed, retire
-from tests.crash.world import PLACES, Death, Label, World
-from tests.lifecycle import estate as estates
-from tests.lifecycle.estate import Estate, label_of
+from tests.worlds import estates
+from tests.worlds.builds import PLACES, Death, Label, World
+from tests.worlds.estates import Estate, label_of
 
 _DELETING = {"DeregisterImage", "DeleteSnapshot", "RevokeGrant", "DeleteParameter"}
 _REFUSAL = {"code": "AccessDenied", "message": "not for you", "status": 403, "nth": 0}
 
 
 @pytest.fixture
-def world(crash_world: World) -> World:
-    return crash_world
+def world(build_world: World) -> World:
+    return build_world
 
 
 def build(world: World, seed: int, *, releases: int, uses: int) -> Estate:

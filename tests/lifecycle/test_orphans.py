@@ -17,9 +17,9 @@ from goldenami.journal import token
 from goldenami.model import Place
 from goldenami.release import orphans
 from goldenami.release.orphans import Known, Thing, decide
-from tests.crash import inventory
-from tests.crash.world import APPS, HOME, Death, Label, World
-from tests.lifecycle.scene import differences, releases
+from tests.worlds import inventory
+from tests.worlds.builds import APPS, HOME, Death, Label, World
+from tests.worlds.retiring import differences, releases
 
 HERE = Place(HOME, "eu-central-1")
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -89,9 +89,9 @@ def test_random_estates(rows: list[tuple[str, int, int, int]]) -> None:
 
 
 @pytest.fixture
-def world(crash_world: World) -> World:
-    crash_world.fresh()
-    return crash_world
+def world(build_world: World) -> World:
+    build_world.fresh()
+    return build_world
 
 
 def lose(world: World, made: Any) -> None:

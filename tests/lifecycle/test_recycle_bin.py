@@ -14,14 +14,14 @@ from goldenami.cli.main import main
 from goldenami.model import Place
 from goldenami.release import orphans
 from goldenami.release.retire import failed
-from tests.crash.world import PLACES, RECIPE, World
-from tests.lifecycle.scene import differences, go, releases
+from tests.worlds.builds import PLACES, RECIPE, World
+from tests.worlds.retiring import differences, go, releases
 
 
 @pytest.fixture
-def world(crash_world: World) -> World:
-    crash_world.fresh()
-    return crash_world
+def world(build_world: World) -> World:
+    build_world.fresh()
+    return build_world
 
 
 def retain(world: World, place: Place, kind: str, days: int, **more: Any) -> None:

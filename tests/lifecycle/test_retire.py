@@ -14,17 +14,17 @@ from goldenami.model import ImageManifest, Place
 from goldenami.release.retention import Rules
 from goldenami.release.retire import failed
 from goldenami.release.versions import Reference
-from tests.crash import inventory
-from tests.crash.world import APPS, HOME, PLACES, RECIPE, Death, World
-from tests.lifecycle.scene import RULES, differences, go, releases
+from tests.worlds import inventory
+from tests.worlds.builds import APPS, HOME, PLACES, RECIPE, Death, World
+from tests.worlds.retiring import RULES, differences, go, releases
 
 HOME_PLACE = Place(HOME, "eu-central-1")
 
 
 @pytest.fixture
-def world(crash_world: World) -> World:
-    crash_world.fresh()
-    return crash_world
+def world(build_world: World) -> World:
+    build_world.fresh()
+    return build_world
 
 
 def image_of(manifest: ImageManifest, place: Place = HOME_PLACE) -> str:

@@ -14,7 +14,7 @@ from goldenami.release.catalog import Catalog
 if TYPE_CHECKING:  # tests of the catalog do not load the cloud
     from goldenami_sandbox.testing import PaperCloud
 
-    from .world import World
+    from tests.worlds.releases import World
 
 HOME = "111111111111"
 APPS = "222222222222"
@@ -79,7 +79,7 @@ def catalog(tmp_path: Path) -> Catalog:
 @pytest.fixture
 def world(paper_cloud: Callable[..., PaperCloud], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """One environment over a cloud of its own; the process's credentials are those of its home account."""
-    from .world import World
+    from tests.worlds.releases import World
 
     paper = paper_cloud()
     for name, value in paper.variables().items():

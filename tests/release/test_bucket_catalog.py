@@ -17,7 +17,7 @@ from goldenami.model import MANIFEST_SCHEMA, ImageManifest
 from goldenami.release.bucketstore import BucketStore
 from goldenami.release.catalog import Catalog
 from goldenami.release.versions import Reference
-from tests.aws.conftest import HOME_PLACE, make_cloud, new_session
+from tests.worlds.ledgers import HOME_PLACE, make_cloud, new_session
 
 if TYPE_CHECKING:
     from goldenami_sandbox.testing import PaperCloud

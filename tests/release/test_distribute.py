@@ -13,14 +13,14 @@ from goldenami.model import Architecture, Place, Target
 from goldenami.release.distribute import Tries, distribute
 
 if TYPE_CHECKING:
-    from .world import World
+    from tests.worlds.releases import World
 
 NAME = "debian-12-web-1.4.20261124.1-x86_64"
 QUICK = Tries(pause=0.01)
 
 
 def test_every_target_gets_its_encrypted_image(world: World) -> None:
-    from .world import APPS, HOME, HOME_PLACE, TARGETS
+    from tests.worlds.releases import APPS, HOME, HOME_PLACE, TARGETS
 
     ledger, order, candidate = world.build(), world.order(description="nginx", tags={"tier": "web"}), world.candidate()
     with distribute(ledger, order, {"x86_64": candidate}, emit=world.events.append) as distribution:
@@ -91,7 +91,7 @@ def test_two_architectures_are_one_release(world: World) -> None:
 
 
 def test_the_home_copy_can_be_used_while_others_are_under_way(world: World) -> None:
-    from .world import HOME, HOME_PLACE, KEY
+    from tests.worlds.releases import HOME, HOME_PLACE, KEY
 
     targets = (Target(HOME, "eu-central-1", KEY), Target(HOME, "eu-west-1", KEY))
     ledger, order, candidate = world.build(), world.order(targets=targets), world.candidate()
@@ -108,7 +108,7 @@ def test_the_home_copy_can_be_used_while_others_are_under_way(world: World) -> N
 
 
 def test_a_copy_that_fails_later_is_told_with_the_reason_and_the_others_go_on(world: World) -> None:
-    from .world import HOME, REGIONS, TARGETS
+    from tests.worlds.releases import HOME, REGIONS, TARGETS
 
     ledger, order, candidate = world.build(), world.order(), world.candidate()
     missing = "arn:aws:kms:eu-west-1:111111111111:key/00000000-0000-4000-8000-000000000000"
@@ -134,7 +134,7 @@ def test_a_copy_that_fails_later_is_told_with_the_reason_and_the_others_go_on(wo
 
 
 def test_a_best_effort_target_that_fails_is_reported_and_holds_nothing_up(world: World) -> None:
-    from .world import TARGETS
+    from tests.worlds.releases import TARGETS
 
     targets = (*TARGETS[:1], replace(TARGETS[3], required=False))
     ledger, order, candidate = world.build(), world.order(targets=targets), world.candidate()
@@ -147,7 +147,7 @@ def test_a_best_effort_target_that_fails_is_reported_and_holds_nothing_up(world:
 
 
 def test_a_share_fails_with_the_copy_that_it_is_of(world: World) -> None:
-    from .world import TARGETS
+    from tests.worlds.releases import TARGETS
 
     targets = (TARGETS[0], TARGETS[2], TARGETS[5])
     ledger, order, candidate = world.build(), world.order(targets=targets), world.candidate()
@@ -165,7 +165,7 @@ def test_a_share_fails_with_the_copy_that_it_is_of(world: World) -> None:
 @pytest.mark.parametrize("how", ["error", "drop"])
 @pytest.mark.parametrize("action", ["ec2:CopyImage", "ec2:ModifyImageAttribute", "kms:CreateGrant"])
 def test_a_reply_that_is_lost_makes_nothing_twice(world: World, action: str, how: str, when: str) -> None:
-    from .world import HOME, REGIONS
+    from tests.worlds.releases import HOME, REGIONS
 
     ledger, order, candidate = world.build(), world.order(), world.candidate()
     world.paper.set(faults=[{"action": action, "nth": 1, "how": how, "when": when}])
@@ -179,7 +179,7 @@ def test_a_reply_that_is_lost_makes_nothing_twice(world: World, action: str, how
 
 
 def test_other_accounts_may_use_the_home_images_without_being_targets(world: World) -> None:
-    from .world import TARGETS
+    from tests.worlds.releases import TARGETS
 
     targets = (TARGETS[0], TARGETS[3])
     order = world.order(targets=targets, share_accounts=("333333333333",))
@@ -195,7 +195,7 @@ def test_other_accounts_may_use_the_home_images_without_being_targets(world: Wor
 
 
 def test_images_are_deprecated_when_the_order_says_so(world: World) -> None:
-    from .world import TARGETS
+    from tests.worlds.releases import TARGETS
 
     at = datetime(2027, 2, 22, 3, 0, 40, tzinfo=UTC)
     order = world.order(targets=TARGETS[:1], deprecate_at=at)
@@ -217,7 +217,7 @@ def test_leaving_early_starts_nothing_more(world: World) -> None:
 
 
 def test_an_order_that_cannot_be_carried_out_changes_nothing(world: World) -> None:
-    from .world import TARGETS
+    from tests.worlds.releases import TARGETS
 
     calls = len(world.paper.calls)
     ledger = world.build()

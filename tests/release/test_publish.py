@@ -21,7 +21,7 @@ from goldenami.release.unchanged import find_unchanged
 from goldenami.release.verify import verify
 
 if TYPE_CHECKING:
-    from .world import World
+    from tests.worlds.releases import World
 
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 CHANNEL = "/golden-ami/debian-12-web/x86_64/stable/image-id"
@@ -33,7 +33,7 @@ class Killed(BaseException):
 
 def make(world: World, version: str, *, everywhere: bool = False) -> tuple[Ledger, ImageManifest]:
     """A verified version that is not published yet: in three targets, of both accounts and modes, or in all six."""
-    from .world import TARGETS
+    from tests.worlds.releases import TARGETS
 
     targets = TARGETS if everywhere else (TARGETS[2], TARGETS[4], TARGETS[5])
     ledger, order = world.build(version), world.order(version, targets=targets)
@@ -43,7 +43,7 @@ def make(world: World, version: str, *, everywhere: bool = False) -> tuple[Ledge
 
 
 def go(world: World, ledger: Ledger, manifest: ImageManifest, **more: Any) -> Published:
-    from .world import TARGETS
+    from tests.worlds.releases import TARGETS
 
     options: dict[str, Any] = {"channel": "stable", "prefix": "/golden-ami", "targets": TARGETS, "now": NOW}
     return publish(ledger, world.catalog, manifest, **options | more)
@@ -159,7 +159,7 @@ def test_a_reply_that_is_lost_does_not_stop_it(world: World, nth: int, how: str,
 
 
 def test_a_target_that_cannot_be_put_back_is_named(world: World) -> None:
-    from .world import APPS, HOME
+    from tests.worlds.releases import APPS, HOME
 
     first, (ledger, manifest) = make(world, "1.4.20261124.1"), make(world, "1.4.20261124.2")
     go(world, *first)
@@ -177,7 +177,7 @@ def test_a_target_that_cannot_be_put_back_is_named(world: World) -> None:
 
 def test_a_value_that_never_takes_effect_is_a_failure(world: World) -> None:
     """SSM answers before it validates: an image that the account cannot use never becomes the value."""
-    from .world import APPS
+    from tests.worlds.releases import APPS
 
     first, (ledger, manifest) = make(world, "1.4.20261124.1"), make(world, "1.4.20261124.2")
     go(world, *first)
@@ -225,7 +225,7 @@ def test_an_interruption_between_two_targets_puts_back_what_moved(world: World) 
 
 def test_publishing_again_never_takes_away_what_is_right(world: World) -> None:
     """One target lost its parameter, and it cannot be made again: the others stay as they are."""
-    from .world import APPS
+    from tests.worlds.releases import APPS
 
     ledger, manifest = make(world, "1.4.20261124.1")
     go(world, ledger, manifest)
@@ -249,7 +249,7 @@ def test_the_first_evidence_stands(world: World) -> None:
 
 
 def test_a_best_effort_target_holds_nothing_up(world: World) -> None:
-    from .world import APPS, TARGETS
+    from tests.worlds.releases import APPS, TARGETS
 
     ledger, manifest = make(world, "1.4.20261124.1")
     world.paper.set(faults=[

@@ -25,9 +25,8 @@ from goldenami.aws.session import Cloud
 from goldenami.errors import GoldenAmiError
 from goldenami.model import Place, Target
 from goldenami.release.distribute import distribute
-from tests.crash.world import Clock
-
-from .world import APPS, HOME, HOME_PLACE, KEY, REGIONS, World
+from tests.worlds.builds import Clock
+from tests.worlds.releases import APPS, HOME, HOME_PLACE, KEY, REGIONS, World
 
 COPY = 100.0  # virtual seconds
 

@@ -16,7 +16,7 @@ from goldenami.release.order import Order
 from goldenami.release.verify import Actual, Expected, compare, verify
 
 if TYPE_CHECKING:
-    from .world import World
+    from tests.worlds.releases import World
 
 OWNER = Place("111111111111", "eu-west-1")
 USER = Place("222222222222", "eu-west-1")
@@ -164,7 +164,7 @@ def test_the_rows_of_the_manifest_are_what_boto3_sees(world: World) -> None:
 
 
 def test_what_somebody_changed_in_the_meantime_is_not_released(world: World) -> None:
-    from .world import HOME, TARGETS
+    from tests.worlds.releases import HOME, TARGETS
 
     ledger, order, distributed = released(world, targets=TARGETS[:3])
     ireland, virginia = Place(HOME.id, "eu-west-1"), Place(HOME.id, "us-east-1")
@@ -182,7 +182,7 @@ def test_what_somebody_changed_in_the_meantime_is_not_released(world: World) -> 
 
 
 def test_an_image_that_is_gone_is_not_released(world: World) -> None:
-    from .world import TARGETS
+    from tests.worlds.releases import TARGETS
 
     ledger, order, distributed = released(world, targets=TARGETS[:1])
     (placed,) = distributed.placed
@@ -192,7 +192,7 @@ def test_an_image_that_is_gone_is_not_released(world: World) -> None:
 
 
 def test_a_share_whose_grant_is_gone_is_not_released(world: World) -> None:
-    from .world import HOME, TARGETS
+    from tests.worlds.releases import HOME, TARGETS
 
     ledger, order, distributed = released(world, targets=(TARGETS[2], TARGETS[5]))
     kms = world.client("kms", Place(HOME.id, "us-east-1"))
@@ -205,7 +205,7 @@ def test_a_share_whose_grant_is_gone_is_not_released(world: World) -> None:
 
 
 def test_a_best_effort_target_that_is_wrong_has_no_row(world: World) -> None:
-    from .world import TARGETS
+    from tests.worlds.releases import TARGETS
 
     optional: Target = replace(TARGETS[1], required=False)
     ledger, order, distributed = released(world, targets=(TARGETS[0], optional))
@@ -217,7 +217,7 @@ def test_a_best_effort_target_that_is_wrong_has_no_row(world: World) -> None:
 
 
 def test_a_target_that_cannot_be_read_has_failed(world: World) -> None:
-    from .world import TARGETS
+    from tests.worlds.releases import TARGETS
 
     ledger, order, distributed = released(world, targets=TARGETS[:2])
     world.paper.set(faults=[

@@ -19,8 +19,8 @@ from goldenami.journal import Journals
 from goldenami.model import Place
 from goldenami.schedules.dlm import express, imports, sync
 from goldenami.schedules.policy import Schedule
-from tests.crash.test_faults import Once, broken_after, lost
-from tests.crash.world import APPS, HOME, Death, Label, World
+from tests.worlds.builds import APPS, HOME, Death, Label, World
+from tests.worlds.faults import Once, broken_after, lost
 
 HOME_PLACE = Place(HOME, "eu-central-1")
 WEEKDAYS = {
@@ -32,9 +32,9 @@ WEEKDAYS = {
 
 
 @pytest.fixture
-def world(crash_world: World) -> World:
-    crash_world.fresh()
-    return crash_world
+def world(build_world: World) -> World:
+    build_world.fresh()
+    return build_world
 
 
 def declare(world: World, **schedules: Mapping[str, Any]) -> tuple[Schedule, ...]:

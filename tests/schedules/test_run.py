@@ -14,7 +14,7 @@ from goldenami.cli.main import main
 from goldenami.journal import Journals
 from goldenami.model import Place
 from goldenami.schedules.run import Ran, failed, run
-from tests.crash.world import APPS, HOME, Death, World
+from tests.worlds.builds import APPS, HOME, Death, World
 
 HOME_PLACE = Place(HOME, "eu-central-1")
 WEST = Place(HOME, "eu-west-1")
@@ -38,9 +38,9 @@ def declare(world: World, text: str) -> None:
 
 
 @pytest.fixture
-def world(crash_world: World) -> World:
-    crash_world.fresh()
-    return crash_world
+def world(build_world: World) -> World:
+    build_world.fresh()
+    return build_world
 
 
 def go(world: World, now: datetime, *, dry_run: bool = False) -> tuple[Ran, ...]:

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from goldenami.aws.session import Cloud
-from tests.crash.conftest import world as crash_world  # noqa: F401
-from tests.crash.world import World, _session
-from tests.snapshots.world import Estate
+from tests.worlds.builds import World, _session
+from tests.worlds.volumes import Estate
 
 
 def _logged_in(environment: Any, **options: Any) -> Cloud:
@@ -18,12 +17,12 @@ def _logged_in(environment: Any, **options: Any) -> Cloud:
 
 @pytest.fixture
 def estate(
-    crash_world: World,  # noqa: F811
+    build_world: World,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Estate:
-    crash_world.fresh()
+    build_world.fresh()
     # Each command logs in anew; what takes half a second of it is reading botocore's service descriptions again.
     monkeypatch.setattr(Cloud, "of", _logged_in)
-    monkeypatch.chdir(crash_world.path)
-    return Estate(crash_world, capsys)
+    monkeypatch.chdir(build_world.path)
+    return Estate(build_world, capsys)

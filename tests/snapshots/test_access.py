@@ -13,7 +13,7 @@ from goldenami.errors import NotFound, UsageError
 from goldenami.model import Network
 from goldenami.snapshots import access
 from goldenami.snapshots.access import Access
-from tests.snapshots.world import HOME_PLACE, Estate
+from tests.worlds.volumes import HOME_PLACE, Estate
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPlanted"
 

@@ -16,9 +16,9 @@ from goldenami.aws import volumes
 from goldenami.errors import GoldenAmiError, UnjournaledMutation
 from goldenami.journal import Journals
 from goldenami.snapshots import copy, create, encrypt, exchange, names, points, restore
-from tests.crash.test_faults import FAULTS, FromThenOn, Once, denied
-from tests.crash.world import Death, Disturb, Label, World
-from tests.snapshots.world import APPS_PLACE, HOME_PLACE, WEST, Estate, tags_of
+from tests.worlds.builds import Death, Disturb, Label, World
+from tests.worlds.faults import FAULTS, FromThenOn, Once, denied
+from tests.worlds.volumes import APPS_PLACE, HOME_PLACE, WEST, Estate, tags_of
 
 Tell = Callable[[str, Any], None]
 WHOLE = os.environ.get("GOLDENAMI_WHOLE_MATRIX", "") not in ("", "0")
@@ -164,10 +164,10 @@ def test_two_at_once_are_kept_apart(estate: Estate) -> None:
 
 
 @pytest.fixture
-def estates(crash_world: World) -> Callable[[], Estate]:
+def estates(build_world: World) -> Callable[[], Estate]:
     def fresh() -> Estate:
-        crash_world.fresh()
-        return Estate(crash_world)
+        build_world.fresh()
+        return Estate(build_world)
 
     return fresh
 
@@ -370,7 +370,7 @@ def test_snapshots_of_an_instance_killed_then_cleaned(estates: Callable[[], Esta
 
 
 def run(record_property: Tell, matrix: str, cases: list[Any], case: Callable[[Any], None]) -> None:
-    from tests.crash.cases import Verdicts
+    from tests.worlds.cases import Verdicts
 
     verdicts = Verdicts(matrix)
     for one in cases:

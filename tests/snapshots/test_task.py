@@ -16,15 +16,15 @@ from goldenami.errors import CloudError, GoldenAmiError, Interrupted, JournalErr
 from goldenami.events import Event
 from goldenami.journal import Journals
 from goldenami.work import Attempts
-from tests.crash.world import Death, World
+from tests.worlds.builds import Death, World
 
 HOME_CALL = {"AvailabilityZone": "eu-central-1a", "Size": 1}
 
 
 @pytest.fixture
-def world(crash_world: World) -> World:
-    crash_world.fresh()
-    return crash_world
+def world(build_world: World) -> World:
+    build_world.fresh()
+    return build_world
 
 
 def make(job: task.Task, key: str, *, temporary: bool = False) -> str:

@@ -10,8 +10,8 @@ import pytest
 
 from goldenami.journal import Journals
 from goldenami.snapshots.listing import age
-from tests.crash.world import APPS
-from tests.snapshots.world import APPS_PLACE, HOME_PLACE, WEST, Estate, tags_of
+from tests.worlds.builds import APPS
+from tests.worlds.volumes import APPS_PLACE, HOME_PLACE, WEST, Estate, tags_of
 
 # --- create, list, show -----------------------------------------------------------------------------------------------
 

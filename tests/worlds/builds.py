@@ -13,6 +13,7 @@ what SIGKILL does, seen from the cloud and from the journal. ``test_process`` ho
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import shutil
 import threading
@@ -26,8 +27,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import botocore.session
+import pytest
 from goldenami_sandbox import seed
 from goldenami_sandbox.cloud import Cloud as SandboxCloud
+from goldenami_sandbox.credentials import admin_key
 from goldenami_sandbox.direct import Direct
 from goldenami_sandbox.ec2.paper import PaperNode
 from goldenami_sandbox.http import Request as HttpRequest
@@ -485,3 +488,24 @@ def open_world(base: Path, *, wire: bool = False) -> Iterator[World]:
     finally:
         world.end()
         server.close()
+
+
+@contextmanager
+def a_world(path: Path, patch: pytest.MonkeyPatch, *, wire: bool = False) -> Iterator[World]:
+    # Thousands of journals are flushed to the disk: in memory that costs nothing.
+    memory = Path("/dev/shm")
+    base = memory if os.access(memory, os.W_OK) else path
+    base = base / f"goldenami-test-{os.getpid()}-{path.name}"
+    base.mkdir()
+    try:
+        with open_world(base, wire=wire) as world:
+            for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+                patch.delenv(name, raising=False)
+            key = admin_key(HOME)
+            patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{world.server.port}")
+            patch.setenv("AWS_ACCESS_KEY_ID", key.access_key_id)
+            patch.setenv("AWS_SECRET_ACCESS_KEY", key.secret_access_key)
+            patch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+            yield world
+    finally:
+        base.rmdir()

@@ -10,8 +10,8 @@ from goldenami import recipe
 from goldenami.model import ImageManifest
 from goldenami.release.retention import Rules
 from goldenami.release.retire import Retired, retire
-from tests.crash import inventory
-from tests.crash.world import RECIPE, World
+from tests.worlds import inventory
+from tests.worlds.builds import RECIPE, World
 
 LATER = timedelta(days=400)
 RULES = {RECIPE: Rules(keep=1)}

@@ -10,7 +10,7 @@ import pytest
 
 from goldenami.cli.main import main
 from goldenami.model import Place
-from tests.crash.world import APPS, HOME, World
+from tests.worlds.builds import APPS, HOME, World
 
 HOME_PLACE = Place(HOME, "eu-central-1")
 WEST = Place(HOME, "eu-west-1")

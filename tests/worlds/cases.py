@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from goldenami.model import ImageManifest
-from tests.crash import inventory
-from tests.crash.inventory import Inventory
-from tests.crash.world import CHANNEL, RECIPE, Death, World
+from tests.worlds import inventory
+from tests.worlds.builds import CHANNEL, RECIPE, Death, World
+from tests.worlds.inventory import Inventory
 
 _Case = TypeVar("_Case")
 SHARDS = 4

@@ -25,7 +25,7 @@ from goldenami_sandbox.ec2.records import (
 
 from goldenami.model import MANIFEST_SCHEMA, BaseImage, ImageManifest, ManifestImage, ManifestSnapshot, Place
 from goldenami.release.retention import ChannelRules, Rules
-from tests.crash.world import APPS, HOME, PLACES, REGIONS, World
+from tests.worlds.builds import APPS, HOME, PLACES, REGIONS, World
 
 DAY = timedelta(days=1)
 # When it is all looked at. The same for every estate of a process, so that a seed means one estate; and ahead of the

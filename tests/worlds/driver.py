@@ -13,7 +13,7 @@ from goldenami import pipeline
 from goldenami import recipe as recipes
 from goldenami.aws import journals
 from goldenami.errors import GoldenAmiError
-from tests.crash.world import RECIPE, PaperWorkshop
+from tests.worlds.builds import RECIPE, PaperWorkshop
 
 
 def main(verb: str, build_id: str | None = None) -> int:

@@ -8,7 +8,7 @@ from goldenami_sandbox.ec2.context import Ctx
 from goldenami_sandbox.surface import Surface
 
 from goldenami.model import ImageManifest, Place
-from tests.crash.world import APPS, CHANNEL, HOME, PLACES, RECIPE, World
+from tests.worlds.builds import APPS, CHANNEL, HOME, PLACES, RECIPE, World
 
 HOME_PLACE = PLACES[0]
 KEY = "alias/golden-ami"
