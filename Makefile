@@ -30,13 +30,19 @@ demo: setup ## Build, test, encrypt and distribute a golden image for real, in t
 	$(SUDO) $(BIN)/goldenami images show debian-12-web
 
 .PHONY: test
-test: setup-test lint ## Lint, types, import rules, unit and sandbox tests
+test: setup-test lint docs ## Lint, types, import rules, documentation, unit and sandbox tests
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) --dist loadfile $(ARGS)
 
 .PHONY: test-crash
 test-crash: setup-test ## Every case of the crash and fault matrices (`make test` has a sample of them)
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 GOLDENAMI_WHOLE_MATRIX=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) \
 	  tests/crash tests/lifecycle tests/snapshots/test_exchange.py $(ARGS)
+
+.PHONY: docs
+docs: setup-test ## Build the documentation site into build/site; a warning is an error
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet --jobs auto \
+	  --doctree-dir build/doctrees docs build/site
+	@echo "The site is in build/site/index.html"
 
 .PHONY: lint
 lint: setup-test ## Only the static checks: ruff, mypy --strict, import-linter

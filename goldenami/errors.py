@@ -1,4 +1,4 @@
-"""Everything goldenami raises on purpose. The tree, with the exit code that the command line gives each branch:
+"""Everything goldenami raises on purpose. The tree, with the exit code that the command line gives each branch::
 
     GoldenAmiError                      1
     ├── UsageError                      2   a wrong option, argument or combination

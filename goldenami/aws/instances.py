@@ -75,10 +75,10 @@ class Instance:
 def launch(ledger: Ledger, key: str, place: Place, spec: LaunchSpec, *, tags: Mapping[str, str] | None = None) -> str:
     """Ensure that the instance named ``key`` was launched; returns its id at once, while it is pending.
 
-    Each combination of market, type and subnet is tried until one has room. Raises BuilderError, with what each of them
-    answered, if none has; the service's own error for any other refusal. One that was marked as spoiled is terminated
-    first. IMDSv2 is required; a shutdown from the inside
-    terminates the instance, so that one that is forgotten can end itself.
+    Each combination of market, type and subnet is tried until one has capacity. Raises BuilderError, with the answer
+    for each of them, if none has; the service's own error for any other refusal. An instance that was marked as spoiled
+    is terminated first. IMDSv2 is required. A shutdown inside the instance terminates it, so that an instance that was
+    forgotten can end itself.
     """
     doubtful = ledger.spoiled(key)
     if doubtful is not None:

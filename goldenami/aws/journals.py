@@ -1,9 +1,11 @@
-"""The journals of an environment, wherever it keeps them: the one place that decides it.
+"""Opens the journals of an environment, in a directory or in a bucket. No other module decides between the two.
 
-journals = of(environment)
-with journals.create(header) as journal:
-    ledger = Ledger(cloud, journal, tags)
-    ...
+::
+
+    journals = of(environment)
+    with journals.create(header) as journal:
+        ledger = Ledger(cloud, journal, tags)
+        ...
 """
 
 from __future__ import annotations

@@ -1,24 +1,24 @@
 """The only way to change anything in the cloud: no intent, no call.
 
-Every method is an "ensure": it says what has to exist, and finds out from the journal (and, after a crash, from the
-cloud) what is still to be done for it. So running a pipeline again over a journal that is not empty *is* resuming it.
+Every method is an "ensure": the caller states what has to exist. The ledger finds out from the journal (and, after a
+crash, from the cloud) which calls are still needed. So a pipeline is resumed by running it again over its journal.
 
-For each call: append the intent, call with the token as a tag (and as ClientToken where the API has one), append the
-result. What may come of it:
+For each call the ledger appends the intent, makes the call with the token as a tag (and as ClientToken where the API
+has one), and appends the result. What ``create()`` does depends on the journal:
 
 ===============================  ====================================================================================
-the journal says                 create() does
+the journal has                  create()
 ===============================  ====================================================================================
-nothing                          intent, call, result
-a result with an id              returns the id; no call
-... that is gone or spoiled      a new attempt, under a new token
-a result with an error           a new attempt, under a new token (the refusal was definite: nothing was made)
-an intent and no result          looks the token up; found: adopts it; not found: sends the stored request again,
-unchanged ===============================
-====================================================================================
+nothing                          appends the intent, makes the call, appends the result
+a result with an id              returns the id; makes no call
+... that was deleted or failed   makes a new attempt, under a new token
+a result with an error           makes a new attempt, under a new token: the call was refused and created nothing
+an intent and no result          looks the token up. Found: adopts the resource. Not found: sends the stored request
+                                 again, unchanged
+===============================  ====================================================================================
 
-The same look-up happens inside one process when a reply is lost (a timeout, a reset, an internal error): the call may
-have had its effect. Only calls that were refused, or throttled, are known to have had none.
+The ledger does the same look-up inside one process when a reply is lost (a timeout, a reset, an internal error): the
+call may have had its effect. Only calls that were refused or throttled are known to have had none.
 """
 
 from __future__ import annotations

@@ -35,8 +35,8 @@ def subnets(cloud: Cloud, place: Place, network: Network) -> tuple[Subnet, ...]:
     """The subnets that builders may use, all of one VPC, the one with the most free addresses first.
 
     ``subnet_id`` names exactly one; ``subnet_tags`` may match several, and then a launch that finds no capacity in the
-    zone of the first tries the next; with neither, the default VPC's default subnets serve. Raises NotFound if there is
-    none.
+    zone of the first tries the next; with neither, the default subnets of the default VPC are used. Raises NotFound if
+    no subnet matches.
     """
     if network.subnet_id is not None:
         query, text = {"subnet-id": [network.subnet_id]}, f"subnet {network.subnet_id}"
@@ -67,18 +67,15 @@ def subnets(cloud: Cloud, place: Place, network: Network) -> tuple[Subnet, ...]:
 
 
 def source_cidr(cloud: Cloud, place: Place, network: Network, subnet: Subnet) -> str:
-    """Who may reach the builder: ``network.source_cidr``, or else the address that the builder will see this machine
-    under.
+    """The addresses that may reach the builder, as CIDR: ``network.source_cidr``, or the address of this machine.
 
-    Which one that is depends on the way the builder is reached:
+    The address depends on how the builder is reached:
 
-    - by its private address (asked for, or the subnet gives no public ones): this machine is in the VPC or has a route
-    to
-      it, so it is the local address of that route;
-    - by its public address: the local address towards EC2's endpoint, if that is a public one; if it is a loopback
-    address,
-      the cloud is on this machine, and the route to the subnet tells again; if it is a private one there is address
-      translation on the way, and AWS's check-ip service says under which address this machine appears.
+    - By its private address (if that is required, or if the subnet assigns no public ones): this machine is in the VPC
+      or has a route to it, so the local address of that route is used.
+    - By its public address: the local address of the route to EC2's endpoint is used, if it is public. If it is a
+      loopback address, the cloud runs on this machine, and the local address of the route to the subnet is used. If it
+      is private, there is address translation on the way, and AWS's check-ip service reports the public address.
 
     The route is looked up without sending anything. Raises Unreachable, with the setting to use, if check-ip does not
     answer.

@@ -1,5 +1,7 @@
 """Operations on a host: compiled into one shell program, and run there in one go.
 
+::
+
     run_program(connection, [PACKAGES, *stages], emit)  stages, and facts on the way; raises OperationFailed
     packages(connection), package_changes(a, b)         what is installed, and what has changed
     seal(connection, login_key=…)                       makes a builder into an image; the last thing over a connection

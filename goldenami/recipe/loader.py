@@ -72,8 +72,8 @@ def load(
     """The recipe at a path or of a name, rendered for an environment.
 
     ``variables`` override declared ones (``--var``); they are read as the type of the default. ``today`` (UTC; by
-    default the real one) decides which waivers have expired. Raises InvalidInput
-    with all problems, NotFound for an unknown recipe.
+    default the real one) decides which waivers have expired. Raises InvalidInput with all problems,
+    NotFound for an unknown recipe.
     """
     path = project.recipe_path(ref)
     complaints = Complaints()

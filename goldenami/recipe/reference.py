@@ -1,7 +1,12 @@
-"""The references of operations and of agents as Markdown, from what validates them: docs/operations.md, agents.md."""
+"""The references of what people write, as Markdown, from the models that validate it.
+
+``docs/operations.md`` and ``docs/agents.md`` are output of this module. The references of recipes, of goldenami.yaml
+and of agent definitions are made when the documentation site is built.
+"""
 
 from __future__ import annotations
 
+import datetime
 import inspect
 import json
 import typing
@@ -10,14 +15,17 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from goldenami.errors import InvalidInput
 from goldenami.provision import OPERATIONS, Operation
 from goldenami.recipe.complaints import Complaints
+from goldenami.recipe.environment import ProjectSpec
 from goldenami.recipe.params import ParamSpec, declared
 from goldenami.recipe.project import Project
+from goldenami.recipe.schema import AgentSpec, AgentUse, RecipeSpec, SecretVar
 
 HEAD = """# Operations
 
@@ -79,6 +87,64 @@ def _agent(value: Mapping[str, Any]) -> Iterator[str]:
     yield ""
 
 
+# Fields whose annotation is wider than what their values are validated against, one by one, after rendering.
+_ITEMS: Mapping[type[BaseModel], Mapping[str, type[BaseModel]]] = {
+    RecipeSpec: {"agents": AgentUse, "vars": SecretVar},
+    AgentSpec: {"params": ParamSpec},
+}
+
+
+def recipe_reference() -> str:
+    """All sections of a recipe and their fields. The operations have a page of their own."""
+    return "\n".join(_sections(RecipeSpec, ""))
+
+
+def environment_reference() -> str:
+    """All sections of goldenami.yaml and their fields."""
+    return "\n".join(_sections(ProjectSpec, ""))
+
+
+def agent_reference() -> str:
+    """All sections of an agent's definition and their fields."""
+    return "\n".join(_sections(AgentSpec, ""))
+
+
+def _sections(model: type[BaseModel], path: str) -> Iterator[str]:
+    """A table of the fields of one model, then one section for each field that is a map or a list of maps."""
+    nested: list[tuple[str, type[BaseModel]]] = []
+    if path:
+        yield f"## {path}"
+        yield ""
+    yield inspect.cleandoc(model.__doc__ or "").replace("``", "`")
+    yield ""
+    yield "| field | takes | default | |"
+    yield "|---|---|---|---|"
+    for name, field in model.model_fields.items():
+        key = field.alias or name
+        inner = _model_in(field.annotation) or _ITEMS.get(model, {}).get(key)
+        takes = " or ".join(dict.fromkeys(_takes(field.annotation)))
+        if inner is not None:
+            place = f"{path}.{key}" if path else key
+            place += ".NAME" if "dict" in str(get_origin(field.annotation)) else ""
+            nested.append((place, inner))
+            takes += f": [{place}](#{place.lower().replace('.', '')})"
+        yield f"| `{key}` | {_cell(takes)} | {_cell(_default(field))} | {_cell(field.description or '')} |"
+    yield ""
+    for place, inner in nested:
+        yield from _sections(inner, place)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model among the values that an annotation allows, if there is one."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _model_in(inner)) is not None), None)
+
+
 def _param_takes(spec: ParamSpec | None) -> str:
     if spec is None:
         return "anything"
@@ -118,7 +184,7 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "**required**"
     value = field.get_default(call_default_factory=True, validated_data={})
-    if value in (None, PydanticUndefined, (), {}, ""):
+    if value in (None, PydanticUndefined, (), {}, [], "") or isinstance(value, BaseModel):
         return ""
     return f"`{json.dumps(value)}`" if not isinstance(value, str) else f"`{value}`"
 
@@ -141,5 +207,7 @@ def _takes(annotation: Any) -> Iterator[str]:
         yield f"list of {inner or 'anything'}"
     elif origin is not None:
         yield "map"
+    elif isinstance(annotation, type) and issubclass(annotation, datetime.date):
+        yield "date"
     elif annotation is not NoneType:
         yield _WORDS.get(annotation, "map")

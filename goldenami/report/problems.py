@@ -1,5 +1,7 @@
 """Errors for people: what is wrong, where, and the next step, in the form that compilers taught everyone to read.
 
+::
+
     recipes/web.yaml:12:5: error: unknown key 'packges'
        12 |   - packges: {name: nginx}
           |     ^~~~~~~

@@ -1,5 +1,7 @@
 """The live view: at the bottom of the terminal what runs now, and above it, for good, a line for each thing that ended.
 
+::
+
     ✓ launch builder · 2.1 s
     ✓ patches (x86_64) · 14 s · 1 changed
     ⠹ software (x86_64)  6 s   4/11 package nginx-light

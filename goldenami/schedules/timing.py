@@ -1,5 +1,7 @@
 """When a schedule fires, as it is written: a cron expression of five fields, AWS's ``cron(…)`` of six, or a rate.
 
+::
+
     0 3 * * 1-5                  minute hour day-of-month month day-of-week; Sunday is 0 or 7 (crontab(5))
     cron(0 3 ? * MON-FRI *)      the same with a year; Sunday is 1; ? L W # as EventBridge Scheduler has them
     rate(12 hours)  or  12h      a fixed time apart, whatever the clocks on the wall do

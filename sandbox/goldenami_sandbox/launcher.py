@@ -166,8 +166,9 @@ def _children(pid: int) -> list[int]:
 
 
 def _started_at(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot: with the pid it names a process for good. None: there is
-    none, or a zombie.
+    """When a process started, in clock ticks since boot. Together with the pid it identifies a process.
+
+    None if there is no such process, or if it is a zombie.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -1,5 +1,7 @@
 """A whole cloud inside the test process: real API, signatures and states; instances without contents.
 
+::
+
     with paper_cloud() as cloud:
         ec2 = boto3.client("ec2", **cloud.client("eu-central-1"))
 
