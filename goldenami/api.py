@@ -395,12 +395,14 @@ def resolve(
 
 
 class Run(Generic[_T]):
-    """Work in the background; made by ``start``. Iterate over it for its events, then ask for its result.
+    """Work in the background; made by ``start``. Iterate over it for its events, then call ``result``.
 
-    run = goldenami.start(goldenami.build, plan)
-    for event in run:
-        print(event.kind)
-    outcome = run.result()
+    ::
+
+        run = goldenami.start(goldenami.build, plan)
+        for event in run:
+            print(event.kind)
+        outcome = run.result()
     """
 
     def __init__(self, function: Callable[..., _T], arguments: tuple[Any, ...], options: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ pages are read again in every build, because Sphinx cannot know what their conte
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import layers
 
+import goldenami
 from goldenami.recipe import reference
 
 PROJECT = Path(__file__).parents[2]
@@ -41,12 +43,35 @@ def _modules(name: str) -> Iterator[str]:
             yield from (docstring, "")
 
 
+def python_api() -> str:
+    """One entry for each name of ``goldenami.__all__``: functions first, then classes, under their public names."""
+    names = [name for name in goldenami.__all__ if not name.startswith("_")]
+    kinds = {name: getattr(goldenami, name) for name in names}
+    functions = [name for name, value in kinds.items() if inspect.isfunction(value)]
+    classes = [name for name, value in kinds.items() if inspect.isclass(value) and not issubclass(value, BaseException)]
+    return "\n".join(
+        [
+            *_entries("Functions", "autofunction", functions),
+            *_entries("Classes", "autoclass", classes),
+            *("Errors", "------", "", ".. automodule:: goldenami.errors", "   :exclude-members: EXIT_OK", ""),
+            *("Events", "------", "", ".. automodule:: goldenami.events", ""),
+        ]
+    )
+
+
+def _entries(title: str, directive: str, names: list[str]) -> Iterator[str]:
+    yield from (title, "-" * len(title), "", ".. currentmodule:: goldenami", "")
+    for name in names:
+        yield from (f".. {directive}:: {name}", "")
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "recipe": reference.recipe_reference,
     "environment": reference.environment_reference,
     "agent": reference.agent_reference,
     "layers": layers.page,
     "modules": module_map,
+    "python": python_api,
 }
 
 
