@@ -1,0 +1,293 @@
+"""apt and dpkg: the package manager of Debian and what is made of it."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from goldenami.os.managers.manager import Code, Hint, PackageManager, Place, Proofs, RepositoryText, Snapshots, Source
+from goldenami.os.managers.writing import put_file
+from goldenami.os.system import SelfUpgrade, UpgradePolicy
+from goldenami.shell import Script, lines, sh
+
+_ASIDE = "/etc/apt/goldenami-aside"
+_DATED_SOURCE = "/etc/apt/sources.list.d/goldenami-dated.sources"
+_DATED_KEY = "/etc/apt/keyrings/goldenami-dated.asc"
+_ENVIRONMENT = "DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 APT_LISTCHANGES_FRONTEND=none"
+
+
+class Apt(PackageManager):
+    name = "apt"
+    precedence = 0
+    detect = Script("[ -s /var/lib/dpkg/status ]")
+    inventory = Script(r"dpkg-query -W -f '${db:Status-Abbrev}|${Package}|${Version}|${Architecture}\n'")
+    is_installed = Script(
+        """case $(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null) in ?i*) true ;; *) false ;; esac"""
+    )
+    database = "/var/lib/dpkg"
+    suffix = ".deb"
+    downloads = ("/var/cache/apt/archives",)
+    caches = (
+        "/var/cache/apt/archives/*.deb",
+        "/var/cache/apt/archives/partial/*",
+        "/var/cache/apt/*.bin",
+        "/var/lib/apt/lists/*_*",
+        "/var/lib/apt/lists/partial/*",
+        "/var/cache/debconf/*-old",
+        "/var/lib/dpkg/*-old",
+    )
+    proofs = Proofs(
+        plan="apt-get -o Debug::NoLocking=true -s install dpkg",
+        unpack_folder="eval $(apt-config shell f APT::ExtractTemplates::TempDir); echo ${f:-/tmp}",
+        audit="dpkg --audit",
+        # Only looks, so it need not wait for a lock that apt's own timers may hold after a boot.
+        whole="apt-get -o Debug::NoLocking=true check -qq",
+        # Only prints them, and needs no lists, as indextargets does.
+        sources="""apt-get update --print-uris | sed -n "s/^'\\([^']*\\)'.*/\\1/p\"""",
+        proxy="apt-config dump Acquire::http::Proxy Acquire::https::Proxy | grep Proxy",
+    )
+    hints: tuple[Hint, ...] = (
+        (
+            r"E: Unable to locate package|E: Package '.*' has no installation candidate|find task",
+            "No repository of this host has a package of that name: check the name, or add its repository before it.",
+        ),
+        (
+            r"E: Version '.*' for '.*' was not found",
+            "The repositories do not have that version; `apt-cache policy PACKAGE` on such a host lists theirs.",
+        ),
+        (
+            r"NO_PUBKEY|is not signed|The following signatures couldn't be verified",
+            "The repository's key is missing or another one: check `key` of the repository.",
+        ),
+        (
+            r"Unable to acquire the dpkg frontend lock",
+            "Another program on the host holds dpkg's lock for more than 5 minutes.",
+        ),
+    )
+    mirror_needs_key = False
+    binary_keys = True
+
+    @cached_property
+    def functions(self) -> str:
+        return Path(__file__).with_suffix(".sh").read_text(encoding="utf-8")
+
+    # --- repositories -------------------------------------------------------------------------------------------------
+
+    def key_path(self, name: str, *, binary: bool) -> str:
+        # apt tells armored keys from binary ones by the name of the file alone.
+        return f"/etc/apt/keyrings/{name}.{'gpg' if binary else 'asc'}"
+
+    def repository_files(self, repository: RepositoryText) -> list[tuple[str, str]]:
+        sources = f"/etc/apt/sources.list.d/{repository.name}.sources"
+        preferences = f"/etc/apt/preferences.d/{repository.name}"
+        return [(sources, self._deb822(repository)), (preferences, self._preferences(repository))]
+
+    def repository_paths(self, name: str) -> list[str]:
+        return [
+            f"/etc/apt/sources.list.d/{name}.sources",
+            f"/etc/apt/preferences.d/{name}",
+            f"/etc/apt/keyrings/{name}.asc",
+            f"/etc/apt/keyrings/{name}.gpg",
+        ]
+
+    def _deb822(self, repository: RepositoryText) -> str:
+        fields = {
+            "Types": " ".join(repository.types),
+            "URIs": " ".join(repository.uris),
+            "Suites": " ".join(repository.suites),
+            "Components": " ".join(repository.components),
+            "Architectures": " ".join(repository.architectures),
+            "Signed-By": repository.key,
+            "Trusted": "" if repository.key else "yes",
+        }
+        return "".join(f"{name}: {value}\n" for name, value in fields.items() if value)
+
+    def _preferences(self, repository: RepositoryText) -> str:
+        pin = repository.pin or f'origin "{urlsplit(repository.uris[0]).hostname or ""}"'
+        stanzas = []
+        if repository.only:  # the more specific one wins, whatever the order
+            stanzas.append(("*", -1))
+            stanzas.append((" ".join(repository.only), 500 if repository.priority is None else repository.priority))
+        elif repository.priority is not None:
+            stanzas.append(("*", repository.priority))
+        return "\n".join(f"Package: {names}\nPin: {pin}\nPin-Priority: {number}\n" for names, number in stanzas)
+
+    # --- patches ------------------------------------------------------------------------------------------------------
+
+    def upgrades(self, level: str, exclude: tuple[str, ...]) -> Code:
+        # One file of names that are excluded, and one of "name old new" for what apt would upgrade, both made by the
+        # check.
+        listing = sh(
+            """: >"$work/excluded"
+dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' | while read -r _state _name; do
+case $_state in ii) ;; *) continue ;; esac
+case $_name in @patterns) printf '%s\\n' "$_name" ;; esac
+done >"$work/excluded"
+apt-get -s -q -o Debug::NoLocking=1 upgrade --with-new-pkgs >"$work/simulated" || { cat "$work/simulated"; return 2; }
+# Inst NAME [OLD] (NEW ORIGIN, ORIGIN [ARCHITECTURE]); without [OLD] it is a new package.
+awk -v origin=@origin -v excluded="$work/excluded" '
+BEGIN { while ((getline name < excluded) > 0) skip[name] = 1 }
+$1 == "Inst" && $3 ~ /^\\[/ && !($2 in skip) {
+rest = $0; sub(/^[^(]*\\(/, "", rest); sub(/\\[[^]]*\\]\\)?.*$/, "", rest)
+if (origin != "" && index(rest, origin) == 0) next
+old = $3; gsub(/[][]/, "", old); new = $4; sub(/^\\(/, "", new)
+print $2, old, new
+}' "$work/simulated" >"$work/upgrades\"""",
+            patterns=Script(" | ".join(exclude) or "''"),
+            origin="-security" if level == "security" else "",
+        )
+        check = lines(
+            Script('[ "$mode" = check ] || refresh_lists || return 2'),
+            listing,
+            Script('[ -s "$work/upgrades" ] || return 0'),
+            Script('detail="$(wc -l <"$work/upgrades") packages"\nreturn 1'),
+        )
+        apply = sh(
+            """cp "$work/upgrades" "$work/upgraded"
+dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' | awk '$1 == "hi" { print $2 }' >"$work/held"
+grep -vxF -f "$work/held" "$work/excluded" >"$work/to-hold" || :
+if [ -s "$work/to-hold" ]; then
+trap 'xargs apt-mark unhold <"$work/to-hold" >/dev/null' EXIT
+xargs apt-mark hold <"$work/to-hold" >/dev/null
+fi
+awk '{ print $1 "=" $3 }' "$work/upgraded" | xargs sh -c 'exec "$@" </dev/null' sh env @environment \\
+apt-get -y -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 \\
+-o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-confdef install --only-upgrade --
+awk '{ print $1 ": " $2 " -> " $3 }' "$work/upgraded"
+note "$(wc -l <"$work/upgraded") packages upgraded\"""",
+            environment=_ENVIRONMENT.split(),
+        )
+        return Code(check, apply)
+
+    def dated(self, source: Source, system: str, snapshots: Snapshots | None, place: Place) -> Code:
+        """The distribution's own files (sources.list, SYSTEM.sources) are put aside, and one for the dated archive is
+        written; what vendors have in sources.list.d stays. Its text is made on the host, which knows its release, in
+        $work/dated.
+        """
+        own = ["/etc/apt/sources.list", *(f"/etc/apt/sources.list.d/{system}.{end}" for end in ("sources", "list"))]
+        if source.uri is not None:
+            archive = sh("_components=@given", given=" ".join(source.components))
+            uri, security = source.uri, source.security_uri
+        elif snapshots is not None:
+            archive = sh(
+                """# Whatever components the distribution's own sources have.
+_components=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.sources @aside/* 2>/dev/null |
+sed -n 's/^Components://p; s/^deb .*[a-z] \\(main .*\\)$/\\1/p' | tr -s ' ' '\\n' | grep . | sort -u | tr '\\n' ' ')
+_components=${_components% }""",
+                aside=Script(_ASIDE),
+            )
+            uri, security = snapshots.uri, snapshots.security_uri
+        else:
+            missing = f"echo 'no archive of former days is known for {system}: name one in patches.mirror'\nreturn 2"
+            return Code(Script(missing), Script(":"))
+        text = sh(
+            """_stanza() {
+# A Release file of a former day is out of date by its own word.
+printf 'Types: deb\\nURIs: %s\\nSuites: %s\\nComponents: %s\\nCheck-Valid-Until: no\\nSigned-By: %s\\n\\n' "$@"
+}
+_id=$(. /etc/os-release; echo "$ID") _release=$(. /etc/os-release; echo "$VERSION_CODENAME")
+_security=@security _suites=@suites
+@archive
+[ -n "$_suites" ] || {
+_suites="$_release $_release-updates"
+[ -n "$_security" ] || _suites="$_suites $_release-security"
+}
+_keys=@key
+[ -n "$_keys" ] || _keys=/usr/share/keyrings/$_id-archive-keyring.gpg
+{
+_stanza @uri "$_suites" "${_components:-main}" "$_keys"
+[ -z "$_security" ] || _stanza "$_security" "$_release-security" "${_components:-main}" "$_keys"
+} >"$work/dated\"""",
+            uri=source.dated(uri),
+            security=source.dated(security) if security else "",
+            suites=" ".join(source.suites),
+            archive=archive,
+            key=_DATED_KEY if source.key else "",
+        )
+        check = sh(
+            """for _file in @own; do
+[ ! -e "$_file" ] || { detail="$_file is in use"; return 1; }
+done
+cmp -s "$work/dated" @source || { detail='it is not the source'; return 1; }""",
+            own=own,
+            source=_DATED_SOURCE,
+        )
+        apply = sh(
+            """mkdir -p @aside
+for _file in @own; do
+[ ! -e "$_file" ] || mv -f "$_file" @aside/
+done
+@put""",
+            aside=_ASIDE,
+            own=own,
+            put=put_file(_DATED_SOURCE, Script('"$work/dated"')),
+        )
+        return Code(lines(text, check), lines(_dated_key(source, place), apply))
+
+    def undated(self) -> Code:
+        check = sh("[ ! -d @aside ] || { detail='the dated one is in its place'; return 1; }", aside=_ASIDE)
+        apply = sh(
+            """rm -f @dated
+for _file in @aside/*; do
+[ -e "$_file" ] || continue
+case ${_file##*/} in sources.list) mv -f "$_file" /etc/apt/ ;; *) mv -f "$_file" /etc/apt/sources.list.d/ ;; esac
+done
+rmdir @aside""",
+            aside=Script(_ASIDE),
+            dated=[_DATED_SOURCE, _DATED_KEY],
+        )
+        return Code(check, apply)
+
+
+APT = Apt()
+
+
+def _dated_key(source: Source, place: Place) -> Script:
+    if source.key is None:
+        return Script("")
+    return put_file(_DATED_KEY, place((source.key.strip() + "\n").encode()))
+
+
+def unattended_upgrades(
+    policy: UpgradePolicy | None, vendor: str, security: tuple[str, ...], others: tuple[str, ...]
+) -> SelfUpgrade:
+    """By the package unattended-upgrades. ``security``, ``others``: its patterns of origins, for the two levels."""
+    switch = 0 if policy is None else 1
+    periodic = f'APT::Periodic::Update-Package-Lists "{switch}";\nAPT::Periodic::Unattended-Upgrade "{switch}";\n'
+    # After the distribution's own 20auto-upgrades and 50unattended-upgrades: the last one wins.
+    return SelfUpgrade(
+        timer="apt-daily-upgrade.timer",
+        install=None if policy is None else "unattended-upgrades",
+        files={
+            "/etc/apt/apt.conf.d/60goldenami-periodic": periodic,
+            "/etc/apt/apt.conf.d/60goldenami-unattended": (
+                None if policy is None else _settings(policy, vendor, security, others)
+            ),
+        },
+        started=policy is not None,
+    )
+
+
+def _settings(policy: UpgradePolicy, vendor: str, security: tuple[str, ...], others: tuple[str, ...]) -> str:
+    origins = [*security, *(others if policy.level == "all" else ())]
+    text = [
+        f"// What {vendor}'s unattended-upgrades installs on this image.",
+        "#clear Unattended-Upgrade::Origins-Pattern;",
+        "#clear Unattended-Upgrade::Allowed-Origins;",
+        "Unattended-Upgrade::Origins-Pattern {",
+        *(f'  "{origin}";' for origin in origins),
+        "};",
+        "#clear Unattended-Upgrade::Package-Blacklist;",
+        "Unattended-Upgrade::Package-Blacklist {",
+        *(f'  "{_regex(pattern)}";' for pattern in policy.exclude),
+        "};",
+        f'Unattended-Upgrade::Automatic-Reboot "{"true" if policy.reboot == "if-needed" else "false"}";',
+    ]
+    return "\n".join(text) + "\n"
+
+
+def _regex(pattern: str) -> str:
+    """A shell pattern as unattended-upgrades takes it: a regular expression of Python, from the name's start."""
+    return "".join({"*": ".*", "?": "."}.get(c, re.escape(c).replace("\\-", "-")) for c in pattern) + "$"

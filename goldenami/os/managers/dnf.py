@@ -1,0 +1,189 @@
+"""dnf and rpm: the package manager of Fedora and what is made of it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from goldenami.os.managers.manager import Code, Hint, PackageManager, Place, RepositoryText, Snapshots, Source
+from goldenami.os.managers.writing import put_file
+from goldenami.os.system import SelfUpgrade, UpgradePolicy
+from goldenami.shell import Script, lines, sh
+
+_ASIDE = "/etc/dnf/goldenami-aside"
+_DATED_SOURCE = "/etc/yum.repos.d/goldenami-dated.repo"
+_DATED_KEY = "/etc/pki/rpm-gpg/goldenami-dated.asc"
+_RELEASEVER = "/etc/dnf/vars/releasever"
+
+
+class Dnf(PackageManager):
+    name = "dnf"
+    precedence = 1
+    detect = Script("command -v dnf >/dev/null")
+    inventory = Script(r"rpm -qa --queryformat 'ii |%{NAME}|%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}|%{ARCH}\n'")
+    is_installed = Script('rpm -q "$1" >/dev/null 2>&1')
+    database = "/var/lib/rpm"
+    suffix = ".rpm"
+    downloads = ("/var/cache/dnf", "/var/cache/yum")
+    caches = ("/var/cache/dnf/*", "/var/cache/yum/*")
+    proofs = None
+    hints: tuple[Hint, ...] = (
+        (
+            r"Unable to find a match",
+            "No repository of this host has a package of that name: check the name, or add its repository before it.",
+        ),
+        (
+            r"is not signed|GPG check FAILED|Bad PGP signature",
+            "The repository's key is missing or another one: check `key` of the repository.",
+        ),
+    )
+    mirror_needs_key = True
+    binary_keys = False
+
+    @cached_property
+    def functions(self) -> str:
+        return Path(__file__).with_suffix(".sh").read_text(encoding="utf-8")
+
+    # --- repositories -------------------------------------------------------------------------------------------------
+
+    def key_path(self, name: str, *, binary: bool) -> str:
+        return f"/etc/pki/rpm-gpg/{name}.asc"
+
+    def repository_files(self, repository: RepositoryText) -> list[tuple[str, str]]:
+        fields = {
+            "name": repository.name,
+            "baseurl": " ".join(repository.uris),
+            "enabled": "1",
+            "gpgcheck": "1" if repository.key else "0",
+            "repo_gpgcheck": "1" if repository.signed_metadata else "0",
+            "gpgkey": f"file://{repository.key}" if repository.key else "",
+            "priority": "" if repository.priority is None else str(repository.priority),
+            "includepkgs": " ".join(repository.only),
+        }
+        text = "".join(f"{name}={value}\n" for name, value in fields.items() if value)
+        return [(f"/etc/yum.repos.d/{repository.name}.repo", f"[{repository.name}]\n{text}")]
+
+    def repository_paths(self, name: str) -> list[str]:
+        return [f"/etc/yum.repos.d/{name}.repo", f"/etc/pki/rpm-gpg/{name}.asc"]
+
+    # --- patches ------------------------------------------------------------------------------------------------------
+
+    def upgrades(self, level: str, exclude: tuple[str, ...]) -> Code:
+        options = [f"--exclude={pattern}" for pattern in exclude]
+        options += ["--security"] if level == "security" else []
+        check = sh(
+            """[ "$mode" = check ] || dnf -q --refresh makecache || return 2
+_listed=$(dnf -q check-update @options) && return 0
+[ $? -eq 100 ] || { printf '%s\\n' "$_listed"; return 2; }
+detail="$(printf '%s\\n' "$_listed" | awk '/^Obsoleting/ { exit } NF == 3' | wc -l) packages"
+return 1""",
+            options=options,
+        )
+        apply = sh(
+            """_all="rpm -qa --qf %{NAME}.%{ARCH}\\\\t%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\\\\n"
+$_all | sort >"$work/before"
+dnf_do upgrade @options
+$_all | sort >"$work/after"
+comm -13 "$work/before" "$work/after" | awk -F '\\t' -v before="$work/before" '
+BEGIN { while ((getline line < before) > 0) { split(line, part, "\\t"); old[part[1]] = part[2] } }
+$1 in old { print $1 ": " old[$1] " -> " $2 }' >"$work/upgraded"
+cat "$work/upgraded"
+note "$(wc -l <"$work/upgraded") packages upgraded\"""",
+            options=options,
+        )
+        return Code(check, apply)
+
+    def dated(self, source: Source, system: str, snapshots: Snapshots | None, place: Place) -> Code:
+        """With a mirror, all files in /etc/yum.repos.d are put aside for one; with a release, the variable
+        ``releasever`` is set.
+        """
+        if source.releasever is not None:
+            return self._release(source.releasever)
+        if source.uri is None or source.key is None:
+            return Code(
+                Script("echo 'a day needs patches.mirror with a key here, or releasever'\nreturn 2"), Script(":")
+            )
+        text = (
+            f"[goldenami-dated]\nname=packages of {source.day}\nbaseurl={source.dated(source.uri)}\nenabled=1\n"
+            f"gpgcheck=1\ngpgkey=file://{_DATED_KEY}\n"
+        )
+        contents = place(text.encode())
+        check = sh(
+            """cmp -s @contents @source || { detail='it is not the source'; return 1; }
+for _file in /etc/yum.repos.d/*.repo; do
+[ "$_file" = @source ] || { detail="$_file is in use"; return 1; }
+done""",
+            contents=contents,
+            source=_DATED_SOURCE,
+        )
+        apply = sh(
+            """mkdir -p @aside/repos
+for _file in /etc/yum.repos.d/*.repo; do
+[ "$_file" = @source ] || [ ! -e "$_file" ] || mv -f "$_file" @aside/repos/
+done
+@put""",
+            aside=_ASIDE,
+            source=_DATED_SOURCE,
+            put=put_file(_DATED_SOURCE, contents),
+        )
+        key = put_file(_DATED_KEY, place((source.key.strip() + "\n").encode()))
+        return Code(check, lines(key, apply))
+
+    def _release(self, release: str) -> Code:
+        check = sh(
+            "[ \"$(cat @file 2>/dev/null)\" = @release ] || { detail='it is another one'; return 1; }",
+            file=_RELEASEVER,
+            release=release,
+        )
+        apply = sh(
+            """mkdir -p @aside
+[ ! -e @file ] || [ -e @aside/releasever ] || cp -p @file @aside/releasever
+mkdir -p "$(dirname @file)"
+printf '%s\\n' @release >@file""",
+            file=_RELEASEVER,
+            aside=_ASIDE,
+            release=release,
+        )
+        return Code(check, apply)
+
+    def undated(self) -> Code:
+        check = sh("[ ! -d @aside ] || { detail='the dated one is in its place'; return 1; }", aside=_ASIDE)
+        apply = sh(
+            """rm -f @dated
+for _file in @aside/repos/*.repo; do
+[ ! -e "$_file" ] || mv -f "$_file" /etc/yum.repos.d/
+done
+if [ -e @aside/releasever ]; then mv -f @aside/releasever @file
+elif [ ! -d @aside/repos ]; then rm -f @file; fi
+rm -rf @aside""",
+            aside=Script(_ASIDE),
+            dated=[_DATED_SOURCE, _DATED_KEY],
+            file=_RELEASEVER,
+        )
+        return Code(check, apply)
+
+
+DNF = Dnf()
+
+
+def dnf_automatic(policy: UpgradePolicy | None) -> SelfUpgrade:
+    """By the package dnf-automatic."""
+    timer, package = "dnf-automatic.timer", "dnf-automatic"
+    if policy is None:
+        return SelfUpgrade(timer, remove=package)
+    settings = {
+        "commands": {
+            "upgrade_type": "security" if policy.level == "security" else "default",
+            "random_sleep": "0",
+            "download_updates": "yes",
+            "apply_updates": "yes",
+            "reboot": "when-needed" if policy.reboot == "if-needed" else "never",
+        },
+        "emitters": {"emit_via": "stdio"},
+        "base": {"exclude": " ".join(policy.exclude)} if policy.exclude else {},
+    }
+    text = "\n".join(
+        f"[{part}]\n" + "".join(f"{key} = {value}\n" for key, value in body.items()) for part, body in settings.items()
+    )
+    files = {"/etc/dnf/automatic.conf": text}
+    return SelfUpgrade(timer, install=package, recommends=True, files=files, started=True)
