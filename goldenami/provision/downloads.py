@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
+from goldenami.os import SYSTEMS
 from goldenami.provision import openpgp
 from goldenami.provision.fields import AbsolutePath, Account, Mode, PackageName, Sha256, Url
 from goldenami.provision.operation import Operation
@@ -198,7 +199,10 @@ class Deb(Operation):
         return f"deb {self.name}" + (f" {self.version}" if self.version else "")
 
     def unfit(self, os: str) -> str | None:
-        return "Amazon Linux has no .deb packages: package takes a url too" if os == "amzn" else None
+        system = SYSTEMS.get(os)
+        if system is None or system.manager.name == "apt":
+            return None
+        return f"{system.name} has no .deb packages: package takes a url too"
 
     def compile(self, to: Compilation) -> Steps:
         number = to.package(self.name)

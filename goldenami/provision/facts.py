@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from goldenami.errors import BuilderError
 from goldenami.model import Package, PackageChange
+from goldenami.os import MANAGERS
 from goldenami.provision.program import Fact
 from goldenami.provision.shell import Script
 
@@ -15,17 +16,16 @@ if TYPE_CHECKING:  # paramiko takes a while to load, and recipes are validated w
 
 PACKAGES = Fact(
     "packages",
-    Script(r"""if [ -s /var/lib/dpkg/status ]; then
-exec dpkg-query -W -f '${db:Status-Abbrev}|${Package}|${Version}|${Architecture}\n'
-else
-exec rpm -qa --queryformat 'ii |%{NAME}|%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}|%{ARCH}\n'
-fi"""),
+    Script(
+        "".join(f"{m.detect.text} && exec {m.inventory.text}\n" for m in MANAGERS.values())
+        + f"echo 'this host has none of the package managers {', '.join(MANAGERS)}' >&2\nexit 1"
+    ),
 )
 """The installed packages, as ``parse_packages`` takes them."""
 
 
 def packages(connection: Connection) -> tuple[Package, ...]:
-    """The installed packages, by name; as dpkg or rpm knows them. Raises BuilderError if there is neither."""
+    """The installed packages, by name; as the package manager knows them. Raises BuilderError if there is none."""
     done = connection.run(PACKAGES.script.text)
     if done.status != 0:
         raise BuilderError(f"the packages cannot be listed: {done.stderr.decode(errors='replace').strip()}")

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from goldenami.os import MANAGERS
 from goldenami.provision.fields import AbsolutePath, Account, Mode, OneLine
 from goldenami.provision.operation import Operation
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
@@ -257,7 +258,6 @@ _SYSTEM = frozenset(
         "usr/share",
         "var/lib",
         "var/log",
-        "var/lib/dpkg",
-        "var/lib/rpm",
+        *(manager.database.lstrip("/") for manager in MANAGERS.values()),
     )
 )

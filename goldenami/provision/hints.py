@@ -1,22 +1,18 @@
 """The next step for failures that many recipes meet, recognised by what the failing program prints.
 
-These programs have no other way to tell: apt-get ends with 100 for everything. A line of output that is not listed has
-no hint, and nothing depends on one.
+These programs have no other way to tell: apt-get ends with 100 for everything. Package managers and systems bring their
+own. A line of output that is not listed has no hint, and nothing depends on one.
 """
 
 from __future__ import annotations
 
 import re
 
-_HINTS: tuple[tuple[str, str], ...] = (
-    (
-        r"E: Unable to locate package|E: Package '.*' has no installation candidate|Unable to find a match|find task",
-        "No repository of this host has a package of that name: check the name, or add its repository before it.",
-    ),
-    (
-        r"E: Version '.*' for '.*' was not found",
-        "The repositories do not have that version; `apt-cache policy PACKAGE` on such a host lists those they have.",
-    ),
+from goldenami.os import MANAGERS, SYSTEMS, Hint
+
+_HINTS: tuple[Hint, ...] = (
+    *(hint for manager in MANAGERS.values() for hint in manager.hints),
+    *(hint for system in SYSTEMS.values() for hint in system.hints),
     (
         r"the repositories offer .*, and none that was asked for",
         "Change `version`, or add a repository that has such a version before it.",
@@ -30,14 +26,6 @@ _HINTS: tuple[tuple[str, str], ...] = (
         "The host cannot reach that server: check routes, NAT, security group and proxy of the build network.",
     ),
     (r"No space left on device", "The root volume is full: raise image.root_volume.size_gib."),
-    (
-        r"NO_PUBKEY|is not signed|The following signatures couldn't be verified|GPG check FAILED|Bad PGP signature",
-        "The repository's key is missing or another one: check `key` of the repository.",
-    ),
-    (
-        r"Unable to acquire the dpkg frontend lock",
-        "Another program on the host holds dpkg's lock for more than 5 minutes.",
-    ),
     (
         r"Unit .* not found|Unit .* does not exist|Failed to get unit file state",
         "No unit of that name is installed; a package that brings it must come before the service.",

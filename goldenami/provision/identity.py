@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from goldenami.os import SYSTEMS, described
 from goldenami.provision.fields import OneLine
 from goldenami.provision.operation import Operation
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
@@ -17,7 +18,7 @@ from goldenami.provision.writing import place_file, same_file
 class Locale(Operation):
     """The system's language and formats; it is generated if need be.
 
-    Debian and Ubuntu need the package `locales` for any but C.UTF-8 and POSIX, Amazon Linux `glibc-langpack-XX`.
+    Any but C.UTF-8 and POSIX needs a package first: `locales` where apt is, `glibc-langpack-XX` where dnf is.
     """
 
     kind: ClassVar[str] = "locale"
@@ -59,8 +60,7 @@ grep -qxF -e @entry /etc/locale.gen 2>/dev/null || printf '%s\\n' @entry >>/etc/
 _generate=1
 }""",
                 have=_has_locale(name),
-                why=f"{name} is not there: install the package locales (Debian, Ubuntu) or "
-                f"glibc-langpack-{name.partition('_')[0]} (Amazon Linux) before",
+                why=f"{name} is not there: install its package first: {_locale_packages(name)}",
                 entry=f"{name} {_charset(name)}",
             )
             for name in wanted
@@ -82,10 +82,15 @@ replace "$_file\"""",
         return Steps(check, apply)
 
 
-# Debian 13 and the others have locale.conf; there, /etc/default/locale is a link to it, or not there.
+# Newer systems have locale.conf; there, /etc/default/locale is a link to it, or not there.
 _LOCALE_FILE = """_file=/etc/locale.conf
 if [ -e /etc/default/locale ] && [ ! -L /etc/default/locale ] && [ ! -e /etc/locale.conf ]; then
 _file=/etc/default/locale; fi"""
+
+
+def _locale_packages(name: str) -> str:
+    language = name.partition("_")[0]
+    return described((system.locale_package(language), system) for system in SYSTEMS.values())
 
 
 def _charset(name: str) -> str:
@@ -115,7 +120,7 @@ class TimeZone(Operation):
 
     def compile(self, to: Compilation) -> Steps:
         zone = f"/usr/share/zoneinfo/{self.name}"
-        # Programs of Debian read the name in /etc/timezone, where it is there.
+        # Some programs read the name in /etc/timezone, where it is there.
         check = sh(
             """_now=$(readlink /etc/localtime) || _now='not set'
 [ "${_now##*zoneinfo/}" = @name ] || { detail="is ${_now##*zoneinfo/}"; return 1; }

@@ -153,8 +153,8 @@ esac
 class KernelArgument(Operation):
     """An argument on the kernel's command line, from the next boot on.
 
-    On Debian and Ubuntu in /etc/default/grub, from which update-grub makes the boot loader's menu; with grubby (Amazon
-    Linux, Fedora) in the entry of every kernel. Where no boot loader is installed, as in a container, there is nothing
+    Where grubby manages boot loader entries, in the entry of every kernel; elsewhere in /etc/default/grub, from which
+    update-grub makes the boot loader's menu. Where no boot loader is installed, as in a container, there is nothing
     to be done, and the detail says so.
     """
 

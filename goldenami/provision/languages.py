@@ -64,7 +64,7 @@ class Pip(Operation):
         "own. Either this or name.",
     )
     venv: AbsolutePath | None = Field(
-        None, description="The virtual environment; made if it is missing (Debian: needs the package python3-venv)."
+        None, description="The virtual environment; made if it is missing (with apt: needs the package python3-venv)."
     )
     break_system_packages: bool = Field(
         False,
@@ -133,7 +133,7 @@ detail=''""",
         made = sh(
             """[ -x @python ] || @maker -m venv @venv || {
 rm -rf -- @venv
-die 'no virtual environment can be made; on Debian, the package python3-venv must come before'
+die 'no virtual environment can be made: with apt, the package python3-venv must come before'
 }""",
             python=python,
             maker=self.python,

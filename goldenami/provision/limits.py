@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from goldenami.os import SYSTEMS, Pam
 from goldenami.provision.fields import OneLine
 from goldenami.provision.operation import Operation
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
@@ -16,7 +17,17 @@ _ITEMS = (
     "core data fsize memlock nofile rss stack cpu nproc as maxlogins maxsyslogins priority locks sigpending msgqueue "
     "nice rtprio"
 )
-_NO_TOOL = "pam-auth-update is not installed: it is Debian's and Ubuntu's"
+_NO_TOOL = "pam-auth-update is not installed: only these systems have it: " + ", ".join(
+    system.name for system in SYSTEMS.values() if system.pam == "pam-auth-update"
+)
+
+
+def _without(program: Pam, os: str, instead: str) -> str | None:
+    """Why an operation that needs this program cannot work on a system; None if it can, or the system is unknown."""
+    system = SYSTEMS.get(os)
+    if system is None or system.pam == program:
+        return None
+    return f"{system.name} has no {program}: use {instead}"
 
 
 class Limit(Operation):
@@ -52,7 +63,7 @@ class Limit(Operation):
 
 
 class PamProfile(Operation):
-    """A profile of pam-auth-update (Debian, Ubuntu): modules that go into /etc/pam.d/common-* of every service.
+    """A profile of pam-auth-update (on systems with apt): modules that go into /etc/pam.d/common-* of every service.
 
     The profile is a file in /usr/share/pam-configs, of its own or one that a package brings; enabled, its lines are in
     the common files. Where those were edited by hand, pam-auth-update leaves them alone, and that is an error here,
@@ -86,7 +97,7 @@ class PamProfile(Operation):
         return f"pam_profile {self.name} {ending}"
 
     def unfit(self, os: str) -> str | None:
-        return "Amazon Linux has no pam-auth-update: use authselect" if os == "amzn" else None
+        return _without("pam-auth-update", os, "authselect")
 
     def compile(self, to: Compilation) -> Steps:
         path = f"/usr/share/pam-configs/{self.name}"
@@ -145,7 +156,7 @@ class PamProfile(Operation):
 
 
 class Authselect(Operation):
-    """The profile of authselect (Amazon Linux, Fedora), with its features, that PAM and nsswitch are made from."""
+    """The profile of authselect (on systems with dnf), with its features, that PAM and nsswitch are made from."""
 
     kind: ClassVar[str] = "authselect"
     shorthand: ClassVar[str | None] = "profile"
@@ -164,7 +175,7 @@ class Authselect(Operation):
         return " ".join(["authselect", self.profile, *self.features])
 
     def unfit(self, os: str) -> str | None:
-        return f"{os} has no authselect: use pam_profile" if os in ("debian", "ubuntu") else None
+        return _without("authselect", os, "pam_profile")
 
     def compile(self, to: Compilation) -> Steps:
         wanted = " ".join([self.profile, *sorted(self.features)])

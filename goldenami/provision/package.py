@@ -1,4 +1,4 @@
-"""Packages of the distribution's package manager, apt or dnf, which the host tells. What is installed is read once for
+"""Packages of the distribution's package manager, which the host tells. What is installed is read once for
 all packages of a stage, and the package manager is called only if it has something to do.
 """
 
@@ -111,7 +111,7 @@ class Package(Operation):
         if self.state == "latest":
             # The lists are a cache: fetching them changes nothing that was asked for. Check mode makes do with those
             # there are.
-            fresh = Script('[ "$mode" = check ] || [ "$family" != apt ] || apt_update || return 2')
+            fresh = Script('[ "$mode" = check ] || refresh_lists || return 2')
             newest = sh("are_newest @names || return", names=self.packages)
             return Steps(lines(check, fresh, newest), apply, check)
         one_call = self.hold is None and not self.groups and (self.exact is not None or len(self.relations) < 2)
@@ -182,7 +182,7 @@ class Package(Operation):
                 install = sh("{ @right; } || {\n@install\n}", right=Script(" && ".join(right)), install=install)
             parts.append(install)
         if self.state == "latest":
-            parts.append(sh('[ "$family" = apt ] || dnf_do upgrade @names', names=self.packages))
+            parts.append(sh("upgrade_packages @names", names=self.packages))
         parts += [sh("group_is present @n || change_group install @n", n=name) for name in self.groups]
         return lines(*parts)
 
@@ -206,18 +206,11 @@ class Package(Operation):
             """fetched=$(mktemp -d /var/tmp/goldenami.XXXXXX)
 trap 'rm -rf -- "$fetched"' EXIT
 chmod 0755 "$fetched"
-if [ "$family" = apt ]; then
-_file=$fetched/package.deb
+_file=$fetched/package$suffix
 download @url @sum "$_file"
-_is=$(dpkg-deb -f "$_file" Package)
-else
-_file=$fetched/package.rpm
-download @url @sum "$_file"
-_is=$(rpm -q --nosignature --qf '%{NAME}' -p "$_file")
-fi
+_is=$(managed package_in "$_file")
 [ "$_is" = @name ] || die "the file holds the package $_is, and not "@name
-if [ "$family" = apt ]; then apt_install --allow-change-held-packages --allow-downgrades @options -- "$_file"
-else install_packages --allow-change-held-packages --nogpgcheck @options "$_file"; fi""",
+managed install_file @options "$_file\"""",
             url=url,
             sum=self.sha256 or "",
             name=self.packages[0],

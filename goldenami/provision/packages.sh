@@ -1,15 +1,7 @@
 
 # --- package managers ---------------------------------------------------------------------------------------------------
-# One vocabulary for apt and dnf: what these functions take and print is the same on both.
-
-# The package manager that the host's system is made with: a host may have the other one's programs too.
-if [ -s /var/lib/dpkg/status ]; then
-  family=apt
-elif command -v dnf >/dev/null; then
-  family=dnf
-else
-  family=none
-fi
+# One vocabulary for all package managers: what these functions take and print is the same on every host. $family is the
+# host's manager, whose own functions are named FAMILY_VERB (see goldenami/os/managers/manager.py).
 
 # For checks: the operation is for one family only. Use as: family_is dnf || return 2
 family_is() {
@@ -18,39 +10,23 @@ family_is() {
   return 1
 }
 
+# managed VERB [ARGUMENT]...: the manager's own function.
+managed() {
+  [ "$family" != none ] || { echo "this host has none of the package managers $families"; return 1; }
+  _verb=${family}_$1
+  shift
+  "$_verb" "$@"
+}
+
 # list_packages NAME…: lines "ii NAME VERSION". The first letter is what is wanted (h: held at its version), the second what
 # there is (i: the package, c: no more than its configuration).
 list_packages() {
-  if [ "$family" = apt ]; then
-    # Status-Abbrev ends with a space of its own.
-    dpkg-query -W -f '${db:Status-Abbrev}${Package} ${Version}\n' "$@" 2>/dev/null
-    return
-  fi
-  [ "$family" = dnf ] || return 0
-  rpm -q --qf 'ii %{NAME} %{EPOCHNUM}:%{VERSION}-%{RELEASE}\n' "$@" 2>/dev/null | while read -r _one _name _version; do
-    [ "$_one" = ii ] || continue
-    ! grep -qxF "$_name-$_version.*" /etc/dnf/plugins/versionlock.list 2>/dev/null || _one=hi
-    printf '%s %s %s\n' "$_one" "$_name" "${_version#0:}"
-  done
+  [ "$family" = none ] || managed list "$@"
 }
 
 # compare_versions A lt|le|eq|ge|gt B, in the order of the host's package manager.
 compare_versions() {
-  if [ "$family" = apt ]; then
-    dpkg --compare-versions "$1" "$2" "$3"
-    return
-  fi
-  _a=${1#*:} _b=${3#*:} _c=0 _d=0 _e=0 _f=0
-  [ "$_a" = "$1" ] || _c=${1%%:*}
-  [ "$_b" = "$3" ] || _d=${3%%:*}
-  # A version that is asked for without a release stands for any release of it.
-  case $_b in *-*) _e=${_a#*-} _f=${_b#*-} ;; esac
-  _order=$(rpm --eval "%{lua:local order = rpm.vercmp('$_c', '$_d')
-if order == 0 then order = rpm.vercmp('${_a%%-*}', '${_b%%-*}') end
-if order == 0 then order = rpm.vercmp('$_e', '$_f') end
-print(order)}")
-  case "$2 $_order" in 'lt -1' | 'le -1' | 'le 0' | 'eq 0' | 'ge 0' | 'ge 1' | 'gt 1') return 0 ;; esac
-  return 1
+  managed compare "$@"
 }
 
 # fits VERSION [RELATION VERSION]…: does it satisfy all of them?
@@ -63,23 +39,12 @@ fits() {
   done
 }
 
-# What the repositories have of a package, the best first.
-available_versions() {
-  if [ "$family" = apt ]; then
-    # The candidate is what pinning chooses; it may be none of the newest.
-    apt-cache policy -- "$1" | sed -n 's/^  Candidate: //p' | grep -vxF '(none)' || :
-    apt-cache madison -- "$1" | cut -d '|' -f 2 | tr -d ' '
-  else
-    dnf -q repoquery --showduplicates --qf '%{epoch}:%{version}-%{release}' "$1" | sed 's/^0://' | sort -rVu
-  fi
-}
-
 # pick_version NAME RELATION VERSION…: $picked is the best version in the repositories that fits; ends if there is none.
 pick_version() {
   _package=$1
   shift
-  [ "$family" != apt ] || apt_update || exit
-  _offered=$(available_versions "$_package")
+  refresh_lists || exit
+  _offered=$(managed offers "$_package")
   for picked in $_offered; do
     ! fits "$picked" "$@" || return 0
   done
@@ -87,97 +52,44 @@ pick_version() {
   die "the repositories offer ${_offered:-no version} of $_package, and none that was asked for"
 }
 
-# install_packages [OPTION]… SPEC…: in apt-get's words, NAME or NAME=VERSION.
-install_packages() {
-  if [ "$family" = apt ]; then
-    apt_install "$@"
-    return
-  fi
-  _left=$#
-  while [ "$_left" -gt 0 ]; do
-    _word=$1 _left=$((_left - 1))
-    shift
-    case $_word in
-    --no-install-recommends) set -- "$@" --setopt=install_weak_deps=False ;;
-    --allow-change-held-packages) set -- "$@" --disableplugin=versionlock ;;
-    --allow-downgrades | --) ;; # dnf does that whenever a version is named
-    *=*) set -- "$@" "${_word%%=*}-${_word#*=}" ;;
-    *) set -- "$@" "$_word" ;;
-    esac
-  done
-  dnf_do install "$@"
+# Fetches the lists of packages, where the manager keeps any and they may be out of date.
+refresh_lists() {
+  managed refresh
 }
 
-dnf_do() {
-  [ "$family" = dnf ] || die 'this host has neither apt nor dnf'
-  if [ -e "$flags/stale-lists" ]; then
-    dnf -y --refresh "$@" || return
-    rm -f "$flags/stale-lists"
-    return
-  fi
-  # What is cached may name packages that the repository has replaced since.
-  dnf -y "$@" || dnf -y --refresh "$@"
+# install_packages [OPTION]… SPEC…: in apt-get's words, NAME or NAME=VERSION.
+install_packages() {
+  managed install "$@"
+}
+
+# upgrade_packages NAME…: to the newest version, after they were installed.
+upgrade_packages() {
+  managed upgrade "$@"
 }
 
 # remove_packages remove|purge NAME…
 remove_packages() {
-  if [ "$family" = apt ]; then
-    apt_get "$@"
-  else
-    shift
-    dnf_do remove --noautoremove "$@"
-  fi
+  managed remove "$@"
 }
 
-# hold_packages hold|unhold NAME…: dnf's holds are the versionlock plugin's.
+# hold_packages hold|unhold NAME…
 hold_packages() {
-  if [ "$family" = apt ]; then
-    apt-mark "$@"
-    return
-  fi
-  _verb=$1
-  shift
-  dnf versionlock --help >/dev/null 2>&1 || dnf_do install 'dnf-command(versionlock)'
-  dnf -q versionlock delete "$@" >/dev/null 2>&1 || : # the version of a former hold
-  [ "$_verb" = unhold ] || dnf -q versionlock add "$@"
+  managed hold "$@"
 }
 
 # are_newest NAME…: 0 if the repositories have nothing newer; sets detail.
 are_newest() {
-  if [ "$family" = apt ]; then
-    for _name in "$@"; do
-      _candidate=$(apt-cache policy -- "$_name" | sed -n 's/^  Candidate: //p')
-      _installed=$(dpkg-query -W -f '${Version}' "$_name")
-      [ "$_installed" = "$_candidate" ] || { detail="$_installed -> $_candidate"; return 1; }
-    done
-    return 0
-  fi
-  _newer=$(dnf -q check-update "$@") && return 0
-  [ $? -eq 100 ] || return 2
-  detail=$(printf '%s\n' "$_newer" | awk 'NF == 3 { printf "%s%s -> %s", separator, $1, $2; separator = ", " }')
-  return 1
+  managed newest "$@"
 }
 
-# group_is present|absent NAME: a task of apt, a group of dnf.
+# group_is present|absent NAME
 group_is() {
-  if [ "$family" = apt ]; then
-    [ "$1" = present ] && _verb='install' _mark=Inst || _verb='remove' _mark=Remv
-    _simulated=$(apt-get -s -q -o Debug::NoLocking=1 $_verb "$2^" 2>/dev/null) || return 1
-    ! printf '%s\n' "$_simulated" | grep -q "^$_mark "
-    return
-  fi
-  # Lists nothing, and is told so by its status too, where it is not installed.
-  _groups=$(dnf -q group list --installed "$2" 2>/dev/null) || :
-  case $_groups in *'Installed '*) [ "$1" = present ] ;; *) [ "$1" = absent ] ;; esac
+  managed group_is "$@"
 }
 
 # change_group install|remove NAME
 change_group() {
-  case $family$1 in
-  aptinstall) apt_install "$2^" ;;
-  aptremove) apt_get remove "$2^" ;;
-  *) dnf_do group "$1" "$2" ;;
-  esac
+  managed group "$@"
 }
 
 # --- keys of OpenPGP ----------------------------------------------------------------------------------------------------

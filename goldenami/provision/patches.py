@@ -16,14 +16,13 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from goldenami.model import Mark
+from goldenami.os import MANAGERS, SYSTEMS, Source
 from goldenami.provision import openpgp
-from goldenami.provision.dated import DatedArchive, OwnArchive, Source
+from goldenami.provision.dated import DatedArchive, OwnArchive
 from goldenami.provision.fields import OneLine, Url
 from goldenami.provision.operation import BoundOperation, Handler, Operation, Stage
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 from goldenami.provision.unattended import Unattended, UnattendedSpec
-
-Family = Literal["apt", "dnf"]
 
 
 def _pattern(value: str) -> str:
@@ -51,7 +50,7 @@ Pattern = Annotated[str, AfterValidator(_pattern)]
 
 
 class MirrorSpec(BaseModel):
-    """A mirror that keeps the archive of every day, in place of snapshot.debian.org and snapshot.ubuntu.com."""
+    """A mirror that keeps the archive of every day, in place of the distribution's own snapshots."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -91,7 +90,7 @@ class PatchSpec(BaseModel):
     date: Annotated[datetime.date, BeforeValidator(_date)] | None = Field(
         None,
         description="Day whose archive all packages of the build come from: the same recipe gives the same versions "
-        "again. The image itself has the distribution's own archive. Amazon Linux: needs mirror, or see releasever.",
+        "again. The image itself has the distribution's own archive. Systems without public snapshots need mirror.",
     )
     mirror: MirrorSpec | None = Field(
         None, description="With date: where the archives of former days are. Default: the distribution's snapshots."
@@ -131,87 +130,16 @@ class Patches(Operation):
 
     level: Literal["all", "security"]
     exclude: tuple[str, ...]
-    family: Family = "apt"
+    family: str
 
     def title(self) -> str:
         return "updates of all packages" if self.level == "all" else "security updates"
 
     def compile(self, to: Compilation) -> Steps:
-        # What could not be upgraded (kept back) would be reported again and again; the upgrade itself has succeeded.
-        check, apply = self._apt() if self.family == "apt" else self._dnf()
+        code = MANAGERS[self.family].upgrades(self.level, self.exclude)
         family = sh("family_is @family || return 2", family=self.family)
-        return Steps(lines(family, check), apply, Script(":"))
-
-    def _apt(self) -> tuple[Script, Script]:
-        # One file of names that are excluded, and one of "name old new" for what apt would upgrade, both made by the
-        # check.
-        patterns = " | ".join(self.exclude) or "''"
-        origin = "-security" if self.level == "security" else ""
-        listing = sh(
-            """: >"$work/excluded"
-dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' | while read -r _state _name; do
-case $_state in ii) ;; *) continue ;; esac
-case $_name in @patterns) printf '%s\\n' "$_name" ;; esac
-done >"$work/excluded"
-apt-get -s -q -o Debug::NoLocking=1 upgrade --with-new-pkgs >"$work/simulated" || { cat "$work/simulated"; return 2; }
-# Inst NAME [OLD] (NEW ORIGIN, ORIGIN [ARCHITECTURE]); without [OLD] it is a new package.
-awk -v origin=@origin -v excluded="$work/excluded" '
-BEGIN { while ((getline name < excluded) > 0) skip[name] = 1 }
-$1 == "Inst" && $3 ~ /^\\[/ && !($2 in skip) {
-rest = $0; sub(/^[^(]*\\(/, "", rest); sub(/\\[[^]]*\\]\\)?.*$/, "", rest)
-if (origin != "" && index(rest, origin) == 0) next
-old = $3; gsub(/[][]/, "", old); new = $4; sub(/^\\(/, "", new)
-print $2, old, new
-}' "$work/simulated" >"$work/upgrades\"""",
-            patterns=Script(patterns),
-            origin=origin,
-        )
-        check = lines(
-            Script('[ "$mode" = check ] || apt_update || return 2'),
-            listing,
-            Script('[ -s "$work/upgrades" ] || return 0'),
-            Script('detail="$(wc -l <"$work/upgrades") packages"\nreturn 1'),
-        )
-        apply = Script(
-            """cp "$work/upgrades" "$work/upgraded"
-dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' | awk '$1 == "hi" { print $2 }' >"$work/held"
-grep -vxF -f "$work/held" "$work/excluded" >"$work/to-hold" || :
-if [ -s "$work/to-hold" ]; then
-trap 'xargs apt-mark unhold <"$work/to-hold" >/dev/null' EXIT
-xargs apt-mark hold <"$work/to-hold" >/dev/null
-fi
-awk '{ print $1 "=" $3 }' "$work/upgraded" | xargs sh -c 'exec "$@" </dev/null' sh env DEBIAN_FRONTEND=noninteractive \\
-NEEDRESTART_SUSPEND=1 APT_LISTCHANGES_FRONTEND=none apt-get -y -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 \\
--o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-confdef install --only-upgrade --
-awk '{ print $1 ": " $2 " -> " $3 }' "$work/upgraded"
-note "$(wc -l <"$work/upgraded") packages upgraded\""""
-        )
-        return check, apply
-
-    def _dnf(self) -> tuple[Script, Script]:
-        options = [f"--exclude={pattern}" for pattern in self.exclude]
-        options += ["--security"] if self.level == "security" else []
-        check = sh(
-            """[ "$mode" = check ] || dnf -q --refresh makecache || return 2
-_listed=$(dnf -q check-update @options) && return 0
-[ $? -eq 100 ] || { printf '%s\\n' "$_listed"; return 2; }
-detail="$(printf '%s\\n' "$_listed" | awk '/^Obsoleting/ { exit } NF == 3' | wc -l) packages"
-return 1""",
-            options=options,
-        )
-        apply = sh(
-            """_all="rpm -qa --qf %{NAME}.%{ARCH}\\\\t%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\\\\n"
-$_all | sort >"$work/before"
-dnf_do upgrade @options
-$_all | sort >"$work/after"
-comm -13 "$work/before" "$work/after" | awk -F '\\t' -v before="$work/before" '
-BEGIN { while ((getline line < before) > 0) { split(line, part, "\\t"); old[part[1]] = part[2] } }
-$1 in old { print $1 ": " old[$1] " -> " $2 }' >"$work/upgraded"
-cat "$work/upgraded"
-note "$(wc -l <"$work/upgraded") packages upgraded\"""",
-            options=options,
-        )
-        return check, apply
+        # What could not be upgraded (kept back) would be reported again and again; the upgrade itself has succeeded.
+        return Steps(lines(family, code.check), code.apply, Script(":"))
 
 
 class Reboot(Operation):
@@ -233,8 +161,8 @@ detail='init runs replaced code'; return 1
 fi
 # A kernel of the running one's flavour was installed, and is newer. Containers have none in /boot.
 _running=$(uname -r)
-if [ -e "/boot/vmlinuz-$_running" ]; then
-case $family in dnf) _flavour=.${_running##*.} ;; *) _flavour=-${_running##*-} ;; esac
+if [ -e "/boot/vmlinuz-$_running" ] && [ "$family" != none ]; then
+_flavour=$(managed flavour "$_running")
 _newest=$(find /boot -name "vmlinuz-*$_flavour" | sed 's,^.*/vmlinuz-,,' | sort -V | tail -n 1)
 [ "$_newest" = "$_running" ] || { detail="kernel $_running -> $_newest"; return 1; }
 fi
@@ -245,25 +173,20 @@ case $(needrestart -b -k 2>/dev/null | sed -n 's/^NEEDRESTART-KSTA: //p') in
 [23]) detail='needrestart tells of a newer kernel'; return 1 ;;
 esac
 fi
-if [ "$family" = dnf ] && dnf needs-restarting --help >/dev/null 2>&1; then
-# It ends with 1 for a reboot, and for what has gone wrong too: but then it does not say this.
-_told=$(dnf -q needs-restarting -r 2>/dev/null) || case $_told in
-*'eboot is required'*) detail='dnf needs-restarting tells of a reboot'; return 1 ;;
-esac
-fi
+if [ "$family" != none ] && managed reboot_due; then return 1; fi
 return 0"""
         )
         return Steps(check, Script(":"), Script(":"), reboot=True)
 
 
-def patch_stage(spec: PatchSpec, mark: Mark | None = None, *, os: str = "debian") -> Stage:
+def patch_stage(spec: PatchSpec, mark: Mark | None = None, *, os: str) -> Stage:
     """The stage "patches", the first one. ``os``: the ID in the host's /etc/os-release. Without operations for level
     none, unless the recipe wants the host rebooted, or packages of a certain day.
     """
     operations: list[Operation] = []
-    family: Family = "dnf" if os == "amzn" else "apt"
+    family = SYSTEMS[os].manager.name
     if spec.source is not None:
-        operations.append(DatedArchive.of(spec.source, family))
+        operations.append(DatedArchive.of(spec.source, os))
     if spec.level != "none":
         operations.append(Patches(level=spec.level, exclude=spec.exclude, family=family))
     if spec.reboot == "always" or (spec.reboot == "if-needed" and spec.level != "none"):
@@ -272,9 +195,11 @@ def patch_stage(spec: PatchSpec, mark: Mark | None = None, *, os: str = "debian"
     return Stage("patches", tuple(BoundOperation(o, place) for o in operations))
 
 
-def closing_stage(spec: PatchSpec, mark: Mark | None = None, *, os: str = "debian") -> Stage:
-    """The stage "upgrades", the last one, after all software: often without operations."""
-    family: Family = "dnf" if os == "amzn" else "apt"
+def closing_stage(spec: PatchSpec, mark: Mark | None = None, *, os: str) -> Stage:
+    """The stage "upgrades", the last one, after all software: often without operations. ``os``: as for
+    ``patch_stage``.
+    """
+    family = SYSTEMS[os].manager.name
     bound: list[BoundOperation] = []
     handlers: tuple[Handler, ...] = ()
     place = mark or Mark("", 0, 0)

@@ -15,7 +15,7 @@ from goldenami.provision.writing import place_file
 
 _MADE_AT_BOOT = re.compile(r"/(run|tmp|dev|var/run|var/tmp|var/log)(/|$)")
 """Where systemd-tmpfiles makes things, or sets their modes, at every boot: tmpfiles.d(5), and the files in
-/usr/lib/tmpfiles.d of systemd, Debian and Amazon Linux."""
+/usr/lib/tmpfiles.d of systemd and of distributions."""
 
 
 class Permissions(Operation):

@@ -165,48 +165,6 @@ install_together() {
   return $_status
 }
 
-apt_get() {
-  DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a NEEDRESTART_SUSPEND=1 APT_LISTCHANGES_FRONTEND=none apt-get -y -q \
-    -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 \
-    -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-confdef "$@"
-}
-
-# Fetch the lists: once a stage at most, and only if there are none, they are older than an hour, or a repository changed.
-apt_update() {
-  [ ! -e "$work/updated" ] || return 0
-  if [ ! -e "$flags/stale-lists" ] && [ -n "$(find /var/lib/apt/lists -maxdepth 1 -name '*_*Packages*' -mmin -60 2>/dev/null | head -n 1)" ]; then
-    return 0
-  fi
-  apt_update_now
-}
-
-apt_update_now() {
-  _tries=0
-  # DPkg::Lock::Timeout does not cover the lock of the lists, which apt-daily.service holds for a while after boot.
-  until apt_get -o APT::Update::Error-Mode=any update >"$work/update" 2>&1; do
-    _tries=$((_tries + 1))
-    if [ $_tries -ge 60 ] || ! grep -q 'lists/lock' "$work/update"; then
-      cat "$work/update"
-      return 100
-    fi
-    sleep 2
-  done
-  rm -f "$flags/stale-lists"
-  : >"$work/updated"
-}
-
-apt_install() {
-  # dpkg refuses everything after it was killed in the middle of something, until this.
-  [ -z "$(find /var/lib/dpkg/updates -name '[0-9]*' 2>/dev/null | head -n 1)" ] || dpkg --configure -a --force-confold
-  apt_update || return
-  apt_get install "$@" || {
-    _failed=$?
-    [ ! -e "$work/updated" ] || return $_failed
-    # Lists that are a few minutes old may name versions that the archive has replaced since.
-    apt_update_now && apt_get install "$@"
-  }
-}
-
 # --- units ------------------------------------------------------------------------------------------------------------
 
 # systemd reads anew what operations have written for it: once for all of them.

@@ -26,6 +26,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
+from goldenami.os import MANAGERS
 from goldenami.provision.operation import BoundOperation, Payload, Stage, all_operations
 from goldenami.provision.shell import Script, Steps, lines, quote, sh
 
@@ -130,7 +131,25 @@ def _steps(compiler: _Compiler, index: int, bound: BoundOperation) -> Steps:
 
 @cache
 def _prelude() -> Script:
-    return Script("".join(Path(__file__).with_name(name).read_text() for name in ("prelude.sh", "packages.sh")))
+    """What every program begins with: what an operation is, then the package managers, and which one the host has."""
+    prelude, packages = (Path(__file__).with_name(name).read_text() for name in ("prelude.sh", "packages.sh"))
+    return Script("".join([prelude, packages, *(m.functions for m in MANAGERS.values()), _family().text]))
+
+
+def _family() -> Script:
+    """Sets ``$family``, the package manager that the host's system is made with: it may have another one's programs,
+    too. ``$families``: the names of all; ``$suffix``: the ending of the names of package files.
+    """
+    code = sh("\nfamilies=@names family=none suffix=''\n", names=", ".join(MANAGERS))
+    for number, manager in enumerate(MANAGERS.values()):
+        code += sh(
+            "@word @detect; then family=@name suffix=@suffix\n",
+            word=Script("elif" if number else "if"),
+            detect=manager.detect,
+            name=manager.name,
+            suffix=manager.suffix,
+        )
+    return code + Script("fi\n")
 
 
 def _functions(index: int, steps: Steps) -> Script:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
+from goldenami.os import MANAGERS, SYSTEMS, RepositoryText
 from goldenami.provision import openpgp
 from goldenami.provision.fields import OneLine, Url
 from goldenami.provision.operation import Operation
@@ -110,6 +111,11 @@ class Repository(Operation):
         return not self.suites
 
     @property
+    def family(self) -> str:
+        """The name of the package manager that it is for."""
+        return "dnf" if self.dnf else "apt"
+
+    @property
     def fingerprints(self) -> tuple[str, ...]:
         return (self.fingerprint,) if isinstance(self.fingerprint, str) else self.fingerprint or ()
 
@@ -123,9 +129,10 @@ class Repository(Operation):
     def unfit(self, os: str) -> str | None:
         if self.state == "absent":
             return None
-        if os in ("debian", "ubuntu") and self.dnf:
-            return f"{os} has apt, whose repositories have suites"
-        return "Amazon Linux has dnf, whose repositories have no suites" if os == "amzn" and not self.dnf else None
+        system = SYSTEMS.get(os)
+        if system is None or system.manager.name == self.family:
+            return None
+        return f"{system.name} has {system.manager.name}, whose repositories have {'no ' * (not self.dnf)}suites"
 
     def compile(self, to: Compilation) -> Steps:
         if self.state == "absent":
@@ -139,7 +146,7 @@ class Repository(Operation):
             files.insert(0, (key, to.payload("key_src")))
         elif self.key_url is not None:
             fetched = self._fetched(key)
-        family = sh("family_is @family || return 2", family="dnf" if self.dnf else "apt")
+        family = sh("family_is @family || return 2", family=self.family)
         checks = [
             *([fetched.check] if fetched else []),
             *(
@@ -170,22 +177,12 @@ class Repository(Operation):
         return Steps(lines(family, *checks), apply)
 
     def _absent(self) -> Steps:
-        paths = [
-            f"/etc/apt/sources.list.d/{self.name}.sources",
-            f"/etc/apt/preferences.d/{self.name}",
-            f"/etc/apt/keyrings/{self.name}.asc",
-            f"/etc/apt/keyrings/{self.name}.gpg",
-            f"/etc/yum.repos.d/{self.name}.repo",
-            f"/etc/pki/rpm-gpg/{self.name}.asc",
-        ]
+        paths = [path for manager in MANAGERS.values() for path in manager.repository_paths(self.name)]
         return Steps(lines(*map(is_gone, paths)), lines(sh("rm -f -- @paths", paths=paths), _STALE))
 
     def _key_path(self) -> str:
-        if self.dnf:
-            return f"/etc/pki/rpm-gpg/{self.name}.asc"
-        # apt tells armored keys from binary ones by the name of the file alone.
         binary = self.key_url is not None or (self.key_src is not None and self.key_src.endswith(".gpg"))
-        return f"/etc/apt/keyrings/{self.name}.{'gpg' if binary else 'asc'}"
+        return MANAGERS[self.family].key_path(self.name, binary=binary)
 
     def _fetched(self, path: str) -> Steps:
         """A key from a URL: known by its fingerprint, so that nothing is fetched where it is already."""
@@ -195,7 +192,8 @@ class Repository(Operation):
             path=path,
             prints=self.fingerprints,
         )
-        put = 'cat "$work/fetched" >"$new"' if self.dnf else 'dearmor "$work/fetched" >"$new"'
+        binary = MANAGERS[self.family].binary_keys
+        put = 'dearmor "$work/fetched" >"$new"' if binary else 'cat "$work/fetched" >"$new"'
         apply = sh(
             f"""fetch @url "$work/fetched"
 key_is "$work/fetched" @prints || die "$detail"
@@ -211,47 +209,20 @@ replace @path""",
 
     def _texts(self, key: str) -> list[tuple[str, str]]:
         """The files by path; an empty one is not to be there."""
-        if self.dnf:
-            return [(f"/etc/yum.repos.d/{self.name}.repo", self._repo(key))]
-        return [
-            (f"/etc/apt/sources.list.d/{self.name}.sources", self._deb822(key)),
-            (f"/etc/apt/preferences.d/{self.name}", self._preferences()),
-        ]
-
-    def _deb822(self, key: str) -> str:
-        fields = {
-            "Types": " ".join(self.types),
-            "URIs": " ".join(self.uris),
-            "Suites": " ".join(self.suites),
-            "Components": " ".join(self.components),
-            "Architectures": " ".join(self.architectures),
-            "Signed-By": "" if self.trusted else key,
-            "Trusted": "yes" if self.trusted else "",
-        }
-        return "".join(f"{name}: {value}\n" for name, value in fields.items() if value)
-
-    def _preferences(self) -> str:
-        pin = self.pin or f'origin "{self._host}"'
-        stanzas = []
-        if self.only:  # the more specific one wins, whatever the order
-            stanzas.append(("*", -1))
-            stanzas.append((" ".join(self.only), 500 if self.priority is None else self.priority))
-        elif self.priority is not None:
-            stanzas.append(("*", self.priority))
-        return "\n".join(f"Package: {names}\nPin: {pin}\nPin-Priority: {number}\n" for names, number in stanzas)
-
-    def _repo(self, key: str) -> str:
-        fields = {
-            "name": self.name,
-            "baseurl": " ".join(self.uris),
-            "enabled": "1",
-            "gpgcheck": "0" if self.trusted else "1",
-            "repo_gpgcheck": "1" if self.signed_metadata else "0",
-            "gpgkey": "" if self.trusted else f"file://{key}",
-            "priority": "" if self.priority is None else str(self.priority),
-            "includepkgs": " ".join(self.only),
-        }
-        return f"[{self.name}]\n" + "".join(f"{name}={value}\n" for name, value in fields.items() if value)
+        described = RepositoryText(
+            name=self.name,
+            uris=self.uris,
+            key="" if self.trusted else key,
+            suites=self.suites,
+            components=self.components,
+            types=self.types,
+            architectures=self.architectures,
+            signed_metadata=self.signed_metadata,
+            priority=self.priority,
+            only=self.only,
+            pin=self.pin or "",
+        )
+        return MANAGERS[self.family].repository_files(described)
 
 
 _STALE = Script(': >"$flags/stale-lists"\nrm -f "$work/updated"')

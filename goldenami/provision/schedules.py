@@ -51,7 +51,9 @@ def _number(field: str, name: str) -> int | None:
 
 
 class Cron(Operation):
-    """A job of cron, in a file of its own in /etc/cron.d. The package cron (cronie on Amazon Linux) must be there."""
+    """A job of cron, in a file of its own in /etc/cron.d. Its package must be there: cron where apt is, cronie where
+    dnf is.
+    """
 
     kind: ClassVar[str] = "cron"
 
@@ -97,7 +99,7 @@ class Cron(Operation):
 
 
 class Alternative(Operation):
-    """Which of several programs has a name: update-alternatives of Debian, alternatives of Amazon Linux. Chosen so, it
+    """Which of several programs has a name: update-alternatives where apt is, alternatives where dnf is. Chosen so, it
     stays when others are installed.
     """
 

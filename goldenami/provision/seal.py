@@ -21,6 +21,7 @@ from pydantic import ConfigDict
 
 from goldenami.events import Emit, silent
 from goldenami.model import Mark
+from goldenami.os import MANAGERS, SYSTEMS
 from goldenami.provision.operation import BoundOperation, Operation, Stage
 from goldenami.provision.program import Fact
 from goldenami.provision.progress import Within
@@ -163,8 +164,7 @@ TRACES: tuple[Trace, ...] = (
         *(f"/var/lib/cloud/{name}" for name in ("instance", "instances/*", "data/*", "sem/*", "handlers/*")),
         "/var/log/cloud-init*.log",
         # Written for the builder's network card; cloud-init writes them anew for each instance.
-        "/etc/network/interfaces.d/50-cloud-init*",
-        "/etc/netplan/50-cloud-init.yaml",
+        *(pattern for system in SYSTEMS.values() for pattern in system.network_files),
     ),
     _files(
         "ssm-agent",
@@ -194,15 +194,12 @@ TRACES: tuple[Trace, ...] = (
     _files(
         "package-cache",
         "package lists and archives",
-        "/var/cache/apt/archives/*.deb",
-        "/var/cache/apt/archives/partial/*",
-        "/var/cache/apt/*.bin",
-        "/var/lib/apt/lists/*_*",
-        "/var/lib/apt/lists/partial/*",
-        "/var/cache/debconf/*-old",
-        "/var/lib/dpkg/*-old",
-        "/var/cache/dnf/*",
-        "/var/cache/yum/*",
+        *(pattern for manager in MANAGERS.values() for pattern in manager.caches),
+    ),
+    *(
+        _files(trace.name, trace.what, *trace.patterns, before=trace.before)
+        for system in SYSTEMS.values()
+        for trace in system.traces
     ),
     Trace(
         name="shell-history",

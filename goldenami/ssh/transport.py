@@ -20,6 +20,7 @@ from paramiko.ssh_exception import IncompatiblePeer
 
 from goldenami.errors import BuilderError, ConnectionLost
 from goldenami.model import SshEndpoint
+from goldenami.os import SYSTEMS, described
 
 # Bytes that may be under way on one channel: at 60 ms round trip this allows 70 MB/s. OpenSSH's packets carry 32 KiB at
 # most.
@@ -103,7 +104,7 @@ def translated(name: str, otherwise: type[BuilderError] = ConnectionLost) -> Ite
     except paramiko.AuthenticationException as error:
         raise Refused(
             f"{name} does not accept the key that was given to the instance",
-            hint="Check that ssh_user is the base image's: admin (Debian), ubuntu (Ubuntu), ec2-user (Amazon Linux).",
+            hint=f"Check that ssh_user is the base image's: {_login_users()}.",
         ) from error
     except IncompatiblePeer as error:
         raise Refused(
@@ -112,6 +113,10 @@ def translated(name: str, otherwise: type[BuilderError] = ConnectionLost) -> Ite
         ) from error
     except (paramiko.SSHException, EOFError, OSError) as error:
         raise otherwise(f"{name}: {str(error) or 'the SSH connection ended'}") from error
+
+
+def _login_users() -> str:
+    return described((system.login_user, system) for system in SYSTEMS.values())
 
 
 def _tcp(endpoint: SshEndpoint, name: str, patience: float) -> socket.socket:

@@ -101,7 +101,7 @@ def test_every_operation_run_twice_changes_nothing_the_second_time(
         assert [(o.title, o.detail) for o in second.operations if o.status == "changed"] == []
         assert len(second.operations) == len(operations)
         look_at_what_was_done(host)
-        run_stage(connection, provision.patch_stage(PatchSpec(level="none", reboot="always")))
+        run_stage(connection, provision.patch_stage(PatchSpec(level="none", reboot="always"), os="debian"))
         drift = host.run(*operations, mode="check")
         # systemd-remount-fs does not run in a container, which has its own /dev/shm.
         undone = [(o.title, o.detail) for o in drift.operations if o.status == "changed" and "/dev/shm" not in o.title]
@@ -630,7 +630,7 @@ def test_a_reboot_that_takes_long(host: Host, endpoint: SshEndpoint) -> None:
     """There is patience, and word of it; and an end to it. The clock runs ten times as fast here."""
     host.sh("mkdir -p /etc/systemd/system/ssh.service.d")
     host.sh("printf '[Service]\\nExecStartPre=/bin/sleep 5\\n' >/etc/systemd/system/ssh.service.d/slow.conf")
-    stage = provision.patch_stage(PatchSpec(level="none", reboot="always"))
+    stage = provision.patch_stage(PatchSpec(level="none", reboot="always"), os="debian")
     notes: list[str] = []
 
     def on_event(event: Event) -> None:
@@ -737,12 +737,12 @@ def test_patches_and_the_packages_that_they_change(launch: Callable[[str], SshEn
     with ssh.connect(endpoint, timeout=60) as connection:
         before = provision.packages(connection)
         boot = connection.boot_id()
-        result = run_stage(connection, provision.patch_stage(PatchSpec(level="security", reboot="always")))
+        result = run_stage(connection, provision.patch_stage(PatchSpec(level="security", reboot="always"), os="debian"))
         assert result.rebooted == 1
         assert connection.boot_id() != boot
-        again = run_stage(connection, provision.patch_stage(PatchSpec(level="all", exclude=("bash",))))
+        again = run_stage(connection, provision.patch_stage(PatchSpec(level="all", exclude=("bash",)), os="debian"))
         assert again.rebooted in (0, 1)
-        last = run_stage(connection, provision.patch_stage(PatchSpec(exclude=("bash",))))
+        last = run_stage(connection, provision.patch_stage(PatchSpec(exclude=("bash",)), os="debian"))
         assert (last.changed, last.rebooted) == (0, 0)
         changes = provision.package_changes(before, provision.packages(connection))
         assert all(c.before is not None for c in changes if c.after is not None and c.name == "bash")

@@ -43,11 +43,11 @@ def test_refused(fields: dict[str, Any], message: str) -> None:
 
 
 def test_the_stages_of_a_plain_recipe_are_no_more_than_before() -> None:
-    assert [o.label for o in patch_stage(PatchSpec()).operations] == [
+    assert [o.label for o in patch_stage(PatchSpec(), os="debian").operations] == [
         "updates of all packages",
         "reboot if one is needed",
     ]
-    assert closing_stage(PatchSpec()).operations == ()
+    assert closing_stage(PatchSpec(), os="debian").operations == ()
 
 
 # --- apt --------------------------------------------------------------------------------------------------------------
@@ -127,20 +127,20 @@ def test_a_build_has_the_packages_of_its_day_and_the_image_has_its_own_archive(
 ) -> None:
     before, own = provision.packages(host.connection), sources(host)
     early = spec(mirror, date="2026-10-01", level="security")
-    stage(host, patch_stage(early))
+    stage(host, patch_stage(early, os="debian"))
     assert versions(host, *NAMES) == {"gold": "1.0", "kept": "1.0", "safe": "1.1"}
     assert "safe: 1.0 -> 1.1" in host.output()
 
     early = spec(mirror, date="2026-10-01", exclude=["ke*"])
-    stage(host, patch_stage(early))
+    stage(host, patch_stage(early, os="debian"))
     host.run(bind("package", name="extra"))  # software comes from the same day
     assert versions(host, *NAMES, "extra") == {"gold": "1.1", "kept": "1.0", "safe": "1.1", "extra": "1.1"}
-    assert stage(host, patch_stage(early)).changed == 0
+    assert stage(host, patch_stage(early, os="debian")).changed == 0
     assert sources(host) != own
 
-    assert stage(host, closing_stage(early)).changed == 1
+    assert stage(host, closing_stage(early, os="debian")).changed == 1
     assert sources(host) == own
-    assert stage(host, closing_stage(early)).changed == 0
+    assert stage(host, closing_stage(early, os="debian")).changed == 0
     host.run(bind("package", name="extra", state="absent"), bind("package", name="kept", state="absent"))
 
     changes = provision.package_changes(before, provision.packages(host.connection))
@@ -151,9 +151,9 @@ def test_a_build_has_the_packages_of_its_day_and_the_image_has_its_own_archive(
 @root
 def test_another_day_has_other_packages(host: Host, mirror: dict[str, Any]) -> None:
     late = spec(mirror, date="2026-11-01")
-    stage(host, patch_stage(late))
+    stage(host, patch_stage(late, os="debian"))
     assert versions(host, "gold", "safe") == {"gold": "1.2", "safe": "1.2"}
-    stage(host, closing_stage(late))
+    stage(host, closing_stage(late, os="debian"))
 
 
 @root
@@ -161,21 +161,22 @@ def test_an_interrupted_change_of_the_archive_is_carried_on(host: Host, mirror: 
     own = sources(host)
     host.sh("mkdir /etc/apt/goldenami-aside && mv /etc/apt/sources.list.d/debian.sources /etc/apt/goldenami-aside/")
     late = spec(mirror, date="2026-11-01")
-    stage(host, patch_stage(late))
-    stage(host, closing_stage(late))
+    stage(host, patch_stage(late, os="debian"))
+    stage(host, closing_stage(late, os="debian"))
     assert sources(host) == own
 
 
 @root
 def test_snapshots_of_the_distribution_are_the_default(host: Host) -> None:
     """Their servers are far away: what apt would ask them for is looked at, and not asked."""
-    dated = patch_stage(PatchSpec.model_validate({"date": "2026-11-01", "level": "none", "reboot": "never"}))
+    asked = PatchSpec.model_validate({"date": "2026-11-01", "level": "none", "reboot": "never"})
+    dated = patch_stage(asked, os="debian")
     stage(host, dated)
     try:
         uris = host.sh('apt-get update --print-uris | cut -d "\'" -f 2').splitlines()
         text = host.sh("cat /etc/apt/sources.list.d/goldenami-dated.sources") + "\n"
     finally:
-        stage(host, closing_stage(PatchSpec.model_validate({"date": "2026-11-01"})))
+        stage(host, closing_stage(PatchSpec.model_validate({"date": "2026-11-01"}), os="debian"))
     base = "https://snapshot.debian.org/archive"
     assert f"{base}/debian/20261101T000000Z/dists/bookworm/InRelease" in uris
     assert f"{base}/debian/20261101T000000Z/dists/bookworm-updates/InRelease" in uris
@@ -190,7 +191,7 @@ def test_an_instance_upgrades_itself_as_the_recipe_says(
     level: str, host: Host, web: Served, key: Key, mirror: dict[str, Any]
 ) -> None:
     unattended = {"level": level, "exclude": ["never-*"], "reboot": "if-needed", "at": "03:30"}
-    closing = closing_stage(PatchSpec.model_validate({"unattended": unattended}))
+    closing = closing_stage(PatchSpec.model_validate({"unattended": unattended}), os="debian")
     stage(host, closing)
     assert stage(host, closing).changed == 0
     # The distribution's archive by its labels, but with newer packages.
@@ -224,7 +225,7 @@ def test_an_instance_upgrades_itself_as_the_recipe_says(
 
 @root
 def test_an_instance_does_not_upgrade_itself_where_the_recipe_says_no(host: Host) -> None:
-    stage(host, closing_stage(PatchSpec.model_validate({"unattended": False})))
+    stage(host, closing_stage(PatchSpec.model_validate({"unattended": False}), os="debian"))
     assert 'APT::Periodic::Unattended-Upgrade "0";' in host.sh("apt-config dump APT::Periodic")
     assert host.sh("ls /etc/apt/apt.conf.d/60goldenami-unattended 2>/dev/null || :") == ""
 
