@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from goldenami.hardening.checks import Check
 from goldenami.hardening.control import Control
+from goldenami.os import MANAGERS
 from goldenami.provision.shell import quote
 
 COMMAND_SECONDS = 110
@@ -185,4 +186,6 @@ def _listed(values: Sequence[str]) -> str:
 
 @cache
 def _prelude() -> str:
-    return Path(__file__).with_name("prelude.sh").read_text()
+    """The functions for checks, and ``is_installed NAME`` as the host's package manager tells it."""
+    managers = "".join(f"if {m.detect.text}; then {m.is_installed.text}; return; fi\n" for m in MANAGERS.values())
+    return Path(__file__).with_name("prelude.sh").read_text() + f"\nis_installed() {{\n{managers}return 1\n}}\n"

@@ -65,13 +65,7 @@ sysctl_value() {
 
 # package_state NAME: installed, or absent.
 package_state() {
-  if command -v dpkg-query >/dev/null; then
-    case $(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null) in ?i*) echo installed ;; *) echo absent ;; esac
-  elif rpm -q "$1" >/dev/null 2>&1; then
-    echo installed
-  else
-    echo absent
-  fi
+  if is_installed "$1"; then echo installed; else echo absent; fi
 }
 
 # installed_of NAME...: which of them are installed.

@@ -1,6 +1,7 @@
 """The built-in suite ``base``: what anyone may expect of any machine that was booted from a golden image.
 
-It runs at both gates, on systems with systemd. What is specific to apt is skipped on other systems, with the reason.
+It runs at both gates, on systems with systemd. Where a package manager offers no way to prove something, the tests of
+packages are skipped, with the reason.
 Most tests are one command; the details are in what they print.
 """
 
@@ -13,12 +14,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from goldenami.os import Proofs, of_release
+
 Host = Any  # testinfra's; its modules (host.sudo, host.file) come to be at run time only
 
 _BOOT_SECONDS = 90  # to wait for the end of the boot
 _FREE_PERCENT = 10
 _CLOCK_SECONDS = 30
-_NEVER_DAYS = 99999  # what Debian and its relatives write for passwords that do not expire
+_NEVER_DAYS = 99999  # for passwords that do not expire: login.defs(5)
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +33,15 @@ def release(host: Host) -> dict[str, str]:
 
 
 @pytest.fixture
-def apt(release: dict[str, str]) -> None:
-    """For tests of systems that use apt."""
-    if "debian" not in (release.get("ID"), *release.get("ID_LIKE", "").split()):
-        pytest.skip(f"NOT PROVEN: {release.get('PRETTY_NAME')} does not use apt; its packages are not checked")
+def proofs(release: dict[str, str]) -> Proofs:
+    """For tests of packages: the commands of the host's package manager."""
+    system = of_release(release.get("ID", ""), release.get("ID_LIKE", ""))
+    if system is None:
+        pytest.skip(f"NOT PROVEN: {release.get('PRETTY_NAME')} is no known system; its packages are not checked")
+    found = system.manager.proofs
+    if found is None:
+        pytest.skip(f"NOT PROVEN: {release.get('PRETTY_NAME')} has {system.manager.name}; its packages are not checked")
+    return found
 
 
 def test_boot_is_complete(host: Host) -> None:
@@ -90,7 +98,7 @@ def test_ssh_host_keys_are_private(host: Host) -> None:
     """There are some, and only root can read them."""
     with host.sudo():
         keys = host.check_output("stat -c '%a %U %n' /etc/ssh/ssh_host_*_key").splitlines()
-    # Fedora and its relatives let a group read them that only ssh-keysign belongs to.
+    # Some systems let a group read them that only ssh-keysign belongs to.
     bad = [key for key in keys if not re.match(r"(600|400|640) root ", key)]
     assert not bad, f"mode, owner and path: {bad}"
 
@@ -156,12 +164,11 @@ def test_new_sessions_are_let_in(host: Host) -> None:
             assert said[-1:] == [name], f"a session of {name}: {session.stderr or session.stdout}"
 
 
-@pytest.mark.usefixtures("apt")
-def test_packages_can_be_installed(host: Host) -> None:
-    """apt plans an installation, and the programs that it and dpkg run are allowed to run where they are unpacked."""
+def test_packages_can_be_installed(host: Host, proofs: Proofs) -> None:
+    """The manager plans an installation, and the programs that it runs are allowed to run where they are unpacked."""
     with host.sudo():
-        plan = host.run("apt-get -o Debug::NoLocking=true -s install dpkg")
-        folder = host.check_output("eval $(apt-config shell f APT::ExtractTemplates::TempDir); echo ${f:-/tmp}")
+        plan = host.run(proofs.plan)
+        folder = host.check_output(proofs.unpack_folder)
         script = host.run(
             'f=$(mktemp -p %s) && printf "#!/bin/sh\\nexit 0\\n" >$f && chmod 700 $f && $f; s=$?; rm -f $f; exit $s',
             folder,
@@ -170,38 +177,29 @@ def test_packages_can_be_installed(host: Host) -> None:
     assert script.rc == 0, f"programs cannot run in {folder}, where packages' questions are unpacked: {script.stderr}"
 
 
-@pytest.mark.usefixtures("apt")
-def test_packages_are_consistent(host: Host) -> None:
+def test_packages_are_consistent(host: Host, proofs: Proofs) -> None:
     """No package is half installed, and no dependency is broken."""
-    audit = host.check_output("dpkg --audit")
+    audit = host.check_output(proofs.audit)
     assert audit == "", audit
     with host.sudo():
-        # Only looks, so it need not wait for a lock that apt's own timers may hold after a boot.
-        check = host.run("apt-get -o Debug::NoLocking=true check -qq")
+        check = host.run(proofs.whole)
     assert check.rc == 0, check.stderr
 
 
-@pytest.mark.usefixtures("apt")
-def test_package_sources_are_configured(host: Host) -> None:
-    assert _package_sources(host), "apt has no package source"
+def test_package_sources_are_configured(host: Host, proofs: Proofs) -> None:
+    assert host.check_output(proofs.sources), "no package source is configured"
 
 
-@pytest.mark.usefixtures("apt")
-def test_names_of_package_sources_resolve(host: Host) -> None:
+def test_names_of_package_sources_resolve(host: Host, proofs: Proofs) -> None:
     """Name resolution works, shown by names that the system itself relies on."""
-    if "Proxy" in host.check_output("apt-config dump Acquire::http::Proxy Acquire::https::Proxy"):
-        pytest.skip("apt uses a proxy, which resolves the names")
-    names = sorted({urlsplit(uri).hostname or "" for uri in _package_sources(host) if uri.startswith("http")} - {""})
+    if host.run(proofs.proxy).stdout.strip():
+        pytest.skip("a proxy resolves the names of the package sources")
+    sources = host.check_output(proofs.sources).splitlines()
+    names = sorted({urlsplit(uri).hostname or "" for uri in sources if uri.startswith("http")} - {""})
     if not names:
         pytest.skip("no package source is reached by a name")
     unknown = [name for name in names if host.run("getent ahosts %s", name).rc != 0]
     assert not unknown, f"not resolved: {', '.join(unknown)}"
-
-
-def _package_sources(host: Any) -> list[str]:
-    """The URIs that ``apt-get update`` would fetch. It only prints them, and needs no lists, as indextargets does."""
-    lines = host.check_output("apt-get update --print-uris").splitlines()
-    return [line.split("'")[1] for line in lines if line.startswith("'")]
 
 
 def test_own_name_resolves(host: Host) -> None:

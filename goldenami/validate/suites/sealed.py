@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from goldenami.os import MANAGERS
 from goldenami.validate.traces import Traces
 
 Host = Any  # testinfra's; its modules (host.sudo, host.file) come to be at run time only
@@ -71,10 +72,9 @@ def test_no_shell_history(host: Host) -> None:
 
 
 def test_no_package_archives(host: Host) -> None:
+    searches = [f"find {' '.join(m.downloads)} -name '*{m.suffix}' 2>/dev/null" for m in MANAGERS.values()]
     with host.sudo():
-        found = host.run(
-            "find /var/cache/apt/archives /var/cache/dnf /var/cache/yum -name '*.deb' -o -name '*.rpm' 2>/dev/null"
-        ).stdout.split()
+        found = host.run("; ".join(searches)).stdout.split()
     assert not found, f"downloaded packages: {', '.join(found[:5])}"
 
 
