@@ -114,10 +114,9 @@ def coverage(recipe_ref: str, environment_name: str | None, assignments: tuple[s
     applied, waived = {c.id for c in own.controls}, {w.control for w in own.waivers}
     rows: list[dict[str, Any]] = []
     for name in _profile_names(project):
-        found = _of_profile(project, name)
-        ids = [control.id for control in found.controls]
-        if found.os != recipe.os:
+        if recipe.os not in _of_profile(project, name).systems:
             continue
+        ids = [control.id for control in _of_profile(project, name, os=recipe.os).controls]
         lacking = [id for id in ids if id not in applied and id not in waived]
         rows.append(
             {
@@ -245,7 +244,7 @@ def _profile_names(project: Project) -> list[str]:
     return Library(project, Complaints()).profile_names()
 
 
-def _of_profile(project: Project, name: str, *, choices: bool = False) -> Hardening:
+def _of_profile(project: Project, name: str, *, choices: bool = False, os: str | None = None) -> Hardening:
     """A profile's controls. Raises NotFound, with the nearest name, or InvalidInput."""
     from goldenami.recipe.complaints import Complaints
     from goldenami.recipe.hardening import of_profile
@@ -258,7 +257,7 @@ def _of_profile(project: Project, name: str, *, choices: bool = False) -> Harden
             f"there is no profile {name!r}", hint=f"Did you mean {near}?" if near else f"Profiles: {', '.join(known)}."
         )
     complaints = Complaints()
-    found = of_profile(project, name, complaints, choices=choices)
+    found = of_profile(project, name, complaints, choices=choices, os=os)
     if complaints.problems:
         raise InvalidInput(complaints.problems)
     return found

@@ -53,9 +53,11 @@ class Waiver:
 
 @dataclass(frozen=True, slots=True)
 class Hardening:
-    """What a recipe's section ``hardening`` comes to. ``controls``: in order, without those that are waived."""
+    """What a recipe's section ``hardening`` comes to. ``systems``: the ids of the systems that it is for. ``controls``:
+    in order, without those that are waived.
+    """
 
-    os: str = ""
+    systems: tuple[str, ...] = ()
     profiles: tuple[str, ...] = ()
     controls: tuple[Control, ...] = ()
     waivers: tuple[Waiver, ...] = ()

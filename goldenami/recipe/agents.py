@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from goldenami.model import Environment, Mark
+from goldenami.os import serving
 from goldenami.provision import BoundOperation, Handler
 from goldenami.recipe import operations
 from goldenami.recipe.complaints import Complaints
@@ -22,9 +22,6 @@ from goldenami.recipe.rendering import Namespace, Renderer, nearest
 from goldenami.recipe.schema import AgentSpec, AgentUse, OsId
 from goldenami.recipe.scope import Scope, condition, render_tree
 from goldenami.recipe.testfiles import read_test
-
-# Which os's operations serve where an agent has none for the very one: ID_LIKE in /etc/os-release.
-LIKE: Mapping[OsId, OsId] = {"ubuntu": "debian"}
 
 
 @dataclass
@@ -136,8 +133,8 @@ def _add(scope: Scope, document: Document, use: AgentUse, path: NodePath, os: Os
     if spec is None or os is None:
         return
     found.params[use.name] = params
-    family = os if os in spec.operations else LIKE.get(os)
-    if family is None or family not in spec.operations:
+    family = serving(os, spec.operations)
+    if family is None:
         scope.complaints.at(
             scope.document.mark(path),
             f"the agent {use.name} has no operations for {os}",
@@ -179,7 +176,7 @@ def _params(scope: Scope, document: Document, use: AgentUse, path: NodePath, os:
             inner.reject(error, at, ParamSpec, key)
             values[key] = given.value if given else ""
             continue
-        default = spec.default_for(os, LIKE)
+        default = spec.default_for(os)
         if default is None and not path and "example" in spec.model_fields_set:
             default = ("example",), spec.example  # the agent is checked by itself
         if given is None and default is not None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from goldenami.hardening import Check, Expected
 from goldenami.model import Mark
+from goldenami.os import LIKENESSES, SYSTEMS
 from goldenami.recipe.complaints import Complaints, translate
 from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.lookup import Found, Kind
@@ -87,13 +88,13 @@ class ControlSpec(Spec):
     why: str = Field(min_length=1, description="What it is good for, in a sentence or two.")
     level: Literal[1, 2] = Field(1, description="2: costs function or performance; only in profiles of level 2.")
     references: tuple[str, ...] = Field((), description='Sections of public benchmarks: "CIS Debian 12 5.1.20".')
-    os: tuple[OsId, ...] = Field(("debian", "ubuntu", "amzn"), min_length=1, description="Systems that it is for.")
+    os: tuple[OsId, ...] = Field(tuple(SYSTEMS), min_length=1, description="Systems that it is for. Default: all.")
     variables: Variables = Field(
         default_factory=dict, description="Values that a site may change, with defaults; used as {{ site.NAME }}."
     )
     packages: list[str] = Field(default_factory=list, description="Packages that it needs; they are installed first.")
     operations: OperationList | dict[OsId, OperationList] = Field(
-        description="Operations that bring it about; by system where they differ (ubuntu takes debian's)."
+        description=f"Operations that bring it about; by system where they differ ({LIKENESSES})."
     )
     check: Annotated[list[Any], Field(min_length=1)] | dict[str, Any] = Field(
         description="How it is proven: one check, or a list."
@@ -121,13 +122,19 @@ class ProfileSpec(Spec):
 
     name: Name = Field(description="Name of the profile: the file's name without .yaml.")
     title: str = Field(description="What it is, in one line.")
-    os: OsId = Field(description="The ID in /etc/os-release of the systems that it is for.")
+    os: OsId | Annotated[tuple[OsId, ...], Field(min_length=1)] = Field(
+        description="The ID in /etc/os-release of the system that it is for, or a list: of systems that differ in name."
+    )
     level: Literal[1, 2] = Field(description="The highest level of the controls that it takes.")
     extends: Name | None = Field(None, description="Another profile, whose controls and values it takes first.")
     files: tuple[Name, ...] = Field((), description="Files of hardening/controls, without .yaml, in order.")
     choices: tuple[Name, ...] = Field((), description="The control that is chosen of each exclusive group.")
     without: tuple[Name, ...] = Field((), description="Controls of its files that make no sense here.")
     variables: Variables = Field(default_factory=dict, description="Values of site variables for this profile.")
+
+    @property
+    def systems(self) -> tuple[OsId, ...]:
+        return (self.os,) if isinstance(self.os, str) else self.os
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +160,9 @@ class Written:
         group = self.value.get("exclusive")
         return group if isinstance(group, str) else None
 
-    def is_for(self, os: str) -> bool:
-        return os in self.value.get("os", (os,))
+    def is_for(self, systems: tuple[OsId, ...]) -> bool:
+        """Whether it is for one of these."""
+        return any(os in self.value.get("os", (os,)) for os in systems)
 
 
 @dataclass
@@ -163,13 +171,21 @@ class Profile:
 
     name: str
     title: str
-    os: OsId
+    systems: tuple[OsId, ...]
     level: int
     mark: Mark
     controls: dict[str, Written] = field(default_factory=dict)  # by id, in order; of exclusive ones the chosen
     choices: dict[str, str] = field(default_factory=dict)  # by group
     variables: dict[str, Any] = field(default_factory=dict)
     others: dict[str, Written] = field(default_factory=dict)  # exclusive ones that could be chosen
+
+    def within(self, os: OsId) -> Profile:
+        """The profile with those of its controls that are for one of its systems."""
+        return replace(
+            self,
+            controls={id: control for id, control in self.controls.items() if control.is_for((os,))},
+            others={id: control for id, control in self.others.items() if control.is_for((os,))},
+        )
 
 
 @dataclass
@@ -191,6 +207,12 @@ class Library:
 
     def profile_names(self) -> list[str]:
         return self.project.names("profile")
+
+    def profiles_for(self, os: OsId) -> list[str]:
+        """The names of the profiles that are for a system. What is wrong in others is not told here."""
+        library = Library(self.project, Complaints())
+        found = {name: library.profile(name, Mark(name, 0, 0)) for name in self.profile_names()}
+        return [name for name, profile in found.items() if profile is not None and os in profile.systems]
 
     def file_names(self) -> list[str]:
         return self.project.names("controls")
@@ -214,7 +236,7 @@ class Library:
             return None
         if spec.name != name:
             self.complaints.at(document.mark(("name",)), f"name: the file is called {path.name}", f"Write {name}.")
-        found = Profile(spec.name, spec.title, spec.os, spec.level, document.mark(()))
+        found = Profile(spec.name, spec.title, spec.systems, spec.level, document.mark(()))
         if spec.extends is not None:
             base = self.profile(spec.extends, document.mark(("extends",)), (*above, name))
             if base is not None:
@@ -229,7 +251,7 @@ class Library:
         for index, name in enumerate(spec.files):
             at = document.mark(("files", index))
             for control in self.file(name, at).values():
-                if not control.is_for(spec.os) or control.level not in range(1, spec.level + 1):
+                if not control.is_for(spec.systems) or control.level not in range(1, spec.level + 1):
                     continue
                 target = profile.others if control.exclusive else profile.controls
                 target.setdefault(control.id, control)

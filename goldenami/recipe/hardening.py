@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from goldenami.hardening import Check, Control, Hardening, Waiver
 from goldenami.model import Mark
+from goldenami.os import SYSTEMS, serving
 from goldenami.provision import BoundOperation, Handler
 from goldenami.recipe import operations
-from goldenami.recipe.agents import LIKE
 from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.controls import CheckSpec, ControlSpec, Library, Profile, Written
 from goldenami.recipe.document import NodePath
@@ -43,28 +43,35 @@ def read(scope: Scope, os: OsId | None, today: datetime.date) -> Hardening:
     if not profiles:
         return Hardening()
     union = _united(scope, profiles)
+    system = os if os is not None else union.systems[0]
+    union = union.within(system)
     _choose(scope, library, union, spec.choices)
     waivers = _waivers(scope, library, union, spec, today)
     values = _values(scope, union, spec.variables)
     waived = {waiver.control for waiver in waivers}
-    controls = [bound(scope, c, values, union.os) for id, c in union.controls.items() if id not in waived]
+    controls = [bound(scope, c, values, system) for id, c in union.controls.items() if id not in waived]
     chosen = tuple(control for control in controls if control is not None)
-    return Hardening(union.os, tuple(spec.profiles), chosen, tuple(waivers))
+    return Hardening(union.systems, tuple(spec.profiles), chosen, tuple(waivers))
 
 
-def of_profile(project: Project, name: str, complaints: Complaints, *, choices: bool = False) -> Hardening:
+def of_profile(
+    project: Project, name: str, complaints: Complaints, *, choices: bool = False, os: OsId | None = None
+) -> Hardening:
     """A profile by itself, with its own values: what ``goldenami harden`` shows of it. ``choices``: with the controls
-    that could be chosen in place of others."""
+    that could be chosen in place of others. ``os``: one of its systems; by default the first.
+    """
     library = Library(project, complaints)
     profile = library.profile(name, Mark(name, 0, 0))
     if profile is None:
         return Hardening()
+    system = os or profile.systems[0]
+    profile = profile.within(system)
     values = {**_defaults(profile), **profile.variables}
     controls = [
-        bound(Scope(project, c.document, Renderer({}), complaints), c, values, profile.os)
+        bound(Scope(project, c.document, Renderer({}), complaints), c, values, system)
         for c in {**profile.controls, **(profile.others if choices else {})}.values()
     ]
-    return Hardening(profile.os, (name,), tuple(c for c in controls if c is not None))
+    return Hardening(profile.systems, (name,), tuple(c for c in controls if c is not None))
 
 
 def check(project: Project, complaints: Complaints) -> None:
@@ -76,8 +83,10 @@ def check(project: Project, complaints: Complaints) -> None:
         if profile is None:
             continue
         values = {**_defaults(profile), **profile.variables}
-        for written in (*profile.controls.values(), *profile.others.values()):
-            bound(Scope(project, written.document, Renderer({}), complaints), written, values, profile.os)
+        for os in profile.systems:
+            own = profile.within(os)
+            for written in (*own.controls.values(), *own.others.values()):
+                bound(Scope(project, written.document, Renderer({}), complaints), written, values, os)
     library.own()
 
 
@@ -104,10 +113,11 @@ def _is_sound(waiver: Any) -> bool:
 def _profile(library: Library, scope: Scope, index: int, name: str, os: OsId | None) -> Profile | None:
     mark = scope.document.mark((SECTION, "profiles", index))
     profile = library.profile(name, mark)
-    if profile is not None and os is not None and profile.os != os:
-        names = [n for n in library.profile_names() if n.startswith(os)]
+    if profile is not None and os is not None and os not in profile.systems:
+        names = library.profiles_for(os)
         hint = f"Profiles for it: {', '.join(names)}." if names else None
-        scope.complaints.at(mark, f"{name} is for {profile.os}, and this recipe's os is {os}", hint)
+        systems = ", ".join(profile.systems)
+        scope.complaints.at(mark, f"{name} is for {systems}, and this recipe's os is {os}", hint)
         return None
     return profile
 
@@ -209,11 +219,13 @@ def _kind(value: object) -> str:
 def bound(scope: Scope, written: Written, values: Mapping[str, Any], os: OsId) -> Control | None:
     """A control with its expressions rendered; None after a problem with it.
 
-    An expression sees ``site`` (the variables), ``os`` and, in a recipe, what the recipe's own see.
+    An expression sees ``site`` (the variables), ``os``, ``package_manager`` (of that system) and, in a recipe, what the
+    recipe's own see.
     """
     context = {key: value for key, value in scope.renderer.context.items() if key != "vars"}
     site = Namespace("site", values, f"Declare it under variables: of {written.id} or of its file.")
-    inner = scope.within(written.document, Renderer({**context, "site": site, "os": os}))
+    manager = SYSTEMS[os].manager.name
+    inner = scope.within(written.document, Renderer({**context, "site": site, "os": os, "package_manager": manager}))
     spec = ControlSpec.model_validate(written.value)
     found = _operations(inner, written, spec, os)
     checks = _checks(inner, written)
@@ -247,8 +259,8 @@ def _operations(
     path: NodePath = (*written.path, "operations")
     items: Any = written.value["operations"]
     if isinstance(items, dict):
-        family = os if os in items else LIKE.get(os)
-        if family is None or family not in items:
+        family = serving(os, items)
+        if family is None:
             known = f"It knows {', '.join(items)}; os: says for which systems it is."
             scope.complaints.at(written.document.mark(path), f"{written.id} has no operations for {os}", known)
             return None

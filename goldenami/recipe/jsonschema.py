@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from goldenami.os import SYSTEMS
 from goldenami.provision import OPERATIONS
 from goldenami.recipe.environment import ProjectSpec
 from goldenami.recipe.operations import COMMON
@@ -39,7 +40,7 @@ def json_schema(kind: Kind) -> dict[str, Any]:
         by_os = schema["properties"]["operations"]
         by_os["additionalProperties"] = operations
         by_os.pop("propertyNames", None)
-        by_os["properties"] = dict.fromkeys(("debian", "ubuntu", "amzn"), operations)
+        by_os["properties"] = dict.fromkeys(SYSTEMS, operations)
         by_os["additionalProperties"] = False
         params = schema["properties"]["params"]
         plain = {"description": "The default of a parameter that takes any value.", "not": {"required": ["type"]}}

@@ -20,6 +20,7 @@ from goldenami.errors import InvalidInput
 from goldenami.hardening import Hardening
 from goldenami.hardening import stages as hardening_stages
 from goldenami.model import Architecture, Environment, Target
+from goldenami.os import SYSTEMS, of_reference
 from goldenami.provision import PatchSpec, Stage, outputs
 from goldenami.recipe import agents, hardening, operations
 from goldenami.recipe.complaints import Complaints
@@ -41,7 +42,6 @@ DEFAULT_INSTANCE_TYPES: Mapping[Architecture, tuple[str, ...]] = {
     "x86_64": ("t3.small", "t3a.small"),
     "arm64": ("t4g.small",),
 }
-DEFAULT_USERS: Mapping[OsId, str] = {"debian": "admin", "ubuntu": "ubuntu", "amzn": "ec2-user"}
 DEFAULT_CHANNEL = "stable"
 
 _PER_ARCHITECTURE = ("base", "builder", "patches", "agents", "software", "handlers", "hardening")
@@ -223,7 +223,7 @@ def _builder(spec: RecipeSpec, architecture: Architecture, os: OsId) -> Builder:
     return Builder(
         instance_types=builder.instance_types or DEFAULT_INSTANCE_TYPES[architecture],
         spot=builder.spot,
-        ssh_user=builder.ssh_user or DEFAULT_USERS[os],
+        ssh_user=builder.ssh_user or SYSTEMS[os].login_user,
         ssh_timeout=seconds(builder.ssh_timeout),
         stage_timeout=seconds(builder.timeout),
     )
@@ -231,15 +231,22 @@ def _builder(spec: RecipeSpec, architecture: Architecture, os: OsId) -> Builder:
 
 def _check_patches(scope: Scope, spec: PatchSpec, os: OsId | None) -> None:
     """What a distribution offers no way for."""
-    if os == "amzn" and spec.date is not None and (spec.mirror is None or spec.mirror.key is None):
+    if os is None:
+        return
+    system = SYSTEMS[os]
+    enough = spec.mirror is not None and (spec.mirror.key is not None or not system.manager.mirror_needs_key)
+    if spec.date is not None and system.snapshots is None and not enough:
+        mirror = "mirror with uri and key" if system.manager.mirror_needs_key else "mirror"
         scope.complaints.at(
             scope.document.mark(("patches", "date")),
-            "date: Amazon Linux keeps no archive of former days",
-            "Give releasever, or mirror with uri and key.",
+            f"date: {system.name} keeps no archive of former days",
+            f"Give releasever, or {mirror}." if system.versioned else f"Give {mirror}.",
         )
-    if os in ("debian", "ubuntu") and spec.releasever is not None:
+    if spec.releasever is not None and not system.versioned:
         scope.complaints.at(
-            scope.document.mark(("patches", "releasever")), f"releasever: {os} has no such versions", "Give date."
+            scope.document.mark(("patches", "releasever")),
+            f"releasever: {system.name} has no such versions",
+            "Give date.",
         )
 
 
@@ -251,31 +258,24 @@ def _os(loading: _Loading) -> OsId | None:
         seen.add(document.path)
         written = document.value.get("os")
         if written is not None:
-            return written if written in DEFAULT_USERS else None
+            return written if written in SYSTEMS else None
         kind, value = _base_kind(document.value.get("base"))
         if kind != "recipe":
-            found = _os_of(value)
+            found = of_reference(value)
             if found is None and kind:
                 loading.complaints.at(
                     loading.document.key_mark(("base",)),
                     "os: cannot be told from the base's name",
-                    "Add os: debian, ubuntu or amzn (the ID in /etc/os-release).",
+                    f"Add os: {_any_of(list(SYSTEMS))} (the ID in /etc/os-release).",
                 )
-            return found
+            return found.id if found is not None else None
         parent = loading.project.recipes / f"{value}.yaml"
         document = loading.project.document(parent, Complaints()) if parent.is_file() else None
     return None
 
 
-def _os_of(reference: str) -> OsId | None:
-    text = reference.lower()
-    if "ubuntu" in text:
-        return "ubuntu"
-    if "debian" in text:
-        return "debian"
-    if "al2023" in text or "amazon-linux" in text or "amzn" in text:
-        return "amzn"
-    return None
+def _any_of(words: list[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def _check_base(loading: _Loading) -> None:

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from goldenami.model import Mark
+from goldenami.os import LIKENESSES, serving
 from goldenami.provision.fields import Sha256, Url
 from goldenami.provision.repositories import Repository
 from goldenami.recipe.document import NodePath
@@ -55,7 +56,7 @@ class ParamSpec(Spec):
     description: Annotated[str, StringConstraints(min_length=1)] = Field(description="What it is, for people.")
     default: Any = Field(None, description="Its value where a recipe gives none. Without one, recipes must give it.")
     defaults: dict[OsId, Any] = Field(
-        default_factory=dict, description="Defaults by os, before default; ubuntu takes debian's if it has none."
+        default_factory=dict, description=f"Defaults by os, before default; {LIKENESSES} where it has none."
     )
     items: Plain = Field("string", description="With type list: what its items are.")
     choices: tuple[str | int | float, ...] = Field((), description="The only values; of a list, of its items.")
@@ -82,11 +83,11 @@ class ParamSpec(Spec):
     def required(self) -> bool:
         return "default" not in self.model_fields_set and not self.defaults
 
-    def default_for(self, os: OsId | None, like: Mapping[OsId, OsId]) -> tuple[tuple[str, ...], Any] | None:
+    def default_for(self, os: OsId | None) -> tuple[tuple[str, ...], Any] | None:
         """The default for an os, and where it stands below the parameter; None if there is none."""
         if os is not None:
-            name = os if os in self.defaults else like.get(os)
-            if name in self.defaults:
+            name = serving(os, self.defaults)
+            if name is not None:
                 return ("defaults", name), self.defaults[name]
         return (("default",), self.default) if "default" in self.model_fields_set else None
 

@@ -10,7 +10,7 @@ import datetime
 import inspect
 import json
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from goldenami.errors import InvalidInput
+from goldenami.os import serving
 from goldenami.provision import OPERATIONS, Operation
 from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.environment import ProjectSpec
@@ -83,7 +84,8 @@ def _agent(value: Mapping[str, Any]) -> Iterator[str]:
     for name, given in params.items():
         spec = ParamSpec.model_validate(given) if declared(given) else None
         words = (spec.description if spec else "").replace("|", "\\|")
-        yield f"| `{name}` | {_param_takes(spec)} | {_param_default(spec, given)} | {words} |"
+        default = _param_default(spec, given, value.get("operations", ()))
+        yield f"| `{name}` | {_param_takes(spec)} | {default} | {words} |"
     yield ""
 
 
@@ -157,7 +159,7 @@ def _param_takes(spec: ParamSpec | None) -> str:
     return spec.type
 
 
-def _param_default(spec: ParamSpec | None, given: Any) -> str:
+def _param_default(spec: ParamSpec | None, given: Any, systems: Iterable[str]) -> str:
     if spec is None:
         return _shown(given)
     if spec.required:
@@ -165,7 +167,7 @@ def _param_default(spec: ParamSpec | None, given: Any) -> str:
     shown = [f"{_shown(value)} on {os}" for os, value in spec.defaults.items()]
     if "default" in spec.model_fields_set:
         shown.append(_shown(spec.default))
-    elif "debian" not in spec.defaults:
+    elif any(serving(os, spec.defaults) is None for os in systems):
         shown.append("else **required**")
     return ", ".join(shown)
 

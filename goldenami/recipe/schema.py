@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from goldenami.os import LIKENESSES, SYSTEMS
 from goldenami.provision import PatchSpec
 from goldenami.recipe.schedulespec import ScheduleSpec
 from goldenami.recipe.words import ACCOUNT_ID as ACCOUNT_ID
@@ -53,7 +54,7 @@ class BaseSpec(Spec):
 
     ssm: str | None = Field(
         None,
-        description="Name of an SSM parameter that holds an AMI id, such as the public ones of Debian and Amazon.",
+        description="Name of an SSM parameter that holds an AMI id, such as the public ones of the vendors.",
         pattern=PARAMETER,
     )
     filter: str | None = Field(
@@ -109,7 +110,7 @@ class BuilderSpec(Spec):
     spot: bool = Field(False, description="Ask for spot capacity first; on-demand where there is none.")
     ssh_user: str | None = Field(
         None,
-        description="User that the image's cloud-init gives the key to. Default: by os (admin, ubuntu, ec2-user).",
+        description="User that the image's cloud-init gives the key to. Default: that of the vendor's images.",
         pattern=USER,
     )
     ssh_timeout: Duration = Field("10m", description="How long to wait for the instance to answer over SSH.")
@@ -353,7 +354,7 @@ class AgentSpec(Spec):
         "default that takes any value.",
     )
     operations: dict[OsId, OperationList] = Field(
-        description="Operations by os (debian, ubuntu, amzn); ubuntu takes debian's where it has none of its own."
+        description=f"Operations by os ({', '.join(SYSTEMS)}); {LIKENESSES} where it has none of its own."
     )
     handlers: dict[str, Any] = Field(default_factory=dict, description="Operations that its operations can notify.")
     tests: tuple[str, ...] = Field(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -16,6 +16,8 @@ from pydantic import (
     StringConstraints,
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from goldenami.os import SYSTEMS
 
 NAME = r"^[a-z0-9]+(-[a-z0-9]+|\.[a-z0-9]+)*$"
 ACCOUNT_ID = r"^[0-9]{12}$"
@@ -33,7 +35,10 @@ IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]*$"
 Name = Annotated[str, StringConstraints(pattern=NAME, max_length=64)]
 AccountId = Annotated[str, StringConstraints(pattern=ACCOUNT_ID)]
 Region = Annotated[str, StringConstraints(pattern=REGION)]
-OsId = Literal["debian", "ubuntu", "amzn"]
+if TYPE_CHECKING:
+    OsId = str
+else:  # for pydantic: an id that is registered
+    OsId = Literal[tuple(SYSTEMS)]
 BaseKind = Literal["ssm", "filter", "id", "recipe"]
 BASE_KINDS: tuple[BaseKind, ...] = get_args(BaseKind)
 
