@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from goldenami.model import Environment
+from goldenami.os import SYSTEMS
 from goldenami.recipe.rendering import Namespace
 
 
@@ -29,11 +30,16 @@ def recipe_names(value: Mapping[str, Any]) -> Namespace:
 
 
 def base_names(kind: str, reference: str, channel: str, os: str | None) -> Namespace:
-    """``base``: kind (ssm, filter, id, recipe), reference, os, and for a recipe also recipe and channel.
+    """``base``: kind (ssm, filter, id, recipe), reference, os, package_manager; for a recipe also recipe and channel.
 
     Not the AMI id, which is found later.
     """
-    recipe = reference if kind == "recipe" else ""
-    return Namespace(
-        "base", {"kind": kind, "reference": reference, "recipe": recipe, "channel": channel, "os": os or ""}
-    )
+    names = {
+        "kind": kind,
+        "reference": reference,
+        "recipe": reference if kind == "recipe" else "",
+        "channel": channel,
+        "os": os or "",
+        "package_manager": SYSTEMS[os].manager.name if os else "",
+    }
+    return Namespace("base", names)
