@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from goldenami.os import MANAGERS, SYSTEMS, described, of_reference, of_release, serving
+from goldenami.os import MANAGERS, SYSTEMS, System, described, of_reference, of_release, serving
 from goldenami.provision import Stage
 from goldenami.provision.program import compile_program
 
@@ -181,3 +181,27 @@ def test_every_shipped_profile_is_for_a_known_release() -> None:
     for path in (ROOT / "hardening/profiles").glob("*.yaml"):
         title = yaml.safe_load(path.read_text())["title"]
         assert any(re.search(rf"\b{re.escape(release)}\b", title) for release in releases), path.name
+
+
+def test_the_table_of_systems_is_the_registry() -> None:
+    rows = []
+    for id, system in SYSTEMS.items():
+        days = "`date`" if system.snapshots is not None else "`date` with a mirror"
+        pinned = f"`releasever`, or {days}" if system.versioned else days
+        releases = ", ".join(system.releases.values())
+        rows.append(f"| `{id}` | {releases} | `{system.login_user}` | {system.manager.name} | {pinned} |")
+    assert "\n".join(rows) in (ROOT / "docs/recipes.md").read_text()
+
+
+def test_the_guide_names_every_member_of_the_protocol() -> None:
+    guide = (ROOT / "docs/contributing/add-an-operating-system.md").read_text()
+    members = [name for name in vars(System) if not name.startswith("_")]
+    assert len(members) > 10
+    assert [name for name in members if f"`{name}`" not in guide] == []
+
+
+def test_the_guide_names_files_that_exist() -> None:
+    guide = (ROOT / "docs/contributing/add-an-operating-system.md").read_text()
+    paths = re.findall(r"`((?:goldenami|tests|docs|hardening|recipes|sandbox)/[a-z0-9_./-]+)`", guide)
+    assert len(paths) > 10
+    assert [path for path in paths if not (ROOT / path).exists()] == []
