@@ -1,6 +1,6 @@
 """What a new cloud holds: accounts with an administrator and roles, KMS keys, and the vendors' public images.
 
-The public images and their SSM parameters carry the names under which Debian, Canonical and Amazon publish theirs, so
+The public images and their SSM parameters carry the names under which their vendors publish them, so
 that recipes resolve here as they do on AWS. Debian's for x86_64 have contents (made by the node when first needed);
 the others can be found and described, but not launched.
 """
@@ -24,6 +24,7 @@ ROLES = ("goldenami-builder", "goldenami-publisher")
 KEY_ALIAS = "alias/golden-ami"
 
 _DEBIAN, _CANONICAL, _AMAZON = "136693071363", "099720109477", "137112412989"
+_REDHAT, _ROCKY, _ALMA = "309956199498", "792107900819", "764336703387"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,32 @@ def _debian(version: str, serial: str, created: str) -> list[_Vendor]:
             release=f"debian-{version}" if machine == "amd64" else None,
         )
         for machine, architecture in (("amd64", "x86_64"), ("arm64", "arm64"))
+    ]
+
+
+def _red_hat(machine: str, architecture: str) -> list[_Vendor]:
+    """Red Hat's, Rocky Linux's and AlmaLinux's images of release 9, which no SSM parameter names. ``machine``: the
+    architecture as RPM has it, ``architecture``: as EC2 and Red Hat have it.
+    """
+    boot_mode = "uefi-preferred" if architecture == "x86_64" else "uefi"
+    names = (
+        (_REDHAT, f"RHEL-9.7.0_HVM-20261103-{architecture}-0-Hourly2-GP3", "2026-11-03T09:20:11.000Z", "ec2-user"),
+        (_ROCKY, f"Rocky-9-EC2-Base-9.7-20261110.0.{machine}", "2026-11-10T17:02:45.000Z", "rocky"),
+        (_ALMA, f"AlmaLinux OS 9.7.20261112 {machine}", "2026-11-12T11:31:08.000Z", "ec2-user"),
+    )
+    return [
+        _Vendor(
+            owner=owner,
+            name=name,
+            architecture=architecture,
+            description=name,
+            created=created,
+            parameters=(),
+            default_user=user,
+            root_device_name="/dev/sda1",
+            boot_mode=boot_mode,
+        )
+        for owner, name, created, user in names
     ]
 
 
@@ -94,6 +121,7 @@ _PUBLIC: tuple[_Vendor, ...] = (
         )
         for architecture in ("x86_64", "arm64")
     ),
+    *(image for pair in (("x86_64", "x86_64"), ("aarch64", "arm64")) for image in _red_hat(*pair)),
 )
 
 

@@ -320,9 +320,9 @@ def test_dnf_a_release_of_the_distribution_is_a_variable(
     host.run(bind("repository", name="base", uris=[f"{web.url}/rpm/$releasever"], key=key.armored))
     released = PatchSpec.model_validate({"releasever": "2026.11", "reboot": "never"})
     (web.folder / "rpm/2026.11").symlink_to("2026-11-01")
-    stage(host, patch_stage(released, os="amzn"))
+    stage(host, patch_stage(released, os="rocky"))
     assert versions(host, "gold") == {"gold": "1.2-1"}
-    stage(host, closing_stage(released, os="amzn"))
+    stage(host, closing_stage(released, os="rocky"))
     assert host.sh("ls /etc/dnf/vars /etc/dnf/goldenami-aside 2>/dev/null || :").split() == ["/etc/dnf/vars:"]
     host.run(bind("repository", name="base", uris=[f"{web.url}/rpm/base"], key=key.armored))
 
@@ -332,7 +332,7 @@ def test_dnf_an_instance_upgrades_itself_as_the_recipe_says(
     host: Host, dnf: dict[str, Any], web: Served, key: Key, tmp_path: Path
 ) -> None:
     unattended = {"level": "security", "exclude": ["kept"], "at": "04:00"}
-    closing = closing_stage(PatchSpec.model_validate({"unattended": unattended}), os="amzn")
+    closing = closing_stage(PatchSpec.model_validate({"unattended": unattended}), os="rocky")
     stage(host, closing)
     assert stage(host, closing).changed == 0
     live = web.folder / "rpm/live"
@@ -347,5 +347,5 @@ def test_dnf_an_instance_upgrades_itself_as_the_recipe_says(
     assert versions(host, "gold", "safe") == {**before, "safe": "2.0-1"}
     assert host.sh("systemctl is-enabled dnf-automatic.timer") == "enabled"
     assert "OnCalendar=*-*-* 04:00" in host.sh("systemctl cat dnf-automatic.timer")
-    stage(host, closing_stage(PatchSpec.model_validate({"unattended": False}), os="amzn"))
+    stage(host, closing_stage(PatchSpec.model_validate({"unattended": False}), os="rocky"))
     assert versions(host, "dnf-automatic") == {"dnf-automatic": ""}
