@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from goldenami.events import Event
     from goldenami.model import Connection, Environment, ImageManifest, ManifestImage, Place, Target
     from goldenami.pipeline import Outcome
+    from goldenami.provision.operation import Operation
     from goldenami.reconcile import CleanUp
 
 # The version of both distributions: pyproject.toml and sandbox/pyproject.toml read it from here.
@@ -38,6 +39,7 @@ _MODULES = {
     "goldenami.events": ("Event",),
     "goldenami.model": ("Connection", "Environment", "ImageManifest", "ManifestImage", "Place", "Target"),
     "goldenami.pipeline": ("Outcome",),
+    "goldenami.provision.operation": ("Operation",),
     "goldenami.reconcile": ("CleanUp",),
 }
 _WHERE = {name: module for module, names in _MODULES.items() for name in names}
@@ -50,6 +52,7 @@ __all__ = [
     "GoldenAmiError",
     "ImageManifest",
     "ManifestImage",
+    "Operation",
     "Outcome",
     "Place",
     "Plan",

@@ -59,6 +59,10 @@ class Project:
     what the AWS_* variables and configuration files contain. For an environment with ``sandbox: true``, and without
     AWS_ENDPOINT_URL, the default is the sandbox on this machine. It is started where it does not run.
 
+    ``allow_project_code``: whether ``plan`` and ``check`` may execute the project's own operations, the Python files in
+    ``operations/``. By default they may if the variable GOLDENAMI_ALLOW_PROJECT_CODE allows it. ``build`` and
+    ``resume`` always execute them.
+
     Raises NotFound where there is no goldenami.yaml or no such environment, InvalidInput with every problem of
     goldenami.yaml, UsageError where an environment must be named. Files are read once: a new object sees what changed.
     """
@@ -69,10 +73,12 @@ class Project:
         *,
         environment: str | None = None,
         connection: Connection | None = None,
+        allow_project_code: bool = False,
     ) -> None:
         from goldenami import recipe
 
-        self._files = recipe.load_project(Path(directory))
+        files = recipe.load_project(Path(directory))
+        self._files = files.trusted() if allow_project_code else files
         found = recipe.environment(self._files, environment)
         self._connected = connection is not None
         self._environment = found if connection is None else replace(found, connection=connection)
@@ -271,10 +277,11 @@ def build(
         if recipe is None:
             raise TypeError("build(project, recipe): the recipe is missing")
         project, ref, given, digest = what, recipe, dict(variables or {}), None
-    recipes.load(project._files, ref, project.environment, given)
+    files = project._files.trusted()
+    recipes.load(files, ref, project.environment, given)
 
     def work(interrupts: Interrupts, emit_to: Emit) -> Outcome:
-        request = pipeline.Request(project._files, project._reached(emit_to), ref, given, digest)
+        request = pipeline.Request(files, project._reached(emit_to), ref, given, digest)
         return pipeline.build(
             request, force=force, on_failure=on_failure, wait=wait, emit_to=emit_to, interrupts=interrupts
         )
@@ -300,7 +307,7 @@ def resume(
 
     def work(interrupts: Interrupts, emit_to: Emit) -> Outcome:
         return pipeline.resume(
-            project._files,
+            project._files.trusted(),
             project._reached(emit_to),
             build_id,
             on_failure=on_failure,

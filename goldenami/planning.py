@@ -2,8 +2,9 @@
 read here.
 
 The digest is over everything that determines the images and where they go, and nothing else: what the recipe renders
-to, the contents of its files and tests, the ids of the base images, the image's attributes, the targets with the ARNs
-of their keys. Formatting, comments, the order of keys, descriptions, owners and titles do not change it; neither do
+to, the contents of its files and tests, the code of operations that are not built in, the ids of the base images, the
+image's attributes, the targets with the ARNs of their keys. Formatting, comments, the order of keys, descriptions,
+owners and titles do not change it; neither do
 builder, retention, nor the values of secrets (their references do).
 
 ``inputs`` has a hash for each part, so that a changed digest can be explained: see ``changes``.
@@ -20,7 +21,7 @@ from typing import Any
 from goldenami.errors import GoldenAmiError
 from goldenami.hardening import Hardening
 from goldenami.model import Architecture, BaseImage, Environment, Target
-from goldenami.provision import BoundOperation, Stage
+from goldenami.provision import BoundOperation, Stage, all_operations
 from goldenami.recipe import Recipe
 from goldenami.recipe.secrets import display
 from goldenami.release import targets as modes
@@ -129,6 +130,10 @@ def _material(recipe: Recipe, facts: Facts) -> dict[str, Any]:
             parts[f"controls:{architecture}"] = _controls(hardening)
         for stage in recipe.provisioning[architecture]:
             parts[f"{stage.name}:{architecture}"] = _stage(stage)
+            for bound in all_operations(stage):
+                code = bound.operation.inner
+                if code.code_digest:
+                    parts[f"operation:{code.kind}"] = code.code_digest
     return parts
 
 

@@ -90,11 +90,20 @@ class LazyGroup(click.Group):
     type=click.Path(exists=True, file_okay=False),
     help="Work as if started in this directory.",
 )
+@click.option(
+    "--allow-project-code",
+    is_flag=True,
+    allow_from_autoenv=False,
+    help="Execute the Python files in operations/ of the project also to validate, plan and print schemas. By default "
+    "only builds do. GOLDENAMI_ALLOW_PROJECT_CODE=1 is the same.",
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context
-def program(ctx: click.Context, directory: str | None, debug: bool) -> None:
+def program(ctx: click.Context, directory: str | None, allow_project_code: bool, debug: bool) -> None:
     """The golden AMI pipeline: recipes in; tested, encrypted, distributed machine images out."""
     ctx.obj = {"debug": debug}
+    if allow_project_code:
+        os.environ["GOLDENAMI_ALLOW_PROJECT_CODE"] = "1"
     if directory:
         os.chdir(directory)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from goldenami.cli.options import environment_option, json_option, parse_variabl
 from goldenami.errors import InvalidInput, NotFound, Problem
 
 if TYPE_CHECKING:
+    from goldenami.provision import Operation
     from goldenami.recipe import Project
 
 PROBLEMS_SCHEMA = "goldenami.problems/1"
@@ -72,13 +73,16 @@ def schema(kind: str) -> None:
     """Print the JSON Schema (draft 2020-12) of recipes, of goldenami.yaml (environment), or of agents; or a reference
     as Markdown: of all operations, or of the project's agents.
 
+    In a project, its own operations (Python files in operations/) are included if you allow that they are executed:
+    --allow-project-code.
+
     Save it and name it in the first line of a file, and editors complete and check while you type:
     # yaml-language-server: $schema=PATH
     """
     if kind == "operations":
         from goldenami.recipe.reference import operations_reference
 
-        click.echo(operations_reference(), nl=False)
+        click.echo(operations_reference(_operations()), nl=False)
         return
     if kind == "agents":
         from goldenami.recipe import load_project
@@ -88,7 +92,18 @@ def schema(kind: str) -> None:
         return
     from goldenami.recipe.jsonschema import KINDS, json_schema
 
-    print_json(json_schema(next(k for k in KINDS if k == kind)))
+    print_json(json_schema(next(k for k in KINDS if k == kind), _operations()))
+
+
+def _operations() -> Mapping[str, type[Operation]]:
+    """The operations that recipes here can use; what is wrong with some of them is told on stderr."""
+    from goldenami.recipe.extensions import operations_of
+    from goldenami.recipe.project import load_project_or_shipped
+
+    found = operations_of(load_project_or_shipped(Path.cwd()))
+    for problem in found.problems:
+        click.echo(f"left out: {problem}", err=True)
+    return found.kinds
 
 
 @click.command()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import SerializeAsAny, ValidationInfo, field_validator
+from pydantic import SerializeAsAny
 
 from goldenami.hardening.checks import Check
 from goldenami.model import Mark
-from goldenami.provision import OPERATIONS, BoundOperation, Handler, Operation, Stage
+from goldenami.provision import BoundOperation, Handler, Operation, Stage
 from goldenami.provision.shell import Compilation, Steps, lines, sh
 
 
@@ -72,11 +72,12 @@ class Conditional(Operation):
     otherwise: str
     sources: ClassVar = {}
 
-    @field_validator("operation", mode="before")
-    @classmethod
-    def _of_its_kind(cls, value: object, info: ValidationInfo) -> object:
-        """From its fields again, as when a secret was filled in."""
-        return OPERATIONS[info.data["wraps"]].model_validate(value) if isinstance(value, Mapping) else value
+    def with_fields(self, fields: Mapping[str, Any]) -> Operation:
+        return super().with_fields({**fields, "operation": self.operation.with_fields(fields["operation"])})
+
+    @property
+    def inner(self) -> Operation:
+        return self.operation.inner
 
     def title(self) -> str:
         return self.operation.title()

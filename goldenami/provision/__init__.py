@@ -33,7 +33,15 @@ from goldenami.provision import (
 )
 from goldenami.provision.facts import PACKAGES, package_changes, packages, parse_packages
 from goldenami.provision.handlers import implied_handler
-from goldenami.provision.operation import OPERATIONS, BoundOperation, Handler, Operation, Payload, Stage
+from goldenami.provision.operation import (
+    OPERATIONS,
+    BoundOperation,
+    Handler,
+    Operation,
+    Payload,
+    Stage,
+    all_operations,
+)
 from goldenami.provision.patches import PatchSpec, closing_stage, patch_stage
 from goldenami.provision.program import Fact
 from goldenami.provision.results import OperationResult, RunResult, StageResult
@@ -80,6 +88,7 @@ __all__ = [
     "Stage",
     "StageResult",
     "Trace",
+    "all_operations",
     "closing_stage",
     "implied_handler",
     "package_changes",

@@ -42,16 +42,19 @@ from goldenami.provision.shell import Compilation, Steps
 
 SourceForm = Literal["verbatim", "template"]
 
+_BUILT_IN = "goldenami.provision."
 _REGISTRY: dict[str, type[Operation]] = {}
 OPERATIONS: Mapping[str, type[Operation]] = MappingProxyType(_REGISTRY)
-"""Every kind of operation. Complete once ``goldenami.provision`` is imported, which imports all families."""
+"""Every built-in kind of operation. Complete once ``goldenami.provision`` is imported, which imports all families.
+What a project and installed packages add is in ``recipe.extensions``: two projects may have different operations."""
 
 
 class Operation(BaseModel):
-    """One idempotent thing done to a host. A subclass with a ``kind`` registers itself; its docstring is what the
-    schema shows.
+    """One idempotent change to a host. The docstring of a subclass is what the schema shows.
 
-    Instances are frozen and hold only what was asked for; they know nothing of the host.
+    Instances are frozen. They hold only what the recipe says, and know nothing of the host. A built-in subclass with a
+    ``kind`` registers itself. ``code_digest``: the SHA-256 of the code of an operation that is not built in, which
+    goldenami sets; it is part of the plan's digest.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -59,11 +62,12 @@ class Operation(BaseModel):
     kind: ClassVar[str] = ""
     shorthand: ClassVar[str | None] = None
     sources: ClassVar[Mapping[str, SourceForm]] = {}
+    code_digest: ClassVar[str] = ""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        if "kind" not in cls.__dict__:
+        if "kind" not in cls.__dict__ or not cls.__module__.startswith(_BUILT_IN):
             return
         if cls.kind in _REGISTRY:
             raise TypeError(f"two operations of the kind {cls.kind!r}")
@@ -76,6 +80,15 @@ class Operation(BaseModel):
     def unfit(self, os: str) -> str | None:
         """Why it cannot work on a host with this ID in /etc/os-release, told when a recipe is read; None if it can."""
         return None
+
+    def with_fields(self, fields: Mapping[str, Any]) -> Operation:
+        """The same operation with other values in its fields, all of them. Raises pydantic's ValidationError."""
+        return type(self).model_validate(fields)
+
+    @property
+    def inner(self) -> Operation:
+        """The operation that a recipe wrote: itself, or the one that it wraps."""
+        return self
 
     def compile(self, to: Compilation) -> Steps:
         """The shell code that checks, applies and verifies this operation. Pure; payloads are placed through ``to``."""

@@ -9,6 +9,7 @@ from goldenami.errors import InvalidInput, NotFound, Problem
 from goldenami.recipe import agents, hardening
 from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.environment import choose, read_environments
+from goldenami.recipe.extensions import operations_of
 from goldenami.recipe.loader import load
 from goldenami.recipe.project import Project
 
@@ -52,6 +53,7 @@ def check(
     for name in project.own_names("agent") if all_agents else ():
         agents.check(project, name, chosen, complaints)
     if all_agents:
+        complaints.extend(operations_of(project).problems)
         hardening.check(project, complaints)
     return sorted(set(complaints.problems), key=lambda p: (p.file, p.line, p.column, p.message))
 

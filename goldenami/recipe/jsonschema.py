@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from goldenami.os import SYSTEMS
-from goldenami.provision import OPERATIONS
+from goldenami.provision import OPERATIONS, Operation
 from goldenami.recipe.environment import ProjectSpec
 from goldenami.recipe.operations import COMMON
 from goldenami.recipe.params import ParamSpec
@@ -25,12 +25,12 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _EXPRESSION = {"type": "string", "pattern": r"\{\{.*\}\}"}
 
 
-def json_schema(kind: Kind) -> dict[str, Any]:
-    """The schema of recipes, of goldenami.yaml, or of agents."""
+def json_schema(kind: Kind, known: Mapping[str, type[Operation]] = OPERATIONS) -> dict[str, Any]:
+    """The schema of recipes, of goldenami.yaml, or of agents. ``known``: the operations that may be used, by kind."""
     if kind == "environment":
         return _document(ProjectSpec, "goldenami.yaml", {})
     definitions: dict[str, Any] = {}
-    operations = {"type": "array", "items": _operation(definitions)}
+    operations = {"type": "array", "items": _operation(known, definitions)}
     handlers = {
         "type": "object",
         "additionalProperties": {"anyOf": [operations["items"], operations]},
@@ -77,18 +77,21 @@ def _describe(place: dict[str, Any], form: Mapping[str, Any]) -> None:
     place.update({**form, **kept})
 
 
-def _model(model: type[BaseModel], definitions: dict[str, Any]) -> dict[str, Any]:
-    body = model.model_json_schema(ref_template="#/$defs/{model}")
-    definitions.update({name: _open(value) for name, value in body.pop("$defs", {}).items()})
-    definitions[model.__name__] = _open(body)
-    return {"$ref": f"#/$defs/{model.__name__}"}
+def _model(model: type[BaseModel], definitions: dict[str, Any], namespace: str = "") -> dict[str, Any]:
+    """A reference to the schema of a model, which goes to the definitions. ``namespace``: keeps the names of an
+    extension apart from the built-in ones."""
+    prefix = f"{namespace}." if namespace else ""
+    body = model.model_json_schema(ref_template=f"#/$defs/{prefix}{{model}}")
+    definitions.update({prefix + name: _open(value) for name, value in body.pop("$defs", {}).items()})
+    definitions[prefix + model.__name__] = _open(body)
+    return {"$ref": f"#/$defs/{prefix}{model.__name__}"}
 
 
-def _operation(definitions: dict[str, Any]) -> dict[str, Any]:
+def _operation(known: Mapping[str, type[Operation]], definitions: dict[str, Any]) -> dict[str, Any]:
     """One item of a list of operations: exactly one kind, and the common keys beside it."""
     kinds: dict[str, Any] = {}
-    for kind, model in sorted(OPERATIONS.items()):
-        body = _model(model, definitions)
+    for kind, model in sorted(known.items()):
+        body = _model(model, definitions, "" if OPERATIONS.get(kind) is model else kind)
         forms = [body, dict(_EXPRESSION)]
         if model.shorthand is not None:
             forms.append({"description": f"Short for {{{model.shorthand}: …}}.", "type": ["string", "array"]})

@@ -26,6 +26,7 @@ from goldenami.recipe import agents, hardening, operations
 from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.context import base_names, environment_names, recipe_names
 from goldenami.recipe.document import Document
+from goldenami.recipe.extensions import check_compiles
 from goldenami.recipe.project import Project, cycle, graph
 from goldenami.recipe.recipe import BaseRef, Builder, Distribution, Recipe, TestRef
 from goldenami.recipe.rendering import Namespace, Renderer, nearest
@@ -134,6 +135,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
             *operations.stage(scope, "software", value.get("software"), ("software",)),
             *hardening_stages(hardened[architecture].controls),
         )
+        complaints.extend(check_compiles(stages[architecture], loading.project))
         for mark, name, other in outputs.twice(stages[architecture]):
             complaints.once(mark, f"outputs: {name} is declared at {other} already", "Give it another name.")
         tests.extend(found.tests)

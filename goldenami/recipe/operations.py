@@ -1,7 +1,8 @@
 """Lists of operations as they are written, as provision.BoundOperation.
 
 Each item is a mapping of one kind, ``package: {…}``, with keys beside it that all kinds have: ``when``, ``notify`` and
-``name``. The kinds and what they take are the models of ``provision.OPERATIONS``; nothing here knows a particular one.
+``name``. The kinds and what they take are the models of ``extensions.operations_of``; nothing here knows a particular
+one.
 Files that an operation names become its payloads, rendered first where the operation wants that.
 """
 
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 from goldenami.model import Mark
 from goldenami.provision import OPERATIONS, BoundOperation, Handler, Operation, Payload, Stage
 from goldenami.recipe.document import NodePath
+from goldenami.recipe.extensions import operations_of
 from goldenami.recipe.rendering import nearest
 from goldenami.recipe.scope import Scope, condition, render_tree
 
@@ -110,7 +112,7 @@ def _operation(scope: Scope, item: Any, path: NodePath, handlers: Collection[str
     if not isinstance(title, str):
         complaints.at(document.mark((*path, "name")), "name: expected a string")
         title = ""
-    model = OPERATIONS[kind]
+    model = operations_of(scope.project).kinds[kind]
     fields = render_tree(scope, item[kind], at)
     if model.shorthand is not None and isinstance(fields, (str, int, float, list)):
         fields = {model.shorthand: fields}
@@ -176,15 +178,19 @@ def _kind(scope: Scope, item: Any, path: NodePath) -> str | None:
         complaints.at(mark, "expected an operation, such as package: {name: curl}")
         return None
     kinds = [key for key in item if key not in COMMON]
-    known = [key for key in kinds if key in OPERATIONS]
+    every = operations_of(scope.project)
+    known = [key for key in kinds if key in every.kinds]
     for key in kinds:
-        if key not in OPERATIONS:
-            near = nearest(key, [*OPERATIONS, *(COMMON if known else ())])
+        if key in every.not_read:
+            complaints.extend([every.not_read[key]])
+        elif key not in every.kinds:
+            near = nearest(key, [*every.kinds, *(COMMON if known else ())])
             what = "unknown key" if known else "unknown operation"
-            hint = f"Did you mean {near}?" if near else f"Operations: {', '.join(sorted(OPERATIONS))}."
+            hint = f"Did you mean {near}?" if near else f"Operations: {', '.join(sorted(every.kinds))}."
             complaints.at(document.key_mark((*path, key)), f"{what} {key!r}", hint)
+            complaints.extend(every.problems)  # it may be one that a broken file was to define
     if not kinds:
-        complaints.at(mark, "this says no operation", f"Operations: {', '.join(sorted(OPERATIONS))}.")
+        complaints.at(mark, "the operation is missing", f"Operations: {', '.join(sorted(every.kinds))}.")
     if len(known) > 1:
         second = document.key_mark((*path, known[1]))
         complaints.at(second, f"two operations in one item: {known[0]} and {known[1]}", "Start a new item with a dash.")

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from goldenami.errors import InvalidInput, NotFound, Problem
 from goldenami.recipe import lookup
+from goldenami.recipe.code import EVERYTHING, NOTHING, Consent
 from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.document import Document, parse_leniently, read_text
 from goldenami.recipe.lookup import Found, Kind
@@ -26,7 +28,8 @@ class Project:
     """Where things are. ``root`` is absolute. Documents are read once and kept for the life of the object.
 
     ``shipped``: the directory of what comes with goldenami. ``exists``: False for what is shipped alone, without a
-    project around it.
+    project around it. ``consent``: which Python code of the project may be executed. ``kept``: what is read once, for
+    the modules that read it.
     """
 
     root: Path
@@ -35,7 +38,13 @@ class Project:
     agents: Path
     shipped: Path = SHIPPED
     exists: bool = True
+    consent: Consent = NOTHING
+    kept: list[Any] = field(default_factory=list, repr=False, compare=False)
     _read: dict[Path, tuple[Document | None, list[Problem]]] = field(default_factory=dict, repr=False, compare=False)
+
+    def trusted(self) -> Project:
+        """The same project, with the consent to execute its Python code."""
+        return replace(self, consent=EVERYTHING, kept=[])
 
     @property
     def hardening(self) -> Path:
@@ -128,9 +137,12 @@ def find(start: Path) -> Path:
     raise NotFound(f"no {FILE} in {start} or above it", hint="Start a project with: goldenami init")
 
 
-def load_project(start: Path) -> Project:
-    """Find the project around ``start``. Reads nothing yet but whether files exist. Raises NotFound."""
-    return _project(find(start).parent)
+def load_project(start: Path, consent: Consent | None = None) -> Project:
+    """Find the project around ``start``. Reads nothing yet but whether files exist. Raises NotFound.
+
+    ``consent``: which Python code of it may be executed; by default what GOLDENAMI_ALLOW_PROJECT_CODE says.
+    """
+    return _project(find(start).parent, Consent.from_variables() if consent is None else consent)
 
 
 def load_project_or_shipped(start: Path) -> Project:
@@ -138,12 +150,12 @@ def load_project_or_shipped(start: Path) -> Project:
     try:
         return load_project(start)
     except NotFound:
-        return _project(SHIPPED, exists=False)
+        return _project(SHIPPED, NOTHING, exists=False)
 
 
-def _project(root: Path, *, exists: bool = True) -> Project:
+def _project(root: Path, consent: Consent, *, exists: bool = True) -> Project:
     recipes = root / "recipes"
-    return Project(root, root / FILE, recipes, recipes / "agents", exists=exists)
+    return Project(root, root / FILE, recipes, recipes / "agents", exists=exists, consent=consent)
 
 
 def graph(project: Project) -> Mapping[str, str | None]:

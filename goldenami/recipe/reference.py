@@ -35,9 +35,9 @@ first, and applies only if needed. Beside each may stand `name`, `when` and `not
 """
 
 
-def operations_reference() -> str:
+def operations_reference(known: Mapping[str, type[Operation]] = OPERATIONS) -> str:
     """One section an operation, by name."""
-    return "\n".join([HEAD, *(line for kind in sorted(OPERATIONS) for line in _section(kind, OPERATIONS[kind]))])
+    return "\n".join([HEAD, *(line for kind, model in sorted(known.items()) for line in _section(kind, model))])
 
 
 def _section(kind: str, model: type[Operation]) -> Iterator[str]:

@@ -28,7 +28,7 @@ def _bound(bound: BoundOperation, values: Mapping[str, str]) -> BoundOperation:
     full = _fill(plain, values)
     if full != plain:
         try:
-            operation = type(operation).model_validate(full)
+            operation = operation.with_fields(full)
         except ValidationError as error:
             # pydantic's own text would show the value.
             fields = ", ".join(sorted({".".join(map(str, e["loc"])) for e in error.errors(include_input=False)}))

@@ -1,0 +1,48 @@
+"""For those who extend goldenami: what operations, checks and transports are made of. docs/extending.md has examples.
+
+    from goldenami.extend import Compilation, Field, Operation, Steps, lines, sh
+
+An operation is a subclass of ``Operation``: its fields are what a recipe gives, its docstring and the descriptions of
+its fields are its documentation, ``compile`` returns its shell code. ``Steps`` explains what this code must do.
+"""
+
+from pydantic import Field, field_validator, model_validator
+
+from goldenami.model import SshEndpoint
+from goldenami.provision.fields import (
+    AbsolutePath,
+    Account,
+    Mode,
+    OneLine,
+    PackageName,
+    Sha256,
+    UnitName,
+    Url,
+    VersionConstraint,
+)
+from goldenami.provision.operation import Operation, Payload
+from goldenami.provision.shell import Compilation, Script, Steps, lines, quote, sh
+
+__all__ = [
+    "AbsolutePath",
+    "Account",
+    "Compilation",
+    "Field",
+    "Mode",
+    "OneLine",
+    "Operation",
+    "PackageName",
+    "Payload",
+    "Script",
+    "Sha256",
+    "SshEndpoint",
+    "Steps",
+    "UnitName",
+    "Url",
+    "VersionConstraint",
+    "field_validator",
+    "lines",
+    "model_validator",
+    "quote",
+    "sh",
+]

@@ -1,0 +1,60 @@
+"""What other distributions add to goldenami, found by entry points: operations, agents, checks and transports.
+
+An extension is a Python package that is installed beside goldenami. Its ``pyproject.toml`` names what it adds::
+
+    [project.entry-points."goldenami.transports"]
+    bastion = "acme_goldenami.bastion:open_socket"
+
+docs/extending.md says what an entry point of each group is. Nothing of an extension is imported before it is needed.
+Whoever may install packages decides what runs here, as with every Python program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final, Literal
+
+from goldenami.errors import NotFound, UsageError
+
+Group = Literal["goldenami.operations", "goldenami.agents", "goldenami.checks", "goldenami.transports"]
+OPERATIONS: Final[Group] = "goldenami.operations"
+AGENTS: Final[Group] = "goldenami.agents"
+CHECKS: Final[Group] = "goldenami.checks"
+TRANSPORTS: Final[Group] = "goldenami.transports"
+
+
+def installed(group: Group) -> Mapping[str, EntryPoint]:
+    """The entry points of a group, by name, sorted. Raises UsageError where two distributions add the same name."""
+    found: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=group):
+        before = found.setdefault(entry.name, entry)
+        if before != entry:
+            raise UsageError(
+                f"two packages add {entry.name!r} to {group}: {origin(before)} and {origin(entry)}",
+                hint="Uninstall one of them.",
+            )
+    return dict(sorted(found.items()))
+
+
+def load(group: Group, name: str) -> Any:
+    """Import the object behind an entry point. Raises NotFound for an unknown name, UsageError if the import fails."""
+    entries = installed(group)
+    if name not in entries:
+        raise NotFound(
+            f"no installed package adds {name!r} to {group}", hint=f"Installed: {', '.join(entries) or 'none'}."
+        )
+    entry = entries[name]
+    try:
+        return entry.load()
+    except Exception as error:
+        raise UsageError(
+            f"{origin(entry)}: the entry point {name} = {entry.value!r} of {group} cannot be imported: "
+            f"{type(error).__name__}: {error}",
+            hint="Repair or uninstall the package.",
+        ) from error
+
+
+def origin(entry: EntryPoint) -> str:
+    """The distribution that an entry point comes from: "acme-goldenami 1.2"."""
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
