@@ -15,7 +15,7 @@ release = version = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_click", "generated"]
 exclude_patterns = ["_ext"]
-nitpicky = False
+default_role = "code"  # `name` in docstrings and in the help of commands
 
 # Markdown as GitLab shows it: headings are link targets, and tables and bare addresses work.
 myst_heading_anchors = 4

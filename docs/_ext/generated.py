@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import layers
+from docutils import nodes
+from sphinx.errors import ExtensionError
 
 import goldenami
 from goldenami.recipe import reference
 
 PROJECT = Path(__file__).parents[2]
+_FOREIGN = re.compile(r"<(?:script|img|iframe)[^>]+src=\"(?:https?:)?//[^>]*>|<link[^>]+href=\"(?:https?:)?//[^>]*>")
 _COMMENT = re.compile(r"^(?:<!-- generated: ([a-z-]+) -->|\.\. generated: ([a-z-]+))$", re.MULTILINE)
 
 
@@ -86,7 +89,24 @@ def outdated(_app: Any, env: Any, _added: set[str], _changed: set[str], _removed
     return [name for name, text in texts.items() if _COMMENT.search(text) or ".. click::" in text]
 
 
+def unlink_addresses(_app: Any, doctree: Any) -> None:
+    """Make text of the links to mail addresses: docutils takes NAME@CHANNEL for one."""
+    for link in list(doctree.findall(nodes.reference)):
+        if link.get("refuri", "").startswith("mailto:"):
+            link.replace_self(nodes.Text(link.astext()))
+
+
+def refuse_other_hosts(app: Any, exception: Exception | None) -> None:
+    """Raise ExtensionError if a page loads a script, style, font or picture from another host."""
+    pages = [] if exception else sorted(Path(app.outdir).rglob("*.html"))
+    found = [f"{page.name}: {tag}" for page in pages for tag in _FOREIGN.findall(page.read_text(encoding="utf-8"))]
+    if found:
+        raise ExtensionError("these pages load something from another host: " + "; ".join(found))
+
+
 def setup(app: Any) -> dict[str, Any]:
     app.connect("source-read", fill)
     app.connect("env-get-outdated", outdated)
+    app.connect("doctree-read", unlink_addresses)
+    app.connect("build-finished", refuse_other_hosts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel
 
 from goldenami.provision import OPERATIONS
 from goldenami.recipe import load_project
-from goldenami.recipe.reference import agents_reference, operations_reference
+from goldenami.recipe.environment import ProjectSpec
+from goldenami.recipe.reference import (
+    agent_reference,
+    agents_reference,
+    environment_reference,
+    operations_reference,
+    recipe_reference,
+)
+from goldenami.recipe.schema import AgentSpec, RecipeSpec
 
 PROJECT = Path(__file__).parents[2]
 SHIPPED = PROJECT / "docs" / "operations.md"
@@ -30,3 +44,35 @@ def test_every_operation_and_field_is_in_it() -> None:
         for name, field in model.model_fields.items():
             assert f"| `{field.alias or name}` |" in section
             assert field.description, f"{kind}.{name} has no description"
+
+
+def _fields(model: type[BaseModel]) -> Iterator[tuple[str, str | None]]:
+    """Every field of a model and of the models inside it, with its description."""
+    for name, field in model.model_fields.items():
+        yield field.alias or name, field.description
+        for inner in _models(field.annotation):
+            yield from _fields(inner)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)
+
+
+@pytest.mark.parametrize(
+    ("model", "make"),
+    [(RecipeSpec, recipe_reference), (ProjectSpec, environment_reference), (AgentSpec, agent_reference)],
+    ids=["recipe", "goldenami.yaml", "agent"],
+)
+def test_every_section_and_field_is_in_the_reference(model: type[BaseModel], make: Callable[[], str]) -> None:
+    text = make()
+    rows = re.findall(r"^\| `([^`]+)` \|.*\| (.*) \|$", text, re.MULTILINE)
+    for name, description in _fields(model):
+        assert description, f"{model.__name__}: the field {name} has no description"
+        assert (name, description.replace("|", "\\|")) in rows
+    links = set(re.findall(r"\]\(#([^)]+)\)", text))
+    headings = [h.lower().replace(".", "") for h in re.findall(r"^## (.+)$", text, re.MULTILINE)]
+    assert links == set(headings)
+    assert len(headings) == len(set(headings))
