@@ -100,24 +100,25 @@ class PackageManager(Protocol):
     ``functions`` defines these, each with ``name`` and an underscore before it. SPEC is ``NAME`` or ``NAME=VERSION``.
     OPTION is one of --no-install-recommends, --allow-downgrades and --allow-change-held-packages, in apt-get's words.
 
-    =========================== ========================================================================================
-    list NAME...                prints lines "ii NAME VERSION": what is wanted (h: held), and what there is
-                                (i: installed, c: only its configuration)
-    compare A RELATION B        0 if it holds; RELATION is lt, le, eq, ge or gt
-    offers NAME                 prints the versions in the repositories, the best first
-    refresh                     fetches the lists, at most once a stage; it may do nothing
-    install [OPTION]... [--] SPEC...
-    upgrade NAME...             to the newest version, where ``install`` leaves installed packages as they are
-    remove remove|purge NAME...
-    hold hold|unhold NAME...
-    newest NAME...              0 if the repositories have nothing newer; sets detail
-    group_is present|absent NAME
-    group install|remove NAME
-    package_in FILE             prints the name of the package that a file holds
-    install_file [OPTION]... FILE
-    flavour RELEASE             prints the end of the name of all kernels of the flavour that RELEASE (uname -r) is of
-    reboot_due                  0 if a reboot is due that no other sign tells of; sets detail
-    =========================== ========================================================================================
+    ==================================== ============================================================================
+    ``list NAME...``                     prints lines "ii NAME VERSION": the wanted state (h: held), and the state
+                                         (i: installed, c: only its configuration)
+    ``compare A RELATION B``             returns 0 if it holds; RELATION is lt, le, eq, ge or gt
+    ``offers NAME``                      prints the versions in the repositories, the best first
+    ``refresh``                          fetches the lists, at most once a stage; it may do nothing
+    ``install [OPTION]... [--] SPEC...`` installs
+    ``upgrade NAME...``                  to the newest version, where ``install`` leaves installed packages as they are
+    ``remove remove|purge NAME...``      removes, with or without the configuration
+    ``hold hold|unhold NAME...``         holds, or ends it
+    ``newest NAME...``                   returns 0 if the repositories have nothing newer; sets detail
+    ``group_is present|absent NAME``     returns 0 if the group is installed, or is not
+    ``group install|remove NAME``        installs or removes the packages of a group
+    ``package_in FILE``                  prints the name of the package that a file contains
+    ``install_file [OPTION]... FILE``    installs a package from a file
+    ``flavour RELEASE``                  prints the common end of the names of all kernels of the flavour of RELEASE
+                                         (uname -r)
+    ``reboot_due``                       returns 0 if a reboot is due that no other sign shows; sets detail
+    ==================================== ============================================================================
     """
 
     @property
