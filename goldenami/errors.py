@@ -33,8 +33,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-EXIT_OK = 0
-
 
 class GoldenAmiError(Exception):
     """The root. ``exit_code`` is what a process that ends with this error exits with."""

@@ -103,13 +103,6 @@ def revoke_grant(ledger: Ledger, place: Place, *, kms_key_arn: str, grant_id: st
     ledger.delete("grant", place, grant_id, parent=kms_key_arn)
 
 
-def retire_grant(ledger: Ledger, key: str, place: Place, *, kms_key_arn: str, grant_id: str) -> None:
-    """Ensure that a grant is given back, by its grantee or retiring principal, who need not own the key."""
-    request = {"KeyId": kms_key_arn, "GrantId": grant_id}
-    call = Call("kms", "RetireGrant", request)
-    ledger.change(key, place, call, resource=grant_id, kind="grant-retired", already={"NotFoundException"})
-
-
 def grants(cloud: Cloud, place: Place, kms_key_arn: str) -> list[dict[str, Any]]:
     """All grants of a key, as ListGrants gives them."""
     return list(cloud.pages(place, "kms", "ListGrants", "Grants", {"KeyId": kms_key_arn}))

@@ -26,7 +26,6 @@ class Expiry:
     def __init__(self, nth: int, code: str) -> None:
         self.nth, self.code = nth, code
         self.seen = 0
-        self.changed_after = 0
 
     def __call__(self, label: Label, call: Call, serve: Callable[[], Response]) -> Response:
         self.seen += 1

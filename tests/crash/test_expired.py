@@ -241,8 +241,6 @@ def test_two_builds_of_one_recipe_take_turns(world: World) -> None:
 class Calendar:
     """The cloud's clock is days from this machine's."""
 
-    hit = True
-
     def __init__(self, days: int) -> None:
         self.days = days
 

@@ -207,14 +207,6 @@ def test_a_repository_of_the_other_family_is_refused(host: Host) -> None:
 
 # --- dnf --------------------------------------------------------------------------------------------------------------
 
-ADVISORIES = """<?xml version="1.0" encoding="UTF-8"?>
-<updates><update from="a@b.test" status="stable" type="security" version="1"><id>EX-1</id><title>x</title>
-<severity>Important</severity><issued date="2026-11-01 00:00:00"/>
-<pkglist><collection short="x"><name>x</name>
-<package name="silver-safe" version="2" release="1" epoch="0" arch="noarch" src="x"><filename>x</filename></package>
-</collection></pkglist></update></updates>
-"""
-
 
 @dataclass
 class Rpm:

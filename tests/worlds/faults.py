@@ -55,12 +55,11 @@ class Once:
     """One call meets a fault."""
 
     def __init__(self, label: Label, fault: Callable[..., Response]) -> None:
-        self.label, self.fault, self.hit = label, fault, False
+        self.label, self.fault = label, fault
 
     def __call__(self, label: Label, call: Call, serve: Callable[[], Response]) -> Response:
         if label != self.label:
             return serve()
-        self.hit = True
         return self.fault(call, serve)
 
 
@@ -70,7 +69,6 @@ class FromThenOn(Once):
     def __call__(self, label: Label, call: Call, serve: Callable[[], Response]) -> Response:
         if label[:4] != self.label[:4] or label.ordinal < self.label.ordinal:
             return serve()
-        self.hit = True
         return self.fault(call, serve)
 
 
@@ -81,12 +79,10 @@ class Storm:
         self._random = random.Random(seed)
         self._rate = rate
         self._guard = threading.Lock()
-        self.hit = False
 
     def __call__(self, label: Label, call: Call, serve: Callable[[], Response]) -> Response:
         with self._guard:
             fault = self._random.choice(PASSING) if self._random.random() < self._rate else None
         if fault is None:
             return serve()
-        self.hit = True
         return fault(call, serve)

@@ -1,0 +1,28 @@
+# Names that vulture finds unused, and that are used. `make lint` reads them here.
+# What nothing but these lines uses is to be deleted.
+# ruff: noqa: B018, F821
+
+# Python, and libraries, call or read these.
+_.__getattr__
+_.__dir__
+_.list_commands, _.format_commands  # click
+_.get_sudo_command, _.get_encoding  # testinfra
+_.CANONICAL_NAME  # botocore
+_.no_wrap, _.overflow  # rich
+_.banner_timeout, _.auth_timeout, _.key_types  # paramiko
+_.gname, _.uname  # tarfile
+_.external_attr  # zipfile
+_.daemon_threads, _.request_queue_size, _.disable_nagle_algorithm, _.rbufsize, _.handle_error  # socketserver
+_.server_version, _.sys_version, _.protocol_version, _.log_message  # http.server
+_.reducer_override  # pickle
+_.latest_amis_loaded, _.latest_ecs_amis_loaded, _.last_modified  # moto
+_.teardown  # hypothesis
+_.setup  # sphinx
+
+# Subclasses that register themselves: operations by their `kind`, target modes by their name.
+SystemAccounts, Deb, TimeZone, Alternative, Unit, DropIn, TmpFiles, DefaultTarget, AuthorizedKey
+Share
+Again
+
+# Facts of a record that go to JSON, or to the sandbox's state, as a whole.
+_.volume_gib, _.key_pair_id, _.old_volume_id, _.new_volume_id, _.changed_blocks
