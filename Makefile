@@ -9,6 +9,9 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 # Real instances need root: mounts, namespaces, loop devices. Everything else runs as whoever you are.
 SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
+PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# In CI, dependencies have the versions and hashes of the lock file; elsewhere, pip takes what pyproject.toml allows.
+LOCK  := $(if $(CI),.ci/lock.txt)
 # Workers for the tests; pytest-xdist's "auto" is one per core.
 JOBS  ?= auto
 ARGS  ?=
@@ -44,13 +47,41 @@ docs: setup-test ## Build the documentation site into build/site; a warning is a
 	  --doctree-dir build/doctrees docs build/site
 	@echo "The site is in build/site/index.html"
 
+.PHONY: test-unit
+test-unit: setup-test ## The tests that need neither root nor instances
+	env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) --dist loadfile -m 'not root' $(ARGS)
+
+.PHONY: coverage
+coverage: setup-test ## The tests of `make test-unit`, and the lines and branches that they do not reach
+	env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) --dist loadfile -m 'not root' \
+	  --cov --cov-report=term:skip-covered $(ARGS)
+
 .PHONY: lint
 lint: setup-test ## Only the static checks: ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/vulture
+	$(BIN)/check-jsonschema --builtin-schema vendor.gitlab-ci .gitlab-ci.yml
 	$(BIN)/goldenami validate
+
+.PHONY: dist
+dist: setup-test ## Build both distributions into dist/, each as an sdist and as the wheel made of it
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m build --outdir dist sandbox
+
+# One file for all supported versions of Python. uv is needed for this alone.
+LOCK_VENV := .venv-lock
+
+.PHONY: lock
+lock: ## Write .ci/lock.txt anew: the newest versions that both pyproject.toml allow, with hashes
+	@[ -d $(LOCK_VENV) ] || python3 -m venv $(LOCK_VENV)
+	@$(LOCK_VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	printf -- '-e ./sandbox\n-e .[dev]\n' | $(LOCK_VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --upgrade \
+	  --generate-hashes --no-header --no-annotate --no-emit-package goldenami --no-emit-package goldenami-sandbox \
+	  --output-file .ci/lock.txt -
 
 .PHONY: bench
 bench: setup-test ## Measure the sandbox and a whole build, and print the figures
@@ -116,13 +147,14 @@ $(VENV)/.demo: pyproject.toml sandbox/pyproject.toml | apt-sandbox $(VENV)/bin/p
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ./sandbox --editable '.[sandbox]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml sandbox/pyproject.toml | apt-test $(VENV)/bin/python
-	@echo "Installing with pip into $(VENV): goldenami with its sandbox and development tools"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ./sandbox --editable '.[dev]'
+$(VENV)/.dev: pyproject.toml sandbox/pyproject.toml $(LOCK) | apt-test $(VENV)/bin/python
+	@echo "Installing with pip into $(VENV): goldenami with its sandbox and development tools$(if $(LOCK), as $(LOCK) says)"
+	@$(if $(LOCK),$(PIP) install --require-hashes --requirement $(LOCK))
+	@$(PIP) install $(if $(LOCK),--no-deps --no-build-isolation) --editable ./sandbox --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
 
 .PHONY: clean
 clean: ## Stop the sandbox, and remove its state, the virtual environment and what the tools left
 	@if [ -x $(BIN)/goldenami ]; then $(SUDO) $(BIN)/goldenami sandbox reset --yes || exit 1; fi
-	@$(SUDO) rm -rf $(VENV) $(BENCH_VENV) .goldenami .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	@$(SUDO) rm -rf $(VENV) $(BENCH_VENV) $(LOCK_VENV) .goldenami .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

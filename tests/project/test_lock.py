@@ -1,0 +1,57 @@
+"""What continuous integration installs: .ci/lock.txt, of both pyproject.toml."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[2]
+OWN = {"goldenami", "goldenami-sandbox"}
+# A version, and for which interpreters it is: several lines may name one package.
+_LINE = re.compile(r"^(?P<requirement>[a-z0-9].*?) \\$", re.MULTILINE)
+
+
+def locked() -> dict[str, list[Requirement]]:
+    found: dict[str, list[Requirement]] = {}
+    for match in _LINE.finditer((ROOT / ".ci" / "lock.txt").read_text()):
+        requirement = Requirement(match["requirement"])
+        found.setdefault(canonicalize_name(requirement.name), []).append(requirement)
+    return found
+
+
+def required() -> list[Requirement]:
+    """By both distributions, their extras and their builds."""
+    texts: list[str] = []
+    for file in (ROOT / "pyproject.toml", ROOT / "sandbox" / "pyproject.toml"):
+        content: dict[str, Any] = tomllib.loads(file.read_text())
+        texts += content["build-system"]["requires"] + content["project"]["dependencies"]
+        for extra in content["project"].get("optional-dependencies", {}).values():
+            texts += extra
+    every = [Requirement(text) for text in texts]
+    return [one for one in every if canonicalize_name(one.name) not in OWN]
+
+
+@pytest.mark.parametrize("wanted", required(), ids=str)
+def test_the_lock_file_satisfies(wanted: Requirement) -> None:
+    versions = [next(iter(one.specifier)).version for one in locked().get(canonicalize_name(wanted.name), [])]
+    assert versions, f"{wanted.name} is not in .ci/lock.txt: run `make lock`"
+    wrong = [version for version in versions if not wanted.specifier.contains(Version(version), prereleases=True)]
+    assert not wrong, f".ci/lock.txt has {wanted.name} {wrong}, and pyproject.toml wants {wanted}: run `make lock`"
+
+
+def test_every_entry_is_one_version_with_hashes_from_no_certain_registry() -> None:
+    text = (ROOT / ".ci" / "lock.txt").read_text()
+    assert "://" not in text
+    assert "--index" not in text
+    entries = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
+    assert len(entries) == sum(map(len, locked().values())) > 50
+    for entry in entries:
+        assert re.match(r"[a-z0-9][a-z0-9._\-]*(\[[a-z,]+\])?==[^=, ]+ ", entry), entry
+        assert "--hash=sha256:" in entry, entry
