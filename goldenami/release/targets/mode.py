@@ -1,4 +1,4 @@
-"""What a mode has to say, and the list of the modes there are."""
+"""The base class of modes, what a mode works with, and the registry."""
 
 from __future__ import annotations
 
@@ -45,23 +45,24 @@ class Delivery(Protocol):
 
     def copy(self, source: Callable[[Architecture], Source]) -> None:
         """Copy an image of every architecture into the target, encrypted under the target's key, and wait until all
-        are available. ``source`` is asked right before each copy is begun, and may wait. Failed copies are tried again.
+        are available. ``source`` is called right before each copy starts, and may wait. A failed copy is tried again.
         """
 
     def lend_candidate(self, architecture: Architecture) -> Source:
-        """The candidate in the home region; the target's account may copy it from now on, until the clean-up."""
+        """Return the candidate in the home region. The target's account may copy it until the build is cleaned up."""
 
     def await_source(self, architecture: Architecture) -> str:
-        """Wait for the image of the target that ``Mode.source`` names; its id. Raises the error by which it failed."""
+        """Wait for the image of the target that ``Mode.source`` names, and return its id. Raises that target's error if
+        it failed."""
 
     def allow_source(self, architecture: Architecture, image_id: str) -> None:
-        """Let the target's account use that image of the source: launch it, read its snapshots, use its key."""
+        """Let the target's account launch that image of the source, read its snapshots and use its key."""
 
     def arrived(self, architecture: Architecture, image_id: str, state: str) -> None:
-        """The target has this image; ``state`` is the word that progress shows. ``copy`` says it by itself."""
+        """Report that the target has this image. ``state``: the word in the progress view. ``copy`` calls it itself."""
 
     def waiting(self, architecture: Architecture, reason: str) -> None:
-        """Show what is waited for."""
+        """Show in the progress view that the target waits, and for what."""
 
 
 class Mode(ABC):
@@ -72,9 +73,9 @@ class Mode(ABC):
     this: a KMS key must be given (or must not be); the key is looked up for the plan; verification reads the image, its
     snapshots and tags in the target's place (or in the source's, and asks the target's account whether it sees them);
     publishing takes the expiry tag off; retirement deletes the row's snapshots there.
-    ``note``: what the summary of a build shows before the key; empty: nothing.
-    ``verb``, ``without_source``: for messages, what the target does with its source's image, and what it has if there
-    is none.
+    ``note``: a word that the summary of a build shows before the key; empty for none.
+    ``verb``, ``without_source``: words of error messages: "apps/eu-west-1 *shares* the image of home/eu-west-1, which is
+    not chosen"; "eu-west-1: *nothing to share* there".
     """
 
     name: ClassVar[str]
@@ -94,7 +95,7 @@ class Mode(ABC):
 
     @abstractmethod
     def plan(self, target: Target, key: str) -> str:
-        """What ``goldenami plan`` says of a target. ``key``: the ARN of its key; empty where it has none."""
+        """The words of ``goldenami plan`` for a target. ``key``: the ARN of its key; empty if it has none."""
 
     @abstractmethod
     def deliver(self, to: Delivery) -> None:
@@ -118,7 +119,7 @@ def register(mode: _M) -> _M:
 
 @contextmanager
 def registered(mode: Mode) -> Iterator[None]:
-    """Inside, there is one more mode: for tests and for programs that need one for a while."""
+    """Add a mode for the length of a ``with`` block: for tests."""
     _add(mode)
     try:
         yield
@@ -152,8 +153,7 @@ def owns(row: ManifestImage) -> bool:
 
 
 def check_rows(manifest: ImageManifest, where: str) -> None:
-    """Raise ManifestError if a manifest has a row of a mode that this goldenami does not know: who owns the image
-    cannot be told then."""
+    """Raise ManifestError if a row of a manifest has an unknown mode: its image's owner cannot be determined then."""
     for row in manifest.images:
         if row.mode not in _MODES:
             raise ManifestError(
