@@ -2,10 +2,10 @@
 
 What there is to delete is the union of what the journal knows and what carries the build's tags, in every place that
 the build ever meant to touch. First the creating calls whose outcome is unknown are looked up. Then, kind by kind, in
-the reverse order of dependency:
+the reverse order of dependency (``Kind.order``):
 
-    grants, parameters → instances (until they are terminated) → images with their snapshots → snapshots → volumes
-    → security groups → key pairs
+    grants → parameters, policies → instances (until they are terminated) → images with their snapshots → snapshots
+    → volumes → security groups → key pairs
 
 and all of it twice, since the first sweep can miss what was not visible yet. What a release owns is named by the caller
 (``keep``) and not guessed. What lacks this build's id, or has a token that is not one of its own, is never touched.
@@ -17,8 +17,8 @@ from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from goldenami.aws import images, instances, snapshots, tags
-from goldenami.aws.kinds import KINDS, Kind, grant_prefix, parameter_tags
+from goldenami.aws import images, snapshots
+from goldenami.aws.kinds import Kind, in_order, kind_of
 from goldenami.aws.ledger import Ledger, Patience
 from goldenami.aws.session import Cloud
 from goldenami.errors import (
@@ -72,19 +72,19 @@ def released(journal: Journal, manifest: ImageManifest) -> frozenset[str]:
     ids = {image.image_id for image in manifest.images}
     ids |= {snapshot.snapshot_id for image in manifest.images for snapshot in image.snapshots}
     lasting = (r for r in journal.resources() if not r.key.startswith(TEMPORARY))
-    ids |= {r.id for r in lasting if r.kind in ("grant", "parameter")}
-    ids |= {str(i.request["Name"]) for i in journal.unresolved() if i.kind == "parameter"}
+    ids |= {r.id for r in lasting if not kind_of(r.kind).in_manifest}
+    for intent in journal.unresolved():
+        kind = kind_of(intent.kind)
+        id = None if kind.in_manifest else kind.known_id(intent.request)
+        ids |= set() if id is None else {id}
     return frozenset(ids)
 
 
 def finish_deletions(ledger: Ledger) -> None:
     """Delete what a process that died was deleting, so that nothing is built on what may be gone already."""
     for intent in ledger.journal.half_deleted():
-        id = str(intent.resource)
-        if intent.kind == "image":
-            images.delete(ledger, intent.place, id)
-        else:
-            ledger.delete(intent.kind, intent.place, id, parent=intent.request.get("KeyId"))
+        kind = kind_of(intent.kind)
+        kind.delete(ledger, intent.place, str(intent.resource), kind.parent(intent.request))
 
 
 def find_all(cloud: Cloud, journal: Journal, *, keep: Collection[str] = ()) -> tuple[Found, ...]:
@@ -92,7 +92,7 @@ def find_all(cloud: Cloud, journal: Journal, *, keep: Collection[str] = ()) -> t
     found = {
         one
         for place in journal.places()
-        for kind in KINDS.values()
+        for kind in in_order()
         for one in _find(cloud, journal, place, kind, keep)
         if one.id not in keep
     }
@@ -126,11 +126,10 @@ def delete_these(ledger: Ledger, doomed: Collection[Found], *, emit: Emit = sile
     """Delete what others made, in the order of its dependencies; the caller vouches for each. A failure to delete one
     thing does not stop the rest."""
     work = _Work(ledger, frozenset(), emit, vouched=True)
-    for kind in sorted(KINDS.values(), key=lambda k: k.order):
+    for kind in in_order():
         done = [one for one in sorted(doomed) if one.kind == kind.name and work.delete(one)]
-        if kind.name == "instance":
-            for place in sorted({one.place for one in done}):
-                work.await_end(place, [one.id for one in done if one.place == place])
+        for place in sorted({one.place for one in done}):
+            work.await_deleted(kind, place, [one.id for one in done if one.place == place])
     return CleanUp(tuple(work.deleted), dict(work.left))
 
 
@@ -155,7 +154,7 @@ class _Work:
             # Not knowing which snapshots are a release's, it is safer to delete none than one too many.
             self.fail(str(place), error)
             return
-        for kind in sorted(KINDS.values(), key=lambda k: k.order):
+        for kind in in_order():
             try:
                 found = sorted(set(_find(cloud, journal, place, kind, self.keep)))
             except GoldenAmiError as error:
@@ -163,20 +162,17 @@ class _Work:
                 continue
             doomed = [one for one in found if one.id not in self.keep and one.id not in behind]
             done = [one for one in doomed if self.delete(one)]
-            if kind.name == "instance" and done:
-                self.await_end(place, [one.id for one in done])
+            if done:
+                self.await_deleted(kind, place, [one.id for one in done])
 
     def delete(self, one: Found) -> bool:
         """Whether it is gone, or going."""
-        ledger = self.ledger
+        ledger, kind = self.ledger, kind_of(one.kind)
         try:
-            if one.kind == "image":
-                images.delete(ledger, one.place, one.id)
-            elif one.kind == "parameter" and not self.vouched and not self.is_ours(one):
+            if not self.vouched and not kind.still_ours(ledger, one.place, one.id):
                 ledger.journal.gone(one.kind, one.place, one.id)
                 return False
-            else:
-                ledger.delete(one.kind, one.place, one.id, parent=one.parent)
+            kind.delete(ledger, one.place, one.id, one.parent)
         except GoldenAmiError as error:
             self.fail(str(one), error)
             return False
@@ -184,18 +180,11 @@ class _Work:
             self.deleted.append(one)
         return True
 
-    def is_ours(self, one: Found) -> bool:
-        """A parameter is known by its name only: somebody may have put another one in its place. One without tags may
-        be too new to be seen, and is looked at again for as long as that can be."""
-        cloud = self.ledger.cloud
-        own = self.ledger.patience.look(cloud, lambda: parameter_tags(cloud, one.place, one.id))
-        return tags.made_by(own or {}, self.ledger.journal.build_id)
-
-    def await_end(self, place: Place, ids: Collection[str]) -> None:
+    def await_deleted(self, kind: Kind, place: Place, ids: Collection[str]) -> None:
         try:
-            instances.wait_terminated(self.ledger.cloud, place, ids)
+            kind.await_deleted(self.ledger.cloud, place, ids)
         except GoldenAmiError as error:
-            self.fail(f"instances {', '.join(ids)} in {place}", error)
+            self.fail(f"{kind.name}s {', '.join(ids)} in {place}", error)
 
     def fail(self, what: str, error: GoldenAmiError) -> None:
         if isinstance(error, (CredentialsRefused, JournalError, UnjournaledMutation)):
@@ -218,26 +207,12 @@ def _resolve(ledger: Ledger, work: _Work) -> None:
 def _find(cloud: Cloud, journal: Journal, place: Place, kind: Kind, keep: Collection[str]) -> Iterable[Found]:
     """What the journal knows of a kind in a place, and what carries the build's tags there and is not to be kept."""
     known = [r for r in journal.resources(kind.name) if r.place == place]
-    yield from (Found(place, kind.name, r.id, r.request.get("KeyId") if kind.name == "grant" else None) for r in known)
-    if not kind.everywhere and not any(i.place == place for i in journal.calls(kind.name)):
-        return
-    if kind.tagged is not None:
+    yield from (Found(place, kind.name, r.id, kind.parent(r.request)) for r in known)
+    calls = [i.request for i in journal.calls(kind.name) if i.place == place]
+    if kind.everywhere or calls:
         without = {*keep, *(r.id for r in known)}
-        tagged = kind.tagged(cloud, place, tags.BUILD_ID, journal.build_id, without=without)
-        ours = [id for id, own in tagged.items() if tags.made_by(own, journal.build_id)]
-        for id in ours:
-            if not (kind.name == "instance" and kind.is_gone(cloud, place, id)):
-                yield Found(place, kind.name, id)
-    else:
-        yield from _grants(cloud, journal, place)
-
-
-def _grants(cloud: Cloud, journal: Journal, place: Place) -> Iterable[Found]:
-    """Grants have no tags: their name says whose they are, on the keys that the build ever meant to grant."""
-    for key in sorted({i.request["KeyId"] for i in journal.calls("grant") if i.place == place}):
-        for grant in cloud.pages(place, "kms", "ListGrants", "Grants", {"KeyId": key}):
-            if grant.get("Name", "").startswith(grant_prefix(journal.build_id)):
-                yield Found(place, "grant", grant["GrantId"], key)
+        for id, parent in kind.of_build(cloud, place, journal.build_id, calls, without=without):
+            yield Found(place, kind.name, id, parent)
 
 
 def _behind_kept(cloud: Cloud, places: Iterable[Place], keep: Collection[str]) -> Iterable[Found]:

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from goldenami import reconcile
-from goldenami.aws import journals, tags
+from goldenami.aws import journals, kinds, tags
 from goldenami.aws.ledger import Ledger, Patience
 from goldenami.aws.session import Cloud
 from goldenami.errors import GoldenAmiError, Interrupted, UsageError
@@ -258,7 +258,8 @@ def _delete_temporary(ledger: Ledger) -> CleanUp:
     for resource in reversed(_temporary(ledger.journal)):
         found = Found(resource.place, resource.kind, resource.id)
         try:
-            ledger.delete(resource.kind, resource.place, resource.id, parent=resource.request.get("KeyId"))
+            parent = kinds.kind_of(resource.kind).parent(resource.request)
+            ledger.delete(resource.kind, resource.place, resource.id, parent=parent)
             deleted.append(found)
         except GoldenAmiError as error:
             left[str(found)] = error.message

@@ -1,154 +1,193 @@
-"""The kinds of resource that a build makes, one row each: how a creating call is marked, how its result is read, how a
-resource is found again by its token, how it is deleted, and which refusals mean "it exists" and "it is gone".
+"""The kinds of resource that goldenami creates: one class each.
 
-Where the API has a ClientToken (RunInstances, CopyImage), or a name that must be unique and carries the token or the
-build (CreateImage, ImportKeyPair, CreateSecurityGroup, CreateGrant, PutParameter), repeating a call is safe: the answer
-is the first one's, or says that it exists. Where there is neither (CreateSnapshot, CopySnapshot), only the tag tells.
+A kind knows how its creating call is marked, where the id is in the answer, how a resource is found again by its token,
+how it is deleted and in which order, and which error codes mean "it exists" and "it is gone". A new kind is one class
+with ``@register``; the ledger, the clean-up and ``clean --expired`` need nothing else.
+
+Where the API has a ClientToken (RunInstances, CopyImage, CreateVolume), or a name that must be unique and carries the
+token or the build (CreateImage, ImportKeyPair, CreateSecurityGroup, CreateGrant, PutParameter), repeating a call is
+safe: it returns the first call's resource, or the error that the resource exists. Where there is neither
+(CreateSnapshot, CopySnapshot), only the tag identifies the resource.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from goldenami.aws import errors, tags
 from goldenami.aws.session import Cloud
 from goldenami.errors import CloudError
 from goldenami.model import Place
 
+if TYPE_CHECKING:
+    from goldenami.aws.ledger import Ledger
+
 Request = Mapping[str, Any]
-
-
-class Tagged(Protocol):
-    """The ids that carry a tag with a value, or (None) with any, each with all its tags; but those ``without``. Leaving
-    out what need not be asked about spares a call for each parameter."""
-
-    def __call__(
-        self, cloud: Cloud, place: Place, tag: str, value: str | None, *, without: Collection[str] = ()
-    ) -> dict[str, Mapping[str, str]]: ...
-
+Tagged = dict[str, Mapping[str, str]]  # ids, each with all its tags
 
 _CLIENT_TOKEN: Final = frozenset({"RunInstances", "CopyImage", "CreateVolume"})
 
 
-@dataclass(frozen=True, slots=True)
 class Kind:
-    """One row. ``tagged``: None where there are no tags. ``tag_types``: the resource types that the creating call tags;
-    none: another way of marking. ``busy_codes``: refusals of a deletion that pass within ``busy_for`` seconds, when
-    what used the resource is really gone. ``repeat_safe``: a name makes repeating the creating call safe. ``order``: of
-    deletion, low first. ``everywhere``: builds make it, so a clean-up looks for its tag in every place; anything else
-    only where the journal has a call for it.
+    """One kind of resource. There is one object of each class; it keeps no state.
+
+    ``service``: botocore's name of the service. ``id_field``: where the answer of the creating call has the id.
+    ``delete_operation``, ``delete_parameter``: the call that deletes one resource, and its parameter for the id.
+    ``duplicate_codes``: error codes of the creating call for a name that is taken. ``missing_codes``: of the deleting
+    call, for a resource that does not exist. ``busy_codes``: of the deleting call, while another resource still uses
+    this one; it is repeated for ``busy_for`` seconds. ``repeat_safe``: a name makes repeating the creating call safe.
+    ``order``: of deletion, lowest first: what uses another resource goes before it.
+    ``everywhere``: builds create it, so a clean-up searches every place for its tag. False: only places where the
+    journal has a call for it.
+    ``has_tags``: the resource is found by its tags. ``in_manifest``: a release's manifest names every one it needs.
+    False: whatever the release's build created for it stays.
     """
 
-    name: str
-    service: str
-    tagged: Tagged | None
-    delete_operation: str
-    delete_parameter: str
-    duplicate_codes: frozenset[str] = frozenset()
-    missing_codes: frozenset[str] = frozenset()
-    busy_codes: frozenset[str] = frozenset()
-    busy_for: float = 0.0
-    tag_types: tuple[str, ...] = ()
-    repeat_safe: bool = False
-    order: int = 0
-    everywhere: bool = True
+    name: ClassVar[str]
+    service: ClassVar[str]
+    id_field: ClassVar[str]
+    delete_operation: ClassVar[str]
+    delete_parameter: ClassVar[str]
+    duplicate_codes: ClassVar[frozenset[str]] = frozenset()
+    missing_codes: ClassVar[frozenset[str]] = frozenset()
+    busy_codes: ClassVar[frozenset[str]] = frozenset()
+    busy_for: ClassVar[float] = 0.0
+    repeat_safe: ClassVar[bool] = False
+    order: ClassVar[int]
+    everywhere: ClassVar[bool] = True
+    has_tags: ClassVar[bool] = True
+    in_manifest: ClassVar[bool] = True
+
+    # --- creating -----------------------------------------------------------------------------------------------------
 
     def repeatable(self, operation: str) -> bool:
-        """Whether sending a creating call again cannot make a second resource."""
+        """Whether sending a creating call again cannot create a second resource."""
         return self.repeat_safe or operation in _CLIENT_TOKEN
 
     def mark(
         self, operation: str, request: dict[str, Any], token: str, build_id: str, every: Mapping[str, str]
     ) -> dict[str, Any]:
-        """The request with what ties the resource to its build and attempt."""
+        """Add to the request what ties the resource to its build and attempt. ``every``: all tags."""
         if operation in _CLIENT_TOKEN:
             request["ClientToken"] = token
-        if self.tag_types:
-            pairs = tags.to_list(every)
-            types = request.pop("TagTypes", self.tag_types)
-            request["TagSpecifications"] = [{"ResourceType": t, "Tags": pairs} for t in types]
-        elif self.name == "lifecycle-policy":
-            request["Tags"] = dict(every)
-        elif self.name == "parameter":
-            request["Tags"] = tags.to_list(every)
-        elif self.name == "grant":
-            request["Name"] = grant_name(build_id, token)
+        self.add_tags(request, token, build_id, every)
         return request
 
-    def find(self, cloud: Cloud, place: Place, token: str, request: Request) -> str | None:
-        """The id of the resource that carries a token, or None. ``request``: that of the creating call."""
-        if self.name == "grant":
-            found = cloud.pages(place, "kms", "ListGrants", "Grants", {"KeyId": request["KeyId"]})
-            return next((g["GrantId"] for g in found if g.get("Name", "").endswith(token)), None)
-        if self.name == "parameter":
-            name = str(request["Name"])
-            return name if parameter_tags(cloud, place, name).get(tags.TOKEN) == token else None
-        if self.tagged is None:
-            raise ValueError(f"a {self.name} cannot be found again")
-        return min(self.tagged(cloud, place, tags.TOKEN, token), default=None)
+    def add_tags(self, request: dict[str, Any], token: str, build_id: str, every: Mapping[str, str]) -> None:
+        """Add the tags in the form that the creating call takes."""
+        request["Tags"] = tags.to_list(every)
 
     def id_of(self, operation: str, answer: Mapping[str, Any], request: Request) -> str:
         """The id in the answer of the creating call."""
-        match operation:
-            case "RunInstances":
-                return str(answer["Instances"][0]["InstanceId"])
-            case "CreateSnapshots":  # the others are found by the token, which all of them carry
-                return str(answer["Snapshots"][0]["SnapshotId"])
-            case "PutParameter":
-                return str(request["Name"])
-        return str(answer[_ID_FIELD[self.name]])
+        return str(answer[self.id_field])
+
+    def known_id(self, request: Request) -> str | None:
+        """The id, if it can be told from the request alone (a name)."""
+        return None
+
+    def parent(self, request: Request) -> str | None:
+        """What the deleting call needs besides the id, from the request of the creating or the deleting call."""
+        return None
+
+    # --- finding ------------------------------------------------------------------------------------------------------
+
+    def tagged(
+        self, cloud: Cloud, place: Place, tag: str, value: str | None, *, without: Collection[str] = ()
+    ) -> Tagged:
+        """The resources with a tag of that value (None: of any value). ``without``: ids to leave out, which saves a
+        call each where tags are read one resource at a time. Only for a kind that ``has_tags``."""
+        raise NotImplementedError
+
+    def find(self, cloud: Cloud, place: Place, token: str, request: Request) -> str | None:
+        """The id of the resource that carries a token, or None. ``request``: that of the creating call."""
+        return min(self.tagged(cloud, place, tags.TOKEN, token), default=None)
+
+    def of_build(
+        self, cloud: Cloud, place: Place, build_id: str, calls: Iterable[Request], *, without: Collection[str] = ()
+    ) -> Iterator[tuple[str, str | None]]:
+        """What exists in a place with the mark of a build, as id and parent. ``calls``: the requests of all calls for
+        this kind that the build's journal has in the place. ``without``: ids that are not needed."""
+        for id, own in self.tagged(cloud, place, tags.BUILD_ID, build_id, without=without).items():
+            if tags.made_by(own, build_id):
+                yield id, None
+
+    def is_gone(self, cloud: Cloud, place: Place, id: str) -> bool:
+        """Whether a resource that was found is deleted all the same, or about to be."""
+        return False
+
+    # --- deleting -----------------------------------------------------------------------------------------------------
 
     def delete_request(self, id: str, parent: str | None) -> dict[str, Any]:
         """The parameters of the deleting call."""
-        if self.name == "instance":
-            return {"InstanceIds": [id]}
-        if self.name == "grant":
-            if parent is None:
-                raise ValueError("a grant is deleted with the ARN of its key as parent")
-            return {"KeyId": parent, "GrantId": id}
         return {self.delete_parameter: id}
 
-    def is_gone(self, cloud: Cloud, place: Place, id: str) -> bool:
-        """Whether a resource that was found is on its way out: instances stay visible for about an hour after they
-        ended."""
-        if self.name != "instance":
-            return False
-        found = cloud.pages(place, "ec2", "DescribeInstances", "Reservations", {"InstanceIds": [id]})
-        states = [i["State"]["Name"] for r in found for i in r["Instances"]]
-        return bool(states) and all(s in ("terminated", "shutting-down") for s in states)
+    def delete(self, ledger: Ledger, place: Place, id: str, parent: str | None = None) -> None:
+        """Ensure that a resource is gone, with all that exists only for it."""
+        ledger.delete(self.name, place, id, parent=parent)
+
+    def still_ours(self, ledger: Ledger, place: Place, id: str) -> bool:
+        """Whether what has this id now is what the ledger's build created. An id is never used again, a name may be."""
+        return True
+
+    def await_deleted(self, cloud: Cloud, place: Place, ids: Collection[str]) -> None:
+        """Wait until deleted resources release what they use. Raises CloudError if that takes too long."""
 
 
-_ID_FIELD: Final = {
-    "image": "ImageId",
-    "snapshot": "SnapshotId",
-    "volume": "VolumeId",
-    "key-pair": "KeyName",
-    "security-group": "GroupId",
-    "grant": "GrantId",
-    "lifecycle-policy": "PolicyId",
-}
+KINDS: Final[dict[str, Kind]] = {}
+_K = TypeVar("_K", bound=type[Kind])
 
 
-def grant_prefix(build_id: str) -> str:
-    return f"goldenami-{build_id}-"
+def register(kind: _K) -> _K:
+    """Add a kind; used as a decorator of its class. Raises ValueError for a name that is taken."""
+    if kind.name in KINDS:
+        raise ValueError(f"there are two kinds {kind.name!r}")
+    KINDS[kind.name] = kind()
+    return kind
 
 
-def grant_name(build_id: str, token: str) -> str:
-    """Grants take no tags; their name says whose they are. KMS gives the same grant to the same name and parameters."""
-    return grant_prefix(build_id) + token
+def kind_of(name: str) -> Kind:
+    """The kind of that name. Raises ValueError for one that does not exist: a bug in the caller."""
+    try:
+        return KINDS[name]
+    except KeyError:
+        raise ValueError(f"unknown kind of resource: {name!r}") from None
 
 
-def _by_tag(operation: str, result: str, id_field: str, more: Request | None = None) -> Tagged:
+def in_order() -> tuple[Kind, ...]:
+    """All kinds in the order in which resources are deleted."""
+    return tuple(sorted(KINDS.values(), key=lambda kind: kind.order))
+
+
+# --- EC2: tags in the creating call, and describes that filter by them ------------------------------------------------
+
+
+class Ec2Kind(Kind):
+    """``tag_types``: the resource types that the creating call tags (TagSpecifications); a request may name others by
+    ``TagTypes``, which is not sent. ``describe``: the operation that lists them; ``result``: its list; ``query``: more
+    parameters."""
+
+    service = "ec2"
+    tag_types: ClassVar[tuple[str, ...]]
+    describe: ClassVar[str]
+    result: ClassVar[str]
+    query: ClassVar[Request] = {}
+
+    def add_tags(self, request: dict[str, Any], token: str, build_id: str, every: Mapping[str, str]) -> None:
+        pairs = tags.to_list(every)
+        types = request.pop("TagTypes", self.tag_types)
+        request["TagSpecifications"] = [{"ResourceType": t, "Tags": pairs} for t in types]
+
     def tagged(
-        cloud: Cloud, place: Place, tag: str, value: str | None, *, without: Collection[str] = ()
-    ) -> dict[str, Mapping[str, str]]:
-        query = {"Filters": [_tag_filter(tag, value)], **(more or {})}
-        found = {i[id_field]: i.get("Tags") for i in cloud.pages(place, "ec2", operation, result, query)}
+        self, cloud: Cloud, place: Place, tag: str, value: str | None, *, without: Collection[str] = ()
+    ) -> Tagged:
+        query = {"Filters": [_tag_filter(tag, value)], **self.query}
+        found = {str(i[self.id_field]): i.get("Tags") for i in self.items(cloud, place, query)}
         return {id: tags.from_list(own) for id, own in found.items() if id not in without}
 
-    return tagged
+    def items(self, cloud: Cloud, place: Place, query: Request) -> Iterator[Mapping[str, Any]]:
+        """What the describe lists."""
+        yield from cloud.pages(place, "ec2", self.describe, self.result, query)
 
 
 def _tag_filter(tag: str, value: str | None) -> dict[str, Any]:
@@ -157,31 +196,182 @@ def _tag_filter(tag: str, value: str | None) -> dict[str, Any]:
     return {"Name": f"tag:{tag}", "Values": [value]}
 
 
-def _instances(
-    cloud: Cloud, place: Place, tag: str, value: str | None, *, without: Collection[str] = ()
-) -> dict[str, Mapping[str, str]]:
-    query = {"Filters": [_tag_filter(tag, value)]}
-    found = cloud.pages(place, "ec2", "DescribeInstances", "Reservations", query)
-    every = {i["InstanceId"]: i.get("Tags") for r in found for i in r["Instances"]}
-    return {id: tags.from_list(own) for id, own in every.items() if id not in without}
+@register
+class Instance(Ec2Kind):
+    """Instances stay visible for about an hour after they ended."""
+
+    name = "instance"
+    id_field = "InstanceId"
+    delete_operation = "TerminateInstances"
+    delete_parameter = "InstanceIds"
+    missing_codes = frozenset({"InvalidInstanceID.NotFound"})
+    tag_types = ("instance", "volume", "network-interface")
+    describe = "DescribeInstances"
+    result = "Reservations"
+    order = 2
+
+    def items(self, cloud: Cloud, place: Place, query: Request) -> Iterator[Mapping[str, Any]]:
+        for reservation in super().items(cloud, place, query):
+            yield from reservation["Instances"]
+
+    def id_of(self, operation: str, answer: Mapping[str, Any], request: Request) -> str:
+        return str(answer["Instances"][0]["InstanceId"])
+
+    def delete_request(self, id: str, parent: str | None) -> dict[str, Any]:
+        return {"InstanceIds": [id]}
+
+    def of_build(
+        self, cloud: Cloud, place: Place, build_id: str, calls: Iterable[Request], *, without: Collection[str] = ()
+    ) -> Iterator[tuple[str, str | None]]:
+        for id, parent in super().of_build(cloud, place, build_id, calls, without=without):
+            if not self.is_gone(cloud, place, id):
+                yield id, parent
+
+    def is_gone(self, cloud: Cloud, place: Place, id: str) -> bool:
+        states = [i["State"]["Name"] for i in self.items(cloud, place, {"InstanceIds": [id]})]
+        return bool(states) and all(s in ("terminated", "shutting-down") for s in states)
+
+    def await_deleted(self, cloud: Cloud, place: Place, ids: Collection[str]) -> None:
+        from goldenami.aws import instances  # it is made of the ledger, which is made of this module
+
+        instances.wait_terminated(cloud, place, ids)
 
 
-def _parameters(
-    cloud: Cloud, place: Place, tag: str, value: str | None, *, without: Collection[str] = ()
-) -> dict[str, Mapping[str, str]]:
-    """SSM filters by tags, by a key alone too, but tells them of one parameter at a time only."""
-    query = {"ParameterFilters": [{"Key": f"tag:{tag}"} | ({"Values": [value]} if value is not None else {})]}
-    names = [str(p["Name"]) for p in cloud.pages(place, "ssm", "DescribeParameters", "Parameters", query)]
-    return {name: parameter_tags(cloud, place, name) for name in names if name not in without}
+@register
+class Image(Ec2Kind):
+    """An image is deleted with its snapshots."""
+
+    name = "image"
+    id_field = "ImageId"
+    delete_operation = "DeregisterImage"
+    delete_parameter = "ImageId"
+    duplicate_codes = frozenset({"InvalidAMIName.Duplicate"})
+    missing_codes = frozenset({"InvalidAMIID.NotFound", "InvalidAMIID.Unavailable"})
+    tag_types = ("image", "snapshot")
+    describe = "DescribeImages"
+    result = "Images"
+    query: ClassVar[Request] = {"Owners": ["self"], "IncludeDeprecated": True, "IncludeDisabled": True}
+    repeat_safe = True
+    order = 3
+
+    def delete(self, ledger: Ledger, place: Place, id: str, parent: str | None = None) -> None:
+        from goldenami.aws import images  # it is made of the ledger, which is made of this module
+
+        images.delete(ledger, place, id)
 
 
-def _policies(
-    cloud: Cloud, place: Place, tag: str, value: str | None, *, without: Collection[str] = ()
-) -> dict[str, Mapping[str, str]]:
-    """The list of policies cannot be asked for a tag of theirs, and shows all of them."""
-    found = cloud.call(place, "dlm", "GetLifecyclePolicies", {}).get("Policies") or ()
-    every = {p["PolicyId"]: p.get("Tags") or {} for p in found}
-    return {id: own for id, own in every.items() if tag in own and value in (None, own[tag]) and id not in without}
+@register
+class Snapshot(Ec2Kind):
+    name = "snapshot"
+    id_field = "SnapshotId"
+    delete_operation = "DeleteSnapshot"
+    delete_parameter = "SnapshotId"
+    missing_codes = frozenset({"InvalidSnapshot.NotFound"})
+    busy_codes = frozenset({"InvalidSnapshot.InUse"})
+    busy_for = 20.0
+    tag_types = ("snapshot",)
+    describe = "DescribeSnapshots"
+    result = "Snapshots"
+    query: ClassVar[Request] = {"OwnerIds": ["self"]}
+    order = 4
+
+    def id_of(self, operation: str, answer: Mapping[str, Any], request: Request) -> str:
+        if operation == "CreateSnapshots":  # the others are found by the token, which all of them carry
+            return str(answer["Snapshots"][0]["SnapshotId"])
+        return super().id_of(operation, answer, request)
+
+
+@register
+class Volume(Ec2Kind):
+    name = "volume"
+    id_field = "VolumeId"
+    delete_operation = "DeleteVolume"
+    delete_parameter = "VolumeId"
+    missing_codes = frozenset({"InvalidVolume.NotFound"})
+    busy_codes = frozenset({"VolumeInUse"})
+    busy_for = 60.0
+    tag_types = ("volume",)
+    describe = "DescribeVolumes"
+    result = "Volumes"
+    order = 5
+
+
+@register
+class SecurityGroup(Ec2Kind):
+    """A security group is busy as long as the network interface of a terminated instance exists."""
+
+    name = "security-group"
+    id_field = "GroupId"
+    delete_operation = "DeleteSecurityGroup"
+    delete_parameter = "GroupId"
+    duplicate_codes = frozenset({"InvalidGroup.Duplicate"})
+    missing_codes = frozenset({"InvalidGroup.NotFound", "InvalidGroupId.NotFound"})
+    busy_codes = frozenset({"DependencyViolation", "InvalidGroup.InUse"})
+    busy_for = 300.0
+    tag_types = ("security-group",)
+    describe = "DescribeSecurityGroups"
+    result = "SecurityGroups"
+    repeat_safe = True
+    order = 6
+
+
+@register
+class KeyPair(Ec2Kind):
+    """Its id is its name, which is unique too, and what a launch names."""
+
+    name = "key-pair"
+    id_field = "KeyName"
+    delete_operation = "DeleteKeyPair"
+    delete_parameter = "KeyName"
+    duplicate_codes = frozenset({"InvalidKeyPair.Duplicate"})
+    missing_codes = frozenset({"InvalidKeyPair.NotFound"})
+    tag_types = ("key-pair",)
+    describe = "DescribeKeyPairs"
+    result = "KeyPairs"
+    repeat_safe = True
+    order = 7
+
+
+# --- other services ---------------------------------------------------------------------------------------------------
+
+
+@register
+class Parameter(Kind):
+    """An SSM parameter. Its id is its name, which another parameter may have later."""
+
+    name = "parameter"
+    service = "ssm"
+    id_field = "Name"
+    delete_operation = "DeleteParameter"
+    delete_parameter = "Name"
+    duplicate_codes = frozenset({"ParameterAlreadyExists"})
+    missing_codes = frozenset({"ParameterNotFound"})
+    repeat_safe = True
+    order = 1
+    in_manifest = False
+
+    def id_of(self, operation: str, answer: Mapping[str, Any], request: Request) -> str:
+        return str(request["Name"])
+
+    def known_id(self, request: Request) -> str | None:
+        return str(request["Name"])
+
+    def tagged(
+        self, cloud: Cloud, place: Place, tag: str, value: str | None, *, without: Collection[str] = ()
+    ) -> Tagged:
+        """SSM filters by tags, also by a key alone, but returns the tags of one parameter at a time only."""
+        query = {"ParameterFilters": [{"Key": f"tag:{tag}"} | ({"Values": [value]} if value is not None else {})]}
+        names = [str(p["Name"]) for p in cloud.pages(place, "ssm", "DescribeParameters", "Parameters", query)]
+        return {name: parameter_tags(cloud, place, name) for name in names if name not in without}
+
+    def find(self, cloud: Cloud, place: Place, token: str, request: Request) -> str | None:
+        name = str(request["Name"])
+        return name if parameter_tags(cloud, place, name).get(tags.TOKEN) == token else None
+
+    def still_ours(self, ledger: Ledger, place: Place, id: str) -> bool:
+        """A parameter without tags may be too new to show them; they are read again for as long as that can last."""
+        own = ledger.patience.look(ledger.cloud, lambda: parameter_tags(ledger.cloud, place, id))
+        return tags.made_by(own or {}, ledger.journal.build_id)
 
 
 def parameter_tags(cloud: Cloud, place: Place, name: str) -> Mapping[str, str]:
@@ -195,122 +385,82 @@ def parameter_tags(cloud: Cloud, place: Place, name: str) -> Mapping[str, str]:
         raise
 
 
-_OWN: Final[Request] = {"Owners": ["self"], "IncludeDeprecated": True, "IncludeDisabled": True}
+@register
+class LifecyclePolicy(Kind):
+    """A policy of Data Lifecycle Manager."""
 
-KINDS: Final[Mapping[str, Kind]] = {
-    kind.name: kind
-    for kind in (
-        Kind(
-            "grant",
-            "kms",
-            None,
-            "RevokeGrant",
-            "GrantId",
-            missing_codes=frozenset({"NotFoundException", "InvalidGrantIdException"}),
-            repeat_safe=True,
-            order=0,
-        ),
-        Kind(
-            "parameter",
-            "ssm",
-            _parameters,
-            "DeleteParameter",
-            "Name",
-            duplicate_codes=frozenset({"ParameterAlreadyExists"}),
-            missing_codes=frozenset({"ParameterNotFound"}),
-            repeat_safe=True,
-            order=1,
-        ),
-        Kind(
-            "lifecycle-policy",
-            "dlm",
-            _policies,
-            "DeleteLifecyclePolicy",
-            "PolicyId",
-            missing_codes=frozenset({"ResourceNotFoundException"}),
-            everywhere=False,
-            order=1,
-        ),
-        Kind(
-            "instance",
-            "ec2",
-            _instances,
-            "TerminateInstances",
-            "InstanceIds",
-            missing_codes=frozenset({"InvalidInstanceID.NotFound"}),
-            tag_types=("instance", "volume", "network-interface"),
-            order=2,
-        ),
-        Kind(
-            "image",
-            "ec2",
-            _by_tag("DescribeImages", "Images", "ImageId", _OWN),
-            "DeregisterImage",
-            "ImageId",
-            duplicate_codes=frozenset({"InvalidAMIName.Duplicate"}),
-            missing_codes=frozenset({"InvalidAMIID.NotFound", "InvalidAMIID.Unavailable"}),
-            tag_types=("image", "snapshot"),
-            repeat_safe=True,
-            order=3,
-        ),
-        Kind(
-            "snapshot",
-            "ec2",
-            _by_tag("DescribeSnapshots", "Snapshots", "SnapshotId", {"OwnerIds": ["self"]}),
-            "DeleteSnapshot",
-            "SnapshotId",
-            missing_codes=frozenset({"InvalidSnapshot.NotFound"}),
-            busy_codes=frozenset({"InvalidSnapshot.InUse"}),
-            busy_for=20.0,
-            tag_types=("snapshot",),
-            order=4,
-        ),
-        Kind(
-            "volume",
-            "ec2",
-            _by_tag("DescribeVolumes", "Volumes", "VolumeId"),
-            "DeleteVolume",
-            "VolumeId",
-            missing_codes=frozenset({"InvalidVolume.NotFound"}),
-            busy_codes=frozenset({"VolumeInUse"}),
-            busy_for=60.0,
-            tag_types=("volume",),
-            order=5,
-        ),
-        Kind(
-            "security-group",
-            "ec2",
-            _by_tag("DescribeSecurityGroups", "SecurityGroups", "GroupId"),
-            "DeleteSecurityGroup",
-            "GroupId",
-            duplicate_codes=frozenset({"InvalidGroup.Duplicate"}),
-            missing_codes=frozenset({"InvalidGroup.NotFound", "InvalidGroupId.NotFound"}),
-            busy_codes=frozenset({"DependencyViolation", "InvalidGroup.InUse"}),
-            busy_for=300.0,
-            tag_types=("security-group",),
-            repeat_safe=True,
-            order=6,
-        ),
-        Kind(
-            "key-pair",
-            "ec2",
-            # By name, which is unique too, and what a launch asks for.
-            _by_tag("DescribeKeyPairs", "KeyPairs", "KeyName"),
-            "DeleteKeyPair",
-            "KeyName",
-            duplicate_codes=frozenset({"InvalidKeyPair.Duplicate"}),
-            missing_codes=frozenset({"InvalidKeyPair.NotFound"}),
-            tag_types=("key-pair",),
-            repeat_safe=True,
-            order=7,
-        ),
-    )
-}
+    name = "lifecycle-policy"
+    service = "dlm"
+    id_field = "PolicyId"
+    delete_operation = "DeleteLifecyclePolicy"
+    delete_parameter = "PolicyId"
+    missing_codes = frozenset({"ResourceNotFoundException"})
+    everywhere = False
+    order = 1
+
+    def add_tags(self, request: dict[str, Any], token: str, build_id: str, every: Mapping[str, str]) -> None:
+        request["Tags"] = dict(every)
+
+    def tagged(
+        self, cloud: Cloud, place: Place, tag: str, value: str | None, *, without: Collection[str] = ()
+    ) -> Tagged:
+        """The list of policies has no filter for these tags, and contains all of them."""
+        found = cloud.call(place, "dlm", "GetLifecyclePolicies", {}).get("Policies") or ()
+        every = {str(p["PolicyId"]): p.get("Tags") or {} for p in found}
+        return {id: own for id, own in every.items() if tag in own and value in (None, own[tag]) and id not in without}
 
 
-def kind_of(name: str) -> Kind:
-    """The row of a kind. Raises ValueError for one that does not exist: a bug in the caller."""
-    try:
-        return KINDS[name]
-    except KeyError:
-        raise ValueError(f"unknown kind of resource: {name!r}") from None
+@register
+class Grant(Kind):
+    """A grant on a KMS key. Grants have no tags; the name identifies build and attempt. KMS returns the same grant for
+    the same name and parameters. ``parent``: the ARN of the key."""
+
+    name = "grant"
+    service = "kms"
+    id_field = "GrantId"
+    delete_operation = "RevokeGrant"
+    delete_parameter = "GrantId"
+    missing_codes = frozenset({"NotFoundException", "InvalidGrantIdException"})
+    repeat_safe = True
+    order = 0
+    has_tags = False
+    in_manifest = False
+
+    def add_tags(self, request: dict[str, Any], token: str, build_id: str, every: Mapping[str, str]) -> None:
+        request["Name"] = grant_name(build_id, token)
+
+    def parent(self, request: Request) -> str | None:
+        key = request.get("KeyId")
+        return None if key is None else str(key)
+
+    def find(self, cloud: Cloud, place: Place, token: str, request: Request) -> str | None:
+        found = self.of_key(cloud, place, str(request["KeyId"]))
+        return next((str(g["GrantId"]) for g in found if g.get("Name", "").endswith(token)), None)
+
+    def of_build(
+        self, cloud: Cloud, place: Place, build_id: str, calls: Iterable[Request], *, without: Collection[str] = ()
+    ) -> Iterator[tuple[str, str | None]]:
+        """Those on the keys that the build's calls name."""
+        for key in sorted({str(request["KeyId"]) for request in calls}):
+            for grant in self.of_key(cloud, place, key):
+                if grant.get("Name", "").startswith(grant_prefix(build_id)):
+                    yield str(grant["GrantId"]), key
+
+    def of_key(self, cloud: Cloud, place: Place, key: str) -> Iterator[Mapping[str, Any]]:
+        """All grants of a key, as ListGrants returns them."""
+        yield from cloud.pages(place, "kms", "ListGrants", "Grants", {"KeyId": key})
+
+    def delete_request(self, id: str, parent: str | None) -> dict[str, Any]:
+        if parent is None:
+            raise ValueError("a grant is deleted with the ARN of its key as parent")
+        return {"KeyId": parent, "GrantId": id}
+
+
+def grant_prefix(build_id: str) -> str:
+    """How the names of all grants of a build begin."""
+    return f"goldenami-{build_id}-"
+
+
+def grant_name(build_id: str, token: str) -> str:
+    """The name of one attempt's grant."""
+    return grant_prefix(build_id) + token

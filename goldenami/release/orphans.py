@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from goldenami import task
 from goldenami.aws import images, journals, recyclebin, snapshots, tags
-from goldenami.aws.kinds import KINDS, parameter_tags
+from goldenami.aws.kinds import kind_of, parameter_tags
 from goldenami.aws.session import Cloud
 from goldenami.events import Emit, silent
 from goldenami.model import Environment, Place
@@ -229,12 +229,9 @@ def delete(
     bins = recyclebin.Bins(cloud)
     recoverable: dict[str, datetime] = {}
     with task.run(environment, TASK, {"count": len(doomed)}, cloud=cloud, emit_to=emit_to) as job:
-        for thing in sorted(doomed, key=lambda t: (t.place, KINDS[t.kind].order, t.id)):
+        for thing in sorted(doomed, key=lambda t: (t.place, kind_of(t.kind).order, t.id)):
             with attempts.attempt(str(thing)):
-                if thing.kind == "image":
-                    images.delete(job.ledger, thing.place, thing.id)
-                else:
-                    job.ledger.delete(thing.kind, thing.place, thing.id)
+                kind_of(thing.kind).delete(job.ledger, thing.place, thing.id)
                 deleted.append(thing)
                 until = bins.until(thing.place, thing.kind, thing.tags, cloud.now())
                 if until is not None:

@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from goldenami.aws import errors, tags
-from goldenami.aws.kinds import KINDS
+from goldenami.aws.kinds import in_order, kind_of
 from goldenami.aws.ledger import DEFAULT_LIFETIME
 from goldenami.aws.session import Cloud
 from goldenami.errors import CloudError, CredentialsRefused, GoldenAmiError
@@ -68,7 +68,7 @@ def find(cloud: Cloud, environment: Environment, catalog: Catalog, journals: Jou
             for build_id, one in future.result():
                 # Which grants a release needs is in no manifest, and a parameter is known by its name only: those of a
                 # build that made a release stay.
-                if one.id not in owned and not (one.kind in ("grant", "parameter") and build_id in released):
+                if one.id not in owned and (kind_of(one.kind).in_manifest or build_id not in released):
                     found[build_id].append(one)
         except CredentialsRefused:
             raise
@@ -87,9 +87,9 @@ def _look(cloud: Cloud, environment: Environment, place: Place) -> list[tuple[st
 
 
 def _tagged(cloud: Cloud, place: Place) -> Iterator[tuple[str, Found]]:
-    for kind in KINDS.values():
+    for kind in in_order():
         # What is not made everywhere is no build's: a policy stays for as long as it is declared.
-        if kind.tagged is None or not kind.everywhere:
+        if not kind.has_tags or not kind.everywhere:
             continue
         for id, own in kind.tagged(cloud, place, tags.EXPIRES_AT, None).items():
             build_id = own.get(tags.BUILD_ID, "")

@@ -107,7 +107,7 @@ class World:
         from goldenami.aws.kinds import KINDS
 
         row = KINDS[kind]
-        assert row.tagged is not None
+        assert row.has_tags
         found = row.tagged(self.cloud, place, tags.BUILD_ID, BUILD)
         return {k: v for k, v in found.items() if not row.is_gone(self.cloud, place, k)}
 

@@ -74,8 +74,8 @@ class Mode(ABC):
     snapshots and tags in the target's place (or in the source's, and asks the target's account whether it sees them);
     publishing takes the expiry tag off; retirement deletes the row's snapshots there.
     ``note``: a word that the summary of a build shows before the key; empty for none.
-    ``verb``, ``without_source``: words of error messages: "apps/eu-west-1 *shares* the image of home/eu-west-1, which is
-    not chosen"; "eu-west-1: *nothing to share* there".
+    ``verb``, ``without_source``: words of error messages: "apps/eu-west-1 *shares* the image of home/eu-west-1, which
+    is not chosen"; "eu-west-1: *nothing to share* there".
     """
 
     name: ClassVar[str]
