@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from goldenami.errors import UsageError
-from goldenami.journal import Journals
+from goldenami.journal import IN_A_BUCKET, Journals, Storage
 from goldenami.model import Environment
 
 if TYPE_CHECKING:
@@ -31,14 +31,21 @@ def of(environment: Environment, cloud: Cloud | None = None, *, terms: Terms | N
     if not environment.builds.startswith("s3://"):
         return Journals(Path(environment.builds))
     # Here, so that who looks into a directory does not pay for loading botocore.
+    from goldenami.aws.bucketstore import BucketStore
+    from goldenami.aws.envelope import Envelopes
     from goldenami.aws.lease import Terms
     from goldenami.aws.s3 import Bucket
-    from goldenami.aws.s3journal import S3Storage
     from goldenami.aws.session import Cloud
 
     bucket = Bucket(cloud or Cloud.of(environment), environment.home_place, environment.builds)
+    terms, key = terms or Terms(), _key(environment)
+
+    def seal(build_id: str) -> Envelopes:
+        return Envelopes(bucket.cloud, bucket.place, key, build_id)
+
     local = Path(environment.local) / "builds"
-    return Journals(S3Storage(bucket, local=local, key=_key(environment), terms=terms or Terms()))
+    storage = Storage(BucketStore(bucket, terms=terms), IN_A_BUCKET, local, seal=seal, now=terms.now)
+    return Journals(storage)
 
 
 def _key(environment: Environment) -> str:

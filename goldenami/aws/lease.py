@@ -24,8 +24,8 @@ from typing import Any, Final
 from goldenami.aws.limits import boot_clock
 from goldenami.aws.s3 import Bucket, Object
 from goldenami.errors import CloudError, GoldenAmiError, JournalError
-from goldenami.journal import Holder, utc_now
-from goldenami.journal.storage import busy
+from goldenami.journal import utc_now
+from goldenami.store import Holder, busy
 
 SECONDS: Final = 60.0  # how long it holds without being renewed
 _RENEWALS: Final = 4  # in that time; so three may fail

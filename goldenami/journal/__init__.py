@@ -1,13 +1,7 @@
 """The intent log of one build: what makes the build survive its process.
 
-``Journals`` are all of an environment: ``create``, ``open``, ``list``. They are kept in a directory, or in a bucket
-for pipelines whose next run is on another machine; ``storage`` says what is asked of either. In a directory::
-
-    <build id>/journal.jsonl     one JSON object a line, appended and fsynced, never rewritten
-    <build id>/lock              held (flock) by the one process that works on the build; says who that is
-    <build id>/secrets/          mode 0700: what calls need and the journal must not hold, one 0600 file each; removed
-                                 at the end
-    locks/<recipe>               held (flock) by the one process that builds the recipe
+``Journals`` are all of an environment: ``create``, ``open``, ``list``. They are kept on a store (``goldenami.store``):
+in a directory, or in a bucket for pipelines whose next run is on another machine. ``storage`` has the layout of both.
 
 The first line is the header. After it, for each mutating call: an *intent* before the call (kind, place, key, token,
 the exact request), and after it a *result* (the id that came back, or the error by which the service refused). A call
@@ -18,11 +12,10 @@ records that a resource was deleted, ``spoiled`` that it exists but must not be 
 A crash can only tear the last line: it is dropped on opening if it is not whole. Anything else that cannot be read is
 corruption, and refused with its place, because a journal that is trusted wrongly leaks or deletes the wrong things.
 
-Replay is pure (``records``); ``directory`` knows files, and nothing here knows AWS.
+Replay is pure (``records``); nothing here knows files or AWS.
 """
 
-from goldenami.journal.builds import Journals, Summary, Wait
-from goldenami.journal.directory import FILE, DirectoryStorage
+from goldenami.journal.builds import Journals, Summary
 from goldenami.journal.log import Journal
 from goldenami.journal.records import (
     SCHEMA,
@@ -40,24 +33,27 @@ from goldenami.journal.records import (
     utc_now,
     walk,
 )
-from goldenami.journal.storage import Holder, Log, SideFiles, Storage
+from goldenami.journal.storage import FILE, IN_A_BUCKET, IN_A_DIRECTORY, Layout, Records, Seal, Storage
+from goldenami.store import Holder, Wait
 
 __all__ = [
     "FILE",
+    "IN_A_BUCKET",
+    "IN_A_DIRECTORY",
     "SCHEMA",
     "Action",
-    "DirectoryStorage",
     "Ending",
     "Header",
     "Holder",
     "Intent",
     "Journal",
     "Journals",
-    "Log",
+    "Layout",
+    "Records",
     "Resource",
     "Result",
+    "Seal",
     "Secret",
-    "SideFiles",
     "State",
     "Storage",
     "Summary",

@@ -2,50 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
-from goldenami.errors import Busy, JournalError, NotFound
-from goldenami.journal.directory import DirectoryStorage
+from goldenami.errors import JournalError, NotFound
 from goldenami.journal.log import Journal
 from goldenami.journal.records import Header, Intent, Resource, Result, replay, utc_now, walk
-from goldenami.journal.storage import Holder, Storage
+from goldenami.journal.storage import Storage
+from goldenami.store import Holder, Wait
 
-_T = TypeVar("_T")
+_AT_ONCE: Final = Wait()
 _READERS: Final = 8  # threads; journals in a bucket are a few requests away each
-_POLL: Final = 1.0  # seconds between two looks at a lock that is waited for
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """How long to wait for a lock that somebody else holds. ``seconds``: math.inf waits for ever. ``waiting`` is told
-    once that there is somebody to wait for."""
-
-    seconds: float = 0.0
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
-    waiting: Callable[[Busy], None] = field(default=lambda _: None)
-
-    def take(self, attempt: Callable[[], _T]) -> _T:
-        """What an attempt gives that does not raise Busy. Raises its last Busy when the time is up."""
-        deadline = self.clock() + self.seconds
-        told = False
-        while True:
-            try:
-                return attempt()
-            except Busy as error:
-                if self.clock() >= deadline:
-                    raise
-                if not told:
-                    self.waiting(error)
-                    told = True
-            self.sleep(min(_POLL, max(0.01, deadline - self.clock())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +42,7 @@ class Journals:
     """
 
     def __init__(self, where: Path | Storage, *, now: Callable[[], datetime] = utc_now) -> None:
-        self.storage: Storage = DirectoryStorage(where, now=now) if isinstance(where, Path) else where
+        self.storage = Storage.in_directory(where, now=now) if isinstance(where, Path) else where
         self._now = now
 
     def where(self) -> str:
@@ -81,7 +53,7 @@ class Journals:
         """Start the journal of a new build, or of any work that is to survive its process. Raises JournalError."""
         return Journal.create(self.storage, header, now=self._now)
 
-    def open(self, build_id: str, turn: Wait = Wait()) -> Journal:
+    def open(self, build_id: str, turn: Wait = _AT_ONCE) -> Journal:
         """Lock a journal, replay it and make it ready for more. Raises NotFound, JournalError for damage, and Busy when
         the patience with who works on it is at its end."""
         return turn.take(lambda: Journal.open_in(self.storage, build_id, now=self._now))
@@ -116,7 +88,7 @@ class Journals:
         )
 
     @contextmanager
-    def exclusive(self, name: str, turn: Wait = Wait()) -> Iterator[None]:
+    def exclusive(self, name: str, turn: Wait = _AT_ONCE) -> Iterator[None]:
         """Hold the lock of a name (a recipe's: one build of it at a time). Raises Busy, which says who holds it, when
         the patience is at its end."""
         with ExitStack() as stack:

@@ -1,5 +1,5 @@
-"""One build's journal, open for appending and locked. What its records add up to is ``records``'s affair; where they
-are kept is ``storage``'s."""
+"""One build's journal, open for appending and locked. What its records add up to is in ``records``; where they
+are kept is in ``storage``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from goldenami.errors import JournalError, NotFound
-from goldenami.journal.directory import DirectoryStorage
 from goldenami.journal.records import (
     SCHEMA,
     Ending,
@@ -32,7 +31,7 @@ from goldenami.journal.records import (
     uncover,
     utc_now,
 )
-from goldenami.journal.storage import Log, Storage
+from goldenami.journal.storage import Records, Storage
 from goldenami.model import Place
 
 
@@ -46,12 +45,19 @@ class Journal:
     """
 
     def __init__(
-        self, log: Log, header: Header, state: State, *, directory: Path, count: int, now: Callable[[], datetime]
+        self,
+        records: Records,
+        header: Header,
+        state: State,
+        *,
+        directory: Path,
+        count: int,
+        now: Callable[[], datetime],
     ) -> None:
         """Use ``Journals.create`` and ``Journals.open``, or :meth:`create` and :meth:`open`."""
         self.directory = directory
         self.header = header
-        self._log = log
+        self._records = records
         self._state = state
         self._count = count
         self._now = now
@@ -74,10 +80,10 @@ class Journal:
         Raises JournalError if the build exists already or nothing can be written there. ``sync`` (of directories)
         flushes a file descriptor to the disk; tests that need no durability pass one that does nothing.
         """
-        storage = DirectoryStorage(builds, now=now, sync=sync) if isinstance(builds, Path) else builds
+        storage = Storage.in_directory(builds, now=now, sync=sync) if isinstance(builds, Path) else builds
         first = line({"record": "header", "schema": SCHEMA, "n": 0, **header_json(header)})
-        log = storage.create(header.build_id, first)
-        return cls(log, header, State(), directory=storage.directory(header.build_id), count=1, now=now)
+        records = storage.create(header.build_id, first)
+        return cls(records, header, State(), directory=storage.directory(header.build_id), count=1, now=now)
 
     @classmethod
     def open(
@@ -88,31 +94,31 @@ class Journal:
 
         Raises NotFound if there is none, Busy if another process holds it, JournalError if it is damaged.
         """
-        return cls.open_in(DirectoryStorage(directory.parent, now=now, sync=sync), directory.name, now=now)
+        return cls.open_in(Storage.in_directory(directory.parent, now=now, sync=sync), directory.name, now=now)
 
     @classmethod
     def open_in(cls, storage: Storage, build_id: str, *, now: Callable[[], datetime] = utc_now) -> Journal:
         """The same, wherever journals are kept."""
-        log = storage.open(build_id)
-        if log is None:
+        records = storage.open(build_id)
+        if records is None:
             raise NotFound(
                 f"there is no build {build_id} in {storage.where()}",
                 hint="`goldenami builds list` names those there are.",
             )
         try:
-            header, state, count, whole = replay(log.content(), storage.where(build_id))
-            log.cut(whole)
+            header, state, count, whole = replay(records.content(), storage.where(build_id))
+            records.cut(whole)
         except BaseException:
-            log.close()
+            records.close()
             raise
-        return cls(log, header, state, directory=storage.directory(build_id), count=count, now=now)
+        return cls(records, header, state, directory=storage.directory(build_id), count=count, now=now)
 
     def close(self) -> None:
         """Let go of the lock. The second call does nothing."""
         with self._mutex:
             if not self._closed:
                 self._closed = True
-                self._log.close(finished=self.ending not in (None, "failed"))
+                self._records.close(finished=self.ending not in (None, "failed"))
 
     def __enter__(self) -> Self:
         return self
@@ -127,14 +133,14 @@ class Journal:
     def check(self) -> None:
         """Raise JournalError if somebody else may have taken the build over meanwhile: asked right before each call
         that changes something."""
-        self._log.check()
+        self._records.check()
 
     # --- the protocol of calls ----------------------------------------------------------------------------------------
 
     def intend(self, intent: Intent) -> None:
         """Record that a call is about to be made. Its secrets are stored before its record is."""
         with self._mutex:
-            request = conceal(intent.request, self._log.side.keep)
+            request = conceal(intent.request, self._records.secrets.keep)
             self._append(
                 {
                     "record": "intent",
@@ -279,18 +285,18 @@ class Journal:
     def secret(self, name: str, make: Callable[[], bytes]) -> bytes:
         """The secret of that name. The first call makes and stores it; later ones, in any process, read it."""
         with self._mutex:
-            return self._log.side.named(name, make)
+            return self._records.secrets.named(name, make)
 
     def remove_secrets(self) -> None:
         """Delete all side files. The second call does nothing."""
         with self._mutex:
-            self._log.side.remove()
+            self._records.secrets.remove()
 
     def _reveal(self, intent: Intent) -> Intent:
         if intent.action != "create" or intent.token in self._state.results:
             return intent  # only a request that may be sent again needs its secrets, and they may be gone by now
         try:
-            return replace(intent, request=uncover(intent.request, self._log.side.read))
+            return replace(intent, request=uncover(intent.request, self._records.secrets.read))
         except FileNotFoundError as error:
             raise JournalError(
                 f"a secret of build {self.build_id} is missing: {error.filename}",
@@ -303,10 +309,10 @@ class Journal:
         with self._mutex:
             if self._closed:
                 raise JournalError(f"the journal of build {self.build_id} is closed")
-            for late in self._log.doubtful():
+            for late in self._records.doubtful():
                 self._take(late)
             text = line({"n": self._count, "at": timestamp(self._now()), **record})
-            self._log.append(self._count, text)
+            self._records.append(self._count, text)
             self._take(text)
 
     def _take(self, text: bytes) -> None:

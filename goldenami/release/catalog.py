@@ -6,23 +6,24 @@ Below one directory, or one prefix of a bucket::
     channels/<name>/<channel>.json      where the channel points, where it pointed before, and all its moves
     pins/, retired/                     what is kept whatever rules say, and what is gone (see ``marks``)
     reservations/<name>/<version>.json  which build took that version; written once, never changed
-    locks/…                             empty files that carry locks
+    locks/…                             who changes something now: locked files, or leases
 
 A build *reserves* its version before it makes anything, since images carry the version in their names. The same build
 gets the same version whenever it asks, on another day too. If it ends without a release, its number is
 not given out again: whatever still bears that name, in some region or in some log, never means two things. Gaps in the
 numbers are normal.
 
-Each file is whole at any moment (``store``); a release exists if its manifest does, and a channel only ever points to a
-release that exists. So there is nothing to repair after a crash.
+Each file is whole at any moment (``goldenami.store``); a release exists if its manifest does, and a channel only ever
+points to a release that exists. So there is nothing to repair after a crash.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -31,12 +32,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from goldenami import manifest as codec
-from goldenami.errors import CatalogError, NotFound, UsageError
+from goldenami.errors import Busy, CatalogError, NotFound, UsageError
 from goldenami.model import Architecture, Environment, ImageManifest, ManifestImage, Place
 from goldenami.release import targets as modes
 from goldenami.release.marks import Marks
-from goldenami.release.store import DirectoryStore, Store
 from goldenami.release.versions import Reference, Version, check_name, is_version
+from goldenami.store import DirectoryStore, Store, Wait
 
 if TYPE_CHECKING:
     from goldenami.aws.session import Cloud
@@ -85,8 +86,18 @@ class Catalog:
     can be no name (so nothing outside the directory is ever read or written).
     """
 
-    def __init__(self, path: Path | str, *, store: Store | None = None) -> None:
-        self._store: Store = store or DirectoryStore(Path(path))
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        store: Store | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """``clock`` and ``sleep``: for waiting for locks, in seconds."""
+        self._store: Store = store or DirectoryStore(Path(path), error=CatalogError)
+        self._clock = clock
+        self._sleep = sleep
 
     @classmethod
     def of(cls, environment: Environment, cloud: Cloud | None = None) -> Catalog:
@@ -96,9 +107,9 @@ class Catalog:
         if not where.startswith("s3://"):
             return cls(where)
         # Here, so that who reads a directory does not pay for loading botocore.
+        from goldenami.aws.bucketstore import BucketStore
         from goldenami.aws.s3 import Bucket
         from goldenami.aws.session import Cloud
-        from goldenami.release.bucketstore import BucketStore
 
         return cls(where, store=BucketStore(Bucket(cloud or Cloud.of(environment), environment.home_place, where)))
 
@@ -115,7 +126,7 @@ class Catalog:
     def get(self, name: str, version: str) -> ImageManifest:
         """Raises NotFound, with the nearest name or the latest versions."""
         key = _release_key(name, version)
-        data = self._store.read(key)
+        data = self._read(key)
         if data is None:
             raise self._no_such_version(name, version)
         return self._decode(key, data, name, version)
@@ -131,7 +142,7 @@ class Catalog:
         if reserved is not None and reserved.build_id != manifest.build_id:
             raise CatalogError(f"{manifest.label} is reserved by build {reserved.build_id}")
         data = codec.dumps(manifest).encode()
-        if not self._store.create(key, data) and self._store.read(key) != data:
+        if self._store.create(key, data) is None and self._read(key) != data:
             raise CatalogError(
                 f"{manifest.label} is released already, with other contents",
                 hint=f"Compare with {self._store.where(key)}; a release never changes, a new build gets a new version.",
@@ -142,7 +153,7 @@ class Catalog:
         mark = json.dumps(digest).encode()
         for version in self.versions(name):
             key = _release_key(name, version)
-            data = self._store.read(key)
+            data = self._read(key)
             # Most manifests are of other inputs: a search in the bytes is a thousand times cheaper than decoding them.
             if data is not None and mark in data:
                 manifest = self._decode(key, data, name, version)
@@ -160,14 +171,14 @@ class Catalog:
     def reserve(self, name: str, line: str, day: date, *, build_id: str, now: datetime) -> str:
         """Take the next version for a build: nobody else gets it. The same build gets the same version again."""
         check_name(name, "release")
-        with self._store.lock(f"{name}.versions", timeout=_LOCK_TIMEOUT):
+        with self._locked(f"{name}.versions", timeout=_LOCK_TIMEOUT):
             for reservation in self.reservations(name):
                 if reservation.build_id == build_id:
                     return reservation.version
             for _ in range(_RACES):
                 version = self.next_version(name, line, day)
                 reservation = Reservation(name, version, build_id, _timestamp(now))
-                if self._store.create(_reservation_key(name, version), _encode(reservation)):
+                if self._store.create(_reservation_key(name, version), _encode(reservation)) is not None:
                     return version
             raise CatalogError(f"{name} {version} was reserved by processes that ignore the catalog's lock")
 
@@ -188,7 +199,7 @@ class Catalog:
     def channel(self, name: str, channel: str) -> Channel | None:
         """Where it points, or None for a channel that no release was ever published to."""
         key = _channel_key(name, channel)
-        data = self._store.read(key)
+        data = self._read(key)
         return None if data is None else self._channel(name, channel, key, data)
 
     def _channel(self, name: str, channel: str, key: str, data: bytes) -> Channel:
@@ -202,16 +213,16 @@ class Catalog:
 
         A channel that points there already is left as it is. Raises NotFound where there is no such release.
         """
-        with self._store.lock(f"{name}.channels", timeout=_LOCK_TIMEOUT):
+        with self._locked(f"{name}.channels", timeout=_LOCK_TIMEOUT):
             self.get(name, version)
             key = _channel_key(name, channel)
-            data = self._store.read(key)
-            before = None if data is None else self._channel(name, channel, key, data)
+            stored = self._store.read(key)
+            before = None if stored is None else self._channel(name, channel, key, stored.data)
             if before is not None and before.current == version:
                 return before
             history = (*(before.history if before else ()), Move(version, _timestamp(now), build_id))
             after = Channel(name, channel, version, before.current if before else None, history)
-            if not self._store.replace(key, _encode(after), expected=data):
+            if self._store.replace(key, _encode(after), stored) is None:
                 raise CatalogError(
                     f"{name}@{channel} was moved by another process at the same moment",
                     hint="Look at it with `goldenami images list`, and try again.",
@@ -224,7 +235,7 @@ class Catalog:
         Raises CatalogError after ``timeout`` seconds of waiting.
         """
         _channel_key(name, channel)
-        return self._store.lock(f"{name}@{channel}", timeout=timeout)
+        return self._locked(f"{name}@{channel}", timeout=timeout)
 
     # --- marks --------------------------------------------------------------------------------------------------------
 
@@ -286,6 +297,27 @@ class Catalog:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
+    def _read(self, key: str) -> bytes | None:
+        found = self._store.read(key)
+        return None if found is None else found.data
+
+    @contextmanager
+    def _locked(self, name: str, *, timeout: float) -> Iterator[None]:
+        """Hold the lock of that name. Raises CatalogError after ``timeout`` seconds of waiting."""
+        key = f"locks/{name}.lock"
+        turn = Wait(timeout, self._clock, self._sleep, poll=self._store.poll)
+        try:
+            held = turn.take(lambda: self._store.lock(key, name, ""))
+        except Busy as error:
+            raise CatalogError(
+                f"{self._store.where(key)} is still locked after {timeout:g} s: {error.message}",
+                hint="Wait for the other goldenami that works on this catalog to end, then try again.",
+            ) from error
+        try:
+            yield
+        finally:
+            held.give_back()
+
     def _numbers(self, folder: str, name: str) -> list[Version]:
         check_name(name, "release")
         stems = (f.removesuffix(".json") for f in self._store.names(f"{folder}/{name}") if f.endswith(".json"))
@@ -300,7 +332,7 @@ class Catalog:
 
     def _reservation(self, name: str, version: str) -> Reservation | None:
         key = _reservation_key(name, version)
-        data = self._store.read(key)
+        data = self._read(key)
         return None if data is None else self._read_form(_RESERVATION, key, data, RESERVATION_SCHEMA)
 
     def _read_form(self, adapter: TypeAdapter[_T], key: str, data: bytes, schema: str) -> _T:

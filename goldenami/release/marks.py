@@ -16,8 +16,8 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from goldenami.errors import CatalogError
-from goldenami.release.store import Store
 from goldenami.release.versions import Version, check_name
+from goldenami.store import Store
 
 PIN_SCHEMA = "goldenami.pin/1"
 RETIREMENT_SCHEMA = "goldenami.retirement/1"
@@ -109,18 +109,15 @@ class Marks:
 
     def _write(self, key: str, form: dict[str, Any]) -> None:
         data = (json.dumps(form, indent=2, sort_keys=True) + "\n").encode()
-        before = self._store.read(key)
-        if before is None and self._store.create(key, data):
-            return
-        if not self._store.replace(key, data, expected=self._store.read(key)):
-            raise CatalogError(f"{self._store.where(key)} was changed by somebody else meanwhile", hint="Try again.")
+        if self._store.replace(key, data, self._store.read(key)) is None:
+            raise CatalogError(f"{self._store.where(key)} was changed by another process meanwhile", hint="Try again.")
 
     def _read(self, key: str, schema: str) -> dict[str, Any] | None:
-        data = self._store.read(key)
-        if data is None:
+        stored = self._store.read(key)
+        if stored is None:
             return None
         try:
-            form = json.loads(data)
+            form = json.loads(stored.data)
         except ValueError as error:
             raise CatalogError(f"{self._store.where(key)}: not JSON: {error}") from error
         if not isinstance(form, dict) or form.get("schema") != schema:

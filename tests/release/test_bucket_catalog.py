@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from goldenami.aws.bucketstore import BucketStore
 from goldenami.aws.lease import Terms
 from goldenami.aws.s3 import Bucket
 from goldenami.errors import CatalogError, NotFound
 from goldenami.model import MANIFEST_SCHEMA, ImageManifest
-from goldenami.release.bucketstore import BucketStore
 from goldenami.release.catalog import Catalog
 from goldenami.release.versions import Reference
+from goldenami.store import Stored
 from tests.worlds.ledgers import HOME_PLACE, make_cloud, new_session
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ def machine(paper_cloud: Callable[..., PaperCloud], monkeypatch: pytest.MonkeyPa
     s3.create_bucket(Bucket="releases", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
 
     def catalog(**options: Any) -> Catalog:
-        store = BucketStore(Bucket(make_cloud(), HOME_PLACE, URL), **options)
-        made = Catalog(URL, store=store)
+        terms = options.pop("terms", Terms())
+        store = BucketStore(Bucket(make_cloud(), HOME_PLACE, URL), terms=terms)
+        made = Catalog(URL, store=store, **options)
         made.fault = lambda **fault: paper.set(faults=[fault] if fault else [])  # type: ignore[attr-defined]
         return made
 
@@ -104,12 +106,12 @@ def test_a_lock_that_failed_loses_no_move(machine: Open) -> None:
     store = one._store
     plain = store.replace
 
-    def slow(key: str, data: bytes, *, expected: bytes | None) -> bool:
+    def slow(key: str, data: bytes, before: Stored | None) -> Stored | None:
         # What the other one does while this one sleeps: it cannot have the lock, so it writes as a taker-over would.
-        before = other._store.read(key)
-        assert before is not None
-        other._store.replace(key, before.replace(b"20261124.1", b"20261124.2"), expected=before)
-        return plain(key, data, expected=expected)
+        now = other._store.read(key)
+        assert now is not None
+        other._store.replace(key, now.data.replace(b"20261124.1", b"20261124.2"), now)
+        return plain(key, data, before)
 
     store.replace = slow  # type: ignore[method-assign]
     with pytest.raises(CatalogError, match="moved by another process"):

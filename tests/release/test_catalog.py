@@ -21,8 +21,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from goldenami.errors import CatalogError, ManifestError, NotFound, UsageError
 from goldenami.model import Place
 from goldenami.release.catalog import Catalog, Move
-from goldenami.release.store import DirectoryStore
 from goldenami.release.versions import Reference
+from goldenami.store import DirectoryStore, Stored
 
 from .conftest import APPS, HOME, PLACES, ManifestFactory, _manifest
 
@@ -266,11 +266,12 @@ def test_processes_and_threads_never_share_a_version(tmp_path: Path) -> None:
 def test_a_lock_that_is_held_is_waited_for_and_then_refused(tmp_path: Path) -> None:
     moments = iter(range(100))
     waited: list[float] = []
-    store = DirectoryStore(tmp_path, clock=lambda: float(next(moments)), sleep=waited.append)
     with (
         Catalog(tmp_path).publishing("web", "stable", timeout=0),
         pytest.raises(CatalogError, match="still locked") as caught,
-        Catalog(tmp_path, store=store).publishing("web", "stable", timeout=3),
+        Catalog(tmp_path, clock=lambda: float(next(moments)), sleep=waited.append).publishing(
+            "web", "stable", timeout=3
+        ),
     ):
         raise AssertionError("two hold the lock")
     assert caught.value.hint
@@ -377,7 +378,7 @@ def test_a_directory_that_cannot_be_written_is_a_clear_error(tmp_path: Path, man
     with pytest.raises(CatalogError, match="cannot read"):
         catalog.add(manifest())
     with pytest.raises(CatalogError, match="cannot write"):
-        DirectoryStore(tmp_path / "catalog").create("releases/web/1.json", b"")
+        DirectoryStore(tmp_path / "catalog", error=CatalogError).create("releases/web/1.json", b"")
     with pytest.raises(CatalogError, match="cannot lock"):
         catalog.reserve(NAME, "1.4", DAY, build_id="b", now=NOW)
     with pytest.raises(CatalogError, match="cannot list"):
@@ -385,23 +386,24 @@ def test_a_directory_that_cannot_be_written_is_a_clear_error(tmp_path: Path, man
 
 
 def test_readers_never_see_half_a_file(tmp_path: Path) -> None:
-    store = DirectoryStore(tmp_path)
+    store = DirectoryStore(tmp_path, error=CatalogError)
     done = threading.Event()
 
     def write() -> None:
         before = None
         for n in range(60):
-            assert store.replace("a/b.json", bytes([n]) * 200_000, expected=before)
-            before = bytes([n]) * 200_000
-        assert not store.replace("a/b.json", b"", expected=b"something else")
+            before = store.replace("a/b.json", bytes([n]) * 200_000, before)
+            assert before is not None
+        assert store.replace("a/b.json", b"", Stored(b"something else", "0")) is None
         done.set()
 
     writer = threading.Thread(target=write)
     writer.start()
     seen = 0
     while not done.is_set():
-        data = store.read("a/b.json")
-        if data is not None:
+        found = store.read("a/b.json")
+        if found is not None:
+            data = found.data
             assert len(data) == 200_000
             assert len(set(data)) == 1
             seen += 1

@@ -1,0 +1,328 @@
+"""A store in a directory, for the processes of one machine (and over NFS as far as its flock and link are).
+
+An object is a file. It is written beside its place under a name that no reader looks at, flushed to the disk, and then
+gets its name in one step of the file system; then the directory is flushed, so that the name survives a power failure.
+A killed writer leaves such an unfinished file; a later write deletes it after an hour.
+
+A log is one file that is appended and flushed, never rewritten. A lock is an flock on a file, which contains its holder
+as JSON; the kernel releases it when the process ends, however it ends. The file stays: deleting it would let two
+processes hold two locks of the same name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, NoReturn
+
+from goldenami.errors import GoldenAmiError
+from goldenami.store.protocol import Holder, Lock, Stored, busy
+
+_UNFINISHED: Final = ".unfinished-"  # hidden: names() skips it
+_UNFINISHED_AGE: Final = 3600.0  # seconds; no write takes that long
+_GUARD: Final = "locks/.replacing"  # held while contents are compared and replaced
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+Sync = Callable[[int], None]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class DirectoryStore:
+    """See ``protocol.Store``. The directory is created with the first object. Thread-safe."""
+
+    poll = 0.05
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        error: type[GoldenAmiError],
+        now: Callable[[], datetime] = _now,
+        sync: Sync = os.fsync,
+    ) -> None:
+        """``error``: raised for a file that cannot be read or written. ``sync`` flushes a file descriptor to the disk;
+        tests that need no durability pass a function that does nothing."""
+        self._root = root
+        self._error = error
+        self._now = now
+        self._sync = sync
+
+    def where(self, key: str = "") -> str:
+        return str(self._root / key)
+
+    # --- objects ------------------------------------------------------------------------------------------------------
+
+    def read(self, key: str) -> Stored | None:
+        try:
+            return _stored((self._root / key).read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._refuse("read", self._root / key, error)
+
+    def create(self, key: str, data: bytes, *, private: bool = False) -> Stored | None:
+        with self._unfinished(key, data, private=private) as (unfinished, final):
+            try:
+                os.link(unfinished, final)
+            except FileExistsError:
+                return None
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                with self._guard():  # a file system without hard links
+                    if final.exists():
+                        return None
+                    unfinished.rename(final)
+            _flush_directory(final.parent, self._sync)
+            return _stored(data)
+
+    def replace(self, key: str, data: bytes, before: Stored | None) -> Stored | None:
+        if before is None:
+            return self.create(key, data)
+        with self._unfinished(key, data) as (unfinished, final), self._guard():
+            now = self.read(key)
+            if now is None or now.version != before.version:
+                return None
+            unfinished.replace(final)
+            _flush_directory(final.parent, self._sync)
+            return _stored(data)
+
+    def delete(self, key: str) -> None:
+        path = self._root / key
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            self._refuse("delete", path, error)
+
+    def delete_folder(self, folder: str) -> None:
+        shutil.rmtree(self._root / folder, ignore_errors=True)
+
+    def names(self, folder: str) -> tuple[str, ...]:
+        try:
+            return tuple(sorted(p.name for p in (self._root / folder).iterdir() if not p.name.startswith(".")))
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            self._refuse("list", self._root / folder, error)
+
+    # --- locks --------------------------------------------------------------------------------------------------------
+
+    def lock(self, key: str, what: str, hint: str) -> Lock:
+        path = self._root / key
+        try:
+            _make_directories(path.parent, self._sync)
+            # 0666 and the umask, as for any file: a store may belong to a group.
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            self._refuse("lock", path, error)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = Holder.parse(os.pread(descriptor, 4096, 0))
+            os.close(descriptor)
+            if not isinstance(error, BlockingIOError):
+                self._refuse("lock", path, error)
+            raise busy(what, holder, hint) from error
+        # The holder's name is for people: a full disk must not keep anybody from working.
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(Holder.this_process(self._now()).to_json()).encode(), 0)
+        return DirectoryLock(descriptor)
+
+    def holder(self, key: str) -> Holder | None:
+        try:
+            descriptor = os.open(self._root / key, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return Holder.parse(os.pread(descriptor, 4096, 0))
+        else:
+            return None
+        finally:
+            os.close(descriptor)
+
+    # --- logs ---------------------------------------------------------------------------------------------------------
+
+    def has_log(self, key: str) -> bool:
+        return (self._root / key).exists()
+
+    def read_log(self, key: str) -> bytes | None:
+        path = self._root / key
+        try:
+            return path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            self._refuse("read", path, error)
+
+    def create_log(self, key: str, first: bytes, lock: Lock, what: str) -> DirectoryLog | None:
+        # Written aside, like any object: a log with half a first record is never seen.
+        return None if self.create(key, first) is None else self.open_log(key, lock, what)
+
+    def open_log(self, key: str, lock: Lock, what: str) -> DirectoryLog:
+        path = self._root / key
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        except OSError as error:
+            self._refuse("open", path, error)
+        return DirectoryLog(path, descriptor, what, self._error, self._sync)
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _unfinished(self, key: str, data: bytes, *, private: bool = False) -> Iterator[tuple[Path, Path]]:
+        final = self._root / key
+        unfinished = final.parent / f"{_UNFINISHED}{secrets.token_hex(8)}"
+        try:
+            _make_directories(final.parent, self._sync, private=private)
+            _remove_old_unfinished(final.parent)
+            try:
+                mode = 0o600 if private else 0o666
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                with os.fdopen(os.open(unfinished, flags, mode), "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    self._sync(file.fileno())
+                yield unfinished, final
+            finally:
+                unfinished.unlink(missing_ok=True)
+        except OSError as error:
+            self._refuse("write", final, error)
+
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
+        """Hold off every other writer of this store that compares contents before it writes."""
+        path = self._root / _GUARD
+        path.parent.mkdir(exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _refuse(self, verb: str, path: Path, error: OSError) -> NoReturn:
+        raise self._error(f"cannot {verb} {path}: {error.strerror or error}", hint=_hint(error, path)) from error
+
+
+class DirectoryLock:
+    """A lock that the kernel keeps for this process: it never expires."""
+
+    taken_over: Holder | None = None
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def check(self) -> None:
+        """The kernel takes no lock away."""
+
+    def give_back(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class DirectoryLog:
+    """See ``protocol.Log``. One file; the lock makes this process its only writer."""
+
+    def __init__(self, path: Path, descriptor: int, what: str, error: type[GoldenAmiError], sync: Sync) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._what = what
+        self._error = error
+        self._sync = sync
+
+    def content(self) -> bytes:
+        try:
+            return self._path.read_bytes()
+        except OSError as error:
+            raise self._error(f"cannot read {self._path}: {error.strerror}") from error
+
+    def cut(self, whole: int) -> None:
+        try:
+            if whole < os.fstat(self._descriptor).st_size:
+                os.ftruncate(self._descriptor, whole)
+                self._sync(self._descriptor)
+            elif whole and os.pread(self._descriptor, 1, whole - 1) != b"\n":
+                os.write(self._descriptor, b"\n")
+                self._sync(self._descriptor)
+        except OSError as error:
+            raise self._error(f"cannot write {self._path}: {error.strerror}", hint=_hint(error, self._path)) from error
+
+    def append(self, number: int, line: bytes) -> bool:
+        before = os.fstat(self._descriptor).st_size
+        try:
+            written = os.write(self._descriptor, line)
+            while written < len(line):
+                written += os.write(self._descriptor, line[written:])
+            self._sync(self._descriptor)
+        except OSError as error:
+            # Half a line in the middle would be corruption. If the cut fails too, it stays a torn last line.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, before)
+            raise self._error(f"cannot write {self._what}: {error.strerror}", hint=_hint(error, self._path)) from error
+        return True
+
+    def doubtful(self) -> Sequence[bytes]:
+        return ()
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _stored(data: bytes) -> Stored:
+    return Stored(data, hashlib.sha256(data).hexdigest())
+
+
+def _make_directories(path: Path, sync: Sync, *, private: bool = False) -> None:
+    """Like mkdir -p; each new name is on the disk before anything is put below it."""
+    if path.is_dir():
+        return
+    missing = [path]
+    while not missing[-1].parent.is_dir():
+        missing.append(missing[-1].parent)
+    for folder in reversed(missing):
+        folder.mkdir(mode=0o700 if private and folder == path else 0o777, exist_ok=True)
+        _flush_directory(folder.parent, sync)
+
+
+def _remove_old_unfinished(folder: Path) -> None:
+    for path in folder.glob(f"{_UNFINISHED}*"):
+        with suppress(FileNotFoundError):  # another process deleted it first
+            if time.time() - path.stat().st_mtime > _UNFINISHED_AGE:
+                path.unlink()
+
+
+def _flush_directory(path: Path, sync: Sync) -> None:
+    """A new name is durable only once its directory is."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _hint(error: OSError, path: Path) -> str | None:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "Free some space, then run the command again. `goldenami resume` continues a build that stopped."
+    if isinstance(error, PermissionError):
+        return f"Give this user access to {path.parent}."
+    return None
