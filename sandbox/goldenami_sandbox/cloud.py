@@ -177,12 +177,10 @@ class Cloud:
     def dump(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """All state: JSON values, and moto's services pickled."""
         own = {
-            "ec2": self.ec2.dump(),
-            "sessions": self.credentials.dump(),
-            "parameters": self.ssm.dump(),
-            "policies": self.dlm.dump(),
-            "settings": self._settings.to_json(),
             "accounts": self.accounts,
+            "settings": self._settings.to_json(),
+            "sessions": self.credentials.dump(),
+            "services": {"ec2": self.ec2.dump(), "ssm": self.ssm.dump(), "dlm": self.dlm.dump()},
         }
         return own, self.surface.dump()
 
@@ -190,10 +188,11 @@ class Cloud:
         """Take over dumped state, before the first call; running instances are started again."""
         self.surface.load(services)
         self.credentials.load(own["sessions"])
-        self.ssm.load(own["parameters"])
+        kept = own["services"]
+        self.ssm.load(kept["ssm"])
         self.change(own["settings"])
-        self.ec2.load(own["ec2"])
-        self.dlm.load(own.get("policies", []))
+        self.ec2.load(kept["ec2"])
+        self.dlm.load(kept["dlm"])
 
     def close(self) -> None:
         """Stop the work; the node is left to who made it."""

@@ -100,9 +100,11 @@ def _start(
     stop: threading.Event,
 ) -> dict[str, Any]:
     """Bring everything up, in the order in which things need each other; ``cleanup`` takes it down in reverse."""
+    state.claim(files)
     known = state.load(files.state)
     if known is not None:
-        accounts = {**known[0]["accounts"], **accounts}
+        with state.taken_over(files.state):
+            accounts = {**known[0]["accounts"], **accounts}
     starter.progress("mounting the pool and bringing up the network")
     node = RealNode(files.root, default_cache())
     cleanup.callback(node.close)
@@ -111,10 +113,12 @@ def _start(
     cloud = Cloud(node, accounts=accounts, clock=time.time, sleep=time.sleep, log=files.calls, changed=keeper.changed)
     cleanup.callback(_shut, cloud, keeper)
     if known is not None:
-        if any(instance["goal"] == "running" for instance in known[0]["ec2"]["instances"].values()):
-            starter.progress("starting the instances that were running")
-        _clear_orphans(node, known[0]["ec2"])
-        cloud.load(*known)
+        with state.taken_over(files.state):
+            ec2 = known[0]["services"]["ec2"]
+            if any(instance["goal"] == "running" for instance in ec2["instances"].values()):
+                starter.progress("starting the instances that were running")
+            _clear_orphans(node, ec2)
+            cloud.load(*known)
     cloud.seed()
     if settings:
         cloud.change(settings)

@@ -31,7 +31,7 @@ def running(files: state.Files) -> dict[str, Any] | None:
     try:
         record: dict[str, Any] = json.loads(files.process.read_text())
         alive = _started_at(record["pid"]) == record["started"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return record if alive and "port" in record else None
 
@@ -150,7 +150,7 @@ def end_half_started(files: state.Files) -> None:
     try:
         record = json.loads(files.process.read_text())
         pid, started = int(record["pid"]), record["started"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return
     while started is not None and _started_at(pid) == started:
         with contextlib.suppress(ProcessLookupError):

@@ -1,6 +1,7 @@
 """The files of one sandbox, and its memory on disk.
 
     <home>/<name>/
+        format.json   the format of everything else here, and the version that wrote it
         lock          held by the daemon while it lives
         up.lock       held by a command that starts or stops it
         process.json  the daemon's process, as the host sees it, its port and the token of the control endpoints
@@ -10,6 +11,14 @@
         node/         the node's own: volumes, snapshots, instances
 
 ``state.zip`` is replaced as a whole, so a crash leaves the old one or the new one.
+
+Formats. A change to ``state.json`` or to the node's files that this version's predecessor cannot read, or that this
+version cannot read of its predecessor without a change, is a new format with an entry in ``_MIGRATIONS``:
+
+    1   state.json: ec2, sessions, parameters, policies, settings, accounts; no format.json (up to 0.2.0)
+    2   state.json: accounts, settings, sessions, and services by name; format.json
+
+moto's pickles are readable by the same version of moto only; there is no migration of them.
 """
 
 from __future__ import annotations
@@ -21,16 +30,18 @@ import logging
 import os
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from goldenami_sandbox.errors import SandboxError
+from goldenami_sandbox.errors import PROGRAM, SandboxError, StateError
 
 _log = logging.getLogger(__name__)
-_FORMAT = 1
+FORMAT = 2
+_RESET = f"Start anew with `{PROGRAM} reset`; its images and instances are lost then."
 _DEBOUNCE = 0.2  # seconds from a change to its being written
 _ATTENTIVE = 30.0  # seconds after a call during which work in the background is looked for every second
 
@@ -64,6 +75,14 @@ class Files:
     @property
     def port(self) -> Path:
         return self.root / "port"
+
+    @property
+    def format(self) -> Path:
+        return self.root / "format.json"
+
+    @property
+    def node(self) -> Path:
+        return self.root / "node"
 
     @property
     def state(self) -> Path:
@@ -102,10 +121,57 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
         os.close(directory)
 
 
+# --- formats ----------------------------------------------------------------------------------------------------------
+
+
+def claim(files: Files) -> None:
+    """Check that this version reads the directory's format, and write its own into ``format.json``.
+
+    To be called with the daemon's lock held, before anything else in the directory is read. A directory without the
+    file is empty, or of format 1. Raises StateError for a format that cannot be read.
+    """
+    found = _format_of(files)
+    if found > FORMAT:
+        raise StateError(
+            f"the state of the sandbox in {files.root} has format {found}, which is newer than this version reads "
+            f"(up to {FORMAT})",
+            hint=f"Install the newer version of goldenami-sandbox again. {_RESET}",
+        )
+    if found < FORMAT and found not in _MIGRATIONS:
+        raise StateError(f"the state of the sandbox in {files.root} has format {found}, which is too old", hint=_RESET)
+    if not files.format.exists() or found != FORMAT:
+        mark = {"format": FORMAT, "sandbox": version("goldenami-sandbox")}
+        write_atomically(files.format, json.dumps(mark).encode())
+
+
+def _format_of(files: Files) -> int:
+    if not files.format.exists():
+        return 1 if files.state.exists() or files.node.exists() else FORMAT
+    try:
+        found = json.loads(files.format.read_bytes())["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StateError(f"{files.format} cannot be read: {type(error).__name__}: {error}", hint=_RESET) from error
+    if not isinstance(found, int) or isinstance(found, bool):
+        raise StateError(f"{files.format}: format is {found!r}, a whole number is expected", hint=_RESET)
+    return found
+
+
+def _from_1(own: Mapping[str, Any]) -> dict[str, Any]:
+    services = {"ec2": own["ec2"], "ssm": own["parameters"], "dlm": own.get("policies", [])}
+    return {**{key: own[key] for key in ("accounts", "settings", "sessions")}, "services": services}
+
+
+# From a format to the next one, by the former: what becomes of state.json. The node's files are alike in both.
+_MIGRATIONS: Mapping[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {1: _from_1}
+
+
+# --- state.zip --------------------------------------------------------------------------------------------------------
+
+
 def save(path: Path, own: Mapping[str, Any], services: Mapping[str, bytes]) -> None:
     import io
 
-    head = {"format": _FORMAT, "moto": version("moto"), "goldenami": version("goldenami-sandbox"), "state": own}
+    head = {"format": FORMAT, "moto": version("moto"), "sandbox": version("goldenami-sandbox"), "state": own}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("state.json", json.dumps(head))
@@ -115,24 +181,55 @@ def save(path: Path, own: Mapping[str, Any], services: Mapping[str, bytes]) -> N
 
 
 def load(path: Path) -> tuple[dict[str, Any], dict[str, bytes]] | None:
-    """What ``save`` wrote; None where nothing was. Raises SandboxError for what cannot be used."""
+    """What ``save`` wrote, in today's format; None where nothing was. Raises StateError for what cannot be used."""
     if not path.exists():
         return None
-    hint = "Start anew with `goldenami-sandbox reset`; its images and instances are lost then."
     try:
         with zipfile.ZipFile(path) as archive:
             head = json.loads(archive.read("state.json"))
             names = [name for name in archive.namelist() if name.startswith("moto/")]
             services = {name.removeprefix("moto/"): archive.read(name) for name in names}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise SandboxError(f"the state of the sandbox cannot be read ({path}): {error}", hint=hint) from error
-    if head.get("format") != _FORMAT or head.get("moto") != version("moto"):
-        raise SandboxError(
-            f"the state of the sandbox was written by goldenami {head.get('goldenami')} with moto {head.get('moto')}, "
-            f"and cannot be read with moto {version('moto')}",
-            hint=hint,
+        own: dict[str, Any] = head["state"]
+        found, moto = head["format"], head["moto"]
+    except (OSError, ValueError, KeyError, TypeError, zlib.error, zipfile.BadZipFile) as error:
+        raise _unreadable(path, error) from error
+    writer = head.get("sandbox") or head.get("goldenami")
+    if moto != version("moto"):
+        raise StateError(
+            f"the state of the sandbox was written by version {writer} with moto {moto}, and cannot be read with moto "
+            f"{version('moto')}",
+            hint=_RESET,
         )
-    return head["state"], services
+    while found != FORMAT:
+        if found not in _MIGRATIONS:
+            raise StateError(
+                f"the state of the sandbox ({path}) was written by version {writer} in format {found!r}; this version "
+                f"reads {min(_MIGRATIONS)} to {FORMAT}",
+                hint=_RESET,
+            )
+        try:
+            own = _MIGRATIONS[found](own)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise _unreadable(path, error) from error
+        found += 1
+    return own, services
+
+
+def _unreadable(path: Path, error: Exception) -> StateError:
+    detail = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return StateError(f"the state of the sandbox cannot be read ({path}): {detail}", hint=_RESET)
+
+
+@contextlib.contextmanager
+def taken_over(path: Path) -> Iterator[None]:
+    """Around the taking over of what ``load`` gave: whatever is wrong with it is a StateError that names the file."""
+    try:
+        yield
+    except SandboxError:
+        raise
+    except Exception as error:
+        _log.exception("the state in %s could not be taken over", path)
+        raise _unreadable(path, error) from error
 
 
 class Keeper:

@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from goldenami_sandbox.errors import SandboxError
+from goldenami_sandbox.errors import PROGRAM, SandboxError, StateError
 from goldenami_sandbox.node import baseimage, export, network, preflight
 from goldenami_sandbox.node.api import DataKey, ExitReason, ExportForm, InstanceSpec, InstanceState, SnapshotFacts
 from goldenami_sandbox.node.devices import DataVolumes
@@ -36,6 +36,8 @@ from goldenami_sandbox.node.rootfs import Rootfs
 from goldenami_sandbox.node.seed import Surroundings, seed
 from goldenami_sandbox.node.snapshots import Snapshots
 from goldenami_sandbox.node.volumes import GIB, Volumes
+
+R = TypeVar("R")
 
 
 class RealNode:
@@ -75,7 +77,7 @@ class RealNode:
         try:
             here = Network(sandbox)
             record = self._home / "network.json"
-            here.start(json.loads(record.read_text())["range"] if record.exists() else None)
+            here.start(_read(record, lambda text: str(json.loads(text)["range"])) if record.exists() else None)
             _write(record, json.dumps({"range": str(here.range.network)}))
             self._network = here
             self._imds.start()
@@ -84,7 +86,7 @@ class RealNode:
             raise
         self._host_keys.prepare()
         for path in sorted(self._instances.glob("*/spec.json")):
-            spec, number = _load_spec(path.read_text())
+            spec, number = _read(path, _load_spec)
             self._specs[spec.instance] = spec
             self._numbers[spec.instance] = number
 
@@ -329,6 +331,17 @@ def _load_spec(text: str) -> tuple[InstanceSpec, int]:
     value: dict[str, Any] = json.loads(text)
     number = int(value.pop("number"))
     return InstanceSpec(**value | {"user_data": base64.b64decode(value["user_data"])}), number
+
+
+def _read(path: Path, parse: Callable[[str], R]) -> R:
+    """What a file of the node says. Raises StateError for one that ``parse`` cannot read."""
+    try:
+        return parse(path.read_text())
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise StateError(
+            f"the state of the sandbox cannot be read ({path}): {type(e).__name__}: {e}",
+            hint=f"Start anew with `{PROGRAM} reset`; its images and instances are lost then.",
+        ) from e
 
 
 def _write(path: Path, text: str) -> None:

@@ -154,6 +154,8 @@ class Snapshots:
             return Index.from_json((self._directory(snapshot) / "index.json").read_text())
         except FileNotFoundError:
             raise SandboxError(f"snapshot {snapshot} does not exist on this node") from None
+        except (ValueError, KeyError, TypeError) as e:
+            raise SandboxError(f"snapshot {snapshot} is damaged: its index.json cannot be read: {e}") from e
 
     def read_block(self, snapshot: str, index: int, key: DataKey | None) -> bytes:
         if index not in self._unlocked(snapshot, key).tokens:

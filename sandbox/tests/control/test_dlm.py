@@ -151,7 +151,7 @@ def test_the_life_of_a_policy(rig: Rig) -> None:
     rig.dlm.untag_resource(ResourceArn=arn, TagKeys=["a"])
     assert rig.dlm.list_tags_for_resource(ResourceArn=arn)["Tags"] == {"b": "2"}
     own, _ = rig.cloud.cloud.dump()
-    assert [p["id"] for p in own["policies"]] == [id]
+    assert [p["id"] for p in own["services"]["dlm"]] == [id]
     rig.dlm.delete_lifecycle_policy(PolicyId=id)
     with pytest.raises(ClientError) as gone:
         rig.dlm.get_lifecycle_policy(PolicyId=id)

@@ -7,13 +7,14 @@ import os
 import threading
 import time
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 from goldenami_sandbox import control, state
-from goldenami_sandbox.errors import NotFound, SandboxError, UsageError
+from goldenami_sandbox.errors import NotFound, SandboxError, StateError, UsageError
 from goldenami_sandbox.testing import paper_cloud
 
 
@@ -79,6 +80,108 @@ def test_a_torn_or_foreign_state_says_what_to_do(tmp_path: Path) -> None:
         archive.writestr("state.json", json.dumps({"format": 1, "moto": "1.0", "goldenami": "0", "state": {}}))
     with pytest.raises(SandboxError, match=r"moto 1\.0"):
         state.load(file)
+
+
+# --- formats ----------------------------------------------------------------------------------------------------------
+
+
+def old_state(file: Path, **change: Any) -> None:
+    """A state.zip of format 1, as 0.2.0 wrote it; the version of moto is today's."""
+    head = json.loads((Path(__file__).parent / "state-format-1.json").read_text())
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("state.json", json.dumps({**head, "moto": version("moto"), **change}))
+
+
+def test_the_first_format_is_migrated(tmp_path: Path) -> None:
+    files = state.Files(tmp_path)
+    old_state(files.state)
+    (tmp_path / "node").mkdir()
+    state.claim(files)
+    assert json.loads(files.format.read_text())["format"] == state.FORMAT
+    known = state.load(files.state)
+    assert known is not None
+    with paper_cloud() as cloud:
+        cloud.cloud.load(*known)
+        ec2, dlm, sts = (boto3.client(name, **cloud.client()) for name in ("ec2", "dlm", "sts"))
+        assert [s["Description"] for s in ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]] == ["kept"]
+        assert len(ec2.describe_volumes()["Volumes"]) == 1
+        assert [p["Description"] for p in dlm.get_lifecycle_policies()["Policies"]] == ["daily"]
+        assert cloud.cloud.settings.pending["image"] == 3.0
+        assert [s["access_key_id"] for s in cloud.cloud.dump()[0]["sessions"]] == ["ASIAFORMATONE0000000"]
+        assert sts.get_caller_identity()["Account"] == "111111111111"
+        state.save(files.state, *cloud.cloud.dump())
+    with zipfile.ZipFile(files.state) as archive:
+        assert json.loads(archive.read("state.json"))["format"] == state.FORMAT
+    assert state.load(files.state) is not None
+
+
+def test_an_empty_directory_is_of_this_format(tmp_path: Path) -> None:
+    files = state.Files(tmp_path)
+    for _ in range(2):
+        state.claim(files)
+        assert json.loads(files.format.read_text())["format"] == state.FORMAT
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"format": 99}', "format 99, which is newer"),
+        ('{"format": 0}', "format 0, which is too old"),
+        ('{"format": "two"}', "'two', a whole number is expected"),
+        ('{"format": true}', "a whole number is expected"),
+        ("{}", "cannot be read"),
+        ("[1]", "cannot be read"),
+        ("\x00garbage", "cannot be read"),
+    ],
+)
+def test_another_format_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    files = state.Files(tmp_path)
+    files.format.write_text(text)
+    with pytest.raises(StateError, match=message) as caught:
+        state.claim(files)
+    assert "`goldenami-sandbox reset`" in (caught.value.hint or "")
+    assert "\n" not in caught.value.message
+    assert files.format.read_text() == text  # nothing was changed
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 99}, "in format 99; this version reads 1 to"),
+        ({"format": None}, "in format None"),
+        ({"state": {}}, "KeyError: 'ec2'"),
+        ({"state": ["a"]}, "cannot be read"),
+        ({"state": None}, "cannot be read"),
+    ],
+)
+def test_a_state_in_another_form_is_refused_in_one_line(tmp_path: Path, change: Any, message: str) -> None:
+    file = tmp_path / "state.zip"
+    old_state(file, **change)
+    with pytest.raises(StateError, match=message) as caught:
+        state.load(file)
+    assert "`goldenami-sandbox reset`" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("own", "services"),
+    [
+        ({}, {}),
+        ({"ec2": {"volumes": {"vol-1": {"size": "large"}}}}, {}),
+        ({"ec2": "nothing"}, {}),
+        ({"settings": {"pending": 1}}, {}),
+        ({}, {"kms": b"no pickle"}),
+        ({}, {"no-such-service": b""}),
+    ],
+)
+def test_garbage_within_the_state_is_one_line(tmp_path: Path, own: dict[str, Any], services: dict[str, bytes]) -> None:
+    with paper_cloud() as cloud:
+        kept, _ = cloud.cloud.dump()
+    garbage = {**kept, "services": {**kept["services"], **own}} if own or services else own
+    if "settings" in own:
+        garbage["settings"] = own["settings"]
+    with paper_cloud() as cloud, pytest.raises(SandboxError) as caught, state.taken_over(tmp_path / "state.zip"):
+        cloud.cloud.load(garbage, services)
+    assert "\n" not in caught.value.message
 
 
 def test_the_keeper_writes_soon_and_once(tmp_path: Path) -> None:
