@@ -19,8 +19,6 @@ from goldenami_sandbox.calllog import CallLog
 from goldenami_sandbox.credentials import Credentials, Refused
 from goldenami_sandbox.dlm import Dlm
 from goldenami_sandbox.ebs import Ebs
-from goldenami_sandbox.ec2.context import Pending
-from goldenami_sandbox.ec2.context import Settings as Ec2Settings
 from goldenami_sandbox.ec2.service import Ctx, Ec2, Ec2Error
 from goldenami_sandbox.faults import Disturbance
 from goldenami_sandbox.http import Request, Response
@@ -61,9 +59,9 @@ class Cloud:
         self._changed = changed
         visibility = Visibility(self.surface, clock, lambda: self._settings.visibility_delay)
         self.kms = Kms(self.surface, visibility)
-        self.ssm = Ssm(self.surface, clock, self._usable, lambda: self._settings.pending["parameter"], visibility)
+        self.ssm = Ssm(self.surface, clock, self._usable, lambda: self._settings.pending.parameter, visibility)
         self.credentials = Credentials(self.accounts, self.surface, clock)
-        self.ec2 = Ec2(node, clock=clock, hooks=Lookups(self.surface, self.kms, self.ssm), settings=Ec2Settings())
+        self.ec2 = Ec2(node, clock=clock, hooks=Lookups(self.surface, self.kms, self.ssm), settings=Settings())
         self.dlm = Dlm(self.ec2, clock)
         self._disturbance = Disturbance(clock, sleep)
         self._router = Router(
@@ -158,11 +156,7 @@ class Cloud:
         """Use other settings from now on."""
         self._settings = settings
         self._disturbance.apply(settings)
-        kinds = Pending.__dataclass_fields__
-        self.ec2.settings.pending = Pending(**{kind: s for kind, s in settings.pending.items() if kind in kinds})
-        self.ec2.settings.visibility_delay = settings.visibility_delay
-        self.ec2.settings.concurrent_snapshot_copies = settings.concurrent_snapshot_copies
-        self.ec2.settings.concurrent_image_copies = settings.concurrent_image_copies
+        self.ec2.settings = settings
 
     def change(self, change: object) -> Settings:
         """Merge a change in JSON form into the settings. Raises InvalidSettings."""

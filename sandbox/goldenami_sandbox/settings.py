@@ -7,29 +7,56 @@ replaces the keys it names and leaves the others. Example::
      "throttle": {"ec2:CopyImage": {"rate": 1, "burst": 2}},
      "faults": [{"action": "ec2:CreateImage", "nth": 1, "when": "after", "how": "drop"}]}
 
-Actions are named ``service:Action`` or ``Action``; ``*`` is every action.
+Actions are named ``service:Action`` or ``Action``; ``*`` is every action. Values are immutable: a change makes new
+settings (``merged``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal
+import difflib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, field, fields, is_dataclass
+from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from goldenami_sandbox.errors import InvalidSettings
 
-PENDING_KINDS = ("instance", "stop", "status", "image", "snapshot", "volume", "copy", "parameter", "tier")
+_CONFIG: Final = ConfigDict(extra="forbid", strict=True)
+Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Number
+Count = Annotated[int, Field(ge=0)]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class Pending:
+    """For how many seconds at least a new thing of each kind is in its first state; real work may take longer."""
+
+    instance: Seconds = 0.0
+    stop: Seconds = 0.0  # stopping and shutting-down
+    status: Seconds = 0.0  # from running to status checks "ok"; "initializing" before
+    image: Seconds = 0.0
+    snapshot: Seconds = 0.0
+    volume: Seconds = 0.0
+    copy: Seconds = 0.0  # snapshots and images made by CopySnapshot and CopyImage
+    parameter: Seconds = 0.0  # the check of a parameter of type aws:ec2:image
+    tier: Seconds = 0.0  # moves to the archive tier and back
+
+
+PENDING_KINDS = tuple(f.name for f in fields(Pending))
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
 class Throttle:
     """A token bucket per account and region, as EC2's: ``burst`` calls at once, refilled by ``rate`` a second."""
 
-    rate: float
-    burst: float
+    rate: Number
+    burst: Number
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_CONFIG)
 class Fault:
     """Make calls of an action fail.
 
@@ -39,33 +66,35 @@ class Fault:
     """
 
     action: str
-    nth: int = 1
+    nth: Count = 1
     account: str | None = None
     region: str | None = None
     when: Literal["before", "after"] = "before"
     how: Literal["error", "drop"] = "error"
     code: str = "InternalError"
-    status: int = 500
+    status: Count = 500
     message: str = "An internal error has occurred"
-    times: int = 1
+    times: Count = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_CONFIG)
 class Settings:
     """Seconds throughout.
 
     ``pending``: how long a kind of resource takes to become ready, beyond the work itself. ``visibility_delay``: for
     how long describes and lists do not know a new thing yet (eventual consistency). ``concurrent_snapshot_copies``:
-    AWS's quota per destination region; ``concurrent_image_copies``: the same for CopyImage, whose quota AWS does not
-    publish. ``latency``: added to each call of an action.
+    AWS's quota per account and destination region; ``concurrent_image_copies``: the same for CopyImage, whose quota AWS
+    does not publish. ``latency``: added to each call of an action.
+
+    New settings count for what begins from then on; what is under way keeps its moment of readiness.
     """
 
-    pending: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(PENDING_KINDS, 0.0))
-    visibility_delay: float = 0.0
-    concurrent_snapshot_copies: int = 20
-    concurrent_image_copies: int = 100
-    latency: Mapping[str, float] = field(default_factory=dict)
-    throttle: Mapping[str, Throttle] = field(default_factory=dict)
+    pending: Pending = field(default_factory=Pending)
+    visibility_delay: Seconds = 0.0
+    concurrent_snapshot_copies: Count = 20
+    concurrent_image_copies: Count = 100
+    latency: dict[str, Seconds] = field(default_factory=dict)
+    throttle: dict[str, Throttle] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -76,98 +105,76 @@ class Settings:
 
         Raises InvalidSettings with every problem.
         """
-        reader = _Reader()
-        settings = reader.settings(self, change)
-        if reader.problems:
-            raise InvalidSettings(reader.problems)
-        return settings
-
-
-class _Reader:
-    """Reads the JSON form and collects what is wrong with it."""
-
-    def __init__(self) -> None:
-        self.problems: list[str] = []
-
-    def settings(self, base: Settings, change: object) -> Settings:
-        known = {f.name for f in fields(Settings)}
         if not isinstance(change, dict):
-            self.problems.append("a JSON object is expected")
-            return base
-        for key in sorted(set(change) - known):
-            self.problems.append(f"unknown setting {key!r} (there are: {', '.join(sorted(known))})")
-        result = base
-        if "pending" in change:
-            pending = self.seconds("pending", change["pending"])
-            for kind in sorted(set(pending) - set(PENDING_KINDS)):
-                self.problems.append(f"pending: unknown kind {kind!r} (there are: {', '.join(PENDING_KINDS)})")
-            result = replace(result, pending={**base.pending, **pending})
-        if "visibility_delay" in change:
-            result = replace(result, visibility_delay=self.number("visibility_delay", change["visibility_delay"]))
-        if "concurrent_snapshot_copies" in change:
-            result = replace(result, concurrent_snapshot_copies=self.count(change, "concurrent_snapshot_copies"))
-        if "concurrent_image_copies" in change:
-            result = replace(result, concurrent_image_copies=self.count(change, "concurrent_image_copies"))
-        if "latency" in change:
-            result = replace(result, latency=self.seconds("latency", change["latency"]))
-        if "throttle" in change:
-            result = replace(result, throttle=self.throttles(change["throttle"]))
-        if "faults" in change:
-            result = replace(result, faults=self.faults(change["faults"]))
-        return result
+            raise InvalidSettings([f"a JSON object is expected, not {_shown(change)}"])
+        now = self.to_json()
+        merged = {**now, **change}
+        if isinstance(change.get("pending"), dict):
+            merged["pending"] = {**now["pending"], **change["pending"]}
+        try:
+            return _ADAPTER.validate_json(json.dumps(merged))
+        except ValidationError as error:
+            raise InvalidSettings(list(_problems(error))) from error
+        except (TypeError, ValueError) as error:
+            raise InvalidSettings([f"this is not JSON: {error}"]) from error
 
-    def number(self, where: str, value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-            self.problems.append(f"{where}: a number of at least 0 is expected, not {value!r}")
-            return 0.0
-        return float(value)
 
-    def count(self, change: Mapping[str, object], key: str) -> int:
-        return int(self.number(key, change[key]))
+_ADAPTER = TypeAdapter(Settings)
 
-    def seconds(self, where: str, value: object) -> dict[str, float]:
-        if not isinstance(value, dict):
-            self.problems.append(f"{where}: an object of names and seconds is expected")
-            return {}
-        return {str(key): self.number(f"{where}.{key}", item) for key, item in value.items()}
 
-    def throttles(self, value: object) -> dict[str, Throttle]:
-        if not isinstance(value, dict):
-            self.problems.append("throttle: an object of actions is expected")
-            return {}
-        result = {}
-        for action, item in value.items():
-            if not isinstance(item, dict) or set(item) != {"rate", "burst"}:
-                self.problems.append(f"throttle.{action}: an object with rate and burst is expected")
-                continue
-            result[str(action)] = Throttle(
-                self.number(f"throttle.{action}.rate", item["rate"]),
-                self.number(f"throttle.{action}.burst", item["burst"]),
-            )
-        return result
+# --- problems ---------------------------------------------------------------------------------------------------------
 
-    def faults(self, value: object) -> tuple[Fault, ...]:
-        if not isinstance(value, list):
-            self.problems.append("faults: a list is expected")
-            return ()
-        return tuple(fault for index, item in enumerate(value) if (fault := self.fault(f"faults[{index}]", item)))
+_EXPECTED: Final = {
+    "dataclass_type": "an object",
+    "dict_type": "an object",
+    "tuple_type": "a list",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "string_type": "a string",
+}
 
-    def fault(self, where: str, item: object) -> Fault | None:
-        known = {f.name: f for f in fields(Fault)}
-        if not isinstance(item, dict) or not isinstance(item.get("action"), str):
-            self.problems.append(f"{where}: an object with at least an action is expected")
-            return None
-        before = len(self.problems)
-        for key, entry in item.items():
-            if key not in known:
-                self.problems.append(f"{where}: unknown key {key!r} (there are: {', '.join(known)})")
-            elif key in ("nth", "status", "times"):
-                if isinstance(entry, bool) or not isinstance(entry, int) or entry < 0:
-                    self.problems.append(f"{where}.{key}: a whole number is expected")
-            elif not isinstance(entry, str) and not (key in ("account", "region") and entry is None):
-                self.problems.append(f"{where}.{key}: a string is expected")
-        if item.get("when", "before") not in ("before", "after"):
-            self.problems.append(f'{where}.when: "before" or "after" is expected')
-        if item.get("how", "error") not in ("error", "drop"):
-            self.problems.append(f'{where}.how: "error" or "drop" is expected')
-        return Fault(**item) if len(self.problems) == before else None
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    """One sentence for each problem: the key, what was found, what is expected."""
+    for one in error.errors(include_url=False):
+        *outer, last = loc = one["loc"]
+        kind, context = one["type"], one.get("ctx", {})
+        if kind in ("unexpected_keyword_argument", "extra_forbidden"):
+            known = _keys_at(outer)
+            near = difflib.get_close_matches(str(last), known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            where = f"{_path(outer)}: " if outer else ""
+            yield f"{where}unknown key {last!r} ({hint}there are: {', '.join(known)})"
+        elif kind in ("missing", "missing_argument"):
+            yield f"{_path(outer)}: the key {last!r} is missing"
+        else:
+            if kind == "greater_than_equal":
+                expected = f"a number of at least {context['ge']:g}"
+            elif kind == "literal_error":
+                expected = str(context["expected"]).replace("'", '"')
+            else:
+                expected = _EXPECTED.get(kind, one["msg"])
+            yield f"{_path(loc)}: {expected} is expected, not {_shown(one['input'])}"
+
+
+def _path(loc: Any) -> str:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
+    return text.removeprefix(".") or "settings"
+
+
+def _keys_at(loc: Any) -> list[str]:
+    """The keys of the object at a place of the settings."""
+    here: Any = Settings
+    for part in loc:
+        if is_dataclass(here):
+            here = get_type_hints(here).get(str(part))
+        else:  # a dict's value, or a tuple's item
+            here = get_args(here)[0 if isinstance(part, int) else 1]
+    return [f.name for f in fields(here)] if is_dataclass(here) else []
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:59] + "…"

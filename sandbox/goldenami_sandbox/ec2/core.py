@@ -19,12 +19,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from goldenami_sandbox.ec2.context import Ctx, Ec2Error, Settings
+from goldenami_sandbox.ec2.context import Ctx, Ec2Error
 from goldenami_sandbox.ec2.hooks import Hooks
 from goldenami_sandbox.ec2.records import Image, Instance, Progress, Resource, Snapshot, Token, Volume
 from goldenami_sandbox.ec2.store import Store
 from goldenami_sandbox.ec2.work import Work
 from goldenami_sandbox.node.api import Node
+from goldenami_sandbox.settings import Settings
 
 R = TypeVar("R", bound=Resource)
 

@@ -45,13 +45,14 @@ from goldenami_sandbox.ec2 import (
     volume_changes,
     volumes,
 )
-from goldenami_sandbox.ec2.context import Ctx, Ec2Error, Pending, Settings
+from goldenami_sandbox.ec2.context import Ctx, Ec2Error
 from goldenami_sandbox.ec2.core import Action, Cloud, Reply
 from goldenami_sandbox.ec2.hooks import Hooks
 from goldenami_sandbox.ec2.records import BinRule
 from goldenami_sandbox.node.api import ExitReason, Node
+from goldenami_sandbox.settings import Settings
 
-__all__ = ["Ctx", "Ec2", "Ec2Error", "Pending", "Settings"]
+__all__ = ["Ctx", "Ec2", "Ec2Error"]
 
 ACTIONS: Mapping[str, Action] = {
     name: action
@@ -95,7 +96,7 @@ class Ec2:
 
     @property
     def settings(self) -> Settings:
-        """May be changed in place or replaced at any time."""
+        """They may be replaced at any time."""
         return self._cloud.settings
 
     @settings.setter

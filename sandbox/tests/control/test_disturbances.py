@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 from goldenami_sandbox.calllog import CallLog
 from goldenami_sandbox.errors import InvalidSettings
 from goldenami_sandbox.http import Response
-from goldenami_sandbox.settings import Fault, Settings, Throttle
+from goldenami_sandbox.settings import PENDING_KINDS, Fault, Settings, Throttle
 from goldenami_sandbox.testing import PaperCloud
 
 PUBLIC_KEY = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHkS3hoR6tPzWXHRrQ6L8JYdKEe3OYo5sMoC5nbvhsEZ new"
@@ -201,8 +201,8 @@ def test_nothing_new_is_seen_at_once(paper_cloud: Factory) -> None:
 def test_settings_merge_and_round_trip() -> None:
     settings = Settings().merged({"pending": {"image": 5}, "throttle": {"CopyImage": {"rate": 1, "burst": 2}}})
     settings = settings.merged({"pending": {"copy": 1}, "faults": [{"action": "CreateImage", "when": "after"}]})
-    assert settings.pending["image"] == 5.0
-    assert settings.pending["copy"] == 1.0
+    assert settings.pending.image == 5.0
+    assert settings.pending.copy == 1.0
     assert settings.throttle == {"CopyImage": Throttle(1.0, 2.0)}
     assert settings.faults == (Fault("CreateImage", when="after"),)
     assert Settings().merged(json.loads(json.dumps(settings.to_json()))) == settings
@@ -219,3 +219,31 @@ def test_all_mistakes_in_settings_are_told_at_once() -> None:
     with pytest.raises(InvalidSettings) as caught:
         Settings().merged(wrong)
     assert len(caught.value.problems) == 9
+    text = "\n".join(caught.value.problems)
+    assert "unknown key 'pendin' (did you mean 'pending'? there are: pending, visibility_delay" in text
+    assert "pending: unknown key 'images' (did you mean 'image'? there are: instance, stop" in text
+    assert "pending.image: a number of at least 0 is expected, not -1" in text
+    assert "latency: an object is expected, not []" in text
+    assert "throttle.a: the key 'burst' is missing" in text
+    assert "faults[0]: the key 'action' is missing" in text
+    assert 'faults[1].when: "before" or "after" is expected, not "now"' in text
+    assert 'faults[1].nth: a whole number is expected, not "2"' in text
+    assert "faults[1]: unknown key 'often' (there are: action, nth" in text
+
+
+@pytest.mark.parametrize("change", [[], None, "x", {"latency": {"*": float("nan")}}, {"faults": [1]}, {"pending": []}])
+def test_settings_of_another_form_are_refused(change: Any) -> None:
+    with pytest.raises(InvalidSettings):
+        Settings().merged(change)
+
+
+def test_the_json_form() -> None:
+    assert Settings().to_json() == {
+        "pending": dict.fromkeys(PENDING_KINDS, 0.0),
+        "visibility_delay": 0.0,
+        "concurrent_snapshot_copies": 20,
+        "concurrent_image_copies": 100,
+        "latency": {},
+        "throttle": {},
+        "faults": (),
+    }

@@ -49,7 +49,7 @@ def test_everything_is_there_again() -> None:
         keys = {**after.client(), "aws_access_key_id": session["AccessKeyId"]}
         keys |= {"aws_secret_access_key": session["SecretAccessKey"], "aws_session_token": session["SessionToken"]}
         assert boto3.client("sts", **keys).get_caller_identity()["Account"] == "222222222222"
-        assert after.cloud.settings.pending["image"] == 3.0
+        assert after.cloud.settings.pending.image == 3.0
 
 
 def test_clouds_in_one_process_share_nothing() -> None:
@@ -106,7 +106,7 @@ def test_the_first_format_is_migrated(tmp_path: Path) -> None:
         assert [s["Description"] for s in ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]] == ["kept"]
         assert len(ec2.describe_volumes()["Volumes"]) == 1
         assert [p["Description"] for p in dlm.get_lifecycle_policies()["Policies"]] == ["daily"]
-        assert cloud.cloud.settings.pending["image"] == 3.0
+        assert cloud.cloud.settings.pending.image == 3.0
         assert [s["access_key_id"] for s in cloud.cloud.dump()[0]["sessions"]] == ["ASIAFORMATONE0000000"]
         assert sts.get_caller_identity()["Account"] == "111111111111"
         state.save(files.state, *cloud.cloud.dump())

@@ -24,7 +24,8 @@ from goldenami_sandbox.ec2.hooks import (
     Subnet,
 )
 from goldenami_sandbox.ec2.paper import PaperNode
-from goldenami_sandbox.ec2.service import Ctx, Ec2, Settings
+from goldenami_sandbox.ec2.service import Ctx, Ec2
+from goldenami_sandbox.settings import Settings
 
 HOME, APPS = "111111111111", "222222222222"
 REGION = "eu-central-1"
@@ -148,7 +149,6 @@ class Rig:
     node: PaperNode
     hooks: MemoryHooks
     clock: ManualClock
-    settings: Settings
     image: str = ""
     _clients: dict[tuple[str, str], Any] = field(default_factory=dict)
 
@@ -173,6 +173,10 @@ class Rig:
             client.meta.events.register("before-send.ec2", send)
             self._clients[account, region] = client
         return self._clients[account, region]
+
+    def set(self, **change: Any) -> None:
+        """Change settings, in their JSON form."""
+        self.ec2.settings = self.ec2.settings.merged(change)
 
     def settle(self) -> None:
         assert self.ec2.settle(20)
@@ -206,9 +210,9 @@ class Rig:
 
 
 def new_rig() -> Rig:
-    node, hooks, clock, settings = PaperNode(), MemoryHooks(), ManualClock(), Settings()
-    ec2 = Ec2(node, clock=clock, hooks=hooks, settings=settings)
-    rig = Rig(ec2, node, hooks, clock, settings)
+    node, hooks, clock = PaperNode(), MemoryHooks(), ManualClock()
+    ec2 = Ec2(node, clock=clock, hooks=hooks, settings=Settings())
+    rig = Rig(ec2, node, hooks, clock)
     for region in (REGION, "eu-west-1", "us-east-1"):
         image = add_debian(ec2, region)
         rig.image = image if region == REGION else rig.image

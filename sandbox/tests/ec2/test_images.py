@@ -88,7 +88,7 @@ def test_refused_captures(rig: Any, fails: Any, params: Any, code: str) -> None:
 
 
 def test_an_image_is_pending_until_its_snapshots_are_stored(rig: Any) -> None:
-    rig.settings.pending.snapshot, rig.settings.pending.image = 10, 5
+    rig.set(pending={"snapshot": 10, "image": 5})
     rig.node.gates["store_snapshot"] = threading.Event()
     instance_id = rig.run()["InstanceId"]
     client = rig.client()
@@ -171,7 +171,7 @@ def wrong_keys(rig: Any) -> dict[str, str]:
 @pytest.mark.parametrize("case", ["missing", "disabled", "elsewhere", "asymmetric", "foreign"])
 def test_a_wrong_key_is_accepted_and_fails_later(rig: Any, case: str) -> None:
     source, key = rig.captured(), wrong_keys(rig)[case]
-    rig.settings.pending.copy = 10
+    rig.set(pending={"copy": 10})
     image_id = copy(rig, source, Encrypted=True, KmsKeyId=key)
     assert rig.image_of(image_id, HOME, OTHER)["State"] == "pending"
     rig.clock.advance(10)

@@ -173,7 +173,7 @@ def test_image_from_a_parameter(rig: Any) -> None:
 
 
 def test_states_take_their_time_and_waiters_agree(rig: Any) -> None:
-    rig.settings.pending.instance, rig.settings.pending.status, rig.settings.pending.stop = 10, 30, 5
+    rig.set(pending={"instance": 10, "status": 30, "stop": 5})
     client, instance_id = rig.client(), rig.run()["InstanceId"]
     state = lambda: rig.instance(instance_id)["State"]["Name"]  # noqa: E731
     running = [{"Name": "instance-state-name", "Values": ["running"]}]
@@ -226,11 +226,11 @@ def test_a_failed_boot_ends_terminated_with_a_reason(rig: Any) -> None:
 
 
 def test_wrong_transitions_are_refused(rig: Any, fails: Any) -> None:
-    rig.settings.pending.instance = 10
+    rig.set(pending={"instance": 10})
     client, ids = rig.client(), [rig.run()["InstanceId"]]
     assert fails(client.stop_instances, InstanceIds=ids) == "IncorrectInstanceState"
     rig.clock.advance(10)
-    rig.settings.pending.stop = 10
+    rig.set(pending={"stop": 10})
     client.stop_instances(InstanceIds=ids)
     rig.settle()
     assert fails(client.start_instances, InstanceIds=ids) == "IncorrectInstanceState"
@@ -384,7 +384,7 @@ def test_types_and_offerings(rig: Any, fails: Any) -> None:
 
 
 def test_visibility_delay(rig: Any, fails: Any) -> None:
-    rig.settings.visibility_delay = 5
+    rig.set(visibility_delay=5)
     instance_id = rig.run()["InstanceId"]
     assert fails(rig.client().describe_instances, InstanceIds=[instance_id]) == "InvalidInstanceID.NotFound"
     assert rig.client().describe_instances()["Reservations"] == []

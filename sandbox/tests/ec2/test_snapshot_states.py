@@ -32,7 +32,7 @@ def snapshot(rig: Any) -> str:
 def test_archived_it_is_of_no_use_until_it_is_restored(rig: Any, snapshot: str, fails: Callable[..., str]) -> None:
     ec2 = rig.client()
     ec2.modify_snapshot_attribute(SnapshotId=snapshot, CreateVolumePermission={"Add": [{"UserId": APPS}]})
-    rig.settings.pending.tier = 100
+    rig.set(pending={"tier": 100})
     ec2.modify_snapshot_tier(SnapshotId=snapshot, StorageTier="archive")
     (status,) = ec2.describe_snapshot_tier_status(Filters=[{"Name": "snapshot-id", "Values": [snapshot]}])[
         "SnapshotTierStatuses"

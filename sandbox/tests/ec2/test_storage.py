@@ -48,7 +48,7 @@ def test_snapshots_of_a_volume_form_a_lineage(rig: Any) -> None:
 
 def test_progress_moves_with_time(rig: Any) -> None:
     volume_id = volume_of(rig)
-    rig.settings.pending.snapshot = 100
+    rig.set(pending={"snapshot": 100})
     snapshot_id = snapshot_of(rig, volume_id)
     seen = []
     for _ in range(5):
@@ -96,7 +96,7 @@ def test_copies(rig: Any, fails: Any) -> None:
 
 def test_a_region_takes_so_many_copies_at_once(rig: Any, fails: Any) -> None:
     source = snapshot_of(rig, volume_of(rig))
-    rig.settings.pending.copy, rig.settings.concurrent_snapshot_copies = 10, 2
+    rig.set(pending={"copy": 10}, concurrent_snapshot_copies=2)
     request = {"SourceSnapshotId": source, "SourceRegion": REGION}
     copy(rig, source)
     copy(rig, source)
@@ -160,7 +160,7 @@ def test_encryption_by_default(rig: Any, fails: Any) -> None:
 
 def test_the_life_of_a_volume(rig: Any, fails: Any) -> None:
     client, instance_id = rig.client(), rig.run()["InstanceId"]
-    rig.settings.pending.volume = 5
+    rig.set(pending={"volume": 5})
     volume_id = client.create_volume(AvailabilityZone=f"{REGION}a", Size=3, VolumeType="gp3", Encrypted=True)[
         "VolumeId"
     ]
