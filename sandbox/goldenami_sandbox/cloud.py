@@ -1,9 +1,10 @@
 """The cloud in one object: requests in, responses out; each passes the layers from the outside in.
 
-    log → credentials → latency, throttle, faults → router → EC2 | KMS, SSM, STS with corrections | moto
+    log → credentials → latency, throttle, faults → the service that the request is signed for, or moto
 
-``Cloud`` owns no process, no port and no file but its log: ``__main__`` gives it a real node and keeps its state,
-``testing`` a paper node.
+The services that the sandbox answers itself are in ``services``; moto (``surface``) answers all others, and what a
+service leaves to it. ``Cloud`` owns no process, no port and no file but its log: ``daemon`` gives it a real node and
+keeps its state, ``testing`` a paper node.
 """
 
 from __future__ import annotations
@@ -16,20 +17,14 @@ from typing import Any
 
 from goldenami_sandbox import seed
 from goldenami_sandbox.calllog import CallLog
-from goldenami_sandbox.credentials import Credentials, Refused
-from goldenami_sandbox.dlm import Dlm
-from goldenami_sandbox.ebs import Ebs
-from goldenami_sandbox.ec2.service import Ctx, Ec2, Ec2Error
+from goldenami_sandbox.credentials import Credentials, Identity, Refused
+from goldenami_sandbox.ec2.service import Ec2
 from goldenami_sandbox.faults import Disturbance
 from goldenami_sandbox.http import Request, Response
-from goldenami_sandbox.kms import Kms
-from goldenami_sandbox.lookups import Lookups
 from goldenami_sandbox.protocol import Call, error_response, new_request_id, parse, regions
-from goldenami_sandbox.rbin import RecycleBin
-from goldenami_sandbox.router import Router
+from goldenami_sandbox.services import Service, Services, World
+from goldenami_sandbox.services.lookups import Lookups
 from goldenami_sandbox.settings import Settings
-from goldenami_sandbox.ssm import PublicParameter, Ssm
-from goldenami_sandbox.sts import Sts
 from goldenami_sandbox.surface import Surface, Unsupported
 from goldenami_sandbox.visibility import Visibility
 
@@ -39,7 +34,10 @@ _REQUEST_ID = frozenset({"x-amzn-requestid", "x-amz-request-id"})
 
 
 class Cloud:
-    """``accounts``: ids by name. ``changed`` is called after each call that may have changed something."""
+    """``accounts``: ids by name. ``changed`` is called after each call that may have changed something. ``kinds``: the
+    services by name, all that are registered by default. ``services`` are those of this cloud; ``ec2`` is the EC2 that
+    several of them work on.
+    """
 
     def __init__(
         self,
@@ -51,34 +49,32 @@ class Cloud:
         log: Path | None = None,
         settings: Settings | None = None,
         changed: Callable[[], None] = lambda: None,
+        kinds: Mapping[str, type[Service]] | None = None,
     ) -> None:
         self.accounts = dict(accounts)
         self.log = CallLog(log)
         self.surface = Surface()
         self._clock = clock
         self._changed = changed
-        visibility = Visibility(self.surface, clock, lambda: self._settings.visibility_delay)
-        self.kms = Kms(self.surface, visibility)
-        self.ssm = Ssm(self.surface, clock, self._usable, lambda: self._settings.pending.parameter, visibility)
-        self.credentials = Credentials(self.accounts, self.surface, clock)
-        self.ec2 = Ec2(node, clock=clock, hooks=Lookups(self.surface, self.kms, self.ssm), settings=Settings())
-        self.dlm = Dlm(self.ec2, clock)
-        self._disturbance = Disturbance(clock, sleep)
-        self._router = Router(
-            self.surface,
-            self.ec2,
-            Ebs(self.ec2, node, clock),
-            self.dlm,
-            RecycleBin(self.ec2, clock),
-            self.kms,
-            self.ssm,
-            Sts(self.credentials, self.surface),
-            self._prepare,
-            visibility,
-        )
-        self._guard = threading.Lock()
-        self._public: dict[str, list[PublicParameter]] = {}
         self._settings = settings or Settings()
+        self._disturbance = Disturbance(clock, sleep)
+        self._guard = threading.Lock()
+        self._public: dict[str, list[seed.PublicParameter]] = {}
+        self.credentials = Credentials(self.accounts, self.surface, clock)
+        self.ec2 = Ec2(node, clock=clock, hooks=Lookups(self.surface, lambda: self.services), settings=self._settings)
+        self.services = Services(
+            World(
+                surface=self.surface,
+                ec2=self.ec2,
+                node=node,
+                credentials=self.credentials,
+                visibility=Visibility(self.surface, clock, lambda: self._settings.visibility_delay),
+                clock=clock,
+                settings=lambda: self._settings,
+                public=self._public_parameters,
+            ),
+            kinds,
+        )
         self.apply(self._settings)
 
     # --- serving ------------------------------------------------------------------------------------------------------
@@ -126,25 +122,26 @@ class Cloud:
         except Refused as refused:
             return refused.response
         call.account, call.principal = identity.account, identity.arn
-        return self._disturbance(call, lambda call: self._router.serve(call, identity))
+        return self._disturbance(call, lambda call: self._answer(call, identity))
 
-    def _prepare(self, region: str) -> None:
-        """The vendors' images of a region appear when it is first asked for anything."""
-        if region in self._public:
-            return
-        with self._guard:
-            if region not in self._public:
-                self._public[region] = seed.public_images(self.ec2, region)
-                self.ssm.publish([item for items in self._public.values() for item in items])
+    def _answer(self, call: Call, identity: Identity) -> Response:
+        self.services.settle()
+        service = self.services.get(call.service)
+        response = service.serve(call, identity) if service is not None else None
+        return response or self.surface.serve(call)
 
-    def _usable(self, account: str, region: str, image: str) -> bool:
-        """Whether an account can launch an image: it exists, is visible and available."""
-        ctx = Ctx(account, region, f"arn:aws:iam::{account}:root", new_request_id())
-        try:
-            reply = self.ec2.call(ctx, "DescribeImages", {"ImageIds": [image]})
-        except Ec2Error:
-            return False
-        return any(item.get("State") == "available" for item in reply.get("Images", []))
+    def settle(self, timeout: float = 60.0) -> bool:
+        """Do what is due by now, and wait until no work is under way; False where the seconds were not enough."""
+        self.services.settle()
+        return self.ec2.settle(timeout)
+
+    def _public_parameters(self, region: str) -> list[seed.PublicParameter]:
+        """The vendors' images of a region appear when it is first asked for anything; their SSM parameters."""
+        if region not in self._public:
+            with self._guard:
+                if region not in self._public:
+                    self._public[region] = seed.public_images(self.ec2, region)
+        return self._public[region]
 
     # --- settings and state -------------------------------------------------------------------------------------------
 
@@ -174,7 +171,7 @@ class Cloud:
             "accounts": self.accounts,
             "settings": self._settings.to_json(),
             "sessions": self.credentials.dump(),
-            "services": {"ec2": self.ec2.dump(), "ssm": self.ssm.dump(), "dlm": self.dlm.dump()},
+            "services": self.services.dump(),
         }
         return own, self.surface.dump()
 
@@ -182,11 +179,8 @@ class Cloud:
         """Take over dumped state, before the first call; running instances are started again."""
         self.surface.load(services)
         self.credentials.load(own["sessions"])
-        kept = own["services"]
-        self.ssm.load(kept["ssm"])
         self.change(own["settings"])
-        self.ec2.load(kept["ec2"])
-        self.dlm.load(kept["dlm"])
+        self.services.load(own["services"])
 
     def close(self) -> None:
         """Stop the work; the node is left to who made it."""

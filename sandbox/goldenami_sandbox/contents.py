@@ -14,6 +14,7 @@ from goldenami_sandbox.ec2.hooks import KeyRefused
 from goldenami_sandbox.ec2.service import Ctx
 from goldenami_sandbox.errors import NotFound, SandboxError, UsageError
 from goldenami_sandbox.node.api import DataKey, ExportForm, Node
+from goldenami_sandbox.services.kms import Kms
 
 
 def inventory(cloud: Cloud) -> dict[str, list[dict[str, Any]]]:
@@ -102,7 +103,7 @@ def export(cloud: Cloud, node: Node, image: str, output: Path, form: str) -> Non
     if snapshot["encryption"] is not None:
         try:
             wrapped = base64.b64decode(snapshot["encryption"]["wrapped"])
-            key = DataKey(cloud.kms.decrypt(wrapped, snapshot["encryption"]["key_arn"], snapshot["owner"]))
+            key = DataKey(cloud.services.of(Kms).decrypt(wrapped, snapshot["encryption"]["key_arn"], snapshot["owner"]))
         except KeyRefused as refusal:
             raise SandboxError(f"{image} cannot be decrypted: {refusal.message}") from refusal
     source = node.base(snapshot["release"]) if snapshot["release"] else snapshot["id"]

@@ -13,12 +13,13 @@ import json
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
+from goldenami_sandbox import models
 from goldenami_sandbox.http import Request, Response
 
 _SCOPE = re.compile(r"Credential=([^/,\s]+)/(\d{8})/([^/,\s]+)/([^/,\s]+)/aws4_request")
@@ -85,22 +86,14 @@ class Call:
 
     @cached_property
     def action(self) -> str:
-        """The action's name, as IAM and CloudTrail call it; for S3 and other REST services one made of the method and
-        path.
+        """The action's name, as in the service's API reference. Where a REST service's model has no action like this:
+        method and path.
         """
         if "x-amz-target" in self.request.headers:
             return self.request.headers["x-amz-target"].rpartition(".")[2]
         if self.protocol in ("ec2", "query"):
             return self.form.get("Action", "")
-        if self.service == "s3":
-            return _s3_action(self.request)
-        if self.service == "ebs":
-            return _ebs_action(self.request)
-        if self.service == "dlm":
-            return _dlm_action(self.request)
-        if self.service == "rbin":
-            return _rbin_action(self.request)
-        return f"{self.request.method} {self.request.path}"
+        return models.action(self.service, self.request) or f"{self.request.method} {self.request.path}"
 
     @property
     def mutating(self) -> bool:
@@ -184,96 +177,7 @@ def rest_json_response(value: Mapping[str, Any], status: int = 200, code: str | 
     return Response(status, json.dumps(value).encode(), headers)
 
 
-def _s3_action(request: Request) -> str:
-    """GetObject, PutObject, ListBuckets …; a subresource is named after its query key (GetBucket?versioning)."""
-    bucket, _, key = unquote(request.path).lstrip("/").partition("/")
-    noun = "Object" if key else "Bucket" if bucket else "Buckets"
-    verb = {"GET": "Get", "HEAD": "Head", "PUT": "Put", "POST": "Post", "DELETE": "Delete"}.get(
-        request.method, request.method.title()
-    )
-    if noun == "Buckets" and verb == "Get":
-        return "ListBuckets"
-    keys = {name for name, _ in parse_qsl(request.query, keep_blank_values=True)}
-    if noun == "Bucket" and verb == "Get" and (not keys or keys & {"list-type", "prefix", "delimiter", "max-keys"}):
-        return "ListObjects"
-    if noun == "Bucket" and verb == "Put" and not keys:
-        return "CreateBucket"
-    subresource = sorted(keys & _S3_SUBRESOURCES)
-    return f"{verb}{noun}" + "".join(f"?{name}" for name in subresource)
-
-
-_S3_SUBRESOURCES = frozenset(
-    {
-        "acl",
-        "cors",
-        "delete",
-        "encryption",
-        "lifecycle",
-        "location",
-        "object-lock",
-        "policy",
-        "publicAccessBlock",
-        "retention",
-        "legal-hold",
-        "tagging",
-        "uploads",
-        "uploadId",
-        "versioning",
-        "versions",
-        "website",
-    }
-)
-
-
-def _ebs_action(request: Request) -> str:
-    """The EBS direct APIs, by their paths (EBS direct API Reference)."""
-    parts = unquote(request.path).strip("/").split("/")
-    match request.method, parts:
-        case "GET", ["snapshots", _, "blocks"]:
-            return "ListSnapshotBlocks"
-        case "GET", ["snapshots", _, "changedblocks"]:
-            return "ListChangedBlocks"
-        case "GET", ["snapshots", _, "blocks", _]:
-            return "GetSnapshotBlock"
-        case "PUT", ["snapshots", _, "blocks", _]:
-            return "PutSnapshotBlock"
-        case "POST", ["snapshots"]:
-            return "StartSnapshot"
-        case "POST", ["snapshots", "completion", _]:
-            return "CompleteSnapshot"
-    return f"{request.method} {request.path}"
-
-
-def _dlm_action(request: Request) -> str:
-    """Amazon DLM's actions, by their paths (Amazon DLM API Reference)."""
-    noun, _, rest = unquote(request.path).strip("/").partition("/")
-    actions = {
-        ("POST", "policies", False): "CreateLifecyclePolicy",
-        ("GET", "policies", False): "GetLifecyclePolicies",
-        ("GET", "policies", True): "GetLifecyclePolicy",
-        ("PATCH", "policies", True): "UpdateLifecyclePolicy",
-        ("DELETE", "policies", True): "DeleteLifecyclePolicy",
-        ("GET", "tags", True): "ListTagsForResource",
-        ("POST", "tags", True): "TagResource",
-        ("DELETE", "tags", True): "UntagResource",
-    }
-    return actions.get((request.method, noun, bool(rest)), f"{request.method} {request.path}")
-
-
-def _rbin_action(request: Request) -> str:
-    """Recycle Bin's actions, by their paths (Recycle Bin API reference)."""
-    noun, _, rest = unquote(request.path).strip("/").partition("/")
-    actions = {
-        ("POST", "rules", False): "CreateRule",
-        ("GET", "rules", True): "GetRule",
-        ("PATCH", "rules", True): "UpdateRule",
-        ("DELETE", "rules", True): "DeleteRule",
-        ("POST", "list-rules", False): "ListRules",
-        ("GET", "tags", True): "ListTagsForResource",
-        ("POST", "tags", True): "TagResource",
-        ("DELETE", "tags", True): "UntagResource",
-    }
-    known = actions.get((request.method, noun, bool(rest)), f"{request.method} {request.path}")
-    if noun == "rules" and "/" in rest:
-        return {"lock": "LockRule", "unlock": "UnlockRule"}.get(rest.rpartition("/")[2], known)
-    return known
+def replace_body(call: Call, body: bytes) -> Call:
+    """The same call with another body."""
+    headers = {**call.request.headers, "content-length": str(len(body))}
+    return replace(call, request=replace(call.request, body=body, headers=headers), given=None)

@@ -14,7 +14,6 @@ from typing import Any
 
 from goldenami_sandbox.credentials import admin_key
 from goldenami_sandbox.ec2.service import Ec2
-from goldenami_sandbox.ssm import PublicParameter
 from goldenami_sandbox.surface import Surface
 
 HOME = "111111111111"
@@ -23,8 +22,20 @@ REGIONS = ("eu-central-1", "eu-west-1", "us-east-1")  # those with KMS keys; the
 ROLES = ("goldenami-builder", "goldenami-publisher")
 KEY_ALIAS = "alias/golden-ami"
 
+IMAGE_TYPE = "aws:ec2:image"  # of SSM parameters
+
 _DEBIAN, _CANONICAL, _AMAZON = "136693071363", "099720109477", "137112412989"
 _REDHAT, _ROCKY, _ALMA = "309956199498", "792107900819", "764336703387"
+
+
+@dataclass(frozen=True, slots=True)
+class PublicParameter:
+    """A vendor's SSM parameter of one region, readable by every account there."""
+
+    region: str
+    name: str
+    value: str
+    data_type: str = IMAGE_TYPE
 
 
 @dataclass(frozen=True, slots=True)

@@ -422,7 +422,7 @@ def test_a_lease_whose_renewals_lost_their_replies_is_still_held(bench: Bench) -
 def test_reads_are_patient(bench: Bench) -> None:
     with bench.machine().create(header()) as journal:
         journal.intend(intent("a"))
-    bench.paper.set(faults=[fault(a, "before", times=2) for a in ("GetObject", "ListObjects")])
+    bench.paper.set(faults=[fault(a, "before", times=2) for a in ("GetObject", "ListObjectsV2")])
     assert bench.machine().read(BUILD).unresolved == 1
 
 

@@ -28,7 +28,7 @@ def _take(world: World, place: Place) -> list[str]:
     def ask(action: str, **params: Any) -> dict[str, Any]:
         return cloud.ec2.call(context, action, params)
 
-    cloud.ssm.settle()  # moto does not know which puts have become effective by now
+    cloud.services.settle()  # moto does not know which puts have become effective by now
     lines = []
     for reservation in ask("DescribeInstances")["Reservations"]:
         for instance in reservation["Instances"]:

@@ -10,7 +10,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from goldenami_sandbox.cron import BadCron, Cron
+from goldenami_sandbox.services.cron import BadCron, Cron
 from goldenami_sandbox.testing import PaperCloud
 
 ROLE = "arn:aws:iam::111111111111:role/service-role/AWSDataLifecycleManagerDefaultRole"

@@ -100,7 +100,7 @@ def test_the_first_format_is_migrated(tmp_path: Path) -> None:
     assert json.loads(files.format.read_text())["format"] == state.FORMAT
     known = state.load(files.state)
     assert known is not None
-    with paper_cloud() as cloud:
+    with paper_cloud(clock=lambda: 1_800_000_100.0) as cloud:  # soon after it was written
         cloud.cloud.load(*known)
         ec2, dlm, sts = (boto3.client(name, **cloud.client()) for name in ("ec2", "dlm", "sts"))
         assert [s["Description"] for s in ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]] == ["kept"]

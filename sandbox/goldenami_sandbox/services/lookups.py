@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from goldenami_sandbox.ec2.hooks import (
@@ -13,18 +14,26 @@ from goldenami_sandbox.ec2.hooks import (
     SecurityGroup,
     Subnet,
 )
-from goldenami_sandbox.kms import Kms
-from goldenami_sandbox.ssm import Ssm
+from goldenami_sandbox.services import Services
+from goldenami_sandbox.services.kms import Kms
+from goldenami_sandbox.services.ssm import Ssm
 from goldenami_sandbox.surface import Surface
 
 
 class Lookups:
-    """Implements ``ec2.hooks.Hooks``."""
+    """Implements ``ec2.hooks.Hooks``. ``services``: those of the cloud, which are made after EC2 that asks them."""
 
-    def __init__(self, surface: Surface, kms: Kms, ssm: Ssm) -> None:
+    def __init__(self, surface: Surface, services: Callable[[], Services]) -> None:
         self._surface = surface
-        self._kms = kms
-        self._ssm = ssm
+        self._services = services
+
+    @property
+    def _kms(self) -> Kms:
+        return self._services().of(Kms)
+
+    @property
+    def _ssm(self) -> Ssm:
+        return self._services().of(Ssm)
 
     def key_pair(self, account: str, region: str, name: str) -> KeyPair | None:
         with self._surface.active():

@@ -11,17 +11,17 @@ import base64
 import json
 import re
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from goldenami_sandbox.credentials import Identity
+from goldenami_sandbox.ec2.context import Ctx, Ec2Error
 from goldenami_sandbox.http import Request, Response
-from goldenami_sandbox.protocol import Call, json_response
-from goldenami_sandbox.surface import Surface
-from goldenami_sandbox.visibility import Visibility
+from goldenami_sandbox.protocol import Call, json_response, new_request_id
+from goldenami_sandbox.seed import IMAGE_TYPE, PublicParameter
+from goldenami_sandbox.services import Service, World, service
 
-IMAGE_TYPE = "aws:ec2:image"
 _IMAGE_ID = re.compile(r"ami-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 
 
@@ -37,49 +37,20 @@ class _Put:
     ready: float
 
 
-@dataclass(frozen=True, slots=True)
-class PublicParameter:
-    """A vendor's parameter of one region, readable by every account there."""
-
-    region: str
-    name: str
-    value: str
-    data_type: str = IMAGE_TYPE
-
-
-class Ssm:
-    """``usable``: whether an account can see an image, available, in a region. ``delay``: seconds that validation
-    takes.
-    """
-
-    def __init__(
-        self,
-        surface: Surface,
-        clock: Callable[[], float],
-        usable: Callable[[str, str, str], bool],
-        delay: Callable[[], float],
-        visibility: Visibility,
-    ) -> None:
-        self._surface = surface
-        self._visibility = visibility
-        self._clock = clock
-        self._usable = usable
-        self._delay = delay
+@service("ssm")
+class Ssm(Service):
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._surface = world.surface
         self._guard = threading.RLock()
         self._pending: list[_Put] = []
-        self._public: list[PublicParameter] = []
 
-    def publish(self, parameters: list[PublicParameter]) -> None:
-        """Set the public parameters, of all regions."""
-        self._public = list(parameters)
-
-    def serve(self, call: Call) -> Response:
-        self.settle()
+    def serve(self, call: Call, identity: Identity) -> Response:
         self.prime(call.account, call.region)
         if call.action == "PutParameter":
             is_image = self._is_image(call)
-            return self._visibility.noted(call, self._put_image(call) if is_image else self._surface.serve(call))
-        with self._visibility.respected(call):
+            return self.world.visibility.noted(call, self._put_image(call) if is_image else self._surface.serve(call))
+        with self.world.visibility.respected(call):
             return self._serve(call)
 
     def _serve(self, call: Call) -> Response:
@@ -94,7 +65,7 @@ class Ssm:
         """Lists show public parameters only to who asks for their path."""
         with self._surface.active():
             parameters = self._surface.backend("ssm", call.account, call.region)._parameters
-            names = {public.name for public in self._public} & set(parameters)
+            names = {public.name for public in self.world.public(call.region)} & set(parameters)
             public = {name: parameters.pop(name) for name in names}
             try:
                 return self._surface.serve(call)
@@ -103,8 +74,10 @@ class Ssm:
 
     def settle(self) -> None:
         """Let the puts whose time has come take effect, or not. Asks EC2: hold no lock that EC2 might want."""
+        if not self._pending:
+            return
         with self._guard:
-            now = self._clock()
+            now = self.world.clock()
             due = [put for put in self._pending if put.ready <= now]
             if not due:
                 return
@@ -112,6 +85,15 @@ class Ssm:
             for put in due:
                 if self._usable(put.account, put.region, put.image):
                     self._surface.serve(_call(put))
+
+    def _usable(self, account: str, region: str, image: str) -> bool:
+        """Whether an account can launch an image: it exists, is visible and available."""
+        ctx = Ctx(account, region, f"arn:aws:iam::{account}:root", new_request_id())
+        try:
+            reply = self.world.ec2.call(ctx, "DescribeImages", {"ImageIds": [image]})
+        except Ec2Error:
+            return False
+        return any(item.get("State") == "available" for item in reply.get("Images", []))
 
     def _is_image(self, call: Call) -> bool:
         data_type = call.json.get("DataType")
@@ -138,9 +120,9 @@ class Ssm:
             waiting = sum(
                 1 for put in self._pending if (put.account, put.region, put.name) == (call.account, call.region, name)
             )
-            delay = self._delay()
+            delay = self.world.settings().pending.parameter
             body = json.dumps({**call.json, "DataType": IMAGE_TYPE}).encode()
-            put = _Put(call.account, call.region, name, value, body, self._clock() + delay)
+            put = _Put(call.account, call.region, name, value, body, self.world.clock() + delay)
             if delay <= 0:
                 return self._put_now(call, put)
             self._pending.append(put)
@@ -172,7 +154,7 @@ class Ssm:
 
     def image_parameters(self, account: str, region: str) -> dict[str, str]:
         """The account's own parameters of type aws:ec2:image; as ``Hooks.image_parameters``."""
-        public = {p.name for p in self._public}
+        public = {p.name for p in self.world.public(region)}
         with self._surface.active():
             parameters = self._surface.backend("ssm", account, region)._parameters
             newest = {str(name): dict.__getitem__(parameters, name)[-1] for name in dict.keys(parameters)}
@@ -186,13 +168,14 @@ class Ssm:
         """Put the public parameters into moto's backend of this place, in the stead of moto's own, which name no
         image here.
         """
+        known = self.world.public(region)  # asks EC2, so not while moto is held
         with self._surface.active():
             parameters = self._surface.backend("ssm", account, region)._parameters
             parameters.latest_amis_loaded = True
             parameters.latest_ecs_amis_loaded = True
-            for public in self._public:
-                if public.region == region and not dict.__contains__(parameters, public.name):
-                    dict.__setitem__(parameters, public.name, [_moto_parameter(account, public, self._clock())])
+            for public in known:
+                if not dict.__contains__(parameters, public.name):
+                    dict.__setitem__(parameters, public.name, [_moto_parameter(account, public, self.world.clock())])
 
     def _current(self, account: str, region: str, name: str) -> Any:
         with self._surface.active():

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from goldenami_sandbox.cron import Cron
 from goldenami_sandbox.ec2.service import Ctx, Ec2, Ec2Error
+from goldenami_sandbox.services.cron import Cron
 
 if TYPE_CHECKING:
-    from goldenami_sandbox.dlm import Policy
+    from goldenami_sandbox.services.dlm import Policy
 
 POLICY, SCHEDULE = "aws:dlm:lifecycle-policy-id", "aws:dlm:lifecycle-schedule-name"
 _DAY = 86400.0

@@ -7,42 +7,34 @@ Rules for snapshots and images, by tags or for a whole region; locked rules and 
 
 from __future__ import annotations
 
-import itertools
-import json
 import secrets
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote
 
-from goldenami_sandbox import shapes
 from goldenami_sandbox.ec2.records import BinRule
 from goldenami_sandbox.ec2.recycle_bin import IMAGES, SNAPSHOTS
-from goldenami_sandbox.ec2.service import Ec2
 from goldenami_sandbox.http import Response
 from goldenami_sandbox.protocol import Call
+from goldenami_sandbox.services import World, service
+from goldenami_sandbox.services.modelled import Action, Modelled, Refused
 from goldenami_sandbox.surface import Unsupported
 
 MOST_RULES: Final = 250  # for an account and region
 _LETTERS: Final = string.ascii_letters + string.digits
 
 
-class Refused(Exception):
-    def __init__(self, code: str, message: str, status: int = 400) -> None:
-        super().__init__(message)
-        self.code, self.message, self.status = code, message, status
+@service("rbin")
+class RecycleBin(Modelled):
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._rules: dict[str, BinRule] = {}  # as ``perform`` has them, while it holds them
 
+    def settle(self) -> None:
+        self.world.ec2.empty_bin()
 
-class RecycleBin:
-    """Serves the calls of the service ``rbin``."""
-
-    def __init__(self, ec2: Ec2, clock: Callable[[], float]) -> None:
-        self._ec2 = ec2
-        self._clock = clock
-        self._rules: dict[str, BinRule] = {}  # as ``serve`` has them, while it holds them
-
-    def serve(self, call: Call) -> Response:
-        actions: Mapping[str, Callable[[Call, dict[str, Any]], dict[str, Any]]] = {
+    def actions(self) -> Mapping[str, Action]:
+        return {
             "CreateRule": self._create,
             "GetRule": self._get,
             "ListRules": self._list,
@@ -52,19 +44,11 @@ class RecycleBin:
             "UntagResource": self._untag,
             "ListTagsForResource": self._tags,
         }
-        if call.action not in actions:
-            raise Unsupported(f"the sandbox does not have rbin:{call.action}")
-        params = _params(call)
-        try:
-            if wrong := shapes.complaints("rbin", call.action, params):
-                raise Refused("ValidationException", "; ".join(wrong))
-            with self._ec2.bin_rules() as rules:
-                self._rules = rules
-                value = actions[call.action](call, params)
-        except Refused as refusal:
-            return call.error(refusal.code, refusal.message, refusal.status)
-        status = shapes.model("rbin").operation_model(call.action).http.get("responseCode", 200)
-        return Response(status, json.dumps(value).encode(), [("Content-Type", "application/json")])
+
+    def perform(self, action: Action, call: Call, params: dict[str, Any]) -> Mapping[str, Any] | Response:
+        with self.world.ec2.bin_rules() as rules:
+            self._rules = rules
+            return action(call, params)
 
     # --- the actions --------------------------------------------------------------------------------------------------
 
@@ -78,7 +62,7 @@ class RecycleBin:
             id="".join(secrets.choice(_LETTERS) for _ in range(11)),
             owner=call.account,
             region=call.region,
-            created=self._clock(),
+            created=self.world.clock(),
             tags={t["Key"]: t["Value"] for t in params.get("Tags", ())},
             kind=params["ResourceType"],
             days=params["RetentionPeriod"]["RetentionPeriodValue"],
@@ -190,19 +174,3 @@ def _position(token: str | None) -> int:
     if token is not None and not token.isdigit():
         raise Refused("ValidationException", "The NextToken is not one of this list.")
     return int(token or 0)
-
-
-# --- requests ---------------------------------------------------------------------------------------------------------
-
-
-def _params(call: Call) -> dict[str, Any]:
-    """The parameters by their names in the API, whether they came in the path, the query or the body."""
-    params: dict[str, Any] = dict(call.json)
-    pairs = sorted(parse_qsl(call.request.query))
-    for name, values in itertools.groupby(pairs, key=lambda pair: pair[0]):
-        if name == "tagKeys":
-            params["TagKeys"] = [value for _, value in values]
-    parts = unquote(call.request.path).strip("/").split("/", 1)
-    if len(parts) == 2:
-        params["ResourceArn" if parts[0] == "tags" else "Identifier"] = parts[1]
-    return params

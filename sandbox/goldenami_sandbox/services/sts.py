@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from typing import Any
 from xml.sax.saxutils import escape
 
-from goldenami_sandbox.credentials import Credentials, Identity, Session
+from goldenami_sandbox.credentials import Identity, Session
 from goldenami_sandbox.http import Response
 from goldenami_sandbox.policy import allows
 from goldenami_sandbox.protocol import Call, xml_response
-from goldenami_sandbox.surface import Surface
+from goldenami_sandbox.services import Service, service
 
 _NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/"
 _ROLE_ARN = re.compile(r"arn:aws:iam::(\d{12}):role/([\w+=,.@/-]+)")
@@ -25,11 +25,8 @@ class _Refusal(Exception):
         self.code, self.message, self.status = code, message, status
 
 
-class Sts:
-    def __init__(self, credentials: Credentials, surface: Surface) -> None:
-        self._credentials = credentials
-        self._surface = surface
-
+@service("sts")
+class Sts(Service):
     def serve(self, call: Call, identity: Identity) -> Response | None:
         """The answer, or None for the actions that are left to moto."""
         actions = {
@@ -81,7 +78,7 @@ class Sts:
                 "ValidationError", "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
             )
         session_arn = f"arn:aws:sts::{account}:assumed-role/{role.name}/{name}"
-        session = self._credentials.open_session(account, session_arn, f"{role.id}:{name}", seconds)
+        session = self.world.credentials.open_session(account, session_arn, f"{role.id}:{name}", seconds)
         return _xml(
             {
                 "AssumedRoleUser": {"AssumedRoleId": session.user_id, "Arn": session.arn},
@@ -93,14 +90,14 @@ class Sts:
     def _session_token(self, call: Call, identity: Identity) -> str:
         if call.token is not None:
             raise _Refusal("AccessDenied", "Cannot call GetSessionToken with session credentials", 403)
-        session = self._credentials.open_session(
+        session = self.world.credentials.open_session(
             identity.account, identity.arn, identity.user_id, _seconds(call, 43200)
         )
         return _xml({"Credentials": _credentials(session)})
 
     def _role(self, account: str, arn: str) -> Any:
-        with self._surface.active():
-            backend = self._surface.backend("iam", account, "aws")
+        with self.world.surface.active():
+            backend = self.world.surface.backend("iam", account, "aws")
             return next((role for role in backend.roles.values() if role.arn == arn), None)
 
 

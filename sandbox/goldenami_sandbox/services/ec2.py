@@ -1,80 +1,37 @@
-"""Who answers a call: EC2's own service, the corrected services, or moto."""
+"""EC2's door: what the sandbox's own EC2 answers (``goldenami_sandbox.ec2``), what moto does, and what takes both."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 from xml.sax.saxutils import escape
 
 from goldenami_sandbox.credentials import Identity
-from goldenami_sandbox.dlm import Dlm
-from goldenami_sandbox.ebs import Ebs
-from goldenami_sandbox.ec2.service import Ctx, Ec2
+from goldenami_sandbox.ec2.context import Ctx
 from goldenami_sandbox.http import Response
-from goldenami_sandbox.kms import Kms, replace_body
-from goldenami_sandbox.protocol import Call
-from goldenami_sandbox.rbin import RecycleBin
-from goldenami_sandbox.ssm import Ssm
-from goldenami_sandbox.sts import Sts
-from goldenami_sandbox.surface import Surface
-from goldenami_sandbox.visibility import Visibility
+from goldenami_sandbox.protocol import Call, replace_body
+from goldenami_sandbox.services import Service, World, service
 
 _EC2_NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
 
 
-class Router:
-    """``prepare`` is called with a call's region before EC2 or SSM answer it."""
+@service("ec2")
+class Ec2Service(Service):
+    """Its state is EC2's own. moto keeps key pairs, security groups, networks and launch templates, with their tags."""
 
-    def __init__(
-        self,
-        surface: Surface,
-        ec2: Ec2,
-        ebs: Ebs,
-        dlm: Dlm,
-        rbin: RecycleBin,
-        kms: Kms,
-        ssm: Ssm,
-        sts: Sts,
-        prepare: Callable[[str], None],
-        visibility: Visibility,
-    ) -> None:
-        self._surface = surface
-        self._ec2 = ec2
-        self._ebs = ebs
-        self._dlm = dlm
-        self._rbin = rbin
-        self._kms = kms
-        self._ssm = ssm
-        self._sts = sts
-        self._prepare = prepare
-        self._visibility = visibility
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._surface = world.surface
+        self._ec2 = world.ec2
+
+    def dump(self) -> Any:
+        return self._ec2.dump()
+
+    def load(self, state: Any) -> None:
+        self._ec2.load(state)
 
     def serve(self, call: Call, identity: Identity) -> Response:
-        self._dlm.settle()
-        self._ec2.empty_bin()
-        match call.service:
-            case "dlm":
-                return self._dlm.serve(call)
-            case "rbin":
-                return self._rbin.serve(call)
-            case "ec2":
-                self._prepare(call.region)
-                return self._serve_ec2(call, identity)
-            case "kms":
-                return self._kms.serve(call, identity.caller)
-            case "ssm":
-                self._prepare(call.region)
-                return self._ssm.serve(call)
-            case "sts":
-                return self._sts.serve(call, identity) or self._surface.serve(call)
-            case "ebs":  # moto's knows only snapshots that were written through it, and none of ours
-                return self._ebs.serve(call)
-        return self._surface.serve(call)
-
-    # --- EC2 ----------------------------------------------------------------------------------------------------------
-
-    def _serve_ec2(self, call: Call, identity: Identity) -> Response:
+        self.world.public(call.region)
         ctx = Ctx(call.account, call.region, identity.arn, call.request_id)
         if call.action in ("CreateTags", "DeleteTags"):
             return self._tag(call, ctx)
@@ -84,12 +41,11 @@ class Router:
             return refusal
         if call.action == "CreateLaunchTemplateVersion" and call.form.get("SourceVersion"):
             return self._launch_template_version(call)
-        if call.action == "RunInstances":
-            self._ssm.settle()  # it may name an image by parameter
         if self._ec2.handles(call.action):
             return self._own(call, ctx, call.form)
-        with self._visibility.respected(call):
-            return self._visibility.noted(call, self._surface.serve(call))
+        visibility = self.world.visibility
+        with visibility.respected(call):
+            return visibility.noted(call, self._surface.serve(call))
 
     def _own(self, call: Call, ctx: Ctx, form: dict[str, str]) -> Response:
         headers = [("Content-Type", "text/xml;charset=UTF-8")]
@@ -125,7 +81,7 @@ class Router:
             tags += [
                 (t["resource_type"], t["resource_id"], t["key"], t["value"] or "")
                 for t in found
-                if not self._visibility.hides_tags(call, t["resource_id"])
+                if not self.world.visibility.hides_tags(call, t["resource_id"])
             ]
         tags.sort()
         start = int(token) if (token := call.form.get("NextToken", "")).isdigit() else 0

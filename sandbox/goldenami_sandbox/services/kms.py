@@ -10,15 +10,14 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
+from goldenami_sandbox.credentials import Identity
 from goldenami_sandbox.ec2.hooks import DataKeyPair, KeyInfo, KeyRefused
 from goldenami_sandbox.http import Response
 from goldenami_sandbox.policy import Caller, allows, names_principal
-from goldenami_sandbox.protocol import Call, json_response
-from goldenami_sandbox.surface import Surface
-from goldenami_sandbox.visibility import Visibility
+from goldenami_sandbox.protocol import Call, json_response, replace_body
+from goldenami_sandbox.services import Service, World, service
 
 _CONTEXT = {"aws:ebs:purpose": "volume data key"}
 
@@ -64,18 +63,20 @@ _TAKES_ALIAS = _CRYPTOGRAPHY | {"DescribeKey"}
 _KEY_FIELD = {"CreateAlias": "TargetKeyId", "UpdateAlias": "TargetKeyId", "ReEncrypt": "DestinationKeyId"}
 
 
-class Kms:
-    def __init__(self, surface: Surface, visibility: Visibility) -> None:
-        self._surface = surface
-        self._visibility = visibility
-        with surface.active():
+@service("kms")
+class Kms(Service):
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._surface = world.surface
+        with world.surface.active():
             _spare_private_keys()
 
     # --- the API ------------------------------------------------------------------------------------------------------
 
-    def serve(self, call: Call, caller: Caller) -> Response:
-        with self._visibility.respected(call):
-            return self._visibility.noted(call, self._serve(call, caller))
+    def serve(self, call: Call, identity: Identity) -> Response:
+        visibility = self.world.visibility
+        with visibility.respected(call):
+            return visibility.noted(call, self._serve(call, identity.caller))
 
     def _serve(self, call: Call, caller: Caller) -> Response:
         field = _KEY_FIELD.get(call.action, "KeyId")
@@ -226,12 +227,6 @@ def _spare_private_keys() -> None:
 
     module: Any = models
     module.generate_private_key = only_for_asymmetric
-
-
-def replace_body(call: Call, body: bytes) -> Call:
-    """The same call with another body."""
-    headers = {**call.request.headers, "content-length": str(len(body))}
-    return replace(call, request=replace(call.request, body=body, headers=headers), given=None)
 
 
 def _info(key: Any) -> KeyInfo:

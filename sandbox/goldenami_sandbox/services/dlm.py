@@ -6,30 +6,22 @@ Data Lifecycle Manager quotas" for the limit.)
 
 from __future__ import annotations
 
-import itertools
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote
 
-from goldenami_sandbox import dlm_runs, shapes
-from goldenami_sandbox.cron import BadCron, Cron
-from goldenami_sandbox.ec2.service import Ec2
 from goldenami_sandbox.http import Response
-from goldenami_sandbox.protocol import Call, rest_json_response
+from goldenami_sandbox.protocol import Call
+from goldenami_sandbox.services import World, dlm_runs, service
+from goldenami_sandbox.services.cron import BadCron, Cron
+from goldenami_sandbox.services.modelled import Action, Modelled, Refused
 from goldenami_sandbox.surface import Unsupported
 
 MOST_POLICIES: Final = 100  # for an account and region
 _HOURS: Final = (1, 2, 3, 4, 6, 8, 12, 24)
-
-
-class Refused(Exception):
-    def __init__(self, code: str, message: str, status: int = 400) -> None:
-        super().__init__(message)
-        self.code, self.message, self.status = code, message, status
 
 
 @dataclass(slots=True)
@@ -60,26 +52,27 @@ class Policy:
         return str(self.details.get("PolicyType", "EBS_SNAPSHOT_MANAGEMENT"))
 
 
-class Dlm:
-    """Serves the calls of the service ``dlm``, and runs what is due."""
+@service("dlm")
+class Dlm(Modelled):
+    """Its calls, and the running of what is due."""
 
-    def __init__(self, ec2: Ec2, clock: Callable[[], float]) -> None:
-        self._ec2 = ec2
-        self._clock = clock
+    invalid = "InvalidRequestException"
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
         self._guard = threading.RLock()
         self._policies: dict[str, Policy] = {}
 
     def settle(self) -> None:
-        """Run what is due now. A call of any client brings it about, so nothing is ever seen that should have been
-        done."""
+        """Run what is due now."""
         if not self._policies:
             return
         with self._guard:
             for policy in self._policies.values():
-                dlm_runs.run(self._ec2, policy, self._clock())
+                dlm_runs.run(self.world.ec2, policy, self.world.clock())
 
-    def serve(self, call: Call) -> Response:
-        actions: Mapping[str, Callable[[Call, dict[str, Any]], dict[str, Any]]] = {
+    def actions(self) -> Mapping[str, Action]:
+        return {
             "CreateLifecyclePolicy": self._create,
             "GetLifecyclePolicies": self._list,
             "GetLifecyclePolicy": self._get,
@@ -89,17 +82,10 @@ class Dlm:
             "UntagResource": self._untag,
             "ListTagsForResource": self._tags,
         }
-        if call.action not in actions:
-            raise Unsupported(f"the sandbox does not have dlm:{call.action}")
-        self.settle()
-        params = _params(call)
-        try:
-            if wrong := shapes.complaints("dlm", call.action, params):
-                raise Refused("InvalidRequestException", "; ".join(wrong))
-            with self._guard:
-                return rest_json_response(actions[call.action](call, params))
-        except Refused as refusal:
-            return rest_json_response({"Code": refusal.code, "Message": refusal.message}, refusal.status, refusal.code)
+
+    def perform(self, action: Action, call: Call, params: dict[str, Any]) -> Mapping[str, Any] | Response:
+        with self._guard:
+            return action(call, params)
 
     # --- the actions --------------------------------------------------------------------------------------------------
 
@@ -110,7 +96,7 @@ class Dlm:
         _check(details)
         if len(self._of(call)) >= MOST_POLICIES:
             raise Refused("LimitExceededException", f"There are {MOST_POLICIES} lifecycle policies already.", 429)
-        now = self._clock()
+        now = self.world.clock()
         id = f"policy-{secrets.token_hex(9)[:17]}"
         self._policies[id] = Policy(
             id, call.account, call.region, params["Description"], params["State"], params["ExecutionRoleArn"], details,
@@ -175,7 +161,7 @@ class Dlm:
         policy.role = params.get("ExecutionRoleArn", policy.role)
         policy.description = params.get("Description", policy.description)
         policy.state = params.get("State", policy.state)
-        policy.modified = self._clock()
+        policy.modified = self.world.clock()
         return {}
 
     def _delete(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
@@ -262,28 +248,6 @@ def _check_schedule(schedule: Mapping[str, Any], kind: str) -> None:
     for rule in ("FastRestoreRule", "ArchiveRule"):
         if schedule.get(rule):
             raise Unsupported(f"the sandbox does not have {rule} of dlm")
-
-
-# --- requests and answers ---------------------------------------------------------------------------------------------
-
-_LISTS = {"policyIds": "PolicyIds", "resourceTypes": "ResourceTypes", "targetTags": "TargetTags",
-          "tagsToAdd": "TagsToAdd", "tagKeys": "TagKeys"}  # fmt: skip
-
-
-def _params(call: Call) -> dict[str, Any]:
-    """The parameters by their names in the API, whether they came in the path, the query or the body."""
-    params: dict[str, Any] = dict(call.json)
-    pairs = sorted(parse_qsl(call.request.query))
-    for name, values in itertools.groupby(pairs, key=lambda pair: pair[0]):
-        given = [value for _, value in values]
-        if name in _LISTS:
-            params[_LISTS[name]] = given
-        else:
-            params[name[0].upper() + name[1:]] = given[-1]
-    parts = unquote(call.request.path).strip("/").split("/", 1)
-    if len(parts) == 2:
-        params["ResourceArn" if parts[0] == "tags" else "PolicyId"] = parts[1]
-    return params
 
 
 def _iso(moment: float) -> str:
