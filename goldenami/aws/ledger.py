@@ -6,7 +6,17 @@ crash, from the cloud) which calls are still needed. So a pipeline is resumed by
 For each call the ledger appends the intent, makes the call with the token as a tag (and as ClientToken where the API
 has one), and appends the result. What ``create()`` does depends on the journal:
 
-===============================  =============================================================================
+===============================  ====================================================================================
+the journal has                  create()
+===============================  ====================================================================================
+nothing                          appends the intent, makes the call, appends the result
+a result with an id              returns the id; makes no call
+... that was deleted or failed   makes a new attempt, under a new token
+a result with an error           makes a new attempt, under a new token: the call was refused and created nothing
+an intent and no result          looks the token up. Found: adopts the resource. Not found: sends the stored request
+                                 again, unchanged
+===============================  ====================================================================================
+
 The ledger does the same look-up inside one process when a reply is lost (a timeout, a reset, an internal error): the
 call may have had its effect. Only calls that were refused or throttled are known to have had none.
 """
