@@ -8,7 +8,7 @@ its fields are its documentation, ``compile`` returns its shell code. ``Steps`` 
 
 from pydantic import Field, field_validator, model_validator
 
-from goldenami.model import SshEndpoint
+from goldenami.model import SshEndpoint, Transport
 from goldenami.provision.fields import (
     AbsolutePath,
     Account,
@@ -37,6 +37,7 @@ __all__ = [
     "Sha256",
     "SshEndpoint",
     "Steps",
+    "Transport",
     "UnitName",
     "Url",
     "VersionConstraint",

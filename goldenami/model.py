@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import socket
 
 Architecture = Literal["x86_64", "arm64"]  # as in the EC2 API
+DIRECT = "direct"  # the transport that connects to the address of an instance by TCP
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -106,7 +110,7 @@ class Network:
 
     subnet_id: str | None = None
     subnet_tags: Mapping[str, str] = field(default_factory=dict)
-    transport: Literal["direct"] = "direct"
+    transport: str = DIRECT  # "direct", or the name of an installed one
     address: Literal["auto", "public", "private"] = "auto"
     source_cidr: str | None = None  # who may reach the builder's port 22; None: the caller's own address
 
@@ -287,10 +291,26 @@ MANIFEST_SCHEMA = "goldenami.manifest/1"
 @dataclass(frozen=True, slots=True)
 class SshEndpoint:
     """How to reach an instance over SSH. ``private_key``: OpenSSH PEM text (a secret). ``host_key``: the only one
-    that is accepted, "ssh-ed25519 AAAA…"."""
+    that is accepted, "ssh-ed25519 AAAA…". ``transport``: "direct", or the name of an installed one, which may need
+    ``instance_id`` and ``region``."""
 
     address: str
     user: str
     private_key: str = field(repr=False)
     host_key: str
     port: int = 22
+    transport: str = DIRECT
+    instance_id: str = ""
+    region: str = ""
+
+
+class Transport(Protocol):
+    """Opens the way to an instance; a function in the entry point group ``goldenami.transports``."""
+
+    def __call__(self, endpoint: SshEndpoint, patience: float) -> socket.socket:
+        """A connected socket, at whose other end the instance's SSH server answers. Called again for each attempt.
+
+        ``patience``: seconds that it may take. Raises OSError where nothing answers yet: it is tried again. Closing the
+        socket must end all that belongs to it.
+        """
+        ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from goldenami.errors import InvalidInput, NotFound, Problem
+from goldenami.errors import InvalidInput, NotFound, Problem, UsageError
 from goldenami.recipe import agents, hardening
 from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.environment import choose, read_environments
@@ -33,7 +33,7 @@ def check(
     paths = [str(project.recipe_path(ref)) for ref in recipes]
     try:
         chosen = choose(project, found, environment)
-    except NotFound:
+    except (NotFound, UsageError):  # the environment that was meant may be one of those with problems
         if not complaints.problems:
             raise
         return sorted(set(complaints.problems))

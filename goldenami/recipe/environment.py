@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
 
+from goldenami import extensions
 from goldenami.errors import InvalidInput, NotFound, UsageError
-from goldenami.model import Account, Environment, Network, Target
+from goldenami.model import DIRECT, Account, Environment, Network, Target
 from goldenami.recipe.complaints import Complaints, translate
 from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.project import Project
@@ -99,11 +100,28 @@ class SubnetSpec(Spec):
         return self
 
 
+def _transports() -> list[Any]:
+    return [DIRECT, *extensions.installed(extensions.TRANSPORTS)]
+
+
+def _transport(name: str) -> str:
+    if name != DIRECT and name not in _transports():
+        raise ValueError(
+            f"{name!r} is not installed: expected {', '.join(_transports())}, or what a package adds to "
+            f"{extensions.TRANSPORTS}"
+        )
+    return name
+
+
 class NetworkSpec(Spec):
     """Where builders live and how they are reached."""
 
     subnet: SubnetSpec | None = Field(None, description="The builders' subnet. Default: one of the default VPC.")
-    transport: Literal["direct"] = Field("direct", description="How to reach the builder.")
+    transport: Annotated[str, AfterValidator(_transport)] = Field(
+        DIRECT,
+        description="How to reach the builder: direct, or a transport that an installed package adds.",
+        json_schema_extra=lambda schema: schema.update(enum=_transports()),
+    )
     address: Literal["auto", "public", "private"] = Field(
         "auto", description="Address to connect to; auto: the public one if there is one."
     )

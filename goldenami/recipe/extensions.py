@@ -40,9 +40,9 @@ class Operations:
 
 def operations_of(project: Project) -> Operations:
     """The operations of a project; read once and kept for the life of the object."""
-    if not project.kept:
-        project.kept.append(_read(project))
-    found: Operations = project.kept[0]
+    if "operations" not in project.kept:
+        project.kept["operations"] = _read(project)
+    found: Operations = project.kept["operations"]
     return found
 
 

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
+
+from goldenami import extensions
+from goldenami.errors import UsageError
 
 Kind = Literal["agent", "profile", "controls", "recipe"]
 Hidden = Literal["", "same", "different"]
@@ -29,7 +33,8 @@ _CACHES = {"__pycache__", ".pytest_cache"}
 class Found:
     """Where a name was found. ``path``: the file that defines it. ``shipped``: it came with goldenami.
 
-    ``hides``: whether a shipped one has the same name, and if so, whether its files are the same.
+    ``hides``: whether a shipped one has the same name, and if so, whether its files are the same. ``package``: the
+    installed package that it is of.
     """
 
     kind: Kind
@@ -37,10 +42,13 @@ class Found:
     path: Path
     shipped: bool
     hides: Hidden = ""
+    package: str = ""
 
     @property
     def origin(self) -> str:
         """Where it comes from, in a few words."""
+        if self.package:
+            return f"package {self.package}"
         if self.shipped:
             return "shipped"
         return {
@@ -54,7 +62,7 @@ class Found:
         return {
             "kind": self.kind,
             "name": self.name,
-            "from": "shipped" if self.shipped else "project",
+            "from": "package" if self.package else "shipped" if self.shipped else "project",
             "path": str(self.path),
             "shipped_one": self.hides or None,
         }
@@ -88,6 +96,28 @@ def find(root: Path | None, shipped: Path, kind: Kind, name: str) -> Found | Non
         return Found(kind, name, own, False)
     same = contents(own) == contents(theirs)
     return Found(kind, name, own, False, "same" if same else "different")
+
+
+def installed_agents() -> dict[str, Found]:
+    """The agents that installed packages add: the folders beside the module of each entry point.
+
+    Raises UsageError for a module that cannot be found, and where two packages add an agent of one name.
+    """
+    found: dict[str, Found] = {}
+    for name, entry in extensions.installed(extensions.AGENTS).items():
+        spec = find_spec(entry.module)
+        if spec is None or spec.origin is None:
+            message = f"{extensions.origin(entry)}: the entry point {name} = {entry.value!r} is not a module"
+            raise UsageError(message, hint=f"{extensions.AGENTS} takes Python packages. Repair or uninstall this one.")
+        for path in sorted(Path(spec.origin).parent.glob(f"*/{AGENT_FILE}")):
+            one = Found("agent", path.parent.name, path, shipped=False, package=extensions.origin(entry))
+            if one.name in found:
+                raise UsageError(
+                    f"two packages add the agent {one.name!r}: {found[one.name].package} and {one.package}",
+                    hint="Uninstall one of them.",
+                )
+            found[one.name] = one
+    return found
 
 
 def files(path: Path) -> Iterator[Path]:

@@ -39,12 +39,12 @@ class Project:
     shipped: Path = SHIPPED
     exists: bool = True
     consent: Consent = NOTHING
-    kept: list[Any] = field(default_factory=list, repr=False, compare=False)
+    kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     _read: dict[Path, tuple[Document | None, list[Problem]]] = field(default_factory=dict, repr=False, compare=False)
 
     def trusted(self) -> Project:
         """The same project, with the consent to execute its Python code."""
-        return replace(self, consent=EVERYTHING, kept=[])
+        return replace(self, consent=EVERYTHING, kept={})
 
     @property
     def hardening(self) -> Path:
@@ -78,21 +78,33 @@ class Project:
 
     def names(self, kind: Kind) -> list[str]:
         """All names that ``find`` knows: the project's own and the shipped ones, sorted."""
-        return sorted({*self.own_names(kind), *lookup.names(self.shipped, kind)})
+        return sorted({*self.own_names(kind), *self._installed(kind), *lookup.names(self.shipped, kind)})
 
     def own_names(self, kind: Kind) -> list[str]:
         """The names of a kind in the project itself, sorted."""
         return lookup.names(self.root, kind) if self.exists else []
 
     def find(self, kind: Kind, name: str) -> Found | None:
-        """The project's own one of this name, else the shipped one, else None."""
-        return lookup.find(self.root if self.exists else None, self.shipped, kind, name)
+        """The project's own one of this name, else that of an installed package, else the shipped one, else None."""
+        found = lookup.find(self.root if self.exists else None, self.shipped, kind, name)
+        return self._installed(kind).get(name, found) if found is None or found.shipped else found
+
+    def _installed(self, kind: Kind) -> Mapping[str, Found]:
+        """What installed packages add. They are asked once."""
+        if kind != "agent":
+            return {}
+        if kind not in self.kept:
+            self.kept[kind] = lookup.installed_agents()
+        agents: Mapping[str, Found] = self.kept[kind]
+        return agents
 
     def known(self, kind: Kind) -> str:
         """The names that ``find`` knows as a sentence for a hint: the project's own apart from the shipped ones."""
         own = self.own_names(kind)
         others = [name for name in lookup.names(self.shipped, kind) if name not in own]
         words = f"In {self.shown(self.root / lookup.FOLDERS[kind])}: {', '.join(own) or 'none'}."
+        if self._installed(kind):
+            words += f" Installed: {', '.join(self._installed(kind))}."
         return f"{words} Shipped: {', '.join(others)}." if others else words
 
     def recipe_path(self, ref: str) -> Path:

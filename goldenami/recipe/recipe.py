@@ -47,7 +47,8 @@ class Builder:
 
 @dataclass(frozen=True, slots=True)
 class TestRef:
-    """Tests to run: the built-in suite ``base`` (path None), or a file. ``origin``: the agent it comes with."""
+    """Tests to run: the built-in suite ``base`` (path None), or a file. ``origin``: the agent it comes with.
+    ``installed``: it is a suite of an installed package."""
 
     __test__ = False
     name: str
@@ -55,6 +56,7 @@ class TestRef:
     sha256: str
     mark: Mark
     origin: str = ""
+    installed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

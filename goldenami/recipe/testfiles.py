@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 import hashlib
 import os
+from importlib.util import find_spec
+from pathlib import Path
 
+from goldenami import extensions
 from goldenami.model import Mark
 from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.document import Document, NodePath
@@ -19,11 +22,13 @@ def read_test(name: str, document: Document, at: NodePath, complaints: Complaint
     mark = document.mark(at)
     if name == "base":
         return TestRef(name, None, "", mark)
-    path = document.path.parent / name
+    suite = _installed(name, mark, complaints)
+    path = suite or document.path.parent / name
     try:
         source = path.read_bytes()
     except OSError as error:
-        hint = f"Write base for the built-in suite, or a path relative to {document.file}."
+        suites = ", ".join(("base", *extensions.installed(extensions.CHECKS)))
+        hint = f"Write the name of a suite ({suites}), or a path relative to {document.file}."
         complaints.at(mark, f"tests: {name}: {error.strerror}", hint)
         return None
     try:
@@ -34,10 +39,29 @@ def read_test(name: str, document: Document, at: NodePath, complaints: Complaint
     if not any(_is_test(node) for node in ast.walk(tree)):
         complaints.at(mark, f"tests: {name} has no test", "A test is a function whose name starts with test.")
         return None
+    if suite is not None:
+        return TestRef(name, path, hashlib.sha256(source).hexdigest(), mark, origin, installed=True)
     if origin:  # named from the recipes' directory, as those of recipes are; the same for a shipped and a copied agent
         folder = f"agents/{origin}" if document.path.name == AGENT_FILE else document.path.parent.name
         name = os.path.normpath(f"{folder}/{name}")
     return TestRef(name, path, hashlib.sha256(source).hexdigest(), mark, origin)
+
+
+def _installed(name: str, mark: Mark, complaints: Complaints) -> Path | None:
+    """The file of a suite that an installed package adds; None if there is none of this name."""
+    entry = extensions.installed(extensions.CHECKS).get(name) if "/" not in name else None
+    if entry is None:
+        return None
+    try:
+        spec = find_spec(entry.module)
+    except Exception as error:  # importing the packages above it may raise anything
+        spec, reason = None, f"{type(error).__name__}: {error}"
+    else:
+        reason = f"there is no module {entry.module}"
+    if spec is None or spec.origin is None:
+        complaints.at(mark, f"tests: {name}, of {extensions.origin(entry)}, cannot be found: {reason}")
+        return None
+    return Path(spec.origin)
 
 
 def _is_test(node: ast.AST) -> bool:

@@ -18,8 +18,9 @@ import paramiko
 from paramiko.pkey import UnknownKeyType
 from paramiko.ssh_exception import IncompatiblePeer
 
+from goldenami import extensions
 from goldenami.errors import BuilderError, ConnectionLost
-from goldenami.model import SshEndpoint
+from goldenami.model import DIRECT, SshEndpoint, Transport
 from goldenami.os import SYSTEMS, described
 
 # Bytes that may be under way on one channel: at 60 ms round trip this allows 70 MB/s. OpenSSH's packets carry 32 KiB at
@@ -51,7 +52,7 @@ def open_transport(endpoint: SshEndpoint, patience: float = ATTEMPT_SECONDS) -> 
     something may listen there and never say a word. Raises NotReachable or Refused.
     """
     name = f"{endpoint.user}@{endpoint.address}:{endpoint.port}"
-    connection = _tcp(endpoint, name, patience)
+    connection = _socket(endpoint, name, patience)
     transport: paramiko.Transport | None = None
     try:
         with translated(name, NotReachable):
@@ -119,9 +120,19 @@ def _login_users() -> str:
     return described((system.login_user, system) for system in SYSTEMS.values())
 
 
-def _tcp(endpoint: SshEndpoint, name: str, patience: float) -> socket.socket:
+def direct(endpoint: SshEndpoint, patience: float) -> socket.socket:
+    """The transport ``direct``: TCP to the address of the instance."""
+    return socket.create_connection((endpoint.address, endpoint.port), timeout=patience)
+
+
+def _socket(endpoint: SshEndpoint, name: str, patience: float) -> socket.socket:
+    opener: Transport = direct
+    if endpoint.transport != DIRECT:
+        opener = extensions.load(extensions.TRANSPORTS, endpoint.transport)
     with translated(name, NotReachable):
-        connection = socket.create_connection((endpoint.address, endpoint.port), timeout=patience)
+        connection = opener(endpoint, patience)
+    if connection.family not in (socket.AF_INET, socket.AF_INET6):  # one end of a tunnel in this process
+        return connection
     # Without it each of SSH's small packets may wait for the acknowledgement of the one before: 45 to 100 ms a command.
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: together with the keepalive, this notices a host that went away

@@ -62,6 +62,9 @@ def launch(
         user=wanted.ssh_user,
         private_key=login.private_key,
         host_key=host_key.public_key,
+        transport=build.environment.network.transport,
+        instance_id=instance_id,
+        region=home.region,
     )
     return Host(key, instance_id, endpoint, login.public_key)
 

@@ -118,8 +118,11 @@ def _test(
 
 
 def _tests(build: Build) -> tuple[TestPath | str, ...]:
-    """The recipe's tests as validate/ takes them: built-in suites by name, files so that an editor can jump to them."""
-    return tuple(TestPath(t.path, shown(t.path)) if t.path is not None else t.name for t in build.recipe.tests)
+    """The recipe's tests as validate/ takes them: suites by name, files so that an editor can jump to them."""
+    return tuple(
+        TestPath(t.path, t.name if t.installed else shown(t.path), t.installed) if t.path is not None else t.name
+        for t in build.recipe.tests
+    )
 
 
 def _variables(build: Build, architecture: Architecture) -> dict[str, object]:

@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,7 @@ def _resolve(tests: Sequence[TestPath | str | os.PathLike[str]]) -> tuple[TestPa
         if isinstance(test, str) and test in SUITES:
             entry = SUITES[test]
         elif isinstance(test, TestPath):
-            entry = TestPath(test.path.resolve(), test.label)
+            entry = replace(test, path=test.path.resolve())
         else:
             entry = TestPath(Path(test).resolve(), os.fspath(test))
         found.setdefault(entry.path, entry)
@@ -296,7 +296,7 @@ def _pytest(settings: Settings, junit: Path) -> Iterator[_Child]:
 
 
 def _arguments(settings: Settings, junit: Path, scratch: Path) -> list[str]:
-    own = [test.path for test in settings.tests if not test.path.is_relative_to(_PACKAGE)]
+    own = [t.path for t in settings.tests if not t.installed and not t.path.is_relative_to(_PACKAGE)]
     folders = [path if path.is_dir() else path.parent for path in own]
     # conftest.py files count beside the tests and between them, never above: those are of whoever hosts the recipes.
     root = Path(os.path.commonpath(folders)) if folders else _SUITES

@@ -34,11 +34,13 @@ VARIABLE = "GOLDENAMI_VALIDATE"
 
 @dataclass(frozen=True, slots=True)
 class TestPath:
-    """A file (or folder) of tests. ``label`` is what people see in its place: "base", "tests/web_test.py"."""
+    """A file (or folder) of tests. ``label`` is what people see in its place: "base", "tests/web_test.py".
+    ``installed``: it belongs to a package, not to the project."""
 
     __test__ = False
     path: Path
     label: str
+    installed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
