@@ -135,7 +135,7 @@ def claim(files: Files) -> None:
         raise StateError(
             f"the state of the sandbox in {files.root} has format {found}, which is newer than this version reads "
             f"(up to {FORMAT})",
-            hint=f"Install the newer version of goldenami-sandbox again. {_RESET}",
+            hint=f"Install the newer version of goldenami-sandbox again, or start anew with `{PROGRAM} reset`.",
         )
     if found < FORMAT and found not in _MIGRATIONS:
         raise StateError(f"the state of the sandbox in {files.root} has format {found}, which is too old", hint=_RESET)
