@@ -5,10 +5,10 @@
     ├── InvalidInput                    2   recipes or goldenami.yaml: every problem at once, each with its place
     ├── NotFound                        3   a recipe, release, image, region or key that does not exist
     ├── AccessError                     4   credentials missing or not allowed; an account nobody named
-    │   └── CredentialsRefused          4   ... or not accepted any more: no call can be made with them
+    │   └── CredentialsRefused        ! 4   ... or not accepted any more: no call can be made with them
     ├── TestsFailed                     5   a gate of validation said no
     ├── TargetsFailed                   6   some targets have their image, some do not
-    ├── Interrupted                   130   Ctrl-C or SIGTERM, after clean-up
+    ├── Interrupted                 ! 130   Ctrl-C or SIGTERM, after clean-up
     ├── CloudError                      1   the cloud refused or failed a call (code, action and place are kept)
     │   ├── Throttled                   1   ... and kept on throttling
     │   └── Unreachable                 1   no usable answer from the endpoint
@@ -17,12 +17,16 @@
     │   └── HostLost                    1   the instance itself ended, or does not answer any more
     ├── OperationFailed                 1   one operation of a recipe failed on the host
     │   └── OperationDoubtful           1   ... or nobody knows whether it did
-    ├── JournalError                    1   the journal cannot be read, written or trusted
-    │   └── Busy                        1   ... or is somebody else's at the moment
-    ├── UnjournaledMutation             1   a bug: a mutating call without an intent
+    ├── JournalError                  ! 1   the journal cannot be read, written or trusted
+    │   ├── LeaseLost                 ! 1   ... or was taken over by another process
+    │   └── Busy                        1   ... or another process has its lock at the moment
+    ├── UnjournaledMutation           ! 1   a bug: a mutating call without an intent
     ├── CatalogError                    1   the catalog cannot be read, written, locked or trusted
     │   └── ManifestError               1   a manifest is damaged, or newer than this program
     └── SandboxError                    1   the embedded cloud cannot start or work here
+
+``!`` marks what ends everything (``ends_everything``): after it, nothing else can be done, or must be. Every other
+error is that of one item or place, and the work goes on with the others. Only ``goldenami/each.py`` catches it there.
 
 Each carries a ``hint``: the next step to take, a full sentence, or None where there is no better advice than the
 message itself. Errors of boto3 and paramiko are translated where they enter (``aws/errors.py``, ``ssh/``).
@@ -32,12 +36,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 class GoldenAmiError(Exception):
-    """The root. ``exit_code`` is what a process that ends with this error exits with."""
+    """The root. ``exit_code`` is what a process that ends with this error exits with.
+
+    ``ends_everything``: whether the whole run ends by it, and not only the item or place that raised it.
+    ``can_clean_up``: whether what was made can be deleted afterwards; False where no call can be made any more, or none
+    be written down.
+    """
 
     exit_code = 1
+    ends_everything: ClassVar[bool] = False
+    can_clean_up: ClassVar[bool] = True
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -96,6 +108,9 @@ class CredentialsRefused(AccessError):
     """The credentials have expired, were withdrawn, or cannot be renewed (or the clock that signs is wrong): every
     further call would be refused as well, so that nothing is to be tried, and a build stops where it is."""
 
+    ends_everything = True
+    can_clean_up = False
+
 
 class TestsFailed(GoldenAmiError):
     """A gate of validation failed: the image is not published."""
@@ -118,6 +133,7 @@ class Interrupted(GoldenAmiError):
     """A signal asked for the end, and clean-up is done."""
 
     exit_code = 130
+    ends_everything = True
 
 
 class CloudError(GoldenAmiError):
@@ -193,13 +209,24 @@ class OperationDoubtful(OperationFailed):
 class JournalError(GoldenAmiError):
     """The journal is missing, torn in the middle, locked by another process, or not of this build."""
 
+    ends_everything = True
+    can_clean_up = False
+
+
+class LeaseLost(JournalError):
+    """The lease on a journal expired, and another process may have taken it over: this one must not change anything."""
+
 
 class Busy(JournalError):
-    """Somebody else holds the lock of a build or a recipe: waiting may help."""
+    """Another process holds the lock of a build or a recipe: waiting may help."""
+
+    ends_everything = False  # the other builds are free
 
 
 class UnjournaledMutation(GoldenAmiError):
     """A mutating call was about to be sent without an intent in the journal. A bug in goldenami, never user error."""
+
+    ends_everything = True
 
 
 class CatalogError(GoldenAmiError):

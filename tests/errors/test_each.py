@@ -1,0 +1,233 @@
+"""The two helpers that go on after a failure: what they collect, what they raise, and how many threads they take."""
+
+from __future__ import annotations
+
+import _thread
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from goldenami import errors
+from goldenami.each import AT_ONCE, Failures, all_of, each
+from goldenami.errors import (
+    AccessError,
+    Busy,
+    CloudError,
+    CredentialsRefused,
+    GoldenAmiError,
+    Interrupted,
+    JournalError,
+    LeaseLost,
+    NotFound,
+    UnjournaledMutation,
+)
+
+ENDS_EVERYTHING = {CredentialsRefused, Interrupted, JournalError, LeaseLost, UnjournaledMutation}
+
+
+def every_class(root: type[GoldenAmiError] = GoldenAmiError) -> set[type[GoldenAmiError]]:
+    return {root}.union(*(every_class(sub) for sub in root.__subclasses__() if sub.__module__ == errors.__name__))
+
+
+def test_each_class_says_whether_it_ends_everything() -> None:
+    """The set is written down here once: a new class is looked at by whoever adds it."""
+    assert {kind for kind in every_class() if kind.ends_everything} == ENDS_EVERYTHING
+    # The tree at the head of the module marks the same ones.
+    marked = {line.split()[-3] for line in (errors.__doc__ or "").splitlines() if " ! " in line.partition("   ")[2]}
+    listed = {
+        line.strip("│├└─ ").split()[0] for line in (errors.__doc__ or "").splitlines() if "──" in line and " ! " in line
+    }
+    assert listed == {kind.__name__ for kind in ENDS_EVERYTHING}, marked
+
+
+def test_what_cannot_be_cleaned_up_after() -> None:
+    assert {kind for kind in every_class() if not kind.can_clean_up} == {
+        CredentialsRefused,
+        JournalError,
+        LeaseLost,
+        Busy,
+    }
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """SIGINT as a terminal has it: a shell's background jobs ignore it, and pytest may be one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("at_once", [1, 3, AT_ONCE])
+def test_the_others_go_on(at_once: int) -> None:
+    asked = []
+
+    def ask(place: int) -> str:
+        asked.append(place)
+        if place % 3 == 0:
+            raise AccessError(f"{place} is refused")
+        return f"answer of {place}"
+
+    answers = each([5, 3, 1, 6, 3, 2], ask, at_once=at_once)
+    assert sorted(asked) == [1, 2, 3, 5, 6], "each once"
+    assert list(answers.results.items()) == [(n, f"answer of {n}") for n in (5, 1, 2)], "in the order given"
+    assert list(answers.reasons.items()) == [(3, "3 is refused"), (6, "6 is refused")]
+    assert all(isinstance(error, AccessError) for error in answers.errors.values())
+
+
+def test_nothing_and_one() -> None:
+    assert each([], str).results == {}
+    assert each([7], lambda _: threading.current_thread()).results == {7: threading.current_thread()}
+
+    def refuse(_: int) -> None:
+        raise CloudError("no")
+
+    assert each([7], refuse).reasons == {7: "no"}
+    with pytest.raises(ZeroDivisionError):
+        each([7], lambda n: n // 0)
+
+
+@pytest.mark.parametrize("kind", sorted(ENDS_EVERYTHING, key=lambda k: k.__name__))
+@pytest.mark.parametrize("count", [1, 40])
+def test_what_ends_everything_ends_it_at_once(kind: type[GoldenAmiError], count: int) -> None:
+    begun = []
+    lock = threading.Lock()
+
+    def ask(place: int) -> None:
+        with lock:
+            begun.append(place)
+        if place == 0:
+            raise kind("the end")
+        time.sleep(0.05)
+        raise NotFound("this one's alone")
+
+    with pytest.raises(kind, match="the end"):
+        each(range(count), ask, at_once=4)
+    assert len(begun) <= 8, "what had not begun is left out"
+    ended = len(begun)
+    time.sleep(0.1)
+    assert len(begun) == ended, "nothing goes on after it was raised"
+    with pytest.raises(kind), Failures[int]().of(1):
+        raise kind("the end")
+
+
+def test_a_mistake_of_the_program_comes_first() -> None:
+    barrier = threading.Barrier(2)
+
+    def ask(place: int) -> None:
+        barrier.wait(5)
+        if place == 1:
+            raise ZeroDivisionError
+        raise CredentialsRefused("expired")
+
+    with pytest.raises(ZeroDivisionError):
+        each([0, 1], ask)
+
+
+def test_what_puts_back_goes_on_to_its_end() -> None:
+    done = []
+
+    def put_back(item: int) -> None:
+        if item == 0:
+            raise Interrupted("interrupted")
+        done.append(item)
+
+    answers = each(range(6), put_back, at_once=1, undoing=True)
+    assert answers.reasons == {0: "interrupted"}
+    assert sorted(done) == [1, 2, 3, 4, 5]
+    with pytest.raises(JournalError):
+        each([0, 1], lambda _: (_ for _ in ()).throw(JournalError("full")), undoing=True)
+
+
+def test_failures_are_told_when_they_come() -> None:
+    told: list[tuple[str, str]] = []
+    failures = Failures[str](lambda item, error: told.append((item, error.message)))
+    for item in ("a", "b", "c"):
+        with failures.of(item):
+            if item != "b":
+                raise CloudError(f"{item} failed")
+    failures.reasons["d"] = "said by the caller"
+    assert told == [("a", "a failed"), ("c", "c failed")]
+    assert failures.reasons == {"a": "a failed", "c": "c failed", "d": "said by the caller"}
+    with pytest.raises(ValueError, match="a bug"), failures.of("e"):
+        raise ValueError("a bug")
+
+
+def test_no_more_threads_than_are_allowed() -> None:
+    running = most = 0
+    lock = threading.Lock()
+
+    def ask(_: int) -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.01)
+        with lock:
+            running -= 1
+
+    each(range(60), ask, at_once=5)
+    assert most == 5
+    most = 0
+    all_of(range(60), ask, at_once=3)
+    assert most == 3
+
+
+def test_all_of_raises_the_first_in_order() -> None:
+    assert all_of([3, 1, 2], str) == ["3", "1", "2"]
+    assert all_of([], str) == []
+    begun = []
+
+    def ask(item: int) -> None:
+        begun.append(item)
+        time.sleep(0.02 if item == 1 else 0.0)
+        if item in (1, 2):
+            raise CloudError(f"{item}")
+
+    with pytest.raises(CloudError, match="1"):
+        all_of(range(50), ask, at_once=3)
+    assert len(begun) < 50
+
+
+def test_a_signal_waits_for_those_under_way(signals: None) -> None:
+    """Ctrl-C reaches the main thread while the others call: none of them may make anything afterwards."""
+    made = []
+    started = threading.Event()
+
+    def make(item: int) -> None:
+        started.set()
+        time.sleep(0.2)
+        made.append(item)
+
+    def interrupt() -> None:
+        started.wait(5)
+        _thread.interrupt_main()
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        each(range(20), make, at_once=2)
+    count = len(made)
+    assert 1 <= count <= 4
+    time.sleep(0.3)
+    assert len(made) == count
+
+
+def test_a_signal_does_not_stop_what_puts_back(signals: None) -> None:
+    done = []
+    started = threading.Event()
+
+    def put_back(item: int) -> None:
+        started.set()
+        time.sleep(0.05)
+        done.append(item)
+
+    def interrupt() -> None:
+        started.wait(5)
+        _thread.interrupt_main()
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        each(range(12), put_back, at_once=2, undoing=True)
+    assert sorted(done) == list(range(12))
