@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from goldenami.aws.limits import boot_clock
 from goldenami.aws.s3 import Bucket, Object
-from goldenami.errors import CloudError, GoldenAmiError, JournalError
+from goldenami.errors import CloudError, GoldenAmiError, LeaseLost
 from goldenami.journal import utc_now
 from goldenami.store import Holder, busy
 
@@ -60,7 +60,7 @@ class Lease:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise JournalError if it may not be ours any more. Nothing is sent, unless a renewal is overdue (the machine
+        """Raise LeaseLost if it may not be ours any more. Nothing is sent, unless a renewal is overdue (the machine
         slept, S3 was out of reach): then it is made now, and tells."""
         if self._lost:
             raise self._gone("was taken over by somebody else")
@@ -71,14 +71,14 @@ class Lease:
         except CloudError as error:
             raise self._gone(f"may have been taken over: its lease ran out ({error.message})") from error
 
-    def _gone(self, why: str) -> JournalError:
-        return JournalError(
+    def _gone(self, why: str) -> LeaseLost:
+        return LeaseLost(
             f"{self._what} {why}",
             hint="Nothing more was changed. `goldenami builds list` says who works on it now.",
         )
 
     def renew(self) -> None:
-        """Renew it now. Raises JournalError if it is somebody else's, or the error of S3."""
+        """Renew it now. Raises LeaseLost if it is somebody else's, or the error of S3."""
         with self._mutex:
             if self._end.is_set():
                 return
@@ -104,7 +104,7 @@ class Lease:
         while not self._end.wait(self._terms.seconds / _RENEWALS):
             try:
                 self.renew()
-            except JournalError:
+            except LeaseLost:
                 return
             except GoldenAmiError:
                 continue  # S3 could not be reached, or refused: the next renewal may get through, and ``check`` counts

@@ -24,7 +24,7 @@ call may have had its effect. Only calls that were refused or throttled are know
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
@@ -38,6 +38,7 @@ from goldenami.errors import CloudError, GoldenAmiError
 from goldenami.events import Emit, emit, silent
 from goldenami.journal import Intent, Journal, Resource, Result, Secret, token
 from goldenami.model import Place
+from goldenami.polling import Interval, poll
 
 T = TypeVar("T")
 DEFAULT_LIFETIME: Final = timedelta(hours=24)
@@ -75,13 +76,24 @@ class Patience:
 
     def look(self, cloud: Cloud, find: Callable[[], T | None]) -> T | None:
         """What ``find`` finds, asked again until it is something true or the time is up."""
-        deadline, pause = cloud.clock() + self.visible, self.first
-        while True:
+        found = None
+        for _ in self.rounds(cloud):
             found = find()
-            if found or cloud.clock() + pause > deadline:
-                return found
-            cloud.sleep(pause)
-            pause = min(pause * self.factor, self.longest)
+            if found:
+                break
+        return found
+
+    def rounds(self, cloud: Cloud) -> Iterator[float]:
+        """A look, and another one after each pause, for as long as something new may be invisible."""
+        return self._poll(cloud, self.visible)
+
+    def busy(self, cloud: Cloud, seconds: float) -> Iterator[float]:
+        """The same, for as long as something may be in use by what is about to end."""
+        return self._poll(cloud, seconds)
+
+    def _poll(self, cloud: Cloud, timeout: float) -> Iterator[float]:
+        interval = Interval(self.first, self.factor, self.longest)
+        return poll(cloud.clock, cloud.sleep, timeout=timeout, interval=interval)
 
 
 class Ledger:
@@ -177,18 +189,14 @@ class Ledger:
         """:meth:`resolve` for many, by token; what is not visible yet is waited for together."""
         found: dict[str, str | None] = {}
         waiting = list(intents)
-        deadline = self.cloud.clock() + self.patience.visible
-        pause = self.patience.first
-        while waiting:
+        for _ in self.patience.rounds(self.cloud) if waiting else ():
             for intent in list(waiting):
                 id = self._find(intent, patiently=False)
                 if id is not None:
                     found[intent.token] = self._adopt(intent, id)
                     waiting.remove(intent)
-            if not waiting or self.cloud.clock() + pause > deadline:
+            if not waiting:
                 break
-            self.cloud.sleep(pause)
-            pause = min(pause * self.patience.factor, self.patience.longest)
         for intent in waiting:
             self.journal.refused(intent.token, code="goldenami.NotMade", message="nothing carries this token")
             found[intent.token] = None
@@ -301,16 +309,15 @@ class Ledger:
         self, intent: Intent, already: Collection[str], busy: Collection[str] = (), busy_for: float = 0.0
     ) -> Mapping[str, Any]:
         retry = self.cloud.retry.start()
-        pause, deadline = self.patience.first, self.cloud.clock() + busy_for
+        rounds = self.patience.busy(self.cloud, busy_for)
+        next(rounds)  # the time runs from here
         while True:
             try:
                 response = self._send(intent)
             except CloudError as error:
                 if error.code in already:
                     response = {}
-                elif error.code in busy and self.cloud.clock() + pause <= deadline:
-                    self.cloud.sleep(pause)
-                    pause = min(pause * self.patience.factor, self.patience.longest)
+                elif error.code in busy and next(rounds, None) is not None:
                     continue
                 elif errors.outcome(error) is Outcome.REFUSED:
                     self.journal.refused(intent.token, code=error.code, message=error.message)

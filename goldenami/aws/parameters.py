@@ -16,8 +16,10 @@ from goldenami.aws.ledger import Call, Ledger
 from goldenami.aws.session import Cloud
 from goldenami.errors import CloudError, NotFound
 from goldenami.model import Place
+from goldenami.polling import Interval, poll
 
 DATA_TYPE: Final = "aws:ec2:image"
+_INTERVAL: Final = Interval(0.1, 1.5, 5.0)
 _EFFECTIVE_WITHIN: Final = 60.0  # seconds; SSM needs a few
 
 
@@ -103,20 +105,16 @@ def delete(ledger: Ledger, place: Place, name: str) -> None:
 
 def await_value(cloud: Cloud, place: Place, name: str, value: str, *, timeout: float = _EFFECTIVE_WITHIN) -> None:
     """Wait until a parameter reads as ``value``; raises CloudError if it does not within ``timeout`` seconds."""
-    deadline = cloud.clock() + timeout
-    pause = 0.1
-    while True:
+    current: str | None = None
+    for _ in poll(cloud.clock, cloud.sleep, timeout=timeout, interval=_INTERVAL):
         current = find(cloud, place, name)
         if current == value:
             return
-        if cloud.clock() + pause > deadline:
-            raise CloudError(
-                f"parameter {name} in {place} is {current or 'missing'}, and did not become {value}",
-                code="goldenami.NotEffective",
-                action="PutParameter",
-                account=place.account,
-                region=place.region,
-                hint="SSM checks that the image exists and that the account may use it before the value takes effect.",
-            )
-        cloud.sleep(pause)
-        pause = min(pause * 1.5, 5.0)
+    raise CloudError(
+        f"parameter {name} in {place} is {current or 'missing'}, and did not become {value}",
+        code="goldenami.NotEffective",
+        action="PutParameter",
+        account=place.account,
+        region=place.region,
+        hint="SSM checks that the image exists and that the account may use it before the value takes effect.",
+    )

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from goldenami import polling
 from goldenami.aws.session import Cloud
 from goldenami.errors import CloudError
 from goldenami.model import Place
@@ -25,13 +26,10 @@ _AT_ONCE: Final = 150  # EC2 takes up to 200 values in one filter
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(polling.Interval):
     """Seconds between describes. ``visible``: for how long a new id may be missing before that is a failure."""
 
-    first: float = 0.2
-    factor: float = 1.3
-    longest: float = 15.0
-    jitter: float = 0.1  # part of the interval, either way
+    jitter: float = 0.1
     visible: float = 60.0
 
 
@@ -93,17 +91,13 @@ def watch(
     that are pending. ``timeout``: seconds; None waits for as long as it takes. Errors of the describes themselves are
     raised, after the patience that reads have. ``check``: called before each describe; what it raises ends the wait.
     """
-    jitter = jitter or random.Random()
-    start = cloud.clock()
-    pause = interval.first
     last: dict[str, Seen] = {id: Seen(id, "pending", "pending") for id in ids}
-    while True:
-        if check is not None:
-            check()
+    for elapsed in polling.poll(
+        cloud.clock, cloud.sleep, timeout=timeout, interval=interval, check=check, jitter=jitter
+    ):
         open_ids = [id for id, seen in last.items() if seen.verdict == "pending"]
         if not open_ids:
-            return last
-        elapsed = cloud.clock() - start
+            break
         found = describe(cloud, place, what, open_ids)
         waiting = [found[id] for id in open_ids if id in found and what.judge(found[id])[0] == "pending"]
         percentages = percent(waiting) if percent is not None and waiting and on_progress is not None else {}
@@ -113,11 +107,8 @@ def watch(
                 on_progress(seen)
             last[id] = seen
         if all(seen.verdict != "pending" for seen in last.values()):
-            return last
-        if timeout is not None and cloud.clock() - start + pause > timeout:
-            return last
-        cloud.sleep(pause * (1 + jitter.uniform(-interval.jitter, interval.jitter)))
-        pause = min(pause * interval.factor, interval.longest)
+            break
+    return last
 
 
 def describe(cloud: Cloud, place: Place, what: Watched, ids: Collection[str]) -> dict[str, Item]:

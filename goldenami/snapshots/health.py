@@ -9,23 +9,21 @@ from goldenami import ssh
 from goldenami.aws.session import Cloud
 from goldenami.errors import TestsFailed
 from goldenami.model import Place
-
-_FIRST, _FACTOR, _LONGEST = 0.5, 1.3, 15.0  # seconds between two looks
+from goldenami.polling import Interval, poll
 
 
 def wait_ok(cloud: Cloud, place: Place, instance_id: str, *, timeout: float = 600.0) -> None:
     """Wait until both status checks of a running instance are passed. Raises TestsFailed if they are not in time, or
     are failed for good."""
-    deadline, pause = cloud.clock() + timeout, _FIRST
-    while True:
+    checks: dict[str, str] = {}
+    for _ in poll(cloud.clock, cloud.sleep, timeout=timeout, interval=Interval(first=0.5)):
         checks = _checks(cloud, place, instance_id)
         if checks and set(checks.values()) == {"ok"}:
             return
-        if cloud.clock() + pause > deadline or "impaired" in checks.values():
-            said = ", ".join(f"{name} {status}" for name, status in checks.items()) or "it does not run"
-            raise TestsFailed(f"{instance_id} is not well: {said}")
-        cloud.sleep(pause)
-        pause = min(pause * _FACTOR, _LONGEST)
+        if "impaired" in checks.values():
+            break
+    statuses = ", ".join(f"{name} {status}" for name, status in checks.items()) or "it does not run"
+    raise TestsFailed(f"instance {instance_id} is unhealthy: {statuses}")
 
 
 def _checks(cloud: Cloud, place: Place, instance_id: str) -> dict[str, str]:

@@ -15,13 +15,14 @@ from goldenami.aws.volumes import Volume
 from goldenami.aws.waiters import Item
 from goldenami.errors import CloudError, UsageError
 from goldenami.model import Place
+from goldenami.polling import Interval, poll
 from goldenami.snapshots import exchange, make, names
 from goldenami.snapshots.encrypt import Encrypted, Verify, compared, copies_of, snapshots_of
 from goldenami.snapshots.exchange import KEPT_FROM, REPLACED_BY
 from goldenami.task import TEMPORARY, Task
 
 _KEY: Final = "replace-root"
-_PATIENCE: Final = 1800.0  # seconds
+_TIMEOUT: Final = 1800.0  # seconds
 
 
 def replace_root(
@@ -64,17 +65,14 @@ def _replace(job: Task, place: Place, instance_id: str, image_id: str) -> None:
     request = {"InstanceId": instance_id, "ImageId": image_id, "ClientToken": f"{job.id}-root"}
     call = Call("ec2", "CreateReplaceRootVolumeTask", request)
     job.ledger.change(_KEY, place, call, resource=instance_id, kind="replace-root")
-    deadline, pause = job.cloud.clock() + _PATIENCE, 0.5
-    while True:
+    state = ""
+    for _ in poll(job.cloud.clock, job.cloud.sleep, timeout=_TIMEOUT, interval=Interval(first=0.5)):
         state = _state(job, place, instance_id, image_id)
         if state == "succeeded":
             return
-        if state.startswith("fail") or job.cloud.clock() + pause > deadline:
-            raise CloudError(
-                f"replacing the root volume of {instance_id}: EC2 says {state}; it brings the old one back"
-            )
-        job.cloud.sleep(pause)
-        pause = min(pause * 1.3, 15.0)
+        if state.startswith("fail"):
+            break
+    raise CloudError(f"replacing the root volume of {instance_id}: EC2 says {state}; it brings the old one back")
 
 
 def _state(job: Task, place: Place, instance_id: str, image_id: str) -> str:

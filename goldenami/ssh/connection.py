@@ -18,6 +18,7 @@ import paramiko
 
 from goldenami.errors import BuilderError, ConnectionLost
 from goldenami.model import SshEndpoint
+from goldenami.polling import Interval, poll
 from goldenami.ssh.output import Lines, Tail
 from goldenami.ssh.transport import ATTEMPT_SECONDS, NotReachable, Refused, open_transport, translated
 
@@ -25,7 +26,7 @@ Sleep = Callable[[float], None]
 Clock = Callable[[], float]
 Check = Callable[[], None]
 
-_RETRY_SECONDS = 0.25
+_RETRY = Interval.every(0.25)
 _SHORTEST_SECONDS = 2.0  # for an attempt, however little time is left
 _PATIENCE_SECONDS = 30.0  # how often somebody who waits for a reboot is told that it takes
 # A host that refuses us is asked again for so long: at boot, sshd may run before cloud-init has installed keys and
@@ -102,27 +103,24 @@ def connect(
 
 
 def _transport(endpoint: SshEndpoint, timeout: float, sleep: Sleep, clock: Clock, check: Check) -> paramiko.Transport:
-    start = clock()
+    last: BuilderError | None = None
     refused_since: float | None = None
-    while True:
-        check()
+    for elapsed in poll(clock, sleep, timeout=timeout, interval=_RETRY, check=check):
         try:
-            return open_transport(endpoint, max(_SHORTEST_SECONDS, min(ATTEMPT_SECONDS, timeout - clock() + start)))
+            return open_transport(endpoint, max(_SHORTEST_SECONDS, min(ATTEMPT_SECONDS, timeout - elapsed)))
         except NotReachable as error:
-            last: BuilderError = error
+            last = error
             refused_since = None
         except Refused as error:
             last = error
             refused_since = clock() if refused_since is None else refused_since
             if clock() - refused_since >= _REFUSED_SECONDS:
                 raise
-        if clock() - start + _RETRY_SECONDS > timeout:
-            raise NotReachable(
-                f"no SSH connection within {timeout:.0f} s: {last.message}",
-                hint=last.hint
-                or "Check that this machine may reach the address on that port (security group, routes, VPN).",
-            ) from last
-        sleep(_RETRY_SECONDS)
+    assert last is not None, "there is at least one attempt"
+    raise NotReachable(
+        f"no SSH connection within {timeout:.0f} s: {last.message}",
+        hint=last.hint or "Check that this machine may reach the address on that port (security group, routes, VPN).",
+    ) from last
 
 
 class Connection:
@@ -217,22 +215,21 @@ class Connection:
         ``on_wait`` is told now and then how many seconds it has been. Raises NotBack if the host is not there, or still
         in the boot before, after ``timeout`` seconds; Refused if it comes back as another one.
         """
-        start = told = self._clock()
         last = "it never went down"
-        while (left := timeout - (self._clock() - start)) > 0:
+        for elapsed in poll(
+            self._clock,
+            self._sleep,
+            timeout=timeout,
+            interval=_RETRY,
+            sign_of_life=on_wait,
+            silence=_PATIENCE_SECONDS,
+        ):
             try:
-                self.reconnect(timeout=min(left, _PATIENCE_SECONDS))
+                self.reconnect(timeout=max(_SHORTEST_SECONDS, min(timeout - elapsed, _PATIENCE_SECONDS)))
                 if self.boot_id() != before:
                     return
-            except (ConnectionLost, CommandTimeout) as error:
+            except (ConnectionLost, CommandTimeout, NotReachable) as error:
                 last = error.message
-            except NotReachable as error:
-                last = error.message
-            if self._clock() - told >= _PATIENCE_SECONDS:
-                told = self._clock()
-                if on_wait is not None:
-                    on_wait(told - start)
-            self._sleep(_RETRY_SECONDS)
         raise NotBack(
             f"{self.name} did not come back from its reboot within {timeout:.0f} s: {last}",
             hint="Its console output may say why.",

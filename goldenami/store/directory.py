@@ -322,7 +322,7 @@ def _flush_directory(path: Path, sync: Sync) -> None:
 
 def _hint(error: OSError, path: Path) -> str | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "Free some space, then run the command again. `goldenami resume` continues a build that stopped."
+        return "Free some space on that file system."
     if isinstance(error, PermissionError):
         return f"Give this user access to {path.parent}."
     return None

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from goldenami.errors import Busy
+from goldenami.polling import Interval, poll
 
 _T = TypeVar("_T")
 
@@ -95,18 +96,17 @@ class Wait:
     def take(self, attempt: Callable[[], _T]) -> _T:
         """Repeat an attempt until it does not raise Busy, and return its result. Raises the last Busy when the time is
         over."""
-        deadline = self.clock() + self.seconds
-        first = True
-        while True:
+        busy: Busy | None = None
+        interval = Interval.every(self.poll)
+        for elapsed in poll(self.clock, self.sleep, timeout=self.seconds, interval=interval, last_look=True):
             try:
                 return attempt()
             except Busy as error:
-                if self.clock() >= deadline:
-                    raise
-                if first:
+                if busy is None and elapsed < self.seconds:
                     self.waiting(error)
-                    first = False
-            self.sleep(min(self.poll, max(0.01, deadline - self.clock())))
+                busy = error
+        assert busy is not None, "there is at least one attempt"
+        raise busy
 
 
 class Lock(Protocol):
