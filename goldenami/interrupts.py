@@ -59,7 +59,7 @@ class Interrupts:
         if self.stop.is_set():
             # No clean-up, no flushing of anything: the user asked twice.
             sys.stderr.write(
-                "\nStopped at once. `goldenami resume` continues, `goldenami clean` deletes what is left.\n"
+                "\nStopped at once. `goldenami clean` deletes what is left; `goldenami resume` continues a build.\n"
             )
             sys.stderr.flush()
             os._exit(_EXIT)

@@ -11,7 +11,6 @@ over a journal that is not empty, and ``clean`` deletes what the journal, and th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,7 +18,8 @@ from goldenami import planning, reconcile, task
 from goldenami import recipe as recipes
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
-from goldenami.errors import Busy, CatalogError, NotFound, UsageError
+from goldenami.each import Failures, all_of
+from goldenami.errors import CatalogError, NotFound, UsageError
 from goldenami.events import Emit, emit, silent
 from goldenami.interrupts import Interrupts
 from goldenami.journal import Journal, Journals, Summary
@@ -175,10 +175,7 @@ def make_images(build: Build) -> tuple[ImageManifest, Mapping[str, str]]:
 def make_candidates(build: Build) -> list[Candidate]:
     """One for each architecture, side by side."""
     architectures = build.recipe.architectures
-    if len(architectures) == 1:  # in this thread, where Ctrl-C arrives
-        return [candidate.make(build, architectures[0])]
-    with ThreadPoolExecutor(len(architectures), thread_name_prefix="build") as pool:
-        return list(pool.map(lambda architecture: candidate.make(build, architecture), architectures))
+    return all_of(architectures, lambda architecture: candidate.make(build, architecture))
 
 
 def order_of(build: Build) -> Order:
@@ -309,7 +306,7 @@ def clean(
         tools(environment, None, cloud, "clean", emit_to, wait, interrupts) as at_hand,
         at_hand.journals.open(build_id, at_hand.patience) as journal,
     ):
-        at_hand.cloud.check_identity()
+        at_hand.cloud.check_caller()
         kind = task.kind_of(journal.header)
         if kind is not None:
             undo = UNDO.get(kind)
@@ -323,7 +320,7 @@ def clean(
                 hint="Is this the catalog that it was released to? See `catalog` in goldenami.yaml.",
             )
         if dry_run:
-            return reconcile.CleanUp(reconcile.find_all(at_hand.cloud, journal, keep=keep), {})
+            return reconcile.find_all(at_hand.cloud, journal, keep=keep)
         kept = withdraw_release(environment, journal, at_hand)
         done = reconcile.delete_all(at_hand.cloud, journal, keep=keep, emit=emit_to)
         done.left.update(kept)
@@ -346,19 +343,20 @@ def clean_expired(
         done: dict[str | None, reconcile.CleanUp] = {
             build_id: reconcile.CleanUp(tuple(found), {}) for build_id, found in left.builds.items()
         }
-        done[None] = reconcile.CleanUp(tuple(left.orphans), left.unknown)
+        done[None] = reconcile.CleanUp(tuple(left.orphans), {}, left.unreachable)
         cloud = at_hand.cloud
     if dry_run:
         return done
+    failures = Failures[str]()
     for build_id, found in left.builds.items():
-        try:
+        with failures.of(build_id):
             done[build_id] = clean(environment, build_id, emit_to=emit_to, cloud=cloud)
-        except Busy as busy:
-            done[build_id] = reconcile.CleanUp((), dict.fromkeys(map(str, found), busy.message))
+        if build_id in failures.reasons:
+            done[build_id] = reconcile.CleanUp((), dict.fromkeys(map(str, found), failures.reasons[build_id]))
     if left.orphans:
         with task.run(environment, "clean --expired", {}, cloud=cloud, emit_to=emit_to) as job:
             deleted = reconcile.delete_these(job.ledger, left.orphans, emit=emit_to)
-        done[None] = reconcile.CleanUp(deleted.deleted, {**left.unknown, **deleted.left})
+        done[None] = reconcile.CleanUp(deleted.deleted, deleted.left, left.unreachable)
     return done
 
 

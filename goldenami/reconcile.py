@@ -14,27 +14,19 @@ and all of it twice, since the first sweep can miss what was not visible yet. Wh
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from goldenami.aws import images, snapshots
 from goldenami.aws.kinds import Kind, in_order, kind_of
 from goldenami.aws.ledger import Ledger, Patience
 from goldenami.aws.session import Cloud
-from goldenami.errors import (
-    AccessError,
-    CloudError,
-    CredentialsRefused,
-    GoldenAmiError,
-    JournalError,
-    UnjournaledMutation,
-)
+from goldenami.each import Failures, each
+from goldenami.errors import GoldenAmiError
 from goldenami.events import Emit, emit, silent
 from goldenami.journal import Journal
 from goldenami.model import ImageManifest, Place
 
 _ROUNDS = 2
-_PLACES_AT_ONCE = 8
 
 
 TEMPORARY = "candidate/"  # ledger keys of what belongs to a candidate, and to no release
@@ -55,15 +47,16 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class CleanUp:
-    """What a clean-up did. ``left`` maps what could not be deleted, or a place that could not be searched, to the
-    reason."""
+    """What a clean-up did. ``left`` maps what could not be deleted to the reason; ``unreachable`` does so for places
+    that could not be searched."""
 
     deleted: tuple[Found, ...]
     left: dict[str, str]
+    unreachable: dict[str, str] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
-        return not self.left
+        return not self.left and not self.unreachable
 
 
 def released(journal: Journal, manifest: ImageManifest) -> frozenset[str]:
@@ -87,16 +80,16 @@ def finish_deletions(ledger: Ledger) -> None:
         kind.delete(ledger, intent.place, str(intent.resource), kind.parent(intent.request))
 
 
-def find_all(cloud: Cloud, journal: Journal, *, keep: Collection[str] = ()) -> tuple[Found, ...]:
+def find_all(cloud: Cloud, journal: Journal, *, keep: Collection[str] = ()) -> CleanUp:
     """What ``delete_all`` would delete now, sorted; changes nothing, in the journal neither."""
-    found = {
-        one
-        for place in journal.places()
-        for kind in in_order()
-        for one in _find(cloud, journal, place, kind, keep)
-        if one.id not in keep
-    }
-    return tuple(sorted(found - set(_behind_kept(cloud, journal.places(), keep))))
+
+    def find(place: Place) -> set[Found]:
+        found = {one for kind in in_order() for one in _find(cloud, journal, place, kind, keep)}
+        return found - set(_behind_kept(cloud, place, keep))
+
+    answers = each(journal.places(), find)
+    every = {one for found in answers.results.values() for one in found if one.id not in keep}
+    return CleanUp(tuple(sorted(every)), {}, {str(place): reason for place, reason in answers.reasons.items()})
 
 
 def delete_all(
@@ -111,15 +104,15 @@ def delete_all(
     ledger = Ledger(cloud, journal, emit=emit, patience=patience or Patience())
     work = _Work(ledger, frozenset(keep), emit)
     places = journal.places()
+    unreachable: dict[str, str] = {}
     for _ in range(_ROUNDS):
         work.left.clear()
         _resolve(ledger, work)
         if not places:
             break
-        with ThreadPoolExecutor(min(len(places), _PLACES_AT_ONCE), thread_name_prefix="clean") as pool:
-            for outcome in [pool.submit(work.clean, place) for place in places]:
-                outcome.result()
-    return CleanUp(tuple(work.deleted), dict(work.left))
+        answers = each(places, work.clean, on_failure=work.tell)
+        unreachable = {str(place): reason for place, reason in answers.reasons.items()}
+    return CleanUp(tuple(work.deleted), dict(work.left), unreachable)
 
 
 def delete_these(ledger: Ledger, doomed: Collection[Found], *, emit: Emit = silent) -> CleanUp:
@@ -143,53 +136,40 @@ class _Work:
         self.emit = emit
         self.vouched = vouched
         self.deleted: list[Found] = []
-        self.left: dict[str, str] = {}
+        self.failures = Failures[str](self.tell)
+        self.left = self.failures.reasons
 
     def clean(self, place: Place) -> None:
-        """Delete what is found in a place, kind by kind."""
+        """Delete what is found in a place, kind by kind. Raises the error of a place that cannot be searched."""
         cloud, journal = self.ledger.cloud, self.ledger.journal
-        try:
-            behind = {one.id for one in _behind_kept(cloud, [place], self.keep)}
-        except GoldenAmiError as error:
-            # Not knowing which snapshots are a release's, it is safer to delete none than one too many.
-            self.fail(str(place), error)
-            return
+        # Without knowing which snapshots are a release's, it is safer to delete none than one too many.
+        behind = {one.id for one in _behind_kept(cloud, place, self.keep)}
         for kind in in_order():
-            try:
+            with self.failures.of(f"{kind.name}s in {place}"):
                 found = sorted(set(_find(cloud, journal, place, kind, self.keep)))
-            except GoldenAmiError as error:
-                self.fail(f"{kind.name}s in {place}", error)
-                continue
-            doomed = [one for one in found if one.id not in self.keep and one.id not in behind]
-            done = [one for one in doomed if self.delete(one)]
-            if done:
-                self.await_deleted(kind, place, [one.id for one in done])
+                deletable = [one for one in found if one.id not in self.keep and one.id not in behind]
+                done = [one for one in deletable if self.delete(one)]
+                if done:
+                    self.await_deleted(kind, place, [one.id for one in done])
 
     def delete(self, one: Found) -> bool:
         """Whether it is gone, or going."""
         ledger, kind = self.ledger, kind_of(one.kind)
-        try:
+        with self.failures.of(str(one)):
             if not self.vouched and not kind.still_ours(ledger, one.place, one.id):
                 ledger.journal.gone(one.kind, one.place, one.id)
                 return False
             kind.delete(ledger, one.place, one.id, one.parent)
-        except GoldenAmiError as error:
-            self.fail(str(one), error)
-            return False
-        if one not in self.deleted:
-            self.deleted.append(one)
-        return True
+            if one not in self.deleted:
+                self.deleted.append(one)
+            return True
+        return False
 
     def await_deleted(self, kind: Kind, place: Place, ids: Collection[str]) -> None:
-        try:
+        with self.failures.of(f"{kind.name}s {', '.join(ids)} in {place}"):
             kind.await_deleted(self.ledger.cloud, place, ids)
-        except GoldenAmiError as error:
-            self.fail(f"{kind.name}s {', '.join(ids)} in {place}", error)
 
-    def fail(self, what: str, error: GoldenAmiError) -> None:
-        if isinstance(error, (CredentialsRefused, JournalError, UnjournaledMutation)):
-            raise error
-        self.left[what] = error.message
+    def tell(self, what: object, error: GoldenAmiError) -> None:
         emit(self.emit, "note", message=f"not deleted: {what}: {error.message}", level="warning")
 
 
@@ -198,10 +178,8 @@ def _resolve(ledger: Ledger, work: _Work) -> None:
     other."""
     unresolved = ledger.journal.unresolved()
     for place in sorted({intent.place for intent in unresolved}):
-        try:
+        with work.failures.of(f"calls of unknown outcome in {place}"):
             ledger.resolve_all([intent for intent in unresolved if intent.place == place])
-        except (CloudError, AccessError) as error:
-            work.fail(f"calls of unknown outcome in {place}", error)
 
 
 def _find(cloud: Cloud, journal: Journal, place: Place, kind: Kind, keep: Collection[str]) -> Iterable[Found]:
@@ -215,8 +193,7 @@ def _find(cloud: Cloud, journal: Journal, place: Place, kind: Kind, keep: Collec
             yield Found(place, kind.name, id, parent)
 
 
-def _behind_kept(cloud: Cloud, places: Iterable[Place], keep: Collection[str]) -> Iterable[Found]:
+def _behind_kept(cloud: Cloud, place: Place, keep: Collection[str]) -> Iterable[Found]:
     kept = [id for id in keep if id.startswith("ami-")]
-    for place in places:
-        for image in images.describe_many(cloud, place, kept).values():
-            yield from (Found(place, "snapshot", s) for s in snapshots.of_image(image))
+    for image in images.describe_many(cloud, place, kept).values():
+        yield from (Found(place, "snapshot", s) for s in snapshots.of_image(image))

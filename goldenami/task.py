@@ -26,6 +26,7 @@ from goldenami import reconcile
 from goldenami.aws import journals, kinds, tags
 from goldenami.aws.ledger import Ledger, Patience
 from goldenami.aws.session import Cloud
+from goldenami.each import Failures
 from goldenami.errors import GoldenAmiError, Interrupted, UsageError
 from goldenami.events import Emit, emit, silent
 from goldenami.interrupts import Interrupts
@@ -86,7 +87,7 @@ def run(
     """
     with Interrupts() as interrupts:
         at_hand = cloud or (known or Cloud.of(environment)).with_sleep(interrupts.sleep)
-        caller = at_hand.check_identity()
+        caller = at_hand.check_caller()
         now = datetime.now(UTC)
         data = {_KIND: kind, "arguments": dict(arguments), "caller": caller.arn}
         header = Header(new_build_id(now), kind, "", environment.name, now, data)
@@ -114,8 +115,8 @@ def _ending(job: Task, on_failure: OnFailure, undo: Undo | None) -> Iterator[Non
         job.interrupts.clean_up()
         complete = _take_back(job, undo) if on_failure == "clean" else False
         job.journal.finish("cleaned" if complete and not owned(job.journal) else "failed", error=str(error))
-        if not complete and isinstance(error, GoldenAmiError) and error.hint is None:
-            error.hint = _rest(job.id)
+        if not complete and isinstance(error, GoldenAmiError) and not (error.hint and error.can_clean_up):
+            error.hint = f"{error.hint or ''} {_rest(job.id)}".strip()
         raise
     job.interrupts.clean_up()
     left = _delete_temporary(job.ledger)
@@ -176,7 +177,7 @@ def clean(
     if dry_run:
         if is_done(journal):
             return CleanUp(tuple(Found(r.place, r.kind, r.id) for r in _temporary(journal)), {})
-        return CleanUp(reconcile.find_all(cloud, journal, keep=owned(journal)), {})
+        return reconcile.find_all(cloud, journal, keep=owned(journal))
     job = _task(environment, journal, cloud, interrupts, emit_to)
     if is_done(journal):
         done = _delete_temporary(job.ledger)
@@ -251,16 +252,14 @@ def _temporary(journal: Journal) -> list[Any]:
 def _delete_temporary(ledger: Ledger) -> CleanUp:
     """Delete what a task that is done needed on the way; newest first, since later things are made of earlier ones."""
     deleted: list[Found] = []
-    left: dict[str, str] = {}
+    failures = Failures[str]()
     unresolved = [i for i in ledger.journal.unresolved() if i.key.startswith(TEMPORARY)]
     if unresolved:
         ledger.resolve_all(unresolved)
     for resource in reversed(_temporary(ledger.journal)):
         found = Found(resource.place, resource.kind, resource.id)
-        try:
+        with failures.of(str(found)):
             parent = kinds.kind_of(resource.kind).parent(resource.request)
             ledger.delete(resource.kind, resource.place, resource.id, parent=parent)
             deleted.append(found)
-        except GoldenAmiError as error:
-            left[str(found)] = error.message
-    return CleanUp(tuple(deleted), left)
+    return CleanUp(tuple(deleted), failures.reasons)

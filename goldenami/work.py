@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
-from goldenami.errors import GoldenAmiError, Interrupted, JournalError, UnjournaledMutation
+from goldenami.each import Failures
+from goldenami.errors import GoldenAmiError
 from goldenami.events import Emit, emit, silent
 from goldenami.journal import Journal
 from goldenami.model import Environment
@@ -34,23 +34,20 @@ class Work:
         emit(self.emit, "note", message=message, level=level)
 
 
+def told(emit_to: Emit, *, prefix: str = "") -> Callable[[object, GoldenAmiError], None]:
+    """What ``each`` and ``Failures`` call with a failure: it becomes a warning that begins with ``prefix``."""
+
+    def on_failure(item: object, error: GoldenAmiError) -> None:
+        emit(emit_to, "note", message=f"{prefix}{item}: {error.message}", level="warning")
+
+    return on_failure
+
+
 class Attempts:
     """Steps of which none stops the others. ``failures``: the reasons of those that failed, by step."""
 
     def __init__(self, emit_to: Emit = silent, *, prefix: str = "") -> None:
         """``emit_to`` is told of each failure as a warning, which begins with ``prefix``."""
-        self.failures: dict[str, str] = {}
-        self._emit = emit_to
-        self._prefix = prefix
-
-    @contextmanager
-    def attempt(self, what: str) -> Iterator[None]:
-        """One step. Raises only what ends all of the work: an interruption, a journal that cannot be written, and what
-        is a mistake of this program."""
-        try:
-            yield
-        except (JournalError, UnjournaledMutation, Interrupted):
-            raise
-        except GoldenAmiError as error:
-            self.failures[what] = error.message
-            emit(self._emit, "note", message=f"{self._prefix}{what}: {error.message}", level="warning")
+        collected = Failures[str](told(emit_to, prefix=prefix))
+        self.failures = collected.reasons
+        self.attempt = collected.of  # one step; raises what ends everything

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 from goldenami.aws import lease as leases
 from goldenami.aws.lease import Terms
 from goldenami.aws.s3 import Bucket
+from goldenami.each import all_of
 from goldenami.errors import CloudError, GoldenAmiError, JournalError
 from goldenami.store import Holder, Lock, Stored
 
@@ -111,7 +111,7 @@ class BucketLog:
             # It may exist: the replies were lost, and the budget for asking again is spent.
             self._doubt = (number, line)
             message = f"cannot write {self._what}: {error.message}"
-            raise JournalError(message, hint="When S3 answers again, `goldenami resume` continues.") from error
+            raise JournalError(message, hint="Check that the bucket can be reached and written to.") from error
         if written is not None:
             self._written += 1
         return written is not None
@@ -150,8 +150,7 @@ def _read(bucket: Bucket, log: str) -> tuple[bytes, int | None]:
             start, content = int(Path(whole).stem), there.data
     after = _record(log, start - 1) if start else ""
     keys = list(bucket.keys(f"{log}/records", after))
-    with ThreadPoolExecutor(_READERS, thread_name_prefix="records") as pool:
-        found = list(pool.map(bucket.read, keys))
+    found = all_of(keys, bucket.read, at_once=_READERS)
     numbers = [int(Path(key).stem) for key, one in zip(keys, found, strict=True) if one is not None]
     count = start + len(numbers)
     complete = numbers == list(range(start, count))

@@ -227,12 +227,12 @@ def _from_answer(
         way = "ahead of" if skew > 0 else "behind"
         return CredentialsRefused(
             f"{message}: this machine's clock is {abs(skew) / 60:.0f} minutes {way} AWS's",
-            hint="Set the clock (`timedatectl set-ntp true`), then `goldenami resume`.",
+            hint="Set the clock of this machine (`timedatectl set-ntp true`).",
         )
     if code in EXPIRED_CODES:
-        return CredentialsRefused(message, hint="The credentials have expired: renew them, then `goldenami resume`.")
+        return CredentialsRefused(message, hint="The credentials have expired: renew them.")
     if code in UNKNOWN_CODES or (code == "AuthFailure" and "access credentials" in text):
-        hint = "Check the credentials with `aws sts get-caller-identity`; with good ones, `goldenami resume` continues."
+        hint = "Check the credentials with `aws sts get-caller-identity`."
         return CredentialsRefused(message, hint=hint)
     if code in CREDENTIAL_CODES:
         return AccessError(message, hint="Check the credentials with `aws sts get-caller-identity`.")
@@ -270,7 +270,8 @@ def not_found(error: CloudError, what: str, *, hint: str | None = None) -> NotFo
     return NotFound(f"{what} does not exist in {error.account}/{error.region} ({error.code})", hint=hint)
 
 
-_RENEW = "Log in again (`aws sso login`, `aws login`, or however these credentials are made), then `goldenami resume`."
+# What continues the work is not known here: a build and a task add their own command.
+_RENEW = "Log in again (`aws sso login`, `aws login`, or however these credentials are made)."
 _CONFIGURE = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; in the sandbox, `goldenami sandbox env`."
 _NETWORK = "Check the network, AWS_ENDPOINT_URL and the proxy settings."
 _CONFIG = "Check ~/.aws/config and the AWS_ variables."

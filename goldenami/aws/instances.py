@@ -173,7 +173,7 @@ def wait_running(
         code, said = _reason(bad[0].item)
         if code.startswith("Server.") and bad[0].state not in ("pending", "running"):
             raise HostLost(error.message, instance_id=bad[0].id, reason=said or code, reclaimed=code in RECLAIMED_CODES)
-        raise BuilderError(error.message, hint="`goldenami resume` replaces it and continues.")
+        raise BuilderError(error.message, hint="Try again, or name other types in builder.instance_types.")
     return {id: _instance(one.item) for id, one in seen.items()}
 
 

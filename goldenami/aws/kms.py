@@ -9,7 +9,7 @@ from typing import Any, Final
 from goldenami.aws import errors
 from goldenami.aws.ledger import Call, Ledger
 from goldenami.aws.session import Cloud
-from goldenami.errors import AccessError, CloudError, CredentialsRefused, NotFound
+from goldenami.errors import AccessError, CloudError, NotFound
 from goldenami.model import Place
 
 # What it takes to launch from, and to copy, an encrypted image of another account ("Share encrypted AMIs", EC2 user
@@ -52,9 +52,9 @@ def resolve(cloud: Cloud, place: Place, key: str) -> Key:
                 hint="Make the key (or the alias) in that region and account, or name another one as `kms_key`.",
             ) from error
         raise
-    except CredentialsRefused:
-        raise  # says nothing about the key
     except AccessError as error:
+        if error.ends_everything:
+            raise  # it says nothing about the key
         hint = (
             "The key policy has to allow kms:DescribeKey to the caller; keys of other accounts are named by their ARN."
         )

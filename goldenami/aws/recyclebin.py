@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from goldenami.aws.session import Cloud
-from goldenami.errors import AccessError, CloudError, NotFound
+from goldenami.each import Failures
 from goldenami.model import Place
 
 _TYPES: Final = {"image": "EC2_IMAGE", "snapshot": "EBS_SNAPSHOT"}
@@ -66,14 +66,15 @@ def _pairs(given: Any) -> frozenset[_Pair]:
 
 
 class Bins:
-    """The bins of all places, each asked when its first deletion is told. ``silent``: places that cannot be asked, with
-    the reason: what is deleted there may or may not be in the bin."""
+    """The bins of all places, each asked when its first deletion is reported. ``unreachable``: places that did not
+    answer, with the reason: what is deleted there may or may not be in the bin."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
         self._guard = threading.Lock()
         self._rules: dict[Place, tuple[Rule, ...]] = {}
-        self.silent: dict[Place, str] = {}
+        self._failures = Failures[Place]()
+        self.unreachable = self._failures.reasons
 
     def until(self, place: Place, kind: str, own: Mapping[str, str], deleted: datetime) -> datetime | None:
         """Until when something that is deleted then can be restored; None: it is gone, or nobody can tell. Anything
@@ -86,9 +87,7 @@ class Bins:
     def _of(self, place: Place) -> tuple[Rule, ...]:
         with self._guard:
             if place not in self._rules:
-                try:
+                self._rules[place] = ()
+                with self._failures.of(place):
                     self._rules[place] = rules(self._cloud, place)
-                except (AccessError, CloudError, NotFound) as error:
-                    self._rules[place] = ()
-                    self.silent[place] = error.message
             return self._rules[place]

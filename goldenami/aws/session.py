@@ -33,7 +33,7 @@ import goldenami
 from goldenami.aws import errors
 from goldenami.aws.guard import reads_only, refuse_unjournaled
 from goldenami.aws.limits import SCARCE, Clock, Pace, Retries, Retry, Sleep, boot_clock
-from goldenami.errors import AccessError, CloudError, CredentialsRefused, GoldenAmiError, Throttled, UnjournaledMutation
+from goldenami.errors import AccessError, CloudError, GoldenAmiError, Throttled, UnjournaledMutation
 from goldenami.model import Account, Connection, Environment, Place
 
 SESSION_NAME: Final = "goldenami"
@@ -112,6 +112,13 @@ class Cloud:
         """Who the caller's own credentials are, before any role is assumed. Asked once."""
         return self._identity(None)
 
+    def has_credentials(self) -> bool:
+        """Whether the caller has any credentials. Whether they are accepted, only a call tells."""
+        try:
+            return self._caller.get_credentials() is not None
+        except Exception as error:
+            raise errors.translate(error, service="sts", action="credentials", place=None) from error
+
     def check_identity(self) -> Identity:
         """Check the credentials for every account of the environment; returns :meth:`caller`.
 
@@ -120,6 +127,16 @@ class Cloud:
         caller = self.caller()
         for account in self._accounts.values():
             self._check(account.id)
+        return caller
+
+    def check_caller(self) -> Identity:
+        """Check the credentials for the home account alone; returns :meth:`caller`. For work that asks many places: the
+        credentials for another account are checked when it is first asked, so that their failure is that place's.
+
+        Raises AccessError as :meth:`check_identity` does.
+        """
+        caller = self.caller()
+        self._check(self.home.account)
         return caller
 
     def _check(self, account_id: str) -> None:
@@ -302,9 +319,9 @@ class Cloud:
         request = {"RoleArn": role, "RoleSessionName": f"{SESSION_NAME}-{os.getpid()}"}
         try:
             answer = self._reading(place, client, "sts", "AssumeRole", request)["Credentials"]
-        except CredentialsRefused:
-            raise  # the caller's own: no role has anything to do with it
         except AccessError as error:
+            if error.ends_everything:
+                raise  # the caller's own credentials: it says nothing about the role
             raise AccessError(
                 f"cannot assume {role}: {error.message}",
                 hint="The role has to trust the caller, and the caller needs the permission sts:AssumeRole.",

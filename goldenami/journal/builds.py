@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from goldenami.each import all_of
 from goldenami.errors import JournalError, NotFound
 from goldenami.journal.log import Journal
 from goldenami.journal.records import Header, Intent, Resource, Result, replay, utc_now, walk
@@ -96,8 +96,7 @@ class Journals:
             yield
 
     def _read_all(self, names: Sequence[str]) -> tuple[Summary, ...]:
-        with ThreadPoolExecutor(_READERS, thread_name_prefix="journals") as pool:
-            return tuple(s for s in pool.map(self._read, names) if s is not None)
+        return tuple(s for s in all_of(names, self._read, at_once=_READERS) if s is not None)
 
     def _read(self, build_id: str) -> Summary | None:
         content = self.storage.read(build_id)

@@ -17,9 +17,8 @@ fails all the same does not stop the others: what they did is kept, and a resume
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -29,12 +28,11 @@ from goldenami.aws import images, kms, snapshots
 from goldenami.aws.errors import QUEUE_CODES
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.waiters import Seen, failure
+from goldenami.each import Failures
 from goldenami.errors import (
     CloudError,
-    CredentialsRefused,
     GoldenAmiError,
     Interrupted,
-    JournalError,
     TargetsFailed,
     Throttled,
     Unreachable,
@@ -133,21 +131,16 @@ class Distribution:
 
     def finish(self) -> Distributed:
         """Wait for every target. Raises TargetsFailed if a required one failed, with the reasons of all that did."""
-        failures: dict[str, str] = {}
+        collected = Failures[str]()
         placed: list[Placed] = []
         for target in self._order.targets:
-            error = self._ended[target.label].exception()
-            if isinstance(error, (CredentialsRefused, Interrupted, JournalError)):
-                raise error  # of the whole build, not of this target
-            if isinstance(error, GoldenAmiError):
-                failures[target.label] = error.message
-            elif error is not None:
-                raise error
-            else:
+            with collected.of(target.label):
+                self._ended[target.label].result()
                 placed += [
                     Placed(target, architecture, self._available[target.label, architecture].result())
                     for architecture in self._candidates
                 ]
+        failures = collected.reasons
         required = [target.label for target in self._order.targets if target.required and target.label in failures]
         if required:
             raise TargetsFailed(
@@ -199,10 +192,11 @@ class Distribution:
     ) -> dict[Architecture, GoldenAmiError]:
         """One try for each; the errors of those that failed. One that fails does not keep the others of the target
         from getting as far as they can."""
-        errors: dict[Architecture, GoldenAmiError] = {}
+        failures = Failures[Architecture]()
         started: dict[str, Architecture] = {}
         for architecture in architectures:
-            with self._collected(architecture, errors):
+            self._check()
+            with failures.of(architecture):
                 started[self._start(target, architecture, source)] = architecture
 
         def progress(seen: Seen) -> None:
@@ -217,19 +211,10 @@ class Distribution:
 
         final = images.wait(self._ledger, target.place, list(started), on_progress=progress, check=self._check)
         for image_id, seen in final.items():
-            with self._collected(started[image_id], errors):
+            self._check()
+            with failures.of(started[image_id]):
                 self._settle(target, started[image_id], seen)
-        return errors
-
-    @contextmanager
-    def _collected(self, architecture: Architecture, errors: dict[Architecture, GoldenAmiError]) -> Iterator[None]:
-        self._check()
-        try:
-            yield
-        except (CredentialsRefused, Interrupted, JournalError):
-            raise  # of the whole build, not of this image
-        except GoldenAmiError as error:
-            errors[architecture] = error
+        return failures.errors
 
     def _give_up(self, target: Target, architecture: Architecture, error: GoldenAmiError) -> None:
         future = self._available[target.label, architecture]

@@ -29,15 +29,17 @@ def judge(
     releases = gather(catalog, manifests, estate, environment)
     verdicts = decide(releases, rules, now, only=only)
     # Who an image is shared with takes a call for each, so it is asked for those only that would go.
-    doubts = {
+    sharing = {
         v.release.label: usage.shared_beyond(cloud, estate, v.release.manifest, environment, now)
         for v in verdicts
         if v.fate in ("disable", "delete")
     }
-    if any(doubts.values()):
+    doubts = {label: one.doubts for label, one in sharing.items() if one.doubts}
+    if doubts:
         releases = [replace(one, unknown=(*one.unknown, *doubts.get(one.label, ()))) for one in releases]
         verdicts = decide(releases, rules, now, only=only)
-    return verdicts, estate
+    unreachable = {place: reason for one in sharing.values() for place, reason in one.unreachable.items()}
+    return verdicts, replace(estate, unreachable={**estate.unreachable, **unreachable})
 
 
 def living(catalog: Catalog) -> tuple[ImageManifest, ...]:

@@ -18,6 +18,7 @@ from goldenami import task
 from goldenami.aws import images, journals, recyclebin, snapshots, tags
 from goldenami.aws.kinds import kind_of, parameter_tags
 from goldenami.aws.session import Cloud
+from goldenami.each import each
 from goldenami.events import Emit, silent
 from goldenami.model import Environment, Place
 from goldenami.release import usage
@@ -67,7 +68,7 @@ class Verdict:
 @dataclass(frozen=True, slots=True)
 class Orphans:
     verdicts: tuple[Verdict, ...]
-    silent: Mapping[Place, str]
+    unreachable: Mapping[Place, str]  # places that did not answer, with the reason
     deleted: tuple[Thing, ...] = ()
     left: Mapping[str, str] = field(default_factory=dict)
     recoverable: Mapping[str, datetime] = field(default_factory=dict)  # until when it lies in the Recycle Bin
@@ -129,13 +130,11 @@ def _moment_of_build(build_id: str) -> datetime | None:
 
 
 def find(cloud: Cloud, environment: Environment, catalog: Catalog, now: datetime) -> Orphans:
-    """Look everywhere; changes nothing. A place that does not answer is told, and nothing of it is an orphan."""
+    """Look everywhere; changes nothing. A place that does not answer is reported, and nothing in it is an orphan."""
     known = _known(cloud, environment, catalog)
-    answers, quiet = usage.ask_all(
-        usage.places_of(environment, living(catalog)), lambda p: list(_things(cloud, p, known))
-    )
-    things = (thing for answer in answers.values() for thing in answer)
-    return Orphans(decide(things, known, now), quiet)
+    answers = each(usage.places_of(environment, living(catalog)), lambda place: list(_things(cloud, place, known)))
+    things = (thing for answer in answers.results.values() for thing in answer)
+    return Orphans(decide(things, known, now), answers.reasons)
 
 
 def _known(cloud: Cloud, environment: Environment, catalog: Catalog) -> Known:
@@ -236,4 +235,4 @@ def delete(
                 until = bins.until(thing.place, thing.kind, thing.tags, cloud.now())
                 if until is not None:
                     recoverable[str(thing)] = until
-    return Orphans(found.verdicts, found.silent, tuple(deleted), attempts.failures, recoverable, bins.silent)
+    return Orphans(found.verdicts, found.unreachable, tuple(deleted), attempts.failures, recoverable, bins.unreachable)

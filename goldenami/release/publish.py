@@ -22,7 +22,6 @@ publish to one channel, one waits for the other.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -31,7 +30,8 @@ from typing import Final
 from goldenami import manifest as codec
 from goldenami.aws import images, parameters, snapshots, tags
 from goldenami.aws.ledger import Ledger
-from goldenami.errors import CredentialsRefused, GoldenAmiError, Interrupted, JournalError, TargetsFailed
+from goldenami.each import each
+from goldenami.errors import GoldenAmiError, TargetsFailed
 from goldenami.events import Emit, emit, silent
 from goldenami.model import Architecture, ImageManifest, Place, Target
 from goldenami.release import targets as modes
@@ -242,28 +242,15 @@ class _Publication:
     def _all_at_once(
         self, todo: Sequence[Parameter], do: Callable[[Parameter], None], state: str | None, *, undoing: bool
     ) -> dict[Parameter, str]:
-        def one(parameter: Parameter) -> str | None:
+        def one(parameter: Parameter) -> None:
             if state is not None:
                 self._tell(parameter, state)
-            try:
-                do(parameter)
-            except (CredentialsRefused, JournalError):
-                raise  # nothing more can be done, nor undone, by this process
-            except GoldenAmiError as error:
-                if isinstance(error, Interrupted) and not undoing:
-                    raise
-                self._tell(parameter, "failed", error.message)
-                return error.message
-            return None
+            do(parameter)
 
-        with ThreadPoolExecutor(max_workers=min(_THREADS, len(todo)) or 1, thread_name_prefix="publish") as pool:
-            running = {parameter: pool.submit(one, parameter) for parameter in todo}
-            # Here, so that Ctrl-C, which ends this wait, still has the threads waited for: none of them may make
-            # anything once the clean-up has begun.
-            wait(running.values())
-        # All have ended. The error of a mistake in this program, or an interruption, comes before any reason.
-        reasons = {parameter: future.result() for parameter, future in running.items()}
-        return {parameter: reason for parameter, reason in reasons.items() if reason is not None}
+        def failed(parameter: Parameter, error: GoldenAmiError) -> None:
+            self._tell(parameter, "failed", error.message)
+
+        return each(todo, one, on_failure=failed, undoing=undoing).reasons
 
     def _failed(
         self, message: str, refused: Mapping[Parameter, str], kept: Mapping[Parameter, str] | None = None

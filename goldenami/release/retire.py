@@ -37,14 +37,14 @@ _WAIT_FOR_OTHERS: Final = 900.0
 @dataclass(frozen=True, slots=True)
 class Retired:
     """What a run did, or with ``dry_run`` would do. ``deleted``: ids, kind by kind, in the order in which they went.
-    ``left``: what could not be done, with the reason. ``silent``: places that did not answer. ``recoverable``: until
-    when what went (or would go) lies in the Recycle Bin, by the words of ``deleted``; what is not named is gone for
-    good, but in ``unknown_bins``: places that do not tell the rules of their bin."""
+    ``left``: what could not be done, with the reason. ``unreachable``: places that did not answer. ``recoverable``:
+    until when what went (or would go) lies in the Recycle Bin, by the words of ``deleted``; what is not named is gone
+    for good, but in ``unknown_bins``: places that do not tell the rules of their bin."""
 
     verdicts: tuple[Verdict, ...]
     deleted: tuple[str, ...] = ()
     left: Mapping[str, str] = field(default_factory=dict)
-    silent: Mapping[Place, str] = field(default_factory=dict)
+    unreachable: Mapping[Place, str] = field(default_factory=dict)
     task_id: str = ""
     recoverable: Mapping[str, datetime] = field(default_factory=dict)
     unknown_bins: Mapping[Place, str] = field(default_factory=dict)
@@ -71,19 +71,19 @@ def retire(
     is told in ``left``, and stops nothing else.
     """
     at_hand = cloud or Cloud.of(environment)
-    at_hand.check_identity()
+    at_hand.check_caller()
     if dry_run:
         verdicts, estate = judge(at_hand, environment, catalog, rules, now, only)
         bins = recyclebin.Bins(at_hand)
         recoverable = _preview(at_hand, bins, verdicts, estate, now)
-        return Retired(verdicts, silent=estate.silent, recoverable=recoverable, unknown_bins=bins.silent)
+        return Retired(verdicts, unreachable=estate.unreachable, recoverable=recoverable, unknown_bins=bins.unreachable)
     with journals.of(environment, at_hand).exclusive(KIND, Wait(_WAIT_FOR_OTHERS, at_hand.clock, at_hand.sleep)):
         # A killed run made nothing that could be left; what it was deleting is found again by the marks.
         task.conclude(environment, at_hand, KIND, emit_to=emit_to, patience=patience)
         verdicts, estate = judge(at_hand, environment, catalog, rules, now, only)
         due = [v for v in verdicts if is_due(v, estate, now)]
         if not due:
-            return Retired(verdicts, silent=estate.silent)
+            return Retired(verdicts, unreachable=estate.unreachable)
         arguments = {"recipes": sorted(only), "releases": [v.release.label for v in due]}
         with task.run(environment, KIND, arguments, cloud=at_hand, emit_to=emit_to) as job:
             work = Removal(job, catalog, now)
@@ -101,7 +101,13 @@ def retire(
                 verdicts = tuple(new if new.fate != old.fate else old for old, new in latest_of)
         deleted = tuple(work.deleted)
         return Retired(
-            verdicts, deleted, work.failures, estate.silent, job.id, work.recoverable, unknown_bins=work.bins.silent
+            verdicts,
+            deleted,
+            work.failures,
+            estate.unreachable,
+            job.id,
+            work.recoverable,
+            unknown_bins=work.bins.unreachable,
         )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from goldenami.aws import images
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import state_of
+from goldenami.each import all_of
 from goldenami.events import Emit, emit, silent
 from goldenami.model import ImageManifest, ManifestImage, Place
 from goldenami.release.catalog import Catalog
@@ -55,10 +55,8 @@ def missing_images(cloud: Cloud, release: ImageManifest) -> tuple[ManifestImage,
         by_place.setdefault(row.place, []).append(row.image_id)
     if not by_place:
         return ()
-    with ThreadPoolExecutor(max_workers=min(_THREADS, len(by_place)), thread_name_prefix="unchanged") as pool:
-        found = dict(
-            zip(by_place, pool.map(lambda item: images.describe_many(cloud, *item), by_place.items()), strict=True)
-        )
+    described = all_of(by_place.items(), lambda item: images.describe_many(cloud, *item))
+    found = dict(zip(by_place, described, strict=True))
     return tuple(row for row in release.images if state_of(found[row.place].get(row.image_id, {})) != "available")
 
 

@@ -1,4 +1,4 @@
-"""Who uses an image: every account and region of the environment is asked, and who does not answer is said.
+"""Who uses an image: every account and region of the environment is asked; a place that does not answer is reported.
 
 What counts: instances in any state but terminated; launch templates in all their versions, those that name a parameter
 (``resolve:ssm:``) too; launch configurations and the Auto Scaling groups behind them; SSM parameters that hold the id
@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
@@ -19,7 +18,8 @@ from typing import Final, TypeVar
 from goldenami.aws import images, parameters, snapshots
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Item
-from goldenami.errors import AccessError, CloudError, NotFound
+from goldenami.each import each
+from goldenami.errors import CloudError
 from goldenami.model import Environment, ImageManifest, Place
 from goldenami.release import targets as modes
 from goldenami.release.parameters import parameters_for
@@ -50,12 +50,12 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Estate:
-    """What all places said. ``own``: the images of each place, as DescribeImages gives them. ``silent``: places that
-    could not be asked, with the reason."""
+    """What all places answered. ``own``: the images of each place, as DescribeImages gives them. ``unreachable``:
+    places that did not answer, with the reason."""
 
     uses: tuple[Use, ...]
     own: Mapping[Place, Mapping[str, Item]]
-    silent: Mapping[Place, str] = field(default_factory=dict)
+    unreachable: Mapping[Place, str] = field(default_factory=dict)
     asked: frozenset[Place] = frozenset()
 
     def using(self, image_ids: Collection[str]) -> Iterator[Use]:
@@ -70,27 +70,13 @@ def places_of(environment: Environment, manifests: Iterable[ImageManifest] = ())
 
 
 def survey(cloud: Cloud, places: Collection[Place], image_ids: Collection[str]) -> Estate:
-    """Ask all places at once. Never raises for a place that does not answer."""
+    """Ask all places at once. A place that does not answer is ``unreachable``, and raises nothing."""
     wanted = frozenset(image_ids)
     known = frozenset(place.account for place in places)
-    answers, silent = ask_all(places, lambda place: _ask(cloud, place, wanted, known))
-    uses = dict.fromkeys(use for found, _ in answers.values() for use in found)
-    own = {place: images_of for place, (_, images_of) in answers.items()}
-    return Estate(tuple(uses), own, silent, frozenset(places))
-
-
-def ask_all(places: Collection[Place], ask: Callable[[Place], _T]) -> tuple[dict[Place, _T], dict[Place, str]]:
-    """Ask all places at once: the answers, and the reasons of those that gave none; in the order of the places."""
-    answers: dict[Place, _T] = {}
-    silent: dict[Place, str] = {}
-    with ThreadPoolExecutor(max(1, min(_THREADS, len(places))), thread_name_prefix="ask") as pool:
-        asked = {place: pool.submit(ask, place) for place in sorted(places)}
-    for place, future in asked.items():
-        try:
-            answers[place] = future.result()
-        except (AccessError, CloudError, NotFound) as error:
-            silent[place] = error.message
-    return answers, silent
+    answers = each(sorted(places), lambda place: _ask(cloud, place, wanted, known))
+    uses = dict.fromkeys(use for found, _ in answers.results.values() for use in found)
+    own = {place: images_of for place, (_, images_of) in answers.results.items()}
+    return Estate(tuple(uses), own, answers.reasons, frozenset(places))
 
 
 def _ask(
@@ -251,31 +237,40 @@ def protected_images(estate: Estate, manifest: ImageManifest) -> tuple[str, ...]
 def unknown_uses(estate: Estate, manifest: ImageManifest, environment: Environment) -> tuple[str, ...]:
     """Why it cannot be said that nobody uses a release: a place that did not answer (anybody there may have it), or an
     account that the environment does not know any more."""
-    found = [f"{place} did not answer: {reason}" for place, reason in sorted(estate.silent.items())]
+    found = [f"{place} did not answer: {reason}" for place, reason in sorted(estate.unreachable.items())]
     known = {account.id for account in environment.accounts.values()}
     gone = sorted({image.account for image in manifest.images} - known)
     return (*found, *(f"account {account} is not in the environment any more" for account in gone))
 
 
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """``doubts``: why it cannot be known that nobody uses a release. ``unreachable``: places that did not answer."""
+
+    doubts: tuple[str, ...]
+    unreachable: Mapping[Place, str]
+
+
 def shared_beyond(
     cloud: Cloud, estate: Estate, manifest: ImageManifest, environment: Environment, now: datetime
-) -> tuple[str, ...]:
+) -> Sharing:
     """Whom a release is shared with and cannot be asked: accounts outside the environment, organizations, everybody.
     An account of which a usage report of the last days says that it does not use the image counts as asked. A call or
     two for each image, so it is asked last, for what would go otherwise."""
     known = {account.id for account in environment.accounts.values()}
     wanted = ids_of(manifest)
-    found = []
-    for place, every in sorted(estate.own.items()):
-        for id in sorted(wanted & every.keys()):
-            try:
-                others = sorted(images.launch_permissions(cloud, place, id) - known)
-                others = [other for other in others if not _cleared(cloud, place, id, other, now)]
-            except (AccessError, CloudError) as error:
-                found.append(f"{place} did not say who may use {id}: {error.message}")
-                continue
-            found += [f"{id} is shared with {other}, which cannot be asked" for other in others]
-    return tuple(found)
+    images_of = [(place, id) for place, every in sorted(estate.own.items()) for id in sorted(wanted & every.keys())]
+
+    def others(one: tuple[Place, str]) -> list[str]:
+        place, id = one
+        strangers = sorted(images.launch_permissions(cloud, place, id) - known)
+        return [stranger for stranger in strangers if not _cleared(cloud, place, id, stranger, now)]
+
+    answers = each(images_of, others)
+    found = [f"{place} did not say who may use {id}: {reason}" for (place, id), reason in answers.reasons.items()]
+    for (_, id), strangers in answers.results.items():
+        found += [f"{id} is shared with {stranger}, which cannot be asked" for stranger in strangers]
+    return Sharing(tuple(found), {place: reason for (place, _), reason in answers.reasons.items()})
 
 
 def _cleared(cloud: Cloud, place: Place, image_id: str, account: str, now: datetime) -> bool:

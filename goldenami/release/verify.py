@@ -8,7 +8,6 @@ sees tags and permissions, and by the account that is going to use it, which sho
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -16,7 +15,8 @@ from typing import Any, Final
 from goldenami.aws import images, kms, snapshots, tags
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
-from goldenami.errors import CredentialsRefused, GoldenAmiError, TargetsFailed
+from goldenami.each import each
+from goldenami.errors import TargetsFailed
 from goldenami.events import Emit, emit, silent
 from goldenami.model import Architecture, ManifestImage, ManifestSnapshot, Place, Target
 from goldenami.release.distribute import Distributed, Placed, account_root
@@ -216,24 +216,16 @@ def verify(ledger: Ledger, order: Order, distributed: Distributed, *, emit: Emit
     mismatches: list[Mismatch] = []
     rows: list[ManifestImage] = []
     failures = dict(distributed.failures)
-    with ThreadPoolExecutor(max_workers=min(_THREADS, len(targets)) or 1, thread_name_prefix="verify") as pool:
-        running = {label: pool.submit(_verify_target, ledger, order, group) for label, group in by_target.items()}
-        for label, future in running.items():
-            try:
-                found, wrong = future.result()
-            except CredentialsRefused:
-                raise  # says nothing about this target
-            except GoldenAmiError as error:
-                failures[label] = error.message
-                _tell(emit, targets[label], by_target[label], "failed", error.message)
-                continue
-            mismatches += wrong
-            if wrong:
-                failures[label] = "; ".join(map(str, wrong))
-                _tell(emit, targets[label], by_target[label], "failed", failures[label])
-            else:
-                rows += found
-                _tell(emit, targets[label], by_target[label], "verified", None)
+    answers = each(by_target, lambda label: _verify_target(ledger, order, by_target[label]))
+    failures |= answers.reasons
+    for label, (found, wrong) in answers.results.items():
+        mismatches += wrong
+        if wrong:
+            failures[label] = "; ".join(map(str, wrong))
+        else:
+            rows += found
+    for label, group in by_target.items():
+        _tell(emit, targets[label], group, "failed" if label in failures else "verified", failures.get(label))
     if any(targets[label].required for label in failures if label in targets):
         raise TargetsFailed(
             f"{len(failures)} of {len(order.targets)} targets are not as ordered: {', '.join(failures)}",
@@ -247,14 +239,13 @@ def _verify_target(ledger: Ledger, order: Order, group: Sequence[Placed]) -> tup
     """What is missing may be too new to be seen, and is looked for again for as long as that can be."""
     expected = [expect(order, placed, ledger.tags) for placed in group]
     cloud, patience = ledger.cloud, ledger.patience
-    deadline, pause = cloud.clock() + patience.visible, patience.first
-    while True:
+    actual: dict[str, Actual] = {}
+    wrong: list[Mismatch] = []
+    for _ in patience.rounds(cloud):
         actual = _read(cloud, expected)
         wrong = [mismatch for one in expected for mismatch in compare(one, actual[one.image_id])]
-        if not wrong or cloud.clock() + pause > deadline or not all(m.actual in _UNSEEN for m in wrong):
+        if not wrong or not all(m.actual in _UNSEEN for m in wrong):
             break
-        cloud.sleep(pause)
-        pause = min(pause * patience.factor, patience.longest)
     return [] if wrong else [_row(one, actual[one.image_id]) for one in expected], wrong
 
 

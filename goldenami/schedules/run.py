@@ -10,8 +10,8 @@ next run goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -19,13 +19,14 @@ from goldenami import task
 from goldenami.aws import images, journals, kms, snapshots
 from goldenami.aws.ledger import Patience
 from goldenami.aws.session import Cloud
+from goldenami.each import Failures, each
 from goldenami.errors import CloudError, TargetsFailed
 from goldenami.events import Emit, emit, silent
 from goldenami.interrupts import Interrupts
 from goldenami.journal import Wait
 from goldenami.model import Environment, Place
 from goldenami.schedules.policy import SCHEDULE_TAG, SLOT_TAG, SOURCE_TAG, Schedule, slot_of
-from goldenami.schedules.steps import Change, Made, Make, MakeCopy, Steps, Survey, plan
+from goldenami.schedules.steps import Change, Made, Make, MakeCopy, Steps, plan
 from goldenami.schedules.survey import COPY_TAG, survey, tag_value
 from goldenami.task import Task
 from goldenami.work import Attempts
@@ -39,13 +40,14 @@ _WAIT_FOR_SNAPSHOTS: Final = 3600.0
 @dataclass(frozen=True, slots=True)
 class Ran:
     """What became of one schedule. ``steps``: what was done, or with ``dry_run``, what would be. ``made``: ids by step.
-    ``failures``: reasons, by step or place."""
+    ``failures``: reasons, by step. ``unreachable``: places that did not answer, with the reason."""
 
     schedule: Schedule
     steps: Steps
     made: dict[str, str]
     failures: dict[str, str]
     task_id: str = ""
+    unreachable: Mapping[Place, str] = field(default_factory=dict)
 
 
 def run(
@@ -66,32 +68,43 @@ def run(
     """
     with Interrupts() as interrupts:
         at_hand = cloud or Cloud.of(environment, sleep=interrupts.sleep)
-        at_hand.check_identity()
-        ran = []
-        for schedule in schedules:
+        at_hand.check_caller()
+
+        def run_one(schedule: Schedule) -> Ran:
             if dry_run:
                 found = survey(at_hand, environment, schedule)
-                ran.append(Ran(schedule, plan(schedule, found, now), {}, _silent(found)))
-                continue
+                return Ran(schedule, plan(schedule, found, now), {}, {}, unreachable=found.unreachable)
             with journals.of(environment, at_hand).exclusive(
                 f"schedule.{schedule.name}", Wait(_WAIT_FOR_OTHERS, at_hand.clock, at_hand.sleep)
             ):
                 _finish_earlier(environment, schedule, at_hand, emit_to, patience)
-                ran.append(_run_one(environment, schedule, now, at_hand, emit_to, wait))
+                return _run_one(environment, schedule, now, at_hand, emit_to, wait)
+
+        ran = []
+        for schedule in schedules:
+            failures = Failures[str]()
+            with failures.of("run"):
+                ran.append(run_one(schedule))
+            if failures.reasons:  # it did not begin: its lock, or what a killed run left
+                ran.append(Ran(schedule, Steps((), (), (), ()), {}, failures.reasons))
         return tuple(ran)
 
 
 def look(environment: Environment, schedule: Schedule, now: datetime, *, cloud: Cloud | None = None) -> Ran:
     """What is there of a schedule, with the verdict on each; nothing is changed, and nothing is due."""
     at_hand = cloud or Cloud.of(environment)
-    at_hand.check_identity()
+    at_hand.check_caller()
     found = survey(at_hand, environment, schedule)
-    return Ran(schedule, plan(schedule, replace(found, sources=()), now), {}, _silent(found))
+    return Ran(schedule, plan(schedule, replace(found, sources=()), now), {}, {}, unreachable=found.unreachable)
 
 
 def failed(ran: Iterable[Ran]) -> TargetsFailed | None:
     """The error that tells of every failure of a run; None if there was none."""
-    failures = {f"{one.schedule.name}: {what}": why for one in ran for what, why in one.failures.items()}
+    failures = {
+        f"{one.schedule.name}: {what}": why
+        for one in ran
+        for what, why in (*one.failures.items(), *one.unreachable.items())
+    }
     if not failures:
         return None
     return TargetsFailed(
@@ -105,12 +118,11 @@ def _run_one(
     environment: Environment, schedule: Schedule, now: datetime, cloud: Cloud, emit_to: Emit, wait: float
 ) -> Ran:
     found = survey(cloud, environment, schedule)
-    steps = plan(schedule, found, now)
+    steps, unreachable = plan(schedule, found, now), dict(found.unreachable)
     if not steps:  # nothing to journal: a runner that looks every five minutes leaves no trace
-        return Ran(schedule, steps, {}, _silent(found))
+        return Ran(schedule, steps, {}, {}, unreachable=found.unreachable)
     with task.run(environment, KIND, {"schedule": schedule.name}, cloud=cloud, emit_to=emit_to) as job:
         work = _Work(job, schedule, tag_value(environment, schedule))
-        work.failures.update(_silent(found))
         for make in steps.makes:
             with work.attempt(str(make)):
                 work.make(make)
@@ -119,14 +131,12 @@ def _run_one(
             if schedule.copies:
                 work.await_snapshots(wait)
             # Read again: what was made counts from now on, as what it is.
-            second = plan(schedule, survey(cloud, environment, schedule), now)
+            again = survey(cloud, environment, schedule)
+            second = plan(schedule, again, now)
+            unreachable.update(again.unreachable)
         work.finish(second)
     done = Steps(steps.makes, second.copies, second.changes, second.verdicts)
-    return Ran(schedule, done, work.made, work.failures, job.id)
-
-
-def _silent(found: Survey) -> dict[str, str]:
-    return {str(place): reason for place, reason in found.silent.items()}
+    return Ran(schedule, done, work.made, work.failures, job.id, unreachable)
 
 
 def _finish_earlier(
@@ -211,11 +221,15 @@ class _Work(Attempts):
         return {SCHEDULE_TAG: self.value, SLOT_TAG: slot, SOURCE_TAG: source}
 
     def await_snapshots(self, wait: float) -> None:
-        for place, ids in self.pending.items():
+        def wait_in(place: Place) -> None:
+            ids = self.pending[place]
             if self.schedule.make == "images":
                 images.wait(self.ledger, place, ids, timeout=wait)
             else:
                 snapshots.wait(self.ledger, place, ids, timeout=wait)
+
+        for place, reason in each(self.pending, wait_in).reasons.items():
+            self.failures[f"wait for the snapshots in {place}"] = reason
 
     # --- afterwards ---------------------------------------------------------------------------------------------------
 

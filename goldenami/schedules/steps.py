@@ -51,11 +51,11 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Everything that was read, at one moment. ``silent``: places that did not answer, with the reason."""
+    """Everything that was read, at one moment. ``unreachable``: places that did not answer, with the reason."""
 
     sources: tuple[Source, ...]
     made: tuple[Made, ...]
-    silent: Mapping[Place, str] = field(default_factory=dict)
+    unreachable: Mapping[Place, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +112,11 @@ class Steps:
 
 def plan(schedule: Schedule, survey: Survey, now: datetime) -> Steps:
     """What is to be done now; nothing for places that did not answer."""
-    originals = [m for m in survey.made if not m.copied and m.place not in survey.silent]
+    originals = [m for m in survey.made if not m.copied and m.place not in survey.unreachable]
     makes = tuple(
         Make(source, slot)
         for source in survey.sources
-        if source.place not in survey.silent
+        if source.place not in survey.unreachable
         for slot in due_slots(schedule, filled(originals, source), now)
     )
     # What is about to be made counts: the sixth is what removes the first.
@@ -125,7 +125,8 @@ def plan(schedule: Schedule, survey: Survey, now: datetime) -> Steps:
     verdicts = [(made, verdict) for made, verdict in verdicts if made not in coming]
     copies: list[MakeCopy] = []
     for copy in schedule.copies:
-        there = [m for m in survey.made if m.copied and m.place.region == copy.region and m.place not in survey.silent]
+        copied = (m for m in survey.made if m.copied and m.place.region == copy.region)
+        there = [m for m in copied if m.place not in survey.unreachable]
         copies += _copies(schedule, copy, originals, there, survey, now)
         verdicts += _judge(there, copy.retention, schedule, now)
     verdicts = _hold(verdicts, survey, copies)
@@ -166,7 +167,7 @@ def _copies(
         if m.saved.state == "completed"
         and not m.archived
         and (m.place.account, m.saved.source, m.saved.slot) not in have
-        and Place(m.place.account, copy.region) not in survey.silent
+        and Place(m.place.account, copy.region) not in survey.unreachable
     ]
     found = []
     by_account: dict[str, list[Made]] = defaultdict(list)

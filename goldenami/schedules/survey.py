@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from goldenami.aws import images, snapshots, tags
 from goldenami.aws.session import Cloud
-from goldenami.errors import AccessError, CloudError
+from goldenami.each import each
 from goldenami.model import Environment, Place
 from goldenami.schedules.policy import SCHEDULE_TAG, SLOT_TAG, SOURCE_TAG, Schedule, parse_slot
 from goldenami.schedules.retention import Saved
@@ -36,23 +36,24 @@ def tag_value(environment: Environment, schedule: Schedule) -> str:
 
 
 def survey(cloud: Cloud, environment: Environment, schedule: Schedule) -> Survey:
-    """Read all of it. A place that cannot be asked is ``silent``: nothing is done there, and the others go on."""
-    sources: list[Source] = []
-    made: list[Made] = []
-    silent: dict[Place, str] = {}
-    for place in schedule.places:
-        try:
-            found = list(_sources(cloud, schedule, place))
-            made += _made(cloud, schedule, place, tag_value(environment, schedule), copied=False)
-            sources += found
-        except (AccessError, CloudError) as error:
-            silent[place] = error.message
-    for place in dict.fromkeys(Place(p.account, c.region) for p in schedule.places for c in schedule.copies):
-        try:
-            made += _made(cloud, schedule, place, tag_value(environment, schedule), copied=True)
-        except (AccessError, CloudError) as error:
-            silent[place] = error.message
-    return Survey(tuple(sources), tuple(made), silent)
+    """Read all of it, in all places at once. Nothing is done in a place that is ``unreachable``; the others go on."""
+    value = tag_value(environment, schedule)
+    originals = each(
+        schedule.places,
+        lambda place: (
+            list(_sources(cloud, schedule, place)),
+            _made(cloud, schedule, place, value, copied=False),
+        ),
+    )
+    places = [Place(p.account, c.region) for p in schedule.places for c in schedule.copies]
+    copies = each(places, lambda place: _made(cloud, schedule, place, value, copied=True))
+    return Survey(
+        sources=tuple(source for found, _ in originals.results.values() for source in found),
+        made=tuple(
+            made for there in (*(m for _, m in originals.results.values()), *copies.results.values()) for made in there
+        ),
+        unreachable={**originals.reasons, **copies.reasons},
+    )
 
 
 # --- what is saved ----------------------------------------------------------------------------------------------------

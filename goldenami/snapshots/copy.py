@@ -6,15 +6,16 @@ with it, and its key granted. What was lent is taken back in the end, however th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from goldenami.aws import kms, snapshots, tags, waiters
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Item
-from goldenami.errors import CloudError, GoldenAmiError, TargetsFailed, UsageError
+from goldenami.each import each
+from goldenami.errors import CloudError, GoldenAmiError, NotFound, TargetsFailed, UsageError
 from goldenami.model import Place
 from goldenami.snapshots import names
 from goldenami.snapshots.progress import told
@@ -40,6 +41,14 @@ class Copied:
     item: Item
 
 
+class CopiesFailed(TargetsFailed):
+    """Some copies failed. ``made``: those that are completed, and stay. ``unreachable``: destinations that did not
+    answer."""
+
+    made: tuple[Copied, ...] = ()
+    unreachable: Mapping[Place, str] = MappingProxyType({})
+
+
 def destination(cloud: Cloud, place: Place, sources: Sequence[Item], key: str | None) -> Destination:
     """Check where copies are to go. ``key``: as it is called in that account and region.
 
@@ -57,6 +66,18 @@ def destination(cloud: Cloud, place: Place, sources: Sequence[Item], key: str | 
     return Destination(place, kms.resolve(cloud, place, key).arn if key is not None else None)
 
 
+def destinations_for(
+    cloud: Cloud, sources: Sequence[Item], keys: Mapping[Place, str | None]
+) -> tuple[list[Destination], dict[Place, str]]:
+    """The destinations that can be used, and why others cannot: places that do not tell about their key. ``keys``: by
+    place. Raises what :func:`destination` raises for a mistake of the user; the error of the only place there is."""
+    answers = each(keys, lambda place: destination(cloud, place, sources, keys[place]))
+    for error in answers.errors.values():
+        if isinstance(error, (NotFound, UsageError)) or not answers.results:
+            raise error
+    return list(answers.results.values()), answers.reasons
+
+
 def copy(
     job: Task,
     home: Place,
@@ -65,28 +86,29 @@ def copy(
     *,
     name: str | None = None,
     wait: bool = True,
+    unreachable: Mapping[Place, str] = MappingProxyType({}),
 ) -> list[Copied]:
     """Copy every source to every destination, all at once, within each region's limits; with ``wait`` until all are
-    completed. What is completed stays, even if others fail: then TargetsFailed says which, and why."""
+    completed. What is completed stays, even if others fail: then CopiesFailed says which, and why. ``unreachable``:
+    destinations that failed before, and are reported with the others."""
     _check(sources)
     for place in {d.place.account for d in destinations} - {home.account}:
         _lend(job, home, sources, place)
-    pairs = [(source, d) for d in destinations for source in sources]
-    failures: dict[str, str] = {}
-    made: list[Copied] = []
-    with ThreadPoolExecutor(min(len(pairs), _AT_ONCE), thread_name_prefix="copy") as pool:
-        outcomes = [(s, d, pool.submit(_start, job, home, s, d, name)) for s, d in pairs]
-        for source, target, outcome in outcomes:
-            try:
-                made.append(Copied(source["SnapshotId"], target.place, {"SnapshotId": outcome.result()}))
-            except CloudError as error:
-                failures[f"{source['SnapshotId']} to {target.place}"] = error.message
+    by_id = {str(source["SnapshotId"]): source for source in sources}
+    pairs = [(id, d) for d in destinations for id in by_id]
+    answers = each(pairs, lambda pair: _start(job, home, by_id[pair[0]], pair[1], name), at_once=_AT_ONCE)
+    failures = {f"{id} to {place}": reason for place, reason in unreachable.items() for id in by_id}
+    failures |= {f"{id} to {d.place}": reason for (id, d), reason in answers.reasons.items()}
+    made = [Copied(id, d.place, {"SnapshotId": copy_id}) for (id, d), copy_id in answers.results.items()]
     if wait:
         made = _wait(job, made, failures)
     if failures:
         job.own(*(c.item["SnapshotId"] for c in made))
         _return_all(job)
-        raise TargetsFailed(f"{len(failures)} of {len(pairs)} copies failed", failures=failures)
+        count = len(pairs) + len(unreachable) * len(by_id)
+        error = CopiesFailed(f"{len(failures)} of {count} copies failed", failures=failures)
+        error.made, error.unreachable = tuple(made), unreachable
+        raise error
     _return_all(job)
     return made
 
@@ -128,10 +150,12 @@ def _wait(job: Task, made: Sequence[Copied], failures: dict[str, str]) -> list[C
         ids = [c.item["SnapshotId"] for c in made if c.place == place]
         return snapshots.wait(job.ledger, place, ids, on_progress=told(job, place))
 
-    with ThreadPoolExecutor(max(1, len(places)), thread_name_prefix="wait") as pool:
-        seen = dict(zip(places, pool.map(watch, places), strict=True))
+    answers = each(places, watch)
     for one in made:
-        found = seen[one.place][one.item["SnapshotId"]]
+        if one.place in answers.reasons:
+            failures[f"{one.source} to {one.place}"] = answers.reasons[one.place]
+            continue
+        found = answers.results[one.place][one.item["SnapshotId"]]
         if found.ok:
             done.append(Copied(one.source, one.place, found.item))
         else:
@@ -163,9 +187,12 @@ def take_back(job: Task) -> None:
 
 def _return_all(job: Task) -> None:
     for account, region, id, to in (job.journal.stage("lent") or {}).get("shares", ()):
-        place = Place(account, region)
-        try:
-            snapshots.unshare(job.ledger, f"return/{id}/{to}", place, id, [to])
-        except CloudError as error:
-            if snapshots.describe_many(job.cloud, place, [id]):
-                raise GoldenAmiError(f"{id} is still shared with {to}: {error.message}", hint=error.hint) from error
+        _return(job, Place(account, region), id, to)
+
+
+def _return(job: Task, place: Place, id: str, to: str) -> None:
+    try:
+        snapshots.unshare(job.ledger, f"return/{id}/{to}", place, id, [to])
+    except CloudError as error:
+        if snapshots.describe_many(job.cloud, place, [id]):
+            raise GoldenAmiError(f"{id} is still shared with {to}: {error.message}", hint=error.hint) from error

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -22,6 +21,7 @@ from goldenami.aws.blocks import NotComparable
 from goldenami.aws.session import Cloud
 from goldenami.aws.volumes import Volume
 from goldenami.aws.waiters import Item
+from goldenami.each import all_of
 from goldenami.errors import CloudError, UsageError
 from goldenami.model import Place
 from goldenami.snapshots import exchange
@@ -163,13 +163,11 @@ def compared(job: Task, place: Place, volume: Volume, plain: str, sealed: str, v
     every = sorted(set(ours) | set(theirs))
     indices = every if verify == "all" or len(every) <= _SAMPLE else sorted(random.sample(every, _SAMPLE))
 
-    def differs(index: int) -> bool:
+    def compare(index: int) -> None:
         one = blocks.read(job.cloud, place, plain, index, ours.get(index))
-        return one != blocks.read(job.cloud, place, sealed, index, theirs.get(index))
+        if one != blocks.read(job.cloud, place, sealed, index, theirs.get(index)):
+            raise CloudError(f"{sealed} differs from its source {plain} in block {index} of {volume.device}")
 
-    with ThreadPoolExecutor(_READERS, thread_name_prefix="verify") as pool:
-        for index, different in zip(indices, pool.map(differs, indices), strict=True):
-            if different:
-                raise CloudError(f"{sealed} differs from its source {plain} in block {index} of {volume.device}")
+    all_of(indices, compare, at_once=_READERS)
     job.note(f"{volume.device}: {len(indices)} of {len(every)} blocks read and compared over the EBS direct APIs")
     return len(every), len(indices)

@@ -9,13 +9,13 @@ them, and whether that can be done, only the EBS direct APIs can tell.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC
 from typing import Any, Final
 
 from goldenami.aws import blocks, images, snapshots
 from goldenami.aws.blocks import NotComparable
 from goldenami.aws.session import Cloud
+from goldenami.each import all_of
 from goldenami.errors import NotFound
 from goldenami.model import Place
 from goldenami.snapshots.lineage import Described, Lineage, Reading, weigh
@@ -74,9 +74,8 @@ def read(cloud: Cloud, place: Place, described: Sequence[Described]) -> Lineage:
         except NotComparable as unreadable:
             return Reading(broken=f"its blocks cannot be read: {unreadable.detail}")
 
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="blocks") as pool:
-        readings = dict(zip([s.id for s in described], pool.map(reading, described), strict=True))
-    return weigh(described, readings)
+    readings = all_of(described, reading, at_once=_AT_ONCE)
+    return weigh(described, dict(zip([s.id for s in described], readings, strict=True)))
 
 
 # --- who belongs to whom ----------------------------------------------------------------------------------------------

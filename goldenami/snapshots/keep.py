@@ -46,7 +46,7 @@ def delete(job: Task, place: Place, items: Sequence[Item]) -> dict[str, datetime
         until = bins.until(place, "snapshot", tags.from_list(item.get("Tags")), job.cloud.now())
         if until is not None:
             found[id] = until
-    for at, reason in bins.silent.items():
+    for at, reason in bins.unreachable.items():
         message = f"whether they are in the Recycle Bin cannot be told: {at} did not tell its rules: {reason}"
         emit(job.emit, "note", message=message, level="warning")
     return found

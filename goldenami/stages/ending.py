@@ -9,11 +9,9 @@ from contextlib import contextmanager, suppress
 from goldenami import reconcile
 from goldenami.errors import (
     CloudError,
-    CredentialsRefused,
     GoldenAmiError,
     HostLost,
     Interrupted,
-    JournalError,
     TargetsFailed,
 )
 from goldenami.events import emit
@@ -48,13 +46,13 @@ def ending(build: Build, at_hand: Tools) -> Iterator[None]:
         what = "everything it made is deleted" if complete else "not everything it made could be deleted"
         hint = None if complete else f"To delete the rest: goldenami clean {build.journal.build_id}"
         raise Interrupted(f"build {build.journal.build_id} was interrupted; {what}", hint=hint) from interrupt
-    except (CredentialsRefused, JournalError) as error:
-        # No call can be made any more, or none be written down: nothing is deleted by halves, all is left for a resume.
-        _finish(build, "failed", error=str(error))
-        finished("failed", str(error))
-        error.hint = _named(error.hint, build.journal.build_id)
-        raise
     except Exception as error:  # a mistake of this program must not leave anything running either
+        if isinstance(error, GoldenAmiError) and not error.can_clean_up:
+            # Nothing is deleted by halves: all is left for a resume.
+            _finish(build, "failed", error=str(error))
+            finished("failed", str(error))
+            error.hint = f"{error.hint or ''} Then: `goldenami resume {build.journal.build_id}`".strip()
+            raise
         at_hand.interrupts.clean_up()
         resumable = isinstance(error, (TargetsFailed, CloudError, HostLost))
         if at_hand.on_failure == "clean":
@@ -70,14 +68,6 @@ def _finish(build: Build, status: Ending, **data: str) -> None:
     """Write down how it ended, if that is possible: what cannot be written stays unfinished, and is found as such."""
     with suppress(GoldenAmiError):
         build.journal.finish(status, **data)
-
-
-def _named(hint: str | None, build_id: str) -> str:
-    """The hint with the build in it."""
-    command = f"`goldenami resume {build_id}`"
-    if hint is None or "`goldenami resume`" not in hint:
-        return f"{hint or ''} Then: {command}".strip()
-    return hint.replace("`goldenami resume`", command)
 
 
 def _delete(build: Build, catalog: Catalog, *, keep_images: bool) -> bool:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -28,7 +27,8 @@ from goldenami.aws import errors, tags
 from goldenami.aws.kinds import in_order, kind_of
 from goldenami.aws.ledger import DEFAULT_LIFETIME
 from goldenami.aws.session import Cloud
-from goldenami.errors import CloudError, CredentialsRefused, GoldenAmiError
+from goldenami.each import each
+from goldenami.errors import CloudError
 from goldenami.journal import Journals, token
 from goldenami.model import Environment, Place, Target
 from goldenami.reconcile import TEMPORARY, Found
@@ -37,7 +37,6 @@ from goldenami.release.catalog import Catalog
 
 _BUILD_ID: Final = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4,32}")
 _GRANT: Final = re.compile(rf"goldenami-({_BUILD_ID.pattern})-([0-9a-f]{{40}})")
-_PLACES_AT_ONCE: Final = 8
 _ARCHITECTURES: Final = ("x86_64", "arm64")
 _ATTEMPTS: Final = range(1, 20)
 _GRANTS: Final = range(4)  # of one candidate to one account: one for each key of its snapshots
@@ -46,34 +45,27 @@ _GRANTS: Final = range(4)  # of one candidate to one account: one for each key o
 @dataclass
 class Left:
     """What dead machines left. ``orphans``: of builds without a journal here. ``builds``: those that have one.
-    ``unknown``: where could not be looked, with the reason."""
+    ``unreachable``: places that could not be searched, with the reason."""
 
     orphans: list[Found] = field(default_factory=list)
     builds: dict[str, list[Found]] = field(default_factory=dict)
-    unknown: dict[str, str] = field(default_factory=dict)
+    unreachable: dict[str, str] = field(default_factory=dict)
 
 
 def find(cloud: Cloud, environment: Environment, catalog: Catalog, journals: Journals) -> Left:
     """Look in every account and region of the environment. Changes nothing. Raises CatalogError and AccessError."""
-    cloud.check_identity()
+    cloud.check_caller()
     owned, released = _owned(catalog)
     known = frozenset(journals.storage.names())
-    left = Left()
     places = sorted({environment.home_place, *(target.place for target in environment.targets)})
-    with ThreadPoolExecutor(min(len(places), _PLACES_AT_ONCE), thread_name_prefix="expired") as pool:
-        asked = {place: pool.submit(_look, cloud, environment, place) for place in places}
+    answers = each(places, lambda place: _look(cloud, environment, place))
+    left = Left(unreachable={str(place): reason for place, reason in answers.reasons.items()})
     found: dict[str, list[Found]] = defaultdict(list)
-    for place, future in asked.items():
-        try:
-            for build_id, one in future.result():
-                # Which grants a release needs is in no manifest, and a parameter is known by its name only: those of a
-                # build that made a release stay.
-                if one.id not in owned and (kind_of(one.kind).in_manifest or build_id not in released):
-                    found[build_id].append(one)
-        except CredentialsRefused:
-            raise
-        except GoldenAmiError as error:
-            left.unknown[str(place)] = error.message
+    for build_id, one in (pair for those in answers.results.values() for pair in those):
+        # Which grants a release needs is in no manifest, and a parameter is known by its name only: those of a build
+        # that made a release stay.
+        if one.id not in owned and (kind_of(one.kind).in_manifest or build_id not in released):
+            found[build_id].append(one)
     for build_id, those in sorted(found.items()):
         if build_id in known:
             left.builds[build_id] = sorted(those)

@@ -1,16 +1,17 @@
-"""What the cloud and the catalog have to say before there is a plan: base images, keys, who asks. Reads only."""
+"""The facts that a plan needs from the cloud and the catalog: base images, keys, the caller. Reads only."""
 
 from __future__ import annotations
 
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from goldenami.aws import images, kms, regions
 from goldenami.aws.session import Cloud
-from goldenami.errors import NotFound
-from goldenami.model import Architecture, BaseImage, Environment
+from goldenami.each import all_of, each
+from goldenami.errors import NotFound, TargetsFailed
+from goldenami.model import Architecture, BaseImage, Environment, Target
 from goldenami.planning import Facts
 from goldenami.recipe import BaseRef, Recipe
 from goldenami.release import targets as modes
@@ -28,17 +29,31 @@ def gather(cloud: Cloud, environment: Environment, catalog: Catalog, recipe: Rec
     targets = recipe.distribution.targets
     regions.check(cloud, {environment.home_place, *(t.place for t in targets)})
     owning = [t for t in targets if modes.of(t).owns_image]
-    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="facts") as pool:
-        keys = [pool.submit(kms.resolve, cloud, t.place, t.kms_key) for t in owning]
-        bases = {
-            a: pool.submit(find_base, cloud, environment, catalog, recipe.base[a], a) for a in recipe.architectures
-        }
-        return Facts(
-            base={a: found.result() for a, found in bases.items()},
-            kms_keys={t.label: key.result().arn for t, key in zip(owning, keys, strict=True)},
-            caller_arn=caller.arn,
-            git_commit=git_commit(recipe.source.parent),
+    bases = all_of(
+        recipe.architectures, lambda a: find_base(cloud, environment, catalog, recipe.base[a], architecture=a)
+    )
+    return Facts(
+        base=dict(zip(recipe.architectures, bases, strict=True)),
+        kms_keys=_keys(cloud, owning),
+        caller_arn=caller.arn,
+        git_commit=git_commit(recipe.source.parent),
+    )
+
+
+def _keys(cloud: Cloud, owning: Sequence[Target]) -> dict[str, str]:
+    """The ARN of each target's key, by label."""
+    of = {target.label: target for target in owning}
+    answers = each(of, lambda label: kms.resolve(cloud, of[label].place, of[label].kms_key).arn)
+    for error in answers.errors.values():
+        if isinstance(error, NotFound) or not answers.results:
+            raise error
+    if answers.errors:
+        raise TargetsFailed(
+            f"{len(answers.errors)} of {len(of)} targets cannot be used: {', '.join(answers.errors)}",
+            failures=answers.reasons,
+            hint="Give the caller access to the keys of these targets, or leave them out of the recipe's targets.",
         )
+    return dict(answers.results)
 
 
 def find_base(

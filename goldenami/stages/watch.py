@@ -18,7 +18,6 @@ from goldenami.aws.instances import RECLAIMED_CODES, Instance
 from goldenami.errors import (
     BuilderError,
     ConnectionLost,
-    CredentialsRefused,
     GoldenAmiError,
     HostLost,
     Interrupted,
@@ -108,9 +107,9 @@ def watched(build: Build, host: Host) -> Iterator[Watch]:
     thread.start()
     try:
         yield watch
-    except (CredentialsRefused, HostLost):
-        raise
     except GoldenAmiError as error:
+        if error.ends_everything or isinstance(error, HostLost):
+            raise
         if build.stop.is_set():
             if isinstance(error, BuilderError):  # the connection was closed because of it
                 raise Interrupted("interrupted") from error

@@ -73,7 +73,7 @@ def test_static_ones_that_expired_are_told_as_such(paper: PaperCloud, monkeypatc
         with pytest.raises(CredentialsRefused) as caught:
             cloud.call(HOME_PLACE, service, operation)
         assert caught.value.exit_code == 4
-        assert "goldenami resume" in (caught.value.hint or "")
+        assert "renew them" in (caught.value.hint or "")
 
 
 def test_static_ones_that_say_when_they_expire(paper: PaperCloud, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def test_static_ones_that_say_when_they_expire(paper: PaperCloud, monkeypatch: p
     time.sleep(LIFE + 0.2)
     with pytest.raises(CredentialsRefused) as caught:
         cloud.call(HOME_PLACE, "ec2", "DescribeVolumes")
-    assert "goldenami resume" in (caught.value.hint or "")
+    assert "Log in again" in (caught.value.hint or "")
 
 
 def test_a_role_cannot_be_renewed_with_a_caller_that_expired(

@@ -133,7 +133,7 @@ def test_a_clock_that_is_wrong_is_told_from_credentials_that_are(code: str, minu
 def test_credentials_that_botocore_could_not_renew_are_told_as_such() -> None:
     error = raised(RuntimeError("Credentials were refreshed, but the refreshed credentials are still expired."))
     assert isinstance(error, CredentialsRefused)
-    assert "goldenami resume" in (error.hint or "")
+    assert "Log in again" in (error.hint or "")
 
 
 def test_a_resource_of_another_account_is_no_matter_of_credentials() -> None:

@@ -78,7 +78,7 @@ def test_a_whole_build_is_deleted_and_nothing_else(world: World) -> None:
     assert {kind for _, kind, _ in made} == {
         "instance", "image", "snapshot", "volume", "security-group", "key-pair", "parameter", "grant"
     }  # fmt: skip
-    listed = reconcile.find_all(world.cloud, world.journal)
+    listed = reconcile.find_all(world.cloud, world.journal).deleted
     assert {(f.place, f.kind) for f in listed} == {(place, kind) for place, kind, _ in made}
     world.restart()
     done = clean(world)
@@ -111,7 +111,7 @@ def test_what_is_released_stays(world: World) -> None:
         (APPS_PLACE, "parameter", PARAMETER),
         (HOME_WEST, "grant", made.grant),
     }
-    assert reconcile.find_all(world.cloud, world.journal, keep=keep) == ()
+    assert reconcile.find_all(world.cloud, world.journal, keep=keep).deleted == ()
 
 
 @pytest.mark.parametrize("lost", [True, False])

@@ -119,7 +119,7 @@ def test_who_refuses_to_answer_is_told_and_nothing_is_deleted(world: World, whol
         world.paper.set(faults=[fault])
         retired = go(world, estate)
         where = f"{service}:{action} in {account}/{region}"
-        assert [(p.account, p.region) for p in retired.silent] == [(account, region)], where
+        assert [(p.account, p.region) for p in retired.unreachable] == [(account, region)], where
         assert retired.of("delete") == (), where
         assert world.cloud.mutations == [], where
         assert state(world, estate) == before, where
@@ -151,7 +151,7 @@ def test_who_ceases_to_answer_after_the_decision(world: World, whole: bool) -> N
         retired = go(world, estate)
         world.gate.stop()
         assert refusing
-        assert list(retired.silent) == [place]
+        assert list(retired.unreachable) == [place]
         assert retired.of("delete") == ()
         assert not {label.action for label in world.cloud.mutations} & _DELETING
         assert estates.inventory(world) == before

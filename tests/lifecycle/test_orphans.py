@@ -139,7 +139,7 @@ def test_a_place_that_does_not_answer(world: World) -> None:
     world.paper.set(faults=[{"action": "ec2:DescribeVolumes", "account": APPS, "region": "eu-central-1", **refusal}])
     now = datetime.now(UTC) + timedelta(days=2)
     found = orphans.find(world.cloud, world.environment, world.catalog, now)
-    assert list(found.silent) == [Place(APPS, "eu-central-1")]
+    assert list(found.unreachable) == [Place(APPS, "eu-central-1")]
     assert Place(APPS, "eu-central-1") not in {t.place for t in found.found}
 
 

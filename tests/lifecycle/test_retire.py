@@ -222,7 +222,7 @@ def test_an_account_that_does_not_answer_keeps_everything(world: World) -> None:
             world.paper.set(faults=[{"action": action, "account": place.account, "region": place.region, **refusal}])
             retired = go(world)
             assert retired.of("delete") == ()
-            assert list(retired.silent) == [place]
+            assert list(retired.unreachable) == [place]
             verdict = next(v for v in retired.verdicts if v.release.manifest == made[0])
             assert f"its use cannot be determined: {place} did not answer" in verdict.rule
     world.paper.set(faults=[])

@@ -14,7 +14,8 @@ from goldenami import task
 from goldenami.aws import kms, lifecycle
 from goldenami.aws.lifecycle import LifecyclePolicy
 from goldenami.aws.session import Cloud
-from goldenami.errors import GoldenAmiError, TargetsFailed
+from goldenami.each import each
+from goldenami.errors import NotFound, TargetsFailed
 from goldenami.events import Emit, silent
 from goldenami.model import Environment, Place
 from goldenami.schedules.dlm.express import (
@@ -55,13 +56,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``silent``: places that did not answer, with the reason; nothing is planned there. ``kept``: policies of
+    """``unreachable``: places that did not answer, with the reason; nothing is planned there. ``kept``: policies of
     schedules that DLM cannot have (any more): left as they are."""
 
     steps: tuple[Step, ...]
     expressed: tuple[Expressed, ...]
     in_step: int = 0
-    silent: Mapping[str, str] = field(default_factory=dict)
+    unreachable: Mapping[Place, str] = field(default_factory=dict)
     kept: tuple[LifecyclePolicy, ...] = ()
 
     @property
@@ -90,15 +91,13 @@ def make_plan(
     """What ``apply`` would do; changes nothing. ``everything``: the schedules are all there are, so that policies of
     others are of schedules that are gone, and are deleted. ``role``: see ``express.role_arn``."""
     at_hand = cloud or Cloud.of(environment)
-    at_hand.check_identity()
-    expressed = tuple(express(environment, one, _keys(at_hand, one)) for one in schedules)
-    found: dict[Place, tuple[LifecyclePolicy, ...]] = {}
-    silent: dict[str, str] = {}
-    for place in places(environment, schedules):
-        try:
-            found[place] = lifecycle.policies(at_hand, place)
-        except GoldenAmiError as error:
-            silent[str(place)] = error.message
+    at_hand.check_caller()
+    keys, unreachable = _keys(at_hand, schedules)
+    expressed = tuple(express(environment, one, _keys_of(one, keys)) for one in schedules)
+    answers = each(places(environment, schedules), lambda place: lifecycle.policies(at_hand, place))
+    unreachable |= answers.reasons
+    # A policy whose keys are not known would be planned with other keys: its place is left out as well.
+    found = {place: policies for place, policies in answers.results.items() if place not in unreachable}
     steps: list[Step] = []
     in_step = 0
     for one in expressed:
@@ -120,7 +119,7 @@ def make_plan(
             elif (schedule is None and everything) or (schedule is not None and place not in schedule.details):
                 name = owner.partition("/")[2]
                 steps.append(Step("delete", place, name, policy=policy, changes=("it is not declared any more",)))
-    return Plan(tuple(steps), expressed, in_step, silent, tuple(kept))
+    return Plan(tuple(steps), expressed, in_step, unreachable, tuple(kept))
 
 
 def apply(
@@ -148,7 +147,7 @@ def apply(
 def failed(applied: Applied) -> TargetsFailed | None:
     """The error that tells of all that is not in step after an ``apply``; None if everything is."""
     failures = dict(applied.failures)
-    failures |= {f"{place}": reason for place, reason in applied.plan.silent.items()}
+    failures |= {f"{place}": reason for place, reason in applied.plan.unreachable.items()}
     failures |= {one.schedule.name: "; ".join(one.reasons) for one in applied.plan.inexpressible}
     if not failures:
         return None
@@ -234,11 +233,38 @@ def places(environment: Environment, schedules: Iterable[Schedule]) -> Iterator[
     yield from sorted(places)
 
 
-def _keys(cloud: Cloud, schedule: Schedule) -> dict[Place, dict[str, str]]:
-    """The ARNs of the keys of copies, for each place: an alias means another key in each account."""
+_KeyIn = tuple[Place, str]  # an alias means another key in each account and region
+
+
+def _keys(cloud: Cloud, schedules: Iterable[Schedule]) -> tuple[dict[_KeyIn, str], dict[Place, str]]:
+    """The ARNs of the keys of copies; and the places of sources and copies where one cannot be read, with the reason.
+    Raises NotFound for a key that does not exist."""
+    wanted = [
+        (place, copy.region, copy.kms_key)
+        for schedule in schedules
+        for place in schedule.places
+        for copy in schedule.copies
+        if copy.kms_key
+    ]
+    answers = each(
+        [(Place(place.account, region), key) for place, region, key in wanted],
+        lambda one: kms.resolve(cloud, *one).arn,
+    )
+    for error in answers.errors.values():
+        if isinstance(error, NotFound):
+            raise error
+    unreachable = {place: reason for (place, _), reason in answers.reasons.items()}
+    for place, region, key in wanted:
+        copied_to = (Place(place.account, region), key)
+        if copied_to in answers.reasons:
+            unreachable[place] = f"the key {key} of its copies: {answers.reasons[copied_to]}"
+    return dict(answers.results), unreachable
+
+
+def _keys_of(schedule: Schedule, keys: Mapping[_KeyIn, str]) -> dict[Place, dict[str, str]]:
     return {
         place: {
-            copy.kms_key: kms.resolve(cloud, Place(place.account, copy.region), copy.kms_key).arn
+            copy.kms_key: keys.get((Place(place.account, copy.region), copy.kms_key), copy.kms_key)
             for copy in schedule.copies
             if copy.kms_key
         }

@@ -1,0 +1,43 @@
+"""In what state the images of releases are, where they are to be: read from every place that has one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from goldenami.aws import images
+from goldenami.aws.session import Cloud
+from goldenami.aws.waiters import state_of
+from goldenami.each import each
+from goldenami.model import ImageManifest, ManifestImage, Place
+
+MISSING: Final = "missing"  # EC2 does not describe it: it was deregistered, or is not shared with the account any more
+UNKNOWN: Final = "unknown"  # its place did not answer
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """``unreachable``: places that did not answer, with the reason."""
+
+    states: Mapping[tuple[Place, str], str]
+    unreachable: Mapping[Place, str] = field(default_factory=dict)
+
+    def of(self, image: ManifestImage) -> str:
+        """EC2's state of an image for the account that uses it ("available"), or MISSING, or UNKNOWN."""
+        return self.states.get((image.place, image.image_id), UNKNOWN)
+
+
+def look(cloud: Cloud, manifests: Iterable[ImageManifest]) -> Presence:
+    """Ask every account and region that has an image of these releases, all at once: one describe for each."""
+    ids: dict[Place, list[str]] = {}
+    for manifest in manifests:
+        for image in manifest.images:
+            ids.setdefault(image.place, []).append(image.image_id)
+    answers = each(sorted(ids), lambda place: images.describe_many(cloud, place, ids[place]))
+    states = {
+        (place, id): state_of(found[id]) if id in found else MISSING
+        for place, found in answers.results.items()
+        for id in ids[place]
+    }
+    return Presence(states, answers.reasons)
