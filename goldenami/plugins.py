@@ -30,6 +30,9 @@ class SandboxPlugin(Protocol):
     def command(self) -> click.Command:
         """The command (a group) that the command line lists as ``sandbox``."""
 
+    def is_up(self) -> bool:
+        """Whether the sandbox runs now. Starts nothing."""
+
     def variables(self, region: str, progress: Callable[[str], None]) -> Mapping[str, str]:
         """Start the sandbox if need be; the environment variables that point an AWS client at it. Raises ``Error``."""
 
@@ -47,6 +50,11 @@ def sandbox(find: Find = installed) -> SandboxPlugin:
         if entry.name == "sandbox":
             return cast(SandboxPlugin, entry.load())
     raise UsageError(f"the sandbox is not installed; install it with: {INSTALL}")
+
+
+def sandbox_is_up(find: Find = installed) -> bool:
+    """Whether a sandbox runs now; False where it is not installed. Starts nothing."""
+    return any(entry.name == "sandbox" for entry in find()) and sandbox(find).is_up()
 
 
 def sandbox_variables(region: str, progress: Callable[[str], None], find: Find = installed) -> dict[str, str]:

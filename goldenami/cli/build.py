@@ -12,7 +12,8 @@ import click
 from goldenami.cli.context import open_journals, open_project, print_json, reach
 from goldenami.cli.options import environment_option, events_option, json_option, parse_variables, variable_option
 from goldenami.cli.waiting import Waiting, wait_option
-from goldenami.errors import Busy, GoldenAmiError, Interrupted, TargetsFailed
+from goldenami.each import Failures
+from goldenami.errors import GoldenAmiError, Interrupted, TargetsFailed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -170,7 +171,8 @@ def next_steps(builds: list[Summary]) -> dict[str, str]:
     steps: dict[str, str] = {}
     for summary in builds:
         if summary.resources or summary.unresolved:
-            steps["continue"] = f"goldenami resume {summary.build_id}"
+            if summary.header is None or summary.header.data.get("task") is None:  # a task is run again instead
+                steps["continue"] = f"goldenami resume {summary.build_id}"
             steps["delete what is left"] = f"goldenami clean {summary.build_id}"
     return steps
 
@@ -204,6 +206,8 @@ def clean(
 
     --expired needs no journal: it takes what carries goldenami's own tags, with a token that is right and a time that
     has passed by the cloud's clock, and that no release in the catalog owns.
+
+    The exit code is 6 if an account or region did not answer, or something could not be deleted.
     """
     from goldenami import pipeline
     from goldenami.errors import UsageError
@@ -213,7 +217,7 @@ def clean(
     _, environment = open_project(environment_name)
     journals = open_journals(environment)
     done: dict[str | None, CleanUp]
-    failed: GoldenAmiError | None = None
+    failures = Failures[str]()
     if expired:
         reach(environment)
         done = pipeline.clean_expired(environment, dry_run=dry_run)
@@ -225,22 +229,27 @@ def clean(
             reach(environment)
         done = {}
         for one in wanted:
-            try:
+            with failures.of(one):
                 done[one] = pipeline.clean(environment, one, dry_run=dry_run, wait=wait)
-            except Busy as busy:  # somebody works on it: no reason to leave the others lying about
-                if not every:
-                    raise
-                failed = busy
-                click.echo(f"{one}: {busy.message}", err=True)
-    return _told(done, dry_run=dry_run, expired=expired, as_json=as_json) or (failed.exit_code if failed else 0)
+        if not every:
+            for error in failures.errors.values():
+                raise error
+    for one, reason in failures.reasons.items():
+        click.echo(f"{one}: {reason}", err=True)
+    code = _told(done, failures.reasons, dry_run=dry_run, expired=expired, as_json=as_json)
+    return code or next((error.exit_code for error in failures.errors.values()), 0)
 
 
-def _told(done: Mapping[str | None, CleanUp], *, dry_run: bool, expired: bool, as_json: bool) -> int:
-    """Say what was deleted; the exit code."""
+def _told(
+    done: Mapping[str | None, CleanUp], failed: Mapping[str, str], *, dry_run: bool, expired: bool, as_json: bool
+) -> int:
+    """Say what was deleted; the exit code. ``failed``: builds that were not cleaned, with the reason."""
     answers = []
     for one, clean_up in done.items():
         deleted = [{"kind": f.kind, "id": f.id, "place": str(f.place)} for f in clean_up.deleted]
-        answers.append({"build_id": one, "deleted": deleted, "left": clean_up.left})
+        answers.append(
+            {"build_id": one, "deleted": deleted, "left": clean_up.left, "unreachable": clean_up.unreachable}
+        )
         if not as_json:
             word = "would delete" if dry_run else "deleted"
             count = len(clean_up.deleted)
@@ -250,8 +259,11 @@ def _told(done: Mapping[str | None, CleanUp], *, dry_run: bool, expired: bool, a
                 click.echo(f"  {found}", err=True)
             for what, why in clean_up.left.items():
                 click.echo(f"  not deleted: {what}: {why}", err=True)
+            for place, why in clean_up.unreachable.items():
+                click.echo(f"  {place} did not answer: {why}", err=True)
     if as_json:
-        print_json({"schema": "goldenami.clean/1", "dry_run": dry_run, "expired": expired, "builds": answers})
-    elif not done:
+        document = {"schema": "goldenami.clean/1", "dry_run": dry_run, "expired": expired, "builds": answers}
+        print_json({**document, "failed": dict(failed)})
+    elif not done and not failed:
         click.echo("Nothing to clean: no build is unfinished.", err=True)
-    return 1 if any(a["left"] for a in answers) else 0
+    return 0 if all(clean_up.complete for clean_up in done.values()) else TargetsFailed.exit_code

@@ -100,9 +100,14 @@ def print_snapshots(
         rows = list(full) or [listing.to_json(place, item) for item in items]
         print_json({"schema": listing.SCHEMA, **({"task": task_id} if task_id else {}), "snapshots": rows})
         return
-    print_table(
-        ("SNAPSHOT", "NAME", "AGE", "SIZE", "STATE", "ENCRYPTED", "TIER", "VOLUME"), [_row(item) for item in items]
-    )
+    print_table_of({place: items})
+
+
+def print_table_of(found: Mapping[Place, Sequence[Item]], *, with_places: bool = False) -> None:
+    """The same as a table, for the snapshots of several places. ``with_places``: with a column for the place."""
+    columns = ("SNAPSHOT", "NAME", "AGE", "SIZE", "STATE", "ENCRYPTED", "TIER", "VOLUME")
+    rows = [[*((str(place),) if with_places else ()), *_row(item)] for place, items in found.items() for item in items]
+    print_table((*(("PLACE",) if with_places else ()), *columns), rows)
 
 
 def _row(item: Item) -> list[str]:

@@ -47,6 +47,15 @@ def reach(environment: Environment) -> None:
         os.environ.pop(name, None)
 
 
+def is_up(environment: Environment) -> bool:
+    """Whether there is a cloud to talk to without starting one: anything but a sandbox that is down."""
+    if not environment.sandbox or os.environ.get("AWS_ENDPOINT_URL"):
+        return True
+    from goldenami import plugins
+
+    return plugins.sandbox_is_up()
+
+
 def open_schedules(
     environment_name: str | None, names: tuple[str, ...] = ()
 ) -> tuple[tuple[Schedule, ...], Environment]:

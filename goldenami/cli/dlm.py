@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from goldenami.cli import places
 from goldenami.cli.context import NO_SCHEDULES, open_schedules, print_json, reach
 from goldenami.cli.options import environment_option, events_option, json_option, schedules_argument
 
@@ -39,7 +40,8 @@ def dlm() -> None:
 def plan_policies(names: tuple[str, ...], environment_name: str | None, role: str | None, as_json: bool) -> int:
     """Say what apply would create, change, take over and delete, and what DLM cannot express. Changes nothing.
 
-    Without NAME, all schedules; then policies of schedules that are gone are deleted.
+    Without NAME, all schedules; then policies of schedules that are gone are deleted. The exit code is 6 if an account
+    or region did not answer: nothing is planned there.
     """
     from goldenami.schedules.dlm import sync
 
@@ -50,7 +52,7 @@ def plan_policies(names: tuple[str, ...], environment_name: str | None, role: st
         print_json(_plan_json(planned))
     else:
         _print_plan(planned)
-    return 6 if planned.silent else 0
+    return places.exit_code(planned.unreachable)
 
 
 @dlm.command("apply")
@@ -98,26 +100,20 @@ def import_policies(environment_name: str | None, as_json: bool) -> int:
     """
     from goldenami.aws import lifecycle
     from goldenami.aws.session import Cloud
-    from goldenami.errors import GoldenAmiError
     from goldenami.schedules.dlm import imports, sync
     from goldenami.schedules.policy import SCHEDULE_TAG
 
     every, environment = open_schedules(environment_name)
     reach(environment)
     cloud = Cloud.of(environment)
-    cloud.check_identity()
+    cloud.check_caller()
     taken = [one.name for one in every]
-    found, silent = [], {}
-    for place in sync.places(environment, every):
-        try:
-            policies = lifecycle.policies(cloud, place)
-        except GoldenAmiError as error:
-            silent[str(place)] = error.message
-            continue
-        for policy in policies:
-            if SCHEDULE_TAG not in policy.tags:
-                found.append(imports.imported(policy, environment, taken))
-                taken += found[-1].schedules
+    found = []
+    answers, unreachable = places.ask(sync.places(environment, every), lambda place: lifecycle.policies(cloud, place))
+    for policy in (policy for policies in answers.values() for policy in policies):
+        if SCHEDULE_TAG not in policy.tags:
+            found.append(imports.imported(policy, environment, taken))
+            taken += found[-1].schedules
     if as_json:
         rows = [
             {
@@ -128,14 +124,13 @@ def import_policies(environment_name: str | None, as_json: bool) -> int:
             }
             for one in found
         ]
-        print_json({"schema": IMPORT_SCHEMA, "policies": rows, "silent": silent})
+        print_json({"schema": IMPORT_SCHEMA, "policies": rows, "unreachable": places.to_json(unreachable)})
     elif found:
         click.echo(imports.as_yaml(found), nl=False)
     else:
         click.echo("There are no policies that a schedule does not own.", err=True)
-    for where, reason in silent.items():
-        click.echo(f"{where} did not answer: {reason}", err=True)
-    return 6 if silent else 0
+    places.tell(unreachable)
+    return places.exit_code(unreachable)
 
 
 # --- inside -----------------------------------------------------------------------------------------------------------
@@ -159,7 +154,7 @@ def _plan_json(planned: Plan) -> dict[str, Any]:
         "cannot_express": {one.schedule.name: list(one.reasons) for one in planned.inexpressible},
         "notes": {one.schedule.name: list(one.notes) for one in planned.expressed if one.notes},
         "left_as_they_are": [policy.id for policy in planned.kept],
-        "silent": dict(planned.silent),
+        "unreachable": places.to_json(planned.unreachable),
     }
 
 
@@ -179,7 +174,6 @@ def _print_plan(planned: Plan, *, ids: dict[str, str] | None = None) -> None:
             click.echo(f"{one.schedule.name}: {note}")
     for policy in planned.kept:
         click.echo(f"{policy.id} in {policy.place} is left as it is")
-    for place, reason in planned.silent.items():
-        click.echo(f"{place} did not answer: {reason}", err=True)
+    places.tell(planned.unreachable)
     if not (planned.steps or planned.in_step or planned.expressed):
         click.echo(NO_SCHEDULES, err=True)

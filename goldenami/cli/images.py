@@ -1,4 +1,7 @@
-"""The commands about releases: what there is, what is in it, and which image id to use. They read the catalog alone."""
+"""The commands about releases: what there is, what is in it, and which image id to use.
+
+`resolve` reads the catalog alone. `images list` and `images show` also ask every place whether the images are there.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from goldenami.cli.context import account_id, open_catalog, open_project, print_json, print_table
+from goldenami.cli import places
+from goldenami.cli.context import account_id, is_up, open_catalog, open_project, print_json, print_table, reach
 from goldenami.cli.options import environment_option, json_option
-from goldenami.errors import CatalogError
+from goldenami.each import Failures
 
 if TYPE_CHECKING:
-    from goldenami.model import Architecture, ControlResult, ImageManifest, PackageChange
+    from goldenami.model import (
+        Architecture,
+        ControlResult,
+        Environment,
+        ImageManifest,
+        ManifestImage,
+        PackageChange,
+    )
+    from goldenami.release.presence import Presence
 
 RELEASES_SCHEMA = "goldenami.releases/1"
 
@@ -23,14 +35,24 @@ def images() -> None:
     """List releases, or show one."""
 
 
+check_option = click.option(
+    "--check/--no-check",
+    default=None,
+    help="Ask every account and region in what state the images are. Default: if there are credentials, and in the "
+    "sandbox if it is up.",
+)
+
+
 @images.command("list")
 @click.option("--name", "only", metavar="NAME", help="Only the releases of this recipe.")
+@check_option
 @environment_option
 @json_option
-def list_releases(only: str | None, environment_name: str | None, as_json: bool) -> int:
-    """List all releases, newest first, and the channels that point to them.
+def list_releases(only: str | None, check: bool | None, environment_name: str | None, as_json: bool) -> int:
+    """List all releases, newest first, the channels that point to them, and whether their images are there.
 
-    A release that cannot be read is named on stderr, the others are listed, and the exit code is 1.
+    A release that cannot be read is named on stderr, the others are listed, and the exit code is 1. The exit code is 6
+    if an account or region did not answer.
     """
     _, environment = open_project(environment_name)
     catalog = open_catalog(environment)
@@ -39,45 +61,58 @@ def list_releases(only: str | None, environment_name: str | None, as_json: bool)
 
         catalog.find(Reference(only))  # raises NotFound, with the nearest name
     rows: list[dict[str, Any]] = []
-    damaged: list[CatalogError] = []
+    there: list[ImageManifest] = []
+    damaged = Failures[tuple[str, str]]()
     for name in [only] if only is not None else catalog.names():
         pointers: dict[str, list[str]] = {}
         for channel in catalog.channels(name):
             pointers.setdefault(channel.current, []).append(channel.channel)
         for version in catalog.versions(name):
-            try:
-                row = _summary(catalog.get(name, version), pointers.get(version, []))
+            with damaged.of((name, version)):
+                manifest = catalog.get(name, version)
+                row = _summary(manifest, pointers.get(version, []))
                 retirement, pinned = catalog.marks.retirement(name, version), catalog.marks.pinned(name, version)
                 marks = {
                     "retired": retirement.status if retirement is not None else None,
                     "pinned": pinned.reason if pinned is not None else None,
                 }
                 rows.append(row | marks)
-            except CatalogError as error:
-                damaged.append(error)
+                there.append(manifest)
+    presence = _look(environment, [m for m, row in zip(there, rows, strict=True) if not row["retired"]], check)
+    if presence is not None:
+        for manifest, row in zip(there, rows, strict=True):
+            row["states"] = [_state(image, presence) for image in manifest.images] if not row["retired"] else []
     if as_json:
-        print_json({"schema": RELEASES_SCHEMA, "releases": rows})
+        unreachable = {"unreachable": places.to_json(presence.unreachable)} if presence is not None else {}
+        print_json({"schema": RELEASES_SCHEMA, "releases": rows, **unreachable})
     elif rows:
+        for row in rows:
+            row["images"] = _count(row)
         columns = ("name", "version", "channels", "created", "architectures", "images")
         for row in rows:  # in the words of the channels' column: neither is given out by a channel
             row["channels"] = [*row["channels"], *(w for w in ("retired", "pinned") if row[w])]
         print_table([c.upper() for c in columns], [[_cell(row[c]) for c in columns] for row in rows])
-    elif not damaged:
+    elif not damaged.reasons:
         click.echo("There are no releases yet. `goldenami build RECIPE` makes one.", err=True)
-    for one in damaged:
-        click.echo(f"error: {one.message}", err=True)
-    return CatalogError.exit_code if damaged else 0
+    for reason in damaged.reasons.values():
+        click.echo(f"error: {reason}", err=True)
+    failed = next((error.exit_code for error in damaged.errors.values()), 0)
+    return failed or _told(presence)
 
 
 @images.command("show")
 @click.argument("reference", metavar="NAME[@CHANNEL|@VERSION]")
 @click.option("--changes", "list_changes", is_flag=True, help="List what packages changed against the base, and how.")
+@check_option
 @environment_option
 @json_option
-def show_release(reference: str, list_changes: bool, environment_name: str | None, as_json: bool) -> None:
-    """Show one release: its images, what it was made from, and what it was tested with.
+def show_release(
+    reference: str, list_changes: bool, check: bool | None, environment_name: str | None, as_json: bool
+) -> int:
+    """Show one release: its images and whether they are there, what it was made from, and what it was tested with.
 
-    NAME alone means its newest release. With --json, the manifest is printed as it is in the catalog.
+    NAME alone means its newest release. With --json, the manifest is printed as it is in the catalog, and nothing else
+    is asked. The exit code is 6 if an account or region did not answer.
     """
     from goldenami.release.versions import Reference
 
@@ -88,22 +123,25 @@ def show_release(reference: str, list_changes: bool, environment_name: str | Non
         from goldenami import manifest as codec
 
         click.echo(codec.dumps(manifest), nl=False)
-        return
+        return 0
     if list_changes:
         print_table(["ARCHITECTURE", "PACKAGE", "BASE", "IMAGE"], _change_rows(manifest))
-        return
+        return 0
+    presence = _look(environment, [manifest], check)
     pointing = [c.channel for c in catalog.channels(manifest.recipe) if c.current == manifest.version]
     for line in _description(manifest, pointing):
         click.echo(line)
     click.echo()
+    state = ["STATE"] if presence is not None else []
     print_table(
-        ["ARCHITECTURE", "ACCOUNT", "REGION", "IMAGE", "MODE", "ENCRYPTED", "SNAPSHOTS"],
+        ["ARCHITECTURE", "ACCOUNT", "REGION", "IMAGE", *state, "MODE", "ENCRYPTED", "SNAPSHOTS"],
         [
             [
                 image.architecture,
                 image.account,
                 image.region,
                 image.image_id,
+                *([presence.of(image)] if presence is not None else []),
                 image.mode,
                 "yes" if image.encrypted else "no",
                 " ".join(snapshot.snapshot_id for snapshot in image.snapshots),
@@ -111,6 +149,7 @@ def show_release(reference: str, list_changes: bool, environment_name: str | Non
             for image in manifest.images
         ],
     )
+    return _told(presence)
 
 
 @click.command()
@@ -139,6 +178,52 @@ def resolve(
     place = Place(account_id(environment, account), region)
     image = open_catalog(environment).resolve(Reference.parse(reference), place, architecture)
     click.echo(image.image_id)
+
+
+def _look(environment: Environment, manifests: Sequence[ImageManifest], check: bool | None) -> Presence | None:
+    """The states of the images of these releases; None if no place is to be asked: by --no-check, or because there is
+    no cloud to ask."""
+    from goldenami.aws.session import Cloud
+    from goldenami.errors import Unreachable
+    from goldenami.release import presence
+
+    if not manifests or check is False or (check is None and not is_up(environment)):
+        return None
+    reach(environment)
+    cloud = Cloud.of(environment)
+    if check is None and not cloud.has_credentials():
+        click.echo("The images were not checked: there are no credentials.", err=True)
+        return None
+    try:
+        cloud.check_caller()
+    except Unreachable as error:
+        every = {image.place for manifest in manifests for image in manifest.images}
+        return presence.Presence({}, dict.fromkeys(sorted(every), error.message))
+    return presence.look(cloud, manifests)
+
+
+def _told(presence: Presence | None) -> int:
+    """Name the places that did not answer; the exit code."""
+    if presence is None:
+        return 0
+    places.tell(presence.unreachable)
+    return places.exit_code(presence.unreachable)
+
+
+def _state(image: ManifestImage, presence: Presence) -> dict[str, str]:
+    return {
+        "account": image.account,
+        "region": image.region,
+        "architecture": image.architecture,
+        "image_id": image.image_id,
+        "state": presence.of(image),
+    }
+
+
+def _count(row: dict[str, Any]) -> str:
+    """How many images; where they were asked for, by state: "5 available, 1 missing"."""
+    states = Counter(one["state"] for one in row.get("states", ()))
+    return ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or str(row["images"])
 
 
 def _summary(manifest: ImageManifest, channels: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from goldenami.cli import places
 from goldenami.cli.context import open_catalog, open_project, print_json, reach
 from goldenami.cli.options import environment_option, json_option
 from goldenami.errors import UsageError
@@ -32,8 +33,8 @@ def retire(recipes: tuple[str, ...], environment_name: str | None, dry_run: bool
 
     Never touched: what is in use in any account and region of the environment, pinned, current or previous in a
     channel, protected from deregistration, or shared with somebody who cannot be asked. Where an account does not
-    answer, nothing is deleted. Every release is listed with the rule that decided. The exit code is 6 if something
-    could not be deleted.
+    answer, nothing is deleted. Every release is listed with the rule that decided. The exit code is 6 if an account or
+    region did not answer, or something could not be deleted.
     """
     from goldenami import recipe, report
     from goldenami.release import retire as retiring
@@ -60,8 +61,7 @@ def retire(recipes: tuple[str, ...], environment_name: str | None, dry_run: bool
     error = retiring.failed(retired)
     if error is not None:
         report.render_failure(error, console)
-        return error.exit_code
-    return 0
+    return places.exit_code(retired.left, retired.unreachable)
 
 
 @click.command()
@@ -111,8 +111,8 @@ def orphans(environment_name: str | None, deleting: bool, dry_run: bool, every: 
     security groups and parameters, in every account and region.
 
     What a release, an instance, an unfinished build, a task or a schedule owns is none; nor is what is younger than a
-    day, since its build may run on another machine. The exit code is 1 if an account did not answer or something could
-    not be deleted.
+    day, since its build may run on another machine. The exit code is 6 if an account or region did not answer, or
+    something could not be deleted.
     """
     from goldenami.aws.session import Cloud
     from goldenami.release import orphans as searching
@@ -123,14 +123,14 @@ def orphans(environment_name: str | None, deleting: bool, dry_run: bool, every: 
     _, environment = open_project(environment_name)
     reach(environment)
     cloud, catalog, now = Cloud.of(environment), Catalog.of(environment), datetime.now(UTC)
-    cloud.check_identity()
+    cloud.check_caller()
     work = searching.delete if deleting else searching.find
     found = work(cloud, environment, catalog, now)
     if as_json:
         print_json({"schema": ORPHANS_SCHEMA, "deleted": deleting, **_orphans_json(found, every=every)})
     else:
         _print_orphans(found, deleting=deleting, every=every)
-    return 1 if found.silent or found.left else 0
+    return places.exit_code(found.left, found.unreachable)
 
 
 def _meant(reference: str, environment_name: str | None) -> tuple[Catalog, ImageManifest]:
@@ -138,7 +138,9 @@ def _meant(reference: str, environment_name: str | None) -> tuple[Catalog, Image
 
     parsed = Reference.parse(reference)
     if parsed.version is None and parsed.channel is None:
-        raise UsageError(f"which release of {reference}?", hint=f"Name it: {reference}@VERSION or {reference}@CHANNEL.")
+        raise UsageError(
+            f"{reference} does not name a release", hint=f"Write {reference}@VERSION or {reference}@CHANNEL."
+        )
     _, environment = open_project(environment_name)
     catalog = open_catalog(environment)
     return catalog, catalog.find(parsed)
@@ -161,7 +163,7 @@ def _retired_json(retired: Retired) -> dict[str, Any]:
         ],
         "deleted": list(retired.deleted),
         "left": dict(retired.left),
-        "silent": {str(place): reason for place, reason in retired.silent.items()},
+        "unreachable": places.to_json(retired.unreachable),
         **_bins_json(retired),
     }
 
@@ -169,7 +171,7 @@ def _retired_json(retired: Retired) -> dict[str, Any]:
 def _bins_json(done: Retired | Orphans) -> dict[str, Any]:
     return {
         "recoverable": {what: until.isoformat(timespec="seconds") for what, until in done.recoverable.items()},
-        "unknown_bins": {str(place): reason for place, reason in done.unknown_bins.items()},
+        "unknown_bins": places.to_json(done.unknown_bins),
     }
 
 
@@ -190,8 +192,7 @@ def _print_unknown_bins(done: Retired | Orphans) -> None:
 def _print_retired(retired: Retired, *, dry_run: bool) -> None:
     for verdict in retired.verdicts:
         click.echo(f"{verdict.fate:<9}  {verdict.release.label}: {verdict.rule}")
-    for place, reason in sorted(retired.silent.items()):
-        click.echo(f"{place} did not answer, so nothing is deleted: {reason}", err=True)
+    places.tell(retired.unreachable, "so nothing is deleted")
     gone = len(retired.of("delete"))
     if dry_run:
         click.echo(f"{gone} of {len(retired.verdicts)} releases would be deleted", err=True)
@@ -215,7 +216,7 @@ def _orphans_json(found: Orphans, *, every: bool) -> dict[str, Any]:
         ],
         "gone": [str(thing) for thing in found.deleted],
         "left": dict(found.left),
-        "silent": {str(place): reason for place, reason in found.silent.items()},
+        "unreachable": places.to_json(found.unreachable),
         **_bins_json(found),
     }
 
@@ -227,11 +228,11 @@ def _print_orphans(found: Orphans, *, deleting: bool, every: bool) -> None:
             click.echo(f"{word:<7}  {verdict.thing}: {verdict.rule}{_bin_of(found, str(verdict.thing))}")
     for what, why in found.left.items():
         click.echo(f"not deleted: {what}: {why}", err=True)
-    for place, reason in sorted(found.silent.items()):
-        click.echo(f"{place} did not answer: {reason}", err=True)
+    places.tell(found.unreachable)
     _print_unknown_bins(found)
     count = len(found.found)
     if count and not deleting:
         click.echo(f"{count} orphan{'s' if count != 1 else ''}; `goldenami orphans --delete` deletes them", err=True)
     elif not count:
-        click.echo("No orphans.", err=True)
+        where = " in the places that answered" if found.unreachable else ""
+        click.echo(f"No orphans{where}.", err=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from goldenami.cli import places
 from goldenami.cli.context import account_id, open_catalog, open_project, print_json, reach
 from goldenami.cli.options import environment_option, json_option
 from goldenami.errors import UsageError
@@ -39,13 +40,14 @@ def lineage(
     price_file: Path | None,
     svg: Path | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Show which snapshot holds which changed blocks, and to which earlier ones it refers for the rest.
 
     Sizes are read from the blocks themselves (EBS direct APIs), incremental against full; FREES is what deleting that
     snapshot alone would really free. Where two snapshots cannot be compared it says so. RELEASE is NAME@CHANNEL or
     NAME@VERSION: then the snapshots of all releases of NAME are shown, in every target. Prices are those of prices.yaml
-    beside goldenami.yaml, or the ones that come with goldenami.
+    beside goldenami.yaml, or the ones that come with goldenami. The exit code is 6 if an account or region did not
+    answer.
     """
     from goldenami.aws.session import Cloud
     from goldenami.recipe.prices import prices as read_prices
@@ -54,36 +56,40 @@ def lineage(
     prices = read_prices(project, price_file)
     reach(environment)
     cloud = Cloud.of(environment)
-    cloud.check_identity()
-    found = list(_lineages(cloud, environment, subject, region, account))
+    cloud.check_caller()
+    found, unreachable = _lineages(cloud, environment, subject, region, account)
     if svg is not None:
         _draw(svg, subject, found)
     if as_json:
-        print_json({"schema": SCHEMA, "subject": subject, "lineages": [_json(p, one, prices) for p, one in found]})
-        return
-    for place, one in found:
-        for line in _text(place, one, prices):
-            click.echo(line)
+        rows = [_json(p, one, prices) for p, one in found.items()]
+        answer = {"schema": SCHEMA, "subject": subject, "lineages": rows}
+        print_json({**answer, "unreachable": places.to_json(unreachable)})
+    else:
+        for place, one in found.items():
+            for line in _text(place, one, prices):
+                click.echo(line)
+    places.tell(unreachable)
+    return places.exit_code(unreachable)
 
 
 def _lineages(
     cloud: Cloud, environment: Environment, subject: str, region: str | None, account: str | None
-) -> Iterator[tuple[Place, Lineage]]:
+) -> tuple[dict[Place, Lineage], dict[Place, str]]:
+    """By place; and the places that did not answer, with the reason."""
     from goldenami.model import Place
     from goldenami.snapshots import family
 
     place = Place(account_id(environment, account), region or environment.home_region)
     if subject.startswith("vol-"):
-        yield place, family.of_volume(cloud, place, subject)
-    elif subject.startswith("ami-"):
-        yield place, family.of_image(cloud, place, subject)
-    elif subject.startswith("snap-"):
-        yield place, family.of_snapshots(cloud, place, [subject])
-    elif region is not None or account is not None:
+        return places.ask([place], lambda place: family.of_volume(cloud, place, subject))
+    if subject.startswith("ami-"):
+        return places.ask([place], lambda place: family.of_image(cloud, place, subject))
+    if subject.startswith("snap-"):
+        return places.ask([place], lambda place: family.of_snapshots(cloud, place, [subject]))
+    if region is not None or account is not None:
         raise UsageError("--region and --account are for volumes, snapshots and images: a release names its own places")
-    else:
-        for where, ids in _snapshots_of(environment, subject).items():
-            yield where, family.of_snapshots(cloud, where, ids)
+    ids = _snapshots_of(environment, subject)
+    return places.ask(sorted(ids), lambda place: family.of_snapshots(cloud, place, ids[place]), anywhere=False)
 
 
 def _snapshots_of(environment: Environment, subject: str) -> dict[Place, list[str]]:
@@ -102,12 +108,12 @@ def _snapshots_of(environment: Environment, subject: str) -> dict[Place, list[st
     return places
 
 
-def _draw(path: Path, subject: str, found: list[tuple[Place, Lineage]]) -> None:
+def _draw(path: Path, subject: str, found: dict[Place, Lineage]) -> None:
     from goldenami.snapshots import chart
 
     if len(found) != 1:
         raise UsageError(f"{subject} is in {len(found)} places, and a picture shows one", hint="Name an image of it.")
-    place, one = found[0]
+    ((place, one),) = found.items()
     path.write_text(chart.draw(one, f"{subject} in {place}"), encoding="utf-8")
     click.echo(f"Drew {path}", err=True)
 

@@ -29,6 +29,9 @@ schedules_argument = click.argument("names", metavar="[NAME]…", nargs=-1)
 snapshot_argument = click.argument("reference", metavar="SNAPSHOT")
 snapshots_argument = click.argument("references", metavar="SNAPSHOT...", nargs=-1, required=True)
 instance_argument = click.argument("reference", metavar="INSTANCE")
+everywhere_option = click.option(
+    "--everywhere", is_flag=True, help="In every account and region of the environment, instead of in one."
+)
 no_wait_option = click.option("--no-wait", is_flag=True, help="Do not wait until the blocks are stored.")
 
 

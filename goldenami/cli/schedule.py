@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from goldenami.cli import places
 from goldenami.cli.context import NO_SCHEDULES, open_schedules, print_json, reach
 from goldenami.cli.options import environment_option, events_option, json_option, schedules_argument
 from goldenami.errors import UsageError
@@ -60,7 +61,8 @@ def run_schedules(
     """Make what is due, copy and share it, and delete what no rule keeps. Without NAME, all schedules.
 
     To be started again and again, by cron every few minutes or by a nightly pipeline: what is done already is not done
-    twice, and what an outage left out is caught up as the schedule says. The exit code is 6 if a step failed.
+    twice, and what an outage left out is caught up as the schedule says. The exit code is 6 if a step failed,
+    or an account or region did not answer.
     """
     from goldenami import report
     from goldenami.schedules import run as running
@@ -130,9 +132,8 @@ def show_schedule(name: str, environment_name: str | None, as_json: bool) -> int
             word = "kept" if verdict.keep else "goes"
             local = chosen.local(made.saved.slot).strftime("%a %Y-%m-%d %H:%M")
             click.echo(f"  {made.id}  {made.place}  {local}  {made.saved.source}  {word}: {verdict.rule}")
-        for place, reason in ran.failures.items():
-            click.echo(f"  {place} did not answer: {reason}", err=True)
-    return 6 if ran.failures else 0
+    places.tell(ran.unreachable)
+    return places.exit_code(ran.unreachable)
 
 
 @schedule.command("next")
@@ -240,6 +241,7 @@ def _ran_json(ran: Ran) -> dict[str, Any]:
             for made, verdict in ran.steps.verdicts
         ],
         "failures": ran.failures,
+        "unreachable": places.to_json(ran.unreachable),
     }
 
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from goldenami.cli import snapshots_keep, snapshots_make, snapshots_share
-from goldenami.cli.chosen import Chosen, print_snapshots
+from goldenami.cli import places, snapshots_keep, snapshots_make, snapshots_share
+from goldenami.cli.chosen import Chosen, print_snapshots, print_table_of
 from goldenami.cli.context import print_json
 from goldenami.cli.lineage import lineage
-from goldenami.cli.options import Where, no_wait_option, place_options, snapshots_argument, ssh_options
+from goldenami.cli.options import (
+    Where,
+    everywhere_option,
+    no_wait_option,
+    place_options,
+    snapshots_argument,
+    ssh_options,
+)
 from goldenami.cli.snapshots_restore import restore
-from goldenami.cli.tasks import carried_out, environment_key, find_place, moment, open_place
+from goldenami.cli.tasks import carried_out, environment_key, find_place, moment, open_place, open_places
 from goldenami.errors import UsageError
 
 if TYPE_CHECKING:
@@ -104,6 +112,7 @@ def create(
 @click.option("--encrypted/--plain", default=None, help="Only encrypted ones, or only those that are not.")
 @click.option("--since", metavar="TIME", help="Only taken since then: 2026-11-24T03:00, or 3d for three days ago.")
 @click.option("--until", metavar="TIME", help="Only taken until then.")
+@everywhere_option
 @place_options
 def list_snapshots(
     volume: str | None,
@@ -115,30 +124,47 @@ def list_snapshots(
     encrypted: bool | None,
     since: str | None,
     until: str | None,
+    everywhere: bool,
     where: Where,
     as_json: bool,
-) -> None:
-    """List the account's snapshots in a region, oldest first."""
+) -> int:
+    """List the account's snapshots in a region, oldest first.
+
+    The exit code is 6 if an account or region did not answer.
+    """
+    from goldenami.aws.waiters import Item
+    from goldenami.model import Place
     from goldenami.snapshots import listing, names
 
     pairs = [pair.partition("=") for pair in tag_pairs]
     if any(not separator for _, separator, _ in pairs):
         raise UsageError("--tag takes KEY=VALUE")
-    _, place, cloud = open_place(where)
-    found = listing.listed(
-        cloud,
-        place,
-        volume=names.volume(cloud, place, volume).id if volume and not volume.startswith("vol-") else volume,
-        instance=names.instance(cloud, place, instance)["InstanceId"] if instance else None,
-        name=name,
-        tag={key: value for key, _, value in pairs},
-        state=state,
-        tier=tier,
-        encrypted=encrypted,
-        since=moment(since) if since else None,
-        until=moment(until) if until else None,
-    )
-    print_snapshots(place, found, as_json=as_json)
+    first, last = moment(since) if since else None, moment(until) if until else None
+    _, at, cloud = open_places(where, everywhere=everywhere)
+
+    def listed(place: Place) -> list[Item]:
+        return listing.listed(
+            cloud,
+            place,
+            volume=names.volume(cloud, place, volume).id if volume and not volume.startswith("vol-") else volume,
+            instance=names.instance(cloud, place, instance)["InstanceId"] if instance else None,
+            name=name,
+            tag={key: value for key, _, value in pairs},
+            state=state,
+            tier=tier,
+            encrypted=encrypted,
+            since=first,
+            until=last,
+        )
+
+    found, unreachable = places.ask(at, listed)
+    if as_json:
+        rows = [listing.to_json(place, item) for place, items in found.items() for item in items]
+        print_json({"schema": listing.SCHEMA, "snapshots": rows, "unreachable": places.to_json(unreachable)})
+    else:
+        print_table_of(found, with_places=everywhere)
+    places.tell(unreachable)
+    return places.exit_code(unreachable)
 
 
 @snapshot.command()
@@ -184,25 +210,41 @@ def copy(
     no_wait: bool,
     where: Where,
     as_json: bool,
-) -> None:
+) -> int:
     """Copy snapshots into regions and accounts, encrypted anew if asked; all at once, within EC2's limits.
+
+    What is completed stays if others fail; the exit code is 6 then.
 
     --region and --account say where the sources are. An encrypted source needs a key for its copy: EC2 would take the
     default one in silence, and what that encrypts cannot be shared.
     """
+    from goldenami import report
     from goldenami.snapshots import copy as copying
     from goldenami.snapshots import listing
 
     chosen = Chosen.of(references, where)
     environment, place = chosen.environment, chosen.place
-    places = [find_place(environment, r, a) for a in accounts or [place.account] for r in regions or [place.region]]
-    keys = {p: kms_key or (environment_key(environment, p) if encrypt else None) for p in places}
-    destinations = [copying.destination(chosen.cloud, p, chosen.items, keys[p]) for p in places]
-    with chosen.task("snapshot copy", {"to": [str(p) for p in places]}, undo=copying.take_back) as job:
-        made = copying.copy(job, place, chosen.items, destinations, name=name, wait=not no_wait)
+    targets = [find_place(environment, r, a) for a in accounts or [place.account] for r in regions or [place.region]]
+    keys = {p: kms_key or (environment_key(environment, p) if encrypt else None) for p in targets}
+    destinations, unreachable = copying.destinations_for(chosen.cloud, chosen.items, keys)
+    made: Sequence[copying.Copied] = ()
+    failed: copying.CopiesFailed | None = None
+    try:
+        with chosen.task("snapshot copy", {"to": [str(p) for p in targets]}, undo=copying.take_back) as job:
+            made = copying.copy(
+                job, place, chosen.items, destinations, name=name, wait=not no_wait, unreachable=unreachable
+            )
+    except copying.CopiesFailed as error:
+        failed, made = error, error.made
     rows = [{**listing.to_json(c.place, c.item), "source": c.source} for c in made]
     if as_json:
-        print_json({"schema": listing.SCHEMA, "task": job.id, "snapshots": rows})
-        return
-    for row in rows:
-        click.echo(f"{row['id']}  {row['account']}/{row['region']}  of {row['source']}")
+        document = {"schema": listing.SCHEMA, "task": job.id, "snapshots": rows}
+        problems = {"failures": failed.failures if failed else {}, "unreachable": places.to_json(unreachable)}
+        print_json({**document, **problems})
+    else:
+        for row in rows:
+            click.echo(f"{row['id']}  {row['account']}/{row['region']}  of {row['source']}")
+    if failed is not None:
+        report.render_error(failed)
+        return failed.exit_code
+    return 0

@@ -22,14 +22,30 @@ if TYPE_CHECKING:
 
 def open_place(where: Where) -> tuple[Environment, Place, Cloud]:
     """The environment, a place in it and a cloud that answers. Raises AccessError for credentials of other accounts."""
+    environment, (place,), cloud = open_places(where)
+    return environment, place, cloud
+
+
+def open_places(where: Where, *, everywhere: bool = False) -> tuple[Environment, list[Place], Cloud]:
+    """The same for a command that can ask all places at once. ``everywhere``: each account of the environment in each
+    region that it uses; the options for one place narrow that down."""
     from goldenami.aws.session import Cloud
+    from goldenami.release.usage import places_of
 
     _, environment = open_project(where.environment_name)
     place = find_place(environment, where.region, where.account)
+    places = [place]
+    if everywhere:
+        places = [
+            p
+            for p in places_of(environment)
+            if (where.region is None or p.region == place.region)
+            and (where.account is None or p.account == place.account)
+        ] or places
     reach(environment)
     cloud = Cloud.of(environment)
-    cloud.check_identity()
-    return environment, place, cloud
+    cloud.check_caller()
+    return environment, places, cloud
 
 
 def find_place(environment: Environment, region: str | None, account: str | None) -> Place:

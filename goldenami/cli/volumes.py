@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from goldenami.cli import places
 from goldenami.cli.context import print_json, print_table
-from goldenami.cli.options import Where, instance_argument, place_options, yes_option
-from goldenami.cli.tasks import carried_out, confirm, environment_key, open_place
+from goldenami.cli.options import Where, everywhere_option, instance_argument, place_options, yes_option
+from goldenami.cli.tasks import carried_out, confirm, environment_key, open_place, open_places
 from goldenami.errors import UsageError
 
 if TYPE_CHECKING:
     from goldenami.aws.volumes import Volume
+    from goldenami.model import Place
     from goldenami.snapshots.encrypt import Encrypted, Verify
 
 
@@ -116,20 +119,34 @@ def encrypt(
 
 @volume.command("kept")
 @click.option("--instance", metavar="INSTANCE", help="Only what was this instance's.")
+@everywhere_option
 @place_options
-def kept_volumes(instance: str | None, where: Where, as_json: bool) -> None:
-    """List old volumes that were kept when others took their place (volume encrypt, snapshot restore)."""
+def kept_volumes(instance: str | None, everywhere: bool, where: Where, as_json: bool) -> int:
+    """List old volumes that were kept when others took their place (volume encrypt, snapshot restore).
+
+    The exit code is 6 if an account or region did not answer.
+    """
     from goldenami.snapshots import kept
 
-    _, place, cloud = open_place(where)
-    _print(kept.kept(cloud, place, instance), as_json)
+    _, at, cloud = open_places(where, everywhere=everywhere)
+    found, unreachable = places.ask(at, lambda place: kept.kept(cloud, place, instance))
+    _print(found, as_json, unreachable=unreachable)
+    places.tell(unreachable)
+    return places.exit_code(unreachable)
 
 
-def _print(found: list[Volume], as_json: bool, task_id: str | None = None) -> None:
+def _print(
+    found: Mapping[Place, Sequence[Volume]],
+    as_json: bool,
+    task_id: str | None = None,
+    unreachable: Mapping[Place, str] | None = None,
+) -> None:
     from goldenami.snapshots import kept
 
     rows = [
         {
+            "account": place.account,
+            "region": place.region,
             "id": v.id,
             "instance": kept.origin(v)[0],
             "device": kept.origin(v)[1],
@@ -137,14 +154,22 @@ def _print(found: list[Volume], as_json: bool, task_id: str | None = None) -> No
             "encrypted": v.encrypted,
             "name": v.name,
         }
-        for v in found
+        for place, volumes in found.items()
+        for v in volumes
     ]
     if as_json:
-        print_json({"schema": "goldenami.kept/1", **({"task": task_id} if task_id else {}), "volumes": rows})
+        document: dict[str, Any] = {"schema": "goldenami.kept/1", "volumes": rows}
+        if task_id is not None:
+            document["task"] = task_id
+        if unreachable is not None:
+            document["unreachable"] = places.to_json(unreachable)
+        print_json(document)
         return
     if rows:
-        cells = [[str(r[c]) if r[c] != "" else "-" for c in ("id", "instance", "device", "size_gib")] for r in rows]
-        print_table(("VOLUME", "WAS OF", "AT", "GIB"), cells)
+        columns = {"id": "VOLUME", "instance": "WAS OF", "device": "AT", "size_gib": "GIB"}
+        if len(found) > 1:
+            columns = {"account": "ACCOUNT", "region": "REGION", **columns}
+        print_table(list(columns.values()), [[str(r[c]) if r[c] != "" else "-" for c in columns] for r in rows])
 
 
 @volume.command()
@@ -160,4 +185,4 @@ def forget(references: tuple[str, ...], yes: bool, where: Where, as_json: bool) 
     confirm(f"Delete {', '.join(v.id for v in chosen)} for good?", yes)
     with carried_out(cloud, environment, "volume forget", {"volumes": [v.id for v in chosen]}) as job:
         kept.forget(job, place, chosen)
-    _print(chosen, as_json, job.id)
+    _print({place: chosen}, as_json, job.id)

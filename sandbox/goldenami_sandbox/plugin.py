@@ -1,7 +1,7 @@
 """The entry point ``sandbox`` of the group ``goldenami.plugins``: all that goldenami knows of the sandbox.
 
-goldenami imports this module by its entry point and uses ``command``, ``variables`` and ``Error``. Importing it is
-cheap: moto, boto3 and the rest are imported by the functions.
+goldenami imports this module by its entry point and uses ``command``, ``variables``, ``is_up`` and ``Error``. Importing
+it is cheap: moto, boto3 and the rest are imported by the functions.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from goldenami_sandbox.errors import called
 if TYPE_CHECKING:
     import click
 
-__all__ = ["Error", "command", "variables"]
+__all__ = ["Error", "command", "is_up", "variables"]
 
 _CALLED_AS = "goldenami sandbox"
 
@@ -25,6 +25,13 @@ def command() -> click.Command:
     from goldenami_sandbox.cli import sandbox
 
     return sandbox
+
+
+def is_up() -> bool:
+    """Whether the sandbox runs now. Starts nothing."""
+    from goldenami_sandbox import control
+
+    return control.find() is not None
 
 
 def variables(region: str, progress: Callable[[str], None]) -> dict[str, str]:

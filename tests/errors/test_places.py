@@ -1,0 +1,281 @@
+"""Every command that asks places: a region that is refused, and credentials that end in the middle.
+
+The commands are those of the command line itself, so that a new one cannot be forgotten: it is in one of the tables
+below, or the first test fails.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import click
+import pytest
+from goldenami_sandbox.http import Response
+from goldenami_sandbox.protocol import Call
+
+from goldenami import recipe
+from goldenami.cli.main import main, program
+from goldenami.model import Place
+from tests.crash.test_credentials import Expiry
+from tests.worlds.builds import HOME, Label
+from tests.worlds.volumes import Estate
+
+WEST = Place(HOME, "eu-west-1")
+HERE = Place(HOME, "eu-central-1")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command that asks places. ``refused``: the place that is refused. ``document``: it prints JSON all the same.
+    ``unfinished``: there is a build that was killed. ``code``: with a place that is refused."""
+
+    arguments: str
+    refused: Place = WEST
+    document: bool = True
+    unfinished: bool = False
+    code: int = 6
+
+
+# These ask many places, or say what is in one: a place that does not answer is named, and the exit code is 6.
+MANY = (
+    Case("retire"),
+    Case("retire --dry-run"),
+    Case("orphans"),
+    Case("orphans --delete"),
+    Case("clean --expired"),
+    Case("clean --expired --dry-run"),
+    Case("clean --all", unfinished=True),
+    Case("clean --all --dry-run", unfinished=True),
+    Case("schedule run"),
+    Case("schedule run --dry-run"),
+    Case("schedule show nightly"),
+    Case("dlm plan"),
+    Case("dlm apply"),
+    Case("dlm import"),
+    Case("images list"),
+    Case("images list --check"),
+    Case("images show web --check", document=False),  # --json is the manifest as the catalog has it
+    Case("plan web", document=False),  # there is no plan
+    Case("build web", document=False),
+    Case("snapshot list --region eu-west-1"),
+    Case("snapshot list --everywhere"),
+    Case("snapshot lineage web@stable"),
+    Case("snapshot lineage vol-0123456789abcdef0 --region eu-west-1"),
+    Case("snapshot copy {snapshot} --to-region eu-central-1 --to-region eu-west-1 --kms-key alias/golden-ami"),
+    Case("volume kept --region eu-west-1"),
+    Case("volume kept --everywhere"),
+)
+# These are about one thing in one place, which a person named: its error is the command's, and the exit code is 4.
+# Nothing is there under these names, which shows after the first question only.
+ONE = tuple(
+    Case(f"{arguments} --region eu-west-1", document=False, code=4)
+    for arguments in (
+        "snapshot create vol-0123456789abcdef0 --name x",
+        "snapshot show snap-0123456789abcdef0",
+        "snapshot delete snap-0123456789abcdef0 --yes",
+        "snapshot archive snap-0123456789abcdef0 --yes",
+        "snapshot restore-archive snap-0123456789abcdef0 --permanent",
+        "snapshot lock snap-0123456789abcdef0 --days 1",
+        "snapshot unlock snap-0123456789abcdef0",
+        "snapshot share snap-0123456789abcdef0 --with apps",
+        "snapshot unshare snap-0123456789abcdef0 --with apps",
+        "snapshot make-public snap-0123456789abcdef0 --yes",
+        "snapshot make-private snap-0123456789abcdef0",
+        "snapshot volume snap-0123456789abcdef0 --zone eu-west-1a",
+        "snapshot register snap-0123456789abcdef0 --name x --architecture x86_64",
+        "snapshot image i-0123456789abcdef0 --name x --yes",
+        "snapshot restore i-0123456789abcdef0 --to 1h --yes",
+        "volume encrypt i-0123456789abcdef0 --yes",
+        "volume forget vol-0123456789abcdef0 --yes",
+    )
+)
+# These ask no places, with the reason. A name stands for a whole group, too.
+NONE = {
+    "agents": "files of the project",
+    "builds": "journals: a directory, or the bucket that the environment names",
+    "harden": "files of the project, and a host over SSH",
+    "images show": "with --json: the catalog",
+    "init": "writes files",
+    "pin": "the catalog",
+    "recipes": "files of the project",
+    "resolve": "the catalog: a script gets its id without a call to EC2",
+    "resume": "a build with hosts: tests/crash/test_policy.py and test_credentials.py do the same with its calls",
+    "sandbox": "the embedded cloud on this machine",
+    "schedule list": "goldenami.yaml",
+    "schedule next": "goldenami.yaml",
+    "schema": "prints a schema",
+    "unpin": "the catalog",
+    "validate": "files of the project",
+    "version": "this program",
+}
+SCHEDULES = """
+    schedules:
+      nightly:
+        what: {volumes: {tags: {backup: nightly}}}
+        regions: [eu-central-1, eu-west-1]
+        when: "0 3 * * *"
+        time_zone: Europe/Berlin
+        retention: {keep: 5}
+"""
+
+
+def commands(group: click.Group, *above: str) -> Iterator[str]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, *above, name)
+        else:
+            yield " ".join((*above, name))
+
+
+def test_no_command_is_forgotten() -> None:
+    listed = set(commands(program))
+    asking = {next(c for c in listed if f"{case.arguments} ".startswith(f"{c} ")) for case in (*MANY, *ONE)}
+    other = {c for c in listed if any(f"{c} ".startswith(f"{name} ") for name in NONE)}
+    assert listed - asking - other == set(), "a new command: add a case, or say why it asks no place"
+
+
+@pytest.fixture
+def scene(estate: Estate) -> Estate:
+    """A release, a schedule, and what a cloud holds besides."""
+    world = estate.world
+    file = world.path / "goldenami.yaml"
+    file.write_text(file.read_text() + SCHEDULES.lstrip("\n"))
+    world.project = recipe.load_project(world.path)
+    world.environment = recipe.environment(world.project, "test")
+    world.build()
+    return estate
+
+
+def prepare(scene: Estate, case: Case) -> list[str]:
+    if case.unfinished:
+        world = scene.world
+        world.change_recipe("another")
+        world.build_until(Label("ec2", "CopyImage", HOME, "eu-west-1", 1), "after")
+        world.cloud.start_process()
+    snapshot = scene.snapshot() if "{snapshot}" in case.arguments else ""
+    arguments = case.arguments.format(snapshot=snapshot)
+    if case.arguments.startswith("build "):  # another one is built already
+        scene.world.change_recipe("another")
+    return [*arguments.split(), "--environment", "test"]
+
+
+class Refusal:
+    """A place says no to every call, each service in its words; the others answer."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    def __call__(self, label: Label, call: Call, serve: Callable[[], Response]) -> Response:
+        if (label.account, label.region) != (self.place.account, self.place.region) or label.service == "sts":
+            return serve()
+        code = "UnauthorizedOperation" if call.service == "ec2" else "AccessDeniedException"
+        return call.error(code, "You are not authorized to perform this operation.", 403)
+
+
+def unreachable_in(document: Any) -> set[str]:
+    """The places that a document names as unreachable, anywhere in it."""
+    if isinstance(document, list):
+        return {place for value in document for place in unreachable_in(value)}
+    if not isinstance(document, dict):
+        return set()
+    found = {place for value in document.values() for place in unreachable_in(value)}
+    # What cannot be deleted is named by its kind and place.
+    left = {what.rpartition(" in ")[2] for key in ("left", "failures") for what in document.get(key) or ()}
+    return found | set(document.get("unreachable") or ()) | {w.rpartition(" to ")[2] for w in left}
+
+
+@pytest.mark.parametrize("case", [*MANY, *ONE], ids=lambda case: case.arguments.replace(" ", "_"))
+def test_one_region_is_refused(scene: Estate, case: Case) -> None:
+    world, arguments = scene.world, prepare(scene, case)
+    world.gate.start(Refusal(case.refused))
+    code, out, err = scene.try_(*arguments)
+    assert code == case.code, err
+    assert str(case.refused) in err, "the place is named"
+    assert "Traceback" not in err
+    if case.document:
+        code, out, err = scene.try_(*arguments, "--json")
+        assert code == case.code, err
+        assert unreachable_in(json.loads(out)) == {str(case.refused)}, out
+
+
+@pytest.mark.parametrize("case", [*MANY, *ONE], ids=lambda case: case.arguments.replace(" ", "_"))
+def test_credentials_end_in_the_middle(scene: Estate, case: Case) -> None:
+    """At the first call after the caller was asked who he is, in the middle of all calls, and at the last one."""
+    world, arguments = scene.world, prepare(scene, case)
+    asked: list[Label] = []
+    guard = threading.Lock()
+
+    class Once(Expiry):
+        """Only calls that are not STS's count: who calls, is asked before."""
+
+        def __call__(self, label: Label, call: Call, serve: Callable[[], Response]) -> Response:
+            if label.service == "sts":
+                return serve()
+            with guard:
+                asked.append(label)
+            return super().__call__(label, call, serve)
+
+    middle = 3 if case.arguments.startswith("build ") else None
+    if middle is None and case not in ONE and "--delete" not in arguments and "clean" not in arguments:
+        world.gate.start(Once(10_000, "expired"))
+        scene.try_(*arguments)
+        middle = max(1, len(asked) // 2)
+    for nth in {1, middle or 1}:
+        world.gate.start(Once(nth, "expired"))
+        code, _, err = scene.try_(*arguments)
+        assert code == 4, (nth, err)
+        assert "expired" in err
+        assert "did not answer" not in err, "it is no fault of a place"
+        assert "goldenami resume" not in err or case.arguments.startswith("build"), "there is nothing to resume"
+
+
+def test_an_account_whose_role_cannot_be_assumed_is_one_of_many(scene: Estate) -> None:
+    """Its places do not answer; the home account's do."""
+    world = scene.world
+
+    def refuse(label: Label, call: Call, serve: Callable[[], Response]) -> Response:
+        if call.action == "AssumeRole":
+            return call.error("AccessDenied", "not authorized to perform: sts:AssumeRole", 403)
+        return serve()
+
+    for command in ("retire", "orphans", "clean --expired", "images list", "dlm plan"):
+        world.gate.start(refuse)
+        code, out, err = scene.try_(*command.split(), "--environment", "test", "--json")
+        assert code == 6, err
+        assert unreachable_in(json.loads(out)) == {
+            "222222222222/eu-central-1",
+            "222222222222/eu-west-1",
+        }, command
+
+
+def test_without_a_cloud_the_list_is_of_the_catalog(scene: Estate, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    code, out, err = scene.try_("images", "list", "--environment", "test")
+    assert code == 0
+    assert "web" in out
+    assert "not checked" in err
+    code, out, err = scene.try_("images", "list", "--environment", "test", "--no-check")
+    assert (code, err) == (0, "")
+    code, _, err = scene.try_("images", "list", "--environment", "test", "--check")
+    assert code == 4, err
+
+
+def test_the_states_of_images(scene: Estate) -> None:
+    code, out, err = scene.try_("images", "list", "--environment", "test")
+    assert (code, err) == (0, "")
+    assert "4 available" in out
+    (row,) = scene.run("images", "list", "--environment", "test")["releases"]
+    image = next(i for i in row["states"] if (i["account"], i["region"]) == (HERE.account, HERE.region))
+    scene.ec2().deregister_image(ImageId=image["image_id"])
+    code, out, err = scene.try_("images", "list", "--environment", "test")
+    assert code == 0
+    assert "3 available, 1 missing" in out
+    assert main(["images", "show", "web", "--environment", "test"]) == 0
