@@ -22,7 +22,7 @@ from goldenami.errors import GoldenAmiError
 from goldenami.hardening import Hardening
 from goldenami.model import Architecture, BaseImage, Environment, Target
 from goldenami.provision import BoundOperation, Stage, all_operations
-from goldenami.recipe import Recipe
+from goldenami.recipe import Recipe, lookup
 from goldenami.recipe.secrets import display
 from goldenami.release import targets as modes
 
@@ -198,6 +198,7 @@ def to_json(plan: BuildPlan) -> dict[str, Any]:
             for architecture in recipe.architectures
         ],
         "agents": list(recipe.agents),
+        "lookups": [one.to_json() for one in recipe.lookups],
         "tests": [test.name for test in recipe.tests],
         "image": recipe.image.model_dump(mode="json"),
         "targets": [
@@ -248,6 +249,8 @@ def describe(plan: BuildPlan) -> list[str]:
             waived = [f"{w.control} until {w.expires}" for w in hardening.waivers]
             lines.append(f"  controls  {len(hardening.controls)} of {', '.join(hardening.profiles)}")
             lines += [f"            waived: {', '.join(waived)}"] if waived else []
+    if recipe.lookups:
+        lines += ["", "definitions", *(f"  {line}" for line in lookup.describe(recipe.lookups))]
     lines += [
         "",
         "tests",

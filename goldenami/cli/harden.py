@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from goldenami.cli.context import print_json
+from goldenami.cli.context import print_json, print_table
 from goldenami.cli.options import environment_option, json_option, parse_variables, variable_option
+from goldenami.cli.shipped import force_option, project_or_shipped, read, require, tell
 from goldenami.errors import BuilderError, InvalidInput, NotFound, TestsFailed, UsageError
 
 if TYPE_CHECKING:
@@ -26,23 +27,32 @@ _KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 
 @click.group()
 def harden() -> None:
-    """Hardening: what the profiles in hardening/ hold, what a recipe covers, and whether a running host has drifted."""
+    """Hardening: what the profiles hold, what a recipe covers, and whether a running host has drifted.
+
+    Profiles and controls are shipped; a project's own in hardening/ come first.
+    """
 
 
 @harden.command("list")
 @click.argument("profile", required=False)
 @json_option
 def list_controls(profile: str | None, as_json: bool) -> None:
-    """List the profiles, or the controls of PROFILE in the order in which they are applied."""
-    project = _project()
+    """List the profiles and where each comes from, or the controls of PROFILE in the order in which they are applied.
+    Works without a project, too."""
+    project = project_or_shipped()
     if profile is None:
-        rows = [(name, _of_profile(project, name)) for name in _profile_names(project)]
+        places = [place for name in _profile_names(project) if (place := project.find("profile", name)) is not None]
+        require(places, "profiles")
+        counts = {place.name: len(_of_profile(project, place.name).controls) for place in places}
+        titles = {place.name: str(read(project, place).get("title", "")) for place in places}
         if as_json:
-            listed = [{"name": name, "controls": len(found.controls)} for name, found in rows]
+            listed = [
+                {**place.to_json(), "title": titles[place.name], "controls": counts[place.name]} for place in places
+            ]
             print_json({"schema": PROFILES_SCHEMA, "profiles": listed})
         else:
-            for name, found in rows:
-                click.echo(f"{name:<24} {len(found.controls)} controls")
+            rows = [(p.name, str(counts[p.name]), p.origin, titles[p.name]) for p in places]
+            print_table(("PROFILE", "CONTROLS", "FROM", "TITLE"), rows)
         return
     found = _of_profile(project, profile)
     if as_json:
@@ -54,13 +64,28 @@ def list_controls(profile: str | None, as_json: bool) -> None:
         click.echo(f"{control.id:<{width}}  {control.level}  {control.title}")
 
 
+@harden.command("copy")
+@click.argument("profile")
+@force_option
+def copy_profile(profile: str, force: bool) -> None:
+    """Copy a shipped PROFILE into hardening/, with the profiles that it extends and the controls that it takes.
+
+    The project uses the copies from then on, and you can change them. Prints the files that it wrote. Files of the
+    project are overwritten only with --force.
+    """
+    from goldenami import recipe
+    from goldenami.recipe import copying
+
+    tell(copying.copy_profile(recipe.load_project(Path.cwd()), profile, force=force))
+
+
 @harden.command("explain")
 @click.argument("control_id", metavar="CONTROL")
 @click.option("--profile", metavar="PROFILE", help="As this profile has it; by default the first that has it.")
 @json_option
 def explain(control_id: str, profile: str | None, as_json: bool) -> None:
     """Say what CONTROL is good for, what it does, and how it is proven."""
-    project = _project()
+    project = project_or_shipped()
     known: list[str] = []
     for name in [profile] if profile is not None else _profile_names(project):
         found = _of_profile(project, name, choices=True)
@@ -107,7 +132,7 @@ def coverage(recipe_ref: str, environment_name: str | None, assignments: tuple[s
     """Say how much of each profile for its system RECIPE covers, and what it waives, until when and why."""
     from goldenami import recipe as recipes
 
-    project = _project()
+    project = recipes.load_project(Path.cwd())
     environment = recipes.environment(project, environment_name)
     recipe = recipes.load(project, recipe_ref, environment, parse_variables(assignments))
     own = next(iter(recipe.hardening.values()))
@@ -231,12 +256,6 @@ def check(
     return TestsFailed.exit_code if failed else 0
 
 
-def _project() -> Project:
-    from goldenami import recipe
-
-    return recipe.load_project(Path.cwd())
-
-
 def _profile_names(project: Project) -> list[str]:
     from goldenami.recipe.complaints import Complaints
     from goldenami.recipe.controls import Library
@@ -266,11 +285,12 @@ def _of_profile(project: Project, name: str, *, choices: bool = False, os: str |
 def _sets(
     recipe_ref: str | None, profiles: tuple[str, ...], environment_name: str | None, assignments: tuple[str, ...]
 ) -> list[Hardening]:
-    project = _project()
     if recipe_ref is None:
+        project = project_or_shipped()
         return [_of_profile(project, name) for name in profiles]
     from goldenami import recipe as recipes
 
+    project = recipes.load_project(Path.cwd())
     environment = recipes.environment(project, environment_name)
     found = recipes.load(project, recipe_ref, environment, parse_variables(assignments))
     sets = [hardening for hardening in found.hardening.values() if hardening.controls]

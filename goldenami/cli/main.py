@@ -34,6 +34,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "resolve": ("goldenami.cli.images", "resolve", "Print the image id behind NAME@CHANNEL or NAME@VERSION."),
     "snapshot": ("goldenami.cli.snapshots", "snapshot", "Snapshots: take, copy, share, restore, archive, lock."),
     "volume": ("goldenami.cli.volumes", "volume", "Encrypt the volumes of an instance, in their place."),
+    "recipes": ("goldenami.cli.shipped", "recipes", "List recipes; copy a shipped one as a starting point."),
+    "agents": ("goldenami.cli.shipped", "agents", "Agents that recipes can use: list, show, copy to change one."),
     "harden": ("goldenami.cli.harden", "harden", "Hardening: profiles, controls, coverage, drift of a host."),
     "retire": ("goldenami.cli.lifecycle", "retire", "Deprecate, disable and delete releases that no rule keeps."),
     "pin": ("goldenami.cli.lifecycle", "pin", "Keep a release, whatever its rules say."),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +10,18 @@ import click
 
 from goldenami.cli.context import open_project, print_json, reach
 from goldenami.cli.options import environment_option, json_option, parse_variables, variable_option
-from goldenami.errors import InvalidInput, NotFound, Problem
+from goldenami.cli.shipped import project_or_shipped, tell
+from goldenami.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from goldenami.provision import Operation
-    from goldenami.recipe import Project
+    from goldenami.recipe import Inspection, Project
 
+_OFFERS = """\
+Shipped with goldenami, for your recipes:
+  goldenami agents list     # software for the section agents, such as chrony
+  goldenami harden list     # profiles for the section hardening
+  goldenami recipes list    # complete recipes; goldenami recipes copy NAME copies one"""
 PROBLEMS_SCHEMA = "goldenami.problems/1"
 
 
@@ -34,6 +39,7 @@ def validate(
     and calls nothing. The exit code is 2 if there is a problem.
     """
     from goldenami import recipe
+    from goldenami.recipe import lookup
 
     variables = parse_variables(assignments)
     project = recipe.load_project(Path.cwd())
@@ -42,9 +48,12 @@ def validate(
         raise NotFound(
             f"there are no recipes in {project.shown(project.recipes)}", hint="Start one with: goldenami init"
         )
-    found = recipe.check(project, names, all_agents=not recipes, environment=environment_name, variables=variables)
+    inspection = recipe.inspect(
+        project, names, all_agents=not recipes, environment=environment_name, variables=variables
+    )
+    found = inspection.problems
     if as_json:
-        print_json(_report(project, names, found))
+        print_json(_report(project, names, inspection))
     elif found:
         from goldenami.report.problems import render_error
 
@@ -53,10 +62,13 @@ def validate(
         count = len(names)
         shown = ", ".join(Path(name).name.removesuffix(".yaml") for name in names)
         click.echo(f"{count} recipe{'s' if count != 1 else ''} valid: {shown}", err=True)
+        for line in lookup.describe(inspection.lookups):
+            click.echo(line, err=True)
     return InvalidInput.exit_code if found else 0
 
 
-def _report(project: Project, names: Sequence[str], problems: Sequence[Problem]) -> dict[str, Any]:
+def _report(project: Project, names: Sequence[str], inspection: Inspection) -> dict[str, Any]:
+    problems = inspection.problems
     return {
         "schema": PROBLEMS_SCHEMA,
         "valid": not problems,
@@ -64,6 +76,7 @@ def _report(project: Project, names: Sequence[str], problems: Sequence[Problem])
         "problems": [
             {"file": p.file, "line": p.line, "column": p.column, "message": p.message, "hint": p.hint} for p in problems
         ],
+        "lookups": [one.to_json() for one in inspection.lookups],
     }
 
 
@@ -71,7 +84,7 @@ def _report(project: Project, names: Sequence[str], problems: Sequence[Problem])
 @click.argument("kind", default="recipe", type=click.Choice(["recipe", "environment", "agent", "operations", "agents"]))
 def schema(kind: str) -> None:
     """Print the JSON Schema (draft 2020-12) of recipes, of goldenami.yaml (environment), or of agents; or a reference
-    as Markdown: of all operations, or of the project's agents.
+    as Markdown: of all operations, or of all agents.
 
     In a project, its own operations (Python files in operations/) are included if you allow that they are executed:
     --allow-project-code.
@@ -85,10 +98,9 @@ def schema(kind: str) -> None:
         click.echo(operations_reference(_operations()), nl=False)
         return
     if kind == "agents":
-        from goldenami.recipe import load_project
         from goldenami.recipe.reference import agents_reference
 
-        click.echo(agents_reference(load_project(Path.cwd())), nl=False)
+        click.echo(agents_reference(project_or_shipped()), nl=False)
         return
     from goldenami.recipe.jsonschema import KINDS, json_schema
 
@@ -133,14 +145,23 @@ def plan(recipe_ref: str, environment_name: str | None, assignments: tuple[str, 
 
 @click.command()
 @click.argument("directory", default=".", type=click.Path(file_okay=False, path_type=Path))
-def init(directory: Path) -> None:
+@click.option("--from", "recipe_name", metavar="RECIPE", help="Start with this shipped recipe instead of an example.")
+def init(directory: Path, recipe_name: str | None) -> None:
     """Start a project in DIRECTORY: goldenami.yaml, a first recipe, its test, and a .gitignore.
 
     Existing files are never overwritten: if one of them exists, nothing is written.
     """
+    from goldenami.recipe import copying
     from goldenami.recipe.scaffold import scaffold
 
-    for path in scaffold(directory):
+    if recipe_name is not None:
+        copying.require_shipped("recipe", recipe_name)
+    for path in scaffold(directory, example=recipe_name is None):
         click.echo(str(path))
+    if recipe_name is not None:
+        from goldenami.recipe import load_project
+
+        tell(copying.copy_recipe(load_project(directory), recipe_name))
     where = "" if directory == Path() else f"cd {directory}, then "
-    print(f"Next: {where}goldenami validate", file=sys.stderr)  # noqa: T201
+    click.echo(f"Next: {where}goldenami validate", err=True)
+    click.echo(_OFFERS, err=True)

@@ -8,7 +8,7 @@ Per architecture a recipe may differ, so ``Recipe.base``, ``.builder``, ``.patch
 by architecture.
 """
 
-from goldenami.recipe.check import check
+from goldenami.recipe.check import Inspection, check, inspect
 from goldenami.recipe.environment import account_id, environment, environments
 from goldenami.recipe.loader import load
 from goldenami.recipe.project import Project, cycle, graph, load_project
@@ -21,6 +21,7 @@ __all__ = [
     "BaseRef",
     "Builder",
     "Distribution",
+    "Inspection",
     "Masker",
     "Project",
     "Recipe",
@@ -33,6 +34,7 @@ __all__ = [
     "environment",
     "environments",
     "graph",
+    "inspect",
     "load",
     "load_project",
     "retention_rules",

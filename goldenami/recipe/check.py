@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from goldenami.errors import InvalidInput, NotFound, Problem, UsageError
@@ -11,6 +12,7 @@ from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.environment import choose, read_environments
 from goldenami.recipe.extensions import operations_of
 from goldenami.recipe.loader import load
+from goldenami.recipe.lookup import Found, Kind
 from goldenami.recipe.project import Project
 
 
@@ -28,6 +30,27 @@ def check(
     A wrong environment does not hide the mistakes of recipes, unless it is the one they are checked for. Raises
     NotFound for a recipe or environment that does not exist, UsageError where an environment must be named.
     """
+    return inspect(project, recipes, all_agents=all_agents, environment=environment, variables=variables).problems
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What checking found. ``lookups``: the agents, profiles and files of controls that the sound recipes use; if all
+    of a project was checked, also its own ones that have the name of a shipped one."""
+
+    problems: list[Problem]
+    lookups: list[Found]
+
+
+def inspect(
+    project: Project,
+    recipes: Iterable[str],
+    *,
+    all_agents: bool = False,
+    environment: str | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> Inspection:
+    """As ``check``, and where everything that the recipes use was found."""
     complaints = Complaints()
     found = read_environments(project, complaints)
     paths = [str(project.recipe_path(ref)) for ref in recipes]
@@ -36,9 +59,10 @@ def check(
     except (NotFound, UsageError):  # the environment that was meant may be one of those with problems
         if not complaints.problems:
             raise
-        return sorted(set(complaints.problems))
+        return Inspection(sorted(set(complaints.problems)), [])
     given = dict(variables or {})
     declared: set[str] = set()
+    lookups: dict[tuple[Kind, str], Found] = {}
     for path in paths:
         own = _declared(project, path)
         declared |= own
@@ -47,7 +71,8 @@ def check(
             name: value for name, value in given.items() if name in own or (path == paths[-1] and name not in declared)
         }
         try:
-            load(project, path, chosen, fitting)
+            loaded = load(project, path, chosen, fitting)
+            lookups.update(((one.kind, one.name), one) for one in loaded.lookups)
         except InvalidInput as error:
             complaints.extend(error.problems)
     for name in project.own_names("agent") if all_agents else ():
@@ -55,7 +80,18 @@ def check(
     if all_agents:
         complaints.extend(operations_of(project).problems)
         hardening.check(project, complaints)
-    return sorted(set(complaints.problems), key=lambda p: (p.file, p.line, p.column, p.message))
+        lookups.update(((one.kind, one.name), one) for one in _hiding(project))
+    ordered = sorted(set(complaints.problems), key=lambda p: (p.file, p.line, p.column, p.message))
+    return Inspection(ordered, [lookups[key] for key in sorted(lookups)])
+
+
+def _hiding(project: Project) -> Iterator[Found]:
+    """The project's own agents, profiles and files of controls that have the name of a shipped one."""
+    for kind in ("agent", "profile", "controls"):
+        for name in project.own_names(kind):
+            found = project.find(kind, name)
+            if found is not None and found.hides:
+                yield found
 
 
 def _declared(project: Project, path: str) -> set[str]:

@@ -6,7 +6,7 @@ A project's own file wins over the shipped one of the same name. Which one was u
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -68,8 +68,24 @@ class Found:
         }
 
 
+def describe(found: Sequence[Found]) -> list[str]:
+    """Where things were found, for people: one line for each kind, the names of one origin together."""
+    lines = []
+    for kind, label in (("agent", "agents"), ("profile", "profiles"), ("controls", "controls")):
+        by_origin: dict[str, list[str]] = {}
+        for one in found:
+            if one.kind == kind:
+                by_origin.setdefault(one.origin, []).append(one.name)
+        if by_origin:
+            groups = (f"{', '.join(sorted(names))} ({origin})" for origin, names in sorted(by_origin.items()))
+            lines.append(f"{label}: {'; '.join(groups)}")
+    return lines
+
+
 def definition(root: Path, kind: Kind, name: str) -> Path | None:
     """The file below ``root`` that defines a name; None if there is none. An agent is a folder or a single file."""
+    if "/" in name:
+        return None
     folder = root / FOLDERS[kind]
     candidates = [folder / f"{name}.yaml"]
     if kind == "agent":

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -145,6 +145,21 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for inner in get_args(annotation) if (found := _model_in(inner)) is not None), None)
+
+
+def describe_params(agent: Mapping[str, Any]) -> dict[str, tuple[str, str, str]]:
+    """What each parameter of an agent takes, its default, and its description, as plain text."""
+    found = {}
+    for name, given in (agent.get("params") or {}).items():
+        try:
+            spec = ParamSpec.model_validate(given) if declared(given) else None
+        except ValidationError:  # goldenami validate reports it
+            spec = None
+        shown = _param_default(spec, given, agent.get("operations", ()))
+        texts = (_param_takes(spec), shown, spec.description if spec else "")
+        takes, default, words = (text.replace("`", "").replace("**", "").replace("\\|", "|") for text in texts)
+        found[name] = takes, default, words
+    return found
 
 
 def _param_takes(spec: ParamSpec | None) -> str:

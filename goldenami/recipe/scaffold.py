@@ -46,10 +46,14 @@ vars:                             # used as {{ vars.greeting }}; --var greeting=
 
 patches: {level: security}        # or all, none
 
+# agents: [chrony]                # goldenami agents list
+
 software:                         # done in this order; what is as it should be is left alone
   - package: {name: curl}
   - template: {src: templates/motd.j2, dest: /etc/motd, mode: "0644"}
   - sysctl: {name: kernel.dmesg_restrict, value: "1"}
+
+# hardening: {profiles: [debian-12-level-1]}   # goldenami harden list
 
 tests: [base, tests/first_image_test.py]
 distribution: {targets: all, channel: candidate}
@@ -82,19 +86,23 @@ __pycache__/
 
 FILES = {
     "goldenami.yaml": _PROJECT,
+    ".gitignore": _GITIGNORE,
+}
+EXAMPLE = {
     "recipes/first-image.yaml": _RECIPE,
     "recipes/templates/motd.j2": _TEMPLATE,
     "recipes/tests/first_image_test.py": _TEST,
-    ".gitignore": _GITIGNORE,
 }
 
 
-def scaffold(directory: Path) -> list[Path]:
+def scaffold(directory: Path, *, example: bool = True) -> list[Path]:
     """Write the files of a new project, with the schemas for editors under .goldenami/schema; returns their paths.
+
+    ``example``: with a first recipe, its template and its test.
 
     Raises UsageError, and writes nothing, if one of them exists.
     """
-    contents = dict(FILES)
+    contents = {**FILES, **(EXAMPLE if example else {})}
     for kind in KINDS:
         contents[f".goldenami/schema/{kind}.json"] = json.dumps(json_schema(kind), indent=2, ensure_ascii=False) + "\n"
     paths = {directory / name: text for name, text in contents.items()}

@@ -1,0 +1,174 @@
+"""Copying shipped agents, profiles and recipes into a project, with the files that they need, to be changed there.
+
+A copy lies where ``Project.find`` looks first, so the project uses it from then on. Nothing is overwritten unless
+``force`` is given, and nothing is written at all if one file stands in the way.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from goldenami.errors import NotFound, UsageError
+from goldenami.recipe import lookup
+from goldenami.recipe.complaints import Complaints
+from goldenami.recipe.lookup import Kind
+from goldenami.recipe.project import Project, shown
+from goldenami.recipe.rendering import nearest
+from goldenami.shipped import ROOT
+
+Outcome = Literal["written", "replaced", "unchanged", "kept"]
+
+_LIST: Mapping[Kind, str] = {
+    "agent": "goldenami agents list",
+    "profile": "goldenami harden list",
+    "controls": "goldenami harden list",
+    "recipe": "goldenami recipes list",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """One file of a copy. ``kept``: the project has another version of it, which stays."""
+
+    path: Path
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A shipped file, by its path below the shipped directory. ``needed``: something that is copied only needs it, so
+    that the project's own version serves as well."""
+
+    path: Path
+    needed: bool = False
+
+
+def copy_agent(project: Project, name: str, *, force: bool = False) -> list[Copied]:
+    """Copy an agent's folder. Raises NotFound for an unknown name, UsageError if the project has other files there."""
+    source = _shipped(project, "agent", name)
+    single = project.root / lookup.FOLDERS["agent"] / f"{name}.yaml"
+    if single.is_file() and not single.samefile(source):
+        raise UsageError(
+            f"the project has the agent {name} in {shown(single)}", hint="Remove or rename that file first."
+        )
+    return _copy(project, [_File(_below(project, file)) for file in lookup.files(source)], force)
+
+
+def copy_profile(project: Project, name: str, *, force: bool = False) -> list[Copied]:
+    """Copy a profile with those that it extends and with the files of controls that they take. Raises as
+    ``copy_agent``; what the profile only needs, and the project has already, is kept."""
+    return _copy(project, _profile(project, name), force)
+
+
+def copy_recipe(project: Project, name: str, *, force: bool = False) -> list[Copied]:
+    """Copy a recipe with its files and tests, and with its base recipes that the project does not have. Raises as
+    ``copy_agent``; what the recipe only needs, and the project has already, is kept."""
+    return _copy(project, _recipe(project, name), force)
+
+
+def require_shipped(kind: Kind, name: str, root: Path = ROOT) -> Path:
+    """The file that defines a shipped one. Raises NotFound, with the nearest name."""
+    path = lookup.definition(root, kind, name)
+    if path is None:
+        near = nearest(name, lookup.names(root, kind))
+        hint = f"Did you mean {near}?" if near else f"{_LIST[kind]} prints the names."
+        raise NotFound(f"no {kind} of the name {name!r} is shipped", hint=hint)
+    return path
+
+
+def _shipped(project: Project, kind: Kind, name: str) -> Path:
+    return require_shipped(kind, name, project.shipped)
+
+
+def _below(project: Project, path: Path) -> Path:
+    return path.relative_to(project.shipped)
+
+
+def _value(project: Project, path: Path) -> Mapping[str, Any]:
+    document = project.document(path, Complaints())
+    return document.value if document is not None else {}
+
+
+def _profile(project: Project, name: str, *, needed: bool = False) -> Iterator[_File]:
+    path = _shipped(project, "profile", name)
+    yield _File(_below(project, path), needed)
+    value = _value(project, path)
+    for file in value.get("files", ()):
+        yield _File(_below(project, _shipped(project, "controls", file)), True)
+    if "extends" in value:
+        yield from _profile(project, value["extends"], needed=True)
+
+
+def _recipe(project: Project, name: str, *, needed: bool = False) -> Iterator[_File]:
+    path = _shipped(project, "recipe", name)
+    yield _File(_below(project, path), needed)
+    value = _value(project, path)
+    for text in _texts(value):
+        # A path in a recipe is relative to the recipe; what names an existing file there is one.
+        file = path.parent / text
+        if "\n" not in text and len(text) < 256 and file.is_file() and file.resolve().is_relative_to(path.parent):
+            yield _File(_below(project, file), True)
+    parent = value.get("base", {}).get("recipe")
+    if parent is not None and lookup.definition(project.root, "recipe", parent) is None:
+        yield from _recipe(project, parent, needed=True)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+
+
+def _copy(project: Project, wanted: Iterator[_File] | list[_File], force: bool) -> list[Copied]:
+    if project.root.samefile(project.shipped):
+        raise UsageError(f"{shown(project.root)} holds the shipped files themselves", hint="Change them there.")
+    files: dict[Path, _File] = {}
+    for file in wanted:
+        files.setdefault(file.path, file)
+    outcomes = {path: _outcome(project, file, force) for path, file in files.items()}
+    blocked = [shown(project.root / path) for path, outcome in outcomes.items() if outcome is None]
+    if blocked:
+        hint = "--force replaces them with the shipped files."
+        raise UsageError(
+            f"not overwritten, since the project has other contents there: {', '.join(blocked)}", hint=hint
+        )
+    done = []
+    for path, outcome in outcomes.items():
+        target = project.root / path
+        if outcome in ("written", "replaced"):
+            _write(project.shipped / path, target, new=outcome == "written")
+        assert outcome is not None
+        done.append(Copied(target, outcome))
+    return done
+
+
+def _outcome(project: Project, file: _File, force: bool) -> Outcome | None:
+    """What is to be done about a file; None if it must not be."""
+    target = project.root / file.path
+    if not target.exists():
+        return "written"
+    if target.is_file() and target.read_bytes() == (project.shipped / file.path).read_bytes():
+        return "unchanged"
+    if force and target.is_file():
+        return "replaced"
+    return "kept" if file.needed else None
+
+
+def _write(source: Path, target: Path, *, new: bool) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # "x": a file that appeared since the check is not overwritten either.
+        with target.open("xb" if new else "wb") as stream:
+            stream.write(source.read_bytes())
+        shutil.copymode(source, target)  # where an operation gives no mode, the file's own counts
+    except OSError as error:
+        raise UsageError(f"cannot write {shown(target)}: {error.strerror}") from None
