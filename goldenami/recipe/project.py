@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from goldenami import shipped
 from goldenami.errors import InvalidInput, NotFound, Problem
 from goldenami.recipe import lookup
 from goldenami.recipe.code import EVERYTHING, NOTHING, Consent
@@ -18,7 +19,6 @@ from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.document import Document, parse_leniently, read_text
 from goldenami.recipe.lookup import Found, Kind
 from goldenami.recipe.rendering import nearest
-from goldenami.shipped import ROOT as SHIPPED
 
 FILE = "goldenami.yaml"
 
@@ -36,7 +36,7 @@ class Project:
     file: Path
     recipes: Path
     agents: Path
-    shipped: Path = SHIPPED
+    shipped: Path = shipped.ROOT
     exists: bool = True
     consent: Consent = NOTHING
     kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
@@ -135,7 +135,10 @@ class Project:
 
 
 def shown(path: Path) -> str:
-    """A path for people: relative to the working directory where that is shorter to read."""
+    """A path for people: relative to the working directory where that is shorter to read. A shipped file has its short
+    name, wherever it is installed."""
+    if (short := shipped.name_of(path)) is not None:
+        return short
     relative = os.path.relpath(path)
     return relative if not relative.startswith("../../..") else str(path)
 
@@ -162,7 +165,7 @@ def load_project_or_shipped(start: Path) -> Project:
     try:
         return load_project(start)
     except NotFound:
-        return _project(SHIPPED, NOTHING, exists=False)
+        return _project(shipped.ROOT, NOTHING, exists=False)
 
 
 def _project(root: Path, consent: Consent, *, exists: bool = True) -> Project:

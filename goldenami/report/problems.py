@@ -17,12 +17,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from goldenami import shipped
 from goldenami.errors import (
     CloudError,
     GoldenAmiError,
@@ -54,7 +54,7 @@ def stderr_console() -> Console:
 def read_source(file: str) -> str | None:
     """The text of a file that a problem points into, or None where it cannot be had."""
     try:
-        return Path(file).read_text(encoding="utf-8", errors="replace")
+        return shipped.path_of(file).read_text(encoding="utf-8", errors="replace")
     except (OSError, ValueError):
         return None
 

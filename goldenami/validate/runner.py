@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from goldenami import events
+from goldenami import events, shipped
 from goldenami.errors import (
     BuilderError,
     ConnectionLost,
@@ -297,6 +297,8 @@ def _pytest(settings: Settings, junit: Path) -> Iterator[_Child]:
 
 def _arguments(settings: Settings, junit: Path, scratch: Path) -> list[str]:
     own = [t.path for t in settings.tests if not t.installed and not t.path.is_relative_to(_PACKAGE)]
+    # Tests of shipped agents may lie far from the project's own: they do not decide where its conftest.py files begin.
+    own = [path for path in own if not path.is_relative_to(shipped.ROOT)] or own
     folders = [path if path.is_dir() else path.parent for path in own]
     # conftest.py files count beside the tests and between them, never above: those are of whoever hosts the recipes.
     root = Path(os.path.commonpath(folders)) if folders else _SUITES

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from goldenami import planning, recipe
 from goldenami.cli.main import main
-from goldenami.errors import NotFound, UsageError
+from goldenami.errors import NotFound, Problem, UsageError
 from goldenami.model import BaseImage
 from goldenami.recipe import lookup
 from goldenami.recipe.copying import copy_agent, copy_profile, copy_recipe
-from goldenami.shipped import ROOT
+from goldenami.recipe.project import shown
+from goldenami.report.problems import render_problems
+from goldenami.shipped import ROOT, path_of
 
 Write = Callable[[dict[str, str]], Path]
 
@@ -185,6 +189,20 @@ def test_names_reach_no_other_directory(root: Path) -> None:
     assert project.find("agent", "../debian-12-base") is None
     with pytest.raises(NotFound):
         copy_agent(project, "../debian-12-base")
+
+
+def test_a_shipped_file_has_a_short_name_that_is_shown_with_its_lines(root: Path) -> None:
+    agent = ROOT / "recipes/agents/chrony/agent.yaml"
+    name = shown(agent)
+    assert name == "shipped:recipes/agents/chrony/agent.yaml"
+    assert path_of(name) == agent
+    assert path_of("recipes/web.yaml") == Path("recipes/web.yaml")
+    assert shown(root / "recipes/web.yaml") == "recipes/web.yaml"
+    console = Console(width=100, record=True, file=io.StringIO())
+    render_problems([Problem(name, 3, 1, "a mistake")], console)
+    text = console.export_text()
+    assert f"{name}:3:1: error: a mistake" in text
+    assert "    3 | name: chrony" in text
 
 
 def test_validate_says_what_was_used(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
