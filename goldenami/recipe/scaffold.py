@@ -50,7 +50,7 @@ patches: {level: security}        # or all, none
 
 software:                         # done in this order; what is as it should be is left alone
   - package: {name: curl}
-  - template: {src: templates/motd.j2, dest: /etc/motd, mode: "0644"}
+  - template: {src: templates/greeting.j2, dest: /etc/greeting, mode: "0644"}
   - sysctl: {name: kernel.dmesg_restrict, value: "1"}
 
 # hardening: {profiles: [debian-12-level-1]}   # goldenami harden list
@@ -72,7 +72,7 @@ def test_curl_is_installed(host):
 
 
 def test_greeting_is_the_recipes(host):
-    assert "first-image 1.0" in host.file("/etc/motd").content_string
+    assert "first-image 1.0" in host.file("/etc/greeting").content_string
 
 
 def test_kernel_log_is_for_root_only(host):
@@ -90,7 +90,7 @@ FILES = {
 }
 EXAMPLE = {
     "recipes/first-image.yaml": _RECIPE,
-    "recipes/templates/motd.j2": _TEMPLATE,
+    "recipes/templates/greeting.j2": _TEMPLATE,
     "recipes/tests/first_image_test.py": _TEST,
 }
 
