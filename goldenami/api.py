@@ -27,7 +27,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
 
-from goldenami.events import Emit, Event, emit, silent
+from goldenami.events import Emit, Event, emit, ignore_events
 from goldenami.interrupts import Interrupts
 from goldenami.model import (
     Architecture,
@@ -127,7 +127,7 @@ class Project:
 
     def _storage(self, where: str) -> Environment:
         """As ``_reached``, where a catalog or journals are kept that it takes a cloud to read."""
-        return self._reached(silent) if where.startswith("s3://") else self._environment
+        return self._reached(ignore_events) if where.startswith("s3://") else self._environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -471,7 +471,7 @@ def _carry_out(work: Callable[[Interrupts, Emit], _T], on_event: OnEvent | None,
 
     def run() -> None:
         try:
-            result.values.append(work(interrupts, events.put if on_event is not None else silent))
+            result.values.append(work(interrupts, events.put if on_event is not None else ignore_events))
         except BaseException as error:
             result.error = error
         finally:

@@ -45,8 +45,8 @@ class Event:
 Emit = Callable[[Event], None]
 
 
-def silent(event: Event) -> None:
-    """An Emit for callers that do not listen."""
+def ignore_events(event: Event) -> None:
+    """Ignore an event: the Emit of callers that need no events."""
 
 
 def emit(to: Emit, kind: str, **fields: Any) -> None:

@@ -20,7 +20,7 @@ from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
 from goldenami.each import Failures, all_of
 from goldenami.errors import CatalogError, NotFound, UsageError
-from goldenami.events import Emit, emit, silent
+from goldenami.events import Emit, emit, ignore_events
 from goldenami.interrupts import Interrupts
 from goldenami.journal import Journal, Journals, Summary
 from goldenami.model import MANIFEST_SCHEMA, Environment, ImageManifest, ManifestImage, TestReport
@@ -81,7 +81,7 @@ def build(
     force: bool = False,
     on_failure: OnFailure = "clean",
     wait: float = 0.0,
-    emit_to: Emit = silent,
+    emit_to: Emit = ignore_events,
     workshop: Workshop | None = None,
     cloud: Cloud | None = None,
     interrupts: Interrupts | None = None,
@@ -228,7 +228,7 @@ def manifest_of(
 def make_plan(request: Request, *, interrupts: Interrupts | None = None) -> BuildPlan:
     """What a build would make; nothing is changed. Raises InvalidInput, NotFound or AccessError."""
     environment = request.environment
-    with tools(environment, None, None, "clean", silent, interrupts=interrupts) as at_hand:
+    with tools(environment, None, None, "clean", ignore_events, interrupts=interrupts) as at_hand:
         recipe = recipes.load(request.project, request.recipe, environment, request.variables)
         return plan_for(recipe, environment, at_hand)
 
@@ -269,7 +269,7 @@ def resume(
     *,
     on_failure: OnFailure = "clean",
     wait: float = 0.0,
-    emit_to: Emit = silent,
+    emit_to: Emit = ignore_events,
     workshop: Workshop | None = None,
     cloud: Cloud | None = None,
     interrupts: Interrupts | None = None,
@@ -297,7 +297,7 @@ def clean(
     *,
     dry_run: bool = False,
     wait: float = 0.0,
-    emit_to: Emit = silent,
+    emit_to: Emit = ignore_events,
     cloud: Cloud | None = None,
     interrupts: Interrupts | None = None,
 ) -> reconcile.CleanUp:
@@ -333,7 +333,7 @@ def clean_expired(
     environment: Environment,
     *,
     dry_run: bool = False,
-    emit_to: Emit = silent,
+    emit_to: Emit = ignore_events,
     cloud: Cloud | None = None,
 ) -> dict[str | None, reconcile.CleanUp]:
     """Delete what is temporary and past its time, in every account and region of the environment: by the build's

@@ -22,7 +22,7 @@ from goldenami.aws.ledger import Ledger, Patience
 from goldenami.aws.session import Cloud
 from goldenami.each import Failures, each
 from goldenami.errors import GoldenAmiError
-from goldenami.events import Emit, emit, silent
+from goldenami.events import Emit, emit, ignore_events
 from goldenami.journal import Journal
 from goldenami.model import ImageManifest, Place
 
@@ -93,7 +93,12 @@ def find_all(cloud: Cloud, journal: Journal, *, keep: Collection[str] = ()) -> C
 
 
 def delete_all(
-    cloud: Cloud, journal: Journal, *, keep: Collection[str] = (), emit: Emit = silent, patience: Patience | None = None
+    cloud: Cloud,
+    journal: Journal,
+    *,
+    keep: Collection[str] = (),
+    emit: Emit = ignore_events,
+    patience: Patience | None = None,
 ) -> CleanUp:
     """Delete everything the build made, but ``keep`` (see :func:`released`) and the snapshots behind kept images.
 
@@ -115,7 +120,7 @@ def delete_all(
     return CleanUp(tuple(work.deleted), dict(work.left), unreachable)
 
 
-def delete_these(ledger: Ledger, doomed: Collection[Found], *, emit: Emit = silent) -> CleanUp:
+def delete_these(ledger: Ledger, doomed: Collection[Found], *, emit: Emit = ignore_events) -> CleanUp:
     """Delete what others made, in the order of its dependencies; the caller vouches for each. A failure to delete one
     thing does not stop the rest."""
     work = _Work(ledger, frozenset(), emit, vouched=True)

@@ -28,7 +28,7 @@ from goldenami.aws.ledger import Ledger, Patience
 from goldenami.aws.session import Cloud
 from goldenami.each import Failures
 from goldenami.errors import GoldenAmiError, Interrupted, UsageError
-from goldenami.events import Emit, emit, silent
+from goldenami.events import Emit, emit, ignore_events
 from goldenami.interrupts import Interrupts
 from goldenami.journal import Header, Journal, new_build_id
 from goldenami.model import Environment
@@ -73,7 +73,7 @@ def run(
     *,
     cloud: Cloud | None = None,
     known: Cloud | None = None,
-    emit_to: Emit = silent,
+    emit_to: Emit = ignore_events,
     on_failure: OnFailure = "clean",
     undo: Undo | None = None,
 ) -> Iterator[Task]:
@@ -169,7 +169,7 @@ def clean(
     *,
     undo: Undo | None = None,
     dry_run: bool = False,
-    emit_to: Emit = silent,
+    emit_to: Emit = ignore_events,
     patience: Patience | None = None,
 ) -> CleanUp:
     """What a failure would have done, for a task whose process is gone: put back, and delete what it made. For one that
@@ -198,7 +198,7 @@ def conclude(
     kind: str,
     *,
     arguments: Mapping[str, Any] | None = None,
-    emit_to: Emit = silent,
+    emit_to: Emit = ignore_events,
     patience: Patience | None = None,
 ) -> list[str]:
     """End the tasks of a kind whose process is gone, where what they did is to stay: for work that finds by its own

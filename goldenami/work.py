@@ -9,7 +9,7 @@ from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
 from goldenami.each import Failures
 from goldenami.errors import GoldenAmiError
-from goldenami.events import Emit, emit, silent
+from goldenami.events import Emit, emit, ignore_events
 from goldenami.journal import Journal
 from goldenami.model import Environment
 
@@ -46,7 +46,7 @@ def told(emit_to: Emit, *, prefix: str = "") -> Callable[[object, GoldenAmiError
 class Attempts:
     """Steps of which none stops the others. ``failures``: the reasons of those that failed, by step."""
 
-    def __init__(self, emit_to: Emit = silent, *, prefix: str = "") -> None:
+    def __init__(self, emit_to: Emit = ignore_events, *, prefix: str = "") -> None:
         """``emit_to`` is told of each failure as a warning, which begins with ``prefix``."""
         collected = Failures[str](told(emit_to, prefix=prefix))
         self.failures = collected.reasons

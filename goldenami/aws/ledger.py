@@ -35,7 +35,7 @@ from goldenami.aws.guard import permitted
 from goldenami.aws.kinds import Kind, kind_of
 from goldenami.aws.session import Cloud
 from goldenami.errors import CloudError, GoldenAmiError
-from goldenami.events import Emit, emit, silent
+from goldenami.events import Emit, emit, ignore_events
 from goldenami.journal import Intent, Journal, Resource, Result, Secret, token
 from goldenami.model import Place
 from goldenami.polling import Interval, poll
@@ -106,7 +106,7 @@ class Ledger:
         journal: Journal,
         tags: Mapping[str, str] | None = None,
         *,
-        emit: Emit = silent,
+        emit: Emit = ignore_events,
         lifetime: timedelta = DEFAULT_LIFETIME,
         patience: Patience = Patience(),
     ) -> None:

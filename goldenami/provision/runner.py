@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from goldenami.errors import BuilderError, ConnectionLost, OperationDoubtful, OperationFailed
-from goldenami.events import Emit, silent
+from goldenami.events import Emit, ignore_events
 from goldenami.provision.follower import NO_DIRECTORY, Follower, attach_script, end_script, start_script, sudo
 from goldenami.provision.masking import masker
 from goldenami.provision.operation import BoundOperation, Stage
@@ -35,7 +35,7 @@ _MEMORY_BYTES = 64 << 20  # larger archives go to the disk, into /var/tmp
 def run_stage(
     connection: Connection,
     stage: Stage,
-    emit: Emit = silent,
+    emit: Emit = ignore_events,
     *,
     secrets: Iterable[str] = (),
     mode: Literal["apply", "check"] = "apply",
@@ -49,7 +49,7 @@ def run_stage(
 def run_program(
     connection: Connection,
     items: Sequence[Item],
-    emit: Emit = silent,
+    emit: Emit = ignore_events,
     *,
     secrets: Iterable[str] = (),
     mode: Literal["apply", "check"] = "apply",

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ConfigDict
 
-from goldenami.events import Emit, silent
+from goldenami.events import Emit, ignore_events
 from goldenami.model import Mark
 from goldenami.os import MANAGERS, SYSTEMS
 from goldenami.provision.operation import BoundOperation, Operation, Stage
@@ -74,7 +74,7 @@ def seal(
     connection: Connection,
     *,
     login_key: str,
-    emit: Emit = silent,
+    emit: Emit = ignore_events,
     facts: Iterable[Fact] = (),
     within: Within = nullcontext,
 ) -> SealReport:

@@ -38,7 +38,7 @@ from goldenami.errors import (
     Unreachable,
     UsageError,
 )
-from goldenami.events import Emit, emit, silent
+from goldenami.events import Emit, emit, ignore_events
 from goldenami.model import Architecture, Place, Target
 from goldenami.release import targets as modes
 from goldenami.release.order import Order
@@ -373,7 +373,7 @@ def distribute(
     order: Order,
     candidates: Mapping[Architecture, str],
     *,
-    emit: Emit = silent,
+    emit: Emit = ignore_events,
     tries: Tries = Tries(),
 ) -> Distribution:
     """Bring the candidates (image ids in the home region, available) to every target of the order::

@@ -19,7 +19,7 @@ from goldenami.aws import images, journals, recyclebin, snapshots, tags
 from goldenami.aws.kinds import kind_of, parameter_tags
 from goldenami.aws.session import Cloud
 from goldenami.each import each
-from goldenami.events import Emit, silent
+from goldenami.events import Emit, ignore_events
 from goldenami.model import Environment, Place
 from goldenami.release import usage
 from goldenami.release.catalog import Catalog
@@ -215,7 +215,7 @@ def delete(
     catalog: Catalog,
     now: datetime,
     *,
-    emit_to: Emit = silent,
+    emit_to: Emit = ignore_events,
     only: Collection[str] = (),
 ) -> Orphans:
     """Find again, and delete what is an orphan now; ``only``: of these, by id. A second call does nothing."""

@@ -32,7 +32,7 @@ from goldenami.aws import images, parameters, snapshots, tags
 from goldenami.aws.ledger import Ledger
 from goldenami.each import each
 from goldenami.errors import GoldenAmiError, TargetsFailed
-from goldenami.events import Emit, emit, silent
+from goldenami.events import Emit, emit, ignore_events
 from goldenami.model import Architecture, ImageManifest, Place, Target
 from goldenami.release import targets as modes
 from goldenami.release.catalog import Catalog, Channel
@@ -61,7 +61,7 @@ def publish(
     prefix: str,
     targets: Sequence[Target],
     now: datetime,
-    emit: Emit = silent,
+    emit: Emit = ignore_events,
 ) -> Published:
     """Make a release of a verified manifest and point the channel to it; see the module for order and crashes.
 
@@ -88,7 +88,7 @@ def withdraw(
     channel: str,
     prefix: str,
     targets: Sequence[Target],
-    emit: Emit = silent,
+    emit: Emit = ignore_events,
 ) -> dict[str, str]:
     """Undo the publishing of a release by a process that died between steps 2 and 4: the channel's parameters that it
     moved are put back to where the channel points; and what stays, its images and the version's parameters, loses the

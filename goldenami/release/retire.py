@@ -20,7 +20,7 @@ from goldenami.aws import journals, recyclebin, snapshots, tags
 from goldenami.aws.ledger import Patience
 from goldenami.aws.session import Cloud
 from goldenami.errors import TargetsFailed
-from goldenami.events import Emit, silent
+from goldenami.events import Emit, ignore_events
 from goldenami.journal import Wait
 from goldenami.model import Environment, Place
 from goldenami.release import usage
@@ -62,7 +62,7 @@ def retire(
     only: Collection[str] = (),
     dry_run: bool = False,
     cloud: Cloud | None = None,
-    emit_to: Emit = silent,
+    emit_to: Emit = ignore_events,
     patience: Patience | None = None,
 ) -> Retired:
     """Judge every release of a catalog, and do what the rules say. A second run does nothing.

@@ -8,7 +8,7 @@ from goldenami.aws import images
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import state_of
 from goldenami.each import all_of
-from goldenami.events import Emit, emit, silent
+from goldenami.events import Emit, emit, ignore_events
 from goldenami.model import ImageManifest, ManifestImage, Place
 from goldenami.release.catalog import Catalog
 
@@ -23,7 +23,9 @@ class Unchanged:
     reason: str
 
 
-def find_unchanged(cloud: Cloud, catalog: Catalog, name: str, digest: str, *, emit: Emit = silent) -> Unchanged | None:
+def find_unchanged(
+    cloud: Cloud, catalog: Catalog, name: str, digest: str, *, emit: Emit = ignore_events
+) -> Unchanged | None:
     """The newest release of these inputs whose images are all available to the accounts that use them.
 
     One describe for each account and region. A release that has lost an image is told as a note, and does not count.

@@ -17,7 +17,7 @@ from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
 from goldenami.each import each
 from goldenami.errors import TargetsFailed
-from goldenami.events import Emit, emit, silent
+from goldenami.events import Emit, emit, ignore_events
 from goldenami.model import Architecture, ManifestImage, ManifestSnapshot, Place, Target
 from goldenami.release.distribute import Distributed, Placed, account_root
 from goldenami.release.order import Order
@@ -203,7 +203,7 @@ def _listed(accounts: Collection[str]) -> str:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def verify(ledger: Ledger, order: Order, distributed: Distributed, *, emit: Emit = silent) -> Verified:
+def verify(ledger: Ledger, order: Order, distributed: Distributed, *, emit: Emit = ignore_events) -> Verified:
     """Read all targets back at once, and compare. Changes nothing.
 
     A target with a mismatch, or that cannot be read, has failed. Raises TargetsFailed if a required one has; the

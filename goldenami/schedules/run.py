@@ -21,7 +21,7 @@ from goldenami.aws.ledger import Patience
 from goldenami.aws.session import Cloud
 from goldenami.each import Failures, each
 from goldenami.errors import CloudError, TargetsFailed
-from goldenami.events import Emit, emit, silent
+from goldenami.events import Emit, emit, ignore_events
 from goldenami.interrupts import Interrupts
 from goldenami.journal import Wait
 from goldenami.model import Environment, Place
@@ -57,7 +57,7 @@ def run(
     *,
     dry_run: bool = False,
     cloud: Cloud | None = None,
-    emit_to: Emit = silent,
+    emit_to: Emit = ignore_events,
     wait: float = _WAIT_FOR_SNAPSHOTS,
     patience: Patience | None = None,
 ) -> tuple[Ran, ...]:

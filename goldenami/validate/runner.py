@@ -33,7 +33,7 @@ from goldenami.errors import (
     Problem,
     TestsFailed,
 )
-from goldenami.events import Emit, mask, silent
+from goldenami.events import Emit, ignore_events, mask
 from goldenami.model import Architecture, SshEndpoint, TestFailure, TestReport
 from goldenami.validate.settings import VARIABLE, Settings, TestPath
 from goldenami.validate.traces import Traces
@@ -56,7 +56,7 @@ def run_suite(
     gate: str,
     architecture: Architecture,
     report_dir: Path,
-    emit: Emit = silent,
+    emit: Emit = ignore_events,
     variables: Mapping[str, Any] | None = None,
     traces: Traces | None = None,
     secrets: Sequence[str] = (),

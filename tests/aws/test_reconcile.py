@@ -9,7 +9,7 @@ import pytest
 from goldenami import reconcile
 from goldenami.aws import images, instances, kms, tags, waiters
 from goldenami.errors import JournalError
-from goldenami.events import silent
+from goldenami.events import ignore_events
 from goldenami.journal import token
 from goldenami.model import Place
 from tests.worlds.ledgers import APPS, APPS_PLACE, BUILD, HOME_PLACE, HOME_WEST, Crash, World
@@ -197,7 +197,7 @@ def test_a_journal_that_fails_stops_the_clean_up(world: World) -> None:
 def test_instances_are_gone_before_their_group(world: World) -> None:
     world.paper.set(pending={"stop": 0.5})
     group, instance = launch(world.ledger)
-    assert clean(world, emit=silent).complete
+    assert clean(world, emit=ignore_events).complete
     assert instances.describe_many(world.cloud, HOME_PLACE, [instance])[instance].state == "terminated"
     assert group not in [g["GroupId"] for g in world.raw("ec2").describe_security_groups()["SecurityGroups"]]
     assert waiters.describe(world.cloud, HOME_PLACE, waiters.IMAGES, []) == {}

@@ -16,7 +16,7 @@ from goldenami.aws.lifecycle import LifecyclePolicy
 from goldenami.aws.session import Cloud
 from goldenami.each import each
 from goldenami.errors import NotFound, TargetsFailed
-from goldenami.events import Emit, silent
+from goldenami.events import Emit, ignore_events
 from goldenami.model import Environment, Place
 from goldenami.schedules.dlm.express import (
     Details,
@@ -127,7 +127,7 @@ def apply(
     plan: Plan,
     *,
     cloud: Cloud | None = None,
-    emit_to: Emit = silent,
+    emit_to: Emit = ignore_events,
 ) -> Applied:
     """Do the steps, through a journal; each is done and stays, whatever becomes of the others. A plan without steps
     does nothing, and opens no journal."""
