@@ -14,7 +14,7 @@ from typing import Any, Final
 from goldenami.aws import parameters, snapshots, waiters
 from goldenami.aws.ledger import Call, Ledger, OnWait
 from goldenami.aws.session import Cloud
-from goldenami.aws.waiters import Interval, Item, OnProgress, Seen
+from goldenami.aws.waiters import Interval, Item, Observation, OnProgress
 from goldenami.errors import NotFound, UsageError
 from goldenami.model import Architecture, BaseImage, Place
 
@@ -212,7 +212,7 @@ def wait(
     timeout: float | None = None,
     interval: Interval = waiters.STANDARD,
     check: Callable[[], None] | None = None,
-) -> dict[str, Seen]:
+) -> dict[str, Observation]:
     """Wait until every image is available or has failed; what was last seen of each. One describe a round for all of
     them.
 
@@ -241,7 +241,7 @@ def wait(
         check=check,
     )
     for one in seen.values():
-        if one.verdict == "failed":
+        if one.readiness == "failed":
             ledger.spoil("image", place, one.id, one.reason)
     return seen
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from goldenami.aws import tags, waiters
 from goldenami.aws.ledger import Call, Ledger
 from goldenami.aws.session import Cloud
-from goldenami.aws.waiters import Interval, Item, OnProgress, Seen
+from goldenami.aws.waiters import Interval, Item, Observation, OnProgress
 from goldenami.errors import CloudError
 from goldenami.model import Place
 
@@ -177,13 +177,13 @@ def wait(
     on_progress: OnProgress | None = None,
     timeout: float | None = None,
     interval: Interval = waiters.STANDARD,
-) -> dict[str, Seen]:
+) -> dict[str, Observation]:
     """Wait until every snapshot is completed or has failed; a failed one is marked as spoiled in the journal."""
     seen = waiters.watch(
         ledger.cloud, place, waiters.SNAPSHOTS, ids, on_progress=on_progress, timeout=timeout, interval=interval
     )
     for one in seen.values():
-        if one.verdict == "failed":
+        if one.readiness == "failed":
             ledger.spoil("snapshot", place, one.id, one.reason)
     return seen
 

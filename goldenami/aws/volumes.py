@@ -146,7 +146,7 @@ def wait_available(
     seen = waiters.watch(ledger.cloud, place, waiters.AVAILABLE, ids, timeout=timeout)
     for one in seen.values():
         if not one.ok:
-            if one.verdict == "failed":
+            if one.readiness == "failed":
                 ledger.spoil("volume", place, one.id, one.reason)
             raise waiters.failure(one, "volume", place)
     return {id: _volume(one.item) for id, one in seen.items()}

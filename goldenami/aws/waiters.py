@@ -21,7 +21,7 @@ from goldenami.errors import CloudError
 from goldenami.model import Place
 
 Item = Mapping[str, Any]
-Verdict = Literal["pending", "ready", "failed"]
+Readiness = Literal["pending", "ready", "failed"]
 _AT_ONCE: Final = 150  # EC2 takes up to 200 values in one filter
 
 
@@ -38,26 +38,26 @@ STANDARD: Final = Interval()
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What is watched, and what its states mean. ``judge`` gives the verdict and the reason for a failure.
-    ``missing_is``: the verdict on an id that stays invisible."""
+    """What is watched, and what its states mean. ``classify`` gives the readiness and the reason for a failure.
+    ``missing_is``: the readiness on an id that stays invisible."""
 
     operation: str
     result: str
     id_filter: str
     id_field: str
-    judge: Callable[[Item], tuple[Verdict, str]]
+    classify: Callable[[Item], tuple[Readiness, str]]
     flatten: Callable[[Iterable[Item]], Iterable[Item]] = lambda items: items
-    missing_is: Verdict = "failed"
+    missing_is: Readiness = "failed"
     request: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Observation:
     """What was last seen of one id. ``item`` is the describe's entry, empty if it never showed.
-    ``verdict`` "pending" in a final answer means that the deadline passed first."""
+    ``readiness`` "pending" in a final answer means that the deadline passed first."""
 
     id: str
-    verdict: Verdict
+    readiness: Readiness
     state: str
     percent: float | None = None
     reason: str = ""
@@ -65,10 +65,10 @@ class Seen:
 
     @property
     def ok(self) -> bool:
-        return self.verdict == "ready"
+        return self.readiness == "ready"
 
 
-OnProgress = Callable[[Seen], None]
+OnProgress = Callable[[Observation], None]
 
 
 def watch(
@@ -83,7 +83,7 @@ def watch(
     interval: Interval = STANDARD,
     jitter: random.Random | None = None,
     check: Callable[[], None] | None = None,
-) -> dict[str, Seen]:
+) -> dict[str, Observation]:
     """Wait until every id is ready or has failed; what was last seen of each, in the order of ``ids``.
 
     Failures are told, not raised: what one of them means for the others is the caller's to say. ``on_progress`` is
@@ -91,22 +91,22 @@ def watch(
     that are pending. ``timeout``: seconds; None waits for as long as it takes. Errors of the describes themselves are
     raised, after the patience that reads have. ``check``: called before each describe; what it raises ends the wait.
     """
-    last: dict[str, Seen] = {id: Seen(id, "pending", "pending") for id in ids}
+    last: dict[str, Observation] = {id: Observation(id, "pending", "pending") for id in ids}
     for elapsed in polling.poll(
         cloud.clock, cloud.sleep, timeout=timeout, interval=interval, check=check, jitter=jitter
     ):
-        open_ids = [id for id, seen in last.items() if seen.verdict == "pending"]
+        open_ids = [id for id, seen in last.items() if seen.readiness == "pending"]
         if not open_ids:
             break
         found = describe(cloud, place, what, open_ids)
-        waiting = [found[id] for id in open_ids if id in found and what.judge(found[id])[0] == "pending"]
+        waiting = [found[id] for id in open_ids if id in found and what.classify(found[id])[0] == "pending"]
         percentages = percent(waiting) if percent is not None and waiting and on_progress is not None else {}
         for id in open_ids:
             seen = _seen(what, id, found.get(id), percentages.get(id), elapsed >= interval.visible)
             if on_progress is not None and (seen.state, seen.percent) != (last[id].state, last[id].percent):
                 on_progress(seen)
             last[id] = seen
-        if all(seen.verdict != "pending" for seen in last.values()):
+        if all(seen.readiness != "pending" for seen in last.values()):
             break
     return last
 
@@ -123,24 +123,24 @@ def describe(cloud: Cloud, place: Place, what: Watched, ids: Collection[str]) ->
     return found
 
 
-def failure(seen: Seen, what: str, place: Place) -> CloudError:
+def failure(seen: Observation, what: str, place: Place) -> CloudError:
     """The error for an id that failed or was not ready in time."""
-    if seen.verdict == "pending":
+    if seen.readiness == "pending":
         message = f"{what} {seen.id} in {place} is still {seen.state}: the time allowed for it is over"
     else:
         message = f"{what} {seen.id} in {place} failed: {seen.reason or seen.state}"
-    return CloudError(message, code=f"goldenami.{seen.verdict}", account=place.account, region=place.region)
+    return CloudError(message, code=f"goldenami.{seen.readiness}", account=place.account, region=place.region)
 
 
-def _seen(what: Watched, id: str, item: Item | None, percent: float | None, late: bool) -> Seen:
+def _seen(what: Watched, id: str, item: Item | None, percent: float | None, late: bool) -> Observation:
     if item is None:
         if not late and what.missing_is != "ready":
-            return Seen(id, "pending", "pending")
-        return Seen(id, what.missing_is, "missing", reason="it does not exist")
-    verdict, reason = what.judge(item)
+            return Observation(id, "pending", "pending")
+        return Observation(id, what.missing_is, "missing", reason="it does not exist")
+    readiness, reason = what.classify(item)
     if percent is None:
         percent = progress_percent(item.get("Progress"))
-    return Seen(id, verdict, state_of(item), 100.0 if verdict == "ready" else percent, reason, item)
+    return Observation(id, readiness, state_of(item), 100.0 if readiness == "ready" else percent, reason, item)
 
 
 def state_of(item: Item) -> str:
@@ -160,7 +160,7 @@ def progress_percent(text: str | None) -> float | None:
 # --- what the states mean (EC2 API reference: Image, Snapshot, InstanceState, Volume) ---------------------------------
 
 
-def _judge_image(item: Item) -> tuple[Verdict, str]:
+def _classify_image(item: Item) -> tuple[Readiness, str]:
     state = state_of(item)
     reason = str((item.get("StateReason") or {}).get("Message") or "")
     if state == "available":
@@ -170,7 +170,7 @@ def _judge_image(item: Item) -> tuple[Verdict, str]:
     return "pending", ""
 
 
-def _judge_snapshot(item: Item) -> tuple[Verdict, str]:
+def _classify_snapshot(item: Item) -> tuple[Readiness, str]:
     state = state_of(item)
     if state == "completed":
         return "ready", ""
@@ -179,7 +179,7 @@ def _judge_snapshot(item: Item) -> tuple[Verdict, str]:
     return "pending", ""
 
 
-def _judge_running(item: Item) -> tuple[Verdict, str]:
+def _classify_running(item: Item) -> tuple[Readiness, str]:
     state = state_of(item)
     if state == "running":
         return "ready", ""
@@ -189,14 +189,14 @@ def _judge_running(item: Item) -> tuple[Verdict, str]:
     return "failed", reason or f"its state is {state}"
 
 
-def _judge_stopped(item: Item) -> tuple[Verdict, str]:
+def _classify_stopped(item: Item) -> tuple[Readiness, str]:
     state = state_of(item)
     if state == "stopped":
         return "ready", ""
     return ("failed", f"its state is {state}") if state in ("terminated", "shutting-down") else ("pending", "")
 
 
-def _judge_available(item: Item) -> tuple[Verdict, str]:
+def _classify_available(item: Item) -> tuple[Readiness, str]:
     """A volume that is not attached."""
     state = state_of(item)
     if state == "available":
@@ -204,18 +204,18 @@ def _judge_available(item: Item) -> tuple[Verdict, str]:
     return ("failed", f"its state is {state}") if state in ("error", "deleting", "deleted") else ("pending", "")
 
 
-def _judge_attached(item: Item) -> tuple[Verdict, str]:
+def _classify_attached(item: Item) -> tuple[Readiness, str]:
     states = [a.get("State") for a in item.get("Attachments") or ()]
     if state_of(item) == "in-use" and states == ["attached"]:
         return "ready", ""
     return ("failed", f"its state is {state_of(item)}") if state_of(item) in ("available", "error") else ("pending", "")
 
 
-def _judge_terminated(item: Item) -> tuple[Verdict, str]:
+def _classify_terminated(item: Item) -> tuple[Readiness, str]:
     return ("ready", "") if state_of(item) == "terminated" else ("pending", "")
 
 
-def _instances(reservations: Iterable[Item]) -> Iterable[Item]:
+def _flatten(reservations: Iterable[Item]) -> Iterable[Item]:
     return (instance for reservation in reservations for instance in reservation["Instances"])
 
 
@@ -225,14 +225,14 @@ IMAGES: Final = Watched(
     "Images",
     "image-id",
     "ImageId",
-    _judge_image,
+    _classify_image,
     request={"IncludeDeprecated": True, "IncludeDisabled": True},
 )
-SNAPSHOTS: Final = Watched("DescribeSnapshots", "Snapshots", "snapshot-id", "SnapshotId", _judge_snapshot)
-AVAILABLE: Final = Watched("DescribeVolumes", "Volumes", "volume-id", "VolumeId", _judge_available)
-ATTACHED: Final = Watched("DescribeVolumes", "Volumes", "volume-id", "VolumeId", _judge_attached)
-RUNNING: Final = Watched("DescribeInstances", "Reservations", "instance-id", "InstanceId", _judge_running, _instances)
-STOPPED: Final = Watched("DescribeInstances", "Reservations", "instance-id", "InstanceId", _judge_stopped, _instances)
+SNAPSHOTS: Final = Watched("DescribeSnapshots", "Snapshots", "snapshot-id", "SnapshotId", _classify_snapshot)
+AVAILABLE: Final = Watched("DescribeVolumes", "Volumes", "volume-id", "VolumeId", _classify_available)
+ATTACHED: Final = Watched("DescribeVolumes", "Volumes", "volume-id", "VolumeId", _classify_attached)
+RUNNING: Final = Watched("DescribeInstances", "Reservations", "instance-id", "InstanceId", _classify_running, _flatten)
+STOPPED: Final = Watched("DescribeInstances", "Reservations", "instance-id", "InstanceId", _classify_stopped, _flatten)
 TERMINATED: Final = Watched(
-    "DescribeInstances", "Reservations", "instance-id", "InstanceId", _judge_terminated, _instances, "ready"
+    "DescribeInstances", "Reservations", "instance-id", "InstanceId", _classify_terminated, _flatten, "ready"
 )

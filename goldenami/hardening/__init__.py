@@ -7,7 +7,7 @@ from ``hardening/`` by ``recipe``; here is what it means. ``stages`` gives the o
 
 from pathlib import Path
 
-from goldenami.hardening.batch import Batch, Verdict, judge
+from goldenami.hardening.batch import Batch, CheckResult, judge
 from goldenami.hardening.checks import Check, Expected
 from goldenami.hardening.control import LAST, Control, Hardening, Waiver, stages
 from goldenami.hardening.results import Collector, results
@@ -22,11 +22,11 @@ __all__ = [
     "VARIABLE",
     "Batch",
     "Check",
+    "CheckResult",
     "Collector",
     "Control",
     "Expected",
     "Hardening",
-    "Verdict",
     "Waiver",
     "judge",
     "results",

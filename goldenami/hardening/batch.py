@@ -76,7 +76,7 @@ class Values:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CheckResult:
     """Of one control. ``message`` says why it failed, or is not applicable."""
 
     outcome: Literal["passed", "failed", "not-applicable"]
@@ -154,10 +154,10 @@ class Batch:
         return cls(tuple(Subject.from_json(subject) for subject in data["controls"]), data["mark"])
 
 
-def judge(subject: Subject, values: Values) -> Verdict:
+def judge(subject: Subject, values: Values) -> CheckResult:
     """Compare what was read with what a control expects; the first check that fails is told."""
     if subject.id in values.inapplicable:
-        return Verdict("not-applicable", subject.otherwise)
+        return CheckResult("not-applicable", subject.otherwise)
     for index, check in enumerate(subject.checks):
         reading = values.readings[subject.id, index]
         if not reading.error and check.expected.holds(reading.value):
@@ -171,8 +171,8 @@ def judge(subject: Subject, values: Values) -> Verdict:
         else:
             shown = f"could not be read ({reading.error})" if reading.error else f"is {_shown(value)}"
             message = f"{subject.id}: the host's value {shown}; expected: {expected}"
-        return Verdict("failed", message, value or reading.error, expected)
-    return Verdict("passed")
+        return CheckResult("failed", message, value or reading.error, expected)
+    return CheckResult("passed")
 
 
 def _shown(value: str) -> str:

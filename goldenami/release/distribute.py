@@ -27,7 +27,7 @@ from goldenami import reconcile
 from goldenami.aws import images, kms, snapshots
 from goldenami.aws.errors import QUEUE_CODES
 from goldenami.aws.ledger import Ledger
-from goldenami.aws.waiters import Seen, failure
+from goldenami.aws.waiters import Observation, failure
 from goldenami.each import Failures
 from goldenami.errors import (
     CloudError,
@@ -199,12 +199,12 @@ class Distribution:
             with failures.of(architecture):
                 started[self._start(target, architecture, source)] = architecture
 
-        def progress(seen: Seen) -> None:
+        def progress(seen: Observation) -> None:
             architecture = started[seen.id]
             available = self._available[target.label, architecture]
-            if seen.verdict == "pending":
+            if seen.readiness == "pending":
                 self._tell(target, architecture, "copying", percent=seen.percent, image_id=seen.id)
-            elif seen.verdict == "ready" and not available.done():
+            elif seen.readiness == "ready" and not available.done():
                 self._tell(target, architecture, "available", percent=100.0, image_id=seen.id)
                 # Now, and not when the target's slowest image is there: whoever tests this one can begin.
                 available.set_result(seen.id)
@@ -249,7 +249,7 @@ class Distribution:
         self._tell(target, architecture, "copying", percent=0.0, image_id=image_id)
         return image_id
 
-    def _settle(self, target: Target, architecture: Architecture, seen: Seen) -> None:
+    def _settle(self, target: Target, architecture: Architecture, seen: Observation) -> None:
         """The copy has reached its final state: say who may use it and when it ages; or delete what is left of it."""
         place, ledger = target.place, self._ledger
         if not seen.ok:

@@ -10,7 +10,7 @@ from goldenami.aws.session import Cloud
 from goldenami.model import Environment, ImageManifest
 from goldenami.release import usage
 from goldenami.release.catalog import Catalog
-from goldenami.release.retention import ReleaseFacts, Rules, Verdict, decide
+from goldenami.release.retention import ReleaseFacts, RetentionDecision, Rules, decide
 from goldenami.release.usage import Estate
 
 
@@ -21,7 +21,7 @@ def judge(
     rules: Mapping[str, Rules],
     now: datetime,
     only: Collection[str] = (),
-) -> tuple[tuple[Verdict, ...], Estate]:
+) -> tuple[tuple[RetentionDecision, ...], Estate]:
     """The verdicts as of now, over facts that are read now."""
     manifests = living(catalog)
     ids = {id for manifest in manifests for id in usage.ids_of(manifest)}

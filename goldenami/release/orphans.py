@@ -59,7 +59,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Ownership:
     thing: Thing
     orphan: bool
     rule: str
@@ -67,7 +67,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Orphans:
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[Ownership, ...]
     unreachable: Mapping[Place, str]  # places that did not answer, with the reason
     deleted: tuple[Thing, ...] = ()
     left: Mapping[str, str] = field(default_factory=dict)
@@ -82,18 +82,18 @@ class Orphans:
 # --- deciding ---------------------------------------------------------------------------------------------------------
 
 
-def decide(things: Iterable[Thing], known: Known, now: datetime) -> tuple[Verdict, ...]:
+def decide(things: Iterable[Thing], known: Known, now: datetime) -> tuple[Ownership, ...]:
     """The verdict on each thing, sorted by place and kind. A snapshot of an image that is an orphan is one, too; what
     an owned image or an instance uses is not."""
     ordered = sorted(things, key=lambda t: (t.place, _KINDS.index(t.kind), t.id))
-    verdicts: dict[tuple[Place, str], Verdict] = {}
+    verdicts: dict[tuple[Place, str], Ownership] = {}
     for thing in ordered:
         owner = _owner(thing, known, now)
         using = verdicts.get((thing.place, thing.used_by))
         if owner is None and thing.used_by and not (using is not None and using.orphan):
             owner = f"used by {thing.used_by}"
         rule = owner or "no release, instance, build, task or schedule owns it"
-        verdicts[thing.place, thing.id] = Verdict(thing, owner is None, rule)
+        verdicts[thing.place, thing.id] = Ownership(thing, owner is None, rule)
     return tuple(verdicts.values())
 
 

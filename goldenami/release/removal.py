@@ -15,7 +15,7 @@ from goldenami.release import targets as modes
 from goldenami.release import usage
 from goldenami.release.catalog import Catalog
 from goldenami.release.parameters import parameters_for
-from goldenami.release.retention import Verdict
+from goldenami.release.retention import RetentionDecision
 from goldenami.release.usage import Estate
 from goldenami.task import Task
 from goldenami.work import Attempts
@@ -23,7 +23,7 @@ from goldenami.work import Attempts
 _SOON: Final = timedelta(minutes=2)  # EC2 rounds to the minute, and refuses what is past
 
 
-def is_due(verdict: Verdict, estate: Estate, now: datetime) -> bool:
+def is_due(verdict: RetentionDecision, estate: Estate, now: datetime) -> bool:
     """Whether anything is left to be done for a verdict; for one that is kept, to give back what a killed run took."""
     if verdict.fate == "keep":
         return comes_back(verdict, estate)
@@ -35,7 +35,7 @@ def is_due(verdict: Verdict, estate: Estate, now: datetime) -> bool:
     return any(image.get("State") != "disabled" for image in images_of)
 
 
-def comes_back(verdict: Verdict, estate: Estate) -> bool:
+def comes_back(verdict: RetentionDecision, estate: Estate) -> bool:
     """An earlier run began to delete it, nothing of it is gone, and by now there is a reason to keep it."""
     one = verdict.release
     wanted = usage.ids_of(one.manifest)
@@ -65,7 +65,7 @@ class Removal(Attempts):
         self.bins = recyclebin.Bins(job.cloud)
         self.recoverable: dict[str, datetime] = {}
 
-    def prepare(self, due: Iterable[Verdict], estate: Estate) -> list[Verdict]:
+    def prepare(self, due: Iterable[RetentionDecision], estate: Estate) -> list[RetentionDecision]:
         """Deprecate and disable, which can be undone. Returns what is to be deleted."""
         going = []
         for verdict in due:

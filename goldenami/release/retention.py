@@ -76,7 +76,7 @@ class ReleaseFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RetentionDecision:
     release: ReleaseFacts
     fate: Fate
     rule: str
@@ -84,7 +84,7 @@ class Verdict:
 
 def decide(
     releases: Iterable[ReleaseFacts], rules: Mapping[str, Rules], now: datetime, *, only: Collection[str] = ()
-) -> tuple[Verdict, ...]:
+) -> tuple[RetentionDecision, ...]:
     """The verdict on each release, by recipe and version, newest first.
 
     ``rules``: by recipe; a release of a recipe that has none (its file is gone) is kept. ``only``: the recipes that are
@@ -95,13 +95,13 @@ def decide(
     by_recipe: dict[str, list[ReleaseFacts]] = {}
     for one in every:
         by_recipe.setdefault(one.manifest.recipe, []).append(one)
-    verdicts: dict[str, Verdict] = {}
+    verdicts: dict[str, RetentionDecision] = {}
     for name, of_recipe in by_recipe.items():
         ordered = sorted(of_recipe, key=lambda r: Version.parse(r.manifest.version), reverse=True)
         if only and name not in only:
-            found = [Verdict(one, "keep", "its recipe was not asked for") for one in ordered]
+            found = [RetentionDecision(one, "keep", "its recipe was not asked for") for one in ordered]
         elif name not in rules:
-            found = [Verdict(one, "keep", f"there is no recipe {name} here, so no rule") for one in ordered]
+            found = [RetentionDecision(one, "keep", f"there is no recipe {name} here, so no rule") for one in ordered]
         else:
             found = _decide_recipe(ordered, rules[name], now)
         verdicts.update((v.release.label, v) for v in found)
@@ -109,7 +109,7 @@ def decide(
     return tuple(v for name in sorted(by_recipe) for v in verdicts.values() if v.release.manifest.recipe == name)
 
 
-def _keep_bases(verdicts: dict[str, Verdict]) -> None:
+def _keep_bases(verdicts: dict[str, RetentionDecision]) -> None:
     """Until nothing changes: what a kept release is built on is kept. A disabled base serves nobody either."""
     changed = True
     while changed:
@@ -124,35 +124,37 @@ def _keep_bases(verdicts: dict[str, Verdict]) -> None:
                 changed = True
 
 
-def _decide_recipe(ordered: Sequence[ReleaseFacts], rules: Rules, now: datetime) -> list[Verdict]:
+def _decide_recipe(ordered: Sequence[ReleaseFacts], rules: Rules, now: datetime) -> list[RetentionDecision]:
     """``ordered``: the releases of one recipe, newest first."""
     kept_by = _ranked(ordered, rules)
     return [_decide_one(one, rules, kept_by.get(one.label), now) for one in ordered]
 
 
-def _decide_one(one: ReleaseFacts, rules: Rules, rank: str | None, now: datetime) -> Verdict:
+def _decide_one(one: ReleaseFacts, rules: Rules, rank: str | None, now: datetime) -> RetentionDecision:
     protection = _protection(one)
     if protection is not None:
-        return Verdict(one, "keep", protection)
+        return RetentionDecision(one, "keep", protection)
     if one.launched is not None and now - one.launched < rules.unused_for:
-        return Verdict(one, "keep", f"launched less than {_days(rules.unused_for)} ago, on {one.launched:%Y-%m-%d}")
+        return RetentionDecision(
+            one, "keep", f"launched less than {_days(rules.unused_for)} ago, on {one.launched:%Y-%m-%d}"
+        )
     if one.retiring:
-        return Verdict(one, "delete", "an earlier run began to delete it")
+        return RetentionDecision(one, "delete", "an earlier run began to delete it")
     age = now - one.created
     if age < rules.minimum_age:
-        return Verdict(one, "keep", f"younger than the minimum age of {_days(rules.minimum_age)}")
+        return RetentionDecision(one, "keep", f"younger than the minimum age of {_days(rules.minimum_age)}")
     if rank is not None:
-        return Verdict(one, "keep", rank)
+        return RetentionDecision(one, "keep", rank)
     deprecate, disable, delete = _times(one, rules)
     if delete is not None and age >= delete:
-        return Verdict(one, "delete", f"older than {_days(delete)}, and no rule keeps it")
+        return RetentionDecision(one, "delete", f"older than {_days(delete)}, and no rule keeps it")
     if delete is None and disable is None:
-        return Verdict(one, "delete", "no rule keeps it")
+        return RetentionDecision(one, "delete", "no rule keeps it")
     if disable is not None and age >= disable:
-        return Verdict(one, "disable", f"older than {_days(disable)}")
+        return RetentionDecision(one, "disable", f"older than {_days(disable)}")
     if deprecate is not None and age >= deprecate:
-        return Verdict(one, "deprecate", f"older than {_days(deprecate)}")
-    return Verdict(one, "keep", "its time has not come")
+        return RetentionDecision(one, "deprecate", f"older than {_days(deprecate)}")
+    return RetentionDecision(one, "keep", "its time has not come")
 
 
 def _protection(one: ReleaseFacts) -> str | None:

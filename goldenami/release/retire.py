@@ -27,7 +27,7 @@ from goldenami.release import usage
 from goldenami.release.catalog import Catalog
 from goldenami.release.judge import judge
 from goldenami.release.removal import Removal, comes_back, is_due
-from goldenami.release.retention import Fate, Rules, Verdict
+from goldenami.release.retention import Fate, RetentionDecision, Rules
 from goldenami.release.usage import Estate
 
 KIND: Final = "retire"
@@ -41,7 +41,7 @@ class Retired:
     until when what went (or would go) lies in the Recycle Bin, by the words of ``deleted``; what is not named is gone
     for good, but in ``unknown_bins``: places that do not tell the rules of their bin."""
 
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[RetentionDecision, ...]
     deleted: tuple[str, ...] = ()
     left: Mapping[str, str] = field(default_factory=dict)
     unreachable: Mapping[Place, str] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Retired:
     recoverable: Mapping[str, datetime] = field(default_factory=dict)
     unknown_bins: Mapping[Place, str] = field(default_factory=dict)
 
-    def of(self, fate: Fate) -> tuple[Verdict, ...]:
+    def of(self, fate: Fate) -> tuple[RetentionDecision, ...]:
         return tuple(v for v in self.verdicts if v.fate == fate)
 
 
@@ -124,7 +124,7 @@ def failed(retired: Retired) -> TargetsFailed | None:
 
 
 def _preview(
-    cloud: Cloud, bins: recyclebin.Bins, verdicts: Iterable[Verdict], estate: Estate, now: datetime
+    cloud: Cloud, bins: recyclebin.Bins, verdicts: Iterable[RetentionDecision], estate: Estate, now: datetime
 ) -> dict[str, datetime]:
     """What would be in the Recycle Bin until when."""
     going = [v.release.manifest for v in verdicts if v.fate == "delete"]

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from goldenami.schedules.calendar import following, occurrences
 from goldenami.schedules.policy import Schedule
-from goldenami.schedules.retention import Saved, Verdict, decide
+from goldenami.schedules.retention import Saved, SnapshotDecision, decide
 
 _MOST = 5000  # slots of the past; a rule that looks back further is shown as far as these go
 
@@ -21,7 +21,7 @@ class Preview:
 
     moment: datetime
     deleted: tuple[datetime, ...]
-    kept: tuple[Verdict, ...]
+    kept: tuple[SnapshotDecision, ...]
 
 
 def preview(schedule: Schedule, now: datetime, count: int) -> tuple[Preview, ...]:

@@ -34,7 +34,7 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class SnapshotDecision:
     saved: Saved
     action: Action
     rule: str
@@ -44,7 +44,9 @@ class Verdict:
         return self.action == "keep"
 
 
-def decide(saved: Iterable[Saved], retention: Retention, now: datetime, zone: ZoneInfo = UTC) -> tuple[Verdict, ...]:
+def decide(
+    saved: Iterable[Saved], retention: Retention, now: datetime, zone: ZoneInfo = UTC
+) -> tuple[SnapshotDecision, ...]:
     """The verdict on each, in order of source and slot.
 
     Failed ones go, and do not count. Of two for one slot the earlier (by start, then id) counts and the other goes.
@@ -57,7 +59,9 @@ def decide(saved: Iterable[Saved], retention: Retention, now: datetime, zone: Zo
     return tuple(v for source in sorted(series) for v in _decide_series(series[source], retention, now, zone))
 
 
-def _decide_series(every: Sequence[Saved], retention: Retention, now: datetime, zone: ZoneInfo) -> list[Verdict]:
+def _decide_series(
+    every: Sequence[Saved], retention: Retention, now: datetime, zone: ZoneInfo
+) -> list[SnapshotDecision]:
     ordered = sorted(every, key=lambda s: (s.slot, s.started or s.slot, s.id))
     counted: dict[datetime, Saved] = {}
     for one in ordered:
@@ -69,19 +73,21 @@ def _decide_series(every: Sequence[Saved], retention: Retention, now: datetime, 
     verdicts = []
     for one in ordered:
         if one.held:
-            verdicts.append(Verdict(one, "keep", one.held))
+            verdicts.append(SnapshotDecision(one, "keep", one.held))
         elif one.state == "error":
-            verdicts.append(Verdict(one, "delete", "it failed"))
+            verdicts.append(SnapshotDecision(one, "delete", "it failed"))
         elif counted[one.slot] is not one:
-            verdicts.append(Verdict(one, "delete", f"{counted[one.slot].id} is of the same slot {slot_of(one.slot)}"))
+            verdicts.append(
+                SnapshotDecision(one, "delete", f"{counted[one.slot].id} is of the same slot {slot_of(one.slot)}")
+            )
         elif one.slot in reasons:
-            verdicts.append(Verdict(one, "keep", reasons[one.slot]))
+            verdicts.append(SnapshotDecision(one, "keep", reasons[one.slot]))
         elif one.state == "pending":
-            verdicts.append(Verdict(one, "keep", "it is pending"))
+            verdicts.append(SnapshotDecision(one, "keep", "it is pending"))
         elif one.slot == newest:
-            verdicts.append(Verdict(one, "keep", "the newest completed one always stays"))
+            verdicts.append(SnapshotDecision(one, "keep", "the newest completed one always stays"))
         else:
-            verdicts.append(Verdict(one, "delete", f"no rule keeps it: {retention}"))
+            verdicts.append(SnapshotDecision(one, "delete", f"no rule keeps it: {retention}"))
     return verdicts
 
 

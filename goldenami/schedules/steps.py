@@ -16,7 +16,7 @@ from typing import Literal
 from goldenami.model import Place
 from goldenami.schedules.due import due_slots
 from goldenami.schedules.policy import Copy, Retention, Schedule, slot_of
-from goldenami.schedules.retention import Saved, Verdict, decide
+from goldenami.schedules.retention import Saved, SnapshotDecision, decide
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +100,10 @@ class Steps:
     makes: tuple[Make, ...]
     copies: tuple[MakeCopy, ...]
     changes: tuple[Change, ...]
-    verdicts: tuple[tuple[Made, Verdict], ...]
+    verdicts: tuple[tuple[Made, SnapshotDecision], ...]
 
     @property
-    def deletions(self) -> tuple[tuple[Made, Verdict], ...]:
+    def deletions(self) -> tuple[tuple[Made, SnapshotDecision], ...]:
         return tuple((made, verdict) for made, verdict in self.verdicts if not verdict.keep)
 
     def __bool__(self) -> bool:
@@ -143,7 +143,9 @@ def _coming(make: Make) -> Made:
     return Made(Saved("", make.source.id, make.slot, "pending"), make.source.place, make.source.id)
 
 
-def _judge(made: Sequence[Made], retention: Retention, schedule: Schedule, now: datetime) -> list[tuple[Made, Verdict]]:
+def _judge(
+    made: Sequence[Made], retention: Retention, schedule: Schedule, now: datetime
+) -> list[tuple[Made, SnapshotDecision]]:
     """Each place is judged for itself: the same volume cannot be in two."""
     judged = []
     by_place: dict[Place, list[Made]] = defaultdict(list)
@@ -182,8 +184,8 @@ def _copies(
 
 
 def _hold(
-    verdicts: Sequence[tuple[Made, Verdict]], survey: Survey, copies: Sequence[MakeCopy]
-) -> list[tuple[Made, Verdict]]:
+    verdicts: Sequence[tuple[Made, SnapshotDecision]], survey: Survey, copies: Sequence[MakeCopy]
+) -> list[tuple[Made, SnapshotDecision]]:
     """Keep what a copy is made of, until the copy is completed."""
     waiting = {(c.made.place.account, c.made.saved.source, c.made.saved.slot): c.copy.region for c in copies}
     for m in survey.made:
@@ -198,7 +200,7 @@ def _hold(
     return held
 
 
-def _changes(schedule: Schedule, verdicts: Sequence[tuple[Made, Verdict]], now: datetime) -> Iterable[Change]:
+def _changes(schedule: Schedule, verdicts: Sequence[tuple[Made, SnapshotDecision]], now: datetime) -> Iterable[Change]:
     kept = [made for made, verdict in verdicts if verdict.keep and made.saved.state == "completed"]
     originals = sorted((m for m in kept if not m.copied), key=lambda m: (m.saved.slot, m.id))
     fast: set[str] = set()

@@ -146,7 +146,7 @@ def _wait(job: Task, made: Sequence[Copied], failures: dict[str, str]) -> list[C
     done: list[Copied] = []
     places = sorted({c.place for c in made})
 
-    def watch(place: Place) -> dict[str, waiters.Seen]:
+    def watch(place: Place) -> dict[str, waiters.Observation]:
         ids = [c.item["SnapshotId"] for c in made if c.place == place]
         return snapshots.wait(job.ledger, place, ids, on_progress=told(job, place))
 

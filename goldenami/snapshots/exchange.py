@@ -202,7 +202,7 @@ def _settle(job: Task, place: Place, instance: str) -> None:
     waiters.watch(job.cloud, place, _SETTLED, [instance], timeout=600.0)
 
 
-def _judge_settled(item: Item) -> tuple[waiters.Verdict, str]:
+def _classify_settled(item: Item) -> tuple[waiters.Readiness, str]:
     return ("pending", "") if waiters.state_of(item) in ("pending", "stopping") else ("ready", "")
 
 
@@ -211,7 +211,7 @@ _SETTLED: Final = waiters.Watched(
     "Reservations",
     "instance-id",
     "InstanceId",
-    _judge_settled,
+    _classify_settled,
     lambda reservations: (i for r in reservations for i in r["Instances"]),
 )
 

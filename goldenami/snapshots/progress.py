@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from goldenami.aws import snapshots, waiters
-from goldenami.aws.waiters import Item, OnProgress, Seen
+from goldenami.aws.waiters import Item, Observation, OnProgress
 from goldenami.errors import TargetsFailed
 from goldenami.events import emit
 from goldenami.model import Place
@@ -15,7 +15,7 @@ from goldenami.task import Task
 def told(job: Task, place: Place) -> OnProgress:
     """What a wait has to say about a resource, as events."""
 
-    def on_progress(seen: Seen) -> None:
+    def on_progress(seen: Observation) -> None:
         percent = round(seen.percent) if seen.percent is not None else None
         emit(job.emit, "target.progress", target=f"{place.region}/{seen.id}", state=seen.state, percent=percent)
 

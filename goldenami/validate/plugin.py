@@ -44,7 +44,7 @@ _MESSAGE_CHARACTERS = 2000
 
 
 @dataclass(slots=True)
-class Verdict:
+class TestOutcome:
     """What is known of one test, over its set-up, body and tear-down."""
 
     outcome: str = "passed"
@@ -116,7 +116,7 @@ class Run:
     def __init__(self, settings: Settings, answers: int) -> None:
         self.settings = settings
         self._answers = answers
-        self._verdicts: dict[str, Verdict] = {}
+        self._verdicts: dict[str, TestOutcome] = {}
         self._budget = settings.retry_budget
         self._gone: GoldenAmiError | None = None
         endpoint = settings.endpoint
@@ -168,7 +168,7 @@ class Run:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         name = self._name(item)
-        verdict = self._verdicts[item.nodeid] = Verdict()
+        verdict = self._verdicts[item.nodeid] = TestOutcome()
         self.answer("started", name=name)
         outcome = yield
         self.answer(

@@ -227,7 +227,7 @@ def test_a_copy_that_fails_later_says_why_and_is_tried_anew(world: World) -> Non
     arn = f"arn:aws:kms:{HOME_PLACE.region}:{HOME.id}:key/00000000-0000-4000-8000-000000000000"
     bad = copy(world, arn)
     seen = images.wait(world.ledger, HOME_PLACE, [bad])[bad]
-    assert seen.verdict == "failed"
+    assert seen.readiness == "failed"
     assert seen.reason
     assert "failed: " + seen.reason in waiters.failure(seen, "image", HOME_PLACE).message
     assert world.journal.resources("image")[0].spoiled == seen.reason
@@ -238,7 +238,7 @@ def test_a_copy_that_fails_later_says_why_and_is_tried_anew(world: World) -> Non
 
 def test_watching_tells_the_progress(world: World) -> None:
     world.paper.set(pending={"image": 0.5, "copy": 0.5, "snapshot": 0.5})
-    told: list[waiters.Seen] = []
+    told: list[waiters.Observation] = []
     arn = kms.resolve(world.cloud, HOME_PLACE, "alias/golden-ami").arn
     image = copy(world, arn)
     seen = images.wait(world.ledger, HOME_PLACE, [image], on_progress=told.append)
@@ -274,7 +274,7 @@ def test_what_is_not_visible_yet_is_waited_for_but_not_for_ever(world: World) ->
     quick = waiters.Interval(first=0.02, visible=0.2)
     none = "ami-0123456789abcdef0"
     seen = waiters.watch(world.cloud, HOME_PLACE, waiters.IMAGES, [none], interval=quick)[none]
-    assert (seen.verdict, seen.reason) == ("failed", "it does not exist")
+    assert (seen.readiness, seen.reason) == ("failed", "it does not exist")
 
 
 def foreign_instance_image(world: World) -> str:
@@ -293,7 +293,7 @@ def test_a_deadline(world: World) -> None:
     world.paper.set(pending={"image": 30})
     image = str(world.raw("ec2").create_image(InstanceId=foreign_instance(world), Name="slow")["ImageId"])
     seen = waiters.watch(world.cloud, HOME_PLACE, waiters.IMAGES, [image], timeout=0.3)[image]
-    assert seen.verdict == "pending"
+    assert seen.readiness == "pending"
     assert "the time allowed for it is over" in waiters.failure(seen, "image", HOME_PLACE).message
 
 

@@ -226,7 +226,7 @@ def test_the_local_address_of_a_route() -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "item", "verdict", "reason"),
+    ("what", "item", "readiness", "reason"),
     [
         (waiters.IMAGES, {"State": "pending"}, "pending", ""),
         (waiters.IMAGES, {"State": "available"}, "ready", ""),
@@ -253,8 +253,8 @@ def test_the_local_address_of_a_route() -> None:
         (waiters.TERMINATED, {"State": {"Name": "terminated"}}, "ready", ""),
     ],
 )
-def test_what_states_mean(what: waiters.Watched, item: waiters.Item, verdict: str, reason: str) -> None:
-    assert what.judge(item) == (verdict, reason)
+def test_what_states_mean(what: waiters.Watched, item: waiters.Item, readiness: str, reason: str) -> None:
+    assert what.classify(item) == (readiness, reason)
 
 
 def test_percentages() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from goldenami.model import MANIFEST_SCHEMA, BaseImage, ImageManifest, ManifestImage
-from goldenami.release.retention import ChannelRules, ReleaseFacts, Rules, Verdict, decide
+from goldenami.release.retention import ChannelRules, ReleaseFacts, RetentionDecision, Rules, decide
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -47,7 +47,7 @@ def fates(*releases: ReleaseFacts, **rules: Any) -> list[str]:
     return [v.fate for v in found]
 
 
-def one(release: ReleaseFacts, **rules: Any) -> Verdict:
+def one(release: ReleaseFacts, **rules: Any) -> RetentionDecision:
     """The verdict on a release that no number keeps."""
     found = decide([release, *DECOYS], {"web": Rules(keep=1, **rules)}, NOW)
     return next(v for v in found if v.release is release)
@@ -125,7 +125,7 @@ def test_a_base_goes_with_the_last_that_is_built_on_it() -> None:
     base = replace(base, children=frozenset({old.label, older.label}))
     rules = {"base": Rules(keep=1), "web": Rules(keep=1)}
 
-    def verdict(*releases: ReleaseFacts) -> Verdict:
+    def verdict(*releases: ReleaseFacts) -> RetentionDecision:
         return next(v for v in decide(releases, rules, NOW) if v.release is base)
 
     assert verdict(base, newest_base, old, older).rule == f"{old.label} is built on it"
