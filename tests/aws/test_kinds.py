@@ -82,7 +82,7 @@ def test_a_clean_up_finds_it_by_its_tag_and_deletes_it(world: World) -> None:
         LaunchTemplateName="somebody-elses", LaunchTemplateData={"InstanceType": "t3.micro"}
     )["LaunchTemplate"]["LaunchTemplateId"]
     id = make(world)
-    assert [str(one) for one in reconcile.find_all(world.cloud, world.journal)] == [
+    assert [str(one) for one in reconcile.find_all(world.cloud, world.journal).deleted] == [
         f"launch-template {id} in {HOME_PLACE}"
     ]
     done = clean(world)
