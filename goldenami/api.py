@@ -485,12 +485,16 @@ def _carry_out(work: Callable[[Interrupts, Emit], _T], on_event: OnEvent | None,
             event = events.get()
             if event is None:
                 break
-            if on_event is not None and ending is None:
+            if on_event is not None:
                 on_event(event)
-        except BaseException as error:
+        except KeyboardInterrupt as interrupt:
             if ending is not None:
                 raise
-            ending = error
+            ending = interrupt
+            interrupts.stop.set()
+        except BaseException as error:  # of on_event, which is not called again
+            ending = ending or error
+            on_event = None
             interrupts.stop.set()
     thread.join()
     if ending is not None:

@@ -168,20 +168,33 @@ def _interrupt_at_launch(look: Callable[[], None] = lambda: None) -> goldenami.a
 
 
 def test_ctrl_c_deletes_what_was_made_and_is_raised(project: goldenami.Project, cloud: PaperCloud) -> None:
+    kinds: list[str] = []
+
+    def on_event(event: goldenami.Event) -> None:
+        kinds.append(event.kind)
+        if event.kind == "stage.started" and event.fields["stage"] == "launch":
+            raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt) as caught:
-        goldenami.build(project, "tiny", on_event=_interrupt_at_launch())
+        goldenami.build(project, "tiny", on_event=on_event)
+    assert kinds[-1] == "build.finished"  # the clean-up is told as well
     assert isinstance(caught.value.__cause__, errors.Interrupted)
     assert "everything it made is deleted" in str(caught.value.__cause__)
     assert instances(cloud) == []
 
 
 def test_an_exception_of_the_callback_ends_the_build(project: goldenami.Project, cloud: PaperCloud) -> None:
+    seen = 0
+
     def on_event(event: goldenami.Event) -> None:
+        nonlocal seen
         if event.kind == "stage.started":
+            seen += 1
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         goldenami.build(project, "tiny", on_event=on_event)
+    assert seen == 1  # it is not called again
     assert instances(cloud) == []
 
 
