@@ -7,9 +7,8 @@ world import it: loading the cloud takes a third of a second, which most tests d
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -22,32 +21,35 @@ settings.register_profile("goldenami", deadline=None, derandomize=bool(os.enviro
 settings.load_profile("goldenami")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.definition.get_closest_marker("matrix") is not None:
+        from tests.worlds import matrix
+
+        matrix.generate(metafunc)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call() -> Generator[None, object, object]:
+    """A failure of several places tells each of them."""
+    try:
+        return (yield)
+    except BaseException as error:
+        for place, why in getattr(error, "failures", {}).items():
+            error.add_note(f"{place}: {why}")
+        raise
+
+
 @pytest.fixture(scope="session")
 def whole() -> bool:
-    """Whether every case of the matrices runs (``make test-crash``), or a sample of them."""
+    """Whether every case runs (``make test-crash``), or a sample of them. The matrices have ``tests.worlds.matrix``."""
     return os.environ.get("GOLDENAMI_WHOLE_MATRIX", "") not in ("", "0")
 
 
-@pytest.fixture
-def build_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """Whole builds without hosts; each case begins with ``fresh``."""
+@pytest.fixture(scope="module")
+def build_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Whole builds without hosts. Each case begins with ``fresh``; the tests of a module share the logins, which take
+    longer than a build."""
     from tests.worlds.builds import a_world
 
-    with a_world(tmp_path, monkeypatch) as world:
+    with pytest.MonkeyPatch.context() as patch, a_world(tmp_path_factory.mktemp("world"), patch) as world:
         yield world
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """How many cases the matrices had: a matrix that lost its cases would pass as well."""
-    counts: dict[str, int] = {}
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            if getattr(report, "when", None) != "call":  # what a test recorded is in the report of its end as well
-                continue
-            for name, value in getattr(report, "user_properties", ()):
-                if name.startswith("cases of "):
-                    counts[name] = counts.get(name, 0) + value
-    if counts:
-        terminalreporter.section("crash and fault cases")
-        for name, count in sorted(counts.items()):
-            terminalreporter.write_line(f"{count:5} {name}")

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from goldenami.cli.main import main
-from tests.crash.test_crashes import mutations
 from tests.worlds import inventory
 from tests.worlds.builds import World
 from tests.worlds.cases import check
+from tests.worlds.recordings import calls
 
 
 @pytest.mark.parametrize("bucket", [False, True], ids=["directory", "bucket"])
 def test_what_is_said_of_a_build_that_died(
     world: World, bucket: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    label = next(x for x in mutations(world) if x.action == "CopyImage")
+    label = next(x for x in calls("build") if x.action == "CopyImage")
     world.fresh(bucket=bucket)
     decoys = inventory.place_decoys(world)
     world.build_until(label, "after")

@@ -20,32 +20,20 @@ from goldenami.errors import TestsFailed
 from goldenami.model import Place
 from tests.worlds import inventory
 from tests.worlds.builds import PLACES, RECIPE, Death, Label, World
-from tests.worlds.cases import SHARDS, Verdicts, check, points_to, release_of, share
+from tests.worlds.cases import check, points_to, release_of
+from tests.worlds.matrix import matrix
+from tests.worlds.recordings import calls
 
 MOMENTS = ("before", "after")
-Tell = Callable[[str, Any], None]
-shards = pytest.mark.parametrize("shard", range(SHARDS))
+THEN = ("resume", "clean")
+LAGS = (0.0, 2.0)
 
 
-def mutations(world: World) -> list[Label]:
-    """Those of a build that nothing happens to."""
-    world.fresh()
-    world.build()
-    return sorted(world.cloud.mutations)
-
-
-@shards
+@matrix("label, when, then", itertools.product(calls("build"), MOMENTS, THEN), every=7)
 def test_a_build_killed_at_any_call_is_resumed_or_cleaned(
-    world: World, whole: bool, shard: int, record_property: Tell
+    world: World, label: Label, when: str, then: str, number: int
 ) -> None:
-    verdicts = Verdicts("crash matrix")
-    every = list(itertools.product(mutations(world), MOMENTS, ("resume", "clean")))
-    assert len(every) > 140
-    for number, (label, when, then) in enumerate(share(every, shard, whole=whole, every=7)):
-        lag = (0.0, 2.0)[number % 2]
-        name = f"killed {when} {label}, visible after {lag} s, {then}"
-        verdicts.run(name, lambda: killed(world, label, when, then, lag))  # noqa: B023
-    verdicts.tell(record_property)
+    killed(world, label, when, then, LAGS[number // 4 % 2])
 
 
 def slow(world: World, lag: float) -> None:
@@ -84,25 +72,12 @@ def summary(world: World) -> Any:
     return found
 
 
-@shards
+@matrix("label, when, then, lag", itertools.product(calls("second-release"), MOMENTS, THEN, LAGS), every=9)
 def test_a_second_release_is_published_in_all_places_or_in_none(
-    world: World, whole: bool, shard: int, record_property: Tell
+    world: World, label: Label, when: str, then: str, lag: float
 ) -> None:
     """Publishing moves what is there already, which a clean-up has to put back."""
-    verdicts = Verdicts("crash matrix, second release")
-    world.fresh()
-    world.build()
-    world.change_recipe("second")
-    world.cloud.start_process()
-    world.build()
-    publishing = [label for label in sorted(world.cloud.mutations) if label.service == "ssm"]
-    assert len(publishing) == 12
-    every = list(itertools.product(publishing, MOMENTS, ("resume", "clean")))
-    every = [(*case, lag) for case in every for lag in (0.0, 2.0)]
-    for label, when, then, lag in share(every, shard, whole=whole, every=9):
-        name = f"second release, killed {when} {label}, effective after {lag} s, {then}"
-        verdicts.run(name, lambda: second(world, label, when, then, lag))  # noqa: B023
-    verdicts.tell(record_property)
+    second(world, label, when, then, lag)
 
 
 def second(world: World, label: Label, when: str, then: str, lag: float) -> None:
@@ -127,23 +102,13 @@ def second(world: World, label: Label, when: str, then: str, lag: float) -> None
         assert points_to(world) == first.version
 
 
-@shards
+@matrix("label, when, then", itertools.product(calls("clean-up"), MOMENTS, THEN), every=5)
 def test_a_clean_up_killed_at_any_call_is_done_again(
-    world: World, whole: bool, shard: int, record_property: Tell
+    world: World, label: Label, when: str, then: str, number: int
 ) -> None:
     """A build dies with everything made and nothing published; its clean-up dies, too; then clean, or resume."""
-    verdicts = Verdicts("crash matrix, clean-up")
-    last = next(label for label in mutations(world) if label.service == "ssm")
-    world.fresh()
-    world.build_until(last, "before")
-    world.clean(world.builds[0])
-    every = list(itertools.product(sorted(world.cloud.mutations), MOMENTS, ("resume", "clean")))
-    assert len(every) > 30
-    for number, (label, when, then) in enumerate(share(every, shard, whole=whole, every=5)):
-        lag = (0.0, 2.0)[number % 2]
-        name = f"clean-up killed {when} {label}, visible after {lag} s, {then}"
-        verdicts.run(name, lambda: killed_twice(world, last, label, when, then, lag))  # noqa: B023
-    verdicts.tell(record_property)
+    last = next(label for label in calls("build") if label.service == "ssm")
+    killed_twice(world, last, label, when, then, LAGS[number // 4 % 2])
 
 
 def killed_twice(world: World, last: Label, label: Label, when: str, then: str, lag: float) -> None:
@@ -210,7 +175,7 @@ def dies_between(
 
 def test_a_build_tells_of_an_unfinished_one(world: World) -> None:
     """It is for a person to say what becomes of it; the new build has a version of its own."""
-    copy = next(label for label in mutations(world) if label.action == "CopyImage")
+    copy = next(label for label in calls("build") if label.action == "CopyImage")
     world.fresh()
     world.build_until(copy, "after")
     (unfinished,) = world.builds

@@ -21,10 +21,11 @@ from goldenami.aws import tags
 from goldenami.errors import Busy, CatalogError
 from goldenami.journal import Journals, token
 from goldenami.stages.expired import is_expired
-from tests.crash.test_crashes import Tell, mutations, shards
 from tests.worlds import inventory
 from tests.worlds.builds import PLACES, RECIPE, Label, World
-from tests.worlds.cases import Verdicts, check, points_to, release_of, share
+from tests.worlds.cases import check, points_to, release_of
+from tests.worlds.matrix import matrix
+from tests.worlds.recordings import calls
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 BUILD = "20261124-030000-0123abcd"
@@ -67,13 +68,9 @@ def clean_expired(world: World, *, later: timedelta = timedelta(hours=25), dry_r
         world.cloud.ahead = timedelta()
 
 
-def last(world: World, service: str, which: int = -1) -> Label:
-    return [label for label in mutations(world) if label.service == service][which]
-
-
 @pytest.mark.parametrize("action", ["RunInstances", "CreateImage", "CopyImage", "TerminateInstances"])
 def test_what_a_lost_machine_left_is_collected_and_nothing_else(world: World, action: str) -> None:
-    label = next(x for x in reversed(mutations(world)) if x.action == action)
+    label = next(x for x in reversed(calls("build")) if x.action == action)
     world.fresh()
     decoys = inventory.place_decoys(world)
     world.build_until(label, "after")
@@ -99,7 +96,7 @@ def test_what_a_lost_machine_left_is_collected_and_nothing_else(world: World, ac
 
 def test_a_release_is_never_collected(world: World) -> None:
     """Also not where its machine died before it could take the mark off."""
-    keep = next(x for x in mutations(world) if x.action == "DeleteTags")
+    keep = next(x for x in calls("build") if x.action == "DeleteTags")
     for when in ("before", "after"):
         world.fresh()
         world.build_until(keep, when)
@@ -115,20 +112,17 @@ def test_a_release_is_never_collected(world: World) -> None:
         assert owned >= wanted
 
 
-@shards
+@matrix(
+    "label, when, which",
+    itertools.product(calls("second-release"), ("before", "after"), ("second_release", "first_release")),
+    every=5,
+)
 def test_parameters_of_a_lost_machine_are_collected_unless_a_release_has_them(
-    world: World, whole: bool, shard: int, record_property: Tell
+    world: World, label: Label, when: str, which: str
 ) -> None:
     """It dies at any call to SSM. What no release has goes, and is in nobody's way; what one has, and what a channel
     names, stays as it is until the next release."""
-    publishing = [label for label in mutations(world) if label.service == "ssm"]
-    assert len(publishing) == 12
-    every = list(itertools.product(publishing, ("before", "after"), (False, True)))
-    verdicts = Verdicts("crash matrix, lost machines")
-    for label, when, first in share(every, shard, whole=whole, every=5):
-        name = f"killed {when} {label}, {'first' if first else 'second'} release"
-        verdicts.run(name, lambda: lost(world, label, when, first=first))  # noqa: B023
-    verdicts.tell(record_property)
+    lost(world, label, when, first=which == "first_release")
 
 
 def lost(world: World, label: Label, when: str, *, first: bool) -> None:
@@ -175,7 +169,7 @@ def parameters(world: World) -> set[str]:
 
 
 def test_without_the_catalog_nothing_is_collected(world: World) -> None:
-    keep = next(x for x in mutations(world) if x.action == "DeleteTags")
+    keep = next(x for x in calls("build") if x.action == "DeleteTags")
     world.fresh()
     world.build_until(keep, "before")
     lose_journals(world)
@@ -198,7 +192,7 @@ def test_a_release_is_not_cleaned_by_who_sees_another_catalog(world: World) -> N
 
 
 def test_a_build_whose_journal_is_here_is_cleaned_by_it_unless_somebody_works_on_it(world: World) -> None:
-    label = next(x for x in mutations(world) if x.action == "CopyImage")
+    label = next(x for x in calls("build") if x.action == "CopyImage")
     world.fresh()
     decoys = inventory.place_decoys(world)
     world.build_until(label, "after")
@@ -253,7 +247,7 @@ class Calendar:
 @pytest.mark.parametrize("days", [-3, 40])
 def test_a_clock_that_is_days_off_changes_no_time_that_is_written(world: World, days: int) -> None:
     """What expires is counted from the cloud's time, so that it is not collected while the build runs."""
-    label = next(x for x in mutations(world) if x.action == "CopyImage")
+    label = next(x for x in calls("build") if x.action == "CopyImage")
     world.fresh()
     world.gate.start(Calendar(days))
     try:

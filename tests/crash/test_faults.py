@@ -7,32 +7,22 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
 
-import pytest
 from goldenami_sandbox.http import Response
 from goldenami_sandbox.protocol import Call
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis import seed as from_seed
 from hypothesis import strategies as st
 
 from goldenami.errors import GoldenAmiError, UnjournaledMutation
 from tests.worlds import inventory
 from tests.worlds.builds import Disturb, Label, World
-from tests.worlds.cases import SHARDS, Verdicts, check, share
-from tests.worlds.faults import FAULTS, PASSING, FromThenOn, Once, Storm, broken, denied, lost, throttled
+from tests.worlds.cases import check
+from tests.worlds.faults import FAULTS, PASSING, Fault, FromThenOn, Once, Storm, broken, denied, lost, throttled
+from tests.worlds.matrix import matrix
+from tests.worlds.recordings import calls
 
-Tell = Callable[[str, Any], None]
-shards = pytest.mark.parametrize("shard", range(SHARDS))
-
-
-def calls(world: World) -> list[Label]:
-    """Those of a build that nothing happens to; of those that ask again and again, the first three."""
-    world.fresh(new_process=True)
-    world.gate.start(record=True)
-    world.build()
-    recorded = world.gate.recording or []
-    world.gate.stop()
-    return sorted(label for label in recorded if label.action[:8] != "Describe" or label.ordinal <= 3)
+THEN = ("resume", "clean")
 
 
 def disturbed(world: World, fault: Disturb, *, then: str, delay: float = 0.0, must_release: bool = False) -> None:
@@ -84,40 +74,26 @@ def wait(world: World, delay: float) -> None:
         world.clock.sleep(delay)
 
 
-@shards
-def test_any_call_may_fail_once(world: World, whole: bool, shard: int, record_property: Tell) -> None:
+@matrix("label, fault", itertools.product(calls("every-call"), FAULTS), every=23)
+def test_any_call_may_fail_once(world: World, label: Label, fault: Fault, number: int) -> None:
     """A fault that passes is no reason for a build to fail; a refusal is, and leaves nothing."""
-    verdicts = Verdicts("fault matrix, one fault")
-    every = list(itertools.product(calls(world), FAULTS))
-    assert len(every) > 600
-    for number, (label, fault) in enumerate(share(every, shard, whole=whole, every=23)):
-        once, then, delay = Once(label, fault), ("resume", "clean")[number % 2], (0.0, 0.0, 2.0)[number % 3]
-        name = f"{fault.__name__} at {label}, visible after {delay} s, {then}"
-        must = fault in PASSING
-        verdicts.run(name, lambda: disturbed(world, once, then=then, delay=delay, must_release=must))  # noqa: B023
-    verdicts.tell(record_property)
+    turn = number // 4
+    then, delay = THEN[turn % 2], (0.0, 0.0, 2.0)[turn % 3]
+    disturbed(world, Once(label, fault), then=then, delay=delay, must_release=fault in PASSING)
 
 
-@shards
-def test_an_action_may_fail_from_some_call_on(world: World, whole: bool, shard: int, record_property: Tell) -> None:
+@matrix("label, fault", itertools.product(calls("every-call"), (throttled, broken, lost, denied)), every=37)
+def test_an_action_may_fail_from_some_call_on(world: World, label: Label, fault: Fault, number: int) -> None:
     """The build ends with an error in bounded time, and what it could not delete is deleted by the next process."""
-    verdicts = Verdicts("fault matrix, lasting faults")
-    every = list(itertools.product(calls(world), (throttled, broken, lost, denied)))
-    for number, (label, fault) in enumerate(share(every, shard, whole=whole, every=37)):
-        lasting, then = FromThenOn(label, fault), ("clean", "resume")[number % 2]
-        verdicts.run(f"{fault.__name__} from {label} on, {then}", lambda: disturbed(world, lasting, then=then))  # noqa: B023
-    verdicts.tell(record_property)
+    disturbed(world, FromThenOn(label, fault), then=THEN[(number // 4 + 1) % 2])
 
 
-@shards
-def test_storms(world: World, whole: bool, shard: int, record_property: Tell) -> None:
-    """Many faults at once. The seed is in the case's name."""
-    verdicts = Verdicts("fault matrix, storms")
-    for number in share(range(200), shard, whole=whole, every=13):
-        storm, then = Storm(number, (0.03, 0.1, 0.3)[number % 3]), ("clean", "resume")[number % 2]
-        delay = (0.0, 2.0)[number % 2]
-        verdicts.run(f"storm {number}, {then}", lambda: disturbed(world, storm, then=then, delay=delay))  # noqa: B023
-    verdicts.tell(record_property)
+@matrix("seed", ((seed,) for seed in range(200)), every=13)
+def test_storms(world: World, seed: int) -> None:
+    """Many faults at once."""
+    turn = seed // 4
+    storm, then = Storm(seed, (0.03, 0.1, 0.3)[turn % 3]), THEN[(turn + 1) % 2]
+    disturbed(world, storm, then=then, delay=(0.0, 2.0)[turn % 2])
 
 
 class Weather:
@@ -138,11 +114,10 @@ class Weather:
 WEATHER = st.dictionaries(st.integers(1, 160), st.tuples(st.sampled_from(FAULTS), st.integers(1, 6)), max_size=12)
 
 
-def test_any_weather(world: World, whole: bool, record_property: Tell) -> None:
+def test_any_weather(world: World, whole: bool) -> None:
     """Drawn by hypothesis, from a fixed seed, and made as small as it can be when something is wrong."""
-    verdicts = Verdicts("fault matrix, drawn")
 
-    @seed(20261124)
+    @from_seed(20261124)
     @settings(
         max_examples=150 if whole else 12,
         deadline=None,
@@ -151,8 +126,6 @@ def test_any_weather(world: World, whole: bool, record_property: Tell) -> None:
     )
     @given(faults=WEATHER, then=st.sampled_from(("resume", "clean")), lag=st.sampled_from((0.0, 2.0)))
     def hold(faults: Mapping[int, tuple[Callable[..., Response], int]], then: str, lag: float) -> None:
-        verdicts.count += 1
         disturbed(world, Weather(faults), then=then, delay=lag)
 
     hold()
-    verdicts.tell(record_property)

@@ -5,36 +5,22 @@ catalog; then another machine, which has nothing but the bucket, resumes or clea
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from goldenami.errors import Busy
 from tests.worlds import inventory
 from tests.worlds.builds import Death, Label, World
-from tests.worlds.cases import SHARDS, Verdicts, check, points_to, release_of, share
+from tests.worlds.cases import check, points_to, release_of
+from tests.worlds.matrix import matrix
+from tests.worlds.recordings import calls
 
 MOMENTS = ("before", "after")
-Tell = Callable[[str, Any], None]
 
 
-def mutations(world: World) -> list[Label]:
-    """Those of a build that nothing happens to, with those that keep its books."""
-    world.fresh(bucket=True)
-    world.build()
-    return sorted(world.cloud.mutations)
-
-
-@pytest.mark.parametrize("shard", range(SHARDS))
-def test_another_machine_resumes_or_cleans(world: World, whole: bool, shard: int, record_property: Tell) -> None:
-    verdicts = Verdicts("crash matrix, another machine")
-    every = list(itertools.product(mutations(world), MOMENTS, ("resume", "clean")))
-    assert len(every) > 500
-    assert sum(label.service == "s3" for label, _, _ in every) > 300
-    for label, when, then in share(every, shard, whole=whole, every=61):
-        verdicts.run(f"killed {when} {label}, {then} elsewhere", lambda: killed(world, label, when, then))  # noqa: B023
-    verdicts.tell(record_property)
+@matrix("label, when, then", itertools.product(calls("build-in-a-bucket"), MOMENTS, ("resume", "clean")), every=61)
+def test_another_machine_resumes_or_cleans(world: World, label: Label, when: str, then: str) -> None:
+    killed(world, label, when, then)
 
 
 def killed(world: World, label: Label, when: str, then: str) -> None:
@@ -68,7 +54,7 @@ def killed(world: World, label: Label, when: str, then: str) -> None:
 
 def test_a_machine_that_is_only_slow_keeps_its_build(world: World) -> None:
     """Nobody takes over while its leases hold; what keeps others away is said."""
-    copy = next(label for label in mutations(world) if label.action == "CopyImage")
+    copy = next(label for label in calls("build-in-a-bucket") if label.action == "CopyImage")
     world.fresh(bucket=True)
     world.build_until(copy, "after")
     (build_id,) = world.builds

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from goldenami_sandbox.http import Response
@@ -99,8 +98,7 @@ def run(world: World, *arguments: str, signals: Signals | None = None) -> tuple[
         ("PutParameter", 6, "after", "clean"),
     ],
 )
-def test_killed(world: World, action: str, nth: int, when: str, then: str, record_property: Any) -> None:
-    record_property("cases of real processes", 1)
+def test_killed(world: World, action: str, nth: int, when: str, then: str) -> None:
     world.fresh()
     decoys = inventory.place_decoys(world)
     code, stderr = run(world, "build", signals=Signals(action, nth, signal.SIGKILL, when=when))
@@ -138,11 +136,8 @@ SAMPLE = ("launch", "copies", "channel", "clean-up of a release")
     ("action", "nth"),
     [pytest.param(action, nth, id=stage) for stage, action, nth in STAGES if WHOLE or stage in SAMPLE],
 )
-def test_a_signal_stops_and_cleans_up(
-    world: World, number: signal.Signals, action: str, nth: int, record_property: Any
-) -> None:
+def test_a_signal_stops_and_cleans_up(world: World, number: signal.Signals, action: str, nth: int) -> None:
     """At any stage: what was made is deleted within 30 seconds, unless it is a release by then."""
-    record_property("cases of real processes", 1)
     world.fresh()
     decoys = inventory.place_decoys(world)
     signals = Signals(action, nth, number, when="after")
@@ -153,9 +148,8 @@ def test_a_signal_stops_and_cleans_up(
     check(world, decoys, released=None)
 
 
-def test_a_signal_while_threads_wait_for_copies(world: World, record_property: Any) -> None:
+def test_a_signal_while_threads_wait_for_copies(world: World) -> None:
     """Copies take hours; a thread for each target waits for its own."""
-    record_property("cases of real processes", 1)
     world.fresh()
     decoys = inventory.place_decoys(world)
     world.paper.set(pending={"copy": 3600})
@@ -167,8 +161,7 @@ def test_a_signal_while_threads_wait_for_copies(world: World, record_property: A
 
 
 @pytest.mark.parametrize("then", ["resume", "clean"])
-def test_a_signal_during_the_clean_up_stops_at_once(world: World, then: str, record_property: Any) -> None:
-    record_property("cases of real processes", 1)
+def test_a_signal_during_the_clean_up_stops_at_once(world: World, then: str) -> None:
     world.fresh()
     decoys = inventory.place_decoys(world)
     signals = Signals("CopyImage", 2, signal.SIGINT, when="after", then="DeregisterImage")
@@ -181,8 +174,7 @@ def test_a_signal_during_the_clean_up_stops_at_once(world: World, then: str, rec
     check(world, decoys, released=then == "resume")
 
 
-def test_a_second_signal_stops_at_once_and_resume_works(world: World, record_property: Any) -> None:
-    record_property("cases of real processes", 1)
+def test_a_second_signal_stops_at_once_and_resume_works(world: World) -> None:
     world.fresh()
     decoys = inventory.place_decoys(world)
     signals = Signals("CopyImage", 2, signal.SIGINT, when="after", times=2)

@@ -67,7 +67,7 @@ def numbers(whole: bool, few: int, many: int) -> range:
     return range(1, (many if whole else few) + 1)
 
 
-def test_protected_ones_stay_and_the_others_leave_nothing(world: World, whole: bool, record_property: Any) -> None:
+def test_protected_ones_stay_and_the_others_leave_nothing(world: World, whole: bool) -> None:
     sizes = []
     for seed in numbers(whole, 1, 30):
         estate = large(world, seed)
@@ -98,10 +98,9 @@ def test_protected_ones_stay_and_the_others_leave_nothing(world: World, whole: b
     # An estate where nothing is kept, or nothing goes, would show nothing.
     assert all(images >= 200 and kept >= 10 for images, kept, _ in sizes), sizes
     assert sum(gone for _, _, gone in sizes) >= 4 * len(sizes), sizes
-    record_property("cases of large estates", len(sizes))
 
 
-def test_who_refuses_to_answer_is_told_and_nothing_is_deleted(world: World, whole: bool, record_property: Any) -> None:
+def test_who_refuses_to_answer_is_told_and_nothing_is_deleted(world: World, whole: bool) -> None:
     """Each question that a run asks, refused in one place."""
     estate = small(world, 100)
     world.gate.start(record=True)
@@ -123,7 +122,6 @@ def test_who_refuses_to_answer_is_told_and_nothing_is_deleted(world: World, whol
         assert retired.of("delete") == (), where
         assert world.cloud.mutations == [], where
         assert state(world, estate) == before, where
-    record_property("cases of refused questions", len(cases))
 
 
 def test_who_ceases_to_answer_after_the_decision(world: World, whole: bool) -> None:
@@ -164,7 +162,7 @@ def place_of(place: Any) -> tuple[str, str]:
     return place.account, place.region
 
 
-def test_what_fails_is_done_by_the_next_run(world: World, whole: bool, record_property: Any) -> None:
+def test_what_fails_is_done_by_the_next_run(world: World, whole: bool) -> None:
     """One kind of change is refused in one place."""
     estate = small(world, 1)
     go(world, estate)
@@ -180,12 +178,9 @@ def test_what_fails_is_done_by_the_next_run(world: World, whole: bool, record_pr
         world.paper.set(faults=[])
         assert failed(go(world, estate)) is None, where
         assert state(world, estate) == expected, where
-    record_property("cases of refused changes", len(cases))
 
 
-def test_killed_at_any_call_the_next_run_ends_in_the_same_state(
-    world: World, whole: bool, record_property: Any
-) -> None:
+def test_killed_at_any_call_the_next_run_ends_in_the_same_state(world: World, whole: bool) -> None:
     count, estates_left = 0, 2 if whole else 1
     for seed in range(1, 30):
         estate = small(world, seed)
@@ -207,4 +202,3 @@ def test_killed_at_any_call_the_next_run_ends_in_the_same_state(
         if not estates_left:
             break
     assert not estates_left
-    record_property("cases of killed retirements of an estate", count)

@@ -318,9 +318,7 @@ def test_a_failure_is_told_and_the_next_run_tries_again(world: World) -> None:
 # --- killed -----------------------------------------------------------------------------------------------------------
 
 
-def test_killed_at_any_call_the_next_run_ends_in_the_same_state(
-    world: World, whole: bool, record_property: Any
-) -> None:
+def test_killed_at_any_call_the_next_run_ends_in_the_same_state(world: World, whole: bool) -> None:
     made = releases(world, 3)
     world.cloud.start_process()
     go(world)
@@ -354,7 +352,6 @@ def test_killed_at_any_call_the_next_run_ends_in_the_same_state(
         world.cloud.start_process()
         go(world)
         assert world.cloud.mutations == []
-    record_property("cases of killed retirements", len(cases))
 
 
 def test_rules_are_needed(world: World) -> None:

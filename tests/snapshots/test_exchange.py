@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import itertools
-import os
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from goldenami import task
-from goldenami.aws import volumes
 from goldenami.errors import GoldenAmiError, UnjournaledMutation
 from goldenami.journal import Journals
-from goldenami.snapshots import copy, create, encrypt, exchange, names, points, restore
+from goldenami.snapshots import create, names, points
 from tests.worlds.builds import Death, Disturb, Label, World
-from tests.worlds.faults import FAULTS, FromThenOn, Once, denied
+from tests.worlds.exchanges import WORK, copying, fresh, prepared, sealed
+from tests.worlds.faults import FAULTS, Fault, FromThenOn, Once, denied
+from tests.worlds.matrix import matrix
+from tests.worlds.recordings import calls
 from tests.worlds.volumes import APPS_PLACE, HOME_PLACE, WEST, Estate, tags_of
-
-Tell = Callable[[str, Any], None]
-WHOLE = os.environ.get("GOLDENAMI_WHOLE_MATRIX", "") not in ("", "0")
-
 
 # --- what they do -----------------------------------------------------------------------------------------------------
 
@@ -165,41 +161,7 @@ def test_two_at_once_are_kept_apart(estate: Estate) -> None:
 
 @pytest.fixture
 def estates(build_world: World) -> Callable[[], Estate]:
-    def fresh() -> Estate:
-        build_world.fresh()
-        return Estate(build_world)
-
-    return fresh
-
-
-def encrypting(estate: Estate) -> None:
-    world = estate.world
-    cloud = world.cloud
-    instance = names.instance(cloud, HOME_PLACE, estate.instance)
-    chosen = volumes.of_instance(cloud, HOME_PLACE, estate.instance)
-    with task.run(world.environment, "volume encrypt", {}, cloud=cloud, undo=exchange.put_back) as job:
-        encrypt.encrypt(job, HOME_PLACE, instance, chosen, kms_key=KEYS[id(world)])
-
-
-def restoring(estate: Estate) -> None:
-    world = estate.world
-    cloud = world.cloud
-    instance = names.instance(cloud, HOME_PLACE, estate.instance)
-    chosen = points.choose(cloud, HOME_PLACE, estate.instance, datetime.now(UTC) + timedelta(days=400))
-    with task.run(world.environment, "snapshot restore", {}, cloud=cloud, undo=exchange.put_back) as job:
-        restore.restore(job, HOME_PLACE, instance, chosen)
-
-
-KEYS: dict[int, str] = {}
-WORK = {"encrypt": encrypting, "restore": restoring}
-
-
-def prepared(estates: Callable[[], Estate], name: str) -> tuple[Estate, set[str]]:
-    estate = estates()
-    kept = {estate.snapshot(estate.root), estate.snapshot(estate.data)} if name == "restore" else set()
-    KEYS[id(estate.world)] = estate.key()
-    estate.world.cloud.start_process()
-    return estate, kept
+    return lambda: fresh(build_world)
 
 
 def check(estate: Estate, before: dict[str, str], kept: set[str], *, done: bool | None) -> None:
@@ -228,19 +190,8 @@ def check(estate: Estate, before: dict[str, str], kept: set[str], *, done: bool 
         assert found[before["/dev/xvda"]]["Attachments"][0]["DeleteOnTermination"] is True
 
 
-def calls_of(estates: Callable[[], Estate], name: str) -> tuple[list[Label], list[Label]]:
-    """All calls, and those that change something; of those that ask again and again, the first three."""
-    estate, _ = prepared(estates, name)
-    estate.world.gate.start(record=True)
-    WORK[name](estate)
-    recorded = estate.world.gate.recording or []
-    estate.world.gate.stop()
-    mutations = list(estate.world.cloud.mutations)
-    return sorted(c for c in recorded if c.action[:8] != "Describe" or c.ordinal <= 3), mutations
-
-
 def faulted(estates: Callable[[], Estate], name: str, fault: Disturb) -> None:
-    estate, kept = prepared(estates, name)
+    estate, kept = prepared(estates(), name)
     before = estate.attached()
     world = estate.world
     world.gate.start(fault)
@@ -259,96 +210,66 @@ def faulted(estates: Callable[[], Estate], name: str, fault: Disturb) -> None:
     check(estate, before, kept, done=True if error is None else None)
 
 
-def sample(cases: list[Any], every: int) -> list[Any]:
-    return cases if WHOLE else cases[::every]
+def calls_of(*kinds: str) -> Iterator[tuple[str, Label]]:
+    """The calls of both kinds of work: everything that is called, or only what changes something (``changes``)."""
+    for name in WORK:
+        for label in calls("-".join((name, *kinds))):
+            yield name, label
 
 
-@pytest.mark.parametrize("name", WORK)
-def test_any_call_may_fail_once(estates: Callable[[], Estate], name: str, record_property: Tell) -> None:
-    calls, _ = calls_of(estates, name)
-    assert len(calls) > 15
-    cases = sample(list(itertools.product(calls, FAULTS)), 23)
-    run(record_property, f"faults while {name}ing", cases, lambda c: faulted(estates, name, Once(*c)))
+@matrix("name, label, fault", ((*one, fault) for one in calls_of() for fault in FAULTS), every=23)
+def test_any_call_may_fail_once(estates: Callable[[], Estate], name: str, label: Label, fault: Fault) -> None:
+    faulted(estates, name, Once(label, fault))
 
 
-@pytest.mark.parametrize("name", WORK)
-def test_a_kind_of_call_may_be_denied_from_then_on(
-    estates: Callable[[], Estate], name: str, record_property: Tell
-) -> None:
-    calls, _ = calls_of(estates, name)
-    cases = sample([(c, denied) for c in calls], 7)
-    run(record_property, f"denials while {name}ing", cases, lambda c: faulted(estates, name, FromThenOn(*c)))
+@matrix("name, label", calls_of(), every=7)
+def test_a_kind_of_call_may_be_denied_from_then_on(estates: Callable[[], Estate], name: str, label: Label) -> None:
+    faulted(estates, name, FromThenOn(label, denied))
 
 
-@pytest.mark.parametrize("name", WORK)
-def test_killed_at_any_call_then_cleaned(estates: Callable[[], Estate], name: str, record_property: Tell) -> None:
-    _, mutations = calls_of(estates, name)
-    assert len(mutations) > 10
-    cases = sample(list(itertools.product(mutations, ("before", "after"))), 5)
-
-    def killed(case: tuple[Label, str]) -> None:
-        estate, kept = prepared(estates, name)
-        before = estate.attached()
-        estate.world.cloud.start_process(*case)
-        with pytest.raises(Death):
-            WORK[name](estate)
-        (summary,) = Journals(Path(estate.world.environment.builds)).list()
-        assert estate.world.clean(summary.build_id).complete
-        check(estate, before, kept, done=None)
-
-    run(record_property, f"kills while {name}ing", cases, killed)
+@matrix("name, label, when", ((*one, when) for one in calls_of("changes") for when in ("before", "after")), every=5)
+def test_killed_at_any_call_then_cleaned(estates: Callable[[], Estate], name: str, label: Label, when: str) -> None:
+    estate, kept = prepared(estates(), name)
+    before = estate.attached()
+    estate.world.cloud.start_process(label, when)
+    with pytest.raises(Death):
+        WORK[name](estate)
+    (summary,) = Journals(Path(estate.world.environment.builds)).list()
+    assert estate.world.clean(summary.build_id).complete
+    check(estate, before, kept, done=None)
 
 
 # --- what others leave ------------------------------------------------------------------------------------------------
 
 
-def copying(estate: Estate, sources: list[str]) -> None:
-    """Encrypted ones, into another account and another region."""
-    cloud = estate.world.cloud
-    items = names.many(cloud, HOME_PLACE, sources)
-    targets = [copy.destination(cloud, p, items, "alias/golden-ami") for p in (APPS_PLACE, WEST)]
-    with task.run(estate.world.environment, "snapshot copy", {}, cloud=cloud, undo=copy.take_back) as job:
-        copy.copy(job, HOME_PLACE, items, targets)
-
-
-def sealed(estate: Estate) -> list[str]:
-    made = []
-    for volume in (estate.root, estate.data):
-        source = estate.snapshot(volume)
-        request = {"SourceSnapshotId": source, "SourceRegion": "eu-central-1", "Encrypted": True}
-        made.append(estate.ec2().copy_snapshot(**request, KmsKeyId=estate.key())["SnapshotId"])
+@matrix("label, when", itertools.product(calls("copy-changes"), ("before", "after")), every=3)
+def test_a_copy_killed_at_any_call_then_cleaned(estates: Callable[[], Estate], label: Label, when: str) -> None:
+    estate = estates()
+    sources = sealed(estate)
+    before = set(estate.snapshots())
+    estate.world.cloud.start_process(label, when)
+    with pytest.raises(Death):
+        copying(estate, sources)
+    (summary,) = Journals(Path(estate.world.environment.builds)).list()
+    assert estate.world.clean(summary.build_id).complete
     estate.settle()
-    return made
+    assert set(estate.snapshots()) == before
+    assert [estate.shared_with(s) for s in sources] == [set(), set()]
+    assert estate.world.client("kms", HOME_PLACE).list_grants(KeyId=estate.key())["Grants"] == []
+    # Done, and only not tidied up: then the copies stay.
+    left = [len(estate.snapshots(p)) for p in (APPS_PLACE, WEST)]
+    assert left == ([2, 2] if label.action == "RevokeGrant" else [0, 0])
 
 
-def test_a_copy_killed_at_any_call_then_cleaned(estates: Callable[[], Estate], record_property: Tell) -> None:
+def test_a_copy_is_made(estates: Callable[[], Estate]) -> None:
+    """That nothing happens to, and its changes are the ones that the matrix kills at."""
     estate = estates()
     sources = sealed(estate)
     estate.world.cloud.start_process()
     copying(estate, sources)
     assert [len(estate.snapshots(p)) for p in (APPS_PLACE, WEST)] == [2, 2]
-    mutations = sorted(estate.world.cloud.mutations)
+    mutations = estate.world.cloud.mutations
     assert {m.action for m in mutations} >= {"CopySnapshot", "ModifySnapshotAttribute", "CreateGrant", "RevokeGrant"}
-
-    def killed(case: tuple[Label, str]) -> None:
-        estate = estates()
-        sources = sealed(estate)
-        before = set(estate.snapshots())
-        estate.world.cloud.start_process(*case)
-        with pytest.raises(Death):
-            copying(estate, sources)
-        (summary,) = Journals(Path(estate.world.environment.builds)).list()
-        assert estate.world.clean(summary.build_id).complete
-        estate.settle()
-        assert set(estate.snapshots()) == before
-        assert [estate.shared_with(s) for s in sources] == [set(), set()]
-        assert estate.world.client("kms", HOME_PLACE).list_grants(KeyId=estate.key())["Grants"] == []
-        # Done, and only not tidied up: then the copies stay.
-        left = [len(estate.snapshots(p)) for p in (APPS_PLACE, WEST)]
-        assert left == ([2, 2] if case[0].action == "RevokeGrant" else [0, 0])
-
-    cases = sample(list(itertools.product(mutations, ("before", "after"))), 3)
-    run(record_property, "kills while copying", cases, killed)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -367,12 +288,3 @@ def test_snapshots_of_an_instance_killed_then_cleaned(estates: Callable[[], Esta
     (summary,) = Journals(Path(estate.world.environment.builds)).list()
     assert estate.world.clean(summary.build_id).complete
     assert estate.snapshots() == {}
-
-
-def run(record_property: Tell, matrix: str, cases: list[Any], case: Callable[[Any], None]) -> None:
-    from tests.worlds.cases import Verdicts
-
-    verdicts = Verdicts(matrix)
-    for one in cases:
-        verdicts.run(" ".join(getattr(part, "__name__", str(part)) for part in one), lambda one=one: case(one))
-    verdicts.tell(record_property)

@@ -1,51 +1,13 @@
-"""Running many cases in one test, and judging what each leaves behind."""
+"""Judging what a case leaves behind."""
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
 from goldenami.model import ImageManifest
 from tests.worlds import inventory
-from tests.worlds.builds import CHANNEL, RECIPE, Death, World
+from tests.worlds.builds import CHANNEL, RECIPE, World
 from tests.worlds.inventory import Inventory
-
-_Case = TypeVar("_Case")
-SHARDS = 4
-
-
-def share(cases: Iterable[_Case], shard: int, *, whole: bool, every: int) -> list[_Case]:
-    """The cases of one shard: all of them, or each ``every``-th, the same ones each time. ``every`` should have no
-    common factor with the number of variations of a call, so that all variations come up."""
-    chosen = list(cases) if whole else list(cases)[::every]
-    return chosen[shard::SHARDS]
-
-
-@dataclass
-class Verdicts:
-    """Cases that were run, and the complaints about them: all are told, not only the first."""
-
-    matrix: str
-    count: int = 0
-    complaints: list[str] = field(default_factory=list)
-
-    def run(self, name: str, case: Callable[[], None]) -> None:
-        self.count += 1
-        try:
-            case()
-        except (Exception, Death) as error:
-            lines = "".join(traceback.format_exception(error, limit=-6, chain=False))
-            places = "".join(f"{place}: {why}\n" for place, why in getattr(error, "failures", {}).items())
-            self.complaints.append(f"--- {name}\n{lines}{places}")
-
-    def tell(self, record_property: Callable[[str, Any], None]) -> None:
-        """Raise AssertionError with what is wrong."""
-        record_property(f"cases of the {self.matrix}", self.count)
-        if self.complaints:
-            text = "\n".join(self.complaints[:20])
-            raise AssertionError(f"{len(self.complaints)} of {self.count} cases are wrong\n{text}")
 
 
 def release_of(world: World, before: Sequence[str] = ()) -> ImageManifest | None:

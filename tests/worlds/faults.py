@@ -12,6 +12,8 @@ from goldenami_sandbox.protocol import Call
 
 from tests.worlds.builds import TIMEOUT, Label
 
+Fault = Callable[[Call, Callable[[], Response]], Response]
+
 
 def throttled(call: Call, serve: Callable[[], Response]) -> Response:
     if call.service == "ec2":
@@ -54,7 +56,7 @@ FAULTS = (*PASSING, denied)
 class Once:
     """One call meets a fault."""
 
-    def __init__(self, label: Label, fault: Callable[..., Response]) -> None:
+    def __init__(self, label: Label, fault: Fault) -> None:
         self.label, self.fault = label, fault
 
     def __call__(self, label: Label, call: Call, serve: Callable[[], Response]) -> Response:

@@ -26,6 +26,7 @@ class Estate:
     instance: str = field(init=False)
     root: str = field(init=False)
     data: str = field(init=False)
+    _keys: dict[Place, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         ec2 = self.ec2()
@@ -81,8 +82,11 @@ class Estate:
         return {p.get("UserId") or p.get("Group") for p in answer["CreateVolumePermissions"]}
 
     def key(self, place: Place = HOME_PLACE) -> str:
-        kms = self.world.client("kms", place)
-        return str(kms.describe_key(KeyId="alias/golden-ami")["KeyMetadata"]["Arn"])
+        """The ARN of the place's key. It is asked for once."""
+        if place not in self._keys:
+            kms = self.world.client("kms", place)
+            self._keys[place] = str(kms.describe_key(KeyId="alias/golden-ami")["KeyMetadata"]["Arn"])
+        return self._keys[place]
 
     def snapshot(self, volume: str | None = None, name: str = "", **more: Any) -> str:
         """Made by somebody else."""

@@ -1,0 +1,55 @@
+"""Matrices: what may be disturbed, times how. Each case is a test of its own, with a name that says the case.
+
+A run has a sample of the cases, the same ones each time. Every case is there with ``GOLDENAMI_WHOLE_MATRIX=1`` (``make
+test-crash``), and where tests are picked: with ``-k``, or by a test's full name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+
+from tests.worlds.accounts import NAMES
+
+
+def matrix(names: str, cases: Iterable[Sequence[Any]], *, every: int) -> pytest.MarkDecorator:
+    """A test for each case. ``names``: of the test's arguments. ``every``: a sample has one case of that many; it has
+    to have no common factor with the number of variations of a call, so that all variations come up.
+
+    An argument ``number``, if the test has one, is the case's position: what alternates goes by it.
+    """
+    return pytest.mark.matrix(names, list(cases), every)
+
+
+def whole(config: pytest.Config) -> bool:
+    """Whether every case is to run."""
+    picked = bool(config.option.keyword) or any("::" in str(argument) for argument in config.args)
+    return picked or os.environ.get("GOLDENAMI_WHOLE_MATRIX", "") not in ("", "0")
+
+
+def generate(metafunc: pytest.Metafunc) -> None:
+    """The cases of a test that has the mark; ``pytest_generate_tests`` of tests/conftest.py calls this."""
+    mark = metafunc.definition.get_closest_marker("matrix")
+    if mark is None:
+        return
+    names, cases, every = mark.args
+    arguments = [name.strip() for name in names.split(",")]
+    numbered = [(*case, number) for number, case in enumerate(cases)]
+    chosen = numbered if whole(metafunc.config) else numbered[::every]
+    ids = ["-".join(_part(value) for value in case[:-1]) for case in chosen]
+    if "number" in metafunc.fixturenames:
+        arguments.append("number")
+    else:
+        chosen = [case[:-1] for case in chosen]
+    metafunc.parametrize(arguments, chosen, ids=ids)
+
+
+def _part(value: Any) -> str:
+    """A part of a case's name. A call is its action, how many of its kind came before in that place, and the place."""
+    if hasattr(value, "ordinal"):
+        service = "" if value.service in ("ec2", "kms", "ssm", "sts") else f"{value.service}."
+        return f"{service}{value.action}-{value.ordinal}-{NAMES.get(value.account, value.account)}-{value.region}"
+    return str(getattr(value, "__name__", value)).replace(" ", "_")
