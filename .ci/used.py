@@ -15,13 +15,15 @@ _.external_attr  # zipfile
 _.daemon_threads, _.request_queue_size, _.disable_nagle_algorithm, _.rbufsize, _.handle_error  # socketserver
 _.server_version, _.sys_version, _.protocol_version, _.log_message  # http.server
 _.reducer_override  # pickle
+_.has_location, _.is_package, _.get_source, _.get_code  # importlib
 _.latest_amis_loaded, _.latest_ecs_amis_loaded, _.last_modified  # moto
 _.teardown  # hypothesis
 _.setup  # sphinx
 
-# Subclasses that register themselves: operations by their `kind`, target modes by their name.
+# Subclasses that register themselves: operations, target modes, kinds of resources, services of the sandbox.
 SystemAccounts, Deb, TimeZone, Alternative, Unit, DropIn, TmpFiles, DefaultTarget, AuthorizedKey
-Share
+Share, Grant
+Dlm, Ebs, Ec2Service, RecycleBin, Sts
 Again
 
 # Facts of a record that go to JSON, or to the sandbox's state, as a whole.
