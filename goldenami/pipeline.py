@@ -28,16 +28,16 @@ from goldenami.planning import BuildPlan
 from goldenami.recipe import Project, Recipe
 from goldenami.release.catalog import Catalog
 from goldenami.release.distribute import distribute
-from goldenami.release.order import Order
+from goldenami.release.order import ReleaseOrder
 from goldenami.release.publish import publish, withdraw
 from goldenami.release.unchanged import find_unchanged
 from goldenami.release.verify import Verified, verify
 from goldenami.stages import candidate, expired, facts, opening, proof
-from goldenami.stages.build import Build, Candidate, Workshop
+from goldenami.stages.build import BuildContext, Candidate, HostWork
 from goldenami.stages.ending import ending
 from goldenami.stages.replacing import replacements
 from goldenami.stages.tasks import UNDO
-from goldenami.stages.tools import OnFailure, Tools, tools
+from goldenami.stages.tools import OnFailure, Tools, open_tools
 
 VERIFIED = "verified"  # the stage's name in the journal
 
@@ -82,7 +82,7 @@ def build(
     on_failure: OnFailure = "clean",
     wait: float = 0.0,
     emit_to: Emit = ignore_events,
-    workshop: Workshop | None = None,
+    host_work: HostWork | None = None,
     cloud: Cloud | None = None,
     interrupts: Interrupts | None = None,
 ) -> Outcome:
@@ -90,43 +90,43 @@ def build(
 
     One build of a recipe runs at a time: another one is waited for for ``wait`` seconds, then it raises Busy. Raises
     what the stages raise, after the clean-up that ``on_failure`` asks for, and UsageError if the plan is not the one of
-    ``request.digest`` any more. ``workshop``, ``cloud``: other ones than SSH and the environment's, for callers that
+    ``request.digest`` any more. ``host_work``, ``cloud``: other ones than SSH and the environment's, for callers that
     run the pipeline without hosts. ``interrupts``: how the caller asks for the end; by default, by signals.
     """
     project, environment = request.project, request.environment
-    with tools(environment, workshop, cloud, on_failure, emit_to, wait, interrupts) as at_hand:
+    with open_tools(environment, host_work, cloud, on_failure, emit_to, wait, interrupts) as tools:
         recipe = recipes.load(project, request.recipe, environment, request.variables)
-        for parent in unreleased_parents(project, environment, at_hand.catalog, recipe):
-            with at_hand.journals.exclusive(parent.name, at_hand.patience):
-                if at_hand.catalog.channel(parent.name, parent.distribution.channel) is None:
+        for parent in unreleased_parents(project, environment, tools.catalog, recipe):
+            with tools.journals.exclusive(parent.name, tools.patience):
+                if tools.catalog.channel(parent.name, parent.distribution.channel) is None:
                     message = f"{recipe.name} is based on {parent.name}, which has no release yet: building it"
                     emit(emit_to, "note", message=message)
-                    start(project, plan_for(parent, environment, at_hand), {}, at_hand)
-        with at_hand.journals.exclusive(recipe.name, at_hand.patience):
-            plan = plan_for(recipe, environment, at_hand)
+                    start(project, plan_for(parent, environment, tools), {}, tools)
+        with tools.journals.exclusive(recipe.name, tools.patience):
+            plan = plan_for(recipe, environment, tools)
             if request.digest not in (None, plan.digest):
                 raise UsageError(
                     f"the plan of {recipe.name} has changed: its digest was {request.digest}, and is {plan.digest} now",
                     hint="The recipe, its files, its base image or the environment changed. Plan it again.",
                 )
-            unchanged = find_unchanged(at_hand.cloud, at_hand.catalog, recipe.name, plan.digest, emit=emit_to)
+            unchanged = find_unchanged(tools.cloud, tools.catalog, recipe.name, plan.digest, emit=emit_to)
             if unchanged is not None and not force:
                 emit(emit_to, "build.skipped", reason=unchanged.reason, release=unchanged.release.version)
                 return Outcome("unchanged", unchanged.release, unchanged.reason)
-            for earlier in at_hand.journals.unfinished(plan_digest=plan.digest):
+            for earlier in tools.journals.unfinished(plan_digest=plan.digest):
                 id = earlier.build_id
                 message = f"build {id} of the same inputs has not ended: `goldenami resume {id}` continues it, "
                 emit(emit_to, "note", message=message + f"`goldenami clean {id}` deletes what it made", level="warning")
-            return start(project, plan, request.variables, at_hand)
+            return start(project, plan, request.variables, tools)
 
 
-def start(project: Project, plan: BuildPlan, variables: Mapping[str, str], at_hand: Tools) -> Outcome:
+def start(project: Project, plan: BuildPlan, variables: Mapping[str, str], tools: Tools) -> Outcome:
     """Open the journal of a new build of a plan, and carry it out."""
-    with opening.create(project, plan, variables, at_hand) as opened, ending(opened, at_hand):
-        return carry_out(opened, at_hand.catalog)
+    with opening.create(project, plan, variables, tools) as opened, ending(opened, tools):
+        return carry_out(opened, tools.catalog)
 
 
-def carry_out(build: Build, catalog: Catalog) -> Outcome:
+def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
     """Every stage from the builder to the release. Over a journal that has done part of it, only the rest is done."""
     manifest, failures = released(build, catalog) or make_images(build)
     with build.stage("publish"):
@@ -150,7 +150,7 @@ def carry_out(build: Build, catalog: Catalog) -> Outcome:
     return Outcome("released", published.manifest, failures={**failures, **published.failures})
 
 
-def released(build: Build, catalog: Catalog) -> tuple[ImageManifest, Mapping[str, str]] | None:
+def released(build: BuildContext, catalog: Catalog) -> tuple[ImageManifest, Mapping[str, str]] | None:
     """The release that an earlier run of this build made, and the targets it did without: what is left then is to
     publish it and to tidy up. Its candidates and builders may be deleted already, and are not needed any more."""
     manifest = opening.release_of(catalog, build.journal)
@@ -158,10 +158,10 @@ def released(build: Build, catalog: Catalog) -> tuple[ImageManifest, Mapping[str
     return None if manifest is None else (manifest, done["failures"] if done is not None else {})
 
 
-def make_images(build: Build) -> tuple[ImageManifest, Mapping[str, str]]:
+def make_images(build: BuildContext) -> tuple[ImageManifest, Mapping[str, str]]:
     """Everything up to the verified images; their manifest, and why best-effort targets are not in it."""
     candidates = make_candidates(build)
-    order = order_of(build)
+    order = release_order(build)
     with distribute(build.ledger, order, {c.architecture: c.image_id for c in candidates}, emit=build.emit) as copies:
         proofs = [proof.boot_and_test(build, c, copies.home_image(c.architecture)) for c in candidates]
         with build.stage("copy"):
@@ -172,16 +172,16 @@ def make_images(build: Build) -> tuple[ImageManifest, Mapping[str, str]]:
     return manifest_of(build, candidates, proofs, verified), verified.failures
 
 
-def make_candidates(build: Build) -> list[Candidate]:
+def make_candidates(build: BuildContext) -> list[Candidate]:
     """One for each architecture, side by side."""
     architectures = build.recipe.architectures
     return all_of(architectures, lambda architecture: candidate.make(build, architecture))
 
 
-def order_of(build: Build) -> Order:
+def release_order(build: BuildContext) -> ReleaseOrder:
     """What every target is to look like."""
     recipe = build.recipe
-    return Order(
+    return ReleaseOrder(
         recipe=recipe.name,
         version=build.version,
         home=build.home,
@@ -196,7 +196,7 @@ def order_of(build: Build) -> Order:
 
 
 def manifest_of(
-    build: Build, candidates: Sequence[Candidate], proofs: Sequence[TestReport], verified: Verified
+    build: BuildContext, candidates: Sequence[Candidate], proofs: Sequence[TestReport], verified: Verified
 ) -> ImageManifest:
     """The evidence: what went in, what was tested, and what is there now, as it was read back."""
     recipe, found = build.recipe, build.plan.facts
@@ -228,14 +228,14 @@ def manifest_of(
 def make_plan(request: Request, *, interrupts: Interrupts | None = None) -> BuildPlan:
     """What a build would make; nothing is changed. Raises InvalidInput, NotFound or AccessError."""
     environment = request.environment
-    with tools(environment, None, None, "clean", ignore_events, interrupts=interrupts) as at_hand:
+    with open_tools(environment, None, None, "clean", ignore_events, interrupts=interrupts) as tools:
         recipe = recipes.load(request.project, request.recipe, environment, request.variables)
-        return plan_for(recipe, environment, at_hand)
+        return plan_for(recipe, environment, tools)
 
 
-def plan_for(recipe: Recipe, environment: Environment, at_hand: Tools) -> BuildPlan:
+def plan_for(recipe: Recipe, environment: Environment, tools: Tools) -> BuildPlan:
     """The plan, over facts that are read now."""
-    return planning.make(recipe, environment, facts.gather(at_hand.cloud, environment, at_hand.catalog, recipe))
+    return planning.make(recipe, environment, facts.gather(tools.cloud, environment, tools.catalog, recipe))
 
 
 def unreleased_parents(project: Project, environment: Environment, catalog: Catalog, recipe: Recipe) -> list[Recipe]:
@@ -270,7 +270,7 @@ def resume(
     on_failure: OnFailure = "clean",
     wait: float = 0.0,
     emit_to: Emit = ignore_events,
-    workshop: Workshop | None = None,
+    host_work: HostWork | None = None,
     cloud: Cloud | None = None,
     interrupts: Interrupts | None = None,
 ) -> Outcome:
@@ -278,17 +278,17 @@ def resume(
 
     Raises UsageError if the recipe, its files or the environment have changed since it began.
     """
-    with tools(environment, workshop, cloud, on_failure, emit_to, wait, interrupts) as at_hand:
-        chosen = choose(at_hand.journals, build_id)
+    with open_tools(environment, host_work, cloud, on_failure, emit_to, wait, interrupts) as tools:
+        chosen = choose(tools.journals, build_id)
         if chosen.header is not None:
             task.refuse_resume(chosen.header)
         recipe = chosen.header.recipe if chosen.header is not None else chosen.build_id
         with (
-            at_hand.journals.exclusive(recipe, at_hand.patience),
-            opening.reopen(project, environment, chosen, at_hand) as opened,
-            ending(opened, at_hand),
+            tools.journals.exclusive(recipe, tools.patience),
+            opening.reopen(project, environment, chosen, tools) as opened,
+            ending(opened, tools),
         ):
-            return carry_out(opened, at_hand.catalog)
+            return carry_out(opened, tools.catalog)
 
 
 def clean(
@@ -303,26 +303,26 @@ def clean(
 ) -> reconcile.CleanUp:
     """Delete what a build made and no release owns, or undo a task. ``dry_run``: only say what would be deleted."""
     with (
-        tools(environment, None, cloud, "clean", emit_to, wait, interrupts) as at_hand,
-        at_hand.journals.open(build_id, at_hand.patience) as journal,
+        open_tools(environment, None, cloud, "clean", emit_to, wait, interrupts) as tools,
+        tools.journals.open(build_id, tools.patience) as journal,
     ):
-        at_hand.cloud.check_caller()
+        tools.cloud.check_caller()
         kind = task.kind_of(journal.header)
         if kind is not None:
             undo = UNDO.get(kind)
             return task.clean(
-                environment, journal, at_hand.cloud, at_hand.interrupts, undo=undo, dry_run=dry_run, emit_to=emit_to
+                environment, journal, tools.cloud, tools.interrupts, undo=undo, dry_run=dry_run, emit_to=emit_to
             )
-        keep = opening.owned_by_release(at_hand.catalog, journal)
+        keep = opening.owned_by_release(tools.catalog, journal)
         if not keep and journal.ending == "released":
             raise CatalogError(
                 f"build {build_id} made a release, and {environment.catalog} does not have it: nothing is deleted",
                 hint="Is this the catalog that it was released to? See `catalog` in goldenami.yaml.",
             )
         if dry_run:
-            return reconcile.find_all(at_hand.cloud, journal, keep=keep)
-        kept = withdraw_release(environment, journal, at_hand)
-        done = reconcile.delete_all(at_hand.cloud, journal, keep=keep, emit=emit_to)
+            return reconcile.find_all(tools.cloud, journal, keep=keep)
+        kept = withdraw_release(environment, journal, tools)
+        done = reconcile.delete_all(tools.cloud, journal, keep=keep, emit=emit_to)
         done.left.update(kept)
         if done.complete:
             journal.finish("released" if keep else "cleaned")
@@ -338,13 +338,13 @@ def clean_expired(
 ) -> dict[str | None, reconcile.CleanUp]:
     """Delete what is temporary and past its time, in every account and region of the environment: by the build's
     journal where it is at hand, else (None) by a journal of its own. ``dry_run``: only say what that is."""
-    with tools(environment, None, cloud, "clean", emit_to) as at_hand:
-        left = expired.find(at_hand.cloud, environment, at_hand.catalog, at_hand.journals)
+    with open_tools(environment, None, cloud, "clean", emit_to) as tools:
+        left = expired.find(tools.cloud, environment, tools.catalog, tools.journals)
         done: dict[str | None, reconcile.CleanUp] = {
             build_id: reconcile.CleanUp(tuple(found), {}) for build_id, found in left.builds.items()
         }
         done[None] = reconcile.CleanUp(tuple(left.orphans), {}, left.unreachable)
-        cloud = at_hand.cloud
+        cloud = tools.cloud
     if dry_run:
         return done
     failures = Failures[str]()
@@ -360,21 +360,21 @@ def clean_expired(
     return done
 
 
-def withdraw_release(environment: Environment, journal: Journal, at_hand: Tools) -> dict[str, str]:
+def withdraw_release(environment: Environment, journal: Journal, tools: Tools) -> dict[str, str]:
     """Put a channel back that a build was moving when it died: the channel moves in every target, or in none.
     Returns what could not be put back, with the reason."""
-    manifest = opening.release_of(at_hand.catalog, journal)
+    manifest = opening.release_of(tools.catalog, journal)
     channel = journal.header.data.get("channel")
     if manifest is None or channel is None:
         return {}
     refused = withdraw(
-        Ledger(at_hand.cloud, journal, emit=at_hand.emit),
-        at_hand.catalog,
+        Ledger(tools.cloud, journal, emit=tools.emit),
+        tools.catalog,
         manifest,
         channel=channel,
         prefix=environment.parameter_prefix,
         targets=environment.targets,
-        emit=at_hand.emit,
+        emit=tools.emit,
     )
     return {f"{manifest.recipe}@{channel} in {label}": reason for label, reason in refused.items()}
 

@@ -120,12 +120,12 @@ def delete_all(
     return CleanUp(tuple(work.deleted), dict(work.left), unreachable)
 
 
-def delete_these(ledger: Ledger, doomed: Collection[Found], *, emit: Emit = ignore_events) -> CleanUp:
+def delete_these(ledger: Ledger, to_delete: Collection[Found], *, emit: Emit = ignore_events) -> CleanUp:
     """Delete what others made, in the order of its dependencies; the caller vouches for each. A failure to delete one
     thing does not stop the rest."""
     work = _Work(ledger, frozenset(), emit, vouched=True)
     for kind in in_order():
-        done = [one for one in sorted(doomed) if one.kind == kind.name and work.delete(one)]
+        done = [one for one in sorted(to_delete) if one.kind == kind.name and work.delete(one)]
         for place in sorted({one.place for one in done}):
             work.await_deleted(kind, place, [one.id for one in done if one.place == place])
     return CleanUp(tuple(work.deleted), dict(work.left))

@@ -86,13 +86,13 @@ def run(
     Raises what the work raises, after the clean-up; Interrupted after Ctrl-C.
     """
     with Interrupts() as interrupts:
-        at_hand = cloud or (known or Cloud.of(environment)).with_sleep(interrupts.sleep)
-        caller = at_hand.check_caller()
+        cloud = cloud or (known or Cloud.of(environment)).with_sleep(interrupts.sleep)
+        caller = cloud.check_caller()
         now = datetime.now(UTC)
         data = {_KIND: kind, "arguments": dict(arguments), "caller": caller.arn}
         header = Header(new_build_id(now), kind, "", environment.name, now, data)
-        with journals.of(environment, at_hand).create(header) as journal:
-            job = _task(environment, journal, at_hand, interrupts, emit_to)
+        with journals.of(environment, cloud).create(header) as journal:
+            job = _task(environment, journal, cloud, interrupts, emit_to)
             emit(emit_to, "task.started", task=kind, id=job.id, caller=caller.arn)
             with _ending(job, on_failure, undo):
                 yield job

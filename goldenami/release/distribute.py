@@ -41,7 +41,7 @@ from goldenami.errors import (
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.model import Architecture, Place, Target
 from goldenami.release import targets as modes
-from goldenami.release.order import Order
+from goldenami.release.order import ReleaseOrder
 from goldenami.release.targets import Source
 
 _Slot = tuple[str, Architecture]  # the target's label, and the architecture
@@ -59,7 +59,7 @@ class Tries:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """The image that a target uses. It is in the account of ``Order.owner``."""
+    """The image that a target uses. It is in the account of ``ReleaseOrder.owner``."""
 
     target: Target
     architecture: Architecture
@@ -78,7 +78,7 @@ class Distribution:
     """Copies on their way. Made by :func:`distribute`; a context manager that, left early, starts nothing more."""
 
     def __init__(
-        self, ledger: Ledger, order: Order, candidates: Mapping[Architecture, str], to: Emit, tries: Tries
+        self, ledger: Ledger, order: ReleaseOrder, candidates: Mapping[Architecture, str], to: Emit, tries: Tries
     ) -> None:
         self._ledger = ledger
         self._order = order
@@ -370,7 +370,7 @@ def _may_pass(error: GoldenAmiError) -> bool:
 
 def distribute(
     ledger: Ledger,
-    order: Order,
+    order: ReleaseOrder,
     candidates: Mapping[Architecture, str],
     *,
     emit: Emit = ignore_events,
@@ -398,6 +398,6 @@ def account_root(arn: str, account: str) -> str:
     return f"arn:{arn.split(':')[1]}:iam::{account}:root"
 
 
-def place_of(placed: Placed, order: Order) -> Place:
+def place_of(placed: Placed, order: ReleaseOrder) -> Place:
     """Where the image itself is."""
     return order.owner(placed.target).place

@@ -12,7 +12,7 @@ from goldenami.release import targets as modes
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ReleaseOrder:
     """One version of one recipe, for these targets.
 
     ``keys``: by target label, the ARN of the key that encrypts there; for a share, that of the owner's key.

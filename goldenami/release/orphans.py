@@ -220,15 +220,15 @@ def delete(
 ) -> Orphans:
     """Find again, and delete what is an orphan now; ``only``: of these, by id. A second call does nothing."""
     found = find(cloud, environment, catalog, now)
-    doomed = [thing for thing in found.found if not only or thing.id in only]
-    if not doomed:
+    to_delete = [thing for thing in found.found if not only or thing.id in only]
+    if not to_delete:
         return found
     deleted: list[Thing] = []
     attempts = Attempts(emit_to, prefix="not deleted: ")
     bins = recyclebin.Bins(cloud)
     recoverable: dict[str, datetime] = {}
-    with task.run(environment, TASK, {"count": len(doomed)}, cloud=cloud, emit_to=emit_to) as job:
-        for thing in sorted(doomed, key=lambda t: (t.place, kind_of(t.kind).order, t.id)):
+    with task.run(environment, TASK, {"count": len(to_delete)}, cloud=cloud, emit_to=emit_to) as job:
+        for thing in sorted(to_delete, key=lambda t: (t.place, kind_of(t.kind).order, t.id)):
             with attempts.attempt(str(thing)):
                 kind_of(thing.kind).delete(job.ledger, thing.place, thing.id)
                 deleted.append(thing)

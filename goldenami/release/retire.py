@@ -70,26 +70,26 @@ def retire(
     ``rules``: by recipe. ``only``: these recipes alone; the others' releases count as what is built on them. What fails
     is told in ``left``, and stops nothing else.
     """
-    at_hand = cloud or Cloud.of(environment)
-    at_hand.check_caller()
+    cloud = cloud or Cloud.of(environment)
+    cloud.check_caller()
     if dry_run:
-        verdicts, estate = judge(at_hand, environment, catalog, rules, now, only)
-        bins = recyclebin.Bins(at_hand)
-        recoverable = _preview(at_hand, bins, verdicts, estate, now)
+        verdicts, estate = judge(cloud, environment, catalog, rules, now, only)
+        bins = recyclebin.Bins(cloud)
+        recoverable = _preview(cloud, bins, verdicts, estate, now)
         return Retired(verdicts, unreachable=estate.unreachable, recoverable=recoverable, unknown_bins=bins.unreachable)
-    with journals.of(environment, at_hand).exclusive(KIND, Wait(_WAIT_FOR_OTHERS, at_hand.clock, at_hand.sleep)):
+    with journals.of(environment, cloud).exclusive(KIND, Wait(_WAIT_FOR_OTHERS, cloud.clock, cloud.sleep)):
         # A killed run made nothing that could be left; what it was deleting is found again by the marks.
-        task.conclude(environment, at_hand, KIND, emit_to=emit_to, patience=patience)
-        verdicts, estate = judge(at_hand, environment, catalog, rules, now, only)
+        task.conclude(environment, cloud, KIND, emit_to=emit_to, patience=patience)
+        verdicts, estate = judge(cloud, environment, catalog, rules, now, only)
         due = [v for v in verdicts if is_due(v, estate, now)]
         if not due:
             return Retired(verdicts, unreachable=estate.unreachable)
         arguments = {"recipes": sorted(only), "releases": [v.release.label for v in due]}
-        with task.run(environment, KIND, arguments, cloud=at_hand, emit_to=emit_to) as job:
+        with task.run(environment, KIND, arguments, cloud=cloud, emit_to=emit_to) as job:
             work = Removal(job, catalog, now)
             going = work.prepare(due, estate)
             if going:
-                again, estate = judge(at_hand, environment, catalog, rules, now, only)
+                again, estate = judge(cloud, environment, catalog, rules, now, only)
                 fates = {v.release.label: v for v in again}
                 for verdict in going:
                     latest = fates.get(verdict.release.label, verdict)

@@ -20,7 +20,7 @@ from goldenami.errors import TargetsFailed
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.model import Architecture, ManifestImage, ManifestSnapshot, Place, Target
 from goldenami.release.distribute import Distributed, Placed, account_root
-from goldenami.release.order import Order
+from goldenami.release.order import ReleaseOrder
 
 Item = Mapping[str, Any]
 _MINUTE: Final = 60.0  # seconds; EC2 rounds the time of deprecation to the minute
@@ -86,7 +86,7 @@ class Verified:
 # --- expecting (pure) -------------------------------------------------------------------------------------------------
 
 
-def expect(order: Order, placed: Placed, every_tag: Mapping[str, str]) -> Expected:
+def expect(order: ReleaseOrder, placed: Placed, every_tag: Mapping[str, str]) -> Expected:
     """What an order says about one image. ``every_tag``: the tags that everything of the build carries."""
     owner = order.owner(placed.target)
     name = order.image_name(placed.architecture)
@@ -203,7 +203,7 @@ def _listed(accounts: Collection[str]) -> str:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def verify(ledger: Ledger, order: Order, distributed: Distributed, *, emit: Emit = ignore_events) -> Verified:
+def verify(ledger: Ledger, order: ReleaseOrder, distributed: Distributed, *, emit: Emit = ignore_events) -> Verified:
     """Read all targets back at once, and compare. Changes nothing.
 
     A target with a mismatch, or that cannot be read, has failed. Raises TargetsFailed if a required one has; the
@@ -235,7 +235,9 @@ def verify(ledger: Ledger, order: Order, distributed: Distributed, *, emit: Emit
     return Verified(tuple(sorted(rows, key=_row_order)), tuple(mismatches), failures)
 
 
-def _verify_target(ledger: Ledger, order: Order, group: Sequence[Placed]) -> tuple[list[ManifestImage], list[Mismatch]]:
+def _verify_target(
+    ledger: Ledger, order: ReleaseOrder, group: Sequence[Placed]
+) -> tuple[list[ManifestImage], list[Mismatch]]:
     """What is missing may be too new to be seen, and is looked for again for as long as that can be."""
     expected = [expect(order, placed, ledger.tags) for placed in group]
     cloud, patience = ledger.cloud, ledger.patience

@@ -67,18 +67,18 @@ def run(
     snapshots before they are copied; what is not completed by then is copied by the next run.
     """
     with Interrupts() as interrupts:
-        at_hand = cloud or Cloud.of(environment, sleep=interrupts.sleep)
-        at_hand.check_caller()
+        cloud = cloud or Cloud.of(environment, sleep=interrupts.sleep)
+        cloud.check_caller()
 
         def run_one(schedule: Schedule) -> Ran:
             if dry_run:
-                found = survey(at_hand, environment, schedule)
+                found = survey(cloud, environment, schedule)
                 return Ran(schedule, plan(schedule, found, now), {}, {}, unreachable=found.unreachable)
-            with journals.of(environment, at_hand).exclusive(
-                f"schedule.{schedule.name}", Wait(_WAIT_FOR_OTHERS, at_hand.clock, at_hand.sleep)
+            with journals.of(environment, cloud).exclusive(
+                f"schedule.{schedule.name}", Wait(_WAIT_FOR_OTHERS, cloud.clock, cloud.sleep)
             ):
-                _finish_earlier(environment, schedule, at_hand, emit_to, patience)
-                return _run_one(environment, schedule, now, at_hand, emit_to, wait)
+                _finish_earlier(environment, schedule, cloud, emit_to, patience)
+                return _run_one(environment, schedule, now, cloud, emit_to, wait)
 
         ran = []
         for schedule in schedules:
@@ -92,9 +92,9 @@ def run(
 
 def look(environment: Environment, schedule: Schedule, now: datetime, *, cloud: Cloud | None = None) -> Ran:
     """What is there of a schedule, with the verdict on each; nothing is changed, and nothing is due."""
-    at_hand = cloud or Cloud.of(environment)
-    at_hand.check_caller()
-    found = survey(at_hand, environment, schedule)
+    cloud = cloud or Cloud.of(environment)
+    cloud.check_caller()
+    found = survey(cloud, environment, schedule)
     return Ran(schedule, plan(schedule, replace(found, sources=()), now), {}, {}, unreachable=found.unreachable)
 
 

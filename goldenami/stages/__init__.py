@@ -6,6 +6,6 @@
 ``hosts``       temporary instances: launched, reached over a pinned host key, disposed of
 ``candidate``   base image -> a prepared builder -> captured
 ``proof``       the final, encrypted image -> booted and tested
-``workshop``    all that is done on a host, over SSH: provisioning, both gates, sealing
+``host_work``    all that is done on a host, over SSH: provisioning, both gates, sealing
 ``ending``      what becomes of what a build made, when it failed or was interrupted
 """

@@ -28,13 +28,13 @@ from goldenami.validate import Traces
 from goldenami.work import Work
 
 
-class Workshop(Protocol):
+class HostWork(Protocol):
     """All that happens on a host, over SSH: the seam between the stages and the machine they are about."""
 
-    def prepare(self, build: Build, architecture: Architecture, host: Host) -> Prepared:
+    def prepare(self, build: BuildContext, architecture: Architecture, host: Host) -> Prepared:
         """Patch, provision, test (gate 1) and seal a builder. Raises what failed."""
 
-    def prove(self, build: Build, made: Candidate, host: Host) -> TestReport:
+    def prove(self, build: BuildContext, made: Candidate, host: Host) -> TestReport:
         """Test an instance of the final image (gate 2). Raises TestsFailed."""
 
 
@@ -49,14 +49,14 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Build(Work):
+class BuildContext(Work):
     """A plan being carried out."""
 
     plan: BuildPlan
     version: str  # MAJOR.MINOR.YYYYMMDD.N
     reports: Path  # a directory of this build, for JUnit files and logs
     stop: threading.Event  # set when a signal asked for the end
-    workshop: Workshop  # what is done on hosts
+    host_work: HostWork  # what is done on hosts
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)  # values by the name of the variable
 
     @property

@@ -7,11 +7,11 @@ from goldenami.aws.instances import RootVolume
 from goldenami.errors import BuilderError
 from goldenami.model import Architecture
 from goldenami.stages import hosts
-from goldenami.stages.build import Build, Candidate, Prepared
+from goldenami.stages.build import BuildContext, Candidate, Prepared
 from goldenami.stages.replacing import on_a_host
 
 
-def make(build: Build, architecture: Architecture) -> Candidate:
+def make(build: BuildContext, architecture: Architecture) -> Candidate:
     """Ensure that there is a candidate: captured, available, its builder on the way out.
 
     A captured image is never made again. A builder that was sealed is captured; one that was not is replaced, since
@@ -26,7 +26,7 @@ def make(build: Build, architecture: Architecture) -> Candidate:
     return Candidate(prepared, capture(build, prepared))
 
 
-def already_prepared(build: Build, architecture: Architecture) -> Prepared | None:
+def already_prepared(build: BuildContext, architecture: Architecture) -> Prepared | None:
     """What an earlier run prepared, if its image or its builder still exists."""
     done = build.journal.stage(f"prepared/{architecture}")
     if done is None:
@@ -42,19 +42,19 @@ def already_prepared(build: Build, architecture: Architecture) -> Prepared | Non
     return None
 
 
-def prepare(build: Build, architecture: Architecture) -> Prepared:
+def prepare(build: BuildContext, architecture: Architecture) -> Prepared:
     """A new builder, provisioned, tested and sealed; another one where that is lost."""
 
     def once(spot: bool) -> Prepared:
         with build.stage("launch", architecture):
             base, volume = build.plan.facts.base[architecture], root_volume(build, architecture)
             host = hosts.launch(build, architecture, "builder", base.image_id, volume, spot=spot)
-        return build.workshop.prepare(build, architecture, host)
+        return build.host_work.prepare(build, architecture, host)
 
     return on_a_host(build, architecture, "builder", once)
 
 
-def capture(build: Build, prepared: Prepared) -> str:
+def capture(build: BuildContext, prepared: Prepared) -> str:
     """Stop the builder, make the image, wait for it, and terminate the builder the moment it is available."""
     architecture, instance_id = prepared.architecture, prepared.instance_id
     with build.stage("capture", architecture):
@@ -77,7 +77,7 @@ def capture(build: Build, prepared: Prepared) -> str:
     return image_id
 
 
-def stop(build: Build, instance_id: str) -> None:
+def stop(build: BuildContext, instance_id: str) -> None:
     """A stopped root volume is captured clean. Spot instances of the one-time kind cannot be stopped; CreateImage shuts
     those down itself for as long as it copies."""
     found = instances.describe_many(build.cloud, build.home, [instance_id])
@@ -94,7 +94,7 @@ def image_key(architecture: Architecture) -> str:
     return f"candidate/{architecture}"
 
 
-def root_volume(build: Build, architecture: Architecture) -> RootVolume:
+def root_volume(build: BuildContext, architecture: Architecture) -> RootVolume:
     """The builder's root volume, which becomes the image's."""
     base, wanted = build.plan.facts.base[architecture], build.recipe.image.root_volume
     size = wanted.size_gib or base.root_volume_gib

@@ -17,7 +17,7 @@ from goldenami.errors import (
 from goldenami.events import emit
 from goldenami.journal import Ending
 from goldenami.release.catalog import Catalog
-from goldenami.stages.build import Build
+from goldenami.stages.build import BuildContext
 from goldenami.stages.opening import owned_by_release
 from goldenami.stages.tools import Tools
 
@@ -26,7 +26,7 @@ _WORTH_KEEPING = frozenset({"image", "snapshot", "grant", "parameter"})
 
 
 @contextmanager
-def ending(build: Build, at_hand: Tools) -> Iterator[None]:
+def ending(build: BuildContext, tools: Tools) -> Iterator[None]:
     """Carry out a build inside of this. After a failure of the recipe or its tests everything the build made is
     deleted; after one of the cloud, a host or single targets, images are kept for a resume. "keep" deletes nothing,
     and so does the end of the credentials or of the journal, after which nothing could be deleted properly."""
@@ -38,9 +38,9 @@ def ending(build: Build, at_hand: Tools) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, Interrupted) as interrupt:
-        at_hand.interrupts.clean_up()
+        tools.interrupts.clean_up()
         build.note("interrupted: deleting what this build made", "warning")
-        complete = _delete(build, at_hand.catalog, keep_images=False)
+        complete = _delete(build, tools.catalog, keep_images=False)
         _finish(build, "cleaned" if complete else "failed")
         finished("interrupted")
         what = "everything it made is deleted" if complete else "not everything it made could be deleted"
@@ -53,10 +53,10 @@ def ending(build: Build, at_hand: Tools) -> Iterator[None]:
             finished("failed", str(error))
             error.hint = f"{error.hint or ''} Then: `goldenami resume {build.journal.build_id}`".strip()
             raise
-        at_hand.interrupts.clean_up()
+        tools.interrupts.clean_up()
         resumable = isinstance(error, (TargetsFailed, CloudError, HostLost))
-        if at_hand.on_failure == "clean":
-            _delete(build, at_hand.catalog, keep_images=resumable)
+        if tools.on_failure == "clean":
+            _delete(build, tools.catalog, keep_images=resumable)
         _finish(build, "failed", error=str(error))
         finished("failed", str(error))
         raise
@@ -64,13 +64,13 @@ def ending(build: Build, at_hand: Tools) -> Iterator[None]:
         finished("released")
 
 
-def _finish(build: Build, status: Ending, **data: str) -> None:
+def _finish(build: BuildContext, status: Ending, **data: str) -> None:
     """Write down how it ended, if that is possible: what cannot be written stays unfinished, and is found as such."""
     with suppress(GoldenAmiError):
         build.journal.finish(status, **data)
 
 
-def _delete(build: Build, catalog: Catalog, *, keep_images: bool) -> bool:
+def _delete(build: BuildContext, catalog: Catalog, *, keep_images: bool) -> bool:
     """Whether all of it is gone. A failure to clean up must not hide the failure that made it necessary."""
     try:
         keep = owned_by_release(catalog, build.journal)

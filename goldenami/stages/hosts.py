@@ -15,14 +15,14 @@ from goldenami import ssh
 from goldenami.aws import instances, keypairs, network, security_groups
 from goldenami.aws.instances import LaunchSpec, RootVolume
 from goldenami.model import Architecture, SshEndpoint
-from goldenami.stages.build import Build, Host
+from goldenami.stages.build import BuildContext, Host
 from goldenami.stages.watch import watched
 
 SECURITY_GROUP = "security-group"
 
 
 def launch(
-    build: Build,
+    build: BuildContext,
     architecture: Architecture,
     purpose: str,
     image_id: str,
@@ -70,7 +70,7 @@ def launch(
 
 
 @contextmanager
-def connected(build: Build, host: Host, architecture: Architecture) -> Iterator[ssh.Connection]:
+def connected(build: BuildContext, host: Host, architecture: Architecture) -> Iterator[ssh.Connection]:
     """A connection to the host, which is watched; see ``watched`` for what is raised."""
     timeout = build.recipe.builder[architecture].ssh_timeout
     with watched(build, host) as watch:
@@ -86,7 +86,7 @@ def key_of(purpose: str, architecture: Architecture) -> str:
     return f"{purpose}/{architecture}"
 
 
-def dispose(build: Build, host: Host) -> None:
+def dispose(build: BuildContext, host: Host) -> None:
     """Terminate a temporary instance, without waiting for its end."""
     build.ledger.delete_key(host.key)
 
@@ -100,7 +100,7 @@ def user_data(host_key: ssh.KeyPair) -> str:
     return "#cloud-config\n" + json.dumps(config) + "\n"
 
 
-def _key_pair(build: Build, name: str) -> ssh.KeyPair:
+def _key_pair(build: BuildContext, name: str) -> ssh.KeyPair:
     """A key pair that outlives this process, but not the build: a resume finds the same one."""
     made = build.journal.secret(name, lambda: ssh.generate_keypair().private_key.encode())
     return ssh.KeyPair.from_private(made.decode())

@@ -24,24 +24,24 @@ from goldenami.recipe import Project, Recipe
 from goldenami.recipe.schema import seconds
 from goldenami.recipe.secrets import read as read_secrets
 from goldenami.release.catalog import Catalog
-from goldenami.stages.build import Build
+from goldenami.stages.build import BuildContext
 from goldenami.stages.tools import Tools
 
 _FACTS: TypeAdapter[Facts] = TypeAdapter(Facts)
 
 
 @contextmanager
-def create(project: Project, plan: BuildPlan, variables: Mapping[str, str], at_hand: Tools) -> Iterator[Build]:
+def create(project: Project, plan: BuildPlan, variables: Mapping[str, str], tools: Tools) -> Iterator[BuildContext]:
     """A new build. Its journal holds what a resume needs: where the recipe is, the variables, facts and version.
 
     Its moment, which expiry and deprecation are counted from, is the cloud's: what this machine's clock says may be
     wrong, and may jump while the build runs.
     """
-    secrets = secrets_of(plan.recipe, at_hand.cloud)
-    now = at_hand.cloud.now()
+    secrets = secrets_of(plan.recipe, tools.cloud)
+    now = tools.cloud.now()
     build_id = new_build_id(now)
     name = plan.recipe.name
-    version = at_hand.catalog.reserve(name, plan.recipe.version, now.date(), build_id=build_id, now=now)
+    version = tools.catalog.reserve(name, plan.recipe.version, now.date(), build_id=build_id, now=now)
     data = {
         "version": version,
         "channel": plan.recipe.distribution.channel,
@@ -50,14 +50,14 @@ def create(project: Project, plan: BuildPlan, variables: Mapping[str, str], at_h
         "facts": _FACTS.dump_python(plan.facts, mode="json"),
     }
     header = Header(build_id, name, plan.digest, plan.environment.name, now, data)
-    with at_hand.journals.create(header) as journal:
-        yield _begin(plan, version, journal, secrets, at_hand)
+    with tools.journals.create(header) as journal:
+        yield _begin(plan, version, journal, secrets, tools)
 
 
 @contextmanager
-def reopen(project: Project, environment: Environment, summary: Summary, at_hand: Tools) -> Iterator[Build]:
+def reopen(project: Project, environment: Environment, summary: Summary, tools: Tools) -> Iterator[BuildContext]:
     """A build that began earlier. Raises UsageError if it ended, or if what it was made of has changed."""
-    with at_hand.journals.open(summary.build_id, at_hand.patience) as journal:
+    with tools.journals.open(summary.build_id, tools.patience) as journal:
         header = journal.header
         if journal.ending not in (None, "failed"):
             raise UsageError(f"build {header.build_id} is {journal.ending}: there is nothing to continue")
@@ -72,10 +72,10 @@ def reopen(project: Project, environment: Environment, summary: Summary, at_hand
         if plan.digest != header.plan_digest:
             raise UsageError(
                 f"{recipe.name} or its environment has changed since build {header.build_id} began",
-                hint=f"Build it anew, and delete what is left of this one: goldenami clean {header.build_id}",
+                hint=f"Build it again, and delete what is left of this one: goldenami clean {header.build_id}",
             )
-        at_hand.cloud.check_identity()
-        build = _begin(plan, data["version"], journal, secrets_of(recipe, at_hand.cloud), at_hand)
+        tools.cloud.check_identity()
+        build = _begin(plan, data["version"], journal, secrets_of(recipe, tools.cloud), tools)
         reconcile.finish_deletions(build.ledger)
         yield build
 
@@ -85,8 +85,8 @@ def _within(project: Project, source: Path) -> str:
     return source.relative_to(project.root).as_posix() if source.is_relative_to(project.root) else str(source)
 
 
-def _begin(plan: BuildPlan, version: str, journal: Journal, secrets: Mapping[str, str], at_hand: Tools) -> Build:
-    to = masked(at_hand.emit, tuple(secrets.values()))
+def _begin(plan: BuildPlan, version: str, journal: Journal, secrets: Mapping[str, str], tools: Tools) -> BuildContext:
+    to = masked(tools.emit, tuple(secrets.values()))
     every = tags.build_tags(
         recipe=plan.recipe.name,
         version=version,
@@ -106,15 +106,15 @@ def _begin(plan: BuildPlan, version: str, journal: Journal, secrets: Mapping[str
         caller=plan.facts.caller_arn,
         targets=[t.label for t in plan.targets],
     )
-    return Build(
+    return BuildContext(
         plan=plan,
         environment=plan.environment,
-        ledger=Ledger(at_hand.cloud, journal, every, emit=to),
+        ledger=Ledger(tools.cloud, journal, every, emit=to),
         version=version,
         reports=journal.directory / "reports",
         emit=to,
-        stop=at_hand.interrupts.stop,
-        workshop=at_hand.workshop,
+        stop=tools.interrupts.stop,
+        host_work=tools.host_work,
         secrets=secrets,
     )
 

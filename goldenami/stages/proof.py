@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from goldenami.model import TestReport
 from goldenami.stages import hosts
-from goldenami.stages.build import Build, Candidate, report_from_json, report_to_json
+from goldenami.stages.build import BuildContext, Candidate, report_from_json, report_to_json
 from goldenami.stages.replacing import on_a_host
 
 
-def boot_and_test(build: Build, made: Candidate, image_id: str) -> TestReport:
+def boot_and_test(build: BuildContext, made: Candidate, image_id: str) -> TestReport:
     """Launch an instance of the image and run the recipe's tests on it, and those that prove the sealing.
 
     Raises TestsFailed; an instance that is lost is replaced, and proves nothing. An image that has passed in an earlier
@@ -23,7 +23,7 @@ def boot_and_test(build: Build, made: Candidate, image_id: str) -> TestReport:
     def once(spot: bool) -> TestReport:
         with build.stage("boot image", architecture):
             host = hosts.launch(build, architecture, "proof", image_id, None, spot=spot)
-        report = build.workshop.prove(build, made, host)
+        report = build.host_work.prove(build, made, host)
         hosts.dispose(build, host)
         return report
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 from goldenami.errors import HostLost
 from goldenami.events import emit
 from goldenami.model import Architecture, Replacement
-from goldenami.stages.build import Build
+from goldenami.stages.build import BuildContext
 
 LIMIT = 2  # replacements of one purpose and architecture, in one run
 RECLAIMS = 2  # after so many, spot is not asked for again
@@ -26,7 +26,7 @@ _RECORDING = threading.Lock()
 _R = TypeVar("_R")
 
 
-def on_a_host(build: Build, architecture: Architecture, purpose: str, work: Callable[[bool], _R]) -> _R:
+def on_a_host(build: BuildContext, architecture: Architecture, purpose: str, work: Callable[[bool], _R]) -> _R:
     """Call ``work(spot)``, which launches an instance and does everything on it; again if the instance is lost.
 
     ``spot``: whether a spot instance may be asked for. Raises what ``work`` raises; HostLost after the last
@@ -58,18 +58,18 @@ def on_a_host(build: Build, architecture: Architecture, purpose: str, work: Call
             build.note(f"the {purpose} is replaced ({here} of {LIMIT}): {lost.message}", "warning")
 
 
-def replacements(build: Build) -> tuple[Replacement, ...]:
+def replacements(build: BuildContext) -> tuple[Replacement, ...]:
     """All of this build, over all its runs."""
     done = build.journal.stage(_RECORD)
     return tuple(Replacement(**entry) for entry in done["instances"]) if done is not None else ()
 
 
-def reclaims(build: Build, architecture: Architecture) -> int:
+def reclaims(build: BuildContext, architecture: Architecture) -> int:
     """How many spot instances of this architecture were reclaimed so far."""
     return sum(r.reclaimed for r in replacements(build) if r.architecture == architecture)
 
 
-def _record(build: Build, architecture: Architecture, purpose: str, lost: HostLost) -> None:
+def _record(build: BuildContext, architecture: Architecture, purpose: str, lost: HostLost) -> None:
     entry = Replacement(
         purpose=purpose,
         architecture=architecture,

@@ -1,4 +1,4 @@
-"""What a command works with: cloud, catalog, journals, workshop, and the handling of signals."""
+"""What a command works with: cloud, catalog, journals, work on hosts, and the handling of signals."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from goldenami.interrupts import Interrupts
 from goldenami.journal import Journals, Wait
 from goldenami.model import Environment
 from goldenami.release.catalog import Catalog
-from goldenami.stages.build import Workshop
-from goldenami.stages.workshop import SshWorkshop
+from goldenami.stages.build import HostWork
+from goldenami.stages.host_work import SshHostWork
 
 OnFailure = Literal["clean", "keep"]
 
@@ -28,7 +28,7 @@ class Tools:
     cloud: Cloud
     catalog: Catalog
     journals: Journals
-    workshop: Workshop
+    host_work: HostWork
     interrupts: Interrupts
     on_failure: OnFailure
     emit: Emit
@@ -36,9 +36,9 @@ class Tools:
 
 
 @contextmanager
-def tools(
+def open_tools(
     environment: Environment,
-    workshop: Workshop | None,
+    host_work: HostWork | None,
     cloud: Cloud | None,
     on_failure: OnFailure,
     emit_to: Emit,
@@ -59,7 +59,7 @@ def tools(
             cloud=cloud,
             catalog=Catalog.of(environment, cloud),
             journals=journals.of(environment, cloud),
-            workshop=workshop or SshWorkshop(),
+            host_work=host_work or SshHostWork(),
             interrupts=interrupts,
             on_failure=on_failure,
             emit=emit_to,

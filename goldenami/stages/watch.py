@@ -23,7 +23,7 @@ from goldenami.errors import (
     Interrupted,
     OperationDoubtful,
 )
-from goldenami.stages.build import Build, Host
+from goldenami.stages.build import BuildContext, Host
 
 SECONDS = 5.0  # between two looks; describing may be done 20 times a second in each account and region
 _STOP_SECONDS = 0.5  # between two looks whether somebody asked for the end
@@ -34,7 +34,7 @@ class Watch(threading.Event):
     """Set once the instance is known to be lost, or somebody asked for the end. ``reached``: whether it ever answered
     over SSH."""
 
-    def __init__(self, build: Build, host: Host) -> None:
+    def __init__(self, build: BuildContext, host: Host) -> None:
         super().__init__()
         self._build = build
         self._host = host
@@ -95,7 +95,7 @@ def loss(instance_id: str, instance: Instance | None) -> HostLost | None:
 
 
 @contextmanager
-def watched(build: Build, host: Host) -> Iterator[Watch]:
+def watched(build: BuildContext, host: Host) -> Iterator[Watch]:
     """Do something on a host under watch.
 
     Raises HostLost for whatever fails because the instance is not there any more, or has stopped to answer, or may
@@ -143,7 +143,7 @@ def _silent(watch: Watch, host: Host, error: GoldenAmiError) -> HostLost | None:
     return HostLost(message, instance_id=host.instance_id, reason=reason)
 
 
-def last_of_console(build: Build, host: Host) -> str:
+def last_of_console(build: BuildContext, host: Host) -> str:
     """The last lines that an instance wrote on its console, to be added to a message; empty if they cannot be had."""
     try:
         output = instances.console_output(build.cloud, build.home, host.instance_id)

@@ -64,7 +64,7 @@ def killed(world: World, label: Label, when: str, then: str, lag: float) -> None
     world.clock.sleep(lag)
     check(world, decoys, released=True)
     if captured:
-        assert len(world.workshop.prepared) == 1, "an image that was captured was built again"
+        assert len(world.host_work.prepared) == 1, "an image that was captured was built again"
 
 
 def summary(world: World) -> Any:
@@ -196,7 +196,7 @@ def test_a_failed_build_leaves_nothing(world: World) -> None:
 
     world.fresh()
     decoys = inventory.place_decoys(world)
-    world.workshop.prove = fail  # type: ignore[method-assign]  # the seam is made for this
+    world.host_work.prove = fail  # type: ignore[method-assign]  # the seam is made for this
     with pytest.raises(TestsFailed):
         world.build()
     check(world, decoys, released=False)

@@ -122,7 +122,7 @@ def test_credentials_may_end_when_the_home_image_is_there_already(world: World) 
     world.gate.stop()
     (build_id,) = world.builds
     assert f"goldenami resume {build_id}" in (caught.value.hint or "")
-    assert len(world.workshop.proved) == 1
+    assert len(world.host_work.proved) == 1
     world.resume()
     check(world, decoys, released=True)
 

@@ -225,7 +225,9 @@ def test_two_builds_of_one_recipe_take_turns(world: World) -> None:
     timer.start()
     request = pipeline.Request(world.project, world.environment, "web")
     world.cloud.start_process()
-    outcome = pipeline.build(request, wait=1e9, emit_to=world.events.append, workshop=world.workshop, cloud=world.cloud)
+    outcome = pipeline.build(
+        request, wait=1e9, emit_to=world.events.append, host_work=world.host_work, cloud=world.cloud
+    )
     timer.join()
     assert outcome.status == "unchanged"
     assert outcome.manifest == first

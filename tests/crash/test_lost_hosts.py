@@ -18,16 +18,16 @@ from goldenami.errors import (
 )
 from goldenami.model import Architecture, TestReport
 from goldenami.ssh import NotBack, NotReachable
-from goldenami.stages.build import Build, Candidate, Host, Prepared
+from goldenami.stages.build import BuildContext, Candidate, Host, Prepared
 from goldenami.stages.watch import watched
 from tests.worlds import inventory
-from tests.worlds.builds import PaperWorkshop, World
+from tests.worlds.builds import PaperHostWork, World
 
 Accident = Callable[[World, Host], None]
 
 
-class Unlucky(PaperWorkshop):
-    """A workshop whose first builders and proofs meet accidents, one each."""
+class Unlucky(PaperHostWork):
+    """A host_work whose first builders and proofs meet accidents, one each."""
 
     def __init__(
         self, world: World, builders: Sequence[Accident] = (), proofs: Sequence[Accident] = (), reached: bool = True
@@ -37,15 +37,15 @@ class Unlucky(PaperWorkshop):
         self._builders, self._proofs = iter(builders), iter(proofs)
         self._reached = reached
 
-    def prepare(self, build: Build, architecture: Architecture, host: Host) -> Prepared:
+    def prepare(self, build: BuildContext, architecture: Architecture, host: Host) -> Prepared:
         self._meet(self._builders, build, host)
         return super().prepare(build, architecture, host)
 
-    def prove(self, build: Build, made: Candidate, host: Host) -> TestReport:
+    def prove(self, build: BuildContext, made: Candidate, host: Host) -> TestReport:
         self._meet(self._proofs, build, host)
         return super().prove(build, made, host)
 
-    def _meet(self, accidents: Iterator[Accident], build: Build, host: Host) -> None:
+    def _meet(self, accidents: Iterator[Accident], build: BuildContext, host: Host) -> None:
         accident = next(accidents, None)
         if accident is not None:
             with watched(build, host) as watch:
@@ -83,8 +83,8 @@ def unlucky(world: World, *, spot: bool = True, **accidents: Any) -> Unlucky:
     if spot:
         file = world.path / "recipes" / "web.yaml"
         file.write_text(file.read_text() + "builder: {spot: true}\n")
-    workshop = world.workshop = Unlucky(world, **accidents)
-    return workshop
+    host_work = world.host_work = Unlucky(world, **accidents)
+    return host_work
 
 
 def markets(world: World) -> list[str]:
@@ -95,11 +95,11 @@ def markets(world: World) -> list[str]:
 
 
 def test_reclaimed_instances_are_replaced_and_then_paid_for(world: World) -> None:
-    workshop = unlucky(world, builders=[reclaimed], proofs=[reclaimed])
+    host_work = unlucky(world, builders=[reclaimed], proofs=[reclaimed])
     outcome = world.build()
     assert [(r.purpose, r.reclaimed) for r in outcome.manifest.replacements] == [("builder", True), ("proof", True)]
     assert {r.reason for r in outcome.manifest.replacements} == {"EC2 reclaimed the spot instance"}
-    assert len(workshop.prepared) == len(workshop.proved) == 1
+    assert len(host_work.prepared) == len(host_work.proved) == 1
     assert markets(world) == ["spot", "spot", "spot", "on-demand"]
     told = [e.fields for e in world.events if e.kind == "host.replaced"]
     assert [(f["purpose"], f["number"], f["limit"]) for f in told] == [("builder", 1, 2), ("proof", 1, 2)]
@@ -107,14 +107,14 @@ def test_reclaimed_instances_are_replaced_and_then_paid_for(world: World) -> Non
 
 
 def test_replacing_has_an_end_and_resume_begins_anew(world: World) -> None:
-    workshop = unlucky(world, proofs=[reclaimed, reclaimed, terminated(ConnectionLost("lost"))])
+    host_work = unlucky(world, proofs=[reclaimed, reclaimed, terminated(ConnectionLost("lost"))])
     with pytest.raises(HostLost, match=r"was lost: it is (shutting-down|terminated)") as caught:
         world.build()
     assert "builder.spot" in (caught.value.hint or "")
     outcome = world.resume()
     assert [r.reclaimed for r in outcome.manifest.replacements] == [True, True]
     assert markets(world) == ["spot", "spot", "spot", "on-demand", "on-demand"]
-    assert len(workshop.prepared) == 1, "what was captured is not made again"
+    assert len(host_work.prepared) == 1, "what was captured is not made again"
 
 
 def test_builders_without_end(world: World) -> None:

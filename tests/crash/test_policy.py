@@ -60,7 +60,7 @@ def test_a_required_target_that_fails_is_resumed_alone(world: World) -> None:
     mark = len(world.paper.calls)
     assert world.resume().status == "released"
     assert copies(world, mark) == [(HOME, "eu-west-1")]
-    assert len(world.workshop.prepared) == 1
+    assert len(world.host_work.prepared) == 1
     check(world, decoys, released=True)
 
 

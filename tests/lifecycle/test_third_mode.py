@@ -16,7 +16,7 @@ from goldenami.model import Account, Architecture, ImageManifest, Place, Target
 from goldenami.recipe.jsonschema import json_schema
 from goldenami.release import targets as modes
 from goldenami.release.distribute import distribute
-from goldenami.release.order import Order
+from goldenami.release.order import ReleaseOrder
 from goldenami.release.retire import failed
 from goldenami.release.targets import Delivery, Mode, Source, home_label
 from goldenami.release.verify import verify
@@ -225,6 +225,6 @@ def test_who_may_use_an_image_is_decided_for_each_region() -> None:
     """An account that shares one region's image, and is given another region's by share_accounts."""
     home, apps = Account("home", HOME), Account("apps", APPS)
     targets = (*(Target(home, region, "k") for region in ("eu-central-1", WEST)), Target(apps, WEST, "k", "share"))
-    order = Order("web", "1.0.1.1", Place(HOME, "eu-central-1"), targets, {}, share_accounts=(APPS, HOME))
+    order = ReleaseOrder("web", "1.0.1.1", Place(HOME, "eu-central-1"), targets, {}, share_accounts=(APPS, HOME))
     assert [order.users(target) for target in targets] == [(APPS,), (APPS,), ()]
     assert [sorted(order.borrowers(target)) for target in targets] == [[], [APPS], []]

@@ -12,7 +12,7 @@ import pytest
 from goldenami.errors import TargetsFailed
 from goldenami.model import Place, Target
 from goldenami.release.distribute import Distributed, distribute
-from goldenami.release.order import Order
+from goldenami.release.order import ReleaseOrder
 from goldenami.release.verify import Actual, Expected, compare, verify
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def test_each_difference_is_told(change: Callable[[dict[str, Any]], None], told:
     assert all(text.startswith("apps/eu-west-1 (x86_64): ") for text in texts)
 
 
-def released(world: World, **more: Any) -> tuple[Any, Order, Distributed]:
+def released(world: World, **more: Any) -> tuple[Any, ReleaseOrder, Distributed]:
     ledger, order = world.build(), world.order(**more)
     with distribute(ledger, order, {"x86_64": world.candidate()}) as distribution:
         return ledger, order, distribution.finish()

@@ -1,4 +1,4 @@
-"""A whole build without hosts: a project, a cloud on paper, a workshop done at once, and a process that can die.
+"""A whole build without hosts: a project, a cloud on paper, host work that ends at once, and a process that can die.
 
 Each case has a fresh cloud (three milliseconds), behind a gate that can disturb any call. The program's clients are
 botocore's, and hand their requests to the gate directly, in this process (``goldenami_sandbox.direct``); with ``wire``
@@ -49,7 +49,7 @@ from goldenami.journal import Journals
 from goldenami.model import Architecture, Package, Place, TestReport
 from goldenami.pipeline import Outcome, Request
 from goldenami.release.catalog import Catalog
-from goldenami.stages.build import Build, Candidate, Host, Prepared
+from goldenami.stages.build import BuildContext, Candidate, Host, Prepared
 from goldenami.validate import Traces
 
 # Seconds for an answer, real ones. Where it is over too early on a busy machine, that is one more fault to live with.
@@ -219,21 +219,21 @@ class MortalCloud(Cloud):
         self._dead = True
 
 
-class PaperWorkshop:
+class PaperHostWork:
     """Prepares and proves at once, and remembers what."""
 
     def __init__(self) -> None:
         self.prepared: list[str] = []
         self.proved: list[str] = []
 
-    def prepare(self, build: Build, architecture: Architecture, host: Host) -> Prepared:
+    def prepare(self, build: BuildContext, architecture: Architecture, host: Host) -> Prepared:
         self.prepared.append(host.instance_id)
         report = TestReport("builder", architecture, 3, 0, 0, 0, 0.1)
         packages = (Package("base-files", "12.4", "amd64"),)
         traces = Traces(host.login_key, (host.endpoint.host_key,), "0" * 32)
         return Prepared(architecture, host.instance_id, report, packages, (), traces)
 
-    def prove(self, build: Build, made: Candidate, host: Host) -> TestReport:
+    def prove(self, build: BuildContext, made: Candidate, host: Host) -> TestReport:
         self.proved.append(host.instance_id)
         return TestReport("image", made.architecture, 4, 0, 0, 0, 0.1)
 
@@ -314,7 +314,7 @@ class World:
     paper: PaperCloud = field(init=False)
     path: Path = field(init=False)
     cloud: MortalCloud = field(init=False)
-    workshop: PaperWorkshop = field(init=False)
+    host_work: PaperHostWork = field(init=False)
     events: list[Event] = field(init=False)
     project: Any = field(init=False)
     environment: Any = field(init=False)
@@ -349,7 +349,7 @@ class World:
         if new_process or not hasattr(self, "cloud"):
             direct = None if self.wire else Direct(self.gate.serve)
             self.cloud = MortalCloud(self.clock, self.environment.accounts, self.environment.home_place, direct)
-        self.workshop = PaperWorkshop()
+        self.host_work = PaperHostWork()
         self.events = []
         self.cloud.start_process()
         self.gate.stop()
@@ -398,7 +398,7 @@ class World:
         return pipeline.build(
             Request(self.project, self.environment, RECIPE),
             emit_to=self.events.append,
-            workshop=self.workshop,
+            host_work=self.host_work,
             cloud=self.cloud,
         )
 
@@ -409,7 +409,7 @@ class World:
             self.environment,
             build_id,
             emit_to=self.events.append,
-            workshop=self.workshop,
+            host_work=self.host_work,
             cloud=self.cloud,
         )
 

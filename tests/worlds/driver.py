@@ -1,4 +1,4 @@
-"""The program as a process of its own, with the paper workshop: ``python driver.py build|resume|clean [BUILD_ID]``.
+"""The program as a separate process, without hosts: ``python driver.py build|resume|clean [BUILD_ID]``.
 
 It exits as the command line does. Of waiting it does little: the clouds it is run against are ready at once.
 """
@@ -13,7 +13,7 @@ from goldenami import pipeline
 from goldenami import recipe as recipes
 from goldenami.aws import journals
 from goldenami.errors import GoldenAmiError
-from tests.worlds.builds import RECIPE, PaperWorkshop
+from tests.worlds.builds import RECIPE, PaperHostWork
 
 
 def main(verb: str, build_id: str | None = None) -> int:
@@ -22,9 +22,9 @@ def main(verb: str, build_id: str | None = None) -> int:
     try:
         if verb == "build":
             request = pipeline.Request(project, environment, RECIPE)
-            pipeline.build(request, workshop=PaperWorkshop())
+            pipeline.build(request, host_work=PaperHostWork())
         elif verb == "resume":
-            pipeline.resume(project, environment, build_id, workshop=PaperWorkshop())
+            pipeline.resume(project, environment, build_id, host_work=PaperHostWork())
         else:
             done = pipeline.clean(environment, pipeline.choose(journals.of(environment), build_id).build_id)
             return 0 if done.complete else 1

@@ -23,7 +23,7 @@ from goldenami.events import Event
 from goldenami.journal import Header, Journal
 from goldenami.model import Account, Architecture, ImageManifest, Place, Target
 from goldenami.release.catalog import Catalog
-from goldenami.release.order import Order
+from goldenami.release.order import ReleaseOrder
 from goldenami.release.verify import Verified
 
 HOME = Account("home", "111111111111")
@@ -132,12 +132,14 @@ class World:
             )["ImageId"]
         )
 
-    def order(self, version: str = "1.4.20261124.1", *, targets: tuple[Target, ...] = TARGETS, **more: Any) -> Order:
+    def order(
+        self, version: str = "1.4.20261124.1", *, targets: tuple[Target, ...] = TARGETS, **more: Any
+    ) -> ReleaseOrder:
         owners = {target.label: Place(HOME.id, target.region) for target in targets if target.mode == "share"}
         keys = {target.label: self.key_arn(owners.get(target.label, target.place)) for target in targets}
-        return Order("debian-12-web", version, HOME_PLACE, targets, keys, **more)
+        return ReleaseOrder("debian-12-web", version, HOME_PLACE, targets, keys, **more)
 
-    def manifest(self, ledger: Ledger, order: Order, verified: Verified) -> ImageManifest:
+    def manifest(self, ledger: Ledger, order: ReleaseOrder, verified: Verified) -> ImageManifest:
         return ImageManifest(
             schema="goldenami.manifest/1",
             recipe=order.recipe,

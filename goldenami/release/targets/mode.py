@@ -13,7 +13,7 @@ from goldenami.model import Architecture, ImageManifest, ManifestImage, Target
 
 if TYPE_CHECKING:
     from goldenami.aws.ledger import Ledger
-    from goldenami.release.order import Order
+    from goldenami.release.order import ReleaseOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Delivery(Protocol):
     def target(self) -> Target: ...
 
     @property
-    def order(self) -> Order: ...
+    def order(self) -> ReleaseOrder: ...
 
     @property
     def ledger(self) -> Ledger: ...

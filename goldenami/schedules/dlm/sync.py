@@ -90,11 +90,11 @@ def make_plan(
 ) -> Plan:
     """What ``apply`` would do; changes nothing. ``everything``: the schedules are all there are, so that policies of
     others are of schedules that are gone, and are deleted. ``role``: see ``express.role_arn``."""
-    at_hand = cloud or Cloud.of(environment)
-    at_hand.check_caller()
-    keys, unreachable = _keys(at_hand, schedules)
+    cloud = cloud or Cloud.of(environment)
+    cloud.check_caller()
+    keys, unreachable = _keys(cloud, schedules)
     expressed = tuple(express(environment, one, _keys_of(one, keys)) for one in schedules)
-    answers = each(places(environment, schedules), lambda place: lifecycle.policies(at_hand, place))
+    answers = each(places(environment, schedules), lambda place: lifecycle.policies(cloud, place))
     unreachable |= answers.reasons
     # A policy whose keys are not known would be planned with other keys: its place is left out as well.
     found = {place: policies for place, policies in answers.results.items() if place not in unreachable}

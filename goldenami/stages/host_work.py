@@ -14,7 +14,7 @@ from goldenami.provision.shell import Script
 from goldenami.recipe.project import shown
 from goldenami.recipe.secrets import Secret
 from goldenami.stages import hosts
-from goldenami.stages.build import Build, Candidate, Host, Prepared
+from goldenami.stages.build import BuildContext, Candidate, Host, Prepared
 from goldenami.stages.filling import filled
 from goldenami.stages.watch import watched
 from goldenami.validate import TestPath, Traces
@@ -23,10 +23,10 @@ CONTROLS = TestPath(SUITE, "hardening")
 _TRACES = "traces"
 
 
-class SshWorkshop:
-    """The Workshop of every real build."""
+class SshHostWork:
+    """The HostWork of every real build."""
 
-    def prepare(self, build: Build, architecture: Architecture, host: Host) -> Prepared:
+    def prepare(self, build: BuildContext, architecture: Architecture, host: Host) -> Prepared:
         """Patch, provision, test (gate 1) and seal, over one connection.
 
         Two programs, three round trips each: one before the tests, with all stages and the list of packages that the
@@ -47,14 +47,14 @@ class SshWorkshop:
         changes = provision.package_changes(before, after)
         return Prepared(architecture, host.instance_id, report, after, changes, traces, outputs)
 
-    def prove(self, build: Build, made: Candidate, host: Host) -> TestReport:
+    def prove(self, build: BuildContext, made: Candidate, host: Host) -> TestReport:
         """Gate 2: the recipe's tests, and those that prove the sealing."""
         prepared = made.prepared
         return _test(build, made.architecture, host, gate="image", outputs=prepared.outputs, traces=prepared.traces)
 
 
 def _provision(
-    build: Build, architecture: Architecture, connection: ssh.Connection
+    build: BuildContext, architecture: Architecture, connection: ssh.Connection
 ) -> tuple[tuple[Package, ...], dict[str, str]]:
     """Every stage of the recipe, in one program; divided only where a reboot is due. Returns the packages before it,
     and the outputs of the recipe's scripts.
@@ -84,7 +84,7 @@ def _provision(
 
 
 def _test(
-    build: Build,
+    build: BuildContext,
     architecture: Architecture,
     host: Host,
     *,
@@ -117,7 +117,7 @@ def _test(
     return replace(report, controls=results(hardening, proven.ended))
 
 
-def _tests(build: Build) -> tuple[TestPath | str, ...]:
+def _tests(build: BuildContext) -> tuple[TestPath | str, ...]:
     """The recipe's tests as validate/ takes them: suites by name, files so that an editor can jump to them."""
     return tuple(
         TestPath(t.path, t.name if t.installed else shown(t.path), t.installed) if t.path is not None else t.name
@@ -125,7 +125,7 @@ def _tests(build: Build) -> tuple[TestPath | str, ...]:
     )
 
 
-def _variables(build: Build, architecture: Architecture) -> dict[str, object]:
+def _variables(build: BuildContext, architecture: Architecture) -> dict[str, object]:
     """What tests may know of the build they are run for."""
     return {
         **{k: v for k, v in build.recipe.variables.items() if not isinstance(v, Secret)},
