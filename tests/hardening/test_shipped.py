@@ -98,7 +98,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
 def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
     status, output = run(capsys, "harden", "explain", "ssh-no-root-login")
     assert status == 0
-    assert output.startswith("ssh-no-root-login: Nobody logs in as root over SSH\n")
+    assert output.startswith("ssh-no-root-login: Root cannot log in over SSH\n")
     assert "sshd_value permitrootlogin\n      expects 'no'" in output
     assert "CIS Debian 12 5.1.20" in output
     status, output = run(capsys, "harden", "explain", "firewall-ufw", "--json")
