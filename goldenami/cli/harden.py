@@ -216,7 +216,7 @@ def check(
     All values are read over one SSH connection, in one go. The exit code is 5 if a control does not hold.
     """
     from goldenami import ssh
-    from goldenami.hardening import Batch, judge
+    from goldenami.hardening import Batch, check_control
 
     if (recipe_ref is None) == (not profiles):
         raise UsageError("say what to check against: --recipe RECIPE, or --profile PROFILE")
@@ -232,7 +232,7 @@ def check(
     except ValueError as error:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise BuilderError(f"{host}: {error}" + (f": {said[-1]}" if said else "")) from None
-    verdicts = {subject.id: judge(subject, values) for subject in batch.subjects}
+    verdicts = {subject.id: check_control(subject, values) for subject in batch.subjects}
     failed = {id: verdict for id, verdict in verdicts.items() if verdict.outcome == "failed"}
     if as_json:
         rows = [

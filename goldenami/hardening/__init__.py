@@ -1,20 +1,21 @@
-"""Hardening: controls, the checks that prove them on a host, and what became of each.
+"""Hardening: controls, their checks on a host, and the result of each control.
 
-A control is one rule: why it is there, the operations that bring it about, and the checks that prove it. It is read
-from ``hardening/`` by ``recipe``; here is what it means. ``stages`` gives the operations of a set of controls;
-``Batch`` proves all of them over one connection, at both gates (``SUITE``) and on running hosts (``harden check``).
+A control is one hardening rule: its reason, the operations that apply it, and the checks that prove it on a host.
+The package ``recipe`` reads controls from ``hardening/``. ``stages`` returns the operations of a set of controls.
+``Batch`` runs all checks over one connection: at both gates (``SUITE``) and on running hosts (``harden check``).
 """
 
 from pathlib import Path
 
-from goldenami.hardening.batch import Batch, CheckResult, judge
+from goldenami.hardening.batch import Batch, CheckResult, check_control
 from goldenami.hardening.checks import Check, Expected
 from goldenami.hardening.control import LAST, Control, Hardening, Waiver, stages
 from goldenami.hardening.results import Collector, results
 
 SUITE = Path(__file__).with_name("suite.py")
-"""Tests of the controls, one a control; they need the batch as the variable ``VARIABLE``."""
+"""The file with one test for each control. The tests read the batch from the variable ``VARIABLE``."""
 VARIABLE = "hardening"
+"""Name of the test variable that holds the batch as JSON."""
 
 __all__ = [
     "LAST",
@@ -28,7 +29,7 @@ __all__ = [
     "Expected",
     "Hardening",
     "Waiver",
-    "judge",
+    "check_control",
     "results",
     "stages",
 ]

@@ -1,10 +1,10 @@
-"""The checks of many controls as one program, run over one connection; and what its output means.
+"""The checks of many controls as one shell program that runs over one connection, and the parser of its output.
 
     batch = Batch.of(controls)
     values = batch.values(connection.run(batch.command, stdin=batch.program).stdout)
-    judge(control, values)
+    check_control(subject, values)
 
-A round trip or two, whatever the number of controls. The program changes nothing on the host.
+This needs one or two round trips for any number of controls. The program changes nothing on the host.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from goldenami.os import MANAGERS
 from goldenami.provision.shell import quote
 
 COMMAND_SECONDS = 110
-_VALUE_CHARACTERS = 1 << 16  # of one value; more says no more
+_VALUE_CHARACTERS = 1 << 16  # the longest value that is kept; the rest is cut off
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What of a control is needed to prove it."""
+    """The parts of a control that its checks need, in a form that can be written as JSON."""
 
     id: str
     title: str
@@ -61,7 +61,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one check read. ``error``: why there is no value, if its code failed and printed none."""
+    """The value that one check read. ``error``: the reason if its code failed and printed no value."""
 
     value: str
     error: str = ""
@@ -69,7 +69,11 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """What a run of the program found. ``readings``: by control and number of the check."""
+    """The values that one run of the program read.
+
+    ``readings``: by the id of the control and the number of the check. ``inapplicable``: ids of controls that do not
+    apply to the host.
+    """
 
     readings: Mapping[tuple[str, int], Reading]
     inapplicable: frozenset[str]
@@ -77,7 +81,7 @@ class Values:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """Of one control. ``message`` says why it failed, or is not applicable."""
+    """The result of the checks of one control. ``message``: why the control failed or is not applicable."""
 
     outcome: Literal["passed", "failed", "not-applicable"]
     message: str = ""
@@ -87,7 +91,7 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The checks of ``subjects``, to be asked at once. ``mark`` is a word that no value holds."""
+    """The checks of ``subjects`` as one program. ``mark``: a random word that separates the values."""
 
     subjects: tuple[Subject, ...]
     mark: str = field(default_factory=lambda: f"goldenami-{secrets.token_hex(8)}")
@@ -98,7 +102,7 @@ class Batch:
 
     @property
     def command(self) -> str:
-        """What takes the program on its stdin and runs it, as root or by sudo."""
+        """The command that reads the program from its stdin and runs it, as root or with sudo."""
         shell = f"timeout {COMMAND_SECONDS} sh -s {self.mark}"
         return f'if [ "$(id -u)" = 0 ]; then {shell}; else sudo -n {shell}; fi'
 
@@ -113,16 +117,16 @@ class Batch:
                 f"read_value {number} {index} check_{number}_{index}" for index in range(len(subject.checks))
             )
             if subject.applies:
-                # In a shell of its own, as the operations' condition is.
+                # The condition runs in a separate shell, as the condition of the operations does.
                 calls = f"if (sh -c {quote(subject.applies).text}) >/dev/null 2>&1; then\n{calls}\n"
                 calls += f"else inapplicable {number}; fi"
             parts += [functions, calls]
-        # The shell has read all of it before anything runs: what a check leaves of stdin is not its program.
+        # The program is one function, so the shell reads all of it first. A check that reads stdin cannot consume it.
         parts += [f"printf '\\n%s complete\\n' {self.mark}", "}", 'main "$@"', "exit"]
         return ("\n".join(parts) + "\n").encode()
 
     def values(self, output: bytes) -> Values:
-        """What the program printed. Raises ValueError unless it came to its end."""
+        """Parse the output of the program. Raises ValueError if the program did not run to its end."""
         readings: dict[tuple[str, int], Reading] = {}
         inapplicable: set[str] = set()
         complete = False
@@ -154,8 +158,8 @@ class Batch:
         return cls(tuple(Subject.from_json(subject) for subject in data["controls"]), data["mark"])
 
 
-def judge(subject: Subject, values: Values) -> CheckResult:
-    """Compare what was read with what a control expects; the first check that fails is told."""
+def check_control(subject: Subject, values: Values) -> CheckResult:
+    """Compare the values of a host with those that a control expects. The message is about the first failed check."""
     if subject.id in values.inapplicable:
         return CheckResult("not-applicable", subject.otherwise)
     for index, check in enumerate(subject.checks):
@@ -186,6 +190,6 @@ def _listed(values: Sequence[str]) -> str:
 
 @cache
 def _prelude() -> str:
-    """The functions for checks, and ``is_installed NAME`` as the host's package manager tells it."""
+    """Return the shell functions for checks, and ``is_installed NAME``, which queries the host's package manager."""
     managers = "".join(f"if {m.detect.text}; then {m.is_installed.text}; return; fi\n" for m in MANAGERS.values())
     return Path(__file__).with_name("prelude.sh").read_text() + f"\nis_installed() {{\n{managers}return 1\n}}\n"

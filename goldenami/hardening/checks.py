@@ -1,4 +1,4 @@
-"""What a check reads on a host, and what it expects to find. Pure."""
+"""Checks: the value that a check reads on a host, and the expected value. No function here does input or output."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ Kind = Literal["equals", "one of", "matches", "at least", "at most", "contains"]
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a value must be like. ``values`` are texts; for "at least" and "at most" one whole number, for "matches"
-    one regular expression for all of the value, for "contains" lines that must all be there."""
+    """The condition that a value must meet.
+
+    ``values`` are texts. For "at least" and "at most" it is one whole number, for "matches" one regular expression for
+    the whole value, and for "contains" the lines that the value must have.
+    """
 
     kind: Kind
     values: tuple[str, ...]
 
     def holds(self, value: str) -> bool:
-        """Whether a value, without white space around it, is as expected."""
+        """Whether a value (without white space at both ends) meets the condition."""
         match self.kind:
             case "equals" | "one of":
                 return value in self.values
@@ -34,7 +37,7 @@ class Expected:
                 return number >= bound if self.kind == "at least" else number <= bound
 
     def missing(self, value: str) -> tuple[str, ...]:
-        """For "contains": the lines that a value lacks."""
+        """Return the expected lines that a value does not have, for "contains"."""
         there = {" ".join(line.split()) for line in value.splitlines()}
         return tuple(line for line in self.values if " ".join(line.split()) not in there)
 
@@ -45,7 +48,7 @@ class Expected:
             case "one of":
                 return f"one of {', '.join(repr(v) for v in self.values)}"
             case "matches":
-                return f"something like {self.values[0]}"
+                return f"a text that matches {self.values[0]}"
             case "contains":
                 return f"the lines {', '.join(repr(v) for v in self.values)}"
             case _:
@@ -54,8 +57,11 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """``reads``: shell code, run by root in the program of ``Batch``, whose functions it may use; what it prints is the
-    value. It changes nothing on the host."""
+    """One value of the host and its condition.
+
+    ``reads``: shell code that prints the value. Root runs it in the program of ``Batch``, and it can use the functions
+    of that program. It changes nothing on the host.
+    """
 
     reads: str
     expected: Expected

@@ -1,4 +1,4 @@
-"""A control, a set of them with its waivers, and the stages that bring a set about. Pure."""
+"""Controls, waivers, and the stages that apply a set of controls. No function here does input or output."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from goldenami.provision.shell import Compilation, Steps, lines, sh
 class Control:
     """One hardening rule.
 
-    ``applies``: shell code; where it fails the control is not applicable, for the reason ``otherwise``. Empty: always.
-    ``reboot``: it holds only once the host has booted again. ``last``: its operations come after those of the others,
-    since they look at what is there; "of-all": after those, too. ``exclusive``: the group of which one control at most
-    can be chosen.
+    ``applies``: shell code. If it fails, the control is not applicable, and ``otherwise`` is the reason. An empty text
+    means that the control always applies. ``reboot``: the control takes effect after a reboot. ``last``: its operations
+    run after those of the other controls, because they depend on the state of the host; "of-all": after the "last"
+    ones, too. ``exclusive``: a group from which at most one control can be chosen.
     """
 
     id: str
@@ -43,18 +43,19 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class Waiver:
-    """A control that a recipe does without: its operations are not applied, and its check is not asked."""
+    """A control that a recipe leaves out: its operations are not applied, and its checks do not run."""
 
     control: str
     title: str
     reason: str
-    expires: datetime.date  # the last day on which it holds
+    expires: datetime.date  # the last day on which the waiver is valid
 
 
 @dataclass(frozen=True, slots=True)
 class Hardening:
-    """What a recipe's section ``hardening`` comes to. ``systems``: the ids of the systems that it is for. ``controls``:
-    in order, without those that are waived.
+    """The controls that result from the section ``hardening`` of a recipe.
+
+    ``systems``: ids of the operating systems that they are for. ``controls``: in order, without the waived ones.
     """
 
     systems: tuple[str, ...] = ()
@@ -64,7 +65,7 @@ class Hardening:
 
 
 class Conditional(Operation):
-    """An operation that is skipped where its control is not applicable. Made here only; not for recipes to write."""
+    """An operation that is skipped if its control is not applicable. Only ``stages`` creates it, no recipe."""
 
     wraps: str  # the operation's kind
     operation: SerializeAsAny[Operation]
@@ -93,15 +94,15 @@ LAST = ("hardening-last", "hardening-last-of-all")
 
 
 def stages(controls: Iterable[Control]) -> tuple[Stage, ...]:
-    """The stages that bring controls about, in order: those of most, then those that come last, and last of all.
+    """Return the stages that apply controls, in order: the normal controls, then those with ``last``, then "of-all".
 
-    Packages of all of them are installed first, which is one call of the package manager and not one a control.
+    The packages of all controls are installed first, with one call of the package manager.
     """
     chosen = [(control, list(_operations(control))) for control in controls]
     packages = [o for _, operations in chosen for o in operations if _installs(o)]
-    first = _stage("hardening", [(c, found) for c, found in chosen if not c.last], packages)
+    first = _stage("hardening", [(c, operations) for c, operations in chosen if not c.last], packages)
     last = (
-        _stage(name, [(c, found) for c, found in chosen if c.last == when], [])
+        _stage(name, [(c, operations) for c, operations in chosen if c.last == when], [])
         for name, when in zip(LAST, (True, "of-all"), strict=True)
     )
     return tuple(stage for stage in (first, *last) if stage.operations)
@@ -114,7 +115,7 @@ def _stage(name: str, chosen: list[tuple[Control, list[BoundOperation]]], before
 
 
 def _installs(bound: BoundOperation) -> bool:
-    """Whether it installs packages wherever it is applied, and nothing hangs on whether it did."""
+    """Whether an operation always installs packages, and notifies no handler."""
     operation = bound.operation
     return operation.kind == "package" and getattr(operation, "state", "") == "present" and not bound.notify
 

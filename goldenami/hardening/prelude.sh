@@ -1,5 +1,5 @@
-# What the program that reads the values of checks begins with. POSIX sh; it changes nothing but its own directory.
-# Arguments: the word that marks the lines which are not values.
+# The first part of the program that reads the values of checks. POSIX sh. It changes only its own temporary directory.
+# Argument: the word that marks lines which are not part of a value.
 mark=$1
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 LC_ALL=C.UTF-8
@@ -10,7 +10,7 @@ exec </dev/null
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 
-# read_value CONTROL CHECK FUNCTION: what the function prints, between two marked lines.
+# read_value CONTROL CHECK FUNCTION: prints the output of the function between two marked lines.
 read_value() {
   printf '\n%s value %s %s\n' "$mark" "$1" "$2"
   ("$3") 2>"$work/error"
@@ -23,9 +23,9 @@ inapplicable() {
   printf '\n%s inapplicable %s\n' "$mark" "$1"
 }
 
-# --- for checks -------------------------------------------------------------------------------------------------------
+# --- functions for checks -------------------------------------------------------------------------------------------------------
 
-# sshd_value KEYWORD: as the server takes it, from all files and defaults.
+# sshd_value KEYWORD: prints the effective value of the SSH server, from all files and defaults.
 sshd_value() {
   if [ ! -e "$work/sshd" ]; then
     [ -d /run/sshd ] || mkdir -p -m 0755 /run/sshd
@@ -34,7 +34,8 @@ sshd_value() {
   awk -v key="$1" '$1 == key { $1 = ""; sub(/^ /, ""); print }' "$work/sshd"
 }
 
-# boot_setting NAME: what sysctl.d sets at boot; the last file in the order of names wins, /etc over /run over /usr.
+# boot_setting NAME: prints the value that sysctl.d sets at boot. The last file in the order of names counts; of files with
+# the same name, /etc comes before /run and /usr.
 boot_setting() {
   if [ ! -e "$work/sysctl" ]; then
     for _name in $(ls /usr/lib/sysctl.d /run/sysctl.d /etc/sysctl.d 2>/dev/null | grep '[.]conf$' | sort -u); do
@@ -50,8 +51,8 @@ boot_setting() {
   awk -v key="$1" '$1 == key { value = $0; sub(/^[^ ]* /, "", value) } END { print value }' "$work/sysctl"
 }
 
-# sysctl_value NAME: what the running kernel has, and what it gets at boot if that is something else. Where the kernel is
-# not this host's own to set (in a container), only what it gets at boot counts.
+# sysctl_value NAME: prints the value of the running kernel, and the value at boot if it is different. In a container, where
+# the kernel belongs to the host, prints only the value at boot.
 sysctl_value() {
   _boot=$(boot_setting "$1")
   _path=/proc/sys/$(printf '%s' "$1" | tr . /)
@@ -63,37 +64,37 @@ sysctl_value() {
   if [ "$_live" = "$_boot" ]; then printf '%s\n' "$_live"; else printf '%s now, %s at boot\n' "$_live" "${_boot:-not set}"; fi
 }
 
-# package_state NAME: installed, or absent.
+# package_state NAME: prints installed or absent.
 package_state() {
   if is_installed "$1"; then echo installed; else echo absent; fi
 }
 
-# installed_of NAME...: which of them are installed.
+# installed_of NAME...: prints the packages that are installed.
 installed_of() {
   for _package in "$@"; do
     [ "$(package_state "$_package")" = absent ] || printf '%s\n' "$_package"
   done
 }
 
-# unit_file UNIT: enabled, disabled, masked, static, ... or absent.
+# unit_file UNIT: prints enabled, disabled, masked, static, ... or absent.
 unit_file() {
   _state=$(systemctl is-enabled "$1" 2>/dev/null)
   case $_state in '' | not-found) echo absent ;; *) printf '%s\n' "$_state" ;; esac
 }
 
-# unit_state UNIT: active, inactive, failed, ...
+# unit_state UNIT: prints active, inactive, failed, ...
 unit_state() {
   systemctl is-active "$1" || :
 }
 
-# attributes PATH...: "MODE OWNER GROUP" of each, each kind once; absent for a path that is not there.
+# attributes PATH...: prints "MODE OWNER GROUP" of the paths, each combination once; absent for a path that does not exist.
 attributes() {
   for _path in "$@"; do
     if [ -e "$_path" ]; then stat -L -c '%04a %U %G' -- "$_path"; else echo absent; fi
   done | sort -u
 }
 
-# wider_than MODE PATH...: those that have a permission which MODE does not have.
+# wider_than MODE PATH...: prints the paths that have a permission which MODE does not have.
 wider_than() {
   _mode=$1
   shift
@@ -102,7 +103,7 @@ wider_than() {
   done
 }
 
-# mount_options TARGET OPTION...: those that a mounted filesystem has not.
+# mount_options_missing TARGET OPTION...: prints the options that a mounted filesystem does not have.
 mount_options_missing() {
   _target=$1
   shift
@@ -113,7 +114,7 @@ mount_options_missing() {
   done
 }
 
-# modules_allowed NAME...: kernel modules that can be loaded, by name or by what asks for them.
+# modules_allowed NAME...: prints the kernel modules that can be loaded, by name or on demand.
 modules_allowed() {
   for _module in "$@"; do
     _dashed=$(printf '%s' "$_module" | tr _- '..')
@@ -124,12 +125,12 @@ modules_allowed() {
   done
 }
 
-# setting FILE KEY: its value in a file of "key value" or "key = value" lines; the last one counts.
+# setting FILE KEY: prints the value of the key in a file of "key value" or "key = value" lines; the last line counts.
 setting() {
   sed -n "s/^[[:space:]]*$2[[:space:]]*[=[:space:]][[:space:]]*\(.*[^[:space:]]\)[[:space:]]*\$/\1/p" "$1" | tail -n 1
 }
 
-# unit_setting FILE KEY: the same, in a file of systemd's with its drop-ins, which win over it.
+# systemd_setting FILE KEY: the same for a systemd configuration file and its drop-ins, which override the file.
 systemd_setting() {
   for _file in /etc/systemd/"$1" /usr/lib/systemd/"$1".d/*.conf /run/systemd/"$1".d/*.conf /etc/systemd/"$1".d/*.conf; do
     [ ! -e "$_file" ] || printf '%s %s\n' "${_file##*/}" "$_file"
@@ -139,7 +140,7 @@ systemd_setting() {
   done | tail -n 1
 }
 
-# people: name and home directory of the accounts that persons log in to.
+# people: prints the names and home directories of the accounts of persons.
 people() {
   _least=$(setting /etc/login.defs UID_MIN)
   awk -F: -v least="${_least:-1000}" '$3 >= least && $3 < 65534 && $7 !~ /(nologin|false)$/ { print $1, $6 }' /etc/passwd

@@ -1,4 +1,4 @@
-"""What became of each control, gathered from the tests that proved them."""
+"""The result of each control, collected from the events of the tests."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from goldenami.events import Emit, Event
 from goldenami.hardening.control import Hardening
 from goldenami.model import ControlResult
 
-AFTER_BOOT = "holds once the host has booted again: proven on the image"
-"""Why a control is not proven on a builder."""
+AFTER_BOOT = "takes effect after a reboot, so it is checked on the image only"
+"""The reason why a control is not checked on a builder."""
 
 Outcome = Literal["passed", "failed", "not-applicable", "not-run"]
 
@@ -27,7 +27,7 @@ _OUTCOMES: dict[str, Outcome] = {
 
 @dataclass
 class Collector:
-    """An Emit that passes every event on, and keeps how the tests of controls ended: (outcome, message) by control."""
+    """Forwards every event, and stores the (outcome, message) of the test of each control by the id of the control."""
 
     emit: Emit
     ended: dict[str, tuple[Outcome, str]] = field(default_factory=dict)
@@ -42,14 +42,16 @@ class Collector:
 
 
 def results(hardening: Hardening, ended: Mapping[str, tuple[Outcome, str]]) -> tuple[ControlResult, ...]:
-    """One result for each control of the set, the waived ones included, by id. A control that no test ended for is
-    "not-run": a run that broke off proves nothing."""
-    found = []
+    """Return one result for each control, including the waived ones, sorted by id.
+
+    A control whose test did not finish is "not-run", since an interrupted run proves nothing.
+    """
+    collected = []
     for control in hardening.controls:
         outcome, message = ended.get(control.id, (NOT_RUN, ""))
         if outcome == "passed":
             message = ""
-        found.append(ControlResult(control.id, outcome, message))
+        collected.append(ControlResult(control.id, outcome, message))
     for waiver in hardening.waivers:
-        found.append(ControlResult(waiver.control, "waived", waiver.reason, waiver.expires.isoformat()))
-    return tuple(sorted(found, key=lambda result: result.control))
+        collected.append(ControlResult(waiver.control, "waived", waiver.reason, waiver.expires.isoformat()))
+    return tuple(sorted(collected, key=lambda result: result.control))

@@ -1,4 +1,4 @@
-"""The suite ``hardening``: one test a control. All values are read at once, over the connection that is there."""
+"""The test suite ``hardening``: one test for each control. All values are read with one call."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from goldenami.errors import BuilderError
-from goldenami.hardening.batch import Batch, Subject, Values, judge
+from goldenami.hardening.batch import Batch, Subject, Values, check_control
 from goldenami.hardening.results import AFTER_BOOT
 
-Host = Any  # testinfra's
+Host = Any  # testinfra.host.Host
 
 
 def _batch(variables: Mapping[str, Any]) -> Batch:
@@ -27,23 +27,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="module")
 def values(host: Host, variables: Mapping[str, Any]) -> Values:
-    """What the host says, of all controls."""
+    """The values of all controls on the host."""
     batch = _batch(variables)
     done = host.backend.connection.run(batch.command, stdin=batch.program)
     try:
         return batch.values(done.stdout)
     except ValueError as error:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        reason = said[-1] if said else f"exit status {done.status}"
+        error_lines = done.stderr.decode(errors="replace").strip().splitlines()
+        reason = error_lines[-1] if error_lines else f"exit status {done.status}"
         raise BuilderError(f"the hardening controls cannot be checked: {error} ({reason})") from None
 
 
 @pytest.mark.retry(0)
 def test_control(subject: Subject, values: Values, gate: str) -> None:
-    """The values on the host are those that the control expects."""
+    """The host has the values that the control expects."""
     if subject.reboot and gate == "builder":
         pytest.skip(AFTER_BOOT)
-    verdict = judge(subject, values)
-    if verdict.outcome == "not-applicable":
-        pytest.skip(verdict.message)
-    assert verdict.outcome == "passed", verdict.message
+    result = check_control(subject, values)
+    if result.outcome == "not-applicable":
+        pytest.skip(result.message)
+    assert result.outcome == "passed", result.message

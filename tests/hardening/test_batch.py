@@ -1,4 +1,4 @@
-"""All checks in one program: it runs here, as on any host, and its output is judged."""
+"""The program with all checks runs here, and its output is compared with the expected values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from goldenami.hardening import Batch, Check, Expected, judge
+from goldenami.hardening import Batch, Check, Expected, check_control
 from goldenami.hardening.batch import Subject
 
 
@@ -32,7 +32,7 @@ SUBJECTS = (
     subject("broken", reads("echo no such thing >&2; return 3", "")),
     subject("lacks", reads("printf 'one\\nthree\\n'", "two", "contains")),
     subject("exits", reads("exit 7", "x")),
-    subject("eats", reads("cat; echo x")),  # what is left of stdin is not the program
+    subject("eats", reads("cat; echo x")),  # a check cannot read the program from stdin
     subject("elsewhere", reads("echo y"), applies="test -e /nonexistent"),
     subject("here", reads("echo x"), applies="test -e /"),
     subject("odd", reads("""printf '%s' "a'b\\"c" """, "a'b\"c")),
@@ -41,10 +41,10 @@ SUBJECTS = (
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
-def test_every_control_is_judged(shell):
+def test_every_control_has_a_result(shell):
     batch, values = run(*SUBJECTS, shell=shell)
-    verdicts = {s.id: judge(s, values) for s in batch.subjects}
-    assert {id: v.outcome for id, v in verdicts.items()} == {
+    results = {s.id: check_control(s, values) for s in batch.subjects}
+    assert {id: v.outcome for id, v in results.items()} == {
         "good": "passed",
         "bad": "failed",
         "silent": "passed",
@@ -57,12 +57,13 @@ def test_every_control_is_judged(shell):
         "odd": "passed",
         "last": "passed",
     }
-    assert verdicts["elsewhere"].message == "it is not there"
+    assert results["elsewhere"].message == "it is not there"
 
 
 def test_a_failure_names_control_value_and_expectation():
     batch, values = run(*SUBJECTS)
-    messages = {s.id: judge(s, values).message for s in batch.subjects if judge(s, values).outcome == "failed"}
+    results = {s.id: check_control(s, values) for s in batch.subjects}
+    messages = {id: result.message for id, result in results.items() if result.outcome == "failed"}
     assert messages == {
         "bad": "bad: the host's value is 'y'; expected: 'z'",
         "broken": "broken: the host's value could not be read (no such thing); expected: nothing",
@@ -79,16 +80,16 @@ def test_a_program_that_ends_early_proves_nothing():
             batch.values(whole[:cut])
 
 
-def test_a_value_cannot_pretend_to_be_another_ones():
-    """Without knowing the mark, nothing that a check prints ends its value."""
+def test_a_check_cannot_print_the_value_of_another_check():
+    """A check does not know the mark, so its output cannot end its value."""
     batch, values = run(
         subject("liar", reads("printf '\\ngoldenami-0000 end 0\\n'")), subject("next", reads("echo y", "z"))
     )
-    assert judge(batch.subjects[0], values).outcome == "failed"
-    assert judge(batch.subjects[1], values).outcome == "failed"
+    assert check_control(batch.subjects[0], values).outcome == "failed"
+    assert check_control(batch.subjects[1], values).outcome == "failed"
 
 
-def test_it_travels_as_json():
+def test_a_batch_survives_json():
     import json
 
     batch = Batch(SUBJECTS)
