@@ -19,9 +19,10 @@ from goldenami.recipe.params import Given, ParamSpec, checked, declared, default
 from goldenami.recipe.project import Project
 from goldenami.recipe.recipe import TestRef
 from goldenami.recipe.rendering import Namespace, Renderer, nearest
-from goldenami.recipe.schema import AgentSpec, AgentUse, OsId
+from goldenami.recipe.schema import AgentSpec, AgentUse
 from goldenami.recipe.scope import Scope, condition, render_tree
 from goldenami.recipe.testfiles import read_test
+from goldenami.recipe.words import OsId
 
 
 @dataclass

@@ -12,24 +12,24 @@ from pydantic_core import ErrorDetails
 
 from goldenami.errors import Problem
 from goldenami.model import Mark
-from goldenami.recipe import schema
+from goldenami.recipe import words
 from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.rendering import nearest
 from goldenami.recipe.secrets import display
 
 _PATTERNS = {
-    schema.NAME: "made of lower-case letters and digits, with single dashes or dots between them",
-    schema.ACCOUNT_ID: "12 digits",
-    schema.REGION: "a region, such as eu-central-1",
-    schema.IMAGE_ID: "an AMI id, such as ami-0123456789abcdef0",
-    schema.INSTANCE_TYPE: "an instance type, such as t3.small",
-    schema.USER: "the name of a user",
-    schema.PARAMETER: "the name of an SSM parameter",
-    schema.PARAMETER_PREFIX: "a path, such as /golden-ami",
-    schema.ROLE: "the ARN of a role, such as arn:aws:iam::111111111111:role/goldenami-builder",
-    schema.SUBNET: "a subnet id, such as subnet-0123456789abcdef0",
-    schema.CIDR: "an address range, such as 192.0.2.0/24",
-    schema.IDENTIFIER: "made of letters, digits and underscores, not starting with a digit",
+    words.NAME: "made of lower-case letters and digits, with single dashes or dots between them",
+    words.ACCOUNT_ID: "12 digits",
+    words.REGION: "a region, such as eu-central-1",
+    words.IMAGE_ID: "an AMI id, such as ami-0123456789abcdef0",
+    words.INSTANCE_TYPE: "an instance type, such as t3.small",
+    words.USER: "the name of a user",
+    words.PARAMETER: "the name of an SSM parameter",
+    words.PARAMETER_PREFIX: "a path, such as /golden-ami",
+    words.ROLE: "the ARN of a role, such as arn:aws:iam::111111111111:role/goldenami-builder",
+    words.SUBNET: "a subnet id, such as subnet-0123456789abcdef0",
+    words.CIDR: "an address range, such as 192.0.2.0/24",
+    words.IDENTIFIER: "made of letters, digits and underscores, not starting with a digit",
 }
 
 _EXPECTED = {

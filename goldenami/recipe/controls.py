@@ -23,7 +23,8 @@ from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.lookup import Found, Kind
 from goldenami.recipe.project import Project
 from goldenami.recipe.rendering import nearest
-from goldenami.recipe.schema import IDENTIFIER, NAME, Name, OperationList, OsId, Spec
+from goldenami.recipe.schema import OperationList
+from goldenami.recipe.words import IDENTIFIER, NAME, Name, OsId, Spec
 
 Variables = dict[Annotated[str, StringConstraints(pattern=IDENTIFIER)], Any]
 

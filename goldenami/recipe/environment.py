@@ -23,7 +23,7 @@ from goldenami.recipe.project import Project
 from goldenami.recipe.rendering import nearest
 from goldenami.recipe.schedules import read_schedules
 from goldenami.recipe.schedulespec import ScheduleSpec
-from goldenami.recipe.schema import (
+from goldenami.recipe.words import (
     CIDR,
     NAME,
     PARAMETER_PREFIX,

@@ -23,8 +23,9 @@ from goldenami.recipe.controls import CheckSpec, ControlSpec, Library, Profile, 
 from goldenami.recipe.document import NodePath
 from goldenami.recipe.project import Project
 from goldenami.recipe.rendering import Namespace, Renderer, nearest
-from goldenami.recipe.schema import HardeningSpec, OsId, WaiverSpec
+from goldenami.recipe.schema import HardeningSpec, WaiverSpec
 from goldenami.recipe.scope import Scope, render_tree
+from goldenami.recipe.words import OsId
 
 SECTION = "hardening"
 

@@ -31,12 +31,12 @@ from goldenami.recipe.project import Project, cycle, graph
 from goldenami.recipe.recipe import BaseRef, Builder, Distribution, Recipe, TestRef
 from goldenami.recipe.rendering import Namespace, Renderer, nearest
 from goldenami.recipe.schedules import read_schedules
-from goldenami.recipe.schema import ACCOUNT_ID, LITERAL, NAME, BaseSpec, OsId, RecipeSpec, seconds
+from goldenami.recipe.schema import LITERAL, BaseSpec, RecipeSpec
 from goldenami.recipe.scope import Scope, render_tree
 from goldenami.recipe.secrets import SecretRef
 from goldenami.recipe.testfiles import read_test
 from goldenami.recipe.variables import read_variables
-from goldenami.recipe.words import BASE_KINDS, BaseKind
+from goldenami.recipe.words import ACCOUNT_ID, BASE_KINDS, NAME, BaseKind, OsId, seconds
 from goldenami.release import targets as modes
 
 DEFAULT_INSTANCE_TYPES: Mapping[Architecture, tuple[str, ...]] = {

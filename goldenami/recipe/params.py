@@ -28,8 +28,8 @@ from goldenami.provision.repositories import Repository
 from goldenami.recipe.document import NodePath
 from goldenami.recipe.project import shown
 from goldenami.recipe.rendering import nearest
-from goldenami.recipe.schema import OsId, Spec
 from goldenami.recipe.scope import Scope, render_tree
+from goldenami.recipe.words import OsId, Spec
 
 ParamType = Literal["string", "integer", "number", "boolean", "list", "mapping", "json", "source"]
 Plain = Literal["string", "integer", "number", "boolean", "mapping"]

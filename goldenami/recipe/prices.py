@@ -12,7 +12,7 @@ from goldenami.errors import InvalidInput
 from goldenami.recipe.complaints import translate
 from goldenami.recipe.document import parse, read_text
 from goldenami.recipe.project import Project, shown
-from goldenami.recipe.schema import Region, Spec
+from goldenami.recipe.words import Region, Spec
 from goldenami.snapshots.prices import Prices, Rate
 
 FILE: Final = "prices.yaml"

@@ -11,9 +11,9 @@ from goldenami.hardening import Hardening
 from goldenami.model import Architecture, Mark, Target
 from goldenami.provision import PatchSpec, Stage
 from goldenami.recipe.lookup import Found
-from goldenami.recipe.schema import ImageSpec, OsId, RetentionSpec
+from goldenami.recipe.schema import ImageSpec, RetentionSpec
 from goldenami.recipe.secrets import SecretRef
-from goldenami.recipe.words import BaseKind
+from goldenami.recipe.words import BaseKind, OsId
 from goldenami.schedules.policy import Schedule
 
 

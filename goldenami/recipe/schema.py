@@ -18,29 +18,23 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from goldenami.os import LIKENESSES, SYSTEMS
 from goldenami.provision import PatchSpec
 from goldenami.recipe.schedulespec import ScheduleSpec
-from goldenami.recipe.words import ACCOUNT_ID as ACCOUNT_ID
-from goldenami.recipe.words import BASE_KINDS
-from goldenami.recipe.words import CIDR as CIDR
-from goldenami.recipe.words import IDENTIFIER as IDENTIFIER
-from goldenami.recipe.words import IMAGE_ID as IMAGE_ID
-from goldenami.recipe.words import INSTANCE_TYPE as INSTANCE_TYPE
-from goldenami.recipe.words import NAME as NAME
-from goldenami.recipe.words import PARAMETER as PARAMETER
-from goldenami.recipe.words import PARAMETER_PREFIX as PARAMETER_PREFIX
-from goldenami.recipe.words import REGION as REGION
-from goldenami.recipe.words import ROLE as ROLE
-from goldenami.recipe.words import SUBNET as SUBNET
-from goldenami.recipe.words import USER as USER
-from goldenami.recipe.words import AccountId as AccountId
-from goldenami.recipe.words import Duration as Duration
-from goldenami.recipe.words import Name as Name
-from goldenami.recipe.words import OneOf as OneOf
-from goldenami.recipe.words import OsId as OsId
-from goldenami.recipe.words import Region as Region
-from goldenami.recipe.words import Spec as Spec
-from goldenami.recipe.words import Tags as Tags
-from goldenami.recipe.words import check_tags as check_tags
-from goldenami.recipe.words import seconds as seconds
+from goldenami.recipe.words import (
+    ACCOUNT_ID,
+    BASE_KINDS,
+    IDENTIFIER,
+    IMAGE_ID,
+    INSTANCE_TYPE,
+    NAME,
+    PARAMETER,
+    USER,
+    Duration,
+    Name,
+    OsId,
+    Spec,
+    Tags,
+    check_tags,
+    seconds,
+)
 
 
 def _version(text: str) -> str:

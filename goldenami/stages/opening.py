@@ -21,8 +21,8 @@ from goldenami.journal import Header, Journal, Summary, new_build_id
 from goldenami.model import Environment, ImageManifest
 from goldenami.planning import BuildPlan, Facts
 from goldenami.recipe import Project, Recipe
-from goldenami.recipe.schema import seconds
 from goldenami.recipe.secrets import read as read_secrets
+from goldenami.recipe.words import seconds
 from goldenami.release.catalog import Catalog
 from goldenami.stages.build import BuildContext
 from goldenami.stages.tools import Tools
