@@ -257,16 +257,16 @@ def check(
 
 
 def _profile_names(project: Project) -> list[str]:
-    from goldenami.recipe.complaints import Complaints
     from goldenami.recipe.controls import Library
+    from goldenami.recipe.problems import Problems
 
-    return Library(project, Complaints()).profile_names()
+    return Library(project, Problems()).profile_names()
 
 
 def _of_profile(project: Project, name: str, *, choices: bool = False, os: str | None = None) -> Hardening:
     """A profile's controls. Raises NotFound, with the nearest name, or InvalidInput."""
-    from goldenami.recipe.complaints import Complaints
     from goldenami.recipe.hardening import of_profile
+    from goldenami.recipe.problems import Problems
     from goldenami.recipe.rendering import nearest
 
     known = _profile_names(project)
@@ -275,10 +275,10 @@ def _of_profile(project: Project, name: str, *, choices: bool = False, os: str |
         raise NotFound(
             f"there is no profile {name!r}", hint=f"Did you mean {near}?" if near else f"Profiles: {', '.join(known)}."
         )
-    complaints = Complaints()
-    found = of_profile(project, name, complaints, choices=choices, os=os)
-    if complaints.problems:
-        raise InvalidInput(complaints.problems)
+    problems = Problems()
+    found = of_profile(project, name, problems, choices=choices, os=os)
+    if problems.found:
+        raise InvalidInput(problems.found)
     return found
 
 

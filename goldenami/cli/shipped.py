@@ -174,9 +174,9 @@ def tell(copied: Sequence[Copied]) -> None:
 
 def read(project: Project, found: Found) -> Mapping[str, Any]:
     """The contents of a definition; what cannot be parsed is empty. ``goldenami validate`` reports its mistakes."""
-    from goldenami.recipe.complaints import Complaints
+    from goldenami.recipe.problems import Problems
 
-    document = project.document(found.path, Complaints())
+    document = project.document(found.path, Problems())
     return document.value if document is not None else {}
 
 

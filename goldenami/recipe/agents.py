@@ -11,11 +11,11 @@ from goldenami.model import Environment, Mark
 from goldenami.os import serving
 from goldenami.provision import BoundOperation, Handler
 from goldenami.recipe import operations
-from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.context import base_names, environment_names, recipe_names
 from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.lookup import AGENT_FILE, Found
 from goldenami.recipe.params import Given, ParamSpec, checked, declared, default_given
+from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
 from goldenami.recipe.recipe import TestRef
 from goldenami.recipe.rendering import Namespace, Renderer, nearest
@@ -48,7 +48,7 @@ def read(scope: Scope, os: OsId | None) -> Agents:
         if use is None:
             continue
         if use.name in found.names:
-            scope.complaints.at(scope.document.mark(path), f"the agent {use.name} is given twice")
+            scope.problems.add(scope.document.mark(path), f"the agent {use.name} is given twice")
             continue
         document = _document(scope, use.name, path)
         if document is None:
@@ -57,13 +57,13 @@ def read(scope: Scope, os: OsId | None) -> Agents:
     return found
 
 
-def check(project: Project, name: str, environment: Environment, complaints: Complaints) -> None:
+def check(project: Project, name: str, environment: Environment, problems: Problems) -> None:
     """Check an agent by itself, with its own defaults, for every os that it knows: recipes may not use it yet."""
     place = project.find("agent", name)
-    document = project.document(place.path, complaints) if place is not None else None
+    document = project.document(place.path, problems) if place is not None else None
     if place is None or document is None:
         return
-    _check_one_form(project, place, complaints)
+    _check_one_form(project, place, problems)
     known = document.value.get("operations")
     for os in known if isinstance(known, dict) else ():
         context = {
@@ -72,7 +72,7 @@ def check(project: Project, name: str, environment: Environment, complaints: Com
             "base": base_names("id", "", "", os),
             "architecture": "x86_64",
         }
-        scope = Scope(project, document, Renderer(context), complaints)
+        scope = Scope(project, document, Renderer(context), problems)
         _add(scope, document, AgentUse(name=name, when=None), (), os, Agents())
 
 
@@ -81,7 +81,7 @@ def _use(scope: Scope, item: Any, path: NodePath) -> AgentUse | None:
     if isinstance(item, str):
         item = {"name": item}
     if not isinstance(item, dict):
-        scope.complaints.at(scope.document.mark(path), "agents: expected a name, or {name: …, when: …, params: …}")
+        scope.problems.add(scope.document.mark(path), "agents: expected a name, or {name: …, when: …, params: …}")
         return None
     if "when" in item and not condition(scope, item["when"], (*path, "when")):
         item = {key: value for key, value in item.items() if key != "when"}
@@ -104,18 +104,18 @@ def _document(scope: Scope, name: str, path: NodePath) -> Document | None:
         near = nearest(name, scope.project.agent_names())
         hint = f"Did you mean {near}?" if near else scope.project.known("agent")
         mark = scope.document.mark((*path, "name"))
-        scope.complaints.at(mark, f"there is no agent {name!r}", hint)
+        scope.problems.add(mark, f"there is no agent {name!r}", hint)
         return None
     scope.use(place)
-    return scope.project.document(place.path, scope.complaints)
+    return scope.project.document(place.path, scope.problems)
 
 
-def _check_one_form(project: Project, place: Found, complaints: Complaints) -> None:
+def _check_one_form(project: Project, place: Found, problems: Problems) -> None:
     """Report an agent that the project has as a folder and as a single file: the folder is the one that is used."""
     other = project.agents / f"{place.name}.yaml"
     if not place.shipped and place.path != other and other.is_file():
         message = f"the agent {place.name} is defined here and in {project.shown(place.path)}"
-        complaints.at(Mark(project.shown(other), 1, 1), message, "Remove one of the two.")
+        problems.add(Mark(project.shown(other), 1, 1), message, "Remove one of the two.")
 
 
 def _add(scope: Scope, document: Document, use: AgentUse, path: NodePath, os: OsId | None, found: Agents) -> None:
@@ -125,7 +125,7 @@ def _add(scope: Scope, document: Document, use: AgentUse, path: NodePath, os: Os
         if key not in known:
             near = nearest(key, known)
             hint = f"Did you mean {near}?" if near else f"Its parameters: {', '.join(known) or 'none'}."
-            scope.complaints.at(
+            scope.problems.add(
                 scope.document.key_mark((*path, "params", key)), f"the agent {use.name} has no parameter {key!r}", hint
             )
     params = _params(scope, document, use, path, os)
@@ -136,7 +136,7 @@ def _add(scope: Scope, document: Document, use: AgentUse, path: NodePath, os: Os
     found.params[use.name] = params
     family = serving(os, spec.operations)
     if family is None:
-        scope.complaints.at(
+        scope.problems.add(
             scope.document.mark(path),
             f"the agent {use.name} has no operations for {os}",
             f"It knows {', '.join(spec.operations)}; use when: to leave it out.",
@@ -149,7 +149,7 @@ def _add(scope: Scope, document: Document, use: AgentUse, path: NodePath, os: Os
     found.operations += tuple(replace(o, notify=tuple(f"{use.name}/{n}" for n in o.notify)) for o in bound)
     found.handlers += tuple(replace(handler, name=f"{use.name}/{handler.name}") for handler in handlers)
     for index, name in enumerate(spec.tests):
-        ref = read_test(name, document, ("tests", index), scope.complaints, origin=use.name)
+        ref = read_test(name, document, ("tests", index), scope.problems, origin=use.name)
         if ref is not None:
             found.tests.append(ref)
 
@@ -187,10 +187,10 @@ def _params(scope: Scope, document: Document, use: AgentUse, path: NodePath, os:
             values[key] = ""
             if path:
                 message = f"the agent {use.name} needs the parameter {key}"
-                scope.complaints.at(scope.document.mark(path), message, f"{spec.description} Give it under params.")
+                scope.problems.add(scope.document.mark(path), message, f"{spec.description} Give it under params.")
             else:
                 message = f"{key}: a parameter without a default needs an example, to check the agent with"
-                inner.complaints.at(document.key_mark(at), message)
+                inner.problems.add(document.key_mark(at), message)
             continue
         values[key] = checked(key, spec, given, use.name)
     return values
@@ -203,7 +203,7 @@ def agent_spec(scope: Scope, document: Document) -> AgentSpec | None:
     if document.path.name == AGENT_FILE:
         expected, what = document.path.parent.name, f"folder is called {document.path.parent.name}"
     if isinstance(name, str) and name != expected:
-        scope.complaints.at(document.mark(("name",)), f"name: the {what}", f"Write {expected}.")
+        scope.problems.add(document.mark(("name",)), f"name: the {what}", f"Write {expected}.")
     try:
         return AgentSpec.model_validate(document.value)
     except ValidationError as error:

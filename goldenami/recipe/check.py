@@ -8,11 +8,11 @@ from pathlib import Path
 
 from goldenami.errors import InvalidInput, NotFound, Problem, UsageError
 from goldenami.recipe import agents, hardening
-from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.environment import choose, read_environments
 from goldenami.recipe.extensions import operations_of
 from goldenami.recipe.loader import load
 from goldenami.recipe.lookup import Found, Kind
+from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
 
 
@@ -51,15 +51,15 @@ def inspect(
     variables: Mapping[str, str] | None = None,
 ) -> Inspection:
     """As ``check``, and where everything that the recipes use was found."""
-    complaints = Complaints()
-    found = read_environments(project, complaints)
+    problems = Problems()
+    found = read_environments(project, problems)
     paths = [str(project.recipe_path(ref)) for ref in recipes]
     try:
         chosen = choose(project, found, environment)
     except (NotFound, UsageError):  # the environment that was meant may be one of those with problems
-        if not complaints.problems:
+        if not problems.found:
             raise
-        return Inspection(sorted(set(complaints.problems)), [])
+        return Inspection(sorted(set(problems.found)), [])
     given = dict(variables or {})
     declared: set[str] = set()
     lookups: dict[tuple[Kind, str], Found] = {}
@@ -74,14 +74,14 @@ def inspect(
             loaded = load(project, path, chosen, fitting)
             lookups.update(((one.kind, one.name), one) for one in loaded.lookups)
         except InvalidInput as error:
-            complaints.extend(error.problems)
+            problems.extend(error.problems)
     for name in project.own_names("agent") if all_agents else ():
-        agents.check(project, name, chosen, complaints)
+        agents.check(project, name, chosen, problems)
     if all_agents:
-        complaints.extend(operations_of(project).problems)
-        hardening.check(project, complaints)
+        problems.extend(operations_of(project).problems)
+        hardening.check(project, problems)
         lookups.update(((one.kind, one.name), one) for one in _hiding(project))
-    ordered = sorted(set(complaints.problems), key=lambda p: (p.file, p.line, p.column, p.message))
+    ordered = sorted(set(problems.found), key=lambda p: (p.file, p.line, p.column, p.message))
     return Inspection(ordered, [lookups[key] for key in sorted(lookups)])
 
 
@@ -95,6 +95,6 @@ def _hiding(project: Project) -> Iterator[Found]:
 
 
 def _declared(project: Project, path: str) -> set[str]:
-    document = project.document(Path(path), Complaints())
+    document = project.document(Path(path), Problems())
     variables = document.value.get("vars") if document else None
     return set(variables) if isinstance(variables, dict) else set()

@@ -18,9 +18,9 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 from goldenami.hardening import Check, Expected
 from goldenami.model import Mark
 from goldenami.os import LIKENESSES, SYSTEMS
-from goldenami.recipe.complaints import Complaints, translate
 from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.lookup import Found, Kind
+from goldenami.recipe.problems import Problems, translate
 from goldenami.recipe.project import Project
 from goldenami.recipe.rendering import nearest
 from goldenami.recipe.schema import OperationList
@@ -198,7 +198,7 @@ class Library:
     """
 
     project: Project
-    complaints: Complaints
+    problems: Problems
     lookups: dict[tuple[Kind, str], Found] = field(default_factory=dict)
     _files: dict[str, dict[str, Written]] = field(default_factory=dict)
 
@@ -211,7 +211,7 @@ class Library:
 
     def profiles_for(self, os: OsId) -> list[str]:
         """The names of the profiles that are for a system. What is wrong in others is not told here."""
-        library = Library(self.project, Complaints())
+        library = Library(self.project, Problems())
         found = {name: library.profile(name, Mark(name, 0, 0)) for name in self.profile_names()}
         return [name for name, profile in found.items() if profile is not None and os in profile.systems]
 
@@ -221,22 +221,22 @@ class Library:
     def profile(self, name: str, mark: Mark, above: tuple[str, ...] = ()) -> Profile | None:
         """The profile; None if there is none of the name, or it is wrong, and then that is reported (at ``mark``)."""
         if name in above:
-            self.complaints.at(mark, f"the profiles extend each other: {'→'.join((*above, name))}")
+            self.problems.add(mark, f"the profiles extend each other: {'→'.join((*above, name))}")
             return None
         place = self.project.find("profile", name)
         if place is None:
             near = nearest(name, self.profile_names())
             hint = f"Did you mean {near}?" if near else self.project.known("profile")
-            self.complaints.at(mark, f"there is no profile {name!r}", hint)
+            self.problems.add(mark, f"there is no profile {name!r}", hint)
             return None
         self.lookups["profile", name] = place
         path = place.path
-        document = self.project.document(path, self.complaints)
+        document = self.project.document(path, self.problems)
         spec = self._spec(document, ProfileSpec, ()) if document is not None else None
         if document is None or spec is None:
             return None
         if spec.name != name:
-            self.complaints.at(document.mark(("name",)), f"name: the file is called {path.name}", f"Write {name}.")
+            self.problems.add(document.mark(("name",)), f"name: the file is called {path.name}", f"Write {name}.")
         found = Profile(spec.name, spec.title, spec.systems, spec.level, document.mark(()))
         if spec.extends is not None:
             base = self.profile(spec.extends, document.mark(("extends",)), (*above, name))
@@ -264,14 +264,14 @@ class Library:
         for key in spec.variables:
             if not any(key in c.defaults for c in (*profile.controls.values(), *profile.others.values())):
                 mark = document.key_mark(("variables", key))
-                self.complaints.at(mark, f"no control of this profile has a variable {key!r}")
+                self.problems.add(mark, f"no control of this profile has a variable {key!r}")
 
     def choose(self, profile: Profile, id: str, mark: Mark) -> bool:
         """Take the control of an exclusive group, in place of the one that was chosen before."""
         control = profile.others.get(id)
         if control is None:
             if id in profile.controls:
-                self.complaints.at(mark, f"{id} is no choice: it is in the profile anyway", "Remove it.")
+                self.problems.add(mark, f"{id} is no choice: it is in the profile anyway", "Remove it.")
             else:
                 self.unknown(id, profile, mark, choices=True)
             return False
@@ -289,7 +289,7 @@ class Library:
             hint = f"Choices: {', '.join(known) or 'none'}."
         if hint is None:
             hint = f"goldenami harden list {profile.name} prints them."
-        self.complaints.at(mark, f"{profile.name} has no {'choice' if choices else 'control'} {id!r}", hint)
+        self.problems.add(mark, f"{profile.name} has no {'choice' if choices else 'control'} {id!r}", hint)
 
     def file(self, name: str, mark: Mark) -> dict[str, Written]:
         """The controls of a file by id. A file that does not exist is reported, at ``mark``."""
@@ -299,20 +299,20 @@ class Library:
         if place is None:
             near = nearest(name, self.file_names())
             hint = f"Did you mean {near}?" if near else self.project.known("controls")
-            self.complaints.at(mark, f"there is no file {name}.yaml in {self.folder}/controls", hint)
+            self.problems.add(mark, f"there is no file {name}.yaml in {self.folder}/controls", hint)
             return {}
         self.lookups["controls", name] = place
         path = place.path
         found: dict[str, Written] = {}
         self._files[name] = found
-        document = self.project.document(path, self.complaints)
+        document = self.project.document(path, self.problems)
         spec = self._spec(document, ControlsSpec, ()) if document is not None else None
         if document is None or spec is None:
             return found
         for index, value in enumerate(spec.controls):
             at: NodePath = ("controls", index)
             if not isinstance(value, dict):
-                self.complaints.at(document.mark(at), "expected a control: a mapping with id, title, why, …")
+                self.problems.add(document.mark(at), "expected a control: a mapping with id, title, why, …")
                 continue
             if self._spec(document, ControlSpec, at, "control") is None:
                 continue
@@ -321,7 +321,7 @@ class Library:
             others = [file[id] for file in self._files.values() if id in file]
             if others:
                 where = f"It is in {others[0].mark}, too."
-                self.complaints.at(document.mark((*at, "id")), f"two controls are called {id}", where)
+                self.problems.add(document.mark((*at, "id")), f"two controls are called {id}", where)
                 continue
             found[id] = written
         return found
@@ -347,7 +347,7 @@ class Library:
         try:
             return model.model_validate(value)
         except ValidationError as error:
-            self.complaints.extend(translate(error, document, path, model, what=what))
+            self.problems.extend(translate(error, document, path, model, what=what))
             return None
 
 

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from goldenami.errors import NotFound, UsageError
 from goldenami.recipe import lookup
-from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.lookup import Kind
+from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project, shown
 from goldenami.recipe.rendering import nearest
 from goldenami.shipped import ROOT
@@ -89,7 +89,7 @@ def _below(project: Project, path: Path) -> Path:
 
 
 def _value(project: Project, path: Path) -> Mapping[str, Any]:
-    document = project.document(path, Complaints())
+    document = project.document(path, Problems())
     return document.value if document is not None else {}
 
 

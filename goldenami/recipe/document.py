@@ -1,7 +1,7 @@
 """YAML files as plain values that remember where they were written.
 
 ``parse`` gives a ``Document``: the value (dicts, lists, scalars) and, for every node and key, its ``Mark``. A node is
-named by its path, a tuple of keys and indexes as pydantic reports them, so that every later complaint finds its line.
+named by its path, a tuple of keys and indexes as pydantic reports them, so that every later problem finds its line.
 
 Stricter than YAML: duplicate keys are problems, keys are strings, tags (``!x``) and recursive anchors are refused, and
 a file has one document. Anchors, aliases and ``<<`` are allowed. Scalars are read as YAML 1.1 does (PyYAML): ``no`` is
@@ -52,7 +52,9 @@ class Document:
     marks: dict[NodePath, Mark] = field(default_factory=dict)
     keys: dict[NodePath, Mark] = field(default_factory=dict)
     scalars: dict[NodePath, Scalar] = field(default_factory=dict)
-    broken: set[NodePath] = field(default_factory=set)  # what has a mistake of form; more complaints about it are noise
+    broken: set[NodePath] = field(
+        default_factory=set
+    )  # what has a mistake of form; further problems about it would not help
 
     def known(self, path: NodePath) -> NodePath:
         """The longest part of ``path`` that was really written; entries that pydantic put in between are skipped."""

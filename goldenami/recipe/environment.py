@@ -17,8 +17,8 @@ from pydantic import AfterValidator, Field, StringConstraints, ValidationError, 
 from goldenami import extensions
 from goldenami.errors import InvalidInput, NotFound, UsageError
 from goldenami.model import DIRECT, Account, Environment, Network, Target
-from goldenami.recipe.complaints import Complaints, translate
 from goldenami.recipe.document import Document, NodePath
+from goldenami.recipe.problems import Problems, translate
 from goldenami.recipe.project import Project
 from goldenami.recipe.rendering import nearest
 from goldenami.recipe.schedules import read_schedules
@@ -230,22 +230,22 @@ def account_id(environment: Environment, account: str | None) -> str:
 
 def environments(project: Project) -> Mapping[str, Environment]:
     """All environments of goldenami.yaml. Raises InvalidInput with every problem."""
-    complaints = Complaints()
-    found = read_environments(project, complaints)
-    if complaints.problems:
-        raise InvalidInput(complaints.problems)
+    problems = Problems()
+    found = read_environments(project, problems)
+    if problems.found:
+        raise InvalidInput(problems.found)
     return found
 
 
-def read_environments(project: Project, complaints: Complaints) -> dict[str, Environment]:
-    """The environments that are right, though others may be wrong; every problem goes to ``complaints``."""
-    document = project.document(project.file, complaints)
+def read_environments(project: Project, problems: Problems) -> dict[str, Environment]:
+    """The environments that are right, though others may be wrong; every problem goes to ``problems``."""
+    document = project.document(project.file, problems)
     found: dict[str, Environment] = {}
     if document is not None:
         try:
             spec = ProjectSpec.model_validate(document.value)
         except ValidationError as error:
-            complaints.extend(translate(error, document, (), ProjectSpec))
+            problems.extend(translate(error, document, (), ProjectSpec))
             spec = None
         # The rules across fields are checked for the environments that are well formed, even if another one is not.
         raw = document.value.get("environments")
@@ -254,24 +254,22 @@ def read_environments(project: Project, complaints: Complaints) -> dict[str, Env
                 one = spec.environments[name] if spec else EnvironmentSpec.model_validate(raw[name])
             except ValidationError:
                 continue
-            made = _environment(name, one, project.root, document, complaints)
+            made = _environment(name, one, project.root, document, problems)
             if made is not None:
                 found[name] = made
     return found
 
 
 def _environment(
-    name: str, spec: EnvironmentSpec, root: Path, document: Document, complaints: Complaints
+    name: str, spec: EnvironmentSpec, root: Path, document: Document, problems: Problems
 ) -> Environment | None:
     at: NodePath = ("environments", name)
-    before = len(complaints.problems)
+    before = len(problems.found)
     if spec.sandbox:
         for key in ("home", "accounts", "targets"):
             if key in spec.model_fields_set:
                 mark = document.key_mark((*at, key))
-                complaints.at(
-                    mark, f"{key}: made for the sandbox, and cannot be set beside sandbox: true", "Remove it."
-                )
+                problems.add(mark, f"{key}: made for the sandbox, and cannot be set beside sandbox: true", "Remove it.")
         spec = spec.model_copy(
             update={
                 "home": HomeSpec.model_validate(SANDBOX_HOME),
@@ -280,30 +278,30 @@ def _environment(
             }
         )
     if spec.home is None:
-        complaints.at(
+        problems.add(
             document.key_mark(at), f"{name}: the key 'home' is missing", "Where to build: home: {account: …, region: …}"
         )
         return None
     if not spec.targets:
-        complaints.at(
+        problems.add(
             document.key_mark(at), f"{name}: the key 'targets' is missing", "Which regions and accounts get the image."
         )
     home = Account(HOME, spec.home.account, spec.home.role)
     accounts = {HOME: home} | {key: Account(key, value.id, value.role) for key, value in spec.accounts.items()}
-    _check_accounts(accounts, at, document, complaints)
-    targets = _targets(spec, accounts, at, document, complaints)
-    read_schedules(spec.schedules, (*at, "schedules"), document, accounts, spec.home.region, complaints)
+    _check_accounts(accounts, at, document, problems)
+    targets = _targets(spec, accounts, at, document, problems)
+    read_schedules(spec.schedules, (*at, "schedules"), document, accounts, spec.home.region, problems)
     local = root / ".goldenami" / name
-    catalog = _storage("catalog", spec.catalog, local, root, at, document, complaints)
-    builds = _storage("builds", spec.builds, local, root, at, document, complaints)
+    catalog = _storage("catalog", spec.catalog, local, root, at, document, problems)
+    builds = _storage("builds", spec.builds, local, root, at, document, problems)
     if builds.startswith("s3://") and catalog and not catalog.startswith("s3://"):
         # A machine that sees the journals and not the releases would take what a release owns for left over.
-        complaints.at(
+        problems.add(
             document.mark((*at, "builds")),
             "builds: in a bucket, while the catalog is a directory, which another machine does not see",
             "Keep both in a bucket: catalog: s3://bucket/prefix.",
         )
-    if len(complaints.problems) > before:
+    if len(problems.found) > before:
         return None
     subnet = spec.network.subnet
     return Environment(
@@ -330,36 +328,36 @@ def _environment(
 
 def environment_schedules(project: Project, name: str) -> tuple[Schedule, ...]:
     """The schedules of an environment. Raises InvalidInput with every problem of goldenami.yaml."""
-    complaints = Complaints()
-    every = read_environments(project, complaints)
-    document = project.document(project.file, complaints)
-    if complaints.problems or document is None:
-        raise InvalidInput(complaints.problems)
+    problems = Problems()
+    every = read_environments(project, problems)
+    document = project.document(project.file, problems)
+    if problems.found or document is None:
+        raise InvalidInput(problems.found)
     written = document.value["environments"][name].get("schedules", {})
     specs = {key: ScheduleSpec.model_validate(value) for key, value in written.items()}
     at: NodePath = ("environments", name, "schedules")
-    return read_schedules(specs, at, document, every[name].accounts, every[name].home_region, complaints)
+    return read_schedules(specs, at, document, every[name].accounts, every[name].home_region, problems)
 
 
-def _check_accounts(accounts: Mapping[str, Account], at: NodePath, document: Document, complaints: Complaints) -> None:
+def _check_accounts(accounts: Mapping[str, Account], at: NodePath, document: Document, problems: Problems) -> None:
     names: dict[str, str] = {}
     for name, account in accounts.items():
         place = document.mark((*at, "home", "role") if name == HOME else (*at, "accounts", name, "role"))
         if account.role and account.role.split(":")[4] != account.id:
-            complaints.at(place, f"role: it belongs to account {account.role.split(':')[4]}, not to {account.id}")
+            problems.add(place, f"role: it belongs to account {account.role.split(':')[4]}, not to {account.id}")
         if name == HOME and (*at, "accounts", HOME) in document.marks:
-            complaints.at(
+            problems.add(
                 document.key_mark((*at, "accounts", HOME)),
                 "accounts: 'home' is the name of the home account; choose another",
             )
         elif account.id in names:
             mark = document.mark((*at, "accounts", name, "id"))
-            complaints.at(mark, f"id: {account.id} is {names[account.id]} already")
+            problems.add(mark, f"id: {account.id} is {names[account.id]} already")
         names.setdefault(account.id, name)
 
 
 def _targets(
-    spec: EnvironmentSpec, accounts: Mapping[str, Account], at: NodePath, document: Document, complaints: Complaints
+    spec: EnvironmentSpec, accounts: Mapping[str, Account], at: NodePath, document: Document, problems: Problems
 ) -> list[Target]:
     found: dict[str, Target] = {}
     places: dict[str, NodePath] = {}
@@ -368,31 +366,31 @@ def _targets(
         if group.account not in accounts:
             near = nearest(group.account, list(accounts))
             hint = f"Did you mean {near}?" if near else f"Accounts: {', '.join(accounts)}."
-            complaints.at(document.mark((*here, "account")), f"account: there is no account {group.account!r}", hint)
+            problems.add(document.mark((*here, "account")), f"account: there is no account {group.account!r}", hint)
             continue
         mode = modes.of(group.mode)
         if mode.owns_image and group.kms_key is None:
-            complaints.at(
+            problems.add(
                 document.mark(here),
                 "the key 'kms_key' is missing: a copy is encrypted under a key of its own",
                 "Name a customer managed key; snapshots under the default key cannot be shared.",
             )
         if not mode.owns_image and group.kms_key is not None:
-            complaints.at(
+            problems.add(
                 document.key_mark((*here, "kms_key")), "kms_key: a shared image has the key of its owner", "Remove it."
             )
         for number, region in enumerate(group.regions):
             target = Target(accounts[group.account], region, group.kms_key or "", group.mode, group.required)
             place: NodePath = (*here, "regions", number)
             if mode.source(target) == target.label:
-                complaints.once(
+                problems.add_once(
                     document.mark((*here, "mode")),
                     f"mode: the {group.account} account owns its images; {group.mode} is for other accounts",
                 )
                 continue
             if target.label in found:
                 first = document.mark(places[target.label])
-                complaints.at(
+                problems.add(
                     document.mark(place), f"the target {target.label} is given twice", f"First in line {first.line}."
                 )
                 continue
@@ -406,7 +404,7 @@ def _targets(
         source = found.get(needed)
         if source is None:
             account, _, region = needed.partition("/")
-            complaints.at(
+            problems.add(
                 document.mark(places[label]),
                 f"{region}: {mode.without_source} there, since the {account} account has no target in that region",
                 f"Add {region} to the {account} account's targets, or use mode: copy.",
@@ -418,16 +416,16 @@ def _targets(
 
 
 def _storage(
-    key: str, given: str | None, local: Path, root: Path, at: NodePath, document: Document, complaints: Complaints
+    key: str, given: str | None, local: Path, root: Path, at: NodePath, document: Document, problems: Problems
 ) -> str:
-    """An absolute directory or an S3 address; empty after a complaint."""
+    """An absolute directory or an S3 address; "" after a problem."""
     if given is None:
         return str(local / key)
     if "://" not in given:
         return str((root / Path(given).expanduser()).resolve())
     address = _S3.fullmatch(given)
     if address is None:
-        complaints.at(
+        problems.add(
             document.mark((*at, key)),
             f"{key}: {given!r} is neither a directory nor s3://bucket/prefix",
             "A bucket's name has 3 to 63 lower-case letters, digits, dots and hyphens.",

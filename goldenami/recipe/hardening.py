@@ -18,9 +18,9 @@ from goldenami.model import Mark
 from goldenami.os import SYSTEMS, serving
 from goldenami.provision import BoundOperation, Handler
 from goldenami.recipe import operations
-from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.controls import CheckSpec, ControlSpec, Library, Profile, Written
 from goldenami.recipe.document import NodePath
+from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
 from goldenami.recipe.rendering import Namespace, Renderer, nearest
 from goldenami.recipe.schema import HardeningSpec, WaiverSpec
@@ -38,7 +38,7 @@ def read(scope: Scope, os: OsId | None, today: datetime.date) -> Hardening:
     spec = _spec(render_tree(scope, written, (SECTION,)))
     if spec is None:
         return Hardening()
-    library = Library(scope.project, scope.complaints, scope.lookups)
+    library = Library(scope.project, scope.problems, scope.lookups)
     found = {index: _profile(library, scope, index, name, os) for index, name in enumerate(spec.profiles)}
     profiles = {index: profile for index, profile in found.items() if profile is not None}
     if not profiles:
@@ -56,12 +56,12 @@ def read(scope: Scope, os: OsId | None, today: datetime.date) -> Hardening:
 
 
 def of_profile(
-    project: Project, name: str, complaints: Complaints, *, choices: bool = False, os: OsId | None = None
+    project: Project, name: str, problems: Problems, *, choices: bool = False, os: OsId | None = None
 ) -> Hardening:
     """A profile by itself, with its own values: what ``goldenami harden`` shows of it. ``choices``: with the controls
     that could be chosen in place of others. ``os``: one of its systems; by default the first.
     """
-    library = Library(project, complaints)
+    library = Library(project, problems)
     profile = library.profile(name, Mark(name, 0, 0))
     if profile is None:
         return Hardening()
@@ -69,16 +69,16 @@ def of_profile(
     profile = profile.within(system)
     values = {**_defaults(profile), **profile.variables}
     controls = [
-        bound(Scope(project, c.document, Renderer({}), complaints), c, values, system)
+        bound(Scope(project, c.document, Renderer({}), problems), c, values, system)
         for c in {**profile.controls, **(profile.others if choices else {})}.values()
     ]
     return Hardening(profile.systems, (name,), tuple(c for c in controls if c is not None))
 
 
-def check(project: Project, complaints: Complaints) -> None:
+def check(project: Project, problems: Problems) -> None:
     """Check the project's own profiles and controls, which recipes may not use yet. Loading a recipe checks the shipped
     ones that it uses."""
-    library = Library(project, complaints)
+    library = Library(project, problems)
     for name in project.own_names("profile"):
         profile = library.profile(name, Mark(name, 0, 0))
         if profile is None:
@@ -87,7 +87,7 @@ def check(project: Project, complaints: Complaints) -> None:
         for os in profile.systems:
             own = profile.within(os)
             for written in (*own.controls.values(), *own.others.values()):
-                bound(Scope(project, written.document, Renderer({}), complaints), written, values, os)
+                bound(Scope(project, written.document, Renderer({}), problems), written, values, os)
     library.own()
 
 
@@ -118,7 +118,7 @@ def _profile(library: Library, scope: Scope, index: int, name: str, os: OsId | N
         names = library.profiles_for(os)
         hint = f"Profiles for it: {', '.join(names)}." if names else None
         systems = ", ".join(profile.systems)
-        scope.complaints.at(mark, f"{name} is for {systems}, and this recipe's os is {os}", hint)
+        scope.problems.add(mark, f"{name} is for {systems}, and this recipe's os is {os}", hint)
         return None
     return profile
 
@@ -138,7 +138,7 @@ def _united(scope: Scope, profiles: Mapping[int, Profile]) -> Profile:
             before = union.choices.setdefault(group, id)
             if before != id:
                 message = f"{profile.name} chooses {id}, and {first.name} {before}: only one {group} can be"
-                scope.complaints.at(scope.document.mark((SECTION, "profiles", index)), message, "Name one profile.")
+                scope.problems.add(scope.document.mark((SECTION, "profiles", index)), message, "Name one profile.")
         for id, control in profile.controls.items():
             if control.exclusive is None or union.choices.get(control.exclusive) == id:
                 union.controls.setdefault(id, control)
@@ -156,7 +156,7 @@ def _choose(scope: Scope, library: Library, union: Profile, choices: tuple[str, 
         group = control.exclusive if control is not None else None
         if group is not None and group in chosen:
             message = f"{chosen[group]} and {id} exclude each other: only one {group} can be"
-            scope.complaints.at(mark, message, "Keep one of them.")
+            scope.problems.add(mark, message, "Keep one of them.")
         elif library.choose(union, id, mark) and group is not None:
             chosen[group] = id
 
@@ -172,7 +172,7 @@ def _waivers(scope: Scope, library: Library, union: Profile, spec: HardeningSpec
             mark = scope.document.mark((*at, "expires"))
             message = f"the waiver of {id} has expired on {waiver.expires.isoformat()}"
             hint = "Remove it, so that the control is applied; or decide anew, with a new date."
-            scope.complaints.at(mark, message, hint)
+            scope.problems.add(mark, message, hint)
         else:
             found.append(Waiver(id, str(control.value["title"]), waiver.reason, waiver.expires))
     return found
@@ -181,12 +181,12 @@ def _waivers(scope: Scope, library: Library, union: Profile, spec: HardeningSpec
 def _unknown(scope: Scope, library: Library, union: Profile, id: str, at: NodePath) -> None:
     mark = scope.document.key_mark(at)
     near = nearest(id, list(union.controls))
-    if near is None and id in Library(library.project, Complaints()).everything():
+    if near is None and id in Library(library.project, Problems()).everything():
         message = f"the control {id} is in none of this recipe's profiles"
-        scope.complaints.at(mark, message, "Remove the waiver: there is nothing to waive.")
+        scope.problems.add(mark, message, "Remove the waiver: there is nothing to waive.")
         return
     hint = f"Did you mean {near}?" if near else f"`goldenami harden list {union.name}` prints the controls."
-    scope.complaints.at(mark, f"there is no control {id!r}", hint)
+    scope.problems.add(mark, f"there is no control {id!r}", hint)
 
 
 def _defaults(profile: Profile) -> dict[str, Any]:
@@ -205,10 +205,10 @@ def _values(scope: Scope, union: Profile, given: Mapping[str, Any]) -> dict[str,
             near = nearest(name, values)
             hint = f"Did you mean {near}?" if near else f"Variables: {', '.join(sorted(values)) or 'none'}."
             mark = scope.document.key_mark((SECTION, "variables", name))
-            scope.complaints.at(mark, f"no control of these profiles has a variable {name!r}", hint)
+            scope.problems.add(mark, f"no control of these profiles has a variable {name!r}", hint)
         elif type(given[name]) is not type(values[name]) and values[name] is not None:
             mark = scope.document.mark((SECTION, "variables", name))
-            scope.complaints.at(mark, f"{name}: expected {_kind(values[name])}, as its default {values[name]!r} is")
+            scope.problems.add(mark, f"{name}: expected {_kind(values[name])}, as its default {values[name]!r} is")
     return {**values, **given}
 
 
@@ -263,7 +263,7 @@ def _operations(
         family = serving(os, items)
         if family is None:
             known = f"It knows {', '.join(items)}; os: says for which systems it is."
-            scope.complaints.at(written.document.mark(path), f"{written.id} has no operations for {os}", known)
+            scope.problems.add(written.document.mark(path), f"{written.id} has no operations for {os}", known)
             return None
         path, items = (*path, family), items[family]
     before: tuple[BoundOperation, ...] = ()
@@ -272,7 +272,7 @@ def _operations(
         before = operations.packages_needed(scope, packages, written.document.mark((*written.path, "packages")))
     own, handlers = operations.read_with_handlers(scope, items, path)
     if not items:
-        scope.complaints.at(written.document.mark(path), f"{written.id} has no operations", "A control does something.")
+        scope.problems.add(written.document.mark(path), f"{written.id} has no operations", "A control does something.")
         return None
     return (*before, *own), handlers
 

@@ -23,10 +23,10 @@ from goldenami.model import Architecture, Environment, Target
 from goldenami.os import SYSTEMS, of_reference
 from goldenami.provision import PatchSpec, Stage, outputs
 from goldenami.recipe import agents, hardening, operations
-from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.context import base_names, environment_names, recipe_names
 from goldenami.recipe.document import Document
 from goldenami.recipe.extensions import check_compiles
+from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project, cycle, graph
 from goldenami.recipe.recipe import BaseRef, Builder, Distribution, Recipe, TestRef
 from goldenami.recipe.rendering import Namespace, Renderer, nearest
@@ -56,7 +56,7 @@ class _Loading:
     project: Project
     document: Document
     environment: Environment
-    complaints: Complaints
+    problems: Problems
     today: datetime.date
     context: dict[str, Any] = field(default_factory=dict)
     secrets: tuple[SecretRef, ...] = ()
@@ -77,22 +77,22 @@ def load(
     NotFound for an unknown recipe.
     """
     path = project.recipe_path(ref)
-    complaints = Complaints()
-    document = project.document(path, complaints)
+    problems = Problems()
+    document = project.document(path, problems)
     date = today or datetime.datetime.now(datetime.UTC).date()
-    loading = _Loading(project, document, environment, complaints, date) if document else None
+    loading = _Loading(project, document, environment, problems, date) if document else None
     recipe = _load(loading, variables or {}) if loading else None
-    if complaints.problems or recipe is None:
-        raise InvalidInput(complaints.problems)
+    if problems.found or recipe is None:
+        raise InvalidInput(problems.found)
     return recipe
 
 
 def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
-    document, complaints = loading.document, loading.complaints
+    document, problems = loading.document, loading.problems
     value = document.value
     stem = document.path.stem
     if isinstance(value.get("name"), str) and value["name"] != stem and re.match(NAME, value["name"]):
-        complaints.at(
+        problems.add(
             document.mark(("name",)),
             f"name: the file is called {document.path.name}",
             f"Write {stem}, or rename the file.",
@@ -101,10 +101,10 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
         "environment": environment_names(loading.environment),
         "recipe": recipe_names(value),
     }
-    variables, loading.secrets = read_variables(loading.project, document, loading.context, overrides, complaints)
+    variables, loading.secrets = read_variables(loading.project, document, loading.context, overrides, problems)
     declared = f"Declare it under vars:. Declared there: {', '.join(variables) or 'nothing'}."
     loading.context["vars"] = Namespace("vars", variables, declared)
-    outer = Scope(loading.project, document, Renderer(loading.context), complaints)
+    outer = Scope(loading.project, document, Renderer(loading.context), problems)
     common = _render(outer, [k for k in value if k not in (*LITERAL, *_PER_ARCHITECTURE, "vars")])
     os = _os(loading)
     specs: dict[Architecture, RecipeSpec] = {}
@@ -135,9 +135,9 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
             *operations.stage(scope, "software", value.get("software"), ("software",)),
             *hardening_stages(hardened[architecture].controls),
         )
-        complaints.extend(check_compiles(stages[architecture], loading.project))
+        problems.extend(check_compiles(stages[architecture], loading.project))
         for mark, name, other in outputs.twice(stages[architecture]):
-            complaints.once(mark, f"outputs: {name} is declared at {other} already", "Give it another name.")
+            problems.add_once(mark, f"outputs: {name} is declared at {other} already", "Give it another name.")
         tests.extend(found.tests)
         used.update((name, found.params[name]) for name in found.names if name not in used)
     tests[:0] = _tests(loading, common.get("tests", value.get("tests")))
@@ -151,16 +151,16 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
         document,
         loading.environment.accounts,
         loading.environment.home_region,
-        complaints,
+        problems,
         recipe=document.path.stem,
     )
-    if os is None and not complaints.problems:
-        complaints.at(
+    if os is None and not problems.found:
+        problems.add(
             document.mark(("base", "recipe")),
             "os: cannot be told, since the base recipe has mistakes of its own",
             "Check it with goldenami validate.",
         )
-    if complaints.problems or os is None:
+    if problems.found or os is None:
         return None
     first = next(iter(specs.values()))
     return Recipe(
@@ -195,7 +195,7 @@ def _render(scope: Scope, keys: list[str]) -> dict[str, Any]:
 
 
 def _architectures(value: Mapping[str, Any]) -> list[Architecture]:
-    """The architectures as far as they are well formed; the schema complains about the others."""
+    """The architectures as far as they are well formed; the schema reports the others."""
     given = value.get("architectures", ["x86_64"])
     known: tuple[Architecture, ...] = ("x86_64", "arm64")
     return [a for a in known if isinstance(given, list) and a in given] or ["x86_64"]
@@ -239,13 +239,13 @@ def _check_patches(scope: Scope, spec: PatchSpec, os: OsId | None) -> None:
     enough = spec.mirror is not None and (spec.mirror.key is not None or not system.manager.mirror_needs_key)
     if spec.date is not None and system.snapshots is None and not enough:
         mirror = "mirror with uri and key" if system.manager.mirror_needs_key else "mirror"
-        scope.complaints.at(
+        scope.problems.add(
             scope.document.mark(("patches", "date")),
             f"date: {system.name} keeps no archive of former days",
             f"Give releasever, or {mirror}." if system.versioned else f"Give {mirror}.",
         )
     if spec.releasever is not None and not system.versioned:
-        scope.complaints.at(
+        scope.problems.add(
             scope.document.mark(("patches", "releasever")),
             f"releasever: {system.name} has no such versions",
             "Give date.",
@@ -265,14 +265,14 @@ def _os(loading: _Loading) -> OsId | None:
         if kind != "recipe":
             found = of_reference(value)
             if found is None and kind:
-                loading.complaints.at(
+                loading.problems.add(
                     loading.document.key_mark(("base",)),
                     "os: cannot be told from the base's name",
                     f"Add os: {_any_of(list(SYSTEMS))} (the ID in /etc/os-release).",
                 )
             return found.id if found is not None else None
         parent = loading.project.recipes / f"{value}.yaml"
-        document = loading.project.document(parent, Complaints()) if parent.is_file() else None
+        document = loading.project.document(parent, Problems()) if parent.is_file() else None
     return None
 
 
@@ -281,24 +281,24 @@ def _any_of(words: list[str]) -> str:
 
 
 def _check_base(loading: _Loading) -> None:
-    document, complaints, project = loading.document, loading.complaints, loading.project
+    document, problems, project = loading.document, loading.problems, loading.project
     kind, parent = _base_kind(document.value.get("base"))
     if kind != "recipe":
         return
     mark = document.mark(("base", "recipe"))
     edges = dict(graph(project)) | {document.path.stem: parent}
     if parent not in edges:
-        complaints.at(mark, f"base: there is no recipe {parent!r}", project.recipe_hint(parent, list(edges)))
+        problems.add(mark, f"base: there is no recipe {parent!r}", project.recipe_hint(parent, list(edges)))
         return
     circle = cycle(edges, document.path.stem)
     if circle is not None:
-        complaints.at(mark, f"base: the recipes are each other's base: {'→'.join(circle)}")
+        problems.add(mark, f"base: the recipes are each other's base: {'→'.join(circle)}")
         return
-    base = project.document(project.recipes / f"{parent}.yaml", Complaints())
+    base = project.document(project.recipes / f"{parent}.yaml", Problems())
     if base is not None:
         missing = [a for a in _architectures(document.value) if a not in _architectures(base.value)]
         if missing:
-            complaints.at(
+            problems.add(
                 document.mark(("architectures",)),
                 f"architectures: the base recipe {parent} is not built for {', '.join(missing)}",
                 f"Add it to {project.shown(base.path)}.",
@@ -314,7 +314,7 @@ def _tests(loading: _Loading, given: object) -> list[TestRef]:
     found = []
     for index, name in enumerate(names):
         if isinstance(name, str):
-            ref = read_test(name, document, ("tests", index), loading.complaints)
+            ref = read_test(name, document, ("tests", index), loading.problems)
             if ref is not None:
                 found.append(ref)
     return found
@@ -333,7 +333,7 @@ def _distribution_targets(loading: _Loading, given: object) -> tuple[Target, ...
             near = nearest(name, known)
             hint = f"Did you mean {near}?" if near else f"Targets: {', '.join(t.label for t in every)}."
             mark = loading.document.mark(("distribution", "targets", index))
-            loading.complaints.at(
+            loading.problems.add(
                 mark, f"targets: the environment {loading.environment.name} has no target {name!r}", hint
             )
         chosen |= matching
@@ -341,7 +341,7 @@ def _distribution_targets(loading: _Loading, given: object) -> tuple[Target, ...
         mode = modes.of(target)
         source = mode.source(target)
         if target.label in chosen and source is not None and source not in chosen:
-            loading.complaints.at(
+            loading.problems.add(
                 loading.document.mark(("distribution", "targets")),
                 f"targets: {target.label} {mode.verb} the image of {source}, which is not chosen",
                 f"Add {source}.",
@@ -366,11 +366,11 @@ def _shared_accounts(loading: _Loading, given: object) -> tuple[str, ...]:
                 if near
                 else "Give a name of the environment's accounts, or 12 digits in quotes."
             )
-            loading.complaints.at(
+            loading.problems.add(
                 mark, f"accounts: {name!r} is neither an account of the environment nor {_words(ACCOUNT_ID)}", hint
             )
         elif identifier == loading.environment.home.id:
-            loading.complaints.at(mark, "accounts: the home account owns the images already", "Remove it.")
+            loading.problems.add(mark, "accounts: the home account owns the images already", "Remove it.")
         elif identifier not in found:
             found.append(identifier)
     return tuple(found)

@@ -60,7 +60,7 @@ def packages_needed(scope: Scope, names: list[str], mark: Mark) -> tuple[BoundOp
     try:
         operation = model.model_validate({"name": names, "recommends": False})
     except ValidationError as error:
-        scope.complaints.at(mark, f"packages: {error.errors()[0]['msg']}")
+        scope.problems.add(mark, f"packages: {error.errors()[0]['msg']}")
         return ()
     return (BoundOperation(operation, mark),)
 
@@ -99,7 +99,7 @@ def _list(scope: Scope, items: Any, path: NodePath, handlers: Collection[str]) -
 
 
 def _operation(scope: Scope, item: Any, path: NodePath, handlers: Collection[str]) -> BoundOperation | None:
-    document, complaints = scope.document, scope.complaints
+    document, problems = scope.document, scope.problems
     kind = _kind(scope, item, path)
     if not isinstance(item, dict):
         return None
@@ -110,7 +110,7 @@ def _operation(scope: Scope, item: Any, path: NodePath, handlers: Collection[str
     at = (*path, kind)
     title = render_tree(scope, item.get("name", ""), (*path, "name"))
     if not isinstance(title, str):
-        complaints.at(document.mark((*path, "name")), "name: expected a string")
+        problems.add(document.mark((*path, "name")), "name: expected a string")
         title = ""
     model = operations_of(scope.project).kinds[kind]
     fields = render_tree(scope, item[kind], at)
@@ -125,7 +125,7 @@ def _operation(scope: Scope, item: Any, path: NodePath, handlers: Collection[str
     base = scope.renderer.context.get("base")
     reason = operation.unfit(base["os"]) if base is not None else None
     if reason is not None:
-        complaints.at(document.key_mark(at), f"{kind}: {reason}")
+        problems.add(document.key_mark(at), f"{kind}: {reason}")
     if payloads is None:
         return None
     return BoundOperation(operation, document.key_mark(at), title, notify, payloads)
@@ -152,7 +152,7 @@ def _payloads(scope: Scope, model: type[Operation], fields: Any, at: NodePath) -
 def _payload(scope: Scope, path: Path, mark: Mark, field: str, written: str, render: bool) -> Payload | None:
     hint = f"Paths are relative to {scope.document.file}."
     if path.is_dir():
-        scope.complaints.at(mark, f"{field}: {written} is a directory", "Name a file.")
+        scope.problems.add(mark, f"{field}: {written} is a directory", "Name a file.")
         return None
     try:
         if not render:
@@ -160,10 +160,10 @@ def _payload(scope: Scope, path: Path, mark: Mark, field: str, written: str, ren
         source = path.read_text(encoding="utf-8")
         mode = path.stat().st_mode & 0o777
     except OSError as error:
-        scope.complaints.at(mark, f"{field}: {written}: {error.strerror}", hint)
+        scope.problems.add(mark, f"{field}: {written}: {error.strerror}", hint)
         return None
     except UnicodeDecodeError:
-        scope.complaints.at(
+        scope.problems.add(
             mark, f"{field}: {written} is not UTF-8 text", "Use file: for contents that are not rendered."
         )
         return None
@@ -172,28 +172,28 @@ def _payload(scope: Scope, path: Path, mark: Mark, field: str, written: str, ren
 
 
 def _kind(scope: Scope, item: Any, path: NodePath) -> str | None:
-    document, complaints = scope.document, scope.complaints
+    document, problems = scope.document, scope.problems
     mark = document.mark(path)
     if not isinstance(item, dict):
-        complaints.at(mark, "expected an operation, such as package: {name: curl}")
+        problems.add(mark, "expected an operation, such as package: {name: curl}")
         return None
     kinds = [key for key in item if key not in COMMON]
     every = operations_of(scope.project)
     known = [key for key in kinds if key in every.kinds]
     for key in kinds:
         if key in every.not_read:
-            complaints.extend([every.not_read[key]])
+            problems.extend([every.not_read[key]])
         elif key not in every.kinds:
             near = nearest(key, [*every.kinds, *(COMMON if known else ())])
             what = "unknown key" if known else "unknown operation"
             hint = f"Did you mean {near}?" if near else f"Operations: {', '.join(sorted(every.kinds))}."
-            complaints.at(document.key_mark((*path, key)), f"{what} {key!r}", hint)
-            complaints.extend(every.problems)  # it may be one that a broken file was to define
+            problems.add(document.key_mark((*path, key)), f"{what} {key!r}", hint)
+            problems.extend(every.problems)  # it may be one that a broken file was to define
     if not kinds:
-        complaints.at(mark, "the operation is missing", f"Operations: {', '.join(sorted(every.kinds))}.")
+        problems.add(mark, "the operation is missing", f"Operations: {', '.join(sorted(every.kinds))}.")
     if len(known) > 1:
         second = document.key_mark((*path, known[1]))
-        complaints.at(second, f"two operations in one item: {known[0]} and {known[1]}", "Start a new item with a dash.")
+        problems.add(second, f"two operations in one item: {known[0]} and {known[1]}", "Start a new item with a dash.")
         return None
     return known[0] if known and len(kinds) == 1 else None
 
@@ -202,7 +202,7 @@ def _notify(scope: Scope, item: Mapping[str, Any], path: NodePath, handlers: Col
     given = item.get("notify", [])
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list):
-        scope.complaints.at(scope.document.mark((*path, "notify")), "notify: expected a list of names of handlers")
+        scope.problems.add(scope.document.mark((*path, "notify")), "notify: expected a list of names of handlers")
         return ()
     found = []
     for index, name in enumerate(names):
@@ -211,7 +211,7 @@ def _notify(scope: Scope, item: Mapping[str, Any], path: NodePath, handlers: Col
             near = nearest(str(name), sorted(handlers))
             known = ", ".join(sorted(handlers)) or "none are declared under handlers:"
             hint = f"Did you mean {near}?" if near else f"Handlers: {known}."
-            scope.complaints.at(scope.document.mark(at), f"notify: there is no handler {str(name)!r}", hint)
+            scope.problems.add(scope.document.mark(at), f"notify: there is no handler {str(name)!r}", hint)
         else:
             found.append(name)
     return tuple(found)

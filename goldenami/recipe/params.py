@@ -122,11 +122,11 @@ def checked(name: str, spec: ParamSpec, given: Given, agent: str) -> Any:
     if spec.type == "source":
         return _source(name, given, agent)
     if not _is(spec.type, given.value):
-        _complain(given, (), f"{name}: expected {_WORDS[spec.type]}, not {_shown(given.value)}", spec.description)
+        _report(given, (), f"{name}: expected {_WORDS[spec.type]}, not {_shown(given.value)}", spec.description)
     elif spec.type == "list":
         for index, item in enumerate(given.value):
             if not _is(spec.items, item):
-                _complain(given, (index,), f"{name}: expected {_WORDS[spec.items]}, not {_shown(item)}")
+                _report(given, (index,), f"{name}: expected {_WORDS[spec.items]}, not {_shown(item)}")
             else:
                 _one(name, spec, item, given, (index,))
     elif spec.type == "mapping":
@@ -153,14 +153,14 @@ def _one(name: str, spec: ParamSpec, value: Any, given: Given, below: NodePath) 
     if spec.choices and value not in spec.choices:
         near = nearest(str(value), [str(c) for c in spec.choices])
         hint = f"Did you mean {near}?" if near else None
-        _complain(given, below, f"{name}: {_shown(value)} is not one of {', '.join(map(str, spec.choices))}", hint)
+        _report(given, below, f"{name}: {_shown(value)} is not one of {', '.join(map(str, spec.choices))}", hint)
     if spec.pattern is not None and isinstance(value, str) and not re.fullmatch(spec.pattern, value):
-        _complain(given, below, f"{name}: {_shown(value)} is not of the form {spec.pattern}", spec.description)
+        _report(given, below, f"{name}: {_shown(value)} is not of the form {spec.pattern}", spec.description)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if spec.minimum is not None and value < spec.minimum:
-            _complain(given, below, f"{name}: {value} is less than {spec.minimum:g}")
+            _report(given, below, f"{name}: {value} is less than {spec.minimum:g}")
         if spec.maximum is not None and value > spec.maximum:
-            _complain(given, below, f"{name}: {value} is more than {spec.maximum:g}")
+            _report(given, below, f"{name}: {value} is more than {spec.maximum:g}")
 
 
 def _known_keys(name: str, spec: ParamSpec, value: Mapping[Any, Any], given: Given) -> None:
@@ -169,7 +169,7 @@ def _known_keys(name: str, spec: ParamSpec, value: Mapping[Any, Any], given: Giv
             near = nearest(str(key), list(spec.keys))
             hint = f"Did you mean {near}?" if near else f"Known sections: {', '.join(spec.keys)}."
             mark = given.scope.document.key_mark((*given.path, key))
-            given.scope.complaints.at(mark, f"{name}: unknown section {str(key)!r}", hint)
+            given.scope.problems.add(mark, f"{name}: unknown section {str(key)!r}", hint)
 
 
 # --- documents of JSON ------------------------------------------------------------------------------------------------
@@ -180,14 +180,14 @@ def _json(name: str, spec: ParamSpec, given: Given) -> Any:
         _known_keys(name, spec, given.value, given)
         return given.value
     if not isinstance(given.value, str):
-        _complain(given, (), f"{name}: expected {_WORDS['json']}, not {_shown(given.value)}", spec.description)
+        _report(given, (), f"{name}: expected {_WORDS['json']}, not {_shown(given.value)}", spec.description)
         return {}
     path = given.scope.resolve(given.value)
     try:
         source = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8 text"
-        _complain(given, (), f"{name}: {given.value}: {reason}", f"Paths are relative to {given.scope.document.file}.")
+        _report(given, (), f"{name}: {given.value}: {reason}", f"Paths are relative to {given.scope.document.file}.")
         return {}
     text = given.scope.template(path, source)
     if text is None:
@@ -216,7 +216,7 @@ def _position(text: str, word: str) -> tuple[int, int]:
 
 
 def _in_file(given: Given, mark: Mark, message: str, hint: str | None) -> None:
-    given.scope.complaints.at(mark, message, hint)
+    given.scope.problems.add(mark, message, hint)
 
 
 # --- sources of packages ----------------------------------------------------------------------------------------------
@@ -244,12 +244,12 @@ def _source(name: str, given: Given, agent: str) -> dict[str, Any]:
             scope.reject(error, given.path, SourceFile, name)
             return found
         return {**found, "kind": "url", "url": file.url, "sha256": file.sha256}
-    _complain(given, (), f"{name}: expected {_WORDS['source']}, not {_shown(value)}")
+    _report(given, (), f"{name}: expected {_WORDS['source']}, not {_shown(value)}")
     return found
 
 
-def _complain(given: Given, below: NodePath, message: str, hint: str | None = None) -> None:
-    given.scope.complaints.at(given.scope.document.mark((*given.path, *below)), message, hint)
+def _report(given: Given, below: NodePath, message: str, hint: str | None = None) -> None:
+    given.scope.problems.add(given.scope.document.mark((*given.path, *below)), message, hint)
 
 
 def _shown(value: Any) -> str:

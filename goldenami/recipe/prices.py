@@ -9,8 +9,8 @@ from typing import Annotated, Final
 from pydantic import Field, StringConstraints, ValidationError
 
 from goldenami.errors import InvalidInput
-from goldenami.recipe.complaints import translate
 from goldenami.recipe.document import parse, read_text
+from goldenami.recipe.problems import translate
 from goldenami.recipe.project import Project, shown
 from goldenami.recipe.words import Region, Spec
 from goldenami.snapshots.prices import Prices, Rate

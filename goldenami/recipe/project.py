@@ -15,9 +15,9 @@ from goldenami import shipped
 from goldenami.errors import InvalidInput, NotFound, Problem
 from goldenami.recipe import lookup
 from goldenami.recipe.code import EVERYTHING, NOTHING, Consent
-from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.document import Document, parse_leniently, read_text
 from goldenami.recipe.lookup import Found, Kind
+from goldenami.recipe.problems import Problems
 from goldenami.recipe.rendering import nearest
 
 FILE = "goldenami.yaml"
@@ -55,17 +55,17 @@ class Project:
         """A file's name for people: relative to the working directory if it is inside it, else as it is."""
         return shown(path)
 
-    def document(self, path: Path, complaints: Complaints) -> Document | None:
-        """The parsed file, or None if it cannot be parsed at all; its mistakes of form go to ``complaints``."""
+    def document(self, path: Path, problems: Problems) -> Document | None:
+        """The parsed file, or None if it cannot be parsed at all; its mistakes of form go to ``problems``."""
         if path not in self._read:
             name = shown(path)
             try:
-                document, problems = parse_leniently(read_text(path, name), path, name)
-                self._read[path] = (document, problems)
+                document, mistakes = parse_leniently(read_text(path, name), path, name)
+                self._read[path] = (document, mistakes)
             except InvalidInput as error:
                 self._read[path] = (None, list(error.problems))
-        document_or_none, problems = self._read[path]
-        complaints.extend(problems)
+        document_or_none, mistakes = self._read[path]
+        problems.extend(mistakes)
         return document_or_none
 
     def recipe_names(self) -> list[str]:
@@ -177,7 +177,7 @@ def graph(project: Project) -> Mapping[str, str | None]:
     """Each recipe's base recipe, as far as the files can be read; None where the base is no recipe."""
     edges: dict[str, str | None] = {}
     for name in project.recipe_names():
-        document = project.document(project.recipes / f"{name}.yaml", Complaints())
+        document = project.document(project.recipes / f"{name}.yaml", Problems())
         base = document.value.get("base") if document else None
         parent = base.get("recipe") if isinstance(base, dict) else None
         edges[name] = parent if isinstance(parent, str) else None

@@ -22,9 +22,9 @@ from pydantic_core import PydanticUndefined
 from goldenami.errors import InvalidInput
 from goldenami.os import serving
 from goldenami.provision import OPERATIONS, Operation
-from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.environment import ProjectSpec
 from goldenami.recipe.params import ParamSpec, declared
+from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
 from goldenami.recipe.schema import AgentSpec, AgentUse, RecipeSpec, SecretVar
 
@@ -62,11 +62,11 @@ def _section(kind: str, model: type[Operation]) -> Iterator[str]:
 def agents_reference(project: Project) -> str:
     """One section for each agent of a project and each shipped one, by name. Raises InvalidInput for one that cannot be
     read."""
-    complaints = Complaints()
+    problems = Problems()
     found = [project.find("agent", name) for name in project.agent_names()]
-    documents = [project.document(place.path, complaints) for place in found if place is not None]
-    if complaints.problems:
-        raise InvalidInput(complaints.problems)
+    documents = [project.document(place.path, problems) for place in found if place is not None]
+    if problems.found:
+        raise InvalidInput(problems.found)
     head = Path(__file__).with_name("agents_head.md").read_text(encoding="utf-8")
     return head + "\n".join(line for d in documents if d is not None for line in _agent(d.value))
 

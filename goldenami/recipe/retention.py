@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from goldenami.errors import InvalidInput
 from goldenami.model import Environment
-from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.loader import load
+from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
 from goldenami.recipe.schema import RetentionSpec
 from goldenami.recipe.words import seconds
@@ -18,16 +18,16 @@ from goldenami.release.retention import ChannelRules, Rules
 def retention_rules(project: Project, environment: Environment, recipes: Iterable[str] = ()) -> dict[str, Rules]:
     """The rules by recipe; of all recipes if none is named. Raises InvalidInput with every problem, NotFound."""
     names = list(recipes) or project.recipe_names()
-    complaints = Complaints()
+    problems = Problems()
     found: dict[str, Rules] = {}
     for name in names:
         try:
             recipe = load(project, name, environment)
             found[recipe.name] = as_rules(recipe.retention)
         except InvalidInput as error:
-            complaints.extend(error.problems)
-    if complaints.problems:
-        raise InvalidInput(complaints.problems)
+            problems.extend(error.problems)
+    if problems.found:
+        raise InvalidInput(problems.found)
     return found
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from goldenami.errors import InvalidInput, NotFound
 from goldenami.model import Environment
-from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.environment import environment_schedules
 from goldenami.recipe.loader import load
+from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
 from goldenami.recipe.rendering import nearest
 from goldenami.schedules.policy import Schedule
@@ -15,18 +15,18 @@ from goldenami.schedules.policy import Schedule
 def schedules(project: Project, environment: Environment) -> tuple[Schedule, ...]:
     """Those of an environment and of every recipe, in that order. Raises InvalidInput with every problem of theirs."""
     found = list(environment_schedules(project, environment.name))
-    complaints = Complaints()
+    problems = Problems()
     for name in project.recipe_names():
         path = project.recipes / f"{name}.yaml"
-        document = project.document(path, Complaints())
+        document = project.document(path, Problems())
         if document is None or "schedules" not in document.value:
             continue
         try:
             found += load(project, str(path), environment).schedules
         except InvalidInput as error:
-            complaints.extend(error.problems)
-    if complaints.problems:
-        raise InvalidInput(complaints.problems)
+            problems.extend(error.problems)
+    if problems.found:
+        raise InvalidInput(problems.found)
     return tuple(found)
 
 

@@ -9,8 +9,8 @@ from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 from goldenami.model import Account, Place
-from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.document import Document, NodePath
+from goldenami.recipe.problems import Problems
 from goldenami.recipe.rendering import nearest
 from goldenami.recipe.schedulespec import KeepSpec, ScheduleSpec
 from goldenami.recipe.words import ACCOUNT_ID, seconds
@@ -26,7 +26,7 @@ class _Reading:
     document: Document
     accounts: Mapping[str, Account]
     home_region: str
-    complaints: Complaints
+    problems: Problems
 
 
 def read_schedules(
@@ -35,23 +35,23 @@ def read_schedules(
     document: Document,
     accounts: Mapping[str, Account],
     home_region: str,
-    complaints: Complaints,
+    problems: Problems,
     *,
     recipe: str = "",
 ) -> tuple[Schedule, ...]:
-    """The schedules that are right; every problem goes to ``complaints``. ``recipe``: the one they are written in; its
+    """The schedules that are right; every problem goes to ``problems``. ``recipe``: the one they are written in; its
     schedules bear its name before theirs, and save its instances unless they say something else."""
-    reading = _Reading(document, accounts, home_region, complaints)
+    reading = _Reading(document, accounts, home_region, problems)
     found = (_schedule(reading, name, spec, (*at, name), recipe) for name, spec in specs.items())
     return tuple(one for one in found if one is not None)
 
 
 def _schedule(reading: _Reading, name: str, spec: ScheduleSpec, at: NodePath, recipe: str) -> Schedule | None:
-    document, complaints = reading.document, reading.complaints
-    before = len(complaints.problems)
+    document, problems = reading.document, reading.problems
+    before = len(problems.found)
     selection = _selection(spec, recipe)
     if selection is None:
-        complaints.at(document.key_mark(at), f"{name}: the key 'what' is missing", "What is saved: volumes, instances.")
+        problems.add(document.key_mark(at), f"{name}: the key 'what' is missing", "What is saved: volumes, instances.")
     regions = spec.regions or (reading.home_region,)
     places = [
         Place(account.id, region)
@@ -65,11 +65,11 @@ def _schedule(reading: _Reading, name: str, spec: ScheduleSpec, at: NodePath, re
     for index, copy in enumerate(spec.copies):
         here = (*at, "copies", index)
         if copy.region in regions:
-            complaints.at(document.mark((*here, "region")), f"region: the snapshots are in {copy.region} already")
+            problems.add(document.mark((*here, "region")), f"region: the snapshots are in {copy.region} already")
         if copy.region in [c.region for c in copies]:
-            complaints.at(document.mark((*here, "region")), f"region: there is a copy in {copy.region} already")
+            problems.add(document.mark((*here, "region")), f"region: there is a copy in {copy.region} already")
         if spec.make == "images" and copy.kms_key is None:
-            complaints.at(document.mark(here), "the key 'kms_key' is missing: copies of images are encrypted under one")
+            problems.add(document.mark(here), "the key 'kms_key' is missing: copies of images are encrypted under one")
         own = _retention(copy.retention) if copy.retention else retention
         copies.append(Copy(copy.region, own, copy.kms_key or ""))
     zone = ZoneInfo(spec.time_zone)
@@ -78,7 +78,7 @@ def _schedule(reading: _Reading, name: str, spec: ScheduleSpec, at: NodePath, re
         for index, az in enumerate(fast.zones):
             if not any(re.fullmatch(rf"{re.escape(region)}[a-z]|{re.escape(region)}-.+", az) for region in regions):
                 mark = document.mark((*at, "fast_restore", "zones", index))
-                complaints.at(mark, f"zones: {az} is not in {' or '.join(regions)}")
+                problems.add(mark, f"zones: {az} is not in {' or '.join(regions)}")
     if spec.archive is not None:
         _check_archive(reading, spec, retention, at)
     shared = tuple(
@@ -87,7 +87,7 @@ def _schedule(reading: _Reading, name: str, spec: ScheduleSpec, at: NodePath, re
         for account_id in [_account_id(reading, given, (*at, "share", "accounts", index))]
         if account_id
     )
-    if len(complaints.problems) > before or selection is None:
+    if len(problems.found) > before or selection is None:
         return None
     return Schedule(
         name=f"{recipe}.{name}" if recipe else name,
@@ -144,7 +144,7 @@ def _check_archive(reading: _Reading, spec: ScheduleSpec, retention: Retention, 
     after = timedelta(seconds=seconds(spec.archive.after))
     only_age = retention.max_age is not None and not retention.keep and not retention.tiers
     if only_age and retention.max_age is not None and retention.max_age < after + ARCHIVE_MINIMUM:
-        reading.complaints.at(
+        reading.problems.add(
             reading.document.mark((*at, "archive", "after")),
             f"archive: what is archived after {spec.archive.after} and deleted after {spec.retention.max_age} "
             "is paid for 90 days in the archive all the same",
@@ -157,7 +157,7 @@ def _account(reading: _Reading, given: str, at: NodePath) -> Account | None:
     if account is None:
         near = nearest(given, list(reading.accounts))
         hint = f"Did you mean {near}?" if near else f"Accounts: {', '.join(reading.accounts)}."
-        reading.complaints.at(reading.document.mark(at), f"accounts: there is no account {given!r}", hint)
+        reading.problems.add(reading.document.mark(at), f"accounts: there is no account {given!r}", hint)
     return account
 
 

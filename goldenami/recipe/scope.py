@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from goldenami.model import Mark
-from goldenami.recipe.complaints import Complaints, translate
 from goldenami.recipe.document import Document, NodePath, find_name
 from goldenami.recipe.lookup import Found, Kind
+from goldenami.recipe.problems import Problems, translate
 from goldenami.recipe.project import Project, shown
 from goldenami.recipe.rendering import Renderer, has_expression
 
@@ -23,7 +23,7 @@ class Scope:
     project: Project
     document: Document
     renderer: Renderer
-    complaints: Complaints
+    problems: Problems
     failed: set[NodePath] = field(default_factory=set)
     lookups: dict[tuple[Kind, str], Found] = field(default_factory=dict)
 
@@ -33,7 +33,7 @@ class Scope:
 
     def reject(self, error: ValidationError, at: NodePath, model: type[BaseModel], what: str = "") -> None:
         """Report what a model says of the value at a place, but for what could not be rendered: that was reported."""
-        self.complaints.extend(translate(error, self.document, at, model, what=what, known=self.failed))
+        self.problems.extend(translate(error, self.document, at, model, what=what, known=self.failed))
 
     def use(self, found: Found) -> None:
         """Note that an agent, profile or file of controls was used, and where it was found."""
@@ -49,7 +49,7 @@ class Scope:
 
         def report(line: int, needle: str, message: str, hint: str | None) -> None:
             text = lines[line - 1] if 0 < line <= len(lines) else ""
-            self.complaints.at(Mark(shown(path), line, find_name(text, needle)), message, hint)
+            self.problems.add(Mark(shown(path), line, find_name(text, needle)), message, hint)
 
         return self.renderer.text(source, report)
 
@@ -74,7 +74,7 @@ def condition(scope: Scope, value: Any, path: NodePath) -> bool:
         if isinstance(value, str) and value.strip().lower() in ("", "false", "no", "0"):
             return False
     if value is None:
-        scope.complaints.at(
+        scope.problems.add(
             scope.document.key_mark(path), "when: no condition is given", "Remove the key if it always holds."
         )
         return False
@@ -85,7 +85,7 @@ def _rendered(scope: Scope, source: str, path: NodePath, *, bare: bool) -> Any:
     def report(line: int, needle: str, message: str, hint: str | None) -> None:
         scope.failed.add(path)
         mark = scope.document.position(path, line, needle)
-        scope.complaints.at(mark, message, hint)
+        scope.problems.add(mark, message, hint)
 
     if bare:
         rendered = scope.renderer.expression(source, report)

@@ -10,34 +10,34 @@ from pathlib import Path
 
 from goldenami import extensions
 from goldenami.model import Mark
-from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.lookup import AGENT_FILE
+from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import shown
 from goldenami.recipe.recipe import TestRef
 
 
-def read_test(name: str, document: Document, at: NodePath, complaints: Complaints, origin: str = "") -> TestRef | None:
+def read_test(name: str, document: Document, at: NodePath, problems: Problems, origin: str = "") -> TestRef | None:
     """One entry of ``tests``. The file is parsed, so that a mistake in it is known before an instance is paid for."""
     mark = document.mark(at)
     if name == "base":
         return TestRef(name, None, "", mark)
-    suite = _installed(name, mark, complaints)
+    suite = _installed(name, mark, problems)
     path = suite or document.path.parent / name
     try:
         source = path.read_bytes()
     except OSError as error:
         suites = ", ".join(("base", *extensions.installed(extensions.CHECKS)))
         hint = f"Write the name of a suite ({suites}), or a path relative to {document.file}."
-        complaints.at(mark, f"tests: {name}: {error.strerror}", hint)
+        problems.add(mark, f"tests: {name}: {error.strerror}", hint)
         return None
     try:
         tree = ast.parse(source, str(path))
     except SyntaxError as error:
-        complaints.at(Mark(shown(path), error.lineno or 0, error.offset or 0), f"not Python: {error.msg}")
+        problems.add(Mark(shown(path), error.lineno or 0, error.offset or 0), f"not Python: {error.msg}")
         return None
     if not any(_is_test(node) for node in ast.walk(tree)):
-        complaints.at(mark, f"tests: {name} has no test", "A test is a function whose name starts with test.")
+        problems.add(mark, f"tests: {name} has no test", "A test is a function whose name starts with test.")
         return None
     if suite is not None:
         return TestRef(name, path, hashlib.sha256(source).hexdigest(), mark, origin, installed=True)
@@ -47,7 +47,7 @@ def read_test(name: str, document: Document, at: NodePath, complaints: Complaint
     return TestRef(name, path, hashlib.sha256(source).hexdigest(), mark, origin)
 
 
-def _installed(name: str, mark: Mark, complaints: Complaints) -> Path | None:
+def _installed(name: str, mark: Mark, problems: Problems) -> Path | None:
     """The file of a suite that an installed package adds; None if there is none of this name."""
     entry = extensions.installed(extensions.CHECKS).get(name) if "/" not in name else None
     if entry is None:
@@ -59,7 +59,7 @@ def _installed(name: str, mark: Mark, complaints: Complaints) -> Path | None:
     else:
         reason = f"there is no module {entry.module}"
     if spec is None or spec.origin is None:
-        complaints.at(mark, f"tests: {name}, of {extensions.origin(entry)}, cannot be found: {reason}")
+        problems.add(mark, f"tests: {name}, of {extensions.origin(entry)}, cannot be found: {reason}")
         return None
     return Path(spec.origin)
 

@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from goldenami.errors import Problem
-from goldenami.recipe.complaints import Complaints, translate
 from goldenami.recipe.document import Document
+from goldenami.recipe.problems import Problems, translate
 from goldenami.recipe.project import Project
 from goldenami.recipe.rendering import Namespace, Renderer, nearest
 from goldenami.recipe.schema import SecretVar
@@ -26,7 +26,7 @@ def read_variables(
     document: Document,
     context: Mapping[str, Any],
     overrides: Mapping[str, str],
-    complaints: Complaints,
+    problems: Problems,
 ) -> tuple[dict[str, Any], tuple[SecretRef, ...]]:
     """The variables as expressions see them, and where their secrets are. A default may use the variables above it."""
     declared = document.value.get("vars")
@@ -35,19 +35,19 @@ def read_variables(
         if name not in declared:
             near = nearest(name, declared)
             hint = f"Did you mean {near}?" if near else f"Declared in {document.file}: {', '.join(declared) or 'none'}."
-            complaints.extend([Problem(COMMAND_LINE, 0, 0, f"{name} is not a variable of this recipe", hint)])
+            problems.extend([Problem(COMMAND_LINE, 0, 0, f"{name} is not a variable of this recipe", hint)])
     values: dict[str, Any] = {}
     secrets: list[SecretRef] = []
     for name, default in declared.items():
         if isinstance(default, datetime.date):
             default = default.isoformat()  # as it was written: expressions and tests know no dates
         if isinstance(default, dict) and set(default) == {"secret"}:
-            ref = _secret(name, default, document, complaints)
+            ref = _secret(name, default, document, problems)
             if ref is not None:
                 secrets.append(ref)
             values[name] = Secret(name)
             if name in overrides:
-                complaints.extend(
+                problems.extend(
                     [
                         Problem(
                             COMMAND_LINE,
@@ -60,20 +60,20 @@ def read_variables(
                 )
             continue
         renderer = Renderer({**context, "vars": Namespace("vars", values, "A default can use the variables above it.")})
-        values[name] = render_tree(Scope(project, document, renderer, complaints), default, ("vars", name))
+        values[name] = render_tree(Scope(project, document, renderer, problems), default, ("vars", name))
         if name in overrides:
             try:
                 values[name] = _as(overrides[name], values[name])
             except ValueError as error:
-                complaints.extend([Problem(COMMAND_LINE, 0, 0, f"{name}: {error}")])
+                problems.extend([Problem(COMMAND_LINE, 0, 0, f"{name}: {error}")])
     return values, tuple(secrets)
 
 
-def _secret(name: str, default: dict[str, Any], document: Document, complaints: Complaints) -> SecretRef | None:
+def _secret(name: str, default: dict[str, Any], document: Document, problems: Problems) -> SecretRef | None:
     try:
         spec = SecretVar.model_validate(default).secret
     except ValidationError as error:
-        complaints.extend(translate(error, document, ("vars", name), SecretVar))
+        problems.extend(translate(error, document, ("vars", name), SecretVar))
         return None
     mark = document.mark(("vars", name))
     if spec.env is not None:

@@ -14,20 +14,20 @@ from goldenami import recipe as recipes
 from goldenami.cli.main import main
 from goldenami.hardening import Hardening
 from goldenami.hardening.batch import Batch
-from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.controls import Library
 from goldenami.recipe.hardening import of_profile
+from goldenami.recipe.problems import Problems
 
 ROOT = Path(__file__).parents[2]
 PROJECT = recipes.load_project(ROOT)
-NAMES = Library(PROJECT, Complaints()).profile_names()
+NAMES = Library(PROJECT, Problems()).profile_names()
 
 
 @cache
 def profile(name: str, *, choices: bool = False) -> Hardening:
-    complaints = Complaints()
-    found = of_profile(PROJECT, name, complaints, choices=choices)
-    assert complaints.problems == []
+    problems = Problems()
+    found = of_profile(PROJECT, name, problems, choices=choices)
+    assert problems.found == []
     return found
 
 

@@ -82,7 +82,7 @@ def test_schedules_are_chosen_by_name(write_project: Write) -> None:
     [
         ('when: "0 3 * *"\nretention: {keep: 1}', "9:15", "has 4 fields; five are needed"),
         ('when: "0 0 30 2 *"\nretention: {keep: 1}', "9:15", "never comes"),
-        ("when: 12\nretention: {keep: 1}", "9:15", "when: a string is meant"),
+        ("when: 12\nretention: {keep: 1}", "9:15", "when: expected a string"),
         ("when: 12h\ntime_zone: Europe/Berln\nretention: {keep: 1}", "10:20", "'Europe/Berln' is not a time zone"),
         ("when: 12h\ntime_zone: Europe/Berlin\nretention: {keep: 1}", "8:9", "a rate counts real time"),
         ("when: 12h", "7:7", "the key 'retention' is missing"),

@@ -16,8 +16,8 @@ from goldenami.hardening import stages as hardening_stages
 from goldenami.os import SYSTEMS, of_reference, of_release
 from goldenami.provision import OPERATIONS, TRACES, PatchSpec, closing_stage, hints, patch_stage
 from goldenami.provision.program import compile_program
-from goldenami.recipe.complaints import Complaints
 from goldenami.recipe.hardening import of_profile
+from goldenami.recipe.problems import Problems
 
 ROOT = Path(__file__).parents[2]
 PROJECT = recipe.load_project(ROOT)
@@ -91,9 +91,9 @@ def test_what_does_not_work_there_is_refused(id: str) -> None:
 
 @pytest.mark.parametrize("id", FAMILY)
 def test_the_profile_compiles_for_each_system(id: str) -> None:
-    complaints = Complaints()
-    found = of_profile(PROJECT, "rhel-9-level-1", complaints, os=id)
-    assert complaints.problems == []
+    problems = Problems()
+    found = of_profile(PROJECT, "rhel-9-level-1", problems, os=id)
+    assert problems.found == []
     ids = {control.id for control in found.controls}
     assert {"selinux", "ssh-own-settings-first", "no-firewalld"} <= ids
     assert {"apparmor", "aide", "security-updates"} & ids == set()

@@ -1,4 +1,4 @@
-"""Pydantic's errors as problems with a place and a next step, in the words of the person who wrote the file."""
+"""Problems of an input, and the translation of pydantic's errors into problems with a place and a next step."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PATTERNS = {
     words.ROLE: "the ARN of a role, such as arn:aws:iam::111111111111:role/goldenami-builder",
     words.SUBNET: "a subnet id, such as subnet-0123456789abcdef0",
     words.CIDR: "an address range, such as 192.0.2.0/24",
-    words.IDENTIFIER: "made of letters, digits and underscores, not starting with a digit",
+    words.IDENTIFIER: "made of letters, digits and underscores, without a digit at the start",
 }
 
 _EXPECTED = {
@@ -52,23 +52,25 @@ _EXPECTED = {
 }
 
 
-class Complaints:
+class Problems:
     """The problems of one input, collected while it is read."""
 
     def __init__(self) -> None:
-        self.problems: list[Problem] = []
+        self.found: list[Problem] = []
 
-    def at(self, mark: Mark, message: str, hint: str | None = None) -> None:
-        self.problems.append(Problem(mark.file, mark.line, mark.column, message, hint))
+    def add(self, mark: Mark, message: str, hint: str | None = None) -> None:
+        """Add a problem. A second call with the same arguments adds it again."""
+        self.found.append(_problem(mark, message, hint))
 
-    def once(self, mark: Mark, message: str, hint: str | None = None) -> None:
-        """As ``at``; what was said already is not said again, as of what each architecture has."""
-        problem = Problem(mark.file, mark.line, mark.column, message, hint)
-        if problem not in self.problems:
-            self.problems.append(problem)
+    def add_once(self, mark: Mark, message: str, hint: str | None = None) -> None:
+        """Add a problem, unless it was added before: for parts that are read once per architecture."""
+        problem = _problem(mark, message, hint)
+        if problem not in self.found:
+            self.found.append(problem)
 
     def extend(self, problems: Iterable[Problem]) -> None:
-        self.problems.extend(problems)
+        """Add several problems."""
+        self.found.extend(problems)
 
 
 def translate(
@@ -80,10 +82,10 @@ def translate(
     what: str = "",
     known: Collection[NodePath] = (),
 ) -> list[Problem]:
-    """Every error of validating the value at ``prefix`` of the document, one problem a place.
+    """Return the errors of validating the value at ``prefix`` of the document, as one problem per place.
 
-    ``what`` says which thing the keys belong to where that is not plain, such as "package". ``known``: places that
-    have their problem already.
+    ``what`` names the owner of the keys if the place alone does not show it, for example "package". ``known``: places
+    whose problem was already reported.
     """
     groups: dict[NodePath, list[ErrorDetails]] = {}
     for details in error.errors(include_url=False):
@@ -91,15 +93,15 @@ def translate(
         groups.setdefault(path, []).append(details)
     problems = []
     for path, group in groups.items():
-        # Each alternative of a union complains for itself. Where one alternative fits so far that its complaint is
-        # about something inside, the complaints about the whole are noise.
-        # The same goes for a list that is too short because its items are wrong.
+        # pydantic reports an error for each alternative of a union. If one alternative has an error in an inner value,
+        # the value was meant as that alternative, and the errors about the whole value do not help.
+        # The same is true for a list that is too short because its items are wrong.
         inner = any(other[: len(path)] == path and other != path for other in groups)
         if inner and (group[0]["type"] == "too_short" or any(_passes_union(d, path, prefix) for d in group)):
             continue
         if path in known or path in document.broken:
             continue
-        # A key that is missing because it is misspelt is one mistake.
+        # A misspelt key gives two errors, unknown and missing. Only the first is reported.
         unknown = (other for other, details in groups.items() if details[0]["type"] == "extra_forbidden")
         if group[0]["type"] == "missing" and any(_means(other, path) for other in unknown):
             continue
@@ -119,7 +121,7 @@ def _means(written: NodePath, missing: NodePath) -> bool:
 
 
 def _passes_union(details: ErrorDetails, path: NodePath, prefix: NodePath) -> bool:
-    """Whether pydantic names an alternative of a union (str, …) on the way, which is no key of the document."""
+    """Return whether the location of the error names an alternative of a union (str, …) in addition to the keys."""
     return len(prefix) + len(details["loc"]) > len(path)
 
 
@@ -146,25 +148,25 @@ def _one(
         owner = f"{what}: " if what else ""
         return [_problem(mark, f"{owner}the key {str(loc[-1])!r} is missing", field)]
     if "[key]" in loc:
-        return [_problem(document.key_mark(path), f"the key {str(path[-1])!r} is not allowed: {_words(first)}")]
+        return [_problem(document.key_mark(path), f"the key {str(path[-1])!r} is not allowed: {_describe(first)}")]
     mark = document.mark(path)
     name = next((str(entry) for entry in reversed(path) if isinstance(entry, str)), what)
     surprise = document.surprise(path)
-    messages = list(dict.fromkeys(_words(details) for details in group))
+    messages = list(dict.fromkeys(_describe(details) for details in group))
     expected = [_EXPECTED[d["type"]] for d in group if d["type"] in _EXPECTED]
     if first["input"] is None and expected:
         return [
             _problem(
                 document.key_mark(path),
-                f"{name}: no value is given",
-                f"Expected {_or(expected)}; remove the key if not needed.",
+                f"{name} has no value, expected {_or(expected)}",
+                "Add a value, or remove the key.",
             )
         ]
     if surprise is not None and "a string" in expected:
         return [
             _problem(
                 mark,
-                f"{name}: a string is meant, but YAML reads {_reads(surprise, first['input'])}",
+                f"{name}: expected a string, but YAML reads {_reads(surprise, first['input'])}",
                 f'Write "{surprise}".',
             )
         ]
@@ -180,7 +182,7 @@ def _one(
     return [_problem(mark, prefix_text + "; or ".join(messages), hint)]
 
 
-def _words(details: ErrorDetails) -> str:
+def _describe(details: ErrorDetails) -> str:
     kind, context, given = details["type"], details.get("ctx", {}), details["input"]
     if kind == "value_error":
         return str(context["error"])
@@ -226,8 +228,8 @@ def _reads(text: str, value: Any) -> str:
     return f"{text} as a {kind}" if text == str(value) else f"{text} as the {kind} {value}"
 
 
-def _or(words: Sequence[str]) -> str:
-    return " or ".join(dict.fromkeys(words))
+def _or(alternatives: Sequence[str]) -> str:
+    return " or ".join(dict.fromkeys(alternatives))
 
 
 def _problem(mark: Mark, message: str, hint: str | None = None) -> Problem:
@@ -235,7 +237,7 @@ def _problem(mark: Mark, message: str, hint: str | None = None) -> Problem:
 
 
 def fields_at(model: type[BaseModel], loc: Sequence[int | str]) -> dict[str, str | None]:
-    """The keys (with their descriptions) that a model knows at a place inside it; empty where any key goes."""
+    """Return the keys of a model at a place inside it, with their descriptions; empty if any key is allowed there."""
     current: list[Any] = [model]
     for entry in loc:
         following: list[Any] = []
@@ -246,7 +248,7 @@ def fields_at(model: type[BaseModel], loc: Sequence[int | str]) -> dict[str, str
                         following.append(field.annotation)
             else:
                 following.extend(typing.get_args(candidate))
-        # A union's tag is no step down: stay where we are.
+        # The tag of a union is not a key, so it leads to no inner model.
         current = [leaf for item in following for leaf in _leaves(item)] or current
     found: dict[str, str | None] = {}
     for candidate in current:
