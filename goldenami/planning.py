@@ -77,7 +77,7 @@ def make(recipe: Recipe, environment: Environment, facts: Facts) -> BuildPlan:
                 hint="A volume cannot be smaller than the snapshot that it is made of.",
             )
     for target in recipe.distribution.targets:
-        if modes.of(target).owns_image and target.label not in facts.kms_keys:
+        if modes.get_mode(target).owns_image and target.label not in facts.kms_keys:
             raise GoldenAmiError(f"{target.label}: no key was found for {target.kms_key}")
     material = _material(recipe, facts)
     inputs = {label: _sha256(part) for label, part in sorted(material.items())}
@@ -259,7 +259,7 @@ def describe(plan: BuildPlan) -> list[str]:
     lines += ["", "targets"]
     width = max((len(target.label) for target in plan.targets), default=0)
     for target in plan.targets:
-        what = modes.of(target).plan(target, facts.kms_keys.get(target.label, ""))
+        what = modes.get_mode(target).plan(target, facts.kms_keys.get(target.label, ""))
         lines.append(f"  {target.label:<{width}}  {what}{'' if target.required else ' (not required)'}")
     if recipe.distribution.share_accounts:
         lines.append(f"  also usable by {', '.join(recipe.distribution.share_accounts)}")

@@ -141,7 +141,7 @@ def show_release(
                 image.account,
                 image.region,
                 image.image_id,
-                *([presence.of(image)] if presence is not None else []),
+                *([presence.state_of(image)] if presence is not None else []),
                 image.mode,
                 "yes" if image.encrypted else "no",
                 " ".join(snapshot.snapshot_id for snapshot in image.snapshots),
@@ -199,7 +199,7 @@ def _look(environment: Environment, manifests: Sequence[ImageManifest], check: b
     except Unreachable as error:
         every = {image.place for manifest in manifests for image in manifest.images}
         return presence.Presence({}, dict.fromkeys(sorted(every), error.message))
-    return presence.look(cloud, manifests)
+    return presence.read_presence(cloud, manifests)
 
 
 def _told(presence: Presence | None) -> int:
@@ -216,7 +216,7 @@ def _state(image: ManifestImage, presence: Presence) -> dict[str, str]:
         "region": image.region,
         "architecture": image.architecture,
         "image_id": image.image_id,
-        "state": presence.of(image),
+        "state": presence.state_of(image),
     }
 
 

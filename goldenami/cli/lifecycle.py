@@ -159,7 +159,7 @@ def _retired_json(retired: Retired) -> dict[str, Any]:
                 "uses": list(v.release.uses),
                 "images": sorted({i.image_id for i in v.release.manifest.images}),
             }
-            for v in retired.verdicts
+            for v in retired.decisions
         ],
         "deleted": list(retired.deleted),
         "left": dict(retired.left),
@@ -190,15 +190,15 @@ def _print_unknown_bins(done: Retired | Orphans) -> None:
 
 
 def _print_retired(retired: Retired, *, dry_run: bool) -> None:
-    for verdict in retired.verdicts:
-        click.echo(f"{verdict.fate:<9}  {verdict.release.label}: {verdict.rule}")
+    for decision in retired.decisions:
+        click.echo(f"{decision.fate:<9}  {decision.release.label}: {decision.rule}")
     places.tell(retired.unreachable, "so nothing is deleted")
-    gone = len(retired.of("delete"))
+    gone = len(retired.with_fate("delete"))
     if dry_run:
-        click.echo(f"{gone} of {len(retired.verdicts)} releases would be deleted", err=True)
+        click.echo(f"{gone} of {len(retired.decisions)} releases would be deleted", err=True)
         for what in retired.recoverable:
             click.echo(f"  {what}{_bin_of(retired, what)}", err=True)
-    elif retired.verdicts:
+    elif retired.decisions:
         click.echo(f"deleted {len(retired.deleted)} resources of {gone} releases", err=True)
         for line in retired.deleted:
             click.echo(f"  {line}{_bin_of(retired, line)}", err=True)
@@ -210,11 +210,17 @@ def _print_retired(retired: Retired, *, dry_run: bool) -> None:
 def _orphans_json(found: Orphans, *, every: bool) -> dict[str, Any]:
     return {
         "orphans": [
-            {"kind": v.thing.kind, "id": v.thing.id, "place": str(v.thing.place), "orphan": v.orphan, "rule": v.rule}
-            for v in found.verdicts
+            {
+                "kind": v.resource.kind,
+                "id": v.resource.id,
+                "place": str(v.resource.place),
+                "orphan": v.orphan,
+                "rule": v.rule,
+            }
+            for v in found.decisions
             if v.orphan or every
         ],
-        "gone": [str(thing) for thing in found.deleted],
+        "gone": [str(resource) for resource in found.deleted],
         "left": dict(found.left),
         "unreachable": places.to_json(found.unreachable),
         **_bins_json(found),
@@ -222,15 +228,15 @@ def _orphans_json(found: Orphans, *, every: bool) -> dict[str, Any]:
 
 
 def _print_orphans(found: Orphans, *, deleting: bool, every: bool) -> None:
-    for verdict in found.verdicts:
-        if verdict.orphan or every:
-            word = "deleted" if verdict.thing in found.deleted else "orphan" if verdict.orphan else "owned"
-            click.echo(f"{word:<7}  {verdict.thing}: {verdict.rule}{_bin_of(found, str(verdict.thing))}")
+    for decision in found.decisions:
+        if decision.orphan or every:
+            word = "deleted" if decision.resource in found.deleted else "orphan" if decision.orphan else "owned"
+            click.echo(f"{word:<7}  {decision.resource}: {decision.rule}{_bin_of(found, str(decision.resource))}")
     for what, why in found.left.items():
         click.echo(f"not deleted: {what}: {why}", err=True)
     places.tell(found.unreachable)
     _print_unknown_bins(found)
-    count = len(found.found)
+    count = len(found.orphaned)
     if count and not deleting:
         click.echo(f"{count} orphan{'s' if count != 1 else ''}; `goldenami orphans --delete` deletes them", err=True)
     elif not count:

@@ -368,7 +368,7 @@ def _targets(
             hint = f"Did you mean {near}?" if near else f"Accounts: {', '.join(accounts)}."
             problems.add(document.mark((*here, "account")), f"account: there is no account {group.account!r}", hint)
             continue
-        mode = modes.of(group.mode)
+        mode = modes.get_mode(group.mode)
         if mode.owns_image and group.kms_key is None:
             problems.add(
                 document.mark(here),
@@ -397,7 +397,7 @@ def _targets(
             found[target.label] = target
             places[target.label] = place
     for label, target in found.items():
-        mode = modes.of(target)
+        mode = modes.get_mode(target)
         needed = mode.source(target)
         if needed is None:
             continue

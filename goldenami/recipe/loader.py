@@ -338,7 +338,7 @@ def _distribution_targets(loading: _Loading, given: object) -> tuple[Target, ...
             )
         chosen |= matching
     for target in every:
-        mode = modes.of(target)
+        mode = modes.get_mode(target)
         source = mode.source(target)
         if target.label in chosen and source is not None and source not in chosen:
             loading.problems.add(

@@ -122,7 +122,7 @@ class Distribution:
         Raises the error by which that copy failed, and UsageError where the home region is no target.
         """
         for target in self._order.targets:
-            if target.place == self._order.home and modes.of(target).owns_image:
+            if target.place == self._order.home and modes.get_mode(target).owns_image:
                 return self._available[target.label, architecture].result()
         raise UsageError(
             f"{self._order.home} is not among the targets, so there is no final image to boot and test there",
@@ -156,7 +156,7 @@ class Distribution:
         """Every future of the target has its result when this ends, whatever happens."""
         ended = self._ended[target.label]
         try:
-            modes.of(target).deliver(_Delivery(self, target))
+            modes.get_mode(target).deliver(_Delivery(self, target))
         except BaseException as error:
             for architecture in self._candidates:
                 future = self._available[target.label, architecture]
@@ -388,7 +388,7 @@ def distribute(
     for target in order.targets:
         order.owner(target)
         order.source(target)
-        if modes.of(target).owns_image and target.label not in order.keys:
+        if modes.get_mode(target).owns_image and target.label not in order.keys:
             raise UsageError(f"{target.label}: no key to encrypt the copy under")
     return Distribution(ledger, order, candidates, emit, tries)
 

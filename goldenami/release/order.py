@@ -41,7 +41,7 @@ class ReleaseOrder:
 
         Raises UsageError where that target is not part of the order, or is the target itself.
         """
-        mode = modes.of(target)
+        mode = modes.get_mode(target)
         label = mode.source(target)
         if label is None:
             return None
@@ -59,7 +59,7 @@ class ReleaseOrder:
 
         Raises UsageError where there is nothing to use.
         """
-        if modes.of(target).owns_image:
+        if modes.get_mode(target).owns_image:
             return target
         source = self.source(target)
         if source is None:
@@ -68,13 +68,13 @@ class ReleaseOrder:
 
     def borrowers(self, target: Target) -> frozenset[str]:
         """The other accounts that use the image of a target, or make theirs from it, because they are targets."""
-        found = {other.account.id for other in self.targets if modes.of(other).source(other) == target.label}
+        found = {other.account.id for other in self.targets if modes.get_mode(other).source(other) == target.label}
         return frozenset(found - {target.account.id})
 
     def users(self, target: Target) -> tuple[str, ...]:
         """The accounts besides its owner that may use the image of a target that owns one. ``share_accounts`` are
         about the home account's images."""
-        if not modes.of(target).owns_image:
+        if not modes.get_mode(target).owns_image:
             return ()
         shared = frozenset(self.share_accounts) if target.account.id == self.home.account else frozenset()
         return tuple(sorted((self.borrowers(target) | shared) - {target.account.id}))

@@ -1,6 +1,6 @@
 """What carries goldenami's tags and belongs to nobody any more: found by asking every account and region.
 
-    facts (``find``) → verdicts (``decide``, pure) → deletions (``delete``)
+    facts (``find``) → decisions (``decide``, pure) → deletions (``delete``)
 
 Something is owned by the release whose manifest names it, by an image that stands on it, by an instance that uses it,
 by a build or task that has not ended (`goldenami clean` is for those), by a schedule, or by the task that made it for
@@ -23,7 +23,7 @@ from goldenami.events import Emit, ignore_events
 from goldenami.model import Environment, Place
 from goldenami.release import usage
 from goldenami.release.catalog import Catalog
-from goldenami.release.judge import living
+from goldenami.release.decisions import living
 from goldenami.release.parameters import parameters_for
 from goldenami.work import Attempts
 
@@ -34,7 +34,7 @@ _SCHEDULE_TAG: Final = "goldenami:schedule"
 
 
 @dataclass(frozen=True, slots=True)
-class Thing:
+class TaggedResource:
     """Something with goldenami's tags. ``used_by``: an instance, image or interface that uses it, or empty. ``made``:
     when, as far as AWS or the build's id say."""
 
@@ -50,8 +50,8 @@ class Thing:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What owns things: ids and names of manifests, by what ("web 1.0.20261124.1"); builds and tasks that have not
+class Owners:
+    """What owns resources: ids and names of manifests, by what ("web 1.0.20261124.1"); builds and tasks that have not
     ended, by id."""
 
     released: Mapping[tuple[Place, str], str]
@@ -60,66 +60,68 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    thing: Thing
+    resource: TaggedResource
     orphan: bool
     rule: str
 
 
 @dataclass(frozen=True, slots=True)
 class Orphans:
-    verdicts: tuple[Ownership, ...]
+    decisions: tuple[Ownership, ...]
     unreachable: Mapping[Place, str]  # places that did not answer, with the reason
-    deleted: tuple[Thing, ...] = ()
+    deleted: tuple[TaggedResource, ...] = ()
     left: Mapping[str, str] = field(default_factory=dict)
     recoverable: Mapping[str, datetime] = field(default_factory=dict)  # until when it lies in the Recycle Bin
     unknown_bins: Mapping[Place, str] = field(default_factory=dict)  # places that do not tell the rules of theirs
 
     @property
-    def found(self) -> tuple[Thing, ...]:
-        return tuple(v.thing for v in self.verdicts if v.orphan)
+    def orphaned(self) -> tuple[TaggedResource, ...]:
+        return tuple(v.resource for v in self.decisions if v.orphan)
 
 
 # --- deciding ---------------------------------------------------------------------------------------------------------
 
 
-def decide(things: Iterable[Thing], known: Known, now: datetime) -> tuple[Ownership, ...]:
-    """The verdict on each thing, sorted by place and kind. A snapshot of an image that is an orphan is one, too; what
-    an owned image or an instance uses is not."""
-    ordered = sorted(things, key=lambda t: (t.place, _KINDS.index(t.kind), t.id))
-    verdicts: dict[tuple[Place, str], Ownership] = {}
-    for thing in ordered:
-        owner = _owner(thing, known, now)
-        using = verdicts.get((thing.place, thing.used_by))
-        if owner is None and thing.used_by and not (using is not None and using.orphan):
-            owner = f"used by {thing.used_by}"
+def decide(resources: Iterable[TaggedResource], owners: Owners, now: datetime) -> tuple[Ownership, ...]:
+    """Decide for each resource whether it is an orphan; sorted by place and kind.
+
+    A snapshot of an orphaned image is an orphan. A resource that an owned image or an instance uses is not.
+    """
+    ordered = sorted(resources, key=lambda t: (t.place, _KINDS.index(t.kind), t.id))
+    decisions: dict[tuple[Place, str], Ownership] = {}
+    for resource in ordered:
+        owner = _find_owner(resource, owners, now)
+        using = decisions.get((resource.place, resource.used_by))
+        if owner is None and resource.used_by and not (using is not None and using.orphan):
+            owner = f"used by {resource.used_by}"
         rule = owner or "no release, instance, build, task or schedule owns it"
-        verdicts[thing.place, thing.id] = Ownership(thing, owner is None, rule)
-    return tuple(verdicts.values())
+        decisions[resource.place, resource.id] = Ownership(resource, owner is None, rule)
+    return tuple(decisions.values())
 
 
-def _owner(thing: Thing, known: Known, now: datetime) -> str | None:
-    release = known.released.get((thing.place, thing.id))
+def _find_owner(resource: TaggedResource, owners: Owners, now: datetime) -> str | None:
+    release = owners.released.get((resource.place, resource.id))
     if release is not None:
         return f"of the release {release}"
-    build = thing.tags.get(tags.BUILD_ID, "")
-    if build in known.unfinished:
+    build = resource.tags.get(tags.BUILD_ID, "")
+    if build in owners.unfinished:
         return f"of {build}, which has not ended: goldenami clean {build}"
-    if _SCHEDULE_TAG in thing.tags:
-        return f"of the schedule {thing.tags[_SCHEDULE_TAG]}"
-    if tags.TASK in thing.tags:
-        return f"made by {thing.tags[tags.TASK]!r} for its user"
-    if not tags.made_by(thing.tags, build):
+    if _SCHEDULE_TAG in resource.tags:
+        return f"of the schedule {resource.tags[_SCHEDULE_TAG]}"
+    if tags.TASK in resource.tags:
+        return f"made by {resource.tags[tags.TASK]!r} for its user"
+    if not tags.made_by(resource.tags, build):
         return "its tags are not goldenami's own: somebody copied them"
-    expires = tags.parse_timestamp(thing.tags.get(tags.EXPIRES_AT, ""))
+    expires = tags.parse_timestamp(resource.tags.get(tags.EXPIRES_AT, ""))
     if expires is not None and expires > now:
         return f"of build {build}, which may run until {expires:%Y-%m-%dT%H:%M}Z"
-    made = thing.made or _moment_of_build(build)
+    made = resource.made or _start_of_build(build)
     if expires is None and made is not None and now - made < MINIMUM_AGE:
         return f"of build {build}, which may still run: it is younger than a day"
     return None
 
 
-def _moment_of_build(build_id: str) -> datetime | None:
+def _start_of_build(build_id: str) -> datetime | None:
     try:
         return datetime.strptime(build_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
     except ValueError:
@@ -131,13 +133,15 @@ def _moment_of_build(build_id: str) -> datetime | None:
 
 def find(cloud: Cloud, environment: Environment, catalog: Catalog, now: datetime) -> Orphans:
     """Look everywhere; changes nothing. A place that does not answer is reported, and nothing in it is an orphan."""
-    known = _known(cloud, environment, catalog)
-    answers = each(usage.places_of(environment, living(catalog)), lambda place: list(_things(cloud, place, known)))
-    things = (thing for answer in answers.results.values() for thing in answer)
-    return Orphans(decide(things, known, now), answers.reasons)
+    owners = _read_owners(cloud, environment, catalog)
+    answers = each(
+        usage.places_of(environment, living(catalog)), lambda place: list(_read_resources(cloud, place, owners))
+    )
+    resources = (resource for answer in answers.results.values() for resource in answer)
+    return Orphans(decide(resources, owners, now), answers.reasons)
 
 
-def _known(cloud: Cloud, environment: Environment, catalog: Catalog) -> Known:
+def _read_owners(cloud: Cloud, environment: Environment, catalog: Catalog) -> Owners:
     released: dict[tuple[Place, str], str] = {}
     for manifest in living(catalog):
         for image in manifest.images:
@@ -150,10 +154,10 @@ def _known(cloud: Cloud, environment: Environment, catalog: Catalog) -> Known:
             for p in parameters_for(manifest, environment.parameter_prefix, which):
                 released[p.place, p.name] = manifest.label
     unfinished = {s.build_id for s in journals.of(environment, cloud).unfinished()}
-    return Known(released, frozenset(unfinished))
+    return Owners(released, frozenset(unfinished))
 
 
-def _things(cloud: Cloud, place: Place, known: Known) -> Iterator[Thing]:
+def _read_resources(cloud: Cloud, place: Place, owners: Owners) -> Iterator[TaggedResource]:
     """What has the tag of a build. A release's parameters come without their tags, which nobody asks about."""
     instances = [
         instance
@@ -165,34 +169,38 @@ def _things(cloud: Cloud, place: Place, known: Known) -> Iterator[Thing]:
     for instance in instances:
         own = tags.from_list(instance.get("Tags"))
         if tags.BUILD_ID in own:
-            yield Thing(place, "instance", instance["InstanceId"], own, instance.get("LaunchTime"))
+            yield TaggedResource(place, "instance", instance["InstanceId"], own, instance.get("LaunchTime"))
     every = images.own(cloud, place)
     behind = {snapshot: str(image["ImageId"]) for image in every for snapshot in snapshots.of_image(image)}
     for image in every:
         own = tags.from_list(image.get("Tags"))
         if tags.BUILD_ID in own:
             made = datetime.fromisoformat(str(image["CreationDate"]))
-            yield Thing(place, "image", image["ImageId"], own, made)
+            yield TaggedResource(place, "image", image["ImageId"], own, made)
     tagged = {"Filters": [{"Name": "tag-key", "Values": [tags.BUILD_ID]}]}
     for one in cloud.pages(place, "ec2", "DescribeSnapshots", "Snapshots", {"OwnerIds": ["self"], **tagged}):
         id = str(one["SnapshotId"])
-        yield Thing(place, "snapshot", id, tags.from_list(one["Tags"]), one.get("StartTime"), behind.get(id, ""))
+        yield TaggedResource(
+            place, "snapshot", id, tags.from_list(one["Tags"]), one.get("StartTime"), behind.get(id, "")
+        )
     for one in cloud.pages(place, "ec2", "DescribeVolumes", "Volumes", tagged):
         used = next((str(a["InstanceId"]) for a in one.get("Attachments") or ()), "")
-        yield Thing(place, "volume", one["VolumeId"], tags.from_list(one["Tags"]), one.get("CreateTime"), used)
+        yield TaggedResource(place, "volume", one["VolumeId"], tags.from_list(one["Tags"]), one.get("CreateTime"), used)
     for one in cloud.pages(place, "ec2", "DescribeKeyPairs", "KeyPairs", tagged):
         name = str(one["KeyName"])
-        yield Thing(place, "key-pair", name, tags.from_list(one["Tags"]), one.get("CreateTime"), keys.get(name, ""))
-    yield from _groups(cloud, place, tagged)
+        yield TaggedResource(
+            place, "key-pair", name, tags.from_list(one["Tags"]), one.get("CreateTime"), keys.get(name, "")
+        )
+    yield from _read_security_groups(cloud, place, tagged)
     query = {"ParameterFilters": [{"Key": f"tag:{tags.BUILD_ID}"}]}
     for one in cloud.pages(place, "ssm", "DescribeParameters", "Parameters", query):
         name = str(one["Name"])
         # A call for each: SSM tells the tags of one parameter at a time.
-        marks = {} if (place, name) in known.released else parameter_tags(cloud, place, name)
-        yield Thing(place, "parameter", name, marks, one.get("LastModifiedDate"))
+        marks = {} if (place, name) in owners.released else parameter_tags(cloud, place, name)
+        yield TaggedResource(place, "parameter", name, marks, one.get("LastModifiedDate"))
 
 
-def _groups(cloud: Cloud, place: Place, tagged: Mapping[str, Any]) -> Iterator[Thing]:
+def _read_security_groups(cloud: Cloud, place: Place, tagged: Mapping[str, Any]) -> Iterator[TaggedResource]:
     groups = list(cloud.pages(place, "ec2", "DescribeSecurityGroups", "SecurityGroups", tagged))
     users: dict[str, str] = {}
     if groups:
@@ -203,7 +211,7 @@ def _groups(cloud: Cloud, place: Place, tagged: Mapping[str, Any]) -> Iterator[T
             users.update({g["GroupId"]: str(instance) for g in one.get("Groups") or ()})
     for group in groups:
         id = str(group["GroupId"])
-        yield Thing(place, "security-group", id, tags.from_list(group["Tags"]), used_by=users.get(id, ""))
+        yield TaggedResource(place, "security-group", id, tags.from_list(group["Tags"]), used_by=users.get(id, ""))
 
 
 # --- deleting ---------------------------------------------------------------------------------------------------------
@@ -220,19 +228,19 @@ def delete(
 ) -> Orphans:
     """Find again, and delete what is an orphan now; ``only``: of these, by id. A second call does nothing."""
     found = find(cloud, environment, catalog, now)
-    to_delete = [thing for thing in found.found if not only or thing.id in only]
+    to_delete = [resource for resource in found.orphaned if not only or resource.id in only]
     if not to_delete:
         return found
-    deleted: list[Thing] = []
+    deleted: list[TaggedResource] = []
     attempts = Attempts(emit_to, prefix="not deleted: ")
     bins = recyclebin.Bins(cloud)
     recoverable: dict[str, datetime] = {}
     with task.run(environment, TASK, {"count": len(to_delete)}, cloud=cloud, emit_to=emit_to) as job:
-        for thing in sorted(to_delete, key=lambda t: (t.place, kind_of(t.kind).order, t.id)):
-            with attempts.attempt(str(thing)):
-                kind_of(thing.kind).delete(job.ledger, thing.place, thing.id)
-                deleted.append(thing)
-                until = bins.until(thing.place, thing.kind, thing.tags, cloud.now())
+        for resource in sorted(to_delete, key=lambda t: (t.place, kind_of(t.kind).order, t.id)):
+            with attempts.attempt(str(resource)):
+                kind_of(resource.kind).delete(job.ledger, resource.place, resource.id)
+                deleted.append(resource)
+                until = bins.until(resource.place, resource.kind, resource.tags, cloud.now())
                 if until is not None:
-                    recoverable[str(thing)] = until
-    return Orphans(found.verdicts, found.unreachable, tuple(deleted), attempts.failures, recoverable, bins.unreachable)
+                    recoverable[str(resource)] = until
+    return Orphans(found.decisions, found.unreachable, tuple(deleted), attempts.failures, recoverable, bins.unreachable)

@@ -23,12 +23,12 @@ class Presence:
     states: Mapping[tuple[Place, str], str]
     unreachable: Mapping[Place, str] = field(default_factory=dict)
 
-    def of(self, image: ManifestImage) -> str:
+    def state_of(self, image: ManifestImage) -> str:
         """EC2's state of an image for the account that uses it ("available"), or MISSING, or UNKNOWN."""
         return self.states.get((image.place, image.image_id), UNKNOWN)
 
 
-def look(cloud: Cloud, manifests: Iterable[ImageManifest]) -> Presence:
+def read_presence(cloud: Cloud, manifests: Iterable[ImageManifest]) -> Presence:
     """Ask every account and region that has an image of these releases, all at once: one describe for each."""
     ids: dict[Place, list[str]] = {}
     for manifest in manifests:

@@ -38,7 +38,6 @@ from goldenami.release import targets as modes
 from goldenami.release.catalog import Catalog, Channel
 from goldenami.release.parameters import Parameter, Parameters, parameters_for
 
-_THREADS: Final = 16
 _LOCK_TIMEOUT: Final = 900.0  # seconds; another build's publishing takes one or two minutes at worst
 
 

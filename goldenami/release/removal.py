@@ -23,21 +23,21 @@ from goldenami.work import Attempts
 _SOON: Final = timedelta(minutes=2)  # EC2 rounds to the minute, and refuses what is past
 
 
-def is_due(verdict: RetentionDecision, estate: Estate, now: datetime) -> bool:
-    """Whether anything is left to be done for a verdict; for one that is kept, to give back what a killed run took."""
-    if verdict.fate == "keep":
-        return comes_back(verdict, estate)
-    if verdict.fate == "delete":
+def is_due(decision: RetentionDecision, estate: Estate, now: datetime) -> bool:
+    """Whether anything is left to be done for a decision; for one that is kept, to give back what a killed run took."""
+    if decision.fate == "keep":
+        return comes_back(decision, estate)
+    if decision.fate == "delete":
         return True
-    images_of = [image for _, image in usage.own_images(verdict.release.manifest, estate)]
-    if verdict.fate == "deprecate":
+    images_of = [image for _, image in usage.own_images(decision.release.manifest, estate)]
+    if decision.fate == "deprecate":
         return any(not _is_deprecated(image, now) for image in images_of)
     return any(image.get("State") != "disabled" for image in images_of)
 
 
-def comes_back(verdict: RetentionDecision, estate: Estate) -> bool:
+def comes_back(decision: RetentionDecision, estate: Estate) -> bool:
     """An earlier run began to delete it, nothing of it is gone, and by now there is a reason to keep it."""
-    one = verdict.release
+    one = decision.release
     wanted = usage.ids_of(one.manifest)
     there = {str(image["ImageId"]) for _, image in usage.own_images(one.manifest, estate)}
     return one.retiring and bool(one.uses or one.pin or one.pointed) and there == wanted
@@ -68,20 +68,20 @@ class Removal(Attempts):
     def prepare(self, due: Iterable[RetentionDecision], estate: Estate) -> list[RetentionDecision]:
         """Deprecate and disable, which can be undone. Returns what is to be deleted."""
         going = []
-        for verdict in due:
-            manifest = verdict.release.manifest
-            if verdict.fate == "keep":
-                self.take_back(manifest, estate, verdict.rule)
+        for decision in due:
+            manifest = decision.release.manifest
+            if decision.fate == "keep":
+                self.take_back(manifest, estate, decision.rule)
                 continue
-            if verdict.fate == "delete":
-                self.catalog.marks.begin(manifest.recipe, manifest.version, verdict.rule, self.now)
-                going.append(verdict)
+            if decision.fate == "delete":
+                self.catalog.marks.begin(manifest.recipe, manifest.version, decision.rule, self.now)
+                going.append(decision)
             for place, image in usage.own_images(manifest, estate):
                 id = str(image["ImageId"])
                 if not _is_deprecated(image, self.now):
                     with self.attempt(f"deprecate {id} in {place}"):
                         self.deprecate(place, id)
-                if verdict.fate in ("disable", "delete") and image.get("State") == "available":
+                if decision.fate in ("disable", "delete") and image.get("State") == "available":
                     with self.attempt(f"disable {id} in {place}"):
                         self.disable(place, id)
         return going

@@ -85,7 +85,7 @@ class RetentionDecision:
 def decide(
     releases: Iterable[ReleaseFacts], rules: Mapping[str, Rules], now: datetime, *, only: Collection[str] = ()
 ) -> tuple[RetentionDecision, ...]:
-    """The verdict on each release, by recipe and version, newest first.
+    """The decision on each release, by recipe and version, newest first.
 
     ``rules``: by recipe; a release of a recipe that has none (its file is gone) is kept. ``only``: the recipes that are
     judged; none means all. A base goes only if everything that is built on it goes in the same decision, or went
@@ -95,7 +95,7 @@ def decide(
     by_recipe: dict[str, list[ReleaseFacts]] = {}
     for one in every:
         by_recipe.setdefault(one.manifest.recipe, []).append(one)
-    verdicts: dict[str, RetentionDecision] = {}
+    decisions: dict[str, RetentionDecision] = {}
     for name, of_recipe in by_recipe.items():
         ordered = sorted(of_recipe, key=lambda r: Version.parse(r.manifest.version), reverse=True)
         if only and name not in only:
@@ -104,23 +104,23 @@ def decide(
             found = [RetentionDecision(one, "keep", f"there is no recipe {name} here, so no rule") for one in ordered]
         else:
             found = _decide_recipe(ordered, rules[name], now)
-        verdicts.update((v.release.label, v) for v in found)
-    _keep_bases(verdicts)
-    return tuple(v for name in sorted(by_recipe) for v in verdicts.values() if v.release.manifest.recipe == name)
+        decisions.update((v.release.label, v) for v in found)
+    _keep_bases(decisions)
+    return tuple(v for name in sorted(by_recipe) for v in decisions.values() if v.release.manifest.recipe == name)
 
 
-def _keep_bases(verdicts: dict[str, RetentionDecision]) -> None:
+def _keep_bases(decisions: dict[str, RetentionDecision]) -> None:
     """Until nothing changes: what a kept release is built on is kept. A disabled base serves nobody either."""
     changed = True
     while changed:
         changed = False
-        for label, verdict in verdicts.items():
-            if verdict.fate in ("keep", "deprecate"):
+        for label, decision in decisions.items():
+            if decision.fate in ("keep", "deprecate"):
                 continue
-            staying = sorted(c for c in verdict.release.children if c in verdicts and verdicts[c].fate != "delete")
+            staying = sorted(c for c in decision.release.children if c in decisions and decisions[c].fate != "delete")
             if staying:
                 more = f" and {len(staying) - 1} more" if len(staying) > 1 else ""
-                verdicts[label] = replace(verdict, fate="keep", rule=f"{staying[0]}{more} is built on it")
+                decisions[label] = replace(decision, fate="keep", rule=f"{staying[0]}{more} is built on it")
                 changed = True
 
 

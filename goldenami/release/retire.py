@@ -25,7 +25,7 @@ from goldenami.journal import Wait
 from goldenami.model import Environment, Place
 from goldenami.release import usage
 from goldenami.release.catalog import Catalog
-from goldenami.release.judge import judge
+from goldenami.release.decisions import decide_releases
 from goldenami.release.removal import Removal, comes_back, is_due
 from goldenami.release.retention import Fate, RetentionDecision, Rules
 from goldenami.release.usage import Estate
@@ -41,7 +41,7 @@ class Retired:
     until when what went (or would go) lies in the Recycle Bin, by the words of ``deleted``; what is not named is gone
     for good, but in ``unknown_bins``: places that do not tell the rules of their bin."""
 
-    verdicts: tuple[RetentionDecision, ...]
+    decisions: tuple[RetentionDecision, ...]
     deleted: tuple[str, ...] = ()
     left: Mapping[str, str] = field(default_factory=dict)
     unreachable: Mapping[Place, str] = field(default_factory=dict)
@@ -49,8 +49,8 @@ class Retired:
     recoverable: Mapping[str, datetime] = field(default_factory=dict)
     unknown_bins: Mapping[Place, str] = field(default_factory=dict)
 
-    def of(self, fate: Fate) -> tuple[RetentionDecision, ...]:
-        return tuple(v for v in self.verdicts if v.fate == fate)
+    def with_fate(self, fate: Fate) -> tuple[RetentionDecision, ...]:
+        return tuple(v for v in self.decisions if v.fate == fate)
 
 
 def retire(
@@ -73,35 +73,37 @@ def retire(
     cloud = cloud or Cloud.of(environment)
     cloud.check_caller()
     if dry_run:
-        verdicts, estate = judge(cloud, environment, catalog, rules, now, only)
+        decisions, estate = decide_releases(cloud, environment, catalog, rules, now, only)
         bins = recyclebin.Bins(cloud)
-        recoverable = _preview(cloud, bins, verdicts, estate, now)
-        return Retired(verdicts, unreachable=estate.unreachable, recoverable=recoverable, unknown_bins=bins.unreachable)
+        recoverable = _preview(cloud, bins, decisions, estate, now)
+        return Retired(
+            decisions, unreachable=estate.unreachable, recoverable=recoverable, unknown_bins=bins.unreachable
+        )
     with journals.of(environment, cloud).exclusive(KIND, Wait(_WAIT_FOR_OTHERS, cloud.clock, cloud.sleep)):
         # A killed run made nothing that could be left; what it was deleting is found again by the marks.
         task.conclude(environment, cloud, KIND, emit_to=emit_to, patience=patience)
-        verdicts, estate = judge(cloud, environment, catalog, rules, now, only)
-        due = [v for v in verdicts if is_due(v, estate, now)]
+        decisions, estate = decide_releases(cloud, environment, catalog, rules, now, only)
+        due = [v for v in decisions if is_due(v, estate, now)]
         if not due:
-            return Retired(verdicts, unreachable=estate.unreachable)
+            return Retired(decisions, unreachable=estate.unreachable)
         arguments = {"recipes": sorted(only), "releases": [v.release.label for v in due]}
         with task.run(environment, KIND, arguments, cloud=cloud, emit_to=emit_to) as job:
             work = Removal(job, catalog, now)
             going = work.prepare(due, estate)
             if going:
-                again, estate = judge(cloud, environment, catalog, rules, now, only)
+                again, estate = decide_releases(cloud, environment, catalog, rules, now, only)
                 fates = {v.release.label: v for v in again}
-                for verdict in going:
-                    latest = fates.get(verdict.release.label, verdict)
+                for decision in going:
+                    latest = fates.get(decision.release.label, decision)
                     if latest.fate == "delete":
-                        work.delete(verdict.release.manifest, estate)
+                        work.delete(decision.release.manifest, estate)
                     elif comes_back(latest, estate):
-                        work.take_back(verdict.release.manifest, estate, latest.rule)
-                latest_of = ((v, fates.get(v.release.label, v)) for v in verdicts)
-                verdicts = tuple(new if new.fate != old.fate else old for old, new in latest_of)
+                        work.take_back(decision.release.manifest, estate, latest.rule)
+                latest_of = ((v, fates.get(v.release.label, v)) for v in decisions)
+                decisions = tuple(new if new.fate != old.fate else old for old, new in latest_of)
         deleted = tuple(work.deleted)
         return Retired(
-            verdicts,
+            decisions,
             deleted,
             work.failures,
             estate.unreachable,
@@ -124,10 +126,10 @@ def failed(retired: Retired) -> TargetsFailed | None:
 
 
 def _preview(
-    cloud: Cloud, bins: recyclebin.Bins, verdicts: Iterable[RetentionDecision], estate: Estate, now: datetime
+    cloud: Cloud, bins: recyclebin.Bins, decisions: Iterable[RetentionDecision], estate: Estate, now: datetime
 ) -> dict[str, datetime]:
     """What would be in the Recycle Bin until when."""
-    going = [v.release.manifest for v in verdicts if v.fate == "delete"]
+    going = [v.release.manifest for v in decisions if v.fate == "delete"]
     found: dict[str, datetime | None] = {}
     for manifest in going:
         for place, image in usage.own_images(manifest, estate):

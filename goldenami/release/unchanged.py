@@ -12,8 +12,6 @@ from goldenami.events import Emit, emit, ignore_events
 from goldenami.model import ImageManifest, ManifestImage, Place
 from goldenami.release.catalog import Catalog
 
-_THREADS = 16
-
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:

@@ -25,7 +25,6 @@ from goldenami.release import targets as modes
 from goldenami.release.parameters import parameters_for
 
 _T = TypeVar("_T")
-_THREADS: Final = 16
 _IMAGE: Final = re.compile(r"ami-[0-9a-f]{8,17}\b")
 _RESOLVE: Final = "resolve:ssm:"
 _ASKED_OURSELVES: Final = frozenset({"ec2:Instance", "ec2:LaunchTemplate", "ssm:Parameter"})

@@ -24,7 +24,6 @@ from goldenami.release.order import ReleaseOrder
 
 Item = Mapping[str, Any]
 _MINUTE: Final = 60.0  # seconds; EC2 rounds the time of deprecation to the minute
-_THREADS: Final = 16
 _UNSEEN: Final = ("missing", "not visible")  # what a mismatch says of something that may show yet
 
 

@@ -100,7 +100,9 @@ def is_expired(own: Mapping[str, str], now: datetime) -> bool:
 def _grants(cloud: Cloud, environment: Environment, place: Place) -> Iterator[tuple[str, Found]]:
     """Those on the environment's keys that a build made: to lend a candidate's key to the accounts that were to copy
     it, or to share an image."""
-    for target in {t.kms_key: t for t in environment.targets if t.place == place and modes.of(t).owns_image}.values():
+    for target in {
+        t.kms_key: t for t in environment.targets if t.place == place and modes.get_mode(t).owns_image
+    }.values():
         try:
             arn = str(cloud.call(place, "kms", "DescribeKey", {"KeyId": target.kms_key})["KeyMetadata"]["Arn"])
         except CloudError as error:

@@ -28,7 +28,7 @@ def gather(cloud: Cloud, environment: Environment, catalog: Catalog, recipe: Rec
     caller = cloud.check_identity()
     targets = recipe.distribution.targets
     regions.check(cloud, {environment.home_place, *(t.place for t in targets)})
-    owning = [t for t in targets if modes.of(t).owns_image]
+    owning = [t for t in targets if modes.get_mode(t).owns_image]
     bases = all_of(
         recipe.architectures, lambda a: find_base(cloud, environment, catalog, recipe.base[a], architecture=a)
     )

@@ -48,7 +48,7 @@ def fates(*releases: ReleaseFacts, **rules: Any) -> list[str]:
 
 
 def one(release: ReleaseFacts, **rules: Any) -> RetentionDecision:
-    """The verdict on a release that no number keeps."""
+    """The decision on a release that no number keeps."""
     found = decide([release, *DECOYS], {"web": Rules(keep=1, **rules)}, NOW)
     return next(v for v in found if v.release is release)
 
@@ -73,8 +73,8 @@ def test_the_newest_stay() -> None:
     ],
 )
 def test_what_no_rule_can_overrule(facts: dict[str, Any], rule: str) -> None:
-    verdict = one(release(500, **facts), delete_after=DAY)
-    assert (verdict.fate, verdict.rule) == ("keep", rule)
+    decision = one(release(500, **facts), delete_after=DAY)
+    assert (decision.fate, decision.rule) == ("keep", rule)
     # Not even that an earlier run began to delete it.
     assert one(release(500, retiring=True, **facts)).fate == "keep"
 
@@ -125,20 +125,20 @@ def test_a_base_goes_with_the_last_that_is_built_on_it() -> None:
     base = replace(base, children=frozenset({old.label, older.label}))
     rules = {"base": Rules(keep=1), "web": Rules(keep=1)}
 
-    def verdict(*releases: ReleaseFacts) -> RetentionDecision:
+    def decision(*releases: ReleaseFacts) -> RetentionDecision:
         return next(v for v in decide(releases, rules, NOW) if v.release is base)
 
-    assert verdict(base, newest_base, old, older).rule == f"{old.label} is built on it"
+    assert decision(base, newest_base, old, older).rule == f"{old.label} is built on it"
     newest = release(40)
-    assert verdict(base, newest_base, old, older, newest).fate == "delete"
-    assert verdict(base, newest_base, replace(old, pin="x"), older, newest).fate == "keep"
+    assert decision(base, newest_base, old, older, newest).fate == "delete"
+    assert decision(base, newest_base, replace(old, pin="x"), older, newest).fate == "keep"
 
 
 def test_a_recipe_that_is_not_there_has_no_rules() -> None:
-    (verdict,) = decide([release(900, "gone")], {"web": Rules()}, NOW)
-    assert (verdict.fate, verdict.rule) == ("keep", "there is no recipe gone here, so no rule")
-    (verdict,) = decide([release(900)], {"web": Rules(keep=1)}, NOW, only=["base"])
-    assert verdict.fate == "keep"
+    (decision,) = decide([release(900, "gone")], {"web": Rules()}, NOW)
+    assert (decision.fate, decision.rule) == ("keep", "there is no recipe gone here, so no rule")
+    (decision,) = decide([release(900)], {"web": Rules(keep=1)}, NOW, only=["base"])
+    assert decision.fate == "keep"
 
 
 # --- random estates ---------------------------------------------------------------------------------------------------
@@ -190,13 +190,13 @@ def estates(draw: st.DrawFn) -> list[ReleaseFacts]:
 @given(estates(), RULES, RULES)
 def test_random_estates(estate: list[ReleaseFacts], first: Rules, second: Rules) -> None:
     rules = {"base": first, "web": second, "db": second}
-    verdicts = decide(estate, rules, NOW)
-    assert {v.release.label for v in verdicts} == {r.label for r in estate}
-    assert all(v.rule for v in verdicts)
-    gone = {v.release.label for v in verdicts if v.fate == "delete"}
-    off = gone | {v.release.label for v in verdicts if v.fate == "disable"}
-    for verdict in verdicts:
-        one, own = verdict.release, rules[verdict.release.manifest.recipe]
+    decisions = decide(estate, rules, NOW)
+    assert {v.release.label for v in decisions} == {r.label for r in estate}
+    assert all(v.rule for v in decisions)
+    gone = {v.release.label for v in decisions if v.fate == "delete"}
+    off = gone | {v.release.label for v in decisions if v.fate == "disable"}
+    for decision in decisions:
+        one, own = decision.release, rules[decision.release.manifest.recipe]
         if one.label in off:
             # Promise 5, word by word.
             assert not any((one.pin, one.pointed, one.uses, one.unknown, one.protected, one.launched))

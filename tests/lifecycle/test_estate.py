@@ -77,7 +77,7 @@ def test_protected_ones_stay_and_the_others_leave_nothing(world: World, whole: b
         conditions = {label_of(m): estates.condition(world, m) for m in estate.releases}
         retired = go(world, estate)
         assert failed(retired) is None
-        gone = {label_of(v.release.manifest) for v in retired.of("delete")}
+        gone = {label_of(v.release.manifest) for v in retired.with_fate("delete")}
         assert not gone & why.keys(), f"seed {seed}: {[(label, why[label]) for label in sorted(gone & why.keys())]}"
         assert gone == going, f"seed {seed}"
         expected = before
@@ -86,7 +86,7 @@ def test_protected_ones_stay_and_the_others_leave_nothing(world: World, whole: b
                 expected -= estates.owned(manifest, before)
         after = estates.inventory(world)
         assert after == expected, f"seed {seed}: {sorted(after ^ expected)}"
-        kept = {v.release.label for v in retired.of("keep")}
+        kept = {v.release.label for v in retired.with_fate("keep")}
         for manifest in estate.releases:
             if label_of(manifest) in kept:
                 assert estates.condition(world, manifest) == conditions[label_of(manifest)], f"seed {seed}"
@@ -119,7 +119,7 @@ def test_who_refuses_to_answer_is_told_and_nothing_is_deleted(world: World, whol
         retired = go(world, estate)
         where = f"{service}:{action} in {account}/{region}"
         assert [(p.account, p.region) for p in retired.unreachable] == [(account, region)], where
-        assert retired.of("delete") == (), where
+        assert retired.with_fate("delete") == (), where
         assert world.cloud.mutations == [], where
         assert state(world, estate) == before, where
 
@@ -129,7 +129,7 @@ def test_who_ceases_to_answer_after_the_decision(world: World, whole: bool) -> N
     count = 0
     for seed in numbers(whole, 1, 10):
         estate = small(world, seed)
-        if not go(world, estate).of("delete"):
+        if not go(world, estate).with_fate("delete"):
             continue
         count += 1
         expected = state(world, estate)
@@ -150,7 +150,7 @@ def test_who_ceases_to_answer_after_the_decision(world: World, whole: bool) -> N
         world.gate.stop()
         assert refusing
         assert list(retired.unreachable) == [place]
-        assert retired.of("delete") == ()
+        assert retired.with_fate("delete") == ()
         assert not {label.action for label in world.cloud.mutations} & _DELETING
         assert estates.inventory(world) == before
         assert failed(go(world, estate)) is None

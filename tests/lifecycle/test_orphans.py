@@ -16,7 +16,7 @@ from goldenami.cli.main import main
 from goldenami.journal import token
 from goldenami.model import Place
 from goldenami.release import orphans
-from goldenami.release.orphans import Known, Thing, decide
+from goldenami.release.orphans import Owners, TaggedResource, decide
 from tests.worlds import inventory
 from tests.worlds.builds import APPS, HOME, Death, Label, World
 from tests.worlds.retiring import differences, releases
@@ -30,33 +30,35 @@ def marks(build: str = BUILD, **more: str) -> Mapping[str, str]:
     return {tags.BUILD_ID: build, tags.KEY: "k", tags.TOKEN: token(build, "k", 1), **more}
 
 
-def thing(kind: str = "snapshot", id: str = "snap-1", **fields: Any) -> Thing:
-    return Thing(**{"place": HERE, "kind": kind, "id": id, "tags": marks(), "made": NOW - timedelta(days=9), **fields})
+def resource(kind: str = "snapshot", id: str = "snap-1", **fields: Any) -> TaggedResource:
+    return TaggedResource(
+        **{"place": HERE, "kind": kind, "id": id, "tags": marks(), "made": NOW - timedelta(days=9), **fields}
+    )
 
 
-def rule(*things: Thing, known: Known = Known({}, frozenset())) -> tuple[bool, str]:  # noqa: B008  frozen
-    verdict = decide(things, known, NOW)[-1]
-    return verdict.orphan, verdict.rule
+def rule(*resources: TaggedResource, owners: Owners = Owners({}, frozenset())) -> tuple[bool, str]:  # noqa: B008  frozen
+    decision = decide(resources, owners, NOW)[-1]
+    return decision.orphan, decision.rule
 
 
 def test_who_owns_what() -> None:
-    assert rule(thing()) == (True, "no release, instance, build, task or schedule owns it")
-    assert rule(thing(), known=Known({(HERE, "snap-1"): "web 1"}, frozenset())) == (False, "of the release web 1")
-    assert not rule(thing(), known=Known({}, frozenset({BUILD})))[0]
-    assert rule(thing(tags=marks(**{"goldenami:schedule": "test/nightly"})))[1] == "of the schedule test/nightly"
-    assert rule(thing(tags=marks(**{tags.TASK: "snapshot copy"})))[1] == "made by 'snapshot copy' for its user"
-    assert not rule(thing(tags={**marks(), tags.TOKEN: "0" * 40}))[0]
-    assert rule(thing("volume", "vol-1", used_by="i-1")) == (False, "used by i-1")
-    assert not rule(thing(made=NOW - timedelta(hours=2)))[0]
+    assert rule(resource()) == (True, "no release, instance, build, task or schedule owns it")
+    assert rule(resource(), owners=Owners({(HERE, "snap-1"): "web 1"}, frozenset())) == (False, "of the release web 1")
+    assert not rule(resource(), owners=Owners({}, frozenset({BUILD})))[0]
+    assert rule(resource(tags=marks(**{"goldenami:schedule": "test/nightly"})))[1] == "of the schedule test/nightly"
+    assert rule(resource(tags=marks(**{tags.TASK: "snapshot copy"})))[1] == "made by 'snapshot copy' for its user"
+    assert not rule(resource(tags={**marks(), tags.TOKEN: "0" * 40}))[0]
+    assert rule(resource("volume", "vol-1", used_by="i-1")) == (False, "used by i-1")
+    assert not rule(resource(made=NOW - timedelta(hours=2)))[0]
     young = tags.timestamp(NOW + timedelta(hours=1))
-    assert rule(thing(tags=marks(**{tags.EXPIRES_AT: young})))[1].endswith("which may run until 2026-11-24T01:00Z")
-    assert rule(thing(tags=marks(**{tags.EXPIRES_AT: tags.timestamp(NOW - timedelta(hours=1))})))[0]
+    assert rule(resource(tags=marks(**{tags.EXPIRES_AT: young})))[1].endswith("which may run until 2026-11-24T01:00Z")
+    assert rule(resource(tags=marks(**{tags.EXPIRES_AT: tags.timestamp(NOW - timedelta(hours=1))})))[0]
 
 
 def test_a_snapshot_follows_its_image() -> None:
-    image, snapshot = thing("image", "ami-1"), thing(used_by="ami-1")
+    image, snapshot = resource("image", "ami-1"), resource(used_by="ami-1")
     assert rule(image, snapshot)[0]
-    assert rule(image, snapshot, known=Known({(HERE, "ami-1"): "web 1"}, frozenset())) == (False, "used by ami-1")
+    assert rule(image, snapshot, owners=Owners({(HERE, "ami-1"): "web 1"}, frozenset())) == (False, "used by ami-1")
     assert not rule(snapshot)[0]  # of an image that is not ours
 
 
@@ -66,7 +68,7 @@ KINDS = st.sampled_from(["instance", "image", "snapshot", "volume", "key-pair", 
 @given(st.lists(st.tuples(KINDS, st.integers(0, 6), st.integers(0, 40), st.integers(0, 5)), max_size=60))
 def test_random_estates(rows: list[tuple[str, int, int, int]]) -> None:
     released, unfinished = {}, frozenset({"20261102-000000-bbbbbbbb"})
-    things = []
+    resources = []
     for number, (kind, owner, hours, user) in enumerate(rows):
         id = f"{kind}-{number}"
         given_tags = {
@@ -78,11 +80,11 @@ def test_random_estates(rows: list[tuple[str, int, int, int]]) -> None:
         if owner == 5:
             released[HERE, id] = "web 1"
         used = f"i-{user}" if user == 1 else ""
-        things.append(thing(kind, id, tags=given_tags, made=NOW - timedelta(hours=hours), used_by=used))
-    for verdict in decide(things, Known(released, unfinished), NOW):
-        one = verdict.thing
+        resources.append(resource(kind, id, tags=given_tags, made=NOW - timedelta(hours=hours), used_by=used))
+    for decision in decide(resources, Owners(released, unfinished), NOW):
+        one = decision.resource
         plain = one.tags == marks() and (HERE, one.id) not in released and not one.used_by
-        assert verdict.orphan == (plain and one.made is not None and NOW - one.made >= timedelta(days=1))
+        assert decision.orphan == (plain and one.made is not None and NOW - one.made >= timedelta(days=1))
 
 
 # --- in the cloud -----------------------------------------------------------------------------------------------------
@@ -118,17 +120,17 @@ def test_a_release_that_the_catalog_forgot(world: World) -> None:
     assert world.cloud.mutations == []
     assert inventory.take(world) == before
     lost = {i.image_id for i in made[0].images} | {s.snapshot_id for i in made[0].images for s in i.snapshots}
-    assert {t.id for t in found.found if t.kind in ("image", "snapshot")} == lost
-    assert {t.place.account for t in found.found} == {HOME, APPS}
+    assert {t.id for t in found.orphaned if t.kind in ("image", "snapshot")} == lost
+    assert {t.place.account for t in found.orphaned} == {HOME, APPS}
     # Too young to tell, a moment ago.
     young = orphans.find(world.cloud, world.environment, world.catalog, datetime.now(UTC))
-    assert young.found == ()
+    assert young.orphaned == ()
     done = orphans.delete(world.cloud, world.environment, world.catalog, now)
     assert done.left == {}
     left = [d for d in differences(world, made[1:], decoys) if "grant" not in d]
     assert left == []
     world.cloud.start_process()
-    assert orphans.delete(world.cloud, world.environment, world.catalog, now).found == ()
+    assert orphans.delete(world.cloud, world.environment, world.catalog, now).orphaned == ()
     assert world.cloud.mutations == []
 
 
@@ -140,7 +142,7 @@ def test_a_place_that_does_not_answer(world: World) -> None:
     now = datetime.now(UTC) + timedelta(days=2)
     found = orphans.find(world.cloud, world.environment, world.catalog, now)
     assert list(found.unreachable) == [Place(APPS, "eu-central-1")]
-    assert Place(APPS, "eu-central-1") not in {t.place for t in found.found}
+    assert Place(APPS, "eu-central-1") not in {t.place for t in found.orphaned}
 
 
 def test_the_commands(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,7 +178,7 @@ def test_killed_while_deleting_the_next_run_ends_it(world: World) -> None:
     made = releases(world, 2)
     lose(world, made[0])
     now = datetime.now(UTC) + timedelta(days=2)
-    assert len(orphans.find(world.cloud, world.environment, world.catalog, now).found) > 9
+    assert len(orphans.find(world.cloud, world.environment, world.catalog, now).orphaned) > 9
     for action in ("DeregisterImage", "DeleteSnapshot"):
         world.cloud.start_process(Label("ec2", action, HOME, "eu-central-1", 1), "after")
         with pytest.raises(Death):

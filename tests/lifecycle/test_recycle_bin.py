@@ -79,7 +79,7 @@ def test_retire_tells_until_when_it_can_be_recovered(world: World) -> None:
     assert go(world).deleted == ()
     assert world.cloud.mutations == []
     later = datetime.now(UTC) + timedelta(days=9)
-    assert orphans.find(world.cloud, world.environment, world.catalog, later).found == ()
+    assert orphans.find(world.cloud, world.environment, world.catalog, later).orphaned == ()
 
 
 def test_a_bin_that_cannot_be_asked_is_told(world: World) -> None:
@@ -90,7 +90,7 @@ def test_a_bin_that_cannot_be_asked_is_told(world: World) -> None:
     world.paper.set(faults=[{**fault, "code": "AccessDeniedException", "message": "no", "status": 403}])
     retired = go(world)
     assert failed(retired) is None
-    assert [v.release.manifest for v in retired.of("delete")] == [made[0]]
+    assert [v.release.manifest for v in retired.with_fate("delete")] == [made[0]]
     assert list(retired.unknown_bins) == [home]
     assert set(retired.recoverable) == set(binned(world))
     assert all(str(PLACES[1]) in line for line in retired.recoverable)
@@ -129,4 +129,4 @@ def test_orphans_and_snapshots_too(world: World) -> None:
     done = orphans.delete(world.cloud, world.environment, world.catalog, later)
     assert done.left == {}
     assert set(done.recoverable) == set(binned(world)) != set()
-    assert orphans.find(world.cloud, world.environment, world.catalog, later).found == ()
+    assert orphans.find(world.cloud, world.environment, world.catalog, later).orphaned == ()

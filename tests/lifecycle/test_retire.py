@@ -36,10 +36,10 @@ def test_what_no_rule_keeps_goes_and_leaves_nothing(world: World) -> None:
     decoys = inventory.place_decoys(world)
     retired = go(world)
     assert failed(retired) is None
-    assert [v.release.manifest.version for v in retired.of("delete")] == [m.version for m in reversed(made[:3])]
+    assert [v.release.manifest.version for v in retired.with_fate("delete")] == [m.version for m in reversed(made[:3])]
     assert differences(world, made[3:], decoys) == []
     # Every one of them is listed with its rule.
-    rules = {v.release.manifest.version: v.rule for v in retired.verdicts}
+    rules = {v.release.manifest.version: v.rule for v in retired.decisions}
     assert rules[made[4].version] == "current of the channel stable"
     assert rules[made[3].version] == "previous of the channel stable"
     assert rules[made[0].version] == "no rule keeps it"
@@ -70,7 +70,7 @@ def test_a_dry_run_changes_nothing(world: World) -> None:
     before = inventory.take(world)
     world.cloud.start_process()
     retired = go(world, dry_run=True)
-    assert len(retired.of("delete")) == 2
+    assert len(retired.with_fate("delete")) == 2
     assert world.cloud.mutations == []
     assert inventory.take(world) == before
 
@@ -205,12 +205,12 @@ def test_what_is_in_use_stays(world: World) -> None:
         use(world, image_of(manifest, apps), apps)
     before = [inventory_of(world, manifest) for manifest in used]
     retired = go(world)
-    verdicts = {v.release.manifest.version: v for v in retired.verdicts}
+    decisions = {v.release.manifest.version: v for v in retired.decisions}
     for manifest, (use, rule) in zip(used, USES.items(), strict=True):
-        assert verdicts[manifest.version].fate == "keep", use
-        assert rule in verdicts[manifest.version].rule
+        assert decisions[manifest.version].fate == "keep", use
+        assert rule in decisions[manifest.version].rule
     assert [inventory_of(world, manifest) for manifest in used] == before
-    assert [v.release.manifest.version for v in retired.of("delete")] == [made[-3].version, made[0].version]
+    assert [v.release.manifest.version for v in retired.with_fate("delete")] == [made[-3].version, made[0].version]
     assert [inventory_of(world, manifest) for manifest in (made[0], made[-3])] == [set(), set()]
 
 
@@ -221,10 +221,10 @@ def test_an_account_that_does_not_answer_keeps_everything(world: World) -> None:
         for action in ("ec2:DescribeInstances", "ssm:DescribeParameters", "autoscaling:DescribeLaunchConfigurations"):
             world.paper.set(faults=[{"action": action, "account": place.account, "region": place.region, **refusal}])
             retired = go(world)
-            assert retired.of("delete") == ()
+            assert retired.with_fate("delete") == ()
             assert list(retired.unreachable) == [place]
-            verdict = next(v for v in retired.verdicts if v.release.manifest == made[0])
-            assert f"its use cannot be determined: {place} did not answer" in verdict.rule
+            decision = next(v for v in retired.decisions if v.release.manifest == made[0])
+            assert f"its use cannot be determined: {place} did not answer" in decision.rule
     world.paper.set(faults=[])
     assert differences(world, made) == []
 
@@ -236,11 +236,11 @@ def test_a_usage_report_speaks_for_who_cannot_be_asked(world: World) -> None:
     a_share_with_a_stranger(world, id, HOME_PLACE)
     day = timedelta(days=1)
     rules = {RECIPE: Rules(keep=1, minimum_age=day, unused_for=day)}
-    assert go(world, rules, later=2 * day).of("delete") == ()
+    assert go(world, rules, later=2 * day).with_fate("delete") == ()
     types = [{"ResourceType": "ec2:Instance"}, {"ResourceType": "ec2:LaunchTemplate"}]
     ec2.create_image_usage_report(ImageId=id, ResourceTypes=types)
-    assert go(world, rules, later=8 * day).of("delete") == ()  # too old a report
-    assert [v.release.manifest for v in go(world, rules, later=2 * day).of("delete")] == [made[0]]
+    assert go(world, rules, later=8 * day).with_fate("delete") == ()  # too old a report
+    assert [v.release.manifest for v in go(world, rules, later=2 * day).with_fate("delete")] == [made[0]]
 
 
 def test_references_are_asked_for(world: World) -> None:
@@ -269,10 +269,10 @@ def test_pinned(world: World) -> None:
     made = releases(world, 4)
     world.catalog.marks.pin(RECIPE, made[0].version, "the audit of 2026", datetime.now(UTC))
     retired = go(world)
-    assert retired.verdicts[-1].rule == "pinned: the audit of 2026"
+    assert retired.decisions[-1].rule == "pinned: the audit of 2026"
     assert world.catalog.marks.unpin(RECIPE, made[0].version)
     assert not world.catalog.marks.unpin(RECIPE, made[0].version)
-    assert [v.release.manifest for v in go(world).of("delete")] == [made[0]]
+    assert [v.release.manifest for v in go(world).with_fate("delete")] == [made[0]]
 
 
 def test_what_comes_into_use_at_the_last_moment_stays(world: World) -> None:
@@ -291,7 +291,7 @@ def test_what_comes_into_use_at_the_last_moment_stays(world: World) -> None:
     retired = go(world)
     world.gate.stop()
     assert launched
-    assert retired.of("delete") == ()
+    assert retired.with_fate("delete") == ()
     assert differences_but_instances(world, made) == []
     assert world.catalog.resolve(Reference(RECIPE, version=made[0].version), HOME_PLACE).image_id == id
     ec2 = world.client("ec2", HOME_PLACE)
@@ -356,5 +356,5 @@ def test_killed_at_any_call_the_next_run_ends_in_the_same_state(world: World, wh
 
 def test_rules_are_needed(world: World) -> None:
     releases(world, 3)
-    assert go(world, {}).of("delete") == ()
-    assert go(world, RULES, later=timedelta(days=1)).of("delete") == ()
+    assert go(world, {}).with_fate("delete") == ()
+    assert go(world, RULES, later=timedelta(days=1)).with_fate("delete") == ()

@@ -196,7 +196,7 @@ def test_it_is_retired_with_all_that_was_made_for_it(world: World) -> None:
     made = releases(world, 3)
     retired = go(world)
     assert failed(retired) is None
-    assert [v.release.manifest.version for v in retired.of("delete")] == [made[0].version]
+    assert [v.release.manifest.version for v in retired.with_fate("delete")] == [made[0].version]
     assert f"image {row_in(made[0], APPS_WEST)} in {APPS_WEST}" in retired.deleted
     lines = expected(made[1], channel=False) | expected(made[2])
     assert inventory.difference(inventory.take(world), lines, releases=2) == []
@@ -218,7 +218,7 @@ def test_two_modes_of_one_name_are_refused(relay: Mode) -> None:
     with pytest.raises(ValueError, match="two target modes 'relay'"), modes.registered(Relay()):
         pass
     with pytest.raises(UsageError, match="'move' is not one of copy, relay, share"):
-        modes.of("move")
+        modes.get_mode("move")
 
 
 def test_who_may_use_an_image_is_decided_for_each_region() -> None:

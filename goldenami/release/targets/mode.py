@@ -138,7 +138,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_MODES))
 
 
-def of(what: Target | ManifestImage | str) -> Mode:
+def get_mode(what: Target | ManifestImage | str) -> Mode:
     """The mode of a target, of a manifest's row, or of that name. Raises UsageError for an unknown one."""
     name = what if isinstance(what, str) else what.mode
     try:
@@ -149,7 +149,7 @@ def of(what: Target | ManifestImage | str) -> Mode:
 
 def owns(row: ManifestImage) -> bool:
     """Whether the account of a manifest's row owns the image that the row names."""
-    return of(row).owns_image
+    return get_mode(row).owns_image
 
 
 def check_rows(manifest: ImageManifest, where: str) -> None:

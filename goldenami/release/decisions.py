@@ -14,7 +14,7 @@ from goldenami.release.retention import ReleaseFacts, RetentionDecision, Rules, 
 from goldenami.release.usage import Estate
 
 
-def judge(
+def decide_releases(
     cloud: Cloud,
     environment: Environment,
     catalog: Catalog,
@@ -22,24 +22,24 @@ def judge(
     now: datetime,
     only: Collection[str] = (),
 ) -> tuple[tuple[RetentionDecision, ...], Estate]:
-    """The verdicts as of now, over facts that are read now."""
+    """The decisions as of now, over facts that are read now."""
     manifests = living(catalog)
     ids = {id for manifest in manifests for id in usage.ids_of(manifest)}
     estate = usage.survey(cloud, usage.places_of(environment, manifests), ids)
     releases = gather(catalog, manifests, estate, environment)
-    verdicts = decide(releases, rules, now, only=only)
+    decisions = decide(releases, rules, now, only=only)
     # Who an image is shared with takes a call for each, so it is asked for those only that would go.
     sharing = {
         v.release.label: usage.shared_beyond(cloud, estate, v.release.manifest, environment, now)
-        for v in verdicts
+        for v in decisions
         if v.fate in ("disable", "delete")
     }
     doubts = {label: one.doubts for label, one in sharing.items() if one.doubts}
     if doubts:
         releases = [replace(one, unknown=(*one.unknown, *doubts.get(one.label, ()))) for one in releases]
-        verdicts = decide(releases, rules, now, only=only)
+        decisions = decide(releases, rules, now, only=only)
     unreachable = {place: reason for one in sharing.values() for place, reason in one.unreachable.items()}
-    return verdicts, replace(estate, unreachable={**estate.unreachable, **unreachable})
+    return decisions, replace(estate, unreachable={**estate.unreachable, **unreachable})
 
 
 def living(catalog: Catalog) -> tuple[ImageManifest, ...]:
