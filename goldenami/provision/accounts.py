@@ -1,4 +1,4 @@
-"""What holds for many accounts at once: the ageing of passwords, and that nobody logs in as one of the system's."""
+"""Settings of many accounts at once: password ageing, and no login for system accounts."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ _DAYS = re.compile(r"-1|[0-9]{1,6}")
 
 
 class PasswordAgeing(Operation):
-    """When passwords of existing accounts expire (chage(1)). New accounts get what /etc/login.defs and
-    /etc/default/useradd say: see `setting`.
+    """Sets when the passwords of existing accounts expire (chage(1)). New accounts get the values in /etc/login.defs
+    and /etc/default/useradd: change those with `setting`.
 
-    Without names it is for every account that has a password, which in a cloud image may well be none.
+    Without names, every account that has a password is changed. Many cloud images have no such account.
     """
 
     kind: ClassVar[str] = "password_ageing"
 
     users: tuple[Account, ...] | None = Field(
-        None, min_length=1, description="Names of the accounts. By default all that have a password."
+        None, min_length=1, description="Names of the accounts. Default: all accounts that have a password."
     )
-    max_days: int | None = Field(None, ge=-1, description="Days until it must be changed; -1: never.")
-    min_days: int | None = Field(None, ge=-1, description="Days before it may be changed again.")
-    warn_days: int | None = Field(None, ge=-1, description="Days of warning before it expires.")
+    max_days: int | None = Field(None, ge=-1, description="Days until the password must be changed; -1: never.")
+    min_days: int | None = Field(None, ge=-1, description="Days before the password can be changed again.")
+    warn_days: int | None = Field(None, ge=-1, description="Days of warning before the password expires.")
     inactive_days: int | None = Field(
-        None, ge=-1, description="Days after its expiry until the account is locked; -1: never."
+        None, ge=-1, description="Days from the password's expiry until the account is locked; -1: never."
     )
 
     @model_validator(mode="after")
-    def _something(self) -> PasswordAgeing:
+    def _require_a_limit(self) -> PasswordAgeing:
         if not self._wanted():
-            raise ValueError("expected max_days, min_days, warn_days or inactive_days")
+            raise ValueError("expected at least one of max_days, min_days, warn_days and inactive_days")
         return self
 
     def _wanted(self) -> dict[str, tuple[str, int]]:
-        """By the variable that the field of /etc/shadow is read into: chage's option, and the days."""
+        """Returns chage's option and the days, by the shell variable that holds the field of /etc/shadow."""
         options = {
             "_max": ("--maxdays", self.max_days),
             "_min": ("--mindays", self.min_days),
@@ -101,17 +101,17 @@ done""",
 
 
 class SystemAccounts(Operation):
-    """No account of the system can log in: neither with a shell, nor with a password.
+    """Prevents logins to system accounts: they get a shell that refuses logins, and their passwords are locked.
 
-    These are the accounts with a number below UID_MIN of /etc/login.defs, but root, and the special ones `sync`,
-    `shutdown` and `halt`, whose shell is a command.
+    System accounts have a number below UID_MIN in /etc/login.defs. `root` is not changed, nor are `sync`, `shutdown`
+    and `halt`, whose shell is a command.
     """
 
     kind: ClassVar[str] = "system_accounts"
 
-    shell: AbsolutePath = Field("/usr/sbin/nologin", description="The shell that they have.")
-    locked: bool = Field(True, description="Whether their passwords are locked.")
-    exclude: tuple[Account, ...] = Field((), description="Accounts that are left as they are.")
+    shell: AbsolutePath = Field("/usr/sbin/nologin", description="The shell of the accounts.")
+    locked: bool = Field(True, description="Whether the passwords are locked.")
+    exclude: tuple[Account, ...] = Field((), description="Accounts that are not changed.")
 
     def title(self) -> str:
         return f"system_accounts: {self.shell}" + (", locked" if self.locked else "")
@@ -146,7 +146,7 @@ done <@passwd""",
             else Script(""),
             Script("/etc/passwd"),
         )
-        # The file is read from a copy, since it is changed on the way.
+        # The loop reads a copy, because usermod changes the file meanwhile.
         apply = lines(
             Script('_accounts="$work/accounts"\ncat /etc/passwd >"$_accounts"'),
             walk(
@@ -159,5 +159,5 @@ done <@passwd""",
 
 
 def _alternatives(names: tuple[str, ...]) -> Script:
-    """The pattern of a case: one of these names."""
+    """Returns the pattern of a shell `case` that matches each of these names."""
     return Script(" | ".join(sh("@name", name=name).text for name in names))

@@ -1,4 +1,4 @@
-"""Commands and scripts of the recipe's own, for what no other operation does."""
+"""Commands and scripts of a recipe, for changes that no other operation makes."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from goldenami.provision.operation import Operation
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 
 
-class _Run(Operation):
-    """What ``command`` and ``script`` have in common: when something is run, as whom, and what comes of it."""
+class _Executed(Operation):
+    """The common part of ``command`` and ``script``: the conditions, the user and the expected result."""
 
     creates: AbsolutePath | tuple[AbsolutePath, ...] | None = Field(
         None,
-        description="A path that it makes, or a list of them: where all exist, nothing is run; where one is missing "
-        "afterwards, it has failed.",
+        description="A path that the command creates, or a list of paths. If all of them exist, the command does not "
+        "run. If one is missing afterwards, the operation fails.",
     )
-    unless: str | None = Field(None, description="A shell command: where it succeeds, nothing is run.")
-    only_if: str | None = Field(None, description="A shell command: where it fails, nothing is run.")
+    unless: str | None = Field(None, description="A shell command. If it succeeds, the command does not run.")
+    only_if: str | None = Field(None, description="A shell command. If it fails, the command does not run.")
     environment: Mapping[str, str] = Field(default_factory=dict, description="Environment variables of the command.")
-    cwd: AbsolutePath = Field("/", description="The directory that it runs in.")
-    user: Account | None = Field(None, description="The user that it runs as; by default root.")
+    cwd: AbsolutePath = Field("/", description="The directory in which the command runs.")
+    user: Account | None = Field(None, description="The user that runs the command. Default: root.")
     statuses: tuple[int, ...] = Field((0,), min_length=1, description="The exit statuses that mean success.")
     idempotent: bool = Field(
         False,
-        description="Whether it may be run again if the connection was lost and nobody knows whether it had ended.",
+        description="Whether the command may run again after a lost connection, if it is unknown whether the first run "
+        "ended.",
     )
 
     @field_validator("environment")
@@ -37,12 +38,15 @@ class _Run(Operation):
     def _names(cls, value: Mapping[str, str]) -> Mapping[str, str]:
         for name in value:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-                raise ValueError(f"{name!r} is no name of an environment variable")
+                raise ValueError(
+                    f"{name!r} is not the name of an environment variable: expected letters, digits and _, "
+                    "with no digit first"
+                )
         return value
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Those of ``creates``."""
+        """The paths of ``creates``."""
         if self.creates is None:
             return ()
         return (self.creates,) if isinstance(self.creates, str) else self.creates
@@ -90,36 +94,36 @@ class _Run(Operation):
             home = "" if "HOME" in self.environment else "HOME=$(getent passwd @user | cut -d: -f6)\nexport HOME"
             parts.append(sh(home, user=self.user))
             command = sh("runuser -u @user -- @command", user=self.user, command=command)
-        # A status is the command's own if it means failure; 0 is not a failure's.
+        # The command's own status is kept if it means failure. If 0 means failure, the status becomes 1.
         cases = f"{' | '.join(str(s) for s in self.statuses)}) exit 0 ;;" + (
             "" if 0 in self.statuses else " 0) exit 1 ;;"
         )
         end = sh("_status=$?\ncase $_status in @cases esac\nexit $_status", cases=Script(cases))
-        # stdin is /dev/null already: a command that asks gets no answer rather than waiting for one.
+        # stdin is /dev/null already, so a command that asks a question does not wait for an answer.
         parts += [Script("set +e"), command, end]
         return lines(*parts)
 
     def _command(self, to: Compilation) -> tuple[Script, Script]:
-        """Code that prepares it, and the command."""
+        """Returns the code that prepares the command, and the command."""
         raise NotImplementedError
 
     def _readable(self, script: Script) -> Script:
-        """The script is made readable for who runs it, and for nobody else."""
+        """Returns code that makes the script readable for the user that runs it, and for no other user."""
         return sh("chown -- @user @script", user=self.user, script=script) if self.user is not None else Script("")
 
 
-class Command(_Run):
-    """A command that is run. With ``creates``, ``unless`` or ``only_if`` only where it has something to do; else
-    always.
+class Command(_Executed):
+    """Runs a command. With ``creates``, ``unless`` or ``only_if`` it runs only if it has something to do; without, it
+    always runs.
     """
 
     kind: ClassVar[str] = "command"
     shorthand: ClassVar[str | None] = "argv"
 
     argv: tuple[str, ...] | None = Field(
-        None, min_length=1, description="The command and its arguments, as a list; no shell is involved."
+        None, min_length=1, description="The command and its arguments, as a list. No shell interprets them."
     )
-    shell: str | None = Field(None, description="A script, run by `sh -e`. Either this or argv.")
+    shell: str | None = Field(None, description="A script for `sh -e`. Either this or argv.")
 
     @model_validator(mode="after")
     def _one(self) -> Command:
@@ -141,24 +145,25 @@ class Command(_Run):
         return self._readable(script), sh("sh -e @script", script=script)
 
 
-class ScriptFile(_Run):
-    """A script that is run by what its first line (`#!`) says, else by `sh -e`: a file beside the recipe, or written
-    here. With ``creates``, ``unless`` or ``only_if`` only where it has something to do; else always.
+class ScriptFile(_Executed):
+    """Runs a script, from a file beside the recipe or from `content`. The interpreter is the one in its first line
+    (`#!`), else `sh -e`. With ``creates``, ``unless`` or ``only_if`` it runs only if it has something to do; without,
+    it always runs.
 
-    Its outputs are values that are read from the host once everything is done, in every build, whether it had to run or
-    not. Tests find them as ``variables["outputs"]``, and the manifest keeps them.
+    Its outputs are values that every build reads from the host after the last operation, also if the script did not
+    have to run. Tests find them as ``variables["outputs"]``, and the manifest keeps them.
     """
 
     kind: ClassVar[str] = "script"
     shorthand: ClassVar[str | None] = "src"
     sources: ClassVar = {"src": "verbatim"}
 
-    src: str | None = Field(None, description="The file beside the recipe. It is not rendered: pass it arguments.")
-    content: str | None = Field(None, description="The script, written here. Either this or src.")
-    args: tuple[str, ...] = Field((), description="Its arguments.")
+    src: str | None = Field(None, description="A file beside the recipe. It is not rendered: use args for values.")
+    content: str | None = Field(None, description="The text of the script. Either this or src.")
+    args: tuple[str, ...] = Field((), description="The script's arguments.")
     outputs: Mapping[str, str] = Field(
         default_factory=dict,
-        description='Values by name, each with a shell command that prints it: {schema: "cat /srv/app/SCHEMA"}.',
+        description='Values by name. A shell command prints each value: {schema: "cat /srv/app/SCHEMA"}.',
     )
 
     @model_validator(mode="after")
@@ -167,9 +172,9 @@ class ScriptFile(_Run):
             raise ValueError("expected either src or content")
         for name, command in self.outputs.items():
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-                raise ValueError(f"{name!r} is no name of an output: letters, digits and _")
+                raise ValueError(f"{name!r} is not the name of an output: expected letters, digits and _")
             if not command.strip():
-                raise ValueError(f"expected a shell command that prints the output {name}")
+                raise ValueError(f"the output {name} is empty: expected a shell command that prints its value")
         return self
 
     def title(self) -> str:
@@ -178,7 +183,7 @@ class ScriptFile(_Run):
 
     def _command(self, to: Compilation) -> tuple[Script, Script]:
         script = to.payload("src") if self.src is not None else to.place((self.content or "").encode())
-        # By its interpreter, not by itself: no program can be started from /run where that is mounted noexec.
+        # The interpreter is started with the script as its argument, since /run can be mounted noexec.
         found = sh(
             """read -r _first <@script || :
 case $_first in '#!'*) _by=${_first#??} ;; *) _by='sh -e' ;; esac""",

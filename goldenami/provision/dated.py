@@ -1,6 +1,6 @@
-"""Packages of a certain day: for the time of a build, a dated archive takes the place of the distribution's own.
+"""Packages of a certain day: during a build, a dated archive replaces the distribution's own archive.
 
-How that is done, and how the distribution's own archive is put back, is the package manager's (``goldenami.os``).
+The package manager has the code that replaces and restores the archive (``goldenami.os``).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _STALE = Script(': >"$flags/stale-lists"\nrm -f "$work/updated"')
 
 
 class DatedArchive(Operation):
-    """The dated archive in place; part of the stage ``patches``, and not for recipes to write. ``os``: the system's id;
-    the other fields are those of ``Source``.
+    """Replaces the distribution's archive by the dated one. The stage ``patches`` contains it; recipes cannot use it.
+    ``os``: the system's id. The other fields are those of ``Source``.
     """
 
     os: str
@@ -45,12 +45,12 @@ class DatedArchive(Operation):
 
 
 class OwnArchive(Operation):
-    """The distribution's own archive in its place again; part of the last stage, and not for recipes to write."""
+    """Restores the distribution's own archive. The last stage contains it; recipes cannot use it."""
 
     family: str
 
     def title(self) -> str:
-        return "packages of the distribution's own archive again"
+        return "restore the distribution's own archive"
 
     def compile(self, to: Compilation) -> Steps:
         code = MANAGERS[self.family].undated()

@@ -1,5 +1,5 @@
-"""What comes from a URL, or from beside the recipe. The host fetches it itself, with curl, wget or apt's own helper,
-and uses nothing whose checksum or signature is another one.
+"""Archives, files and packages from URLs, and archives from beside the recipe. The host downloads from URLs with curl,
+wget or apt-helper, and refuses data with another checksum or a wrong signature.
 """
 
 from __future__ import annotations
@@ -18,30 +18,32 @@ _SCRATCH = """fetched=$(mktemp -d /var/tmp/goldenami.XXXXXX)
 trap 'rm -rf -- "$fetched"' EXIT
 """
 _FETCH = _SCRATCH + 'download @url @sum "$fetched/@name"'
-_SUM = "SHA-256 of what is at the URL, in hex; anything else is refused."
+_SUM = "SHA-256 of the data at the URL, in lower-case hex. Other data is refused."
 
 
 class Archive(Operation):
-    """An archive (tar, gzip, bzip2, xz, zstd as the host's tar can; zip where unzip is installed) that is unpacked,
-    from a URL or from beside the recipe.
+    """Unpacks an archive from a URL or from beside the recipe. Formats: tar with the compressions that the host's tar
+    supports (gzip, bzip2, xz, zstd), and zip if unzip is installed.
 
-    What was unpacked is known by ``creates``, or else by a file ``.goldenami-archive`` in ``dest``, which holds the
-    checksum of each archive that was unpacked there: another checksum unpacks again.
+    The archive counts as unpacked if the path ``creates`` exists. Without ``creates``, a file ``.goldenami-archive`` in
+    ``dest`` records the checksum of each archive that was unpacked there; a new checksum unpacks the archive again.
     """
 
     kind: ClassVar[str] = "archive"
     sources: ClassVar = {"src": "verbatim"}
 
-    url: Url | None = Field(None, description="Where the archive is. Either this or src.")
+    url: Url | None = Field(None, description="URL of the archive. Either this or src.")
     sha256: Sha256 | None = Field(None, description=f"With url: {_SUM}")
     src: str | None = Field(None, description="An archive beside the recipe.")
-    dest: AbsolutePath = Field(description="The directory that it is unpacked into; made if it is missing.")
+    dest: AbsolutePath = Field(description="The directory for the contents; created if it is missing.")
     creates: AbsolutePath | None = Field(
-        None, description="A path that it brings: where it exists, nothing is fetched."
+        None, description="A path that the archive contains. If it exists, nothing is downloaded."
     )
-    strip_components: int = Field(0, ge=0, le=20, description="Leading parts of the names in it that are left out.")
-    owner: Account = Field("root", description="Owner of what is unpacked.")
-    group: Account = Field("root", description="Group of what is unpacked.")
+    strip_components: int = Field(
+        0, ge=0, le=20, description="Number of leading directories to remove from the names in the archive."
+    )
+    owner: Account = Field("root", description="Owner of the unpacked files.")
+    group: Account = Field("root", description="Group of the unpacked files.")
 
     @model_validator(mode="after")
     def _one(self) -> Archive:
@@ -88,7 +90,7 @@ done
 ;;
 *) tar -xf "$fetched/archive" -C "$fetched/new" --no-same-owner --strip-components=@strip ;;
 esac
-[ -n "$(ls -A "$fetched/new")" ] || die 'nothing is in it, or nothing below what strip_components leaves out'
+[ -n "$(ls -A "$fetched/new")" ] || die 'the archive is empty, or strip_components removes all of its names'
 chown -R -h -- @owner "$fetched/new"
 mkdir -p -- @dest
 cp -a -- "$fetched/new/." @dest/""",
@@ -108,20 +110,21 @@ cat "$fetched/stamp" >@stamp""",
 
 
 class Download(Operation):
-    """A file from a URL, known by its checksum, or by a detached OpenPGP signature, or by both.
+    """Downloads a file from a URL. A checksum, a detached OpenPGP signature, or both prove that it is the right file.
 
-    With a signature alone, the signature is fetched every time, and the file where it is not the one that was signed.
+    With a signature alone, the host downloads the signature in each run, and the file only if the signature does not
+    match the existing file.
     """
 
     kind: ClassVar[str] = "download"
     sources: ClassVar = {"key_src": "verbatim"}
 
-    url: Url = Field(description="Where the file is.")
+    url: Url = Field(description="URL of the file.")
     sha256: Sha256 | None = Field(None, description=_SUM)
     signature: Url | None = Field(
-        None, description="Where a detached signature of the file is (.asc, .sig); with key or key_src."
+        None, description="URL of a detached signature of the file (.asc, .sig). Needs key or key_src."
     )
-    key: str | None = Field(None, description="The armored public key that signs it, written here.")
+    key: str | None = Field(None, description="The text of the armored public key that signs the file.")
     key_src: str | None = Field(None, description="A file beside the recipe that holds the key, armored or not.")
     dest: AbsolutePath = Field(description="Path of the file on the host.")
     mode: Mode = Field("0644", description='Permissions, as a string: "0755".')
@@ -131,7 +134,7 @@ class Download(Operation):
     @model_validator(mode="after")
     def _known(self) -> Download:
         if self.sha256 is None and self.signature is None:
-            raise ValueError("expected sha256, or signature with a key")
+            raise ValueError("expected sha256, or signature with key or key_src")
         if (self.signature is not None) != ((self.key is not None) + (self.key_src is not None) == 1):
             raise ValueError("expected signature together with either key or key_src")
         if self.key is not None:
@@ -168,7 +171,7 @@ class Download(Operation):
             check.append(
                 sh(
                     """(fetch @signature "$work/signature") || return 2
-(verify_signature @dest "$work/signature" @key) >/dev/null || { detail='it is not what is signed'; return 1; }""",
+(verify_signature @dest "$work/signature" @key) >/dev/null || { detail='the signature does not match'; return 1; }""",
                     **values,
                 )
             )
@@ -182,17 +185,17 @@ class Download(Operation):
 
 
 class Deb(Operation):
-    """A Debian package from a URL. Its dependencies come from the repositories."""
+    """Installs a Debian package from a URL. Its dependencies come from the repositories."""
 
     kind: ClassVar[str] = "deb"
 
-    name: PackageName = Field(description="Name of the package that the file holds.")
-    url: Url = Field(description="Where the .deb file is.")
+    name: PackageName = Field(description="Name of the package in the file.")
+    url: Url = Field(description="URL of the .deb file.")
     sha256: Sha256 = Field(description=_SUM)
     version: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9.+:~-]*$",
-        description="Its version. Without it, any installed version will do.",
+        description="Version of the package. Default: any installed version is accepted.",
     )
 
     def title(self) -> str:
@@ -202,7 +205,7 @@ class Deb(Operation):
         system = SYSTEMS.get(os)
         if system is None or system.manager.name == "apt":
             return None
-        return f"{system.name} has no .deb packages: package takes a url too"
+        return f"{system.name} has no .deb packages: use package with url"
 
     def compile(self, to: Compilation) -> Steps:
         number = to.package(self.name)

@@ -1,4 +1,4 @@
-"""What a host is made of: its packages, and how they changed."""
+"""Facts about a host: its installed packages and their changes."""
 
 from __future__ import annotations
 
@@ -21,19 +21,21 @@ PACKAGES = Fact(
         + f"echo 'this host has none of the package managers {', '.join(MANAGERS)}' >&2\nexit 1"
     ),
 )
-"""The installed packages, as ``parse_packages`` takes them."""
+"""The installed packages, as text for ``parse_packages``."""
 
 
 def packages(connection: Connection) -> tuple[Package, ...]:
-    """The installed packages, by name; as the package manager knows them. Raises BuilderError if there is none."""
+    """Return the installed packages, sorted by name. Raises BuilderError if the host has no known package manager."""
     done = connection.run(PACKAGES.script.text)
     if done.status != 0:
-        raise BuilderError(f"the packages cannot be listed: {done.stderr.decode(errors='replace').strip()}")
+        raise BuilderError(
+            f"the installed packages could not be listed: {done.stderr.decode(errors='replace').strip()}"
+        )
     return parse_packages(done.text)
 
 
 def parse_packages(text: str) -> tuple[Package, ...]:
-    """From lines of ``status|name|version|architecture``; what is removed but for its configuration is left out."""
+    """Parse lines ``status|name|version|architecture``. Removed packages with remaining configuration are left out."""
     found = set()
     for line in text.splitlines():
         status, name, version, architecture = line.split("|")
@@ -43,8 +45,8 @@ def parse_packages(text: str) -> tuple[Package, ...]:
 
 
 def package_changes(before: Iterable[Package], after: Iterable[Package]) -> tuple[PackageChange, ...]:
-    """What was installed, upgraded or removed in between, by name. Several versions of one package are shown side by
-    side.
+    """Return the packages that were installed, upgraded or removed, by name. Several versions of one package are
+    joined with commas.
     """
     old, new = _versions(before), _versions(after)
     names = sorted(old.keys() | new.keys())

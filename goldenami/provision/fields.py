@@ -1,4 +1,4 @@
-"""Types of fields that several families share: what they accept, and what a refusal says."""
+"""Types of fields that several families of operations share, with the errors for values that they refuse."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _mode(value: str) -> str:
 
 def _account(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?|[0-9]{1,10}", value):
-        raise ValueError("expected the name or number of an account")
+        raise ValueError("expected the name or number of a user or group")
     return value
 
 
@@ -36,7 +36,9 @@ def _one_line(value: str) -> str:
 
 def _package(value: str) -> str:
     if not re.fullmatch(r"@?[A-Za-z0-9][A-Za-z0-9+._-]*", value):
-        raise ValueError("expected the name of a package: letters, digits, + . - _; with @ before it, of a group")
+        raise ValueError(
+            "expected the name of a package (letters, digits, + . - _), or of a group of packages with @ before it"
+        )
     return value
 
 
@@ -45,7 +47,7 @@ _PART = re.compile(r"(>=|<=|=|<|>|)\s*([A-Za-z0-9][A-Za-z0-9.+:~^_-]*)")
 
 
 def version_parts(value: str) -> tuple[tuple[str, str], ...]:
-    """ ">=1.22,<2" as (("ge", "1.22"), ("lt", "2"))."""
+    """Parse a constraint: ">=1.22,<2" gives (("ge", "1.22"), ("lt", "2")). Invalid parts are omitted."""
     found = [_PART.fullmatch(part.strip()) for part in value.split(",")]
     return tuple((_RELATIONS[match[1]], match[2]) for match in found if match is not None)
 
@@ -55,7 +57,7 @@ def _version(value: str) -> str:
     if len(parts) != value.count(",") + 1:
         raise ValueError('expected a version, with >=, <=, <, > or = before it, or a range: ">=1.22", ">=1.22,<2"')
     if len(parts) > 1 and any(relation == "eq" for relation, _ in parts):
-        raise ValueError("an exact version stands alone")
+        raise ValueError("an exact version cannot be combined with other versions: remove one of them")
     return value
 
 

@@ -1,6 +1,6 @@
-"""Files, templates, directories, links; and that something is not there.
+"""Files, templates, directories and links, and the removal of paths.
 
-Missing parent directories are made, with mode 0755, as root's.
+Missing parent directories are created with owner root and mode 0755.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from goldenami.provision.writing import VALIDATE, write
 
 
 class _Contents(Operation):
-    """What ``file`` and ``template`` have in common."""
+    """The common part of ``file`` and ``template``."""
 
     dest: AbsolutePath = Field(description="Path of the file on the host.")
-    content: str | None = Field(None, description="The contents, written here. Either this or src.")
-    src: str | None = Field(None, description="A file beside the recipe that holds the contents.")
+    content: str | None = Field(None, description="The contents as text. Either this or src.")
+    src: str | None = Field(None, description="A file beside the recipe with the contents.")
     mode: Mode | None = Field(
-        None, description='Permissions, as a string: "0644". By default 0755 if src is executable, else 0644.'
+        None, description='Permissions, as a string: "0644". Default: 0755 if src is executable, else 0644.'
     )
     owner: Account = Field("root", description="Name or number of the owner.")
     group: Account = Field("root", description="Name or number of the group.")
@@ -59,13 +59,13 @@ attributes @dest @mode @owner @group""",
 
 
 class File(_Contents):
-    """A file with exactly these contents."""
+    """Creates a file with exactly these contents, or removes it."""
 
     kind: ClassVar[str] = "file"
     sources: ClassVar = {"src": "verbatim"}
 
     state: Literal["present", "absent"] = Field(
-        "present", description="Whether the file is there. Absent removes a file or link, never a directory."
+        "present", description="Whether the file exists. Absent removes a file or link, never a directory."
     )
 
     @model_validator(mode="after")
@@ -90,7 +90,7 @@ class File(_Contents):
 
 
 class Template(_Contents):
-    """A file whose contents are a Jinja template, rendered with the recipe's variables."""
+    """Creates a file from a Jinja template, rendered with the recipe's variables."""
 
     kind: ClassVar[str] = "template"
     sources: ClassVar = {"src": "template"}
@@ -103,23 +103,23 @@ class Template(_Contents):
 
 
 class Directory(Operation):
-    """A directory."""
+    """Creates a directory, or removes it with its contents."""
 
     kind: ClassVar[str] = "directory"
     shorthand: ClassVar[str | None] = "path"
 
-    path: AbsolutePath = Field(description="Path of the directory on the host. Missing parents are made.")
+    path: AbsolutePath = Field(description="Path of the directory on the host. Missing parents are created.")
     state: Literal["present", "absent"] = Field(
-        "present", description="Whether it is there. Absent removes it with everything in it."
+        "present", description="Whether the directory exists. Absent removes it with everything in it."
     )
     mode: Mode = Field("0755", description='Permissions, as a string: "0755".')
     owner: Account = Field("root", description="Name or number of the owner.")
     group: Account = Field("root", description="Name or number of the group.")
 
     @model_validator(mode="after")
-    def _spared(self) -> Directory:
+    def _refuse_system_paths(self) -> Directory:
         if self.state == "absent":
-            spare_the_system(self.path)
+            refuse_system_path(self.path)
         return self
 
     def title(self) -> str:
@@ -139,21 +139,20 @@ class Directory(Operation):
 
 
 class Link(Operation):
-    """A symbolic link, or a hard one."""
+    """Creates a symbolic link or a hard link, or removes it."""
 
     kind: ClassVar[str] = "link"
 
     path: AbsolutePath = Field(description="Path of the link.")
     target: OneLine | None = Field(
-        None, description="What it points to; need not exist. Of a hard link, the path of the file that it is."
+        None,
+        description="Target of the link. The target of a symbolic link may be missing; that of a hard link is a file.",
     )
-    hard: bool = Field(False, description="Whether it is a hard link: another name of the same file.")
-    force: bool = Field(
-        False, description="Whether the link may take the place of a file. A directory is never replaced."
-    )
+    hard: bool = Field(False, description="Whether it is a hard link: a second name of the same file.")
+    force: bool = Field(False, description="Whether the link may replace a file. A directory is never replaced.")
     state: Literal["present", "absent"] = Field(
         "present",
-        description="Whether it is there. Absent removes a symbolic link only, or any name of a file if hard.",
+        description="Whether the link exists. Absent removes symbolic links only; with hard, any name of a file.",
     )
 
     @model_validator(mode="after")
@@ -161,7 +160,7 @@ class Link(Operation):
         if (self.state == "present") != (self.target is not None):
             raise ValueError("expected a target" if self.state == "present" else "an absent link has no target")
         if self.hard and self.target is not None and not self.target.startswith("/"):
-            raise ValueError("the target of a hard link is an absolute path")
+            raise ValueError(f"the target {self.target!r} of a hard link is relative: expected an absolute path")
         return self
 
     def title(self) -> str:
@@ -187,7 +186,7 @@ _target=$(readlink -- @path)
                 sh(ready, target=target),
                 sh("[ -L @path ] || [ ! -d @path ] || die @path is a directory", path=self.path),
                 sh("if [ -e @path ] && [ ! -L @path ]; then @forced; fi", path=self.path, forced=forced),
-                # ln cannot replace in one step, but what it makes can be moved.
+                # ln cannot replace a file in one step, so the link is created beside it and moved.
                 sh(
                     'beside @path\nrm -f -- "$new"\nln @option -- @target "$new"\nreplace @path',
                     path=self.path,
@@ -199,21 +198,21 @@ _target=$(readlink -- @path)
 
 
 class Absent(Operation):
-    """Paths that are not there, whatever they were: files, links, or directories with everything in them."""
+    """Removes files, links, and directories with everything in them."""
 
     kind: ClassVar[str] = "absent"
     shorthand: ClassVar[str | None] = "path"
 
     path: AbsolutePath | tuple[AbsolutePath, ...] = Field(
-        description="The path, or a list of paths. They are taken as they are: no patterns."
+        description="The path, or a list of paths. Patterns are not supported."
     )
 
     @model_validator(mode="after")
-    def _spared(self) -> Absent:
+    def _refuse_system_paths(self) -> Absent:
         if not self.paths:
             raise ValueError("expected at least one path")
         for path in self.paths:
-            spare_the_system(path)
+            refuse_system_path(path)
         return self
 
     @property
@@ -235,10 +234,10 @@ done""",
         )
 
 
-def spare_the_system(path: str) -> None:
-    """Raises ValueError for what no image can do without."""
+def refuse_system_path(path: str) -> None:
+    """Raises ValueError for a path that every system needs."""
     if path.count("/") < 2 or path in _SYSTEM:
-        raise ValueError(f"{path} is not removed: it belongs to the system")
+        raise ValueError(f"{path} cannot be removed: it belongs to the system. Name a path below it")
 
 
 _SYSTEM = frozenset(

@@ -1,7 +1,8 @@
-"""Follows one run of a program, over as many connections as it takes, and the shell code that starts and shows it.
+"""Follows one run of a program, over several connections if necessary. Also the shell code that starts a program and
+prints its log.
 
-The program runs beside the connection and writes to a file in its working directory (in /run, which is memory); the
-command only follows that file. So nothing is cut off in its middle when a connection drops.
+The program runs independently of the connection. It writes a log in its working directory (in /run, a file system in
+memory), and the command of the connection only follows that log. A lost connection does not interrupt the program.
 """
 
 from __future__ import annotations
@@ -16,24 +17,24 @@ from goldenami.provision.stream import Ended, Message, Reader
 if TYPE_CHECKING:  # paramiko takes a while to load, and recipes are validated without it
     from goldenami.ssh import Completed, Connection, Deadline
 
-NO_DIRECTORY = 97  # the status of a command that does not find the working directory, or finds it where it is not to be
+NO_DIRECTORY = 97  # the status of a command if the working directory is missing, or exists before the start
 _CHUNK = 256 << 10
 
 
 def sudo(connection: Connection, script: str) -> str:
-    """The command that runs a script as root on this connection."""
+    """Return the command that runs a script as root on this connection."""
     command = f"sh -c {shlex.quote(script)}"
     return command if connection.endpoint.user == "root" else f"sudo -n {command}"
 
 
 class Follower:
-    """Reads one run of a program, over as many connections as it takes."""
+    """Reads one run of a program, over several connections if necessary."""
 
     def __init__(self, mark: str, on_message: Callable[[Message], None], on_output: Callable[[str], None]) -> None:
         self.mark = mark
         self.ended = False
-        self.whole = False  # it came to an end of its own
-        self.taken = 0  # lines, over all connections; a new one reads the log from its beginning again
+        self.whole = False  # the program reported its end itself
+        self.taken = 0  # lines over all connections; each connection reads the log from its beginning
         self._skip = 0
         self._on_message = on_message
         self._reader = Reader(mark, self._message, on_output)
@@ -50,7 +51,9 @@ class Follower:
             self._acknowledge.put(None)
 
     def _input(self, archive: IO[bytes] | None) -> Iterator[bytes]:
-        """The archive; then, once the end was read, the word that the working directory may go."""
+        """Yields the archive. After the end of the log was read, yields the line that permits the removal of the
+        working directory.
+        """
         acknowledge = self._acknowledge
         while archive is not None and (chunk := archive.read(_CHUNK)):
             yield chunk
@@ -73,11 +76,12 @@ class Follower:
 
 
 def start_script(work: str, mark: str, arguments: str, size: int) -> str:
-    """Unpack the archive from stdin, start the program apart from this connection, follow what it writes.
+    """Return the script that unpacks the archive from stdin, starts the program in its own session and follows its log.
 
-    ``arguments``: shell words, after the working directory and the mark. When the program has ended, its log stays for
-    ten minutes at most for a connection to read. The log is opened once: opened again for its last line, it could be
-    made anew in a directory that is being removed, which would stay then.
+    ``arguments``: shell words, after the working directory and the mark. ``size``: bytes of the archive. After the end
+    of the program its log is kept for at most 10 minutes, so that a connection can read it. The log is opened only
+    once: a second open for the last line could create the file again while the directory is being removed, and the
+    directory would remain.
     """
     return f"""umask 077
 mkdir -m 0711 {work} || exit {NO_DIRECTORY}
@@ -99,10 +103,11 @@ rm -rf {work}
 
 
 def attach_script(work: str) -> str:
-    """Follow a program that an earlier connection has started; NO_DIRECTORY if there is none, and will be none.
+    """Return the script that follows a program which an earlier connection started. Its status is NO_DIRECTORY if no
+    such program exists.
 
-    That connection may have been lost before its command began, or while the archive was under way: so the name of the
-    working directory is taken first, and then that command, should it come after all, cannot start anything.
+    The earlier connection may have been lost before its command began, or during the transfer of the archive. So this
+    script creates the working directory first: a late start command then fails and starts nothing.
     """
     return f"""if mkdir {work} 2>/dev/null; then
 (sleep 60; rmdir {work}) </dev/null >/dev/null 2>&1 &
@@ -118,7 +123,7 @@ done
 
 
 def _follow(work: str) -> str:
-    """Show the log from its beginning, until this side says that it was read to its end."""
+    """Return the script that prints the log from its beginning, until a line on stdin confirms that all was read."""
     return f"""tail -n +1 -f -s 0.1 {work}/log &
 follower=$!
 if read -r _; then rm -rf {work}; fi
@@ -127,5 +132,5 @@ kill $follower
 
 
 def end_script(work: str) -> str:
-    """End a program, and everything that it has started."""
+    """Return the script that ends a program and all processes that it started."""
     return f"kill -s KILL -- -$(cat {work}/pid); rm -rf {work}"

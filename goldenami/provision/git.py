@@ -1,4 +1,4 @@
-"""Working trees of git, at a commit that the recipe names."""
+"""Working trees of git at a commit or tag that the recipe names."""
 
 from __future__ import annotations
 
@@ -13,24 +13,22 @@ from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 
 
 class Git(Operation):
-    """A git repository, checked out at a commit or a tag. Changes to its files on the host are undone; git must be
+    """Checks out a git repository at a commit or a tag. Local changes to its files are discarded. git must be
     installed.
     """
 
     kind: ClassVar[str] = "git"
 
-    url: str = Field(description="Where the repository is: https://…, ssh://…, file://…, user@host:path.")
-    dest: AbsolutePath = Field(description="The directory of the working tree; made if it is missing.")
+    url: str = Field(description="URL of the repository: https://…, ssh://…, file://…, user@host:path.")
+    dest: AbsolutePath = Field(description="The directory of the working tree; created if it is missing.")
     commit: str | None = Field(
         None,
         pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$",
-        description="The whole id of the commit. With tag: what the tag must stand for, or nothing is checked out.",
+        description="The full id of the commit. With tag: the tag must point to this commit, else the operation fails.",
     )
-    tag: str | None = Field(None, description="The tag to check out. Either this or commit, or both.")
-    depth: int | None = Field(
-        1, ge=1, description="How many commits of the history are fetched; null for all. Default: 1."
-    )
-    submodules: bool = Field(False, description="Whether submodules are checked out too.")
+    tag: str | None = Field(None, description="The tag to check out. Give tag, commit or both.")
+    depth: int | None = Field(1, ge=1, description="Number of commits of the history to fetch; null for all.")
+    submodules: bool = Field(False, description="Whether submodules are checked out.")
     owner: Account = Field("root", description="Owner of all files.")
     group: Account = Field("root", description="Group of all files.")
 
@@ -51,14 +49,14 @@ class Git(Operation):
     @model_validator(mode="after")
     def _something(self) -> Git:
         if self.commit is None and self.tag is None:
-            raise ValueError("expected commit or tag: a branch names something else every day")
+            raise ValueError("expected commit or tag. A branch cannot be used, since its commit changes")
         return self
 
     def title(self) -> str:
         return f"git {self.url} at {self.tag or (self.commit or '')[:12]} in {self.dest}"
 
     def compile(self, to: Compilation) -> Steps:
-        # The owner may be another one than root, which git would refuse to look at.
+        # git refuses to read a repository of another user than root, unless it is a safe.directory.
         git = sh("git -c safe.directory=@dest -c advice.detachedHead=false -C @dest", dest=self.dest)
         wanted = sh("@name", name=(self.commit or f"refs/tags/{self.tag}") + "^{commit}")
         check = sh(
@@ -88,7 +86,7 @@ detail='owner differs'; return 1
             )
             found = sh("_found=$(@git rev-parse --verify @ref)", git=git, ref=f"refs/tags/{self.tag}^{{commit}}")
         else:
-            # Not every server gives out a commit by its id; then the whole history is asked for.
+            # Some servers do not serve a commit by its id. Then the whole history is fetched.
             fetch = sh(
                 """@git fetch --quiet @depth origin @commit 2>/dev/null || {
 if [ -e @dest/.git/shallow ]; then @git fetch --quiet --unshallow --tags origin
@@ -106,7 +104,7 @@ else @git fetch --quiet --tags origin '+refs/heads/*:refs/remotes/origin/*'; fi
             )
         verified = (
             sh(
-                '[ "$_found" = @commit ] || die "the commit is $_found, and not the one that the recipe names"',
+                '[ "$_found" = @commit ] || die "the commit is $_found, which is not the commit in the recipe"',
                 commit=self.commit,
             )
             if self.commit
@@ -116,10 +114,12 @@ else @git fetch --quiet --tags origin '+refs/heads/*:refs/remotes/origin/*'; fi
             sh("@git submodule --quiet update --init --recursive --force", git=git) if self.submodules else Script("")
         )
         return lines(
-            Script("command -v git >/dev/null || die 'this host has no git: a package of that name must come before'"),
+            Script(
+                "command -v git >/dev/null || die 'git is not installed: add the package git before this operation'"
+            ),
             Script("GIT_TERMINAL_PROMPT=0\nexport GIT_TERMINAL_PROMPT"),
             sh(
-                """[ -d @dest/.git ] || [ -z "$(ls -A -- @dest 2>/dev/null)" ] || die 'other files are there'
+                """[ -d @dest/.git ] || [ -z "$(ls -A -- @dest 2>/dev/null)" ] || die 'the directory has other files'
 mkdir -p -- @dest
 @git init --quiet
 @git remote set-url origin @url 2>/dev/null || @git remote add origin @url""",

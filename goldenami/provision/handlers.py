@@ -1,4 +1,4 @@
-"""The handler that a recipe need not write: reload a service."""
+"""The handler that recipes can notify without defining it: reload a service."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from goldenami.provision.services import Service
 
 
 def implied_handler(name: str, mark: Mark) -> Handler:
-    """Reloads the service of that name, or restarts it if it cannot reload."""
+    """Return a handler that reloads the service of that name, or restarts it if it cannot reload."""
     return Handler(name, (BoundOperation(Service(name=name, state="reloaded"), mark),))

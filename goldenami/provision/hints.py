@@ -1,7 +1,7 @@
-"""The next step for failures that many recipes meet, recognised by what the failing program prints.
+"""Hints for frequent failures, recognized by the output of the failing program.
 
-These programs have no other way to tell: apt-get ends with 100 for everything. Package managers and systems bring their
-own. A line of output that is not listed has no hint, and nothing depends on one.
+The exit status does not identify the cause: apt-get ends with 100 for every error. Package managers and operating
+systems add their own hints. Output that matches no pattern has no hint.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ _HINTS: tuple[Hint, ...] = (
     *(hint for system in SYSTEMS.values() for hint in system.hints),
     (
         r"the repositories offer .*, and none that was asked for",
-        "Change `version`, or add a repository that has such a version before it.",
+        "Change `version`, or add a repository with such a version before this operation.",
     ),
     (
         r"Temporary failure resolving|Could not resolve host|unable to resolve host address",
-        "The host cannot resolve names: check the subnet's DNS, and its way to the internet (NAT, proxy).",
+        "The host cannot resolve names: check the subnet's DNS, and its route to the internet (NAT, proxy).",
     ),
     (
         r"Could not connect to|Connection timed out|Network is unreachable|Failed to connect to",
         "The host cannot reach that server: check routes, NAT, security group and proxy of the build network.",
     ),
-    (r"No space left on device", "The root volume is full: raise image.root_volume.size_gib."),
+    (r"No space left on device", "The root volume is full: increase image.root_volume.size_gib."),
     (
         r"Unit .* not found|Unit .* does not exist|Failed to get unit file state",
-        "No unit of that name is installed; a package that brings it must come before the service.",
+        "No unit of that name is installed: add the package that contains it before the service.",
     ),
 )
 
 
-def of_output(output: str) -> str | None:
-    """A full sentence, or None."""
+def find_hint(output: str) -> str | None:
+    """Return the hint for the output of a failed program as a full sentence, or None if no pattern matches."""
     for pattern, hint in _HINTS:
         if re.search(pattern, output):
             return hint

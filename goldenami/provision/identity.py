@@ -1,4 +1,4 @@
-"""How a system presents itself: languages, the time zone, the host's name, variables of the environment."""
+"""Locale, time zone, host name and environment variables of a system."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from goldenami.provision.writing import place_file, same_file
 
 
 class Locale(Operation):
-    """The system's language and formats; it is generated if need be.
+    """Sets the system's language and formats. A missing locale is generated.
 
-    Any but C.UTF-8 and POSIX needs a package first: `locales` where apt is, `glibc-langpack-XX` where dnf is.
+    All locales except C.UTF-8 and POSIX need a package first: `locales` with apt, `glibc-langpack-XX` with dnf.
     """
 
     kind: ClassVar[str] = "locale"
     shorthand: ClassVar[str | None] = "lang"
 
     lang: str = Field(pattern=r"^[A-Za-z0-9_.@-]+$", description='Value of LANG: "en_US.UTF-8", "C.UTF-8".')
-    generate: tuple[str, ...] = Field((), description="Further locales to be there, without being the default.")
+    generate: tuple[str, ...] = Field((), description="More locales to make available beside the default.")
 
     @model_validator(mode="after")
     def _names(self) -> Locale:
         for name in self.generate:
             if not re.fullmatch(r"[A-Za-z0-9_.@-]+", name):
-                raise ValueError(f"{name!r} is no name of a locale")
+                raise ValueError(f'{name!r} is not the name of a locale: expected a name such as "en_US.UTF-8"')
         return self
 
     def title(self) -> str:
@@ -60,7 +60,7 @@ grep -qxF -e @entry /etc/locale.gen 2>/dev/null || printf '%s\\n' @entry >>/etc/
 _generate=1
 }""",
                 have=_has_locale(name),
-                why=f"{name} is not there: install its package first: {_locale_packages(name)}",
+                why=f"the locale {name} is missing: install its package first: {_locale_packages(name)}",
                 entry=f"{name} {_charset(name)}",
             )
             for name in wanted
@@ -82,7 +82,7 @@ replace "$_file\"""",
         return Steps(check, apply)
 
 
-# Newer systems have locale.conf; there, /etc/default/locale is a link to it, or not there.
+# Newer systems have locale.conf. On those, /etc/default/locale is a link to it or is missing.
 _LOCALE_FILE = """_file=/etc/locale.conf
 if [ -e /etc/default/locale ] && [ ! -L /etc/default/locale ] && [ ! -e /etc/locale.conf ]; then
 _file=/etc/default/locale; fi"""
@@ -98,7 +98,7 @@ def _charset(name: str) -> str:
 
 
 def _has_locale(name: str) -> Script:
-    """Whether it is there, by the name that `locale -a` gives it: "en_US.utf8" for "en_US.UTF-8"."""
+    """Returns a condition: the locale exists. `locale -a` prints "en_US.utf8" for "en_US.UTF-8"."""
     base, dot, charset = name.partition(".")
     charset, at, modifier = charset.partition("@")
     pattern = base + (f".{charset.lower().replace('-', '')}" if dot else "") + at + modifier
@@ -106,13 +106,13 @@ def _has_locale(name: str) -> Script:
 
 
 class TimeZone(Operation):
-    """The time zone."""
+    """Sets the time zone."""
 
     kind: ClassVar[str] = "timezone"
     shorthand: ClassVar[str | None] = "name"
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$", description='Its name: "Etc/UTC", "Europe/Berlin".'
+        pattern=r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$", description='Name of the zone: "Etc/UTC", "Europe/Berlin".'
     )
 
     def title(self) -> str:
@@ -120,7 +120,7 @@ class TimeZone(Operation):
 
     def compile(self, to: Compilation) -> Steps:
         zone = f"/usr/share/zoneinfo/{self.name}"
-        # Some programs read the name in /etc/timezone, where it is there.
+        # Some programs read the name in /etc/timezone, if that file exists.
         check = sh(
             """_now=$(readlink /etc/localtime) || _now='not set'
 [ "${_now##*zoneinfo/}" = @name ] || { detail="is ${_now##*zoneinfo/}"; return 1; }
@@ -136,32 +136,35 @@ replace /etc/localtime
 [ ! -e /etc/timezone ] || printf '%s\\n' @name >/etc/timezone""",
             zone=zone,
             name=self.name,
-            why=f"there is no {zone}: the name is wrong, or the package tzdata is missing",
+            why=f"{zone} does not exist: correct the name, or install the package tzdata first",
         )
         return Steps(check, apply)
 
 
 class HostName(Operation):
-    """Where the name of a host comes from: each instance's own from the cloud, or a fixed one.
+    """Sets the source of the host name: the instance's metadata, or a fixed name.
 
-    An image has no name of its own: by default each instance gets one from its metadata. What the builder is called
-    while it is built stays as it is.
+    By default each instance gets its name from its metadata. The name of the running builder does not change.
     """
 
     kind: ClassVar[str] = "hostname"
 
-    source: Literal["cloud", "fixed"] = Field("cloud", description="cloud: cloud-init sets it. fixed: it is the name.")
+    source: Literal["cloud", "fixed"] = Field(
+        "cloud", description="cloud: cloud-init sets the name. fixed: `name` is used."
+    )
     name: str | None = Field(
         None,
         pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$",
         description="The fixed name.",
     )
-    fqdn: bool = Field(False, description="Whether cloud-init takes the name with its domain.")
+    fqdn: bool = Field(False, description="Whether cloud-init uses the name with its domain.")
 
     @model_validator(mode="after")
     def _consistent(self) -> HostName:
         if (self.source == "fixed") != (self.name is not None):
-            raise ValueError("expected the name" if self.source == "fixed" else "with source cloud there is no name")
+            raise ValueError(
+                "expected a name with source fixed" if self.source == "fixed" else "name needs source fixed"
+            )
         return self
 
     def title(self) -> str:
@@ -182,14 +185,14 @@ class HostName(Operation):
 
 
 class EnvironmentVariable(Operation):
-    """A variable of the environment of all logins, in /etc/environment, which PAM reads. Services do not get it: their
-    units have Environment=.
+    """Sets an environment variable for all logins, in /etc/environment, which PAM reads. Services do not get it: use
+    Environment= in their units.
     """
 
     kind: ClassVar[str] = "environment_variable"
 
     name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Name of the variable.")
-    value: OneLine | None = Field(None, description="Its value.")
+    value: OneLine | None = Field(None, description="Value of the variable.")
     state: Literal["present", "absent"] = Field("present", description="Whether it is set.")
 
     @model_validator(mode="after")
@@ -197,7 +200,7 @@ class EnvironmentVariable(Operation):
         if (self.state == "present") != (self.value is not None):
             raise ValueError("expected a value" if self.state == "present" else "an absent variable has no value")
         if self.value is not None and re.search(r'["\\#]', self.value):
-            raise ValueError('PAM reads no ", \\ and # in a value of /etc/environment')
+            raise ValueError('the value contains ", \\ or #, which PAM cannot read in /etc/environment')
         return self
 
     def title(self) -> str:

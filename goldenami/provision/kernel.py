@@ -1,4 +1,4 @@
-"""The kernel: its settings, its modules, and the arguments that the boot loader gives it."""
+"""Settings, modules and boot arguments of the kernel."""
 
 from __future__ import annotations
 
@@ -20,38 +20,42 @@ def _name(value: str) -> str:
 
 
 class Sysctl(Operation):
-    """A kernel setting: at every boot, by a file in /etc/sysctl.d, and at once.
+    """Sets a kernel setting now, and at every boot by a file in /etc/sysctl.d.
 
-    Where the running kernel does not let it be set (as in a container, where most belong to the machine outside), the
-    detail says so.
+    If the running kernel does not permit the change (most settings in a container belong to the host), the setting
+    takes effect at boot only, and the operation's detail reports that.
     """
 
     kind: ClassVar[str] = "sysctl"
 
     name: Annotated[str, AfterValidator(_name)] = Field(
-        description="Name of the setting, with dots; as in sysctl.d(5), slashes where a part has dots itself, and * "
-        "for any name."
+        description="Name of the setting, with dots. As in sysctl.d(5): use slashes if a part contains dots; * matches "
+        "any name."
     )
-    value: OneLine = Field(description='Its value, as a string: "4096".')
+    value: OneLine = Field(description='Value of the setting, as a string: "4096".')
 
     def title(self) -> str:
         return f"sysctl {self.name} = {self.value}"
 
     @property
     def path(self) -> str:
-        """Below /proc/sys. As in sysctl.d(5): whichever of dot and slash comes first is the separator."""
+        """The path below /proc/sys. The first dot or slash in the name decides which of them is the separator
+        (sysctl.d(5)).
+        """
         separator = re.search(r"[./]", self.name)
         dotted = separator is not None and separator[0] == "."
         return "/proc/sys/" + (self.name.translate(str.maketrans("./", "/.")) if dotted else self.name)
 
     @property
     def file(self) -> str:
-        """Read after /etc/sysctl.conf (which is 99-sysctl.conf) and after what packages bring: the last one counts."""
+        """The file in /etc/sysctl.d. It is read after /etc/sysctl.conf (99-sysctl.conf) and after the files of
+        packages, since the last file wins.
+        """
         return f"/etc/sysctl.d/99-zz-{self.name.replace('/', '_').replace('*', 'all')}.conf"
 
     def compile(self, to: Compilation) -> Steps:
         contents = to.place(f"{self.name} = {self.value}\n".encode())
-        # Made of harmless characters only; unquoted, so that * is a pattern.
+        # Not quoted, so that * is a pattern. The name contains no other special characters.
         paths = Script(self.path)
         value = " ".join(self.value.split())
         check = sh(
@@ -83,20 +87,20 @@ done""",
 
 
 class KernelModule(Operation):
-    """A kernel module: loaded at every boot, or kept from being loaded by anything.
+    """Loads a kernel module at every boot, or prevents that it is loaded.
 
-    Disabled, it is blacklisted (nothing loads it on its own) and its loading by name ends in /bin/false. What the
-    running kernel does not let be done (in a container; or a module that is in use) is in force from the next boot on,
-    and the detail says so.
+    A disabled module is blacklisted, so that it is not loaded automatically, and loading it by name runs /bin/false
+    instead. If the running kernel does not permit the change (in a container, or while the module is in use), it takes
+    effect at the next boot, and the operation's detail reports that.
     """
 
     kind: ClassVar[str] = "kernel_module"
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description='Name of the module: "br_netfilter", "usb-storage".')
     state: Literal["loaded", "disabled", "default"] = Field(
-        description="loaded: at every boot, and now. disabled: never. default: neither is said."
+        description="loaded: load it now and at every boot. disabled: never load it. default: remove both settings."
     )
-    parameters: OneLine = Field("", description='Its parameters, whenever it is loaded: "max_loop=64".')
+    parameters: OneLine = Field("", description='Parameters for loading the module: "max_loop=64".')
 
     @model_validator(mode="after")
     def _consistent(self) -> KernelModule:
@@ -151,11 +155,11 @@ esac
 
 
 class KernelArgument(Operation):
-    """An argument on the kernel's command line, from the next boot on.
+    """Sets an argument on the kernel's command line, from the next boot on.
 
-    Where grubby manages boot loader entries, in the entry of every kernel; elsewhere in /etc/default/grub, from which
-    update-grub makes the boot loader's menu. Where no boot loader is installed, as in a container, there is nothing
-    to be done, and the detail says so.
+    If grubby manages boot loader entries, the entry of every kernel is changed. Otherwise /etc/default/grub is changed,
+    from which update-grub creates the boot loader's menu. If no boot loader is installed (for example in a container),
+    nothing is changed, and the operation's detail reports that.
     """
 
     kind: ClassVar[str] = "kernel_argument"
@@ -163,9 +167,11 @@ class KernelArgument(Operation):
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description='Name of the argument: "audit", "quiet".')
     value: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9_.,:/=+@%-]+$", description="Its value; without one, the bare name is the argument."
+        None,
+        pattern=r"^[A-Za-z0-9_.,:/=+@%-]+$",
+        description="Value of the argument. Default: the argument is the name alone.",
     )
-    state: Literal["present", "absent"] = Field("present", description="Absent removes it, whatever its value is.")
+    state: Literal["present", "absent"] = Field("present", description="Absent removes the argument with any value.")
 
     @model_validator(mode="after")
     def _consistent(self) -> KernelArgument:

@@ -1,4 +1,4 @@
-"""Packages of programming languages: Python's by pip, JavaScript's by npm. Both programs must be on the host."""
+"""Packages of programming languages: Python's by pip, JavaScript's by npm. The host must have the program."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _SPECIFIERS = rf"{_SPECIFIER}(?:\s*,\s*{_SPECIFIER})*"
 
 def _requirement(value: str) -> str:
     if not re.fullmatch(rf"{_NAME}\s*(?:{_SPECIFIERS})?", value):
-        raise ValueError('expected the name of a Python package, with or without versions: "flask", "flask>=3,<4"')
+        raise ValueError('expected the name of a Python package, optionally with versions: "flask", "flask>=3,<4"')
     return value
 
 
 Requirement = Annotated[str, AfterValidator(_requirement)]
 
-# Runs in the environment's own Python, and asks no server. pip brings what compares versions.
+# Runs with the Python of the environment, without network access. pip contains the code that compares versions.
 _CHECK = r"""import re, sys
 from importlib import metadata
 from pip._vendor.packaging.requirements import Requirement
@@ -49,34 +49,37 @@ for line in text.splitlines():
 
 
 class Pip(Operation):
-    """Packages of Python, in a virtual environment, or in the system's own Python where that is asked for."""
+    """Installs Python packages in a virtual environment, or in the system's Python with `break_system_packages`."""
 
     kind: ClassVar[str] = "pip"
     sources: ClassVar = {"requirements": "verbatim"}
 
     name: Requirement | tuple[Requirement, ...] = Field(
-        (), description='Name of the package, or a list; versions may follow: "flask>=3,<4".'
+        (), description='Name of the package, or a list of names, optionally with versions: "flask>=3,<4".'
     )
-    version: str | None = Field(None, description='Versions of the one package: ">=3,<4", "==3.0.2".')
+    version: str | None = Field(None, description='Versions of a single package: ">=3,<4", "==3.0.2".')
     requirements: str | None = Field(
         None,
-        description="A requirements file beside the recipe; where it has hashes, pip refuses everything without its "
-        "own. Either this or name.",
+        description="A requirements file beside the recipe. If it contains hashes, pip refuses packages without one. "
+        "Either this or name.",
     )
     venv: AbsolutePath | None = Field(
-        None, description="The virtual environment; made if it is missing (with apt: needs the package python3-venv)."
+        None,
+        description="The virtual environment; created if it is missing (with apt: needs the package python3-venv).",
     )
     break_system_packages: bool = Field(
         False,
-        description="Without venv: install into the system's own Python, beside (and over) what the distribution "
+        description="Without venv: install into the system's Python. This can replace files of the distribution's "
         "packages.",
     )
     python: str = Field(
         "python3", pattern=r"^[A-Za-z0-9/._-]+$", description="The interpreter: a name, or a path on the host."
     )
-    index_url: Url | None = Field(None, description="The index to install from, in place of PyPI.")
-    only_binary: bool = Field(False, description="Whether nothing is built on the host: wheels only.")
-    state: Literal["present", "absent"] = Field("present", description="Whether they are installed.")
+    index_url: Url | None = Field(None, description="URL of the package index. Default: PyPI.")
+    only_binary: bool = Field(
+        False, description="Whether only wheels are installed, so that the host builds no package."
+    )
+    state: Literal["present", "absent"] = Field("present", description="Whether the packages are installed.")
 
     @field_validator("version")
     @classmethod
@@ -90,11 +93,11 @@ class Pip(Operation):
         if (not self.names) == (self.requirements is None):
             raise ValueError("expected either name or requirements")
         if self.venv is None and not self.break_system_packages:
-            raise ValueError("expected venv, or break_system_packages: true for the system's own Python")
+            raise ValueError("expected venv, or break_system_packages: true for the system's Python")
         if self.venv is not None and self.break_system_packages:
-            raise ValueError("break_system_packages means nothing in a venv")
+            raise ValueError("break_system_packages has no effect with venv: remove one of them")
         if self.version is not None and (len(self.names) != 1 or not re.fullmatch(_NAME, self.names[0])):
-            raise ValueError("version goes with one name that has no versions of its own")
+            raise ValueError("version needs exactly one name, without versions in the name")
         return self
 
     @property
@@ -133,7 +136,7 @@ detail=''""",
         made = sh(
             """[ -x @python ] || @maker -m venv @venv || {
 rm -rf -- @venv
-die 'no virtual environment can be made: with apt, the package python3-venv must come before'
+die 'the virtual environment could not be created: with apt, add the package python3-venv before this operation'
 }""",
             python=python,
             maker=self.python,
@@ -156,24 +159,24 @@ def _npm_name(value: str) -> str:
 
 
 class Npm(Operation):
-    """A package of JavaScript, for the whole system or in a directory."""
+    """Installs a JavaScript package for the whole system or in a directory."""
 
     kind: ClassVar[str] = "npm"
     shorthand: ClassVar[str | None] = "name"
 
     name: Annotated[str, AfterValidator(_npm_name)] = Field(description='Name of the package: "prettier", "@org/name".')
-    version: OneLine | None = Field(None, description='Its version or a range, as npm takes them: "3.1.0", "^3.1".')
+    version: OneLine | None = Field(None, description='Version or range in npm\'s syntax: "3.1.0", "^3.1".')
     path: AbsolutePath | None = Field(
-        None, description="The directory that it is installed in (its node_modules). By default for the whole system."
+        None, description="The directory whose node_modules gets the package. Default: the whole system."
     )
-    registry: Url | None = Field(None, description="The registry to install from, in place of npm's own.")
-    scripts: bool = Field(False, description="Whether the package's own install scripts are run; they run as root.")
-    state: Literal["present", "absent"] = Field("present", description="Whether it is installed.")
+    registry: Url | None = Field(None, description="URL of the registry. Default: npm's registry.")
+    scripts: bool = Field(False, description="Whether the install scripts of the package run. They run as root.")
+    state: Literal["present", "absent"] = Field("present", description="Whether the package is installed.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Npm:
         if self.version is not None and self.state == "absent":
-            raise ValueError("a version means nothing with state absent")
+            raise ValueError("version has no effect with state absent: remove one of them")
         if self.version is not None and not re.fullmatch(r"[0-9A-Za-z^~<>=|*.+ -]+", self.version):
             raise ValueError('expected a version or a range: "3.1.0", "^3.1", ">=3 <4"')
         return self
@@ -201,12 +204,14 @@ class Npm(Operation):
         options += ["--registry", self.registry] if self.registry else []
         return Steps(
             sh(
-                "@missing && @present || { detail='is not installed as asked'; return 1; }",
+                "@missing && @present || { detail='is not installed, or in another version'; return 1; }",
                 missing=missing,
                 present=present,
             ),
             lines(
-                sh("@missing || die 'this host has no npm: a package of that name must come before'", missing=missing),
+                sh(
+                    "@missing || die 'npm is not installed: add the package npm before this operation'", missing=missing
+                ),
                 sh("mkdir -p -- @path", path=self.path) if self.path else Script(""),
                 sh("@npm install @options @spec", npm=npm, options=options, spec=self.spec),
             ),

@@ -1,4 +1,4 @@
-"""What a login session gets: limits of its resources, and how PAM lets somebody in."""
+"""Resource limits of login sessions, and the PAM configuration of logins."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ _ITEMS = (
     "core data fsize memlock nofile rss stack cpu nproc as maxlogins maxsyslogins priority locks sigpending msgqueue "
     "nice rtprio"
 )
-_NO_TOOL = "pam-auth-update is not installed: only these systems have it: " + ", ".join(
+_NO_TOOL = "pam-auth-update is not installed. Only these systems have it: " + ", ".join(
     system.name for system in SYSTEMS.values() if system.pam == "pam-auth-update"
 )
 
 
 def _without(program: Pam, os: str, instead: str) -> str | None:
-    """Why an operation that needs this program cannot work on a system; None if it can, or the system is unknown."""
+    """Return the reason why a system cannot run an operation that needs this program. None if it can, or if the system
+    is unknown.
+    """
     system = SYSTEMS.get(os)
     if system is None or system.pam == program:
         return None
@@ -31,24 +33,30 @@ def _without(program: Pam, os: str, instead: str) -> str | None:
 
 
 class Limit(Operation):
-    """A limit of resources of login sessions, in a file of its own in /etc/security/limits.d (limits.conf(5)).
+    """Limits a resource of login sessions, in a separate file in /etc/security/limits.d (limits.conf(5)).
 
-    It does not hold for services of the system, which do not log in: their units have LimitNOFILE= and the like.
+    The limit does not apply to system services, which do not log in: use LimitNOFILE= and similar settings in their
+    units.
     """
 
     kind: ClassVar[str] = "limit"
 
     domain: str = Field(
-        pattern=r"^[^\s#]+$", description='Whom it is for: a user, "@group", "*" for all but root, "%group".'
+        pattern=r"^[^\s#]+$",
+        description='Who gets the limit: a user, "@group", "*" (all except root), or "%group" (for maxlogins).',
     )
-    item: str = Field(description=f"What is limited: {', '.join(_ITEMS.split())}.")
+    item: str = Field(description=f"The limited resource: {', '.join(_ITEMS.split())}.")
     value: str = Field(pattern=r"^(-?[0-9]+|unlimited|infinity)$", description='The limit: "0", "65536", "unlimited".')
-    type: Literal["soft", "hard", "both"] = Field("both", description="soft may be raised by the user, up to hard.")
+    type: Literal["soft", "hard", "both"] = Field(
+        "both", description="The user can raise a soft limit up to the hard limit."
+    )
 
     @model_validator(mode="after")
-    def _known(self) -> Limit:
+    def _require_known_item(self) -> Limit:
         if self.item not in _ITEMS.split():
-            raise ValueError(f"{self.item!r} is none of limits.conf's items: {', '.join(_ITEMS.split())}")
+            raise ValueError(
+                f"{self.item!r} is not an item of limits.conf: expected one of {', '.join(_ITEMS.split())}"
+            )
         return self
 
     def title(self) -> str:
@@ -63,33 +71,39 @@ class Limit(Operation):
 
 
 class PamProfile(Operation):
-    """A profile of pam-auth-update (on systems with apt): modules that go into /etc/pam.d/common-* of every service.
+    """Enables or disables a profile of pam-auth-update (systems with apt): PAM modules in /etc/pam.d/common-*, which
+    all services use.
 
-    The profile is a file in /usr/share/pam-configs, of its own or one that a package brings; enabled, its lines are in
-    the common files. Where those were edited by hand, pam-auth-update leaves them alone, and that is an error here,
-    unless `force` lets it write them anew.
+    The profile is a file in /usr/share/pam-configs, from `content` or from a package. pam-auth-update does not change
+    common files that were edited by hand: then the operation fails, unless `force` permits to rewrite them.
     """
 
     kind: ClassVar[str] = "pam_profile"
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Name of its file in /usr/share/pam-configs.")
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Name of the profile's file in /usr/share/pam-configs.")
     content: str | None = Field(
-        None, description="The profile, as in pam-auth-update(8). Without it, a package brings the file."
+        None, description="The profile, as in pam-auth-update(8). Default: a package contains the file."
     )
-    enabled: bool = Field(True, description="Whether its modules are in use.")
-    force: bool = Field(False, description="Whether common files that were edited by hand are written anew.")
-    state: Literal["present", "absent"] = Field("present", description="Absent disables it and removes its file.")
+    enabled: bool = Field(True, description="Whether the modules of the profile are used.")
+    force: bool = Field(False, description="Whether common files that were edited by hand are rewritten.")
+    state: Literal["present", "absent"] = Field(
+        "present", description="Absent disables the profile and removes its file."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> PamProfile:
         if self.state == "absent" and (self.content is not None or self.name == "unix"):
-            raise ValueError("unix is what logs in" if self.name == "unix" else "an absent profile has no content")
+            raise ValueError(
+                "the profile unix cannot be removed: logins need it"
+                if self.name == "unix"
+                else "content has no effect with state absent: remove one of them"
+            )
         if self.content is not None:
             fields = {line.partition(":")[0] for line in self.content.splitlines() if re.match(r"[A-Za-z-]+:", line)}
             if missing := {"Name", "Default", "Priority"} - fields:
-                raise ValueError(f"a profile of pam-auth-update has the field {sorted(missing)[0]}")
+                raise ValueError(f"the field {sorted(missing)[0]} is missing in content: pam-auth-update needs it")
             if not fields & {f"{kind}-Type" for kind in ("Auth", "Account", "Password", "Session")}:
-                raise ValueError("a profile has one of Auth-Type, Account-Type, Password-Type, Session-Type")
+                raise ValueError("expected one of Auth-Type, Account-Type, Password-Type and Session-Type in content")
         return self
 
     def title(self) -> str:
@@ -117,7 +131,13 @@ class PamProfile(Operation):
             apply.append(place_file(path, contents))
         else:
             check.append(sh("[ -e @path ] || { detail='is not installed'; return 1; }", path=path))
-            apply.append(sh("[ -e @path ] || die @why", path=path, why=f"no package brought {path}"))
+            apply.append(
+                sh(
+                    "[ -e @path ] || die @why",
+                    path=path,
+                    why=f"{path} is missing: add the package that contains it before, or give content",
+                )
+            )
         if self.enabled:
             check.append(sh("@on || { detail='is not enabled'; return 1; }", on=on))
             if self.content is not None:
@@ -129,7 +149,7 @@ class PamProfile(Operation):
         return Steps(lines(*check), lines(*apply))
 
     def _in_use(self, kind: str) -> Script:
-        """Every module line of the profile is in the common file, with its module and arguments."""
+        """Code of a check: the common file has every module line of the profile, with its module and arguments."""
         wanted = [" ".join(line.split()) for line in self.module_lines(kind)]
         if not wanted:
             return Script("")
@@ -145,7 +165,7 @@ class PamProfile(Operation):
         return lines(*tests)
 
     def module_lines(self, kind: str) -> list[str]:
-        """The lines of a section, from their module on: what comes before may be counted anew by pam-auth-update."""
+        """The module lines of a section, without the control field, which pam-auth-update can change."""
         found, inside = [], False
         for line in (self.content or "").splitlines():
             if re.match(r"[A-Za-z-]+:", line):
@@ -156,19 +176,19 @@ class PamProfile(Operation):
 
 
 class Authselect(Operation):
-    """The profile of authselect (on systems with dnf), with its features, that PAM and nsswitch are made from."""
+    """Selects the authselect profile and its features (systems with dnf), which configure PAM and nsswitch."""
 
     kind: ClassVar[str] = "authselect"
     shorthand: ClassVar[str | None] = "profile"
 
     profile: str = Field(pattern=r"^[A-Za-z0-9_/.-]+$", description='The profile: "minimal", "sssd", "custom/site".')
-    features: tuple[OneLine, ...] = Field((), description='Its features, exactly these: "with-faillock".')
+    features: tuple[OneLine, ...] = Field((), description='The complete list of features: "with-faillock".')
 
     @model_validator(mode="after")
     def _words(self) -> Authselect:
         for feature in self.features:
             if not re.fullmatch(r"[a-z0-9-]+", feature):
-                raise ValueError(f"{feature!r} is no name of a feature")
+                raise ValueError(f'{feature!r} is not the name of a feature: expected a name such as "with-faillock"')
         return self
 
     def title(self) -> str:

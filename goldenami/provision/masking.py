@@ -1,4 +1,4 @@
-"""Secrets in what a host prints: they are masked before anybody sees it."""
+"""Masks secrets in the output of a host before it is shown or stored."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ MASK = "(secret)"
 
 
 def masker(secrets: Iterable[str]) -> Callable[[str], str]:
-    """What puts ``MASK`` in the place of every secret, and of every line of one."""
-    # Line by line, since output is masked by the line; longest first, in case one holds another.
+    """Return a function that replaces every secret, and every line of a secret, by ``MASK``."""
+    # Line by line, since output is masked by the line. The longest first, since one secret can contain another.
     parts = sorted({part for value in secrets for part in value.splitlines() if part.strip()}, key=len, reverse=True)
 
     def mask(text: str) -> str:

@@ -1,4 +1,4 @@
-"""File systems: what is mounted, with which options, now and at every boot; and swap files."""
+"""File systems: mounts and their options, now and at every boot; and swap files."""
 
 from __future__ import annotations
 
@@ -15,35 +15,36 @@ from goldenami.provision.writing import awk, is_gone, keep_attributes, write
 
 def _option(value: str) -> str:
     if not re.fullmatch(r"[^\s,#]+", value):
-        raise ValueError('expected one option of a mount, without comma and space: "nodev", "size=1G"')
+        raise ValueError('expected one mount option, without commas and spaces: "nodev", "size=1G"')
     return value
 
 
 class Mount(Operation):
-    """A file system: its entry in /etc/fstab, and whether it is mounted.
+    """Mounts a file system, with an entry in /etc/fstab.
 
-    Without a source, what is there is kept, and the options are added to those it has: its entry's, or, where it has
-    none (as /dev/shm), an entry is made of what is mounted. Options that contradict them (exec, if noexec is added) go.
+    Without source, the existing source is kept and the options are added to the existing ones. They come from the entry
+    in /etc/fstab. If there is no entry (as for /dev/shm), a new one is made from the current mount. Options that
+    contradict the new ones (exec, if noexec is added) are removed.
     """
 
     kind: ClassVar[str] = "mount"
 
     path: AbsolutePath = Field(description="The mount point.")
     source: OneLine | None = Field(
-        None, min_length=1, description='What is mounted: "UUID=…", "/dev/xvdb", "tmpfs". By default what it is now.'
+        None, min_length=1, description='The device: "UUID=…", "/dev/xvdb", "tmpfs". Default: the present one.'
     )
     fstype: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9._-]+$", description='Type of the file system: "ext4", "tmpfs". Comes with source.'
+        None, pattern=r"^[A-Za-z0-9._-]+$", description='Type of the file system: "ext4", "tmpfs". Needed with source.'
     )
     options: tuple[Annotated[str, AfterValidator(_option)], ...] = Field(
         (), description="Options, as in mount(8) and systemd.mount(5): nodev, noexec, size=1G, nofail."
     )
-    dump: int = Field(0, ge=0, le=1, description="The fifth field of its entry.")
-    fsck: int = Field(0, ge=0, le=2, description="The sixth field of its entry: in which order it is checked at boot.")
+    dump: int = Field(0, ge=0, le=1, description="The fifth field of the entry (dump(8)).")
+    fsck: int = Field(0, ge=0, le=2, description="The sixth field of the entry: the order of checks at boot.")
     state: Literal["mounted", "boot", "absent"] = Field(
         "mounted",
-        description="mounted: in fstab, and now with these options too. boot: in fstab; what is mounted stays as it "
-        "is. absent: neither.",
+        description="mounted: in fstab, and mounted now with these options. boot: in fstab; the current mount is not "
+        "changed. absent: not in fstab, and not mounted.",
     )
 
     @model_validator(mode="after")
@@ -51,13 +52,13 @@ class Mount(Operation):
         if (self.source is None) != (self.fstype is None):
             raise ValueError("expected both source and fstype, or neither")
         if self.state == "absent" and (self.source is not None or self.options):
-            raise ValueError("what is absent has neither source nor options")
+            raise ValueError("source and options have no effect with state absent: remove them")
         if self.state != "absent" and self.source is None and not self.options:
             raise ValueError("expected options to add, or a source")
         if self.state == "absent" and self.path in ("/", "/usr", "/boot", "/var"):
-            raise ValueError(f"{self.path} is not unmounted: the system needs it")
+            raise ValueError(f"{self.path} cannot be unmounted: the system needs it")
         if self.state == "mounted" and self.path == "/":
-            raise ValueError("expected state boot: the root is not mounted anew while it is used")
+            raise ValueError("state is mounted, expected boot: the root cannot be remounted while it is used")
         return self
 
     def title(self) -> str:
@@ -84,7 +85,7 @@ _dump=@dump _pass=@pass @awk "$_fstab" /proc/self/mounts""",
         fstab = Script("/etc/fstab")
         found = Script("_fstab=/etc/fstab\n[ -e $_fstab ] || _fstab=/dev/null")
         check = lines(found, sh("detail=$(@run)", run=run("check")))
-        # The generator makes units of it; without, systemd may undo what is mounted now.
+        # systemd's generator creates units from fstab. With outdated units systemd may undo the current mount.
         apply = lines(found, write(fstab, run("edit"), keep_attributes(fstab)), Script("systemctl daemon-reload"))
         if self.state == "mounted":
             apply = lines(apply, self._mount())
@@ -98,30 +99,32 @@ _dump=@dump _pass=@pass @awk "$_fstab" /proc/self/mounts""",
 else
 [ -e @path ] || mkdir -p -- @path
 mount -- @path
-fi || die 'it is in /etc/fstab, but cannot be mounted so here; state boot leaves that to the next boot'""",
+fi || die 'it is in /etc/fstab, but cannot be mounted so now: use state boot to mount it at the next boot'""",
             path=self.path,
         )
 
 
 class Swap(Operation):
-    """A swap file, with its entry in /etc/fstab.
+    """Creates a swap file, with an entry in /etc/fstab.
 
-    Where the running kernel does not let it be used (as in a container), it is used from the next boot on, and the
-    detail says so.
+    If the running kernel does not permit its use (as in a container), it is used from the next boot on, and the
+    operation's detail reports that.
     """
 
     kind: ClassVar[str] = "swap"
 
     path: AbsolutePath = Field("/swapfile", description="Path of the file.")
-    size_mib: int | None = Field(None, ge=1, le=1 << 20, description="Its size, in MiB.")
-    state: Literal["present", "absent"] = Field("present", description="Absent turns it off and removes the file.")
+    size_mib: int | None = Field(None, ge=1, le=1 << 20, description="Size of the file in MiB.")
+    state: Literal["present", "absent"] = Field("present", description="Absent turns the swap file off and removes it.")
 
     @model_validator(mode="after")
     def _size(self) -> Swap:
         if (self.state == "present") != (self.size_mib is not None):
-            raise ValueError("expected size_mib" if self.state == "present" else "absent swap has no size")
+            raise ValueError(
+                "expected size_mib" if self.state == "present" else "size_mib has no effect with state absent"
+            )
         if re.search(r"[\s\\#]", self.path):
-            raise ValueError("expected a path without spaces")
+            raise ValueError(f"path is {self.path!r}: expected a path without spaces, backslashes and #")
         return self
 
     def title(self) -> str:

@@ -1,4 +1,4 @@
-"""Which keys a file of OpenPGP public keys holds: enough of RFC 4880 and RFC 9580 to compute their fingerprints."""
+"""Fingerprints of the keys in a file of OpenPGP public keys, computed as in RFC 4880 and RFC 9580."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ _PUBLIC_KEY = 6  # the tag of a primary key's packet
 
 
 def fingerprints(data: bytes) -> tuple[str, ...]:
-    """Of the primary keys in a file, armored or not, in upper-case hex. Raises ValueError if it holds none."""
+    """Return the fingerprints of the primary keys in a file, in upper-case hex. The file may be armored or binary.
+    Raises ValueError if it contains no public key.
+    """
     found = []
     for tag, body in (packet for block in _binary(data) for packet in _packets(block)):
         if tag == _PUBLIC_KEY and body[:1] == b"\x04":
@@ -21,7 +23,7 @@ def fingerprints(data: bytes) -> tuple[str, ...]:
         elif tag == _PUBLIC_KEY and body[:1] == b"\x06":
             found.append(hashlib.sha256(b"\x9b" + len(body).to_bytes(4, "big") + body).hexdigest())
     if not found:
-        raise ValueError("this is no public key of OpenPGP")
+        raise ValueError("this is not an OpenPGP public key")
     return tuple(f.upper() for f in found)
 
 
@@ -35,15 +37,15 @@ def _binary(data: bytes) -> Iterator[bytes]:
         try:
             yield base64.b64decode("".join(lines), validate=True)
         except binascii.Error as error:
-            raise ValueError("the armor of the key is damaged") from error
+            raise ValueError("the armored key is damaged: its text is not base64") from error
 
 
 def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
-    data, end, at = data + b"\0" * 4, len(data), 0  # a length that is cut off reads as a short one
+    data, end, at = data + b"\0" * 4, len(data), 0  # the padding permits to read a truncated length
     while at < end:
         head, at = data[at], at + 1
         if head < 0x80:
-            raise ValueError("this is no public key of OpenPGP")
+            raise ValueError("this is not an OpenPGP public key")
         if head & 0x40:
             tag, first, at = head & 0x3F, data[at], at + 1
             if first < 192:
@@ -53,11 +55,11 @@ def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
             elif first == 255:
                 size, at = int.from_bytes(data[at : at + 4], "big"), at + 4
             else:
-                raise ValueError("a key in parts of unknown length")
+                raise ValueError("the key has partial body lengths, which are not supported")
         else:
             tag, width = (head >> 2) & 0x0F, 1 << (head & 3)
             if width == 8:
-                raise ValueError("a key of unknown length")
+                raise ValueError("the key has an indeterminate length, which is not supported")
             size, at = int.from_bytes(data[at : at + width], "big"), at + width
         yield tag, data[at : at + size]
         at += size

@@ -1,29 +1,27 @@
-"""What an operation is, and how a recipe's YAML becomes one.
+"""Operations: one idempotent change to a host each, and the YAML form of an operation.
 
-An operation is one idempotent thing done to a host. In YAML it is a map with the kind as its first key, and the common
-keys beside it::
+In YAML an operation is a map with its kind as the first key, and the common keys beside it::
 
     - template: {src: files/nginx.conf.j2, dest: /etc/nginx/nginx.conf, mode: "0644"}
       name: nginx's main configuration      # common: replaces the title
-      when: "{{ architecture == 'x86_64' }}" # common: decided by recipe/, never seen here
+      when: "{{ architecture == 'x86_64' }}" # common: recipe/ evaluates it and removes it
       notify: [nginx]                        # common: handlers to run at the end of the stage if this changed something
 
 ``OPERATIONS[kind]`` is the class. The map under the kind holds its fields, one to one: ``cls.model_validate(fields)``;
-unknown keys are refused. Where the class has a ``shorthand``, a scalar (or a list, if that field takes one) stands for
-a map with that one field: ``package: nginx`` is ``package: {name: nginx}``. Every string field is content that recipe/
-has rendered already (Jinja); provision renders nothing and quotes everything.
+unknown keys are refused. If the class has a ``shorthand``, a scalar (or a list, if that field accepts one) is read as
+a map with that one field: ``package: nginx`` is ``package: {name: nginx}``. recipe/ has rendered every string field
+already (Jinja); provision/ renders nothing and quotes all values for the shell.
 
-Fields that name a file beside the recipe are listed in ``cls.sources``, with how recipe/ treats the file:
+``cls.sources`` lists the fields that name a file beside the recipe, with the form in which recipe/ passes the file:
 
 * ``"verbatim"``: bytes as they are. * ``"template"``: UTF-8 text, rendered with the recipe's variables first.
 
-For each of them that is not None, recipe/ resolves the path against the recipe's directory and puts the result into
-``BoundOperation.payloads[field]``: ``Payload.of(rendered)`` or ``Payload.read(path)``. The field itself keeps what was
-written (it is what titles and messages show). Inline ``content`` needs no payload.
+For each of these fields that is not None, recipe/ resolves the path against the recipe's directory and puts the result
+into ``BoundOperation.payloads[field]``: ``Payload.of(rendered)`` or ``Payload.read(path)``. The field itself keeps the
+text of the recipe, for titles and messages. Inline ``content`` needs no payload.
 
-``place`` is file:line:column, for messages. Handlers: ``Handler(name, operations)``; a name in ``notify`` for which the
-recipe defines no handler may be given ``implied_handler(name, mark)``, which reloads (or restarts) the service of that
-name.
+``mark`` is file:line:column, for messages. Handlers: ``Handler(name, operations)``. If the recipe defines no handler
+for a name in ``notify``, ``implied_handler(name, mark)`` reloads or restarts the service of that name.
 """
 
 from __future__ import annotations
@@ -45,16 +43,17 @@ SourceForm = Literal["verbatim", "template"]
 _BUILT_IN = "goldenami.provision."
 _REGISTRY: dict[str, type[Operation]] = {}
 OPERATIONS: Mapping[str, type[Operation]] = MappingProxyType(_REGISTRY)
-"""Every built-in kind of operation. Complete once ``goldenami.provision`` is imported, which imports all families.
-What a project and installed packages add is in ``recipe.extensions``: two projects may have different operations."""
+"""Every built-in kind of operation. It is complete after the import of ``goldenami.provision``, which imports all
+families. The operations of projects and installed packages are in ``recipe.extensions``, since two projects may have
+different ones."""
 
 
 class Operation(BaseModel):
-    """One idempotent change to a host. The docstring of a subclass is what the schema shows.
+    """One idempotent change to a host. The docstring of a subclass is its description in the schema.
 
-    Instances are frozen. They hold only what the recipe says, and know nothing of the host. A built-in subclass with a
-    ``kind`` registers itself. ``code_digest``: the SHA-256 of the code of an operation that is not built in, which
-    goldenami sets; it is part of the plan's digest.
+    Instances are frozen. They hold only the data of the recipe and nothing about the host. A built-in subclass with a
+    ``kind`` registers itself. ``code_digest``: the SHA-256 of the code of an operation that is not built in. goldenami
+    sets it; it is part of the plan's digest.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -70,38 +69,42 @@ class Operation(BaseModel):
         if "kind" not in cls.__dict__ or not cls.__module__.startswith(_BUILT_IN):
             return
         if cls.kind in _REGISTRY:
-            raise TypeError(f"two operations of the kind {cls.kind!r}")
+            raise TypeError(f"two operations have the kind {cls.kind!r}: rename one of them")
         _REGISTRY[cls.kind] = cls
 
     def title(self) -> str:
-        """One short line for people: ``package nginx (>=1.22)``. Holds no file contents."""
+        """Return one short line for users: ``package nginx (>=1.22)``. It contains no file contents."""
         raise NotImplementedError
 
     def unfit(self, os: str) -> str | None:
-        """Why it cannot work on a host with this ID in /etc/os-release, told when a recipe is read; None if it can."""
+        """Return the reason why the operation cannot run on a host with this ID in /etc/os-release; None if it can.
+        It is called when a recipe is read.
+        """
         return None
 
     def with_fields(self, fields: Mapping[str, Any]) -> Operation:
-        """The same operation with other values in its fields, all of them. Raises pydantic's ValidationError."""
+        """Return the same operation with these values for all of its fields. Raises pydantic's ValidationError."""
         return type(self).model_validate(fields)
 
     @property
     def inner(self) -> Operation:
-        """The operation that a recipe wrote: itself, or the one that it wraps."""
+        """The operation that the recipe contains: this one, or the one that it wraps."""
         return self
 
     def compile(self, to: Compilation) -> Steps:
-        """The shell code that checks, applies and verifies this operation. Pure; payloads are placed through ``to``."""
+        """Return the shell code that checks, applies and verifies this operation. It has no side effects except that
+        ``to`` collects the payloads. Raises ValueError if a payload is missing.
+        """
         raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """The contents of one file for the host: either ``data``, or the file at ``path``, which must not change until it
-    is sent.
+    """The contents of one file for the host: either ``data``, or the file at ``path``. That file must not change before
+    it is sent.
 
-    ``sha256``: hex digest of the contents. ``mode``: permission bits that the source file has (what an operation that
-    is given no mode uses), or None.
+    ``sha256``: hex digest of the contents. ``mode``: permission bits of the source file, or None. An operation without
+    a mode uses them.
     """
 
     sha256: str
@@ -116,7 +119,7 @@ class Payload:
 
     @classmethod
     def read(cls, path: Path) -> Payload:
-        """Of a file that exists; its contents are read again when they are sent. Raises OSError."""
+        """Return the payload of an existing file. Its contents are read again when they are sent. Raises OSError."""
         digest = hashlib.sha256()
         size = 0
         with path.open("rb") as stream:
@@ -146,14 +149,14 @@ class BoundOperation:
 
     @property
     def label(self) -> str:
-        """The title that was given, else the operation's own."""
+        """The title in the recipe, else the title of the operation."""
         return self.title or self.operation.title()
 
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """Runs once at the end of the stage, in order of definition, if an operation that notifies it has changed
-    something.
+    """Operations that run once at the end of a stage, if an operation that notifies the handler changed something.
+    Handlers run in the order of their definition.
     """
 
     name: str
@@ -162,8 +165,8 @@ class Handler:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Operations that go to the host together, in order. Every name in a ``notify`` has its handler here (ValueError
-    otherwise).
+    """Operations that run on the host together, in order. Raises ValueError if a name in ``notify`` has no handler
+    here, or if two handlers have the same name.
     """
 
     name: str
@@ -173,7 +176,7 @@ class Stage:
     def __post_init__(self) -> None:
         known = {h.name for h in self.handlers}
         if len(known) != len(self.handlers):
-            raise ValueError(f"stage {self.name}: two handlers of one name")
+            raise ValueError(f"stage {self.name}: two handlers have the same name: rename one of them")
         for bound in [*self.operations, *(o for h in self.handlers for o in h.operations)]:
             for name in bound.notify:
                 if name not in known:
@@ -181,5 +184,5 @@ class Stage:
 
 
 def all_operations(stage: Stage) -> Sequence[BoundOperation]:
-    """The stage's operations and then its handlers', numbered as the events number them."""
+    """Return the operations of a stage, then those of its handlers, in the order of their numbers in events."""
     return [*stage.operations, *(o for h in stage.handlers for o in h.operations)]

@@ -1,4 +1,4 @@
-"""Outputs: values that scripts declare, read from the host when everything is done."""
+"""Outputs: values that scripts declare, read from the host after the last operation."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from goldenami.provision.operation import BoundOperation, Stage
 from goldenami.provision.program import Fact
 from goldenami.provision.shell import sh
 
-LONGEST = 4096  # characters of a value: it is evidence, not a file
+LONGEST = 4096  # characters of a value: it is kept in the manifest
 
 _PREFIX = "output:"
 
 
-def twice(stages: Iterable[Stage]) -> list[tuple[Mark, str, Mark]]:
-    """Names that two scripts declare: where the second one is, the name, where the first one is."""
+def duplicate_outputs(stages: Iterable[Stage]) -> list[tuple[Mark, str, Mark]]:
+    """Return the names that two scripts declare: the second script's place, the name, the first script's place."""
     places: dict[str, Mark] = {}
     found = []
     for bound, name, _ in _declared(stages):
@@ -28,29 +28,29 @@ def twice(stages: Iterable[Stage]) -> list[tuple[Mark, str, Mark]]:
     return found
 
 
-def facts(stages: Iterable[Stage]) -> tuple[Fact, ...]:
-    """What a program reads after these stages, so that ``read`` finds the outputs."""
-    # Errors go with the value: where the command fails, they are what is told.
+def output_facts(stages: Iterable[Stage]) -> tuple[Fact, ...]:
+    """Return the facts that a program must read after these stages, so that ``read_outputs`` finds the outputs."""
+    # stderr is read with the value, so that the error of a failing command is reported.
     return tuple(Fact(_PREFIX + name, sh("sh -c @command 2>&1", command=c)) for _, name, c in _declared(stages))
 
 
-def read(found: Mapping[str, str], secrets: Iterable[str] = ()) -> dict[str, str]:
-    """The outputs among the facts of a run, without the line ends that follow them, and with secrets masked. Raises
-    BuilderError for one that is too long.
+def read_outputs(found: Mapping[str, str], secrets: Iterable[str] = ()) -> dict[str, str]:
+    """Return the outputs among the facts of a run, without trailing line ends and with secrets masked. Raises
+    BuilderError for an output of more than ``LONGEST`` characters.
     """
     mask = masker(secrets)
     values = {name.removeprefix(_PREFIX): mask(v.rstrip("\n")) for name, v in found.items() if name.startswith(_PREFIX)}
     for name, value in values.items():
         if len(value) > LONGEST:
             raise BuilderError(
-                f"the output {name} has {len(value)} characters, and {LONGEST} are taken",
-                hint="Let it print a checksum or a version, and keep the rest in a file.",
+                f"the output {name} has {len(value)} characters, expected at most {LONGEST}",
+                hint="Print a checksum or a version instead, and keep the full text in a file.",
             )
     return values
 
 
 def _declared(stages: Iterable[Stage]) -> Iterator[tuple[BoundOperation, str, str]]:
-    """Every output: its script, its name, the shell command that prints it."""
+    """Yields every output: its script, its name, and the shell command that prints it."""
     for stage in stages:
         for bound in stage.operations:
             if isinstance(bound.operation, ScriptFile):

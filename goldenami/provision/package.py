@@ -1,5 +1,5 @@
-"""Packages of the distribution's package manager, which the host tells. What is installed is read once for
-all packages of a stage, and the package manager is called only if it has something to do.
+"""Packages of the host's package manager. The installed packages are read once for all packages of a stage, and the
+package manager is called only if it has something to do.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from goldenami.provision.shell import Batch, Compilation, Script, Steps, lines, 
 
 
 class Package(Operation):
-    """A package of the distribution, of a repository that was added before, or of a file at a URL; by apt or dnf.
+    """Installs or removes packages with apt or dnf: from the distribution, from a repository that was added before, or
+    from a file at a URL.
 
     A name that starts with @ is a group of packages: a task of apt ("@ssh-server"), a group of dnf ("@development").
     """
@@ -23,51 +24,53 @@ class Package(Operation):
     shorthand: ClassVar[str | None] = "name"
 
     name: PackageName | tuple[PackageName, ...] = Field(
-        description="Name of the package, or of a group of them with @ before it, or a list of names."
+        description="Name of the package, or of a group of packages with @ before it, or a list of names."
     )
     version: VersionConstraint | None = Field(
         None,
-        description='What its version must satisfy: ">=1.22", a range ">=1.22,<2", or an exact "=1.22.1-9". Of what '
-        "the repositories have, the newest that fits is installed, also if it is older than what is there.",
+        description='Condition for the version: ">=1.22", a range ">=1.22,<2", or an exact "=1.22.1-9". The newest '
+        "matching version in the repositories is installed, also if it is older than the installed one.",
     )
     state: Literal["present", "latest", "absent", "purge"] = Field(
         "present",
-        description="present: installed. latest: and as new as the repositories have it. absent: removed. purge: and "
-        "its configuration too (dnf has no such difference).",
+        description="present: installed. latest: installed in the newest version of the repositories. absent: removed. "
+        "purge: removed with its configuration (with dnf the same as absent).",
     )
     hold: bool | None = Field(
         None,
-        description="Whether the package is kept at its version by later upgrades (apt-mark hold, dnf versionlock). By "
-        "default that is left as it is.",
+        description="Whether later upgrades keep the package at its version (apt-mark hold, dnf versionlock). Default: "
+        "not changed.",
     )
-    recommends: bool = Field(True, description="Whether packages that it recommends are installed with it.")
+    recommends: bool = Field(True, description="Whether recommended packages are installed too.")
     url: Url | None = Field(
         None,
-        description="Where a package file (.deb, .rpm) is that is installed, instead of what the repositories have; "
-        "what it depends on comes from them.",
+        description="URL of a package file (.deb, .rpm) to install instead of the package in the repositories. Its "
+        "dependencies come from the repositories.",
     )
-    sha256: Sha256 | None = Field(None, description="With url: SHA-256 of the file, in hex; anything else is refused.")
+    sha256: Sha256 | None = Field(
+        None, description="With url: SHA-256 of the file, in lower-case hex. Another file is refused."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Package:
         if not self.names:
             raise ValueError("expected at least one name")
         if len(self.names) > 1 and self.version is not None:
-            raise ValueError("a version is one package's: write an operation for each")
+            raise ValueError("version needs exactly one package: write one operation for each package")
         gone = self.state in ("absent", "purge")
         if self.state != "present" and self.version is not None:
-            raise ValueError(f"a version means nothing with state {self.state}")
+            raise ValueError(f"version has no effect with state {self.state}: remove one of them")
         if gone and self.hold is not None:
-            raise ValueError(f"hold means nothing with state {self.state}")
+            raise ValueError(f"hold has no effect with state {self.state}: remove one of them")
         if self.groups and (self.version is not None or self.hold is not None or self.state in ("latest", "purge")):
-            raise ValueError("a group is present or absent; version, hold and the other states are for packages")
+            raise ValueError("a group of packages supports state present and absent only, without version and hold")
         if (self.url is None) != (self.sha256 is None):
             raise ValueError("expected url and sha256 together")
         if self.url is not None:
             if self.state != "present" or len(self.names) > 1 or self.groups:
-                raise ValueError("url goes with one package, and with state present")
+                raise ValueError("url needs exactly one package, and state present")
             if any(relation != "eq" for relation, _ in self.relations):
-                raise ValueError("with url, the version is the file's: write it as it is, or leave it out")
+                raise ValueError("with url, expected the exact version of the file, or no version")
         return self
 
     @property
@@ -88,7 +91,7 @@ class Package(Operation):
 
     @property
     def relations(self) -> tuple[tuple[str, str], ...]:
-        """(("ge", "1.22"), ("lt", "2")): as compare_versions takes them."""
+        """The parts of ``version`` for compare_versions: (("ge", "1.22"), ("lt", "2"))."""
         return version_parts(self.version) if self.version is not None else ()
 
     @property
@@ -109,8 +112,7 @@ class Package(Operation):
             return Steps(check, lines(self._from_url(self.url), *self._held()))
         apply = lines(*self._read(), self._install(numbers), *self._held())
         if self.state == "latest":
-            # The lists are a cache: fetching them changes nothing that was asked for. Check mode makes do with those
-            # there are.
+            # The package lists are a cache, so a check may fetch them. Check mode uses the existing lists.
             fresh = Script('[ "$mode" = check ] || refresh_lists || return 2')
             newest = sh("are_newest @names || return", names=self.packages)
             return Steps(lines(check, fresh, newest), apply, check)
@@ -122,7 +124,7 @@ class Package(Operation):
         return [Script("read_packages")] if self.packages else []
 
     def _specs(self) -> list[str]:
-        """As install_packages takes them: the exact version where there is one."""
+        """The arguments for install_packages, with the exact version if the recipe gives one."""
         return [f"{n}={self.exact}" if self.exact else n for n in self.packages]
 
     def _options(self) -> str:
@@ -144,7 +146,7 @@ class Package(Operation):
         return lines(*checks)
 
     def _check_group(self, name: str, state: str) -> Script:
-        detail = f"the group {name} is {'not whole' if state == 'present' else 'installed'}"
+        detail = f"the group {name} is {'not complete' if state == 'present' else 'installed'}"
         return sh("group_is @state @name || { detail=@detail; return 1; }", state=state, name=name, detail=detail)
 
     def _flat(self) -> list[str]:
@@ -159,7 +161,7 @@ class Package(Operation):
         checks = (sh("\n".join(each), n=n) for n in numbers)
         check = lines(*self._read(), *checks, *(self._check_group(name, "absent") for name in self.groups))
         verb = "purge" if self.state == "purge" else "remove"
-        # The names of those that are not there are left out: no package manager needs to know them.
+        # Missing packages are left out, because a package manager may refuse names that it does not know.
         there = (
             sh('[ -z "$version_@n$wanted_@n" ] || set -- "$@" @name', n=n, name=name)
             for name, n in zip(self.packages, numbers, strict=True)
@@ -175,7 +177,7 @@ class Package(Operation):
         if self.packages:
             install = self._call()
             if self.hold is not None and self.state != "latest":
-                # It may be that only the hold differs, and then nothing is upgraded on the way.
+                # If only the hold differs, the package must not be upgraded.
                 right = [sh('[ -n "$version_@n" ]', n=n).text for n in numbers]
                 if self.relations:
                     right.append(sh('fits "$version_@n" @relations', n=numbers[0], relations=self._flat()).text)

@@ -1,10 +1,10 @@
-"""Patches: which updates of installed packages are applied, from which day's archive, when the host reboots for them,
-and how instances of the image keep themselves up to date.
+"""Patches: which updates of installed packages are applied, from the archive of which day, when the host reboots for
+them, and how instances of the image upgrade themselves.
 
 The stages of a build::
 
-    patch_stage(spec, os=…)      first: the dated archive takes the place of the distribution's, upgrades, reboot
-    closing_stage(spec, os=…)    last: the distribution's own archive is back, and upgrades are on or off as asked
+    patch_stage(spec, os=…)      first: use the dated archive, upgrade, reboot
+    closing_stage(spec, os=…)    last: configure unattended upgrades, restore the distribution's archive
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _date(value: object) -> object:
 
 def _mirror_url(value: str) -> str:
     if "{date}" not in value and "{stamp}" not in value:
-        raise ValueError("expected {date} (2026-11-01) or {stamp} (20261101T000000Z) in it, where the day goes")
+        raise ValueError("expected {date} (2026-11-01) or {stamp} (20261101T000000Z) as a placeholder for the day")
     return value
 
 
@@ -50,20 +50,22 @@ Pattern = Annotated[str, AfterValidator(_pattern)]
 
 
 class MirrorSpec(BaseModel):
-    """A mirror that keeps the archive of every day, in place of the distribution's own snapshots."""
+    """A mirror that keeps the archive of every day. It is used instead of the distribution's snapshots."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    uri: DatedUrl = Field(description="Where the archive of a day is, with {date} or {stamp} where the day goes.")
+    uri: DatedUrl = Field(description="URL of the archive of a day, with {date} or {stamp} for the day.")
     security_uri: DatedUrl | None = Field(
-        None, description="apt: where the security archive of a day is. Default: in uri, as a suite."
+        None, description="apt: URL of the security archive of a day. Default: a suite in uri."
     )
     suites: tuple[OneLine, ...] = Field(
-        (), description="apt: suites in uri. Default: the release's, its updates, and its security unless security_uri."
+        (),
+        description="apt: suites in uri. Default: the release's suite, its updates, and its security suite if "
+        "security_uri is not given.",
     )
     components: tuple[OneLine, ...] = Field(("main",), description="apt: components.")
     key: str | None = Field(
-        None, description="The armored public key that signs it. Default: the distribution's keys (apt only)."
+        None, description="The armored public key that signs the archive. Default: the distribution's keys (apt only)."
     )
 
     @model_validator(mode="after")
@@ -79,44 +81,45 @@ class PatchSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     level: Literal["all", "security", "none"] = Field(
-        "all", description="Which updates: all, those of the distribution's security archive only, or none."
+        "all", description="Which updates are installed: all, only those of the security archive, or none."
     )
     exclude: tuple[Pattern, ...] = Field(
-        (), description='Packages that are left as they are: names or shell patterns such as "linux-image-*".'
+        (), description='Packages that are not updated: names or shell patterns such as "linux-image-*".'
     )
     reboot: Literal["if-needed", "always", "never"] = Field(
-        "if-needed", description="Whether the host reboots after the patches and before anything else is done."
+        "if-needed", description="Whether the host reboots after the patches, before all other stages."
     )
     date: Annotated[datetime.date, BeforeValidator(_date)] | None = Field(
         None,
-        description="Day whose archive all packages of the build come from: the same recipe gives the same versions "
-        "again. The image itself has the distribution's own archive. Systems without public snapshots need mirror.",
+        description="Day of the archive for all packages of the build, so that the same recipe gives the same versions "
+        "again. The image itself uses the distribution's own archive. Systems without public snapshots need mirror.",
     )
     mirror: MirrorSpec | None = Field(
-        None, description="With date: where the archives of former days are. Default: the distribution's snapshots."
+        None,
+        description="With date: the mirror that has the archive of that day. Default: the distribution's snapshots.",
     )
     releasever: str | None = Field(
         None,
         pattern=r"^[0-9][0-9A-Za-z.]*$",
-        description='dnf: the version of the distribution that packages come from, such as "2023.9.20261105".',
+        description='dnf: the version of the distribution for all packages, such as "2023.9.20261105".',
     )
     unattended: UnattendedSpec | Literal[False] | None = Field(
         None,
-        description="How instances of the image upgrade themselves; false for not at all. By default that is left as "
-        "it is in the base.",
+        description="How instances of the image upgrade themselves; false: not at all. Default: not changed from the "
+        "base.",
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> PatchSpec:
         if self.mirror is not None and self.date is None:
-            raise ValueError("mirror goes with date")
+            raise ValueError("mirror needs date: add the date, or remove mirror")
         if self.date is not None and self.releasever is not None:
-            raise ValueError("date and releasever both say which packages there are: one of them will do")
+            raise ValueError("date and releasever both select the packages: remove one of them")
         return self
 
     @property
     def source(self) -> Source | None:
-        """Where packages come from during the build, if not from where the base has them from."""
+        """The source of packages during the build. None: the sources of the base."""
         if self.date is None:
             return Source(releasever=self.releasever) if self.releasever else None
         given = self.mirror
@@ -126,7 +129,7 @@ class PatchSpec(BaseModel):
 
 
 class Patches(Operation):
-    """Upgrades of what is installed; part of the stage ``patches``, and not for recipes to write."""
+    """Upgrades installed packages. The stage ``patches`` contains it; recipes cannot use it."""
 
     level: Literal["all", "security"]
     exclude: tuple[str, ...]
@@ -138,12 +141,12 @@ class Patches(Operation):
     def compile(self, to: Compilation) -> Steps:
         code = MANAGERS[self.family].upgrades(self.level, self.exclude)
         family = sh("family_is @family || return 2", family=self.family)
-        # What could not be upgraded (kept back) would be reported again and again; the upgrade itself has succeeded.
+        # No verification: packages that apt keeps back would fail it although the upgrade succeeded.
         return Steps(lines(family, code.check), code.apply, Script(":"))
 
 
 class Reboot(Operation):
-    """A reboot where one is due; part of the stage ``patches``, and not for recipes to write."""
+    """Reboots the host if a reboot is due. The stage ``patches`` contains it; recipes cannot use it."""
 
     when: Literal["if-needed", "always"]
 
@@ -159,18 +162,18 @@ class Reboot(Operation):
 if grep -q '[.]so.* (deleted)$\\|/systemd (deleted)$' /proc/1/maps 2>/dev/null; then
 detail='init runs replaced code'; return 1
 fi
-# A kernel of the running one's flavour was installed, and is newer. Containers have none in /boot.
+# A newer kernel of the same flavour as the running one is installed. Containers have no kernel in /boot.
 _running=$(uname -r)
 if [ -e "/boot/vmlinuz-$_running" ] && [ "$family" != none ]; then
 _flavour=$(managed flavour "$_running")
 _newest=$(find /boot -name "vmlinuz-*$_flavour" | sed 's,^.*/vmlinuz-,,' | sort -V | tail -n 1)
 [ "$_newest" = "$_running" ] || { detail="kernel $_running -> $_newest"; return 1; }
 fi
-# What the distributions' own tools know beyond that, where they are installed.
+# More signs from the distribution's own tools, if they are installed.
 if command -v needrestart >/dev/null; then
 # 2: a newer kernel of the same ABI is installed, 3: of another one (needrestart's README.batch)
 case $(needrestart -b -k 2>/dev/null | sed -n 's/^NEEDRESTART-KSTA: //p') in
-[23]) detail='needrestart tells of a newer kernel'; return 1 ;;
+[23]) detail='needrestart reports a newer kernel'; return 1 ;;
 esac
 fi
 if [ "$family" != none ] && managed reboot_due; then return 1; fi
@@ -180,8 +183,8 @@ return 0"""
 
 
 def patch_stage(spec: PatchSpec, mark: Mark | None = None, *, os: str) -> Stage:
-    """The stage "patches", the first one. ``os``: the ID in the host's /etc/os-release. Without operations for level
-    none, unless the recipe wants the host rebooted, or packages of a certain day.
+    """Return the first stage, "patches". ``os``: the ID in the host's /etc/os-release. With level "none" it has no
+    operations, unless the recipe requires a reboot or packages of a certain day.
     """
     operations: list[Operation] = []
     family = SYSTEMS[os].manager.name
@@ -196,7 +199,7 @@ def patch_stage(spec: PatchSpec, mark: Mark | None = None, *, os: str) -> Stage:
 
 
 def closing_stage(spec: PatchSpec, mark: Mark | None = None, *, os: str) -> Stage:
-    """The stage "upgrades", the last one, after all software: often without operations. ``os``: as for
+    """Return the last stage, "upgrades", which follows all software. It often has no operations. ``os``: as for
     ``patch_stage``.
     """
     family = SYSTEMS[os].manager.name

@@ -1,4 +1,4 @@
-"""Owners and modes of what is there already, recursively; kept over a reboot where a reboot would undo them."""
+"""Owners and modes of existing files and directories, also recursively, and after reboots."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 from goldenami.provision.writing import place_file
 
 _MADE_AT_BOOT = re.compile(r"/(run|tmp|dev|var/run|var/tmp|var/log)(/|$)")
-"""Where systemd-tmpfiles makes things, or sets their modes, at every boot: tmpfiles.d(5), and the files in
-/usr/lib/tmpfiles.d of systemd and of distributions."""
+"""Paths below which systemd-tmpfiles creates files, or sets their modes, at every boot: tmpfiles.d(5), and the files
+in /usr/lib/tmpfiles.d of systemd and of distributions."""
 
 
 class Permissions(Operation):
-    """Owner, group and mode of files and directories that are there, recursively if asked.
+    """Sets owner, group and mode of existing files and directories, also recursively.
 
-    Below /run, /tmp, /dev and /var/log, where each boot makes things anew or sets their modes, an entry in
-    /etc/tmpfiles.d does it again at each boot.
+    Each boot creates files, or sets their modes, below /run, /tmp, /dev, /var/run, /var/tmp and /var/log. There an
+    entry in /etc/tmpfiles.d sets the permissions again at each boot.
     """
 
     kind: ClassVar[str] = "permissions"
@@ -30,28 +30,30 @@ class Permissions(Operation):
     path: AbsolutePath | tuple[AbsolutePath, ...] = Field(
         description="A path, or a list of paths. Links are not followed."
     )
-    files: Mode | None = Field(None, description='Mode of files, as a string: "0640". By default left as it is.')
-    directories: Mode | None = Field(None, description='Mode of directories: "0750". By default left as it is.')
+    files: Mode | None = Field(None, description='Mode of files, as a string: "0640". Default: not changed.')
+    directories: Mode | None = Field(None, description='Mode of directories: "0750". Default: not changed.')
     at_most: bool = Field(
-        False, description="Whether the modes are bounds: what they do not grant is taken away, and nothing is added."
+        False, description="Whether the modes are upper bounds: other permission bits are removed, none are added."
     )
-    owner: Account | None = Field(None, description="Name or number of the owner. By default left as it is.")
-    group: Account | None = Field(None, description="Name or number of the group. By default left as it is.")
-    recursive: bool = Field(False, description="Whether everything below is meant too, on the same file system.")
-    itself: bool = Field(True, description="Whether the path itself is meant, and not only what is below.")
+    owner: Account | None = Field(None, description="Name or number of the owner. Default: not changed.")
+    group: Account | None = Field(None, description="Name or number of the group. Default: not changed.")
+    recursive: bool = Field(
+        False, description="Whether everything below the paths is changed too, on the same file system."
+    )
+    itself: bool = Field(True, description="Whether the path itself is changed, and not only its contents.")
     match: tuple[OneLine, ...] = Field(
         (),
-        description='Patterns, with recursive: only what matches one of them. "*.log" is compared with names, '
-        '"/var/log/*/x" with whole paths (where * matches a slash too).',
+        description='With recursive: change only what matches one of these patterns. "*.log" is compared with names, '
+        '"/var/log/*/x" with whole paths (* also matches a slash).',
     )
     exclude: tuple[OneLine, ...] = Field(
-        (), description="Patterns, as for match: what matches, and everything below it, is left as it is."
+        (), description="Patterns, as for match. What matches, and everything below it, is not changed."
     )
     optional: bool = Field(False, description="Whether the paths may be missing.")
     at_boot: bool | None = Field(
         None,
-        description="Whether an entry in /etc/tmpfiles.d is made, which sets modes even with at_most. By default where "
-        "a boot would undo it.",
+        description="Whether an entry in /etc/tmpfiles.d is created, which sets exact modes even with at_most. "
+        "Default: for paths whose permissions a boot would reset.",
     )
 
     @model_validator(mode="after")
@@ -59,22 +61,22 @@ class Permissions(Operation):
         if not self.paths:
             raise ValueError("expected at least one path")
         if (self.files, self.directories, self.owner, self.group) == (None,) * 4:
-            raise ValueError("expected files, directories, owner or group")
+            raise ValueError("expected at least one of files, directories, owner and group")
         if not self.recursive and (self.match or self.exclude or not self.itself):
-            raise ValueError("match, exclude and itself mean something with recursive only")
+            raise ValueError("match, exclude and itself need recursive: true")
         if self.recursive:
             for path in self.paths:
                 if path == "/" or (path.count("/") == 1 and not self.match and path != "/home"):
-                    raise ValueError(f"{path} is the system's: name what is meant in it")
+                    raise ValueError(f"{path} cannot be changed recursively: name the paths below it")
         if self.boot_paths and (self.match or self.exclude or not self.itself):
             raise ValueError(
-                f"a boot would undo this below {self.boot_paths[0]}, and tmpfiles.d knows no match or exclude: "
+                f"a boot would reset {self.boot_paths[0]}, and tmpfiles.d does not support match, exclude and itself: "
                 "set at_boot to false, or name the paths"
             )
         if self.boot_paths and not self._one_mode():
             raise ValueError(
-                f"a boot would undo this below {self.boot_paths[0]}, and tmpfiles.d takes one mode, which files have "
-                'without x: give both, such as files "0640" and directories "0750", or set at_boot to false'
+                f"a boot would reset {self.boot_paths[0]}, and tmpfiles.d uses one mode for directories, and the same "
+                'without x for files: give both, such as files "0640" and directories "0750", or set at_boot to false'
             )
         return self
 
@@ -84,13 +86,13 @@ class Permissions(Operation):
 
     @property
     def boot_paths(self) -> tuple[str, ...]:
-        """Those that get an entry in tmpfiles.d."""
+        """The paths that get an entry in tmpfiles.d."""
         if self.at_boot is None:
             return tuple(path for path in self.paths if _MADE_AT_BOOT.match(path))
         return self.paths if self.at_boot else ()
 
     def _one_mode(self) -> bool:
-        """Whether tmpfiles.d's "~" mode says both: that of directories, and without x for files that have none."""
+        """Whether one "~" mode of tmpfiles.d gives both modes: directories get it, files get it without x."""
         if self.files is None or self.directories is None:
             return not self.recursive or self.files is self.directories
         return int(self.files, 8) == int(self.directories, 8) & ~0o7111
@@ -103,7 +105,7 @@ class Permissions(Operation):
 
     def compile(self, to: Compilation) -> Steps:
         check = [
-            self._those_there(Script("return 2")),
+            self._select_existing(Script("return 2")),
             sh(
                 """if [ $# -gt 0 ]; then
 _found=$(@find -printf '%p is %m %u:%g' -quit) || { detail='cannot be compared'; return 1; }
@@ -114,7 +116,10 @@ fi""",
                 otherwise=Script("" if self.boot_paths else "else skip 'is not there'"),
             ),
         ]
-        apply = [self._those_there(Script("exit 2")), sh("if [ $# -gt 0 ]; then\n@change\nfi", change=self._change())]
+        apply = [
+            self._select_existing(Script("exit 2")),
+            sh("if [ $# -gt 0 ]; then\n@change\nfi", change=self._change()),
+        ]
         if self.boot_paths:
             file, text = self._boot_file()
             contents = to.place(text.encode())
@@ -128,20 +133,20 @@ fi""",
             apply.append(place_file(file, contents))
         return Steps(lines(*check), lines(*apply))
 
-    def _those_there(self, missing: Script) -> Script:
-        """Makes the paths that are there the positional parameters."""
-        said = Script(":") if self.optional else sh("printf '%s: no such file\\n' \"$_path\"; @end", end=missing)
+    def _select_existing(self, missing: Script) -> Script:
+        """Returns code that puts the existing paths into the positional parameters."""
+        report = Script(":") if self.optional else sh("printf '%s: no such file\\n' \"$_path\"; @end", end=missing)
         return sh(
             """set --
 for _path in @paths; do
-if [ -e "$_path" ]; then set -- "$@" "$_path"; else @said; fi
+if [ -e "$_path" ]; then set -- "$@" "$_path"; else @report; fi
 done""",
             paths=self.paths,
-            said=said,
+            report=report,
         )
 
     def _find(self, typed: str = "", wrong: Script | None = None) -> Script:
-        """The find command up to the tests for what is not as asked."""
+        """Returns the find command with the tests that select paths with wrong permissions."""
         depth = [] if self.recursive else ["-maxdepth", "0"]
         if not self.itself:
             depth += ["-mindepth", "1"]
@@ -186,28 +191,28 @@ done""",
         for typed, mode in (("f", self.files), ("d", self.directories)):
             if mode is None:
                 continue
-            # To an octal mode, chmod adds the setgid bit that a directory has; said with "=" it does not.
+            # With a plain octal mode, chmod keeps the setgid bit of a directory. With "=" it does not.
             change = _without(mode) if self.at_most else f"={mode}"
             find = self._find(typed, self._mode_test(mode))
             steps.append(sh("@find -exec chmod -- @change {} +", find=find, change=change))
         return lines(*steps)
 
     def _boot_file(self) -> tuple[str, str]:
-        """Path and contents of the file for tmpfiles.d. It is read late, so that it has the last word of each path."""
+        """Returns path and contents of the file for tmpfiles.d. Its name sorts late: the last entry of a path wins."""
         kind = "Z" if self.recursive else "z"
         mode = self.directories or self.files or "-"
         if self.directories is not None and (self.recursive or self.files is not None):
             mode = f"~{mode}"
         rest = f"{mode} {self.owner or '-'} {self.group or '-'}\n"
         entries = "".join(f"{kind} {_tmpfiles_word(path)} {rest}" for path in self.boot_paths)
-        # Another operation may be about the same path, in another way.
+        # Another operation may change the same path in another way, so the name needs a hash.
         identity = hashlib.sha256("\0".join((kind, *self.paths)).encode()).hexdigest()[:8]
         name = re.sub(r"[^A-Za-z0-9.]+", "-", self.boot_paths[0]).strip("-") + f"-{identity}"
         return f"/etc/tmpfiles.d/zz-goldenami-{name}.conf", entries
 
 
 def _tmpfiles_word(path: str) -> str:
-    """A path as tmpfiles.d has it: quoted, without specifiers, and without patterns."""
+    """Returns a path in the syntax of tmpfiles.d: quoted if necessary, with escaped specifiers."""
     word = re.sub(r"([\\\"])", r"\\\1", path).replace("%", "%%")
     return f'"{word}"' if re.search(r"\s", path) else word
 
@@ -223,7 +228,7 @@ def _number_or_name(letter: str, account: str) -> str:
 
 
 def _without(mode: str) -> str:
-    """What takes away all that an octal mode does not grant, in the words of chmod: "u-x,g-w,o-rwx"."""
+    """Returns chmod's symbolic mode that removes all bits an octal mode does not grant: "u-x,g-w,o-rwx"."""
     bits = int(mode, 8)
     found = []
     for letter, shift, special in (("u", 6, 0o4000), ("g", 3, 0o2000), ("o", 0, 0o1000)):

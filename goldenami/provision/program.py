@@ -1,15 +1,16 @@
-"""Stages become one POSIX shell program, and one tar archive that holds it and the contents of files. Pure.
+"""Compiles stages into one POSIX shell program, and one tar archive with the program and the contents of files. It
+calls no host.
 
-A recipe's stages, and what is to be learnt of the host before, between and after them (``Fact``), go together. The
-program defines ``check_N``, ``apply_N`` and ``verify_N`` for each operation, numbered over all stages, and calls
-``operation N`` for one after the other; ``prelude.sh`` has what these functions use, and what it means to run one. It
-is started as::
+One program contains all stages of a recipe and the facts that are read from the host before, between and after them
+(``Fact``). It defines ``check_N``, ``apply_N`` and ``verify_N`` for each operation, numbered over all stages, and calls
+``operation N`` for each in order. ``prelude.sh`` contains the functions that they use, and ``operation`` itself. The
+program is started as::
 
     sh program WORK MARK apply|check FIRST CHANGED SPARED
 
-and prints the output of the operations with events in between (see ``stream.py``). FIRST: the first operation to run.
-CHANGED and SPARED are for a program that is run again because the host has forgotten it: operations that have changed
-something already, which still makes their handlers due; and those that must not be run a second time.
+It prints the output of the operations and the events (see ``stream.py``). FIRST: the first operation to run. CHANGED
+and SPARED are lists for a second run, after the host lost the first one (a crash, a reboot). CHANGED: operations that
+changed something already, so that their handlers are due. SPARED: operations that must not run a second time.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _MUCH = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """Something that is read from the host on the way. ``script`` runs as root, in a subshell, and prints it."""
+    """A text that the program reads from the host. ``script`` runs as root, in a subshell, and prints it."""
 
     name: str
     script: Script
@@ -60,7 +61,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Program:
-    """Compiled stages. ``files``: what goes into the archive beside the program, by name."""
+    """Compiled stages. ``files``: the files in the archive beside the program, by name."""
 
     stages: tuple[Stage, ...]
     text: str
@@ -69,7 +70,7 @@ class Program:
 
     @property
     def operations(self) -> list[Placed]:
-        """All operations and handlers, as they are numbered."""
+        """All operations and handlers in the order of their numbers."""
         return [
             Placed(bound, index, number, len(all_operations(stage)))
             for index, stage in enumerate(self.stages)
@@ -77,7 +78,9 @@ class Program:
         ]
 
     def archive(self) -> IO[bytes]:
-        """The gzipped tar archive, at its start; the caller closes it. Files are read now: OSError if one went away."""
+        """Return the gzipped tar archive, positioned at its start; the caller closes it. Files are read now. Raises
+        OSError if one is missing.
+        """
         output = tempfile.SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115
         with (
             gzip.GzipFile(fileobj=output, mode="wb", compresslevel=_level(self.files), mtime=0) as packed,
@@ -91,13 +94,13 @@ class Program:
 
 
 def compile_stage(stage: Stage) -> Program:
-    """One stage as a program. Raises as ``compile_program`` does."""
+    """Compile one stage. Raises ValueError as ``compile_program`` does."""
     return compile_program([stage])
 
 
 def compile_program(items: Sequence[Item]) -> Program:
-    """Compile stages, and facts where they stand between them; a stage without operations is left out. Raises
-    ValueError, naming the place, for what cannot be.
+    """Compile stages and facts in their order. Stages without operations are left out. Raises ValueError, with
+    file:line:column, for an operation that cannot be compiled.
     """
     compiler = _Compiler()
     steps: list[Steps] = []
@@ -131,14 +134,14 @@ def _steps(compiler: _Compiler, index: int, bound: BoundOperation) -> Steps:
 
 @cache
 def _prelude() -> Script:
-    """What every program begins with: what an operation is, then the package managers, and which one the host has."""
+    """Returns the common start of all programs: functions, package managers, and the detection of the manager."""
     prelude, packages = (Path(__file__).with_name(name).read_text() for name in ("prelude.sh", "packages.sh"))
     return Script("".join([prelude, packages, *(m.functions for m in MANAGERS.values()), _family().text]))
 
 
 def _family() -> Script:
-    """Sets ``$family``, the package manager that the host's system is made with: it may have another one's programs,
-    too. ``$families``: the names of all; ``$suffix``: the ending of the names of package files.
+    """Returns code that sets ``$family``, the package manager of the host's system. A host may have programs of another
+    manager too. ``$families``: the names of all managers; ``$suffix``: the suffix of package files.
     """
     code = sh("\nfamilies=@names family=none suffix=''\n", names=", ".join(MANAGERS))
     for number, manager in enumerate(MANAGERS.values()):
@@ -161,7 +164,7 @@ def _functions(index: int, steps: Steps) -> Script:
 
 
 def _batches(stage: Stage, steps: list[Steps], base: int) -> Script:
-    """For each package, those of the operations right after it that may be installed by the same call."""
+    """Returns, for each package, the following operations whose packages the same call can install."""
     found = []
     count = len(stage.operations)
     for index, step in enumerate(steps[:count]):
@@ -181,7 +184,9 @@ def _batches(stage: Stage, steps: list[Steps], base: int) -> Script:
 
 
 def _fact(fact: Fact, at: int) -> Script:
-    """Read once, also where a reboot divides the program: by the run whose first operation does not come after it."""
+    """Returns code that reads a fact once, also if a reboot divides the program: only runs that start before it read
+    it.
+    """
     return sh(
         '[ "$first" -gt @at ] || {\nevent fact @name\n(\n@script\n) 2>&1\nevent read @name $?\n}',
         at=at,
@@ -191,7 +196,9 @@ def _fact(fact: Fact, at: int) -> Script:
 
 
 def _calls(stage: Stage, number: int, steps: list[Steps], base: int) -> Script:
-    """A stage: its operations in order; handlers at the end, and before a reboot, which forgets which were due."""
+    """Returns the code of a stage: its operations in order, then handlers. Handlers also run before a reboot, because
+    the flags of due handlers do not survive it.
+    """
     count = len(stage.operations)
     flags = {h.name: _flag(stage, h.name) for h in stage.handlers}
     handlers = [f"handlers_{number}() {{", "reload_units"]
@@ -217,19 +224,19 @@ def _calls(stage: Stage, number: int, steps: list[Steps], base: int) -> Script:
 
 def _call(index: int, bound: BoundOperation, flags: dict[str, str]) -> str:
     notified = "; ".join(f"notify {flags[name]}" for name in bound.notify) or ":"
-    # Not as the condition of an if: in there a shell heeds no "set -e", not even a subshell's, and an apply would go on
-    # after what failed in it.
+    # Not as the condition of an if: there a shell ignores "set -e", even in subshells, and an apply would go on after a
+    # failed command.
     return f"operation {index}\ncase $? in 0) {notified} ;; esac"
 
 
 def _flag(stage: Stage, handler: str) -> str:
-    """A handler's name for the shell. Stable: a stage that is run again finds what the run before left undone."""
+    """Returns a handler's name for the shell. It is stable, so that a second run finds the flags of the first."""
     return hashlib.sha256(f"{stage.name}\0{handler}".encode()).hexdigest()[:16]
 
 
 def _level(files: Mapping[str, bytes | Path]) -> int:
-    """gzip's level for an archive with these files: much for little text, little for much, none where it is of no use,
-    as for archives and programs that are compressed already: that would only take time, on both sides.
+    """Returns gzip's level for an archive of these files: 6 for small archives, 1 for large ones, and 0 if most of the
+    data is compressed already, because compression would then only cost time on both sides.
     """
     total = useless = 0
     for contents in files.values():
@@ -244,7 +251,7 @@ def _level(files: Mapping[str, bytes | Path]) -> int:
 
 
 def _sample(contents: bytes | Path, size: int = 64 << 10) -> bytes:
-    """From the middle: many formats begin with text."""
+    """Returns bytes from the middle of a file, because many formats begin with text."""
     if isinstance(contents, bytes):
         return contents[len(contents) // 2 :][:size]
     with contents.open("rb") as source:
@@ -277,9 +284,8 @@ class _Compiler:
         return self.names.setdefault(name, len(self.names))
 
     def packages(self) -> Script:
-        """The function that asks dpkg or rpm once for all packages that the stage is about, and keeps the answers.
-
-        In ``version_N`` and ``wanted_N``; see ``Compilation.package``.
+        """Returns the function that queries dpkg or rpm once for all packages of the program. It stores the results in
+        ``version_N`` and ``wanted_N``; see ``Compilation.package``.
         """
         if not self.names:
             return Script("")
@@ -308,7 +314,7 @@ packages_known=1
 
 @dataclass(frozen=True)
 class _Place:
-    """What ``Compilation`` promises, for one operation."""
+    """Implements ``Compilation`` for one operation."""
 
     compiler: _Compiler
     index: int
@@ -326,7 +332,7 @@ class _Place:
     def _payload(self, name: str) -> Payload:
         payload = self.bound.payloads.get(name)
         if payload is None:
-            raise ValueError(f"no contents were given for {name}")
+            raise ValueError(f"the contents of {name} are missing")
         return payload
 
     def source_mode(self, name: str) -> int | None:

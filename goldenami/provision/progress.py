@@ -1,6 +1,6 @@
-"""What a program has come to, as its messages tell; each of them is passed on as an event, without secrets.
+"""The progress of a program, computed from its messages. Each message is passed on as an event, with secrets masked.
 
-A program that is run again, or that goes on after a reboot, goes on within the same progress: nothing is told twice.
+A second run of a program, and its continuation after a reboot, use the same ``Progress``: no event is emitted twice.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class _StageSoFar:
 
 
 class Progress:
-    """``within`` is entered while a stage runs; ``on_stage`` is called when one has begun.
+    """The state of one run. ``within`` is entered while a stage runs; ``on_stage`` is called after a stage has begun.
 
-    ``boot``: of the host, as the program found it. ``reboot_after``: the operation after which the host is to reboot.
-    ``failure``: what ended the program. ``running``: the operation that has begun and not ended.
+    ``boot``: the boot id of the host when the program started. ``reboot_after``: the operation after which the host
+    must reboot. ``failure``: the error that ended the program. ``running``: the operation that has begun and not ended.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class Progress:
         self._within = within
         self._on_stage = on_stage
         self._stages = [_StageSoFar(stage) for stage in program.stages]
-        self._current: int | None = None  # the stage that runs, and what was entered for it
+        self._current: int | None = None  # the stage that runs; ``_entered`` is its context
         self._entered: AbstractContextManager[object] | None = None
         self._output: deque[str] = deque(maxlen=_OUTPUT_LINES)
 
-    # --- what is known so far -----------------------------------------------------------------------------------------
+    # --- results so far -----------------------------------------------------------------------------------------------
 
     @property
     def stages(self) -> tuple[StageResult, ...]:
@@ -77,12 +77,12 @@ class Progress:
 
     @property
     def stage_name(self) -> str:
-        """Of the stage that runs, or would be the first to."""
+        """The name of the stage that runs, or else of the first stage."""
         return self._stages[self._current or 0].stage.name if self._stages else "reading facts"
 
     @property
     def output(self) -> str:
-        """The last lines of the operation that runs, or ran last."""
+        """The last lines of output of the current or the last operation."""
         return "\n".join(self._output)
 
     @property
@@ -92,21 +92,21 @@ class Progress:
 
     @property
     def doing(self) -> str:
-        """For a sentence that goes on with it."""
+        """The current activity, as the end of a sentence."""
         return f"running {self.mask(self.bound.label)}" if self.bound is not None else "between two operations"
 
     def say(self, message: str, level: str = "info") -> None:
         emit(self._emit, "note", message=message, level=level)
 
-    # --- stages, as they are seen from here ---------------------------------------------------------------------------
+    # --- stages -------------------------------------------------------------------------------------------------------
 
     def rebooted(self) -> None:
-        """The host was, on behalf of the stage that runs."""
+        """Records that the host rebooted for the current stage."""
         if self._current is not None:
             self._stages[self._current].rebooted += 1
 
     def leave(self, error: BaseException | None) -> None:
-        """The stage that runs has ended, with this error if there was one."""
+        """Ends the current stage, with this error if there was one. A second call does nothing."""
         entered, self._entered = self._entered, None
         if entered is None or self._current is None:
             return
@@ -115,7 +115,7 @@ class Progress:
         entered.__exit__(type(error) if error is not None else None, error, None)
 
     def _enter(self, index: int) -> None:
-        """A stage begins; nothing to do where the program was divided, and goes on within it."""
+        """Begins a stage. Does nothing if a reboot divided the stage and it continues."""
         if self._current is not None and index <= self._current:
             return
         self.leave(None)
@@ -125,7 +125,7 @@ class Progress:
         self._entered.__enter__()
         self._on_stage()
 
-    # --- what the program says ----------------------------------------------------------------------------------------
+    # --- messages of the program --------------------------------------------------------------------------------------
 
     def on_message(self, message: Message) -> None:
         match message:
@@ -153,8 +153,10 @@ class Progress:
 
     def _on_fact(self, fact: FactRead) -> None:
         if fact.status != 0:
-            said = fact.text.strip().splitlines()[-_OUTPUT_LINES:]
-            self.failure = BuilderError(f"the {fact.name} cannot be read from the host: " + "; ".join(said))
+            last_lines = fact.text.strip().splitlines()[-_OUTPUT_LINES:]
+            self.failure = BuilderError(
+                f"the fact {fact.name} could not be read from the host: " + "; ".join(last_lines)
+            )
         self.facts.setdefault(fact.name, fact.text)
 
     def _on_finished(self, message: Finished) -> None:
@@ -183,7 +185,7 @@ class Progress:
                 place=str(bound.mark),
                 status=status,
                 output=self.output,
-                hint=hints.of_output(self.output),
+                hint=hints.find_hint(self.output),
             )
 
     def _report(self, kind: str, index: int, **fields: object) -> None:

@@ -19,7 +19,7 @@ from goldenami.provision.writing import is_gone
 def _fingerprint(value: str) -> str:
     plain = re.sub(r"[\s:]", "", value).upper()
     if not re.fullmatch(r"[0-9A-F]{40}|[0-9A-F]{64}", plain):
-        raise ValueError("expected the whole fingerprint of a key, 40 (or 64) hexadecimal digits")
+        raise ValueError("expected the full fingerprint of a key: 40 or 64 hexadecimal digits")
     return plain
 
 
@@ -27,56 +27,60 @@ Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
 
 
 class Repository(Operation):
-    """A repository of apt (with ``suites``: a deb822 file in /etc/apt/sources.list.d) or of dnf (without: a file in
-    /etc/yum.repos.d), with the key that signs it and nothing else.
+    """Adds a repository for apt (with ``suites``: a deb822 file in /etc/apt/sources.list.d) or for dnf (without
+    ``suites``: a file in /etc/yum.repos.d). Its key is accepted for this repository only.
     """
 
     kind: ClassVar[str] = "repository"
     sources: ClassVar = {"key_src": "verbatim"}
 
     name: str = Field(
-        pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Name of its files: NAME.sources or NAME.repo, and the key's."
+        pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Name of the files: NAME.sources or NAME.repo, and the key."
     )
-    uris: tuple[Url, ...] = Field((), description="Where the repository is. For dnf: mirrors of each other.")
+    uris: tuple[Url, ...] = Field((), description="URLs of the repository. For dnf: several mirrors.")
     suites: tuple[OneLine, ...] = Field(
-        (), description='Suites of apt: ["bookworm"], or ["./"] for a flat repository. None: a repository of dnf.'
+        (), description='apt: suites, such as ["bookworm"], or ["./"] for a flat repository. Default: none, for dnf.'
     )
-    components: tuple[OneLine, ...] = Field((), description='Components: ["main"]; none for a flat repository.')
-    types: tuple[Literal["deb", "deb-src"], ...] = Field(("deb",), description="Binary packages, sources, or both.")
+    components: tuple[OneLine, ...] = Field(
+        (), description='apt: components, such as ["main"]; none for a flat repository.'
+    )
+    types: tuple[Literal["deb", "deb-src"], ...] = Field(
+        ("deb",), description="apt: binary packages, sources, or both."
+    )
     architectures: tuple[OneLine, ...] = Field(
-        (), description="Architectures, as dpkg names them; by default the host's."
+        (), description="apt: architectures in dpkg's names. Default: the host's."
     )
-    key: str | None = Field(None, description="The armored public key that signs it, written here.")
+    key: str | None = Field(None, description="The text of the armored public key that signs the repository.")
     key_src: str | None = Field(
-        None, description="A file beside the recipe that holds the key, armored or not (for dnf: armored)."
+        None, description="A file beside the recipe with the key, armored or binary (for dnf: armored)."
     )
     key_url: Url | None = Field(
-        None, description="Where the key is; the host fetches it, and uses it if its fingerprint is the one given."
+        None, description="URL of the key. The host downloads it, and uses it only if it has the given fingerprint."
     )
     fingerprint: Fingerprint | tuple[Fingerprint, ...] | None = Field(
         None,
-        description="Fingerprint of the key, or a list: it must hold these and no others. Needed with key_url.",
+        description="Fingerprint of the key, or a list: the file must contain no other keys. Needed with key_url.",
     )
     signed_metadata: bool = Field(
-        False, description="dnf: whether the repository's metadata is signed by the key too (apt's always is)."
+        False, description="dnf: whether the key also signs the repository's metadata (always so with apt)."
     )
     trusted: bool = Field(
-        False, description="Whether it is used without any signature. Only for a source that is safe by itself."
+        False, description="Whether the repository is used without signatures. Use it only for a source that is safe."
     )
     priority: int | None = Field(
         None,
-        description="Its rank among repositories, as the package manager counts: apt's default is 500 and higher wins "
-        "(over 1000 also downgrades), dnf's is 99 and lower wins.",
+        description="Priority of the repository. apt: default 500, the higher number wins (over 1000 also downgrades). "
+        "dnf: default 99, the lower number wins.",
     )
     only: tuple[OneLine, ...] = Field(
-        (), description='The only packages that are taken from it, by name or pattern: ["nginx", "nginx-*"].'
+        (), description='Names or patterns of the only packages to install from it: ["nginx", "nginx-*"].'
     )
     pin: OneLine | None = Field(
         None,
-        description="apt: what tells the repository for priority and only, as in apt_preferences(5): "
-        '"release o=Docker". By default the host of its first URI.',
+        description="apt: the pin that identifies the repository for priority and only, as in apt_preferences(5): "
+        '"release o=Docker". Default: the host of the first URI.',
     )
-    state: Literal["present", "absent"] = Field("present", description="Whether it is there.")
+    state: Literal["present", "absent"] = Field("present", description="Whether the repository exists.")
 
     @model_validator(mode="after")
     def _complete(self) -> Repository:
@@ -88,17 +92,18 @@ class Repository(Operation):
         if sum(given) != 1:
             raise ValueError("expected one of key, key_src, key_url and trusted")
         if self.key_url is not None and not self.fingerprints:
-            raise ValueError("a key from a URL needs its fingerprint: who serves the key could serve another one")
+            raise ValueError("key_url needs fingerprint, because the server could send another key")
         if self.trusted and self.fingerprints:
-            raise ValueError("a fingerprint means nothing without a key")
+            raise ValueError("fingerprint has no effect with trusted: remove one of them")
         if self.dnf and (self.components or self.architectures or self.pin or self.types != ("deb",)):
-            raise ValueError("components, architectures, types and pin are apt's, which takes suites too")
+            raise ValueError("components, architectures, types and pin are for apt, which also needs suites")
         if not self.dnf and self.signed_metadata:
-            raise ValueError("signed_metadata is dnf's")
+            raise ValueError("signed_metadata is for dnf: remove it, or remove suites")
         if not self.dnf and (self.priority is not None or self.only) and not self.pin and not self._host:
-            raise ValueError("priority and only need pin here: the URI names no host")
+            raise ValueError("priority and only need pin, because the URI contains no host")
         if self.priority is not None and not (1 <= self.priority <= 99 if self.dnf else -1 <= self.priority <= 32767):
-            raise ValueError("a priority of dnf is 1 to 99" if self.dnf else "a priority of apt is -1 to 32767")
+            limits = "1 to 99 for dnf" if self.dnf else "-1 to 32767 for apt"
+            raise ValueError(f"priority is {self.priority}, expected {limits}")
         if self.key is not None:
             found = openpgp.fingerprints(self.key.encode())
             wrong = [f for f in found if f not in self.fingerprints] if self.fingerprints else []
@@ -112,7 +117,7 @@ class Repository(Operation):
 
     @property
     def family(self) -> str:
-        """The name of the package manager that it is for."""
+        """The name of the package manager of the repository."""
         return "dnf" if self.dnf else "apt"
 
     @property
@@ -132,7 +137,8 @@ class Repository(Operation):
         system = SYSTEMS.get(os)
         if system is None or system.manager.name == self.family:
             return None
-        return f"{system.name} has {system.manager.name}, whose repositories have {'no ' * (not self.dnf)}suites"
+        needed = "a repository for apt needs suites" if self.dnf else "a repository for dnf has no suites"
+        return f"{system.name} uses {system.manager.name}: {needed}"
 
     def compile(self, to: Compilation) -> Steps:
         if self.state == "absent":
@@ -185,7 +191,9 @@ class Repository(Operation):
         return MANAGERS[self.family].key_path(self.name, binary=binary)
 
     def _fetched(self, path: str) -> Steps:
-        """A key from a URL: known by its fingerprint, so that nothing is fetched where it is already."""
+        """Returns the code for a key from a URL. Its fingerprint identifies it, so that an existing key is not
+        downloaded again.
+        """
         check = sh(
             "[ -f @path ] && key_is @path @prints && attributes @path 0644 root root || "
             "{ detail=${detail:-'the key is not there'}; return 1; }",
@@ -208,7 +216,7 @@ replace @path""",
         return Steps(check, apply)
 
     def _texts(self, key: str) -> list[tuple[str, str]]:
-        """The files by path; an empty one is not to be there."""
+        """Returns paths and contents of the files. Empty contents mean that the file must not exist."""
         described = RepositoryText(
             name=self.name,
             uris=self.uris,

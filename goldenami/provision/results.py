@@ -1,4 +1,4 @@
-"""What a run of a program came to."""
+"""Results of operations, stages and runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from goldenami.provision.stream import Status
 
 @dataclass(frozen=True, slots=True)
 class OperationResult:
-    """How one operation went. In check mode, "changed" means that it would be. ``index``: from 0, within its stage."""
+    """The result of one operation. In check mode, "changed" means that it would change something. ``index``: its number
+    within its stage, from 0.
+    """
 
     index: int
     title: str
@@ -22,8 +24,8 @@ class OperationResult:
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """``operations``: in the order in which they ended; handlers are among them if they ran. ``rebooted``: how often
-    the host was.
+    """The result of one stage. ``operations``: in the order in which they ended, with the handlers that ran.
+    ``rebooted``: number of reboots.
     """
 
     stage: str
@@ -45,7 +47,9 @@ class StageResult:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """``stages``: those that have operations, in order. ``facts``: what was read, by the fact's name."""
+    """The result of a run. ``stages``: the stages that have operations, in order. ``facts``: the texts that were read,
+    by the fact's name.
+    """
 
     stages: tuple[StageResult, ...]
     facts: Mapping[str, str]

@@ -1,9 +1,9 @@
 """Runs programs on a host: one command, whose input is the archive and whose output is the event stream.
 
-A connection that drops cuts nothing off (see ``follower``): the runner connects anew and goes on reading where it was.
-Only if the host has forgotten the run (a crash, a reboot) is the program run again, which idempotence allows; an
-operation that cannot tell whether it was done (``Steps.once``) is not repeated: one that had ended is passed over, and
-one that was seen to start but not to end is an error.
+A lost connection does not interrupt the program (see ``follower``): the runner connects again and continues to read.
+The runner starts the program again only if the host lost the run (a crash, a reboot); operations are idempotent. An
+operation whose completion cannot be checked (``Steps.once``) is not repeated: if it ended, it is skipped; if it started
+and its end is unknown, the run fails with OperationDoubtful.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:  # paramiko takes a while to load, and recipes are validated w
     from goldenami.ssh import Completed, Connection, Deadline
 
 REBOOT_SECONDS = 600.0
-_ATTEMPTS = 3  # of a program that the host has forgotten, and of connections that are lost without any progress between
+_ATTEMPTS = 3  # of a program that the host lost, and of connections without progress
 _RECONNECT_SECONDS = 180.0
-_MEMORY_BYTES = 64 << 20  # larger archives go to the disk, into /var/tmp
+_MEMORY_BYTES = 64 << 20  # larger archives are stored on the disk, in /var/tmp
 
 
 def run_stage(
@@ -41,7 +41,7 @@ def run_stage(
     mode: Literal["apply", "check"] = "apply",
     timeout: float | None = None,
 ) -> StageResult:
-    """Run one stage; see ``run_program``."""
+    """Run one stage. Raises the same errors as ``run_program``."""
     result = run_program(connection, [stage], emit, secrets=secrets, mode=mode, timeout=timeout)
     return result.stages[0] if result.stages else StageResult(stage.name, (), result.seconds)
 
@@ -57,15 +57,16 @@ def run_program(
     reboot_timeout: float = REBOOT_SECONDS,
     within: Within = contextlib.nullcontext,
 ) -> RunResult:
-    """Run stages as root (by sudo, unless the connection is root's), and read facts on the way: three round trips,
-    however many there are. Reboots and new connections on the way are part of it. However it ends, its working
-    directory on the host is gone before the connection's next command begins; where the connection is lost or this is
-    interrupted, it goes by itself, within ten minutes of the program's end.
+    """Run stages as root, and read the facts between them. A connection that is not root's uses sudo.
 
-    ``mode`` "check" changes nothing and reports what would be. ``secrets`` are masked in events and errors.
-    ``timeout``: seconds that one stage may take; ``reboot_timeout``: seconds until the host must be back.
-    ``within(name)`` is entered while a stage runs. Raises OperationFailed (the first failure ends the program),
-    OperationDoubtful, BuilderError, ConnectionLost; ssh.NotBack for a host that does not come back from a reboot.
+    All stages need three round trips together. Reboots and new connections are handled here. The working directory on
+    the host is removed before the next command of the connection begins. If the connection is lost or this call is
+    interrupted, the host removes it within 10 minutes after the end of the program.
+
+    ``mode`` "check" changes nothing and reports what would change. ``secrets`` are masked in events and errors.
+    ``timeout``: seconds for each stage. ``reboot_timeout``: seconds for each reboot. ``within(name)`` is entered while
+    a stage runs. Raises OperationFailed (the first failure ends the program), OperationDoubtful, BuilderError and
+    ConnectionLost; ssh.NotBack if the host does not return from a reboot.
     """
     run = _Run(connection, compile_program(items), emit, masker(secrets), mode, timeout, reboot_timeout, within)
     return run.carry_out()
@@ -110,7 +111,7 @@ class _Run:
                 raise progress.failure
             if not whole:
                 lost += 1
-                self._look_at_what_was_lost(lost)
+                self._prepare_second_run(lost)
             elif progress.reboot_after is None:
                 return
             else:
@@ -118,14 +119,14 @@ class _Run:
                 self._reboot()
 
     def _on_stage(self) -> None:
-        """The time is a stage's own."""
+        """Restarts the deadline, since ``timeout`` applies to each stage."""
         if self._deadline is not None:
             self._deadline.restart()
 
     # --- one run of the program ---------------------------------------------------------------------------------------
 
     def _attempt(self, first: int) -> bool:
-        """Run the program from an operation on, through lost connections. False if it did not come to an end."""
+        """Run the program from an operation on, over several connections. Returns False if the host lost the run."""
         from goldenami.ssh import CommandTimeout, Deadline
 
         name = f"goldenami.{randomness.token_hex(8)}"
@@ -150,7 +151,7 @@ class _Run:
         return True
 
     def _arguments(self, first: int) -> str:
-        """See ``program``: the last two tell a host that has forgotten a run what that had done."""
+        """Return the arguments of the program. The last two describe what an earlier run did (see ``program``)."""
         ended = self._progress.ended
         changed = [i for i, status in ended.items() if i >= first and status == "changed"]
         spared = [i for i in ended if i >= first and self._program.steps[i].once]
@@ -158,7 +159,7 @@ class _Run:
         return f"{self._mode} {first} '{words[0]}' '{words[1]}'"
 
     def _attach(self, work: str, follower: Follower) -> bool:
-        """Connect anew and go on reading what the program writes. False if the host knows nothing of it any more."""
+        """Connect again and continue to read the program's log. Returns False if the host lost the run."""
         from goldenami.ssh import CommandTimeout
 
         without_progress = 0
@@ -182,28 +183,29 @@ class _Run:
                 raise self._was_ended()
             return follower.whole
         raise ConnectionLost(
-            f"{self._connection.endpoint.address}: the connection was lost again and again while {self._progress.doing}"
+            f"{self._connection.endpoint.address}: {_ATTEMPTS} connections in a row were lost without progress while "
+            f"{self._progress.doing}"
         )
 
     def _did_not_start(self, done: Completed) -> BuilderError:
-        said = done.stderr.decode(errors="replace").strip() or self._progress.output.replace("\n", "; ")
+        output = done.stderr.decode(errors="replace").strip() or self._progress.output.replace("\n", "; ")
         hint = None
-        if "sudo" in said:
+        if "sudo" in output:
             hint = f"The user {self._connection.endpoint.user!r} must be allowed to use sudo without a password."
         return BuilderError(
-            f"the stage {self._progress.stage_name} could not be started: {self._progress.mask(said)}", hint=hint
+            f"the stage {self._progress.stage_name} could not be started: {self._progress.mask(output)}", hint=hint
         )
 
     def _was_ended(self) -> OperationFailed:
-        """The connection held, but something on the host ended the program."""
+        """Return the error for a program that ended without an end event while the connection was up."""
         progress = self._progress
         if progress.bound is None:
-            what = f"the program ended by itself in the stage {progress.stage_name}"
+            what = f"the program ended unexpectedly in the stage {progress.stage_name}"
             return OperationFailed(what, output=progress.output)
         return self._failed(
             progress.bound,
-            f"the program was ended from outside while {progress.doing}",
-            "Is there enough memory? The kernel's log on the host tells whether it killed something.",
+            f"another process ended the program while {progress.doing}",
+            "If the kernel's log on the host reports a killed process, choose an instance type with more memory.",
         )
 
     def _took_too_long(self, work: str) -> OperationFailed | BuilderError:
@@ -211,11 +213,11 @@ class _Run:
             self._connection.run(sudo(self._connection, end_script(work)), timeout=10)
         progress = self._progress
         text = f"the stage {progress.stage_name} did not end within {self._timeout:.0f} s; it was {progress.doing}"
-        hint = "A stage that needs longer: set builder.timeout in the recipe."
+        hint = "If the stage needs more time, increase builder.timeout in the recipe."
         return self._failed(progress.bound, text, hint) if progress.bound else BuilderError(text, hint=hint)
 
     def _failed(self, bound: BoundOperation, text: str, hint: str) -> OperationFailed:
-        """Of what runs."""
+        """Return the error for the operation that runs."""
         return OperationFailed(
             f"{self._progress.mask(bound.label)}: {text}",
             place=str(bound.mark),
@@ -223,23 +225,21 @@ class _Run:
             hint=hint,
         )
 
-    def _look_at_what_was_lost(self, times: int) -> None:
+    def _prepare_second_run(self, times: int) -> None:
+        """Permit another run after the host lost the last one. Raises OperationDoubtful or ConnectionLost if not."""
         progress = self._progress
         running, bound = progress.running, progress.bound
         progress.running = None
         if running is not None and bound is not None and self._program.steps[running.index].once:
             raise OperationDoubtful(
-                f"{progress.mask(bound.label)}: the host went away while this ran, and nothing on it tells whether it"
-                " was done",
+                f"{progress.mask(bound.label)}: the host was lost while this ran, and it is unknown whether it ended",
                 place=str(bound.mark),
                 output=progress.output,
-                hint="Give it creates, unless, or idempotent: true if it may be run again; then build again.",
+                hint="Add creates or unless to the operation, or idempotent: true if it may run again. Build again.",
             )
         if times >= _ATTEMPTS:
-            raise ConnectionLost(
-                f"the host forgot the stage {progress.stage_name} {times} times while {progress.doing}"
-            )
-        progress.say(f"the host has forgotten the stage {progress.stage_name}; running it again", "warning")
+            raise ConnectionLost(f"the host lost the stage {progress.stage_name} {times} times while {progress.doing}")
+        progress.say(f"the host lost the stage {progress.stage_name}; running it again", "warning")
 
     def _reboot(self) -> None:
         connection = self._connection
@@ -248,14 +248,16 @@ class _Run:
         with contextlib.suppress(ConnectionLost):
             done = connection.run(sudo(connection, "systemctl reboot"), timeout=60)
             if done.status > 0:
-                raise BuilderError(f"the host does not reboot: {done.stderr.decode(errors='replace').strip()}")
+                raise BuilderError(
+                    f"the reboot of the host was refused: {done.stderr.decode(errors='replace').strip()}"
+                )
         connection.wait_for_reboot(
             self._progress.boot,
             timeout=self._reboot_timeout,
             on_wait=lambda seconds: self._progress.say(
-                f"{connection.endpoint.address} is not back after {seconds:.0f} s; waiting until "
-                f"{self._reboot_timeout:.0f} s are over"
+                f"{connection.endpoint.address} is not reachable {seconds:.0f} s after the reboot; waiting for at most "
+                f"{self._reboot_timeout:.0f} s"
             ),
         )
         self._progress.rebooted()
-        self._progress.say(f"{connection.endpoint.address} is back after {time.monotonic() - started:.0f} s")
+        self._progress.say(f"{connection.endpoint.address} rebooted in {time.monotonic() - started:.0f} s")

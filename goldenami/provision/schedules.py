@@ -1,4 +1,4 @@
-"""Jobs of cron, and which of several programs has a name (alternatives)."""
+"""cron jobs, and alternatives (the choice between several programs for one name)."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _SHORT = ("@reboot", "@yearly", "@annually", "@monthly", "@weekly", "@daily", "@
 
 
 def check_schedule(text: str) -> str:
-    """A schedule of crontab(5), in its normal spacing. Raises ValueError that says which field is wrong."""
+    """Return a schedule of crontab(5) with single spaces. Raises ValueError that names the wrong field."""
     if text.startswith("@"):
         if text not in _SHORT:
-            raise ValueError(f"expected one of {', '.join(_SHORT)}")
+            raise ValueError(f"{text!r} is not a schedule: expected five fields, or one of {', '.join(_SHORT)}")
         return text
     fields = text.split()
     if len(fields) != 5:
@@ -34,12 +34,12 @@ def check_schedule(text: str) -> str:
         for part in value.split(","):
             match = re.fullmatch(r"(\*|[a-z0-9]+)(?:-([a-z0-9]+))?(?:/([0-9]+))?", part.lower())
             if match is None or (match[1] == "*" and match[2]) or match[3] == "0":
-                raise ValueError(f"{value!r} is no {field}")
+                raise ValueError(f"{value!r} is not a valid {field}")
             numbers = [_number(field, name) for name in match.groups()[:2] if name not in (None, "*")]
             if any(n is None or not low <= n <= high for n in numbers):
-                raise ValueError(f"{value!r} is no {field}: expected {low} to {high}")
+                raise ValueError(f"{value!r} is not a valid {field}: expected {low} to {high}")
             if len(numbers) == 2 and (numbers[0] or 0) > (numbers[1] or 0):
-                raise ValueError(f"{value!r} is no {field}: it begins after its end")
+                raise ValueError(f"{value!r} is not a valid {field}: the range begins after its end")
     return " ".join(fields)
 
 
@@ -51,19 +51,19 @@ def _number(field: str, name: str) -> int | None:
 
 
 class Cron(Operation):
-    """A job of cron, in a file of its own in /etc/cron.d. Its package must be there: cron where apt is, cronie where
-    dnf is.
+    """Creates a cron job in a separate file in /etc/cron.d. Its package must be installed: cron with apt, cronie with
+    dnf.
     """
 
     kind: ClassVar[str] = "cron"
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Name of the file. cron reads no names with a dot.")
-    schedule: OneLine | None = Field(None, description='When it runs, as in crontab(5): "30 3 * * mon", "@daily".')
-    command: OneLine | None = Field(None, description="The command, for sh; a % stands for itself.")
-    user: Account = Field("root", description="The user that it runs as.")
-    environment: Mapping[str, OneLine] = Field(default_factory=dict, description="Variables of its environment.")
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Name of the file. cron ignores names with a dot.")
+    schedule: OneLine | None = Field(None, description='Times of the job, as in crontab(5): "30 3 * * mon", "@daily".')
+    command: OneLine | None = Field(None, description="The command for sh. % needs no escape.")
+    user: Account = Field("root", description="The user that runs the job.")
+    environment: Mapping[str, OneLine] = Field(default_factory=dict, description="Environment variables of the job.")
     mode: Mode = Field("0644", description='Permissions of the file, as a string: "0600".')
-    state: Literal["present", "absent"] = Field("present", description="Whether the job is there.")
+    state: Literal["present", "absent"] = Field("present", description="Whether the job exists.")
 
     @field_validator("schedule")
     @classmethod
@@ -75,10 +75,13 @@ class Cron(Operation):
         if self.state == "present" and (self.schedule is None or not self.command):
             raise ValueError("expected schedule and command")
         if self.state == "absent" and (self.schedule is not None or self.command is not None):
-            raise ValueError("an absent job has neither schedule nor command")
+            raise ValueError("schedule and command have no effect with state absent: remove them")
         for name in self.environment:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-                raise ValueError(f"{name!r} is no name of an environment variable")
+                raise ValueError(
+                    f"{name!r} is not the name of an environment variable: expected letters, digits and _, "
+                    "with no digit first"
+                )
         return self
 
     def title(self) -> str:
@@ -92,25 +95,28 @@ class Cron(Operation):
         command = (self.command or "").replace("%", "\\%")
         contents = to.place(f"{variables}{self.schedule} {self.user} {command}\n".encode())
         apply = lines(
-            sh("command -v cron >/dev/null || command -v crond >/dev/null || die 'cron is not installed'"),
+            sh(
+                "command -v cron >/dev/null || command -v crond >/dev/null || die @why",
+                why="cron is not installed: add the package cron (apt) or cronie (dnf) before this operation",
+            ),
             place_file(path, contents, self.mode),
         )
         return Steps(same_file(path, contents, self.mode), apply)
 
 
 class Alternative(Operation):
-    """Which of several programs has a name: update-alternatives where apt is, alternatives where dnf is. Chosen so, it
-    stays when others are installed.
+    """Chooses the program for a name among several ones (update-alternatives with apt, alternatives with dnf). The
+    choice is manual, so that packages which are installed later do not change it.
     """
 
     kind: ClassVar[str] = "alternative"
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.+-]+$", description='Name of the group: "editor", "java".')
-    path: AbsolutePath = Field(description="The program that it is to be.")
+    path: AbsolutePath = Field(description="Path of the chosen program.")
     link: AbsolutePath | None = Field(
-        None, description="Where the name is linked: with it, the program is made one of the group if it is not yet."
+        None, description="Path of the group's link. If given, the program is added to the group if necessary."
     )
-    priority: int = Field(50, ge=0, description="Its priority then.")
+    priority: int = Field(50, ge=0, description="Priority of the program in the group, with link.")
 
     def title(self) -> str:
         return f"alternative {self.name} = {self.path}"
@@ -121,7 +127,7 @@ class Alternative(Operation):
         check = sh(
             """_now=$(readlink -- /etc/alternatives/@name) || _now='not there'
 [ "$_now" = @path ] || { detail="is $_now"; return 1; }
-case $(@known | head -n 1) in auto) detail='is so by its priority only'; return 1 ;; esac""",
+case $(@known | head -n 1) in auto) detail='is chosen by its priority only'; return 1 ;; esac""",
             name=self.name,
             path=self.path,
             known=known,

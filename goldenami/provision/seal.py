@@ -1,13 +1,13 @@
-"""Sealing: what belongs to the builder, and to no instance of its image, goes. The last thing over a connection.
+"""Sealing: removes keys, logs and identity of the builder before capture. It is the last work over a connection.
 
-``TRACES`` says it as data: each trace has the code that finds it and the code that removes it, and sealing is a stage
-like any other: it finds, removes, and finds again. So a seal that ended well is its own proof, and a test after the
-first boot can use the same ``find``.
+``TRACES`` lists the traces as data: each one has the code that finds it and the code that removes it. Sealing is a
+stage like any other: it finds, removes, and finds again. So a successful seal proves that no trace is left, and a test
+after the first boot can use the same ``find``.
 
-The session that seals survives it: sshd reads host keys when it starts, and keys of accounts when somebody logs in.
-Nobody can connect afterwards. systemd stays as it is configured: /etc/machine-id is left empty, not absent nor
-"uninitialized", which would make the next boot a "first boot" that sets all services to their presets (machine-id(5),
-"First Boot Semantics").
+The session of the seal stays open: sshd reads host keys when it starts, and authorized keys at each login. No new
+connection is possible afterwards. The configuration of systemd does not change: /etc/machine-id is emptied. If it were
+missing or "uninitialized", the next boot would be a "first boot" that sets all services to their presets
+(machine-id(5), "First Boot Semantics").
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ if TYPE_CHECKING:  # paramiko takes a while to load, and recipes are validated w
 
 
 class Trace(Operation):
-    """Something of one machine that must not be in an image.
+    """Data of one machine that must not be in an image.
 
-    ``find``: shell code that prints where it is, and nothing if it is not there. ``remove``: code that removes it, and
-    succeeds if there is nothing. Both run as root.
+    ``find``: shell code that prints the places of the trace, and nothing if there is none. ``remove``: code that
+    removes it, and succeeds if there is none. Both run as root.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -62,7 +62,9 @@ class Trace(Operation):
 
 @dataclass(frozen=True, slots=True)
 class SealReport:
-    """``removed``: names of the traces that were there. ``facts``: what was read before, by name."""
+    """The result of sealing. ``removed``: names of the traces that were found and removed. ``facts``: the texts that
+    were read before, by name.
+    """
 
     removed: tuple[str, ...]
     operations: tuple[OperationResult, ...]
@@ -80,8 +82,8 @@ def seal(
 ) -> SealReport:
     """Remove every trace of the builder, then trim free space.
 
-    ``login_key``: the public half of the temporary key that goldenami logs in with. ``facts`` are read before anything
-    is removed. A second call finds nothing. Raises OperationFailed, and what else ``run_program`` raises.
+    ``login_key``: the public half of goldenami's temporary SSH key. ``facts`` are read before the removal. A second
+    call removes nothing. Raises OperationFailed and the other errors of ``run_program``.
     """
     traces = traces_of(login_key)
     place = Mark("", 0, 0)
@@ -93,24 +95,24 @@ def seal(
 
 
 class _Trim(Operation):
-    """Gives free blocks back, so that the snapshot does not hold what was deleted."""
+    """Discards free blocks, so that the snapshot does not contain deleted data."""
 
     def title(self) -> str:
         return "trim free space"
 
     def compile(self, to: Compilation) -> Steps:
-        # Where the disk, or a container, does not allow it: the image is as good, its snapshot larger.
+        # Some disks, and containers, do not support it. The image is then correct, but its snapshot is larger.
         apply = Script("sync\nfstrim --all --quiet-unsupported || fstrim / || note 'not possible here'\nsync")
         return Steps(Script("return 1"), apply, Script(":"))
 
 
 def traces_of(login_key: str) -> tuple[Trace, ...]:
-    """All traces, in the order in which they are removed: logs late, since removing the others writes some."""
+    """Return all traces in the order of their removal. Logs come late, since removing other traces writes logs."""
     return (_login_key(login_key.split()[1]), *TRACES)
 
 
 def _login_key(material: str) -> Trace:
-    """Keys are found by their middle field, since cloud-init adds options and a comment to what it installs."""
+    """Returns the trace of the login key. Its base64 field identifies it: cloud-init adds options and a comment."""
     files = sh(
         _HOMES
         + """ | while read -r _home; do
@@ -130,7 +132,7 @@ done""",
         files=files,
         material=material,
     )
-    return Trace(name="login-key", what="the temporary key that logs in", find=files, remove=remove)
+    return Trace(name="login-key", what="the temporary login key", find=files, remove=remove)
 
 
 _HOMES = """getent passwd | cut -d: -f6 | sort -u | while read -r _home; do
@@ -139,7 +141,9 @@ done"""
 
 
 def _files(name: str, what: str, *patterns: str, before: str = "") -> Trace:
-    """Files and directories, named by shell patterns; ``before`` runs before they are removed."""
+    """Returns a trace of files and directories, given by shell patterns. ``before`` is code that runs before the
+    removal.
+    """
     words = Script(" ".join(patterns))
     find = sh(
         'for _path in @words; do [ ! -e "$_path" ] && [ ! -L "$_path" ] || printf \'%s\\n\' "$_path"; done', words=words
@@ -151,7 +155,7 @@ _IN_HOME = Script(
     """find "$_home" -xdev -maxdepth 1 -type f \\( -name '.*history' -o -name .viminfo -o -name .lesshst \\
 -o -name .wget-hsts \\)"""
 )
-# Those of running services are systemd's to remove, when they stop; sockets are in use.
+# systemd removes the private directories of services when they stop. Sockets (.X11-unix and others) are in use.
 _TEMPORARY = Script(
     """find /tmp /var/tmp -xdev -mindepth 1 -maxdepth 1 ! -name 'systemd-private-*' ! -name '.*-unix'"""
 )
@@ -163,7 +167,7 @@ TRACES: tuple[Trace, ...] = (
         "cloud-init's state",
         *(f"/var/lib/cloud/{name}" for name in ("instance", "instances/*", "data/*", "sem/*", "handlers/*")),
         "/var/log/cloud-init*.log",
-        # Written for the builder's network card; cloud-init writes them anew for each instance.
+        # cloud-init writes them for the builder's network card, and again for each instance.
         *(pattern for system in SYSTEMS.values() for pattern in system.network_files),
     ),
     _files(
@@ -188,7 +192,7 @@ TRACES: tuple[Trace, ...] = (
         "/var/lib/systemd/credential.secret",
         "/boot/efi/loader/random-seed",
         "/var/lib/urandom/random-seed",
-        # When it stops it saves a seed, and that must not be at the shutdown that comes.
+        # The service saves a seed when it stops. So it stops before the removal, and not at the later shutdown.
         before="! systemctl is-active --quiet systemd-random-seed || systemctl stop systemd-random-seed",
     ),
     _files(
@@ -218,8 +222,8 @@ TRACES: tuple[Trace, ...] = (
         what="logs",
         find=Script("""find /var/log -xdev -type f -size +0 ! -path '/var/log/journal/*'
 find /var/log/journal -mindepth 1 -maxdepth 1"""),
-        # journald goes on in memory. What else writes is truncated: its files stay open, and their owners and modes
-        # count.
+        # journald continues in memory. Files of other programs are truncated, because they are open, and because their
+        # owners and modes must be kept.
         remove=Script("""! systemctl is-active --quiet rsyslog || systemctl stop syslog.socket rsyslog
 [ ! -d /run/systemd/system ] || journalctl --relinquish-var
 [ ! -d /var/log/journal ] || find /var/log/journal -mindepth 1 -delete
@@ -234,8 +238,8 @@ find /var/log -xdev -type f -size +0 -exec truncate -s 0 -- {} +"""),
         remove=Script(""": >/etc/machine-id
 [ -L /var/lib/dbus/machine-id ] || rm -f /var/lib/dbus/machine-id"""),
     ),
-    # Who launches an instance says who may use sudo there, and cloud-init writes that. Last: this is also the right
-    # by which goldenami is root on the builder.
-    _files("sudo-rules", "the rights that cloud-init gave on the builder", "/etc/sudoers.d/90-cloud-init-users"),
+    # cloud-init writes the sudo rules of each instance. This is the last trace, because goldenami itself needs the rule
+    # to be root on the builder.
+    _files("sudo-rules", "cloud-init's sudo rules of the builder", "/etc/sudoers.d/90-cloud-init-users"),
 )
-"""All traces but the key that logs in, which is known to its build only."""
+"""All traces except the login key, which only its build knows."""

@@ -1,4 +1,4 @@
-"""Units of systemd: whether they start at boot, and whether they run now."""
+"""Systemd units: start at boot and state now."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ _ACTIONS = {"started": "start", "stopped": "stop", "restarted": "restart", "relo
 
 
 class Service(Operation):
-    """A systemd unit. ``restarted`` and ``reloaded`` always do something: they are meant for handlers."""
+    """Enables, starts, stops or masks a systemd unit. ``restarted`` and ``reloaded`` always act: for handlers only."""
 
     kind: ClassVar[str] = "service"
     shorthand: ClassVar[str | None] = "name"
 
     name: UnitName = Field(description='Name of the unit; without a suffix it is a service: "nginx", "fstrim.timer".')
-    enabled: bool | None = Field(
-        default=None, description="Whether it starts at boot. By default that is left as it is."
-    )
+    enabled: bool | None = Field(default=None, description="Whether the unit starts at boot. Default: not changed.")
     state: Literal["started", "stopped", "restarted", "reloaded"] | None = Field(
         default=None,
-        description="Whether it runs now; restarted and reloaded are for handlers. By default left as it is.",
+        description="State of the unit now; restarted and reloaded are for handlers. Default: not changed.",
     )
     masked: bool | None = Field(
-        default=None, description="Whether it cannot be started by anything. By default left as it is."
+        default=None, description="Whether the unit is masked, so that nothing can start it. Default: not changed."
     )
 
     @model_validator(mode="after")
-    def _something(self) -> Service:
+    def _consistent(self) -> Service:
         if self.enabled is None and self.state is None and self.masked is None:
-            raise ValueError("expected enabled, state or masked")
+            raise ValueError("expected at least one of enabled, state and masked")
         if self.masked and (self.enabled or self.state not in (None, "stopped")):
-            raise ValueError("a masked unit can neither be enabled nor run")
+            raise ValueError(
+                "a masked unit cannot be enabled or run: remove enabled: true, and each state except stopped"
+            )
         return self
 
     def title(self) -> str:
@@ -81,7 +81,7 @@ _""",
                 )
             )
         if self.enabled is True:
-            # Units without an [Install] section cannot be enabled, and need not be.
+            # Units without an [Install] section ("static") cannot be enabled, and other units start them.
             found.append(
                 Script("""case $_enabled in
 enabled | static | indirect | generated | alias) ;;
@@ -105,8 +105,8 @@ esac""")
         return sh("case $_enabled in enabled) ;; *) systemctl enable -- @unit ;; esac", unit=unit)
 
     def _apply(self, unit: str) -> Script:
-        # All units are read again only where that is of use, since it may take a second: systemd reads by itself what
-        # it has not read yet, and enabling makes it read all of them.
+        # A daemon-reload can take a second, so it runs only if needed. systemd reads new units when they are used, and
+        # `systemctl enable` reloads all of them.
         again = """if [ "$_reload" = yes ] || [ "$_loaded" != loaded ] || [ -e "$flags/units" ]; then
 systemctl daemon-reload
 rm -f "$flags/units"
@@ -117,7 +117,7 @@ fi"""
         if self.enabled is not None:
             parts.append(self._enable(unit))
         if self.state == "stopped":
-            # What is not installed cannot be stopped, and does not run.
+            # A unit that is not installed cannot be stopped, and does not run.
             parts.append(
                 sh(
                     'systemctl stop -- @unit || [ "$(systemctl show -p LoadState --value -- @unit)" = not-found ]',
@@ -140,7 +140,7 @@ exit $_failed
                 )
             )
         if self.state in ("started", "restarted", "reloaded"):
-            # Some report that they have started and end right after; others are given a while to become active.
+            # Some services end right after they reported their start. Others need up to 10 seconds to become active.
             parts.append(
                 sh(
                     """_wait=0 _now=activating
@@ -151,7 +151,7 @@ _wait=$((_wait + 1))
 done
 [ "$_now" = active ] || {
 systemctl status --no-pager --lines=15 -- @unit || :
-die 'it started, and did not stay'
+die 'the unit started, but is not active any more'
 }""",
                     unit=unit,
                 )

@@ -1,4 +1,4 @@
-"""One key of a settings file: what most configuration below /etc is made of."""
+"""Single keys of settings files, such as most files below /etc."""
 
 from __future__ import annotations
 
@@ -21,55 +21,56 @@ _KNOWN: tuple[tuple[str, SettingsFormat], ...] = (
     (r"/etc/systemd/.*\.conf|/etc/dnf/.*|/etc/yum\.repos\.d/.*", "ini"),
     (r"/etc/security/.*\.conf|/etc/audit/.*\.conf|/etc/sysctl\.(conf|d/.*)", "equals"),
 )
-"""Formats of files that everybody has, by a pattern of the whole path."""
+"""Formats of well-known files, by a pattern of the whole path."""
 
 
 def format_of(path: str) -> SettingsFormat | None:
-    """The format of a file that is known by its path."""
+    """Return the format of a well-known file, or None for other paths."""
     return next((name for pattern, name in _KNOWN if re.fullmatch(pattern, path)), None)
 
 
 class Setting(Operation):
-    """One key of a settings file, such as UMASK in /etc/login.defs or X11Forwarding in /etc/ssh/sshd_config.
+    """Sets one key of a settings file, such as UMASK in /etc/login.defs or X11Forwarding in /etc/ssh/sshd_config.
 
-    The first line that sets the key gets the value, and further ones (of which some programs take the first, others
-    the last) are removed; where none does, one is added after its commented example, or else at the end of its section.
-    Comments and everything else stay. Keys that may stand there several times (HostKey, AcceptEnv) are for `line`.
+    The first line that sets the key gets the value. Further lines that set it are removed, because some programs use
+    the first one and others the last. If no line sets the key, a line is added after its commented example, or else at
+    the end of the section. Comments and other lines are kept. For keys that may occur several times (HostKey,
+    AcceptEnv) use `line`.
     """
 
     kind: ClassVar[str] = "setting"
 
     path: AbsolutePath = Field(description="Path of the file.")
-    key: OneLine = Field(description='The key: "UMASK". In ssh\'s files it may be two words: "Subsystem sftp".')
-    value: OneLine | None = Field(None, description="Its value, unquoted. Without one, the bare key is the setting.")
+    key: OneLine = Field(description='The key: "UMASK". In SSH files it can be two words: "Subsystem sftp".')
+    value: OneLine | None = Field(None, description="The value, without quotes. Default: the line has the key alone.")
     format: SettingsFormat | None = Field(
         None,
-        description="words: `KEY value` as in login.defs. ssh: the same, with sections by Match or Host, and keys of "
-        "any case. equals: `key = value`. shell: `KEY=value`, quoted as a shell needs it. ini: `key=value` in "
-        "sections. By default known by the path: login.defs, and files in /etc/ssh, default, sysconfig, systemd, "
+        description="words: `KEY value` as in login.defs. ssh: the same, with Match or Host sections and "
+        "case-insensitive keys. equals: `key = value`. shell: `KEY=value`, quoted for a shell. ini: `key=value` in "
+        "sections. Default: by the path, for login.defs and for files in /etc/ssh, default, sysconfig, systemd, "
         "security, audit.",
     )
     section: OneLine | None = Field(
         None,
-        description='The section: "Journal" (ini), "Match User git" (ssh); made at the end if it is missing. By '
-        "default, of ssh's files, the part before the first Match or Host.",
+        description='The section: "Journal" (ini), "Match User git" (ssh). If it is missing, it is added at the end. '
+        "Default for ssh: the part before the first Match or Host.",
     )
     state: Literal["present", "absent"] = Field("present", description="Absent removes every line that sets the key.")
-    create: bool = Field(False, description="Whether a missing file is made (mode 0644, root's).")
+    create: bool = Field(False, description="Whether a missing file is created (owner root, mode 0644).")
     validate_with: str | None = Field(None, alias="validate", description=VALIDATE)
 
     @model_validator(mode="after")
     def _consistent(self) -> Setting:
         if not self.key.strip() or self.key != self.key.strip() or self.key[0] in "#;[" or "=" in self.key:
-            raise ValueError(f"{self.key!r} is no key of a setting")
+            raise ValueError(f"{self.key!r} is not a valid key: expected text without =, not starting with #, ; or [")
         if self.form == "ini" and self.section is None:
-            raise ValueError("expected the section, as this format has them")
+            raise ValueError("expected section, because the format ini has sections")
         if self.section is not None and self.form not in ("ini", "ssh"):
-            raise ValueError(f"the format {self.form} has no sections")
+            raise ValueError(f"the format {self.form} has no sections: remove section")
         if self.section is not None and self.form == "ssh" and not re.match(r"(?i)(match|host)\s", self.section):
             raise ValueError('expected a section such as "Match User git"')
         if self.state == "absent" and self.value is not None:
-            raise ValueError("an absent setting has no value")
+            raise ValueError("value has no effect with state absent: remove one of them")
         if self.state == "present" and self.value is None and self.form in ("words", "ssh", "shell"):
             raise ValueError("expected a value")
         if self.value is not None and self.form != "shell" and self.value != self.value.strip():
@@ -78,10 +79,12 @@ class Setting(Operation):
 
     @property
     def form(self) -> SettingsFormat:
-        """Raises ValueError where neither the recipe nor the path says it."""
+        """The format of the file. Raises ValueError if the recipe does not give it and the path is not well known."""
         form = self.format or format_of(self.path)
         if form is None:
-            raise ValueError("expected the format: words, ssh, equals, shell or ini")
+            raise ValueError(
+                f"the format of {self.path} is not known: expected format to be words, ssh, equals, shell or ini"
+            )
         return form
 
     def title(self) -> str:
@@ -121,7 +124,7 @@ _written=@written @awk""",
         return Steps(check, apply)
 
     def written(self) -> str:
-        """The line, as it goes into the file."""
+        """Returns the line for the file."""
         if self.value is None:
             return self.key
         if self.form in ("words", "ssh"):
@@ -132,7 +135,7 @@ _written=@written @awk""",
 
 
 def _shell_word(value: str) -> str:
-    """As files that a shell, systemd and PAM may read have it: double quotes where they are needed."""
+    """Returns a value that shells, systemd and PAM can read: with double quotes if they are needed."""
     if re.fullmatch(r"[A-Za-z0-9_./:,@%+-]*", value):
         return value
     return '"' + re.sub(r'([\\"$`])', r"\\\1", value) + '"'

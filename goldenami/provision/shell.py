@@ -1,12 +1,12 @@
-"""What operations compile to: ``Steps``, made of ``Script`` and ``sh`` (see ``goldenami.shell``).
+"""The shell code of a compiled operation: ``Steps``, made of ``Script`` and ``sh`` (see ``goldenami.shell``).
 
-The rules for the code (POSIX sh: dash, busybox and bash agree on it):
+The rules for the code (POSIX sh, which dash, busybox and bash support):
 
-* ``check`` runs in the program's own shell and changes nothing. Its status: 0 as asked already, 1 to be applied,
-  anything above a failure. It may set ``detail`` (one line, what is different), and must not exit, nor leave variables
-  other than those starting with ``_``.
-* ``apply`` runs in a subshell under ``set -e`` with stdin from /dev/null; what it prints is shown live.
-* ``verify`` follows an apply and must end with 0; by default it is the check again.
+* ``check`` runs in the program's own shell and changes nothing. Its status: 0 if the host is as required, 1 if the
+  operation must be applied, more than 1 for a failure. It may set ``detail`` (one line, the difference). It must not
+  exit. It may set only variables that start with ``_``.
+* ``apply`` runs in a subshell under ``set -e`` with stdin from /dev/null. Its output is shown live.
+* ``verify`` follows an apply and must end with 0. Default: the check again.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ __all__ = ["Batch", "Compilation", "Script", "Steps", "Value", "lines", "quote",
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A package that may be installed by one call together with others that have the same ``options``."""
+    """A package that one call can install together with others that have the same ``options``."""
 
-    spec: str  # as apt-get install takes it, one word without special characters
+    spec: str  # for apt-get install: one word without special characters
     options: str = ""
 
 
@@ -31,9 +31,9 @@ class Batch:
 class Steps:
     """One operation as code; see the module.
 
-    ``once``: nothing on the host tells whether it was done. If the connection is lost while it runs, and the host has
-    forgotten about it, it is not repeated. ``reboot``: where it is not as asked, the host reboots after the handlers
-    have run, and the stage goes on with the next operation.
+    ``once``: a check cannot show whether the operation was applied. It is not repeated if the host is lost while it
+    runs. ``reboot``: if the check ends with 1, the host reboots after the handlers have run, and the stage continues
+    with the next operation.
     """
 
     check: Script
@@ -45,7 +45,7 @@ class Steps:
 
 
 class Compilation(Protocol):
-    """What an operation may ask for while it compiles."""
+    """The services for an operation while it compiles."""
 
     @property
     def index(self) -> int:
@@ -53,23 +53,25 @@ class Compilation(Protocol):
         ...
 
     def payload(self, name: str) -> Script:
-        """A word: the path, on the host, of the contents for this field. ValueError if there is no payload for it."""
+        """Return a shell word: the path, on the host, of the contents of this field. Raises ValueError if it has no
+        payload.
+        """
         ...
 
     def digest(self, name: str) -> str:
-        """The SHA-256, in hex, of the contents for this field. ValueError if there is no payload for it."""
+        """Return the SHA-256, in hex, of the contents of this field. Raises ValueError if it has no payload."""
         ...
 
     def source_mode(self, name: str) -> int | None:
-        """The permission bits of the file behind this field, if it has any."""
+        """Return the permission bits of the source file of this field, or None if they are unknown."""
         ...
 
     def place(self, data: bytes) -> Script:
-        """A word: the path, on the host, of a file with these contents, readable by root alone."""
+        """Return a shell word: the path, on the host, of a file with these contents, which only root can read."""
         ...
 
     def package(self, name: str) -> int:
-        """Number N of a package. After ``read_packages``, ``$version_N`` is its installed version, or empty;
-        ``$wanted_N`` is what there is of it: "ii" installed, "hi" installed and on hold, "rc" only its configuration.
+        """Return the number N of a package. After ``read_packages``, ``$version_N`` is its installed version, or empty.
+        ``$wanted_N`` is its state: "ii" installed, "hi" installed and on hold, "rc" only its configuration.
         """
         ...

@@ -1,20 +1,20 @@
-"""What comes back from a running program: lines that its operations print, and events in between.
+"""The output of a running program: lines that its operations print, and events between them.
 
 An event is a line that begins with the run's mark, a random word::
 
     MARK begin BOOT                      the program runs; the id of the host's boot
     MARK stage 0 1234.50                 stage 0 begins; seconds since the host's boot
     MARK fact NAME                       lines of a fact follow, until
-    MARK read NAME STATUS                its end, with the status of what printed it
+    MARK read NAME STATUS                its end, with the exit status of its script
     MARK start 3 1234.56                 operation 3 begins
     MARK ok|changed|skipped 3 1234.60 0 DETAIL
     MARK failed 3 1234.60 STATUS DETAIL
-    MARK reboot 3                        the host is to reboot, and the program to go on after operation 3
-    MARK end ok|failed                   nothing comes after it
-    MARK gone                            the program's process is not there any more
+    MARK reboot 3                        the host must reboot; the program continues after operation 3
+    MARK end ok|failed                   the end of the program; no event follows
+    MARK gone                            the process of the program has ended
 
-The program puts a line end before each event, because what it follows need not have ended its line; ``Reader`` takes it
-out again.
+The program prints a line end before each event, because the output before it may end without one. ``Reader`` removes
+it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Status = Literal["ok", "changed", "failed", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """``boot``: what Linux calls the boot that the program runs in."""
+    """The program runs. ``boot``: Linux' boot id (/proc/sys/kernel/random/boot_id)."""
 
     boot: str
 
@@ -68,7 +68,7 @@ class RebootDue:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """``whole``: the program said so itself; otherwise it was ended from outside."""
+    """The program ended. ``whole``: it reported its end itself. If not, another process ended it."""
 
     whole: bool
 
@@ -77,17 +77,17 @@ Message = Begun | StageStarted | FactRead | Started | Finished | RebootDue | End
 
 
 class Reader:
-    """Tells events from output. Give it the lines of the stream, in order."""
+    """Separates events from output. ``feed`` takes the lines of the stream in order."""
 
     def __init__(self, mark: str, on_message: Callable[[Message], None], on_output: Callable[[str], None]) -> None:
         self._prefix = mark + " "
         self._on_message = on_message
         self._on_output = on_output
-        self._empty = False  # an empty line was seen; whether it was output shows at the next line
-        self._fact: list[str] | None = None  # the lines of a fact, while they come
+        self._empty = False  # an empty line was read; the next line shows whether it is output
+        self._fact: list[str] | None = None  # the lines of a fact while it is read
 
     def feed(self, line: str) -> None:
-        """Take one line. Raises ValueError for an event that no program of ours sends."""
+        """Read one line. Raises ValueError for an unknown event."""
         held, self._empty = self._empty, False
         if line.startswith(self._prefix):
             self._event(line.removeprefix(self._prefix))

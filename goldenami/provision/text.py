@@ -1,4 +1,4 @@
-"""Single lines of text files, and marked blocks of lines."""
+"""Single lines and marked blocks of lines in text files."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ from goldenami.provision.writing import VALIDATE, awk, keep_attributes, write
 
 
 class _Placed(Operation):
-    """What ``line`` and ``block`` have in common: a file, and where in it they go."""
+    """The common part of ``line`` and ``block``: the file, and the position in it."""
 
     path: AbsolutePath = Field(description="Path of the file.")
     insert_after: OneLine | None = Field(
         None,
-        description="Extended regular expression; it is added after the last line that matches, else at the end.",
+        description="Extended regular expression. New text is added after the last matching line, else at the end.",
     )
     insert_before: OneLine | None = Field(
         None,
-        description="Extended regular expression; it is added before the first line that matches, else at the end.",
+        description="Extended regular expression. New text is added before the first matching line, else at the end.",
     )
-    insert_at: Literal["start", "end"] = Field("end", description="Where it is added if no expression says it.")
-    state: Literal["present", "absent"] = Field("present", description="Whether it is there.")
-    create: bool = Field(False, description="Whether a missing file is made (mode 0644, root's).")
+    insert_at: Literal["start", "end"] = Field(
+        "end", description="Position of new text without insert_after and insert_before."
+    )
+    state: Literal["present", "absent"] = Field("present", description="Whether the text is in the file.")
+    create: bool = Field(False, description="Whether a missing file is created (owner root, mode 0644).")
     validate_with: str | None = Field(None, alias="validate", description=VALIDATE)
 
     @model_validator(mode="after")
     def _one_place(self) -> _Placed:
         if sum((self.insert_after is not None, self.insert_before is not None, self.insert_at == "start")) > 1:
-            raise ValueError("expected one of insert_after, insert_before, insert_at")
+            raise ValueError("expected at most one of insert_after, insert_before and insert_at")
         return self
 
     def _missing(self) -> Script:
-        """What a check does where the file is not there."""
+        """Returns the code of a check for a missing file."""
         if self.state == "absent":
             return Script("return 0")
         if self.create:
@@ -44,7 +46,7 @@ class _Placed(Operation):
         return sh("{ printf '%s\\n' @why; return 2; }", why=f"{self.path}: no such file")
 
     def _place(self) -> Script:
-        """Sets the variables for awk that say where; reads ``$_path``."""
+        """Returns code that sets the variables with the position for awk. It reads ``$_path``."""
         after = before = Script("")
         if self.insert_after is not None:
             after = sh('$(grep -nE -e @x -- "$_path" | cut -d: -f1 | tail -n 1)', x=self.insert_after)
@@ -65,33 +67,33 @@ class _Placed(Operation):
         return write(path, produce, keep_attributes(path), self.validate_with)
 
     def _real(self) -> Script:
-        """A link is followed: what it points to is edited."""
+        """Returns code that resolves a link, so that its target is edited."""
         return sh("_path=$(readlink -m -- @path)", path=self.path)
 
 
 class Line(_Placed):
-    """A line of a text file.
+    """Adds, replaces or removes a line of a text file.
 
-    With a regexp, the first line that matches becomes the line, and further ones that match are removed; if none
-    matches, the line is added unless it is there. Without one, the line is added unless it is there. Absent removes all
-    lines that match regexp, or are equal to line.
+    With regexp, the first matching line is replaced by the line, and further matching lines are removed. If no line
+    matches, or without regexp, the line is added unless the file contains it. Absent removes all lines that match
+    regexp, or that are equal to line.
     """
 
     kind: ClassVar[str] = "line"
 
     line: OneLine | None = Field(None, description="The line, without its end.")
     regexp: OneLine | None = Field(
-        None, description="Extended regular expression (grep -E) of the lines that are replaced or removed."
+        None, description="Extended regular expression (grep -E) for the lines to replace or remove."
     )
 
     @model_validator(mode="after")
     def _what(self) -> Line:
         if self.state == "present" and self.line is None:
-            raise ValueError("expected a line")
+            raise ValueError("expected line with state present")
         if self.state == "absent" and (self.line is None) == (self.regexp is None):
-            raise ValueError("expected either line or regexp to remove")
+            raise ValueError("expected either line or regexp with state absent")
         if self.line == "":
-            raise ValueError("expected a line that is not empty")
+            raise ValueError("line is empty: expected a line of text")
         return self
 
     def title(self) -> str:
@@ -147,19 +149,19 @@ return 1
 
 
 class Block(_Placed):
-    """Lines of a text file between two marked lines, `# BEGIN marker` and `# END marker`, which are made with it.
+    """Adds or removes a block of lines in a text file, between the lines `# BEGIN marker` and `# END marker`.
 
-    What is between the marks is exactly the content; everything else in the file stays.
+    The operation writes both marker lines. The lines between them are exactly the content. All other lines are kept.
     """
 
     kind: ClassVar[str] = "block"
 
     content: str | None = Field(None, description="The lines.")
     marker: OneLine = Field(
-        "goldenami", min_length=1, description="What tells this block from other ones of the same file."
+        "goldenami", min_length=1, description="Name of the block in the marker lines, unique in the file."
     )
-    comment: OneLine = Field("#", description="What begins a comment in this file, and so the marked lines.")
-    comment_end: OneLine = Field("", description='What ends a comment, where that is needed: "-->".')
+    comment: OneLine = Field("#", description="The start of a comment in this file, for the marker lines.")
+    comment_end: OneLine = Field("", description='The end of a comment, if the format needs one: "-->".')
 
     @model_validator(mode="after")
     def _what(self) -> Block:
@@ -206,5 +208,5 @@ _wanted=$(printf '%s\\n' @begin; cat @block; printf '%s\\n' @end)
 
 
 def _basic(text: str) -> str:
-    """A basic regular expression, delimited by commas, that matches this text alone."""
+    """Returns a basic regular expression, for use between commas, that matches exactly this text."""
     return "".join("\\" + c if c in r"\.[]*^$," else c for c in text)

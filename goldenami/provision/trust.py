@@ -16,10 +16,10 @@ _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s*(.*?)\s*-----END \1-----", 
 
 
 def check_certificates(text: str) -> None:
-    """Raises ValueError unless the text is certificates in PEM form, and nothing secret."""
+    """Raises ValueError if the text contains no certificate in PEM form, a damaged one, or a private key."""
     blocks = _BLOCK.findall(text)
     if any("PRIVATE KEY" in kind for kind, _ in blocks):
-        raise ValueError("this holds a private key, which belongs into no image")
+        raise ValueError("the text contains a private key, which must not be in an image: remove it")
     bodies = [body for kind, body in blocks if kind in ("CERTIFICATE", "TRUSTED CERTIFICATE")]
     if not bodies:
         raise ValueError("expected a certificate: -----BEGIN CERTIFICATE----- …")
@@ -27,31 +27,33 @@ def check_certificates(text: str) -> None:
         try:
             data = base64.b64decode("".join(body.split()), validate=True)
         except (binascii.Error, ValueError):
-            raise ValueError("the certificate's text is damaged: it is no base64") from None
+            raise ValueError("the certificate is damaged: its text is not base64") from None
         if data[:1] != b"\x30":  # a DER sequence
-            raise ValueError("what is between the certificate's lines is no certificate")
+            raise ValueError("the text between BEGIN and END is not a certificate")
 
 
 class CaCertificate(Operation):
-    """A certificate authority that programs of this system trust, beside those that it brings.
+    """Adds a certificate authority to those that the system trusts, or removes an added one.
 
-    The package ca-certificates must be there.
+    The package ca-certificates must be installed.
     """
 
     kind: ClassVar[str] = "ca_certificate"
     sources: ClassVar = {"src": "verbatim"}
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="Name of its file, without a suffix.")
-    content: str | None = Field(None, description="The certificate (PEM), written here. Either this or src.")
-    src: str | None = Field(None, description="A file beside the recipe that holds the certificate (PEM).")
-    state: Literal["present", "absent"] = Field("present", description="Whether it is trusted.")
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="Name of the file, without a suffix.")
+    content: str | None = Field(None, description="The text of the certificate (PEM). Either this or src.")
+    src: str | None = Field(None, description="A file beside the recipe with the certificate (PEM).")
+    state: Literal["present", "absent"] = Field("present", description="Whether the certificate authority is trusted.")
 
     @model_validator(mode="after")
     def _given(self) -> CaCertificate:
         given = sum(x is not None for x in (self.content, self.src))
         if given != (1 if self.state == "present" else 0):
             raise ValueError(
-                "expected either content or src" if self.state == "present" else "an absent one has no contents"
+                "expected either content or src"
+                if self.state == "present"
+                else "content and src have no effect with state absent"
             )
         if self.content is not None:
             check_certificates(self.content)
@@ -69,7 +71,9 @@ else _file='' _link=''; fi""",
             name=Script(self.name),
         )
         update = Script('if [ -n "$_link" ]; then update-ca-certificates; else update-ca-trust extract; fi')
-        installed = Script("[ -n \"$_file\" ] || die 'the package ca-certificates is not installed'")
+        installed = Script(
+            "[ -n \"$_file\" ] || die 'ca-certificates is not installed: add that package before this operation'"
+        )
         if self.state == "absent":
             return Steps(
                 lines(where, Script('[ -z "$_file" ] || [ ! -e "$_file" ] || { detail=\'is trusted\'; return 1; }')),
@@ -80,7 +84,7 @@ else _file='' _link=''; fi""",
             where,
             sh(
                 """[ -n "$_file" ] || { detail='ca-certificates is not installed'; return 1; }
-cmp -s -- @contents "$_file" || { detail='is not trusted, or another one'; return 1; }
+cmp -s -- @contents "$_file" || { detail='is not trusted, or differs'; return 1; }
 attributes "$_file" 0644 root root || return 1
 [ -z "$_link" ] || [ -e "$_link" ] || { detail='is not in /etc/ssl/certs'; return 1; }""",
                 contents=contents,
@@ -90,9 +94,9 @@ attributes "$_file" 0644 root root || return 1
             where,
             installed,
             sh(
-                """! grep -q 'PRIVATE KEY-' @contents || die 'this holds a private key, which belongs into no image'
-grep -q 'BEGIN.* CERTIFICATE-' @contents || die 'this is no certificate in PEM form'
-! command -v openssl >/dev/null || openssl x509 -noout -in @contents || die 'this is no certificate'
+                """! grep -q 'PRIVATE KEY-' @contents || die 'the file has a private key: remove it'
+grep -q 'BEGIN.* CERTIFICATE-' @contents || die 'the file is not a certificate in PEM form'
+! command -v openssl >/dev/null || openssl x509 -noout -in @contents || die 'the file is not a valid certificate'
 beside "$_file"
 cat @contents >"$new"
 set_attributes "$new" 0644 root root

@@ -1,4 +1,4 @@
-"""How instances of an image upgrade themselves, by the program that their system has for it."""
+"""Unattended upgrades of instances, by the program that their system has for that."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ class UnattendedSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    level: Literal["security", "all"] = Field("security", description="Which updates they install by themselves.")
+    level: Literal["security", "all"] = Field("security", description="Which updates instances install.")
     exclude: tuple[str, ...] = Field(
-        (), description='Packages that are left as they are: names or patterns, "linux-*".'
+        (), description='Packages that are not upgraded: names or patterns such as "linux-*".'
     )
-    reboot: Literal["never", "if-needed"] = Field("never", description="Whether they reboot when an update needs it.")
+    reboot: Literal["never", "if-needed"] = Field(
+        "never", description="Whether instances reboot if an update needs it."
+    )
     at: str | None = Field(
         None, description="Time of day, in the instance's time zone, such as \"03:30\". Default: the distribution's."
     )
@@ -42,13 +44,13 @@ class UnattendedSpec(BaseModel):
     def _patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for pattern in value:
             if not re.fullmatch(r"[A-Za-z0-9*?][A-Za-z0-9+.*?_-]*", pattern):
-                raise ValueError(f'{pattern!r} is no name of a package, nor a pattern such as "linux-*"')
+                raise ValueError(f'{pattern!r} is not the name of a package or a pattern such as "linux-*"')
         return value
 
 
 @dataclass(frozen=True, slots=True)
 class Unattended:
-    """What configures it on a host. ``spec`` None is for no upgrades at all. ``os``: the system's id."""
+    """The operations that configure unattended upgrades. ``spec`` None: no upgrades. ``os``: the system's id."""
 
     spec: UnattendedSpec | None
     os: str
@@ -70,7 +72,7 @@ class Unattended:
         return found
 
     def time(self) -> list[Operation]:
-        """The time of day; where that changes something, ``on_another_time`` follows."""
+        """The operations that set the time of day. If one of them changes something, run ``on_another_time``."""
         if self.spec is None:
             return []
         path = f"/etc/systemd/system/{self._wanted.timer}.d/60-goldenami.conf"

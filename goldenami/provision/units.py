@@ -1,7 +1,7 @@
-"""What systemd reads: units, drop-ins, timers, the configuration of its daemons, temporary files, the default target.
+"""Files that systemd reads: units, drop-ins, timers, settings of its daemons, temporary files, the default target.
 
-Drop-ins are read together, before a service is started or the stage's handlers run (``reload_units``); a unit at once,
-where systemd knows an older one. Whether a unit runs or starts at boot is `service`'s to say.
+systemd loads all new drop-ins together, before a service starts or the handlers of the stage run (``reload_units``). It
+loads a changed unit at once. The operation `service` decides whether a unit runs or starts at boot.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ RELOAD = Script("systemctl daemon-reload")
 
 
 def full_name(unit: str) -> str:
-    """A unit's name with its suffix: one without is a service."""
+    """Return a unit's name with its suffix. A name without a suffix is a service."""
     return unit if unit.rpartition(".")[2] in _UNIT_TYPES else f"{unit}.service"
 
 
 class _Contents(Operation):
-    content: str | None = Field(None, description="The contents, written here. Either this or src.")
-    src: str | None = Field(None, description="A template beside the recipe that makes the contents.")
-    state: Literal["present", "absent"] = Field("present", description="Whether the file is there.")
+    content: str | None = Field(None, description="The contents as text. Either this or src.")
+    src: str | None = Field(None, description="A template beside the recipe for the contents.")
+    state: Literal["present", "absent"] = Field("present", description="Whether the file exists.")
 
     @model_validator(mode="after")
     def _given(self) -> _Contents:
@@ -48,7 +48,9 @@ class _Contents(Operation):
 
 
 class Unit(_Contents):
-    """A unit of systemd, in /etc/systemd/system. systemd must be able to load it: one that it refuses is not kept."""
+    """Creates a systemd unit in /etc/systemd/system. If systemd cannot load it, the previous file is restored and the
+    operation fails.
+    """
 
     kind: ClassVar[str] = "unit"
     sources: ClassVar = {"src": "template"}
@@ -73,12 +75,16 @@ class Unit(_Contents):
             )
         contents = self.contents(to)
         apply = lines(
-            sh("[ ! -L @path ] || die @why", path=path, why=f"{path} is a link: {unit} is masked, or another's name"),
+            sh(
+                "[ ! -L @path ] || die @why",
+                path=path,
+                why=f"{path} is a link: {unit} is masked, or an alias of another unit",
+            ),
             sh(
                 '_previous=$work/previous\nrm -f "$_previous"\n[ ! -e @path ] || cp -a -- @path "$_previous"', path=path
             ),
             place_file(path, contents),
-            # A template of units is loaded with an instance only.
+            # systemd can load a template unit only with an instance name.
             RELOAD
             if "@" in unit
             else sh(
@@ -88,7 +94,7 @@ case $_load in *LoadState=loaded*) ;; *)
 systemd-analyze verify @path 2>&1 || :
 if [ -e "$_previous" ]; then mv -fT -- "$_previous" @path; else rm -f -- @path; fi
 @reload
-die "systemd refuses it: $(printf '%s' "$_load" | tr '\\n' ' ')"
+die "systemd cannot load the unit: $(printf '%s' "$_load" | tr '\\n' ' ')"
 esac""",
                 unit=unit,
                 path=path,
@@ -99,7 +105,7 @@ esac""",
 
 
 class DropIn(_Contents):
-    """Settings that are added to a unit, whoever brings it, in a file in /etc/systemd/system/UNIT.d."""
+    """Adds settings to any unit, in a file in /etc/systemd/system/UNIT.d."""
 
     kind: ClassVar[str] = "dropin"
     sources: ClassVar = {"src": "template"}
@@ -108,7 +114,7 @@ class DropIn(_Contents):
     name: str = Field(
         "50-goldenami",
         pattern=r"^[A-Za-z0-9_.-]+$",
-        description="Name of the file, without .conf; they are read in order.",
+        description="Name of the file, without .conf. systemd reads the files in alphabetical order.",
     )
 
     def title(self) -> str:
@@ -126,19 +132,21 @@ class DropIn(_Contents):
 
 
 class Timer(Operation):
-    """A command that systemd runs at times: a oneshot service and its timer, which is enabled and started."""
+    """Runs a command at certain times: a oneshot service and its timer, which is enabled and started."""
 
     kind: ClassVar[str] = "timer"
 
     name: str = Field(pattern=r"^[A-Za-z0-9:_-]+$", description="Name of both units, without a suffix.")
-    on_calendar: OneLine | None = Field(None, description='When it runs, as in systemd.time(7): "Mon *-*-* 03:00:00".')
-    command: tuple[str, ...] | None = Field(None, min_length=1, description="The command and its arguments; no shell.")
-    user: Account = Field("root", description="The user that it runs as.")
-    random_delay: OneLine | None = Field(None, description='At most so much later, at random: "1h".')
-    persistent: bool = Field(
-        True, description="Whether a time that was missed, while the host was off, is made up for."
+    on_calendar: OneLine | None = Field(None, description='Times, as in systemd.time(7): "Mon *-*-* 03:00:00".')
+    command: tuple[str, ...] | None = Field(
+        None, min_length=1, description="The command and its arguments, without a shell."
     )
-    description: OneLine | None = Field(None, description="What it is for; by default the name.")
+    user: Account = Field("root", description="The user that runs the command.")
+    random_delay: OneLine | None = Field(None, description='Maximum random delay of each start: "1h".')
+    persistent: bool = Field(
+        True, description="Whether the command runs after boot if a time was missed while the host was off."
+    )
+    description: OneLine | None = Field(None, description="Description of both units. Default: the name.")
     state: Literal["present", "absent"] = Field("present", description="Absent removes both units.")
 
     @model_validator(mode="after")
@@ -148,7 +156,7 @@ class Timer(Operation):
         if self.command is not None and not self.command[0].startswith("/"):
             raise ValueError("expected the absolute path of the program in command")
         if any("\n" in word for word in self.command or ()):
-            raise ValueError("expected arguments without line ends: write a script, and run that")
+            raise ValueError("expected arguments without line ends in command: write a script, and run that")
         return self
 
     def title(self) -> str:
@@ -171,14 +179,14 @@ class Timer(Operation):
                     reload=RELOAD,
                 ),
             )
-        said = self.description or self.name
+        description = self.description or self.name
         command = " ".join(_exec_word(word) for word in self.command or ())
         service = to.place(
-            f"[Unit]\nDescription={said}\n\n[Service]\nType=oneshot\nUser={self.user}\nExecStart={command}\n".encode()
+            f"[Unit]\nDescription={description}\n\n[Service]\nType=oneshot\nUser={self.user}\nExecStart={command}\n".encode()
         )
         delay = f"RandomizedDelaySec={self.random_delay}\n" if self.random_delay else ""
         when = to.place(
-            f"[Unit]\nDescription={said}\n\n[Timer]\nOnCalendar={self.on_calendar}\n{delay}"
+            f"[Unit]\nDescription={description}\n\n[Timer]\nOnCalendar={self.on_calendar}\n{delay}"
             f"Persistent={str(self.persistent).lower()}\n\n[Install]\nWantedBy=timers.target\n".encode()
         )
         check = lines(
@@ -192,7 +200,7 @@ class Timer(Operation):
         )
         apply = lines(
             sh(
-                "systemd-analyze calendar -- @when >/dev/null || die 'systemd does not understand on_calendar'",
+                "systemd-analyze calendar -- @when >/dev/null || die 'on_calendar is invalid: see systemd.time(7)'",
                 when=self.on_calendar or "",
             ),
             place_file(f"{base}.service", service),
@@ -219,30 +227,30 @@ _SECTIONS = {
 
 
 class SystemdConfig(Operation):
-    """Settings of one of systemd's own daemons, in a file in /etc/systemd/NAME.conf.d.
+    """Sets options of one of systemd's daemons, in a file in /etc/systemd/NAME.conf.d.
 
-    They are in force when the daemon starts next: notify a handler that restarts it (systemd-journald, ...) where they
-    are needed at once. logind is better left to the next boot, since sessions are its own.
+    They take effect at the next start of the daemon. To use them at once, notify a handler that restarts the daemon
+    (such as systemd-journald). Do not restart logind, since it manages the open sessions; wait for the next boot.
     """
 
     kind: ClassVar[str] = "systemd_config"
 
-    daemon: str = Field(description=f"Whose settings: {', '.join(_SECTIONS)}.")
+    daemon: str = Field(description=f"The daemon: {', '.join(_SECTIONS)}.")
     settings: Mapping[str, OneLine] = Field(
         default_factory=dict, description='The settings: {Storage: persistent, SystemMaxUse: "1G"}.'
     )
     name: str = Field(
         "50-goldenami",
         pattern=r"^[A-Za-z0-9_.-]+$",
-        description="Name of the file, without .conf; they are read in order.",
+        description="Name of the file, without .conf. systemd reads the files in alphabetical order.",
     )
-    state: Literal["present", "absent"] = Field("present", description="Whether the file is there.")
+    state: Literal["present", "absent"] = Field("present", description="Whether the file exists.")
 
     @field_validator("daemon")
     @classmethod
     def _known(cls, value: str) -> str:
         if value not in _SECTIONS:
-            raise ValueError(f"expected one of {', '.join(_SECTIONS)}")
+            raise ValueError(f"{value!r} is not a daemon of systemd: expected one of {', '.join(_SECTIONS)}")
         return value
 
     @model_validator(mode="after")
@@ -251,7 +259,7 @@ class SystemdConfig(Operation):
             raise ValueError("expected settings" if self.state == "present" else "an absent file has no settings")
         for key in self.settings:
             if not re.fullmatch(r"[A-Za-z0-9-]+", key):
-                raise ValueError(f"{key!r} is no name of a setting")
+                raise ValueError(f"{key!r} is not the name of a setting: expected letters, digits and -")
         return self
 
     def title(self) -> str:
@@ -268,7 +276,9 @@ class SystemdConfig(Operation):
 
 
 class TmpFiles(_Contents):
-    """Files and directories that systemd makes, or gives their modes, at every boot and now: tmpfiles.d(5)."""
+    """Creates files and directories, or sets their modes, now and at every boot, with systemd-tmpfiles
+    (tmpfiles.d(5)).
+    """
 
     kind: ClassVar[str] = "tmpfiles"
     sources: ClassVar = {"src": "template"}
@@ -283,7 +293,7 @@ class TmpFiles(_Contents):
         if self.state == "absent":
             return no_file(path)
         contents = self.contents(to)
-        # It ends with 65 where a line is not understood, and with 73 where something cannot be made.
+        # systemd-tmpfiles ends with 65 for an invalid line, and with 73 if it cannot create a file.
         word = sh("@path", path=path)
         apply = write(
             word,
@@ -295,7 +305,7 @@ class TmpFiles(_Contents):
 
 
 class DefaultTarget(Operation):
-    """What the host boots into."""
+    """Sets the systemd target of the boot."""
 
     kind: ClassVar[str] = "default_target"
     shorthand: ClassVar[str | None] = "name"
@@ -317,7 +327,7 @@ class DefaultTarget(Operation):
 
 
 def _read(unit: str) -> Script:
-    """Code of a check: systemd has read the unit's files as they are now."""
+    """Returns code of a check: systemd has read the current files of the unit."""
     return (
         sh(
             """[ "$(systemctl show -p NeedDaemonReload --value -- @unit)" != yes ] || {
@@ -331,7 +341,9 @@ detail='systemd has not read it yet'; return 1
 
 
 def _exec_word(word: str) -> str:
-    """An argument of ExecStart=, which nothing in it is expanded of: systemd.service(5), "Command lines"."""
+    """Returns an argument for ExecStart=, escaped so that systemd expands nothing in it: systemd.service(5), "Command
+    lines".
+    """
     word = word.replace("%", "%%").replace("$", "$$")
     if re.fullmatch(r"[A-Za-z0-9_./:,@%+=$-]+", word):
         return word

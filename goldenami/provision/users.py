@@ -1,4 +1,4 @@
-"""Users, groups, the keys that may log in, and sudo's rules."""
+"""Users, groups, authorized SSH keys, and rules for sudo."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ PublicKey = Annotated[OneLine, AfterValidator(_public_key)]
 
 
 class Group(Operation):
-    """A group."""
+    """Creates, changes or removes a group."""
 
     kind: ClassVar[str] = "group"
     shorthand: ClassVar[str | None] = "name"
 
     name: Account = Field(description="Name of the group.")
-    gid: int | None = Field(None, ge=0, description="Its number; by default the next free one.")
-    system: bool = Field(False, description="Whether its number, if it gets one, is from the system's range.")
-    state: Literal["present", "absent"] = Field("present", description="Whether it exists.")
+    gid: int | None = Field(None, ge=0, description="Number of the group. Default: the next free number.")
+    system: bool = Field(False, description="Whether a new group gets a number from the range of system groups.")
+    state: Literal["present", "absent"] = Field("present", description="Whether the group exists.")
 
     def title(self) -> str:
         return f"group {self.name}" + (" absent" if self.state == "absent" else "")
@@ -68,48 +68,50 @@ class Group(Operation):
 
 
 class User(Operation):
-    """A user account. What is not given is left as it is; a new account gets the system's defaults, and no password."""
+    """Creates, changes or removes a user account. Fields without a value are not changed; a new account gets the
+    system's defaults, and no password.
+    """
 
     kind: ClassVar[str] = "user"
     shorthand: ClassVar[str | None] = "name"
 
     name: Account = Field(description="Name of the user.")
-    uid: int | None = Field(None, ge=0, description="Its number; by default the next free one.")
+    uid: int | None = Field(None, ge=0, description="Number of the user. Default: the next free number.")
     group: Account | None = Field(
-        None, description="Primary group, which must exist. By default a group of the user's name."
+        None, description="Primary group, which must exist. Default: a new group with the user's name."
     )
-    groups: tuple[Account, ...] = Field((), description="Further groups; those it is in already are kept.")
+    groups: tuple[Account, ...] = Field((), description="More groups. The user stays in its other groups.")
     home: AbsolutePath | None = Field(None, description="Home directory.")
     create_home: bool | None = Field(
-        None, description="Whether a new account's home directory is made; by default unless system."
+        None, description="Whether the home directory of a new account is created. Default: true unless system."
     )
     shell: AbsolutePath | None = Field(None, description="Login shell.")
     comment: OneLine | None = Field(None, description="The full name, or another comment (GECOS).")
-    system: bool = Field(False, description="Whether the account is one of the system's (number range, no ageing).")
-    locked: bool | None = Field(None, description="Whether the password is locked; logging in by key stays possible.")
+    system: bool = Field(False, description="Whether a new account is a system account (number range, no ageing).")
+    locked: bool | None = Field(None, description="Whether the password is locked. Logins by key stay possible.")
     password_hash: OneLine | None = Field(
-        None, pattern=r"^\$[A-Za-z0-9$./=,+-]+$", description='Its password, as crypt(5) makes it: "$y$j9T$…".'
+        None, pattern=r"^\$[A-Za-z0-9$./=,+-]+$", description='Hash of the password, as in crypt(5): "$y$j9T$…".'
     )
     expires: str | None = Field(
         None,
         pattern=r"^(never|[0-9]{4}-[0-9]{2}-[0-9]{2})$",
-        description='When the account expires: "2027-01-31", never.',
+        description='Day on which the account expires: "2027-01-31", or never.',
     )
     authorized_keys: tuple[PublicKey, ...] | None = Field(
         None,
-        description="Public keys that may log in; other ones in the account's authorized_keys are removed. See also "
-        "authorized_key.",
+        description="The complete list of public keys for logins; other keys in the account's authorized_keys are "
+        "removed. To add a single key, use authorized_key.",
     )
     state: Literal["present", "absent"] = Field(
-        "present", description="Whether it exists. Absent removes the account and its home directory."
+        "present", description="Whether the account exists. Absent removes it with its home directory."
     )
 
     @model_validator(mode="after")
     def _plain(self) -> User:
         if self.comment is not None and ":" in self.comment:
-            raise ValueError("a comment cannot have a colon")
+            raise ValueError("the comment contains a colon, which /etc/passwd does not permit")
         if self.state == "absent" and self.name == "root":
-            raise ValueError("root is not removed")
+            raise ValueError("root cannot be removed: the system needs it")
         if self.expires not in (None, "never"):
             date.fromisoformat(self.expires or "")
         return self
@@ -120,14 +122,14 @@ class User(Operation):
     def compile(self, to: Compilation) -> Steps:
         entry = sh("_entry=$(getent passwd @name)", name=self.name)
         if self.state == "absent":
-            # userdel ends with 12 or 6 where home or mail spool were not there.
+            # userdel ends with 12 if the home directory or the mail spool is missing.
             return Steps(
                 sh("! @entry", entry=entry),
                 sh("userdel --remove -- @name || { _s=$?; [ $_s -eq 12 ] || exit $_s; }", name=self.name),
             )
         keys = self._keys_text()
         contents = to.place(keys.encode()) if keys is not None else Script("")
-        # Not as an argument: those everybody can read while the command runs.
+        # Not as an argument, because all users can read the arguments of a running command.
         password = to.place(f"{self.name}:{self.password_hash}\n".encode()) if self.password_hash else Script("")
         check = lines(
             sh("@entry || { detail='does not exist'; return 1; }", entry=entry),
@@ -199,7 +201,7 @@ class User(Operation):
             parts.append(
                 sh(
                     """_have=$(getent shadow @name | cut -d: -f1,2 | sed 's/:!/:/')
-[ "$_have" = "$(cat @password)" ] || { detail='another password'; return 1; }""",
+[ "$_have" = "$(cat @password)" ] || { detail='the password differs'; return 1; }""",
                     name=self.name,
                     password=password,
                 )
@@ -277,15 +279,15 @@ replace "$_home/.ssh/authorized_keys\"""",
 
 
 class AuthorizedKey(Operation):
-    """A public key that may log in as a user, beside the other ones; it is known by its material, whatever its options
-    and its comment are.
+    """Adds or removes one public key for logins of a user; other keys are kept. The base64 part identifies the key, not
+    its options or comment.
     """
 
     kind: ClassVar[str] = "authorized_key"
 
     user: Account = Field(description="Name of the user, which must exist.")
-    key: PublicKey = Field(description="The line for authorized_keys, with options if there are any.")
-    state: Literal["present", "absent"] = Field("present", description="Whether the key may log in.")
+    key: PublicKey = Field(description="The line for authorized_keys, optionally with options.")
+    state: Literal["present", "absent"] = Field("present", description="Whether the user can log in with the key.")
 
     @property
     def material(self) -> str:
@@ -306,7 +308,7 @@ class AuthorizedKey(Operation):
                 key=self.key,
             )
             if self.state == "present"
-            else Script("[ -z \"$_found\" ] || { detail='may log in'; return 1; }")
+            else Script("[ -z \"$_found\" ] || { detail='is authorized'; return 1; }")
         )
         exists = sh('[ -n "$_home" ] || { detail=@why; return 1; }', why=f"no user {self.user}")
         others = sh('if [ -e "$_keys" ]; then grep -vF -e @material -- "$_keys" || :; fi', material=self.material)
@@ -330,17 +332,17 @@ _group=$(id -gn -- @user)
 
 
 class Sudoers(Operation):
-    """Rules of sudo, in a file of their own in /etc/sudoers.d, which visudo has checked before it gets there."""
+    """Creates a file with sudo rules in /etc/sudoers.d. visudo checks the rules first."""
 
     kind: ClassVar[str] = "sudoers"
     sources: ClassVar = {"src": "template"}
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9_-]+$", description="Name of the file. sudo reads no names with a dot or a tilde."
+        pattern=r"^[A-Za-z0-9_-]+$", description="Name of the file. sudo ignores names with a dot or a tilde."
     )
     content: str | None = Field(None, description="The rules, as in sudoers(5). Either this or src.")
-    src: str | None = Field(None, description="A template beside the recipe that makes the rules.")
-    state: Literal["present", "absent"] = Field("present", description="Whether the file is there.")
+    src: str | None = Field(None, description="A template beside the recipe for the rules.")
+    state: Literal["present", "absent"] = Field("present", description="Whether the file exists.")
 
     @model_validator(mode="after")
     def _contents(self) -> Sudoers:
@@ -368,8 +370,8 @@ attributes @path 0440 root root""",
                 contents=contents,
             ),
             sh(
-                """command -v visudo >/dev/null || die 'sudo is not installed'
-visudo -c -q -f @contents || { visudo -c -f @contents || :; die 'visudo refuses these rules; nothing was changed'; }
+                """command -v visudo >/dev/null || die 'sudo is not installed: add the package sudo before this'
+visudo -c -q -f @contents || { visudo -c -f @contents || :; die 'visudo refused these rules; nothing was changed'; }
 beside @path
 cat @contents >"$new"
 set_attributes "$new" 0440 root root

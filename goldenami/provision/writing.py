@@ -1,6 +1,6 @@
-"""How a file of a host gets new contents: beside its place, validated, then moved to its place in one step.
+"""Writes files on a host: a new file is created beside the old one, validated, and moved to its place in one step.
 
-Nobody ever reads half of it, and what does not pass its validation never takes effect.
+So no program reads a half-written file, and a file that fails its validation is not used.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from pathlib import Path
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 
 VALIDATE = (
-    "Command that must succeed before the new file counts. With %s, which stands for its path, it runs before the file "
-    'is moved to its place: "visudo -cf %s". Without, it runs when the file is in its place, and the old one is put '
-    'back if it fails: "nginx -t". It is split into words as a shell would; it is not run by a shell.'
+    "Command that validates the new file. With %s, which is replaced by its path, the command runs before the file is "
+    'moved to its place: "visudo -cf %s". Without %s, it runs after the move, and the old file is restored if the '
+    'command fails: "nginx -t". The text is split into words like a shell command, but no shell runs it.'
 )
 
 
 def write(path: Script, produce: Script, attributes: Script, command: str | None = None) -> Script:
-    """Code of an apply. ``path``: a word. ``produce``: a command that prints the contents; it may still read the file.
-    ``attributes``: code that gives ``$new`` its owner and mode. ``command``: the validation, as ``VALIDATE`` says.
+    """Return code of an apply that writes a file. ``path``: a shell word. ``produce``: a command that prints the
+    contents; it can read the old file. ``attributes``: code that sets owner and mode of ``$new``. ``command``: the
+    validation, as in ``VALIDATE``.
     """
     made = lines(
         sh("beside @path", path=path),
@@ -29,7 +30,7 @@ def write(path: Script, produce: Script, attributes: Script, command: str | None
     )
     if command is None:
         return lines(made, sh("replace @path", path=path))
-    refused = sh("die @message", message=f"the new file was refused by: {command}")
+    refused = sh("die @message", message=f"the validation of the new file failed: {command}")
     check = _words(command)
     if "%s" in command:
         return lines(made, sh("@check || @refused", check=check, refused=refused), sh("replace @path", path=path))
@@ -53,23 +54,25 @@ _put_back() { if [ -n "$_old" ]; then mv -fT -- "$_old" @path; else rm -f -- @pa
 
 
 def is_gone(path: str) -> Script:
-    """Code of a check: nothing is there."""
+    """Return code of a check: the path does not exist."""
     return sh("[ ! -e @path ] || { detail='is there'; return 1; }", path=path)
 
 
 def no_file(path: str, *afterwards: Script) -> Steps:
-    """A file that is not to be there; what follows its removal."""
+    """Return the steps that remove a file. ``afterwards``: code that runs after the removal."""
     return Steps(is_gone(path), lines(sh("rm -f -- @path", path=path), *afterwards))
 
 
 def place_file(path: str, contents: Script, mode: str = "0644") -> Script:
-    """Code of an apply: a file of root's with what is at ``contents`` (a word), as ``Compilation.place`` gives it."""
+    """Return code of an apply: a file of root with the contents of the file ``contents`` (a shell word, as from
+    ``Compilation.place``).
+    """
     word = sh("@path", path=path)
     return write(word, sh("cat @contents", contents=contents), sh('set_attributes "$new" @mode root root', mode=mode))
 
 
 def same_file(path: str, contents: Script, mode: str = "0644") -> Script:
-    """Code of a check, to what ``place_file`` makes."""
+    """Return code of a check: the file is as ``place_file`` writes it."""
     return sh(
         """[ -f @path ] || { detail=@missing; return 1; }
 cmp -s -- @contents @path || { detail=@differs; return 1; }
@@ -83,7 +86,7 @@ attributes @path @mode root root || return 1""",
 
 
 def keep_attributes(path: Script) -> Script:
-    """``attributes`` of ``write`` for a file that is edited: those of the old file, or root's and 0644."""
+    """Return ``attributes`` for ``write`` when a file is edited: those of the old file, or owner root and mode 0644."""
     return sh(
         """if [ -e @path ]; then cp --attributes-only --preserve=all -- @path "$new"
 else set_attributes "$new" 0644 root root; fi""",
@@ -92,14 +95,14 @@ else set_attributes "$new" 0644 root root; fi""",
 
 
 def awk(to: Compilation, name: str) -> Script:
-    """The command that runs one of the awk programs of this package; its values come from environment variables, since
-    awk reads escapes in those that -v takes.
+    """Return the command that runs one of the awk programs of this package. Values are passed as environment
+    variables, because awk interprets escapes in values of -v.
     """
     return sh("awk -f @program", program=to.place(_awk(name)))
 
 
 def _words(command: str) -> Script:
-    """The validation's words; ``%s``, alone or within one, is the path of the new file."""
+    """Returns the words of the validation. ``%s``, also within a word, becomes the path of the new file."""
     found = []
     for word in shlex.split(command):
         parts = [sh("@part", part=part).text if part else "" for part in word.split("%s")]

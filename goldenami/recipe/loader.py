@@ -136,7 +136,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
             *hardening_stages(hardened[architecture].controls),
         )
         problems.extend(check_compiles(stages[architecture], loading.project))
-        for mark, name, other in outputs.twice(stages[architecture]):
+        for mark, name, other in outputs.duplicate_outputs(stages[architecture]):
             problems.add_once(mark, f"outputs: {name} is declared at {other} already", "Give it another name.")
         tests.extend(found.tests)
         used.update((name, found.params[name]) for name in found.names if name not in used)

@@ -71,13 +71,13 @@ def _provision(
     full = [filled(stage, build.secrets) for stage in stages]
     result = provision.run_program(
         connection,
-        [provision.PACKAGES, *full, *script_outputs.facts(full)],
+        [provision.PACKAGES, *full, *script_outputs.output_facts(full)],
         build.emit,
         secrets=build.secrets.values(),
         timeout=recipe.builder[architecture].stage_timeout,
         within=lambda name: build.stage(name, architecture),
     )
-    found = script_outputs.read(result.facts, build.secrets.values())
+    found = script_outputs.read_outputs(result.facts, build.secrets.values())
     for name, value in found.items():
         build.note(f"output {name}: {value}")
     return provision.parse_packages(result.facts[provision.PACKAGES.name]), found

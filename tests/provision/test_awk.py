@@ -142,5 +142,5 @@ def test_a_mount_that_nothing_is_known_of(tmp_path: Path) -> None:
     status, output = run("mounts", fstab, Path("/proc/self/mounts"), mode="check", **values)
     assert (status, output.strip()) == (
         2,
-        "/no where is no mount point and not in /etc/fstab: say its source and fstype",
+        "/no where is not a mount point and not in /etc/fstab: give its source and fstype",
     )

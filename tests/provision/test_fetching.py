@@ -129,7 +129,7 @@ def test_a_download_is_known_by_its_signature(armored: bool, web: Served, tmp_pa
     assert changes(operation) == ["is not there"]
     file.write_text("second\n")
     key.sign(file)
-    assert changes(operation) == ["it is not what is signed"]
+    assert changes(operation) == ["the signature does not match"]
     assert dest.read_text() == "second\n"
     both = bind("download", **fields, key=key.armored, sha256=sha(b"second\n"))
     assert changes(both) == []
@@ -197,12 +197,12 @@ def test_git_over_http_from_a_server_that_knows_nothing_of_depth(
 def test_git_refuses_a_tag_that_stands_for_another_commit(web: Served, repository: list[str], tmp_path: Path) -> None:
     at = {"url": f"file://{web.folder}/x.git", "dest": str(tmp_path / "tree")}
     said = refused(bind("git", **at, tag="v1", commit=repository[2]))
-    assert f"the commit is {repository[0]}, and not the one that the recipe names" in said
+    assert f"the commit is {repository[0]}, which is not the commit in the recipe" in said
     assert not (tmp_path / "tree/file").exists()
     assert "no such commit" in refused(bind("git", **at, commit="1" * 40))
     (tmp_path / "full").mkdir()
     (tmp_path / "full/x").touch()
-    assert "other files are there" in refused(bind("git", url=at["url"], dest=str(tmp_path / "full"), tag="v1"))
+    assert "the directory has other files" in refused(bind("git", url=at["url"], dest=str(tmp_path / "full"), tag="v1"))
 
 
 # --- pip --------------------------------------------------------------------------------------------------------------

@@ -254,9 +254,13 @@ def test_a_failure_says_which_where_and_why(host: Host) -> None:
         (bind("package", name="no-such-package"), "Unable to locate", "check the name"),
         (bind("package", name="bash", version=">=99"), "the repositories offer 5", None),
         (bind("package", name="bash", version="=99"), "not found", "apt-cache policy"),
-        (bind("service", name="no-such", state="started"), "not found", "package that brings it"),
-        (bind("sudoers", name="bad", content="nonsense"), "visudo refuses", None),
-        (bind("file", dest="/srv/bad", content="", validate="false %s"), "refused by: false %s", None),
+        (bind("service", name="no-such", state="started"), "not found", "package that contains it"),
+        (bind("sudoers", name="bad", content="nonsense"), "visudo refused", None),
+        (
+            bind("file", dest="/srv/bad", content="", validate="false %s"),
+            "validation of the new file failed: false %s",
+            None,
+        ),
         (bind("file", dest="/etc", content=""), "is a directory", None),
         (bind("link", path="/etc/passwd", target="x"), "force is not set", None),
         (bind("line", path="/nowhere", line="x"), "no such file", None),
@@ -269,27 +273,27 @@ def test_a_failure_says_which_where_and_why(host: Host) -> None:
             "and not 0000000",
             None,
         ),
-        (bind("unit", name="bad", content="[Service]\nType=simple"), "systemd refuses it", None),
-        (bind("tmpfiles", name="bad", content="d"), "refused by: systemd-tmpfiles --create %s", None),
-        (bind("timer", name="bad", on_calendar="never", command=["/bin/true"]), "does not understand", None),
+        (bind("unit", name="bad", content="[Service]\nType=simple"), "systemd cannot load the unit", None),
+        (bind("tmpfiles", name="bad", content="d"), "failed: systemd-tmpfiles --create %s", None),
+        (bind("timer", name="bad", on_calendar="never", command=["/bin/true"]), "on_calendar is invalid", None),
         (
             bind("setting", path="/etc/ssh/sshd_config", key="PermitRootLogin", value="x", validate="sshd -t -f %s"),
-            "refused by: sshd -t -f %s",
+            "failed: sshd -t -f %s",
             None,
         ),
-        (bind("mount", path="/srv", options=["nodev"], state="boot"), "is no mount point", None),
+        (bind("mount", path="/srv", options=["nodev"], state="boot"), "is not a mount point", None),
         (bind("alternative", name="editor", path="/srv/no-editor"), "/srv/no-editor is not there", None),
         (
             bind("ca_certificate", name="bad", src="key.pem", payload=Payload.of(b"-----BEGIN PRIVATE KEY-----\n")),
-            "belongs into no image",
+            "has a private key",
             None,
         ),
-        (bind("timezone", name="Europe/Nowhere"), "there is no /usr/share/zoneinfo/Europe/Nowhere", None),
+        (bind("timezone", name="Europe/Nowhere"), "/usr/share/zoneinfo/Europe/Nowhere does not exist", None),
         (bind("locale", lang="xx_XX.UTF-8"), "", None),
         (bind("authorized_key", user="nobody-here", key=f"ssh-ed25519 {'A' * 68} x"), "there is no user", None),
         (bind("password_ageing", users=["nobody-here"], max_days=9), "nobody-here", None),
         (bind("permissions", path="/srv/no-such", files="0600"), "/srv/no-such: no such file", None),
-        (bind("pam_profile", name="no-such-profile"), "no package brought", None),
+        (bind("pam_profile", name="no-such-profile"), "add the package that contains it", None),
         (bind("authselect", profile="minimal"), "authselect is not installed", None),
         (bind("script", content="#!/bin/sh\nexit 9\n", creates="/srv/never"), "", None),
         (bind("download", url="http://127.0.0.1:9/x", sha256="0" * 64, dest="/srv/download"), "failed", None),
@@ -622,7 +626,7 @@ def test_two_programs_on_one_host_do_not_disturb_each_other(host: Host, endpoint
 
 
 def test_a_program_that_something_kills_is_told(host: Host) -> None:
-    with pytest.raises(OperationFailed, match="ended from outside"):
+    with pytest.raises(OperationFailed, match="another process ended the program"):
         host.run(bind("command", shell="kill -9 $(ps -o ppid= $PPID)"))
 
 
@@ -640,7 +644,7 @@ def test_a_reboot_that_takes_long(host: Host, endpoint: SshEndpoint) -> None:
     with ssh.connect(endpoint, timeout=600, clock=lambda: 10 * time.monotonic()) as fast:
         result = run_program(fast, [stage], on_event, reboot_timeout=900)
         assert result.stages[0].rebooted == 1
-        assert any("is not back after" in note and "until 900 s are over" in note for note in notes), notes
+        assert any("is not reachable" in note and "at most 900 s" in note for note in notes), notes
         with pytest.raises(ssh.NotBack, match="did not come back from its reboot within 20 s"):
             run_program(fast, [stage], reboot_timeout=20)
         fast.reconnect(timeout=900)

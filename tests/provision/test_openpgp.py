@@ -69,5 +69,5 @@ def test_a_key_in_the_recipe_is_compared_with_its_fingerprint(keys: tuple[Key, K
     assert Repository.model_validate({**given, "fingerprint": spaced}).fingerprints == (one.fingerprint,)
     with pytest.raises(ValueError, match=f"key has the fingerprint {one.fingerprint}, and not {two.fingerprint}"):
         Repository.model_validate({**given, "fingerprint": two.fingerprint})
-    with pytest.raises(ValueError, match="no public key"):
+    with pytest.raises(ValueError, match="not an OpenPGP public key"):
         Repository.model_validate({**given, "key": "nonsense"})

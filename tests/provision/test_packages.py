@@ -135,7 +135,7 @@ def test_a_task_is_a_group(host: Host, apt: dict[str, Any]) -> None:
     assert installed(host, "gold-one")
     assert installed(host, "gold-two")
     host.sh("apt-get -qy remove gold-two >/dev/null")
-    assert host.changes(bind("package", name="@golden")) == ["the group golden is not whole"]
+    assert host.changes(bind("package", name="@golden")) == ["the group golden is not complete"]
     host.changes(bind("package", name="@golden", state="absent"))
     assert installed(host, "gold-one") == ""
 

@@ -28,12 +28,12 @@ root = pytest.mark.root
     ("fields", "message"),
     [
         ({"date": "yesterday"}, "expected a day"),
-        ({"mirror": {"uri": "http://x.test/{date}"}}, "mirror goes with date"),
-        ({"date": "2026-11-01", "mirror": {"uri": "http://x.test/"}}, "where the day goes"),
-        ({"date": "2026-11-01", "mirror": {"uri": "http://x.test/{date}", "key": "x"}}, "no public key"),
-        ({"date": "2026-11-01", "releasever": "2023.1"}, "one of them will do"),
+        ({"mirror": {"uri": "http://x.test/{date}"}}, "mirror needs date"),
+        ({"date": "2026-11-01", "mirror": {"uri": "http://x.test/"}}, "as a placeholder for the day"),
+        ({"date": "2026-11-01", "mirror": {"uri": "http://x.test/{date}", "key": "x"}}, "not an OpenPGP public key"),
+        ({"date": "2026-11-01", "releasever": "2023.1"}, "remove one of them"),
         ({"unattended": {"at": "3:30"}}, "time of day"),
-        ({"unattended": {"exclude": ["a b"]}}, "no name of a package"),
+        ({"unattended": {"exclude": ["a b"]}}, "not the name of a package"),
         ({"unattended": True}, "unattended"),
     ],
 )
@@ -248,7 +248,7 @@ def test_a_reboot_is_told_from_what_needs_it(host: Host) -> None:
     host.sh("rm /boot/vmlinuz-*")
     host.sh("printf '#!/bin/sh\\necho NEEDRESTART-KSTA: 3\\n' >/usr/local/sbin/needrestart")
     host.sh("chmod 755 /usr/local/sbin/needrestart")
-    assert told() == "needrestart tells of a newer kernel"
+    assert told() == "needrestart reports a newer kernel"
     host.sh("rm /usr/local/sbin/needrestart; touch /run/reboot-required")
     assert told() == "/run/reboot-required is there"
     boot = host.connection.boot_id()

@@ -103,5 +103,5 @@ def test_changes_of_packages() -> None:
     ],
 )
 def test_hints(output: str, part: str | None) -> None:
-    hint = hints.of_output(output)
+    hint = hints.find_hint(output)
     assert hint is None if part is None else part in (hint or "")

@@ -129,7 +129,7 @@ def test_a_file_that_its_validation_refuses_is_untouched(
     before = path.stat()
     ran = run_here(bind(kind, path=str(path), validate=command.format(path=path), **fields))
     assert ran.statuses == ["failed"]
-    assert ran.output[-1] == f"the new file was refused by: {command.format(path=path)}"
+    assert ran.output[-1] == f"the validation of the new file failed: {command.format(path=path)}"
     assert path.read_text() == "A 1\n"
     assert (path.stat().st_mode, path.stat().st_mtime) == (before.st_mode, before.st_mtime)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]

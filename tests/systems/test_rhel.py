@@ -80,10 +80,10 @@ def test_patches_are_dnfs(id: str) -> None:
 def test_what_does_not_work_there_is_refused(id: str) -> None:
     name = SYSTEMS[id].name
     deb = OPERATIONS["deb"].model_validate({"name": "x", "url": "https://x.test/x.deb", "sha256": "1" * 64})
-    assert deb.unfit(id) == f"{name} has no .deb packages: package takes a url too"
+    assert deb.unfit(id) == f"{name} has no .deb packages: use package with url"
     suites = {"name": "x", "uris": ["https://x.test"], "suites": ["s"], "trusted": True}
     refused = OPERATIONS["repository"].model_validate(suites).unfit(id)
-    assert refused == f"{name} has dnf, whose repositories have no suites"
+    assert refused == f"{name} uses dnf: a repository for dnf has no suites"
     profile = OPERATIONS["pam_profile"].model_validate({"name": "unix"})
     assert profile.unfit(id) == f"{name} has no pam-auth-update: use authselect"
     assert OPERATIONS["authselect"].model_validate({"profile": "sssd"}).unfit(id) is None
@@ -139,4 +139,4 @@ def test_a_subscription_is_sealed_away_and_found_again(tmp_path: Path) -> None:
 
 def test_hints() -> None:
     said = "This system is not registered with an entitlement server. You can use subscription-manager to register."
-    assert "change the base" in (hints.of_output(said) or "")
+    assert "change the base" in (hints.find_hint(said) or "")

@@ -101,7 +101,7 @@ END {
     want_type = live_type
     want = merged("defaults", options)
   } else {
-    print ENVIRON["_point"] " is no mount point and not in /etc/fstab: say its source and fstype" >"/dev/stderr"
+    print ENVIRON["_point"] " is not a mount point and not in /etc/fstab: give its source and fstype" >"/dev/stderr"
     exit 2
   }
   entry = want_source " " point " " want_type " " want " " want_dump + 0 " " want_pass + 0
