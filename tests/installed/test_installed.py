@@ -197,10 +197,7 @@ def test_from_nothing_to_two_images(installed: Installed) -> None:
 
     installed.run("sandbox", "up")
     try:
-        shown = installed.run("plan", "first-image").stdout
-        assert "profiles: debian-12-level-1 (shipped)" in shown
         planned = installed.json("plan", "first-image")
-        digest = planned["digest"]
         places = [o["place"] for stage in planned["images"][0]["stages"] for o in stage["operations"]]
         assert any(place.startswith("shipped:recipes/agents/chrony/agent.yaml:") for place in places)
         assert not any("site-packages" in place for place in places)
@@ -210,11 +207,10 @@ def test_from_nothing_to_two_images(installed: Installed) -> None:
         assert {release["name"] for release in releases} == {"first-image", "child"}
 
         installed.run("agents", "copy", "chrony")
-        assert installed.json("plan", "first-image")["digest"] == digest, "an unchanged copy changes nothing"
         template = installed.folder / "recipes/agents/chrony/chrony.conf.j2"
         template.write_text(template.read_text() + "# ours\n")
         changed = installed.json("plan", "first-image")
-        assert changed["digest"] != digest
+        assert changed["digest"] != planned["digest"]
         [used] = [one for one in changed["lookups"] if one["kind"] == "agent"]
         assert (used["from"], used["shipped_one"]) == ("project", "different")
         assert "chrony (project, differs from the shipped one)" in installed.run("validate").stderr
