@@ -59,7 +59,8 @@ class Interrupts:
         if self.stop.is_set():
             # No clean-up, no flushing of anything: the user asked twice.
             sys.stderr.write(
-                "\nStopped at once. `goldenami clean` deletes what is left; `goldenami resume` continues a build.\n"
+                "\nStopped without clean-up. Run `goldenami resume` to continue a build, "
+                "or `goldenami clean` to delete its resources.\n"
             )
             sys.stderr.flush()
             os._exit(_EXIT)

@@ -100,15 +100,15 @@ def _check_schema(form: object, source: str) -> None:
     family, _, number = schema.partition("/") if isinstance(schema, str) else ("", "", "")
     if family == _FAMILY and number.isascii() and number.isdigit() and int(number) > int(_NUMBER):
         raise ManifestError(
-            f"{source}: schema {schema!r} is newer than {MANIFEST_SCHEMA!r}, the newest that this goldenami knows",
-            hint="Update goldenami; the version that wrote this manifest can read it.",
+            f"{source}: schema {schema!r} is newer than {MANIFEST_SCHEMA!r}, the newest that this goldenami reads",
+            hint="Update goldenami to the version that wrote this manifest, or a newer one.",
         )
     found = "no schema" if schema is None else f"schema {schema!r}"
-    raise ManifestError(f"{source}: {found}; a manifest says {MANIFEST_SCHEMA!r}", hint=_damaged(source))
+    raise ManifestError(f"{source}: {found}, expected {MANIFEST_SCHEMA!r}", hint=_damaged(source))
 
 
 def _damaged(source: str) -> str:
-    return f"Restore {source} from a backup or another copy of the catalog: manifests are never edited."
+    return f"Restore {source} from a backup or from another copy of the catalog. A manifest must not be edited."
 
 
 def _path(location: tuple[int | str, ...]) -> str:

@@ -49,7 +49,7 @@ def sandbox(find: Find = installed) -> SandboxPlugin:
     for entry in find():
         if entry.name == "sandbox":
             return cast(SandboxPlugin, entry.load())
-    raise UsageError(f"the sandbox is not installed; install it with: {INSTALL}")
+    raise UsageError("the sandbox is not installed", hint=f"Install it: {INSTALL}")
 
 
 def sandbox_is_up(find: Find = installed) -> bool:

@@ -107,7 +107,7 @@ def _ending(job: Task, on_failure: OnFailure, undo: Undo | None) -> Iterator[Non
         job.interrupts.clean_up()
         complete = _take_back(job, undo)
         job.journal.finish("cleaned" if complete else "failed")
-        what = "nothing of it is left" if complete else "not all of it could be undone"
+        what = "all of it was undone" if complete else "not all of it could be undone"
         raise Interrupted(
             f"{job.kind} ({job.id}) was interrupted; {what}", hint=None if complete else _rest(job.id)
         ) from interrupt
@@ -123,7 +123,7 @@ def _ending(job: Task, on_failure: OnFailure, undo: Undo | None) -> Iterator[Non
     if left.complete:
         job.journal.finish("done")
     else:
-        job.note(f"not everything temporary could be deleted; the rest: goldenami clean {job.id}", "warning")
+        job.note(f"some temporary resources could not be deleted. Delete them: goldenami clean {job.id}", "warning")
 
 
 def _rest(id: str) -> str:
@@ -226,8 +226,8 @@ def refuse_resume(header: Header) -> None:
     kind = kind_of(header)
     if kind is not None:
         raise UsageError(
-            f"{header.build_id} is no build but a task ({kind}), which is run again instead of continued",
-            hint=f"First undo what is left of it: goldenami clean {header.build_id}; then: goldenami {kind} …",
+            f"{header.build_id} is a task ({kind}). Only a build can be resumed",
+            hint=f"First run `goldenami clean {header.build_id}` to undo the task. Then run `goldenami {kind}` again.",
         )
 
 

@@ -66,7 +66,7 @@ def _listed(cloud: Cloud, place: Place, operation: str, result: str, request: di
         raise NotComparable("unreadable", error.message) from error
     except CloudError as error:
         if error.reason == "UNRELATED_SNAPSHOTS":
-            raise NotComparable("unrelated", "they are not of one lineage") from error
+            raise NotComparable("unrelated", "they have no common lineage") from error
         if error.reason in ("INVALID_SNAPSHOT_ID", "SNAPSHOT_NOT_FOUND"):
             raise NotComparable("unreadable", error.message) from error
         raise
@@ -95,5 +95,8 @@ def read(cloud: Cloud, place: Place, snapshot_id: str, index: int, token: str | 
     except Exception as error:
         raise errors.translate(error, service="ebs", action="GetSnapshotBlock", place=place) from error
     if base64.b64encode(hashlib.sha256(data).digest()).decode() != answer.get("Checksum"):
-        raise CloudError(f"block {index} of {snapshot_id} did not arrive as it was sent")
+        raise CloudError(
+            f"block {index} of {snapshot_id} has another SHA-256 checksum than the one that EBS sent",
+            hint="The data was damaged on the way. Run the command again.",
+        )
     return data

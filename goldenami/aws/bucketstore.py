@@ -111,7 +111,7 @@ class BucketLog:
             # It may exist: the replies were lost, and the budget for asking again is spent.
             self._doubt = (number, line)
             message = f"cannot write {self._what}: {error.message}"
-            raise JournalError(message, hint="Check that the bucket can be reached and written to.") from error
+            raise JournalError(message, hint="Check that this machine can reach the bucket and write to it.") from error
         if written is not None:
             self._written += 1
         return written is not None
@@ -125,7 +125,10 @@ class BucketLog:
         if there is None:
             return ()
         if there.data != line:
-            raise JournalError(f"another process has written record {number} of {self._what}")
+            raise JournalError(
+                f"another process has written record {number} of {self._what}",
+                hint="This process changed nothing more. Run `goldenami builds list` to see the lock's holder.",
+            )
         return (line,)
 
     def close(self) -> None:

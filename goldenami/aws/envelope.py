@@ -48,19 +48,21 @@ class Envelopes:
     def open(self, name: str, envelope: bytes) -> bytes:
         """The secret in an envelope. Raises JournalError for one that is not of this build and name."""
         context = self._context(name)
+        hint = f"The build cannot be resumed. Run `goldenami clean {self._build_id}` to delete its resources."
         try:
             fields: dict[str, Any] = json.loads(envelope)
             if fields["schema"] != _SCHEMA:
                 raise ValueError(fields["schema"])
             key, nonce, sealed = (base64.b64decode(fields[name]) for name in ("key", "nonce", "data"))
         except (ValueError, KeyError, TypeError) as error:
-            raise JournalError(f"the secret {name} of build {self._build_id} is damaged: {error}") from error
+            raise JournalError(f"the secret {name} of build {self._build_id} is damaged: {error}", hint=hint) from error
         request = {"CiphertextBlob": key, "EncryptionContext": context}
         data_key = self._cloud.call(self._place, "kms", "Decrypt", request)["Plaintext"]
         try:
             return AESGCM(data_key).decrypt(nonce, sealed, _associated(context))
         except InvalidTag as error:
-            raise JournalError(f"the secret {name} of build {self._build_id} is damaged, or another's") from error
+            message = f"the secret {name} of build {self._build_id} is damaged, or belongs to another build or name"
+            raise JournalError(message, hint=hint) from error
 
     def _context(self, name: str) -> dict[str, str]:
         return {"goldenami:build-id": self._build_id, "goldenami:secret": name}

@@ -218,10 +218,10 @@ def _from_answer(
 
     if code in THROTTLE_CODES:
         return cloud(
-            Throttled, "The account's request rate is used up; try again later, or ask AWS for a higher limit."
+            Throttled, "The account's request rate is used up. Try again later, or ask AWS for a higher limit."
         )
     if code in QUEUE_CODES:
-        return cloud(Throttled, "Too many of these are under way in the account; try again when some are done.")
+        return cloud(Throttled, "The account runs too many of these operations. Try again when some have ended.")
     skew = _skew(error) if code in SKEW_CODES else 0.0
     if abs(skew) > _MOST_SKEW or code in ("RequestTimeTooSkewed", "RequestInTheFuture"):
         way = "ahead of" if skew > 0 else "behind"
@@ -230,7 +230,7 @@ def _from_answer(
             hint="Set the clock of this machine (`timedatectl set-ntp true`).",
         )
     if code in EXPIRED_CODES:
-        return CredentialsRefused(message, hint="The credentials have expired: renew them.")
+        return CredentialsRefused(message, hint="The credentials have expired. Renew them.")
     if code in UNKNOWN_CODES or (code == "AuthFailure" and "access credentials" in text):
         hint = "Check the credentials with `aws sts get-caller-identity`."
         return CredentialsRefused(message, hint=hint)
@@ -239,9 +239,9 @@ def _from_answer(
     if code in DENIED_CODES:
         return AccessError(message, hint=f"The caller needs the permission {service}:{action} in account {account}.")
     if _uncertain(error):
-        return cloud(Unreachable, "The service failed to answer; try again later.")
+        return cloud(Unreachable, "The service has an internal error. Try again later.")
     if code in CAPACITY_CODES:
-        return cloud(CloudError, "Name more instance types in the recipe (builder.instance_types).")
+        return cloud(CloudError, "Add more instance types to builder.instance_types in the recipe.")
     return cloud(CloudError)
 
 
@@ -271,8 +271,10 @@ def not_found(error: CloudError, what: str, *, hint: str | None = None) -> NotFo
 
 
 # What continues the work is not known here: a build and a task add their own command.
-_RENEW = "Log in again (`aws sso login`, `aws login`, or however these credentials are made)."
-_CONFIGURE = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; in the sandbox, `goldenami sandbox env`."
+_RENEW = "Log in again, for example with `aws sso login` or `aws login`."
+_CONFIGURE = (
+    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE. For the sandbox, use `goldenami sandbox env`."
+)
 _NETWORK = "Check the network, AWS_ENDPOINT_URL and the proxy settings."
 _CONFIG = "Check ~/.aws/config and the AWS_ variables."
 

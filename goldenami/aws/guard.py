@@ -65,7 +65,7 @@ def bookkeeping(operation: str, key: str) -> Iterator[None]:
     """Inside, this thread may make this one kind of S3 call on this one object: for the journal itself, its locks and
     the catalog, which an intent cannot come before. For ``s3`` only."""
     if operation not in _BOOKKEEPING:
-        raise UnjournaledMutation(f"s3:{operation} is no call that keeps books")
+        raise UnjournaledMutation(f"s3:{operation} is not one of {', '.join(sorted(_BOOKKEEPING))}")
     with _permitting(_Permit("s3", operation, object=key)):
         yield
 
@@ -88,7 +88,7 @@ def refuse_unjournaled(model: OperationModel, params: Mapping[str, Any] | None =
     if permit is None or (permit.service, permit.operation) != (service, operation) or not _is_object(permit, params):
         raise UnjournaledMutation(
             f"{service}:{operation} was about to be sent without an intent in the journal",
-            hint="This is a bug in goldenami; nothing was sent. Please report it.",
+            hint="This is a bug in goldenami. The call was not sent. Please report it.",
         )
 
 

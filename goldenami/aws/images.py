@@ -31,7 +31,7 @@ def valid_name(name: str) -> str:
     shortest, longest = _NAME_LIMITS
     usable = _NAME_CHARACTERS.sub("-", name)[-longest:]
     if len(usable) < shortest:
-        raise UsageError(f"{name!r} is too short for the name of an image: EC2 wants at least {shortest} characters")
+        raise UsageError(f"image name {name!r} is too short, expected at least {shortest} characters")
     return usable
 
 
@@ -77,7 +77,7 @@ def find_base(
         by = f" owned by {', '.join(owners)}" if owners else ""
         raise NotFound(
             f"no {architecture} image{by} in {place} matches {text}",
-            hint="Check the filter and the owner with `aws ec2 describe-images`.",
+            hint="Run `aws ec2 describe-images` with the same filter and owner to check them.",
         )
     return base_image(found[-1], f"filter {text}")
 
@@ -90,12 +90,13 @@ def base_by_id(
     if image is None:
         raise NotFound(
             f"image {image_id} does not exist in {place}, or is not shared with it",
-            hint="Image ids differ in each region: a filter or an SSM parameter finds the right one everywhere.",
+            hint="Image ids differ in each region. Use a filter or an SSM parameter, which work in every region.",
         )
     if image.get("State") != "available":
-        raise NotFound(f"image {image_id} in {place} is {image.get('State')}, not available")
+        raise NotFound(f"image {image_id} in {place} has the state {image.get('State')}, expected available")
     if image.get("Architecture") != architecture:
-        raise NotFound(f"image {image_id} in {place} is for {image.get('Architecture')}, not {architecture}")
+        found = image.get("Architecture")
+        raise NotFound(f"image {image_id} in {place} has the architecture {found}, expected {architecture}")
     return base_image(image, source or f"id {image_id}")
 
 

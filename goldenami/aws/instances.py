@@ -96,7 +96,7 @@ def launch(ledger: Ledger, key: str, place: Place, spec: LaunchSpec, *, tags: Ma
     answers = [f"{', '.join(tried)}: {message}" for message, tried in refusals.items()]
     raise BuilderError(
         f"no instance could be launched in {place}:\n" + "\n".join(f"  {answer}" for answer in answers),
-        hint="Name more instance types in the recipe (builder.instance_types), or try again later.",
+        hint="Add more instance types to builder.instance_types in the recipe, or try again later.",
     )
 
 
@@ -173,7 +173,8 @@ def wait_running(
         code, said = _reason(bad[0].item)
         if code.startswith("Server.") and bad[0].state not in ("pending", "running"):
             raise HostLost(error.message, instance_id=bad[0].id, reason=said or code, reclaimed=code in RECLAIMED_CODES)
-        raise BuilderError(error.message, hint="Try again, or name other types in builder.instance_types.")
+        hint = "Try again, or write other instance types into builder.instance_types in the recipe."
+        raise BuilderError(error.message, hint=hint)
     return {id: _instance(one.item) for id, one in seen.items()}
 
 
@@ -194,7 +195,8 @@ def address(instance: Instance, network: Network) -> str:
         kind = "address" if network.address == "auto" else f"{network.address} address"
         raise BuilderError(
             f"instance {instance.id} has no {kind}",
-            hint="Use a subnet with public addresses, or `network.address: private` where a route leads to it.",
+            hint="Set `network` in goldenami.yaml to a subnet with public addresses, or set `network.address: private` "
+            "if this machine has a route to the subnet.",
         )
     return choice
 

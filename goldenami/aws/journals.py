@@ -54,7 +54,8 @@ def _key(environment: Environment) -> str:
     found = next((t.kms_key for t in environment.targets if t.place == home and t.kms_key), None)
     if found is None:
         raise UsageError(
-            f"the environment {environment.name} has no target in {home}, whose key its journals' secrets need",
-            hint=f"Add {home.region} to the home account's targets.",
+            f"environment {environment.name}: builds is {environment.builds}, and no target is in {home}. "
+            "The key of that target encrypts the secrets of the journals.",
+            hint=f"Add a target with the home account and region {home.region} to the environment in goldenami.yaml.",
         )
     return found

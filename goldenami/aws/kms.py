@@ -49,15 +49,13 @@ def resolve(cloud: Cloud, place: Place, key: str) -> Key:
         if errors.missing(error) or error.code == "InvalidArnException":
             raise NotFound(
                 f"KMS key {key} does not exist in region {place.region} of account {place.account}",
-                hint="Make the key (or the alias) in that region and account, or name another one as `kms_key`.",
+                hint="Create the key (or the alias) in that region and account, or set `kms_key` to another key.",
             ) from error
         raise
     except AccessError as error:
         if error.ends_everything:
-            raise  # it says nothing about the key
-        hint = (
-            "The key policy has to allow kms:DescribeKey to the caller; keys of other accounts are named by their ARN."
-        )
+            raise  # the credentials failed, and the key may be right
+        hint = "The key policy must allow kms:DescribeKey to the caller. A key of another account is named by its ARN."
         raise AccessError(f"KMS key {key} in {place}: {error.message}", hint=hint) from error
     arn = str(found["Arn"])
     metadata = Key(
@@ -71,12 +69,20 @@ def resolve(cloud: Cloud, place: Place, key: str) -> Key:
     )
     where = f"KMS key {key} ({arn}) in {place}"
     if arn.split(":")[3] != place.region:
-        raise NotFound(f"{where} is in region {arn.split(':')[3]}: the key has to be in the region of the image")
+        raise NotFound(
+            f"{where} is in region {arn.split(':')[3]}, expected {place.region}, the region of the image",
+            hint=f"Set `kms_key` to a key in {place.region}.",
+        )
     if not metadata.enabled or metadata.state != "Enabled":
-        raise NotFound(f"{where} is {metadata.state}, not Enabled", hint="Enable the key, or name another one.")
+        hint = "Enable the key, or set `kms_key` to another key."
+        raise NotFound(f"{where} has the state {metadata.state}, expected Enabled", hint=hint)
     spec = found.get("KeySpec") or found.get("CustomerMasterKeySpec") or "SYMMETRIC_DEFAULT"
     if found.get("KeyUsage", "ENCRYPT_DECRYPT") != "ENCRYPT_DECRYPT" or spec != "SYMMETRIC_DEFAULT":
-        raise NotFound(f"{where} is not a symmetric encryption key ({spec}, {found.get('KeyUsage')}): EBS needs one")
+        usage = found.get("KeyUsage")
+        raise NotFound(
+            f"{where} has spec {spec} and usage {usage}, expected SYMMETRIC_DEFAULT and ENCRYPT_DECRYPT",
+            hint="EBS needs a symmetric encryption key. Set `kms_key` to another key.",
+        )
     return metadata
 
 

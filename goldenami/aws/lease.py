@@ -63,18 +63,19 @@ class Lease:
         """Raise LeaseLost if it may not be ours any more. Nothing is sent, unless a renewal is overdue (the machine
         slept, S3 was out of reach): then it is made now, and tells."""
         if self._lost:
-            raise self._gone("was taken over by somebody else")
+            raise self._lease_lost("was taken over by another process")
         if self._terms.clock() - self._renewed <= self._terms.seconds - _SLACK:
             return
         try:
             self.renew()
         except CloudError as error:
-            raise self._gone(f"may have been taken over: its lease ran out ({error.message})") from error
+            message = f"may have been taken over by another process: its lease expired ({error.message})"
+            raise self._lease_lost(message) from error
 
-    def _gone(self, why: str) -> LeaseLost:
+    def _lease_lost(self, why: str) -> LeaseLost:
         return LeaseLost(
             f"{self._what} {why}",
-            hint="Nothing more was changed. `goldenami builds list` says who works on it now.",
+            hint="This process changed nothing more. Run `goldenami builds list` to see the lock's holder.",
         )
 
     def renew(self) -> None:
@@ -86,7 +87,7 @@ class Lease:
             etag = self._bucket.replace(self._key, _content(self._terms), self._etag)
             if etag is None:
                 self._lost = True
-                raise self._gone("was taken over by somebody else")
+                raise self._lease_lost("was taken over by another process")
             self._etag, self._renewed = etag, started
 
     def give_back(self) -> None:
@@ -121,7 +122,7 @@ def take(bucket: Bucket, key: str, what: str, terms: Terms, hint: str) -> Lease:
             etag = bucket.replace(key, _content(terms), there.etag)
         else:
             left = _runs_out_in(there)
-            note = f"If that process is dead, its lease runs out in {left:.0f} s. " if left < SECONDS * 10 else ""
+            note = f"If that process has ended, its lease expires in {left:.0f} s. " if left < SECONDS * 10 else ""
             raise busy(what, _holder(there), note + hint)
         if etag is not None:
             lease = Lease(bucket, key, what, terms, etag, started)

@@ -42,9 +42,9 @@ def subnets(cloud: Cloud, place: Place, network: Network) -> tuple[Subnet, ...]:
         query, text = {"subnet-id": [network.subnet_id]}, f"subnet {network.subnet_id}"
     elif network.subnet_tags:
         query = {f"tag:{k}": [v] for k, v in sorted(network.subnet_tags.items())}
-        text = "a subnet tagged " + ", ".join(f"{k}={v}" for k, v in sorted(network.subnet_tags.items()))
+        text = "subnet tagged " + ", ".join(f"{k}={v}" for k, v in sorted(network.subnet_tags.items()))
     else:
-        query, text = {"default-for-az": ["true"]}, "a default subnet"
+        query, text = {"default-for-az": ["true"]}, "default subnet"
     request = {"Filters": [{"Name": k, "Values": v} for k, v in {**query, "state": ["available"]}.items()]}
     found = [
         Subnet(
@@ -59,8 +59,8 @@ def subnets(cloud: Cloud, place: Place, network: Network) -> tuple[Subnet, ...]:
     ]
     if not found:
         raise NotFound(
-            f"there is not {text} in {place}",
-            hint="Name a subnet, by id or by tags, under `network` of the environment in goldenami.yaml.",
+            f"{place} has no {text}",
+            hint="Set `network.subnet_id` or `network.subnet_tags` of the environment in goldenami.yaml.",
         )
     best = sorted(found, key=lambda s: (-s.free, s.id))
     return tuple(s for s in best if s.vpc_id == best[0].vpc_id)
@@ -109,7 +109,9 @@ def local_address(host: str) -> str:
             found: Any = probe.getsockname()
             return str(found[0])
     except OSError as error:
-        raise Unreachable(f"there is no way to {host} from this machine: {error.strerror or error}") from error
+        raise Unreachable(
+            f"this machine has no route to {host}, or cannot resolve its name: {error.strerror or error}"
+        ) from error
 
 
 def check_ip() -> str:
@@ -119,8 +121,8 @@ def check_ip() -> str:
             return str(ipaddress.ip_address(answer.read(64).decode("ascii", "replace").strip()))
     except (urllib.error.URLError, OSError, ValueError) as error:
         raise Unreachable(
-            f"{_CHECK_IP} did not say under which address this machine is seen: {error}",
-            hint="Set `network.source_cidr` in goldenami.yaml to who may reach the builder's SSH port.",
+            f"{_CHECK_IP} did not return the public address of this machine: {error}",
+            hint="Set `network.source_cidr` in goldenami.yaml to the addresses that may reach the builder's SSH port.",
         ) from error
 
 

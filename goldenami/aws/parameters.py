@@ -111,10 +111,10 @@ def await_value(cloud: Cloud, place: Place, name: str, value: str, *, timeout: f
         if current == value:
             return
     raise CloudError(
-        f"parameter {name} in {place} is {current or 'missing'}, and did not become {value}",
+        f"parameter {name} in {place} is {current or 'missing'} after {timeout:.0f} seconds, expected {value}",
         code="goldenami.NotEffective",
         action="PutParameter",
         account=place.account,
         region=place.region,
-        hint="SSM checks that the image exists and that the account may use it before the value takes effect.",
+        hint="The value takes effect only if the image exists and the account may use it. Check both.",
     )

@@ -28,7 +28,7 @@ def check(cloud: Cloud, places: Collection[Place]) -> None:
             if status[region] == "not-opted-in":
                 raise AccessError(
                     f"region {region} is not enabled for account {account}",
-                    hint="Enable it in the account's settings (`aws account enable-region`), or leave it out.",
+                    hint="Enable the region (`aws account enable-region`), or remove it from goldenami.yaml.",
                 )
 
 

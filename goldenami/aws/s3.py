@@ -157,7 +157,7 @@ class Bucket:
     def _explained(self, error: CloudError) -> GoldenAmiError:
         if error.code == "NoSuchBucket":
             return NotFound(
-                f"there is no bucket {self._bucket}", hint="Make it, or correct its name in goldenami.yaml."
+                f"bucket {self._bucket} does not exist", hint="Create it, or correct its name in goldenami.yaml."
             )
         return error
 

@@ -23,7 +23,7 @@ def create(ledger: Ledger, key: str, place: Place, *, vpc_id: str, source_cidr: 
     }
     group_id = ledger.create(key, "security-group", place, Call("ec2", "CreateSecurityGroup", request), temporary=True)
     network = ipaddress.ip_network(source_cidr, strict=False)
-    who = "goldenami: who builds"
+    who = "goldenami: the machine that builds"
     ranges = (
         {"IpRanges": [{"CidrIp": str(network), "Description": who}]}
         if network.version == 4

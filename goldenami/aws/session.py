@@ -145,16 +145,16 @@ class Cloud:
         if account is None:
             named = ", ".join(f"{a.name} ({a.id})" for a in self._accounts.values())
             raise AccessError(
-                f"account {account_id} is not one that the environment names: {named}",
-                hint="Add it under `accounts` in goldenami.yaml, if it is meant.",
+                f"account {account_id} is not in the environment, which has: {named}",
+                hint="If the account is right, add it under `accounts` in goldenami.yaml.",
             )
         identity = self._identity(account.role)
         if identity.account != account.id:
-            used = f"role {account.role}" if account.role else "the caller's credentials"
+            used = f"role {account.role} belongs" if account.role else "the caller's credentials belong"
             raise AccessError(
-                f"{used} ({identity.arn}) belongs to account {identity.account}, and the environment's account "
-                f"{account.name!r} is {account.id}",
-                hint=f"Use credentials of account {account.id}, or give `{account.name}` a role in goldenami.yaml.",
+                f"{used} to account {identity.account} ({identity.arn}), expected {account.id}, the account "
+                f"{account.name!r} of the environment",
+                hint=f"Use credentials of account {account.id}, or set a role for `{account.name}` in goldenami.yaml.",
             )
 
     def _identity(self, role: str | None) -> Identity:
@@ -182,7 +182,7 @@ class Cloud:
         Raises the translated error, and UnjournaledMutation for a call that is not known to be harmless.
         """
         if not reads_only(service, operation):
-            raise UnjournaledMutation(f"{service}:{operation} changes something: it has to go through the ledger")
+            raise UnjournaledMutation(f"{service}:{operation} is a mutating call, which only the ledger may send")
         return self._reading(place, self.client(service, place), service, operation, request or {})
 
     def pages(
@@ -251,7 +251,7 @@ class Cloud:
         wrong here, or that jumps, changes nothing. Raises CloudError before any answer told the time."""
         with self._mutex:
             if self._told is None:
-                raise CloudError("the endpoint does not tell the time (it sends no Date header)")
+                raise CloudError("the endpoint sends no Date header, so its time is unknown")
             there, here = self._told
         return there + timedelta(seconds=boot_clock() - here)
 
@@ -321,10 +321,10 @@ class Cloud:
             answer = self._reading(place, client, "sts", "AssumeRole", request)["Credentials"]
         except AccessError as error:
             if error.ends_everything:
-                raise  # the caller's own credentials: it says nothing about the role
+                raise  # the caller's credentials failed, and the role may be right
             raise AccessError(
                 f"cannot assume {role}: {error.message}",
-                hint="The role has to trust the caller, and the caller needs the permission sts:AssumeRole.",
+                hint="The role must trust the caller, and the caller needs the permission sts:AssumeRole.",
             ) from error
         return {
             "access_key": answer["AccessKeyId"],

@@ -301,10 +301,10 @@ def fast_restore(
     missing = sorted(set(zones) - there) if on else []
     if missing:
         raise CloudError(
-            f"fast snapshot restore of {snapshot_id} was not turned on in {', '.join(missing)}",
+            f"fast snapshot restore of {snapshot_id} was not enabled in {', '.join(missing)}",
             code="goldenami.NotEnabled",
             action=operation,
             account=place.account,
             region=place.region,
-            hint="The quota is a number of snapshots for each zone: `aws service-quotas list-service-quotas`.",
+            hint="Each zone has a quota of snapshots. See `aws service-quotas list-service-quotas`.",
         )

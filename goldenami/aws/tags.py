@@ -52,10 +52,10 @@ def task_tags(*, kind: str, build_id: str, own: Mapping[str, str]) -> dict[str, 
 def checked(tags: Mapping[str, str]) -> dict[str, str]:
     """The same tags, long values cut. Raises UsageError where AWS would refuse them, before anything is made."""
     if len(tags) > _MOST:
-        raise UsageError(f"{len(tags)} tags are more than the {_MOST} that AWS allows on a resource")
+        raise UsageError(f"a resource would have {len(tags)} tags, expected {_MOST} at most (limit of AWS)")
     for key in tags:
         if not key or len(key) > 128 or key.lower().startswith("aws:"):
-            raise UsageError(f"{key!r} cannot be a tag key: 1 to 128 characters, not starting with aws:")
+            raise UsageError(f"tag key {key!r} is invalid, expected 1 to 128 characters that do not start with aws:")
     return {k: v[:256] for k, v in tags.items()}
 
 

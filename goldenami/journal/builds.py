@@ -68,7 +68,7 @@ class Journals:
         if found is None:
             raise NotFound(
                 f"there is no build {build_id} in {self.where()}",
-                hint="`goldenami builds list` names those there are.",
+                hint="Run `goldenami builds list` to see all builds.",
             )
         return found
 

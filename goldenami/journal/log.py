@@ -103,7 +103,7 @@ class Journal:
         if records is None:
             raise NotFound(
                 f"there is no build {build_id} in {storage.where()}",
-                hint="`goldenami builds list` names those there are.",
+                hint="Run `goldenami builds list` to see all builds.",
             )
         try:
             header, state, count, whole = replay(records.content(), storage.where(build_id))
@@ -300,7 +300,7 @@ class Journal:
         except FileNotFoundError as error:
             raise JournalError(
                 f"a secret of build {self.build_id} is missing: {error.filename}",
-                hint=f"The build cannot be continued; `goldenami clean {self.build_id}` deletes what it made.",
+                hint=f"The build cannot be resumed. Run `goldenami clean {self.build_id}` to delete its resources.",
             ) from error
 
     # --- writing ------------------------------------------------------------------------------------------------------

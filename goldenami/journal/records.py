@@ -213,7 +213,7 @@ def replay(content: bytes, path: Path | str) -> tuple[Header, State, int, int]:
             detail = error if str(error) else type(error).__name__
             raise JournalError(
                 f"{path}:{number}: the journal is damaged: {detail}",
-                hint="What the build made can still be found by the tag goldenami:build-id.",
+                hint="Find the build's resources by their tag goldenami:build-id.",
             ) from error
         count += 1
         whole += len(line) + (1 if number <= complete else 0)

@@ -42,7 +42,10 @@ SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")
 def checked_name(name: str, what: str) -> str:
     """The name, if it can be one of a file and of an object. Raises JournalError."""
     if not SAFE_NAME.match(name):
-        raise JournalError(f"{name!r} cannot be the name of a {what}")
+        raise JournalError(
+            f"{name!r} cannot be the name of a {what}: expected 1 to 200 letters, digits, dots, underscores and "
+            f"hyphens, the first one a letter or digit"
+        )
     return name
 
 
@@ -133,7 +136,7 @@ class Storage:
             self._mark(build_id)
             log = self._store.create_log(self._layout.log(build_id), header, lock, _what(build_id))
             if log is None:
-                raise JournalError(f"build {build_id} exists already in {self.where()}")
+                raise JournalError(f"build {build_id} already exists in {self.where()}")
         except BaseException:
             lock.give_back()
             raise
@@ -163,7 +166,7 @@ class Storage:
     def lock(self, name: str) -> Iterator[None]:
         """Hold the lock of a name ("one build of this recipe at a time"). Raises Busy."""
         key = f"locks/{checked_name(name, 'lock')}"
-        held = self._store.lock(key, name, "Wait for it with --wait, or end that process.")
+        held = self._store.lock(key, name, "Wait for that process with --wait, or end it.")
         try:
             yield
         finally:
@@ -179,7 +182,7 @@ class Storage:
             self._store.create(f"{self._layout.open}/{build_id}", b"")
 
     def _lock_build(self, build_id: str) -> Lock:
-        hint = "Wait for that process, or end it; then try again."
+        hint = "Wait for that process, or end it. Then run the command again."
         return self._store.lock(self._lock_key(build_id), f"build {build_id}", hint)
 
     def _lock_key(self, build_id: str) -> str:
@@ -227,8 +230,8 @@ class Records:
         the record is absent, or ``doubtful`` returns it."""
         if not self._log.append(number, line):
             raise JournalError(
-                f"somebody else has written record {number} of build {self._build_id}: it was taken over",
-                hint=f"Nothing more was changed. `goldenami builds show {self._build_id}` says who works on it.",
+                f"build {self._build_id} was taken over by another process, which has written record {number}",
+                hint="This process changed nothing more. Run `goldenami builds list` to see the lock's holder.",
             )
 
     def doubtful(self) -> Sequence[bytes]:

@@ -79,7 +79,7 @@ class Holder:
 
 def busy(what: str, holder: Holder | None, hint: str) -> Busy:
     """The error for a lock that another process holds."""
-    return Busy(f"{what} is being worked on by {holder or 'another process'}", hint=hint or None)
+    return Busy(f"{what} is locked by {holder or 'another process'}", hint=hint or None)
 
 
 @dataclass(frozen=True, slots=True)

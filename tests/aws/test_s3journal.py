@@ -172,7 +172,7 @@ def test_the_list_has_pages(bench: Bench) -> None:
 
 def test_a_build_exists_once_and_what_is_not_there_is_not_found(bench: Bench) -> None:
     bench.machine().create(header()).close()
-    with pytest.raises(JournalError, match="exists already in s3://journals/team"):
+    with pytest.raises(JournalError, match="already exists in s3://journals/team"):
         bench.machine().create(header())
     with pytest.raises(NotFound):
         bench.machine().open("20260101-000000-0000")
@@ -232,7 +232,7 @@ def test_only_one_works_on_a_build(bench: Bench) -> None:
         other = bench.machine()
         with pytest.raises(Busy, match=r"process .* on ") as caught:
             other.open(BUILD)
-        assert "its lease runs out in" in (caught.value.hint or "")
+        assert "its lease expires in" in (caught.value.hint or "")
         found = other.holder(BUILD)
         assert found is not None
         assert other.read(BUILD).ending is None, "reading needs no lock"
@@ -298,7 +298,7 @@ def test_a_holder_that_cannot_renew_stops_before_its_next_call(bench: Bench) -> 
     moment[0] += 30
     journal.check()
     moment[0] += 31
-    with pytest.raises(JournalError, match="its lease ran out"):
+    with pytest.raises(JournalError, match="its lease expired"):
         ledger.create("sg", "security-group", HOME_PLACE, Call("ec2", "CreateSecurityGroup", {"GroupName": "x"}))
     assert not any(c["action"] == "CreateSecurityGroup" for c in bench.paper.calls)
     bench.paper.set(faults=[])
@@ -360,7 +360,7 @@ def test_of_many_that_take_a_dead_holders_lease_one_gets_it(bench: Bench) -> Non
 
 def test_one_builds_a_recipe_at_a_time(bench: Bench) -> None:
     with bench.machine().exclusive("web"):
-        with pytest.raises(Busy, match="web is being worked on by process") as caught, bench.machine().exclusive("web"):
+        with pytest.raises(Busy, match="web is locked by process") as caught, bench.machine().exclusive("web"):
             pass
         assert "--wait" in (caught.value.hint or "")
         with bench.machine().exclusive("other"):

@@ -38,7 +38,7 @@ def test_what_is_said_of_a_build_that_died(
         assert row["holder"]["pid"] > 0, "its lease has not run out"
         assert "running" in say("builds", "list")[0]
         _, error = say("clean", build_id, code=1)
-        assert "is being worked on by process" in error
+        assert "is locked by process" in error
         world.other_machine()
     (row,) = document("builds", "list", "--unfinished")["builds"]
     assert (row["build_id"], row["status"], row["holder"]) == (build_id, "unfinished", None)

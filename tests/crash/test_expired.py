@@ -201,7 +201,7 @@ def test_a_build_whose_journal_is_here_is_cleaned_by_it_unless_somebody_works_on
     with Journals(Path(world.environment.builds)).open(build_id):
         done = clean_expired(world)
         assert not done[build_id].deleted
-        assert "is being worked on by process" in next(iter(done[build_id].left.values()))
+        assert "is locked by process" in next(iter(done[build_id].left.values()))
         assert inventory.take(world) == before
     done = clean_expired(world)
     assert done[build_id].complete
@@ -213,7 +213,7 @@ def test_two_builds_of_one_recipe_take_turns(world: World) -> None:
     """The second is refused, and told who is at it; or waits, and finds that there is nothing left to do."""
     world.fresh()
     with world.journals.exclusive("web"):
-        with pytest.raises(Busy, match=r"web is being worked on by process \d+ on ") as caught:
+        with pytest.raises(Busy, match=r"web is locked by process \d+ on ") as caught:
             world.build()
         assert "--wait" in (caught.value.hint or "")
         assert world.builds == []

@@ -60,7 +60,7 @@ def mutations(calls: list[dict[str, object]]) -> list[str]:
         pytest.param(
             environment(home="333333333333"),
             4,
-            r"error: .*belongs to account 111111111111, and the environment's account 'home' is 333333333333",
+            r"error: .*belong to account 111111111111 .*, expected 333333333333, the account 'home'",
             id="wrong account",
         ),
     ],

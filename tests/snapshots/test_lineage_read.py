@@ -145,7 +145,7 @@ def test_copies_are_not_comparable(rig: Rig) -> None:
     lineage = family.of_snapshots(rig.cloud, PLACE, copies)
     assert [m.id for m in lineage.members] == copies
     assert lineage.members[0].broken is None
-    assert lineage.members[1].broken == f"not comparable with {copies[0]}: they are not of one lineage"
+    assert lineage.members[1].broken == f"not comparable with {copies[0]}: they have no common lineage"
     assert lineage.stored_bytes == 8 * 512 * 1024
 
 

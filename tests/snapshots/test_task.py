@@ -103,7 +103,7 @@ def test_interrupted(world: World) -> None:
         make(job, "half")
         raise KeyboardInterrupt
 
-    with pytest.raises(Interrupted, match="nothing of it is left"):
+    with pytest.raises(Interrupted, match="all of it was undone"):
         run(world, work)
     assert volumes(world) == {}
     assert journal(world).ending == "cleaned"

@@ -130,7 +130,7 @@ def test_a_bucket_of_0_1_0(
     journals = journals_of.of(environment, cloud)
     with pytest.raises(Busy, match="by process 1 on h") as caught:
         journals.open(KILLED)
-    assert "its lease runs out in" in (caught.value.hint or "")
+    assert "its lease expires in" in (caught.value.hint or "")
     with paper.cloud.surface.active():
         for stored in paper.cloud.surface.backend("s3", HOME.id, "aws").buckets["team"].keys.values():
             stored.last_modified -= timedelta(hours=1)

@@ -109,7 +109,7 @@ def test_a_lock_is_one_processs_and_says_whose(open_store: Open) -> None:
     held = one.lock("locks/web", "web", "Wait.")
     held.check()
     assert held.taken_over is None
-    with pytest.raises(Busy, match=f"web is being worked on by process {os.getpid()} on ") as caught:
+    with pytest.raises(Busy, match=f"web is locked by process {os.getpid()} on ") as caught:
         other.lock("locks/web", "web", "Wait.")
     assert "Wait." in (caught.value.hint or "")
     holder = other.holder("locks/web")
