@@ -1,12 +1,12 @@
-"""Doing one thing for many items or places: one that fails does not stop the others, unless its error ends everything.
+"""Run one function for many items or places. A failure of one item does not stop the others.
 
-Whether an error ends everything is said by its class (``GoldenAmiError.ends_everything``), and nowhere else. These two
-are the only code that catches an error of one item or place and goes on with the next one:
+An error that ends everything does stop them. The class of the error decides that (``ends_everything``). Only these two
+catch an error of one item or place and continue with the next one::
 
-    each(places, ask)       asks all of them at once, with a bounded number of threads
-    Failures().of(item)     a block of code in a loop, one item after the other
+    each(places, query)     runs the function for all items, with a bounded number of threads
+    Failures().of(item)     runs a block of code in a loop, for one item after the other
 
-:func:`all_of` has the same threads, and raises the first failure.
+:func:`all_of` uses the same threads, and raises the first failure.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 R = TypeVar("R")
 
-AT_ONCE: Final = 16  # threads; each place has limits of its own, so that more would only wait for each other here
+AT_ONCE: Final = 16  # threads; AWS limits the rate of calls for each place, so more threads would only wait
 
 
 class Failures(Generic[K]):
-    """The failures of items that do not stop each other, in the order in which they came.
+    """Collects the failures of items that do not stop each other, in the order in which they happened.
 
-    ``errors``: by item. ``reasons``: the same as messages for people; a caller may add reasons of its own.
+    ``errors``: the errors by item. ``reasons``: their messages by item; a caller may add more reasons.
     """
 
     def __init__(self, on_failure: Callable[[K, GoldenAmiError], None] | None = None, *, undoing: bool = False) -> None:
-        """``on_failure`` is called with each failure that is collected. ``undoing``: the work puts something back, and
-        goes on to its end even if a signal arrives: an interruption is collected like any other failure."""
+        """``on_failure`` is called with each failure that is collected. ``undoing``: the work undoes a change and must
+        finish even if a signal arrives, so an interruption is collected like any other failure."""
         self.errors: dict[K, GoldenAmiError] = {}
         self.reasons: dict[K, str] = {}
         self._on_failure = on_failure
@@ -43,7 +43,8 @@ class Failures(Generic[K]):
 
     @contextmanager
     def of(self, item: K) -> Iterator[None]:
-        """Do the work of one item inside of this. Raises what ends everything, and what is no GoldenAmiError."""
+        """Run the block of code of one item (``with``). Raises errors that end everything, and errors of other
+        classes than GoldenAmiError."""
         try:
             yield
         except GoldenAmiError as error:
@@ -52,13 +53,13 @@ class Failures(Generic[K]):
             self.add(item, error)
 
     def collects(self, error: BaseException | None) -> bool:
-        """Whether this error is the item's alone."""
+        """Return whether an error belongs to one item only."""
         if not isinstance(error, GoldenAmiError):
             return False
         return not error.ends_everything or (self._undoing and isinstance(error, Interrupted))
 
     def add(self, item: K, error: GoldenAmiError) -> None:
-        """Collect a failure that was found in another way than by an exception."""
+        """Collect a failure that was not raised as an exception."""
         self.errors[item] = error
         self.reasons[item] = error.message
         if self._on_failure is not None:
@@ -67,14 +68,14 @@ class Failures(Generic[K]):
 
 @dataclass(frozen=True, slots=True)
 class Answers(Generic[K, R]):
-    """What came of all items: each is either in ``results`` or in ``errors``, in the order in which they were given."""
+    """The results and errors of all items, in the order of the items. Each item is in one of the two."""
 
     results: Mapping[K, R]
     errors: Mapping[K, GoldenAmiError]
 
     @property
     def reasons(self) -> dict[K, str]:
-        """Why an item, or a place, gave no answer."""
+        """The messages of the errors, by item."""
         return {item: error.message for item, error in self.errors.items()}
 
 
@@ -86,11 +87,11 @@ def each(
     on_failure: Callable[[K, GoldenAmiError], None] | None = None,
     undoing: bool = False,
 ) -> Answers[K, R]:
-    """Do something for every item, or ask every place, with at most ``at_once`` threads.
+    """Call ``do`` for every item, or for every place, with at most ``at_once`` threads.
 
-    Raises at once what ends everything, and what is no GoldenAmiError: items that have not begun are left out then, and
-    those under way are waited for, so that nothing is made any more when this returns. ``undoing``: see
-    :class:`Failures`; nothing is left out then. A single item is done in the caller's own thread.
+    Raises errors that end everything, and errors of other classes than GoldenAmiError. Before it raises, it waits for
+    the items that have begun, so that no thread creates anything afterwards; the remaining items are not started.
+    ``undoing``: see :class:`Failures`; then all items are processed. A single item runs in the caller's own thread.
     """
     failures = Failures(on_failure, undoing=undoing)
     ordered = list(dict.fromkeys(items))
@@ -114,8 +115,11 @@ def each(
 
 
 def all_of(items: Iterable[T], do: Callable[[T], R], *, at_once: int = AT_ONCE) -> list[R]:
-    """The results for all items, in their order, with at most ``at_once`` threads. Raises the first item's error of
-    those that fail; items that have not begun are left out then, and those under way are waited for."""
+    """Return the results for all items, in their order, with at most ``at_once`` threads.
+
+    Raises the error of the first item that fails. Before it raises, it waits for the items that have begun; the
+    remaining items are not started.
+    """
     ordered = list(items)
     if len(ordered) <= 1:
         return [do(item) for item in ordered]
@@ -127,7 +131,8 @@ def _never(_number: int, _error: BaseException) -> bool:
 
 
 class _Gate:
-    """Counts what is under way. ``ThreadPoolExecutor.shutdown`` does not know a thread whose start was interrupted."""
+    """Counts the running items. ``ThreadPoolExecutor.shutdown`` does not wait for a thread whose start was
+    interrupted."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -136,7 +141,7 @@ class _Gate:
         self.begun: set[int] = set()
 
     def enter(self, number: int) -> bool:
-        """Whether this item may begin; once only."""
+        """Return whether this item may begin. A second call for the same item returns False."""
         with self._changed:
             if self._closed or number in self.begun:
                 return False
@@ -150,7 +155,7 @@ class _Gate:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Let nothing begin any more, and wait for what is under way."""
+        """Prevent all further items from beginning, and wait for the running ones."""
         with self._changed:
             self._closed = True
             self._changed.wait_for(lambda: not self._running)
@@ -164,8 +169,8 @@ def _run(
     *,
     keep_on: bool = False,
 ) -> list[Future[R]]:
-    """Every item in a bounded pool of threads, until all have ended. ``collected``: told of each error, by the item's
-    number; if it answers False, the error is raised. ``keep_on``: what has not begun is done all the same."""
+    """Run every item in a bounded pool of threads, until all have ended. ``collected``: called with the item's number
+    and its error; if it returns False, the error is raised. ``keep_on``: items that have not begun are run even so."""
     if not ordered:
         return []
     gate = _Gate()
@@ -200,7 +205,7 @@ def _run(
             wait(numbers)
         gate.close()
     raised = [error for future in numbers if (error := future.exception()) is not None]
-    # A mistake of this program comes before anything that ends the work; both come before failures of items.
+    # A bug in this program is raised first, then an error that ends everything, then the failure of an item.
     ending = [e for e in raised if not isinstance(e, (GoldenAmiError, CancelledError))] or [
         e for e in raised if isinstance(e, GoldenAmiError) and e.ends_everything
     ]

@@ -1,35 +1,35 @@
-"""Everything goldenami raises on purpose. The tree, with the exit code that the command line gives each branch::
+"""The errors that goldenami raises. The tree, with the exit code of the command line for each class::
 
     GoldenAmiError                      1
     ├── UsageError                      2   a wrong option, argument or combination
-    ├── InvalidInput                    2   recipes or goldenami.yaml: every problem at once, each with its place
+    ├── InvalidInput                    2   mistakes in recipes or goldenami.yaml: all of them, each with its place
     ├── NotFound                        3   a recipe, release, image, region or key that does not exist
-    ├── AccessError                     4   credentials missing or not allowed; an account nobody named
-    │   └── CredentialsRefused        ! 4   ... or not accepted any more: no call can be made with them
-    ├── TestsFailed                     5   a gate of validation said no
-    ├── TargetsFailed                   6   some targets have their image, some do not
+    ├── AccessError                     4   credentials are missing or lack a permission; an unknown account
+    │   └── CredentialsRefused        ! 4   AWS does not accept the credentials any more: no call is possible
+    ├── TestsFailed                     5   tests failed at a gate
+    ├── TargetsFailed                   6   some targets have their image, others failed
     ├── Interrupted                 ! 130   Ctrl-C or SIGTERM, after clean-up
-    ├── CloudError                      1   the cloud refused or failed a call (code, action and place are kept)
-    │   ├── Throttled                   1   ... and kept on throttling
-    │   └── Unreachable                 1   no usable answer from the endpoint
-    ├── BuilderError                    1   the temporary instance did not start, or could not be reached
-    │   ├── ConnectionLost              1   SSH ended in the middle of something
-    │   └── HostLost                    1   the instance itself ended, or does not answer any more
+    ├── CloudError                      1   an API call was refused or failed (with code, action and place)
+    │   ├── Throttled                   1   the service throttled the call until the retries ended
+    │   └── Unreachable                 1   the endpoint gave no usable answer
+    ├── BuilderError                    1   the temporary instance did not start, or is unreachable
+    │   ├── ConnectionLost              1   the SSH connection ended during an operation
+    │   └── HostLost                    1   the instance ended or became unreachable
     ├── OperationFailed                 1   one operation of a recipe failed on the host
-    │   └── OperationDoubtful           1   ... or nobody knows whether it did
-    ├── JournalError                  ! 1   the journal cannot be read, written or trusted
-    │   ├── LeaseLost                 ! 1   ... or was taken over by another process
-    │   └── Busy                        1   ... or another process has its lock at the moment
+    │   └── OperationDoubtful           1   the operation has an unknown outcome
+    ├── JournalError                  ! 1   the journal cannot be read or written, or is damaged
+    │   ├── LeaseLost                 ! 1   another process may have taken the journal over
+    │   └── Busy                        1   another process holds the lock
     ├── UnjournaledMutation           ! 1   a bug: a mutating call without an intent
-    ├── CatalogError                    1   the catalog cannot be read, written, locked or trusted
+    ├── CatalogError                    1   the catalog cannot be read, written or locked, or is damaged
     │   └── ManifestError               1   a manifest is damaged, or newer than this program
-    └── SandboxError                    1   the embedded cloud cannot start or work here
+    └── SandboxError                    1   the sandbox cannot start or work on this machine
 
-``!`` marks what ends everything (``ends_everything``): after it, nothing else can be done, or must be. Every other
-error is that of one item or place, and the work goes on with the others. Only ``goldenami/each.py`` catches it there.
+``!`` marks errors that end the whole run (``ends_everything``). Every other error belongs to one item or place, and the
+run continues with the others. Only ``goldenami/each.py`` catches such an error and continues.
 
-Each carries a ``hint``: the next step to take, a full sentence, or None where there is no better advice than the
-message itself. Errors of boto3 and paramiko are translated where they enter (``aws/errors.py``, ``ssh/``).
+Each error has a ``hint``: the next step to take, as a full sentence; None if the message is enough. Errors of boto3 and
+paramiko are translated in ``aws/errors.py`` and ``ssh/``.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from typing import ClassVar
 
 
 class GoldenAmiError(Exception):
-    """The root. ``exit_code`` is what a process that ends with this error exits with.
+    """The base class of all errors. ``exit_code``: the exit code of the process.
 
-    ``ends_everything``: whether the whole run ends by it, and not only the item or place that raised it.
-    ``can_clean_up``: whether what was made can be deleted afterwards; False where no call can be made any more, or none
-    be written down.
+    ``ends_everything``: the error ends the whole run. False: it ends only the item or place that raised it.
+    ``can_clean_up``: created resources can be deleted after the error. False: no call is possible any more, or the
+    journal cannot be written.
     """
 
     exit_code = 1
@@ -58,7 +58,7 @@ class GoldenAmiError(Exception):
 
 
 class UsageError(GoldenAmiError):
-    """The command line asks for something that makes no sense."""
+    """An option, an argument or their combination is wrong."""
 
     exit_code = 2
 
@@ -79,7 +79,7 @@ class Problem:
 
 
 class InvalidInput(GoldenAmiError):
-    """What was written cannot be used. ``problems`` holds all of them, ordered by place; it is never empty."""
+    """Files that a user wrote have mistakes. ``problems``: all of them, sorted by place; at least one."""
 
     exit_code = 2
 
@@ -93,7 +93,7 @@ class InvalidInput(GoldenAmiError):
 
 
 class NotFound(GoldenAmiError):
-    """Something that was named does not exist (or is not visible to the caller)."""
+    """A resource, release or file does not exist, or is not visible to the caller."""
 
     exit_code = 3
 
@@ -105,22 +105,24 @@ class AccessError(GoldenAmiError):
 
 
 class CredentialsRefused(AccessError):
-    """The credentials have expired, were withdrawn, or cannot be renewed (or the clock that signs is wrong): every
-    further call would be refused as well, so that nothing is to be tried, and a build stops where it is."""
+    """The credentials have expired, were revoked or cannot be renewed, or this machine's clock is wrong.
+
+    AWS would refuse every further call too. So a build stops at once, without clean-up.
+    """
 
     ends_everything = True
     can_clean_up = False
 
 
 class TestsFailed(GoldenAmiError):
-    """A gate of validation failed: the image is not published."""
+    """Tests failed at a gate. The image is not published."""
 
     exit_code = 5
     __test__ = False  # the name starts like a test class; pytest must not collect it
 
 
 class TargetsFailed(GoldenAmiError):
-    """Some targets have their image and some do not; ``failures`` maps the target's label to its reason."""
+    """Some targets have their image and others failed. ``failures``: the reason, by the target's label."""
 
     exit_code = 6
 
@@ -130,15 +132,15 @@ class TargetsFailed(GoldenAmiError):
 
 
 class Interrupted(GoldenAmiError):
-    """A signal asked for the end, and clean-up is done."""
+    """The run was ended by a signal (Ctrl-C, SIGTERM), and the clean-up is done."""
 
     exit_code = 130
     ends_everything = True
 
 
 class CloudError(GoldenAmiError):
-    """The cloud refused or failed a call. ``code`` is the service's own error code, ``action`` the API action.
-    ``reason``: what some services (EBS) tell apart within one code, in their words."""
+    """An API call was refused or failed. ``code``: the service's error code. ``action``: the API action.
+    ``reason``: a second code that some services (EBS) return for the same ``code``."""
 
     def __init__(
         self,
@@ -160,25 +162,25 @@ class CloudError(GoldenAmiError):
 
 
 class Throttled(CloudError):
-    """The service kept on throttling for longer than the budget for retries."""
+    """The service throttled the call for longer than the limit for retries."""
 
 
 class Unreachable(CloudError):
-    """No usable answer: the endpoint does not resolve, refuses, resets or times out."""
+    """The endpoint gave no usable answer: its name does not resolve, or the connection failed or timed out."""
 
 
 class BuilderError(GoldenAmiError):
-    """A temporary instance did not start, could not be reached, or went away."""
+    """A temporary instance did not start, is unreachable or was lost."""
 
 
 class ConnectionLost(BuilderError):
-    """The SSH connection ended in the middle of something that may or may not have happened."""
+    """The SSH connection ended while an operation ran. The operation has an unknown outcome."""
 
 
 class HostLost(BuilderError):
-    """A temporary instance that was there is not any more: through no fault of the recipe, so another one may serve.
+    """A temporary instance ended or became unreachable, not because of the recipe. Another instance can replace it.
 
-    ``reason``: what happened to it, in few words. ``reclaimed``: EC2 took a spot instance back.
+    ``reason``: what happened to it, in a few words. ``reclaimed``: EC2 reclaimed a spot instance.
     """
 
     def __init__(
@@ -191,7 +193,7 @@ class HostLost(BuilderError):
 
 
 class OperationFailed(GoldenAmiError):
-    """An operation failed on the host. ``place`` is file:line:column in the recipe, ``output`` its last lines."""
+    """An operation failed on the host. ``place``: file:line:column in the recipe. ``output``: its last lines."""
 
     def __init__(
         self, message: str, *, place: str = "", status: int | None = None, output: str = "", hint: str | None = None
@@ -203,40 +205,40 @@ class OperationFailed(GoldenAmiError):
 
 
 class OperationDoubtful(OperationFailed):
-    """The host went away while an operation ran that cannot tell whether it was done: it is not repeated."""
+    """An operation has an unknown outcome, because the host was lost while it ran. It is not repeated."""
 
 
 class JournalError(GoldenAmiError):
-    """The journal is missing, torn in the middle, locked by another process, or not of this build."""
+    """The journal is missing or damaged, cannot be written, or belongs to another build."""
 
     ends_everything = True
     can_clean_up = False
 
 
 class LeaseLost(JournalError):
-    """The lease on a journal expired, and another process may have taken it over: this one must not change anything."""
+    """The lease on a journal expired, and another process may hold it. This process must not change anything."""
 
 
 class Busy(JournalError):
-    """Another process holds the lock of a build or a recipe: waiting may help."""
+    """Another process holds the lock of a build or a recipe. Waiting may help."""
 
-    ends_everything = False  # the other builds are free
+    ends_everything = False  # the process may work on the other builds
 
 
 class UnjournaledMutation(GoldenAmiError):
-    """A mutating call was about to be sent without an intent in the journal. A bug in goldenami, never user error."""
+    """A mutating call has no intent in the journal, so it was not sent. This is a bug in goldenami."""
 
     ends_everything = True
 
 
 class CatalogError(GoldenAmiError):
-    """The catalog is damaged, locked by another process, on a full disk, or would have to change what is immutable."""
+    """The catalog is damaged, locked by another process, or on a full disk; or an immutable file would change."""
 
 
 class ManifestError(CatalogError):
-    """A manifest is damaged, or of a schema that this version of goldenami does not know."""
+    """A manifest is damaged, or has a schema that this version of goldenami cannot read."""
 
 
 class SandboxError(GoldenAmiError):
-    """The embedded cloud cannot start. It is a distribution of its own: ``plugins`` translates its errors to this one,
-    with their message, hint and exit code."""
+    """The sandbox cannot start. ``plugins`` translates the sandbox's own errors into this one, with their message, hint
+    and exit code."""

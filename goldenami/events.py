@@ -1,7 +1,7 @@
-"""What a build says while it runs: plain facts, in order, for whoever renders or records them.
+"""The events of a build or task while it runs, in order.
 
-Producers call an ``Emit`` with an ``Event``; they never print. Consumers (``report/``) must accept kinds they do not
-know. ``kind`` is dotted, and the fields of each kind are its contract:
+Producers call an ``Emit`` with an ``Event``; they never print. Consumers (``report/``) print or record the events, and
+must accept unknown kinds. The kinds and their fields:
 
 =====================  ==========================================================================
 kind                   fields
@@ -36,7 +36,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One fact. ``fields`` holds JSON values only, and never a secret. The consumer adds the time."""
+    """One event. ``fields`` contains JSON values only, and no secret. The consumer adds the time."""
 
     kind: str
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -50,16 +50,16 @@ def ignore_events(event: Event) -> None:
 
 
 def emit(to: Emit, kind: str, **fields: Any) -> None:
-    """Send one event; fields that are None are left out."""
+    """Send one event to a consumer. Fields that are None are omitted."""
     to(Event(kind, {k: v for k, v in fields.items() if v is not None}))
 
 
 _MASK = "********"
-_SHORTEST_SECRET = 4  # characters; a shorter one would turn every second word into asterisks
+_SHORTEST_SECRET = 4  # characters; a shorter secret may be part of many ordinary words
 
 
 def mask(text: str, secrets: Sequence[str]) -> str:
-    """``text`` without the secrets, also where they are quoted as Python or JSON quote them, or broken into lines."""
+    """Replace secrets in a text by asterisks, also in the quoted forms of Python and JSON, and line by line."""
     for secret in secrets:
         if len(secret) >= _SHORTEST_SECRET:
             for form in {secret, repr(secret)[1:-1], secret.replace("\\", "\\\\").replace('"', '\\"')}:
@@ -71,7 +71,7 @@ def mask(text: str, secrets: Sequence[str]) -> str:
 
 
 def masked(to: Emit, secrets: Sequence[str]) -> Emit:
-    """An Emit that passes events on without the secrets, however deep in their fields they are."""
+    """Return an Emit that masks secrets in all fields of an event, nested ones too, and passes the event on."""
 
     def clean(value: Any) -> Any:
         if isinstance(value, str):

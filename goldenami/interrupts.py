@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM: the first asks for the end, and there is time to clean up; the second ends the process at once.
+"""Handles SIGINT (Ctrl-C) and SIGTERM. The first signal starts the clean-up; the second one ends the process at once.
 
-A signal raises KeyboardInterrupt in the main thread, and wakes every other thread at its next ``sleep``. The journal
-makes the second one safe: what a killed build was doing is found again by ``goldenami resume`` or ``goldenami clean``.
+The first signal raises KeyboardInterrupt in the main thread, and ends the ``sleep`` of every other thread. The second
+one is safe because of the journal: ``goldenami resume`` and ``goldenami clean`` continue from it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _EXIT = 130
 
 
 class Interrupts:
-    """While entered (in the main thread), signals are handled as above. The first one sets ``stop``.
+    """Handles signals inside a ``with`` block in the main thread. The first signal sets ``stop``.
 
-    With ``signals=False`` the handlers of the process stay as they are: whoever sets ``stop`` asks for the end.
+    With ``signals=False`` the signal handlers are not changed. Then the caller sets ``stop`` to end the run.
     """
 
     def __init__(self, stop: threading.Event | None = None, *, signals: bool = True) -> None:
@@ -45,19 +45,19 @@ class Interrupts:
             signal.signal(number, handler)
 
     def sleep(self, seconds: float) -> None:
-        """time.sleep that ends with Interrupted when a signal arrives; not in the clean-up, which needs its waits."""
+        """Sleep for some seconds. Raises Interrupted when a signal arrives, except during the clean-up."""
         if self._cleaning:
             time.sleep(seconds)
         elif self.stop.wait(seconds):
             raise Interrupted("interrupted")
 
     def clean_up(self) -> None:
-        """From now on the waits are the clean-up's: the first signal has been heard."""
+        """Start the clean-up: from now on ``sleep`` does not raise Interrupted for the first signal."""
         self._cleaning = True
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.stop.is_set():
-            # No clean-up, no flushing of anything: the user asked twice.
+            # The second signal ends the process without clean-up and without flushing.
             sys.stderr.write(
                 "\nStopped without clean-up. Run `goldenami resume` to continue a build, "
                 "or `goldenami clean` to delete its resources.\n"

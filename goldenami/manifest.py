@@ -1,11 +1,11 @@
-"""The JSON form of an ImageManifest: what a release is stored as, and what ``--json`` prints.
+"""The JSON form of an ImageManifest: the file of a release in the catalog, and the output of ``--json``.
 
-The form is versioned by its ``schema`` key, "goldenami.manifest/1". Within a number, keys may be added, and a reader
-ignores those it does not know; nothing is renamed, removed or given another meaning without a new number. A manifest of
-a newer number is refused: it may say things that this program would get wrong.
+Its ``schema`` key has the version, "goldenami.manifest/1". Within one version, keys may be added, and a reader ignores
+unknown keys. If a key is renamed, removed or gets another meaning, the version changes. A manifest of a newer version
+is refused, because this program could misread it.
 
-The text is stable: the same facts give the same bytes. Keys come in the order in which the dataclasses declare them,
-maps and rows are sorted (tests keep the order in which they ran), and the last line ends with a newline.
+The text is stable: the same data gives the same bytes. Keys have the order of the dataclasses, maps and lists are
+sorted (tests keep the order in which they ran), and the text ends with a newline.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PROBLEMS_SHOWN = 5
 
 
 def canonical(manifest: ImageManifest) -> ImageManifest:
-    """The same facts in the order in which they are written: ``from_json(to_json(m)) == canonical(m)``."""
+    """Return the same manifest in the order of the file: ``from_json(to_json(m)) == canonical(m)``."""
     images = (
         replace(image, snapshots=tuple(sorted(image.snapshots, key=lambda s: (s.device_name, s.snapshot_id))))
         for image in manifest.images
@@ -50,7 +50,7 @@ def canonical(manifest: ImageManifest) -> ImageManifest:
 
 
 def to_json(manifest: ImageManifest) -> dict[str, Any]:
-    """JSON values only, in canonical order. Raises ManifestError where a field holds what its type does not allow."""
+    """Return the manifest as JSON values, in canonical order. Raises ManifestError if a field has a wrong type."""
     if manifest.schema != MANIFEST_SCHEMA:
         raise ManifestError(f"cannot write a manifest of schema {manifest.schema!r}, only {MANIFEST_SCHEMA!r}")
     try:
@@ -62,20 +62,20 @@ def to_json(manifest: ImageManifest) -> dict[str, Any]:
 
 
 def from_json(form: Mapping[str, Any], *, source: str = "manifest") -> ImageManifest:
-    """The manifest that ``form`` says. ``source`` (a path, a URL) opens the message of the ManifestError.
+    """Read a manifest from JSON values. ``source`` (a path, a URL) is the start of the ManifestError's message.
 
-    Types are not bent: a number in quotes is an error. Every problem is found at once; the message shows the first few.
+    Types are not converted: a number in quotes is an error. The message shows the first five problems.
     """
     return loads(json.dumps(form), source=source)
 
 
 def dumps(manifest: ImageManifest) -> str:
-    """The stable text: two spaces of indentation, non-ASCII kept, one newline at the end."""
+    """Return the stable text: indented by two spaces, not escaped to ASCII, with one newline at the end."""
     return json.dumps(to_json(manifest), indent=2, ensure_ascii=False) + "\n"
 
 
 def loads(text: str | bytes, *, source: str = "manifest") -> ImageManifest:
-    """As ``from_json``, from text; UTF-8 where it is bytes."""
+    """Read a manifest from text, or from bytes in UTF-8. Raises ManifestError, as :func:`from_json` does."""
     try:
         form = json.loads(text)
     except ValueError as error:  # JSONDecodeError, or bytes that are not UTF-8

@@ -1,4 +1,4 @@
-"""The nouns that several rooms share, as frozen data. No behaviour beyond naming; no I/O."""
+"""The data classes that several packages share. They are frozen, have no behavior except names, and do no I/O."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ DIRECT = "direct"  # the transport that connects to the address of an instance b
 
 @dataclass(frozen=True, slots=True, order=True)
 class Mark:
-    """A place in a file that a person wrote; lines and columns count from 1. ``Mark("", 0, 0)``: nowhere in one, but
-    built in; its text is empty."""
+    """A position in a file that a user wrote. Lines and columns count from 1. ``Mark("", 0, 0)`` is for built-in values
+    without a position; its text is empty."""
 
     file: str
     line: int
@@ -31,10 +31,10 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Where the cloud's API answers, and whose credentials are used. What is None comes from the AWS_* variables and
+    """The endpoint of the cloud's API and the credentials. A field that is None is taken from the AWS_* variables and
     the configuration files that every AWS client reads.
 
-    With ``access_key_id`` and ``secret_access_key``, no profile and no other credentials are looked for.
+    If ``access_key_id`` and ``secret_access_key`` are given, profiles and other credentials are ignored.
     """
 
     endpoint_url: str | None = None
@@ -45,7 +45,7 @@ class Connection:
 
     @classmethod
     def from_variables(cls, variables: Mapping[str, str]) -> Connection:
-        """The connection that AWS_* variables describe, such as those that ``goldenami sandbox env`` prints."""
+        """Build the connection from AWS_* variables, for example those that ``goldenami sandbox env`` prints."""
         names = {
             "endpoint_url": "AWS_ENDPOINT_URL",
             "access_key_id": "AWS_ACCESS_KEY_ID",
@@ -58,7 +58,7 @@ class Connection:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """Where an API call goes: a 12-digit account id and a region."""
+    """One account (its 12-digit id) and one region: the destination of an API call."""
 
     account: str
     region: str
@@ -69,7 +69,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account that an environment names. ``role`` is assumed by the caller; None: its own credentials serve."""
+    """An account of an environment. ``role``: the ARN of the role to assume; None: the caller's own credentials are
+    used."""
 
     name: str
     id: str
@@ -81,9 +82,10 @@ class Target:
     """A place that gets its own image.
 
     ``kms_key``: key id, ARN or alias in that account and region (symmetric, ENCRYPT_DECRYPT).
-    ``mode``: how it gets its image, one of ``release.targets``. "copy" owns an encrypted copy under its own key;
-    "share" is granted use of the home account's image in the same region.
-    ``required``: a release needs this target; otherwise its failure is reported (exit code 6) and the rest is released.
+    ``mode``: how the target gets its image, one of ``release.targets``. "copy": it owns an encrypted copy under its own
+    key. "share": it may use the home account's image in the same region.
+    ``required``: the release fails if this target fails. False: a failure is reported (exit code 6), and the other
+    targets are released.
     """
 
     account: Account
@@ -103,21 +105,22 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Where builders live and how they are reached. With neither subnet_id nor tags, the default VPC's subnets serve.
+    """The subnets of builders and the way to reach them. Without ``subnet_id`` and ``subnet_tags``, the default VPC's
+    default subnets are used.
 
-    ``address``: which address to connect to; "auto" takes the public one if there is one.
+    ``address``: the address to connect to. "auto": the public address if there is one, else the private one.
     """
 
     subnet_id: str | None = None
     subnet_tags: Mapping[str, str] = field(default_factory=dict)
     transport: str = DIRECT  # "direct", or the name of an installed one
     address: Literal["auto", "public", "private"] = "auto"
-    source_cidr: str | None = None  # who may reach the builder's port 22; None: the caller's own address
+    source_cidr: str | None = None  # the addresses that may reach the builder's port 22; None: the caller's own
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Where to build and where to publish."""
+    """The accounts, targets, keys, network and stores for building and publishing."""
 
     name: str
     home: Account
@@ -129,8 +132,8 @@ class Environment:
     builds: str  # where the journals are: a directory, absolute; or s3://bucket/prefix
     tags: Mapping[str, str] = field(default_factory=dict)
     parameter_prefix: str = "/golden-ami"
-    local: str = ""  # a directory, absolute: what stays on this machine (reports) though the journals do not
-    sandbox: bool = False  # for the command line and the Python API, which start the sandbox; nothing below may ask
+    local: str = ""  # a directory, absolute: for files that stay on this machine (reports)
+    sandbox: bool = False  # only the command line and the Python API, which start the sandbox, may read it
     connection: Connection = Connection()
 
     @property
@@ -143,7 +146,7 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class BaseImage:
-    """The image a build starts from, as it was resolved (DescribeImages)."""
+    """The image that a build starts from, with its properties from DescribeImages."""
 
     image_id: str
     name: str
@@ -152,8 +155,8 @@ class BaseImage:
     root_device_name: str
     root_volume_gib: int
     creation_date: str  # ISO 8601, as EC2 gives it
-    source: str  # how it was found, for people: "filter debian-12-amd64-*", "debian-12-base@stable 1.2.20261124.1"
-    release: str | None = None  # "name version" where it is a release of the catalog
+    source: str  # how it was found, as text: "filter debian-12-amd64-*", "debian-12-base@stable 1.2.20261124.1"
+    release: str | None = None  # "name version" if the image is a release of the catalog
     platform_details: str = "Linux/UNIX"
     boot_mode: str | None = None
 
@@ -176,7 +179,7 @@ class ManifestImage:
     region: str
     image_id: str
     name: str
-    mode: str  # that of its target: see ``release.targets``
+    mode: str  # the mode of its target, one of ``release.targets``
     encrypted: bool
     snapshots: tuple[ManifestSnapshot, ...]
 
@@ -195,8 +198,8 @@ class TestFailure:
 
 @dataclass(frozen=True, slots=True)
 class ControlResult:
-    """What became of one hardening control. ``message``: why it failed, is waived or not applicable. ``until``: the
-    last day of a waiver (ISO 8601)."""
+    """The result of one hardening control. ``message``: why it failed, is waived or not applicable. ``until``: the last
+    day of a waiver (ISO 8601)."""
 
     control: str
     outcome: Literal["passed", "failed", "waived", "not-applicable", "not-run"]
@@ -206,8 +209,8 @@ class ControlResult:
 
 @dataclass(frozen=True, slots=True)
 class TestReport:
-    """What one run of tests on one instance found. ``junit``: path of the XML file, if one was written. ``controls``:
-    of the recipe's hardening, by id."""
+    """The results of one run of tests on one instance. ``junit``: path of the XML file, if one was written.
+    ``controls``: the results of the recipe's hardening controls, by id."""
 
     __test__ = False
     gate: str  # "builder" (gate 1), "image" (gate 2), ...
@@ -246,19 +249,19 @@ class PackageChange:
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """A temporary instance that was lost while it was used, and followed by another one. ``at``: ISO 8601, UTC."""
+    """A temporary instance that was lost and replaced. ``at``: when, ISO 8601, UTC."""
 
     purpose: str  # "builder" or "proof"
     architecture: Architecture
     instance_id: str
     reason: str
-    reclaimed: bool  # a spot instance that EC2 took back
+    reclaimed: bool  # a spot instance that EC2 reclaimed
     at: str
 
 
 @dataclass(frozen=True, slots=True)
 class ImageManifest:
-    """The evidence of one version, immutable once written. Its JSON form is versioned by ``schema``."""
+    """The immutable record of one release. ``schema`` is the version of its JSON form."""
 
     schema: str  # "goldenami.manifest/1"
     recipe: str
@@ -277,11 +280,11 @@ class ImageManifest:
     owner: str = ""
     inputs: Mapping[str, str] = field(default_factory=dict)  # what the digest covers: label -> sha256
     outputs: Mapping[Architecture, Mapping[str, str]] = field(default_factory=dict)  # of the recipe's scripts
-    replacements: tuple[Replacement, ...] = ()  # temporary instances that were lost on the way
+    replacements: tuple[Replacement, ...] = ()  # temporary instances that were lost during the build
 
     @property
     def label(self) -> str:
-        """How people name the release: "debian-12-web 1.4.20261124.1"."""
+        """The name of the release for messages: "debian-12-web 1.4.20261124.1"."""
         return f"{self.recipe} {self.version}"
 
 
@@ -290,9 +293,11 @@ MANIFEST_SCHEMA = "goldenami.manifest/1"
 
 @dataclass(frozen=True, slots=True)
 class SshEndpoint:
-    """How to reach an instance over SSH. ``private_key``: OpenSSH PEM text (a secret). ``host_key``: the only one
-    that is accepted, "ssh-ed25519 AAAA…". ``transport``: "direct", or the name of an installed one, which may need
-    ``instance_id`` and ``region``."""
+    """The address, keys and transport to reach an instance over SSH.
+
+    ``private_key``: OpenSSH PEM text (a secret). ``host_key``: the only host key that is accepted, "ssh-ed25519 AAAA…".
+    ``transport``: "direct", or the name of an installed transport, which may need ``instance_id`` and ``region``.
+    """
 
     address: str
     user: str
@@ -305,12 +310,12 @@ class SshEndpoint:
 
 
 class Transport(Protocol):
-    """Opens the way to an instance; a function in the entry point group ``goldenami.transports``."""
+    """Opens a connection to an instance: a function in the entry point group ``goldenami.transports``."""
 
     def __call__(self, endpoint: SshEndpoint, patience: float) -> socket.socket:
-        """A connected socket, at whose other end the instance's SSH server answers. Called again for each attempt.
+        """Return a socket that is connected to the instance's SSH server. Called again for each attempt.
 
-        ``patience``: seconds that it may take. Raises OSError where nothing answers yet: it is tried again. Closing the
-        socket must end all that belongs to it.
+        ``patience``: the timeout in seconds. Raises OSError if the server does not answer yet; the caller then tries
+        again. Closing the socket must end every process and connection that belongs to it.
         """
         ...

@@ -1,7 +1,7 @@
-"""Other distributions that add to goldenami, found by their entry points in the group ``goldenami.plugins``.
+"""Finds distributions that extend goldenami, by their entry points in the group ``goldenami.plugins``.
 
-There is one so far: ``sandbox``, the embedded cloud, of the distribution goldenami-sandbox. Its entry point is a module
-(or an object) as ``SandboxPlugin`` describes it. goldenami imports nothing of it by name.
+The only entry point is ``sandbox``, of the distribution goldenami-sandbox. It is a module (or an object) as
+``SandboxPlugin`` describes it. goldenami does not import it by name.
 """
 
 from __future__ import annotations
@@ -23,50 +23,52 @@ Find = Callable[[], "Iterable[EntryPoint]"]
 
 
 class SandboxPlugin(Protocol):
-    """What the entry point ``sandbox`` is. ``Error``: its errors, with ``message``, ``hint`` and ``exit_code``."""
+    """The interface of the entry point ``sandbox``. ``Error``: the base class of its errors, with ``message``, ``hint``
+    and ``exit_code``."""
 
     Error: type[Exception]
 
     def command(self) -> click.Command:
-        """The command (a group) that the command line lists as ``sandbox``."""
+        """Return the command group ``goldenami sandbox``."""
 
     def is_up(self) -> bool:
-        """Whether the sandbox runs now. Starts nothing."""
+        """Return whether the sandbox runs now. Starts nothing."""
 
     def variables(self, region: str, progress: Callable[[str], None]) -> Mapping[str, str]:
-        """Start the sandbox if need be; the environment variables that point an AWS client at it. Raises ``Error``."""
+        """Start the sandbox if it does not run, and return the environment variables that direct an AWS client to it.
+        Raises ``Error``."""
 
 
 def installed() -> Iterable[EntryPoint]:
-    """The entry points of the group in this Python environment."""
+    """Return the entry points of the group in this Python environment."""
     from importlib.metadata import entry_points
 
     return entry_points(group=GROUP)
 
 
 def sandbox(find: Find = installed) -> SandboxPlugin:
-    """The sandbox, imported. Raises UsageError where it is not installed."""
+    """Import the sandbox and return it. Raises UsageError if it is not installed."""
     for entry in find():
         if entry.name == "sandbox":
             return cast(SandboxPlugin, entry.load())
-    raise UsageError("the sandbox is not installed", hint=f"Install it: {INSTALL}")
+    raise UsageError(f"the sandbox is not installed. Install it with: {INSTALL}")
 
 
 def sandbox_is_up(find: Find = installed) -> bool:
-    """Whether a sandbox runs now; False where it is not installed. Starts nothing."""
+    """Return whether the sandbox runs now. Returns False if it is not installed. Starts nothing."""
     return any(entry.name == "sandbox" for entry in find()) and sandbox(find).is_up()
 
 
 def sandbox_variables(region: str, progress: Callable[[str], None], find: Find = installed) -> dict[str, str]:
-    """The environment variables that point an AWS client at a running sandbox, which is started if need be.
+    """Start the sandbox if it does not run, and return the environment variables that direct an AWS client to it.
 
-    Raises UsageError where the sandbox is not installed, SandboxError where it does not start.
+    Raises UsageError if the sandbox is not installed, and SandboxError if it does not start.
     """
     plugin = sandbox(find)
     try:
         return dict(plugin.variables(region, progress))
     except plugin.Error as error:
-        said: Any = error
-        translated = SandboxError(said.message, hint=said.hint)
-        translated.exit_code = said.exit_code
+        original: Any = error
+        translated = SandboxError(original.message, hint=original.hint)
+        translated.exit_code = original.exit_code
         raise translated from error

@@ -1,13 +1,13 @@
-"""Waiting for something that has to be asked again and again: the one loop that all of goldenami waits with.
+"""Waiting with repeated checks: the one polling loop of goldenami::
 
     for _ in poll(cloud.clock, cloud.sleep, timeout=600):
         if is_ready():
             return
     raise CloudError("it is not ready after 600 seconds")
 
-The pauses are short at first, since small things are ready in a second, and grow. The clock and the sleep are those of
-the caller: the sleep of a command ends with Interrupted when a signal arrives (``interrupts.Interrupts.sleep``), and
-tests have a clock of their own.
+The pauses are short at first, since small resources are ready in a second, and then grow. The caller passes the clock
+and the sleep function: the sleep of a command raises Interrupted when a signal arrives
+(``interrupts.Interrupts.sleep``), and tests pass their own clock.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Final
 Clock = Callable[[], float]  # monotonic seconds
 Sleep = Callable[[float], None]
 
-_RESOLUTION: Final = 0.01  # seconds: less than this before the deadline is the deadline
+_RESOLUTION: Final = 0.01  # seconds; if less time than this is left, the deadline counts as reached
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Seconds between two looks: ``first``, then ``factor`` times the last one, up to ``longest``. ``jitter``: the part
-    of a pause by which it varies at random, either way, so that many waiting threads do not ask together."""
+    """Seconds between two checks: ``first``, then ``factor`` times the previous pause, up to ``longest``. ``jitter``:
+    the fraction by which a pause varies at random, so that many waiting threads do not send requests together."""
 
     first: float = 0.2
     factor: float = 1.3
@@ -35,7 +35,7 @@ class Interval:
 
     @classmethod
     def every(cls, seconds: float) -> Interval:
-        """Always the same pause."""
+        """Return an interval with a constant pause."""
         return cls(seconds, 1.0, seconds)
 
 
@@ -54,18 +54,17 @@ def poll(
     silence: float = 60.0,
     last_look: bool = False,
 ) -> Iterator[float]:
-    """Yield once for each look, with the seconds since the first one; pause in between; end when the time is up.
+    """Yield once for each check, with the seconds since the first one. Pause in between. Return at the timeout.
 
-    ``timeout``: seconds; None, or infinity, waits for as long as it takes. There is at least one look. A pause that
-    does not fit into the time left ends the wait; with ``last_look`` it is cut short, for one more look at the end, as
-    for a lock that may become free at any moment. The caller leaves the loop when it has seen enough; after the loop,
-    the time is up.
-    ``check`` is called before each look, and ends the wait by what it raises. ``sign_of_life`` is called with the
-    seconds so far, about every ``silence`` seconds, so that a person or a CI system sees that it is still waiting.
-    ``sleep`` may raise, too.
+    ``timeout``: seconds; None or infinity waits without a limit. There is at least one check. If the next pause is
+    longer than the time left, the wait ends; with ``last_look`` that pause is shortened, and one more check follows at
+    the end (for a lock, which may become free at any moment). The caller leaves the loop when the condition is met; the
+    code after the loop handles the timeout.
+    ``check`` is called before each check; an exception that it raises ends the wait. ``sign_of_life`` is called with
+    the seconds so far, about every ``silence`` seconds, to report that the wait goes on. ``sleep`` may raise too.
     """
     random_ = jitter or random.Random()
-    start = told = clock()
+    start = last_sign = clock()
     pause = interval.first
     while True:
         if check is not None:
@@ -76,8 +75,8 @@ def poll(
         left = float("inf") if timeout is None else timeout - (now - start)
         if left < _RESOLUTION:
             return
-        if sign_of_life is not None and now - told >= silence:
-            told = now
+        if sign_of_life is not None and now - last_sign >= silence:
+            last_sign = now
             sign_of_life(now - start)
         if pause > left and not last_look:
             return

@@ -1,14 +1,14 @@
-"""Deleting everything a build made, whatever became of its process.
+"""The clean-up: deletes every resource that a build created, also after its process was killed.
 
-What there is to delete is the union of what the journal knows and what carries the build's tags, in every place that
-the build ever meant to touch. First the creating calls whose outcome is unknown are looked up. Then, kind by kind, in
-the reverse order of dependency (``Kind.order``):
+It deletes all resources in the journal, and all resources with the build's tags in every place that the journal names.
+First the creating calls of unknown outcome are looked up. Then the kinds are deleted in reverse order of dependency
+(``Kind.order``)::
 
     grants → parameters, policies → instances (until they are terminated) → images with their snapshots → snapshots
     → volumes → security groups → key pairs
 
-and all of it twice, since the first sweep can miss what was not visible yet. What a release owns is named by the caller
-(``keep``) and not guessed. What lacks this build's id, or has a token that is not one of its own, is never touched.
+All of it is done twice, since new resources may be invisible in the first round. The caller names the resources of a
+release (``keep``). A resource without the build's id, or with a token that the build did not create, is never deleted.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from goldenami.model import ImageManifest, Place
 _ROUNDS = 2
 
 
-TEMPORARY = "candidate/"  # ledger keys of what belongs to a candidate, and to no release
+TEMPORARY = "candidate/"  # ledger keys of resources that belong to a candidate, and to no release
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Found:
-    """Something the build made. ``parent``: for a grant, the ARN of its key."""
+    """A resource that the build created. ``parent``: for a grant, the ARN of its key."""
 
     place: Place
     kind: str
@@ -47,8 +47,8 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class CleanUp:
-    """What a clean-up did. ``left`` maps what could not be deleted to the reason; ``unreachable`` does so for places
-    that could not be searched."""
+    """The result of a clean-up. ``left``: the reasons why resources could not be deleted, by resource.
+    ``unreachable``: the reasons why places could not be searched, by place."""
 
     deleted: tuple[Found, ...]
     left: dict[str, str]
@@ -60,8 +60,8 @@ class CleanUp:
 
 
 def released(journal: Journal, manifest: ImageManifest) -> frozenset[str]:
-    """The ids that a manifest owns: its images and their snapshots, and the grants and parameters its build made for
-    them, those included whose call has no result yet. What was lent for the copying is not among them."""
+    """Return the ids that a release owns: its images, their snapshots, and the grants and parameters that its build
+    created for them, also those whose call has no result yet. Grants that were only for the copying are excluded."""
     ids = {image.image_id for image in manifest.images}
     ids |= {snapshot.snapshot_id for image in manifest.images for snapshot in image.snapshots}
     lasting = (r for r in journal.resources() if not r.key.startswith(TEMPORARY))
@@ -74,14 +74,14 @@ def released(journal: Journal, manifest: ImageManifest) -> frozenset[str]:
 
 
 def finish_deletions(ledger: Ledger) -> None:
-    """Delete what a process that died was deleting, so that nothing is built on what may be gone already."""
+    """Finish deletions of unknown outcome, so that no later step uses a resource that may be deleted."""
     for intent in ledger.journal.half_deleted():
         kind = kind_of(intent.kind)
         kind.delete(ledger, intent.place, str(intent.resource), kind.parent(intent.request))
 
 
 def find_all(cloud: Cloud, journal: Journal, *, keep: Collection[str] = ()) -> CleanUp:
-    """What ``delete_all`` would delete now, sorted; changes nothing, in the journal neither."""
+    """Return what :func:`delete_all` would delete now, sorted. Changes nothing, and writes nothing to the journal."""
 
     def find(place: Place) -> set[Found]:
         found = {one for kind in in_order() for one in _find(cloud, journal, place, kind, keep)}
@@ -100,14 +100,14 @@ def delete_all(
     emit: Emit = ignore_events,
     patience: Patience | None = None,
 ) -> CleanUp:
-    """Delete everything the build made, but ``keep`` (see :func:`released`) and the snapshots behind kept images.
+    """Delete every resource of the build, except ``keep`` (see :func:`released`) and the snapshots of kept images.
 
-    Running it again deletes what it could not the first time. A failure to delete one thing does not stop the rest; it
-    is reported, unless it is the journal that failed (JournalError).
-    ``patience``: how long what is not visible yet is looked for.
+    A failure to delete one resource is reported in ``left`` and does not stop the others. A second call tries again to
+    delete what is left. Raises errors that end everything, for example JournalError.
+    ``patience``: how long to look for resources that may not be visible yet.
     """
     ledger = Ledger(cloud, journal, emit=emit, patience=patience or Patience())
-    work = _Work(ledger, frozenset(keep), emit)
+    work = _Deletion(ledger, frozenset(keep), emit)
     places = journal.places()
     unreachable: dict[str, str] = {}
     for _ in range(_ROUNDS):
@@ -115,15 +115,15 @@ def delete_all(
         _resolve(ledger, work)
         if not places:
             break
-        answers = each(places, work.clean, on_failure=work.tell)
+        answers = each(places, work.clean, on_failure=work.warn)
         unreachable = {str(place): reason for place, reason in answers.reasons.items()}
     return CleanUp(tuple(work.deleted), dict(work.left), unreachable)
 
 
 def delete_these(ledger: Ledger, to_delete: Collection[Found], *, emit: Emit = ignore_events) -> CleanUp:
-    """Delete what others made, in the order of its dependencies; the caller vouches for each. A failure to delete one
-    thing does not stop the rest."""
-    work = _Work(ledger, frozenset(), emit, vouched=True)
+    """Delete these resources in reverse order of dependency, without a check of their owner: the caller has checked it.
+    A failure to delete one resource is reported in ``left`` and does not stop the others."""
+    work = _Deletion(ledger, frozenset(), emit, check_owner=False)
     for kind in in_order():
         done = [one for one in sorted(to_delete) if one.kind == kind.name and work.delete(one)]
         for place in sorted({one.place for one in done}):
@@ -131,23 +131,23 @@ def delete_these(ledger: Ledger, to_delete: Collection[Found], *, emit: Emit = i
     return CleanUp(tuple(work.deleted), dict(work.left))
 
 
-class _Work:
-    """One clean-up under way. ``left`` and ``deleted`` are shared by the threads of the places; adding to them is
-    atomic. ``vouched``: the caller knows whose it is that is given to ``delete``."""
+class _Deletion:
+    """A running clean-up. The threads of all places add to ``left`` and ``deleted``; adding is atomic.
+    ``check_owner``: check before each deletion that the build created the resource."""
 
-    def __init__(self, ledger: Ledger, keep: frozenset[str], emit: Emit, *, vouched: bool = False) -> None:
+    def __init__(self, ledger: Ledger, keep: frozenset[str], emit: Emit, *, check_owner: bool = True) -> None:
         self.ledger = ledger
         self.keep = keep
         self.emit = emit
-        self.vouched = vouched
+        self.check_owner = check_owner
         self.deleted: list[Found] = []
-        self.failures = Failures[str](self.tell)
+        self.failures = Failures[str](self.warn)
         self.left = self.failures.reasons
 
     def clean(self, place: Place) -> None:
-        """Delete what is found in a place, kind by kind. Raises the error of a place that cannot be searched."""
+        """Delete the build's resources in a place, kind by kind. Raises the error if the place cannot be searched."""
         cloud, journal = self.ledger.cloud, self.ledger.journal
-        # Without knowing which snapshots are a release's, it is safer to delete none than one too many.
+        # If this fails, nothing is deleted here: the snapshots of a release would not be known.
         behind = {one.id for one in _behind_kept(cloud, place, self.keep)}
         for kind in in_order():
             with self.failures.of(f"{kind.name}s in {place}"):
@@ -158,10 +158,10 @@ class _Work:
                     self.await_deleted(kind, place, [one.id for one in done])
 
     def delete(self, one: Found) -> bool:
-        """Whether it is gone, or going."""
+        """Delete a resource. Return whether it is deleted, or is being deleted."""
         ledger, kind = self.ledger, kind_of(one.kind)
         with self.failures.of(str(one)):
-            if not self.vouched and not kind.still_ours(ledger, one.place, one.id):
+            if self.check_owner and not kind.still_ours(ledger, one.place, one.id):
                 ledger.journal.gone(one.kind, one.place, one.id)
                 return False
             kind.delete(ledger, one.place, one.id, one.parent)
@@ -174,13 +174,12 @@ class _Work:
         with self.failures.of(f"{kind.name}s {', '.join(ids)} in {place}"):
             kind.await_deleted(self.ledger.cloud, place, ids)
 
-    def tell(self, what: object, error: GoldenAmiError) -> None:
+    def warn(self, what: object, error: GoldenAmiError) -> None:
         emit(self.emit, "note", message=f"not deleted: {what}: {error.message}", level="warning")
 
 
-def _resolve(ledger: Ledger, work: _Work) -> None:
-    """Look up the creating calls whose outcome is unknown; place by place, so that one that is out of reach stops no
-    other."""
+def _resolve(ledger: Ledger, work: _Deletion) -> None:
+    """Look up the creating calls of unknown outcome, place by place: an unreachable place does not stop the others."""
     unresolved = ledger.journal.unresolved()
     for place in sorted({intent.place for intent in unresolved}):
         with work.failures.of(f"calls of unknown outcome in {place}"):
@@ -188,7 +187,8 @@ def _resolve(ledger: Ledger, work: _Work) -> None:
 
 
 def _find(cloud: Cloud, journal: Journal, place: Place, kind: Kind, keep: Collection[str]) -> Iterable[Found]:
-    """What the journal knows of a kind in a place, and what carries the build's tags there and is not to be kept."""
+    """Yield the resources of a kind in a place: those in the journal, and those with the build's tags that are not to
+    be kept."""
     known = [r for r in journal.resources(kind.name) if r.place == place]
     yield from (Found(place, kind.name, r.id, kind.parent(r.request)) for r in known)
     calls = [i.request for i in journal.calls(kind.name) if i.place == place]

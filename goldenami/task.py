@@ -1,17 +1,17 @@
-"""Work that is not a build, journaled like one: a snapshot that is copied, a volume that is encrypted, a retirement.
+"""Tasks: journaled work that is not a build, for example copying a snapshot or encrypting a volume::
 
     with task.run(environment, "snapshot copy", {"snapshot": "snap-…"}, emit_to=emit) as job:
         job.ledger.create("copy/eu-west-1", "snapshot", place, call)
 
-A task owns a journal beside the builds' ones, with a header that says what it is and what it was asked for. What it
-makes carries the same tags as what a build makes, so that `goldenami builds list` shows it and `goldenami clean` finds
-all of it, whatever became of the process. How it ends:
+The journals of tasks are beside those of builds. The header of a task's journal has its kind and its arguments. The
+resources of a task have the same tags as those of a build. So ``goldenami builds list`` shows a task, and ``goldenami
+clean`` finds all its resources, even if its process was killed. A task ends in one of these ways:
 
-- *done*: what it made is its user's from then on, and no later clean-up deletes it. Only what has a key that begins
-  with ``temporary/`` is deleted.
-- *failed*, or interrupted: first what it changed is put back (``undo``), then what it made is deleted, except what it
-  had handed over already (``own``), and except all of it where the caller wants to look at it (``on_failure="keep"``).
-- *killed*: nothing happens until `goldenami clean ID` does the same as after a failure.
+- *done*: its resources belong to the user, and no clean-up deletes them. Only resources with a ledger key that begins
+  with ``temporary/`` are deleted.
+- *failed* or interrupted: ``undo`` restores what the task changed. Then its resources are deleted, except those that it
+  handed over (``own``). With ``on_failure="keep"`` nothing is undone and nothing is deleted.
+- *killed*: nothing is undone until ``goldenami clean ID`` does the same as after a failure.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from goldenami.interrupts import Interrupts
 from goldenami.journal import Header, Journal, new_build_id
 from goldenami.model import Environment
 from goldenami.reconcile import CleanUp, Found
-from goldenami.work import Work
+from goldenami.work import JournaledWork
 
 OnFailure = Literal["clean", "keep"]
-TEMPORARY: Final = "temporary/"  # ledger keys of what is deleted in any case
+TEMPORARY: Final = "temporary/"  # ledger keys of resources that are deleted in any case
 
 _KIND: Final = "task"  # in the header's data
 _DONE: Final = "task.done"  # stages of the journal
@@ -44,8 +44,8 @@ _OWNED: Final = "task.owned"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task(Work):
-    """One piece of work under way."""
+class Task(JournaledWork):
+    """One running task."""
 
     kind: str
     arguments: Mapping[str, Any]
@@ -53,12 +53,12 @@ class Task(Work):
 
     @property
     def id(self) -> str:
-        """What `goldenami clean` takes."""
+        """The id for ``goldenami clean``."""
         return self.journal.build_id
 
     def own(self, *ids: str) -> None:
-        """Hand over what is finished: it stays, even if the task fails later. Anything else is handed over at the
-        end."""
+        """Hand over finished resources, by id: they stay even if the task fails later. The others are handed over when
+        the task is done."""
         self.journal.stage_done(_OWNED, ids=sorted({*owned(self.journal), *ids}))
 
 
@@ -77,13 +77,14 @@ def run(
     on_failure: OnFailure = "clean",
     undo: Undo | None = None,
 ) -> Iterator[Task]:
-    """Open the journal of a new task, and carry it out inside of this (in the main thread, which hears the signals).
+    """Open the journal of a new task and run the ``with`` block as the task. Call it in the main thread, which receives
+    the signals.
 
-    ``kind``: the words of the command ("snapshot copy"). ``arguments``: small JSON values, no secrets; they are what
-    ``undo`` and a reader of the journal know of what was asked for. ``undo``: puts back what the task changed; it may
-    be called several times, and for a task of which any part has happened. ``known``: a cloud that is logged in, whose
-    clients serve again; ``cloud``: the one to use as it is, for who drives a task in a time of his own.
-    Raises what the work raises, after the clean-up; Interrupted after Ctrl-C.
+    ``kind``: the words of the command ("snapshot copy"). ``arguments``: small JSON values without secrets, which the
+    journal keeps for ``undo`` and for readers. ``undo``: restores what the task changed; it may be called several
+    times, and after any part of the task. ``known``: a cloud whose clients and credentials are used again. ``cloud``: a
+    cloud to use unchanged, for callers that pass their own clock (tests do).
+    Raises the error of the block, after the clean-up; Interrupted after Ctrl-C.
     """
     with Interrupts() as interrupts:
         cloud = cloud or (known or Cloud.of(environment)).with_sleep(interrupts.sleep)
@@ -105,18 +106,18 @@ def _ending(job: Task, on_failure: OnFailure, undo: Undo | None) -> Iterator[Non
         job.journal.stage_done(_DONE)
     except (KeyboardInterrupt, Interrupted) as interrupt:
         job.interrupts.clean_up()
-        complete = _take_back(job, undo)
+        complete = _undo_and_delete(job, undo)
         job.journal.finish("cleaned" if complete else "failed")
         what = "all of it was undone" if complete else "not all of it could be undone"
         raise Interrupted(
-            f"{job.kind} ({job.id}) was interrupted; {what}", hint=None if complete else _rest(job.id)
+            f"{job.kind} ({job.id}) was interrupted; {what}", hint=None if complete else _clean_hint(job.id)
         ) from interrupt
-    except Exception as error:  # a mistake of this program must not leave anything behind either
+    except Exception as error:  # a bug in this program must not leave resources behind either
         job.interrupts.clean_up()
-        complete = _take_back(job, undo) if on_failure == "clean" else False
+        complete = _undo_and_delete(job, undo) if on_failure == "clean" else False
         job.journal.finish("cleaned" if complete and not owned(job.journal) else "failed", error=str(error))
         if not complete and isinstance(error, GoldenAmiError) and not (error.hint and error.can_clean_up):
-            error.hint = f"{error.hint or ''} {_rest(job.id)}".strip()
+            error.hint = f"{error.hint or ''} {_clean_hint(job.id)}".strip()
         raise
     job.interrupts.clean_up()
     left = _delete_temporary(job.ledger)
@@ -126,12 +127,13 @@ def _ending(job: Task, on_failure: OnFailure, undo: Undo | None) -> Iterator[Non
         job.note(f"some temporary resources could not be deleted. Delete them: goldenami clean {job.id}", "warning")
 
 
-def _rest(id: str) -> str:
+def _clean_hint(id: str) -> str:
     return f"To undo the rest: goldenami clean {id}"
 
 
-def _take_back(job: Task, undo: Undo | None) -> bool:
-    """Whether nothing is left. A failure here must not hide the one that made it necessary."""
+def _undo_and_delete(job: Task, undo: Undo | None) -> bool:
+    """Undo the task's changes and delete its resources. Return whether all of that succeeded. Raises no GoldenAmiError:
+    it would hide the error that ended the task."""
     try:
         if undo is not None:
             undo(job)
@@ -146,18 +148,18 @@ def _take_back(job: Task, undo: Undo | None) -> bool:
 
 
 def kind_of(header: Header) -> str | None:
-    """The kind of a task; None for the journal of a build."""
+    """Return the kind of a task; None for the journal of a build."""
     kind = header.data.get(_KIND)
     return kind if isinstance(kind, str) else None
 
 
 def owned(journal: Journal) -> frozenset[str]:
-    """The ids that a task handed over before its end."""
+    """Return the ids that a task handed over before its end."""
     return frozenset((journal.stage(_OWNED) or {}).get("ids", ()))
 
 
 def is_done(journal: Journal) -> bool:
-    """Whether the work was done: what it made is not the task's any more."""
+    """Return whether the task was done, so that its resources belong to the user."""
     return journal.stage(_DONE) is not None
 
 
@@ -172,8 +174,11 @@ def clean(
     emit_to: Emit = ignore_events,
     patience: Patience | None = None,
 ) -> CleanUp:
-    """What a failure would have done, for a task whose process is gone: put back, and delete what it made. For one that
-    was done, only its temporary things are deleted. ``dry_run``: only say what would be deleted."""
+    """Clean up a task whose process has ended, as after a failure: undo its changes and delete its resources.
+
+    For a task that is done, only its temporary resources are deleted. ``dry_run``: return what would be deleted, and
+    change nothing.
+    """
     if dry_run:
         if is_done(journal):
             return CleanUp(tuple(Found(r.place, r.kind, r.id) for r in _temporary(journal)), {})
@@ -201,20 +206,20 @@ def conclude(
     emit_to: Emit = ignore_events,
     patience: Patience | None = None,
 ) -> list[str]:
-    """End the tasks of a kind whose process is gone, where what they did is to stay: for work that finds by its own
-    marks what is left to be done, as soon as it is known whether the last call had its effect.
+    """End the unfinished tasks of a kind and keep their results. Return the ids of these tasks.
 
-    ``arguments``: only tasks that were given these. Returns their ids.
+    First the outcome of each unresolved call is found out. This is for tasks that find their remaining work by the tags
+    of resources when they run again. ``arguments``: only tasks that have these arguments.
     """
     ended = []
-    journals_of = journals.of(environment, cloud)
-    for summary in journals_of.unfinished():
+    all_journals = journals.of(environment, cloud)
+    for summary in all_journals.unfinished():
         if summary.header is None or kind_of(summary.header) != kind:
             continue
         given = summary.header.data.get("arguments", {})
         if any(given.get(name) != value for name, value in (arguments or {}).items()):
             continue
-        with journals_of.open(summary.build_id) as journal:
+        with all_journals.open(summary.build_id) as journal:
             Ledger(cloud, journal, emit=emit_to, patience=patience or Patience()).resolve_all(journal.unresolved())
             journal.finish("done")
         ended.append(summary.build_id)
@@ -222,7 +227,7 @@ def conclude(
 
 
 def refuse_resume(header: Header) -> None:
-    """Raise UsageError for a task: it is run again, not continued."""
+    """Raise UsageError for the journal of a task: a task is not resumed but run again."""
     kind = kind_of(header)
     if kind is not None:
         raise UsageError(
@@ -250,7 +255,8 @@ def _temporary(journal: Journal) -> list[Any]:
 
 
 def _delete_temporary(ledger: Ledger) -> CleanUp:
-    """Delete what a task that is done needed on the way; newest first, since later things are made of earlier ones."""
+    """Delete the temporary resources of a task that is done. The newest is deleted first, since it may depend on an
+    older one."""
     deleted: list[Found] = []
     failures = Failures[str]()
     unresolved = [i for i in ledger.journal.unresolved() if i.key.startswith(TEMPORARY)]

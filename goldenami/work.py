@@ -1,4 +1,4 @@
-"""What a build and a task have in common: they work for an environment, through a ledger, and tell what they do."""
+"""The base class of builds and tasks: journaled work for an environment, through a ledger, that emits events."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from goldenami.model import Environment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """Something that changes the cloud. Frozen; what changes is in the journal."""
+class JournaledWork:
+    """Work that changes the cloud: a build or a task. The object is frozen; its state is in the journal."""
 
     environment: Environment
     ledger: Ledger
@@ -34,8 +34,9 @@ class Work:
         emit(self.emit, "note", message=message, level=level)
 
 
-def told(emit_to: Emit, *, prefix: str = "") -> Callable[[object, GoldenAmiError], None]:
-    """What ``each`` and ``Failures`` call with a failure: it becomes a warning that begins with ``prefix``."""
+def failure_warnings(emit_to: Emit, *, prefix: str = "") -> Callable[[object, GoldenAmiError], None]:
+    """Return an ``on_failure`` function for ``each`` and ``Failures``. It emits each failure as a warning that begins
+    with ``prefix``."""
 
     def on_failure(item: object, error: GoldenAmiError) -> None:
         emit(emit_to, "note", message=f"{prefix}{item}: {error.message}", level="warning")
@@ -44,10 +45,10 @@ def told(emit_to: Emit, *, prefix: str = "") -> Callable[[object, GoldenAmiError
 
 
 class Attempts:
-    """Steps of which none stops the others. ``failures``: the reasons of those that failed, by step."""
+    """Runs steps that do not stop each other. ``failures``: the reasons of the failed steps, by step."""
 
     def __init__(self, emit_to: Emit = ignore_events, *, prefix: str = "") -> None:
-        """``emit_to`` is told of each failure as a warning, which begins with ``prefix``."""
-        collected = Failures[str](told(emit_to, prefix=prefix))
+        """``emit_to`` gets each failure as a warning that begins with ``prefix``."""
+        collected = Failures[str](failure_warnings(emit_to, prefix=prefix))
         self.failures = collected.reasons
-        self.attempt = collected.of  # one step; raises what ends everything
+        self.attempt = collected.of  # runs one step (``with``); raises errors that end everything

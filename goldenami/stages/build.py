@@ -25,7 +25,7 @@ from goldenami.model import (
 from goldenami.planning import BuildPlan
 from goldenami.recipe import Recipe
 from goldenami.validate import Traces
-from goldenami.work import Work
+from goldenami.work import JournaledWork
 
 
 class HostWork(Protocol):
@@ -49,7 +49,7 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BuildContext(Work):
+class BuildContext(JournaledWork):
     """A plan being carried out."""
 
     plan: BuildPlan

@@ -1,9 +1,9 @@
-"""One durable store, under the journal, the catalog and the locks.
+"""The durable store below the journal, the catalog and the locks.
 
-``protocol`` defines it. ``directory`` keeps it in a directory: fsync, atomic names, locks of the kernel.
-``goldenami.aws.bucketstore`` keeps it in a bucket: conditional writes, and leases that expire.
+``protocol`` defines it. ``directory`` implements it in a directory: fsync, atomic renames, locks of the kernel.
+``goldenami.aws.bucketstore`` implements it in a bucket: conditional writes, and leases that expire.
 
-Nothing here knows what the bytes mean. The formats are those of ``journal`` and ``release.catalog``.
+The store does not interpret the bytes. ``journal`` and ``release.catalog`` define the formats.
 """
 
 from goldenami.store.directory import DirectoryStore

@@ -1,12 +1,12 @@
-"""A store in a directory, for the processes of one machine (and over NFS as far as its flock and link are).
+"""A store in a directory, for the processes of one machine. It works over NFS if flock and link work there.
 
-An object is a file. It is written beside its place under a name that no reader looks at, flushed to the disk, and then
-gets its name in one step of the file system; then the directory is flushed, so that the name survives a power failure.
-A killed writer leaves such an unfinished file; a later write deletes it after an hour.
+An object is a file. It is first written in the same directory, under a hidden name that readers ignore, and flushed to
+the disk. Then it gets its final name in one atomic step, and the directory is flushed, so that the name survives a
+power failure. A killed writer leaves an unfinished file; a write after more than an hour deletes it.
 
-A log is one file that is appended and flushed, never rewritten. A lock is an flock on a file, which contains its holder
-as JSON; the kernel releases it when the process ends, however it ends. The file stays: deleting it would let two
-processes hold two locks of the same name.
+A log is one file that is appended and flushed, never rewritten. A lock is an flock on a file that contains its holder
+as JSON. The kernel releases the lock when the process ends, in whatever way. The file is never deleted: otherwise two
+processes could hold two locks of the same name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from goldenami.store.protocol import Holder, Lock, Stored, busy
 
 _UNFINISHED: Final = ".unfinished-"  # hidden: names() skips it
 _UNFINISHED_AGE: Final = 3600.0  # seconds; no write takes that long
-_GUARD: Final = "locks/.replacing"  # held while contents are compared and replaced
+_GUARD: Final = "locks/.replacing"  # this lock is held while contents are compared and replaced
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 Sync = Callable[[int], None]
@@ -42,7 +42,7 @@ def _now() -> datetime:
 
 
 class DirectoryStore:
-    """See ``protocol.Store``. The directory is created with the first object. Thread-safe."""
+    """Implements ``protocol.Store``. The directory is created with the first object. Thread-safe."""
 
     poll = 0.05
 
@@ -54,8 +54,8 @@ class DirectoryStore:
         now: Callable[[], datetime] = _now,
         sync: Sync = os.fsync,
     ) -> None:
-        """``error``: raised for a file that cannot be read or written. ``sync`` flushes a file descriptor to the disk;
-        tests that need no durability pass a function that does nothing."""
+        """``error``: the class of the error for a file that cannot be read or written. ``sync``: flushes a file
+        descriptor to the disk; tests that need no durability pass a function that does nothing."""
         self._root = root
         self._error = error
         self._now = now
@@ -137,7 +137,7 @@ class DirectoryStore:
             if not isinstance(error, BlockingIOError):
                 self._refuse("lock", path, error)
             raise busy(what, holder, hint) from error
-        # The holder's name is for people: a full disk must not keep anybody from working.
+        # The holder's data is only for messages, so a full disk must not prevent the lock.
         with suppress(OSError):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps(Holder.this_process(self._now()).to_json()).encode(), 0)
@@ -172,7 +172,7 @@ class DirectoryStore:
             self._refuse("read", path, error)
 
     def create_log(self, key: str, first: bytes, lock: Lock, what: str) -> DirectoryLog | None:
-        # Written aside, like any object: a log with half a first record is never seen.
+        # The first record is written like any object, so no reader finds half of it.
         return None if self.create(key, first) is None else self.open_log(key, lock, what)
 
     def open_log(self, key: str, lock: Lock, what: str) -> DirectoryLog:
@@ -207,7 +207,7 @@ class DirectoryStore:
 
     @contextmanager
     def _guard(self) -> Iterator[None]:
-        """Hold off every other writer of this store that compares contents before it writes."""
+        """Exclude every other writer of this store that compares contents before it writes."""
         path = self._root / _GUARD
         path.parent.mkdir(exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -222,7 +222,7 @@ class DirectoryStore:
 
 
 class DirectoryLock:
-    """A lock that the kernel keeps for this process: it never expires."""
+    """A lock that the kernel holds for this process. It does not expire."""
 
     taken_over: Holder | None = None
 
@@ -230,7 +230,7 @@ class DirectoryLock:
         self._descriptor = descriptor
 
     def check(self) -> None:
-        """The kernel takes no lock away."""
+        """Do nothing: a lock of the kernel cannot be lost."""
 
     def give_back(self) -> None:
         if self._descriptor >= 0:
@@ -239,7 +239,7 @@ class DirectoryLock:
 
 
 class DirectoryLog:
-    """See ``protocol.Log``. One file; the lock makes this process its only writer."""
+    """Implements ``protocol.Log`` as one file. Only the process with the lock writes it."""
 
     def __init__(self, path: Path, descriptor: int, what: str, error: type[GoldenAmiError], sync: Sync) -> None:
         self._path = path
@@ -273,7 +273,7 @@ class DirectoryLog:
                 written += os.write(self._descriptor, line[written:])
             self._sync(self._descriptor)
         except OSError as error:
-            # Half a line in the middle would be corruption. If the cut fails too, it stays a torn last line.
+            # Half a line before further records would damage the log. If truncation fails too, it is a torn last line.
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, before)
             raise self._error(f"cannot write {self._what}: {error.strerror}", hint=_hint(error, self._path)) from error
@@ -293,7 +293,7 @@ def _stored(data: bytes) -> Stored:
 
 
 def _make_directories(path: Path, sync: Sync, *, private: bool = False) -> None:
-    """Like mkdir -p; each new name is on the disk before anything is put below it."""
+    """Create directories like ``mkdir -p``. Each new name is on the disk before anything is created below it."""
     if path.is_dir():
         return
     missing = [path]
@@ -312,7 +312,7 @@ def _remove_old_unfinished(folder: Path) -> None:
 
 
 def _flush_directory(path: Path, sync: Sync) -> None:
-    """A new name is durable only once its directory is."""
+    """Flush a directory to the disk: a new name in it is durable only afterwards."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         sync(descriptor)
@@ -322,7 +322,7 @@ def _flush_directory(path: Path, sync: Sync) -> None:
 
 def _hint(error: OSError, path: Path) -> str | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "Free some space on that file system."
+        return f"Free some space on the file system of {path.parent}."
     if isinstance(error, PermissionError):
-        return f"Give this user access to {path.parent}."
+        return f"Give the user of this process access to {path.parent}."
     return None

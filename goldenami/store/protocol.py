@@ -1,14 +1,13 @@
-"""What the journal and the catalog need of the place where they are kept.
+"""The interface of the store below the journal and the catalog.
 
-Keys are paths with slashes, such as ``channels/web/stable.json``. The caller is responsible for their safety: a key
-never contains ``..`` or a name that begins with a dot.
+Keys are paths with slashes, such as ``channels/web/stable.json``. The caller checks them: a key must not contain ``..``
+or a name that begins with a dot.
 
-Promises, of every implementation:
+Every implementation guarantees:
 
-- **Whole.** A reader sees an object's old contents, its new contents, or no object. A writer that is killed changes
-  nothing of that.
-- **Durable.** What a method returned for is there after a power failure.
-- **No write is lost.** Of two writers that create or replace the same object, one succeeds; the other one is refused.
+- **Atomic.** A reader finds an object's old contents, its new contents, or no object, also if the writer is killed.
+- **Durable.** When a method returns, its effect survives a power failure.
+- **No write is lost.** Of two writers that create or replace the same object, one succeeds and the other is refused.
 - **Locks end with their holder**: at once in a directory, after the lease's time in a bucket.
 """
 
@@ -33,7 +32,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An object as it was read or written. ``version``: opaque; another one after every change."""
+    """The contents of an object when it was read or written. ``version``: opaque; each write changes it."""
 
     data: bytes
     version: str
@@ -41,7 +40,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The process that has a lock. ``since``: ISO 8601, by that process's own clock. For people only."""
+    """The process that has a lock, for messages only. ``since``: ISO 8601, by that process's own clock."""
 
     pid: int
     host: str
@@ -56,7 +55,7 @@ class Holder:
 
     @classmethod
     def from_json(cls, data: Any) -> Holder | None:
-        """None for data that is not a holder: it is for people only, and no reason to fail."""
+        """Read a holder from JSON values. Returns None for other data, since a holder is for messages only."""
         try:
             return cls(int(data["pid"]), str(data["host"]), str(data["command"]), str(data["since"]))
         except (ValueError, KeyError, TypeError):
@@ -64,7 +63,7 @@ class Holder:
 
     @classmethod
     def parse(cls, content: bytes) -> Holder | None:
-        """The same, from bytes."""
+        """Read a holder from bytes, as :meth:`from_json` does."""
         try:
             return cls.from_json(json.loads(content))
         except ValueError:
@@ -78,14 +77,14 @@ class Holder:
 
 
 def busy(what: str, holder: Holder | None, hint: str) -> Busy:
-    """The error for a lock that another process holds."""
+    """Return the error for a lock that another process holds."""
     return Busy(f"{what} is locked by {holder or 'another process'}", hint=hint or None)
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """How long to wait for a lock of another process. ``seconds``: math.inf waits without an end. ``waiting`` is called
-    once, with the first refusal. ``poll``: seconds between two attempts."""
+    """How long to wait for a lock that another process holds. ``seconds``: math.inf waits without a limit. ``waiting``:
+    called once, with the first Busy. ``poll``: seconds between two attempts."""
 
     seconds: float = 0.0
     clock: Callable[[], float] = time.monotonic
@@ -94,8 +93,8 @@ class Wait:
     poll: float = 1.0
 
     def take(self, attempt: Callable[[], _T]) -> _T:
-        """Repeat an attempt until it does not raise Busy, and return its result. Raises the last Busy when the time is
-        over."""
+        """Repeat an attempt until it does not raise Busy, and return its result. Raises the last Busy after
+        ``seconds``."""
         busy: Busy | None = None
         interval = Interval.every(self.poll)
         for elapsed in poll(self.clock, self.sleep, timeout=self.seconds, interval=interval, last_look=True):
@@ -114,35 +113,37 @@ class Lock(Protocol):
 
     @property
     def taken_over(self) -> Holder | None:
-        """The earlier holder whose lock expired without being given back; it may still believe that it holds it."""
+        """The earlier holder, if its lock expired and was not released. Its process may still run; None if there is
+        none."""
 
     def check(self) -> None:
-        """Raise JournalError if the lock may belong to another process by now. Sends nothing, as a rule."""
+        """Raise JournalError if another process may hold the lock now. Usually sends no request."""
 
     def give_back(self) -> None:
-        """Let other processes take it at once. The second call does nothing."""
+        """Release the lock. The second call does nothing."""
 
 
 class Log(Protocol):
-    """An append-only list of records, each one line that ends with a newline. It is open for one process, which holds
-    the lock that belongs to it. Not thread-safe."""
+    """An append-only list of records, each one line that ends with a newline. Only the process that holds the log's
+    lock may open it. Not thread-safe."""
 
     def content(self) -> bytes:
-        """All records. The last line may be torn."""
+        """Return all records. The last line may be torn."""
 
     def cut(self, whole: int) -> None:
-        """Make the first ``whole`` bytes of the content all there is, ended by a newline."""
+        """Truncate the content to its first ``whole`` bytes, and end it with a newline."""
 
     def append(self, number: int, line: bytes) -> bool:
-        """Add a record durably; ``number`` of them are before it. False, and nothing changed, if another process wrote
-        a record of that number. After an error the record is absent, or ``doubtful`` returns it."""
+        """Append a record durably. ``number``: the number of records before it. Returns False, and changes nothing, if
+        another process has written a record of that number. After an error the record is absent, or :meth:`doubtful`
+        returns it."""
 
     def doubtful(self) -> Sequence[bytes]:
-        """Records whose ``append`` failed without an answer and that exist after all. To be called before each append;
-        a record is returned once. Raises JournalError if another process's record has the number."""
+        """Return the records whose :meth:`append` had an unknown outcome and that do exist. Call it before each append;
+        it returns a record only once. Raises JournalError if another process has written a record of that number."""
 
     def close(self) -> None:
-        """Release what the log needs in this process. The second call does nothing."""
+        """Close the log in this process. The second call does nothing."""
 
 
 class Store(Protocol):
@@ -150,21 +151,21 @@ class Store(Protocol):
 
     @property
     def poll(self) -> float:
-        """Seconds between two attempts to take a lock: an attempt in a bucket is a request."""
+        """Seconds between two attempts to take a lock. In a bucket each attempt is a request."""
 
     def where(self, key: str = "") -> str:
-        """How a person finds an object: a path, or an s3:// address."""
+        """Return the address of an object for messages: a path, or an s3:// URL."""
 
     def read(self, key: str) -> Stored | None:
-        """An object; None if it does not exist."""
+        """Return an object; None if it does not exist."""
 
     def create(self, key: str, data: bytes, *, private: bool = False) -> Stored | None:
-        """Write an object that must not exist yet; None, and nothing changed, if it does. ``private``: only the user
-        of this process can read it and its folder, where the store has such permissions."""
+        """Write an object that must not exist yet. Returns None, and changes nothing, if it exists. ``private``: only
+        the user of this process can read it and its folder, if the store has such permissions."""
 
     def replace(self, key: str, data: bytes, before: Stored | None) -> Stored | None:
-        """Write an object that must still be ``before`` (None: must not exist); None, and nothing changed, if it is
-        not."""
+        """Write an object that must still be ``before`` (None: it must not exist). Returns None, and changes nothing,
+        if it is not."""
 
     def delete_folder(self, folder: str) -> None:
         """Delete everything below a folder. The second call does nothing."""
@@ -173,24 +174,24 @@ class Store(Protocol):
         """Delete an object. The second call does nothing."""
 
     def names(self, folder: str) -> tuple[str, ...]:
-        """The objects and folders directly in a folder, sorted; none if it does not exist."""
+        """Return the names of the objects and folders directly in a folder, sorted; none if it does not exist."""
 
     def lock(self, key: str, what: str, hint: str) -> Lock:
-        """Take a lock without waiting. Raises Busy, with ``what``, the holder and ``hint``, if another has it. A lock
-        is not re-entrant."""
+        """Take a lock without waiting. Raises Busy, with ``what``, the holder and ``hint``, if it is held. A lock is
+        not re-entrant."""
 
     def holder(self, key: str) -> Holder | None:
-        """The process that has a lock now; None if none has it."""
+        """Return the process that has a lock now; None if the lock is free."""
 
     def has_log(self, key: str) -> bool:
-        """Whether a log exists."""
+        """Return whether a log exists."""
 
     def read_log(self, key: str) -> bytes | None:
-        """All records of a log, read without its lock; None if it does not exist."""
+        """Return all records of a log, read without its lock; None if it does not exist."""
 
     def create_log(self, key: str, first: bytes, lock: Lock, what: str) -> Log | None:
-        """Start a log with its first record; None, and nothing changed, if it exists. ``lock``: held by this process
-        for as long as it appends. ``what``: for messages, "the journal of build x"."""
+        """Create a log with its first record. Returns None, and changes nothing, if it exists. ``lock``: the log's
+        lock, which this process holds while it appends. ``what``: for messages, "the journal of build x"."""
 
     def open_log(self, key: str, lock: Lock, what: str) -> Log:
-        """Open a log that exists, to append to it."""
+        """Open an existing log to append to it."""

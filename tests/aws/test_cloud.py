@@ -434,6 +434,6 @@ def test_a_parameter_counts_when_it_is_effective(world: World) -> None:
 
 def test_a_value_that_never_becomes_effective(world: World) -> None:
     make_parameter(world)
-    with pytest.raises(CloudError, match="did not become ami-0123456789abcdef0") as caught:
+    with pytest.raises(CloudError, match="expected ami-0123456789abcdef0") as caught:
         parameters.await_value(world.cloud, HOME_PLACE, PARAMETER, "ami-0123456789abcdef0", timeout=0.3)
     assert caught.value.code == "goldenami.NotEffective"

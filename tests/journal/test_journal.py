@@ -127,7 +127,7 @@ def test_a_closed_journal_takes_nothing(tmp_path: Path) -> None:
 
 def test_a_build_exists_once(tmp_path: Path) -> None:
     create(tmp_path).close()
-    with pytest.raises(JournalError, match="exists already"):
+    with pytest.raises(JournalError, match="already exists"):
         create(tmp_path)
     with pytest.raises(JournalError, match="cannot be the name"):
         create(tmp_path, "../elsewhere")
