@@ -92,7 +92,7 @@ def run(
         now = datetime.now(UTC)
         data = {_KIND: kind, "arguments": dict(arguments), "caller": caller.arn}
         header = Header(new_build_id(now), kind, "", environment.name, now, data)
-        with journals.of(environment, cloud).create(header) as journal:
+        with journals.open_journals(environment, cloud).create(header) as journal:
             job = _task(environment, journal, cloud, interrupts, emit_to)
             emit(emit_to, "task.started", task=kind, id=job.id, caller=caller.arn)
             with _ending(job, on_failure, undo):
@@ -212,7 +212,7 @@ def conclude(
     of resources when they run again. ``arguments``: only tasks that have these arguments.
     """
     ended = []
-    all_journals = journals.of(environment, cloud)
+    all_journals = journals.open_journals(environment, cloud)
     for summary in all_journals.unfinished():
         if summary.header is None or kind_of(summary.header) != kind:
             continue

@@ -40,7 +40,7 @@ class Changes:
     emptied: frozenset[int]
 
 
-def of_snapshot(cloud: Cloud, place: Place, snapshot_id: str) -> frozenset[int]:
+def list_blocks(cloud: Cloud, place: Place, snapshot_id: str) -> frozenset[int]:
     """The indices of all blocks that a snapshot has; empty ones are not among them.
 
     One call for each 10,000 blocks (5 GiB). Raises NotComparable ("unreadable") if the caller may not read them.
@@ -49,7 +49,7 @@ def of_snapshot(cloud: Cloud, place: Place, snapshot_id: str) -> frozenset[int]:
     return frozenset(int(b["BlockIndex"]) for b in found)
 
 
-def changed(cloud: Cloud, place: Place, first: str, second: str) -> Changes:
+def list_changes(cloud: Cloud, place: Place, first: str, second: str) -> Changes:
     """What differs in ``second``, compared with ``first``. Raises NotComparable; never an empty answer for that."""
     request = {"FirstSnapshotId": first, "SecondSnapshotId": second}
     written: set[int] = set()
@@ -75,7 +75,7 @@ def _listed(cloud: Cloud, place: Place, operation: str, result: str, request: di
 # --- contents ---------------------------------------------------------------------------------------------------------
 
 
-def tokens(cloud: Cloud, place: Place, snapshot_id: str) -> dict[int, str]:
+def list_tokens(cloud: Cloud, place: Place, snapshot_id: str) -> dict[int, str]:
     """What ``read`` takes, by index, for all blocks that a snapshot has; valid for some days, and for this snapshot
     alone. Raises NotComparable ("unreadable")."""
     found = _listed(cloud, place, "ListSnapshotBlocks", "Blocks", {"SnapshotId": snapshot_id})

@@ -260,13 +260,13 @@ def date_of(metadata: Mapping[str, Any]) -> datetime | None:
         return None
 
 
-def missing(error: BaseException) -> bool:
+def is_missing(error: BaseException) -> bool:
     """Whether the service says that the thing asked for does not exist."""
     return isinstance(error, CloudError) and (error.code in MISSING_CODES or error.code.endswith(".NotFound"))
 
 
 def not_found(error: CloudError, what: str, *, hint: str | None = None) -> NotFound:
-    """The exit code 3 form of a :func:`missing` error, once the caller knows what it was that the user named."""
+    """The exit code 3 form of a :func:`is_missing` error, once the caller knows what it was that the user named."""
     return NotFound(f"{what} does not exist in {error.account}/{error.region} ({error.code})", hint=hint)
 
 

@@ -2,7 +2,7 @@
 
 ::
 
-    journals = of(environment)
+    journals = open_journals(environment)
     with journals.create(header) as journal:
         ledger = Ledger(cloud, journal, tags)
         ...
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from goldenami.aws.session import Cloud
 
 
-def of(environment: Environment, cloud: Cloud | None = None, *, terms: Terms | None = None) -> Journals:
+def open_journals(environment: Environment, cloud: Cloud | None = None, *, terms: Terms | None = None) -> Journals:
     """Those of an environment: in a directory, or in a bucket that the home account's credentials reach.
 
     ``cloud``: the one that is used for its work anyway; made if need be, and only where journals are in a bucket.

@@ -380,7 +380,7 @@ def parameter_tags(cloud: Cloud, place: Place, name: str) -> Mapping[str, str]:
     try:
         return tags.from_list(cloud.call(place, "ssm", "ListTagsForResource", query).get("TagList"))
     except CloudError as error:
-        if errors.missing(error) or error.code == "InvalidResourceId":
+        if errors.is_missing(error) or error.code == "InvalidResourceId":
             return {}
         raise
 

@@ -46,7 +46,7 @@ def resolve(cloud: Cloud, place: Place, key: str) -> Key:
     try:
         found: dict[str, Any] = cloud.call(place, "kms", "DescribeKey", {"KeyId": key})["KeyMetadata"]
     except CloudError as error:
-        if errors.missing(error) or error.code == "InvalidArnException":
+        if errors.is_missing(error) or error.code == "InvalidArnException":
             raise NotFound(
                 f"KMS key {key} does not exist in region {place.region} of account {place.account}",
                 hint="Create the key (or the alias) in that region and account, or set `kms_key` to another key.",

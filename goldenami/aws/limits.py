@@ -132,7 +132,7 @@ class Retry:
     queued: float = 6 * 3600.0
 
 
-class Attempts:
+class CallAttempts:
     """The retries of one call."""
 
     def __init__(self, policy: Retry, clock: Clock, sleep: Sleep, jitter: random.Random) -> None:
@@ -161,7 +161,7 @@ class Attempts:
 
 
 class Retries:
-    """Hands out :class:`Attempts`, one for each call."""
+    """Hands out :class:`CallAttempts`, one for each call."""
 
     def __init__(self, policy: Retry, clock: Clock, sleep: Sleep, jitter: random.Random) -> None:
         self.policy = policy
@@ -169,10 +169,10 @@ class Retries:
         self._sleep = sleep
         self._jitter = jitter
 
-    def start(self, *, unreachable: float | None = None) -> Attempts:
+    def start(self, *, unreachable: float | None = None) -> CallAttempts:
         """``unreachable``: less patience than the policy has with an endpoint that gives no usable answer, in
         seconds."""
         policy = self.policy
         if unreachable is not None:
             policy = replace(policy, unreachable=min(unreachable, policy.unreachable))
-        return Attempts(policy, self._clock, self._sleep, self._jitter)
+        return CallAttempts(policy, self._clock, self._sleep, self._jitter)

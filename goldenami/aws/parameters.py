@@ -37,7 +37,7 @@ def find(cloud: Cloud, place: Place, name: str, *, decrypt: bool = False) -> str
     try:
         return str(cloud.call(place, "ssm", "GetParameter", request)["Parameter"]["Value"])
     except CloudError as error:
-        if errors.missing(error):
+        if errors.is_missing(error):
             return None
         raise
 
@@ -48,7 +48,7 @@ def history(cloud: Cloud, place: Place, name: str) -> list[dict[str, Any]]:
     try:
         return list(cloud.pages(place, "ssm", "GetParameterHistory", "Parameters", {"Name": name}))
     except CloudError as error:
-        if errors.missing(error):
+        if errors.is_missing(error):
             return []
         raise
 

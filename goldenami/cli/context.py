@@ -77,7 +77,7 @@ def open_journals(environment: Environment) -> Journals:
 
     if in_bucket(environment.builds):
         reach(environment)
-    return journals.of(environment)
+    return journals.open_journals(environment)
 
 
 def open_catalog(environment: Environment) -> Catalog:

@@ -36,7 +36,7 @@ class Summary:
 
 
 class Journals:
-    """All journals of an environment. ``aws.journals.of(environment)`` gives the right one; a directory serves, too.
+    """All journals of an environment. ``aws.journals.open_journals(environment)`` returns them; a directory works too.
 
     A journal that is opened or created is locked for this process until it is closed (use ``with``).
     """

@@ -153,7 +153,7 @@ def _read_owners(cloud: Cloud, environment: Environment, catalog: Catalog) -> Ow
         for which in (manifest.version, *channels):
             for p in parameters_for(manifest, environment.parameter_prefix, which):
                 released[p.place, p.name] = manifest.label
-    unfinished = {s.build_id for s in journals.of(environment, cloud).unfinished()}
+    unfinished = {s.build_id for s in journals.open_journals(environment, cloud).unfinished()}
     return Owners(released, frozenset(unfinished))
 
 

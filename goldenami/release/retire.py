@@ -79,7 +79,7 @@ def retire(
         return Retired(
             decisions, unreachable=estate.unreachable, recoverable=recoverable, unknown_bins=bins.unreachable
         )
-    with journals.of(environment, cloud).exclusive(KIND, Wait(_WAIT_FOR_OTHERS, cloud.clock, cloud.sleep)):
+    with journals.open_journals(environment, cloud).exclusive(KIND, Wait(_WAIT_FOR_OTHERS, cloud.clock, cloud.sleep)):
         # A killed run made nothing that could be left; what it was deleting is found again by the marks.
         task.conclude(environment, cloud, KIND, emit_to=emit_to, patience=patience)
         decisions, estate = decide_releases(cloud, environment, catalog, rules, now, only)

@@ -74,7 +74,7 @@ def run(
             if dry_run:
                 found = survey(cloud, environment, schedule)
                 return Ran(schedule, plan(schedule, found, now), {}, {}, unreachable=found.unreachable)
-            with journals.of(environment, cloud).exclusive(
+            with journals.open_journals(environment, cloud).exclusive(
                 f"schedule.{schedule.name}", Wait(_WAIT_FOR_OTHERS, cloud.clock, cloud.sleep)
             ):
                 _finish_earlier(environment, schedule, cloud, emit_to, patience)

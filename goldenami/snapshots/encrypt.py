@@ -154,7 +154,7 @@ def compared(job: Task, place: Place, volume: Volume, plain: str, sealed: str, v
         job.note(f"{volume.device}: the encrypted copy was not compared with its source", "warning")
         return 0, 0
     try:
-        ours, theirs = blocks.tokens(job.cloud, place, plain), blocks.tokens(job.cloud, place, sealed)
+        ours, theirs = blocks.list_tokens(job.cloud, place, plain), blocks.list_tokens(job.cloud, place, sealed)
     except NotComparable as error:
         raise CloudError(
             f"{sealed} cannot be compared with its source: {error.detail}",

@@ -62,7 +62,7 @@ def check(instance: Item, chosen: Sequence[Volume]) -> None:
 @contextmanager
 def alone(job: Task, instance_id: str) -> Iterator[None]:
     """Nobody else exchanges volumes of this instance meanwhile. Raises Busy, which says who does."""
-    with journals.of(job.environment, job.cloud).exclusive(f"instance-{instance_id}"):
+    with journals.open_journals(job.environment, job.cloud).exclusive(f"instance-{instance_id}"):
         yield
 
 

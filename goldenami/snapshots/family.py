@@ -67,10 +67,10 @@ def read(cloud: Cloud, place: Place, described: Sequence[Described]) -> Lineage:
         try:
             if parent is not None:
                 try:
-                    return Reading(changes=blocks.changed(cloud, place, parent, snapshot.id))
+                    return Reading(changes=blocks.list_changes(cloud, place, parent, snapshot.id))
                 except NotComparable as cut:
                     broken = f"not comparable with {parent}: {cut.detail}"
-            return Reading(blocks=blocks.of_snapshot(cloud, place, snapshot.id), broken=broken)
+            return Reading(blocks=blocks.list_blocks(cloud, place, snapshot.id), broken=broken)
         except NotComparable as unreadable:
             return Reading(broken=f"its blocks cannot be read: {unreadable.detail}")
 

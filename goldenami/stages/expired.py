@@ -106,7 +106,7 @@ def _grants(cloud: Cloud, environment: Environment, place: Place) -> Iterator[tu
         try:
             arn = str(cloud.call(place, "kms", "DescribeKey", {"KeyId": target.kms_key})["KeyMetadata"]["Arn"])
         except CloudError as error:
-            if errors.missing(error):
+            if errors.is_missing(error):
                 continue
             raise
         for grant in cloud.pages(place, "kms", "ListGrants", "Grants", {"KeyId": arn}):

@@ -58,7 +58,7 @@ def open_tools(
         yield Tools(
             cloud=cloud,
             catalog=Catalog.of(environment, cloud),
-            journals=journals.of(environment, cloud),
+            journals=journals.open_journals(environment, cloud),
             host_work=host_work or SshHostWork(),
             interrupts=interrupts,
             on_failure=on_failure,

@@ -151,10 +151,10 @@ def test_capacity_has_a_code_of_its_own_even_with_a_server_status() -> None:
 
 
 def test_what_is_missing_is_recognized_by_its_code() -> None:
-    assert errors.missing(raised(client_error("InvalidSnapshot.NotFound")))
-    assert errors.missing(raised(client_error("InvalidSomethingNew.NotFound")))
-    assert not errors.missing(raised(client_error("InvalidParameterValue")))
-    assert not errors.missing(raised(client_error("AuthFailure")))
+    assert errors.is_missing(raised(client_error("InvalidSnapshot.NotFound")))
+    assert errors.is_missing(raised(client_error("InvalidSomethingNew.NotFound")))
+    assert not errors.is_missing(raised(client_error("InvalidParameterValue")))
+    assert not errors.is_missing(raised(client_error("AuthFailure")))
     gone = raised(client_error("ParameterNotFound"))
     assert isinstance(gone, CloudError)
     assert errors.not_found(gone, "parameter /x").exit_code == 3

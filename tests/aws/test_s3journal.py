@@ -59,7 +59,7 @@ class Bench:
             builds=URL,
             local=str(self.path / f"machine-{self._machines}"),
         )
-        return journals.of(environment, make_cloud(**options), terms=terms)
+        return journals.open_journals(environment, make_cloud(**options), terms=terms)
 
     def bucket(self, cloud: Cloud | None = None) -> Bucket:
         return Bucket(cloud or make_cloud(), HOME_PLACE, URL)

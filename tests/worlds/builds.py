@@ -449,7 +449,7 @@ class World:
 
     @property
     def journals(self) -> Journals:
-        return journals.of(self.environment, self.witness)
+        return journals.open_journals(self.environment, self.witness)
 
     @property
     def builds(self) -> list[str]:
