@@ -75,7 +75,7 @@ def released(journal: Journal, manifest: ImageManifest) -> frozenset[str]:
 
 def finish_deletions(ledger: Ledger) -> None:
     """Finish deletions of unknown outcome, so that no later step uses a resource that may be deleted."""
-    for intent in ledger.journal.half_deleted():
+    for intent in ledger.journal.unresolved_deletions():
         kind = kind_of(intent.kind)
         kind.delete(ledger, intent.place, str(intent.resource), kind.parent(intent.request))
 
@@ -162,7 +162,7 @@ class _Deletion:
         ledger, kind = self.ledger, kind_of(one.kind)
         with self.failures.of(str(one)):
             if self.check_owner and not kind.still_ours(ledger, one.place, one.id):
-                ledger.journal.gone(one.kind, one.place, one.id)
+                ledger.journal.record_deleted(one.kind, one.place, one.id)
                 return False
             kind.delete(ledger, one.place, one.id, one.parent)
             if one not in self.deleted:

@@ -116,7 +116,7 @@ class BucketLog:
             self._written += 1
         return written is not None
 
-    def doubtful(self) -> Sequence[bytes]:
+    def recover_appended(self) -> Sequence[bytes]:
         if self._doubt is None:
             return ()
         number, line = self._doubt

@@ -199,7 +199,7 @@ def copy(
 
 def _make_room(ledger: Ledger, key: str) -> None:
     """Delete what is left of an earlier attempt that failed: it still has the name."""
-    failed = ledger.spoiled(key)
+    failed = ledger.spoiled_resource(key)
     if failed is not None:
         delete(ledger, failed.place, failed.id)
 

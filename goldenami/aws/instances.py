@@ -80,9 +80,9 @@ def launch(ledger: Ledger, key: str, place: Place, spec: LaunchSpec, *, tags: Ma
     is terminated first. IMDSv2 is required. A shutdown inside the instance terminates it, so that an instance that was
     forgotten can end itself.
     """
-    doubtful = ledger.spoiled(key)
-    if doubtful is not None:
-        terminate(ledger, place, doubtful.id)
+    spoiled = ledger.spoiled_resource(key)
+    if spoiled is not None:
+        terminate(ledger, place, spoiled.id)
     refusals: dict[str, list[str]] = {}  # what was tried, by the answer
     for market, instance_type, subnet in _choices(spec):
         call = Call("ec2", "RunInstances", _request(spec, market, instance_type, subnet))

@@ -175,7 +175,7 @@ class Ledger:
         id = self.existing(key)
         return next((r for r in self.journal.resources() if r.key == key and r.id == id), None) if id else None
 
-    def spoiled(self, key: str) -> Resource | None:
+    def spoiled_resource(self, key: str) -> Resource | None:
         """What a key had that must not be used and is not deleted yet: to be deleted before another one is made, since
         it may hold the name. From the journal alone: no call."""
         return next((r for r in self.journal.resources() if r.key == key and r.spoiled is not None), None)
@@ -198,7 +198,7 @@ class Ledger:
             if not waiting:
                 break
         for intent in waiting:
-            self.journal.refused(intent.token, code="goldenami.NotMade", message="nothing carries this token")
+            self.journal.record_refusal(intent.token, code="goldenami.NotMade", message="nothing carries this token")
             found[intent.token] = None
         return found
 
@@ -253,7 +253,7 @@ class Ledger:
             intent = Intent(key, "delete", kind, place, mark, call.service, call.operation, call.request, attempt, id)
             self.journal.intend(intent)
             self._send_change(intent, definition.missing_codes, definition.busy_codes, definition.busy_for)
-            self.journal.gone(kind, place, id)
+            self.journal.record_deleted(kind, place, id)
 
     def delete_key(self, key: str) -> None:
         """Delete what a key has, if it has anything. The next ``create`` of the key makes a new one."""
@@ -265,7 +265,7 @@ class Ledger:
     def spoil(self, kind: str, place: Place, id: str, reason: str) -> None:
         """The resource exists but must not be used (it failed after it was accepted). The next ``create`` of its key is
         a new attempt, and the clean-up still deletes this one."""
-        self.journal.spoiled(kind, place, id, reason)
+        self.journal.record_spoiled(kind, place, id, reason)
 
     def settle(self, key: str, place: Place, ids: Collection[str]) -> None:
         """Take the expiry tag off resources that stay: what was temporary until the release belongs to it now."""
@@ -289,7 +289,7 @@ class Ledger:
                         return self._adopt(intent, found)
                 if outcome is Outcome.REFUSED:
                     code = error.code if isinstance(error, CloudError) else type(error).__name__
-                    self.journal.refused(intent.token, code=code, message=error.message)
+                    self.journal.record_refusal(intent.token, code=code, message=error.message)
                     raise
                 if outcome is Outcome.UNKNOWN:
                     found = self._find(intent, patiently=not definition.repeatable(intent.operation))
@@ -301,7 +301,7 @@ class Ledger:
                     raise
             else:
                 id = definition.id_of(intent.operation, response, intent.request)
-                self.journal.succeeded(intent.token, id=id, data=_simple(response))
+                self.journal.record_success(intent.token, id=id, data=_simple(response))
                 self._tell(intent, id)
                 return id
 
@@ -320,7 +320,7 @@ class Ledger:
                 elif error.code in busy and next(rounds, None) is not None:
                     continue
                 elif errors.outcome(error) is Outcome.REFUSED:
-                    self.journal.refused(intent.token, code=error.code, message=error.message)
+                    self.journal.record_refusal(intent.token, code=error.code, message=error.message)
                     raise
                 elif retry.wait(error):
                     continue
@@ -328,10 +328,10 @@ class Ledger:
                     raise
             except GoldenAmiError as error:
                 if errors.outcome(error) is Outcome.REFUSED:
-                    self.journal.refused(intent.token, code=type(error).__name__, message=error.message)
+                    self.journal.record_refusal(intent.token, code=type(error).__name__, message=error.message)
                 raise
             data = _simple(response)
-            self.journal.succeeded(intent.token, data=data)
+            self.journal.record_success(intent.token, data=data)
             self._tell(intent, intent.resource)
             return data
 
@@ -359,9 +359,9 @@ class Ledger:
         return self.patience.look(self.cloud, find) if patiently else find()
 
     def _adopt(self, intent: Intent, id: str) -> str:
-        self.journal.succeeded(intent.token, id=id, adopted=True)
+        self.journal.record_success(intent.token, id=id, adopted=True)
         if kind_of(intent.kind).is_gone(self.cloud, intent.place, id):
-            self.journal.gone(intent.kind, intent.place, id)
+            self.journal.record_deleted(intent.kind, intent.place, id)
         self._tell(intent, id)
         return id
 

@@ -1,18 +1,20 @@
-"""The intent log of one build: what makes the build survive its process.
+"""The journal: the append-only record of one build or task. With it the build can be resumed by another process.
 
-``Journals`` are all of an environment: ``create``, ``open``, ``list``. They are kept on a store (``goldenami.store``):
-in a directory, or in a bucket for pipelines whose next run is on another machine. ``storage`` has the layout of both.
+``Journals`` are all journals of an environment: ``create``, ``open``, ``list``. They are in a store
+(``goldenami.store``): a directory, or a bucket for pipelines whose next run is on another machine. ``storage`` has the
+layout of both.
 
-The first line is the header. After it, for each mutating call: an *intent* before the call (kind, place, key, token,
-the exact request), and after it a *result* (the id that came back, or the error by which the service refused). A call
-whose outcome is unknown has an intent and no result, which is exactly what a killed process leaves behind. ``gone``
-records that a resource was deleted, ``spoiled`` that it exists but must not be used (a failed copy), ``stage`` and
-``note`` what the pipeline wants to remember, ``end`` how the build ended.
+The first line is the header. For each mutating call there is an *intent* before the call (kind, place, key, token, the
+exact request) and a *result* after it (the returned id, or the error of a refused call). A call of unknown outcome has
+an intent and no result: a killed process leaves such intents behind. ``gone`` records that a resource was deleted,
+``spoiled`` that it exists but must not be used (a failed copy), ``stage`` and ``note`` the data of the pipeline,
+``end`` how the build ended.
 
-A crash can only tear the last line: it is dropped on opening if it is not whole. Anything else that cannot be read is
-corruption, and refused with its place, because a journal that is trusted wrongly leaks or deletes the wrong things.
+A crash can only tear the last line. If that line is incomplete, it is dropped when the journal is opened. A journal
+with any other unreadable line is refused, with file and line, because a wrong journal would leave or delete the wrong
+resources.
 
-Replay is pure (``records``); nothing here knows files or AWS.
+Replay is pure (``records``). This package does not depend on AWS.
 """
 
 from goldenami.journal.builds import Journals, Summary

@@ -1,4 +1,4 @@
-"""The builds of an environment: what there is to list, to resume and to clean."""
+"""The journals of an environment: list, create, open and lock them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from goldenami.journal.storage import Storage
 from goldenami.store import Holder, Wait
 
 _AT_ONCE: Final = Wait()
-_READERS: Final = 8  # threads; journals in a bucket are a few requests away each
+_READERS: Final = 8  # threads; to read a journal in a bucket takes some requests
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One build as ``builds list`` shows it. ``ending``: None while unfinished. ``problem``: why it cannot be read.
-    ``directory``: where this machine keeps what else belongs to it. ``calls``: all of them, in order."""
+    """One build or task as ``builds list`` shows it. ``ending``: None while unfinished. ``problem``: why the journal
+    cannot be read. ``directory``: where this machine keeps its reports. ``calls``: all mutating calls, in order."""
 
     build_id: str
     directory: Path
@@ -36,9 +36,9 @@ class Summary:
 
 
 class Journals:
-    """All journals of an environment. ``aws.journals.open_journals(environment)`` returns them; a directory works too.
+    """All journals of an environment. ``aws.journals.open_journals`` returns them. A directory can be given too.
 
-    A journal that is opened or created is locked for this process until it is closed (use ``with``).
+    An opened or created journal is locked for this process until it is closed (use ``with``).
     """
 
     def __init__(self, where: Path | Storage, *, now: Callable[[], datetime] = utc_now) -> None:
@@ -46,24 +46,25 @@ class Journals:
         self._now = now
 
     def where(self) -> str:
-        """How a person finds them."""
+        """Return the address of the journals for messages: a path, or an s3:// URL."""
         return self.storage.where()
 
     def create(self, header: Header) -> Journal:
-        """Start the journal of a new build, or of any work that is to survive its process. Raises JournalError."""
+        """Create the journal of a new build or task, and lock it. Raises JournalError if it exists or cannot be
+        written."""
         return Journal.create(self.storage, header, now=self._now)
 
     def open(self, build_id: str, turn: Wait = _AT_ONCE) -> Journal:
-        """Lock a journal, replay it and make it ready for more. Raises NotFound, JournalError for damage, and Busy when
-        the patience with who works on it is at its end."""
+        """Lock a journal, replay it and prepare it for more records. Raises NotFound, JournalError if it is damaged,
+        and Busy if another process still holds the lock after ``turn``."""
         return turn.take(lambda: Journal.open_in(self.storage, build_id, now=self._now))
 
     def list(self) -> tuple[Summary, ...]:
-        """Every build, oldest first, read without its lock. A damaged one is listed with its problem."""
+        """Return all builds and tasks, oldest first, read without their locks. A damaged one has a ``problem``."""
         return self._read_all(self.storage.names())
 
     def read(self, build_id: str) -> Summary:
-        """One build, read without its lock. Raises NotFound."""
+        """Return one build or task, read without its lock. Raises NotFound."""
         found = self._read(build_id)
         if found is None:
             raise NotFound(
@@ -73,11 +74,12 @@ class Journals:
         return found
 
     def holder(self, build_id: str) -> Holder | None:
-        """Who works on a build now; None if nobody does."""
+        """Return the process that holds the lock of a build; None if the lock is free."""
         return self.storage.holder(build_id)
 
     def unfinished(self, *, recipe: str | None = None, plan_digest: str | None = None) -> tuple[Summary, ...]:
-        """Builds that did not end, or that failed and left something: those to resume or to clean. Oldest first."""
+        """Return the builds to resume or to clean, oldest first: those without an end, and those that failed and left
+        resources or unresolved calls."""
         return tuple(
             s
             for s in self._read_all(self.storage.names(unfinished=True))
@@ -89,8 +91,8 @@ class Journals:
 
     @contextmanager
     def exclusive(self, name: str, turn: Wait = _AT_ONCE) -> Iterator[None]:
-        """Hold the lock of a name (a recipe's: one build of it at a time). Raises Busy, which says who holds it, when
-        the patience is at its end."""
+        """Hold the lock of a name inside a ``with`` block (the name of a recipe: one build of it at a time). Raises
+        Busy, with the holder, if another process still holds the lock after ``turn``."""
         with ExitStack() as stack:
             turn.take(lambda: stack.enter_context(self.storage.lock(name)))
             yield

@@ -1,5 +1,5 @@
-"""One build's journal, open for appending and locked. What its records add up to is in ``records``; where they
-are kept is in ``storage``."""
+"""The journal of one build, locked and open for appending. ``records.py`` computes the state from the records;
+``storage.py`` stores them."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from goldenami.model import Place
 
 
 class Journal:
-    """The journal of one build, open for appending and locked. Methods may be called from any thread.
+    """The journal of one build, locked and open for appending. Methods may be called from any thread.
 
-    An append that returns is durable. One that fails raises JournalError, or what the storage's cloud said (AccessError
-    for credentials that expired), and the caller must not make the call whose intent could not be written.
+    A record is durable when its method returns. If an append fails, it raises JournalError or the error of the bucket
+    (AccessError for expired credentials). Then the caller must not make the call of that intent.
 
-    ``directory``: where this machine keeps what else belongs to the build (reports).
+    ``directory``: where this machine keeps the build's reports.
     """
 
     def __init__(
@@ -75,10 +75,10 @@ class Journal:
         now: Callable[[], datetime] = utc_now,
         sync: Callable[[int], None] = os.fsync,
     ) -> Journal:
-        """Start the journal of a new build in a storage, or under a directory, which is made if it is missing.
+        """Create the journal of a new build in a storage, or in a directory, which is created if it is missing.
 
-        Raises JournalError if the build exists already or nothing can be written there. ``sync`` (of directories)
-        flushes a file descriptor to the disk; tests that need no durability pass one that does nothing.
+        Raises JournalError if the build already exists or the journal cannot be written. ``sync``: see
+        ``DirectoryStore``.
         """
         storage = Storage.in_directory(builds, now=now, sync=sync) if isinstance(builds, Path) else builds
         first = line({"record": "header", "schema": SCHEMA, "n": 0, **header_json(header)})
@@ -89,16 +89,16 @@ class Journal:
     def open(
         cls, directory: Path, *, now: Callable[[], datetime] = utc_now, sync: Callable[[int], None] = os.fsync
     ) -> Journal:
-        """Lock the journal of the build whose directory this is, replay it and make it ready for more. A torn last line
+        """Open the journal in a build's directory: lock it, replay it and prepare it for more records. A torn last line
         is cut off.
 
-        Raises NotFound if there is none, Busy if another process holds it, JournalError if it is damaged.
+        Raises NotFound if it does not exist, Busy if another process holds the lock, JournalError if it is damaged.
         """
         return cls.open_in(Storage.in_directory(directory.parent, now=now, sync=sync), directory.name, now=now)
 
     @classmethod
     def open_in(cls, storage: Storage, build_id: str, *, now: Callable[[], datetime] = utc_now) -> Journal:
-        """The same, wherever journals are kept."""
+        """Open a journal in a storage, as :meth:`open` does."""
         records = storage.open(build_id)
         if records is None:
             raise NotFound(
@@ -114,7 +114,7 @@ class Journal:
         return cls(records, header, state, directory=storage.directory(build_id), count=count, now=now)
 
     def close(self) -> None:
-        """Let go of the lock. The second call does nothing."""
+        """Release the lock. The second call does nothing."""
         with self._mutex:
             if not self._closed:
                 self._closed = True
@@ -131,14 +131,14 @@ class Journal:
         return self.header.build_id
 
     def check(self) -> None:
-        """Raise JournalError if somebody else may have taken the build over meanwhile: asked right before each call
-        that changes something."""
+        """Raise JournalError if another process may have taken the build over. Called right before each mutating
+        call."""
         self._records.check()
 
     # --- the protocol of calls ----------------------------------------------------------------------------------------
 
     def intend(self, intent: Intent) -> None:
-        """Record that a call is about to be made. Its secrets are stored before its record is."""
+        """Record the intent of a call, before the call. The call's secrets are stored before the record."""
         with self._mutex:
             request = conceal(intent.request, self._records.secrets.keep)
             self._append(
@@ -157,9 +157,11 @@ class Journal:
                 }
             )
 
-    def succeeded(
+    def record_success(
         self, token: str, *, id: str | None = None, data: Mapping[str, Any] | None = None, adopted: bool = False
     ) -> None:
+        """Record that a call succeeded. ``id``: of the resource that it created. ``adopted``: the resource was found by
+        its token."""
         record: Json = {"record": "result", "token": token}
         if id is not None:
             record["id"] = id
@@ -169,48 +171,48 @@ class Journal:
             record["adopted"] = True
         self._append(record)
 
-    def refused(self, token: str, *, code: str, message: str) -> None:
-        """The service answered no: nothing was made by this attempt."""
+    def record_refusal(self, token: str, *, code: str, message: str) -> None:
+        """Record that a call was refused: this attempt created nothing."""
         self._append({"record": "result", "token": token, "error": {"code": code, "message": message[:1000]}})
 
-    def gone(self, kind: str, place: Place, id: str) -> None:
-        """The resource is deleted, or was found to be. Nothing is written the second time."""
+    def record_deleted(self, kind: str, place: Place, id: str) -> None:
+        """Record that a resource does not exist any more. A second call writes nothing."""
         with self._mutex:
             if (place, id) not in self._state.gone:
                 self._append({"record": "gone", "kind": kind, **place_json(place), "id": id})
 
-    def spoiled(self, kind: str, place: Place, id: str, reason: str) -> None:
-        """The resource exists and must not be used: the next "create" of its key makes another one."""
+    def record_spoiled(self, kind: str, place: Place, id: str, reason: str) -> None:
+        """Record that a resource exists but must not be used: the next "create" of its key creates another one. A
+        second call writes nothing."""
         with self._mutex:
             if (place, id) not in self._state.spoiled:
                 self._append(
                     {"record": "spoiled", "kind": kind, **place_json(place), "id": id, "reason": reason[:1000]}
                 )
 
-    # --- what the pipeline remembers ----------------------------------------------------------------------------------
+    # --- data of the pipeline -----------------------------------------------------------------------------------------
 
     def stage_done(self, name: str, **data: Any) -> None:
-        """Record that a stage is done, with small JSON values that a later run needs. The last record of a name
-        counts."""
+        """Record that a stage is done, with small JSON values for a later run. The last record of a name is valid."""
         self._append({"record": "stage", "name": name, "status": "done", "data": data})
 
     def stage_undone(self, name: str) -> None:
-        """What the stage left is no longer valid (its builder is gone): it has to run again."""
+        """Record that a stage must run again, because its result is not valid any more (its builder was lost)."""
         self._append({"record": "stage", "name": name, "status": "undone", "data": {}})
 
     def stage(self, name: str) -> Mapping[str, Any] | None:
-        """The data of a stage that is done, or None."""
+        """Return the data of a stage that is done, or None."""
         with self._mutex:
             found = self._state.stages.get(name)
             return found["data"] if found is not None and found["status"] == "done" else None
 
     def note(self, name: str, **data: Any) -> None:
-        """Record a fact for whoever reads the journal later; nothing is decided by it."""
+        """Record a fact for readers of the journal."""
         self._append({"record": "note", "name": name, "data": data})
 
     def finish(self, status: Ending, **data: Any) -> None:
-        """The build ended. A later intent (a resume, a clean) reopens it. Secrets are removed unless it merely
-        failed."""
+        """Record how the build ended. A later intent (of a resume or a clean-up) reopens it. The secrets are deleted,
+        except with the status "failed"."""
         self._append({"record": "end", "status": status, "data": data})
         if status != "failed":
             self.remove_secrets()
@@ -219,7 +221,7 @@ class Journal:
 
     @property
     def ending(self) -> str | None:
-        """How the build ended; None while it is unfinished."""
+        """The status at the end of the build; None while it is unfinished."""
         with self._mutex:
             return self._state.ending["status"] if self._state.ending is not None else None
 
@@ -229,13 +231,13 @@ class Journal:
             return tuple(self._state.notes)
 
     def intents(self, key: str) -> tuple[Intent, ...]:
-        """All attempts at a key, oldest first. Secrets stay concealed."""
+        """Return all attempts at a key, oldest first. Secrets stay concealed."""
         with self._mutex:
             return tuple(self._state.by_key.get(key, ()))
 
     def latest(self, key: str) -> tuple[Intent, Result | None] | None:
-        """The last attempt at a key and its result, if it has one. A request that may have to be sent again has its
-        secrets."""
+        """Return the last attempt at a key, and its result if there is one. The request of an unresolved creating call
+        contains its secrets, since it may be sent again."""
         with self._mutex:
             attempts = self._state.by_key.get(key)
             if not attempts:
@@ -256,45 +258,45 @@ class Journal:
             return (place, id) in self._state.spoiled
 
     def resources(self, kind: str | None = None) -> tuple[Resource, ...]:
-        """What this build made and has not deleted, oldest first. Secrets stay concealed in the requests."""
+        """Return the resources that this build created and has not deleted, oldest first. Secrets stay concealed."""
         with self._mutex:
             return tuple(r for r in self._state.resources() if kind is None or r.kind == kind)
 
     def unresolved(self) -> tuple[Intent, ...]:
-        """Creating calls whose outcome is unknown. Secrets stay concealed."""
+        """Return the creating calls of unknown outcome. Secrets stay concealed."""
         with self._mutex:
             return self._state.unresolved()
 
-    def half_deleted(self) -> tuple[Intent, ...]:
-        """Deletions whose outcome is unknown, one for each resource."""
+    def unresolved_deletions(self) -> tuple[Intent, ...]:
+        """Return the deletions of unknown outcome, one for each resource."""
         with self._mutex:
-            return self._state.half_deleted()
+            return self._state.unresolved_deletions()
 
     def calls(self, kind: str) -> tuple[Intent, ...]:
-        """Every call that was ever meant for a kind, oldest first. Secrets stay concealed."""
+        """Return the intents of all calls for a kind, oldest first. Secrets stay concealed."""
         with self._mutex:
             return tuple(i for i in self._state.by_token.values() if i.kind == kind)
 
     def places(self) -> tuple[Place, ...]:
-        """Every account and region this build ever meant to change something in, sorted."""
+        """Return all places that the build's intents name, sorted."""
         with self._mutex:
             return tuple(sorted({i.place for i in self._state.by_token.values()}))
 
     # --- secrets ------------------------------------------------------------------------------------------------------
 
     def secret(self, name: str, make: Callable[[], bytes]) -> bytes:
-        """The secret of that name. The first call makes and stores it; later ones, in any process, read it."""
+        """Return the secret of a name. The first call creates and stores it; later calls, in any process, read it."""
         with self._mutex:
             return self._records.secrets.named(name, make)
 
     def remove_secrets(self) -> None:
-        """Delete all side files. The second call does nothing."""
+        """Delete all secrets of the build. The second call does nothing."""
         with self._mutex:
             self._records.secrets.remove()
 
     def _reveal(self, intent: Intent) -> Intent:
         if intent.action != "create" or intent.token in self._state.results:
-            return intent  # only a request that may be sent again needs its secrets, and they may be gone by now
+            return intent  # only a request that may be sent again needs its secrets; they may be deleted already
         try:
             return replace(intent, request=uncover(intent.request, self._records.secrets.read))
         except FileNotFoundError as error:
@@ -309,7 +311,7 @@ class Journal:
         with self._mutex:
             if self._closed:
                 raise JournalError(f"the journal of build {self.build_id} is closed")
-            for late in self._records.doubtful():
+            for late in self._records.recover_appended():
                 self._take(late)
             text = line({"n": self._count, "at": timestamp(self._now()), **record})
             self._records.append(self._count, text)

@@ -1,4 +1,4 @@
-"""What a journal's lines say, and what they add up to. Pure: no files, no clock."""
+"""The records of a journal, and the state that they give. Pure: no files, no clock."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def utc_now() -> datetime:
 
 
 def new_build_id(now: datetime) -> str:
-    """Sorts by time, is unique without asking anyone, and is a valid tag value, file name and SSM path segment."""
+    """Return a new, random build id. Ids sort by time, and are valid as tag value, file name and SSM path segment."""
     return f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
 
 
 def token(build_id: str, key: str, attempt: int) -> str:
-    """40 characters that name one attempt to make one resource of one build: its tag and its ClientToken (at most
-    64)."""
+    """Return the token of one attempt to create one resource of one build: 40 characters, for its tag and its
+    ClientToken (at most 64 characters)."""
     return hashlib.sha256(f"{build_id}\n{key}\n{attempt}".encode()).hexdigest()[:40]
 
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A value inside a request that must not reach the journal. It is kept in a side file named by its digest."""
+    """A value in a request that must not be in the journal. It is stored in its own file, named by its digest."""
 
     value: str = field(repr=False)
 
@@ -49,7 +49,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The first line: which build this is. ``created``: UTC."""
+    """The first record of a journal: the identity of the build or task. ``created``: UTC."""
 
     build_id: str
     recipe: str
@@ -61,10 +61,10 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A mutating call that is about to be made. ``request`` is what is sent, tags and ClientToken included.
+    """A mutating call that is about to be made. ``request``: its parameters, with tags and ClientToken.
 
-    ``resource``: the id that a "change" or "delete" is about, where there is one. ``key``: the caller's name for the
-    step, unique in the build ("builder/x86_64", "image/apps/eu-west-1/x86_64").
+    ``resource``: the id of the resource that a "change" or "delete" is for, if there is one. ``key``: the caller's name
+    for the step, unique in the build ("builder/x86_64", "image/apps/eu-west-1/x86_64").
     """
 
     key: str
@@ -81,8 +81,8 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a call ended: ``id`` for a resource that now exists, ``error`` for a definite refusal, neither for a change.
-    ``data``: small JSON values of the answer. ``adopted``: found by its token instead of read from the answer."""
+    """The result of a call. ``id``: the resource that it created. ``error``: why it was refused. Both are None for a
+    change. ``data``: small JSON values of the answer. ``adopted``: the resource was found by its token."""
 
     token: str
     id: str | None = None
@@ -97,7 +97,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """Something this build created, and has not deleted as far as the journal knows."""
+    """A resource that this build created and, by its journal, has not deleted."""
 
     kind: str
     place: Place
@@ -109,7 +109,7 @@ class Resource:
 
 
 class State:
-    """What the records add up to: a pure fold, one record at a time."""
+    """The state that the records give. It is computed by applying one record after the other."""
 
     def __init__(self) -> None:
         self.by_key: dict[str, list[Intent]] = {}
@@ -122,7 +122,7 @@ class State:
         self.ending: Json | None = None
 
     def apply(self, record: Json) -> None:
-        """Raises KeyError, TypeError or ValueError on a record that is not of this schema."""
+        """Apply one record. Raises KeyError, TypeError or ValueError if the record is not of this schema."""
         what = record["record"]
         if what == "intent":
             intent = intent_from(record)
@@ -135,7 +135,7 @@ class State:
             if record["token"] not in self.by_token:
                 raise ValueError("a result without its intent")
             if record.get("id") is not None:
-                # A name can be used again after what had it was deleted; an id never is.
+                # A name can be used again after its resource was deleted. An id is never used again.
                 again = (self.by_token[record["token"]].place, record["id"])
                 self.gone.discard(again)
                 self.spoiled.pop(again, None)
@@ -179,7 +179,7 @@ class State:
     def unresolved(self) -> tuple[Intent, ...]:
         return tuple(i for i in self.by_token.values() if i.action == "create" and i.token not in self.results)
 
-    def half_deleted(self) -> tuple[Intent, ...]:
+    def unresolved_deletions(self) -> tuple[Intent, ...]:
         latest = {(i.place, i.resource): i for i in self.by_token.values() if i.action == "delete"}
         return tuple(
             i for i in latest.values() if i.token not in self.results and (i.place, i.resource) not in self.gone
@@ -187,9 +187,11 @@ class State:
 
 
 def replay(content: bytes, path: Path | str) -> tuple[Header, State, int, int]:
-    """Read a whole journal: header, state, number of records, and how many bytes of ``content`` are whole records.
+    """Read a whole journal. Return its header, its state, the number of records, and how many bytes of ``content`` are
+    complete records.
 
-    Pure; ``path`` is for messages. Raises JournalError, with file and line, for anything but a torn last line.
+    Pure; ``path`` is for messages. Ignores a torn last line. Raises JournalError, with file and line, for any other
+    unreadable line.
     """
     lines = content.split(b"\n")
     complete = len(lines) - 1  # what follows the last newline is empty, or torn
@@ -223,8 +225,8 @@ def replay(content: bytes, path: Path | str) -> tuple[Header, State, int, int]:
 
 
 def _torn(lines: list[bytes], number: int) -> bool:
-    """Whether a line that cannot be read is the last append, cut by a crash: it lacks its newline, or, where the file
-    system put zeros for what it lost, has some of those in it."""
+    """Return whether an unreadable line is the last append, torn by a crash: it has no newline, or it contains zero
+    bytes, which some file systems write for lost data."""
     if number == len(lines):
         return True
     return number == len(lines) - 1 and b"\0" in lines[number - 1] and not lines[-1].strip(b"\0")
@@ -316,6 +318,6 @@ def uncover(value: Any, read: Callable[[str], Secret]) -> Any:
 
 
 def walk(state: State) -> Iterator[tuple[Intent, Result | None]]:
-    """Every call of a build with its result, in order: for ``builds show`` and for tests."""
+    """Yield every call of a build with its result, in order: for ``builds show`` and for tests."""
     for intent in state.by_token.values():
         yield intent, state.results.get(intent.token)

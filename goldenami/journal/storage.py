@@ -1,22 +1,22 @@
-"""Where the journals of an environment are kept, on a store (``goldenami.store``).
+"""The layout of an environment's journals in a store (``goldenami.store``).
 
 In a directory::
 
-    <build id>/journal.jsonl     one JSON object a line, appended and fsynced, never rewritten
-    <build id>/lock              held by the one process that works on the build; contains its name
-    <build id>/secrets/          mode 0700, one file of mode 0600 each; deleted at the end
-    locks/<recipe>               held by the one process that builds the recipe
+    <build id>/journal.jsonl     one JSON object in each line, appended and fsynced, never rewritten
+    <build id>/lock              the lock of the process that works on the build; contains its holder
+    <build id>/secrets/          mode 0700, with one file of mode 0600 for each secret; deleted at the end
+    locks/<recipe>               the lock of the process that builds the recipe
 
 In a bucket, for pipelines whose next run is on another machine::
 
-    builds/<build id>/records/00000000.jsonl    one record each (``aws.bucketstore``)
+    builds/<build id>/records/00000000.jsonl    one object for each record (``aws.bucketstore``)
     builds/<build id>/lease                     the lease of the process that works on the build
     builds/<build id>/secrets/<name>            envelopes (``aws.envelope``); deleted at the end
     open/<build id>                             empty; exists for as long as the build is not finished
     locks/<recipe>                              the lease of the process that builds the recipe
 
-A process that takes an expired lease over writes a record before anything else. The earlier holder's next intent then
-fails, and with it the call that the intent is for.
+A process that takes over an expired lease first writes a record. So the earlier holder cannot write its next intent,
+and does not make the call of that intent.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")
 
 
 def checked_name(name: str, what: str) -> str:
-    """The name, if it can be one of a file and of an object. Raises JournalError."""
+    """Return the name if it is valid for files and objects. Raises JournalError."""
     if not SAFE_NAME.match(name):
         raise JournalError(
             f"{name!r} cannot be the name of a {what}: expected 1 to 200 letters, digits, dots, underscores and "
@@ -51,9 +51,9 @@ def checked_name(name: str, what: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where a store has what belongs to a build. ``builds``: the folder of all builds. ``records``: the log, below the
-    build's folder; empty for the folder itself. ``lock``: the lock, below it. ``open``: the folder of marks of
-    unfinished builds; empty where looking into every build is quick enough."""
+    """The keys of a build's parts in a store. ``builds``: the folder of all builds. ``records``: the key of the log in
+    the build's folder; empty for the folder itself. ``lock``: the key of the lock in it. ``open``: the folder with a
+    mark for each unfinished build; empty if reading all builds is fast enough."""
 
     builds: str
     records: str
@@ -72,13 +72,13 @@ IN_A_BUCKET: Final = Layout(builds="builds", records="", lock="lease", open="ope
 
 
 class Seal(Protocol):
-    """Makes the secrets of one build unreadable for everyone who may read the store."""
+    """Encrypts the secrets of one build, so that readers of the store cannot read them."""
 
     def close(self, name: str, value: bytes) -> bytes:
-        """What is stored of a secret."""
+        """Encrypt a secret. Return the envelope to store."""
 
     def open(self, name: str, envelope: bytes) -> bytes:
-        """The secret. Raises JournalError for what was not closed under that name."""
+        """Decrypt an envelope. Raises JournalError if it was not encrypted for this build and name."""
 
 
 class Storage:
@@ -93,8 +93,8 @@ class Storage:
         seal: Callable[[str], Seal] | None = None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        """``local``: the directory where this machine keeps what else belongs to builds (reports). ``seal``: gives the
-        seal of a build's secrets; None where the store's own permissions protect them."""
+        """``local``: the directory where this machine keeps the reports of builds. ``seal``: returns the encryption for
+        a build's secrets; None if the store's permissions protect them."""
         self._store = store
         self._layout = layout
         self._local = local
@@ -105,19 +105,20 @@ class Storage:
     def in_directory(
         cls, root: Path, *, now: Callable[[], datetime] = utc_now, sync: Callable[[int], None] = os.fsync
     ) -> Storage:
-        """The journals below a directory. ``sync``: see ``DirectoryStore``."""
+        """Return the journals in a directory. ``sync``: see ``DirectoryStore``."""
         return cls(DirectoryStore(root, error=JournalError, now=now, sync=sync), IN_A_DIRECTORY, root, now=now)
 
     def where(self, build_id: str | None = None) -> str:
-        """How a person finds a build's records, or all of them."""
+        """Return the address of a build's records, or of all journals, for messages."""
         return self._store.where(self._layout.builds if build_id is None else self._layout.log(build_id))
 
     def directory(self, build_id: str) -> Path:
-        """Where this machine keeps what else belongs to a build (reports); it need not exist."""
+        """Return the directory where this machine keeps a build's reports. It may not exist."""
         return self._local / build_id
 
     def names(self, *, unfinished: bool = False) -> tuple[str, ...]:
-        """The ids of all builds, sorted; or of the unfinished ones, and perhaps others, if that is quicker."""
+        """Return the ids of all builds, sorted. With ``unfinished``, some finished builds may be omitted, which is
+        faster."""
         if unfinished and self._layout.open:
             return self._store.names(self._layout.open)
         names = self._store.names(self._layout.builds)
@@ -126,11 +127,11 @@ class Storage:
         return tuple(name for name in names if self._store.has_log(self._layout.log(name)))
 
     def read(self, build_id: str) -> bytes | None:
-        """All records of a build, read without its lock; None if there is no such build."""
+        """Return all records of a build, read without its lock; None if the build does not exist."""
         return self._store.read_log(self._layout.log(build_id)) if SAFE_NAME.match(build_id) else None
 
     def create(self, build_id: str, header: bytes) -> Records:
-        """Start the records of a new build. Raises JournalError if it exists, or cannot be written."""
+        """Create the records of a new build. Raises JournalError if it exists or cannot be written."""
         lock = self._lock_build(checked_name(build_id, "build"))
         try:
             self._mark(build_id)
@@ -143,7 +144,8 @@ class Storage:
         return self._records(build_id, lock, log)
 
     def open(self, build_id: str) -> Records | None:
-        """Lock a build's records; None if there is no such build. Raises Busy if another process holds the lock."""
+        """Lock a build's records. Returns None if the build does not exist. Raises Busy if another process holds the
+        lock."""
         key = self._layout.log(build_id)
         if not SAFE_NAME.match(build_id) or not self._store.has_log(key):
             return None
@@ -159,12 +161,12 @@ class Storage:
         return self._records(build_id, lock, log)
 
     def holder(self, build_id: str) -> Holder | None:
-        """The process that works on a build now, as far as can be told; None if none does."""
+        """Return the process that holds a build's lock now; None if the lock is free."""
         return self._store.holder(self._lock_key(build_id)) if SAFE_NAME.match(build_id) else None
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold the lock of a name ("one build of this recipe at a time"). Raises Busy."""
+        """Hold the lock of a name inside a ``with`` block. Raises Busy."""
         key = f"locks/{checked_name(name, 'lock')}"
         held = self._store.lock(key, name, "Wait for that process with --wait, or end it.")
         try:
@@ -173,7 +175,7 @@ class Storage:
             held.give_back()
 
     def closed(self, build_id: str) -> None:
-        """The build is finished: it need not be found as an unfinished one."""
+        """Remove the mark of an unfinished build."""
         if self._layout.open:
             self._store.delete(f"{self._layout.open}/{build_id}")
 
@@ -194,7 +196,7 @@ class Storage:
         return Records(self, build_id, lock, log, secrets)
 
     def _fence(self, build_id: str, log: Log, before: Holder) -> None:
-        """Write the next record, whatever its number is by now: the earlier holder writes none after it."""
+        """Write the next record, with the number that is free now. Then the earlier holder cannot write any more."""
         while True:
             _, _, count, _ = replay(log.content(), self.where(build_id))
             note = {"record": "note", "name": "taken over", "data": {"from": before.to_json()}}
@@ -207,7 +209,7 @@ def _what(build_id: str) -> str:
 
 
 class Records:
-    """The records of one build, locked for this process. The journal serializes the calls."""
+    """The records of one build, locked for this process. Not thread-safe: the journal serializes the calls."""
 
     def __init__(self, storage: Storage, build_id: str, lock: Lock, log: Log, secrets: Secrets) -> None:
         self.secrets = secrets
@@ -218,40 +220,39 @@ class Records:
         self._closed = False
 
     def content(self) -> bytes:
-        """All records, one a line; the last line may be torn."""
+        """Return all records, one in each line. The last line may be torn."""
         return self._log.content()
 
     def cut(self, whole: int) -> None:
-        """Make the first ``whole`` bytes of the content all there is, ended by a newline."""
+        """Truncate the content to its first ``whole`` bytes, and end it with a newline."""
         self._log.cut(whole)
 
     def append(self, number: int, line: bytes) -> None:
-        """Add a record durably; ``number`` of them are before it. Raises JournalError, or an error of the cloud; then
-        the record is absent, or ``doubtful`` returns it."""
+        """Append a record durably. ``number``: the number of records before it. Raises JournalError or an error of the
+        cloud; then the record is absent, or :meth:`recover_appended` returns it."""
         if not self._log.append(number, line):
             raise JournalError(
                 f"build {self._build_id} was taken over by another process, which has written record {number}",
                 hint="This process changed nothing more. Run `goldenami builds list` to see the lock's holder.",
             )
 
-    def doubtful(self) -> Sequence[bytes]:
-        """See ``store.Log.doubtful``."""
-        return self._log.doubtful()
+    def recover_appended(self) -> Sequence[bytes]:
+        """See ``store.Log.recover_appended``."""
+        return self._log.recover_appended()
 
     def check(self) -> None:
-        """Raise JournalError if the lock may have been lost. Quick: as a rule nothing is sent."""
+        """Raise JournalError if another process may hold the lock now. Usually sends no request."""
         self._lock.check()
 
     def close(self, *, finished: bool = False) -> None:
-        """Release the lock. ``finished``: the build need not be found as an unfinished one. The second call does
-        nothing."""
+        """Release the lock. ``finished``: also remove the mark of an unfinished build. The second call does nothing."""
         if self._closed:
             return
         self._closed = True
         try:
             self._log.close()
             if finished:
-                with contextlib.suppress(GoldenAmiError):  # the mark only makes finding quicker
+                with contextlib.suppress(GoldenAmiError):  # the mark only makes the search faster
                     self._lock.check()
                     self._storage.closed(self._build_id)
         finally:
@@ -259,7 +260,7 @@ class Records:
 
 
 class Secrets:
-    """The secrets of one build, beside its records, where only those who may continue the build can read them."""
+    """The secrets of one build, stored beside its records. Only users who may resume the build can read them."""
 
     def __init__(self, store: Store, folder: str, seal: Seal | None) -> None:
         self._store = store
@@ -267,20 +268,20 @@ class Secrets:
         self._seal = seal
 
     def keep(self, secret: Secret) -> Json:
-        """Store what a request must not show; returns what the journal holds instead of it."""
+        """Store a secret of a request. Returns the JSON value that replaces it in the journal."""
         if self._store.read(self._key(secret.digest)) is None:
             self._write(secret.digest, secret.value.encode())
         return {"$secret": secret.digest}
 
     def read(self, digest: str) -> Secret:
-        """What :meth:`keep` stored. Raises FileNotFoundError."""
+        """Return a secret that :meth:`keep` stored. Raises FileNotFoundError."""
         found = self._store.read(self._key(digest))
         if found is None:
             raise FileNotFoundError(errno.ENOENT, "the secret does not exist", self._store.where(self._key(digest)))
         return Secret(self._opened(digest, found.data).decode())
 
     def named(self, name: str, make: Callable[[], bytes]) -> bytes:
-        """The secret of a name: read, or made and stored."""
+        """Return the secret of a name. It is created and stored if it does not exist."""
         if not SAFE_NAME.match(name):
             raise ValueError(f"{name!r} cannot be the name of a secret")
         found = self._store.read(self._key(name))
@@ -288,13 +289,13 @@ class Secrets:
             value = make()
             if self._write(name, value):
                 return value
-            found = self._store.read(self._key(name))  # another thread was quicker
+            found = self._store.read(self._key(name))  # another thread has written it meanwhile
             if found is None:
                 raise JournalError(f"{self._store.where(self._key(name))} was deleted while it was read")
         return self._opened(name, found.data)
 
     def remove(self) -> None:
-        """Delete all of them. The second call does nothing."""
+        """Delete all secrets of the build. The second call does nothing."""
         self._store.delete_folder(self._folder)
 
     def _key(self, name: str) -> str:

@@ -279,7 +279,7 @@ class DirectoryLog:
             raise self._error(f"cannot write {self._what}: {error.strerror}", hint=_hint(error, self._path)) from error
         return True
 
-    def doubtful(self) -> Sequence[bytes]:
+    def recover_appended(self) -> Sequence[bytes]:
         return ()
 
     def close(self) -> None:

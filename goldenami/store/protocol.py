@@ -135,10 +135,10 @@ class Log(Protocol):
 
     def append(self, number: int, line: bytes) -> bool:
         """Append a record durably. ``number``: the number of records before it. Returns False, and changes nothing, if
-        another process has written a record of that number. After an error the record is absent, or :meth:`doubtful`
-        returns it."""
+        another process has written a record of that number. After an error the record is absent, or
+        :meth:`recover_appended` returns it."""
 
-    def doubtful(self) -> Sequence[bytes]:
+    def recover_appended(self) -> Sequence[bytes]:
         """Return the records whose :meth:`append` had an unknown outcome and that do exist. Call it before each append;
         it returns a record only once. Raises JournalError if another process has written a record of that number."""
 

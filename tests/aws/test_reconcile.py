@@ -134,7 +134,7 @@ def test_what_the_journal_does_not_know_is_found_by_its_tags(world: World) -> No
     it."""
     before = inventory(world)
     _, instance = launch(world.ledger)
-    world.journal.gone("instance", HOME_PLACE, "i-other")
+    world.journal.record_deleted("instance", HOME_PLACE, "i-other")
     copy = {t["Key"]: t["Value"] for t in world.raw("ec2").describe_tags()["Tags"] if t["ResourceId"] == instance}
     assert tags.made_by(copy, BUILD)
     orphan = world.raw("ec2").create_volume(

@@ -113,7 +113,7 @@ def intent(key: str, attempt: int = 1, **more: Any) -> Intent:
 def test_another_machine_goes_on_where_one_ended(bench: Bench) -> None:
     with bench.machine().create(header()) as journal:
         journal.intend(intent("a"))
-        journal.succeeded(intent("a").token, id="ami-1")
+        journal.record_success(intent("a").token, id="ami-1")
         journal.intend(intent("b", UserData=Secret("PRIVATE KEY")))
         assert journal.secret("login", lambda: b"LOGIN KEY") == b"LOGIN KEY"
     other = bench.machine()
@@ -127,7 +127,7 @@ def test_another_machine_goes_on_where_one_ended(bench: Bench) -> None:
         assert again.request["UserData"] == Secret("PRIVATE KEY"), "the request can be sent again"
         assert journal.secret("login", lambda: b"another") == b"LOGIN KEY"
         assert str(journal.directory).startswith(str(bench.path / "machine-2"))
-        journal.succeeded(again.token, id="ami-2")
+        journal.record_success(again.token, id="ami-2")
         journal.finish("released")
     summary = bench.machine().read(BUILD)
     assert summary.ending == "released"

@@ -58,7 +58,7 @@ def test_what_was_written_is_there_after_opening_again(tmp_path: Path) -> None:
     journal = create(tmp_path)
     first, second = intent("image/a"), intent("image/b", place=APPS)
     journal.intend(first)
-    journal.succeeded(first.token, id="ami-1", data={"ImageId": "ami-1"})
+    journal.record_success(first.token, id="ami-1", data={"ImageId": "ami-1"})
     journal.intend(second)
     journal.stage_done("capture", image="ami-1")
     journal.stage_done("provision")
@@ -85,14 +85,14 @@ def test_deleted_spoiled_and_refused_resources(tmp_path: Path) -> None:
         for key, id in (("a", "ami-1"), ("b", "ami-2"), ("c", "")):
             journal.intend(intent(key))
             if id:
-                journal.succeeded(intent(key).token, id=id)
+                journal.record_success(intent(key).token, id=id)
             else:
-                journal.refused(intent(key).token, code="InvalidParameterValue", message="no")
-        journal.gone("image", HOME, "ami-1")
+                journal.record_refusal(intent(key).token, code="InvalidParameterValue", message="no")
+        journal.record_deleted("image", HOME, "ami-1")
         size = (journal.directory / FILE).stat().st_size
-        journal.gone("image", HOME, "ami-1")
+        journal.record_deleted("image", HOME, "ami-1")
         assert (journal.directory / FILE).stat().st_size == size, "said once is enough"
-        journal.spoiled("image", HOME, "ami-2", "the key is disabled")
+        journal.record_spoiled("image", HOME, "ami-2", "the key is disabled")
         assert [(r.id, r.spoiled) for r in journal.resources()] == [("ami-2", "the key is disabled")]
         assert journal.is_gone(HOME, "ami-1")
         assert not journal.is_gone(APPS, "ami-1"), "ids are those of a place"
@@ -103,9 +103,9 @@ def test_a_name_can_be_used_again_after_it_was_deleted(tmp_path: Path) -> None:
     with create(tmp_path) as journal:
         for attempt in (1, 2):
             journal.intend(intent("parameter", attempt, kind="parameter"))
-            journal.succeeded(intent("parameter", attempt).token, id="/golden-ami/web")
+            journal.record_success(intent("parameter", attempt).token, id="/golden-ami/web")
             if attempt == 1:
-                journal.gone("parameter", HOME, "/golden-ami/web")
+                journal.record_deleted("parameter", HOME, "/golden-ami/web")
         assert not journal.is_gone(HOME, "/golden-ami/web")
 
 
@@ -160,7 +160,7 @@ def test_secrets_are_beside_the_journal_and_never_in_it(tmp_path: Path) -> None:
         again, _ = journal.latest("builder") or pytest.fail("it is there")
         assert again.request["UserData"] == Secret("PRIVATE KEY"), "the request can be sent again"
         assert journal.secret("ssh", lambda: b"another") == b"SECOND KEY"
-        journal.succeeded(launch("builder", "").token, id="i-1")
+        journal.record_success(launch("builder", "").token, id="i-1")
         journal.finish("released")
         assert not (journal.directory / "secrets").exists()
         assert journal.resources()[0].id == "i-1", "what is done needs no secrets to be read"
@@ -184,8 +184,8 @@ def busy(directory: Path) -> bytes:
     with create(directory) as journal:
         for key in ("a", "b", "c"):
             journal.intend(intent(key))
-            journal.succeeded(intent(key).token, id=f"ami-{key}")
-        journal.gone("image", HOME, "ami-a")
+            journal.record_success(intent(key).token, id=f"ami-{key}")
+        journal.record_deleted("image", HOME, "ami-a")
         journal.stage_done("capture", image="ami-b")
         journal.intend(intent("d"))
         return (journal.directory / FILE).read_bytes()
@@ -315,7 +315,7 @@ def test_many_threads_append_whole_lines(tmp_path: Path) -> None:
             for step in range(25):
                 one = intent(f"{name}/{step}")
                 journal.intend(one)
-                journal.succeeded(one.token, id=f"ami-{name}-{step}")
+                journal.record_success(one.token, id=f"ami-{name}-{step}")
 
         threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
         for thread in threads:

@@ -55,7 +55,7 @@ def check_journals(journals: Journals) -> None:
         assert (again.request["UserData"], result) == (Secret("PRIVATE KEY"), None)
         mark = token(KILLED, "d", 1)
         journal.intend(Intent("d", "create", "image", PLACE, mark, "ec2", "CopyImage", {}, 1))
-        journal.succeeded(mark, id="ami-4")
+        journal.record_success(mark, id="ami-4")
         journal.finish("failed")
     after = journals.read(KILLED)
     assert ([r.id for r in after.resources], after.unresolved, after.ending) == (["ami-4"], 2, "failed")

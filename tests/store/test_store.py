@@ -133,7 +133,7 @@ def test_a_log(open_store: Open) -> None:
     assert one.create_log(key, b"other\n", lock, what) is None
     for number in range(1, 12):
         assert log.append(number, f"{number}\n".encode())
-    assert log.doubtful() == ()
+    assert log.recover_appended() == ()
     everything = b"".join(f"{n}\n".encode() for n in range(12))
     assert log.content() == everything
     assert other.has_log(key)
