@@ -1,4 +1,4 @@
-"""``goldenami snapshot lineage``: which snapshot holds what, what deleting one would free, and what they cost."""
+"""``goldenami snapshot lineage``: which snapshot stores which blocks, what its deletion frees, and what it costs."""
 
 from __future__ import annotations
 
@@ -25,12 +25,15 @@ SCHEMA = "goldenami.lineage/1"
 @click.command()
 @click.argument("subject", metavar="VOLUME|SNAPSHOT|IMAGE|RELEASE")
 @environment_option
-@click.option("--region", metavar="REGION", help="Where VOLUME, SNAPSHOT or IMAGE is. Default: the home region.")
-@click.option("--account", metavar="ACCOUNT", help="Whose it is: a name of goldenami.yaml, or an id. Default: home.")
+@click.option("--region", metavar="REGION", help="Region of VOLUME, SNAPSHOT or IMAGE. Default: home.")
+@click.option("--account", metavar="ACCOUNT", help="Account of it: a name in goldenami.yaml, or an id. Default: home.")
 @click.option(
-    "--prices", "price_file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Another price table."
+    "--prices",
+    "price_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Price table. Default: prices.yaml.",
 )
-@click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="Draw it into this file.")
+@click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="Draw the lineage into this file.")
 @json_option
 def lineage(
     subject: str,
@@ -41,13 +44,13 @@ def lineage(
     svg: Path | None,
     as_json: bool,
 ) -> int:
-    """Show which snapshot holds which changed blocks, and to which earlier ones it refers for the rest.
+    """Show which blocks each snapshot stores, and what its deletion frees.
 
-    Sizes are read from the blocks themselves (EBS direct APIs), incremental against full; FREES is what deleting that
-    snapshot alone would really free. Where two snapshots cannot be compared it says so. RELEASE is NAME@CHANNEL or
-    NAME@VERSION: then the snapshots of all releases of NAME are shown, in every target. Prices are those of prices.yaml
-    beside goldenami.yaml, or the ones that come with goldenami. The exit code is 6 if an account or region did not
-    answer.
+    Sizes are computed from the blocks (EBS direct APIs). "stored" is what a snapshot adds to the earlier ones, "full"
+    is the size of its contents, and "frees" is what the deletion of this snapshot alone would free. If two snapshots
+    cannot be compared, the reason is printed. RELEASE is NAME@CHANNEL or NAME@VERSION; then the snapshots of all
+    releases of NAME are shown, in every target. Prices are read from prices.yaml beside goldenami.yaml; without this
+    file, the shipped prices are used. The exit code is 6 if an account or region did not answer.
     """
     from goldenami.aws.session import Cloud
     from goldenami.recipe.prices import prices as read_prices
@@ -75,7 +78,7 @@ def lineage(
 def _lineages(
     cloud: Cloud, environment: Environment, subject: str, region: str | None, account: str | None
 ) -> tuple[dict[Place, Lineage], dict[Place, str]]:
-    """By place; and the places that did not answer, with the reason."""
+    """Return the lineage of each place, and the reason for each place that did not answer."""
     from goldenami.model import Place
     from goldenami.snapshots import family
 
@@ -87,13 +90,16 @@ def _lineages(
     if subject.startswith("snap-"):
         return places.ask([place], lambda place: family.of_snapshots(cloud, place, [subject]))
     if region is not None or account is not None:
-        raise UsageError("--region and --account are for volumes, snapshots and images: a release names its own places")
+        raise UsageError(
+            f"found --region or --account with the release {subject}, expected a volume, snapshot or image with them",
+            hint="Omit both options: the snapshots of a release are found in all its targets.",
+        )
     ids = _snapshots_of(environment, subject)
     return places.ask(sorted(ids), lambda place: family.of_snapshots(cloud, place, ids[place]), anywhere=False)
 
 
 def _snapshots_of(environment: Environment, subject: str) -> dict[Place, list[str]]:
-    """The snapshots of all releases of the recipe that a reference names, by the place that owns them."""
+    """Return the snapshot ids of all releases of the referenced recipe, by the place that owns them."""
     from goldenami.release import targets as modes
     from goldenami.release.versions import Reference
 
@@ -112,7 +118,10 @@ def _draw(path: Path, subject: str, found: dict[Place, Lineage]) -> None:
     from goldenami.snapshots import chart
 
     if len(found) != 1:
-        raise UsageError(f"{subject} is in {len(found)} places, and a picture shows one", hint="Name an image of it.")
+        raise UsageError(
+            f"--svg: {subject} is in {len(found)} places, expected one place",
+            hint="Give the id of one image of the release instead, with --region and --account.",
+        )
     ((place, one),) = found.items()
     path.write_text(chart.draw(one, f"{subject} in {place}"), encoding="utf-8")
     click.echo(f"Drew {path}", err=True)
@@ -127,7 +136,7 @@ def _text(place: Place, found: Lineage, prices: Prices) -> Iterator[str]:
 
     rate = prices.rate(place.region)
     cost, certain = costs.total(found, rate)
-    yield f"{place}  {summary(found)}, {'' if certain else 'at the most '}{cost:.4f} {prices.currency} a month"
+    yield f"{place}  {summary(found)}, {'' if certain else 'at most '}{cost:.4f} {prices.currency} a month"
     for member in found.members:
         snapshot = member.snapshot
         name = f"  {snapshot.name}" if snapshot.name else ""

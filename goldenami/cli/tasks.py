@@ -1,4 +1,4 @@
-"""What the commands that change single things share: where they work, questions, and the task around the work."""
+"""Helpers of commands that change single resources: open a place, ask for confirmation, run a task."""
 
 from __future__ import annotations
 
@@ -21,14 +21,20 @@ if TYPE_CHECKING:
 
 
 def open_place(where: Where) -> tuple[Environment, Place, Cloud]:
-    """The environment, a place in it and a cloud that answers. Raises AccessError for credentials of other accounts."""
+    """Return the environment, the place of the options and the cloud.
+
+    Raises AccessError if the credentials belong to an account outside the environment.
+    """
     environment, (place,), cloud = open_places(where)
     return environment, place, cloud
 
 
 def open_places(where: Where, *, everywhere: bool = False) -> tuple[Environment, list[Place], Cloud]:
-    """The same for a command that can ask all places at once. ``everywhere``: each account of the environment in each
-    region that it uses; the options for one place narrow that down."""
+    """Return the environment, the places of the options and the cloud.
+
+    ``everywhere``: every account of the environment in every region that it uses. --region and --account restrict
+    this. Without ``everywhere`` there is one place. Raises AccessError as ``open_place`` does.
+    """
     from goldenami.aws.session import Cloud
     from goldenami.release.usage import places_of
 
@@ -49,23 +55,29 @@ def open_places(where: Where, *, everywhere: bool = False) -> tuple[Environment,
 
 
 def find_place(environment: Environment, region: str | None, account: str | None) -> Place:
+    """Return the place of a region and an account. The default is the environment's home. ``account``: name or id."""
     from goldenami.model import Place
 
     return Place(account_id(environment, account), region or environment.home_region)
 
 
 def environment_key(environment: Environment, place: Place) -> str:
-    found = {t.kms_key for t in environment.targets if t.place == place and t.kms_key}
-    if len(found) != 1:
-        raise UsageError(f"environment {environment.name} names no key for {place}", hint="Name one with --kms-key.")
-    return found.pop()
+    """Return the KMS key of the environment's targets in a place. Raises UsageError unless there is exactly one."""
+    keys = {t.kms_key for t in environment.targets if t.place == place and t.kms_key}
+    if len(keys) != 1:
+        found = f"the keys {', '.join(sorted(keys))}" if keys else "no key"
+        raise UsageError(
+            f"--kms-key is missing, and environment {environment.name} has {found} for {place}. Expected: one key",
+            hint="Give --kms-key with an alias or a key id, or set kms_key in one target of goldenami.yaml.",
+        )
+    return keys.pop()
 
 
 @contextmanager
-def carried_out(
+def run_task(
     cloud: Cloud, environment: Environment, kind: str, arguments: Mapping[str, Any], *, undo: Undo | None = None
 ) -> Iterator[Task]:
-    """A task with its progress on stderr; who calls is said first."""
+    """Run a task and show its progress on stderr. The task ends when the context is left."""
     from goldenami import report, task
 
     console = report.stderr_console()
@@ -77,17 +89,25 @@ def carried_out(
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Ask, on a terminal; elsewhere --yes is needed. Raises Abort for a no."""
+    """Ask for confirmation on the terminal, unless ``yes``.
+
+    Raises click.Abort if the user declines, and UsageError if stdin is not a terminal.
+    """
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError(f"{question.rstrip('?')}: there is no terminal to ask on", hint="Add --yes if it is meant.")
+        raise UsageError(
+            f"{question} This needs a confirmation, and stdin is not a terminal.", hint="Add --yes to confirm."
+        )
     click.confirm(question, abort=True, err=True)
 
 
-def moment(text: str) -> datetime:
-    """A moment as people write it: ``2026-11-24``, ``2026-11-24T03:00``, with or without a zone (else the local one);
-    or how long ago: ``90m``, ``3h``, ``2d``. Raises UsageError."""
+def parse_time(text: str) -> datetime:
+    """Parse a time of the command line.
+
+    Forms: ``2026-11-24``, ``2026-11-24T03:00`` (local time zone), ``2026-11-24T03:00+01:00``; or a duration before
+    now: ``90m``, ``3h``, ``2d``. Raises UsageError for any other text.
+    """
     units = {"m": "minutes", "h": "hours", "d": "days"}
     if text[:-1].isdigit() and text[-1:] in units:
         return datetime.now().astimezone() - timedelta(**{units[text[-1]]: int(text[:-1])})
@@ -95,5 +115,6 @@ def moment(text: str) -> datetime:
         return datetime.fromisoformat(text).astimezone()
     except ValueError:
         raise UsageError(
-            f"{text!r} is not a time", hint="Write 2026-11-24T03:00, 2026-11-24T03:00+01:00, or 3h for three hours ago."
+            f"found {text!r}, expected a time",
+            hint="Write 2026-11-24T03:00, 2026-11-24T03:00+01:00, or 3h for three hours ago.",
         ) from None

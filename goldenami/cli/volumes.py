@@ -1,4 +1,4 @@
-"""``goldenami volume``: encrypting the volumes of an instance, and what is kept of the old ones."""
+"""The commands of ``goldenami volume``: encrypt volumes of an instance; list and delete the kept old volumes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 from goldenami.cli import places
 from goldenami.cli.context import print_json, print_table
 from goldenami.cli.options import Where, everywhere_option, instance_argument, place_options, yes_option
-from goldenami.cli.tasks import carried_out, confirm, environment_key, open_place, open_places
+from goldenami.cli.tasks import confirm, environment_key, open_place, open_places, run_task
 from goldenami.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,27 +22,32 @@ if TYPE_CHECKING:
 
 @click.group()
 def volume() -> None:
-    """Volumes of instances: encrypt them in their place; list and forget the old ones that were kept."""
+    """Encrypt volumes of instances; list and delete the old volumes that were kept."""
 
 
 @volume.command()
 @instance_argument
-@click.option("--device", "devices", metavar="DEVICE", multiple=True, help="Which volume. Default: the root volume.")
-@click.option("--all", "every", is_flag=True, help="All volumes of the instance.")
 @click.option(
-    "--kms-key", metavar="KEY", help="The key: an alias or an id. Default: the environment's for that region."
+    "--device",
+    "devices",
+    metavar="DEVICE",
+    multiple=True,
+    help="Encrypt the volume at this device. Default: the root volume.",
 )
+@click.option("--all", "every", is_flag=True, help="Encrypt all volumes of the instance.")
+@click.option("--kms-key", metavar="KEY", help="Key: an alias or an id. Default: the environment's key for the region.")
 @click.option(
     "--verify",
     type=click.Choice(["all", "sample", "none"]),
     default="all",
     show_default=True,
-    help="Which blocks of the encrypted copy are read and compared with the source; a sample is 1000 of them.",
+    help="Blocks of the encrypted copy that are read and compared with the source. A sample has 1000 blocks.",
 )
 @click.option(
     "--replace-root",
     is_flag=True,
-    help="The root of a running instance, with a reboot instead of a stop; what is written meanwhile stays behind.",
+    help="Replace the root volume of a running instance with a reboot instead of a stop. Writes after the snapshot are "
+    "only on the old volume.",
 )
 @yes_option
 @place_options
@@ -57,12 +62,14 @@ def encrypt(
     where: Where,
     as_json: bool,
 ) -> None:
-    """Encrypt the volumes of an instance, with everything that is on them.
+    """Encrypt the volumes of an instance with their contents.
 
-    The instance is stopped; a snapshot is taken, copied under the key and compared block by block (over the EBS direct
-    APIs); a volume of the copy takes the place of the old one, and the instance is started again. If anything fails, it
-    gets its old volumes back. The old volumes are kept until `goldenami volume forget`. Asks first; without a terminal
-    it needs --yes.
+    The instance is stopped. A snapshot of each volume is taken, copied under the key, and compared block by block (EBS
+    direct APIs). A volume from the copy replaces the old one, and the instance is started again. If a step fails, the
+    old volumes are attached again. The old volumes are kept until `goldenami volume forget`. The command asks first.
+    Without a terminal, --yes is required.
+
+    Example: goldenami volume encrypt web-1 --all
     """
     from goldenami.aws import kms, volumes
     from goldenami.snapshots import encrypt as encrypting
@@ -70,9 +77,12 @@ def encrypt(
     from goldenami.snapshots.replace_root import replace_root as replace
 
     if every and devices:
-        raise UsageError("--all and --device exclude each other")
+        raise UsageError("expected one of --all and --device, found both", hint="Omit one of them.")
     if replace_root and (every or devices):
-        raise UsageError("--replace-root is for the root volume alone")
+        raise UsageError(
+            f"--replace-root: found {'--all' if every else '--device'}, expected neither --all nor --device",
+            hint="Encrypt the root volume with --replace-root, and the data volumes in a second call with --device.",
+        )
     environment, place, cloud = open_place(where)
     instance = names.instance(cloud, place, reference)
     id, root = instance["InstanceId"], instance["RootDeviceName"]
@@ -87,10 +97,10 @@ def encrypt(
         exchange.check(instance, chosen)
         listed = ", ".join(f"{v.id} ({v.device})" for v in chosen)
         running = instance["State"]["Name"] == "running"
-        meanwhile = "rebooted" if replace_root else "stopped for minutes or more" if running else "left stopped"
-        confirm(f"{id} will be {meanwhile}, and get encrypted volumes in place of {listed}. Go on?", yes)
+        downtime = "be rebooted" if replace_root else "be stopped for several minutes" if running else "stay stopped"
+        confirm(f"{id} will {downtime}. Encrypted volumes will replace {listed}. Continue?", yes)
         arguments: dict[str, Any] = {"instance": id, "volumes": [v.id for v in chosen], "kms_key": key}
-        with carried_out(cloud, environment, "volume encrypt", arguments, undo=exchange.put_back) as job:
+        with run_task(cloud, environment, "volume encrypt", arguments, undo=exchange.put_back) as job:
             task_id = job.id
             if replace_root:
                 results = [replace(job, place, instance, chosen[0], kms_key=key, verify=verify)]
@@ -114,15 +124,15 @@ def encrypt(
         read = f"{result.compared} of {result.blocks} blocks compared" if verify != "none" else "not compared"
         click.echo(f"{result.device}  {result.new} encrypted, {read}; {result.old} is kept")
     if results:
-        click.echo(f"When all is well: goldenami volume forget {id}", err=True)
+        click.echo(f"To delete the kept volumes: goldenami volume forget {id}", err=True)
 
 
 @volume.command("kept")
-@click.option("--instance", metavar="INSTANCE", help="Only what was this instance's.")
+@click.option("--instance", metavar="INSTANCE", help="Only volumes that were attached to this instance.")
 @everywhere_option
 @place_options
 def kept_volumes(instance: str | None, everywhere: bool, where: Where, as_json: bool) -> int:
-    """List old volumes that were kept when others took their place (volume encrypt, snapshot restore).
+    """List old volumes that `volume encrypt` or `snapshot restore` replaced and kept.
 
     The exit code is 6 if an account or region did not answer.
     """
@@ -177,12 +187,15 @@ def _print(
 @yes_option
 @place_options
 def forget(references: tuple[str, ...], yes: bool, where: Where, as_json: bool) -> None:
-    """Delete kept volumes for good: some of them, or all that were an instance's. Asks first."""
+    """Delete kept volumes: single ones, or all that were attached to an instance.
+
+    The command asks first. Without a terminal, --yes is required.
+    """
     from goldenami.snapshots import kept
 
     environment, place, cloud = open_place(where)
     chosen = kept.choose(cloud, place, references)
-    confirm(f"Delete {', '.join(v.id for v in chosen)} for good?", yes)
-    with carried_out(cloud, environment, "volume forget", {"volumes": [v.id for v in chosen]}) as job:
+    confirm(f"Delete {', '.join(v.id for v in chosen)}?", yes)
+    with run_task(cloud, environment, "volume forget", {"volumes": [v.id for v in chosen]}) as job:
         kept.forget(job, place, chosen)
     _print({place: chosen}, as_json, job.id)

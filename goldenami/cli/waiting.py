@@ -1,4 +1,4 @@
-"""``--wait[=DURATION]``: an option whose value may be left out, and that never takes the next word for its value."""
+"""The option ``--wait[=DURATION]``. Its value is optional, and it never reads the next argument as its value."""
 
 from __future__ import annotations
 
@@ -15,40 +15,44 @@ _DURATION = re.compile(r"([0-9]+)([smh])")
 
 
 class Waiting(click.Command):
-    """A command that has ``wait_option``. click alone would read ``--wait ID`` as a wait that lasts for ID."""
+    """A command with ``wait_option``. Without this class, click reads ID in ``--wait ID`` as the duration."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, list(_completed(ctx, args)))
 
 
 def _completed(ctx: click.Context, words: list[str]) -> Iterator[str]:
-    """The command line, with a value for an option that has none."""
+    """Yield the arguments. ``--wait`` without a value gets the value ``forever``."""
     for position, word in enumerate(words):
         if word == "--":
             yield from words[position:]
             return
         following = words[position + 1] if position + 1 < len(words) else ""
         if word == _OPTION and _DURATION.fullmatch(following) and not ctx.resilient_parsing:
-            raise click.UsageError(f"Write {_OPTION}={following}, or put {_OPTION} behind {following!r}.", ctx)
+            raise click.UsageError(
+                f"{_OPTION} {following}: write {_OPTION}={following} for a duration, or put {_OPTION} after "
+                f"{following!r}.",
+                ctx,
+            )
         yield f"{_OPTION}={_FOREVER}" if word == _OPTION else word
 
 
 class _Option(click.Option):
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """As it is written: without a space before the value."""
+        """Return the help without a space before the value, as users have to write it."""
         record = super().get_help_record(ctx)
         return record and (record[0].replace(" [=", "[="), record[1])
 
 
 def _seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:
-    """30s, 10m, 2h as seconds; "forever"."""
+    """Convert 30s, 10m or 2h to seconds, and "forever" to infinity. Raises click.BadParameter for other text."""
     if value == _FOREVER:
         return math.inf
     found = _DURATION.fullmatch(value)
     if found is None:
         raise click.BadParameter(
-            f"{value!r} is no duration: write {_OPTION}=30s, {_OPTION}=10m or {_OPTION}=2h, or {_OPTION} alone to wait "
-            "as long as it takes",
+            f"found {value!r}, expected a duration: {_OPTION}=30s, {_OPTION}=10m or {_OPTION}=2h; or {_OPTION} alone "
+            "to wait without a limit",
             ctx,
             param,
         )
@@ -61,6 +65,6 @@ wait_option = click.option(
     callback=_seconds,
     default="0s",
     metavar="[=DURATION]",
-    help="Wait while somebody else builds the same recipe or works on the same build: for 30s, 10m or 2h; without a "
-    "duration, as long as it takes. Default: refuse, and say who it is.",
+    help="Wait while another process builds the same recipe or works on the same build: for 30s, 10m or 2h. Without a "
+    "duration, wait without a limit. Default: fail immediately and name that process.",
 )

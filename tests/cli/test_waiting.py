@@ -1,4 +1,4 @@
-"""``--wait[=DURATION]``, as the commands that have it read it."""
+"""The option ``--wait[=DURATION]`` of the commands that have it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMMANDS = pytest.mark.parametrize("command", [build, resume, clean], ids=lambda
 
 
 def read(command: click.Command, *words: str) -> tuple[object, object]:
-    """What a command line names, and for how long it waits."""
+    """Return the name and the waiting time that a command line gives."""
     with command.make_context(str(command.name), list(words)) as ctx:
         return ctx.params.get("recipe", ctx.params.get("build_id")), ctx.params["wait"]
 
@@ -35,32 +35,34 @@ def read(command: click.Command, *words: str) -> tuple[object, object]:
         ("--wait=30s --wait web", math.inf),
     ],
 )
-def test_a_wait_takes_no_other_word(command: click.Command, words: str, wait: float) -> None:
+def test_wait_does_not_read_the_next_argument(command: click.Command, words: str, wait: float) -> None:
     assert read(command, *words.split()) == ("web", wait)
 
 
 @COMMANDS
-def test_what_comes_after_two_dashes_is_no_option(command: click.Command) -> None:
+def test_an_argument_after_two_dashes_is_not_an_option(command: click.Command) -> None:
     assert read(command, "--", "--wait") == ("--wait", 0)
 
 
 @COMMANDS
 @pytest.mark.parametrize("value", ["", "web", "30", "-1s", "1.5h", "٣s", "30s\n"])
-def test_what_is_no_duration_is_refused(command: click.Command, value: str) -> None:
-    with pytest.raises(click.BadParameter, match="write --wait=30s"):
+def test_a_value_that_is_not_a_duration_is_refused(command: click.Command, value: str) -> None:
+    with pytest.raises(click.BadParameter, match="expected a duration: --wait=30s"):
         read(command, f"--wait={value}", "web")
 
 
 @COMMANDS
-def test_a_duration_behind_a_space_is_refused_with_the_way_to_write_it(command: click.Command) -> None:
-    """It could only be a name, and is not meant as one."""
-    with pytest.raises(click.UsageError, match="Write --wait=30m, or put --wait behind '30m'"):
+def test_a_duration_after_a_space_is_refused_with_the_correct_form(command: click.Command) -> None:
+    """Without the refusal it would be read as the name of a recipe."""
+    with pytest.raises(
+        click.UsageError, match="--wait 30m: write --wait=30m for a duration, or put --wait after '30m'"
+    ):
         read(command, "--wait", "30m", "web")
     assert read(command, "30m", "--wait") == ("30m", math.inf)
 
 
 @COMMANDS
-def test_the_help_shows_how_it_is_written(command: click.Command) -> None:
+def test_the_help_shows_the_form_of_the_option(command: click.Command) -> None:
     with click.Context(command) as ctx:
         assert "--wait[=DURATION] " in command.get_help(ctx)
 
