@@ -1,4 +1,4 @@
-"""The commands about Amazon Data Lifecycle Manager: schedules that AWS runs."""
+"""The commands of ``goldenami dlm``: schedules that Amazon Data Lifecycle Manager (DLM) runs."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ IMPORT_SCHEMA = "goldenami.dlm-import/1"
 role_option = click.option(
     "--role",
     metavar="ARN|NAME",
-    help="Role that DLM works as. Default: the one a policy has, or AWSDataLifecycleManagerDefaultRole.",
+    help="IAM role for DLM. Default: the role of the existing policy, or AWSDataLifecycleManagerDefaultRole.",
 )
 
 
 @click.group()
 def dlm() -> None:
-    """Turn schedules into policies of Amazon Data Lifecycle Manager, and keep them in step.
+    """Create policies of Amazon Data Lifecycle Manager (DLM) from schedules.
 
-    A schedule is run by DLM or by `goldenami schedule run NAME`, not by both: each makes snapshots of its own.
+    Run a schedule either with DLM or with `goldenami schedule run NAME`. If both run it, each creates its own
+    snapshots.
     """
 
 
@@ -38,10 +39,11 @@ def dlm() -> None:
 @role_option
 @json_option
 def plan_policies(names: tuple[str, ...], environment_name: str | None, role: str | None, as_json: bool) -> int:
-    """Say what apply would create, change, take over and delete, and what DLM cannot express. Changes nothing.
+    """Show which policies `apply` would create, change, adopt or delete.
 
-    Without NAME, all schedules; then policies of schedules that are gone are deleted. The exit code is 6 if an account
-    or region did not answer: nothing is planned there.
+    This changes nothing. Schedules that DLM cannot run are listed with the reasons. Without NAME, all schedules are
+    planned, and policies of deleted schedules are planned for deletion. The exit code is 6 if an account or region did
+    not answer. Nothing is planned there.
     """
     from goldenami.schedules.dlm import sync
 
@@ -64,10 +66,10 @@ def plan_policies(names: tuple[str, ...], environment_name: str | None, role: st
 def apply_policies(
     names: tuple[str, ...], environment_name: str | None, role: str | None, events: Path | None, as_json: bool
 ) -> int:
-    """Create, change, take over and delete policies, so that they say what the schedules say.
+    """Create, change, adopt and delete policies to match the schedules.
 
-    The exit code is 6 if something is not in step afterwards: a step that failed, a place that did not answer, a
-    schedule that DLM cannot express.
+    `goldenami dlm plan` shows the steps first. The exit code is 6 if a step failed, if a place did not answer, or if
+    DLM cannot run one of the schedules.
     """
     from goldenami import report
     from goldenami.schedules.dlm import sync
@@ -83,7 +85,7 @@ def apply_policies(
         print_json({**done, "task": applied.task_id or None})
     else:
         _print_plan(planned, ids=dict(applied.ids))
-    error = sync.failed(applied)
+    error = sync.error_of(applied)
     if error is not None:
         report.render_failure(error, console)
         return error.exit_code
@@ -94,9 +96,10 @@ def apply_policies(
 @environment_option
 @json_option
 def import_policies(environment_name: str | None, as_json: bool) -> int:
-    """Print policies that no schedule owns as schedules, to be pasted into goldenami.yaml. Changes nothing.
+    """Print policies without a schedule as schedules for goldenami.yaml.
 
-    The next apply takes over those that say the same, instead of creating them beside.
+    This changes nothing. Add the printed schedules to goldenami.yaml. The next `apply` then adopts each policy that
+    matches its schedule, instead of creating a second one.
     """
     from goldenami.aws import lifecycle
     from goldenami.aws.session import Cloud
@@ -120,7 +123,7 @@ def import_policies(environment_name: str | None, as_json: bool) -> int:
                 "policy": one.policy.id,
                 "place": str(one.policy.place),
                 "schedules": {name: dict(value) for name, value in one.schedules.items()},
-                "remarks": list(one.remarks),
+                "remarks": list(one.warnings),
             }
             for one in found
         ]
@@ -128,12 +131,12 @@ def import_policies(environment_name: str | None, as_json: bool) -> int:
     elif found:
         click.echo(imports.as_yaml(found), nl=False)
     else:
-        click.echo("There are no policies that a schedule does not own.", err=True)
+        click.echo("Every policy belongs to a schedule.", err=True)
     places.tell(unreachable)
     return places.exit_code(unreachable)
 
 
-# --- inside -----------------------------------------------------------------------------------------------------------
+# --- helpers ----------------------------------------------------------------------------------------------------------
 
 
 def _plan_json(planned: Plan) -> dict[str, Any]:
@@ -164,16 +167,17 @@ def _print_plan(planned: Plan, *, ids: dict[str, str] | None = None) -> None:
         for change in step.changes:
             click.echo(f"  {change}")
     if planned.in_step:
-        click.echo(f"{planned.in_step} {'policy is' if planned.in_step == 1 else 'policies are'} in step")
+        match = "policy matches its schedule" if planned.in_step == 1 else "policies match their schedules"
+        click.echo(f"{planned.in_step} {match}")
     for one in planned.inexpressible:
-        click.echo(f"{one.schedule.name}: DLM cannot express it ({one.schedule.mark})")
+        click.echo(f"{one.schedule.name}: DLM cannot run it ({one.schedule.mark})")
         for reason in one.reasons:
             click.echo(f"  {reason}")
     for one in planned.expressed:
         for note in one.notes if not one.reasons else ():
             click.echo(f"{one.schedule.name}: {note}")
     for policy in planned.kept:
-        click.echo(f"{policy.id} in {policy.place} is left as it is")
+        click.echo(f"{policy.id} in {policy.place} is not changed")
     places.tell(planned.unreachable)
     if not (planned.steps or planned.in_step or planned.expressed):
         click.echo(NO_SCHEDULES, err=True)

@@ -1,4 +1,4 @@
-"""The commands about schedules: run them, and see what they will do."""
+"""The commands of ``goldenami schedule``: run schedules, show them, and preview their next runs."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from goldenami.errors import UsageError
 
 if TYPE_CHECKING:
     from goldenami.schedules.policy import Schedule
-    from goldenami.schedules.run import Ran
+    from goldenami.schedules.run import ScheduleRun
 
 SCHEDULES_SCHEMA = "goldenami.schedules/1"
 RUN_SCHEMA = "goldenami.schedule-run/1"
 NEXT_SCHEMA = "goldenami.schedule-next/1"
 
 now_option = click.option(
-    "--now", "now_text", metavar="TIME", help="As if it were this time (ISO 8601; UTC without a zone). Default: now."
+    "--now", "now_text", metavar="TIME", help="Work as if this were the current time (ISO 8601; UTC without a zone)."
 )
 
 
 @click.group()
 def schedule() -> None:
-    """Snapshots on a schedule: run, preview, list.
+    """Run, preview and list schedules of snapshots.
 
-    Schedules are written under `schedules:` in goldenami.yaml and in recipes.
+    Schedules are defined under `schedules:` in goldenami.yaml and in recipes.
     """
 
 
@@ -39,13 +39,13 @@ def schedule() -> None:
 @schedules_argument
 @environment_option
 @now_option
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--dry-run", is_flag=True, help="Only print the steps. Change nothing.")
 @click.option(
     "--wait",
     type=click.IntRange(0, 86400),
     default=3600,
     show_default=True,
-    help="Seconds to wait for new snapshots before they are copied; the next run copies the rest.",
+    help="Seconds to wait for new snapshots before they are copied. The next run copies the others.",
 )
 @events_option
 @json_option
@@ -58,11 +58,13 @@ def run_schedules(
     events: Path | None,
     as_json: bool,
 ) -> int:
-    """Make what is due, copy and share it, and delete what no rule keeps. Without NAME, all schedules.
+    """Create due snapshots, copy and share them, and delete those that no rule keeps.
 
-    To be started again and again, by cron every few minutes or by a nightly pipeline: what is done already is not done
-    twice, and what an outage left out is caught up as the schedule says. The exit code is 6 if a step failed,
-    or an account or region did not answer.
+    Without NAME, all schedules are run. Start this command repeatedly, for example from cron every five minutes. A
+    second run for the same time changes nothing. Slots that were missed are handled as `missed` of the schedule
+    defines. The exit code is 6 if a step failed, or if an account or region did not answer.
+
+    Example: goldenami schedule run --dry-run
     """
     from goldenami import report
     from goldenami.schedules import run as running
@@ -71,18 +73,18 @@ def run_schedules(
     if not chosen:
         click.echo(NO_SCHEDULES, err=True)
         return 0
-    moment = _moment(now_text)
+    moment = _parse_now(now_text)
     reach(environment)
     console = report.stderr_console()
     with report.progress(console, events=events) as emit:
-        ran = running.run(environment, chosen, moment, dry_run=dry_run, emit_to=emit, wait=wait)
+        runs = running.run(environment, chosen, moment, dry_run=dry_run, emit_to=emit, wait=wait)
     if as_json:
-        shown = [_ran_json(one) for one in ran]
-        print_json({"schema": RUN_SCHEMA, "now": _text(moment), "dry_run": dry_run, "schedules": shown})
+        shown = [_run_json(one) for one in runs]
+        print_json({"schema": RUN_SCHEMA, "now": _format_time(moment), "dry_run": dry_run, "schedules": shown})
     else:
-        for one in ran:
-            _print_ran(one, dry_run=dry_run)
-    error = running.failed(ran)
+        for one in runs:
+            _print_run(one, dry_run=dry_run)
+    error = running.error_of(runs)
     if error is not None:
         report.render_failure(error, console)
         return error.exit_code
@@ -93,7 +95,7 @@ def run_schedules(
 @environment_option
 @json_option
 def list_schedules(environment_name: str | None, as_json: bool) -> None:
-    """List schedules: what they save, when they fire next, what they keep."""
+    """List schedules with their sources, next times and retention."""
     from goldenami.schedules.calendar import following
 
     chosen, _ = open_schedules(environment_name)
@@ -101,7 +103,7 @@ def list_schedules(environment_name: str | None, as_json: bool) -> None:
     rows = []
     for one in chosen:
         coming = following(one.timing, one.zone, now, 1, anchor=one.anchor)
-        rows.append({**_schedule_json(one), "next": _text(coming[0]) if coming else None})
+        rows.append({**_schedule_json(one), "next": _format_time(coming[0]) if coming else None})
     if as_json:
         print_json({"schema": SCHEDULES_SCHEMA, "schedules": rows})
         return
@@ -117,39 +119,45 @@ def list_schedules(environment_name: str | None, as_json: bool) -> None:
 @environment_option
 @json_option
 def show_schedule(name: str, environment_name: str | None, as_json: bool) -> int:
-    """Show what is there of a schedule, snapshot by snapshot, with the rule that keeps it. Asks the cloud."""
+    """Show the snapshots of a schedule, and the rule that keeps each.
+
+    The snapshots are read from EC2. The exit code is 6 if an account or region did not answer.
+    """
     from goldenami.schedules import run as running
 
     (chosen,), environment = open_schedules(environment_name, (name,))
     reach(environment)
-    ran = running.look(environment, chosen, datetime.now(UTC))
+    run = running.inspect(environment, chosen, datetime.now(UTC))
     if as_json:
-        print_json({"schema": SCHEDULES_SCHEMA, "schedules": [{**_schedule_json(chosen), **_ran_json(ran)}]})
+        print_json({"schema": SCHEDULES_SCHEMA, "schedules": [{**_schedule_json(chosen), **_run_json(run)}]})
     else:
         for line in _description(chosen):
             click.echo(line)
-        for made, verdict in ran.steps.verdicts:
-            word = "kept" if verdict.keep else "goes"
+        for made, decision in run.steps.decisions:
+            word = "kept" if decision.keep else "to delete"
             local = chosen.local(made.saved.slot).strftime("%a %Y-%m-%d %H:%M")
-            click.echo(f"  {made.id}  {made.place}  {local}  {made.saved.source}  {word}: {verdict.rule}")
-    places.tell(ran.unreachable)
-    return places.exit_code(ran.unreachable)
+            click.echo(f"  {made.id}  {made.place}  {local}  {made.saved.source}  {word}: {decision.rule}")
+    places.tell(run.unreachable)
+    return places.exit_code(run.unreachable)
 
 
 @schedule.command("next")
 @schedules_argument
 @environment_option
 @now_option
-@click.option("--count", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many runs.")
+@click.option("--count", type=click.IntRange(1, 1000), default=5, show_default=True, help="Number of runs to show.")
 @json_option
 def next_runs(
     names: tuple[str, ...], environment_name: str | None, now_text: str | None, count: int, as_json: bool
 ) -> None:
-    """Preview the next runs, and what retention deletes and keeps. Asks no cloud: as if no run had been missed."""
+    """Preview the next runs, and what each deletes and keeps.
+
+    This makes no API call. It assumes that no run was missed.
+    """
     from goldenami.schedules.preview import preview
 
     chosen, _ = open_schedules(environment_name, names)
-    now = _moment(now_text)
+    now = _parse_now(now_text)
     answers = []
     for one in chosen:
         runs = preview(one, now, count)
@@ -159,10 +167,10 @@ def next_runs(
                 "time_zone": str(one.zone),
                 "runs": [
                     {
-                        "slot": _text(r.moment),
+                        "slot": _format_time(r.moment),
                         "local": one.local(r.moment).isoformat(),
-                        "deletes": [_text(slot) for slot in r.deleted],
-                        "keeps": [{"slot": _text(v.saved.slot), "rule": v.rule} for v in r.kept],
+                        "deletes": [_format_time(slot) for slot in r.deleted],
+                        "keeps": [{"slot": _format_time(v.saved.slot), "rule": v.rule} for v in r.kept],
                     }
                     for r in runs
                 ],
@@ -175,28 +183,28 @@ def next_runs(
             gone = ", ".join(f"{one.local(slot):%a %Y-%m-%d %H:%M}" for slot in r.deleted)
             click.echo(f"  {one.local(r.moment):%a %Y-%m-%d %H:%M %Z}" + (f"  removes {gone}" if gone else ""))
         if runs:
-            click.echo("  then there are:")
+            click.echo("  after these runs, the schedule keeps:")
             for v in runs[-1].kept:
                 click.echo(f"    {one.local(v.saved.slot):%a %Y-%m-%d %H:%M}  {v.rule}")
     if as_json:
-        print_json({"schema": NEXT_SCHEMA, "now": _text(now), "schedules": answers})
+        print_json({"schema": NEXT_SCHEMA, "now": _format_time(now), "schedules": answers})
 
 
-# --- inside -----------------------------------------------------------------------------------------------------------
+# --- helpers ----------------------------------------------------------------------------------------------------------
 
 
-def _moment(text: str | None) -> datetime:
+def _parse_now(text: str | None) -> datetime:
     if text is None:
         return datetime.now(UTC)
     try:
         given = datetime.fromisoformat(text)
     except ValueError:
-        hint = "Such as 2026-11-28T03:00 or 2026-11-28T03:00+01:00."
-        raise UsageError(f"--now {text}: not a time", hint=hint) from None
+        hint = "Write 2026-11-28T03:00 for UTC, or 2026-11-28T03:00+01:00."
+        raise UsageError(f"--now: found {text!r}, expected a time in ISO 8601", hint=hint) from None
     return given.astimezone(UTC) if given.tzinfo else given.replace(tzinfo=UTC)
 
 
-def _text(moment: datetime) -> str:
+def _format_time(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -216,43 +224,53 @@ def _schedule_json(one: Schedule) -> dict[str, Any]:
     }
 
 
-def _ran_json(ran: Ran) -> dict[str, Any]:
+def _run_json(run: ScheduleRun) -> dict[str, Any]:
     return {
-        "name": ran.schedule.name,
-        "task": ran.task_id or None,
+        "name": run.schedule.name,
+        "task": run.task_id or None,
         "makes": [
-            {"source": m.source.id, "place": str(m.source.place), "slot": _text(m.slot), "made": ran.made.get(str(m))}
-            for m in ran.steps.makes
+            {
+                "source": m.source.id,
+                "place": str(m.source.place),
+                "slot": _format_time(m.slot),
+                "made": run.made.get(str(m)),
+            }
+            for m in run.steps.makes
         ],
         "copies": [
-            {"of": c.made.id, "place": str(c.place), "slot": _text(c.made.saved.slot), "made": ran.made.get(str(c))}
-            for c in ran.steps.copies
+            {
+                "of": c.made.id,
+                "place": str(c.place),
+                "slot": _format_time(c.made.saved.slot),
+                "made": run.made.get(str(c)),
+            }
+            for c in run.steps.copies
         ],
-        "changes": [{"what": c.what, "id": c.made.id, "values": list(c.values)} for c in ran.steps.changes],
+        "changes": [{"what": c.what, "id": c.made.id, "values": list(c.values)} for c in run.steps.changes],
         "verdicts": [
             {
                 "id": made.id,
                 "place": str(made.place),
                 "source": made.saved.source,
-                "slot": _text(made.saved.slot),
-                "action": verdict.action,
-                "rule": verdict.rule,
+                "slot": _format_time(made.saved.slot),
+                "action": decision.action,
+                "rule": decision.rule,
             }
-            for made, verdict in ran.steps.verdicts
+            for made, decision in run.steps.decisions
         ],
-        "failures": ran.failures,
-        "unreachable": places.to_json(ran.unreachable),
+        "failures": run.failures,
+        "unreachable": places.to_json(run.unreachable),
     }
 
 
-def _print_ran(ran: Ran, *, dry_run: bool) -> None:
-    steps = [*ran.steps.makes, *ran.steps.copies, *ran.steps.changes]
-    lines = [f"{step}" + (f": {ran.made[str(step)]}" if str(step) in ran.made else "") for step in steps]
-    lines += [f"delete {made.id} in {made.place}: {verdict.rule}" for made, verdict in ran.steps.deletions]
-    kept = sum(verdict.keep for _, verdict in ran.steps.verdicts)
+def _print_run(run: ScheduleRun, *, dry_run: bool) -> None:
+    steps = [*run.steps.makes, *run.steps.copies, *run.steps.changes]
+    lines = [f"{step}" + (f": {run.made[str(step)]}" if str(step) in run.made else "") for step in steps]
+    lines += [f"delete {made.id} in {made.place}: {decision.rule}" for made, decision in run.steps.deletions]
+    kept = sum(decision.keep for _, decision in run.steps.decisions)
     word = "would do" if dry_run else "did"
     done = f"{word} {len(lines)} step{'s' if len(lines) != 1 else ''}" if lines else "nothing is due"
-    click.echo(f"{ran.schedule.name}: {done}, {kept} kept")
+    click.echo(f"{run.schedule.name}: {done}, {kept} kept")
     for line in lines:
         click.echo(f"  {line}")
 

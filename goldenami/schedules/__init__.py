@@ -1,6 +1,8 @@
-"""Snapshots on a schedule: when they are due (``timing``, ``calendar``), what a schedule says (``policy``), what is
-kept (``retention``), which runs were missed (``due``). All of that is pure; ``run`` is what acts.
+"""Snapshots on a schedule.
 
-    policy ── calendar: the moments ──→ due: the slots that lack a snapshot ──→ run: make them, copy them, share them
-       └───── retention: keep or delete, and the rule that decided ───────────→ run: delete
+``policy`` defines the schedule, ``timing`` and ``calendar`` compute its times, ``due`` finds the slots without a
+snapshot, and ``retention`` decides which snapshots are kept. These modules are pure. ``run`` makes the API calls::
+
+    policy ── calendar: times ──────────────→ due: slots without a snapshot ──→ run: create, copy, share
+       └───── retention: keep or delete, with the rule as the reason ─────────→ run: delete
 """

@@ -1,12 +1,12 @@
-"""The moments at which a schedule fires, between two others. Pure; everything that is returned is in UTC.
+"""The times at which a schedule fires in an interval. Pure. All returned times are in UTC.
 
-What the clocks on the wall do twice a year:
+Rules for daylight saving time:
 
-- A local time that does not exist (clocks go forward) fires once, at the first moment after the gap. Several of them in
-  one gap, or one that the schedule has there anyway, are one.
+- A local time that does not exist (clocks go forward) fires once, at the first moment after the gap. Several such times
+  in one gap fire once, also together with a scheduled time at the end of the gap.
 - A local time that exists twice (clocks go back) fires once, the first time.
 
-A ``Rate`` counts real time from its anchor, so it knows neither.
+A ``Rate`` counts elapsed time from its anchor. Daylight saving time does not change it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from zoneinfo import ZoneInfo
 from goldenami.schedules.timing import Cron, Rate, Timing
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# Longer than any pause of a cron expression that fires at all: a 29 February that has to be one certain weekday can be
-# 40 years away.
+# Longer than any interval between two times of a cron expression. The longest is 40 years: a 29 February that is a
+# given weekday.
 HORIZON: Final = timedelta(days=366 * 41)
 _SECOND: Final = timedelta(seconds=1)
 _DAY: Final = timedelta(days=1)
@@ -29,15 +29,15 @@ _DAY: Final = timedelta(days=1)
 def occurrences(
     timing: Timing, zone: ZoneInfo, after: datetime, until: datetime, *, anchor: datetime = EPOCH
 ) -> Iterator[datetime]:
-    """Every moment after ``after`` and up to ``until``, that one included, in order. Both carry a time zone.
+    """Yield every time after ``after``, up to and including ``until``, in order. Both have a time zone.
 
-    ``anchor``: from where a rate counts, and before which nothing fires.
+    ``anchor``: the start of a rate. Nothing fires before it.
     """
     if isinstance(timing, Rate):
         yield from _of_rate(timing, after, until, anchor)
         return
     last: datetime | None = None
-    # A time in a gap moves to its end, never past it into another day's times: days in order give moments in order.
+    # A time in a gap moves to the end of the gap, and never past times of the next day. So the times stay in order.
     day, end = _local_date(after, zone) - _DAY, _local_date(until, zone) + _DAY
     while day <= end:
         for moment in sorted(_of_day(timing, zone, day)):
@@ -52,7 +52,7 @@ def occurrences(
 def following(
     timing: Timing, zone: ZoneInfo, after: datetime, count: int, *, anchor: datetime = EPOCH
 ) -> tuple[datetime, ...]:
-    """The next ``count`` moments; fewer where the expression ends (a year that is over)."""
+    """Return the next ``count`` times, or fewer if the expression ends (its last year is over)."""
     found = []
     for moment in occurrences(timing, zone, after, after + HORIZON * max(count, 1), anchor=anchor):
         found.append(moment)
@@ -62,7 +62,7 @@ def following(
 
 
 def latest(timing: Timing, zone: ZoneInfo, at: datetime, *, anchor: datetime = EPOCH) -> datetime | None:
-    """The last moment that is not after ``at``; None if there was none yet."""
+    """Return the last time at or before ``at``, or None if there is none."""
     if isinstance(timing, Rate):
         if at < anchor:
             return None
@@ -82,19 +82,20 @@ def latest(timing: Timing, zone: ZoneInfo, at: datetime, *, anchor: datetime = E
 
 
 def fires(timing: Timing, start: date = date(2024, 1, 1)) -> bool:
-    """Whether there is any day at all on which a cron expression fires, from ``start`` on (30 February is none)."""
+    """Return whether an expression fires on any day from ``start`` on. An expression for 30 February does not."""
     if isinstance(timing, Rate):
         return True
-    return any(timing.on(start + timedelta(days=n)) for n in range(HORIZON.days))
+    return any(timing.matches_day(start + timedelta(days=n)) for n in range(HORIZON.days))
 
 
 def moment_of(local: datetime, zone: ZoneInfo) -> datetime:
-    """The moment, in UTC, of a local time without a zone: by the rules at the top."""
+    """Convert a local time without a zone to UTC, by the rules in the docstring of this module."""
     before = local.replace(tzinfo=zone, fold=0)
     moment = before.astimezone(UTC)
     if moment.astimezone(zone).replace(tzinfo=None) == local:
         return moment
-    # In a gap: by the offset before it the moment lies behind the change, by the offset after it, in front of it.
+    # The local time is in a gap. With the UTC offset from before the gap, the moment is after the change; with the
+    # offset from after the gap, it is before the change. Search the change between both.
     early, late = local.replace(tzinfo=zone, fold=1).astimezone(UTC), moment
     offset = late.astimezone(zone).utcoffset()
     while late - early > _SECOND:
@@ -107,7 +108,7 @@ def moment_of(local: datetime, zone: ZoneInfo) -> datetime:
 
 
 def _of_day(cron: Cron, zone: ZoneInfo, day: date) -> set[datetime]:
-    if not cron.on(day):
+    if not cron.matches_day(day):
         return set()
     return {moment_of(datetime.combine(day, time(h, m)), zone) for h in cron.hours for m in cron.minutes}
 

@@ -1,9 +1,12 @@
-"""Which slots lack their snapshot: pure.
+"""Finds the slots that have no snapshot. Pure.
 
-What was missed while nothing ran is caught up as the schedule says: ``latest`` (the default) makes one snapshot, for
-the latest slot, since earlier moments cannot be saved any more; ``each`` makes one for every missed slot, for who
-counts them; ``none`` makes one only if the latest slot is younger than the grace. A volume that is new to the schedule
-has missed nothing: its first slot is the latest one.
+The schedule's ``missed`` defines how missed slots are handled:
+
+- ``latest`` (the default): one snapshot, for the latest slot. The contents at earlier slots no longer exist.
+- ``each``: one snapshot for every missed slot, for users that count snapshots.
+- ``none``: one snapshot, but only if the latest slot is younger than ``GRACE``.
+
+A volume that is new to the schedule has no missed slots. Its first slot is the latest one.
 """
 
 from __future__ import annotations
@@ -15,14 +18,14 @@ from typing import Final
 from goldenami.schedules.calendar import latest, occurrences
 from goldenami.schedules.policy import Schedule
 
-# How late a runner may be without having missed the slot: it is started by cron every few minutes, or each hour.
+# The delay after which a slot counts as missed. Runs are started by cron every few minutes, or every hour.
 GRACE: Final = timedelta(hours=1)
-# "each" after a year's outage must not flood an account.
+# Limits the snapshots of "each" after a long outage, for example of one year.
 MOST_AT_ONCE: Final = 24
 
 
 def due_slots(schedule: Schedule, filled: Collection[datetime], now: datetime) -> tuple[datetime, ...]:
-    """The slots of one volume that are to be filled now, oldest first. ``filled``: those it has snapshots for."""
+    """Return the slots of one volume that need a snapshot now, the oldest first. ``filled``: slots with a snapshot."""
     newest = latest(schedule.timing, schedule.zone, now, anchor=schedule.anchor)
     if newest is None or newest in filled or any(slot > newest for slot in filled):
         return ()

@@ -1,4 +1,4 @@
-"""What a schedule says, as frozen data: what, when, how long, and where else."""
+"""The definition of a schedule as frozen data: sources, times, retention and copies."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ SOURCE_TAG: Final = "goldenami:source"
 
 NOWHERE: Final = Mark("", 0, 0)
 
-# After an outage: nothing for what was missed, one snapshot for the latest moment, or one for each.
+# After an outage: no snapshot for missed slots, one for the latest slot, or one for each. See ``due``.
 Missed = Literal["none", "latest", "each"]
 Make = Literal["snapshots", "images"]
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is saved: volumes, or instances (all their volumes at one moment), that have *all* of ``tags``, or that run
-    an image of ``recipe``. ``exclude_root``: with instances, without their root volumes. ``exclude_tags``: volumes with
-    any of these are left out."""
+    """Selects the sources of a schedule: volumes, or instances with all their volumes at the same moment.
+
+    A source has *all* of ``tags``, or is an instance that runs an image of ``recipe``. ``exclude_root``: omit the root
+    volumes of instances. ``exclude_tags``: omit volumes that have *any* of these tags.
+    """
 
     resource: Literal["volumes", "instances"]
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -36,18 +38,19 @@ class Selection:
     exclude_tags: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        said = [f"{k}={v}" for k, v in self.tags.items()]
+        criteria = [f"{k}={v}" for k, v in self.tags.items()]
         if self.recipe is not None:
-            said.append(f"recipe {self.recipe}")
-        return f"{self.resource} with {', '.join(said)}"
+            criteria.append(f"recipe {self.recipe}")
+        return f"{self.resource} with {', '.join(criteria)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What is kept, of each volume for itself: whatever *any* of the rules keeps. With no rule, everything.
+    """The rules that keep snapshots, applied to each volume separately.
 
-    ``keep``: the newest so many. ``max_age``: what is younger. The tiers: of each of the last so many hours, days, ISO
-    weeks, months and years (in the schedule's time zone) that have a snapshot, the first one in it.
+    A snapshot is kept if *any* rule keeps it. Without a rule, all snapshots are kept. ``keep``: the number of newest
+    snapshots. ``max_age``: snapshots younger than this. The tiers ``hourly`` to ``yearly``: the first snapshot of each
+    of the last N hours, days, ISO weeks, months or years that have a snapshot, in the schedule's time zone.
     """
 
     keep: int = 0
@@ -74,17 +77,20 @@ class Retention:
         return not self.keep and self.max_age is None and not self.tiers
 
     def __str__(self) -> str:
-        said = [f"the newest {self.keep}"] if self.keep else []
+        rules = [f"the newest {self.keep}"] if self.keep else []
         if self.max_age is not None:
-            said.append(f"younger than {days(self.max_age)}")
-        said += [f"{count} {name}" for name, count in self.tiers.items()]
-        return ", ".join(said) or "everything"
+            rules.append(f"younger than {format_duration(self.max_age)}")
+        rules += [f"{count} {name}" for name, count in self.tiers.items()]
+        return ", ".join(rules) or "everything"
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A copy of every snapshot in another region, with a life of its own. ``kms_key``: in that region; empty leaves the
-    copy as its source is (encrypted ones then go under the region's default key)."""
+    """Copies of all snapshots of a schedule in another region, with a separate retention.
+
+    ``kms_key``: a key in that region. If it is empty, an unencrypted snapshot is copied unencrypted, and the copy of an
+    encrypted snapshot is refused.
+    """
 
     region: str
     retention: Retention
@@ -93,7 +99,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class FastRestore:
-    """Fast snapshot restore for the newest ``count`` of each volume, in these Availability Zones."""
+    """Fast snapshot restore for the newest ``count`` snapshots of each volume, in these Availability Zones."""
 
     count: int
     zones: tuple[str, ...]
@@ -101,8 +107,12 @@ class FastRestore:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """One schedule. ``places``: where its volumes are. ``archive_after``: snapshots go to the archive tier at that age.
-    ``owner``: the recipe that it was written in, if it was. ``start``: nothing fires before; a rate counts from it."""
+    """One schedule of snapshots.
+
+    ``places``: the places of its sources. ``archive_after``: the age at which snapshots move to the archive tier.
+    ``owner``: the recipe that defines it; empty for a schedule of goldenami.yaml. ``start``: nothing fires before this
+    time, and a rate counts from it. ``mark``: the position of its definition.
+    """
 
     name: str
     selection: Selection
@@ -133,12 +143,12 @@ class Schedule:
 
 
 def slot_of(moment: datetime) -> str:
-    """The name of a slot: its moment in UTC, to the second. A tag value, and part of a file's name."""
+    """Return the name of a slot: its time in UTC, to the second. It is used in tags and file names."""
     return moment.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
 def parse_slot(text: str) -> datetime | None:
-    """The moment of a slot's name; None if it is not one of ours."""
+    """Return the time of a slot's name, or None if the text is not such a name."""
     try:
         return datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:
@@ -146,15 +156,15 @@ def parse_slot(text: str) -> datetime | None:
 
 
 def start_of(text: str, zone: ZoneInfo) -> datetime:
-    """``2026-01-01`` or ``2026-01-01T03:00`` in a zone, as a moment. Raises ValueError."""
+    """Parse ``2026-01-01`` or ``2026-01-01T03:00`` in a time zone. Raises ValueError for other text."""
     given = datetime.fromisoformat(text)
     if given.tzinfo is not None:
         return given.astimezone(UTC)
     return moment_of(given, zone)
 
 
-def days(span: timedelta) -> str:
-    """A span in the largest unit that leaves no rest."""
+def format_duration(span: timedelta) -> str:
+    """Format a duration in its largest unit without a remainder: ``14 days``, ``6 hours``."""
     seconds = int(span.total_seconds())
     for unit, size in (("week", 604800), ("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds % size == 0 and (unit != "week" or seconds >= 4 * size):
@@ -174,7 +184,7 @@ __all__ = [
     "Retention",
     "Schedule",
     "Selection",
-    "days",
+    "format_duration",
     "parse_slot",
     "slot_of",
     "start_of",

@@ -1,6 +1,6 @@
-"""What a schedule will do, without a cloud: its next moments, and what is there after each. Pure.
+"""Computes the next runs of a schedule and the snapshots that exist after each. Pure: it makes no API call.
 
-The preview begins as if the schedule had run for as long as its rules look back, without a miss.
+The preview assumes that the schedule has run without a missed slot for the whole time that its rules cover.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from goldenami.schedules.calendar import following, occurrences
 from goldenami.schedules.policy import Schedule
 from goldenami.schedules.retention import Saved, SnapshotDecision, decide
 
-_MOST = 5000  # slots of the past; a rule that looks back further is shown as far as these go
+_MOST = 5000  # past slots; for a rule that covers more, the preview shows only these
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """One run: what it makes, what it deletes, and what is there then with the rule that keeps it."""
+    """One future run: the slots it deletes, and the snapshots that exist afterwards with the rules that keep them."""
 
     moment: datetime
     deleted: tuple[datetime, ...]
@@ -25,20 +25,20 @@ class Preview:
 
 
 def preview(schedule: Schedule, now: datetime, count: int) -> tuple[Preview, ...]:
-    """The next ``count`` runs after ``now``."""
+    """Return the next ``count`` runs after ``now``."""
     coming = following(schedule.timing, schedule.zone, now, count, anchor=schedule.anchor)
     if not coming:
         return ()
     start = max(now - _reach(schedule), schedule.anchor)
     past = list(occurrences(schedule.timing, schedule.zone, start, now, anchor=schedule.anchor))[-_MOST:]
-    there = [_saved(slot) for slot in past]
-    there = [v.saved for v in decide(there, schedule.retention, now, schedule.zone) if v.keep]
+    existing = [_saved(slot) for slot in past]
+    existing = [d.saved for d in decide(existing, schedule.retention, now, schedule.zone) if d.keep]
     runs = []
     for moment in coming:
-        verdicts = decide([*there, _saved(moment)], schedule.retention, moment, schedule.zone)
-        kept = tuple(v for v in verdicts if v.keep)
-        runs.append(Preview(moment, tuple(v.saved.slot for v in verdicts if not v.keep), kept))
-        there = [v.saved for v in kept]
+        decisions = decide([*existing, _saved(moment)], schedule.retention, moment, schedule.zone)
+        kept = tuple(d for d in decisions if d.keep)
+        runs.append(Preview(moment, tuple(d.saved.slot for d in decisions if not d.keep), kept))
+        existing = [d.saved for d in kept]
     return tuple(runs)
 
 
@@ -47,11 +47,11 @@ def _saved(slot: datetime) -> Saved:
 
 
 def _reach(schedule: Schedule) -> timedelta:
-    """How far back the rules look, a little more."""
+    """Return a duration that is longer than the time that the rules cover."""
     retention = schedule.retention
     spans = {"hourly": 1 / 24, "daily": 1, "weekly": 7, "monthly": 31, "yearly": 366}
     longest = max((spans[tier] * count for tier, count in retention.tiers.items()), default=0.0)
     moments = following(schedule.timing, schedule.zone, schedule.anchor, 2, anchor=schedule.anchor)
     step = (moments[1] - moments[0]) if len(moments) > 1 else timedelta(days=1)
-    # A pause within the pattern (a weekend, a month) may be longer than its first step.
+    # An interval within the pattern (a weekend, a month) may be longer than the first one.
     return max(timedelta(days=longest + 32), (retention.max_age or timedelta()) * 2, step * retention.keep * 4)

@@ -1,7 +1,8 @@
-"""Keep or delete, and the rule that decided: a pure function over what is there.
+"""Decides which snapshots of a schedule are kept, and by which rule. Pure.
 
-Each volume (or instance) is a series of its own, ordered by slot. Deciding again over what a decision left gives the
-same answer: what a rule keeps today it kept every day before, so deleting early never takes what would be kept later.
+The snapshots of each volume (or instance) are a separate series, ordered by slot. A second decision about the kept
+snapshots gives the same result. A snapshot that a rule keeps today was kept by this rule on every earlier day, so an
+early deletion never removes a snapshot that a later decision would keep.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from datetime import datetime
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
-from goldenami.schedules.policy import Retention, days, slot_of
+from goldenami.schedules.policy import Retention, format_duration, slot_of
 
 UTC: Final = ZoneInfo("UTC")
 
@@ -22,8 +23,11 @@ Action = Literal["keep", "delete"]
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A snapshot (or image) that a schedule made. ``source``: the volume or instance. ``slot``: the moment that it was
-    made for, in UTC. ``held``: why it cannot go whatever a rule says (an image uses it; it is locked), or empty."""
+    """A snapshot or image that a schedule created.
+
+    ``source``: the volume or instance. ``slot``: the scheduled time, in UTC. ``held``: why it cannot be deleted (an
+    image uses it, or it is locked); empty if it can be.
+    """
 
     id: str
     source: str
@@ -35,6 +39,8 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotDecision:
+    """Keep or delete one snapshot. ``rule``: the reason, for users."""
+
     saved: Saved
     action: Action
     rule: str
@@ -47,16 +53,18 @@ class SnapshotDecision:
 def decide(
     saved: Iterable[Saved], retention: Retention, now: datetime, zone: ZoneInfo = UTC
 ) -> tuple[SnapshotDecision, ...]:
-    """The verdict on each, in order of source and slot.
+    """Decide about each snapshot. The result is in order of source and slot.
 
-    Failed ones go, and do not count. Of two for one slot the earlier (by start, then id) counts and the other goes.
-    What is pending counts, and stays until it is completed. What is held stays. Of a series with completed snapshots
-    at least the newest of them always stays.
+    - A failed snapshot is deleted, and does not count.
+    - If one slot has two snapshots, the earlier one (by start, then by id) counts. The other one is deleted.
+    - A pending snapshot counts, and is kept until it is completed.
+    - A held snapshot is kept.
+    - The newest completed snapshot of a series is always kept.
     """
     series: dict[str, list[Saved]] = defaultdict(list)
     for one in saved:
         series[one.source].append(one)
-    return tuple(v for source in sorted(series) for v in _decide_series(series[source], retention, now, zone))
+    return tuple(d for source in sorted(series) for d in _decide_series(series[source], retention, now, zone))
 
 
 def _decide_series(
@@ -65,48 +73,50 @@ def _decide_series(
     ordered = sorted(every, key=lambda s: (s.slot, s.started or s.slot, s.id))
     counted: dict[datetime, Saved] = {}
     for one in ordered:
-        # Of two for one slot, a completed one is worth more than one that is not there yet.
-        if one.state != "error" and (one.slot not in counted or _better(one, counted[one.slot])):
+        # If one slot has two snapshots, a completed one is preferred to a pending one.
+        if one.state != "error" and (one.slot not in counted or _is_better(one, counted[one.slot])):
             counted[one.slot] = one
-    reasons = _kept_by(list(counted.values()), retention, now, zone)
+    reasons = _keeping_rules(list(counted.values()), retention, now, zone)
     newest = max((s.slot for s in counted.values() if s.state == "completed"), default=None)
-    verdicts = []
+    decisions = []
     for one in ordered:
         if one.held:
-            verdicts.append(SnapshotDecision(one, "keep", one.held))
+            decisions.append(SnapshotDecision(one, "keep", one.held))
         elif one.state == "error":
-            verdicts.append(SnapshotDecision(one, "delete", "it failed"))
+            decisions.append(SnapshotDecision(one, "delete", "it failed"))
         elif counted[one.slot] is not one:
-            verdicts.append(
-                SnapshotDecision(one, "delete", f"{counted[one.slot].id} is of the same slot {slot_of(one.slot)}")
+            decisions.append(
+                SnapshotDecision(one, "delete", f"{counted[one.slot].id} has the same slot {slot_of(one.slot)}")
             )
         elif one.slot in reasons:
-            verdicts.append(SnapshotDecision(one, "keep", reasons[one.slot]))
+            decisions.append(SnapshotDecision(one, "keep", reasons[one.slot]))
         elif one.state == "pending":
-            verdicts.append(SnapshotDecision(one, "keep", "it is pending"))
+            decisions.append(SnapshotDecision(one, "keep", "it is pending"))
         elif one.slot == newest:
-            verdicts.append(SnapshotDecision(one, "keep", "the newest completed one always stays"))
+            decisions.append(SnapshotDecision(one, "keep", "the newest completed snapshot is always kept"))
         else:
-            verdicts.append(SnapshotDecision(one, "delete", f"no rule keeps it: {retention}"))
-    return verdicts
+            decisions.append(SnapshotDecision(one, "delete", f"no rule keeps it: {retention}"))
+    return decisions
 
 
-def _better(one: Saved, other: Saved) -> bool:
+def _is_better(one: Saved, other: Saved) -> bool:
     return one.state == "completed" and other.state != "completed"
 
 
-def _kept_by(counted: Sequence[Saved], retention: Retention, now: datetime, zone: ZoneInfo) -> dict[datetime, str]:
-    """Slot -> the first rule that keeps it. ``counted``: one a slot, oldest first."""
+def _keeping_rules(
+    counted: Sequence[Saved], retention: Retention, now: datetime, zone: ZoneInfo
+) -> dict[datetime, str]:
+    """Return the first rule that keeps each slot. ``counted``: one snapshot per slot, the oldest first."""
     slots = sorted(one.slot for one in counted)
     if retention.everything:
-        return dict.fromkeys(slots, "no rule of retention is given: everything stays")
+        return dict.fromkeys(slots, "the schedule has no retention: everything is kept")
     reasons: dict[datetime, str] = {}
     for rank, slot in enumerate(reversed(slots[-retention.keep :] if retention.keep else []), 1):
         reasons[slot] = f"one of the newest {retention.keep} ({_nth(rank)})"
     if retention.max_age is not None:
         for slot in slots:
             if now - slot < retention.max_age:
-                reasons.setdefault(slot, f"younger than {days(retention.max_age)}")
+                reasons.setdefault(slot, f"younger than {format_duration(retention.max_age)}")
     for tier, count in retention.tiers.items():
         firsts: dict[tuple[int, ...], datetime] = {}
         for slot in slots:
@@ -119,7 +129,7 @@ def _kept_by(counted: Sequence[Saved], retention: Retention, now: datetime, zone
 def _period(tier: str, local: datetime) -> tuple[int, ...]:
     match tier:
         case "hourly":
-            # By the offset too: the hour that clocks repeat is two hours.
+            # With the UTC offset: an hour that clocks repeat counts as two hours.
             offset = local.utcoffset()
             return (local.toordinal(), local.hour, int(offset.total_seconds()) if offset is not None else 0)
         case "daily":

@@ -1,11 +1,13 @@
-"""Running schedules: what is due is made, what is made is copied and shared, what no rule keeps is deleted.
+"""Runs schedules: creates due snapshots, copies and shares them, and deletes those that no rule keeps.
 
-    finish what a killed run began → survey → plan → make → survey → plan → copy, share, … → delete
+Order::
 
-Exactly one snapshot for a slot, however often and wherever this runs: one runner at a time has a schedule's lock; what
-exists for a slot is known by its tags; and a call whose answer a killed run never read is looked up by its token before
-anything is made. Each snapshot is its schedule's from the moment it is made: a run that fails later keeps it, and the
-next run goes on from there.
+    finish a killed run → survey → plan → create → survey → plan → copy, share, archive → delete
+
+Each slot gets exactly one snapshot, even if several processes run the schedule: a run holds the schedule's lock, finds
+the existing snapshots of a slot by their tags, and looks up a call of a killed run by its token before it creates a
+snapshot. A snapshot belongs to its schedule as soon as it is created. If the run fails later, the snapshot is kept and
+the next run continues.
 """
 
 from __future__ import annotations
@@ -32,15 +34,18 @@ from goldenami.task import Task
 from goldenami.work import Attempts
 
 KIND: Final = "schedule run"
-# Seconds: how long a runner waits for another one of the same schedule, and for new snapshots before it copies them.
+# Seconds to wait for another run of the same schedule, and for new snapshots before they are copied.
 _WAIT_FOR_OTHERS: Final = 600.0
 _WAIT_FOR_SNAPSHOTS: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
-    """What became of one schedule. ``steps``: what was done, or with ``dry_run``, what would be. ``made``: ids by step.
-    ``failures``: reasons, by step. ``unreachable``: places that did not answer, with the reason."""
+class ScheduleRun:
+    """The outcome of one schedule's run.
+
+    ``steps``: the steps that were done; with ``dry_run``, those that would be done. ``made``: the new ids by step.
+    ``failures``: the reasons by step. ``unreachable``: places that did not answer, with the reasons.
+    """
 
     schedule: Schedule
     steps: Steps
@@ -60,49 +65,49 @@ def run(
     emit_to: Emit = ignore_events,
     wait: float = _WAIT_FOR_SNAPSHOTS,
     patience: Patience | None = None,
-) -> tuple[Ran, ...]:
-    """Run them one after the other, as of ``now``; the second call for one moment does nothing.
+) -> tuple[ScheduleRun, ...]:
+    """Run schedules one after the other for the time ``now``. A second call for the same time changes nothing.
 
-    A failure of one step does not stop the others, nor the other schedules. ``wait``: seconds to wait for new
-    snapshots before they are copied; what is not completed by then is copied by the next run.
+    If one step fails, the other steps and the other schedules still run. ``wait``: seconds to wait for new snapshots
+    before they are copied. The next run copies snapshots that are completed later.
     """
     with Interrupts() as interrupts:
         cloud = cloud or Cloud.of(environment, sleep=interrupts.sleep)
         cloud.check_caller()
-
-        def run_one(schedule: Schedule) -> Ran:
-            if dry_run:
-                found = survey(cloud, environment, schedule)
-                return Ran(schedule, plan(schedule, found, now), {}, {}, unreachable=found.unreachable)
-            with journals.open_journals(environment, cloud).exclusive(
-                f"schedule.{schedule.name}", Wait(_WAIT_FOR_OTHERS, cloud.clock, cloud.sleep)
-            ):
-                _finish_earlier(environment, schedule, cloud, emit_to, patience)
-                return _run_one(environment, schedule, now, cloud, emit_to, wait)
-
-        ran = []
+        runs = []
         for schedule in schedules:
             failures = Failures[str]()
             with failures.of("run"):
-                ran.append(run_one(schedule))
-            if failures.reasons:  # it did not begin: its lock, or what a killed run left
-                ran.append(Ran(schedule, Steps((), (), (), ()), {}, failures.reasons))
-        return tuple(ran)
+                if dry_run:
+                    runs.append(_plan_run(environment, schedule, now, cloud))
+                else:
+                    lock_wait = Wait(_WAIT_FOR_OTHERS, cloud.clock, cloud.sleep)
+                    with journals.open_journals(environment, cloud).exclusive(f"schedule.{schedule.name}", lock_wait):
+                        _finish_earlier(environment, schedule, cloud, emit_to, patience)
+                        runs.append(_run_one(environment, schedule, now, cloud, emit_to, wait))
+            if failures.reasons:  # the run did not start: the lock was held, or a killed run could not be finished
+                runs.append(ScheduleRun(schedule, Steps((), (), (), ()), {}, failures.reasons))
+        return tuple(runs)
 
 
-def look(environment: Environment, schedule: Schedule, now: datetime, *, cloud: Cloud | None = None) -> Ran:
-    """What is there of a schedule, with the verdict on each; nothing is changed, and nothing is due."""
+def _plan_run(environment: Environment, schedule: Schedule, now: datetime, cloud: Cloud) -> ScheduleRun:
+    found = survey(cloud, environment, schedule)
+    return ScheduleRun(schedule, plan(schedule, found, now), {}, {}, unreachable=found.unreachable)
+
+
+def inspect(environment: Environment, schedule: Schedule, now: datetime, *, cloud: Cloud | None = None) -> ScheduleRun:
+    """Return the snapshots of a schedule with the decision about each. This changes nothing."""
     cloud = cloud or Cloud.of(environment)
     cloud.check_caller()
     found = survey(cloud, environment, schedule)
-    return Ran(schedule, plan(schedule, replace(found, sources=()), now), {}, {}, unreachable=found.unreachable)
+    return ScheduleRun(schedule, plan(schedule, replace(found, sources=()), now), {}, {}, unreachable=found.unreachable)
 
 
-def failed(ran: Iterable[Ran]) -> TargetsFailed | None:
-    """The error that tells of every failure of a run; None if there was none."""
+def error_of(runs: Iterable[ScheduleRun]) -> TargetsFailed | None:
+    """Return the error that lists all failures of runs, or None if there are none."""
     failures = {
         f"{one.schedule.name}: {what}": why
-        for one in ran
+        for one in runs
         for what, why in (*one.failures.items(), *one.unreachable.items())
     }
     if not failures:
@@ -116,11 +121,11 @@ def failed(ran: Iterable[Ran]) -> TargetsFailed | None:
 
 def _run_one(
     environment: Environment, schedule: Schedule, now: datetime, cloud: Cloud, emit_to: Emit, wait: float
-) -> Ran:
+) -> ScheduleRun:
     found = survey(cloud, environment, schedule)
     steps, unreachable = plan(schedule, found, now), dict(found.unreachable)
-    if not steps:  # nothing to journal: a runner that looks every five minutes leaves no trace
-        return Ran(schedule, steps, {}, {}, unreachable=found.unreachable)
+    if not steps:  # Without steps there is no journal: a run that starts every five minutes would fill the store.
+        return ScheduleRun(schedule, steps, {}, {}, unreachable=found.unreachable)
     with task.run(environment, KIND, {"schedule": schedule.name}, cloud=cloud, emit_to=emit_to) as job:
         work = _Work(job, schedule, tag_value(environment, schedule))
         for make in steps.makes:
@@ -130,22 +135,22 @@ def _run_one(
         if steps.makes:
             if schedule.copies:
                 work.await_snapshots(wait)
-            # Read again: what was made counts from now on, as what it is.
+            # Survey again: the new snapshots count now, with their actual state.
             again = survey(cloud, environment, schedule)
             second = plan(schedule, again, now)
             unreachable.update(again.unreachable)
         work.finish(second)
-    done = Steps(steps.makes, second.copies, second.changes, second.verdicts)
-    return Ran(schedule, done, work.made, work.failures, job.id, unreachable)
+    done = Steps(steps.makes, second.copies, second.changes, second.decisions)
+    return ScheduleRun(schedule, done, work.made, work.failures, job.id, unreachable)
 
 
 def _finish_earlier(
     environment: Environment, schedule: Schedule, cloud: Cloud, emit_to: Emit, patience: Patience | None
 ) -> None:
-    """What a killed run made is the schedule's: its snapshots carry slot and source, and are found by the survey."""
-    asked = {"schedule": schedule.name}
-    for id in task.conclude(environment, cloud, KIND, arguments=asked, emit_to=emit_to, patience=patience):
-        emit(emit_to, "note", message=f"run {id} of {schedule.name} had not ended: continued")
+    """Conclude killed runs. Their snapshots belong to the schedule: the survey finds them by their tags."""
+    arguments = {"schedule": schedule.name}
+    for id in task.conclude(environment, cloud, KIND, arguments=arguments, emit_to=emit_to, patience=patience):
+        emit(emit_to, "note", message=f"run {id} of {schedule.name} was interrupted; it is finished now")
 
 
 class _Work(Attempts):
@@ -161,25 +166,25 @@ class _Work(Attempts):
         self.pending: dict[Place, list[str]] = {}
 
     def finish(self, steps: Steps) -> None:
-        """Everything but making."""
+        """Do all steps after the creation of snapshots."""
         for copy in steps.copies:
             with self.attempt(str(copy)):
                 self.copy(copy)
         for change in steps.changes:
             with self.attempt(str(change)):
                 self.change(change)
-        for made, verdict in steps.deletions:
-            with self.attempt(f"delete {made.id} in {made.place} ({verdict.rule})"):
+        for made, decision in steps.deletions:
+            with self.attempt(f"delete {made.id} in {made.place} ({decision.rule})"):
                 self.delete(made)
 
-    # --- making -------------------------------------------------------------------------------------------------------
+    # --- create -------------------------------------------------------------------------------------------------------
 
     def make(self, make: Make) -> None:
         source, slot = make.source, slot_of(make.slot)
         name = f"{self.schedule.name} {source.id} {slot}"
         key = f"{slot}/{source.place}/{source.id}"
         own = source.tags if self.schedule.copy_tags else {}
-        every = {**own, **self.schedule.tags, **self.marks(slot, source.id)}
+        every = {**own, **self.schedule.tags, **self.schedule_tags(slot, source.id)}
         description = f"{self.schedule.name}: {source.id} at {make.slot.isoformat()}"
         if self.schedule.make == "images":
             made = [
@@ -217,7 +222,7 @@ class _Work(Attempts):
         self.pending.setdefault(source.place, []).extend(made)
         self.made[str(make)] = ", ".join(made)
 
-    def marks(self, slot: str, source: str) -> dict[str, str]:
+    def schedule_tags(self, slot: str, source: str) -> dict[str, str]:
         return {SCHEDULE_TAG: self.value, SLOT_TAG: slot, SOURCE_TAG: source}
 
     def await_snapshots(self, wait: float) -> None:
@@ -235,8 +240,8 @@ class _Work(Attempts):
 
     def copy(self, step: MakeCopy) -> None:
         made, slot = step.made, slot_of(step.made.saved.slot)
-        key = self.key_in(step)
-        every = {**self.schedule.tags, **self.marks(slot, made.saved.source), COPY_TAG: made.id}
+        key = self.copy_key(step)
+        every = {**self.schedule.tags, **self.schedule_tags(slot, made.saved.source), COPY_TAG: made.id}
         common: dict[str, Any] = {
             "name": f"{self.schedule.name} {made.saved.source} {slot}",
             "description": f"{self.schedule.name}: copy of {made.id} in {made.place.region}",
@@ -266,15 +271,18 @@ class _Work(Attempts):
         self.job.own(id)
         self.made[str(step)] = id
 
-    def key_in(self, step: MakeCopy) -> str | None:
-        """The ARN of the copy's key. An encrypted snapshot is never copied without one being named: EC2 would take the
-        default key, whose snapshots cannot be shared, in silence."""
+    def copy_key(self, step: MakeCopy) -> str | None:
+        """Return the ARN of the copy's key, or None for an unencrypted copy.
+
+        Raises CloudError for an encrypted snapshot without a key: EC2 would use the default key without a warning, and
+        snapshots under the default key cannot be shared.
+        """
         if step.copy.kms_key:
             return kms.resolve(self.job.cloud, step.place, step.copy.kms_key).arn
         if step.made.encrypted:
             raise CloudError(
-                f"{step.made.id} is encrypted, and the copy in {step.copy.region} has no key",
-                hint=f"Name one under copies: kms_key: …, in {self.schedule.mark}.",
+                f"{step.made.id} is encrypted, and its copy in {step.copy.region} has no kms_key",
+                hint=f"Add kms_key to this copy of the schedule, at {self.schedule.mark}.",
             )
         return None
 

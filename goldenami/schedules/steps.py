@@ -1,8 +1,10 @@
-"""From what is there to what is to be done: pure. A run does these steps in this order; a dry run prints them.
+"""Plans the steps of a schedule's run from the result of a survey. Pure.
 
-    make → copy → share → fast restore → archive → stop sharing → delete
+A run does the steps in this order, and a dry run prints them::
 
-A snapshot is not deleted while a copy of it is being made or still to be made: the copy would fail.
+    create → copy → share → fast restore → archive → unshare → delete
+
+A snapshot is kept while a copy of it is pending or planned. Otherwise the copy would fail.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from goldenami.schedules.retention import Saved, SnapshotDecision, decide
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A volume or an instance that is to be saved. ``exclude``: volumes of an instance that are left out."""
+    """A volume or an instance of which snapshots are created. ``exclude``: volumes of the instance to omit."""
 
     id: str
     place: Place
@@ -31,12 +33,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A snapshot or image that the schedule made. ``saved.source`` is the series (a volume, or with images an
-    instance); ``of`` is what the slot was made for (with an instance's snapshots, the instance)."""
+    """A snapshot or image that the schedule created.
+
+    ``saved.source``: the series, which is a volume or, for images, an instance. ``slot_source``: the source of the
+    slot; for snapshots of an instance, this is the instance.
+    """
 
     saved: Saved
     place: Place
-    of: str
+    slot_source: str
     kind: Literal["snapshot", "image"] = "snapshot"
     copied: bool = False
     encrypted: bool = False
@@ -51,7 +56,7 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Everything that was read, at one moment. ``unreachable``: places that did not answer, with the reason."""
+    """The sources and snapshots of a schedule. ``unreachable``: places that did not answer, with the reasons."""
 
     sources: tuple[Source, ...]
     made: tuple[Made, ...]
@@ -60,15 +65,19 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class Make:
+    """Create a snapshot (or image) of a source for a slot."""
+
     source: Source
     slot: datetime
 
     def __str__(self) -> str:
-        return f"make one of {self.source.id} in {self.source.place} for the slot {slot_of(self.slot)}"
+        return f"create one of {self.source.id} in {self.source.place} for slot {slot_of(self.slot)}"
 
 
 @dataclass(frozen=True, slots=True)
 class MakeCopy:
+    """Copy a snapshot (or image) to the region of ``copy``."""
+
     made: Made
     copy: Copy
 
@@ -82,7 +91,7 @@ class MakeCopy:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change of one snapshot. ``values``: accounts, or Availability Zones."""
+    """Change one snapshot. ``values``: account ids, or Availability Zones."""
 
     what: Literal["share", "unshare", "fast restore", "end fast restore", "archive"]
     made: Made
@@ -95,23 +104,23 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """``verdicts``: on everything there is, with what deleted or kept it."""
+    """The steps of a run. ``decisions``: for each existing snapshot, whether it is kept, and the rule."""
 
     makes: tuple[Make, ...]
     copies: tuple[MakeCopy, ...]
     changes: tuple[Change, ...]
-    verdicts: tuple[tuple[Made, SnapshotDecision], ...]
+    decisions: tuple[tuple[Made, SnapshotDecision], ...]
 
     @property
     def deletions(self) -> tuple[tuple[Made, SnapshotDecision], ...]:
-        return tuple((made, verdict) for made, verdict in self.verdicts if not verdict.keep)
+        return tuple((made, decision) for made, decision in self.decisions if not decision.keep)
 
     def __bool__(self) -> bool:
         return bool(self.makes or self.copies or self.changes or self.deletions)
 
 
 def plan(schedule: Schedule, survey: Survey, now: datetime) -> Steps:
-    """What is to be done now; nothing for places that did not answer."""
+    """Plan the steps for the time ``now``. Places that did not answer get no step."""
     originals = [m for m in survey.made if not m.copied and m.place not in survey.unreachable]
     makes = tuple(
         Make(source, slot)
@@ -119,49 +128,53 @@ def plan(schedule: Schedule, survey: Survey, now: datetime) -> Steps:
         if source.place not in survey.unreachable
         for slot in due_slots(schedule, filled(originals, source), now)
     )
-    # What is about to be made counts: the sixth is what removes the first.
+    # Planned snapshots count: with keep: 5, the sixth snapshot causes the deletion of the first.
     coming = [_coming(make) for make in makes if schedule.selection.resource == "volumes" or schedule.make == "images"]
-    verdicts = _judge([*originals, *coming], schedule.retention, schedule, now)
-    verdicts = [(made, verdict) for made, verdict in verdicts if made not in coming]
+    decisions = _decide_by_place([*originals, *coming], schedule.retention, schedule, now)
+    decisions = [(made, decision) for made, decision in decisions if made not in coming]
     copies: list[MakeCopy] = []
     for copy in schedule.copies:
         copied = (m for m in survey.made if m.copied and m.place.region == copy.region)
         there = [m for m in copied if m.place not in survey.unreachable]
         copies += _copies(schedule, copy, originals, there, survey, now)
-        verdicts += _judge(there, copy.retention, schedule, now)
-    verdicts = _hold(verdicts, survey, copies)
-    changes = tuple(_changes(schedule, verdicts, now))
-    return Steps(makes, tuple(copies), changes, tuple(verdicts))
+        decisions += _decide_by_place(there, copy.retention, schedule, now)
+    decisions = _hold(decisions, survey, copies)
+    changes = tuple(_changes(schedule, decisions, now))
+    return Steps(makes, tuple(copies), changes, tuple(decisions))
 
 
 def filled(made: Iterable[Made], source: Source) -> set[datetime]:
-    """The slots that a source has something good for."""
-    return {m.saved.slot for m in made if m.of == source.id and m.place == source.place and m.saved.state != "error"}
+    """Return the slots of a source that have a snapshot without an error."""
+    return {
+        m.saved.slot
+        for m in made
+        if m.slot_source == source.id and m.place == source.place and m.saved.state != "error"
+    }
 
 
 def _coming(make: Make) -> Made:
     return Made(Saved("", make.source.id, make.slot, "pending"), make.source.place, make.source.id)
 
 
-def _judge(
+def _decide_by_place(
     made: Sequence[Made], retention: Retention, schedule: Schedule, now: datetime
 ) -> list[tuple[Made, SnapshotDecision]]:
-    """Each place is judged for itself: the same volume cannot be in two."""
-    judged = []
+    """Decide about the snapshots of each place separately. A volume exists in one place only."""
+    results = []
     by_place: dict[Place, list[Made]] = defaultdict(list)
     for one in made:
         by_place[one.place].append(one)
     for place in sorted(by_place):
-        of = {id(m.saved): m for m in by_place[place]}
-        verdicts = decide([m.saved for m in by_place[place]], retention, now, schedule.zone)
-        judged += [(of[id(v.saved)], v) for v in verdicts]
-    return judged
+        by_identity = {id(m.saved): m for m in by_place[place]}
+        decisions = decide([m.saved for m in by_place[place]], retention, now, schedule.zone)
+        results += [(by_identity[id(v.saved)], v) for v in decisions]
+    return results
 
 
 def _copies(
     schedule: Schedule, copy: Copy, originals: Sequence[Made], there: Sequence[Made], survey: Survey, now: datetime
 ) -> list[MakeCopy]:
-    """The originals that lack their copy, and whose copy would be kept: nothing is copied to be deleted."""
+    """Return the copies to create: of originals without a copy, if the rules keep that copy."""
     have = {(m.place.account, m.saved.source, m.saved.slot) for m in there if m.saved.state != "error"}
     lacking = [
         m
@@ -177,31 +190,31 @@ def _copies(
         by_account[one.place.account].append(one)
     for account, candidates in sorted(by_account.items()):
         own = [m.saved for m in there if m.place.account == account]
-        verdicts = decide([*own, *(m.saved for m in candidates)], copy.retention, now, schedule.zone)
-        wanted = {v.saved.id for v in verdicts if v.keep}
+        decisions = decide([*own, *(m.saved for m in candidates)], copy.retention, now, schedule.zone)
+        wanted = {v.saved.id for v in decisions if v.keep}
         found += [MakeCopy(m, copy) for m in candidates if m.id in wanted]
     return sorted(found, key=lambda c: (c.made.saved.slot, c.made.id))
 
 
 def _hold(
-    verdicts: Sequence[tuple[Made, SnapshotDecision]], survey: Survey, copies: Sequence[MakeCopy]
+    decisions: Sequence[tuple[Made, SnapshotDecision]], survey: Survey, copies: Sequence[MakeCopy]
 ) -> list[tuple[Made, SnapshotDecision]]:
-    """Keep what a copy is made of, until the copy is completed."""
+    """Keep the source of a copy until the copy is completed."""
     waiting = {(c.made.place.account, c.made.saved.source, c.made.saved.slot): c.copy.region for c in copies}
     for m in survey.made:
         if m.copied and m.saved.state == "pending":
             waiting[m.place.account, m.saved.source, m.saved.slot] = m.place.region
     held = []
-    for made, verdict in verdicts:
+    for made, decision in decisions:
         region = waiting.get((made.place.account, made.saved.source, made.saved.slot))
-        if not verdict.keep and not made.copied and region is not None:
-            verdict = replace(verdict, action="keep", rule=f"its copy in {region} is not completed")
-        held.append((made, verdict))
+        if not decision.keep and not made.copied and region is not None:
+            decision = replace(decision, action="keep", rule=f"its copy in {region} is not completed")
+        held.append((made, decision))
     return held
 
 
-def _changes(schedule: Schedule, verdicts: Sequence[tuple[Made, SnapshotDecision]], now: datetime) -> Iterable[Change]:
-    kept = [made for made, verdict in verdicts if verdict.keep and made.saved.state == "completed"]
+def _changes(schedule: Schedule, decisions: Sequence[tuple[Made, SnapshotDecision]], now: datetime) -> Iterable[Change]:
+    kept = [made for made, decision in decisions if decision.keep and made.saved.state == "completed"]
     originals = sorted((m for m in kept if not m.copied), key=lambda m: (m.saved.slot, m.id))
     fast: set[str] = set()
     if schedule.fast_restore is not None:
@@ -216,8 +229,8 @@ def _changes(schedule: Schedule, verdicts: Sequence[tuple[Made, SnapshotDecision
                 missing = tuple(z for z in zones if z not in one.fast)
                 if missing:
                     yield Change("fast restore", one, missing)
-    for made, _ in verdicts:
-        # It costs by the hour; and what is deleted or archived must not have it any more.
+    for made, _ in decisions:
+        # EC2 bills fast restore by the hour. It must end before a snapshot is deleted or archived.
         if made.fast and made.id not in fast and not made.copied:
             yield Change("end fast restore", made, tuple(sorted(made.fast)))
     for one in originals:
@@ -231,7 +244,7 @@ def _changes(schedule: Schedule, verdicts: Sequence[tuple[Made, SnapshotDecision
             and one.id not in fast
             and one.kind == "snapshot"
         )
-        if archiving:  # which ends the sharing, too
+        if archiving:  # this ends the sharing as well
             yield Change("archive", one)
         elif expired and one.shared & set(schedule.share_accounts):
             yield Change("unshare", one, tuple(sorted(one.shared & set(schedule.share_accounts))))

@@ -1,7 +1,7 @@
-"""Reading what a schedule is about: the volumes and instances that it saves, and everything it ever made of them.
+"""Reads the sources of a schedule, and all snapshots and images that it created.
 
-What it made is known by its tags, in every place and every region of its copies; nothing is kept elsewhere, so a runner
-on another machine sees the same.
+The snapshots are found by their tags, in every place of the schedule and every region of its copies. There is no other
+record of them, so a run on another machine gets the same result.
 """
 
 from __future__ import annotations
@@ -31,12 +31,15 @@ _LOCKED: Final = ("compliance", "governance", "compliance-cooloff")
 
 
 def tag_value(environment: Environment, schedule: Schedule) -> str:
-    """What says whose a snapshot is: two environments may have schedules of one name in one account."""
+    """Return the value of the schedule tag. It contains the environment, since two may have schedules of one name."""
     return f"{environment.name}/{schedule.name}"
 
 
 def survey(cloud: Cloud, environment: Environment, schedule: Schedule) -> Survey:
-    """Read all of it, in all places at once. Nothing is done in a place that is ``unreachable``; the others go on."""
+    """Read the sources and snapshots in all places in parallel.
+
+    A place that does not answer is in ``unreachable``. The other places are read.
+    """
     value = tag_value(environment, schedule)
     originals = each(
         schedule.places,
@@ -56,7 +59,7 @@ def survey(cloud: Cloud, environment: Environment, schedule: Schedule) -> Survey
     )
 
 
-# --- what is saved ----------------------------------------------------------------------------------------------------
+# --- sources ----------------------------------------------------------------------------------------------------------
 
 
 def _sources(cloud: Cloud, schedule: Schedule, place: Place) -> Iterator[Source]:
@@ -85,7 +88,7 @@ def _sources(cloud: Cloud, schedule: Schedule, place: Place) -> Iterator[Source]
         }
         found = [i for i in found if i["ImageId"] in released]
     for instance in found:
-        # A builder is of its build, and gone soon.
+        # A builder belongs to its build, and is deleted when the build ends.
         own = tags.from_list(instance.get("Tags"))
         if tags.BUILD_ID not in own:
             yield Source(instance["InstanceId"], place, _excluded(cloud, schedule, place, instance), _own_tags(own))
@@ -114,7 +117,7 @@ def _own_tags(own: Mapping[str, str]) -> dict[str, str]:
     return {k: v for k, v in own.items() if not k.startswith((tags.PREFIX, "aws:"))}
 
 
-# --- what was made ----------------------------------------------------------------------------------------------------
+# --- snapshots and images ---------------------------------------------------------------------------------------------
 
 
 def _made(cloud: Cloud, schedule: Schedule, place: Place, value: str, *, copied: bool) -> list[Made]:
@@ -129,21 +132,25 @@ def _made(cloud: Cloud, schedule: Schedule, place: Place, value: str, *, copied:
         own = tags.from_list(item.get("Tags"))
         slot = parse_slot(own.get(SLOT_TAG, ""))
         if slot is None:
-            continue  # somebody changed its tags: it is not ours to judge any more
-        of = own.get(SOURCE_TAG, "")
-        source = of if copied or schedule.make == "images" else str(item.get("VolumeId") or of)
+            continue  # Another program changed the slot tag, so the schedule no longer manages it.
+        slot_source = own.get(SOURCE_TAG, "")
+        source = slot_source
+        if not copied and schedule.make == "snapshots":
+            source = str(item.get("VolumeId") or slot_source)
         state = _STATES.get(str(item.get("State")), "pending")
         saved = Saved(id, source, slot, state, held.get(id, ""), item.get("StartTime"))
         archived = item.get("StorageTier") == "archive"
         shared = _shared(cloud, schedule, place, id) if schedule.share_accounts and not copied else frozenset()
         encrypted = bool(item.get("Encrypted"))
         kind: Literal["snapshot", "image"] = "image" if schedule.make == "images" else "snapshot"
-        made.append(Made(saved, place, of, kind, copied, encrypted, archived, shared, fast.get(id, frozenset())))
+        made.append(
+            Made(saved, place, slot_source, kind, copied, encrypted, archived, shared, fast.get(id, frozenset()))
+        )
     return made
 
 
 def _held(cloud: Cloud, place: Place, ids: Collection[str]) -> dict[str, str]:
-    """Why a snapshot cannot be deleted: an image is made of it, or it is locked."""
+    """Return why snapshots cannot be deleted: an image uses them, or they are locked."""
     held = {id: f"image {', '.join(using)} uses it" for id, using in snapshots.images_using(cloud, place, ids).items()}
     for id, lock in snapshots.locks(cloud, place, ids).items():
         if lock.get("LockState") in _LOCKED:

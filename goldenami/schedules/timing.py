@@ -1,13 +1,13 @@
-"""When a schedule fires, as it is written: a cron expression of five fields, AWS's ``cron(…)`` of six, or a rate.
+"""Parses the time expressions of schedules: cron with five fields, AWS's ``cron(…)`` with six, or a rate.
 
 ::
 
     0 3 * * 1-5                  minute hour day-of-month month day-of-week; Sunday is 0 or 7 (crontab(5))
-    cron(0 3 ? * MON-FRI *)      the same with a year; Sunday is 1; ? L W # as EventBridge Scheduler has them
-    rate(12 hours)  or  12h      a fixed time apart, whatever the clocks on the wall do
+    cron(0 3 ? * MON-FRI *)      the same and a year; Sunday is 1; ? L W # as in Amazon EventBridge Scheduler
+    rate(12 hours)  or  12h      a fixed interval of elapsed time, independent of daylight saving time
 
-In the five-field form a day has to match only one of day-of-month and day-of-week where both are restricted, as cron
-has always done it; in AWS's form one of the two is ``?``.
+If both day-of-month and day-of-week are restricted in the five-field form, a day has to match only one of them
+(crontab(5)). In AWS's form, one of the two is ``?``.
 """
 
 from __future__ import annotations
@@ -38,9 +38,15 @@ _YEARS: Final = (1970, 2199)
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """Which days of a month. ``None``: the field says nothing. ``before_last``: days before the month's last (L is 0).
-    ``nearest``: the Monday to Friday next to that day of the month (W; 0 for the last one). Weekdays count from Monday,
-    0; ``last``: its last one in the month (6L); ``nth``: its n-th one (6#3)."""
+    """The days of a month that an expression matches.
+
+    - ``numbers``: days of the month. ``None``: the field does not restrict the days.
+    - ``before_last``: days counted back from the last day of the month (L is 0, L-2 is 2).
+    - ``nearest``: the weekday from Monday to Friday nearest to this day of the month (W); 0 is the last day.
+    - ``weekdays``: days of the week, from Monday (0). ``None``: the field does not restrict the days.
+    - ``last``: the last such weekday of the month (6L).
+    - ``nth``: the n-th such weekday of the month (6#3).
+    """
 
     numbers: frozenset[int] | None = None
     before_last: frozenset[int] = frozenset()
@@ -53,8 +59,8 @@ class Days:
         length = calendar.monthrange(day.year, day.month)[1]
         by_number = self._by_number(day, length)
         by_weekday = self._by_weekday(day, length)
-        answers = [answer for answer in (by_number, by_weekday) if answer is not None]
-        return any(answers) or not answers
+        restrictions = [matches for matches in (by_number, by_weekday) if matches is not None]
+        return any(restrictions) or not restrictions
 
     def _by_number(self, day: date, length: int) -> bool | None:
         if self.numbers is None and not self.before_last and not self.nearest:
@@ -78,7 +84,7 @@ class Days:
 
 @dataclass(frozen=True, slots=True)
 class Cron:
-    """Local times: every minute of every hour of every day that matches. ``aws``: written in AWS's form."""
+    """A cron expression: all local times whose minute, hour and day match. ``aws``: the expression has AWS's form."""
 
     text: str
     minutes: tuple[int, ...]
@@ -88,13 +94,13 @@ class Cron:
     years: frozenset[int] | None = None
     aws: bool = False
 
-    def on(self, day: date) -> bool:
+    def matches_day(self, day: date) -> bool:
         return day.month in self.months and (self.years is None or day.year in self.years) and self.days.matches(day)
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A fixed time apart, counted from the schedule's start."""
+    """A fixed interval of elapsed time, counted from the start of the schedule."""
 
     text: str
     every: timedelta
@@ -104,7 +110,7 @@ Timing = Cron | Rate
 
 
 def parse(text: str) -> Timing:
-    """Read an expression. Raises ValueError, in words for the person who wrote it."""
+    """Parse an expression. Raises ValueError with a message for the author of the expression."""
     stripped = " ".join(text.split())
     if match := re.fullmatch(r"rate\((.*)\)", stripped, re.IGNORECASE):
         return _rate(stripped, match[1].strip())
@@ -120,21 +126,21 @@ def parse(text: str) -> Timing:
 def _rate(text: str, inside: str) -> Rate:
     match = re.fullmatch(r"([0-9]+) (minute|hour|day|week)s?", inside, re.IGNORECASE)
     if match is None:
-        raise ValueError(f"{text!r} is no rate; such as rate(12 hours) or rate(1 day)")
+        raise ValueError(f"found {text!r}, expected a rate, for example rate(12 hours) or rate(1 day)")
     return _made_rate(text, int(match[1]) * _UNITS[match[2].lower()])
 
 
 def _made_rate(text: str, seconds: int) -> Rate:
     if seconds < 60:
-        raise ValueError(f"{text!r}: a rate is at least one minute")
+        raise ValueError(f"{text!r}: expected a rate of at least one minute")
     return Rate(text, timedelta(seconds=seconds))
 
 
 def _cron(text: str, fields: list[str]) -> Cron:
     if len(fields) != 5:
         raise ValueError(
-            f"{text!r} has {len(fields)} fields; five are needed: minute hour day-of-month month day-of-week, "
-            "or AWS's cron(…), or rate(…)"
+            f"{text!r} has {len(fields)} fields, expected five: minute hour day-of-month month day-of-week; or AWS's "
+            "cron(…), or rate(…)"
         )
     minutes, hours, numbers, months, weekdays = fields
     names = {name: number for number, name in enumerate(_DAYS, 1)}
@@ -156,12 +162,12 @@ def _cron(text: str, fields: list[str]) -> Cron:
 def _aws_cron(text: str, fields: list[str]) -> Cron:
     if len(fields) != 6:
         raise ValueError(
-            f"{text!r} has {len(fields)} fields; AWS's form has six: "
+            f"{text!r} has {len(fields)} fields, expected the six of AWS's form: "
             "cron(minutes hours day-of-month month day-of-week year)"
         )
     minutes, hours, numbers, months, weekdays, years = fields
     if (numbers == "?") == (weekdays == "?"):
-        raise ValueError(f"{text!r}: exactly one of day-of-month and day-of-week has to be ?")
+        raise ValueError(f"{text!r}: expected ? for exactly one of day-of-month and day-of-week")
     return Cron(
         text,
         tuple(sorted(_numbers("minutes", minutes, 0, 59))),
@@ -206,12 +212,12 @@ def _weekday(text: str, names: Mapping[str, int]) -> int:
 
 
 def _numbers(what: str, field: str, low: int, high: int, names: Mapping[str, int] | None = None) -> frozenset[int]:
-    """The values of a field: lists of numbers, ranges and steps."""
+    """Return the values of a field: numbers, ranges and steps, separated by commas."""
     found: set[int] = set()
     for part in field.split(","):
         span, slash, step_text = part.partition("/")
         if slash and not (step_text.isdecimal() and int(step_text) > 0):
-            raise ValueError(f"{what}: {part!r}: a step is a number above 0")
+            raise ValueError(f"{what}: found {part!r}, expected a step above 0")
         step = int(step_text) if slash else 1
         if span == "*":
             first, last = low, high
@@ -223,11 +229,11 @@ def _numbers(what: str, field: str, low: int, high: int, names: Mapping[str, int
         else:
             first = _number(what, span, low, high, names)
             last = high if slash else first
-        # AWS's week wraps: FRI-MON. Elsewhere a range that runs backwards is a slip.
+        # A range of days of the week may wrap, as in AWS's form: FRI-MON. In other fields that is a mistake.
         if first > last and names is not None and high == 7:
             found.update(n for n in (*range(first, 8), *range(1, last + 1)))
         elif first > last:
-            raise ValueError(f"{what}: {span!r} runs backwards")
+            raise ValueError(f"{what}: found {span!r}, expected a range that begins before its end")
         else:
             found.update(range(first, last + 1, step))
     return frozenset(found)
@@ -237,18 +243,20 @@ def _number(what: str, text: str, low: int, high: int, names: Mapping[str, int] 
     if names is not None and text.upper() in names:
         return names[text.upper()]
     if not text.isdecimal():
-        raise ValueError(f"{what}: {text!r} is not a number from {low} to {high}" + (" or a name" if names else ""))
+        raise ValueError(
+            f"{what}: found {text!r}, expected a number from {low} to {high}" + (" or a name" if names else "")
+        )
     return _within(what, int(text), low, high)
 
 
 def _within(what: str, number: int, low: int, high: int) -> int:
     if not low <= number <= high:
-        raise ValueError(f"{what}: {number} is not from {low} to {high}")
+        raise ValueError(f"{what}: found {number}, expected {low} to {high}")
     return number
 
 
 def _working_day(day: date, number: int, length: int) -> int:
-    """The Monday to Friday nearest to a day of the month, without leaving the month; 0 if there is no such day."""
+    """Return the weekday from Monday to Friday nearest to a day of the month, in the same month; 0 for no such day."""
     if number > length:
         return 0
     weekday = date(day.year, day.month, number).weekday()

@@ -80,7 +80,7 @@ def test_schedules_are_chosen_by_name(write_project: Write) -> None:
 @pytest.mark.parametrize(
     ("lines", "place", "words"),
     [
-        ('when: "0 3 * *"\nretention: {keep: 1}', "9:15", "has 4 fields; five are needed"),
+        ('when: "0 3 * *"\nretention: {keep: 1}', "9:15", "has 4 fields, expected five"),
         ('when: "0 0 30 2 *"\nretention: {keep: 1}', "9:15", "never comes"),
         ("when: 12\nretention: {keep: 1}", "9:15", "when: expected a string"),
         ("when: 12h\ntime_zone: Europe/Berln\nretention: {keep: 1}", "10:20", "'Europe/Berln' is not a time zone"),

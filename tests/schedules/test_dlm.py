@@ -1,4 +1,4 @@
-"""Schedules as policies of Amazon DLM: what they become, what they cannot become, and that they stay in step."""
+"""Schedules as policies of Amazon DLM: the conversion, its limits, and later changes."""
 
 from __future__ import annotations
 
@@ -165,26 +165,32 @@ COPY = {"retention": {"max_age": "30d"}}
     [
         ({"time_zone": "Europe/Berlin"}, "UTC"),
         ({"when": "*/15 * * * *"}, "once an hour"),
-        ({"when": "rate(5 hours)"}, "intervals are 1, 2, 3"),
-        ({"when": "rate(30 minutes)"}, "intervals are 1, 2, 3"),
+        ({"when": "rate(5 hours)"}, "DLM supports intervals of 1, 2, 3"),
+        ({"when": "rate(30 minutes)"}, "DLM supports intervals of 1, 2, 3"),
         ({"when": "cron(0 3 L * ? *)"}, "L, W and #"),
-        ({"when": "0 3 1 * 1"}, "not either of them"),
-        ({"retention": {"keep": 3, "hourly": 1, "daily": 1, "weekly": 1, "max_age": "3d"}}, "5 rules, and a policy 4"),
-        ({"retention": {"monthly": 3}}, "first of the chosen days of the week in a month"),
+        ({"when": "0 3 1 * 1"}, "days of the month or days of the week, not both"),
+        (
+            {"retention": {"keep": 3, "hourly": 1, "daily": 1, "weekly": 1, "max_age": "3d"}},
+            "found 5 rules; DLM supports 4",
+        ),
+        ({"retention": {"monthly": 3}}, "monthly: not supported by DLM if when selects days of the week"),
         ({"retention": {"max_age": "36h"}}, "whole days"),
-        ({"what": {"volumes": {"tags": {"a": "1", "b": "2"}}}}, "any of several tags"),
-        ({"what": {"instances": {"recipe": "web"}}}, "does not know what runs an image of web"),
+        ({"what": {"volumes": {"tags": {"a": "1", "b": "2"}}}}, "with any of them, and the schedule those with all"),
+        ({"what": {"instances": {"recipe": "web"}}}, "found recipe web; DLM selects only by tags"),
         ({"what": {"volumes": {"tags": {"a": "1"}, "exclude_tags": {"b": "2"}}}}, "exclude_tags"),
-        ({"copies": [{"region": "us-east-1", "retention": {"keep": 3}}]}, "copies by age"),
+        ({"copies": [{"region": "us-east-1", "retention": {"keep": 3}}]}, "copies only by age"),
         (
             {"copies": [{"region": r, **COPY} for r in ("us-east-1", "us-east-2", "us-west-1", "us-west-2")]},
-            r"copies in 4 regions .*; DLM makes 3",
+            r"copies: found 4 regions .*; DLM supports 3",
         ),
         ({"archive": {"after": "30d"}, "retention": {"max_age": "400d"}}, "archive"),
-        ({"retention": {"weekly": 4}, "copies": [{"region": "us-east-1", **COPY}]}, "no one schedule"),
+        (
+            {"retention": {"weekly": 4}, "copies": [{"region": "us-east-1", **COPY}]},
+            "DLM needs one rule that keeps every snapshot",
+        ),
     ],
 )
-def test_what_dlm_cannot_express(world: World, changes: Mapping[str, Any], reason: str) -> None:
+def test_a_schedule_that_dlm_cannot_run_has_a_reason(world: World, changes: Mapping[str, Any], reason: str) -> None:
     one = expressed(world, **changes)
     assert one.details == {}
     assert any(re.search(reason, said) for said in one.reasons), one.reasons
@@ -198,7 +204,7 @@ def test_policies_are_made_changed_and_deleted(world: World) -> None:
     schedules = declare(world, nightly=WEEKDAYS, hourly={**WEEKDAYS, "when": "1h", "accounts": ["apps"]})
     applied = step(world, schedules)
     assert applied.failures == {}
-    assert sync.failed(applied) is None
+    assert sync.error_of(applied) is None
     (policy,) = there(world)
     assert policy["State"] == "ENABLED"
     assert policy["Tags"]["goldenami:schedule"] == "test/nightly"
@@ -227,7 +233,7 @@ def test_what_it_cannot_express_is_left_as_it_is(world: World) -> None:
     plan = sync.make_plan(world.environment, schedules, cloud=world.cloud)
     assert plan.steps == ()
     assert [p.id for p in plan.kept] == [there(world)[0]["PolicyId"]]
-    error = sync.failed(sync.apply(world.environment, plan, cloud=world.cloud))
+    error = sync.error_of(sync.apply(world.environment, plan, cloud=world.cloud))
     assert error is not None
     assert error.exit_code == 6
     assert "UTC" in error.failures["nightly"]
@@ -321,7 +327,7 @@ def test_a_policy_is_imported_and_taken_over(
     assert (shown["steps"], shown["in_step"]) == ([], 1)
 
 
-def test_what_an_import_leaves_out_is_said(world: World) -> None:
+def test_an_import_warns_about_what_is_not_converted(world: World) -> None:
     rule = {
         "CopyTags": False,
         "ArchiveRule": {"RetainRule": {}},
@@ -336,7 +342,7 @@ def test_what_an_import_leaves_out_is_said(world: World) -> None:
     policy = LifecyclePolicy("policy-1", HOME_PLACE, "2 tags", "DISABLED", "role", details, {}, "arn")
     found = imports.imported(policy, world.environment, ("policy-2-tags-a-1",))
     assert list(found.schedules) == ["policy-2-tags-a-1-2", "policy-2-tags-b-2"]
-    said = "\n".join(found.remarks)
+    said = "\n".join(found.warnings)
     for word in ("DISABLED", "archive", "months of the calendar", "2 schedules"):
         assert word in said
     assert declare(world, **found.schedules), "it can be read"

@@ -97,7 +97,7 @@ def test_working_days_only_the_sixth_removes_mondays(expression: str) -> None:
 
 
 def brute_force(ever: list[datetime], retention: Retention, now: datetime, zone: ZoneInfo) -> set[datetime]:
-    """Of everything that was ever made, what the words of the documentation keep. Quadratic, and proud of it."""
+    """Return which of all created snapshots the documented rules keep. A simple, quadratic implementation."""
     names = {
         "hourly": lambda t: t.strftime("%Y-%m-%d %H %z"),
         "daily": lambda t: t.strftime("%Y-%m-%d"),
@@ -220,11 +220,11 @@ def test_a_pending_one_counts_and_the_last_good_one_stays() -> None:
     assert [action for action, _ in found.values()] == ["delete", "keep", "keep"]
 
 
-def test_the_newest_stays_however_old() -> None:
+def test_the_newest_snapshot_is_kept_at_any_age() -> None:
     found = decide([snapshot(ago(90)), snapshot(ago(60))], Retention(max_age=timedelta(days=30)), NOW)
     assert [(v.action, v.rule) for v in found] == [
         ("delete", "no rule keeps it: younger than 30 days"),
-        ("keep", "the newest completed one always stays"),
+        ("keep", "the newest completed snapshot is always kept"),
     ]
 
 

@@ -13,7 +13,7 @@ from goldenami import recipe
 from goldenami.cli.main import main
 from goldenami.journal import Journals
 from goldenami.model import Place
-from goldenami.schedules.run import Ran, failed, run
+from goldenami.schedules.run import ScheduleRun, error_of, run
 from tests.worlds.builds import APPS, HOME, Death, World
 
 HOME_PLACE = Place(HOME, "eu-central-1")
@@ -43,7 +43,7 @@ def world(build_world: World) -> World:
     return build_world
 
 
-def go(world: World, now: datetime, *, dry_run: bool = False) -> tuple[Ran, ...]:
+def go(world: World, now: datetime, *, dry_run: bool = False) -> tuple[ScheduleRun, ...]:
     every = recipe.schedules(world.project, world.environment)
     return run(world.environment, every, now, dry_run=dry_run, cloud=world.cloud)
 
@@ -182,7 +182,7 @@ def test_copies_shares_and_fast_restore(world: World) -> None:
     start = datetime(2026, 11, 23, 3, tzinfo=UTC)
     for night in range(6):
         ran = go(world, start + timedelta(days=night))
-        assert failed(ran) is None
+        assert error_of(ran) is None
         settle(world)
         go(world, start + timedelta(days=night, hours=2))
     assert slots(world) == ["20261127T030000Z", "20261128T030000Z"]
@@ -224,10 +224,10 @@ def test_an_encrypted_volume_is_not_copied_without_a_key(world: World) -> None:
     )
     settle(world)
     ran = go(world, MONDAY)
-    error = failed(ran)
+    error = error_of(ran)
     assert error is not None
     assert error.exit_code == 6
-    assert "has no key" in next(iter(error.failures.values()))
+    assert "has no kms_key" in next(iter(error.failures.values()))
     assert len(there(world)) == 1
     assert there(world, WEST) == []
 
@@ -297,7 +297,7 @@ def test_what_an_image_or_a_lock_needs_stays(world: World) -> None:
         settle(world)
     assert [s["SnapshotId"] for s in there(world)][:2] == [used, locked]
     assert len(there(world)) == 3
-    rules = {made.id: verdict.rule for made, verdict in ran.steps.verdicts}
+    rules = {made.id: decision.rule for made, decision in ran.steps.decisions}
     assert "uses it" in rules[used]
     assert "it is locked (governance)" in rules[locked]
 
@@ -308,7 +308,7 @@ def test_a_place_that_does_not_answer_stops_no_other(world: World) -> None:
     refusal = {"code": "UnauthorizedOperation", "status": 403, "nth": 0}
     world.paper.set(faults=[{"action": "ec2:DescribeVolumes", "region": "eu-west-1", **refusal}])
     ran = go(world, MONDAY)
-    error = failed(ran)
+    error = error_of(ran)
     assert error is not None
     assert list(error.failures) == [f"nightly: {WEST}"]
     assert len(there(world)) == 1

@@ -61,26 +61,26 @@ def test_an_expression_that_ends() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("0 3 * *", "has 4 fields; five are needed"),
+        ("0 3 * *", "has 4 fields, expected five"),
         ("0 3 * * * *", "has 6 fields"),
-        ("60 3 * * *", "minute: 60 is not from 0 to 59"),
-        ("0 24 * * *", "hour: 24"),
-        ("0 0 0 * *", "day-of-month: 0"),
-        ("0 0 * 13 *", "month: 13"),
-        ("0 0 * * 8", "day-of-week: 8"),
-        ("0 0 * * MOON", "'MOON' is not a number from 0 to 7 or a name"),
-        ("*/0 0 * * *", "a step is a number above 0"),
-        ("30-10 0 * * *", "runs backwards"),
-        ("cron(0 3 * * *)", "AWS's form has six"),
-        ("cron(0 3 * * MON *)", "exactly one of day-of-month and day-of-week has to be ?"),
+        ("60 3 * * *", "minute: found 60, expected 0 to 59"),
+        ("0 24 * * *", "hour: found 24"),
+        ("0 0 0 * *", "day-of-month: found 0"),
+        ("0 0 * 13 *", "month: found 13"),
+        ("0 0 * * 8", "day-of-week: found 8"),
+        ("0 0 * * MOON", "found 'MOON', expected a number from 0 to 7 or a name"),
+        ("*/0 0 * * *", "expected a step above 0"),
+        ("30-10 0 * * *", "expected a range that begins before its end"),
+        ("cron(0 3 * * *)", "expected the six of AWS's form"),
+        ("cron(0 3 * * MON *)", "expected ? for exactly one of day-of-month and day-of-week"),
         ("cron(0 3 ? * ? *)", "exactly one"),
-        ("cron(0 3 ? * 6#7 *)", "7 is not from 1 to 5"),
-        ("rate(5)", "is no rate"),
+        ("cron(0 3 ? * 6#7 *)", "found 7, expected 1 to 5"),
+        ("rate(5)", "expected a rate, for example"),
         ("rate(0 hours)", "at least one minute"),
         ("30s", "has 1 fields"),
     ],
 )
-def test_what_cannot_be_an_expression(text: str, words: str) -> None:
+def test_a_wrong_expression_is_refused_with_the_reason(text: str, words: str) -> None:
     with pytest.raises(ValueError) as caught:
         parse(text)
     assert words in str(caught.value)
@@ -156,7 +156,7 @@ def test_against_a_clock_that_ticks_every_minute(text: str, zone: ZoneInfo, begi
             reached += timedelta(minutes=1)
             passed.append(reached)
         if (
-            any(cron.on(m.date()) and m.hour in cron.hours and m.minute in cron.minutes for m in passed)
+            any(cron.matches_day(m.date()) and m.hour in cron.hours and m.minute in cron.minutes for m in passed)
             and tick > start
         ):
             expected.append(tick)
@@ -184,6 +184,6 @@ def test_nearest_working_day_stays_in_its_month() -> None:
     assert isinstance(first, Cron)
     for year in range(2020, 2030):
         for month in range(1, 13):
-            on = [d for d in range(1, 6) if first.on(date(year, month, d))]
+            on = [d for d in range(1, 6) if first.matches_day(date(year, month, d))]
             assert len(on) == 1
             assert calendars.weekday(year, month, on[0]) < 5

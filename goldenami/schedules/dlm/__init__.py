@@ -1,6 +1,6 @@
-"""Schedules run by Amazon Data Lifecycle Manager instead of by `goldenami schedule run`.
+"""Schedules that Amazon Data Lifecycle Manager (DLM) runs, instead of ``goldenami schedule run``.
 
-express  a schedule as PolicyDetails, or why it cannot be      (pure)
-sync     what there is against what should be, and the steps   (reads; apply changes)
-imports  policies that exist as schedules, to be declared      (pure)
+- ``express`` converts a schedule to PolicyDetails, or returns the reasons why DLM cannot run it. Pure.
+- ``sync`` compares schedules with the existing policies, and applies the differences.
+- ``imports`` converts existing policies to schedules for goldenami.yaml. Pure.
 """

@@ -1,12 +1,15 @@
-"""A schedule in the words of Amazon Data Lifecycle Manager, or why it has none for it. Pure.
+"""Converts a schedule to a policy of Amazon Data Lifecycle Manager (DLM), or returns why DLM cannot run it. Pure.
 
-What DLM has (Amazon EBS user guide, "Amazon Data Lifecycle Manager", and the API's model): policies in one account and
-region, that select by any of several tags; in each up to four schedules, in UTC, at most once an hour; each with
-snapshots of its own, kept by count or by age; up to three copies of each in other regions, kept by age. It makes up for
-nothing that it missed.
+The limits of DLM (Amazon EBS user guide, "Amazon Data Lifecycle Manager", and the API's model):
 
-Each rule of a retention becomes a schedule of the policy. The moments that a tier keeps the first snapshot of are known
-beforehand (the first day of a month, at the first hour), so the tier's own schedule makes just these.
+- A policy is in one account and region. It selects resources that have any of several tags.
+- A policy has up to four schedules, in UTC, that run at most once an hour.
+- Each schedule has its own snapshots, and keeps them by count or by age.
+- Each schedule has up to three copies in other regions, which are kept by age.
+- DLM does not repeat missed runs.
+
+Each rule of a retention becomes a schedule of the policy. The times of the snapshots that a tier keeps are known in
+advance (for example the first hour of the first day of a month), so the schedule of the tier creates only these.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from datetime import UTC, timedelta
 from typing import Any, Final
 
 from goldenami.model import Environment, Place
-from goldenami.schedules.policy import SCHEDULE_TAG, Schedule
+from goldenami.schedules.policy import SCHEDULE_TAG, Schedule, format_duration
 from goldenami.schedules.timing import Cron, Rate
 
 Details = dict[str, Any]
@@ -39,8 +42,11 @@ _WORKING_DAYS: Final = frozenset(range(5))
 
 @dataclass(frozen=True, slots=True)
 class Expressed:
-    """``details``: PolicyDetails for each place; none if there are ``reasons`` why DLM cannot have the schedule.
-    ``notes``: what is not quite the same."""
+    """The conversion of a schedule.
+
+    ``details``: PolicyDetails for each place; empty if there are ``reasons`` why DLM cannot run the schedule.
+    ``notes``: differences from ``goldenami schedule run``.
+    """
 
     schedule: Schedule
     details: Mapping[Place, Details]
@@ -49,18 +55,21 @@ class Expressed:
 
 
 def owner_of(environment: Environment, schedule: Schedule) -> str:
-    """The value of the tag goldenami:schedule on a policy."""
+    """Return the value of the tag goldenami:schedule on a policy."""
     return f"{environment.name}/{schedule.name}"
 
 
 def description(environment: Environment, schedule: Schedule) -> str:
-    """A policy's; DLM takes letters, digits, spaces, ``_`` and ``-``."""
+    """Return the description of a policy. DLM accepts letters, digits, spaces, ``_`` and ``-``."""
     text = f"goldenami {environment.name} {schedule.name} {schedule.description}".strip()
     return "".join(c if c.isascii() and (c.isalnum() or c in " _-") else "-" for c in text)[:_DESCRIPTION]
 
 
 def role_arn(details: Details, place: Place, role: str | None) -> str:
-    """``role``: an ARN, or a name in the place's account; by default the role that DLM's console makes."""
+    """Return the ARN of the role of a policy.
+
+    ``role``: an ARN, or a name in the account of the place. The default is the role that DLM's console creates.
+    """
     if role is not None and role.startswith("arn:"):
         return role
     partition = "aws-cn" if place.region.startswith("cn-") else "aws"
@@ -69,16 +78,16 @@ def role_arn(details: Details, place: Place, role: str | None) -> str:
 
 
 def express(environment: Environment, schedule: Schedule, keys: Mapping[Place, Mapping[str, str]]) -> Expressed:
-    """``keys``: for each of the schedule's places, the ARNs of the copies' keys by what names them."""
+    """Convert a schedule. ``keys``: for each place of the schedule, the ARNs of the copies' keys by ``kms_key``."""
     reasons: list[str] = []
     notes: list[str] = []
     parts = _timed(schedule, reasons)
     _check_selection(schedule, reasons)
     _check_extras(schedule, parts, reasons)
     if schedule.missed != "none":
-        notes.append("runs that DLM missed are not made up for (missed: none is all it has)")
+        notes.append("DLM does not repeat missed runs: it works as missed: none")
     if len(parts) > 1:
-        notes.append(f"{len(parts)} rules of retention are {len(parts)} schedules with snapshots of their own")
+        notes.append(f"{len(parts)} rules of retention become {len(parts)} schedules, each with its own snapshots")
     if reasons:
         return Expressed(schedule, {}, tuple(reasons), tuple(notes))
     details = {place: _details(environment, schedule, parts, keys.get(place, {})) for place in schedule.places}
@@ -90,7 +99,7 @@ def express(environment: Environment, schedule: Schedule, keys: Mapping[Place, M
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One schedule of a policy. ``base``: it fires whenever the schedule does."""
+    """One schedule of a policy. ``base``: it creates a snapshot at every time of the goldenami schedule."""
 
     name: str
     create: Details
@@ -100,12 +109,12 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class _Times:
-    """At one minute of these hours, on these days (all of ``weekdays``, or those of the month, as cron says)."""
+    """One minute of these hours, on these days: ``weekdays``, or ``days`` of the month in the syntax of cron."""
 
     minute: int
     hours: tuple[int, ...]
     weekdays: frozenset[int]  # from Monday, 0
-    days: str = "?"  # of the month; then the weekdays say nothing
+    days: str = "?"  # of the month; unless this is "?", the weekdays are ignored
     months: str = "*"
     years: str = "*"
 
@@ -122,11 +131,11 @@ class _Times:
 
 def _timed(schedule: Schedule, reasons: list[str]) -> list[_Part]:
     if schedule.zone.key not in ("UTC", "Etc/UTC", "Etc/GMT"):
-        reasons.append(f"DLM keeps to UTC, and the schedule to {schedule.zone.key}")
+        reasons.append(f"time_zone: found {schedule.zone.key}; DLM supports only UTC")
     times = _times(schedule, reasons)
     rules = schedule.retention
     if rules.everything:
-        reasons.append("DLM keeps nothing for ever: give a retention")
+        reasons.append("retention: it is missing; DLM requires a count or an age")
     if times is None:
         return []
     parts: list[_Part] = []
@@ -145,7 +154,7 @@ def _timed(schedule: Schedule, reasons: list[str]) -> list[_Part]:
         create = base if same else {"CronExpression": cron}
         part(f"{schedule.name} {tier}", create, _count(count, tier, reasons), at_all=same)
     if len(parts) > MOST_SCHEDULES:
-        reasons.append(f"its retention has {len(parts)} rules, and a policy {MOST_SCHEDULES} schedules")
+        reasons.append(f"retention: found {len(parts)} rules; DLM supports {MOST_SCHEDULES}")
     return parts
 
 
@@ -156,24 +165,24 @@ def _times(schedule: Schedule, reasons: list[str]) -> _Times | None:
         hours = timing.every / timedelta(hours=1)
         anchor = schedule.anchor.astimezone(UTC)
         if hours not in _HOURS or anchor.second:
-            reasons.append(f"{timing.text}: DLM's intervals are {', '.join(map(str, _HOURS))} hours")
+            reasons.append(f"when: found {timing.text}; DLM supports intervals of {', '.join(map(str, _HOURS))} hours")
             return None
         at = tuple(sorted({(anchor.hour + n) % 24 for n in range(0, 24, int(hours))}))
         return _Times(anchor.minute, at, every_day)
     if len(timing.minutes) != 1:
-        reasons.append(f"{timing.text}: DLM runs a schedule once an hour at most")
+        reasons.append(f"when: found {timing.text}; DLM runs a schedule at most once an hour")
         return None
     if timing.aws:
         _, _, days, months, week, years = timing.text[timing.text.index("(") + 1 : -1].split()
         if any(sign in days + week for sign in "LW#"):
-            reasons.append(f"{timing.text}: L, W and # are left to `goldenami schedule run`")
+            reasons.append(f"when: found {timing.text}; L, W and # are not converted to DLM")
             return None
         weekdays = timing.days.weekdays if week not in ("?", "*") else None
         days = "?" if days in ("?", "*") else days
         return _Times(timing.minutes[0], timing.hours, weekdays or every_day, days, months, years)
     days = "?" if timing.days.numbers is None else ",".join(map(str, sorted(timing.days.numbers)))
     if days != "?" and timing.days.weekdays is not None:
-        reasons.append(f"{timing.text}: a day of the month or one of the week, not either of them")
+        reasons.append(f"when: found {timing.text}; DLM supports days of the month or days of the week, not both")
         return None
     months = "*" if len(timing.months) == 12 else ",".join(map(str, sorted(timing.months)))
     return _Times(timing.minutes[0], timing.hours, timing.days.weekdays or every_day, days, months)
@@ -189,21 +198,21 @@ def _create(schedule: Schedule, times: _Times) -> Details:
 
 
 def _tier(times: _Times, tier: str, reasons: list[str]) -> str:
-    """The moments of the first run of each hour, day, week, month or year."""
+    """Return the cron expression for the first run of each hour, day, week, month or year."""
     if tier == "hourly":
         return times.cron()
     first = times.hours[:1]
     if tier == "daily":
         return times.cron(hours=first)
     if times.days != "?" or times.months != "*":
-        reasons.append(f"{tier}: with days of the month or months chosen, the first run of each is not one expression")
+        reasons.append(f"{tier}: not supported by DLM if when selects days of the month or months")
         return times.cron()
     if tier == "weekly":
         return times.cron(hours=first, weekdays=frozenset({min(times.weekdays)}))
     months = "1" if tier == "yearly" else "*"
     if len(times.weekdays) == 7:
         return times.cron(hours=first, days="1", months=months)
-    reasons.append(f"{tier}: the first of the chosen days of the week in a month is left to `goldenami schedule run`")
+    reasons.append(f"{tier}: not supported by DLM if when selects days of the week")
     return times.cron()
 
 
@@ -217,14 +226,14 @@ def _week(weekdays: frozenset[int]) -> str:
 
 def _count(count: int, rule: str, reasons: list[str]) -> Details:
     if count > MOST_COUNT:
-        reasons.append(f"{rule}: {count} is more than the {MOST_COUNT} that DLM keeps")
+        reasons.append(f"{rule}: found {count}; DLM keeps at most {MOST_COUNT}")
     return {"Count": count}
 
 
 def _age(age: timedelta, rule: str, reasons: list[str]) -> Details:
     days, rest = divmod(age, timedelta(days=1))
     if rest or not days:
-        reasons.append(f"{rule}: DLM counts whole days")
+        reasons.append(f"{rule}: found {format_duration(age)}; DLM supports whole days")
     return {"Interval": days, "IntervalUnit": "DAYS"}
 
 
@@ -234,13 +243,13 @@ def _age(age: timedelta, rule: str, reasons: list[str]) -> Details:
 def _check_selection(schedule: Schedule, reasons: list[str]) -> None:
     selection = schedule.selection
     if selection.recipe is not None:
-        reasons.append(f"DLM selects by tags, and does not know what runs an image of {selection.recipe}")
+        reasons.append(f"what: found recipe {selection.recipe}; DLM selects only by tags")
     if len(selection.tags) > 1:
-        reasons.append("DLM takes what has any of several tags, and the schedule what has all of them")
+        reasons.append("what: several tags; DLM selects resources with any of them, and the schedule those with all")
     if selection.exclude_tags and (selection.resource == "volumes" or schedule.make == "images"):
-        reasons.append("exclude_tags: DLM leaves volumes out only of snapshots of instances")
+        reasons.append("exclude_tags: DLM excludes volumes only from snapshots of instances")
     if selection.exclude_root and schedule.make == "images":
-        reasons.append("exclude_root: an image has its root volume")
+        reasons.append("exclude_root: an image always contains its root volume")
 
 
 def _check_extras(schedule: Schedule, parts: Sequence[_Part], reasons: list[str]) -> None:
@@ -252,18 +261,18 @@ def _check_extras(schedule: Schedule, parts: Sequence[_Part], reasons: list[str]
     given = [name for name, value in extras.items() if value]
     if given and parts and not parts[0].base:
         what = ", ".join(given)
-        reasons.append(f"{what}: no one schedule of the policy makes every snapshot; give keep or max_age as well")
+        reasons.append(f"{what}: DLM needs one rule that keeps every snapshot; add keep or max_age to the retention")
     if len(schedule.copies) > MOST_COPIES:
         regions = ", ".join(copy.region for copy in schedule.copies)
-        reasons.append(f"copies in {len(schedule.copies)} regions ({regions}); DLM makes {MOST_COPIES}")
+        reasons.append(f"copies: found {len(schedule.copies)} regions ({regions}); DLM supports {MOST_COPIES}")
     for copy in schedule.copies:
         kept = copy.retention
         if kept.max_age is None or kept.keep or kept.tiers:
-            reasons.append(f"the copy in {copy.region}: DLM keeps copies by age (max_age) only")
+            reasons.append(f"the copy in {copy.region}: DLM keeps copies only by age (max_age)")
         else:
             _age(kept.max_age, f"the copy in {copy.region}", reasons)
     if schedule.archive_after is not None:
-        reasons.append("archive: DLM archives what its retention would delete, and never at an age of its own")
+        reasons.append("archive: DLM archives only snapshots that its retention would delete")
     if schedule.share_accounts and schedule.make == "images":
         reasons.append("share: DLM does not share images")
 
@@ -327,7 +336,7 @@ def _pairs(tags: Mapping[str, str]) -> list[dict[str, str]]:
 
 # --- comparing --------------------------------------------------------------------------------------------------------
 
-# What DLM adds by itself.
+# Defaults that DLM adds to PolicyDetails.
 _DEFAULTS: Final[Mapping[str, object]] = {
     "PolicyLanguage": "STANDARD",
     "ResourceLocations": ["CLOUD"],
@@ -337,7 +346,7 @@ _DEFAULTS: Final[Mapping[str, object]] = {
 
 
 def plain(value: Any) -> Any:
-    """The same details without what is empty, off, or a default: two that mean the same are equal then."""
+    """Return details without empty values, false values and defaults, so that equivalent details are equal."""
     if isinstance(value, Mapping):
         cleaned = {str(k): plain(v) for k, v in value.items()}
         if cleaned.get("IntervalUnit") == "WEEKS":
@@ -349,7 +358,7 @@ def plain(value: Any) -> Any:
 
 
 def differences(wanted: Any, actual: Any, path: str = "") -> list[str]:
-    """What has to change, for people: the path in PolicyDetails, and both values."""
+    """Return the differences for users: the path in PolicyDetails, and both values."""
     if isinstance(wanted, Mapping) and isinstance(actual, Mapping):
         keys = sorted({*wanted, *actual})
         return [

@@ -1,8 +1,7 @@
-"""Policies that exist as schedules of goldenami.yaml. Pure.
+"""Converts existing DLM policies to schedules for goldenami.yaml. Pure.
 
-A policy becomes one schedule for each schedule in it and each of its tags. If that is one, and nothing had to be left
-out, then what is declared says the same as the policy, and the next apply takes it over. Otherwise the remarks say what
-to do.
+A policy becomes one schedule for each of its schedules and tags. If this is one schedule without a warning, it matches
+the policy, and the next ``dlm apply`` adopts the policy. Otherwise the warnings name the differences.
 """
 
 from __future__ import annotations
@@ -22,23 +21,23 @@ _DAYS: Final = {"DAYS": 1, "WEEKS": 7, "MONTHS": 30, "YEARS": 365}
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """``schedules``: by name, as they are written under ``schedules:``; none if the policy cannot be one."""
+    """The conversion of a policy. ``schedules``: by name, in the form of ``schedules:``; empty if none matches."""
 
     policy: LifecyclePolicy
     schedules: Mapping[str, Mapping[str, Any]]
-    remarks: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def imported(policy: LifecyclePolicy, environment: Environment, taken: Sequence[str] = ()) -> Imported:
-    """``taken``: names that exist already."""
-    details, remarks = policy.details, []
+    """Convert a policy. ``taken``: names of existing schedules."""
+    details, warnings = policy.details, []
     kind = details.get("PolicyType", "EBS_SNAPSHOT_MANAGEMENT")
     rules = details.get("Schedules") or ()
     if policy.default or not rules:
-        what = "a default policy" if policy.default else f"of type {kind}, without schedules"
-        return Imported(policy, {}, (f"it is {what}, which no schedule is like",))
+        what = "a default policy" if policy.default else f"a policy of type {kind} without schedules"
+        return Imported(policy, {}, (f"{what} cannot be converted to a schedule",))
     if policy.state != "ENABLED":
-        remarks.append(f"it is {policy.state}: an apply would enable it")
+        warnings.append(f"the policy is {policy.state}; `dlm apply` would enable it")
     tags = [(str(t["Key"]), str(t["Value"])) for t in details.get("TargetTags") or ()]
     account = next((a.name for a in environment.accounts.values() if a.id == policy.place.account), "home")
     made: dict[str, dict[str, Any]] = {}
@@ -46,20 +45,20 @@ def imported(policy: LifecyclePolicy, environment: Environment, taken: Sequence[
         for key, value in tags:
             name = _name(policy, rule, key, value, several=(len(rules) > 1, len(tags) > 1))
             name = _free(name, {*taken, *made})
-            made[name] = _schedule(policy, rule, {key: value}, account, remarks)
+            made[name] = _schedule(policy, rule, {key: value}, account, warnings)
     if len(made) > 1:
-        remarks.append(
-            f"it becomes {len(made)} schedules, and so as many policies: disable it when these have been applied"
+        warnings.append(
+            f"the policy becomes {len(made)} schedules and {len(made)} new policies: disable it after `dlm apply`"
         )
-    return Imported(policy, made, tuple(dict.fromkeys(remarks)))
+    return Imported(policy, made, tuple(dict.fromkeys(warnings)))
 
 
 def as_yaml(found: Sequence[Imported]) -> str:
-    """What to add under an environment in goldenami.yaml, with the remarks as comments."""
+    """Return the YAML to add under an environment in goldenami.yaml, with the warnings as comments."""
     lines = ["schedules:"]
     for one in found:
         lines.append(f"  # {one.policy.id} in {one.policy.place}: {one.policy.description}")
-        lines += [f"  #   {remark}" for remark in one.remarks]
+        lines += [f"  #   {warning}" for warning in one.warnings]
         for name, schedule in one.schedules.items():
             text = yaml.safe_dump({name: dict(schedule)}, sort_keys=False, width=110, default_flow_style=None)
             lines += [f"  {line}" for line in text.splitlines()]
@@ -82,7 +81,7 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def _schedule(
-    policy: LifecyclePolicy, rule: Mapping[str, Any], tags: dict[str, str], account: str, remarks: list[str]
+    policy: LifecyclePolicy, rule: Mapping[str, Any], tags: dict[str, str], account: str, warnings: list[str]
 ) -> dict[str, Any]:
     details = policy.details
     parameters = details.get("Parameters") or {}
@@ -94,18 +93,18 @@ def _schedule(
     if parameters.get("ExcludeDataVolumeTags"):
         chosen["exclude_tags"] = {t["Key"]: t["Value"] for t in parameters["ExcludeDataVolumeTags"]}
     if images and parameters.get("NoReboot") is False:
-        remarks.append("it reboots instances for its images; goldenami does not")
+        warnings.append("the policy reboots instances to create images; goldenami does not")
     made: dict[str, Any] = {"description": policy.description} if policy.description else {}
     made |= {"what": {"volumes" if volumes else "instances": chosen}}
     made |= {"make": "images"} if images else {}
-    made |= {"accounts": [account], "regions": [policy.place.region], **_when(rule.get("CreateRule") or {}, remarks)}
-    made |= {"missed": "none", "retention": _retention(rule.get("RetainRule") or {}, remarks)}
-    copies = [_copy(copy, remarks) for copy in rule.get("CrossRegionCopyRules") or ()]
+    made |= {"accounts": [account], "regions": [policy.place.region], **_when(rule.get("CreateRule") or {}, warnings)}
+    made |= {"missed": "none", "retention": _retention(rule.get("RetainRule") or {}, warnings)}
+    copies = [_copy(copy, warnings) for copy in rule.get("CrossRegionCopyRules") or ()]
     made |= {"copies": copies} if copies else {}
     if fast := rule.get("FastRestoreRule"):
         made["fast_restore"] = {"keep": fast.get("Count", 1), "zones": list(fast["AvailabilityZones"])}
         if not fast.get("Count"):
-            remarks.append("fast restore by age is not among the rules; the newest one is")
+            warnings.append("fast restore by age is not supported; it is converted to the newest snapshot")
     for share in (rule.get("ShareRules") or ())[:1]:
         made["share"] = {"accounts": list(share["TargetAccounts"])}
         if share.get("UnshareInterval"):
@@ -115,21 +114,21 @@ def _schedule(
     made |= {} if rule.get("CopyTags") else {"copy_tags": False}
     for name, words in _LEFT_OUT.items():
         if rule.get(name) or parameters.get(name):
-            remarks.append(words)
+            warnings.append(words)
     return made
 
 
 _LEFT_OUT: Final = {
-    "ArchiveRule": "its archive rule is left out: goldenami archives at an age (archive: {after: …})",
-    "DeprecateRule": "its rule of deprecation is left out",
-    "VariableTags": "its variable tags are left out",
-    "Scripts": "its scripts before and after are left out",
+    "ArchiveRule": "the archive rule is not converted: goldenami archives by age (archive: {after: …})",
+    "DeprecateRule": "the deprecation rule is not converted",
+    "VariableTags": "the variable tags are not converted",
+    "Scripts": "the pre and post scripts are not converted",
 }
 
 
-def _when(rule: Mapping[str, Any], remarks: list[str]) -> dict[str, str]:
+def _when(rule: Mapping[str, Any], warnings: list[str]) -> dict[str, str]:
     if rule.get("Scripts"):
-        remarks.append(_LEFT_OUT["Scripts"])
+        warnings.append(_LEFT_OUT["Scripts"])
     if "CronExpression" in rule:
         return {"when": str(rule["CronExpression"])}
     hours = int(rule.get("Interval", 24))
@@ -137,24 +136,24 @@ def _when(rule: Mapping[str, Any], remarks: list[str]) -> dict[str, str]:
     return {"when": f"rate({hours} hour{'s' if hours != 1 else ''})", "start": f"2020-01-01T{at}"}
 
 
-def _retention(rule: Mapping[str, Any], remarks: list[str]) -> dict[str, Any]:
+def _retention(rule: Mapping[str, Any], warnings: list[str]) -> dict[str, Any]:
     if rule.get("Count"):
         return {"keep": rule["Count"]}
     if not rule.get("Interval"):
-        remarks.append("it keeps what it archives by rules of its own: check the retention")
+        warnings.append("the retention of archived snapshots is not converted: check the retention")
         return {"keep": 1}
     unit = str(rule["IntervalUnit"])
     if unit in ("MONTHS", "YEARS"):
-        remarks.append(f"{rule['Interval']} {unit.lower()} of the calendar are counted in days")
+        warnings.append(f"{rule['Interval']} {unit.lower()} of the calendar are converted to days")
     return {"max_age": f"{rule['Interval'] * _DAYS[unit]}d"}
 
 
-def _copy(rule: Mapping[str, Any], remarks: list[str]) -> dict[str, Any]:
+def _copy(rule: Mapping[str, Any], warnings: list[str]) -> dict[str, Any]:
     made: dict[str, Any] = {"region": rule.get("Target") or rule.get("TargetRegion")}
     if rule.get("CmkArn"):
         made["kms_key"] = rule["CmkArn"]
     elif rule.get("Encrypted"):
         made["kms_key"] = "alias/aws/ebs"
     if not rule.get("CopyTags"):
-        remarks.append(f"its copies in {made['region']} have no tags; goldenami's do")
-    return {**made, "retention": _retention(rule.get("RetainRule") or {}, remarks)}
+        warnings.append(f"the copies in {made['region']} have no tags; copies of goldenami have tags")
+    return {**made, "retention": _retention(rule.get("RetainRule") or {}, warnings)}

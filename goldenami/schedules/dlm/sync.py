@@ -1,7 +1,7 @@
-"""Schedules and the policies of DLM: what has to be created, changed, taken over and deleted so that they agree.
+"""Creates, changes, adopts and deletes DLM policies so that they match the schedules.
 
-A policy is a schedule's by its tag goldenami:schedule. One without that tag which says the same is taken over: it is
-tagged, and from then on kept in step. Others are not touched.
+The tag goldenami:schedule on a policy names its schedule. A policy without this tag that matches a schedule is adopted:
+it gets the tag, and later runs of ``apply`` change it with the schedule. Other policies are not changed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Action = Literal["create", "update", "adopt", "delete"]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One policy that is not as it should be. ``changes``: what differs. ``policy``: the one there is."""
+    """A change of one policy. ``changes``: the differences. ``policy``: the existing policy, or None."""
 
     action: Action
     place: Place
@@ -56,8 +56,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``unreachable``: places that did not answer, with the reason; nothing is planned there. ``kept``: policies of
-    schedules that DLM cannot have (any more): left as they are."""
+    """The steps that make the policies match the schedules.
+
+    ``in_step``: the number of policies that match already. ``unreachable``: places that did not answer, with the
+    reasons; nothing is planned there. ``kept``: policies of schedules that DLM can no longer run; they are not changed.
+    """
 
     steps: tuple[Step, ...]
     expressed: tuple[Expressed, ...]
@@ -72,7 +75,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """``ids``: of the policies by step. ``failures``: reasons by step."""
+    """The outcome of ``apply``. ``ids``: policy ids by step. ``failures``: reasons by step."""
 
     plan: Plan
     ids: Mapping[str, str]
@@ -88,15 +91,18 @@ def make_plan(
     everything: bool = True,
     cloud: Cloud | None = None,
 ) -> Plan:
-    """What ``apply`` would do; changes nothing. ``everything``: the schedules are all there are, so that policies of
-    others are of schedules that are gone, and are deleted. ``role``: see ``express.role_arn``."""
+    """Plan the steps of ``apply``. This changes nothing.
+
+    ``everything``: ``schedules`` are all schedules of the environment, so policies of other schedules are planned for
+    deletion. ``role``: see ``express.role_arn``.
+    """
     cloud = cloud or Cloud.of(environment)
     cloud.check_caller()
     keys, unreachable = _keys(cloud, schedules)
     expressed = tuple(express(environment, one, _keys_of(one, keys)) for one in schedules)
     answers = each(places(environment, schedules), lambda place: lifecycle.policies(cloud, place))
     unreachable |= answers.reasons
-    # A policy whose keys are not known would be planned with other keys: its place is left out as well.
+    # Without the ARN of a key, a policy would be planned with another key. So such a place is omitted as well.
     found = {place: policies for place, policies in answers.results.items() if place not in unreachable}
     steps: list[Step] = []
     in_step = 0
@@ -118,7 +124,15 @@ def make_plan(
                 kept.append(policy)
             elif (schedule is None and everything) or (schedule is not None and place not in schedule.details):
                 name = owner.partition("/")[2]
-                steps.append(Step("delete", place, name, policy=policy, changes=("it is not declared any more",)))
+                steps.append(
+                    Step(
+                        "delete",
+                        place,
+                        name,
+                        policy=policy,
+                        changes=("the schedule does not exist or does not include this place",),
+                    )
+                )
     return Plan(tuple(steps), expressed, in_step, unreachable, tuple(kept))
 
 
@@ -129,8 +143,8 @@ def apply(
     cloud: Cloud | None = None,
     emit_to: Emit = ignore_events,
 ) -> Applied:
-    """Do the steps, through a journal; each is done and stays, whatever becomes of the others. A plan without steps
-    does nothing, and opens no journal."""
+    """Do the steps of a plan, with a journal. If one step fails, the others are still done. A plan without steps opens
+    no journal."""
     if not plan.steps:
         return Applied(plan, {}, {})
     ids: dict[str, str] = {}
@@ -144,17 +158,18 @@ def apply(
     return Applied(plan, ids, attempts.failures, task_id)
 
 
-def failed(applied: Applied) -> TargetsFailed | None:
-    """The error that tells of all that is not in step after an ``apply``; None if everything is."""
+def error_of(applied: Applied) -> TargetsFailed | None:
+    """Return the error that lists all mismatches after ``apply``, or None if every policy matches its schedule."""
     failures = dict(applied.failures)
     failures |= {f"{place}": reason for place, reason in applied.plan.unreachable.items()}
     failures |= {one.schedule.name: "; ".join(one.reasons) for one in applied.plan.inexpressible}
     if not failures:
         return None
     return TargetsFailed(
-        f"{len(failures)} of the schedules and places are not in step with DLM",
+        f"{len(failures)} schedules or places do not match the policies of DLM",
         failures=failures,
-        hint="What DLM cannot express is for `goldenami schedule run NAME`; the rest is tried again by the next apply.",
+        hint="Use `goldenami schedule run NAME` for schedules that DLM cannot run. Run `goldenami dlm apply` again for "
+        "the other failures.",
     )
 
 
@@ -173,12 +188,12 @@ def _step(
     text = description(environment, schedule)
     mine = [policy for policy in there if policy.tags.get(SCHEDULE_TAG) == owner]
     if not mine:
-        twin = next((p for p in there if SCHEDULE_TAG not in p.tags and _says_the_same(p.details, details)), None)
+        twin = next((p for p in there if SCHEDULE_TAG not in p.tags and _matches(p.details, details)), None)
         action: Action = "adopt" if twin is not None else "create"
         arn = twin.role if twin is not None and role is None else role_arn(details, place, role)
         return Step(action, place, schedule.name, arn, text, details, twin)
     policy = mine[0]
-    # A role that somebody chose by hand stays, unless one is asked for.
+    # Keep a role that was set outside goldenami, unless --role is given.
     arn = role_arn(details, place, role) if role is not None else policy.role
     changes = differences(plain(details), plain(policy.details))
     if policy.state != "ENABLED":
@@ -192,12 +207,12 @@ def _step(
     return Step("update", place, schedule.name, arn, text, details, policy, tuple(changes))
 
 
-def _says_the_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def _matches(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return bool(one.get("Schedules")) and _nameless(one) == _nameless(other)
 
 
 def _nameless(details: Mapping[str, Any]) -> Any:
-    """Without what a schedule is called, and the tags it adds: those may become ours."""
+    """Return details without the names and added tags of schedules. An adopted policy may get new ones."""
     cleaned = plain(details)
     schedules = [{k: v for k, v in s.items() if k not in ("Name", "TagsToAdd")} for s in cleaned.get("Schedules", ())]
     return {**cleaned, "Schedules": schedules}
@@ -226,7 +241,7 @@ def _carry_out(job: Task, step: Step) -> str:
 
 
 def places(environment: Environment, schedules: Iterable[Schedule]) -> Iterator[Place]:
-    """Where policies are, or may be left from earlier: every account in every region that the environment uses."""
+    """Yield all places where policies can be: every account in every region that the environment uses."""
     regions = {environment.home_place.region, *(target.region for target in environment.targets)}
     places = {place for schedule in schedules for place in schedule.places}
     places |= {Place(account.id, region) for account in environment.accounts.values() for region in regions}
@@ -237,8 +252,10 @@ _KeyIn = tuple[Place, str]  # an alias means another key in each account and reg
 
 
 def _keys(cloud: Cloud, schedules: Iterable[Schedule]) -> tuple[dict[_KeyIn, str], dict[Place, str]]:
-    """The ARNs of the keys of copies; and the places of sources and copies where one cannot be read, with the reason.
-    Raises NotFound for a key that does not exist."""
+    """Return the ARNs of the copies' keys, and the reasons for places whose keys cannot be read.
+
+    These places are those of the sources and of the copies. Raises NotFound for a key that does not exist.
+    """
     wanted = [
         (place, copy.region, copy.kms_key)
         for schedule in schedules
@@ -257,7 +274,7 @@ def _keys(cloud: Cloud, schedules: Iterable[Schedule]) -> tuple[dict[_KeyIn, str
     for place, region, key in wanted:
         copied_to = (Place(place.account, region), key)
         if copied_to in answers.reasons:
-            unreachable[place] = f"the key {key} of its copies: {answers.reasons[copied_to]}"
+            unreachable[place] = f"key {key} of its copies: {answers.reasons[copied_to]}"
     return dict(answers.results), unreachable
 
 
