@@ -1,11 +1,11 @@
-"""The story of the program.
+"""The pipeline: builds a release of a recipe, resumes a build, and cleans up after one.
 
     load → render → plan → (unchanged? stop) → open the journal → launch a builder → connect → provision → validate →
     seal → capture → copy encrypted to every target, while a fresh instance of the image boots and is tested → share →
     verify every target by reading it back → write the manifest → catalog → move the channel → delete what was temporary
 
-Every stage is an "ensure" over the journal: what is done is not done again. So ``resume`` is ``carry_out`` once more
-over a journal that is not empty, and ``clean`` deletes what the journal, and the tags in the cloud, say was made.
+Every stage is idempotent: it skips the work that the journal records as done. So ``resume`` calls ``carry_out`` again
+with a journal that is not empty. ``clean`` deletes the resources that the journal and the tags in the cloud name.
 """
 
 from __future__ import annotations
@@ -46,8 +46,11 @@ __all__ = ["OnFailure", "Outcome", "Request", "build", "carry_out", "clean", "cl
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a person asked to have built. ``variables`` are those of ``--var``. ``digest``: that of the plan that the
-    person saw; None if nobody looked at one."""
+    """The recipe to build, and its environment.
+
+    ``variables`` are those of ``--var``. ``digest``: the digest of the plan that the user has seen; None if the user
+    has not seen a plan.
+    """
 
     project: Project
     environment: Environment
@@ -58,8 +61,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``status`` "unchanged": ``manifest`` is the release that a build would only repeat, ``reason`` says so.
-    ``failures``: best-effort targets that did not get their image, reason by label."""
+    """The result of a build.
+
+    ``status`` "unchanged": no build was needed; ``manifest`` is the release with the same inputs, and ``reason``
+    explains the decision. ``failures``: best-effort targets without an image; label -> reason.
+    """
 
     status: Literal["released", "unchanged"]
     manifest: ImageManifest
@@ -86,12 +92,14 @@ def build(
     cloud: Cloud | None = None,
     interrupts: Interrupts | None = None,
 ) -> Outcome:
-    """Make a release of a recipe, unless one with the same inputs exists; parents that have no release come first.
+    """Build a release of a recipe, unless a release with the same inputs exists.
 
-    One build of a recipe runs at a time: another one is waited for for ``wait`` seconds, then it raises Busy. Raises
-    what the stages raise, after the clean-up that ``on_failure`` asks for, and UsageError if the plan is not the one of
-    ``request.digest`` any more. ``host_work``, ``cloud``: other ones than SSH and the environment's, for callers that
-    run the pipeline without hosts. ``interrupts``: how the caller asks for the end; by default, by signals.
+    Base recipes without a release are built first. One build of a recipe runs at a time: a second call waits up to
+    ``wait`` seconds for the first build, and then raises Busy. Raises the errors of the stages, after the clean-up
+    that ``on_failure`` selects. Raises UsageError if the digest of the plan is not ``request.digest``.
+
+    ``host_work`` and ``cloud`` replace SSH and the environment's cloud, for callers that run the pipeline without
+    hosts. ``interrupts``: how the caller stops the build; by default, with SIGINT or SIGTERM.
     """
     project, environment = request.project, request.environment
     with open_tools(environment, host_work, cloud, on_failure, emit_to, wait, interrupts) as tools:
@@ -99,15 +107,16 @@ def build(
         for parent in unreleased_parents(project, environment, tools.catalog, recipe):
             with tools.journals.exclusive(parent.name, tools.patience):
                 if tools.catalog.channel(parent.name, parent.distribution.channel) is None:
-                    message = f"{recipe.name} is based on {parent.name}, which has no release yet: building it"
+                    message = f"base recipe {parent.name} of {recipe.name} has no release: it is built first"
                     emit(emit_to, "note", message=message)
                     start(project, plan_for(parent, environment, tools), {}, tools)
         with tools.journals.exclusive(recipe.name, tools.patience):
             plan = plan_for(recipe, environment, tools)
             if request.digest not in (None, plan.digest):
                 raise UsageError(
-                    f"the plan of {recipe.name} has changed: its digest was {request.digest}, and is {plan.digest} now",
-                    hint="The recipe, its files, its base image or the environment changed. Plan it again.",
+                    f"the plan of {recipe.name} has changed: expected the digest {request.digest}, found {plan.digest}",
+                    hint="The recipe, its files, its base image or the environment changed. "
+                    f"Run `goldenami plan {recipe.name}` again.",
                 )
             unchanged = find_unchanged(tools.cloud, tools.catalog, recipe.name, plan.digest, emit=emit_to)
             if unchanged is not None and not force:
@@ -116,19 +125,20 @@ def build(
             for earlier in tools.journals.unfinished(plan_digest=plan.digest):
                 id = earlier.build_id
                 message = f"build {id} of the same inputs has not ended: `goldenami resume {id}` continues it, "
-                emit(emit_to, "note", message=message + f"`goldenami clean {id}` deletes what it made", level="warning")
+                message += f"`goldenami clean {id}` deletes its resources"
+                emit(emit_to, "note", message=message, level="warning")
             return start(project, plan, request.variables, tools)
 
 
 def start(project: Project, plan: BuildPlan, variables: Mapping[str, str], tools: Tools) -> Outcome:
-    """Open the journal of a new build of a plan, and carry it out."""
+    """Open the journal of a new build of a plan, and run all stages."""
     with opening.create(project, plan, variables, tools) as opened, ending(opened, tools):
         return carry_out(opened, tools.catalog)
 
 
 def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
-    """Every stage from the builder to the release. Over a journal that has done part of it, only the rest is done."""
-    manifest, failures = released(build, catalog) or make_images(build)
+    """Run every stage from the builder to the release. Stages that the journal records as done are skipped."""
+    manifest, failures = find_earlier_release(build, catalog) or make_images(build)
     with build.stage("publish"):
         published = publish(
             build.ledger,
@@ -145,21 +155,24 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
         done = reconcile.delete_all(build.cloud, build.journal, keep=keep, emit=build.emit)
     if done.complete:
         build.journal.finish("released")
-    else:  # the build stays unfinished, so that whoever looks for such ones finds it
-        build.note(f"not everything temporary could be deleted; the rest: goldenami clean {build.journal.build_id}")
+    else:  # The build stays unfinished, so that `goldenami builds list` shows it.
+        build.note(f"some temporary resources were not deleted; run: goldenami clean {build.journal.build_id}")
     return Outcome("released", published.manifest, failures={**failures, **published.failures})
 
 
-def released(build: BuildContext, catalog: Catalog) -> tuple[ImageManifest, Mapping[str, str]] | None:
-    """The release that an earlier run of this build made, and the targets it did without: what is left then is to
-    publish it and to tidy up. Its candidates and builders may be deleted already, and are not needed any more."""
+def find_earlier_release(build: BuildContext, catalog: Catalog) -> tuple[ImageManifest, Mapping[str, str]] | None:
+    """Return the release that an earlier run of this build made, and its failed targets with the reasons.
+
+    Only publishing and the clean-up remain then. The candidates and builders may be deleted; no stage needs them.
+    Returns None if no earlier run made a release.
+    """
     manifest = opening.release_of(catalog, build.journal)
     done = build.journal.stage(VERIFIED)
     return None if manifest is None else (manifest, done["failures"] if done is not None else {})
 
 
 def make_images(build: BuildContext) -> tuple[ImageManifest, Mapping[str, str]]:
-    """Everything up to the verified images; their manifest, and why best-effort targets are not in it."""
+    """Run the stages up to the verified images. Returns the manifest, and label -> reason of failed targets."""
     candidates = make_candidates(build)
     order = release_order(build)
     with distribute(build.ledger, order, {c.architecture: c.image_id for c in candidates}, emit=build.emit) as copies:
@@ -173,13 +186,13 @@ def make_images(build: BuildContext) -> tuple[ImageManifest, Mapping[str, str]]:
 
 
 def make_candidates(build: BuildContext) -> list[Candidate]:
-    """One for each architecture, side by side."""
+    """Make one candidate for each architecture, in parallel."""
     architectures = build.recipe.architectures
     return all_of(architectures, lambda architecture: candidate.make(build, architecture))
 
 
 def release_order(build: BuildContext) -> ReleaseOrder:
-    """What every target is to look like."""
+    """Return the expected state of the image in every target."""
     recipe = build.recipe
     return ReleaseOrder(
         recipe=recipe.name,
@@ -198,7 +211,7 @@ def release_order(build: BuildContext) -> ReleaseOrder:
 def manifest_of(
     build: BuildContext, candidates: Sequence[Candidate], proofs: Sequence[TestReport], verified: Verified
 ) -> ImageManifest:
-    """The evidence: what went in, what was tested, and what is there now, as it was read back."""
+    """Return the manifest: the inputs, the test results, and the images as they were read back from the cloud."""
     recipe, found = build.recipe, build.plan.facts
     return ImageManifest(
         schema=MANIFEST_SCHEMA,
@@ -226,7 +239,7 @@ def manifest_of(
 
 
 def make_plan(request: Request, *, interrupts: Interrupts | None = None) -> BuildPlan:
-    """What a build would make; nothing is changed. Raises InvalidInput, NotFound or AccessError."""
+    """Plan a build. Changes nothing. Raises InvalidInput, NotFound or AccessError."""
     environment = request.environment
     with open_tools(environment, None, None, "clean", ignore_events, interrupts=interrupts) as tools:
         recipe = recipes.load(request.project, request.recipe, environment, request.variables)
@@ -234,27 +247,31 @@ def make_plan(request: Request, *, interrupts: Interrupts | None = None) -> Buil
 
 
 def plan_for(recipe: Recipe, environment: Environment, tools: Tools) -> BuildPlan:
-    """The plan, over facts that are read now."""
+    """Read the current facts, and make the plan of a recipe."""
     return planning.make(recipe, environment, facts.gather(tools.cloud, environment, tools.catalog, recipe))
 
 
 def unreleased_parents(project: Project, environment: Environment, catalog: Catalog, recipe: Recipe) -> list[Recipe]:
-    """The recipes below this one, lowest first, that have nothing in the channel that their child builds on."""
+    """Return the base recipes without a release in the channel that their child uses; the lowest base is first.
+
+    Raises NotFound if builds of such a recipe move another channel than the one that its child uses.
+    """
     found: list[Recipe] = []
     current = recipe
     while True:
         bases = {ref.value: ref.channel for ref in current.base.values() if ref.kind == "recipe"}
         if not bases:
             return found
-        # One recipe has one base recipe: loading refuses anything else, and cycles too.
+        # A recipe has at most one base recipe: loading refuses several of them, and cycles.
         name, channel = next(iter(bases.items()))
         if channel is not None and catalog.channel(name, channel) is not None:
             return found
         current = recipes.load(project, name, environment)
         if current.distribution.channel != channel:
             raise NotFound(
-                f"{recipe.name} builds on {name}@{channel}, and that channel has no release yet",
-                hint=f"Builds of {name} move the channel {current.distribution.channel!r}: name that one.",
+                f"the base {name}@{channel} of {recipe.name} does not exist: the channel has no release",
+                hint=f"Builds of {name} move the channel {current.distribution.channel!r}. "
+                f"Write {name}@{current.distribution.channel} as the base.",
             )
         found.insert(0, current)
 
@@ -274,12 +291,13 @@ def resume(
     cloud: Cloud | None = None,
     interrupts: Interrupts | None = None,
 ) -> Outcome:
-    """Continue a build: adopt what it made, repeat what failed. Without an id, the only one that is unfinished.
+    """Resume a build: adopt the resources that it created, and repeat what failed.
 
-    Raises UsageError if the recipe, its files or the environment have changed since it began.
+    ``build_id`` None selects the only unfinished build. Raises NotFound if there is none. Raises UsageError if there
+    are several, or if the recipe, its files or the environment have changed since the build began.
     """
     with open_tools(environment, host_work, cloud, on_failure, emit_to, wait, interrupts) as tools:
-        chosen = choose(tools.journals, build_id)
+        chosen = choose_build(tools.journals, build_id)
         if chosen.header is not None:
             task.refuse_resume(chosen.header)
         recipe = chosen.header.recipe if chosen.header is not None else chosen.build_id
@@ -301,7 +319,11 @@ def clean(
     cloud: Cloud | None = None,
     interrupts: Interrupts | None = None,
 ) -> reconcile.CleanUp:
-    """Delete what a build made and no release owns, or undo a task. ``dry_run``: only say what would be deleted."""
+    """Delete the resources of a build that no release owns, or undo a task. A second call changes nothing.
+
+    ``dry_run``: only return what would be deleted. Raises CatalogError if the catalog does not have the build's
+    release.
+    """
     with (
         open_tools(environment, None, cloud, "clean", emit_to, wait, interrupts) as tools,
         tools.journals.open(build_id, tools.patience) as journal,
@@ -316,8 +338,9 @@ def clean(
         keep = opening.owned_by_release(tools.catalog, journal)
         if not keep and journal.ending == "released":
             raise CatalogError(
-                f"build {build_id} made a release, and {environment.catalog} does not have it: nothing is deleted",
-                hint="Is this the catalog that it was released to? See `catalog` in goldenami.yaml.",
+                f"build {build_id} made a release, but the catalog {environment.catalog} does not have it: "
+                "nothing is deleted",
+                hint="Set `catalog` in goldenami.yaml to the catalog that this build published to.",
             )
         if dry_run:
             return reconcile.find_all(tools.cloud, journal, keep=keep)
@@ -336,8 +359,12 @@ def clean_expired(
     emit_to: Emit = ignore_events,
     cloud: Cloud | None = None,
 ) -> dict[str | None, reconcile.CleanUp]:
-    """Delete what is temporary and past its time, in every account and region of the environment: by the build's
-    journal where it is at hand, else (None) by a journal of its own. ``dry_run``: only say what that is."""
+    """Delete expired temporary resources in every account and region of the environment.
+
+    Returns a clean-up for each build id. Resources of builds that have a journal here are deleted through that journal.
+    All others are deleted through a new task; their clean-up has the key None. ``dry_run``: only return what would be
+    deleted.
+    """
     with open_tools(environment, None, cloud, "clean", emit_to) as tools:
         left = expired.find(tools.cloud, environment, tools.catalog, tools.journals)
         done: dict[str | None, reconcile.CleanUp] = {
@@ -361,8 +388,10 @@ def clean_expired(
 
 
 def withdraw_release(environment: Environment, journal: Journal, tools: Tools) -> dict[str, str]:
-    """Put a channel back that a build was moving when it died: the channel moves in every target, or in none.
-    Returns what could not be put back, with the reason."""
+    """Undo the move of a channel that a killed build did not complete: a channel moves in all targets or in none.
+
+    Returns what could not be restored; parameter and target -> reason.
+    """
     manifest = opening.release_of(tools.catalog, journal)
     channel = journal.header.data.get("channel")
     if manifest is None or channel is None:
@@ -379,16 +408,19 @@ def withdraw_release(environment: Environment, journal: Journal, tools: Tools) -
     return {f"{manifest.recipe}@{channel} in {label}": reason for label, reason in refused.items()}
 
 
-def choose(builds: Journals, build_id: str | None) -> Summary:
-    """The build that is meant. Raises NotFound if there is none, UsageError where several could be."""
+def choose_build(builds: Journals, build_id: str | None) -> Summary:
+    """Return the build with that id, or the only unfinished build.
+
+    Raises NotFound if there is none, and UsageError if several builds are unfinished.
+    """
     if build_id is not None:
         return builds.read(build_id)
     unfinished = builds.unfinished()
     if not unfinished:
-        raise NotFound("no build is unfinished", hint="`goldenami builds list` shows those there are.")
+        raise NotFound("no build is unfinished", hint="`goldenami builds list` shows all builds.")
     if len(unfinished) > 1:
         raise UsageError(
             f"{len(unfinished)} builds are unfinished: {', '.join(s.build_id for s in unfinished)}",
-            hint="Name one of them.",
+            hint="Write the id of one of them after `goldenami resume`.",
         )
     return unfinished[0]

@@ -1,13 +1,12 @@
-"""A recipe, an environment and facts make a BuildPlan: frozen data that says what a build would make. Pure: nothing is
-read here.
+"""Plans: a recipe, an environment and facts make a ``BuildPlan``, which is frozen data. The functions here are pure.
 
-The digest is over everything that determines the images and where they go, and nothing else: what the recipe renders
-to, the contents of its files and tests, the code of operations that are not built in, the ids of the base images, the
-image's attributes, the targets with the ARNs of their keys. Formatting, comments, the order of keys, descriptions,
-owners and titles do not change it; neither do
-builder, retention, nor the values of secrets (their references do).
+The digest covers everything that determines the images and their targets, and nothing else: the rendered recipe, the
+contents of its files and tests, the code of operations that are not built in, the ids of the base images, the
+attributes of the image, and the targets with the ARNs of their keys. A change of formatting, comments, the order of
+keys, descriptions, owners, titles, builder or retention does not change the digest. A new value of a secret does not
+change it, but a new reference to a secret does.
 
-``inputs`` has a hash for each part, so that a changed digest can be explained: see ``changes``.
+``inputs`` has one hash for each part. ``changes`` uses it to explain a changed digest.
 """
 
 from __future__ import annotations
@@ -31,8 +30,10 @@ SCHEMA = "goldenami.plan/1"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was found out for a plan. ``kms_keys``: by the target's label the ARN of its key, for targets that own an
-    image."""
+    """The facts of a plan, as the cloud and the catalog gave them.
+
+    ``kms_keys``: label of the target -> ARN of its key, for targets that own an image.
+    """
 
     base: Mapping[Architecture, BaseImage]
     kms_keys: Mapping[str, str]
@@ -42,7 +43,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class BuildPlan:
-    """What a build would make. ``inputs``: label → sha256 of each part that the digest covers."""
+    """The inputs of a build, and their digest. ``inputs``: label -> SHA-256 of each part that the digest covers."""
 
     recipe: Recipe
     environment: Environment
@@ -52,12 +53,16 @@ class BuildPlan:
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """The environment's targets that the recipe chose, in the environment's order."""
+        """The targets of the environment that the recipe chose, in the order of the environment."""
         return self.recipe.distribution.targets
 
 
 def make(recipe: Recipe, environment: Environment, facts: Facts) -> BuildPlan:
-    """The plan. Raises GoldenAmiError if the facts leave out a base image or key, or a base does not fit the recipe."""
+    """Make the plan of a recipe.
+
+    Raises GoldenAmiError if the facts have no base image for an architecture or no key for a target, or if a base does
+    not fit the recipe.
+    """
     for architecture in recipe.architectures:
         base = facts.base.get(architecture)
         if base is None:
@@ -65,16 +70,15 @@ def make(recipe: Recipe, environment: Environment, facts: Facts) -> BuildPlan:
         if base.architecture != architecture:
             place = recipe.base[architecture].mark
             raise GoldenAmiError(
-                f"{place}: the base {base.image_id} ({base.name}) is {base.architecture}, "
-                f"and {architecture} is asked for",
-                hint="Use {{ architecture }} in the base, or give architectures.",
+                f"{place}: the base {base.image_id} ({base.name}) is {base.architecture}, expected {architecture}",
+                hint="Use {{ architecture }} in the base, or list the architectures of the base in `architectures`.",
             )
         size = recipe.image.root_volume.size_gib
         if size is not None and size < base.root_volume_gib:
             raise GoldenAmiError(
                 f"{recipe.mark.file}: image.root_volume.size_gib is {size}, "
-                f"and the base {base.image_id} has {base.root_volume_gib} GiB",
-                hint="A volume cannot be smaller than the snapshot that it is made of.",
+                f"expected {base.root_volume_gib} or more: the base {base.image_id} has {base.root_volume_gib} GiB",
+                hint="A volume cannot be smaller than the snapshot that it is created from.",
             )
     for target in recipe.distribution.targets:
         if modes.get_mode(target).owns_image and target.label not in facts.kms_keys:
@@ -85,12 +89,15 @@ def make(recipe: Recipe, environment: Environment, facts: Facts) -> BuildPlan:
 
 
 def changes(plan: BuildPlan, before: Mapping[str, str]) -> list[str]:
-    """Labels of the inputs that differ from a release's (``ImageManifest.inputs``), new and gone ones too, sorted."""
+    """Return the labels of the inputs that were added, removed or changed, sorted.
+
+    ``before``: ``ImageManifest.inputs`` of an earlier release.
+    """
     return sorted(label for label in {*plan.inputs, *before} if plan.inputs.get(label) != before.get(label))
 
 
 def canonical(value: Any) -> bytes:
-    """JSON with sorted keys and no space: equal values give equal bytes."""
+    """Encode a value as JSON with sorted keys and no spaces. Equal values give equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
@@ -99,7 +106,7 @@ def _sha256(value: Any) -> str:
 
 
 def _material(recipe: Recipe, facts: Facts) -> dict[str, Any]:
-    """The parts by label."""
+    """Return the parts that the digest covers, by label."""
     parts: dict[str, Any] = {
         "recipe": {
             "name": recipe.name,
@@ -138,9 +145,9 @@ def _material(recipe: Recipe, facts: Facts) -> dict[str, Any]:
 
 
 def _controls(hardening: Hardening) -> Any:
-    """What is proven of a hardened image, and what is not: both stand in its manifest."""
-    proven = [[c.id, c.applies, [check.to_json() for check in c.checks]] for c in hardening.controls]
-    return [proven, [[w.control, w.reason, w.expires.isoformat()] for w in hardening.waivers]]
+    """Return the checked controls and the waivers of a hardened image. The manifest lists both."""
+    checked = [[c.id, c.applies, [check.to_json() for check in c.checks]] for c in hardening.controls]
+    return [checked, [[w.control, w.reason, w.expires.isoformat()] for w in hardening.waivers]]
 
 
 def _stage(stage: Stage) -> Any:
@@ -154,7 +161,7 @@ def _bound(bound: BoundOperation) -> Any:
     fields = bound.operation.model_dump(mode="json")
     payloads = {}
     for name, payload in bound.payloads.items():
-        # What is in the file counts, not what it is called; its permissions count where they are all there is.
+        # The content of a file counts, its path does not. Its permissions count only if the operation sets no mode.
         fields.pop(name, None)
         payloads[name] = [payload.sha256, payload.mode if fields.get("mode") is None else None]
     return [bound.operation.kind, fields, payloads, list(bound.notify)]
@@ -164,7 +171,7 @@ def _bound(bound: BoundOperation) -> Any:
 
 
 def to_json(plan: BuildPlan) -> dict[str, Any]:
-    """The plan as JSON values, versioned "goldenami.plan/1": within a version keys are only added."""
+    """Return the plan as JSON values of the schema "goldenami.plan/1". Within a schema version keys are only added."""
     recipe, facts = plan.recipe, plan.facts
     return {
         "schema": SCHEMA,
@@ -222,7 +229,7 @@ def _operation_json(bound: BoundOperation) -> dict[str, Any]:
 
 
 def describe(plan: BuildPlan) -> list[str]:
-    """The plan as lines of text for ``goldenami plan``."""
+    """Return the plan as the lines of text that ``goldenami plan`` prints."""
     recipe, facts = plan.recipe, plan.facts
     lines = [f"{recipe.name} {recipe.version} in the environment {plan.environment.name}"]
     if recipe.description:

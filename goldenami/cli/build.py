@@ -223,7 +223,9 @@ def clean(
         done = pipeline.clean_expired(environment, dry_run=dry_run)
     else:
         wanted = (
-            [s.build_id for s in journals.unfinished()] if every else [pipeline.choose(journals, build_id).build_id]
+            [s.build_id for s in journals.unfinished()]
+            if every
+            else [pipeline.choose_build(journals, build_id).build_id]
         )
         if wanted:
             reach(environment)

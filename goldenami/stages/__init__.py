@@ -1,11 +1,14 @@
-"""The stages of a build, each an "ensure": what the journal knows to be done is not done again.
+"""The stages of a build. Each stage is idempotent: it skips the work that the journal records as done.
 
-``build``       what every stage gets: the plan, and the tools
-``facts``       what the cloud has to say before there is a plan
-``opening``     the journal, version, tags and secrets of a build; and its reopening
-``hosts``       temporary instances: launched, reached over a pinned host key, disposed of
-``candidate``   base image -> a prepared builder -> captured
-``proof``       the final, encrypted image -> booted and tested
-``host_work``    all that is done on a host, over SSH: provisioning, both gates, sealing
-``ending``      what becomes of what a build made, when it failed or was interrupted
+``build``       the context that every stage gets: the plan, the ledger, the host work
+``facts``       the facts that a plan needs from the cloud
+``opening``     opens a new build, with its journal, version, tags and secrets; and reopens a build for a resume
+``hosts``       launches temporary instances, connects to them with a pinned host key, terminates them
+``candidate``   base image -> prepared builder -> captured candidate
+``proof``       gate 2: boots the final, encrypted image and runs the tests
+``host_work``   the work on a host over SSH: provisioning, both gates, sealing
+``replacing``   replaces an instance that was lost
+``watch``       detects that an instance was lost
+``ending``      deletes or keeps the resources of a build that failed or was interrupted
+``expired``     finds expired temporary resources
 """

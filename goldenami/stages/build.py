@@ -1,4 +1,4 @@
-"""What one run of a plan knows, and hands to every stage."""
+"""The context of a build, which every stage gets, and the values that stages pass to each other."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from goldenami.work import JournaledWork
 
 
 class HostWork(Protocol):
-    """All that happens on a host, over SSH: the seam between the stages and the machine they are about."""
+    """The work on hosts: the interface between the stages and the machines. Tests replace it."""
 
     def prepare(self, build: BuildContext, architecture: Architecture, host: Host) -> Prepared:
-        """Patch, provision, test (gate 1) and seal a builder. Raises what failed."""
+        """Patch, provision, test (gate 1) and seal a builder. Raises the error of the step that failed."""
 
     def prove(self, build: BuildContext, made: Candidate, host: Host) -> TestReport:
-        """Test an instance of the final image (gate 2). Raises TestsFailed."""
+        """Test an instance of the final image (gate 2). Raises TestsFailed if a test failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A temporary instance. ``key``: its key in the ledger. ``login_key``: the public half of what logs in."""
+    """A temporary instance. ``key``: its key in the ledger. ``login_key``: the public key of the login key pair."""
 
     key: str
     instance_id: str
@@ -50,14 +50,14 @@ class Host:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildContext(JournaledWork):
-    """A plan being carried out."""
+    """One build: its plan, version, journal, reports and secrets."""
 
     plan: BuildPlan
     version: str  # MAJOR.MINOR.YYYYMMDD.N
     reports: Path  # a directory of this build, for JUnit files and logs
-    stop: threading.Event  # set when a signal asked for the end
-    host_work: HostWork  # what is done on hosts
-    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)  # values by the name of the variable
+    stop: threading.Event  # set when a signal interrupted the build
+    host_work: HostWork
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)  # name of the variable -> value
 
     @property
     def home(self) -> Place:
@@ -73,7 +73,7 @@ class BuildContext(JournaledWork):
 
     @contextmanager
     def stage(self, name: str, architecture: Architecture | None = None) -> Iterator[None]:
-        """Tell that a stage began and how it ended. Raises Interrupted where somebody asked for the end before."""
+        """Emit the start and the end of a stage. Raises Interrupted if the build was interrupted before the stage."""
         if self.stop.is_set():
             raise Interrupted("interrupted")
         started = time.monotonic()
@@ -89,9 +89,10 @@ class BuildContext(JournaledWork):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A builder that is provisioned, tested and sealed, so that only capturing is left; and what was learnt on the way.
+    """A builder that is provisioned, tested and sealed, so that only its capture remains; and the results.
 
-    ``traces``: what the builder was, and no instance of the image may be. ``outputs``: values of scripts, by name.
+    ``traces``: the keys and the machine id of the builder; no instance of the image may have them.
+    ``outputs``: name -> value, from scripts.
     """
 
     architecture: Architecture
@@ -139,7 +140,7 @@ class Candidate:
 
 
 def report_to_json(report: TestReport) -> dict[str, Any]:
-    """A test report as the journal keeps it."""
+    """Encode a test report for the journal."""
     return {
         "gate": report.gate,
         "architecture": report.architecture,
@@ -155,6 +156,7 @@ def report_to_json(report: TestReport) -> dict[str, Any]:
 
 
 def report_from_json(data: Mapping[str, Any]) -> TestReport:
+    """Decode a test report from the journal. Reports of earlier versions without controls are accepted."""
     failures = tuple(TestFailure(*f) for f in data["failures"])
     controls = tuple(ControlResult(*c) for c in data.get("controls", ()))
     return TestReport(**{**data, "failures": failures, "controls": controls})

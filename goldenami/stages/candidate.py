@@ -1,4 +1,4 @@
-"""From a base image to a candidate: launch, prepare, stop, capture."""
+"""Makes candidates from base images: launches, prepares, stops and captures a builder."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from goldenami.stages.replacing import on_a_host
 
 
 def make(build: BuildContext, architecture: Architecture) -> Candidate:
-    """Ensure that there is a candidate: captured, available, its builder on the way out.
+    """Make the candidate of one architecture, and terminate its builder. A second call adopts what the first one made.
 
-    A captured image is never made again. A builder that was sealed is captured; one that was not is replaced, since
-    nobody knows in the middle of what it stopped.
+    A captured image is not captured again. A sealed builder is captured. A builder that was not sealed is replaced,
+    because its state is unknown.
     """
     prepared = already_prepared(build, architecture)
     if prepared is None:
@@ -27,7 +27,7 @@ def make(build: BuildContext, architecture: Architecture) -> Candidate:
 
 
 def already_prepared(build: BuildContext, architecture: Architecture) -> Prepared | None:
-    """What an earlier run prepared, if its image or its builder still exists."""
+    """Return the builder that an earlier run prepared, if it or its image still exists; otherwise None."""
     done = build.journal.stage(f"prepared/{architecture}")
     if done is None:
         return None
@@ -43,7 +43,7 @@ def already_prepared(build: BuildContext, architecture: Architecture) -> Prepare
 
 
 def prepare(build: BuildContext, architecture: Architecture) -> Prepared:
-    """A new builder, provisioned, tested and sealed; another one where that is lost."""
+    """Launch a builder, and provision, test and seal it. A lost builder is replaced by a new one."""
 
     def once(spot: bool) -> Prepared:
         with build.stage("launch", architecture):
@@ -55,7 +55,10 @@ def prepare(build: BuildContext, architecture: Architecture) -> Prepared:
 
 
 def capture(build: BuildContext, prepared: Prepared) -> str:
-    """Stop the builder, make the image, wait for it, and terminate the builder the moment it is available."""
+    """Stop the builder, create the image, and terminate the builder when the image is available.
+
+    Returns the id of the image.
+    """
     architecture, instance_id = prepared.architecture, prepared.instance_id
     with build.stage("capture", architecture):
         if build.ledger.existing(image_key(architecture)) is None:
@@ -78,24 +81,30 @@ def capture(build: BuildContext, prepared: Prepared) -> str:
 
 
 def stop(build: BuildContext, instance_id: str) -> None:
-    """A stopped root volume is captured clean. Spot instances of the one-time kind cannot be stopped; CreateImage shuts
-    those down itself for as long as it copies."""
+    """Stop an on-demand builder, so that its root volume is consistent.
+
+    One-time spot instances cannot be stopped. CreateImage shuts them down while it copies.
+    Raises BuilderError if the builder does not exist any more.
+    """
     found = instances.describe_many(build.cloud, build.home, [instance_id])
     instance = found.get(instance_id)
     if instance is None or instance.state not in ("running", "stopping", "stopped"):
-        state = instance.state if instance else "gone"
-        raise BuilderError(f"builder {instance_id} is {state} before it was captured")
+        state = instance.state if instance else "deleted"
+        raise BuilderError(
+            f"builder {instance_id} is {state} before its capture, expected running or stopped",
+            hint="Look in CloudTrail for the account that stopped it. `goldenami resume` launches a new builder.",
+        )
     if instance.market == "on-demand":
         instances.stop(build.ledger, f"stop/{instance_id}", build.home, instance_id)
 
 
 def image_key(architecture: Architecture) -> str:
-    """The candidate's key in the ledger."""
+    """Return the key of a candidate in the ledger."""
     return f"candidate/{architecture}"
 
 
 def root_volume(build: BuildContext, architecture: Architecture) -> RootVolume:
-    """The builder's root volume, which becomes the image's."""
+    """Return the root volume of the builder. The image gets the same root volume."""
     base, wanted = build.plan.facts.base[architecture], build.recipe.image.root_volume
     size = wanted.size_gib or base.root_volume_gib
     return RootVolume(base.root_device_name, size, wanted.type, wanted.iops, wanted.throughput)

@@ -1,4 +1,4 @@
-"""How a build ends: released; failed, with what is of no use deleted; or interrupted, with everything deleted."""
+"""Ends a build: it was released, it failed, or it was interrupted. Deletes what the build does not need any more."""
 
 from __future__ import annotations
 
@@ -21,15 +21,18 @@ from goldenami.stages.build import BuildContext
 from goldenami.stages.opening import owned_by_release
 from goldenami.stages.tools import Tools
 
-# What a resume can use again. The rest (instances, groups, key pairs) costs money or is a way in, and is made anew.
-_WORTH_KEEPING = frozenset({"image", "snapshot", "grant", "parameter"})
+# Kinds that a resume uses again. Instances cost money, and groups and key pairs give access: a resume creates new ones.
+_REUSABLE = frozenset({"image", "snapshot", "grant", "parameter"})
 
 
 @contextmanager
 def ending(build: BuildContext, tools: Tools) -> Iterator[None]:
-    """Carry out a build inside of this. After a failure of the recipe or its tests everything the build made is
-    deleted; after one of the cloud, a host or single targets, images are kept for a resume. "keep" deletes nothing,
-    and so does the end of the credentials or of the journal, after which nothing could be deleted properly."""
+    """Run a build inside this context, and clean up after it.
+
+    After an error of the recipe or its tests, all resources of the build are deleted. After an error of the cloud, a
+    host or single targets, the images are kept for a resume. ``on_failure`` "keep" deletes nothing. Nothing is deleted
+    either if the credentials expired or the journal cannot be written, because a clean-up would be incomplete then.
+    """
     started = time.monotonic()
 
     def finished(status: str, error: str | None = None) -> None:
@@ -39,16 +42,16 @@ def ending(build: BuildContext, tools: Tools) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, Interrupted) as interrupt:
         tools.interrupts.clean_up()
-        build.note("interrupted: deleting what this build made", "warning")
+        build.note("interrupted: deleting the resources of this build", "warning")
         complete = _delete(build, tools.catalog, keep_images=False)
         _finish(build, "cleaned" if complete else "failed")
         finished("interrupted")
         what = "everything it made is deleted" if complete else "not everything it made could be deleted"
-        hint = None if complete else f"To delete the rest: goldenami clean {build.journal.build_id}"
+        hint = None if complete else f"`goldenami clean {build.journal.build_id}` deletes the rest."
         raise Interrupted(f"build {build.journal.build_id} was interrupted; {what}", hint=hint) from interrupt
-    except Exception as error:  # a mistake of this program must not leave anything running either
+    except Exception as error:  # also after a defect of this program: no instance may keep running
         if isinstance(error, GoldenAmiError) and not error.can_clean_up:
-            # Nothing is deleted by halves: all is left for a resume.
+            # An incomplete clean-up would make a resume impossible, so all resources are kept.
             _finish(build, "failed", error=str(error))
             finished("failed", str(error))
             error.hint = f"{error.hint or ''} Then: `goldenami resume {build.journal.build_id}`".strip()
@@ -65,17 +68,20 @@ def ending(build: BuildContext, tools: Tools) -> Iterator[None]:
 
 
 def _finish(build: BuildContext, status: Ending, **data: str) -> None:
-    """Write down how it ended, if that is possible: what cannot be written stays unfinished, and is found as such."""
+    """Record how the build ended. If the journal cannot be written, the build stays unfinished."""
     with suppress(GoldenAmiError):
         build.journal.finish(status, **data)
 
 
 def _delete(build: BuildContext, catalog: Catalog, *, keep_images: bool) -> bool:
-    """Whether all of it is gone. A failure to clean up must not hide the failure that made it necessary."""
+    """Delete the resources of the build; return whether all are deleted.
+
+    An error of the clean-up is a note, so that it does not hide the error of the build.
+    """
     try:
         keep = owned_by_release(catalog, build.journal)
         if keep_images:
-            keep |= {r.id for r in build.journal.resources() if r.kind in _WORTH_KEEPING}
+            keep |= {r.id for r in build.journal.resources() if r.kind in _REUSABLE}
         return reconcile.delete_all(build.cloud, build.journal, keep=keep, emit=build.emit).complete
     except GoldenAmiError as error:
         build.note(f"the clean-up stopped: {error.message}", "warning")

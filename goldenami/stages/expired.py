@@ -1,17 +1,17 @@
-"""Collecting for a machine that never came back: what is temporary, past its time, and of no journal at hand.
+"""Expired resources: finds the temporary resources of builds whose machine failed and did not clean up.
 
-Temporary resources carry ``goldenami:expires-at``. Something is collected only if all of this is true:
+Temporary resources have the tag ``goldenami:expires-at``. A resource is expired only if all of this is true:
 
-- its tags name a build, a key and a token, and the token is the one that this build and key give (tags that look alike,
-  or that somebody copied in part, do not pass);
-- its time has passed by the cloud's own clock: a clock that is wrong here deletes nothing early;
-- no release in the catalog owns it (and if the catalog cannot be read, nothing is collected at all).
+- Its tags name a build, a key and a token, and the token belongs to this build and key. So similar tags, or tags that
+  another program copied in part, are not enough.
+- Its time has passed by the clock of the cloud. So a wrong clock on this machine deletes nothing early.
+- No release in the catalog owns it. If the catalog cannot be read, no resource is expired.
 
-Where the build's journal is at hand after all, it is the journal's business: the build is cleaned by it, unless
-somebody works on it. Grants have no tags: they are known by their name, which holds the token, and by the date of their
-creation; those of a build that made a release stay. So do its parameters: somebody may follow one. A channel's are
-never temporary, since all that they ever name is an image of a release: where a machine died that was moving them, they
-are left as they are until the channel's next move, which moves them all.
+If this machine has the journal of the build, the clean-up of the build deletes its resources, unless another process
+works on the build. Grants have no tags. They are identified by their name, which contains the token, and by their
+creation date. Grants and parameters of a build that made a release are kept, because consumers may read a parameter.
+The parameters of a channel are never temporary, because they only name images of releases. If a machine failed while it
+moved them, they keep their values until the next move of the channel, which moves all of them.
 """
 
 from __future__ import annotations
@@ -39,13 +39,16 @@ _BUILD_ID: Final = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4,32}")
 _GRANT: Final = re.compile(rf"goldenami-({_BUILD_ID.pattern})-([0-9a-f]{{40}})")
 _ARCHITECTURES: Final = ("x86_64", "arm64")
 _ATTEMPTS: Final = range(1, 20)
-_GRANTS: Final = range(4)  # of one candidate to one account: one for each key of its snapshots
+_GRANTS: Final = range(4)  # grants of one candidate to one account: one for each key of its snapshots
 
 
 @dataclass
 class Left:
-    """What dead machines left. ``orphans``: of builds without a journal here. ``builds``: those that have one.
-    ``unreachable``: places that could not be searched, with the reason."""
+    """Expired resources.
+
+    ``orphans``: resources of builds without a journal here. ``builds``: build id -> resources of builds with a journal
+    here. ``unreachable``: place -> reason, for places that could not be searched.
+    """
 
     orphans: list[Found] = field(default_factory=list)
     builds: dict[str, list[Found]] = field(default_factory=dict)
@@ -53,34 +56,37 @@ class Left:
 
 
 def find(cloud: Cloud, environment: Environment, catalog: Catalog, journals: Journals) -> Left:
-    """Look in every account and region of the environment. Changes nothing. Raises CatalogError and AccessError."""
+    """Search every account and region of the environment for expired resources. Changes nothing.
+
+    Raises CatalogError if the catalog cannot be read, and AccessError for wrong credentials.
+    """
     cloud.check_caller()
     owned, released = _owned(catalog)
-    known = frozenset(journals.storage.names())
+    journaled = frozenset(journals.storage.names())
     places = sorted({environment.home_place, *(target.place for target in environment.targets)})
-    answers = each(places, lambda place: _look(cloud, environment, place))
+    answers = each(places, lambda place: _search(cloud, environment, place))
     left = Left(unreachable={str(place): reason for place, reason in answers.reasons.items()})
     found: dict[str, list[Found]] = defaultdict(list)
-    for build_id, one in (pair for those in answers.results.values() for pair in those):
-        # Which grants a release needs is in no manifest, and a parameter is known by its name only: those of a build
-        # that made a release stay.
+    for build_id, one in (pair for pairs in answers.results.values() for pair in pairs):
+        # Manifests do not list grants, and a parameter has only its name. So the grants and parameters of a build that
+        # made a release are kept.
         if one.id not in owned and (kind_of(one.kind).in_manifest or build_id not in released):
             found[build_id].append(one)
-    for build_id, those in sorted(found.items()):
-        if build_id in known:
-            left.builds[build_id] = sorted(those)
+    for build_id, resources in sorted(found.items()):
+        if build_id in journaled:
+            left.builds[build_id] = sorted(resources)
         else:
-            left.orphans += sorted(those)
+            left.orphans += sorted(resources)
     return left
 
 
-def _look(cloud: Cloud, environment: Environment, place: Place) -> list[tuple[str, Found]]:
+def _search(cloud: Cloud, environment: Environment, place: Place) -> list[tuple[str, Found]]:
     return [*_tagged(cloud, place), *_grants(cloud, environment, place)]
 
 
 def _tagged(cloud: Cloud, place: Place) -> Iterator[tuple[str, Found]]:
     for kind in in_order():
-        # What is not made everywhere is no build's: a policy stays for as long as it is declared.
+        # Builds create only kinds that exist in every place. A lifecycle policy is kept as long as it is declared.
         if not kind.has_tags or not kind.everywhere:
             continue
         for id, own in kind.tagged(cloud, place, tags.EXPIRES_AT, None).items():
@@ -90,7 +96,7 @@ def _tagged(cloud: Cloud, place: Place) -> Iterator[tuple[str, Found]]:
 
 
 def is_expired(own: Mapping[str, str], now: datetime) -> bool:
-    """Whether these are the tags of something temporary that goldenami made and whose time has passed."""
+    """Return whether the tags belong to a temporary resource of goldenami whose time has passed."""
     build_id, ends = own.get(tags.BUILD_ID, ""), tags.parse_timestamp(own.get(tags.EXPIRES_AT, ""))
     if ends is None or ends > now or not _BUILD_ID.fullmatch(build_id):
         return False
@@ -98,8 +104,10 @@ def is_expired(own: Mapping[str, str], now: datetime) -> bool:
 
 
 def _grants(cloud: Cloud, environment: Environment, place: Place) -> Iterator[tuple[str, Found]]:
-    """Those on the environment's keys that a build made: to lend a candidate's key to the accounts that were to copy
-    it, or to share an image."""
+    """Yield the expired grants of builds on the environment's keys.
+
+    A build creates grants to let an account copy a candidate, and to share an image.
+    """
     for target in {
         t.kms_key: t for t in environment.targets if t.place == place and modes.get_mode(t).owns_image
     }.values():
@@ -118,17 +126,17 @@ def _grants(cloud: Cloud, environment: Environment, place: Place) -> Iterator[tu
 
 
 def _made(grant: Mapping[str, Any], build_id: str) -> datetime:
-    """When a grant was made; the build's own moment, which is in its id, where KMS does not say."""
-    told = grant.get("CreationDate")
+    """Return the creation time of a grant, or the start of the build, from its id, if KMS returns no date."""
+    created = grant.get("CreationDate")
     try:
         began = datetime.strptime(build_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
-    except ValueError:  # no build has such an id
+    except ValueError:  # not the id of a build
         return datetime.max.replace(tzinfo=UTC) - DEFAULT_LIFETIME
-    return max(began, told.astimezone(UTC)) if isinstance(told, datetime) else began
+    return max(began, created.astimezone(UTC)) if isinstance(created, datetime) else began
 
 
 def _grant_tokens(build_id: str, environment: Environment, target: Target) -> frozenset[str]:
-    """The tokens of all grants that a build may have made on a target's key: see ``release.distribute``."""
+    """Return the tokens of all grants that a build can create on the key of a target: see ``release.distribute``."""
     accounts = [account.id for account in environment.accounts.values()]
     lent = (
         f"{TEMPORARY}{architecture}/{account}/grant-{number}"
@@ -141,7 +149,7 @@ def _grant_tokens(build_id: str, environment: Environment, target: Target) -> fr
 
 
 def _owned(catalog: Catalog) -> tuple[frozenset[str], frozenset[str]]:
-    """The ids of all images and snapshots of all releases; and of the builds that made them."""
+    """Return the ids of all images and snapshots of all releases, and the ids of the builds that made the releases."""
     owned: set[str] = set()
     builds: set[str] = set()
     for name in catalog.names():

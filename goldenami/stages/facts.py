@@ -20,9 +20,9 @@ from goldenami.release.versions import Reference
 
 
 def gather(cloud: Cloud, environment: Environment, catalog: Catalog, recipe: Recipe) -> Facts:
-    """Resolve everything that the recipe and the environment name.
+    """Resolve everything that the recipe and the environment name. Changes nothing.
 
-    Raises AccessError for wrong credentials, NotFound for a region, key or base that is not there. Nothing is changed.
+    Raises AccessError for wrong credentials, and NotFound for a region, key or base that does not exist.
     """
     regions.check_home(cloud)
     caller = cloud.check_identity()
@@ -41,17 +41,17 @@ def gather(cloud: Cloud, environment: Environment, catalog: Catalog, recipe: Rec
 
 
 def _keys(cloud: Cloud, owning: Sequence[Target]) -> dict[str, str]:
-    """The ARN of each target's key, by label."""
-    of = {target.label: target for target in owning}
-    answers = each(of, lambda label: kms.resolve(cloud, of[label].place, of[label].kms_key).arn)
+    """Return the ARN of each target's key, by label."""
+    by_label = {target.label: target for target in owning}
+    answers = each(by_label, lambda label: kms.resolve(cloud, by_label[label].place, by_label[label].kms_key).arn)
     for error in answers.errors.values():
         if isinstance(error, NotFound) or not answers.results:
             raise error
     if answers.errors:
         raise TargetsFailed(
-            f"{len(answers.errors)} of {len(of)} targets cannot be used: {', '.join(answers.errors)}",
+            f"{len(answers.errors)} of {len(by_label)} targets cannot be used: {', '.join(answers.errors)}",
             failures=answers.reasons,
-            hint="Give the caller access to the keys of these targets, or leave them out of the recipe's targets.",
+            hint="Give the caller access to the keys of these targets, or remove these targets from the recipe.",
         )
     return dict(answers.results)
 
@@ -85,7 +85,7 @@ def _released_base(
     except NotFound as error:
         raise NotFound(
             f"{base.mark}: the base {reference} has no {architecture} image in {home}: {error.message}",
-            hint=f"Build it first: goldenami build {base.value}",
+            hint=f"Build the base first: goldenami build {base.value}",
         ) from error
     found = images.base_by_id(
         cloud, home, image.image_id, architecture=architecture, source=f"{reference} {release.version}"
@@ -94,7 +94,10 @@ def _released_base(
 
 
 def git_commit(directory: Path) -> str | None:
-    """The commit that is checked out there, with ``-dirty`` if files differ from it; None outside of a repository."""
+    """Return the checked-out commit of a directory, or None outside a Git repository.
+
+    The suffix ``-dirty`` means that files differ from the commit.
+    """
     command = ["git", "-C", str(directory), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)

@@ -1,4 +1,4 @@
-"""Puts the values of secrets into the operations that go to a host, at the last moment."""
+"""Replaces the placeholders of secrets with their values, just before the operations are sent to a host."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from goldenami.provision import BoundOperation, Handler, Payload, Stage
 from goldenami.recipe.secrets import fill, names_in
 
 
-def filled(stage: Stage, values: Mapping[str, str]) -> Stage:
-    """The stage with every placeholder replaced. Raises KeyError for a secret without a value."""
+def fill_stage(stage: Stage, values: Mapping[str, str]) -> Stage:
+    """Return the stage with every placeholder replaced by the value of its secret.
+
+    Raises KeyError for a secret without a value, and InvalidInput if a value is not valid for its field.
+    """
     return replace(
         stage,
         operations=tuple(_bound(o, values) for o in stage.operations),
@@ -30,7 +33,7 @@ def _bound(bound: BoundOperation, values: Mapping[str, str]) -> BoundOperation:
         try:
             operation = operation.with_fields(full)
         except ValidationError as error:
-            # pydantic's own text would show the value.
+            # The text of pydantic's error contains the value.
             fields = ", ".join(sorted({".".join(map(str, e["loc"])) for e in error.errors(include_input=False)}))
             text = f"{bound.label}: with the value of its secret, {fields or 'it'} is not valid"
             raise InvalidInput([Problem(bound.mark.file, bound.mark.line, bound.mark.column, text)]) from None
@@ -39,7 +42,7 @@ def _bound(bound: BoundOperation, values: Mapping[str, str]) -> BoundOperation:
 
 
 def _payload(payload: Payload, values: Mapping[str, str]) -> Payload:
-    if payload.data is None:  # a file as it is: no text of ours is in it
+    if payload.data is None:  # a file of the user, which is sent unchanged
         return payload
     try:
         text = payload.data.decode()

@@ -1,4 +1,4 @@
-"""What is done on hosts: provisioning, both gates, sealing. All of it over SSH."""
+"""The work on hosts over SSH: provisioning, both gates, sealing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from goldenami.recipe.project import shown
 from goldenami.recipe.secrets import Secret
 from goldenami.stages import hosts
 from goldenami.stages.build import BuildContext, Candidate, Host, Prepared
-from goldenami.stages.filling import filled
+from goldenami.stages.filling import fill_stage
 from goldenami.stages.watch import watched
 from goldenami.validate import TestPath, Traces
 
@@ -24,13 +24,14 @@ _TRACES = "traces"
 
 
 class SshHostWork:
-    """The HostWork of every real build."""
+    """Works on hosts over SSH. Every real build uses it."""
 
     def prepare(self, build: BuildContext, architecture: Architecture, host: Host) -> Prepared:
-        """Patch, provision, test (gate 1) and seal, over one connection.
+        """Patch, provision, test (gate 1) and seal a builder over one connection.
 
-        Two programs, three round trips each: one before the tests, with all stages and the list of packages that the
-        base brings; one after them, which reads what there is in the end, and seals.
+        Two programs run on the host, with three round trips each. The first runs before the tests: it lists the
+        packages of the base and runs all stages. The second runs after the tests: it lists the final packages and seals
+        the host.
         """
         with hosts.connected(build, host, architecture) as connection:
             before, outputs = _provision(build, architecture, connection)
@@ -48,7 +49,7 @@ class SshHostWork:
         return Prepared(architecture, host.instance_id, report, after, changes, traces, outputs)
 
     def prove(self, build: BuildContext, made: Candidate, host: Host) -> TestReport:
-        """Gate 2: the recipe's tests, and those that prove the sealing."""
+        """Run gate 2: the recipe's tests, and the tests of the sealing. Raises TestsFailed if a test failed."""
         prepared = made.prepared
         return _test(build, made.architecture, host, gate="image", outputs=prepared.outputs, traces=prepared.traces)
 
@@ -56,8 +57,9 @@ class SshHostWork:
 def _provision(
     build: BuildContext, architecture: Architecture, connection: ssh.Connection
 ) -> tuple[tuple[Package, ...], dict[str, str]]:
-    """Every stage of the recipe, in one program; divided only where a reboot is due. Returns the packages before it,
-    and the outputs of the recipe's scripts.
+    """Run every stage of the recipe in one program. Only a reboot divides it.
+
+    Returns the packages before the stages, and the outputs of the recipe's scripts.
     """
     recipe = build.recipe
     spec, mark = recipe.patches[architecture], recipe.patches_mark
@@ -66,9 +68,9 @@ def _provision(
         provision.patch_stage(spec, mark, os=recipe.os),
         *(stage for stage in provisioning if stage.name not in LAST),
         provision.closing_stage(spec, mark, os=recipe.os),
-        *(stage for stage in provisioning if stage.name in LAST),  # looks at what is there: nothing changes after it
+        *(stage for stage in provisioning if stage.name in LAST),  # they read the final state
     )
-    full = [filled(stage, build.secrets) for stage in stages]
+    full = [fill_stage(stage, build.secrets) for stage in stages]
     result = provision.run_program(
         connection,
         [provision.PACKAGES, *full, *script_outputs.output_facts(full)],
@@ -118,7 +120,7 @@ def _test(
 
 
 def _tests(build: BuildContext) -> tuple[TestPath | str, ...]:
-    """The recipe's tests as validate/ takes them: suites by name, files so that an editor can jump to them."""
+    """Return the recipe's tests for ``validate``: suites by name, files by the path that the user sees."""
     return tuple(
         TestPath(t.path, t.name if t.installed else shown(t.path), t.installed) if t.path is not None else t.name
         for t in build.recipe.tests
@@ -126,7 +128,7 @@ def _tests(build: BuildContext) -> tuple[TestPath | str, ...]:
 
 
 def _variables(build: BuildContext, architecture: Architecture) -> dict[str, object]:
-    """What tests may know of the build they are run for."""
+    """Return the variables that tests can read. Secrets are left out."""
     return {
         **{k: v for k, v in build.recipe.variables.items() if not isinstance(v, Secret)},
         "agents": _plain(build.recipe.agents),
@@ -138,7 +140,7 @@ def _variables(build: BuildContext, architecture: Architecture) -> dict[str, obj
 
 
 def _plain(value: object) -> object:
-    """What JSON can hold of it; a secret's place is empty."""
+    """Return a value as JSON types. Secrets and unknown types become None."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

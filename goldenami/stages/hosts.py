@@ -1,8 +1,8 @@
-"""Temporary instances: launched, reached, disposed of.
+"""Temporary instances: launches them, connects to them, terminates them.
 
-The host key is made here and handed over in user-data, so that it is known before the first connection: nobody in
-between can pretend to be the builder. cloud-init installs it (``ssh_keys``) and deletes those of the image; sealing
-removes it.
+The host key is created here and passed in the user data, so it is known before the first connection. So no machine on
+the way can impersonate the builder. cloud-init installs the key (``ssh_keys``) and deletes the host keys of the image.
+Sealing removes the key.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ def launch(
     *,
     spot: bool = True,
 ) -> Host:
-    """Launch a temporary instance and wait until EC2 says that it runs; ``purpose`` is "builder" or "proof".
+    """Launch a temporary instance and wait until EC2 reports that it runs.
 
-    One that is in the journal already is replaced: what it was in the middle of is unknown. ``spot``: whether the
-    recipe's wish for a spot instance counts.
+    An instance of an earlier run is replaced, because its state is unknown. ``purpose``: "builder" or "proof".
+    ``spot``: False launches an on-demand instance even if the recipe requests a spot instance.
     """
     key = key_of(purpose, architecture)
     ledger, home = build.ledger, build.home
     ledger.delete_key(key)
     wanted = build.recipe.builder[architecture]
-    login = _key_pair(build, f"{purpose}-login-key")  # a proof that the builder's key opens nothing needs another one
+    # Gate 2 proves that the builder's key is removed, so it logs in with its own key.
+    login = _key_pair(build, f"{purpose}-login-key")
     host_key = _key_pair(build, f"{purpose}-{architecture}-host-key")
     subnets = network.subnets(build.cloud, home, build.environment.network)
     cidr = network.source_cidr(build.cloud, home, build.environment.network, subnets[0])
@@ -71,7 +72,7 @@ def launch(
 
 @contextmanager
 def connected(build: BuildContext, host: Host, architecture: Architecture) -> Iterator[ssh.Connection]:
-    """A connection to the host, which is watched; see ``watched`` for what is raised."""
+    """Open an SSH connection to a host under watch. Raises the errors of ``watched``."""
     timeout = build.recipe.builder[architecture].ssh_timeout
     with watched(build, host) as watch:
         connection = ssh.connect(host.endpoint, timeout=timeout, sleep=build.cloud.sleep, check=watch.check)
@@ -82,17 +83,17 @@ def connected(build: BuildContext, host: Host, architecture: Architecture) -> It
 
 
 def key_of(purpose: str, architecture: Architecture) -> str:
-    """A temporary instance's key in the ledger."""
+    """Return the key of a temporary instance in the ledger."""
     return f"{purpose}/{architecture}"
 
 
 def dispose(build: BuildContext, host: Host) -> None:
-    """Terminate a temporary instance, without waiting for its end."""
+    """Terminate a temporary instance. Does not wait until it is terminated."""
     build.ledger.delete_key(host.key)
 
 
 def user_data(host_key: ssh.KeyPair) -> str:
-    """The cloud-config that gives an instance this host key and no other. JSON is YAML that needs no quoting rules."""
+    """Return the cloud-config that gives an instance this host key only. It is JSON, which is valid YAML."""
     config = {
         "ssh_deletekeys": True,
         "ssh_keys": {"ed25519_private": host_key.private_key, "ed25519_public": host_key.public_key},
@@ -101,6 +102,6 @@ def user_data(host_key: ssh.KeyPair) -> str:
 
 
 def _key_pair(build: BuildContext, name: str) -> ssh.KeyPair:
-    """A key pair that outlives this process, but not the build: a resume finds the same one."""
+    """Return a key pair of the build. A resume gets the same key pair from the journal."""
     made = build.journal.secret(name, lambda: ssh.generate_keypair().private_key.encode())
     return ssh.KeyPair.from_private(made.decode())

@@ -1,4 +1,4 @@
-"""From a plan to a build that can begin: its journal, version, tags and secrets. And back again, for a resume."""
+"""Opens builds: creates the journal, version, tags and secrets of a new build; reopens a build for a resume."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _FACTS: TypeAdapter[Facts] = TypeAdapter(Facts)
 
 @contextmanager
 def create(project: Project, plan: BuildPlan, variables: Mapping[str, str], tools: Tools) -> Iterator[BuildContext]:
-    """A new build. Its journal holds what a resume needs: where the recipe is, the variables, facts and version.
+    """Create a new build. Its journal holds what a resume needs: the recipe's path, the variables, facts and version.
 
-    Its moment, which expiry and deprecation are counted from, is the cloud's: what this machine's clock says may be
-    wrong, and may jump while the build runs.
+    The time of the build is the cloud's time, because the clock of this machine may be wrong or may jump. The expiry
+    and the deprecation are computed from it.
     """
     secrets = secrets_of(plan.recipe, tools.cloud)
     now = tools.cloud.now()
@@ -56,14 +56,17 @@ def create(project: Project, plan: BuildPlan, variables: Mapping[str, str], tool
 
 @contextmanager
 def reopen(project: Project, environment: Environment, summary: Summary, tools: Tools) -> Iterator[BuildContext]:
-    """A build that began earlier. Raises UsageError if it ended, or if what it was made of has changed."""
+    """Reopen a build for a resume. Raises UsageError if the build has ended, or if one of its inputs has changed."""
     with tools.journals.open(summary.build_id, tools.patience) as journal:
         header = journal.header
         if journal.ending not in (None, "failed"):
-            raise UsageError(f"build {header.build_id} is {journal.ending}: there is nothing to continue")
+            raise UsageError(
+                f"build {header.build_id} is {journal.ending}, expected an unfinished or failed build",
+                hint="`goldenami builds list` shows the unfinished builds.",
+            )
         if header.environment != environment.name:
             raise UsageError(
-                f"build {header.build_id} is of the environment {header.environment!r}",
+                f"build {header.build_id} is of the environment {header.environment!r}, not {environment.name!r}",
                 hint=f"Use --environment {header.environment}.",
             )
         data = header.data
@@ -72,7 +75,7 @@ def reopen(project: Project, environment: Environment, summary: Summary, tools: 
         if plan.digest != header.plan_digest:
             raise UsageError(
                 f"{recipe.name} or its environment has changed since build {header.build_id} began",
-                hint=f"Build it again, and delete what is left of this one: goldenami clean {header.build_id}",
+                hint=f"Delete the resources of this build with `goldenami clean {header.build_id}`, and build again.",
             )
         tools.cloud.check_identity()
         build = _begin(plan, data["version"], journal, secrets_of(recipe, tools.cloud), tools)
@@ -81,7 +84,10 @@ def reopen(project: Project, environment: Environment, summary: Summary, tools: 
 
 
 def _within(project: Project, source: Path) -> str:
-    """A recipe's file as another checkout of the project finds it; one outside of it only has its own place."""
+    """Return the path of a recipe relative to the project, or its own path if it is outside the project.
+
+    Another checkout of the project finds the recipe by the relative path.
+    """
     return source.relative_to(project.root).as_posix() if source.is_relative_to(project.root) else str(source)
 
 
@@ -120,21 +126,24 @@ def _begin(plan: BuildPlan, version: str, journal: Journal, secrets: Mapping[str
 
 
 def secrets_of(recipe: Recipe, cloud: Cloud) -> dict[str, str]:
-    """The values of a recipe's secrets, read now. Raises InvalidInput or NotFound for those that are not there."""
+    """Read the values of a recipe's secrets. Raises InvalidInput or NotFound if a secret is missing."""
     return read_secrets(recipe.secrets, lambda name: parameters.get(cloud, cloud.home, name, decrypt=True))
 
 
 def deprecation(recipe: Recipe, created: datetime) -> datetime | None:
-    """When the recipe's images are to be marked as deprecated."""
+    """Return the time at which EC2 deprecates the recipe's images, or None if the recipe sets none."""
     after = recipe.retention.deprecate_after
     return created + timedelta(seconds=seconds(after)) if after is not None else None
 
 
 def release_of(catalog: Catalog, journal: Journal) -> ImageManifest | None:
-    """The release of a build, if it got as far. Raises CatalogError, never guesses."""
+    """Return the release that a build made, or None if it made none.
+
+    Raises CatalogError if the catalog cannot be read, and JournalError if the journal has no version.
+    """
     version: Any = journal.header.data.get("version")
     if not isinstance(version, str):
-        raise JournalError(f"the journal of build {journal.build_id} does not say which version it made")
+        raise JournalError(f"the journal of build {journal.build_id} has no version")
     try:
         manifest = catalog.get(journal.header.recipe, version)
     except NotFound:
@@ -143,6 +152,9 @@ def release_of(catalog: Catalog, journal: Journal) -> ImageManifest | None:
 
 
 def owned_by_release(catalog: Catalog, journal: Journal) -> frozenset[str]:
-    """The ids that the release of a build owns; none if there is none. Raises CatalogError, never guesses."""
+    """Return the ids of the resources that the release of a build owns; empty if the build made no release.
+
+    Raises CatalogError if the catalog cannot be read.
+    """
     manifest = release_of(catalog, journal)
     return reconcile.released(journal, manifest) if manifest is not None else frozenset()

@@ -1,4 +1,4 @@
-"""Gate 2: the final, encrypted image of the home region is booted, and the tests run on that."""
+"""Gate 2: boots the final, encrypted image in the home region and runs the tests on it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from goldenami.stages.replacing import on_a_host
 
 
 def boot_and_test(build: BuildContext, made: Candidate, image_id: str) -> TestReport:
-    """Launch an instance of the image and run the recipe's tests on it, and those that prove the sealing.
+    """Launch an instance of the image and run the recipe's tests and the tests of the sealing on it.
 
-    Raises TestsFailed; an instance that is lost is replaced, and proves nothing. An image that has passed in an earlier
-    run is not booted again.
+    Raises TestsFailed if a test failed. A lost instance is replaced, and its results do not count. An image that passed
+    in an earlier run is not booted again.
     """
     architecture = made.architecture
     record = f"proof/{architecture}"

@@ -1,7 +1,7 @@
-"""A temporary instance that is lost is replaced, a few times: its work begins anew on another one.
+"""Replaces lost temporary instances: the work starts again on a new instance, at most ``LIMIT`` times.
 
-Nothing of what was done on the lost one counts. Each replacement is told, kept in the journal, and part of the
-manifest. Spot instances that are reclaimed twice are followed by one on demand.
+The results of a lost instance do not count. Each replacement is an event, a journal record and an entry of the
+manifest. After two reclaimed spot instances, the next instance is on-demand.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from goldenami.model import Architecture, Replacement
 from goldenami.stages.build import BuildContext
 
 LIMIT = 2  # replacements of one purpose and architecture, in one run
-RECLAIMS = 2  # after so many, spot is not asked for again
+RECLAIMS = 2  # after so many reclaimed spot instances, on-demand instances are launched
 
 _RECORD = "replacements"  # the stage's name in the journal
 _RECORDING = threading.Lock()
@@ -27,23 +27,23 @@ _R = TypeVar("_R")
 
 
 def on_a_host(build: BuildContext, architecture: Architecture, purpose: str, work: Callable[[bool], _R]) -> _R:
-    """Call ``work(spot)``, which launches an instance and does everything on it; again if the instance is lost.
+    """Call ``work(spot)``, which launches an instance and works on it. Repeat the call if the instance is lost.
 
-    ``spot``: whether a spot instance may be asked for. Raises what ``work`` raises; HostLost after the last
+    ``spot``: whether ``work`` may request a spot instance. Raises the errors of ``work``, and HostLost after the last
     replacement.
     """
-    here = 0
+    count = 0
     while True:
         try:
-            return work(reclaims(build, architecture) < RECLAIMS)
+            return work(count_reclaims(build, architecture) < RECLAIMS)
         except HostLost as lost:
-            if here == LIMIT or build.stop.is_set():
+            if count == LIMIT or build.stop.is_set():
                 lost.hint = (
                     lost.hint
-                    or "It was replaced already. Other instance types, or builder.spot: false, may last longer."
+                    or "It was replaced already. Set other builder.instance_types or builder.spot: false in the recipe."
                 )
                 raise
-            here += 1
+            count += 1
             _record(build, architecture, purpose, lost)
             emit(
                 build.emit,
@@ -52,20 +52,20 @@ def on_a_host(build: BuildContext, architecture: Architecture, purpose: str, wor
                 architecture=architecture,
                 instance_id=lost.instance_id,
                 reason=lost.reason,
-                number=here,
+                number=count,
                 limit=LIMIT,
             )
-            build.note(f"the {purpose} is replaced ({here} of {LIMIT}): {lost.message}", "warning")
+            build.note(f"the {purpose} is replaced ({count} of {LIMIT}): {lost.message}", "warning")
 
 
 def replacements(build: BuildContext) -> tuple[Replacement, ...]:
-    """All of this build, over all its runs."""
+    """Return the replacements of all runs of this build."""
     done = build.journal.stage(_RECORD)
     return tuple(Replacement(**entry) for entry in done["instances"]) if done is not None else ()
 
 
-def reclaims(build: BuildContext, architecture: Architecture) -> int:
-    """How many spot instances of this architecture were reclaimed so far."""
+def count_reclaims(build: BuildContext, architecture: Architecture) -> int:
+    """Return how many spot instances of this architecture were reclaimed in all runs of this build."""
     return sum(r.reclaimed for r in replacements(build) if r.architecture == architecture)
 
 
@@ -78,5 +78,5 @@ def _record(build: BuildContext, architecture: Architecture, purpose: str, lost:
         reclaimed=lost.reclaimed,
         at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
-    with _RECORDING:  # architectures are built side by side
+    with _RECORDING:  # architectures are built in parallel
         build.journal.stage_done(_RECORD, instances=[asdict(r) for r in (*replacements(build), entry)])

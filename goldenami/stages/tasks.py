@@ -1,4 +1,4 @@
-"""What a clean-up has to know of each kind of task: how to put back what it changed. Most kinds only make things."""
+"""The undo function of each kind of task. Kinds that only create resources have none."""
 
 from __future__ import annotations
 

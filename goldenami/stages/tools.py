@@ -1,4 +1,4 @@
-"""What a command works with: cloud, catalog, journals, work on hosts, and the handling of signals."""
+"""The tools of one command: cloud, catalog, journals, work on hosts, and the handling of signals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OnFailure = Literal["clean", "keep"]
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """Frozen, like the rest of what is configured."""
+    """The tools of one command, for one environment."""
 
     cloud: Cloud
     catalog: Catalog
@@ -32,7 +32,7 @@ class Tools:
     interrupts: Interrupts
     on_failure: OnFailure
     emit: Emit
-    patience: Wait  # with who builds the same recipe, or works on the same build
+    patience: Wait  # for another process that builds the same recipe or works on the same build
 
 
 @contextmanager
@@ -45,10 +45,12 @@ def open_tools(
     wait: float = 0.0,
     interrupts: Interrupts | None = None,
 ) -> Iterator[Tools]:
-    """The tools of an environment. While it is entered, the first signal asks for the end (see ``interrupts``), unless
-    the caller passes ``interrupts`` of its own.
+    """Open the tools of an environment.
 
-    ``wait``: seconds to wait for somebody else who builds the same recipe or works on the same build."""
+    Inside the ``with`` block the first signal interrupts the work (see ``interrupts``), unless the caller passes its
+    own ``interrupts``. ``wait``: seconds to wait for another process that builds the same recipe or works on the same
+    build.
+    """
 
     def waiting(error: Busy) -> None:
         emit(emit_to, "note", message=f"waiting: {error.message}", level="warning")

@@ -1,8 +1,8 @@
-"""Whether a temporary instance is still there while something is done on it.
+"""Detects that a temporary instance is lost while the build works on it.
 
-SSH notices a host that went away after a minute of silence, and cannot tell why. EC2 knows at once, and knows the
-reason: terminated by somebody, reclaimed (spot), failed. So it is asked every few seconds, by a thread of its own, and
-once more when something went wrong: what fails on a host that is not there has not failed by itself.
+SSH detects a lost host only after a minute without an answer, and without a reason. EC2 reports the loss at once, with
+the reason: terminated by a user, reclaimed (spot), failed. So a separate thread describes the instance every few
+seconds. It is described once more after an error, because the loss of the instance may be the cause of that error.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ from goldenami.errors import (
 )
 from goldenami.stages.build import BuildContext, Host
 
-SECONDS = 5.0  # between two looks; describing may be done 20 times a second in each account and region
-_STOP_SECONDS = 0.5  # between two looks whether somebody asked for the end
+SECONDS = 5.0  # between two DescribeInstances calls; EC2 allows 20 a second in each account and region
+_STOP_SECONDS = 0.5  # between two checks whether the build was interrupted
 _CONSOLE_LINES = 15
 
 
 class Watch(threading.Event):
-    """Set once the instance is known to be lost, or somebody asked for the end. ``reached``: whether it ever answered
-    over SSH."""
+    """Set when the instance is lost or the build is interrupted.
+
+    ``reached``: whether the instance has answered over SSH. ``on_loss``: functions that end the wait for the host.
+    """
 
     def __init__(self, build: BuildContext, host: Host) -> None:
         super().__init__()
@@ -47,14 +49,14 @@ class Watch(threading.Event):
         return super().is_set() or self._build.stop.is_set()
 
     def check(self) -> None:
-        """Raise HostLost if the instance is known to be lost, Interrupted if somebody asked for the end."""
+        """Raise HostLost if the instance is lost, and Interrupted if the build is interrupted."""
         if self.lost is not None:
             raise self.lost
         if self._build.stop.is_set():
             raise Interrupted("interrupted")
 
-    def look(self) -> HostLost | None:
-        """Ask EC2 now. What EC2 cannot answer proves nothing."""
+    def describe(self) -> HostLost | None:
+        """Describe the instance now. Returns the loss, or None. An error of EC2 does not count as a loss."""
         if self.lost is None:
             with contextlib.suppress(GoldenAmiError):
                 found = instances.describe_many(self._build.cloud, self._build.home, [self._host.instance_id])
@@ -62,33 +64,38 @@ class Watch(threading.Event):
         return self.lost
 
     def run(self) -> None:
-        """Look every few seconds until ``end``. At a loss, and when somebody asked for the end, wake up whatever waits
-        for the host."""
-        looked = time.monotonic()
+        """Describe the instance every few seconds until ``end``.
+
+        After a loss or an interruption, call ``on_loss`` and return.
+        """
+        described = time.monotonic()
         while not self._over.wait(_STOP_SECONDS):
-            due = time.monotonic() - looked >= SECONDS
-            if self._build.stop.is_set() or (due and self.look() is not None):
+            due = time.monotonic() - described >= SECONDS
+            if self._build.stop.is_set() or (due and self.describe() is not None):
                 self.set()
                 for wake in self.on_loss:
                     wake()
                 return
-            looked = time.monotonic() if due else looked
+            described = time.monotonic() if due else described
 
     def end(self) -> None:
         self._over.set()
 
 
 def loss(instance_id: str, instance: Instance | None) -> HostLost | None:
-    """What a description of an instance says about its being there; None is one that is not described any more."""
+    """Return the loss of an instance, or None if it is pending or running.
+
+    ``instance``: its description; None if EC2 does not describe it any more.
+    """
     if instance is not None and instance.state in ("pending", "running"):
         return None
-    state = instance.state if instance is not None else "gone"
+    state = instance.state if instance is not None else "deleted"
     reclaimed = instance is not None and instance.reason_code in RECLAIMED_CODES
     if reclaimed:
         reason = "EC2 reclaimed the spot instance"
     else:
-        said = instance.reason if instance is not None else ""
-        reason = f"it is {state}" + (f": {said}" if said else "")
+        cause = instance.reason if instance is not None else ""
+        reason = f"it is {state}" + (f": {cause}" if cause else "")
     return HostLost(
         f"instance {instance_id} was lost: {reason}", instance_id=instance_id, reason=reason, reclaimed=reclaimed
     )
@@ -96,11 +103,11 @@ def loss(instance_id: str, instance: Instance | None) -> HostLost | None:
 
 @contextmanager
 def watched(build: BuildContext, host: Host) -> Iterator[Watch]:
-    """Do something on a host under watch.
+    """Work on a host under watch.
 
-    Raises HostLost for whatever fails because the instance is not there any more, or has stopped to answer, or may
-    have been left in the middle of something; other failures to reach it say what its console shows last. Raises
-    Interrupted when somebody asked for the end, also where the work runs in another thread than the one that is asked.
+    Raises HostLost instead of an error of the work if the instance was lost, became unreachable, or was disconnected
+    during an operation that must not run twice. Other connection errors get the last lines of the console. Raises
+    Interrupted if the build is interrupted, even if the work runs in another thread than the signal handler.
     """
     watch = Watch(build, host)
     thread = threading.Thread(target=watch.run, name=f"watch {host.instance_id}", daemon=True)
@@ -111,10 +118,10 @@ def watched(build: BuildContext, host: Host) -> Iterator[Watch]:
         if error.ends_everything or isinstance(error, HostLost):
             raise
         if build.stop.is_set():
-            if isinstance(error, BuilderError):  # the connection was closed because of it
+            if isinstance(error, BuilderError):  # the interruption closed the connection
                 raise Interrupted("interrupted") from error
         else:
-            lost = watch.look() or _silent(watch, host, error)
+            lost = watch.describe() or _unreachable(watch, host, error)
             if lost is not None:
                 lost.message += last_of_console(build, host)
                 lost.args = (lost.message,)
@@ -127,16 +134,18 @@ def watched(build: BuildContext, host: Host) -> Iterator[Watch]:
         watch.end()
 
 
-def _silent(watch: Watch, host: Host, error: GoldenAmiError) -> HostLost | None:
-    """It runs, says EC2. A host that has answered before and does not any more is as good as gone: a kernel that
-    panicked, a network that broke. One that never answered is more likely to be the recipe's fault, or the network's:
-    another one would not answer either."""
-    from goldenami.ssh import NotReachable  # paramiko takes a while to load
+def _unreachable(watch: Watch, host: Host, error: GoldenAmiError) -> HostLost | None:
+    """Return the loss of an instance that EC2 reports as running but that is unreachable; otherwise None.
+
+    An instance that answered before is lost: its kernel panicked, or its network failed. An instance that never
+    answered is not lost: the cause is probably the recipe or the network, so a replacement would be unreachable too.
+    """
+    from goldenami.ssh import NotReachable  # here, because paramiko loads slowly
 
     if isinstance(error, OperationDoubtful):
-        reason = "it went away while something ran on it that must not be run twice"
+        reason = "it became unreachable during an operation that must not run twice"
     elif isinstance(error, ConnectionLost) or (isinstance(error, NotReachable) and watch.reached):
-        reason = "it runs, but does not answer any more"
+        reason = "it is running but unreachable"
     else:
         return None
     message = f"instance {host.instance_id} was lost: {reason}: {error.message}"
@@ -144,7 +153,7 @@ def _silent(watch: Watch, host: Host, error: GoldenAmiError) -> HostLost | None:
 
 
 def last_of_console(build: BuildContext, host: Host) -> str:
-    """The last lines that an instance wrote on its console, to be added to a message; empty if they cannot be had."""
+    """Return the last lines of an instance's console as an addition to a message; empty if EC2 returns none."""
     try:
         output = instances.console_output(build.cloud, build.home, host.instance_id)
     except GoldenAmiError:

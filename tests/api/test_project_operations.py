@@ -20,7 +20,7 @@ from goldenami.model import BaseImage
 from goldenami.planning import BuildPlan, Facts
 from goldenami.recipe.code import EVERYTHING, Consent
 from goldenami.recipe.extensions import operations_of
-from goldenami.stages.filling import filled
+from goldenami.stages.filling import fill_stage
 
 if TYPE_CHECKING:
     from goldenami_sandbox.testing import PaperCloud
@@ -181,7 +181,7 @@ def test_a_recipe_that_does_not_use_it_does_not_depend_on_it(workspace: Workspac
 def test_secrets_are_filled_in(workspace: Workspace) -> None:
     workspace.write("recipes/tiny.yaml", RECIPE.replace("owner: platform", "owner: {secret: {env: OWNER}}"))
     [stage] = workspace.plan().recipe.provisioning["x86_64"]
-    [bound] = filled(stage, {"owner": "nobody"}).operations
+    [bound] = fill_stage(stage, {"owner": "nobody"}).operations
     assert bound.operation.title() == "company info of nobody"
 
 

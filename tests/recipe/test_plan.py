@@ -244,7 +244,7 @@ def test_a_secret_is_not_in_the_plan(write_project: Write, monkeypatch: pytest.M
 def test_facts_that_do_not_fit_are_refused(write_project: Write) -> None:
     plan = make(project_of(write_project, RECIPE))
     for wrong, words in [
-        (facts(plan.recipe, architecture="arm64"), "is arm64, and x86_64 is asked for"),
+        (facts(plan.recipe, architecture="arm64"), "is arm64, expected x86_64"),
         (facts(plan.recipe, root_volume_gib=20), "has 20 GiB"),
         (replace(plan.facts, base={}), "no base image"),
         (replace(plan.facts, kms_keys={}), "no key was found for alias/golden-ami"),
