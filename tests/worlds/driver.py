@@ -26,7 +26,9 @@ def main(verb: str, build_id: str | None = None) -> int:
         elif verb == "resume":
             pipeline.resume(project, environment, build_id, host_work=PaperHostWork())
         else:
-            done = pipeline.clean(environment, pipeline.choose(journals.open_journals(environment), build_id).build_id)
+            done = pipeline.clean(
+                environment, pipeline.choose_build(journals.open_journals(environment), build_id).build_id
+            )
             return 0 if done.complete else 1
     except GoldenAmiError as error:
         sys.stderr.write(f"{time.time():.3f} {type(error).__name__}: {error.message}\n")
