@@ -1,5 +1,7 @@
 """The checks of many controls as one shell program that runs over one connection, and the parser of its output.
 
+::
+
     batch = Batch.of(controls)
     values = batch.values(connection.run(batch.command, stdin=batch.program).stdout)
     check_control(subject, values)

@@ -1,3 +1,3 @@
-# Time stamps in the history of interactive shells, and a pager that leaves short output alone.
+# Adds time stamps to the shell history. Makes the pager print short output without paging.
 export HISTTIMEFORMAT="%F %T "
 export LESS="-FRX"

@@ -1,4 +1,4 @@
-"""What the base recipes promise."""
+"""Tests of the base recipes."""
 
 import pytest
 

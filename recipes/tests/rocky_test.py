@@ -1,4 +1,4 @@
-"""What rocky-9-base promises."""
+"""Tests of rocky-9-base."""
 
 import pytest
 
@@ -8,7 +8,7 @@ def test_kernel_setting_is_in_force(host, name, value):
     assert host.sysctl(name) == value
 
 
-def test_clock_is_kept(host):
+def test_clock_is_synchronized(host):
     assert host.service("chronyd").is_running
 
 

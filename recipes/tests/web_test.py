@@ -1,4 +1,4 @@
-"""What debian-12-web promises: nginx answers as configured, from the first boot on."""
+"""Tests of debian-12-web: nginx answers as configured, from the first boot on."""
 
 
 def test_nginx_runs_now_and_after_a_reboot(host):
@@ -12,7 +12,7 @@ def test_configuration_is_valid(host):
         assert host.run("/usr/sbin/nginx -t").rc == 0
 
 
-def test_configuration_is_the_templates(host, variables):
+def test_configuration_comes_from_the_template(host, variables):
     configuration = host.file("/etc/nginx/nginx.conf")
     assert configuration.mode == 0o644
     assert configuration.contains(f"worker_connections {variables['worker_connections']};")
@@ -32,7 +32,7 @@ def test_health_check_answers(host):
     assert host.check_output("curl -fsS http://127.0.0.1/healthz") == "ok"
 
 
-def test_unknown_page_is_404_and_tells_no_version(host):
+def test_unknown_page_is_404_and_shows_no_version(host):
     answer = host.check_output("curl -sS -i http://127.0.0.1/nothing-here")
     assert " 404 " in answer.splitlines()[0]
     assert "Server: nginx\r" in answer + "\r"

@@ -255,7 +255,7 @@ def test_all_that_is_shipped_is_listed(
 def test_an_agent_is_shown(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["agents", "show", "chrony"]) == 0
     text = capsys.readouterr().out
-    assert text.startswith("chrony: Keeps the clock right\n")
+    assert text.startswith("chrony: Synchronizes the clock\n")
     assert "parameter makestep: string; default: 1.0 3\n" in text
     assert main(["agents", "show", "chrony", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)

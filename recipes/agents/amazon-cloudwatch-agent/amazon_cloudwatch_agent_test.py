@@ -1,4 +1,4 @@
-"""What the agent amazon-cloudwatch-agent promises. What CloudWatch takes depends on the machine's role."""
+"""Tests of the agent amazon-cloudwatch-agent. Access to CloudWatch is not tested; it depends on the instance role."""
 
 import json
 
@@ -9,6 +9,6 @@ def test_agent_runs_now_and_after_a_reboot(host):
     assert service.is_running
 
 
-def test_configuration_is_the_recipes(host, variables):
+def test_configuration_is_that_of_the_recipe(host, variables):
     file = host.file("/opt/aws/amazon-cloudwatch-agent/etc/amazon-cloudwatch-agent.json")
     assert json.loads(file.content_string) == variables["agents"]["amazon-cloudwatch-agent"]["config"]

@@ -1,4 +1,4 @@
-"""What the agent amazon-ssm-agent promises. What Systems Manager allows depends on the machine's role."""
+"""Tests of the agent amazon-ssm-agent. Access to Systems Manager is not tested; it depends on the instance role."""
 
 import json
 
@@ -9,7 +9,7 @@ def test_agent_runs_now_and_after_a_reboot(host):
     assert service.is_running
 
 
-def test_configuration_is_the_recipes(host, variables):
+def test_configuration_is_that_of_the_recipe(host, variables):
     config = variables["agents"]["amazon-ssm-agent"]["config"]
     with host.sudo():
         file = host.file("/etc/amazon/ssm/amazon-ssm-agent.json")

@@ -1,4 +1,4 @@
-"""What the agent fluent-bit promises."""
+"""Tests of the agent fluent-bit."""
 
 
 def test_agent_runs_now_and_after_a_reboot(host):
@@ -7,7 +7,7 @@ def test_agent_runs_now_and_after_a_reboot(host):
     assert service.is_running
 
 
-def test_configuration_has_what_the_recipe_collects_and_delivers(host, variables):
+def test_configuration_has_the_inputs_and_outputs_of_the_recipe(host, variables):
     params = variables["agents"]["fluent-bit"]
     with host.sudo():
         text = host.file("/etc/fluent-bit/fluent-bit.conf").content_string

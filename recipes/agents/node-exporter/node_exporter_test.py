@@ -1,4 +1,4 @@
-"""What the agent node-exporter promises."""
+"""Tests of the agent node-exporter."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def test_unneeded_collectors_are_off(metrics, params):
         assert f'collector="{name}"' not in metrics
 
 
-def test_metrics_are_served_where_they_should_be_and_nowhere_else(host, params):
+def test_metrics_are_served_on_the_configured_address_only(host, params):
     address, _, port = params["listen"].rpartition(":")
     assert host.socket(f"tcp://{params['listen']}" if address else f"tcp://{port}").is_listening
     if address not in ("", "0.0.0.0"):

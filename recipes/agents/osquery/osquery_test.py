@@ -1,4 +1,4 @@
-"""What the agent osquery promises."""
+"""Tests of the agent osquery."""
 
 import json
 
@@ -9,7 +9,7 @@ def test_daemon_runs_now_and_after_a_reboot(host):
     assert service.is_running
 
 
-def test_configuration_is_the_recipes_and_the_program_takes_it(host, variables):
+def test_configuration_is_that_of_the_recipe_and_valid(host, variables):
     params = variables["agents"]["osquery"]
     with host.sudo():
         assert json.loads(host.file("/etc/osquery/osquery.conf").content_string) == params["config"]
