@@ -1,5 +1,5 @@
-# Two commands matter to a stranger: `make demo` and `make test`. Both install what they need first (apt for
-# programs, pip into .venv for Python), say so, and are quick when everything is there.
+# The two main commands are `make demo` and `make test`. Both first install missing programs with apt and Python packages with
+# pip into .venv, and print what they install.
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
@@ -7,10 +7,10 @@ SHELL := /bin/sh
 
 VENV  := .venv
 BIN   := $(VENV)/bin
-# Real instances need root: mounts, namespaces, loop devices. Everything else runs as whoever you are.
+# Real instances need root: mounts, namespaces, loop devices. All other commands run as the current user.
 SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
 PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check
-# In CI, dependencies have the versions and hashes of the lock file; elsewhere, pip takes what pyproject.toml allows.
+# In CI, dependencies have the versions and hashes of the lock file. Elsewhere, pip uses the versions that pyproject.toml allows.
 LOCK  := $(if $(CI),.ci/lock.txt)
 # Workers for the tests; pytest-xdist's "auto" is one per core.
 JOBS  ?= auto
@@ -19,7 +19,7 @@ ARGS  ?=
 SANDBOX_PACKAGES := ca-certificates e2fsprogs iproute2 mmdebstrap nftables openssh-client procps python3 python3-venv \
 	systemd-container util-linux xfsprogs
 TEST_PACKAGES    := createrepo-c git gpg gpg-agent openssh-server openssl rpm unzip
-# The peers that the sandbox is tested against. A distribution that does not package one: its tests are skipped, loudly.
+# Clients that the sandbox is tested with. If the distribution has no such package, its tests are skipped with a message.
 PEER_PACKAGES    := packer awscli
 
 .PHONY: help
@@ -33,11 +33,11 @@ demo: setup ## Build, test, encrypt and distribute a golden image for real, in t
 	$(SUDO) $(BIN)/goldenami images show debian-12-web
 
 .PHONY: test
-test: setup-test lint docs ## Lint, types, import rules, documentation, unit and sandbox tests
+test: setup-test lint docs ## Run static checks, build the documentation, and run unit and sandbox tests
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) --dist loadfile $(ARGS)
 
 .PHONY: test-crash
-test-crash: setup-test ## Every case of the crash and fault matrices (`make test` has a sample of them)
+test-crash: setup-test ## Run all cases of the crash and fault matrices (`make test` runs a sample)
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 GOLDENAMI_WHOLE_MATRIX=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) \
 	  tests/crash tests/lifecycle tests/snapshots/test_exchange.py $(ARGS)
 
@@ -48,16 +48,16 @@ docs: setup-test ## Build the documentation site into build/site; a warning is a
 	@echo "The site is in build/site/index.html"
 
 .PHONY: test-unit
-test-unit: setup-test ## The tests that need neither root nor instances
+test-unit: setup-test ## Run the tests that need neither root nor instances
 	env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) --dist loadfile -m 'not root' $(ARGS)
 
 .PHONY: coverage
-coverage: setup-test ## The tests of `make test-unit`, and the lines and branches that they do not reach
+coverage: setup-test ## Run the tests of `make test-unit`, and print the lines and branches that they do not reach
 	env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) --dist loadfile -m 'not root' \
 	  --cov --cov-report=term:skip-covered $(ARGS)
 
 .PHONY: lint
-lint: setup-test ## Only the static checks: ruff, mypy --strict, import-linter
+lint: setup-test ## Run the static checks only: ruff, mypy, import-linter, vulture, .gitlab-ci.yml, recipes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -67,16 +67,16 @@ lint: setup-test ## Only the static checks: ruff, mypy --strict, import-linter
 	$(BIN)/goldenami validate
 
 .PHONY: dist
-dist: setup-test ## Build both distributions into dist/, each as an sdist and as the wheel made of it
+dist: setup-test ## Build both distributions into dist/, each as an sdist and a wheel
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python -m build --outdir dist sandbox
 
-# One file for all supported versions of Python. uv is needed for this alone.
+# One file for all supported versions of Python. uv is needed only for this.
 LOCK_VENV := .venv-lock
 
 .PHONY: lock
-lock: ## Write .ci/lock.txt anew: the newest versions that both pyproject.toml allow, with hashes
+lock: ## Update .ci/lock.txt to the newest versions that both pyproject.toml allow, with hashes
 	@[ -d $(LOCK_VENV) ] || python3 -m venv $(LOCK_VENV)
 	@$(LOCK_VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv
 	printf -- '-e ./sandbox\n-e .[dev]\n' | $(LOCK_VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --upgrade \
@@ -84,15 +84,15 @@ lock: ## Write .ci/lock.txt anew: the newest versions that both pyproject.toml a
 	  --output-file .ci/lock.txt -
 
 .PHONY: bench
-bench: setup-test ## Measure the sandbox and a whole build, and print the figures
+bench: setup-test ## Measure the sandbox and a whole build, and print the results
 	$(SUDO) $(BIN)/python -m benchmarks $(ARGS)
 
-# The peers are nobody's dependency: they get an environment of their own, and only for this.
+# The other tools are not dependencies of goldenami, so they are installed in a separate environment.
 BENCH_VENV     := .venv-bench
 BENCH_PACKAGES := ansible-core mitogen pyinfra
 
 .PHONY: bench-provision
-bench-provision: setup-test $(BENCH_VENV)/.done ## Measure provisioning against a hand-written script and the peers
+bench-provision: setup-test $(BENCH_VENV)/.done ## Compare provisioning with a hand-written script and other tools
 	$(SUDO) $(BENCH_VENV)/bin/python -m benchmarks.provisioning $(ARGS)
 
 $(BENCH_VENV)/.done: pyproject.toml sandbox/pyproject.toml
@@ -100,11 +100,11 @@ $(BENCH_VENV)/.done: pyproject.toml sandbox/pyproject.toml
 	@python3 -m venv $(BENCH_VENV)
 	@$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ./sandbox --editable '.[sandbox]'
 	@for p in $(BENCH_PACKAGES); do $(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $$p || \
-	  echo "  $$p cannot be installed here: it is left out"; done
+	  echo "  $$p cannot be installed here and is left out"; done
 	@touch $@
 
 .PHONY: scan
-scan: setup-test ## Scan the hardened image with Lynis and the SCAP Security Guide, and print the figures
+scan: setup-test ## Scan the hardened image with Lynis and the SCAP Security Guide, and print the results
 	$(SUDO) $(BIN)/python -m benchmarks.scan $(ARGS)
 
 .PHONY: setup
@@ -113,7 +113,7 @@ setup: apt-sandbox $(VENV)/.demo
 .PHONY: setup-test
 setup-test: apt-test $(VENV)/.dev
 
-# Installs only what dpkg does not know as installed, so that a second run does not touch apt.
+# Installs only packages that dpkg does not list as installed, so a second run does not call apt.
 define apt_install
 	@missing=; for p in $(1); do \
 	  dpkg-query -W -f '$${Status}' "$$p" 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; \
@@ -134,12 +134,12 @@ apt-test: apt-sandbox
 	$(call apt_install,$(TEST_PACKAGES),$(SUDO) env DEBIAN_FRONTEND=noninteractive \
 	  apt-get install -y -qq --no-install-recommends $$missing >/dev/null)
 	$(call apt_install,$(PEER_PACKAGES),for p in $$missing; do $(SUDO) env DEBIAN_FRONTEND=noninteractive \
-	  apt-get install -y -qq --no-install-recommends $$p >/dev/null 2>&1 || echo "  $$p is not packaged here: tests with it will be skipped"; done)
+	  apt-get install -y -qq --no-install-recommends $$p >/dev/null 2>&1 || echo "  $$p is not available here: its tests will be skipped"; done)
 
 $(VENV)/bin/python:
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "goldenami needs Python 3.11 or newer; this is $$(python3 --version)" >&2; exit 1; }
-	@echo "Making a virtual environment in $(VENV)"
+	@echo "Creating a virtual environment in $(VENV)"
 	@python3 -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml sandbox/pyproject.toml | apt-sandbox $(VENV)/bin/python
@@ -148,13 +148,13 @@ $(VENV)/.demo: pyproject.toml sandbox/pyproject.toml | apt-sandbox $(VENV)/bin/p
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml sandbox/pyproject.toml $(LOCK) | apt-test $(VENV)/bin/python
-	@echo "Installing with pip into $(VENV): goldenami with its sandbox and development tools$(if $(LOCK), as $(LOCK) says)"
+	@echo "Installing with pip into $(VENV): goldenami with its sandbox and development tools$(if $(LOCK), with the versions of $(LOCK))"
 	@$(if $(LOCK),$(PIP) install --require-hashes --requirement $(LOCK))
 	@$(PIP) install $(if $(LOCK),--no-deps --no-build-isolation) --editable ./sandbox --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
 
 .PHONY: clean
-clean: ## Stop the sandbox, and remove its state, the virtual environment and what the tools left
+clean: ## Stop the sandbox, and remove its state, the virtual environment and the caches of the tools
 	@if [ -x $(BIN)/goldenami ]; then $(SUDO) $(BIN)/goldenami sandbox reset --yes || exit 1; fi
 	@$(SUDO) rm -rf $(VENV) $(BENCH_VENV) $(LOCK_VENV) .goldenami .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
