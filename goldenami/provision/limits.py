@@ -71,7 +71,7 @@ class Limit(Operation):
 
 
 class PamProfile(Operation):
-    """Enables or disables a profile of pam-auth-update (systems with apt): PAM modules in /etc/pam.d/common-*, which
+    """Enables or disables a profile of pam-auth-update (systems with apt): PAM modules in `/etc/pam.d/common-*`, which
     all services use.
 
     The profile is a file in /usr/share/pam-configs, from `content` or from a package. pam-auth-update does not change
