@@ -1,12 +1,12 @@
-"""Operating systems: what differs between them is said here, one module a family, and nowhere else.
+"""Operating systems: the only place for differences between them, with one module for each family.
 
     SYSTEMS["debian"]            a system, by the ID in /etc/os-release
-    of_reference(name)           the system whose vendor names its images so
+    of_reference(name)           the system of an AMI name or SSM parameter
     of_release(id, id_like)      the system of a host
-    MANAGERS["apt"]              a package manager that some system has
+    MANAGERS["apt"]              a package manager
 
-The registry is filled from the modules of this package: each one that defines ``SYSTEMS`` adds those. A new system is a
-new module; docs/contributing/add-an-operating-system.md lists what else belongs to it.
+The registry is filled from the modules of this package: each module that defines ``SYSTEMS`` adds those. A new system
+is a new module; docs/contributing/add-an-operating-system.md lists the other steps.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ def _discovered() -> dict[str, System]:
         systems: tuple[System, ...] = getattr(module, "SYSTEMS", ())
         for system in systems:
             if system.id in found:
-                raise TypeError(f"two operating systems have the id {system.id!r}")
+                raise TypeError(f"two operating systems have the id {system.id!r}: each id must be unique")
             found[system.id] = system
     for system in found.values():
         if system.like is not None and system.like not in found:
-            raise TypeError(f"{system.id} is like {system.like!r}, which is no operating system here")
+            raise TypeError(f"{system.id} is like {system.like!r}, which is not in SYSTEMS")
     return dict(sorted(found.items()))
 
 
@@ -70,25 +70,27 @@ SYSTEMS: Mapping[str, System] = MappingProxyType(_discovered())
 
 
 def _likenesses() -> str:
-    takers: dict[str, list[str]] = {}
+    ids_by_like: dict[str, list[str]] = {}
     for system in SYSTEMS.values():
         if system.like is not None:
-            takers.setdefault(system.like, []).append(system.id)
-    taken = [f"{' and '.join(ids)} {'take' if ids[1:] else 'takes'} {like}'s" for like, ids in takers.items()]
-    return ", ".join(taken)
+            ids_by_like.setdefault(system.like, []).append(system.id)
+    parts = [f"{' and '.join(ids)} {'use' if ids[1:] else 'uses'} {like}'s" for like, ids in ids_by_like.items()]
+    return ", ".join(parts)
 
 
 LIKENESSES = _likenesses()
-"""Which systems take the operations and defaults of another one, for descriptions: "ubuntu takes debian's"."""
+"""Which systems use the operations and defaults of another one, for descriptions: "ubuntu uses debian's"."""
 
 MANAGERS: Mapping[str, PackageManager] = MappingProxyType(
     {m.name: m for m in sorted((s.manager for s in SYSTEMS.values()), key=lambda m: m.precedence)}
 )
-"""The package managers of all systems by name, in the order in which a host is asked for them."""
+"""The package managers of all systems by name, in the order in which they are detected on a host."""
 
 
 def of_reference(reference: str) -> System | None:
-    """The system whose vendor uses such a name for an AMI or an SSM parameter; None if none does, or several do."""
+    """Return the system whose vendor uses this name for an AMI or an SSM parameter. None if no system or several
+    systems match.
+    """
     text = reference.lower()
     found = [system for system in SYSTEMS.values() if any(word in text for word in system.words)]
     general = {system.like for system in found}
@@ -97,20 +99,24 @@ def of_reference(reference: str) -> System | None:
 
 
 def serving(os: str, given: Container[str]) -> str | None:
-    """Which of the ids that a file has something for serves a system: its own, or that of the system that it is like.
-    None if neither is there.
+    """Return the id in ``given`` whose entry a system uses: its own id, or that of the system that it is like. None if
+    neither is in ``given``.
     """
     like = SYSTEMS[os].like if os in SYSTEMS else None
     return next((id for id in (os, like) if id is not None and id in given), None)
 
 
 def of_release(id: str, id_like: str = "") -> System | None:
-    """The system of a host by ID and ID_LIKE of its /etc/os-release: itself, or the first one that it is like."""
+    """Return the system of a host by ID and ID_LIKE of its /etc/os-release: the system with that ID, or the first known
+    one in ID_LIKE. None if all are unknown.
+    """
     return next((SYSTEMS[name] for name in (id, *id_like.split()) if name in SYSTEMS), None)
 
 
 def described(words: Iterable[tuple[str, System]]) -> str:
-    """What each system has, for a message, the same thing once: "locales (Debian, Ubuntu), glibc-langpack-en (...)"."""
+    """Join words with the names of their systems for a message. Equal words are listed once: "locales (Debian, Ubuntu),
+    glibc-langpack-en (Amazon Linux)".
+    """
     named: dict[str, list[str]] = {}
     for word, system in words:
         named.setdefault(word, []).append(system.name)

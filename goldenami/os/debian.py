@@ -19,7 +19,7 @@ class Debian(System):
         "https://snapshot.debian.org/archive/debian-security/{stamp}/",
     )
     pam: Pam = "pam-auth-update"
-    # Written by cloud-init for ifupdown.
+    # cloud-init writes it for ifupdown.
     network_files = ("/etc/network/interfaces.d/50-cloud-init*",)
 
     def locale_package(self, language: str) -> str:

@@ -1,4 +1,4 @@
-"""Red Hat Enterprise Linux 9, and what is built from its sources under other names: Rocky Linux 9 and AlmaLinux 9."""
+"""Red Hat Enterprise Linux 9 and its rebuilds: Rocky Linux 9 and AlmaLinux 9."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class RedHat(System):
     login_user = "ec2-user"
     words = ("rhel",)
     manager: PackageManager = DNF
-    # The addresses of its repositories hold the minor release, such as 9.6.
+    # The URLs of its repositories contain the minor release, such as 9.6.
     versioned = True
     pam: Pam = "authselect"
-    # cloud-init writes for NetworkManager, in its own format or in that of the older scripts (cloud-init's network
+    # cloud-init writes them for NetworkManager, in its format or in that of the older scripts (cloud-init's network
     # renderers "network-manager" and "sysconfig").
     network_files: tuple[str, ...] = (
         "/etc/NetworkManager/system-connections/cloud-init-*.nmconnection",
@@ -42,7 +42,7 @@ class RedHat(System):
     hints: tuple[Hint, ...] = (
         (
             r"This system is not registered with an entitlement server",
-            "Red Hat's repositories serve registered hosts and its own images: change the base, or add a repository.",
+            "Red Hat's repositories need a registered host or Red Hat's image: change the base, or add a repository.",
         ),
     )
 

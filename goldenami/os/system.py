@@ -1,8 +1,8 @@
-"""What an operating system tells the rest of the program: the protocol ``System``, and the data in its answers.
+"""The protocol ``System``: the properties of one operating system, and the data types of its values.
 
 A module of this package implements it for one family of systems and lists them as ``SYSTEMS`` (see the package). A
-class with ``System`` as its base inherits the answers that most systems share; what has no body here must be given.
-Everything is data or shell text: nothing here reads a file of the host or starts a process.
+subclass of ``System`` inherits the defaults that most systems share; members without a body must be implemented. All
+values are data or shell text: no code here reads a file of the host or starts a process.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ Pam = Literal["pam-auth-update", "authselect"]
 
 
 class UpgradePolicy(Protocol):
-    """How instances of an image upgrade themselves, as a recipe says in ``patches.unattended``."""
+    """How instances of an image upgrade themselves, from ``patches.unattended`` in the recipe."""
 
     @property
     def level(self) -> Literal["security", "all"]:
-        """Which updates an instance installs."""
+        """The updates that an instance installs."""
         ...
 
     @property
     def exclude(self) -> tuple[str, ...]:
-        """Packages that it leaves alone: names, or patterns with ``*`` and ``?``."""
+        """Packages that it does not upgrade: names, or patterns with ``*`` and ``?``."""
         ...
 
     @property
     def reboot(self) -> Literal["never", "if-needed"]:
-        """Whether it reboots when an update needs that."""
+        """Whether it reboots if an update needs a reboot."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class SelfUpgrade:
-    """What makes a host upgrade itself, or stops it from doing so.
+    """The configuration that turns unattended upgrades on or off.
 
     ``timer``: the systemd timer that starts the upgrades. ``install`` and ``remove``: packages. ``recommends``: whether
-    packages that ``install`` recommends come with it. ``files``: contents by path, and None for a file that must not be
-    there. ``started``: whether the timer is enabled and started; False leaves it as it is.
+    packages that ``install`` recommends are installed too. ``files``: contents by path; None for a file that must not
+    exist. ``started``: whether the timer is enabled and started; False does not change it.
     """
 
     timer: str
@@ -54,8 +54,8 @@ class SelfUpgrade:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Files of one machine that must not be in an image. ``name`` and ``what`` are for the report of sealing;
-    ``patterns`` are shell patterns of absolute paths, and ``before`` is shell code that runs before their removal.
+    """Files of one machine that must not be in an image. ``name`` and ``what`` are for the report of sealing.
+    ``patterns``: shell patterns of absolute paths. ``before``: shell code that runs before their removal.
     """
 
     name: str
@@ -65,41 +65,41 @@ class Trace:
 
 
 class System(Protocol):
-    """One operating system. Its releases share everything that is said here."""
+    """One operating system. All of its releases share these properties."""
 
     @property
     def id(self) -> str:
-        """The ID in /etc/os-release. Recipes, agents and controls write it as their ``os``; it is unique."""
+        """The ID in /etc/os-release: the value of ``os`` in recipes, agents and controls. It is unique."""
         ...
 
     @property
     def name(self) -> str:
-        """The name for people, as in messages: "Amazon Linux"."""
+        """The name in messages: "Amazon Linux"."""
         ...
 
     @property
     def releases(self) -> Mapping[str, str]:
-        """The supported releases: the VERSION_ID in /etc/os-release (its start, where it has minor numbers), and the
-        release's name for people.
+        """The supported releases: the VERSION_ID in /etc/os-release (only its start, if it has minor numbers), and the
+        name of the release in messages.
         """
         ...
 
     @property
     def like(self) -> str | None:
-        """The id of a system whose operations and defaults serve here wherever a file has none for ``id``. As in
-        ID_LIKE of /etc/os-release; only one step is taken. None: nothing else serves.
+        """The id of a system whose operations and defaults are used if a file has none for ``id``, as with ID_LIKE in
+        /etc/os-release. The ``like`` of that system is not used. None: there is no such system.
         """
         return None
 
     @property
     def login_user(self) -> str:
-        """The user to whom cloud-init gives the key in the vendor's images, unless the recipe says another one."""
+        """The user to whom cloud-init gives the key in the vendor's images. A recipe can name another user."""
         ...
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Lower-case words of the vendor's AMI names and SSM parameters. A base whose name has one of them is of this
-        system, unless a system that is ``like`` this one has a word in it, too.
+        """Lower-case words in the vendor's AMI names and SSM parameters. A base with one of them in its name has this
+        system, unless the name also has a word of a system that is ``like`` this one.
         """
         ...
 
@@ -110,42 +110,42 @@ class System(Protocol):
 
     @property
     def snapshots(self) -> Snapshots | None:
-        """The vendor's public archive of former days, for ``patches.date``. None: there is none."""
+        """The vendor's public archive of past days, for ``patches.date``. None: the vendor has none."""
         return None
 
     @property
     def versioned(self) -> bool:
-        """Whether ``patches.releasever`` pins the packages, because the repositories' addresses hold the release."""
+        """Whether ``patches.releasever`` pins the packages, because the repositories' URLs contain the release."""
         return False
 
     @property
     def pam(self) -> Pam:
-        """The program that writes the files in /etc/pam.d. Operations for the other one are refused."""
+        """The program that writes the files in /etc/pam.d. Operations for another program are refused."""
         ...
 
     def locale_package(self, language: str) -> str:
-        """The package that brings the locales of a language, such as "en" or "de"."""
+        """Return the package with the locales of a language, such as "en" or "de"."""
         ...
 
     def self_upgrade(self, policy: UpgradePolicy | None) -> SelfUpgrade:
-        """What makes instances upgrade themselves by this policy; None is for no upgrades at all."""
+        """Return the configuration of unattended upgrades for this policy. None: no upgrades."""
         ...
 
     @property
     def traces(self) -> tuple[Trace, ...]:
-        """What sealing removes on this system beside what all systems have. Patterns that match nothing do no harm: one
-        list of all systems is used on every host.
+        """Traces that sealing removes in addition to those of all systems. Every host uses the traces of all systems,
+        so their patterns may match no file.
         """
         return ()
 
     @property
     def network_files(self) -> tuple[str, ...]:
-        """Shell patterns of the files that cloud-init writes for the builder's network card, and anew on each
+        """Shell patterns of the files that cloud-init writes for the network card of the builder, and again on each
         instance. Sealing removes them.
         """
         return ()
 
     @property
     def hints(self) -> tuple[Hint, ...]:
-        """The next step for failures that are known by what this system's programs print."""
+        """Hints for failures, recognized by the output of this system's programs."""
         return ()

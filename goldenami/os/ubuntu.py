@@ -17,14 +17,14 @@ class Ubuntu(System):
     manager: PackageManager = APT
     snapshots = Snapshots("https://snapshot.ubuntu.com/ubuntu/{stamp}/")
     pam: Pam = "pam-auth-update"
-    # Written by cloud-init for netplan.
+    # cloud-init writes it for netplan.
     network_files = ("/etc/netplan/50-cloud-init.yaml",)
 
     def locale_package(self, language: str) -> str:
         return "locales"
 
     def self_upgrade(self, policy: UpgradePolicy | None) -> SelfUpgrade:
-        # One codename for all suites.
+        # All suites have the same codename, so the suite identifies the origin.
         security = ("origin=Ubuntu,suite=${distro_codename}-security",)
         others = ("origin=Ubuntu,suite=${distro_codename}", "origin=Ubuntu,suite=${distro_codename}-updates")
         return unattended_upgrades(policy, self.name, security, others)

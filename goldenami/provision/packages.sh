@@ -1,16 +1,16 @@
 
 # --- package managers ---------------------------------------------------------------------------------------------------
-# One vocabulary for all package managers: what these functions take and print is the same on every host. $family is the
-# host's manager, whose own functions are named FAMILY_VERB (see goldenami/os/managers/manager.py).
+# These functions have the same arguments and output on every host. $family is the host's package manager. Its functions are
+# named FAMILY_VERB (see goldenami/os/managers/manager.py).
 
-# For checks: the operation is for one family only. Use as: family_is dnf || return 2
+# For checks: the operation needs this package manager. Use as: family_is dnf || return 2
 family_is() {
   [ "$family" != "$1" ] || return 0
-  echo "this is for hosts with $1, and this host has ${family#none}"
+  echo "this operation is for hosts with $1, and this host has the package manager $family"
   return 1
 }
 
-# managed VERB [ARGUMENT]...: the manager's own function.
+# managed VERB [ARGUMENT]...: calls the function of the host's package manager.
 managed() {
   [ "$family" != none ] || { echo "this host has none of the package managers $families"; return 1; }
   _verb=${family}_$1
@@ -18,8 +18,8 @@ managed() {
   "$_verb" "$@"
 }
 
-# list_packages NAME…: lines "ii NAME VERSION". The first letter is what is wanted (h: held at its version), the second what
-# there is (i: the package, c: no more than its configuration).
+# list_packages NAME…: prints lines "ii NAME VERSION". The first letter is the wanted state (h: held at its version), the
+# second the state (i: installed, c: only its configuration).
 list_packages() {
   [ "$family" = none ] || managed list "$@"
 }
@@ -29,17 +29,17 @@ compare_versions() {
   managed compare "$@"
 }
 
-# fits VERSION [RELATION VERSION]…: does it satisfy all of them?
+# fits VERSION [RELATION VERSION]…: returns 0 if the version satisfies all relations.
 fits() {
-  _it=$1
+  _candidate=$1
   shift
   while [ $# -gt 0 ]; do
-    compare_versions "$_it" "$1" "$2" || return 1
+    compare_versions "$_candidate" "$1" "$2" || return 1
     shift 2
   done
 }
 
-# pick_version NAME RELATION VERSION…: $picked is the best version in the repositories that fits; ends if there is none.
+# pick_version NAME RELATION VERSION…: sets $picked to the best matching version in the repositories; exits if there is none.
 pick_version() {
   _package=$1
   shift
@@ -52,17 +52,17 @@ pick_version() {
   die "the repositories offer ${_offered:-no version} of $_package, and none that was asked for"
 }
 
-# Fetches the lists of packages, where the manager keeps any and they may be out of date.
+# Fetches the lists of packages, if the manager keeps lists and they may be outdated.
 refresh_lists() {
   managed refresh
 }
 
-# install_packages [OPTION]… SPEC…: in apt-get's words, NAME or NAME=VERSION.
+# install_packages [OPTION]… SPEC…: options of apt-get; SPEC is NAME or NAME=VERSION.
 install_packages() {
   managed install "$@"
 }
 
-# upgrade_packages NAME…: to the newest version, after they were installed.
+# upgrade_packages NAME…: upgrades installed packages to the newest version.
 upgrade_packages() {
   managed upgrade "$@"
 }
@@ -77,7 +77,7 @@ hold_packages() {
   managed hold "$@"
 }
 
-# are_newest NAME…: 0 if the repositories have nothing newer; sets detail.
+# are_newest NAME…: returns 0 if the repositories have no newer version; sets detail.
 are_newest() {
   managed newest "$@"
 }
@@ -94,7 +94,7 @@ change_group() {
 
 # --- keys of OpenPGP ----------------------------------------------------------------------------------------------------
 
-# A key or signature in binary, however it was written.
+# dearmor FILE: prints a key or signature, armored or not, in binary.
 dearmor() {
   case $(head -c 5 -- "$1" | tr -d '\000') in
   -----) tr -d '\r' <"$1" | awk '/^-----BEGIN/ { body = 0; next } /^-----END/ || /^=/ { body = 0 } body; /^$/ { body = 1 }' | base64 -d ;;
@@ -102,7 +102,8 @@ dearmor() {
   esac
 }
 
-# The fingerprints of the primary keys in a file (RFC 4880 and 9580), without a program for OpenPGP: a line each.
+# key_fingerprints FILE: prints the fingerprints of the primary keys in a file (RFC 4880 and 9580), one per line. It needs no
+# OpenPGP program.
 key_fingerprints() {
   dearmor "$1" >"$work/key" || return
   od -An -v -tu1 "$work/key" | awk '
@@ -137,7 +138,7 @@ octets() {
   done
 }
 
-# key_is FILE FINGERPRINT…: does the file hold these keys, and no others? Sets detail.
+# key_is FILE FINGERPRINT…: returns 0 if the file contains no other keys than these, and at least one. Sets detail.
 key_is() {
   _file=$1
   shift
@@ -147,7 +148,7 @@ key_is() {
   done
 }
 
-# verify_signature FILE SIGNATURE KEYS: detached, by one of the keys.
+# verify_signature FILE SIGNATURE KEYS: fails if the detached signature is not by one of the keys.
 verify_signature() {
   dearmor "$3" >"$work/keyring" || die 'the key cannot be read'
   if command -v gpgv >/dev/null; then
@@ -156,5 +157,5 @@ verify_signature() {
     sqv --keyring "$work/keyring" "$2" "$1" 2>&1
   else
     die 'this host has neither gpgv nor sqv to verify a signature with'
-  fi || die 'the signature is not one of the key'
+  fi || die 'the signature was not made with the key'
 }

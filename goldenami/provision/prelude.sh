@@ -1,6 +1,6 @@
-# What every program begins with. POSIX sh, coreutils, and what an operation itself needs; no Python.
-# Arguments: the working directory, the word that marks event lines, "apply" or "check", the first operation to run; and of an
-# earlier run that the host has forgotten: which operations changed something, and which must not be run again.
+# The start of every program. It needs POSIX sh and coreutils, and no Python. Operations can need more programs.
+# Arguments: the working directory, the word that marks event lines, "apply" or "check", and the first operation to run. If
+# the host lost an earlier run: the operations that changed something then, and those that must not run again.
 work=$1 mark=$2 mode=$3 first=$4 changed=$5 spared=$6
 
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -11,15 +11,15 @@ umask 022
 cd /
 exec </dev/null
 
-flags=/run/goldenami # handlers that are due: kept outside of the working directory, so that they survive a run that was cut off
+flags=/run/goldenami # flags of due handlers: outside the working directory, so that they survive an interrupted run
 packages_known='' together=' ' detail='' state=''
 [ -d "$flags" ] || mkdir -m 0700 "$flags"
-: >"$flags/.${work##*/}" # it is there for as long as a program runs, and no other one's end takes it away
+: >"$flags/.${work##*/}" # exists while this program runs, so that the end of another program does not remove the directory
 : >"$work/detail"
 
 # --- events -----------------------------------------------------------------------------------------------------------
 
-# An event is a line of its own, whatever was printed before it: so it begins with a line end, which the reader takes back.
+# An event is a separate line. It begins with a line end, because earlier output may end without one. The reader removes it.
 event() {
   printf '\n%s %s\n' "$mark" "$*"
 }
@@ -39,12 +39,12 @@ finish() {
   event "$2" "$1" "$now" "$3" "$detail"
 }
 
-# For checks: nothing to do here, for this reason. Use as: skip "reason"; return
+# For checks: there is nothing to do, for this reason. Use as: skip "reason"; return
 skip() {
   state=skipped detail=$1
 }
 
-# For applies, which are subshells: what to say of the change.
+# For applies, which run in subshells: sets the detail of the change.
 note() {
   printf '%s' "$*" | tr '\n' ' ' >"$work/detail"
 }
@@ -54,7 +54,7 @@ die() {
   exit 1
 }
 
-# What a reboot changes: told first, so that nobody needs to ask for it.
+# The boot id shows whether the host has rebooted.
 read -r boot </proc/sys/kernel/random/boot_id
 event begin "$boot"
 
@@ -73,7 +73,7 @@ operation() {
   "check_$1" >"$work/check" 2>&1
   status=$?
   if [ "$status" -eq 0 ]; then
-    case $together in *" $1 "*) state=changed detail=${detail:-"together with another one"} ;; esac
+    case $together in *" $1 "*) state=changed detail=${detail:-"installed together with another package"} ;; esac
     finish "$1" "${state:-ok}" 0
     case $changed in *" $1 "*) return 0 ;; esac
     [ "$state" = changed ]
@@ -106,7 +106,7 @@ operation() {
   status=$?
   if [ "$status" -ne 0 ]; then
     cat "$work/check"
-    printf 'It was applied without an error, but is still not as asked%s\n' "${detail:+: $detail}"
+    printf 'The operation ended without an error, but its check still fails%s\n' "${detail:+: $detail}"
     finish "$1" failed "$status"
     end failed
   fi
@@ -118,12 +118,12 @@ operation() {
 
 end() {
   rm -f "$flags/.${work##*/}"
-  rmdir "$flags" 2>/dev/null || : # nothing is due any more
+  rmdir "$flags" 2>/dev/null || : # no handler is due
   event end "$1"
   exit 0
 }
 
-# A handler's flag is set when something notifies it, and taken away when it has run.
+# The flag of a handler is set when an operation notifies it, and removed after it has run.
 notify() {
   [ "$mode" = check ] || : >"$flags/$1"
   eval "due_$1=1"
@@ -140,8 +140,8 @@ done_with() {
 
 # --- packages ---------------------------------------------------------------------------------------------------------
 
-# Packages of operations that follow one another are installed by one call. If that fails, each is tried alone, so that the right one
-# is blamed. after_N: the operations that follow N and could go with it; spec_N: its package, as install_packages takes it.
+# One call installs the packages of consecutive operations. If it fails, each operation runs alone, so that the error belongs to the
+# right one. after_N: the operations after N that the same call can install; spec_N: the package of N for install_packages.
 install_together() {
   eval "_after=\${after_$1-} _specs=\${spec_$1-} _options=\${options_$1-}"
   [ -n "$_after" ] || return 1
@@ -158,7 +158,7 @@ install_together() {
     return 1
   }
   packages_known='' together="$together$_members "
-  # The newest version may be none that was asked for; the operation's own way of installing says so.
+  # The newest version may not match. Then the apply of the operation runs and reports that.
   "check_$1" >/dev/null 2>&1
   _status=$?
   detail=$_detail
@@ -167,7 +167,7 @@ install_together() {
 
 # --- units ------------------------------------------------------------------------------------------------------------
 
-# systemd reads anew what operations have written for it: once for all of them.
+# systemd loads the files that operations have written: once for all of them.
 reload_units() {
   [ -e "$flags/units" ] || return 0
   systemctl daemon-reload && rm -f "$flags/units"
@@ -175,7 +175,7 @@ reload_units() {
 
 # --- files ------------------------------------------------------------------------------------------------------------
 
-# attributes PATH MODE OWNER GROUP: does it have them? Empty ones are not looked at.
+# attributes PATH MODE OWNER GROUP: returns 0 if the file has them. Empty values are not compared.
 attributes() {
   # shellcheck disable=SC2046
   set -- "$@" $(stat -c '%a %U %G %u %g' -- "$1")
@@ -186,22 +186,22 @@ attributes() {
 
 # set_attributes PATH MODE OWNER GROUP
 set_attributes() {
-  # What beside has made is root's already, unless the directory gives its group to what is in it.
+  # A file that `beside` created belongs to root already, unless the directory has the setgid bit.
   [ -z "$3$4" ] || { [ "$1$3$4" = "${new-}rootroot" ] && [ ! -g "$_folder" ]; } || chown -h -- "$3${4:+:$4}" "$1"
-  # After chown, which takes away setuid and setgid.
+  # After chown, because chown removes setuid and setgid.
   [ -z "$2" ] || chmod -- "$2" "$1"
 }
 
-# beside PATH: makes the directory of a file if need be, and an empty temporary file in it; its name is $new.
+# beside PATH: creates the directory of a file if necessary, and an empty temporary file in it, named $new.
 beside() {
   case $1 in */*) _folder=${1%/*} ;; *) _folder=. ;; esac
   _folder=${_folder:-/}
   [ -d "$_folder" ] || mkdir -p -- "$_folder"
   [ ! -d "$1" ] || [ -L "$1" ] || die "$1 is a directory"
-  # A name that nobody can guess, and a file that was not there: as mktemp does it, but without a process.
+  # A random name, and a new file (set -C), like mktemp, but without starting a process.
   _temporary=$((${_temporary:-0} + 1))
-  _unguessable=${work##*/}
-  new=$_folder/.goldenami.${_unguessable##*.}.$_temporary
+  _random=${work##*/}
+  new=$_folder/.goldenami.${_random##*.}.$_temporary
   umask 077
   set -C
   : >"$new"
@@ -217,7 +217,7 @@ replace() {
   ! command -v restorecon >/dev/null || restorecon "$1" || :
 }
 
-# fetch URL FILE: whatever is there.
+# fetch URL FILE: downloads without verification.
 fetch() {
   if [ "${1#file:///}" != "$1" ]; then
     cat -- "${1#file://}" >"$2"
@@ -232,7 +232,7 @@ fetch() {
   fi || die "downloading $1 failed"
 }
 
-# download URL SHA256 FILE: FILE has these contents, or this fails.
+# download URL SHA256 FILE: fails if the data has another checksum.
 download() {
   fetch "$1" "$3"
   _sum=$(sha256sum -- "$3")

@@ -134,9 +134,9 @@ def test_a_download_is_known_by_its_signature(armored: bool, web: Served, tmp_pa
     both = bind("download", **fields, key=key.armored, sha256=sha(b"second\n"))
     assert changes(both) == []
     other.sign(file)
-    assert "the signature is not one of the key" in refused(operation)
+    assert "the signature was not made with the key" in refused(operation)
     file.write_text("third\n")
-    assert "the signature is not one of the key" in refused(operation)
+    assert "the signature was not made with the key" in refused(operation)
     assert dest.read_text() == "second\n"
 
 

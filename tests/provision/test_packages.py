@@ -202,7 +202,7 @@ def test_a_package_from_a_url(host: Host, web: Served, suite: AptSuite) -> None:
 
 def test_a_repository_of_the_other_family_is_refused(host: Host) -> None:
     error = host.fails(bind("repository", name="x", uris=["http://x.test"], trusted=True))
-    assert "for hosts with dnf, and this host has apt" in error.output
+    assert "for hosts with dnf, and this host has the package manager apt" in error.output
 
 
 # --- dnf --------------------------------------------------------------------------------------------------------------

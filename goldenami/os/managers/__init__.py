@@ -1,1 +1,1 @@
-"""Package managers, which operating systems have in common: a module each, with its shell functions beside it."""
+"""Package managers, which several operating systems share: one module for each, with a file of shell functions."""

@@ -1,4 +1,4 @@
-"""apt and dpkg: the package manager of Debian and what is made of it."""
+"""apt and dpkg: the package manager of Debian and its derivatives."""
 
 from __future__ import annotations
 
@@ -42,28 +42,28 @@ class Apt(PackageManager):
         plan="apt-get -o Debug::NoLocking=true -s install dpkg",
         unpack_folder="eval $(apt-config shell f APT::ExtractTemplates::TempDir); echo ${f:-/tmp}",
         audit="dpkg --audit",
-        # Only looks, so it need not wait for a lock that apt's own timers may hold after a boot.
+        # It only reads, so it need not wait for a lock that apt's own timers may hold after a boot.
         whole="apt-get -o Debug::NoLocking=true check -qq",
-        # Only prints them, and needs no lists, as indextargets does.
+        # --print-uris downloads nothing. `apt-get indextargets` would need the package lists.
         sources="""apt-get update --print-uris | sed -n "s/^'\\([^']*\\)'.*/\\1/p\"""",
         proxy="apt-config dump Acquire::http::Proxy Acquire::https::Proxy | grep Proxy",
     )
     hints: tuple[Hint, ...] = (
         (
             r"E: Unable to locate package|E: Package '.*' has no installation candidate|find task",
-            "No repository of this host has a package of that name: check the name, or add its repository before it.",
+            "No repository of this host has a package of that name: check the name, or add its repository before.",
         ),
         (
             r"E: Version '.*' for '.*' was not found",
-            "The repositories do not have that version; `apt-cache policy PACKAGE` on such a host lists theirs.",
+            "The repositories do not have that version: `apt-cache policy PACKAGE` on such a host lists theirs.",
         ),
         (
             r"NO_PUBKEY|is not signed|The following signatures couldn't be verified",
-            "The repository's key is missing or another one: check `key` of the repository.",
+            "The repository's key is missing or wrong: check `key` of the repository.",
         ),
         (
             r"Unable to acquire the dpkg frontend lock",
-            "Another program on the host holds dpkg's lock for more than 5 minutes.",
+            "Another program on the host held dpkg's lock for more than 5 minutes: stop it, or wait and try again.",
         ),
     )
     mirror_needs_key = False
@@ -76,7 +76,7 @@ class Apt(PackageManager):
     # --- repositories -------------------------------------------------------------------------------------------------
 
     def key_path(self, name: str, *, binary: bool) -> str:
-        # apt tells armored keys from binary ones by the name of the file alone.
+        # apt distinguishes armored and binary keys by the suffix of the file only.
         return f"/etc/apt/keyrings/{name}.{'gpg' if binary else 'asc'}"
 
     def repository_files(self, repository: RepositoryText) -> list[tuple[str, str]]:
@@ -107,7 +107,7 @@ class Apt(PackageManager):
     def _preferences(self, repository: RepositoryText) -> str:
         pin = repository.pin or f'origin "{urlsplit(repository.uris[0]).hostname or ""}"'
         stanzas = []
-        if repository.only:  # the more specific one wins, whatever the order
+        if repository.only:  # the more specific entry wins in any order
             stanzas.append(("*", -1))
             stanzas.append((" ".join(repository.only), 500 if repository.priority is None else repository.priority))
         elif repository.priority is not None:
@@ -117,8 +117,7 @@ class Apt(PackageManager):
     # --- patches ------------------------------------------------------------------------------------------------------
 
     def upgrades(self, level: str, exclude: tuple[str, ...]) -> Code:
-        # One file of names that are excluded, and one of "name old new" for what apt would upgrade, both made by the
-        # check.
+        # The check writes two files: the excluded names, and lines "name old new" of the packages to upgrade.
         listing = sh(
             """: >"$work/excluded"
 dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' | while read -r _state _name; do
@@ -162,9 +161,9 @@ note "$(wc -l <"$work/upgraded") packages upgraded\"""",
         return Code(check, apply)
 
     def dated(self, source: Source, system: str, snapshots: Snapshots | None, place: Place) -> Code:
-        """The distribution's own files (sources.list, SYSTEM.sources) are put aside, and one for the dated archive is
-        written; what vendors have in sources.list.d stays. Its text is made on the host, which knows its release, in
-        $work/dated.
+        """Moves the distribution's own files (sources.list, SYSTEM.sources) to another directory and writes a file for
+        the dated archive. Files of vendors in sources.list.d are kept. The host writes the text of the new file to
+        $work/dated, because it contains the host's release.
         """
         own = ["/etc/apt/sources.list", *(f"/etc/apt/sources.list.d/{system}.{end}" for end in ("sources", "list"))]
         if source.uri is not None:
@@ -172,7 +171,7 @@ note "$(wc -l <"$work/upgraded") packages upgraded\"""",
             uri, security = source.uri, source.security_uri
         elif snapshots is not None:
             archive = sh(
-                """# Whatever components the distribution's own sources have.
+                """# The components of the distribution's own sources.
 _components=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.sources @aside/* 2>/dev/null |
 sed -n 's/^Components://p; s/^deb .*[a-z] \\(main .*\\)$/\\1/p' | tr -s ' ' '\\n' | grep . | sort -u | tr '\\n' ' ')
 _components=${_components% }""",
@@ -180,11 +179,11 @@ _components=${_components% }""",
             )
             uri, security = snapshots.uri, snapshots.security_uri
         else:
-            missing = f"echo 'no archive of former days is known for {system}: name one in patches.mirror'\nreturn 2"
+            missing = f"echo 'no archive of past days is known for {system}: give one in patches.mirror'\nreturn 2"
             return Code(Script(missing), Script(":"))
         text = sh(
             """_stanza() {
-# A Release file of a former day is out of date by its own word.
+# The Release file of a past day has expired (its field Valid-Until).
 printf 'Types: deb\\nURIs: %s\\nSuites: %s\\nComponents: %s\\nCheck-Valid-Until: no\\nSigned-By: %s\\n\\n' "$@"
 }
 _id=$(. /etc/os-release; echo "$ID") _release=$(. /etc/os-release; echo "$VERSION_CODENAME")
@@ -210,7 +209,7 @@ _stanza @uri "$_suites" "${_components:-main}" "$_keys"
             """for _file in @own; do
 [ ! -e "$_file" ] || { detail="$_file is in use"; return 1; }
 done
-cmp -s "$work/dated" @source || { detail='it is not the source'; return 1; }""",
+cmp -s "$work/dated" @source || { detail='the source file differs'; return 1; }""",
             own=own,
             source=_DATED_SOURCE,
         )
@@ -227,7 +226,7 @@ done
         return Code(lines(text, check), lines(_dated_key(source, place), apply))
 
     def undated(self) -> Code:
-        check = sh("[ ! -d @aside ] || { detail='the dated one is in its place'; return 1; }", aside=_ASIDE)
+        check = sh("[ ! -d @aside ] || { detail='the dated archive is in use'; return 1; }", aside=_ASIDE)
         apply = sh(
             """rm -f @dated
 for _file in @aside/*; do
@@ -253,10 +252,12 @@ def _dated_key(source: Source, place: Place) -> Script:
 def unattended_upgrades(
     policy: UpgradePolicy | None, vendor: str, security: tuple[str, ...], others: tuple[str, ...]
 ) -> SelfUpgrade:
-    """By the package unattended-upgrades. ``security``, ``others``: its patterns of origins, for the two levels."""
+    """Return the configuration of the package unattended-upgrades. ``security``: its origin patterns for security
+    updates. ``others``: those for all other updates.
+    """
     switch = 0 if policy is None else 1
     periodic = f'APT::Periodic::Update-Package-Lists "{switch}";\nAPT::Periodic::Unattended-Upgrade "{switch}";\n'
-    # After the distribution's own 20auto-upgrades and 50unattended-upgrades: the last one wins.
+    # The files sort after the distribution's 20auto-upgrades and 50unattended-upgrades, since the last file wins.
     return SelfUpgrade(
         timer="apt-daily-upgrade.timer",
         install=None if policy is None else "unattended-upgrades",
@@ -289,5 +290,5 @@ def _settings(policy: UpgradePolicy, vendor: str, security: tuple[str, ...], oth
 
 
 def _regex(pattern: str) -> str:
-    """A shell pattern as unattended-upgrades takes it: a regular expression of Python, from the name's start."""
+    """Returns a shell pattern as a Python regular expression, which unattended-upgrades matches from the start."""
     return "".join({"*": ".*", "?": "."}.get(c, re.escape(c).replace("\\-", "-")) for c in pattern) + "$"

@@ -7,7 +7,7 @@ apt_get() {
     -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-confdef "$@"
 }
 
-# Fetch the lists: once a stage at most, and only if there are none, they are older than an hour, or a repository changed.
+# Fetch the lists, at most once a stage: if they are missing, older than an hour, or if a repository has changed.
 apt_refresh() {
   [ ! -e "$work/updated" ] || return 0
   if [ ! -e "$flags/stale-lists" ] && [ -n "$(find /var/lib/apt/lists -maxdepth 1 -name '*_*Packages*' -mmin -60 2>/dev/null | head -n 1)" ]; then
@@ -32,13 +32,13 @@ apt_refresh_now() {
 }
 
 apt_install() {
-  # dpkg refuses everything after it was killed in the middle of something, until this.
+  # After dpkg was killed during an installation, it refuses all work until `dpkg --configure -a` has run.
   [ -z "$(find /var/lib/dpkg/updates -name '[0-9]*' 2>/dev/null | head -n 1)" ] || dpkg --configure -a --force-confold
   apt_refresh || return
   apt_get install "$@" || {
     _failed=$?
     [ ! -e "$work/updated" ] || return $_failed
-    # Lists that are a few minutes old may name versions that the archive has replaced since.
+    # Lists that are a few minutes old may name versions that the archive has replaced in the meantime.
     apt_refresh_now && apt_get install "$@"
   }
 }
@@ -51,7 +51,7 @@ apt_package_in() {
   dpkg-deb -f "$1" Package
 }
 
-# Installing has done it.
+# apt_install has upgraded the packages already.
 apt_upgrade() {
   :
 }
@@ -65,7 +65,7 @@ apt_hold() {
 }
 
 apt_list() {
-  # Status-Abbrev ends with a space of its own.
+  # The value of Status-Abbrev ends with a space.
   dpkg-query -W -f '${db:Status-Abbrev}${Package} ${Version}\n' "$@" 2>/dev/null
 }
 
@@ -73,7 +73,7 @@ apt_compare() {
   dpkg --compare-versions "$1" "$2" "$3"
 }
 
-# The candidate is what pinning chooses; it may be none of the newest.
+# The candidate is the version that pinning chooses; it may be older than the newest version.
 apt_offers() {
   apt-cache policy -- "$1" | sed -n 's/^  Candidate: //p' | grep -vxF '(none)' || :
   apt-cache madison -- "$1" | cut -d '|' -f 2 | tr -d ' '
@@ -105,7 +105,7 @@ apt_flavour() {
   printf '%s\n' "-${1##*-}"
 }
 
-# Packages tell of it in /run/reboot-required, which every host is asked for.
+# Packages create /run/reboot-required, which is checked on every host.
 apt_reboot_due() {
   return 1
 }

@@ -1,4 +1,4 @@
-"""dnf and rpm: the package manager of Fedora and what is made of it."""
+"""dnf and rpm: the package manager of Fedora and its derivatives."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Dnf(PackageManager):
     hints: tuple[Hint, ...] = (
         (
             r"Unable to find a match",
-            "No repository of this host has a package of that name: check the name, or add its repository before it.",
+            "No repository of this host has a package of that name: check the name, or add its repository before.",
         ),
         (
             r"is not signed|GPG check FAILED|Bad PGP signature",
-            "The repository's key is missing or another one: check `key` of the repository.",
+            "The repository's key is missing or wrong: check `key` of the repository.",
         ),
     )
     mirror_needs_key = True
@@ -94,14 +94,15 @@ note "$(wc -l <"$work/upgraded") packages upgraded\"""",
         return Code(check, apply)
 
     def dated(self, source: Source, system: str, snapshots: Snapshots | None, place: Place) -> Code:
-        """With a mirror, all files in /etc/yum.repos.d are put aside for one; with a release, the variable
-        ``releasever`` is set.
+        """With a mirror, moves all files in /etc/yum.repos.d to another directory and writes one for the mirror. With a
+        release, sets the variable ``releasever``.
         """
         if source.releasever is not None:
             return self._release(source.releasever)
         if source.uri is None or source.key is None:
             return Code(
-                Script("echo 'a day needs patches.mirror with a key here, or releasever'\nreturn 2"), Script(":")
+                Script("echo 'patches.date needs patches.mirror with a key here; or use releasever'\nreturn 2"),
+                Script(":"),
             )
         text = (
             f"[goldenami-dated]\nname=packages of {source.day}\nbaseurl={source.dated(source.uri)}\nenabled=1\n"
@@ -109,7 +110,7 @@ note "$(wc -l <"$work/upgraded") packages upgraded\"""",
         )
         contents = place(text.encode())
         check = sh(
-            """cmp -s @contents @source || { detail='it is not the source'; return 1; }
+            """cmp -s @contents @source || { detail='the source file differs'; return 1; }
 for _file in /etc/yum.repos.d/*.repo; do
 [ "$_file" = @source ] || { detail="$_file is in use"; return 1; }
 done""",
@@ -131,7 +132,7 @@ done
 
     def _release(self, release: str) -> Code:
         check = sh(
-            "[ \"$(cat @file 2>/dev/null)\" = @release ] || { detail='it is another one'; return 1; }",
+            "[ \"$(cat @file 2>/dev/null)\" = @release ] || { detail='the release differs'; return 1; }",
             file=_RELEASEVER,
             release=release,
         )
@@ -147,7 +148,7 @@ printf '%s\\n' @release >@file""",
         return Code(check, apply)
 
     def undated(self) -> Code:
-        check = sh("[ ! -d @aside ] || { detail='the dated one is in its place'; return 1; }", aside=_ASIDE)
+        check = sh("[ ! -d @aside ] || { detail='the dated archive is in use'; return 1; }", aside=_ASIDE)
         apply = sh(
             """rm -f @dated
 for _file in @aside/repos/*.repo; do
@@ -167,7 +168,7 @@ DNF = Dnf()
 
 
 def dnf_automatic(policy: UpgradePolicy | None) -> SelfUpgrade:
-    """By the package dnf-automatic."""
+    """Return the configuration of the package dnf-automatic."""
     timer, package = "dnf-automatic.timer", "dnf-automatic"
     if policy is None:
         return SelfUpgrade(timer, remove=package)

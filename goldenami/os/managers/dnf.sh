@@ -7,11 +7,11 @@ dnf_do() {
     rm -f "$flags/stale-lists"
     return
   fi
-  # What is cached may name packages that the repository has replaced since.
+  # The cache may name packages that the repository has replaced in the meantime.
   dnf -y "$@" || dnf -y --refresh "$@"
 }
 
-# dnf fetches what is out of date by itself.
+# dnf fetches outdated lists automatically.
 dnf_refresh() {
   :
 }
@@ -25,7 +25,7 @@ dnf_install() {
     case $_word in
     --no-install-recommends) set -- "$@" --setopt=install_weak_deps=False ;;
     --allow-change-held-packages) set -- "$@" --disableplugin=versionlock ;;
-    --allow-downgrades | --) ;; # dnf does that whenever a version is named
+    --allow-downgrades | --) ;; # dnf always permits a downgrade to a given version
     *=*) set -- "$@" "${_word%%=*}-${_word#*=}" ;;
     *) set -- "$@" "$_word" ;;
     esac
@@ -50,12 +50,12 @@ dnf_remove() {
   dnf_do remove --noautoremove "$@"
 }
 
-# Holds are the versionlock plugin's.
+# The versionlock plugin holds packages.
 dnf_hold() {
   _verb=$1
   shift
   dnf versionlock --help >/dev/null 2>&1 || dnf_do install 'dnf-command(versionlock)'
-  dnf -q versionlock delete "$@" >/dev/null 2>&1 || : # the version of a former hold
+  dnf -q versionlock delete "$@" >/dev/null 2>&1 || : # removes the version of an earlier hold
   [ "$_verb" = unhold ] || dnf -q versionlock add "$@"
 }
 
@@ -71,7 +71,7 @@ dnf_compare() {
   _a=${1#*:} _b=${3#*:} _c=0 _d=0 _e=0 _f=0
   [ "$_a" = "$1" ] || _c=${1%%:*}
   [ "$_b" = "$3" ] || _d=${3%%:*}
-  # A version that is asked for without a release stands for any release of it.
+  # A version without a release matches all of its releases.
   case $_b in *-*) _e=${_a#*-} _f=${_b#*-} ;; esac
   _order=$(rpm --eval "%{lua:local order = rpm.vercmp('$_c', '$_d')
 if order == 0 then order = rpm.vercmp('${_a%%-*}', '${_b%%-*}') end
@@ -93,7 +93,7 @@ dnf_newest() {
 }
 
 dnf_group_is() {
-  # Lists nothing, and is told so by its status too, where it is not installed.
+  # If the group is not installed, dnf lists nothing and may return an error.
   _groups=$(dnf -q group list --installed "$2" 2>/dev/null) || :
   case $_groups in *'Installed '*) [ "$1" = present ] ;; *) [ "$1" = absent ] ;; esac
 }
@@ -108,9 +108,9 @@ dnf_flavour() {
 
 dnf_reboot_due() {
   dnf needs-restarting --help >/dev/null 2>&1 || return 1
-  # It ends with 1 for a reboot, and for what has gone wrong too: but then it does not say this.
-  _told=$(dnf -q needs-restarting -r 2>/dev/null) || case $_told in
-  *'eboot is required'*) detail='dnf needs-restarting tells of a reboot'; return 0 ;;
+  # Its status is 1 if a reboot is required, and also for errors. Only the first case has this text.
+  _output=$(dnf -q needs-restarting -r 2>/dev/null) || case $_output in
+  *'eboot is required'*) detail='dnf needs-restarting reports that a reboot is required'; return 0 ;;
   esac
   return 1
 }

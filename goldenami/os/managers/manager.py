@@ -1,4 +1,4 @@
-"""What a package manager tells the rest of the program: the protocol ``PackageManager``, and its data."""
+"""The protocol ``PackageManager``: the properties and shell code of one package manager, and its data types."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Protocol
 from goldenami.shell import Script
 
 Place = Callable[[bytes], Script]
-"""Gives the word that is the path, on the host, of a file with these contents."""
+"""Returns a shell word: the path, on the host, of a file with these contents."""
 
 Hint = tuple[str, str]
-"""A regular expression for the output of a failing program, and the next step as a sentence."""
+"""A regular expression for the output of a failing program, and the next step as a full sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """``check`` ends with 0 (as asked), 1 (to be applied) or more (a failure), and may set ``detail``; ``apply`` runs
-    under ``set -e``. The rules are those of ``provision.shell``.
+    """Shell code of one change. ``check`` ends with 0 (the host is as required), 1 (apply the change) or more (a
+    failure), and may set ``detail``. ``apply`` runs under ``set -e``. The rules are those of ``provision.shell``.
     """
 
     check: Script
@@ -28,8 +28,8 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class Snapshots:
-    """An archive of former days. ``uri``, ``security_uri``: with {date} or {stamp} where the day goes; the second one
-    is None where security updates are suites of the first.
+    """An archive of past days. ``uri``, ``security_uri``: with {date} or {stamp} as a placeholder for the day.
+    ``security_uri`` is None if the security updates are suites of ``uri``.
     """
 
     uri: str
@@ -38,7 +38,7 @@ class Snapshots:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the packages of a build come from: the archive of a day, or a release of the distribution.
+    """The source of the packages of a build: the archive of a day, or a release of the distribution.
 
     ``uri``, ``security_uri``: with {date} or {stamp}; None for the system's snapshots. ``key``: armored.
     """
@@ -52,15 +52,15 @@ class Source:
     releasever: str | None = None
 
     def dated(self, uri: str) -> str:
-        """The address with the day in it. Only with a day."""
+        """Return the URI with the day in it. ``day`` must not be None."""
         assert self.day is not None
         return uri.replace("{date}", self.day.isoformat()).replace("{stamp}", f"{self.day:%Y%m%d}T000000Z")
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryText:
-    """A repository as its files describe it. ``key``: the path of the key on the host, "" for an unsigned one. The
-    other fields are those of the operation ``repository``.
+    """The data for the files of a repository. ``key``: the path of the key on the host, "" for an unsigned repository.
+    The other fields are those of the operation ``repository``.
     """
 
     name: str
@@ -78,12 +78,12 @@ class RepositoryText:
 
 @dataclass(frozen=True, slots=True)
 class Proofs:
-    """Shell code with which the suite ``base`` proves that packages can be installed. None of it changes the host.
+    """Shell code with which the suite ``base`` proves that packages can be installed. It does not change the host.
 
-    ``plan``: plans an installation, as root; ends with 0 if it could be done. ``unpack_folder``: prints the folder in
+    ``plan``: simulates an installation, as root; ends with 0 on success. ``unpack_folder``: prints the directory in
     which the manager unpacks programs that it runs. ``audit``: prints the packages that are half installed. ``whole``:
-    as root; ends with 0 if no dependency is broken. ``sources``: prints the URIs of the package sources, a line each.
-    ``proxy``: prints something if the sources are reached by a proxy.
+    as root; ends with 0 if no dependency is broken. ``sources``: prints the URIs of the package sources, one per line.
+    ``proxy``: prints text if the sources are used through a proxy.
     """
 
     plan: str
@@ -97,8 +97,9 @@ class Proofs:
 class PackageManager(Protocol):
     """One package manager: shell functions for the program that provisions a host, and data.
 
-    ``functions`` defines these, each with ``name`` and an underscore before it. SPEC is ``NAME`` or ``NAME=VERSION``.
-    OPTION is one of --no-install-recommends, --allow-downgrades and --allow-change-held-packages, in apt-get's words.
+    ``functions`` defines these functions, with ``name`` and an underscore as their prefix. SPEC is ``NAME`` or
+    ``NAME=VERSION``. OPTION is an option of apt-get: --no-install-recommends, --allow-downgrades or
+    --allow-change-held-packages.
 
     ==================================== ============================================================================
     ``list NAME...``                     prints lines "ii NAME VERSION": the wanted state (h: held), and the state
@@ -107,35 +108,35 @@ class PackageManager(Protocol):
     ``offers NAME``                      prints the versions in the repositories, the best first
     ``refresh``                          fetches the lists, at most once a stage; it may do nothing
     ``install [OPTION]... [--] SPEC...`` installs
-    ``upgrade NAME...``                  to the newest version, where ``install`` leaves installed packages as they are
+    ``upgrade NAME...``                  upgrades to the newest version; may do nothing if ``install`` did that
     ``remove remove|purge NAME...``      removes, with or without the configuration
-    ``hold hold|unhold NAME...``         holds, or ends it
+    ``hold hold|unhold NAME...``         holds packages, or ends the hold
     ``newest NAME...``                   returns 0 if the repositories have nothing newer; sets detail
     ``group_is present|absent NAME``     returns 0 if the group is installed, or is not
     ``group install|remove NAME``        installs or removes the packages of a group
     ``package_in FILE``                  prints the name of the package that a file contains
     ``install_file [OPTION]... FILE``    installs a package from a file
-    ``flavour RELEASE``                  prints the common end of the names of all kernels of the flavour of RELEASE
+    ``flavour RELEASE``                  prints the common suffix of the names of all kernels of the flavour of RELEASE
                                          (uname -r)
-    ``reboot_due``                       returns 0 if a reboot is due that no other sign shows; sets detail
+    ``reboot_due``                       returns 0 if this manager alone reports that a reboot is due; sets detail
     ==================================== ============================================================================
     """
 
     @property
     def name(self) -> str:
-        """The value of ``$family`` on a host that has it, and the prefix of its functions: "apt"."""
+        """The value of ``$family`` on a host with this manager, and the prefix of its functions: "apt"."""
         ...
 
     @property
     def precedence(self) -> int:
-        """Hosts are asked for managers in this order. A manager that is known by its database comes before one that is
-        known by its program, which can be installed on a host of another system.
+        """The order of detection, the lowest number first. Managers that are detected by their database come first. A
+        manager that is detected by its program comes later, since hosts of other systems can have that program too.
         """
         ...
 
     @property
     def detect(self) -> Script:
-        """A shell condition: whether the host's system is made with it."""
+        """A shell condition: the host's system uses this manager."""
         ...
 
     @property
@@ -145,14 +146,14 @@ class PackageManager(Protocol):
 
     @property
     def inventory(self) -> Script:
-        """Prints all packages as lines ``status|name|version|architecture``; the second letter of the status of an
-        installed one is "i".
+        """Shell code that prints all packages as lines ``status|name|version|architecture``. The second letter of the
+        status of an installed package is "i".
         """
         ...
 
     @property
     def is_installed(self) -> Script:
-        """A shell condition: whether the package ``$1`` is installed. It needs none of ``functions``."""
+        """A shell condition: the package ``$1`` is installed. It does not use ``functions``."""
         ...
 
     @property
@@ -172,17 +173,17 @@ class PackageManager(Protocol):
 
     @property
     def suffix(self) -> str:
-        """The ending of the name of a package file, with the dot."""
+        """The suffix of package files, with the dot."""
         ...
 
     @property
     def proofs(self) -> Proofs | None:
-        """What the suite ``base`` runs; None skips its tests of packages."""
+        """The shell code for the suite ``base``. None: the suite skips its tests of packages."""
         return None
 
     @property
     def hints(self) -> tuple[Hint, ...]:
-        """The next step for failures that are known by what it prints."""
+        """Hints for failures, recognized by the output of the manager."""
         return ()
 
     @property
@@ -194,31 +195,31 @@ class PackageManager(Protocol):
 
     @property
     def binary_keys(self) -> bool:
-        """Whether it reads binary keys; if not, a key must be armored."""
+        """Whether the manager reads binary keys. If not, a key must be armored."""
         ...
 
     def key_path(self, name: str, *, binary: bool) -> str:
-        """Where the key of a repository is, on a host."""
+        """Return the path of a repository's key on a host."""
         ...
 
     def repository_files(self, repository: RepositoryText) -> list[tuple[str, str]]:
-        """The files of a repository: path and contents. Empty contents stand for a file that must not be there."""
+        """Return path and contents of a repository's files. Empty contents mean that the file must not exist."""
         ...
 
     def repository_paths(self, name: str) -> list[str]:
-        """All files that a repository of this name can have on a host, keys included."""
+        """Return the paths of all files that a repository of this name can have on a host, with its keys."""
         ...
 
     # --- patches ------------------------------------------------------------------------------------------------------
 
     def upgrades(self, level: str, exclude: tuple[str, ...]) -> Code:
-        """Upgrades installed packages. ``level``: all or security. ``exclude``: names or shell patterns."""
+        """Return code that upgrades packages. ``level``: all or security. ``exclude``: names or shell patterns."""
         ...
 
     def dated(self, source: Source, system: str, snapshots: Snapshots | None, place: Place) -> Code:
-        """Puts the source in the place of the distribution's own archive. ``system``: its id."""
+        """Return code that replaces the distribution's archive by the source. ``system``: the id of the system."""
         ...
 
     def undated(self) -> Code:
-        """Puts the distribution's own archive back. Where nothing was put aside there is nothing to do."""
+        """Return code that restores the distribution's archive. It does nothing if the archive was not replaced."""
         ...

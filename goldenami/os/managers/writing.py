@@ -1,4 +1,4 @@
-"""Shell code that writes files, by the functions that every program has (``provision/prelude.sh``)."""
+"""Shell code that writes files with the functions of ``provision/prelude.sh``, which every program contains."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from goldenami.shell import Script, sh
 
 
 def put_file(path: str, contents: Script) -> Script:
-    """Puts a file of root's in its place in one step, mode 0644. ``contents``: the word that is the path of them."""
+    """Return code that writes a file of root with mode 0644 in one step. ``contents``: a shell word, the path of a file
+    with the contents.
+    """
     code = 'beside @path\ncat @contents >"$new"\nset_attributes "$new" 0644 root root\nreplace @path'
     return sh(code, path=path, contents=contents)

@@ -1,7 +1,7 @@
-# An argument of the kernel. From the environment: _name, _word (the argument, with its value), _state: present or absent. _mode:
-# check, edit (/etc/default/grub: compare, or print it anew), menu (grub.cfg) or grubby (its --info): compare.
+# One kernel argument. From the environment: _name, _word (the argument with its value), _state (present or absent), _mode: check
+# (compare /etc/default/grub), edit (print the new /etc/default/grub), menu (compare grub.cfg) or grubby (compare its --info).
 
-# The arguments of a command line, without ours; whether ours is there as asked is in right, what else there is in other.
+# Returns the arguments of a command line without this one. Sets right if this one is as required, and other to a different value.
 function others(text, count, word, i, rest) {
   right = 0
   other = ""
@@ -65,7 +65,7 @@ BEGIN {
 mode == "edit" { print }
 
 mode == "menu" && /^[ \t]*linux(efi|16)?[ \t]/ {
-  # The entry for rescue, which ours have too: GRUB_CMDLINE_LINUX is for all.
+  # Rescue entries are compared too, because GRUB_CMDLINE_LINUX is for all entries.
   compare($0)
   seen = 1
 }

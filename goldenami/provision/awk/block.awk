@@ -1,5 +1,5 @@
-# A block of lines between two marks. From the environment: _begin, _end (the marks), _block (a file with what is between them; empty:
-# there is to be none), _after and _before (a number of a line each, or empty), _start (not empty: at the beginning).
+# A block of lines between two marker lines. From the environment: _begin and _end (the markers), _block (a file with the lines between
+# them; empty: remove the block), _after and _before (line numbers, or empty), _start (not empty: insert at the beginning).
 
 function put() {
   print ENVIRON["_begin"]

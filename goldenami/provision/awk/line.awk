@@ -1,5 +1,5 @@
-# A line of a file. From the environment: _numbers (of the lines that are replaced by it), _after and _before (a number each, or
-# empty), _start (not empty: at the beginning), _line; an empty _line removes those numbers.
+# One line of a file. From the environment: _line (the new line; empty: remove lines), _numbers (numbers of the lines to replace or
+# remove), _after and _before (line numbers, or empty), _start (not empty: insert at the beginning).
 
 BEGIN {
   line = ENVIRON["_line"]

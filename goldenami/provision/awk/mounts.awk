@@ -1,6 +1,6 @@
-# One mount point: reads /etc/fstab and then /proc/self/mounts. From the environment: _point, _source and _type (empty: those it has),
-# _options (to be all of them with a source, else added), _dump, _pass, _state: mounted, boot or absent. _mode: check (print what
-# differs, end with 1) or edit (print the new fstab).
+# One mount point: reads /etc/fstab and then /proc/self/mounts. From the environment: _point, _source and _type (empty: keep the present
+# ones), _options (all options if _source is given, else options to add), _dump, _pass, _state (mounted, boot or absent), _mode: check
+# (print the difference and end with 1) or edit (print the new fstab).
 
 function escaped(text) {
   gsub(/\\/, "\\134", text)
@@ -9,8 +9,8 @@ function escaped(text) {
   return text
 }
 
-# What an option is about: of those that are about the same, the last one counts.
-function about(option) {
+# Returns the subject of an option. Of the options with the same subject, the last one counts.
+function subject(option) {
   sub(/=.*/, "", option)
   if (option ~ /^(ro|rw)$/) return "rw"
   if (option ~ /^(no)?(suid|dev|exec|auto|user|diratime|symfollow|iversion)$/) {
@@ -27,13 +27,13 @@ function has(list, option, count, found, i) {
   return 0
 }
 
-# The options of a list, with those of another list put in place of what is about the same.
+# Merges two lists of options: an added option replaces those with the same subject.
 function merged(list, added, count, found, i, j, more, all) {
   count = split(list, found, ",")
   more = split(added, new, ",")
   all = ""
   for (i = 1; i <= count; i++) {
-    for (j = 1; j <= more; j++) if (about(found[i]) == about(new[j])) break
+    for (j = 1; j <= more; j++) if (subject(found[i]) == subject(new[j])) break
     if (j > more) all = all (all == "" ? "" : ",") found[i]
   }
   return all (all == "" || added == "" ? "" : ",") added

@@ -1,5 +1,5 @@
-# One key of a settings file. From the environment: _format, _section, _key, _value (as it is meant), _written (the line, as it is
-# written), _state: present or absent, _mode: check (print what differs, end with 1) or edit (print the new file).
+# One key of a settings file. From the environment: _format, _section, _key, _value (unquoted), _written (the line for the file), _state
+# (present or absent), _mode: check (print the difference and end with 1) or edit (print the new file).
 
 function trim(text) {
   sub(/^[ \t]+/, "", text)
@@ -16,7 +16,7 @@ function folded(text) {
   return format == "ssh" ? tolower(text) : text
 }
 
-# The section that a line opens; empty if it opens none.
+# Returns the section that a line opens, or an empty text.
 function opened(text) {
   text = squeezed(text)
   if (format == "ini" && text ~ /^\[.*\]$/) return substr(text, 2, length(text) - 2)
@@ -36,7 +36,7 @@ function plain(text) {
   return text
 }
 
-# Is this a line of our key? Its value is in got then.
+# Returns 1 if the line sets this key, and sets got to its value.
 function ours(text, at, count, words, name) {
   text = trim(text)
   if (format == "shell") sub(/^export[ \t]+/, "", text)
