@@ -1,8 +1,8 @@
-"""The EBS direct APIs: which blocks a snapshot has, and which differ between two.
+"""The EBS direct APIs: the blocks of a snapshot, and the blocks that differ between two snapshots.
 
-Block tokens mean nothing outside of one snapshot, so sameness is known from ListChangedBlocks alone, and that compares
-within one lineage only ("EBS direct APIs", EBS user guide). Reading an encrypted snapshot's blocks takes the use of its
-key; an archived one has to be restored first.
+Block tokens are valid for one snapshot only. So only ListChangedBlocks can compare two snapshots, and only within one
+lineage ("EBS direct APIs", EBS user guide). To read an encrypted snapshot, the caller needs permission to use its key.
+An archived snapshot must be restored first.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from goldenami.errors import AccessError, CloudError
 from goldenami.model import Place
 
 BLOCK_SIZE: Final = 512 * 1024  # bytes
-_PAGE: Final = 10_000  # the most that one answer holds
+_PAGE: Final = 10_000  # the maximum number of blocks in one answer
 
 Why = Literal["unrelated", "unreadable"]
 
 
 class NotComparable(Exception):
-    """Two snapshots have no lineage in common, or one of them cannot be read. ``why`` tells which, ``detail`` more."""
+    """Two snapshots have no common lineage ("unrelated"), or one cannot be read ("unreadable"). ``detail``: why."""
 
     def __init__(self, why: Why, detail: str) -> None:
         super().__init__(detail)
@@ -34,23 +34,24 @@ class NotComparable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Block indices that differ from an earlier snapshot: ``written`` hold something now, ``emptied`` nothing more."""
+    """The indices of blocks that differ from an earlier snapshot. ``written``: blocks with data now. ``emptied``:
+    blocks without data now."""
 
     written: frozenset[int]
     emptied: frozenset[int]
 
 
 def list_blocks(cloud: Cloud, place: Place, snapshot_id: str) -> frozenset[int]:
-    """The indices of all blocks that a snapshot has; empty ones are not among them.
+    """Return the indices of all blocks of a snapshot that contain data.
 
-    One call for each 10,000 blocks (5 GiB). Raises NotComparable ("unreadable") if the caller may not read them.
+    Makes one call for each 10,000 blocks (5 GiB). Raises NotComparable ("unreadable") if the caller may not read them.
     """
     found = _listed(cloud, place, "ListSnapshotBlocks", "Blocks", {"SnapshotId": snapshot_id})
     return frozenset(int(b["BlockIndex"]) for b in found)
 
 
 def list_changes(cloud: Cloud, place: Place, first: str, second: str) -> Changes:
-    """What differs in ``second``, compared with ``first``. Raises NotComparable; never an empty answer for that."""
+    """Return the blocks of ``second`` that differ from ``first``. Raises NotComparable."""
     request = {"FirstSnapshotId": first, "SecondSnapshotId": second}
     written: set[int] = set()
     emptied: set[int] = set()
@@ -76,22 +77,22 @@ def _listed(cloud: Cloud, place: Place, operation: str, result: str, request: di
 
 
 def list_tokens(cloud: Cloud, place: Place, snapshot_id: str) -> dict[int, str]:
-    """What ``read`` takes, by index, for all blocks that a snapshot has; valid for some days, and for this snapshot
-    alone. Raises NotComparable ("unreadable")."""
+    """Return the tokens for :func:`read`, by index, of all blocks of a snapshot that contain data. They are valid for
+    some days, and for this snapshot only. Raises NotComparable ("unreadable")."""
     found = _listed(cloud, place, "ListSnapshotBlocks", "Blocks", {"SnapshotId": snapshot_id})
     return {int(b["BlockIndex"]): str(b["BlockToken"]) for b in found}
 
 
 def read(cloud: Cloud, place: Place, snapshot_id: str, index: int, token: str | None) -> bytes:
-    """The contents of a block, decrypted; zeros for one that the snapshot does not have (no token). Raises CloudError
-    if what arrived is not what was sent."""
+    """Return the decrypted contents of a block; zeros if the snapshot does not have the block (no token). Raises
+    CloudError if the checksum is wrong."""
     if token is None:
         return bytes(BLOCK_SIZE)
     request = {"SnapshotId": snapshot_id, "BlockIndex": index, "BlockToken": token}
     answer = cloud.call(place, "ebs", "GetSnapshotBlock", request)
     body = answer["BlockData"]
     try:
-        data: bytes = body.read() if hasattr(body, "read") else body  # a stream, or what an interceptor made of it
+        data: bytes = body.read() if hasattr(body, "read") else body  # a stream, or bytes from a test's interceptor
     except Exception as error:
         raise errors.translate(error, service="ebs", action="GetSnapshotBlock", place=place) from error
     if base64.b64encode(hashlib.sha256(data).digest()).decode() != answer.get("Checksum"):

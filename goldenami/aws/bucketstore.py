@@ -1,14 +1,14 @@
-"""A store in a bucket, for processes on any machine (see ``store.protocol``)::
+"""A store in a bucket, for processes on several machines (see ``store.protocol``)::
 
     <key>                             an object, written with If-None-Match: * or If-Match: ETag
     <log>/records/00000000.jsonl      the records of a log, one object each, written with If-None-Match: *
-    <log>/upto/00000057.jsonl         the first 57 records in one object, to be read quickly
+    <log>/upto/00000057.jsonl         the first 57 records in one object, for fast reading
     <lock>                            a lease (``lease``)
 
-An object is whole or absent, and what was written is seen by every later read, from any machine.
+An object is complete or absent, and every later read, from any machine, returns what was written.
 
-A record is durable when its PUT was answered. Two writers can never both write record n: the lease keeps them apart in
-time, and where it fails (a holder that slept through its expiry and woke) the numbers do. For the same reason records
+A record is durable when S3 has answered its PUT. Two processes cannot both write record n: the lease excludes that,
+and if a holder continues after its lease expired (its machine was suspended), the conditional PUT fails. So records
 are never deleted, and ``upto`` is a copy of them.
 """
 
@@ -26,11 +26,11 @@ from goldenami.each import all_of
 from goldenami.errors import CloudError, GoldenAmiError, JournalError
 from goldenami.store import Holder, Lock, Stored
 
-_READERS: Final = 16  # threads; a log that was not closed is read record by record
+_READERS: Final = 16  # threads; a log that was not closed is read with one request for each record
 
 
 class BucketStore:
-    """Below a bucket's prefix. Thread-safe."""
+    """A store below a bucket's prefix. Thread-safe."""
 
     poll = 0.5
 
@@ -46,7 +46,8 @@ class BucketStore:
         return None if found is None else Stored(found.data, found.etag)
 
     def create(self, key: str, data: bytes, *, private: bool = False) -> Stored | None:
-        """``private`` changes nothing: who may read the bucket may read the object. Seal what is secret."""
+        """Create an object. ``private`` has no effect: every reader of the bucket can read the object. Encrypt
+        secrets first (``envelope``)."""
         etag = self._bucket.create(key, data)
         return None if etag is None else Stored(data, etag)
 
@@ -87,7 +88,7 @@ class BucketStore:
 
 
 class BucketLog:
-    """See ``store.protocol.Log``. One object a record."""
+    """Implements ``store.protocol.Log``, with one object for each record."""
 
     def __init__(self, bucket: Bucket, key: str, lock: Lock, what: str) -> None:
         self._bucket = bucket
@@ -101,14 +102,14 @@ class BucketLog:
         return _read(self._bucket, self._key)[0]
 
     def cut(self, whole: int) -> None:
-        """An object is whole or absent: there is nothing to cut."""
+        """Do nothing: an object is complete or absent, so no record can be torn."""
 
     def append(self, number: int, line: bytes) -> bool:
         self._lock.check()
         try:
             written = self._bucket.create(_record(self._key, number), line)
         except CloudError as error:
-            # It may exist: the replies were lost, and the budget for asking again is spent.
+            # The record may exist: the replies were lost, and the limit for retries is reached.
             self._doubt = (number, line)
             message = f"cannot write {self._what}: {error.message}"
             raise JournalError(message, hint="Check that this machine can reach the bucket and write to it.") from error
@@ -132,7 +133,7 @@ class BucketLog:
         return (line,)
 
     def close(self) -> None:
-        """Copy all records so far into one object. It only makes reading quicker, so a failure is ignored."""
+        """Copy all records so far into one object. This only makes reading faster, so a failure is ignored."""
         if not self._written:
             return
         self._written = 0
@@ -143,8 +144,8 @@ class BucketLog:
 
 
 def _read(bucket: Bucket, log: str) -> tuple[bytes, int | None]:
-    """All records of a log, from the longest object that holds many and those after it; and their number, None if one
-    is missing in between."""
+    """Return all records of a log, and their number; None as the number if a record in between is missing. Reads the
+    longest ``upto`` object, and the records after it."""
     whole = max((key for key in bucket.keys(f"{log}/upto")), default=None)
     start, content = 0, b""
     if whole is not None:

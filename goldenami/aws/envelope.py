@@ -1,11 +1,11 @@
-"""Secrets in a form that may lie in a bucket: encrypted here, under a data key that only KMS can open.
+"""Encrypts secrets for a bucket, on this machine, under a data key that only KMS can decrypt.
 
-Why not server-side encryption alone: that is a property of the request and of the bucket, and whoever may read the
-object is given the plain text. An envelope is unreadable in every copy of the bucket (replicas, backups, old versions),
-opening one takes kms:Decrypt on the environment's key, and each opening is in CloudTrail with what it was for.
+Server-side encryption is not enough: S3 returns the plain text to every caller that may read the object. An envelope is
+unreadable in every copy of the bucket (replicas, backups, old versions). To open one, a caller needs kms:Decrypt on the
+environment's key, and CloudTrail records each opening with its encryption context.
 
-AES-256-GCM with a fresh data key for each secret (GenerateDataKey). Build and name are the encryption context and the
-associated data, so that an envelope opens only as what it was closed as.
+The cipher is AES-256-GCM with a new data key for each secret (GenerateDataKey). Build id and name are the encryption
+context and the associated data. So an envelope can be opened only for the build and name that it was closed for.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from goldenami.errors import JournalError
 from goldenami.model import Place
 
 _SCHEMA: Final = "goldenami.envelope/1"
-_NONCE: Final = 12  # bytes; what GCM takes
+_NONCE: Final = 12  # bytes; the size for GCM
 
 
 class Envelopes:
-    """Closes and opens the secrets of one build. ``key``: id, ARN or alias of a symmetric key in ``place``."""
+    """Encrypts and decrypts the secrets of one build. ``key``: id, ARN or alias of a symmetric key in ``place``."""
 
     def __init__(self, cloud: Cloud, place: Place, key: str, build_id: str) -> None:
         self._cloud = cloud
@@ -36,7 +36,7 @@ class Envelopes:
         self._build_id = build_id
 
     def close(self, name: str, value: bytes) -> bytes:
-        """The envelope of a secret."""
+        """Encrypt a secret. Return its envelope."""
         context = self._context(name)
         request = {"KeyId": self._key, "KeySpec": "AES_256", "EncryptionContext": context}
         made = self._cloud.call(self._place, "kms", "GenerateDataKey", request)
@@ -46,7 +46,7 @@ class Envelopes:
         return json.dumps({"schema": _SCHEMA} | {k: base64.b64encode(v).decode() for k, v in fields.items()}).encode()
 
     def open(self, name: str, envelope: bytes) -> bytes:
-        """The secret in an envelope. Raises JournalError for one that is not of this build and name."""
+        """Decrypt an envelope. Raises JournalError if it is damaged, or not of this build and name."""
         context = self._context(name)
         hint = f"The build cannot be resumed. Run `goldenami clean {self._build_id}` to delete its resources."
         try:

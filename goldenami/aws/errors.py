@@ -1,9 +1,9 @@
-"""botocore's errors become ours here, and nowhere else.
+"""Translates the errors of botocore into errors of goldenami. No other module does that.
 
-Two questions are answered for each failure: what to tell the user (:func:`translate`), and whether the call may have
-had its effect (:func:`outcome`), which decides whether a mutation may be sent again.
+:func:`translate` returns the error for the user. :func:`outcome` returns whether the call may have had its effect,
+which decides whether a mutating call may be sent again.
 
-Codes are those of "Error codes for the Amazon EC2 API", "Common errors" (all services), and of KMS, SSM, STS and S3.
+The codes are from "Error codes for the Amazon EC2 API", "Common errors" (all services), and the references of KMS, SSM, STS and S3.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ THROTTLE_CODES: Final = frozenset(
     }
 )
 
-# Too many of these are under way; there is room again when one of them is done, which for copies can take hours.
+# Too many operations of this kind run at the same time. Another one can start when one ends; a copy can take hours.
 QUEUE_CODES: Final = frozenset(
     {"ResourceLimitExceeded", "ConcurrentSnapshotLimitExceeded", "PendingSnapshotLimitExceeded"}
 )
@@ -65,7 +65,7 @@ UNCERTAIN_CODES: Final = frozenset(
         "Unavailable",
         "Server.InternalError",
         "IDPCommunicationError",
-        # S3: a conflicting conditional request is under way; the next try is told how that ended.
+        # S3: a conflicting conditional request is being processed. The next try gets its result.
         "ConditionalRequestConflict",
         "OperationAborted",
     }
@@ -73,12 +73,12 @@ UNCERTAIN_CODES: Final = frozenset(
 
 EXPIRED_CODES: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
 
-# Nobody has such credentials (any more): deactivated, deleted, or mistyped.
+# The credentials do not exist (any more): they are deactivated, deleted or mistyped.
 UNKNOWN_CODES: Final = frozenset(
     {"InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId", "InvalidToken"}
 )
 
-# What AWS also says where the moment that is signed is minutes from its own ("Signature expired", "not yet current").
+# AWS returns these also if the signed time is minutes off its own time ("Signature expired", "not yet current").
 SKEW_CODES: Final = frozenset(
     {
         "RequestTimeTooSkewed",
@@ -121,7 +121,7 @@ DENIED_CODES: Final = frozenset(
     }
 )
 
-# EC2 names what is missing by kind ("InvalidSnapshot.NotFound", "InvalidAMIID.Malformed", "InvalidAMIID.Unavailable").
+# EC2 has one code for each kind of missing resource, for example "InvalidSnapshot.NotFound".
 MISSING_CODES: Final = frozenset(
     {
         "NotFoundException",
@@ -147,7 +147,7 @@ MISSING_CODES: Final = frozenset(
     }
 )
 
-# No room, or no such thing, for this instance type here and now: another type, zone or market may do.
+# EC2 has no capacity for this instance type now, or does not offer it. Another type, zone or market may work.
 CAPACITY_CODES: Final = frozenset(
     {
         "InsufficientInstanceCapacity",
@@ -167,7 +167,7 @@ CAPACITY_CODES: Final = frozenset(
 
 
 class Outcome(enum.Enum):
-    """What is known of a failed call. REFUSED: it had no effect, and sending it again gives the same answer.
+    """The outcome of a failed call. REFUSED: it had no effect, and a repeated call is refused too.
     NOT_SENT: it had no effect, and may be sent again (throttled). UNKNOWN: it may have had its effect."""
 
     REFUSED = "refused"
@@ -176,7 +176,7 @@ class Outcome(enum.Enum):
 
 
 def outcome(error: BaseException) -> Outcome:
-    """For an error that :func:`translate` gave, or botocore's own."""
+    """Return the outcome of a call that failed with this error, of :func:`translate` or of botocore."""
     if isinstance(error, Throttled):
         return Outcome.NOT_SENT
     if isinstance(error, Unreachable):
@@ -188,9 +188,10 @@ def outcome(error: BaseException) -> Outcome:
 
 
 def translate(error: Exception, *, service: str, action: str, place: Place | None) -> GoldenAmiError:
-    """Our error for one of botocore's (or, unchanged, one that is ours already). Raise it ``from`` the original.
+    """Translate an error of botocore into an error of goldenami. Raise the result ``from`` the original.
 
-    Anything else, a bug in the caller's parameters say, becomes a CloudError that names the call.
+    A GoldenAmiError is returned unchanged. Any other exception (wrong parameters, for example) becomes a CloudError
+    that names the call.
     """
     if isinstance(error, GoldenAmiError):
         return error
@@ -199,7 +200,7 @@ def translate(error: Exception, *, service: str, action: str, place: Place | Non
     if isinstance(error, boto.ClientError):
         return _from_answer(error, service, action, account, region, where)
     kind, hint = _for_local(error)
-    # Some of them quote the whole body of an answer; its first line says enough.
+    # Some messages contain the whole body of an answer. The first line is enough.
     message = f"{where}: {(str(error).splitlines() or [type(error).__name__])[0][:300]}"
     if issubclass(kind, CloudError):
         return kind(message, code=type(error).__name__, action=action, account=account, region=region, hint=hint)
@@ -246,14 +247,14 @@ def _from_answer(
 
 
 def _skew(error: boto.ClientError) -> float:
-    """Seconds that this machine's clock is ahead of the service's, by the answer's own date; 0 if it has none."""
+    """Return by how many seconds this machine's clock is ahead of the answer's Date header; 0 if it has none."""
     headers: Any = error.response.get("ResponseMetadata", {})
     there = date_of(headers)
     return (datetime.now(UTC) - there).total_seconds() if there is not None else 0.0
 
 
 def date_of(metadata: Mapping[str, Any]) -> datetime | None:
-    """When a service answered, by its own clock (the header Date of every AWS service); None if it does not say."""
+    """Return when a service answered, by its own clock (the Date header); None if there is no such header."""
     try:
         return parsedate_to_datetime(metadata["HTTPHeaders"]["date"]).astimezone(UTC)
     except (KeyError, TypeError, ValueError):
@@ -261,16 +262,16 @@ def date_of(metadata: Mapping[str, Any]) -> datetime | None:
 
 
 def is_missing(error: BaseException) -> bool:
-    """Whether the service says that the thing asked for does not exist."""
+    """Return whether an error means that the resource does not exist."""
     return isinstance(error, CloudError) and (error.code in MISSING_CODES or error.code.endswith(".NotFound"))
 
 
 def not_found(error: CloudError, what: str, *, hint: str | None = None) -> NotFound:
-    """The exit code 3 form of a :func:`is_missing` error, once the caller knows what it was that the user named."""
+    """Return the NotFound error (exit code 3) for a :func:`is_missing` error. ``what``: what the user named."""
     return NotFound(f"{what} does not exist in {error.account}/{error.region} ({error.code})", hint=hint)
 
 
-# What continues the work is not known here: a build and a task add their own command.
+# These hints do not name a command to continue: builds and tasks add their own command.
 _RENEW = "Log in again, for example with `aws sso login` or `aws login`."
 _CONFIGURE = (
     "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE. For the sandbox, use `goldenami sandbox env`."
@@ -278,7 +279,7 @@ _CONFIGURE = (
 _NETWORK = "Check the network, AWS_ENDPOINT_URL and the proxy settings."
 _CONFIG = "Check ~/.aws/config and the AWS_ variables."
 
-# Every class of botocore.exceptions is covered by the first row it is an instance of; a test walks them all.
+# The first row that an error is an instance of applies. A test checks that every class of botocore.exceptions has one.
 _LOCAL: Final[tuple[tuple[type[Exception], type[GoldenAmiError], str | None], ...]] = (
     # credentials
     (boto.NoCredentialsError, AccessError, _CONFIGURE),
@@ -314,18 +315,17 @@ _LOCAL: Final[tuple[tuple[type[Exception], type[GoldenAmiError], str | None], ..
 
 
 def _for_local(error: Exception) -> tuple[type[GoldenAmiError], str | None]:
-    # A response body that is not what the protocol says surfaces as botocore.parsers.ResponseParserError, a plain
-    # Exception.
+    # For an invalid response body, botocore raises botocore.parsers.ResponseParserError, a plain Exception.
     if type(error).__name__ == "ResponseParserError":
         return Unreachable, _NETWORK
-    # botocore asked for new credentials and was given old ones; it has no class for that.
+    # botocore requested new credentials and received expired ones. It has no class for that.
     if isinstance(error, RuntimeError) and "refreshed credentials are still expired" in str(error):
         return CredentialsRefused, _RENEW
     return next(((kind, hint) for row, kind, hint in _LOCAL if isinstance(error, row)), (CloudError, None))
 
 
 def _uncertain(error: boto.ClientError) -> bool:
-    # EC2 answers InsufficientInstanceCapacity with status 500, though it is as definite as an answer can be.
+    # EC2 answers InsufficientInstanceCapacity with status 500, but the call is refused for certain.
     code = _code(error)
     return code in UNCERTAIN_CODES or (_status(error) >= 500 and code not in CAPACITY_CODES)
 

@@ -1,7 +1,7 @@
-"""The hook that refuses a mutating call which has no intent in the journal.
+"""The hook that refuses a mutating call without an intent in the journal.
 
-It sits on every client's ``before-call`` event, in production too: a forgotten intent is an error in the first test
-that comes that way, and not a leak in somebody's account.
+It handles the ``before-call`` event of every client, in production too. So a missing intent is an error in the first
+test that makes the call, and does not leave an unknown resource in a user's account.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from goldenami.errors import UnjournaledMutation
 
 _READING_VERBS: Final = ("Describe", "Get", "List", "Head", "Search", "BatchGet", "Lookup", "Simulate", "Validate")
 
-# Calls that change nothing though their verb does not say so: they hand out credentials or compute an answer.
+# Calls with other verbs that change nothing: they return credentials or compute an answer.
 _READING_CALLS: Final = frozenset(
     {
         ("sts", "AssumeRole"),
@@ -31,13 +31,14 @@ _READING_CALLS: Final = frozenset(
     }
 )
 
-# What keeping a journal, a lock or a catalog in a bucket takes.
+# The calls for a journal, a lock or a catalog in a bucket.
 _BOOKKEEPING: Final = frozenset({"PutObject", "DeleteObject"})
 
 
 @dataclass(frozen=True, slots=True)
 class _Permit:
-    """``token``: of the intent. ``object``: the one S3 object, by its key, that bookkeeping may touch."""
+    """Permits one mutating call. ``token``: the token of its intent. ``object``: the key of the one S3 object that
+    bookkeeping may change."""
 
     service: str
     operation: str
@@ -49,21 +50,22 @@ _permit: ContextVar[_Permit | None] = ContextVar("goldenami_permit", default=Non
 
 
 def reads_only(service: str, operation: str) -> bool:
-    """Whether a call cannot change anything. What is not known to be harmless is not."""
+    """Return whether a call is known to change nothing. An unknown call counts as mutating."""
     return operation.startswith(_READING_VERBS) or (service, operation) in _READING_CALLS
 
 
 @contextlib.contextmanager
 def permitted(service: str, operation: str, token: str) -> Iterator[None]:
-    """Inside, this thread may make this one kind of call, for the intent of that token. For the ledger only."""
+    """Permit this thread one kind of call inside a ``with`` block, for the intent with that token. For the ledger
+    only."""
     with _permitting(_Permit(service, operation, token)):
         yield
 
 
 @contextlib.contextmanager
 def bookkeeping(operation: str, key: str) -> Iterator[None]:
-    """Inside, this thread may make this one kind of S3 call on this one object: for the journal itself, its locks and
-    the catalog, which an intent cannot come before. For ``s3`` only."""
+    """Permit this thread one kind of S3 call on one object inside a ``with`` block: for the journal itself, its locks
+    and the catalog, which cannot have intents. For ``s3`` only."""
     if operation not in _BOOKKEEPING:
         raise UnjournaledMutation(f"s3:{operation} is not one of {', '.join(sorted(_BOOKKEEPING))}")
     with _permitting(_Permit("s3", operation, object=key)):
@@ -80,7 +82,7 @@ def _permitting(permit: _Permit) -> Iterator[None]:
 
 
 def refuse_unjournaled(model: OperationModel, params: Mapping[str, Any] | None = None, **_: Any) -> None:
-    """The handler for ``before-call``. Raises UnjournaledMutation; nothing is sent then."""
+    """Handle ``before-call``. Raises UnjournaledMutation for a mutating call without a permit; it is not sent then."""
     service, operation = model.service_model.service_name, model.name
     if reads_only(service, operation):
         return
@@ -93,6 +95,6 @@ def refuse_unjournaled(model: OperationModel, params: Mapping[str, Any] | None =
 
 
 def _is_object(permit: _Permit, params: Mapping[str, Any] | None) -> bool:
-    """A permit for one object is good for that one only; the key is the end of the request's path, in both styles of
-    addressing a bucket."""
+    """Return whether a request is for the object of a permit. The key is the end of the request's path, in both styles
+    of addressing a bucket."""
     return permit.object is None or unquote(str((params or {}).get("url_path", ""))).endswith(f"/{permit.object}")

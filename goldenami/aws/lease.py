@@ -1,14 +1,14 @@
-"""A lock in a bucket: held as long as it is renewed, and free for others some time after its holder died.
+"""Leases: locks in a bucket. A lease is held while it is renewed, and expires some time after its holder ended.
 
-The lease is an object. Taking it is a conditional write: create it where there is none, or write over the one that
-ran out or was given back, if it is still that one (ETag). A thread renews it. Whether it ran out is judged by S3's
-clock alone (the object's LastModified against the Date of the answer): the clocks of two runners may differ by hours.
+The lease is an object. A process takes it by a conditional write: it creates the object, or it replaces an expired or
+released lease if that has not changed (ETag). A thread renews it. Only S3's clock decides whether it expired (the
+object's LastModified and the Date of the answer), because the clocks of two machines may differ by hours.
 
-A holder whose renewals do not get through cannot know whether it was taken over. It is told by ``check``, right before
-each call: it counts this machine's seconds since the last renewal that did (CLOCK_BOOTTIME: a suspended machine's
-count, too), and renews when that was too long ago. That leaves the moment between the check and the call; what closes
-it is fencing, which is the affair of what the lease protects: the journal's records are numbered, and of two writers
-of one number one fails.
+A holder whose renewals fail cannot know whether another process took the lease over. So ``check`` is called right
+before each mutating call. It counts this machine's seconds since the last successful renewal (CLOCK_BOOTTIME, which
+includes the time of a suspended machine), and renews the lease if that is too long ago. The lease can still expire
+between the check and the call. The numbers of the journal's records cover this case: of two processes that write the
+same number, one fails.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ from goldenami.errors import CloudError, GoldenAmiError, LeaseLost
 from goldenami.journal import utc_now
 from goldenami.store import Holder, busy
 
-SECONDS: Final = 60.0  # how long it holds without being renewed
-_RENEWALS: Final = 4  # in that time; so three may fail
-_SLACK: Final = 2.0  # seconds: S3's times are whole seconds, and the answer was on its way
+SECONDS: Final = 60.0  # how long a lease lasts without renewal
+_RENEWALS: Final = 4  # renewals in that time; so three may fail
+_SLACK: Final = 2.0  # seconds: S3's times are whole seconds, and the answer took some time to arrive
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How leases are kept; tests have shorter ones. ``seconds``: how long one holds without being renewed."""
+    """The duration and clocks of leases; tests use shorter ones. ``seconds``: how long a lease lasts without
+    renewal."""
 
     seconds: float = SECONDS
     clock: Callable[[], float] = boot_clock
@@ -42,7 +43,7 @@ class Terms:
 
 
 class Lease:
-    """A lease that is held. ``taken_over``: it had run out on somebody who may still think to hold it."""
+    """A held lease. ``taken_over``: the earlier holder whose lease expired and whose process may still run, or None."""
 
     def __init__(self, bucket: Bucket, key: str, what: str, terms: Terms, etag: str, started: float) -> None:
         """Use :func:`take`."""
@@ -60,8 +61,8 @@ class Lease:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise LeaseLost if it may not be ours any more. Nothing is sent, unless a renewal is overdue (the machine
-        slept, S3 was out of reach): then it is made now, and tells."""
+        """Raise LeaseLost if another process may hold the lease. Sends no request, unless a renewal is overdue (the
+        machine was suspended, or S3 was unreachable): then the lease is renewed now."""
         if self._lost:
             raise self._lease_lost("was taken over by another process")
         if self._terms.clock() - self._renewed <= self._terms.seconds - _SLACK:
@@ -79,7 +80,7 @@ class Lease:
         )
 
     def renew(self) -> None:
-        """Renew it now. Raises LeaseLost if it is somebody else's, or the error of S3."""
+        """Renew the lease now. Raises LeaseLost if another process holds it, or the error of S3."""
         with self._mutex:
             if self._end.is_set():
                 return
@@ -91,11 +92,11 @@ class Lease:
             self._etag, self._renewed = etag, started
 
     def give_back(self) -> None:
-        """Let others take it at once. The second call does nothing; what cannot be given back runs out."""
+        """Release the lease. The second call does nothing. If S3 is unreachable, the lease expires later."""
         self._end.set()
         with self._mutex:
             if not self._lost and self._etag:
-                with contextlib.suppress(GoldenAmiError):  # it runs out
+                with contextlib.suppress(GoldenAmiError):  # it expires
                     self._bucket.replace(self._key, _content(self._terms, free=True), self._etag)
                 self._etag = ""
         if self._thread is not threading.current_thread():
@@ -108,11 +109,11 @@ class Lease:
             except LeaseLost:
                 return
             except GoldenAmiError:
-                continue  # S3 could not be reached, or refused: the next renewal may get through, and ``check`` counts
+                continue  # S3 was unreachable or refused: the next renewal may succeed, and ``check`` counts the time
 
 
 def take(bucket: Bucket, key: str, what: str, terms: Terms, hint: str) -> Lease:
-    """Take the lease of that key for this process. Raises Busy, which says who holds it, if it has not run out."""
+    """Take the lease of a key for this process. Raises Busy, with the holder, if another process holds it."""
     while True:
         started = terms.clock()
         there = bucket.read(key)
@@ -121,7 +122,7 @@ def take(bucket: Bucket, key: str, what: str, terms: Terms, hint: str) -> Lease:
         elif _is_free(there):
             etag = bucket.replace(key, _content(terms), there.etag)
         else:
-            left = _runs_out_in(there)
+            left = _expires_in(there)
             note = f"If that process has ended, its lease expires in {left:.0f} s. " if left < SECONDS * 10 else ""
             raise busy(what, _holder(there), note + hint)
         if etag is not None:
@@ -129,11 +130,11 @@ def take(bucket: Bucket, key: str, what: str, terms: Terms, hint: str) -> Lease:
             if there is not None and not _fields(there).get("free"):
                 lease.taken_over = _holder(there) or Holder(0, "?", "?", "?")
             return lease
-        # Somebody took it in between; the next look tells who.
+        # Another process took it meanwhile. The next read finds its holder.
 
 
 def holder(bucket: Bucket, key: str) -> Holder | None:
-    """Who holds a lease now; None if nobody does."""
+    """Return the process that holds a lease now; None if it is free."""
     there = bucket.read(key)
     return None if there is None or _is_free(there) else _holder(there)
 
@@ -151,7 +152,7 @@ def _fields(there: Object) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _runs_out_in(there: Object) -> float:
+def _expires_in(there: Object) -> float:
     try:
         seconds = float(_fields(there).get("seconds", SECONDS))
     except (TypeError, ValueError):
@@ -160,7 +161,7 @@ def _runs_out_in(there: Object) -> float:
 
 
 def _is_free(there: Object) -> bool:
-    return bool(_fields(there).get("free")) or _runs_out_in(there) <= 0
+    return bool(_fields(there).get("free")) or _expires_in(there) <= 0
 
 
 def _holder(there: Object) -> Holder | None:

@@ -1,4 +1,4 @@
-"""The only way to change anything in the cloud: no intent, no call.
+"""The ledger: all mutating calls go through it, and it makes no call without an intent in the journal.
 
 Every method is an "ensure": the caller states what has to exist. The ledger finds out from the journal (and, after a
 crash, from the cloud) which calls are still needed. So a pipeline is resumed by running it again over its journal.
@@ -43,7 +43,7 @@ from goldenami.polling import Interval, poll
 T = TypeVar("T")
 DEFAULT_LIFETIME: Final = timedelta(hours=24)
 
-# Told of the failure before each pause in which a call waits for its next try. What it raises ends the waiting.
+# Called with the failure before each pause of a call that is tried again. An exception that it raises ends the wait.
 OnWait = Callable[[GoldenAmiError], None]
 
 
@@ -51,8 +51,8 @@ OnWait = Callable[[GoldenAmiError], None]
 class Call:
     """One API call: the botocore service, the API action ("RunInstances"), and its parameters.
 
-    The parameters are JSON values; a ``journal.Secret`` among them is sent, and kept out of the journal. Tags,
-    ClientToken and names that carry the token are the ledger's to add (see ``kinds.py``).
+    The parameters are JSON values. A ``journal.Secret`` among them is sent, but not written to the journal. The ledger
+    adds tags, the ClientToken, and names that contain the token (see ``kinds.py``).
     """
 
     service: str
@@ -62,11 +62,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long the ledger looks for something by its token, in seconds.
+    """How long the ledger looks for a resource by its token, in seconds.
 
-    ``visible``: for how long a resource that was made may not show in describes (EC2 is eventually consistent; its
-    documentation names no bound, and seconds are usual). It is waited for only where asking again is not itself safe:
-    with a ClientToken or a unique name the repeated call gives the answer at once.
+    ``visible``: how long a new resource may be missing in describes (EC2 is eventually consistent; its documentation
+    gives no limit, and a few seconds are usual). The ledger waits only if a repeated call could create a second
+    resource. With a ClientToken or a unique name the repeated call returns the first resource.
     """
 
     visible: float = 15.0
@@ -75,7 +75,7 @@ class Patience:
     longest: float = 4.0
 
     def look(self, cloud: Cloud, find: Callable[[], T | None]) -> T | None:
-        """What ``find`` finds, asked again until it is something true or the time is up."""
+        """Call ``find`` until it returns a true value or ``visible`` seconds have passed. Return its last value."""
         found = None
         for _ in self.rounds(cloud):
             found = find()
@@ -84,11 +84,11 @@ class Patience:
         return found
 
     def rounds(self, cloud: Cloud) -> Iterator[float]:
-        """A look, and another one after each pause, for as long as something new may be invisible."""
+        """Yield once for each look, with pauses, while a new resource may be invisible."""
         return self._poll(cloud, self.visible)
 
     def busy(self, cloud: Cloud, seconds: float) -> Iterator[float]:
-        """The same, for as long as something may be in use by what is about to end."""
+        """Yield once for each try, with pauses, for some seconds: while a resource is used by another one that ends."""
         return self._poll(cloud, seconds)
 
     def _poll(self, cloud: Cloud, timeout: float) -> Iterator[float]:
@@ -97,8 +97,8 @@ class Patience:
 
 
 class Ledger:
-    """Makes, changes and deletes resources for one build, through its journal. Methods may be called from any thread;
-    two threads that ask for the same key wait for each other."""
+    """Creates, changes and deletes resources for one build, through its journal. Methods may be called from any thread;
+    two calls with the same key run one after the other."""
 
     def __init__(
         self,
@@ -110,8 +110,8 @@ class Ledger:
         lifetime: timedelta = DEFAULT_LIFETIME,
         patience: Patience = Patience(),
     ) -> None:
-        """``tags``: put on everything that is made (``tags.build_tags`` gives them). ``lifetime``: after this time from
-        the start of the build, what is marked as temporary may be collected by anyone (goldenami:expires-at)."""
+        """``tags``: the tags of every resource (see ``tags.build_tags``). ``lifetime``: how long after the start of the
+        build temporary resources expire (goldenami:expires-at); then ``goldenami clean --expired`` may delete them."""
         self.cloud = cloud
         self.journal = journal
         self.tags = dict(tags or {})
@@ -138,12 +138,12 @@ class Ledger:
         """Ensure that the resource named ``key`` exists; returns its id (for a parameter: its name).
 
         ``kind``: see ``kinds.KINDS``. ``name``: the Name tag; the key if it is empty. ``tags``: more tags for this
-        resource. ``temporary``: adds the expiry tag, which ``settle`` takes off again. ``on_wait``: see ``OnWait``; if
-        it ends the waiting, the call stays in the journal as one of unknown outcome.
+        resource. ``temporary``: adds the expiry tag, which ``settle`` removes. ``on_wait``: see ``OnWait``; if it ends
+        the wait, the call stays in the journal with an unknown outcome.
 
-        A key that has its resource already costs no call, whatever ``call`` says. Raises the translated error of the
-        service; after a definite refusal (a CloudError that is not Unreachable or Throttled) another call under the
-        same key is a new attempt, which is how instance types are tried in order.
+        If the key already has its resource, no call is made, and ``call`` is ignored. Raises the translated error of
+        the service. After a refused call, another call under the same key is a new attempt: so instance types are tried
+        in order.
         """
         with self._lock(key):
             known = self.existing(key)
@@ -164,29 +164,30 @@ class Ledger:
             return self._send_create(intent, definition, on_wait)
 
     def existing(self, key: str) -> str | None:
-        """The id of the resource that a key has, if it is neither gone nor spoiled. From the journal alone: no call."""
+        """Return the id of a key's resource, if it is neither deleted nor spoiled. Reads the journal only."""
         latest = self.journal.latest(key)
         if latest is None or latest[1] is None or latest[1].id is None:
             return None
         return None if self._is_unusable(latest[0].place, latest[1].id) else latest[1].id
 
     def resource(self, key: str) -> Resource | None:
-        """The same, with its kind, place and request."""
+        """Return a key's resource, with its kind, place and request, if it is neither deleted nor spoiled."""
         id = self.existing(key)
         return next((r for r in self.journal.resources() if r.key == key and r.id == id), None) if id else None
 
     def spoiled_resource(self, key: str) -> Resource | None:
-        """What a key had that must not be used and is not deleted yet: to be deleted before another one is made, since
-        it may hold the name. From the journal alone: no call."""
+        """Return a key's resource that must not be used and is not deleted yet. It must be deleted before another one
+        is created, since it may have the same name. Reads the journal only."""
         return next((r for r in self.journal.resources() if r.key == key and r.spoiled is not None), None)
 
     def resolve(self, intent: Intent) -> str | None:
-        """What came of a creating call whose reply was never read: its id if the resource exists, recorded from now on,
-        or None if it does not (recorded too). Never creates anything: this is what a clean-up asks."""
+        """Find out the outcome of a creating call, and record it. Return the id if the resource exists, or None.
+        Creates nothing: clean-ups use it."""
         return self.resolve_all([intent])[intent.token]
 
     def resolve_all(self, intents: Sequence[Intent]) -> dict[str, str | None]:
-        """:meth:`resolve` for many, by token; what is not visible yet is waited for together."""
+        """Do :meth:`resolve` for many calls, and wait once for all resources that may not be visible yet. Return the
+        ids by token."""
         found: dict[str, str | None] = {}
         waiting = list(intents)
         for _ in self.patience.rounds(self.cloud) if waiting else ():
@@ -214,11 +215,12 @@ class Ledger:
         kind: str = "change",
         already: Collection[str] = (),
     ) -> Mapping[str, Any]:
-        """Ensure that an idempotent call that creates nothing was made; returns the simple values of its answer.
+        """Ensure that an idempotent call that creates nothing was made. Return the simple values of its answer.
 
-        If the last call under this key had the same parameters and succeeded, nothing is sent and its answer is
-        returned. If its outcome is unknown, it is sent again: give only calls here for which that is right.
-        ``already``: error codes that mean "it is so already" ("InvalidPermission.Duplicate"), and count as success.
+        If the last call under this key had the same parameters and succeeded, nothing is sent, and its answer is
+        returned. If its outcome is unknown, it is sent again, so ``call`` must be safe to repeat.
+        ``already``: error codes that count as success, since the change was made before
+        ("InvalidPermission.Duplicate").
         """
         with self._lock(key):
             latest = self.journal.latest(key)
@@ -237,10 +239,10 @@ class Ledger:
             return self._send_change(intent, already)
 
     def delete(self, kind: str, place: Place, id: str, *, parent: str | None = None) -> None:
-        """Ensure that a resource is deleted, or on its way out (an instance is "shutting-down" when this returns).
+        """Ensure that a resource is deleted, or is being deleted (an instance is "shutting-down" when this returns).
 
-        Nothing is sent for what the journal knows to be gone; "does not exist" counts as gone. ``parent``: for a grant,
-        the ARN of its key. Deleting an image leaves its snapshots: ``images.delete`` takes both.
+        If the journal has it as deleted, nothing is sent. A resource that does not exist counts as deleted. ``parent``:
+        for a grant, the ARN of its key. The snapshots of an image stay: ``images.delete`` deletes both.
         """
         key = f"delete/{kind}/{place}/{id}"
         with self._lock(key):
@@ -256,26 +258,26 @@ class Ledger:
             self.journal.record_deleted(kind, place, id)
 
     def delete_key(self, key: str) -> None:
-        """Delete what a key has, if it has anything. The next ``create`` of the key makes a new one."""
+        """Delete a key's resource, if it has one. The next ``create`` of the key creates a new resource."""
         with self._lock(key):
             found = self.resource(key)
             if found is not None:
                 self.delete(found.kind, found.place, found.id, parent=kind_of(found.kind).parent(found.request))
 
     def spoil(self, kind: str, place: Place, id: str, reason: str) -> None:
-        """The resource exists but must not be used (it failed after it was accepted). The next ``create`` of its key is
-        a new attempt, and the clean-up still deletes this one."""
+        """Record that a resource exists but must not be used (a copy that failed). The next ``create`` of its key is a
+        new attempt. The clean-up deletes the spoiled resource."""
         self.journal.record_spoiled(kind, place, id, reason)
 
     def settle(self, key: str, place: Place, ids: Collection[str]) -> None:
-        """Take the expiry tag off resources that stay: what was temporary until the release belongs to it now."""
+        """Remove the expiry tag from resources that stay because they belong to a release now."""
         request = {"Resources": sorted(ids), "Tags": [{"Key": tags.EXPIRES_AT}]}
         self.change(key, place, Call("ec2", "DeleteTags", request))
 
     # --- the calls ----------------------------------------------------------------------------------------------------
 
     def _send_create(self, intent: Intent, definition: Kind, on_wait: OnWait | None) -> str:
-        """Send the intent's request until its outcome is known, or the budget for retries is spent."""
+        """Send the intent's request until its outcome is known, or until the limit for retries is reached."""
         retry = self.cloud.retry.start()
         while True:
             try:
@@ -283,7 +285,7 @@ class Ledger:
             except GoldenAmiError as error:
                 outcome = errors.outcome(error)
                 if isinstance(error, CloudError) and error.code in definition.duplicate_codes:
-                    # Made by an earlier try of this very intent, or somebody else's. Only the token can tell.
+                    # An earlier try of this intent created it, or another program did. Only the token shows which.
                     found = self._find(intent, patiently=intent.attempt > 0)
                     if found is not None:
                         return self._adopt(intent, found)
@@ -336,12 +338,12 @@ class Ledger:
             return data
 
     def _send(self, intent: Intent) -> Mapping[str, Any]:
-        # The intent may have been written a while ago (throttling, retries), and the build be somebody else's by now.
+        # The intent may be old (throttling, retries), and another process may have taken the build over since.
         self.journal.check()
         with permitted(intent.service, intent.operation, intent.token):
             return self.cloud.send(intent.place, intent.service, intent.operation, _plain(intent.request))
 
-    # --- what came of a call ------------------------------------------------------------------------------------------
+    # --- the outcome of a call ----------------------------------------------------------------------------------------
 
     def _resolve(self, intent: Intent, on_wait: OnWait | None) -> str:
         definition = kind_of(intent.kind)
@@ -349,8 +351,8 @@ class Ledger:
         return self._adopt(intent, found) if found is not None else self._send_create(intent, definition, on_wait)
 
     def _find(self, intent: Intent, *, patiently: bool) -> str | None:
-        """The id of what carries the intent's token; looked for once, or for as long as a new resource may be
-        invisible."""
+        """Return the id of the resource with the intent's token. Looks once, or (``patiently``) while a new resource
+        may be invisible."""
         definition = kind_of(intent.kind)
 
         def find() -> str | None:
@@ -368,7 +370,7 @@ class Ledger:
     def _is_unusable(self, place: Place, id: str) -> bool:
         return self.journal.is_gone(place, id) or self.journal.is_spoiled(place, id)
 
-    # --- small things -------------------------------------------------------------------------------------------------
+    # --- helpers ------------------------------------------------------------------------------------------------------
 
     def _tags_for(
         self, key: str, mark: str, name: str, more: Mapping[str, str] | None, *, temporary: bool
@@ -389,7 +391,7 @@ class Ledger:
 
 
 def _plain(value: Any) -> Any:
-    """A request with its secrets as the strings they are."""
+    """Return a request with its secrets in plain text."""
     if isinstance(value, Secret):
         return value.value
     if isinstance(value, Mapping):
@@ -400,7 +402,7 @@ def _plain(value: Any) -> Any:
 
 
 def _simple(response: Mapping[str, Any]) -> dict[str, Any]:
-    """What is worth keeping of an answer: its top-level strings, numbers and booleans."""
+    """Return the top-level strings, numbers and booleans of an answer, for the journal."""
     return {k: v for k, v in response.items() if isinstance(v, (str, int, float, bool))}
 
 
