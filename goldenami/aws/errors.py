@@ -3,7 +3,8 @@
 :func:`translate` returns the error for the user. :func:`outcome` returns whether the call may have had its effect,
 which decides whether a mutating call may be sent again.
 
-The codes are from "Error codes for the Amazon EC2 API", "Common errors" (all services), and the references of KMS, SSM, STS and S3.
+The codes are from "Error codes for the Amazon EC2 API", "Common errors" (all services), and the API references of KMS,
+SSM, STS and S3.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Images: finding a base, making, copying, sharing, and deleting them with their snapshots.
+"""Images: find a base, create, copy, share, and delete them with their snapshots.
 
-A copied image has neither the launch permissions nor the tags of its source ("Copy an AMI", EC2 user guide), so both
-are given to each one here. Names must be unique in an account and region for CreateImage.
+A copied image does not have the launch permissions and tags of its source ("Copy an AMI", EC2 user guide), so each
+image gets both here. For CreateImage, names must be unique in an account and region.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _DESCRIPTION_LIMIT: Final = 255
 
 
 def valid_name(name: str) -> str:
-    """The nearest name that EC2 takes: 3 to 128 letters, digits, spaces and ``()[]./-'@_`` (CreateImage).
+    """Return a similar name that EC2 accepts: 3 to 128 letters, digits, spaces and ``()[]./-'@_`` (CreateImage).
 
-    What is cut, is cut at the start, since the end is what tells versions apart. Raises UsageError if it is too short.
+    A long name is cut at its start, because the end contains the version. Raises UsageError if the name is too short.
     """
     shortest, longest = _NAME_LIMITS
     usable = _NAME_CHARACTERS.sub("-", name)[-longest:]
@@ -39,12 +39,12 @@ def valid_name(name: str) -> str:
 
 
 def describe_many(cloud: Cloud, place: Place, ids: Collection[str]) -> dict[str, Item]:
-    """The visible ones among ``ids``, as DescribeImages gives them; one call for many."""
+    """Return the images of ``ids`` that are visible, as DescribeImages returns them. One call for up to 150 ids."""
     return waiters.describe(cloud, place, waiters.IMAGES, ids) if ids else {}
 
 
 def own(cloud: Cloud, place: Place, filters: Mapping[str, Sequence[str]] | None = None) -> list[Item]:
-    """The account's own images that these filters find, or all of them; deprecated and disabled ones too."""
+    """Return the account's own images that match the filters, or all of them; deprecated and disabled ones too."""
     request: dict[str, Any] = {"Owners": ["self"], "IncludeDeprecated": True, "IncludeDisabled": True}
     if filters:
         request["Filters"] = [{"Name": k, "Values": list(v)} for k, v in filters.items()]
@@ -59,10 +59,10 @@ def find_base(
     filters: Mapping[str, Sequence[str]],
     owners: Sequence[str] = (),
 ) -> BaseImage:
-    """The newest available image that DescribeImages finds by these filters (``{"name": ["debian-12-*"]}``).
+    """Return the newest available image that matches the filters of DescribeImages (``{"name": ["debian-12-*"]}``).
 
-    Owners are account ids, "self", or AWS's aliases ("amazon"). Newest: by creation date, then by id, so that the
-    answer is the same each time. Raises NotFound, naming the filters, if there is none.
+    Owners are account ids, "self", or AWS's aliases ("amazon"). The newest image has the latest creation date; among
+    equal dates, the highest id. Raises NotFound, with the filters, if there is none.
     """
     query = {"state": ["available"], "architecture": [architecture], **{k: list(v) for k, v in filters.items()}}
     request: dict[str, Any] = {"Filters": [{"Name": k, "Values": v} for k, v in query.items()]}
@@ -85,7 +85,7 @@ def find_base(
 def base_by_id(
     cloud: Cloud, place: Place, image_id: str, *, architecture: Architecture, source: str | None = None
 ) -> BaseImage:
-    """A base that is named by its id. Raises NotFound if it is not there, not available, or of another architecture."""
+    """Return a base by its id. Raises NotFound if it does not exist, is not available, or has another architecture."""
     image = describe_many(cloud, place, [image_id]).get(image_id)
     if image is None:
         raise NotFound(
@@ -101,13 +101,13 @@ def base_by_id(
 
 
 def base_by_parameter(cloud: Cloud, place: Place, name: str, *, architecture: Architecture) -> BaseImage:
-    """A base that an SSM parameter names, as vendors publish them. Raises NotFound."""
+    """Return the base whose id is in an SSM parameter, as vendors publish them. Raises NotFound."""
     image_id = parameters.get(cloud, place, name)
     return base_by_id(cloud, place, image_id, architecture=architecture, source=f"parameter {name}")
 
 
 def base_image(image: Item, source: str) -> BaseImage:
-    """An entry of DescribeImages as a base. ``source``: how it was found, for people."""
+    """Convert an entry of DescribeImages into a base. ``source``: how it was found, as text."""
     root = image.get("RootDeviceName") or "/dev/xvda"
     sizes = {m.get("DeviceName"): m["Ebs"].get("VolumeSize", 0) for m in image["BlockDeviceMappings"] if "Ebs" in m}
     return BaseImage(
@@ -125,14 +125,15 @@ def base_image(image: Item, source: str) -> BaseImage:
 
 
 def launch_permissions(cloud: Cloud, place: Place, image_id: str) -> frozenset[str]:
-    """Who may launch an image besides its owner: account ids, ARNs of organizations and units, "all" for everybody."""
+    """Return who may launch an image besides its owner: account ids, ARNs of organizations and units, "all" for all
+    accounts."""
     request = {"ImageId": image_id, "Attribute": "launchPermission"}
     answer = cloud.call(place, "ec2", "DescribeImageAttribute", request)
     fields = ("UserId", "Group", "OrganizationArn", "OrganizationalUnitArn")
     return frozenset(p[f] for p in answer.get("LaunchPermissions") or () for f in fields if p.get(f))
 
 
-# --- making -----------------------------------------------------------------------------------------------------------
+# --- creating ---------------------------------------------------------------------------------------------------------
 
 
 def create(
@@ -148,9 +149,9 @@ def create(
     boot_mode: str | None = None,
     temporary: bool = False,
 ) -> str:
-    """Ensure that an instance was captured; returns the image's id at once, while it is pending.
+    """Ensure that an instance was captured. Return the image's id at once, while the image is pending.
 
-    A running instance is shut down first unless ``no_reboot``. ``name`` has to be one that no other build uses.
+    EC2 shuts a running instance down first, unless ``no_reboot``. ``name`` must be unique in the account and region.
     """
     request: dict[str, Any] = {"InstanceId": instance_id, "Name": valid_name(name), "NoReboot": no_reboot}
     if description:
@@ -176,12 +177,12 @@ def copy(
     temporary: bool = False,
     on_wait: OnWait | None = None,
 ) -> str:
-    """Ensure that a place has its own encrypted copy; returns the image's id at once, while it is pending.
+    """Ensure that a place has its own encrypted copy. Return the image's id at once, while the image is pending.
 
-    ``kms_key``: the key's ARN, in the destination (``kms.resolve``). It is always sent: without one EC2 silently takes
-    the default key, whose snapshots cannot be shared; and a wrong one fails only later, which ``wait`` shows. To copy
-    into another account, share the source and its snapshots with that account first. Where too many copies are under
-    way in the place, this waits for room, for hours if need be; ``on_wait`` is told (see ``ledger.OnWait``).
+    ``kms_key``: the ARN of a key in the destination (``kms.resolve``). It is always sent: without it EC2 uses the
+    default key without a warning, and its snapshots cannot be shared. With a wrong key the copy fails later, in
+    ``wait``. To copy into another account, first share the source and its snapshots with that account. If too many
+    copies run in the place, this waits, maybe for hours; ``on_wait`` is called then (see ``ledger.OnWait``).
     """
     request: dict[str, Any] = {
         "SourceImageId": source_image_id,
@@ -198,7 +199,7 @@ def copy(
 
 
 def _make_room(ledger: Ledger, key: str) -> None:
-    """Delete what is left of an earlier attempt that failed: it still has the name."""
+    """Delete the failed image of an earlier attempt, because it still has the name."""
     failed = ledger.spoiled_resource(key)
     if failed is not None:
         delete(ledger, failed.place, failed.id)
@@ -214,12 +215,12 @@ def wait(
     interval: Interval = waiters.STANDARD,
     check: Callable[[], None] | None = None,
 ) -> dict[str, Observation]:
-    """Wait until every image is available or has failed; what was last seen of each. One describe a round for all of
-    them.
+    """Wait until every image is available or has failed. Return the last observation of each. Each round makes one
+    describe call for up to 150 images.
 
-    A failed one is marked as spoiled in the journal: the next ``create`` or ``copy`` of its key tries again, and the
-    clean-up deletes what is left of it. ``on_progress`` gets percentages from the images' snapshots. ``timeout``
-    and ``check``: see ``waiters.watch``.
+    A failed image is marked as spoiled in the journal: the next ``create`` or ``copy`` of its key tries again, and the
+    clean-up deletes the failed image. ``on_progress`` gets percentages from the images' snapshots. ``timeout`` and
+    ``check``: see ``waiters.watch``.
     """
     cloud = ledger.cloud
 
@@ -260,10 +261,11 @@ def share(
     organizations: Collection[str] = (),
     units: Collection[str] = (),
 ) -> None:
-    """Ensure that others may launch an image, and accounts also make volumes of its snapshots (needed to copy it).
+    """Ensure that consumers may launch an image, and that accounts may create volumes of its snapshots, which they need
+    to copy it.
 
-    ``organizations`` and ``units``: ARNs; snapshots cannot be shared with those. For an encrypted image the accounts
-    need a grant on the key besides (``kms.create_grant``).
+    ``organizations`` and ``units``: ARNs; snapshots cannot be shared with them. For an encrypted image the accounts
+    also need a grant on the key (``kms.create_grant``).
     """
     image = describe_many(ledger.cloud, place, [image_id]).get(image_id)
     if image is None:
@@ -281,7 +283,7 @@ def share(
 
 
 def unshare(ledger: Ledger, key: str, place: Place, image_id: str, accounts: Collection[str]) -> None:
-    """Ensure that accounts may no longer launch an image, nor make volumes of its snapshots."""
+    """Ensure that accounts may no longer launch an image or create volumes of its snapshots."""
     remove = {"Remove": [{"UserId": a} for a in sorted(accounts)]}
     call = Call("ec2", "ModifyImageAttribute", {"ImageId": image_id, "LaunchPermission": remove})
     ledger.change(f"{key}/launch", place, call, resource=image_id, kind="permission")
@@ -291,14 +293,14 @@ def unshare(ledger: Ledger, key: str, place: Place, image_id: str, accounts: Col
 
 
 def require_imds_v2(ledger: Ledger, key: str, place: Place, image_id: str) -> None:
-    """Ensure that instances of an image serve IMDSv2 only, unless their launch says otherwise. It cannot be undone."""
+    """Ensure that instances of an image use IMDSv2 only, unless their launch sets another value. This cannot be
+    undone."""
     request = {"ImageId": image_id, "ImdsSupport": {"Value": "v2.0"}}
     ledger.change(key, place, Call("ec2", "ModifyImageAttribute", request), resource=image_id, kind="attribute")
 
 
 def deprecate(ledger: Ledger, key: str, place: Place, image_id: str, at: datetime) -> None:
-    """Ensure that an image is deprecated from a moment on. EC2 rounds it to the minute, and allows ten years at
-    most."""
+    """Ensure that an image is deprecated from a time on. EC2 rounds it to the minute, and allows ten years at most."""
     moment = at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     request = {"ImageId": image_id, "DeprecateAt": moment}
     ledger.change(key, place, Call("ec2", "EnableImageDeprecation", request), resource=image_id, kind="attribute")
@@ -308,12 +310,11 @@ def deprecate(ledger: Ledger, key: str, place: Place, image_id: str, at: datetim
 
 
 def delete(ledger: Ledger, place: Place, image_id: str) -> None:
-    """Ensure that an image and the snapshots behind it are gone.
+    """Ensure that an image and its snapshots are deleted.
 
-    EC2 deletes the snapshots along with the image when asked to, and skips those that another image uses; where it does
-    not know the option, they are deleted one by one. What was behind the image is noted first: a process that dies in
-    between leaves a journal that still knows them. An image that does not show is waited for as long as a new one may
-    be invisible: it is the image alone that tells of its snapshots.
+    The ids of the snapshots are first written to the journal, so that a later run finds them if this process is killed.
+    Then the image is deregistered, and the snapshots are deleted one by one. If the image is not visible, this waits as
+    long as a new image may be invisible, since only the image has the ids of its snapshots.
     """
 
     def look() -> Item | None:
@@ -329,7 +330,7 @@ def delete(ledger: Ledger, place: Place, image_id: str) -> None:
                 "image.delete", account=place.account, region=place.region, image=image_id, snapshots=list(behind)
             )
         ledger.delete("image", place, image_id)
-    # Whether a describe shows them says little just after they were made; whether they can be deleted does.
+    # A describe may not show new snapshots, so each one is deleted without a check before.
     for snapshot_id in behind:
         if not ledger.journal.is_gone(place, snapshot_id):
             snapshots.delete(ledger, place, snapshot_id)

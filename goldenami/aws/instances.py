@@ -18,13 +18,13 @@ from goldenami.model import Network, Place
 
 Market = Literal["spot", "on-demand"]
 
-# EC2 User Guide, "Spot Instance interruptions": what StateReason says of an instance that was taken back.
+# EC2 User Guide, "Spot Instance interruptions": the StateReason codes of a reclaimed instance.
 RECLAIMED_CODES = frozenset({"Server.SpotInstanceTermination", "Server.SpotInstanceShutdown"})
 
 
 @dataclass(frozen=True, slots=True)
 class RootVolume:
-    """What the root volume is to be, where it differs from the image's. ``iops`` and ``throughput`` (MiB/s): gp3
+    """The properties of the root volume that replace those of the image. ``iops`` and ``throughput`` (MiB/s): gp3
     only."""
 
     device_name: str
@@ -36,8 +36,8 @@ class RootVolume:
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """What to launch. ``instance_types`` and ``subnets`` are tried in order, spot first if it is wanted.
-    ``user_data`` may hold a private key: it is kept out of the journal."""
+    """The properties of an instance to launch. ``instance_types`` and ``subnets`` are tried in order, with ``spot`` as
+    spot instances first. ``user_data`` may contain a private key, so it is not written to the journal."""
 
     image_id: str
     instance_types: tuple[str, ...]
@@ -53,8 +53,8 @@ class LaunchSpec:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """An instance as DescribeInstances gives it. ``market``: how it was paid for in the end. ``reason``: why it is
-    not running, where EC2 says so."""
+    """An instance as DescribeInstances returns it. ``market``: spot or on-demand. ``reason``: why it does not run, if
+    EC2 returns a reason."""
 
     id: str
     state: str
@@ -73,17 +73,17 @@ class Instance:
 
 
 def launch(ledger: Ledger, key: str, place: Place, spec: LaunchSpec, *, tags: Mapping[str, str] | None = None) -> str:
-    """Ensure that the instance named ``key`` was launched; returns its id at once, while it is pending.
+    """Ensure that the instance of ``key`` was launched. Return its id at once, while it is pending.
 
-    Each combination of market, type and subnet is tried until one has capacity. Raises BuilderError, with the answer
-    for each of them, if none has; the service's own error for any other refusal. An instance that was marked as spoiled
-    is terminated first. IMDSv2 is required. A shutdown inside the instance terminates it, so that an instance that was
-    forgotten can end itself.
+    Each combination of market, type and subnet is tried until one has capacity. Raises BuilderError, with the error of
+    each combination, if none has; and the service's own error if a call is refused for another reason. A spoiled
+    instance of the key is terminated first. IMDSv2 is required. A shutdown inside the instance terminates it, so that
+    an instance can end without goldenami.
     """
     spoiled = ledger.spoiled_resource(key)
     if spoiled is not None:
         terminate(ledger, place, spoiled.id)
-    refusals: dict[str, list[str]] = {}  # what was tried, by the answer
+    refusals: dict[str, list[str]] = {}  # the combinations that were tried, by error message
     for market, instance_type, subnet in _choices(spec):
         call = Call("ec2", "RunInstances", _request(spec, market, instance_type, subnet))
         try:
@@ -115,7 +115,7 @@ def _request(spec: LaunchSpec, market: Market, instance_type: str, subnet: Subne
         "SubnetId": subnet.id,
         "SecurityGroupIds": [spec.security_group_id],
         "InstanceInitiatedShutdownBehavior": "terminate",
-        # One hop: what runs in a container on the builder is not to reach the instance's credentials.
+        # One hop: programs in a container on the builder must not reach the instance's credentials.
         "MetadataOptions": {"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 1},
     }
     if spec.user_data:
@@ -159,33 +159,38 @@ def wait_running(
     timeout: float | None = 600.0,
     interval: Interval = waiters.STANDARD,
 ) -> dict[str, Instance]:
-    """Wait until every instance runs. Raises BuilderError, with EC2's reason, for the first that does not (HostLost,
-    where that is EC2's fault and another one may start); all that do not are marked as spoiled, so that the next
-    ``launch`` of their keys is a new one."""
+    """Wait until every instance runs. Instances that do not start are marked as spoiled, so that the next ``launch`` of
+    their keys launches new ones.
+
+    Raises BuilderError, with EC2's reason, for the first that does not start; HostLost if EC2 caused the failure and
+    another instance may start.
+    """
     seen = waiters.watch(
         ledger.cloud, place, waiters.RUNNING, ids, on_progress=on_progress, timeout=timeout, interval=interval
     )
-    bad = [one for one in seen.values() if not one.ok]
-    for one in bad:
+    failed = [one for one in seen.values() if not one.ok]
+    for one in failed:
         ledger.spoil("instance", place, one.id, one.reason or "it did not start in time")
-    if bad:
-        error = waiters.failure(bad[0], "instance", place)
-        code, said = _reason(bad[0].item)
-        if code.startswith("Server.") and bad[0].state not in ("pending", "running"):
-            raise HostLost(error.message, instance_id=bad[0].id, reason=said or code, reclaimed=code in RECLAIMED_CODES)
+    if failed:
+        first = failed[0]
+        error = waiters.failure(first, "instance", place)
+        code, text = _reason(first.item)
+        if code.startswith("Server.") and first.state not in ("pending", "running"):
+            raise HostLost(error.message, instance_id=first.id, reason=text or code, reclaimed=code in RECLAIMED_CODES)
         hint = "Try again, or write other instance types into builder.instance_types in the recipe."
         raise BuilderError(error.message, hint=hint)
     return {id: _instance(one.item) for id, one in seen.items()}
 
 
 def describe_many(cloud: Cloud, place: Place, ids: Collection[str]) -> dict[str, Instance]:
-    """The visible ones among ``ids``; one call for many. Ended instances stay visible for about an hour."""
+    """Return the instances of ``ids`` that are visible. One call for up to 150 ids. Terminated instances stay visible
+    for about an hour."""
     found = waiters.describe(cloud, place, waiters.RUNNING, ids) if ids else {}
     return {id: _instance(item) for id, item in found.items()}
 
 
 def address(instance: Instance, network: Network) -> str:
-    """The address to connect to. Raises BuilderError if the instance has none of the kind that is asked for."""
+    """Return the address to connect to. Raises BuilderError if the instance has no address of the required kind."""
     choice = {
         "auto": instance.public_address or instance.private_address,
         "public": instance.public_address,
@@ -202,13 +207,13 @@ def address(instance: Instance, network: Network) -> str:
 
 
 def console_output(cloud: Cloud, place: Place, instance_id: str) -> str:
-    """What the instance wrote to its console, for diagnosis; empty if there is nothing yet or it cannot be had."""
+    """Return the console output of an instance, for diagnosis; empty if there is none or the call fails."""
     try:
         answer = cloud.call(place, "ec2", "GetConsoleOutput", {"InstanceId": instance_id})
     except CloudError:
         return ""
     text = answer.get("Output") or ""
-    # botocore decodes it, unless the endpoint sent plain text.
+    # botocore decodes base64, unless the endpoint sent plain text.
     if isinstance(text, bytes):
         text = base64.b64decode(text)
     return str(text)
@@ -234,15 +239,15 @@ def _instance(item: Item) -> Instance:
 
 
 def _reason(item: Item) -> tuple[str, str]:
-    """Code and message of the last change of state (EC2 API reference: StateReason)."""
+    """Return code and message of the last change of state (EC2 API reference: StateReason)."""
     found = item.get("StateReason") or {}
     return str(found.get("Code") or ""), str(found.get("Message") or item.get("StateTransitionReason") or "")
 
 
 def stop(ledger: Ledger, key: str, place: Place, instance_id: str, *, timeout: float | None = 600.0) -> None:
-    """Ensure that an instance was shut down cleanly, and wait until it is stopped. Not for one-time spot instances.
+    """Ensure that an instance was shut down, and wait until it is stopped. Not for one-time spot instances.
 
-    Raises BuilderError if it ended instead, or is not stopped in time.
+    ``timeout``: seconds. Raises BuilderError if the instance terminates, or is not stopped in time.
     """
     call = Call("ec2", "StopInstances", {"InstanceIds": [instance_id]})
     ledger.change(key, place, call, resource=instance_id, kind="instance-stop")
@@ -252,8 +257,8 @@ def stop(ledger: Ledger, key: str, place: Place, instance_id: str, *, timeout: f
 
 
 def start(ledger: Ledger, key: str, place: Place, instance_id: str, *, timeout: float | None = 600.0) -> Instance:
-    """Ensure that a stopped instance was started, and wait until EC2 says that it runs. Raises BuilderError, with EC2's
-    reason, if it does not (for a volume whose key cannot be used it goes back to "stopped")."""
+    """Ensure that a stopped instance was started, and wait until its state is "running". Raises BuilderError, with
+    EC2's reason, if it does not start. If the key of a volume cannot be used, its state becomes "stopped" again."""
     call = Call("ec2", "StartInstances", {"InstanceIds": [instance_id]})
     ledger.change(key, place, call, resource=instance_id, kind="instance-start")
     seen = waiters.watch(ledger.cloud, place, waiters.RUNNING, [instance_id], timeout=timeout)[instance_id]
@@ -266,7 +271,8 @@ def start(ledger: Ledger, key: str, place: Place, instance_id: str, *, timeout: 
 
 
 def terminate(ledger: Ledger, place: Place, instance_id: str) -> None:
-    """Ensure that an instance is ending; does not wait. Its volumes go with it (DeleteOnTermination)."""
+    """Ensure that an instance is being terminated, without waiting. Its volumes are deleted
+    too (DeleteOnTermination)."""
     ledger.delete("instance", place, instance_id)
 
 
@@ -278,8 +284,8 @@ def wait_terminated(
     timeout: float | None = 900.0,
     interval: Interval = waiters.STANDARD,
 ) -> None:
-    """Wait until instances are terminated, which frees their security group. Raises CloudError when the time is
-    over."""
+    """Wait until instances are terminated, so that their security group can be deleted. Raises CloudError after
+    ``timeout`` seconds."""
     seen = waiters.watch(cloud, place, waiters.TERMINATED, ids, timeout=timeout, interval=interval)
     for one in seen.values():
         if not one.ok:

@@ -1,11 +1,9 @@
-"""Opens the journals of an environment, in a directory or in a bucket. No other module decides between the two.
+"""Opens the journals of an environment, in a directory or in a bucket. Only this module decides between the two::
 
-::
-
-    journals = open_journals(environment)
-    with journals.create(header) as journal:
-        ledger = Ledger(cloud, journal, tags)
-        ...
+journals = open_journals(environment)
+with journals.create(header) as journal:
+    ledger = Ledger(cloud, journal, tags)
+    ...
 """
 
 from __future__ import annotations
@@ -23,14 +21,14 @@ if TYPE_CHECKING:
 
 
 def open_journals(environment: Environment, cloud: Cloud | None = None, *, terms: Terms | None = None) -> Journals:
-    """Those of an environment: in a directory, or in a bucket that the home account's credentials reach.
+    """Return the journals of an environment: in a directory, or in a bucket that the home account's credentials reach.
 
-    ``cloud``: the one that is used for its work anyway; made if need be, and only where journals are in a bucket.
-    ``terms``: how leases are kept there, if other than usual. Nothing is sent.
+    ``cloud``: the cloud to use for a bucket; None: a new one if the journals are in a bucket. ``terms``: the duration
+    and clocks of leases in a bucket. Sends no request. Raises UsageError if the bucket's secrets have no key.
     """
     if not environment.builds.startswith("s3://"):
         return Journals(Path(environment.builds))
-    # Here, so that who looks into a directory does not pay for loading botocore.
+    # The imports are here, because loading botocore is slow and a directory does not need it.
     from goldenami.aws.bucketstore import BucketStore
     from goldenami.aws.envelope import Envelopes
     from goldenami.aws.lease import Terms
@@ -49,7 +47,7 @@ def open_journals(environment: Environment, cloud: Cloud | None = None, *, terms
 
 
 def _key(environment: Environment) -> str:
-    """The key of the home region: an environment has it, since the image there is the one that is tested."""
+    """Return the KMS key of the home target. Raises UsageError if no target is at home."""
     home = environment.home_place
     found = next((t.kms_key for t in environment.targets if t.place == home and t.kms_key), None)
     if found is None:

@@ -1,4 +1,4 @@
-"""KMS keys that encrypt snapshots, and the grants by which others may use them."""
+"""KMS keys that encrypt snapshots, and the grants that allow other accounts to use them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from goldenami.aws.session import Cloud
 from goldenami.errors import AccessError, CloudError, NotFound
 from goldenami.model import Place
 
-# What it takes to launch from, and to copy, an encrypted image of another account ("Share encrypted AMIs", EC2 user
-# guide): EBS decrypts or re-encrypts the data key, and makes a grant of its own for the attached volume.
+# The operations that are needed to launch or copy an encrypted image of another account ("Share encrypted AMIs", EC2
+# user guide): EBS decrypts or re-encrypts the data key, and creates another grant for the attached volume.
 LAUNCH_OPERATIONS: Final = (
     "CreateGrant",
     "Decrypt",
@@ -26,7 +26,7 @@ LAUNCH_OPERATIONS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key as DescribeKey gives it."""
+    """A key as DescribeKey returns it."""
 
     arn: str
     key_id: str
@@ -34,14 +34,14 @@ class Key:
     enabled: bool
     state: str
     manager: str  # "CUSTOMER" or "AWS"
-    alias: str  # as it was asked for
+    alias: str  # the id, ARN or alias that the caller gave
 
 
 def resolve(cloud: Cloud, place: Place, key: str) -> Key:
-    """The key that an id, an ARN or an alias stands for, checked to be one that EBS can encrypt with in that place.
+    """Return the key with this id, ARN or alias, after checking that EBS can encrypt with it in the place.
 
-    Raises NotFound if there is none in this account and region, or it is of another region, or it is disabled, being
-    deleted, or not a symmetric encryption key: EC2 would accept all of these, and fail the copy later.
+    Raises NotFound if the key does not exist there, is in another region, is disabled or being deleted, or is not a
+    symmetric encryption key. EC2 would accept all of these, and the copy would fail later.
     """
     try:
         found: dict[str, Any] = cloud.call(place, "kms", "DescribeKey", {"KeyId": key})["KeyMetadata"]
@@ -95,20 +95,21 @@ def create_grant(
     grantee: str,
     operations: Collection[str] = LAUNCH_OPERATIONS,
 ) -> str:
-    """Ensure that a principal may use a key; returns the grant's id.
+    """Ensure that a principal may use a key. Return the grant's id.
 
-    ``grantee``: an ARN: an account's root ("arn:aws:iam::222222222222:root"), a role, or a service-linked role. Grants
-    take up to five minutes to be known everywhere ("Grants in KMS", eventual consistency).
+    ``grantee``: the ARN of an account's root ("arn:aws:iam::222222222222:root"), a role, or a service-linked role. A
+    grant can take up to five minutes to become effective ("Grants in KMS", eventual consistency).
     """
     request = {"KeyId": kms_key_arn, "GranteePrincipal": grantee, "Operations": sorted(operations)}
     return ledger.create(key, "grant", place, Call("kms", "CreateGrant", request))
 
 
 def revoke_grant(ledger: Ledger, place: Place, *, kms_key_arn: str, grant_id: str) -> None:
-    """Ensure that a grant is gone, at once. What launched by it keeps running: EBS holds a grant of its own."""
+    """Ensure that a grant is revoked. It ends at once. Instances that were launched with it keep running, because EBS
+    has another grant for their volumes."""
     ledger.delete("grant", place, grant_id, parent=kms_key_arn)
 
 
 def grants(cloud: Cloud, place: Place, kms_key_arn: str) -> list[dict[str, Any]]:
-    """All grants of a key, as ListGrants gives them."""
+    """Return all grants of a key, as ListGrants returns them."""
     return list(cloud.pages(place, "kms", "ListGrants", "Grants", {"KeyId": kms_key_arn}))

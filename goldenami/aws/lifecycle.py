@@ -1,7 +1,7 @@
 """Policies of Amazon Data Lifecycle Manager.
 
-DLM has no ClientToken and no unique names; a policy takes its tags in the creating call, and the list of policies shows
-them, so one is found again by its token as other things are.
+DLM has no ClientToken and no unique names. A policy gets its tags in the creating call, and the list of policies
+returns them. So the ledger finds a policy by its token.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ KIND = "lifecycle-policy"
 
 @dataclass(frozen=True, slots=True)
 class LifecyclePolicy:
-    """As GetLifecyclePolicy gives it. ``default``: one of DLM's default policies, which have no schedules."""
+    """A policy as GetLifecyclePolicy returns it. ``default``: a default policy of DLM, which has no schedules."""
 
     id: str
     place: Place
@@ -33,7 +33,7 @@ class LifecyclePolicy:
 
 
 def policies(cloud: Cloud, place: Place) -> tuple[LifecyclePolicy, ...]:
-    """All of an account and region, by id."""
+    """Return all policies of an account and region, sorted by id."""
     listed = cloud.call(place, "dlm", "GetLifecyclePolicies", {}).get("Policies") or ()
     found = []
     for id in sorted(p["PolicyId"] for p in listed):
@@ -65,7 +65,7 @@ def create(
     details: Mapping[str, Any],
     tags: Mapping[str, str],
 ) -> str:
-    """Ensure that a policy exists, enabled; its id."""
+    """Ensure that an enabled policy exists. Return its id."""
     request = {
         "ExecutionRoleArn": role,
         "Description": description,
@@ -85,7 +85,7 @@ def update(
     role: str,
     details: Mapping[str, Any],
 ) -> None:
-    """Ensure that a policy is this, and enabled. What it made under an earlier form keeps its retention by tag."""
+    """Ensure that a policy has these details and is enabled. Snapshots that it created before keep their retention."""
     request = {
         "PolicyId": policy_id,
         "ExecutionRoleArn": role,
@@ -97,11 +97,11 @@ def update(
 
 
 def tag(ledger: Ledger, key: str, place: Place, policy: LifecyclePolicy, tags: Mapping[str, str]) -> None:
-    """Ensure that a policy has these tags besides its own."""
+    """Ensure that a policy has these tags in addition to its other tags."""
     request = {"ResourceArn": policy.arn, "Tags": dict(tags)}
     ledger.change(key, place, Call("dlm", "TagResource", request), resource=policy.id, kind="tags")
 
 
 def delete(ledger: Ledger, place: Place, policy_id: str) -> None:
-    """Ensure that a policy is gone. What it made stays, and nobody deletes it any more."""
+    """Ensure that a policy is deleted. The snapshots that it created stay, and DLM does not delete them any more."""
     ledger.delete(KIND, place, policy_id)

@@ -1,11 +1,11 @@
-"""How fast and how often calls are made: one budget per account and region, shared by all threads, and retries.
+"""Rate limits and retries of API calls. All threads share one rate for each account, region and kind of call.
 
-AWS keeps token buckets per account, region and action. Two of them are small enough to run into, and never larger for
-anybody who did not ask for it: those calls are counted here, and wait for their turn rather than be refused
-(``SCARCE``). Of the others nothing is held back until the service throttles, since accounts differ and everybody else
-in the account draws on them as well; then the rate is cut to half of what was being sent, and regained little by little
-(additive increase, multiplicative decrease, as TCP does). Retries wait with full jitter ("Exponential Backoff And
-Jitter", AWS Architecture Blog), so that threads that were throttled together do not come back together.
+AWS has token buckets for each account, region and action. Two of them are small by default: those calls are counted
+here, and wait instead of being refused (``SCARCE``). All other calls are sent without delay until the service throttles
+them, because accounts have different limits, and other programs use the same limits. Then the rate is cut to half of
+the current rate, and rises slowly again (additive increase, multiplicative decrease, as in TCP). Retries wait with full
+jitter ("Exponential Backoff And Jitter", AWS Architecture Blog), so that threads that were throttled together do not
+retry together.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Clock = Callable[[], float]  # monotonic seconds
 Sleep = Callable[[float], None]
 
 _WINDOW: Final = 2.0  # seconds over which the current rate is measured
-_SLOWEST: Final = 1.0  # calls a second, however often the service says no (the slowest refill AWS documents)
-_LEAST_CUT: Final = 4.0  # calls a second: who sent less than this is taken to have sent so many
-_REGAIN: Final = 1.0  # calls a second, gained by each second without throttling
-_UNLIMITED_AFTER: Final = 200.0  # calls a second: a limit this high is none
+_SLOWEST: Final = 1.0  # calls a second: the lower limit of the rate (the slowest refill that AWS documents)
+_LEAST_CUT: Final = 4.0  # calls a second: a lower current rate counts as this one when it is cut
+_REGAIN: Final = 1.0  # calls a second by which the rate rises in each second without throttling
+_UNLIMITED_AFTER: Final = 200.0  # calls a second: at this rate the limit is removed
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """``burst`` calls at once, refilled by ``rate`` a second."""
+    """A token bucket: ``burst`` calls at once, refilled by ``rate`` calls a second."""
 
     burst: float
     rate: float
@@ -47,21 +47,21 @@ SCARCE: Final[Mapping[tuple[str, str], Bucket]] = {
 
 
 def boot_clock() -> float:
-    """Seconds that go on while the machine sleeps, where the system has such a clock."""
+    """Return a monotonic time in seconds that includes suspended time, if the system has such a clock."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class Pace:
-    """The calls of one account, region and kind (reads, mutations, a scarce action) that may be sent now. Thread-safe.
+    """Limits the rate of calls of one account, region and kind (reads, mutations, a scarce action). Thread-safe.
 
-    ``bucket``: never more than it holds are sent, throttled or not.
+    ``bucket``: the limit of a scarce action, which applies before any throttling.
     """
 
     def __init__(self, clock: Clock, sleep: Sleep, bucket: Bucket | None = None) -> None:
         self._clock = clock
         self._sleep = sleep
         self._bucket = bucket
-        self._tokens = bucket.burst if bucket is not None else 0.0  # below 0: taken in advance, by those who wait
+        self._tokens = bucket.burst if bucket is not None else 0.0  # below 0: waiting calls took tokens in advance
         self._filled = clock()
         self._mutex = threading.Lock()
         self._sent: deque[float] = deque()
@@ -70,7 +70,7 @@ class Pace:
         self._gained = 0.0  # when the rate was last raised
 
     def acquire(self) -> None:
-        """Wait for this call's turn."""
+        """Wait until this call may be sent."""
         with self._mutex:
             now = self._clock()
             while self._sent and self._sent[0] < now - _WINDOW:
@@ -88,25 +88,25 @@ class Pace:
             self._sleep(wait)
 
     def throttled(self) -> None:
-        """The service refused a call for its rate."""
+        """Cut the rate, because the service throttled a call."""
         with self._mutex:
             now = self._clock()
             sending = len(self._sent) / _WINDOW
             current = self._rate if self._rate is not None else max(sending, _LEAST_CUT)
-            # A burst that was sent together is refused together: one cut is enough for all of it.
+            # Calls that were sent together are throttled together: the rate is cut once for all of them.
             if self._rate is None or now - self._gained >= 1.0 / current:
                 self._rate = max(_SLOWEST, current / 2)
                 self._gained = now
 
     def _take(self, bucket: Bucket, now: float) -> float:
-        """Take a token; the seconds until it is there."""
+        """Take a token. Return the seconds until it is available."""
         self._tokens = min(bucket.burst, self._tokens + max(0.0, now - self._filled) * bucket.rate) - 1.0
         self._filled = now
         return max(0.0, -self._tokens / bucket.rate)
 
     @property
     def rate(self) -> float | None:
-        """Calls a second that are let through; None while there is no limit."""
+        """The current limit in calls a second; None if there is no limit."""
         with self._mutex:
             return self._rate
 
@@ -121,8 +121,9 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How long to go on, in seconds. The last three bound the time from the first failure of that kind: throttled,
-    no usable answer, and waiting for room where too many copies are under way (they can take hours)."""
+    """The pauses and limits of retries, in seconds. ``first``, ``factor``, ``longest``: the pauses. The others limit
+    the time since the first failure of their kind. ``throttled``: the rate is too high. ``unreachable``: no answer.
+    ``queued``: too many copies run (a copy can take hours)."""
 
     first: float = 0.2
     factor: float = 2.0
@@ -144,8 +145,7 @@ class CallAttempts:
         self._since: dict[float, float] = {}
 
     def wait(self, error: Exception) -> bool:
-        """Pause before the next try; False if there is to be none, because trying again is of no use or the time is
-        up."""
+        """Pause before the next try, and return True. Return False if a retry cannot help or the limit is reached."""
         if isinstance(error, Throttled):
             limit = self._policy.queued if error.code in QUEUE_CODES else self._policy.throttled
         elif isinstance(error, Unreachable):
@@ -161,7 +161,7 @@ class CallAttempts:
 
 
 class Retries:
-    """Hands out :class:`CallAttempts`, one for each call."""
+    """Creates a :class:`CallAttempts` for each call."""
 
     def __init__(self, policy: Retry, clock: Clock, sleep: Sleep, jitter: random.Random) -> None:
         self.policy = policy
@@ -170,8 +170,8 @@ class Retries:
         self._jitter = jitter
 
     def start(self, *, unreachable: float | None = None) -> CallAttempts:
-        """``unreachable``: less patience than the policy has with an endpoint that gives no usable answer, in
-        seconds."""
+        """Return the retries of a new call. ``unreachable``: a shorter limit than the policy's for an unreachable
+        endpoint, in seconds."""
         policy = self.policy
         if unreachable is not None:
             policy = replace(policy, unreachable=min(unreachable, policy.unreachable))

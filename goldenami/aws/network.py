@@ -1,4 +1,4 @@
-"""Where a builder is put, and from where it may be reached."""
+"""The subnets for builders, and the addresses that may reach them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _ANY_PORT: Final = 22  # a UDP "connect" sends nothing: the port only completes 
 
 @dataclass(frozen=True, slots=True)
 class Subnet:
-    """A subnet as DescribeSubnets gives it. ``free``: addresses that are available."""
+    """A subnet as DescribeSubnets returns it. ``free``: the number of available addresses."""
 
     id: str
     vpc_id: str
     cidr: str
     zone: str
-    public: bool  # instances get a public address unless their launch says otherwise
+    public: bool  # instances get a public address by default
     free: int
 
 
@@ -90,7 +90,8 @@ def source_cidr(cloud: Cloud, place: Place, network: Network, subnet: Subnet) ->
 def choose_source(
     *, private: bool, subnet: str, endpoint: str, local: Callable[[str], str], public: Callable[[], str]
 ) -> str:
-    """The rule of :func:`source_cidr`, given how to learn the local address towards a host, and the public one."""
+    """Apply the rule of :func:`source_cidr`. ``local``: returns the local address of the route to a host. ``public``:
+    returns the public address."""
     inside = str(next(ipaddress.ip_network(subnet, strict=False).hosts()))
     if private:
         return _single(local(inside))
@@ -101,7 +102,7 @@ def choose_source(
 
 
 def local_address(host: str) -> str:
-    """The address this machine would use to talk to a host. Raises Unreachable if there is no route or no such name."""
+    """Return the local address of the route to a host. Raises Unreachable if there is no route or no such name."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, _ANY_PORT, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -115,7 +116,7 @@ def local_address(host: str) -> str:
 
 
 def check_ip() -> str:
-    """The address under which AWS sees this machine. Raises Unreachable."""
+    """Return the public address of this machine, from AWS's check-ip service. Raises Unreachable."""
     try:
         with urllib.request.urlopen(_CHECK_IP, timeout=10) as answer:
             return str(ipaddress.ip_address(answer.read(64).decode("ascii", "replace").strip()))
