@@ -87,7 +87,9 @@ def test_references_name_a_benchmark_and_a_section() -> None:
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     status, output = run(capsys, "harden", "list", "--json")
     assert status == 0
-    assert [row["name"] for row in json.loads(output)["profiles"]] == NAMES
+    assert {row["name"]: row["controls"] for row in json.loads(output)["profiles"]} == {
+        name: len(profile(name).controls) for name in NAMES
+    }
     status, output = run(capsys, "harden", "list", "debian-12-level-1", "--json")
     ids = [control["id"] for control in json.loads(output)["controls"]]
     assert ids == [control.id for control in profile("debian-12-level-1").controls]

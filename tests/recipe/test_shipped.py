@@ -252,6 +252,16 @@ def test_all_that_is_shipped_is_listed(
         assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == names
 
 
+def test_a_profile_without_controls_is_not_an_empty_list(
+    write_project: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_project({"hardening/profiles/bare.yaml": "name: bare\ntitle: Bare\nos: debian\nlevel: 1\n"})
+    assert main(["harden", "list", "bare"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "bare has no controls" in printed.err
+
+
 def test_an_agent_is_shown(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["agents", "show", "chrony"]) == 0
     text = capsys.readouterr().out
