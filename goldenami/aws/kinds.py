@@ -1,13 +1,13 @@
 """The kinds of resource that goldenami creates: one class each.
 
-A kind knows how its creating call is marked, where the id is in the answer, how a resource is found again by its token,
-how it is deleted and in which order, and which error codes mean "it exists" and "it is gone". A new kind is one class
-with ``@register``; the ledger, the clean-up and ``clean --expired`` need nothing else.
+A kind defines how the token is added to its creating call, where the id is in the answer, how a resource is found by
+its token, how and in which order it is deleted, and which error codes mean that it exists or is deleted. A new kind is
+one class with ``@register``; the ledger, the clean-up and ``clean --expired`` then support it.
 
-Where the API has a ClientToken (RunInstances, CopyImage, CreateVolume), or a name that must be unique and carries the
-token or the build (CreateImage, ImportKeyPair, CreateSecurityGroup, CreateGrant, PutParameter), repeating a call is
-safe: it returns the first call's resource, or the error that the resource exists. Where there is neither
-(CreateSnapshot, CopySnapshot), only the tag identifies the resource.
+A call is safe to repeat if the API has a ClientToken (RunInstances, CopyImage, CreateVolume), or a unique name that
+contains the token or the build id (CreateImage, ImportKeyPair, CreateSecurityGroup, CreateGrant, PutParameter): it
+returns the first resource, or the error that the resource exists. For other calls (CreateSnapshot, CopySnapshot), only
+the tag identifies the resource.
 """
 
 from __future__ import annotations
@@ -68,26 +68,26 @@ class Kind:
     def mark(
         self, operation: str, request: dict[str, Any], token: str, build_id: str, every: Mapping[str, str]
     ) -> dict[str, Any]:
-        """Add to the request what ties the resource to its build and attempt. ``every``: all tags."""
+        """Add the token, and the tags or the name, to the request of the creating call. ``every``: all tags."""
         if operation in _CLIENT_TOKEN:
             request["ClientToken"] = token
         self.add_tags(request, token, build_id, every)
         return request
 
     def add_tags(self, request: dict[str, Any], token: str, build_id: str, every: Mapping[str, str]) -> None:
-        """Add the tags in the form that the creating call takes."""
+        """Add the tags in the form that the creating call requires."""
         request["Tags"] = tags.to_list(every)
 
     def id_of(self, operation: str, answer: Mapping[str, Any], request: Request) -> str:
-        """The id in the answer of the creating call."""
+        """Return the id in the answer of the creating call."""
         return str(answer[self.id_field])
 
     def known_id(self, request: Request) -> str | None:
-        """The id, if it can be told from the request alone (a name)."""
+        """Return the id, if the request contains it (a name); else None."""
         return None
 
     def parent(self, request: Request) -> str | None:
-        """What the deleting call needs besides the id, from the request of the creating or the deleting call."""
+        """Return the second value that the deleting call needs, from the request of the creating or deleting call."""
         return None
 
     # --- finding ------------------------------------------------------------------------------------------------------
@@ -106,14 +106,14 @@ class Kind:
     def of_build(
         self, cloud: Cloud, place: Place, build_id: str, calls: Iterable[Request], *, without: Collection[str] = ()
     ) -> Iterator[tuple[str, str | None]]:
-        """What exists in a place with the mark of a build, as id and parent. ``calls``: the requests of all calls for
-        this kind that the build's journal has in the place. ``without``: ids that are not needed."""
+        """Yield id and parent of the resources of a build in a place. ``calls``: the requests of all calls for this
+        kind and place in the build's journal. ``without``: ids to leave out."""
         for id, own in self.tagged(cloud, place, tags.BUILD_ID, build_id, without=without).items():
             if tags.made_by(own, build_id):
                 yield id, None
 
     def is_gone(self, cloud: Cloud, place: Place, id: str) -> bool:
-        """Whether a resource that was found is deleted all the same, or about to be."""
+        """Return whether a resource that was found is deleted or is being deleted."""
         return False
 
     # --- deleting -----------------------------------------------------------------------------------------------------
@@ -123,11 +123,12 @@ class Kind:
         return {self.delete_parameter: id}
 
     def delete(self, ledger: Ledger, place: Place, id: str, parent: str | None = None) -> None:
-        """Ensure that a resource is gone, with all that exists only for it."""
+        """Ensure that a resource is deleted, with all resources that exist only for it."""
         ledger.delete(self.name, place, id, parent=parent)
 
     def still_ours(self, ledger: Ledger, place: Place, id: str) -> bool:
-        """Whether what has this id now is what the ledger's build created. An id is never used again, a name may be."""
+        """Return whether the ledger's build created the resource that has this id now. An id is never used again, but a
+        name may be."""
         return True
 
     def await_deleted(self, cloud: Cloud, place: Place, ids: Collection[str]) -> None:
@@ -186,7 +187,7 @@ class Ec2Kind(Kind):
         return {id: tags.from_list(own) for id, own in found.items() if id not in without}
 
     def items(self, cloud: Cloud, place: Place, query: Request) -> Iterator[Mapping[str, Any]]:
-        """What the describe lists."""
+        """Yield the resources that the describe operation returns."""
         yield from cloud.pages(place, "ec2", self.describe, self.result, query)
 
 
@@ -232,7 +233,7 @@ class Instance(Ec2Kind):
         return bool(states) and all(s in ("terminated", "shutting-down") for s in states)
 
     def await_deleted(self, cloud: Cloud, place: Place, ids: Collection[str]) -> None:
-        from goldenami.aws import instances  # it is made of the ledger, which is made of this module
+        from goldenami.aws import instances  # that module imports the ledger, which imports this module
 
         instances.wait_terminated(cloud, place, ids)
 
@@ -255,7 +256,7 @@ class Image(Ec2Kind):
     order = 3
 
     def delete(self, ledger: Ledger, place: Place, id: str, parent: str | None = None) -> None:
-        from goldenami.aws import images  # it is made of the ledger, which is made of this module
+        from goldenami.aws import images  # that module imports the ledger, which imports this module
 
         images.delete(ledger, place, id)
 
@@ -317,7 +318,7 @@ class SecurityGroup(Ec2Kind):
 
 @register
 class KeyPair(Ec2Kind):
-    """Its id is its name, which is unique too, and what a launch names."""
+    """A key pair. Its id is its name, which is unique and which a launch needs."""
 
     name = "key-pair"
     id_field = "KeyName"

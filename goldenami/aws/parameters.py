@@ -1,8 +1,7 @@
 """SSM parameters that hold image ids.
 
-Their data type is ``aws:ec2:image``, which SSM validates *after* it answered ("Native parameter support for AMI IDs"):
-the new version may never become effective, so each one is read back before it counts. SSM keeps 100 versions of a
-parameter.
+Their data type is ``aws:ec2:image``. SSM validates it *after* the answer ("Native parameter support for AMI IDs"), so a
+new version may never become effective. Therefore each value is read back. SSM keeps 100 versions of a parameter.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _EFFECTIVE_WITHIN: Final = 60.0  # seconds; SSM needs a few
 
 
 def get(cloud: Cloud, place: Place, name: str, *, decrypt: bool = False) -> str:
-    """The current value; ``decrypt`` for a SecureString. Raises NotFound."""
+    """Return the current value; with ``decrypt`` also of a SecureString. Raises NotFound."""
     found = find(cloud, place, name, decrypt=decrypt)
     if found is None:
         raise NotFound(f"parameter {name} does not exist in {place}")
@@ -32,7 +31,7 @@ def get(cloud: Cloud, place: Place, name: str, *, decrypt: bool = False) -> str:
 
 
 def find(cloud: Cloud, place: Place, name: str, *, decrypt: bool = False) -> str | None:
-    """The current value, or None."""
+    """Return the current value; None if the parameter does not exist."""
     request = {"Name": name, "WithDecryption": decrypt}
     try:
         return str(cloud.call(place, "ssm", "GetParameter", request)["Parameter"]["Value"])
@@ -43,8 +42,8 @@ def find(cloud: Cloud, place: Place, name: str, *, decrypt: bool = False) -> str
 
 
 def history(cloud: Cloud, place: Place, name: str) -> list[dict[str, Any]]:
-    """All versions that SSM keeps, oldest first, as GetParameterHistory gives them; empty if there is no such
-    parameter."""
+    """Return all versions of a parameter, oldest first, as GetParameterHistory returns them; empty if the parameter
+    does not exist."""
     try:
         return list(cloud.pages(place, "ssm", "GetParameterHistory", "Parameters", {"Name": name}))
     except CloudError as error:
@@ -64,12 +63,12 @@ def create(
     tags: Mapping[str, str] | None = None,
     temporary: bool = False,
 ) -> None:
-    """Ensure that this build made a parameter that did not exist before, and that its value is effective.
+    """Ensure that this build created a parameter that did not exist before, and that its value is effective.
 
-    ``temporary``: with the expiry tag, which ``settle`` takes off.
+    ``temporary``: adds the expiry tag, which ``settle`` removes.
 
-    Raises CloudError (ParameterAlreadyExists) if somebody else's is there, and for a value that never becomes
-    effective.
+    Raises CloudError if another program created the parameter (ParameterAlreadyExists), and if the value does not
+    become effective.
     """
     request = {"Name": name, "Value": image_id, "Type": "String", "DataType": DATA_TYPE, "Overwrite": False}
     if description:
@@ -81,8 +80,8 @@ def create(
 
 
 def settle(ledger: Ledger, key: str) -> None:
-    """Ensure that the parameter that a key has, if any, stays: it is not temporary any more. What the journal knows to
-    be so costs no call; nor does what somebody else made, which is theirs."""
+    """Ensure that a key's parameter, if it has one, is not temporary any more. Makes no call if the journal shows that
+    already, or if this build did not create the parameter."""
     made = ledger.resource(key)
     if made is None or tagging.EXPIRES_AT not in tagging.from_list(made.request.get("Tags")):
         return
@@ -92,19 +91,19 @@ def settle(ledger: Ledger, key: str) -> None:
 
 
 def put(ledger: Ledger, key: str, place: Place, *, name: str, image_id: str) -> None:
-    """Ensure that a parameter that exists has this value, and that it is effective. Tags and description stay."""
+    """Ensure that an existing parameter has this value, and that it is effective. Tags and description stay."""
     request = {"Name": name, "Value": image_id, "Type": "String", "DataType": DATA_TYPE, "Overwrite": True}
     ledger.change(key, place, Call("ssm", "PutParameter", request), resource=name, kind="parameter-value")
     await_value(ledger.cloud, place, name, image_id)
 
 
 def delete(ledger: Ledger, place: Place, name: str) -> None:
-    """Ensure that a parameter is gone."""
+    """Ensure that a parameter is deleted."""
     ledger.delete("parameter", place, name)
 
 
 def await_value(cloud: Cloud, place: Place, name: str, value: str, *, timeout: float = _EFFECTIVE_WITHIN) -> None:
-    """Wait until a parameter reads as ``value``; raises CloudError if it does not within ``timeout`` seconds."""
+    """Wait until a parameter has the value ``value``. Raises CloudError after ``timeout`` seconds."""
     current: str | None = None
     for _ in poll(cloud.clock, cloud.sleep, timeout=timeout, interval=_INTERVAL):
         current = find(cloud, place, name)

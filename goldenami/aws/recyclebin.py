@@ -1,7 +1,7 @@
-"""The Recycle Bin: until when what is deleted can be restored, by the retention rules of its account and region.
+"""The Recycle Bin: until when deleted images and snapshots can be restored, by the rules of their account and region.
 
-A rule retains images or snapshots that have one of its tags, or all of a region but those with an exclusion tag; of
-several that match, the longest counts. ("Recycle Bin", EBS user guide.)
+A rule retains images or snapshots that have one of its tags, or all in a region except those with an exclusion tag. If
+several rules match, the longest one applies ("Recycle Bin", EBS user guide).
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _Pair = tuple[str, str | None]  # a tag's key and value; None: any value
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """``tags``: what has one of them is retained; none: everything but what has one of ``exclude``."""
+    """A retention rule. ``tags``: resources with one of these tags are retained. If it is empty, all resources are
+    retained except those with one of the tags in ``exclude``."""
 
     kind: str
     days: int
@@ -40,12 +41,12 @@ def _has_one(own: Mapping[str, str], wanted: Collection[_Pair]) -> bool:
 
 
 def days(rules: Collection[Rule], kind: str, own: Mapping[str, str]) -> int | None:
-    """For how many days a thing with these tags can be restored after it was deleted; None: not at all."""
+    """Return for how many days a resource with these tags can be restored after its deletion; None: not at all."""
     return max((rule.days for rule in rules if rule.retains(kind, own)), default=None)
 
 
 def rules(cloud: Cloud, place: Place) -> tuple[Rule, ...]:
-    """The rules for images and snapshots of an account and region."""
+    """Return the rules for images and snapshots of an account and region."""
     found = []
     for kind, type_name in _TYPES.items():
         for listed in cloud.pages(place, "rbin", "ListRules", "Rules", {"ResourceType": type_name}):
@@ -66,8 +67,8 @@ def _pairs(given: Any) -> frozenset[_Pair]:
 
 
 class Bins:
-    """The bins of all places, each asked when its first deletion is reported. ``unreachable``: places that did not
-    answer, with the reason: what is deleted there may or may not be in the bin."""
+    """The Recycle Bins of all places. The rules of a place are read when they are first needed. ``unreachable``: the
+    reasons why rules could not be read, by place. It is unknown whether deleted resources there can be restored."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
@@ -77,8 +78,8 @@ class Bins:
         self.unreachable = self._failures.reasons
 
     def until(self, place: Place, kind: str, own: Mapping[str, str], deleted: datetime) -> datetime | None:
-        """Until when something that is deleted then can be restored; None: it is gone, or nobody can tell. Anything
-        but an image or a snapshot is gone at once."""
+        """Return until when a resource that is deleted at ``deleted`` can be restored. None: it cannot be restored, or
+        the rules are unknown. Only images and snapshots can be restored."""
         if kind not in _TYPES:
             return None
         found = days(self._of(place), kind, own)

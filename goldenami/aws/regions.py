@@ -1,4 +1,4 @@
-"""Whether regions exist, and whether an account may use them: asked before anything is made."""
+"""Checks that regions exist and that accounts have enabled them, before anything is created."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from goldenami.model import Place
 
 
 def check(cloud: Cloud, places: Collection[Place]) -> None:
-    """Raises NotFound for a region that does not exist, AccessError for one that its account has not enabled.
+    """Raise NotFound for a region that does not exist, and AccessError for one that its account has not enabled.
 
-    Regions newer than botocore's list, and what is enabled, EC2 tells (DescribeRegions, one call an account).
+    EC2 reports all regions of an account and whether they are enabled (DescribeRegions, one call for each account), so
+    regions that are newer than botocore's list work too.
     """
     check_home(cloud)
     known = cloud.known_regions()
@@ -33,8 +34,8 @@ def check(cloud: Cloud, places: Collection[Place]) -> None:
 
 
 def check_home(cloud: Cloud) -> None:
-    """Raises NotFound for a home region that botocore does not know. Calls nothing: the first call of all goes to that
-    region, and a mistyped one is not to be taken for a network failure.
+    """Raise NotFound for a home region that is not in botocore's list. Makes no call: the first call goes to that
+    region, and a mistyped region would look like a network failure.
     """
     known = cloud.known_regions()
     if cloud.home.region not in known:

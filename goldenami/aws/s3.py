@@ -1,15 +1,16 @@
-"""Objects below a prefix of a bucket, written so that nobody's write is lost: the ground of journals and catalogs.
+"""Objects below a prefix of a bucket, for journals and catalogs. No write is lost.
 
-S3 has no append, no rename and no lock, but a PUT can be made conditional: ``If-None-Match: *`` (only if the key is
-free) and ``If-Match: ETag`` (only if nobody wrote since). Of two such writers one wins, and the other is told 412. S3
-is strongly consistent: what a PUT answered for is seen by every later read and list ("Amazon S3 data consistency
-model", "Conditional writes", S3 user guide).
+S3 has no append, no rename and no lock, but it has conditional PUTs: ``If-None-Match: *`` (only if the key is free) and
+``If-Match: ETag`` (only if the object has not changed). Of two such writers one succeeds, and the other gets status
+412. S3 is strongly consistent: every later read and list returns the result of a successful PUT ("Amazon S3 data
+consistency model", "Conditional writes", S3 user guide).
 
-A conditional PUT whose reply was lost is sent again, and then meets itself: 412 although it succeeded. So each write
-carries a name of its own in the object's metadata, and a 412 is only believed if the object is somebody else's.
+If the reply of a conditional PUT is lost, the PUT is sent again and gets 412 although the first one succeeded. So each
+write adds a random value to the object's metadata. After a 412 the object is read: with the same value, the write
+succeeded.
 
-These calls are the journal and the locks themselves, so that no intent can come before them; the guard permits them
-one object at a time (``guard.bookkeeping``).
+These calls write the journal and the locks themselves, so they cannot have an intent. The guard permits them for one
+object at a time (``guard.bookkeeping``).
 """
 
 from __future__ import annotations
@@ -27,20 +28,21 @@ from goldenami.errors import CloudError, GoldenAmiError, NotFound
 from goldenami.model import Place
 
 SCHEME: Final = "s3://"
-_WRITER: Final = "goldenami-writer"  # metadata: which write this is
+_WRITER: Final = "goldenami-writer"  # metadata key of the random value of a write
 _REFUSED: Final = frozenset({"PreconditionFailed", "412"})
 _ABSENT: Final = frozenset({"NoSuchKey", "404"})
 
 
 def split(url: str) -> tuple[str, str]:
-    """Bucket and prefix of ``s3://bucket/prefix``."""
+    """Return bucket and prefix of ``s3://bucket/prefix``."""
     bucket, _, prefix = url.removeprefix(SCHEME).partition("/")
     return bucket, prefix.strip("/")
 
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """One object as it was read. ``modified`` and ``now`` are S3's: when it was written, and when it was read."""
+    """An object when it was read. ``modified``: when it was written. ``now``: when it was read. Both are by S3's
+    clock."""
 
     data: bytes
     etag: str
@@ -50,7 +52,7 @@ class Object:
 
     @property
     def age(self) -> float:
-        """Seconds since it was written, by S3's clock alone (it counts whole seconds)."""
+        """The seconds since the object was written, by S3's clock, which counts whole seconds."""
         return (self.now - self.modified).total_seconds()
 
 
@@ -58,7 +60,7 @@ class Bucket:
     """A bucket and a prefix in it; keys are relative to the prefix. Thread-safe. Errors are of ``goldenami.errors``."""
 
     def __init__(self, cloud: Cloud, place: Place, url: str) -> None:
-        """``place``: the account whose credentials are used, and a region to ask in (S3 tells where a bucket is)."""
+        """``place``: the account whose credentials are used, and any region (S3 redirects to the bucket's region)."""
         self._cloud = cloud
         self._place = place
         self._bucket, self._prefix = split(url)
@@ -72,11 +74,11 @@ class Bucket:
         return self._place
 
     def where(self, key: str = "") -> str:
-        """How a person finds an object."""
+        """Return the s3:// URL of an object, for messages."""
         return f"{SCHEME}{self._bucket}/{self._key(key)}".rstrip("/")
 
     def read(self, key: str) -> Object | None:
-        """An object, or None where there is none."""
+        """Return an object; None if it does not exist."""
         try:
             answer = self._cloud.call(self._place, "s3", "GetObject", self._named(key))
         except CloudError as error:
@@ -92,19 +94,20 @@ class Bucket:
         )
 
     def create(self, key: str, data: bytes) -> str | None:
-        """Write an object that must not exist yet; its ETag, or None where it exists. Of two at once, one wins."""
+        """Write an object that must not exist yet. Return its ETag, or None if it exists. Of two writers, one
+        succeeds."""
         return self._put(key, data, {"IfNoneMatch": "*"})
 
     def replace(self, key: str, data: bytes, etag: str) -> str | None:
-        """Write over an object that is still the one with that ETag; the new ETag, or None where it is not."""
+        """Replace an object that must still have this ETag. Return the new ETag, or None if it has another one."""
         return self._put(key, data, {"IfMatch": etag})
 
     def delete(self, key: str) -> None:
-        """The second call does nothing."""
+        """Delete an object. The second call does nothing."""
         self._sending("DeleteObject", self._named(key), key)
 
     def keys(self, folder: str, after: str = "") -> Iterator[str]:
-        """All keys below a folder, sorted; those after ``after``, if that is given."""
+        """Yield all keys below a folder, sorted; with ``after`` only those after that key."""
         request: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._key(folder) + "/"}
         if after:
             request["StartAfter"] = self._key(after)
@@ -112,7 +115,7 @@ class Bucket:
             yield self._relative(item["Key"])
 
     def names(self, folder: str = "") -> tuple[str, ...]:
-        """What is right below a folder, objects and folders, sorted."""
+        """Return the names of the objects and folders directly in a folder, sorted."""
         prefix = self._key(folder) + "/" if self._key(folder) else ""
         request = {"Bucket": self._bucket, "Prefix": prefix, "Delimiter": "/"}
         found = {item["Key"] for item in self._pages(request, "Contents")}
@@ -140,7 +143,7 @@ class Bucket:
         except CloudError as error:
             if error.code not in _REFUSED | _ABSENT:
                 raise
-        # Somebody was quicker; or an earlier try of this very write was, and its reply was lost.
+        # Another process wrote the object, or an earlier try of this write did and its reply was lost.
         there = self.read(key)
         return there.etag if there is not None and there.writer == writer else None
 

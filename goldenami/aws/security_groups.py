@@ -1,4 +1,4 @@
-"""The temporary security group of a builder: SSH from one address, and nothing else."""
+"""The temporary security group of a builder. It allows SSH from one network only."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ SSH_PORT = 22
 
 
 def create(ledger: Ledger, key: str, place: Place, *, vpc_id: str, source_cidr: str) -> str:
-    """Ensure that the group exists, with its one rule; returns its id.
+    """Ensure that the group exists, with its rule. Return its id.
 
-    If the caller's address has changed since (a resume on another network), the new one is let in too.
+    If the caller's address has changed (a resume from another network), a rule for the new address is added.
     """
     request = {
         # Unique in the VPC, and the same on every try of this build.
@@ -38,7 +38,7 @@ def create(ledger: Ledger, key: str, place: Place, *, vpc_id: str, source_cidr: 
 
 
 def delete(ledger: Ledger, place: Place, group_id: str) -> None:
-    """Ensure that a group is gone. Raises CloudError (DependencyViolation) while an instance uses it."""
+    """Ensure that a group is deleted. Raises CloudError (DependencyViolation) if an instance still uses it."""
     ledger.delete("security-group", place, group_id)
 
 

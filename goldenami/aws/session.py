@@ -1,13 +1,14 @@
-"""The way to the cloud: who calls, where to, and how patiently.
+"""Sessions and clients for API calls: credentials, endpoints and retries.
 
-Credentials are the caller's, or those of the role that the environment names for an account, refreshed as long as the
-build runs. The caller's are those of the ``Connection``; without one, those of botocore's default chain (environment,
-profile, SSO, container, instance role). AWS_ENDPOINT_URL and the other variables and settings of botocore apply
-unchanged, where the connection does not say otherwise. Before anything is sent to an account, the credentials for it
-are checked to belong to it.
+The credentials are the caller's, or those of the role that the environment has for an account; they are refreshed while
+the build runs. The caller's credentials are those of the ``Connection``, or those of botocore's default chain
+(environment, profile, SSO, container, instance role). AWS_ENDPOINT_URL and the other variables and settings of botocore
+apply, unless the connection sets another value. Before the first call to an account, the account of the credentials is
+checked.
 
-botocore's own retries are off. They repeat a call whose reply was lost without asking what became of it, which makes a
-second image; here a read is repeated (``limits.Retry``), and a mutation only by the ledger, which looks first.
+botocore's own retries are off. They repeat a call whose reply was lost without finding out its outcome, which could
+create a second image. Here a read is repeated (``limits.Retry``). Only the ledger repeats a mutating call, after it has
+looked for the resource.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ from goldenami.errors import AccessError, CloudError, GoldenAmiError, Throttled,
 from goldenami.model import Account, Connection, Environment, Place
 
 SESSION_NAME: Final = "goldenami"
-# Seconds. An endpoint that does not answer the first question of all is more likely to be a wrong one than to be ill.
+# Seconds. If an endpoint does not answer the first call, it is probably wrong, so the limit for retries is short.
 _FIRST_CONTACT: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who calls, as STS GetCallerIdentity says."""
+    """The identity of a caller, from STS GetCallerIdentity."""
 
     account: str
     arn: str
@@ -51,16 +52,16 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds, for one try. EC2 answers CreateImage and CopyImage within a few seconds; a minute is generous."""
+    """The timeouts of one try, in seconds. EC2 answers CreateImage and CopyImage within a few seconds."""
 
     connect: float = 10.0
     read: float = 60.0
 
 
 class Cloud:
-    """Clients for the accounts and regions of one environment. Thread-safe; make one and share it.
+    """Clients for the accounts and regions of one environment. Thread-safe: create one and share it.
 
-    All errors that leave it are of ``goldenami.errors``.
+    It raises only errors of ``goldenami.errors``.
     """
 
     def __init__(
@@ -76,8 +77,8 @@ class Cloud:
         caller: botocore.session.Session | None = None,
         connection: Connection = Connection(),  # noqa: B008  frozen
     ) -> None:
-        """``accounts``: those that may be touched, by name. ``home``: where STS is asked. ``caller``: the session whose
-        credentials are the caller's; one made of ``connection`` if None."""
+        """``accounts``: the accounts that may be used, by name. ``home``: the place of STS calls. ``caller``: the
+        session with the caller's credentials; None: a session of ``connection``."""
         self.clock = clock
         self.sleep = sleep
         self.home = home
@@ -88,7 +89,7 @@ class Cloud:
         self._connection = connection
         self._caller = caller or _caller_session(connection)
         self._mutex = threading.RLock()
-        self._told: tuple[datetime, float] | None = None  # the time of the last answer, there and here
+        self._last_answer: tuple[datetime, float] | None = None  # the service's time, and this machine's clock
         self._sessions: dict[str | None, botocore.session.Session] = {None: self._caller}
         self._clients: dict[tuple[str, Place | None, str | None], Any] = {}
         self._identities: dict[str | None, Identity] = {}
@@ -96,33 +97,33 @@ class Cloud:
 
     @classmethod
     def of(cls, environment: Environment, **options: Any) -> Cloud:
-        """The cloud of an environment; ``options`` are those of the constructor."""
+        """Return the cloud of an environment. ``options``: arguments of the constructor."""
         return cls(environment.accounts, environment.home_place, connection=environment.connection, **options)
 
     def with_sleep(self, sleep: Sleep) -> Cloud:
-        """The same cloud, logged in already, for work that waits in another way."""
+        """Return a copy with another sleep function. It shares the clients and credentials."""
         other = copy.copy(self)
         other.sleep = sleep
         other.retry = Retries(self._patience, self.clock, sleep, self._jitter)
         return other
 
-    # --- who ----------------------------------------------------------------------------------------------------------
+    # --- identities ---------------------------------------------------------------------------------------------------
 
     def caller(self) -> Identity:
-        """Who the caller's own credentials are, before any role is assumed. Asked once."""
+        """Return the identity of the caller's own credentials, without a role. Only the first call queries STS."""
         return self._identity(None)
 
     def has_credentials(self) -> bool:
-        """Whether the caller has any credentials. Whether they are accepted, only a call tells."""
+        """Return whether the caller has credentials, without checking that AWS accepts them."""
         try:
             return self._caller.get_credentials() is not None
         except Exception as error:
             raise errors.translate(error, service="sts", action="credentials", place=None) from error
 
     def check_identity(self) -> Identity:
-        """Check the credentials for every account of the environment; returns :meth:`caller`.
+        """Check the credentials for every account of the environment. Return :meth:`caller`.
 
-        Raises AccessError if some are missing, expired, or belong to another account than the environment says.
+        Raises AccessError if credentials are missing, expired, or belong to another account.
         """
         caller = self.caller()
         for account in self._accounts.values():
@@ -130,8 +131,8 @@ class Cloud:
         return caller
 
     def check_caller(self) -> Identity:
-        """Check the credentials for the home account alone; returns :meth:`caller`. For work that asks many places: the
-        credentials for another account are checked when it is first asked, so that their failure is that place's.
+        """Check the credentials for the home account only. Return :meth:`caller`. Use it for work in many places: the
+        credentials for another account are checked at its first call, so that a failure affects that place only.
 
         Raises AccessError as :meth:`check_identity` does.
         """
@@ -140,7 +141,7 @@ class Cloud:
         return caller
 
     def _check(self, account_id: str) -> None:
-        """The credentials that will be used for an account belong to it, and the environment names it."""
+        """Raise AccessError if an account is not in the environment, or its credentials belong to another account."""
         account = self._accounts.get(account_id)
         if account is None:
             named = ", ".join(f"{a.name} ({a.id})" for a in self._accounts.values())
@@ -177,9 +178,10 @@ class Cloud:
     def call(
         self, place: Place, service: str, operation: str, request: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Make a call that reads, patiently: throttling, resets and internal errors are waited out, within ``Retry``.
+        """Make a call that changes nothing. It is retried after throttling, lost connections and internal errors,
+        within the limits of ``Retry``.
 
-        Raises the translated error, and UnjournaledMutation for a call that is not known to be harmless.
+        Raises the translated error, and UnjournaledMutation for a mutating or unknown call.
         """
         if not reads_only(service, operation):
             raise UnjournaledMutation(f"{service}:{operation} is a mutating call, which only the ledger may send")
@@ -188,8 +190,8 @@ class Cloud:
     def pages(
         self, place: Place, service: str, operation: str, result: str, request: Mapping[str, Any] | None = None
     ) -> Iterator[dict[str, Any]]:
-        """All items of the list ``result`` ("Images") over all pages. A repeated token, which would never end, ends
-        it."""
+        """Yield all items of the list ``result`` ("Images") of all pages. A repeated page token ends the iteration,
+        which would be endless otherwise."""
         request = dict(request or {})
         seen: set[str] = set()
         while True:
@@ -202,11 +204,13 @@ class Cloud:
             request["Marker" if "NextMarker" in answer else "NextToken"] = token
 
     def send(self, place: Place, service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Make one try of a call, any call; what the guard allows. For the ledger, which knows when to try again."""
+        """Send a call once, without retries. The guard checks mutating calls. For the ledger, which decides about
+        retries."""
         return self._once(place, self.client(service, place), service, operation, request)
 
     def client(self, service: str, place: Place) -> Any:
-        """botocore's client, made once. It neither retries nor translates errors: prefer :meth:`call`."""
+        """Return botocore's client; it is created once. It does not retry and does not translate errors: prefer
+        :meth:`call`."""
         self._check(place.account)
         return self._client(service, place, self._accounts[place.account].role)
 
@@ -235,8 +239,8 @@ class Cloud:
         pace.acquire()
         try:
             answer: dict[str, Any] = getattr(client, xform_name(operation))(**request)
-            self._heard(answer.get("ResponseMetadata", {}))
-            # A body that is cut off is a reply that was lost: it is read here, where such errors are at home.
+            self._record_time(answer.get("ResponseMetadata", {}))
+            # The body is read here, so that an incomplete body is translated like a lost reply.
             return {k: v.read() if isinstance(v, StreamingBody) else v for k, v in answer.items()}
         except Exception as error:
             translated = errors.translate(error, service=service, action=operation, place=place)
@@ -247,19 +251,19 @@ class Cloud:
             raise translated from error
 
     def now(self) -> datetime:
-        """The time by the cloud's clock: that of the last answer, and what this machine counted since. A clock that is
-        wrong here, or that jumps, changes nothing. Raises CloudError before any answer told the time."""
+        """Return the time by the cloud's clock: the time of the last answer plus the seconds since. It does not depend
+        on the time of this machine's clock. Raises CloudError if no answer had a time yet."""
         with self._mutex:
-            if self._told is None:
+            if self._last_answer is None:
                 raise CloudError("the endpoint sends no Date header, so its time is unknown")
-            there, here = self._told
+            there, here = self._last_answer
         return there + timedelta(seconds=boot_clock() - here)
 
-    def _heard(self, metadata: Mapping[str, Any]) -> None:
+    def _record_time(self, metadata: Mapping[str, Any]) -> None:
         there = errors.date_of(metadata)
         if there is not None:
             with self._mutex:
-                self._told = (there, boot_clock())
+                self._last_answer = (there, boot_clock())
 
     def _pace(self, place: Place, service: str, operation: str) -> Pace:
         bucket = SCARCE.get((service, operation))
@@ -271,7 +275,7 @@ class Cloud:
             return self._paces[key]
 
     def known_regions(self) -> frozenset[str]:
-        """The regions that this version of botocore knows, of all partitions. No call."""
+        """Return the regions in the list of this version of botocore, of all partitions. Makes no call."""
         partitions = self._caller.get_available_partitions()
         return frozenset(r for p in partitions for r in self._caller.get_available_regions("ec2", partition_name=p))
 
@@ -305,7 +309,7 @@ class Cloud:
     def _session(self, role: str | None) -> botocore.session.Session:
         if role not in self._sessions:
             session = _bare_session(self._connection, self._caller.get_config_variable("profile"))
-            # The service descriptions are large; sharing the loader reads each of them once.
+            # The service descriptions are large. With a shared loader each one is read once.
             session.register_component("data_loader", self._caller.get_component("data_loader"))
             provider = _RoleProvider(lambda: self._assume(str(role)))
             session.register_component("credential_provider", CredentialResolver([provider]))
@@ -313,7 +317,7 @@ class Cloud:
         return self._sessions[role]
 
     def _assume(self, role: str) -> dict[str, str]:
-        """Credentials of a role, in the form that botocore's refreshable credentials take."""
+        """Return credentials of a role, in the form of botocore's refreshable credentials."""
         place = Place(self._account_of(role), self.home.region)
         client = self._client("sts", Place("", self.home.region), None)
         request = {"RoleArn": role, "RoleSessionName": f"{SESSION_NAME}-{os.getpid()}"}
@@ -342,11 +346,11 @@ def _caller_session(connection: Connection) -> botocore.session.Session:
 
 
 def _bare_session(connection: Connection, profile: str | None) -> botocore.session.Session:
-    """A session without credentials of its own."""
+    """Return a session without explicit credentials."""
     if connection.access_key_id is None:
         return botocore.session.Session(profile=profile)
     session = botocore.session.Session()
-    # AWS_PROFILE may name a profile that does not exist; botocore would look for it all the same.
+    # AWS_PROFILE may contain a profile that does not exist, and botocore would fail although it is not needed.
     session.get_component("config_store").set_config_provider("profile", ConstantProvider(None))
     return session
 

@@ -1,7 +1,7 @@
-"""EBS snapshots: reading, making, copying, sharing, locking, archiving and deleting them.
+"""EBS snapshots: read, create, copy, share, lock, archive and delete them.
 
-Each function that changes something is an "ensure" over the journal: see ``ledger``. All of them answer at once, while
-snapshots are pending; ``wait`` waits for many.
+Each mutating function is an "ensure" over the journal: see ``ledger``. All of them return at once, while snapshots are
+pending; ``wait`` waits for several snapshots.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ _DESCRIPTION_LIMIT = 255
 
 
 def describe_many(cloud: Cloud, place: Place, ids: Collection[str]) -> dict[str, Item]:
-    """The visible ones among ``ids``, as DescribeSnapshots gives them; one call for many."""
+    """Return the snapshots of ``ids`` that are visible, as DescribeSnapshots returns them. One call for up to 150
+    ids."""
     return waiters.describe(cloud, place, waiters.SNAPSHOTS, ids) if ids else {}
 
 
 def of_image(image: Item) -> tuple[str, ...]:
-    """The snapshots behind an image, as its block device mappings name them, sorted."""
+    """Return the ids of an image's snapshots, from its block device mappings, sorted."""
     mappings: Iterable[Any] = image.get("BlockDeviceMappings") or ()
     return tuple(sorted({m["Ebs"]["SnapshotId"] for m in mappings if m.get("Ebs", {}).get("SnapshotId")}))
 
@@ -34,7 +35,7 @@ def of_image(image: Item) -> tuple[str, ...]:
 def find(
     cloud: Cloud, place: Place, filters: Mapping[str, Sequence[str]], *, owners: Sequence[str] = ("self",)
 ) -> list[Item]:
-    """What DescribeSnapshots finds by these filters (``{"tag:Name": ["backup"]}``), oldest first."""
+    """Return the snapshots that match the filters of DescribeSnapshots (``{"tag:Name": ["backup"]}``), oldest first."""
     request: dict[str, Any] = {"OwnerIds": list(owners)}
     if filters:
         request["Filters"] = [{"Name": k, "Values": list(v)} for k, v in filters.items()]
@@ -43,7 +44,7 @@ def find(
 
 
 def images_using(cloud: Cloud, place: Place, snapshot_ids: Collection[str]) -> dict[str, list[str]]:
-    """The caller's images that are made of these snapshots, by snapshot; deprecated and disabled ones too."""
+    """Return the ids of the caller's images that use these snapshots, by snapshot; deprecated and disabled ones too."""
     using: dict[str, list[str]] = {}
     ids = sorted(snapshot_ids)
     for start in range(0, len(ids), 150):
@@ -56,7 +57,7 @@ def images_using(cloud: Cloud, place: Place, snapshot_ids: Collection[str]) -> d
 
 
 def locks(cloud: Cloud, place: Place, snapshot_ids: Collection[str]) -> dict[str, Item]:
-    """The locks that were ever put on these snapshots of the caller, as DescribeLockedSnapshots gives them."""
+    """Return the locks of these snapshots of the caller, also past ones, as DescribeLockedSnapshots returns them."""
     if not snapshot_ids:
         return {}
     request = {"SnapshotIds": sorted(snapshot_ids)}
@@ -65,7 +66,7 @@ def locks(cloud: Cloud, place: Place, snapshot_ids: Collection[str]) -> dict[str
 
 
 def tiering(cloud: Cloud, place: Place, snapshot_ids: Collection[str]) -> dict[str, Item]:
-    """How far moves to the archive and back are, as DescribeSnapshotTierStatus gives it."""
+    """Return the progress of moves to the archive tier and back, as DescribeSnapshotTierStatus returns it."""
     if not snapshot_ids:
         return {}
     request = {"Filters": [{"Name": "snapshot-id", "Values": sorted(snapshot_ids)}]}
@@ -74,7 +75,7 @@ def tiering(cloud: Cloud, place: Place, snapshot_ids: Collection[str]) -> dict[s
 
 
 def public_access(cloud: Cloud, place: Place) -> str:
-    """The account's block on public snapshots: "unblocked", "block-new-sharing" or "block-all-sharing"."""
+    """Return the account's block on public snapshots: "unblocked", "block-new-sharing" or "block-all-sharing"."""
     return str(cloud.call(place, "ec2", "GetSnapshotBlockPublicAccessState").get("State", "unblocked"))
 
 
@@ -92,7 +93,8 @@ def create(
     tags: Mapping[str, str] | None = None,
     temporary: bool = False,
 ) -> str:
-    """Ensure that a snapshot of a volume was taken. The point in time is that of the answer; the blocks follow."""
+    """Ensure that a snapshot of a volume was created. It has the contents at the time of the answer; the blocks are
+    copied afterwards."""
     request: dict[str, Any] = {"VolumeId": volume_id}
     if description:
         request["Description"] = description[:_DESCRIPTION_LIMIT]
@@ -112,10 +114,10 @@ def create_all(
     exclude_root: bool = False,
     tags: Mapping[str, str] | None = None,
 ) -> list[Item]:
-    """Ensure that snapshots of all volumes of an instance were taken at one moment; all of them, by ``volume-id``.
+    """Ensure that snapshots of all volumes of an instance were created at the same time. Return all of them.
 
-    ``exclude``: ids of data volumes. It is one call with one token, which all of the snapshots carry as a tag: that is
-    how they are found again as the set that they are.
+    ``exclude``: ids of data volumes to leave out. One call with one token creates them; all have the token as a tag, by
+    which the whole set is found.
     """
     instance: dict[str, Any] = {"InstanceId": instance_id, "ExcludeBootVolume": exclude_root}
     if exclude:
@@ -128,7 +130,8 @@ def create_all(
 
 
 def set_of(ledger: Ledger, key: str, place: Place, first: str) -> list[Item]:
-    """The snapshots that one CreateSnapshots made. ``first``: one of them, which has to be visible."""
+    """Return the snapshots that one CreateSnapshots call created. ``first``: the id of one of them; waits until it is
+    visible."""
     waiters.watch(ledger.cloud, place, VISIBLE, [first])
     latest = ledger.journal.latest(key)
     if latest is None:
@@ -154,11 +157,11 @@ def copy(
     tags: Mapping[str, str] | None = None,
     temporary: bool = False,
 ) -> str:
-    """Ensure that a place has its own copy of a snapshot; returns its id at once, while it is pending.
+    """Ensure that a place has its own copy of a snapshot. Return its id at once, while it is pending.
 
-    ``kms_key``: the ARN of the key to encrypt under, in the destination; None: as the source, which has to be plain
-    then (an encrypted copy without a key takes the default one, aws/ebs, in silence). 20 copies at once go into a
-    region by default; what is refused beyond that is queued.
+    ``kms_key``: the ARN of the key in the destination. None: not encrypted, so the source must not be encrypted either
+    (for an encrypted source, EC2 would use the default key aws/ebs without a warning). By default EC2 runs 20 copies
+    into a region at once; further copies wait and are sent again.
     """
     request: dict[str, Any] = {"SourceSnapshotId": source, "SourceRegion": source_region}
     if kms_key is not None:
@@ -178,7 +181,8 @@ def wait(
     timeout: float | None = None,
     interval: Interval = waiters.STANDARD,
 ) -> dict[str, Observation]:
-    """Wait until every snapshot is completed or has failed; a failed one is marked as spoiled in the journal."""
+    """Wait until every snapshot is completed or has failed. Return the last observation of each. A failed one is marked
+    as spoiled in the journal."""
     seen = waiters.watch(
         ledger.cloud, place, waiters.SNAPSHOTS, ids, on_progress=on_progress, timeout=timeout, interval=interval
     )
@@ -192,17 +196,17 @@ def wait(
 
 
 def volume_permissions(cloud: Cloud, place: Place, snapshot_id: str) -> frozenset[str]:
-    """The accounts that may make volumes of a snapshot; "all" for everybody."""
+    """Return the accounts that may create volumes of a snapshot; "all" for all accounts."""
     request = {"SnapshotId": snapshot_id, "Attribute": "createVolumePermission"}
     answer = cloud.call(place, "ec2", "DescribeSnapshotAttribute", request)
     return frozenset(p.get("UserId") or p.get("Group") for p in answer.get("CreateVolumePermissions") or ())
 
 
 def share(ledger: Ledger, key: str, place: Place, snapshot_id: str, accounts: Collection[str]) -> None:
-    """Ensure that accounts may make volumes of a snapshot (and so copy it, and launch from its image).
+    """Ensure that accounts may create volumes of a snapshot, and so copy it and launch from its image.
 
-    An encrypted one needs a grant on its key besides (``kms.create_grant``); one under the default key, aws/ebs, cannot
-    be shared at all: EC2 refuses it.
+    For an encrypted snapshot the accounts also need a grant on its key (``kms.create_grant``). EC2 refuses to share a
+    snapshot under the default key aws/ebs.
     """
     permission = {"Add": [{"UserId": a} for a in sorted(accounts)]}
     request = {"SnapshotId": snapshot_id, "Attribute": "createVolumePermission", "CreateVolumePermission": permission}
@@ -210,15 +214,15 @@ def share(ledger: Ledger, key: str, place: Place, snapshot_id: str, accounts: Co
 
 
 def unshare(ledger: Ledger, key: str, place: Place, snapshot_id: str, accounts: Collection[str]) -> None:
-    """Ensure that accounts may no longer make volumes of a snapshot."""
+    """Ensure that accounts may no longer create volumes of a snapshot."""
     permission = {"Remove": [{"UserId": a} for a in sorted(accounts)]}
     request = {"SnapshotId": snapshot_id, "Attribute": "createVolumePermission", "CreateVolumePermission": permission}
     ledger.change(key, place, Call("ec2", "ModifySnapshotAttribute", request), resource=snapshot_id, kind="permission")
 
 
 def make_public(ledger: Ledger, key: str, place: Place, snapshot_id: str, *, public: bool) -> None:
-    """Ensure that everybody may, or may not, make volumes of a snapshot. EC2 refuses it for encrypted ones, and where
-    the account blocks it."""
+    """Ensure that all accounts may, or may not, create volumes of a snapshot. EC2 refuses it for encrypted snapshots,
+    and if the account blocks public snapshots."""
     permission = {"Add" if public else "Remove": [{"Group": "all"}]}
     request = {"SnapshotId": snapshot_id, "Attribute": "createVolumePermission", "CreateVolumePermission": permission}
     ledger.change(key, place, Call("ec2", "ModifySnapshotAttribute", request), resource=snapshot_id, kind="permission")
@@ -228,13 +232,14 @@ def make_public(ledger: Ledger, key: str, place: Place, snapshot_id: str, *, pub
 
 
 def archive(ledger: Ledger, key: str, place: Place, snapshot_id: str) -> None:
-    """Have a snapshot moved to the archive tier, which takes up to three days. Its sharing ends with it."""
+    """Start moving a snapshot to the archive tier, which takes up to three days. Its sharing ends."""
     request = {"SnapshotId": snapshot_id, "StorageTier": "archive"}
     ledger.change(key, place, Call("ec2", "ModifySnapshotTier", request), resource=snapshot_id, kind="tier")
 
 
 def restore_from_archive(ledger: Ledger, key: str, place: Place, snapshot_id: str, *, days: int | None) -> None:
-    """Have a snapshot brought back, for some days (1 to 180) or, with None, for good. It takes up to three days."""
+    """Start restoring a snapshot from the archive tier, which takes up to three days. ``days``: 1 to 180; None:
+    permanently."""
     how: dict[str, Any] = {"PermanentRestore": True} if days is None else {"TemporaryRestoreDays": days}
     call = Call("ec2", "RestoreSnapshotTier", {"SnapshotId": snapshot_id, **how})
     ledger.change(key, place, call, resource=snapshot_id, kind="tier")
@@ -251,9 +256,10 @@ def lock(
     until: datetime | None = None,
     cool_off_hours: int | None = None,
 ) -> Mapping[str, Any]:
-    """Ensure that a snapshot cannot be deleted, for some days or until a moment; what LockSnapshot answers.
+    """Ensure that a snapshot cannot be deleted, for some days or until a time. Return the answer of LockSnapshot.
 
-    "governance" can be lifted by who has the permission, "compliance" by nobody once the cool-off is over.
+    A "governance" lock can be removed by a caller with the permission. A "compliance" lock cannot be removed after its
+    cool-off period.
     """
     request: dict[str, Any] = {"SnapshotId": snapshot_id, "LockMode": mode}
     if days is not None:
@@ -266,13 +272,13 @@ def lock(
 
 
 def unlock(ledger: Ledger, key: str, place: Place, snapshot_id: str) -> None:
-    """Ensure that a lock is lifted; possible in governance mode, and in compliance mode during its cool-off."""
+    """Ensure that a lock is removed. Possible in governance mode, and in compliance mode during the cool-off period."""
     call = Call("ec2", "UnlockSnapshot", {"SnapshotId": snapshot_id})
     ledger.change(key, place, call, resource=snapshot_id, kind="lock")
 
 
 def delete(ledger: Ledger, place: Place, snapshot_id: str) -> None:
-    """Ensure that a snapshot is gone. Raises CloudError (InvalidSnapshot.InUse) if an image uses it."""
+    """Ensure that a snapshot is deleted. Raises CloudError (InvalidSnapshot.InUse) if an image uses it."""
     ledger.delete("snapshot", place, snapshot_id)
 
 
@@ -280,7 +286,8 @@ def delete(ledger: Ledger, place: Place, snapshot_id: str) -> None:
 
 
 def fast_restores(cloud: Cloud, place: Place, snapshot_ids: Collection[str]) -> list[Item]:
-    """Where fast snapshot restore is on, or on its way: an entry for each snapshot and Availability Zone."""
+    """Return where fast snapshot restore is enabled or being enabled: an entry for each snapshot and Availability
+    Zone."""
     found: list[Item] = []
     ids = sorted(snapshot_ids)
     for start in range(0, len(ids), 150):
@@ -292,8 +299,8 @@ def fast_restores(cloud: Cloud, place: Place, snapshot_ids: Collection[str]) -> 
 def fast_restore(
     ledger: Ledger, key: str, place: Place, snapshot_id: str, zones: Collection[str], *, on: bool = True
 ) -> None:
-    """Ensure that fast snapshot restore is on, or off, in these Availability Zones. Raises CloudError for a zone that
-    refused: the call itself answers with success then."""
+    """Ensure that fast snapshot restore is enabled, or disabled, in these Availability Zones. Raises CloudError if a
+    zone refused it: EC2 answers the call with success in that case."""
     operation = "EnableFastSnapshotRestores" if on else "DisableFastSnapshotRestores"
     request = {"AvailabilityZones": sorted(zones), "SourceSnapshotIds": [snapshot_id]}
     ledger.change(key, place, Call("ec2", operation, request), resource=snapshot_id, kind="fast-restore")

@@ -1,8 +1,8 @@
-"""The tags on everything that is made, and the limits AWS sets for them.
+"""The tags of all created resources, and the limits of AWS for tags.
 
-Source: "Tag your Amazon EC2 resources": at most 50 tags a resource, keys of 128 and values of 256 UTF-8 characters,
-keys not starting with "aws:". SSM and KMS allow letters, digits, spaces and ``_ . : / = + - @`` only, which ours keep
-to as well.
+Source: "Tag your Amazon EC2 resources": at most 50 tags for each resource, keys of 128 and values of 256 UTF-8
+characters, keys that do not start with "aws:". SSM and KMS allow letters, digits, spaces and ``_ . : / = + - @`` only;
+the tags of goldenami use no other characters.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ def build_tags(
     git_commit: str | None = None,
     base_ami: str | None = None,
 ) -> dict[str, str]:
-    """What is the same for everything that a build makes. ``own``: the environment's tags; they cannot replace ours."""
+    """Return the tags of all resources of a build. ``own``: the environment's tags; they cannot replace goldenami's."""
     ours = {RECIPE: recipe, VERSION: version, BUILD_ID: build_id, GIT_COMMIT: git_commit, BASE_AMI: base_ami}
     return {**own, **{k: v for k, v in ours.items() if v}}
 
 
 def task_tags(*, kind: str, build_id: str, own: Mapping[str, str]) -> dict[str, str]:
-    """What is the same for everything that a task makes: as ``build_tags``, for work without a recipe."""
+    """Return the tags of all resources of a task."""
     return {**own, TASK: kind, BUILD_ID: build_id}
 
 
 def checked(tags: Mapping[str, str]) -> dict[str, str]:
-    """The same tags, long values cut. Raises UsageError where AWS would refuse them, before anything is made."""
+    """Return the tags with long values cut. Raises UsageError for tags that AWS would refuse."""
     if len(tags) > _MOST:
         raise UsageError(f"a resource would have {len(tags)} tags, expected {_MOST} at most (limit of AWS)")
     for key in tags:
@@ -60,19 +60,18 @@ def checked(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def to_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    """The form that API calls take."""
+    """Convert tags into the form of API calls."""
     return [{"Key": k, "Value": v} for k, v in sorted(tags.items())]
 
 
 def from_list(tags: Iterable[Mapping[str, Any]] | None) -> dict[str, str]:
-    """The form that describes give, as a mapping."""
+    """Convert tags from the form of describes into a mapping."""
     return {t["Key"]: t["Value"] for t in tags or ()}
 
 
 def made_by(tags: Mapping[str, str], build_id: str) -> bool:
-    """Whether these are the tags of something that this build made: its id, and a token that belongs to its key.
-
-    Tags that look alike, or that somebody copied in part, do not pass.
+    """Return whether these are the tags of a resource that this build created: its id, and a token that belongs to the
+    key. Returns False for similar tags, and for tags that were copied in part.
     """
     mark, key = tags.get(TOKEN), tags.get(KEY)
     if tags.get(BUILD_ID) != build_id or not mark or not key:
@@ -85,7 +84,7 @@ def timestamp(moment: datetime) -> str:
 
 
 def parse_timestamp(value: str) -> datetime | None:
-    """The moment of an expiry tag, or None if it is not one of ours."""
+    """Return the time in an expiry tag; None if the value has another format."""
     try:
         return datetime.strptime(value, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     except ValueError:

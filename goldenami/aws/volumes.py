@@ -1,4 +1,4 @@
-"""EBS volumes: reading, making, attaching and detaching them."""
+"""EBS volumes: read, create, attach, detach and delete them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from goldenami.model import Place
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A volume as DescribeVolumes gives it. ``instance_id`` and ``device``: None where it is not attached.
+    """A volume as DescribeVolumes returns it. ``instance_id`` and ``device``: None if it is not attached.
     ``attachment``: "attaching", "attached", "detaching" or "busy". ``throughput`` in MiB/s."""
 
     id: str
@@ -44,20 +44,20 @@ class Volume:
 
 
 def find(cloud: Cloud, place: Place, filters: Mapping[str, Collection[str]]) -> list[Volume]:
-    """What DescribeVolumes finds by these filters, by device and id."""
+    """Return the volumes that match the filters of DescribeVolumes, sorted by device and id."""
     request = {"Filters": [{"Name": k, "Values": sorted(v)} for k, v in filters.items()]}
     found = [_volume(v) for v in cloud.pages(place, "ec2", "DescribeVolumes", "Volumes", request)]
     return sorted(found, key=lambda v: (v.device or "", v.id))
 
 
 def describe_many(cloud: Cloud, place: Place, ids: Collection[str]) -> dict[str, Volume]:
-    """The visible ones among ``ids``; one call for many."""
+    """Return the volumes of ``ids`` that are visible. One call for up to 150 ids."""
     found = waiters.describe(cloud, place, waiters.AVAILABLE, ids) if ids else {}
     return {id: _volume(item) for id, item in found.items()}
 
 
 def of_instance(cloud: Cloud, place: Place, instance_id: str) -> list[Volume]:
-    """What is attached to an instance, by device."""
+    """Return the volumes that are attached to an instance, sorted by device."""
     return find(cloud, place, {"attachment.instance-id": [instance_id]})
 
 
@@ -101,9 +101,9 @@ def create(
     kms_key: str | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> str:
-    """Ensure that there is a volume with a snapshot's contents; returns its id at once, while it is being created.
+    """Ensure that a volume with a snapshot's contents exists. Return its id at once, while it is being created.
 
-    ``kms_key``: the ARN of the key to encrypt under; None: as the snapshot is (and as the account's default says).
+    ``kms_key``: the ARN of the key to encrypt with; None: the encryption of the snapshot, or the account's default.
     """
     request: dict[str, Any] = {"SnapshotId": snapshot_id, "AvailabilityZone": zone, "VolumeType": type or "gp3"}
     if size_gib is not None:
@@ -120,11 +120,11 @@ def create(
 def attach(ledger: Ledger, key: str, place: Place, volume_id: str, instance_id: str, device: str) -> None:
     """Ensure that a volume is attached to an instance, and wait for it. Raises CloudError if it is attached elsewhere.
 
-    The device name is EC2's; what a guest calls it is the guest's matter ("Device names", EC2 user guide).
+    ``device``: EC2's device name. The operating system may use another name ("Device names", EC2 user guide).
     """
     request = {"VolumeId": volume_id, "InstanceId": instance_id, "Device": device}
     call = Call("ec2", "AttachVolume", request)
-    # Repeated after a lost reply it is refused as in use: by this very attachment, or by another, which shows below.
+    # If it is repeated after a lost reply, EC2 refuses it with VolumeInUse. Below it is checked which instance uses it.
     ledger.change(key, place, call, resource=volume_id, kind="attachment", already={"VolumeInUse"})
     seen = waiters.watch(ledger.cloud, place, waiters.ATTACHED, [volume_id], timeout=300.0)[volume_id]
     where = [(a.get("InstanceId"), a.get("Device")) for a in seen.item.get("Attachments") or ()]
@@ -133,7 +133,7 @@ def attach(ledger: Ledger, key: str, place: Place, volume_id: str, instance_id: 
 
 
 def detach(ledger: Ledger, key: str, place: Place, volume_id: str, *, timeout: float | None = 300.0) -> None:
-    """Ensure that a volume is attached to nothing, and wait for it. A root volume needs its instance to be stopped."""
+    """Ensure that a volume is detached, and wait for it. For a root volume, the instance must be stopped."""
     call = Call("ec2", "DetachVolume", {"VolumeId": volume_id})
     ledger.change(key, place, call, resource=volume_id, kind="attachment", already={"IncorrectState"})
     wait_available(ledger, place, [volume_id], timeout=timeout)
@@ -142,7 +142,7 @@ def detach(ledger: Ledger, key: str, place: Place, volume_id: str, *, timeout: f
 def wait_available(
     ledger: Ledger, place: Place, ids: Collection[str], *, timeout: float | None = 900.0
 ) -> dict[str, Volume]:
-    """Wait until volumes are there and attached to nothing. Raises CloudError for the first that is not."""
+    """Wait until volumes are available and detached. Raises CloudError for the first one that fails or is late."""
     seen = waiters.watch(ledger.cloud, place, waiters.AVAILABLE, ids, timeout=timeout)
     for one in seen.values():
         if not one.ok:
@@ -155,15 +155,15 @@ def wait_available(
 def keep_with_instance(
     ledger: Ledger, key: str, place: Place, instance_id: str, device: str, *, delete_on_termination: bool
 ) -> None:
-    """Ensure whether the volume at a device goes with its instance. A volume that was attached later stays by
-    default."""
+    """Ensure whether the volume at a device is deleted with its instance. By default EC2 keeps a volume that was
+    attached after the launch."""
     mapping = {"DeviceName": device, "Ebs": {"DeleteOnTermination": delete_on_termination}}
     request = {"InstanceId": instance_id, "BlockDeviceMappings": [mapping]}
     ledger.change(key, place, Call("ec2", "ModifyInstanceAttribute", request), resource=instance_id, kind="attribute")
 
 
 def tag(ledger: Ledger, key: str, place: Place, id: str, tags: Mapping[str, str]) -> None:
-    """Ensure that a resource has these tags, whoever made it."""
+    """Ensure that a resource has these tags. It may be a resource that goldenami did not create."""
     request = {"Resources": [id], "Tags": tagging.to_list(tagging.checked(tags))}
     ledger.change(key, place, Call("ec2", "CreateTags", request), resource=id, kind="tags")
 
@@ -175,5 +175,5 @@ def untag(ledger: Ledger, key: str, place: Place, id: str, names: Collection[str
 
 
 def delete(ledger: Ledger, place: Place, volume_id: str) -> None:
-    """Ensure that a volume is gone. Raises CloudError (VolumeInUse) if it stays attached."""
+    """Ensure that a volume is deleted. Raises CloudError (VolumeInUse) if it stays attached."""
     ledger.delete("volume", place, volume_id)

@@ -1,11 +1,11 @@
-"""Watching many resources with one describe, until each is ready or has failed.
+"""Waits for many resources with one describe call, until each is ready or has failed.
 
-boto3's waiters are not used: for images and snapshots they give up after ten minutes, where a large encrypted copy
-takes hours; the image waiter goes on when the image is in "error"; and each watches one id.
+boto3's waiters are not used: for images and snapshots they stop after ten minutes, but a large encrypted copy takes
+hours; the image waiter continues when the image has the state "error"; and each waiter watches one id.
 
-The interval is short at first, since small things are ready in a second, and grows. A new id may be unknown for some
-seconds (EC2 is eventually consistent), so ids are asked for by filter, which leaves out what is not visible yet, and
-does not fail.
+The interval is short at first, since small resources are ready in a second, and then grows. A new id may be unknown for
+some seconds (EC2 is eventually consistent). So ids are passed as a filter: the describe call then leaves out resources
+that are not visible yet, and does not fail.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _AT_ONCE: Final = 150  # EC2 takes up to 200 values in one filter
 
 @dataclass(frozen=True, slots=True)
 class Interval(polling.Interval):
-    """Seconds between describes. ``visible``: for how long a new id may be missing before that is a failure."""
+    """Seconds between describes. ``visible``: how long a new id may be missing before it counts as failed."""
 
     jitter: float = 0.1
     visible: float = 60.0
@@ -38,8 +38,8 @@ STANDARD: Final = Interval()
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What is watched, and what its states mean. ``classify`` gives the readiness and the reason for a failure.
-    ``missing_is``: the readiness on an id that stays invisible."""
+    """A kind of resource to wait for, and the meaning of its states. ``classify``: returns the readiness, and the
+    reason of a failure. ``missing_is``: the readiness of an id that stays invisible."""
 
     operation: str
     result: str
@@ -53,8 +53,8 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What was last seen of one id. ``item`` is the describe's entry, empty if it never showed.
-    ``readiness`` "pending" in a final answer means that the deadline passed first."""
+    """The last observation of one id. ``item``: its entry in the describe's answer; empty if it was never visible.
+    ``readiness``: "pending" in a final result means that the timeout came first."""
 
     id: str
     readiness: Readiness
@@ -84,12 +84,12 @@ def watch(
     jitter: random.Random | None = None,
     check: Callable[[], None] | None = None,
 ) -> dict[str, Observation]:
-    """Wait until every id is ready or has failed; what was last seen of each, in the order of ``ids``.
+    """Wait until every id is ready or has failed. Return the last observation of each, in the order of ``ids``.
 
-    Failures are told, not raised: what one of them means for the others is the caller's to say. ``on_progress`` is
-    called whenever the state or the percentage of an id changes. ``percent``: asked for the percentages of the items
-    that are pending. ``timeout``: seconds; None waits for as long as it takes. Errors of the describes themselves are
-    raised, after the patience that reads have. ``check``: called before each describe; what it raises ends the wait.
+    Failures are returned, not raised. ``on_progress``: called when the state or the percentage of an id changes.
+    ``percent``: returns the percentages of pending items. ``timeout``: seconds; None waits without a limit. ``check``:
+    called before each describe; an exception that it raises ends the wait. Raises the errors of the describe calls,
+    after their retries.
     """
     last: dict[str, Observation] = {id: Observation(id, "pending", "pending") for id in ids}
     for elapsed in polling.poll(
@@ -112,7 +112,7 @@ def watch(
 
 
 def describe(cloud: Cloud, place: Place, what: Watched, ids: Collection[str]) -> dict[str, Item]:
-    """What exists and is visible of these ids, by id; one call for up to 150 of them."""
+    """Return the resources of these ids that are visible, by id. One call for up to 150 ids."""
     every = sorted(ids)
     found: dict[str, Item] = {}
     for start in range(0, len(every), _AT_ONCE):
@@ -124,7 +124,7 @@ def describe(cloud: Cloud, place: Place, what: Watched, ids: Collection[str]) ->
 
 
 def failure(seen: Observation, what: str, place: Place) -> CloudError:
-    """The error for an id that failed or was not ready in time."""
+    """Return the error for an id that failed or was not ready in time."""
     if seen.readiness == "pending":
         message = f"{what} {seen.id} in {place} is still {seen.state}: the time allowed for it is over"
     else:
@@ -144,20 +144,21 @@ def _seen(what: Watched, id: str, item: Item | None, percent: float | None, late
 
 
 def state_of(item: Item) -> str:
-    """The state's name: a string for images, snapshots and volumes, a structure for instances."""
+    """Return the name of the state. The field is a string for images, snapshots and volumes, and a structure for
+    instances."""
     state = item.get("State", "")
     return str(state["Name"] if isinstance(state, Mapping) else state)
 
 
 def progress_percent(text: str | None) -> float | None:
-    """EC2's "42%" as 42.0."""
+    """Convert EC2's "42%" into 42.0; None for other text."""
     try:
         return float((text or "").rstrip("%"))
     except ValueError:
         return None
 
 
-# --- what the states mean (EC2 API reference: Image, Snapshot, InstanceState, Volume) ---------------------------------
+# --- the meaning of the states (EC2 API reference: Image, Snapshot, InstanceState, Volume) ----------------------------
 
 
 def _classify_image(item: Item) -> tuple[Readiness, str]:
@@ -219,7 +220,7 @@ def _flatten(reservations: Iterable[Item]) -> Iterable[Item]:
     return (instance for reservation in reservations for instance in reservation["Instances"])
 
 
-# Disabled and deprecated images of one's own are described only when asked for.
+# The account's disabled and deprecated images are described only with these parameters.
 IMAGES: Final = Watched(
     "DescribeImages",
     "Images",
