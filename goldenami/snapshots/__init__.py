@@ -1,1 +1,1 @@
-"""EBS snapshots and volumes on their own, without a recipe: one verb a page."""
+"""Operations on EBS snapshots and volumes, independent of recipes. Most modules implement one command."""

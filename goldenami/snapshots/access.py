@@ -1,7 +1,8 @@
-"""The way into an instance that goldenami did not launch: whose key opens it, and how its host key is known.
+"""SSH access to instances that goldenami did not launch: the private key, and the verification of the host key.
 
-A host key is never accepted blindly. It is the one that was given; or one that known_hosts has for the address; or one
-that the instance wrote to its console when it first booted, which EC2 hands out over its own, authenticated API.
+An unknown host key is never accepted. The host key is taken from the first of these sources that has one: the option
+--ssh-host-key, known_hosts, or the console output of the first boot. EC2 returns the console output over an
+authenticated API (GetConsoleOutput).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _CONSOLE: Final = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SS
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How a person gets in. ``host_key``: "ssh-ed25519 AAAA…", or None to look for it. ``timeout``: seconds."""
+    """How to log in. ``host_key``: "ssh-ed25519 AAAA…", or None to search for it. ``timeout``: seconds."""
 
     user: str
     key_file: Path
@@ -38,47 +39,55 @@ class Access:
 
 
 def connect(cloud: Cloud, place: Place, instance: Item, network: Network, access: Access) -> ssh.Connection:
-    """Raises UsageError or NotFound for what is missing, BuilderError if the host cannot be reached."""
+    """Open an SSH connection to an instance.
+
+    Raises UsageError if the private key cannot be read, NotFound if no host key is found, and BuilderError if the
+    instance is not running or is unreachable.
+    """
     endpoint = endpoint_of(cloud, place, instance, network, access)
     return ssh.connect(endpoint, timeout=access.timeout, sleep=cloud.sleep)
 
 
 def endpoint_of(cloud: Cloud, place: Place, instance: Item, network: Network, access: Access) -> SshEndpoint:
+    """Return the address, user, private key and host key of an instance. Raises the errors of ``connect``."""
     id = instance["InstanceId"]
     found = instances.describe_many(cloud, place, [id]).get(id)
     if found is None or found.state != "running":
-        raise BuilderError(f"{id} does not run: nobody can log in")
+        state = found.state if found is not None else "missing"
+        raise BuilderError(f"{id} is {state}, expected running", hint="Start the instance and try again.")
     address = instances.address(found, network)
     path = access.key_file.expanduser()
     try:
         private_key = path.read_text()
     except OSError as error:
-        raise UsageError(f"cannot read the SSH key {path}: {error.strerror}", hint="Name it with --ssh-key.") from error
-    host_key = access.host_key or _known(access.known_hosts.expanduser(), address) or _on_console(cloud, place, id)
+        raise UsageError(
+            f"--ssh-key: cannot read {path}: {error.strerror}", hint="Give --ssh-key with the path of a private key."
+        ) from error
+    host_key = access.host_key or _known_key(access.known_hosts.expanduser(), address) or _console_key(cloud, place, id)
     if host_key is None:
         raise NotFound(
-            f"the host key of {id} ({address}) is not known",
-            hint="Give it with --ssh-host-key, or have it in known_hosts; its console does not show it any more.",
+            f"the host key of {id} ({address}) is unknown: it is not in {access.known_hosts} or the console output",
+            hint="Give --ssh-host-key, or add the host key to known_hosts.",
         )
     return SshEndpoint(address, access.user, private_key, host_key)
 
 
-def _on_console(cloud: Cloud, place: Place, instance_id: str) -> str | None:
+def _console_key(cloud: Cloud, place: Place, instance_id: str) -> str | None:
     blocks = _CONSOLE.findall(instances.console_output(cloud, place, instance_id))
     return _best(blocks[-1].splitlines()) if blocks else None
 
 
-def _known(path: Path, address: str) -> str | None:
-    """What known_hosts(5) has for an address, plain or hashed. Markers (@revoked, @cert-authority) are left out."""
+def _known_key(path: Path, address: str) -> str | None:
+    """Return the host key of an address in a known_hosts(5) file. Lines with a marker (@revoked) are ignored."""
     try:
         lines = path.read_text().splitlines()
     except OSError:
         return None
     fields = [line.split() for line in lines if line.strip() and line[0] not in "#@"]
-    return _best(" ".join(f[1:3]) for f in fields if len(f) >= 3 and _names(f[0], address))
+    return _best(" ".join(f[1:3]) for f in fields if len(f) >= 3 and _matches(f[0], address))
 
 
-def _names(pattern: str, address: str) -> bool:
+def _matches(pattern: str, address: str) -> bool:
     if pattern.startswith("|1|"):
         _, _, salt, wanted = pattern.split("|")
         digest = hmac.new(base64.b64decode(salt), address.encode(), hashlib.sha1).digest()
@@ -87,7 +96,7 @@ def _names(pattern: str, address: str) -> bool:
 
 
 def _best(lines: Iterable[str]) -> str | None:
-    """The key of the best kind among lines of public keys."""
+    """Return the public key with the preferred algorithm, in the order of ``_KINDS``, or None."""
     keys: dict[str, str] = {}
     for line in lines:
         parts = line.split()

@@ -1,4 +1,4 @@
-"""A lineage as a picture: a bar for each snapshot, cut by who holds its blocks, in SVG that any browser shows. Pure."""
+"""Draws a lineage as SVG: a bar for each snapshot, divided by the snapshots that store its blocks. Pure."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Final
 from goldenami.snapshots.lineage import Lineage, Member
 from goldenami.snapshots.words import size
 
-_WIDTH: Final = 720  # of the bars, in pixels; the longest one has all of it
+_WIDTH: Final = 720  # pixels; the width of the longest bar
 _LEFT: Final = 250
 _RIGHT: Final = 170
 _ROW: Final = 58
 _BAR: Final = 24
 _TOP: Final = 64
-# Okabe and Ito's palette: told apart by colour-blind readers too.
+# The palette of Okabe and Ito, which color-blind readers can distinguish.
 _COLOURS: Final = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
 _UNKNOWN: Final = "#dddddd"
 
 
 def draw(lineage: Lineage, title: str) -> str:
-    """The whole SVG document. Own blocks are solid; blocks of an earlier snapshot have its colour, lighter."""
+    """Return the SVG document. Own blocks are solid; blocks of an earlier snapshot have its color, but lighter."""
     members = lineage.members
     longest = max([m.full_bytes or 0 for m in members], default=0) or 1
     colour = {m.id: _COLOURS[i % len(_COLOURS)] for i, m in enumerate(members)}
@@ -40,19 +40,19 @@ def draw(lineage: Lineage, title: str) -> str:
         parts.extend(_row(member, _TOP + row * _ROW, longest, colour))
     parts.append(
         f'<text x="16" y="{height - 16}" fill="#555555">Solid: stored by this snapshot. Light: '
-        "referred to, stored by the snapshot of that colour. Right: what deleting it alone frees.</text>"
+        "stored by the snapshot of that color. Right: bytes that the deletion of this snapshot alone frees.</text>"
     )
     parts.append("</svg>")
     return "\n".join(parts) + "\n"
 
 
 def summary(lineage: Lineage) -> str:
-    """One line: what is stored, against what full copies would take."""
+    """Return one line: the stored size, and the size of full copies."""
     count = len(lineage.members)
     unknown = sum(m.stored_bytes is None for m in lineage.members)
     text = f"{count} snapshot{'s' if count != 1 else ''}: {size(lineage.stored_bytes)} stored"
-    text += f" against {size(lineage.full_bytes)} of full copies"
-    return text + (f" ({unknown} of them cannot be read and count in full)" if unknown else "")
+    text += f", full copies would be {size(lineage.full_bytes)}"
+    return text + (f" ({unknown} of them cannot be read and count with their full size)" if unknown else "")
 
 
 def _row(member: Member, top: int, longest: int, colour: dict[str, str]) -> Sequence[str]:
@@ -86,7 +86,11 @@ def _row(member: Member, top: int, longest: int, colour: dict[str, str]) -> Sequ
         for id, amount in (member.refers or {}).items():
             bar(amount, colour.get(id, _UNKNOWN), 0.35, size(amount), f"{size(amount)} of {id}")
         bar(
-            member.stored_bytes, colour[member.id], 1, size(member.stored_bytes), f"{size(member.stored_bytes)} its own"
+            member.stored_bytes,
+            colour[member.id],
+            1,
+            size(member.stored_bytes),
+            f"{size(member.stored_bytes)} own blocks",
         )
     frees = "frees: unknown" if member.freed_bytes is None else f"frees {size(member.freed_bytes)}"
     parts.append(f'<text x="{_LEFT + _WIDTH + 12}" y="{top + 16}">{frees}</text>')

@@ -1,7 +1,8 @@
-"""``snapshot copy``: into regions and accounts, encrypted on the way, many at once.
+"""``snapshot copy``: copies snapshots to other regions and accounts, in parallel, and encrypts the copies.
 
-A copy into another account is made by that account, which has to read the source: for that time the source is shared
-with it, and its key granted. What was lent is taken back in the end, however that comes (``take_back``).
+A copy in another account is created by that account, so it must be able to read the source. During the copy, the source
+is shared with the account, and the account has a grant on the key. Afterwards both are removed, also after a failure
+(``take_back``).
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from goldenami.each import each
 from goldenami.errors import CloudError, GoldenAmiError, NotFound, TargetsFailed, UsageError
 from goldenami.model import Place
 from goldenami.snapshots import names
-from goldenami.snapshots.progress import told
+from goldenami.snapshots.progress import progress_events
 from goldenami.snapshots.share import check_shareable
 from goldenami.task import TEMPORARY, Task
 
 SOURCE = tags.PREFIX + "source-snapshot"
-_AT_ONCE = 20  # copies into one region: EC2's default quota; more are queued by the ledger, too
+_AT_ONCE = 20  # parallel copies to one region: EC2's default quota; the ledger queues further ones
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a copy goes, and the ARN of the key that encrypts it there; None: as the source, which is plain."""
+    """The place of a copy, and the ARN of its key. None: the copy is unencrypted, as its source is."""
 
     place: Place
     kms_key: str | None
@@ -36,32 +37,36 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Copied:
+    """A copy in ``place``. ``source``: the id of the copied snapshot. ``item``: the copy as EC2 describes it."""
+
     source: str
     place: Place
     item: Item
 
 
 class CopiesFailed(TargetsFailed):
-    """Some copies failed. ``made``: those that are completed, and stay. ``unreachable``: destinations that did not
-    answer."""
+    """Some copies failed.
+
+    ``made``: the completed copies, which are kept. ``unreachable``: destinations that did not answer.
+    """
 
     made: tuple[Copied, ...] = ()
     unreachable: Mapping[Place, str] = MappingProxyType({})
 
 
 def destination(cloud: Cloud, place: Place, sources: Sequence[Item], key: str | None) -> Destination:
-    """Check where copies are to go. ``key``: as it is called in that account and region.
+    """Check a destination. ``key``: an alias or id in that account and region.
 
-    Raises UsageError for an encrypted source without a key: EC2 would take the default one in silence, and nobody else
-    could ever use the copy; NotFound for a key that cannot serve.
+    Raises UsageError for an encrypted source without a key: EC2 would use the default key without a warning, and such a
+    copy cannot be shared. Raises NotFound for a key that does not exist or cannot be used.
     """
     encrypted = [s["SnapshotId"] for s in sources if s.get("Encrypted")]
     if key is None and encrypted:
         raise UsageError(
-            f"{', '.join(encrypted)} {'is' if len(encrypted) == 1 else 'are'} encrypted: which key encrypts the copy "
-            f"in {place}?",
-            hint="Name one with --kms-key: an alias or a key id of that account and region (alias/aws/ebs too, but "
-            "what it encrypts cannot be shared).",
+            f"--kms-key is missing, and {', '.join(encrypted)} {'is' if len(encrypted) == 1 else 'are'} encrypted. "
+            f"Expected: the key for the copy in {place}",
+            hint="Give --kms-key with an alias or a key id of that account and region. Copies under alias/aws/ebs "
+            "cannot be shared.",
         )
     return Destination(place, kms.resolve(cloud, place, key).arn if key is not None else None)
 
@@ -69,8 +74,10 @@ def destination(cloud: Cloud, place: Place, sources: Sequence[Item], key: str | 
 def destinations_for(
     cloud: Cloud, sources: Sequence[Item], keys: Mapping[Place, str | None]
 ) -> tuple[list[Destination], dict[Place, str]]:
-    """The destinations that can be used, and why others cannot: places that do not tell about their key. ``keys``: by
-    place. Raises what :func:`destination` raises for a mistake of the user; the error of the only place there is."""
+    """Return the usable destinations, and the reason for each place whose key cannot be read. ``keys``: by place.
+
+    Raises the errors of :func:`destination`, and the error of the first place if no place can be used.
+    """
     answers = each(keys, lambda place: destination(cloud, place, sources, keys[place]))
     for error in answers.errors.values():
         if isinstance(error, (NotFound, UsageError)) or not answers.results:
@@ -88,9 +95,11 @@ def copy(
     wait: bool = True,
     unreachable: Mapping[Place, str] = MappingProxyType({}),
 ) -> list[Copied]:
-    """Copy every source to every destination, all at once, within each region's limits; with ``wait`` until all are
-    completed. What is completed stays, even if others fail: then CopiesFailed says which, and why. ``unreachable``:
-    destinations that failed before, and are reported with the others."""
+    """Copy every source to every destination, in parallel, within the limits of each region.
+
+    ``wait``: wait until all copies are completed. ``unreachable``: destinations that failed before; they are reported
+    with the other failures. Raises CopiesFailed with the reasons if a copy failed. The completed copies are kept.
+    """
     _check(sources)
     for place in {d.place.account for d in destinations} - {home.account}:
         _lend(job, home, sources, place)
@@ -117,13 +126,14 @@ def _check(sources: Sequence[Item]) -> None:
     problems = []
     for source in sources:
         if source["State"] != "completed":
-            problems.append(f"{source['SnapshotId']} is {source['State']}")
+            problems.append(f"{source['SnapshotId']} is {source['State']}, expected completed")
         elif source.get("StorageTier") == "archive":
             problems.append(f"{source['SnapshotId']} is archived")
     if problems:
         raise UsageError(
-            f"these cannot be copied: {', '.join(problems)}",
-            hint="Wait until it is completed; `goldenami snapshot restore-archive` brings back what is archived.",
+            f"snapshots cannot be copied: {', '.join(problems)}",
+            hint="Wait until pending snapshots are completed. Restore archived snapshots with `goldenami snapshot "
+            "restore-archive`.",
         )
 
 
@@ -148,7 +158,7 @@ def _wait(job: Task, made: Sequence[Copied], failures: dict[str, str]) -> list[C
 
     def watch(place: Place) -> dict[str, waiters.Observation]:
         ids = [c.item["SnapshotId"] for c in made if c.place == place]
-        return snapshots.wait(job.ledger, place, ids, on_progress=told(job, place))
+        return snapshots.wait(job.ledger, place, ids, on_progress=progress_events(job, place))
 
     answers = each(places, watch)
     for one in made:
@@ -163,7 +173,7 @@ def _wait(job: Task, made: Sequence[Copied], failures: dict[str, str]) -> list[C
     return done
 
 
-# --- lending ----------------------------------------------------------------------------------------------------------
+# --- temporary sharing ------------------------------------------------------------------------------------------------
 
 
 def _lend(job: Task, home: Place, sources: Sequence[Item], account: str) -> None:
@@ -181,7 +191,7 @@ def _lend(job: Task, home: Place, sources: Sequence[Item], account: str) -> None
 
 
 def take_back(job: Task) -> None:
-    """Undo what a copy that did not end well lent; what it made is deleted by the task's clean-up."""
+    """Remove the temporary sharing of a failed copy. The cleanup of the task deletes its copies."""
     _return_all(job)
 
 

@@ -1,4 +1,4 @@
-"""``snapshot create``: of a volume, or of all volumes of an instance at one moment."""
+"""``snapshot create``: creates snapshots of a volume, or of all volumes of an instance at the same moment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from goldenami.model import Place
 from goldenami.snapshots.progress import completed
 from goldenami.task import Task
 
-Frozen = AbstractContextManager[object]  # while it is entered, the host's filesystems stand still
+Frozen = AbstractContextManager[object]  # while this context is entered, the filesystems of the host are frozen
 
 
 def create_of_volume(
@@ -25,7 +25,10 @@ def create_of_volume(
     frozen: Frozen | None = None,
     wait: bool = True,
 ) -> list[Item]:
-    """One snapshot. The point in time is taken when this asks for it; ``wait``: until the blocks are stored, too."""
+    """Create a snapshot of a volume. Its contents are those at the time of the API call.
+
+    ``frozen``: a context that freezes the filesystems during the call. ``wait``: wait until all blocks are stored.
+    """
     with frozen or nullcontext():
         made = snapshots.create(
             job.ledger, "snapshot", place, volume_id=volume_id, name=name, description=description, tags=tags
@@ -48,8 +51,11 @@ def create_of_instance(
     frozen: Frozen | None = None,
     wait: bool = True,
 ) -> list[Item]:
-    """A snapshot of each volume, all of one moment (CreateSnapshots). Without ``frozen`` that is what a power cut would
-    leave: consistent over all volumes, but not flushed by applications."""
+    """Create a snapshot of each volume of an instance, all from the same moment (CreateSnapshots).
+
+    Without ``frozen`` the contents are those after a power failure: consistent over all volumes, but without data that
+    applications have not flushed. ``wait``: wait until all blocks are stored.
+    """
     with frozen or nullcontext():
         made = snapshots.create_all(
             job.ledger,

@@ -1,12 +1,12 @@
-"""``volume encrypt``: the volumes of an instance, encrypted under a key, with everything that is on them.
+"""``volume encrypt``: encrypts the volumes of an instance under a key, with their contents.
 
-A volume cannot be encrypted in place, so another one takes its place:
+EC2 cannot encrypt an existing volume, so an encrypted volume replaces it::
 
-    note → stop → snapshot → encrypted copy → compare both block by block → encrypted volume → exchange → start
+    record → stop → snapshot → encrypted copy → compare block by block → encrypted volume → exchange → start
 
-Whatever fails on the way, the instance gets its old volumes back and is started again (``exchange.put_back``); the old
-ones are kept in any case. ``replace_root`` does the root of a running instance by EC2's CreateReplaceRootVolumeTask
-instead: with a reboot in place of a stop, and without what was written after the snapshot.
+If a step fails, the old volumes are attached again and the instance is started (``exchange.put_back``). The old volumes
+are always kept. ``replace_root`` replaces the root volume of a running instance with CreateReplaceRootVolumeTask: this
+needs a reboot instead of a stop, and loses writes after the snapshot.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _READERS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Encrypted:
-    """``compared``: how many blocks were read on both sides; ``blocks``: how many there are."""
+    """An encrypted volume. ``blocks``: the number of its blocks. ``compared``: how many of them were compared."""
 
     device: str
     old: str
@@ -48,12 +48,17 @@ class Encrypted:
 def choose(
     attached: Sequence[Volume], root: str, devices: Sequence[str], *, every: bool, kms_key: str
 ) -> tuple[list[Volume], dict[str, str]]:
-    """The volumes to encrypt, and those that need not be, with the reason. By default the root volume alone. Raises
-    UsageError for a device that is not there."""
+    """Return the volumes to encrypt, and the devices that are skipped, with the reason.
+
+    Without ``devices`` and ``every``, only the root volume is selected. Raises UsageError for a device without volume.
+    """
     by_device = {str(v.device): v for v in attached}
     unknown = [d for d in devices if d not in by_device]
     if unknown:
-        raise UsageError(f"nothing is attached at {', '.join(unknown)}", hint=f"There are: {', '.join(by_device)}.")
+        raise UsageError(
+            f"--device: no volume is attached at {', '.join(unknown)}",
+            hint=f"The instance has volumes at {', '.join(by_device)}.",
+        )
     wanted = list(by_device) if every else list(dict.fromkeys(devices)) or [root]
     skipped = {
         d: f"{by_device[d].id} is encrypted under {kms_key} already"
@@ -66,7 +71,7 @@ def choose(
 def encrypt(
     job: Task, place: Place, instance: Item, chosen: Sequence[Volume], *, kms_key: str, verify: Verify = "all"
 ) -> list[Encrypted]:
-    """Encrypt volumes under a key (an ARN). The instance is stopped meanwhile."""
+    """Encrypt volumes of an instance under a key (an ARN). The instance is stopped during the exchange."""
     exchange.check(instance, chosen)
     with exchange.alone(job, instance["InstanceId"]):
         exchange.note(job, place, instance, chosen)
@@ -84,7 +89,7 @@ def encrypt(
 
 
 def snapshots_of(job: Task, place: Place, chosen: Sequence[Volume]) -> dict[str, str]:
-    """A temporary snapshot of each volume, completed; by volume."""
+    """Create a temporary snapshot of each volume and wait until all are completed. Returns the ids by volume."""
     made = {
         v.id: snapshots.create(
             job.ledger,
@@ -101,7 +106,7 @@ def snapshots_of(job: Task, place: Place, chosen: Sequence[Volume]) -> dict[str,
 
 
 def copies_of(job: Task, place: Place, plain: dict[str, str], kms_key: str) -> dict[str, str]:
-    """A temporary copy of each of the snapshots under the key; by volume."""
+    """Create a temporary copy of each snapshot under the key and wait for it. Returns the ids by volume."""
     made = {
         volume: snapshots.copy(
             job.ledger,
@@ -120,7 +125,7 @@ def copies_of(job: Task, place: Place, plain: dict[str, str], kms_key: str) -> d
 
 
 def volume_like(job: Task, place: Place, old: Volume, snapshot_id: str, kms_key: str | None = None) -> str:
-    """A volume with a snapshot's contents, and otherwise as the old one is."""
+    """Create a volume from a snapshot, with the type, size, zone, name and tags of the old volume. Returns its id."""
     return volumes.create(
         job.ledger,
         f"volume/{old.id}",
@@ -138,18 +143,23 @@ def volume_like(job: Task, place: Place, old: Volume, snapshot_id: str, kms_key:
 
 
 def _check_encrypted(cloud: Cloud, place: Place, ids: Sequence[str], kms_key: str) -> None:
-    """Read back: an account's defaults and a wrong key show here, and not in an audit next year."""
+    """Check the key of new volumes: the encryption defaults of the account could have changed it. Raises CloudError."""
     for volume in volumes.describe_many(cloud, place, ids).values():
         if not volume.encrypted or volume.kms_key != kms_key:
-            raise CloudError(f"{volume.id} is {volume.kms_key or 'not encrypted'}, where {kms_key} was asked for")
+            raise CloudError(
+                f"{volume.id}: expected encryption under {kms_key}, found {volume.kms_key or 'no encryption'}"
+            )
 
 
 # --- verifying --------------------------------------------------------------------------------------------------------
 
 
 def compared(job: Task, place: Place, volume: Volume, plain: str, sealed: str, verify: Verify) -> tuple[int, int]:
-    """Read the same blocks of both snapshots over the EBS direct APIs, and compare them: how many blocks there are, and
-    how many were read. Raises CloudError for the first difference, or if they cannot be read."""
+    """Compare the blocks of both snapshots over the EBS direct APIs.
+
+    Returns the number of blocks, and how many were compared. Raises CloudError for the first difference, or if the
+    blocks cannot be read.
+    """
     if verify == "none":
         job.note(f"{volume.device}: the encrypted copy was not compared with its source", "warning")
         return 0, 0
@@ -158,7 +168,7 @@ def compared(job: Task, place: Place, volume: Volume, plain: str, sealed: str, v
     except NotComparable as error:
         raise CloudError(
             f"{sealed} cannot be compared with its source: {error.detail}",
-            hint="It takes ebs:ListSnapshotBlocks and ebs:GetSnapshotBlock; --verify none does without.",
+            hint="The role needs ebs:ListSnapshotBlocks and ebs:GetSnapshotBlock. --verify none skips the comparison.",
         ) from error
     every = sorted(set(ours) | set(theirs))
     indices = every if verify == "all" or len(every) <= _SAMPLE else sorted(random.sample(every, _SAMPLE))

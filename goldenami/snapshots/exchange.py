@@ -1,13 +1,15 @@
-"""Volumes of an instance that take the place of others, and the way back from anywhere on that way.
+"""Exchanges volumes of an instance, and undoes an exchange that failed.
 
-    note what is there → stop → detach the old ones, attach the new ones → tag → start → note that it is done
+Steps::
 
-What is there is noted in the journal first, so ``put_back`` can bring it back whatever happened since, in this process
-or in a later one (`goldenami clean`): it looks at what is attached now, and changes what differs. Old volumes are never
-deleted here: they stay, detached and tagged, until `goldenami volume forget`.
+    record the volumes → stop → detach the old, attach the new volumes → tag → start → record the commit
 
-Once the instance has been started with its new volumes there is no way back any more that loses nothing: what was
-written since would be missing. So from then on a task that was cut off is brought to its end instead.
+The attached volumes are recorded in the journal first. So ``put_back`` can restore them from any state, in this process
+or in a later one (``goldenami clean``): it compares the attached volumes with the record, and corrects the differences.
+Old volumes are never deleted here. They stay detached and tagged until ``goldenami volume forget``.
+
+After the instance was started with its new volumes, an undo would lose the writes since the start. From then on an
+interrupted task is completed instead.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ _START: Final = "start"  # the ledger's key
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """``new`` is to be where ``old`` is."""
+    """Replace the volume ``old`` by the volume with the id ``new``."""
 
     old: Volume
     new: str
@@ -50,24 +52,29 @@ def check(instance: Item, chosen: Sequence[Volume]) -> None:
     """Raises UsageError for an instance whose volumes cannot be exchanged."""
     id = instance["InstanceId"]
     if instance["State"]["Name"] not in ("running", "stopped"):
-        raise UsageError(f"{id} is {instance['State']['Name']}: it has to be running or stopped")
+        raise UsageError(f"{id} is {instance['State']['Name']}, expected running or stopped")
     if instance.get("InstanceLifecycle") == "spot":
-        raise UsageError(f"{id} is a spot instance: one of a one-time request cannot be stopped and started again")
+        raise UsageError(
+            f"{id} is a spot instance. Expected an on-demand instance, since a spot instance of a one-time request "
+            "cannot be stopped and started again"
+        )
     if instance.get("RootDeviceType", "ebs") != "ebs":
-        raise UsageError(f"{id} has its root in an instance store: it cannot be stopped")
+        raise UsageError(
+            f"{id} has its root volume in an instance store, so it cannot be stopped. Expected an EBS root volume"
+        )
     if not chosen:
-        raise UsageError(f"no volume of {id} is meant")
+        raise UsageError(f"no volume of {id} is selected", hint="Give --device with the device of an attached volume.")
 
 
 @contextmanager
 def alone(job: Task, instance_id: str) -> Iterator[None]:
-    """Nobody else exchanges volumes of this instance meanwhile. Raises Busy, which says who does."""
+    """Hold the lock of an instance, so that no other process exchanges its volumes. Raises Busy with the holder."""
     with journals.open_journals(job.environment, job.cloud).exclusive(f"instance-{instance_id}"):
         yield
 
 
 def note(job: Task, place: Place, instance: Item, chosen: Sequence[Volume]) -> None:
-    """Write down what is there, before anything changes."""
+    """Record the attached volumes in the journal, before the first change."""
     job.journal.stage_done(
         _PLAN,
         account=place.account,
@@ -79,7 +86,7 @@ def note(job: Task, place: Place, instance: Item, chosen: Sequence[Volume]) -> N
 
 
 def stop(job: Task) -> None:
-    """Shut the instance down cleanly, if it runs: what it has in memory is on its volumes then."""
+    """Stop the instance if it is running. The operating system flushes its data to the volumes."""
     plan = _plan(job)
     if plan["was_running"]:
         job.note(f"stopping {plan['instance']}")
@@ -87,12 +94,12 @@ def stop(job: Task) -> None:
 
 
 def swap(job: Task, exchanges: Sequence[Exchange]) -> None:
-    """The instance is stopped: put the new volumes where the old ones are, and start it if it ran before."""
+    """Exchange the volumes of the stopped instance. Start the instance if it was running before."""
     plan, ledger = _plan(job), job.ledger
     place, instance = _place(plan), plan["instance"]
     job.journal.stage_done("exchange.new", volumes={e.device: e.new for e in exchanges})
     for exchange in exchanges:
-        job.note(f"{exchange.device}: {exchange.new} takes the place of {exchange.old.id}")
+        job.note(f"{exchange.device}: {exchange.new} replaces {exchange.old.id}")
         volumes.detach(ledger, f"detach/{exchange.old.id}", place, exchange.old.id)
         volumes.attach(ledger, f"attach/{exchange.new}", place, exchange.new, instance, exchange.device)
         if exchange.old.delete_on_termination:
@@ -109,45 +116,48 @@ def swap(job: Task, exchanges: Sequence[Exchange]) -> None:
 
 
 def commit(job: Task, new: Sequence[str]) -> None:
-    """From here on there is no way back, and the new volumes are the instance's."""
+    """Record that the exchange is final. The task no longer owns the new volumes, so a cleanup keeps them."""
     job.journal.stage_done(_COMMITTED)
     job.own(*new)
 
 
 def tags_for(old: Volume) -> dict[str, str]:
-    """The tags of what takes a volume's place: its own, and its line."""
+    """Return the tags of a replacement volume: those of the old volume, and the ids of its predecessors."""
     own = {k: v for k, v in old.tags.items() if not k.startswith(("aws:", tags.PREFIX)) and k != tags.NAME}
     return {**own, **replaces(old)}
 
 
-# --- the way back -----------------------------------------------------------------------------------------------------
+# --- undo -------------------------------------------------------------------------------------------------------------
 
 
 def put_back(job: Task) -> None:
-    """Bring back what was noted, or finish what can only go on. Any number of calls, from any process."""
+    """Restore the recorded volumes, or complete an exchange that can no longer be undone.
+
+    It can be called repeatedly and from any process. Without a record, or after the commit, it does nothing.
+    """
     plan = job.journal.stage(_PLAN)
     if plan is None or job.journal.stage(_COMMITTED) is not None:
         return
     place, instance = _place(plan), plan["instance"]
     new: dict[str, str] = dict((job.journal.stage("exchange.new") or {}).get("volumes", {}))
     if _is_past_the_start(job, plan, new):
-        job.note(f"{instance} runs from its new volumes already: it stays so")
+        job.note(f"{instance} already runs with its new volumes: they are kept")
         commit(job, list(new.values()))
         return
     number = int((job.journal.stage("undo") or {}).get("number", 0)) + 1
     job.journal.stage_done("undo", number=number)
     undo = f"undo-{number}"
     wanted = {str(v["device"]): v for v in plan["volumes"]}
-    # What is on its way out is not there any more: a detachment that was asked for goes on without us.
+    # A volume that is being detached counts as detached: EC2 completes the detachment.
     found = volumes.of_instance(job.cloud, place, instance)
     attached = {str(v.device): v for v in found if v.attachment != "detaching"}
     wrong = [d for d, v in wanted.items() if d not in attached or attached[d].id != v["old"]]
     if wrong:
-        job.note(f"putting back {', '.join(wanted[d]['old'] for d in wrong)}", "warning")
+        job.note(f"attaching {', '.join(wanted[d]['old'] for d in wrong)} again", "warning")
         _stop(job.ledger, undo, place, instance)
         for device in wrong:
             _put_back(job.ledger, undo, place, instance, wanted[device], attached.get(device), new.get(device))
-    # What an application misses most comes first: that it runs. What only we and a later termination need, after it.
+    # Start the instance first, because its applications are down. Attributes and tags can follow later.
     if plan["was_running"] and _state(job, place, instance) != "running":
         _settle(job, place, instance)
         if _state(job, place, instance) == "stopped":
@@ -171,8 +181,8 @@ def _put_back(
     if there is not None:
         if there.id != new:
             raise UsageError(
-                f"{there.id} is at {device} of {instance}, and nobody here put it there",
-                hint=f"Attach {old} there if that is right; nothing was deleted.",
+                f"{there.id} is attached at {device} of {instance}, expected {old} or {new}",
+                hint=f"Another program attached it. Detach it and attach {old} at {device}; no volume was deleted.",
             )
         volumes.detach(ledger, f"{undo}/detach/{there.id}", place, there.id)
     volumes.wait_available(ledger, place, [old])
@@ -180,7 +190,7 @@ def _put_back(
 
 
 def _is_past_the_start(job: Task, plan: Any, new: dict[str, str]) -> bool:
-    """Whether the instance runs from its new volumes: it was told to start, and did."""
+    """Return whether the instance was started and runs with its new volumes."""
     if not plan["was_running"] or not new or job.journal.latest(_START) is None:
         return False
     place, instance = _place(plan), plan["instance"]
@@ -198,7 +208,7 @@ def _stop(ledger: Ledger, undo: str, place: Place, instance: str) -> None:
 
 
 def _settle(job: Task, place: Place, instance: str) -> None:
-    """Wait until it is neither starting nor stopping."""
+    """Wait until the instance is neither starting nor stopping, at most 600 seconds."""
     waiters.watch(job.cloud, place, _SETTLED, [instance], timeout=600.0)
 
 
@@ -219,14 +229,14 @@ _SETTLED: Final = waiters.Watched(
 def _state(job: Task, place: Place, instance: str) -> str:
     found = instances.describe_many(job.cloud, place, [instance]).get(instance)
     if found is None:
-        raise BuilderError(f"{instance} does not exist in {place} any more")
+        raise BuilderError(f"instance {instance} no longer exists in {place}")
     return found.state
 
 
 def _plan(job: Task) -> Any:
     plan = job.journal.stage(_PLAN)
     if plan is None:
-        raise CloudError("what is there was not noted")
+        raise CloudError("the journal has no record of the attached volumes: note() must be called first")
     return plan
 
 

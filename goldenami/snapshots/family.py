@@ -1,9 +1,9 @@
-"""Finding the snapshots that belong together, and reading their blocks.
+"""Finds the snapshots of a lineage, and reads their blocks.
 
-A volume's snapshots follow each other; a volume that was made from a snapshot goes on from that one. Both directions
-are followed, up to the snapshot that a volume came from and down to the volumes that came from its snapshots, for as
-far as EC2 still knows the volumes. Copies have no volume ("vol-ffffffff"): they are compared with the copies before
-them, and whether that can be done, only the EBS direct APIs can tell.
+The snapshots of a volume follow each other. A volume that was created from a snapshot continues its lineage. Both
+directions are followed: up to the snapshot that a volume was created from, and down to the volumes that were created
+from its snapshots, if EC2 still has the volumes. A copy has no volume ("vol-ffffffff"). It is compared with the
+previous copy; only the EBS direct APIs return whether this is possible.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from goldenami.model import Place
 from goldenami.snapshots.lineage import Described, Lineage, Reading, weigh
 
 COPIED: Final = "vol-ffffffff"  # what EC2 shows as the volume of a copy
-_AT_ONCE: Final = 8  # snapshots whose blocks are listed side by side
-_FILTER: Final = 200  # values that EC2 takes in one filter
+_AT_ONCE: Final = 8  # snapshots whose blocks are listed in parallel
+_FILTER: Final = 200  # values that EC2 accepts in one filter
 
 
 def of_volume(cloud: Cloud, place: Place, volume_id: str) -> Lineage:
-    """The lineage around a volume, deleted or not. Raises NotFound if no snapshot of it is there."""
+    """Return the lineage of a volume, which may be deleted. Raises NotFound if it has no snapshot."""
     described = _family(cloud, place, {volume_id})
     if not any(s.volume_id == volume_id for s in described):
         raise NotFound(f"volume {volume_id} has no snapshots in {place}")
@@ -34,7 +34,7 @@ def of_volume(cloud: Cloud, place: Place, volume_id: str) -> Lineage:
 
 
 def of_image(cloud: Cloud, place: Place, image_id: str) -> Lineage:
-    """The lineages of the snapshots behind an image. Raises NotFound."""
+    """Return the lineages of the snapshots of an image. Raises NotFound."""
     image = images.describe_many(cloud, place, [image_id]).get(image_id)
     if image is None:
         raise NotFound(f"there is no image {image_id} in {place}")
@@ -42,8 +42,10 @@ def of_image(cloud: Cloud, place: Place, image_id: str) -> Lineage:
 
 
 def of_snapshots(cloud: Cloud, place: Place, ids: Sequence[str]) -> Lineage:
-    """The lineages of some snapshots: their volumes' whole ones; copies in the order of time, each compared with the
-    one before it. Raises NotFound for one that is not there."""
+    """Return the whole lineages of the volumes of some snapshots.
+
+    Copies are in order of time, and each is compared with the previous one. Raises NotFound for a missing snapshot.
+    """
     found = snapshots.describe_many(cloud, place, ids)
     if missing := sorted(set(ids) - set(found)):
         raise NotFound(f"there is no snapshot {', '.join(missing)} in {place}")
@@ -58,7 +60,7 @@ def of_snapshots(cloud: Cloud, place: Place, ids: Sequence[str]) -> Lineage:
 
 
 def read(cloud: Cloud, place: Place, described: Sequence[Described]) -> Lineage:
-    """Read the blocks of all, side by side, and weigh them. Parents come before their children."""
+    """Read the blocks of snapshots in parallel, and compute the lineage. Parents come before their children."""
     known = {s.id for s in described}
 
     def reading(snapshot: Described) -> Reading:
@@ -78,11 +80,11 @@ def read(cloud: Cloud, place: Place, described: Sequence[Described]) -> Lineage:
     return weigh(described, dict(zip([s.id for s in described], readings, strict=True)))
 
 
-# --- who belongs to whom ----------------------------------------------------------------------------------------------
+# --- related snapshots ------------------------------------------------------------------------------------------------
 
 
 def _family(cloud: Cloud, place: Place, start: Iterable[str]) -> list[Described]:
-    """All snapshots of these volumes and of those they are related to, parents first."""
+    """Return all snapshots of these volumes and of related volumes, parents first."""
     found: dict[str, dict[str, Any]] = {}
     origin: dict[str, str] = {}  # the snapshot that a volume was made from
     waiting = {v for v in start if v != COPIED}
@@ -109,7 +111,7 @@ def _family(cloud: Cloud, place: Place, start: Iterable[str]) -> list[Described]
 
 
 def _snapshots(cloud: Cloud, place: Place, by: str, values: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """The completed ones of the caller's own account."""
+    """Return the completed snapshots of the caller's account."""
     found = _filtered(cloud, place, "DescribeSnapshots", "Snapshots", by, values, {"OwnerIds": ["self"]})
     return {s["SnapshotId"]: s for s in found if s["State"] == "completed"}
 

@@ -1,9 +1,12 @@
-"""Filesystems that stand still for a moment: everything is written out, and nothing is written (fsfreeze(8)).
+"""Freezes the filesystems of a host for a short time: all data is flushed, and writes are blocked (fsfreeze(8)).
 
-One program runs on the host and does all of it, over a channel that is open already: with the root frozen, nobody can
-log in any more. It freezes the filesystems (the root last), says so, and waits for a word. They are thawed by whatever
-comes first: the word; the end of the channel, which is what Ctrl-C, a crash here and a cut line look like over there;
-or its watchdog, a process of its own that does not depend on this side at all.
+One program on the host does this, over an SSH channel that is already open, because no new login is possible while the
+root filesystem is frozen. The program freezes the filesystems (the root last), prints ``frozen``, and waits for input.
+The first of these events unfreezes the filesystems:
+
+- the input ``thaw``;
+- the end of the channel, for example after Ctrl-C, a crash of goldenami or a network failure;
+- the watchdog, a separate process on the host that needs no connection.
 """
 
 from __future__ import annotations
@@ -18,12 +21,12 @@ from typing import Final
 from goldenami import ssh
 from goldenami.errors import BuilderError, GoldenAmiError, OperationFailed
 
-LIMIT: Final = 60  # seconds until the watchdog thaws: CreateSnapshots answers in a few
-_PATIENCE: Final = 30.0  # seconds for freezing: what is dirty has to be written out first
+LIMIT: Final = 60  # seconds until the watchdog unfreezes; CreateSnapshots needs a few seconds
+_PATIENCE: Final = 30.0  # seconds for freezing: unwritten data has to be flushed first
 _WORD: Final = "thaw"
 
-# Mount points of filesystems that can be frozen, each filesystem once and as a whole (a part of one that is mounted
-# somewhere may be anybody's), the root last. mountinfo escapes blanks as \040, which printf %b undoes.
+# Mount points of filesystems that can be frozen, the root last. Each filesystem is listed once, by a mount of its root:
+# a bind mount of a subdirectory could belong to a container. mountinfo escapes spaces as \040, which printf %b decodes.
 _PROGRAM: Final = r"""
 set -u
 limit=$1
@@ -41,7 +44,7 @@ thaw() {
 }
 command -v fsfreeze >/dev/null || { echo "error fsfreeze is not installed (util-linux)"; exit 3; }
 trap 'thaw; exit 4' HUP INT TERM PIPE
-# The watchdog knows all mount points, not only those frozen so far, and is alone in its session.
+# The watchdog gets all mount points, also those that are not frozen yet. It runs in its own session.
 setsid sh -c 'sleep "$1"; shift; for m in "$@"; do fsfreeze --unfreeze "$(printf %b "$m")"; done' \
   watchdog "$limit" $mounts </dev/null >/dev/null 2>&1 &
 dog=$!
@@ -61,11 +64,11 @@ if kill -0 "$dog" 2>/dev/null; then thaw; echo "thawed"; else thaw; echo "late";
 
 @contextmanager
 def frozen(connection: ssh.Connection, *, limit: int = LIMIT) -> Iterator[list[str]]:
-    """While entered, no filesystem of the host changes; yields their mount points.
+    """Freeze the filesystems of a host while the context is entered. Yields their mount points.
 
-    Raises OperationFailed if they cannot be frozen; or, on leaving, if it took so long that the watchdog had thawed
-    them before: then what was taken meanwhile is not consistent. However this ends, they are thawed within ``limit``
-    seconds.
+    The filesystems are unfrozen after at most ``limit`` seconds, also after a failure. Raises OperationFailed if they
+    cannot be frozen. When the context is left, raises OperationFailed if the watchdog has already unfrozen them: then
+    the snapshots are not consistent.
     """
     lines: queue.Queue[str] = queue.Queue()
     said = threading.Event()
@@ -91,7 +94,7 @@ def frozen(connection: ssh.Connection, *, limit: int = LIMIT) -> Iterator[list[s
         if not first.startswith("frozen "):
             raise OperationFailed(
                 f"the filesystems of {connection.name} cannot be frozen: {first.removeprefix('error ')}",
-                hint="Without --consistent the snapshots are as after a power cut.",
+                hint="Omit --consistent to create snapshots with the contents after a power failure.",
             )
         yield first.split()[1:]
     finally:
@@ -101,9 +104,9 @@ def frozen(connection: ssh.Connection, *, limit: int = LIMIT) -> Iterator[list[s
     last = _next(lines, problem, connection)
     if last != "thawed":
         raise OperationFailed(
-            f"{connection.name} was frozen for longer than {limit} s and thawed itself: what was taken meanwhile is "
-            "not consistent",
-            hint="Try again; if the service is slow today, without --consistent.",
+            f"the snapshots of {connection.name} are not consistent: they took longer than {limit} s, and the "
+            "watchdog unfroze the filesystems",
+            hint="Try again, or omit --consistent.",
         )
 
 
@@ -111,7 +114,7 @@ def _next(lines: queue.Queue[str], problem: list[GoldenAmiError], connection: ss
     try:
         line = lines.get(timeout=_PATIENCE).strip()
     except queue.Empty:
-        raise BuilderError(f"{connection.name} does not answer: its watchdog thaws it") from None
+        raise BuilderError(f"{connection.name} is unreachable. Its watchdog unfreezes the filesystems") from None
     if not line and problem:
         raise problem[0]
-    return line or "it ended without a word"
+    return line or "the program on the host ended without output"

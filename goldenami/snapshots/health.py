@@ -1,4 +1,4 @@
-"""Whether an instance is well after its volumes were exchanged: EC2's status checks, and a command on it."""
+"""Checks the health of an instance after an exchange of volumes: EC2's status checks, and a command."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from goldenami.polling import Interval, poll
 
 
 def wait_ok(cloud: Cloud, place: Place, instance_id: str, *, timeout: float = 600.0) -> None:
-    """Wait until both status checks of a running instance are passed. Raises TestsFailed if they are not in time, or
-    are failed for good."""
+    """Wait until both status checks of an instance pass, at most ``timeout`` seconds.
+
+    Raises TestsFailed if a check failed, or did not pass in time.
+    """
     checks: dict[str, str] = {}
     for _ in poll(cloud.clock, cloud.sleep, timeout=timeout, interval=Interval(first=0.5)):
         checks = _checks(cloud, place, instance_id)
@@ -22,7 +24,7 @@ def wait_ok(cloud: Cloud, place: Place, instance_id: str, *, timeout: float = 60
             return
         if "impaired" in checks.values():
             break
-    statuses = ", ".join(f"{name} {status}" for name, status in checks.items()) or "it does not run"
+    statuses = ", ".join(f"{name} {status}" for name, status in checks.items()) or "it is not running"
     raise TestsFailed(f"instance {instance_id} is unhealthy: {statuses}")
 
 
@@ -37,8 +39,8 @@ _NAMES = {"system": "SystemStatus", "instance": "InstanceStatus"}
 
 
 def command_ok(connection: ssh.Connection, command: str, *, timeout: float = 300.0) -> None:
-    """Run a command on the instance. Raises TestsFailed, with the end of what it said, if it fails."""
+    """Run a command on the instance. Raises TestsFailed with the last 10 lines of its output if it fails."""
     done = connection.run(command, timeout=timeout)
     if done.status != 0:
-        said = (done.stdout + done.stderr).decode(errors="replace").strip().splitlines()[-10:]
-        raise TestsFailed("\n".join([f"`{command}` ended with status {done.status}", *said]))
+        output = (done.stdout + done.stderr).decode(errors="replace").strip().splitlines()[-10:]
+        raise TestsFailed("\n".join([f"`{command}` exited with {done.status}, expected 0", *output]))

@@ -1,5 +1,4 @@
-"""``snapshot delete``, ``archive``, ``restore-archive``, ``lock`` and ``unlock``: how long a snapshot is kept, and
-where."""
+"""``snapshot delete``, ``archive``, ``restore-archive``, ``lock`` and ``unlock``."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ _LOCKED = ("governance", "compliance", "compliance-cooloff")
 
 
 def check_deletable(cloud: Cloud, place: Place, items: Sequence[Item]) -> None:
-    """Raises UsageError that names every snapshot that an image uses or that is locked."""
+    """Check that snapshots can be deleted. Raises UsageError with every snapshot that is locked or used by an image."""
     ids = [s["SnapshotId"] for s in items]
     problems = [f"{s} is used by {', '.join(i)}" for s, i in snapshots.images_using(cloud, place, ids).items()]
     for id, lock in snapshots.locks(cloud, place, ids).items():
@@ -27,15 +26,16 @@ def check_deletable(cloud: Cloud, place: Place, items: Sequence[Item]) -> None:
             problems.append(f"{id} is locked ({lock['LockState']}) until {lock['LockExpiresOn']:%F %H:%M} UTC")
     if problems:
         raise UsageError(
-            "not deleted: " + "; ".join(problems),
-            hint="Deregister the image first, or lift the lock with `goldenami snapshot unlock`.",
+            "no snapshot was deleted: " + "; ".join(problems),
+            hint="Deregister the images first, and lift the locks with `goldenami snapshot unlock`.",
         )
 
 
 def delete(job: Task, place: Place, items: Sequence[Item]) -> dict[str, datetime]:
-    """Delete snapshots: all of them can be deleted, or none is. Later snapshots of the same volume lose nothing.
+    """Delete snapshots. Later snapshots of the same volume stay complete.
 
-    Returns until when those that lie in the Recycle Bin can be restored, by id.
+    Returns, by id, until when a snapshot can be restored from the Recycle Bin. Raises UsageError, before the first
+    deletion, if one of the snapshots cannot be deleted.
     """
     check_deletable(job.cloud, place, items)
     bins = recyclebin.Bins(job.cloud)
@@ -47,22 +47,28 @@ def delete(job: Task, place: Place, items: Sequence[Item]) -> dict[str, datetime
         if until is not None:
             found[id] = until
     for at, reason in bins.unreachable.items():
-        message = f"whether they are in the Recycle Bin cannot be told: {at} did not tell its rules: {reason}"
+        message = (
+            f"cannot determine whether the snapshots are in the Recycle Bin: reading the rules of {at} failed: {reason}"
+        )
         emit(job.emit, "note", message=message, level="warning")
     return found
 
 
 def archive(job: Task, place: Place, items: Sequence[Item]) -> None:
-    """Have snapshots moved to the archive: cheaper by three quarters, full instead of incremental, for 90 days at
-    least, and out of reach until they are restored. Raises UsageError for those that an enabled image uses."""
+    """Start moving snapshots to the archive tier.
+
+    An archived snapshot is a full copy, costs about a quarter per GiB, is billed for at least 90 days, and cannot be
+    used until it is restored. Raises UsageError for a snapshot that an enabled image uses.
+    """
     check_archivable(job.cloud, place, items)
     for item in items:
         snapshots.archive(job.ledger, f"archive/{item['SnapshotId']}", place, item["SnapshotId"])
 
 
 def check_archivable(cloud: Cloud, place: Place, items: Sequence[Item]) -> None:
-    problems = [f"{s['SnapshotId']} is {s['State']}" for s in items if s["State"] != "completed"]
-    problems += [f"{s['SnapshotId']} is archived already" for s in items if s.get("StorageTier") == "archive"]
+    """Check that snapshots can be archived. Raises UsageError with every snapshot that cannot be."""
+    problems = [f"{s['SnapshotId']} is {s['State']}, expected completed" for s in items if s["State"] != "completed"]
+    problems += [f"{s['SnapshotId']} is already archived" for s in items if s.get("StorageTier") == "archive"]
     using = snapshots.images_using(cloud, place, [s["SnapshotId"] for s in items])
     known = images.describe_many(cloud, place, {i for every in using.values() for i in every})
     for id, every in using.items():
@@ -71,17 +77,23 @@ def check_archivable(cloud: Cloud, place: Place, items: Sequence[Item]) -> None:
             problems.append(f"{id} is used by {', '.join(enabled)}")
     if problems:
         raise UsageError(
-            "these cannot be archived: " + "; ".join(problems),
-            hint="An image has to be disabled or deregistered first.",
+            "snapshots cannot be archived: " + "; ".join(problems),
+            hint="Wait until pending snapshots are completed. Disable or deregister images that use a snapshot.",
         )
 
 
 def restore_archived(job: Task, place: Place, items: Sequence[Item], *, days: int | None) -> None:
-    """Have snapshots brought back from the archive, for some days or (None) for good."""
+    """Start restoring snapshots from the archive tier. ``days``: for how long; None: permanently.
+
+    Raises UsageError for a snapshot that is not archived.
+    """
     tiers = snapshots.tiering(job.cloud, place, [s["SnapshotId"] for s in items])
-    back = [s["SnapshotId"] for s in items if not _was_archived(tiers.get(s["SnapshotId"], {}))]
-    if back:
-        raise UsageError(f"{', '.join(back)}: not archived")
+    standard = [s["SnapshotId"] for s in items if not _was_archived(tiers.get(s["SnapshotId"], {}))]
+    if standard:
+        raise UsageError(
+            f"{', '.join(standard)}: expected archived snapshots, found the standard tier",
+            hint="Omit these snapshots: they can be used already.",
+        )
     for item in items:
         id = item["SnapshotId"]
         snapshots.restore_from_archive(job.ledger, f"restore-archive/{id}", place, id, days=days)
@@ -101,7 +113,7 @@ def lock(
     until: datetime | None,
     cool_off_hours: int | None,
 ) -> list[Mapping[str, Any]]:
-    """Lock snapshots against deletion, for some days or until a moment."""
+    """Lock snapshots against deletion, for ``days`` or ``until`` a time. Returns EC2's description of each lock."""
     return [
         snapshots.lock(
             job.ledger,
@@ -118,7 +130,11 @@ def lock(
 
 
 def unlock(job: Task, place: Place, items: Sequence[Item]) -> None:
-    """Lift the locks of snapshots. Raises UsageError, before any is lifted, for one that is locked for good."""
+    """Lift the locks of snapshots.
+
+    Raises UsageError, before the first change, for a snapshot without a lock, or with a compliance lock after its
+    cool-off time.
+    """
     locks = snapshots.locks(job.cloud, place, [s["SnapshotId"] for s in items])
     problems = []
     for item in items:
@@ -129,6 +145,9 @@ def unlock(job: Task, place: Place, items: Sequence[Item]) -> None:
             expires = locks[item["SnapshotId"]]["LockExpiresOn"]
             problems.append(f"{item['SnapshotId']} is locked in compliance mode until {expires:%F %H:%M} UTC")
     if problems:
-        raise UsageError("; ".join(problems), hint="Nobody can lift a compliance lock after its cool-off.")
+        raise UsageError(
+            "; ".join(problems),
+            hint="Omit these snapshots. A compliance lock cannot be lifted after its cool-off time.",
+        )
     for item in items:
         snapshots.unlock(job.ledger, f"unlock/{item['SnapshotId']}", place, item["SnapshotId"])

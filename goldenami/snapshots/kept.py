@@ -1,4 +1,4 @@
-"""Old volumes that were kept when others took their place: listed, and forgotten when nobody needs them any more."""
+"""``volume kept`` and ``volume forget``: lists and deletes old volumes that were replaced and kept."""
 
 from __future__ import annotations
 
@@ -14,32 +14,40 @@ from goldenami.task import Task
 
 
 def kept(cloud: Cloud, place: Place, instance_id: str | None = None) -> list[Volume]:
-    """All that are kept in a place, or those that were an instance's. What is attached again is not among them."""
+    """Return the kept volumes of a place, or those of one instance. Volumes that are attached again are omitted."""
     found = volumes.find(cloud, place, {"tag-key": [KEPT_FROM]})
     return [v for v in found if v.instance_id is None and instance_id in (None, origin(v)[0])]
 
 
 def origin(volume: Volume) -> tuple[str, str]:
-    """The instance and the device that it was at."""
+    """Return the instance and the device where a kept volume was attached."""
     instance, _, device = volume.tags.get(KEPT_FROM, "").partition(" ")
     return instance, device
 
 
 def choose(cloud: Cloud, place: Place, references: Sequence[str]) -> list[Volume]:
-    """The kept volumes that are meant, by their ids or as all of an instance. Raises NotFound and UsageError."""
+    """Return kept volumes by their ids, or all of an instance by its id.
+
+    Raises NotFound if there is none, and UsageError for a volume that is not a kept one.
+    """
     every = kept(cloud, place)
     chosen: dict[str, Volume] = {}
     for reference in references:
         found = [v for v in every if reference in (v.id, origin(v)[0])]
         if not found and reference.startswith("vol-") and volumes.describe_many(cloud, place, [reference]):
-            raise UsageError(f"{reference} is not a volume that was kept", hint="`goldenami volume kept` lists those.")
+            raise UsageError(
+                f"{reference} is not a kept volume", hint="`goldenami volume kept` lists the kept volumes."
+            )
         if not found:
-            raise NotFound(f"nothing is kept of {reference} in {place}", hint="`goldenami volume kept` lists them.")
+            raise NotFound(
+                f"there is no kept volume of {reference} in {place}",
+                hint="`goldenami volume kept` lists the kept volumes.",
+            )
         chosen |= {v.id: v for v in found}
     return list(chosen.values())
 
 
 def forget(job: Task, place: Place, chosen: Sequence[Volume]) -> None:
-    """Delete kept volumes for good."""
+    """Delete kept volumes. This cannot be undone."""
     for volume in chosen:
         volumes.delete(job.ledger, place, volume.id)

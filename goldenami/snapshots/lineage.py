@@ -1,14 +1,14 @@
-"""Lineage: which snapshot holds which blocks, which earlier one it refers to for the rest, and what a deletion frees.
+"""Lineage: which snapshot stores which blocks, which earlier snapshots it refers to, and what a deletion frees.
 
-A snapshot stores the blocks that changed since the one before it in its lineage, and refers to earlier ones for the
-others ("How Amazon EBS snapshots work", EBS user guide). Deleting one frees only those of its blocks that no later
-snapshot refers to; what a later one needs passes on to it. ``full_bytes`` is what a snapshot restores, never what it
-costs; ``stored_bytes`` is what it adds.
+A snapshot stores the blocks that changed since the previous snapshot of its lineage, and refers to earlier snapshots
+for the other blocks ("How Amazon EBS snapshots work", EBS user guide). Its deletion frees only the blocks that no later
+snapshot refers to. The other blocks then belong to the next snapshot. ``full_bytes`` is the size of a snapshot's
+contents, not its cost. ``stored_bytes`` is what it adds to the earlier snapshots.
 
-A lineage is a tree: a volume made from a snapshot goes on from it, beside the volume that the snapshot is of. Where two
-snapshots cannot be compared the tree is cut, which is said, and what is behind the cut is counted in full.
+A lineage is a tree: a volume created from a snapshot starts a branch beside the snapshot's own volume. If two snapshots
+cannot be compared, the tree is cut: ``broken`` has the reason, and the later snapshot is counted in full.
 
-All of it is pure; ``family`` reads what it works on.
+This module is pure. ``family`` reads its input.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from goldenami.aws.blocks import BLOCK_SIZE, Changes
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A snapshot as EC2 describes it. ``parent``: the id of the one before it in its lineage, as far as that exists.
+    """A snapshot as EC2 describes it.
 
-    ``started``: ISO 8601, UTC. ``full_bytes``: FullSnapshotSizeInBytes, None where EC2 does not say.
+    ``parent``: the id of the previous snapshot in its lineage, or None. ``started``: ISO 8601, UTC. ``full_bytes``:
+    FullSnapshotSizeInBytes, or None if EC2 does not return it.
     """
 
     id: str
@@ -40,8 +41,11 @@ class Described:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was read of a snapshot's blocks: its ``changes`` against its parent; or else all its ``blocks``, and why
-    they could not be compared (``broken``; None for the first of a lineage); or neither, where it cannot be read."""
+    """The blocks of a snapshot: either ``changes`` against its parent, or all ``blocks``.
+
+    ``broken``: why it could not be compared with its parent; None for the first snapshot of a lineage. If the snapshot
+    cannot be read, both ``changes`` and ``blocks`` are None.
+    """
 
     changes: Changes | None = None
     blocks: frozenset[int] | None = None
@@ -50,12 +54,14 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One snapshot of a lineage, weighed. Sizes are bytes, in whole blocks.
+    """One snapshot of a lineage with its sizes in bytes, in whole blocks.
 
-    ``parent``: None where a lineage begins, or where it is cut (then ``broken`` says why). ``stored_bytes``: the blocks
-    that are its own; ``refers``: by the id of an earlier snapshot, the bytes that it takes from that one;
-    ``freed_bytes``: what deleting this one alone would free. All three are None, None is never zero, where its blocks
-    cannot be read.
+    - ``parent``: None at the start of a lineage, or at a cut; then ``broken`` is the reason of the cut.
+    - ``stored_bytes``: the size of its own blocks.
+    - ``refers``: the size of the blocks of each earlier snapshot that it refers to, by id.
+    - ``freed_bytes``: what the deletion of this snapshot alone would free.
+
+    If the blocks cannot be read, the last three are None, not zero.
     """
 
     snapshot: Described
@@ -73,25 +79,26 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """Snapshots by lineage, each lineage in order of time."""
+    """The snapshots of one or more lineages. Each lineage is in order of time."""
 
     members: tuple[Member, ...]
 
     @property
     def stored_bytes(self) -> int:
-        """What all of them occupy together. Those that cannot be read count with their full size: at the most."""
+        """The stored size of all snapshots. Unreadable ones count with their full size, so this is an upper limit."""
         return sum((m.full_bytes or 0) if m.stored_bytes is None else m.stored_bytes for m in self.members)
 
     @property
     def full_bytes(self) -> int:
-        """What they would occupy as full copies."""
+        """The size of all snapshots as full copies."""
         return sum(m.full_bytes or 0 for m in self.members)
 
 
 def weigh(snapshots: Sequence[Described], readings: Mapping[str, Reading]) -> Lineage:
-    """Attribute every block to the snapshot that holds it. ``readings`` by id; parents come before their children.
+    """Assign every block to the snapshot that stores it.
 
-    The time it takes is that of all changes, and the memory that of one snapshot's blocks.
+    ``snapshots``: parents before their children. ``readings``: by id. The time is proportional to the number of all
+    changes, the memory to the blocks of one snapshot.
     """
     known = {s.id for s in snapshots}
     children: dict[str | None, list[Described]] = {}
@@ -106,8 +113,11 @@ def weigh(snapshots: Sequence[Described], readings: Mapping[str, Reading]) -> Li
 
 @dataclass
 class _Walk:
-    """One lineage, depth first. ``holder`` is who holds each block as the current snapshot sees it; a step down into a
-    child is undone on the way back."""
+    """Visits one lineage depth first.
+
+    ``holder``: the snapshot that stores each block, as of the current snapshot. The changes of a child are undone after
+    its branch was visited.
+    """
 
     readings: Mapping[str, Reading]
     children: Mapping[str | None, Sequence[Described]]
@@ -131,7 +141,7 @@ class _Walk:
         return self.children.get(snapshot.id, ())
 
     def _enter(self, snapshot: Described) -> dict[int, str | None]:
-        """Apply what the snapshot changed; what undoes it."""
+        """Apply the changes of a snapshot. Returns the holders to undo them."""
         reading = self.readings[snapshot.id]
         after: dict[int, str | None] = dict.fromkeys(self._own(snapshot), snapshot.id)
         if reading.changes is not None:
@@ -161,7 +171,7 @@ class _Walk:
             return Member(snapshot, None, reading.broken, snapshot.full_bytes, None, None, None)
         own = set(self._own(snapshot))
         stored = len(own)
-        # A block passes on to a child that did not change it; what every child changed goes with this snapshot.
+        # A deletion gives a block to a child that did not change it. It frees only blocks that every child changed.
         for child in self._next(snapshot):
             changes = self.readings[child.id].changes
             assert changes is not None

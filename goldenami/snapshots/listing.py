@@ -1,4 +1,4 @@
-"""Snapshots as they are shown: filtered, and in the form of ``--json``."""
+"""Lists and describes snapshots, also in the form of ``--json``."""
 
 from __future__ import annotations
 
@@ -28,8 +28,11 @@ def listed(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> list[Item]:
-    """The caller's snapshots that fit, oldest first. ``name`` may hold ``*``. ``instance``: of its volumes as they are
-    attached now, and of those that they replaced."""
+    """Return the caller's snapshots that match all filters, the oldest first.
+
+    ``name``: a Name tag, which may contain ``*``. ``instance``: snapshots of the volumes that are attached to it, and
+    of the volumes that those replaced.
+    """
     from goldenami.snapshots.points import volumes_behind
 
     filters: dict[str, Sequence[str]] = {f"tag:{k}": [v] for k, v in (tag or {}).items()}
@@ -53,7 +56,7 @@ def listed(
 
 
 def details(cloud: Cloud, place: Place, items: Collection[Item]) -> list[dict[str, Any]]:
-    """All there is to know: who may use them, which images do, locks, and moves between the tiers."""
+    """Return all properties of snapshots: also sharing, images that use them, locks and changes of the tier."""
     ids = [s["SnapshotId"] for s in items]
     using = snapshots.images_using(cloud, place, ids)
     locks = snapshots.locks(cloud, place, ids)
@@ -76,7 +79,7 @@ def details(cloud: Cloud, place: Place, items: Collection[Item]) -> list[dict[st
 
 
 def to_json(place: Place, item: Item) -> dict[str, Any]:
-    """One snapshot. Sizes in bytes say so; the full size is not what the snapshot adds to what is stored."""
+    """Return a snapshot as JSON. ``full_size_bytes`` is the size of its contents, not the size that it adds."""
     every = tags.from_list(item.get("Tags"))
     return {
         "id": item["SnapshotId"],
@@ -110,7 +113,7 @@ def _text(moment: datetime | None) -> str | None:
 
 
 def age(started: datetime, now: datetime) -> str:
-    """How long ago, in the largest unit that makes it two or more: ``45 s``, ``12 min``, ``3 h``, ``20 d``, ``3 y``."""
+    """Format an age in the largest unit that gives 2 or more: ``45 s``, ``12 min``, ``3 h``, ``20 d``, ``3 y``."""
     seconds = max(0, int((now - started).total_seconds()))
     for unit, length in (("y", 365 * 86400), ("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length or (unit == "min" and seconds >= length):

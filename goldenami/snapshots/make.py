@@ -1,4 +1,4 @@
-"""What is made of a snapshot or an instance: ``snapshot volume``, ``snapshot register`` and ``snapshot image``."""
+"""``snapshot volume``, ``register`` and ``image``: creates volumes and images from snapshots and instances."""
 
 from __future__ import annotations
 
@@ -12,30 +12,35 @@ from goldenami.aws.waiters import Item
 from goldenami.errors import UsageError
 from goldenami.model import Architecture, Place
 from goldenami.snapshots import names
-from goldenami.snapshots.progress import told
+from goldenami.snapshots.progress import progress_events
 from goldenami.task import TEMPORARY, Task
 
 BootMode = Literal["legacy-bios", "uefi", "uefi-preferred"]
-_DATA_DEVICES: Final = tuple(f"/dev/sd{letter}" for letter in "fghijklmnop")  # those EC2 recommends for data volumes
+_DATA_DEVICES: Final = tuple(
+    f"/dev/sd{letter}" for letter in "fghijklmnop"
+)  # EC2 recommends these names for data volumes
 
 
 def check_usable(item: Item) -> None:
-    """Raises UsageError for a snapshot of which nothing can be made now."""
+    """Check that a snapshot can be used. Raises UsageError if it is not completed, or is archived."""
     if item.get("State") != "completed":
-        raise UsageError(f"{item['SnapshotId']} is {item.get('State')}, not completed")
+        raise UsageError(f"{item['SnapshotId']} is {item.get('State')}, expected completed")
     if item.get("StorageTier") == "archive":
         raise UsageError(
             f"{item['SnapshotId']} is archived",
-            hint=f"Bring it back first: goldenami snapshot restore-archive {item['SnapshotId']}.",
+            hint=f"Restore it first: goldenami snapshot restore-archive {item['SnapshotId']}.",
         )
 
 
 def free_device(attached: Collection[Volume]) -> str:
-    """The first name for a data volume that is not taken. Raises UsageError if none is left."""
+    """Return the first free device name for a data volume. Raises UsageError if there is none."""
     taken = {v.device for v in attached} | {str(v.device).replace("/dev/xvd", "/dev/sd") for v in attached}
     free = next((d for d in _DATA_DEVICES if d not in taken), None)
     if free is None:
-        raise UsageError("no device name is left on the instance", hint="Give one with --device.")
+        raise UsageError(
+            f"--device is missing, and all of {_DATA_DEVICES[0]} to {_DATA_DEVICES[-1]} are in use",
+            hint="Give --device with another device name.",
+        )
     return free
 
 
@@ -54,7 +59,7 @@ def volume(
     attach_to: str | None = None,
     device: str | None = None,
 ) -> Volume:
-    """A volume with a snapshot's contents, attached to an instance if asked. ``kms_key``: an ARN."""
+    """Create a volume from a snapshot, and attach it to the instance ``attach_to``. ``kms_key``: an ARN."""
     check_usable(item)
     made = volumes.create(
         job.ledger,
@@ -92,7 +97,7 @@ def register(
     key: str = "image",
     tags: Mapping[str, str] | None = None,
 ) -> Item:
-    """An image whose root is a snapshot. Whether it boots is up to the contents: EC2 does not look into them."""
+    """Register an image with a snapshot as its root volume. EC2 does not check whether its contents can boot."""
     check_usable(item)
     request: dict[str, Any] = {
         "Name": images.valid_name(name),
@@ -106,7 +111,7 @@ def register(
                 "Ebs": {"SnapshotId": item["SnapshotId"], "VolumeType": "gp3", "DeleteOnTermination": True},
             }
         ],
-        # The snapshot exists already, and has tags of its own.
+        # The snapshot exists already and keeps its tags.
         "TagTypes": ["image"],
     }
     if boot_mode is not None:
@@ -118,14 +123,16 @@ def register(
     call = Call("ec2", "RegisterImage", request)
     temporary = key.startswith(TEMPORARY)
     made = job.ledger.create(key, "image", place, call, name=name, tags=tags, temporary=temporary)
-    return available(job, place, made)
+    return wait_available(job, place, made)
 
 
 def image(
     job: Task, place: Place, instance_id: str, *, name: str, description: str = "", no_reboot: bool = False
 ) -> Item:
-    """An image of an instance with all its volumes. It is shut down for the moment that this takes, unless
-    ``no_reboot``: then the filesystems are as after a power cut."""
+    """Create an image of an instance with all its volumes.
+
+    EC2 reboots the instance, unless ``no_reboot``. Without a reboot, the filesystems are as after a power failure.
+    """
     made = images.create(
         job.ledger,
         "image",
@@ -135,12 +142,12 @@ def image(
         description=description,
         no_reboot=no_reboot,
     )
-    return available(job, place, made)
+    return wait_available(job, place, made)
 
 
-def available(job: Task, place: Place, image_id: str) -> Item:
-    """The image, once it is available. Raises CloudError if it failed."""
-    seen = images.wait(job.ledger, place, [image_id], on_progress=told(job, place))[image_id]
+def wait_available(job: Task, place: Place, image_id: str) -> Item:
+    """Wait until an image is available, and return it. Raises CloudError if it failed."""
+    seen = images.wait(job.ledger, place, [image_id], on_progress=progress_events(job, place))[image_id]
     if not seen.ok:
         raise waiters.failure(seen, "image", place)
     return seen.item

@@ -1,4 +1,4 @@
-"""What a person names: a snapshot, a volume or an instance, by its id or its Name tag. Two matches are an error."""
+"""Finds snapshots, volumes and instances by id or Name tag. More than one match is an error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _SHOWN = 10
 
 
 def many(cloud: Cloud, place: Place, references: Iterable[str]) -> list[Item]:
-    """The caller's snapshots of these ids and names, each once, in the order given. Every problem is told at once."""
+    """Return the caller's snapshots by ids and Name tags, each once, in the given order.
+
+    Raises NotFound or UsageError with all problems at once.
+    """
     found: dict[str, Item] = {}
     problems: list[NotFound | UsageError] = []
     for reference in dict.fromkeys(references):
@@ -34,7 +37,7 @@ def many(cloud: Cloud, place: Place, references: Iterable[str]) -> list[Item]:
 
 
 def snapshot(cloud: Cloud, place: Place, reference: str) -> Item:
-    """One snapshot of the caller. Raises NotFound; UsageError where the name is that of several."""
+    """Return one snapshot of the caller. Raises NotFound, or UsageError if several have the name."""
     if reference.startswith("snap-"):
         found = snapshots.find(cloud, place, {"snapshot-id": [reference]})
     else:
@@ -45,14 +48,14 @@ def snapshot(cloud: Cloud, place: Place, reference: str) -> Item:
 
 
 def volume(cloud: Cloud, place: Place, reference: str) -> Volume:
-    """One volume of the caller. Raises NotFound; UsageError where the name is that of several."""
+    """Return one volume of the caller. Raises NotFound, or UsageError if several have the name."""
     key = "volume-id" if reference.startswith("vol-") else "tag:Name"
     found = volumes.find(cloud, place, {key: [reference]})
     return one(found, "volume", reference, place, lambda v: f"{v.id} ({v.size_gib} GiB, {v.state})")
 
 
 def instance(cloud: Cloud, place: Place, reference: str) -> Item:
-    """One instance of the caller that has not ended. Raises NotFound; UsageError where the name is that of several."""
+    """Return one instance that is not terminated. Raises NotFound, or UsageError if several have the name."""
     key = "instance-id" if reference.startswith("i-") else "tag:Name"
     request = {"Filters": [{"Name": key, "Values": [reference]}]}
     every = cloud.pages(place, "ec2", "DescribeInstances", "Reservations", request)
@@ -61,24 +64,26 @@ def instance(cloud: Cloud, place: Place, reference: str) -> Item:
 
 
 def one(found: Sequence[_T], what: str, reference: str, place: Place, shown: Callable[[_T], str]) -> _T:
-    """The only one. Raises NotFound, or UsageError that lists those that match."""
+    """Return the only match. Raises NotFound if there is none, and UsageError with the matches if there are several."""
     if not found:
         raise NotFound(
             f"there is no {what} {reference!r} in {place}",
-            hint="Ids and names are those of one region and account: see --region and --account.",
+            hint="Ids and Name tags belong to one region and account. Give --region and --account for another one.",
         )
     if len(found) > 1:
         listed = ", ".join(shown(f) for f in found[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
-        raise UsageError(f"{reference!r} is the name of {len(found)} {what}s: {listed}", hint="Give the id.")
+        raise UsageError(
+            f"{reference!r} is the Name tag of {len(found)} {what}s: {listed}", hint="Give the id instead."
+        )
     return found[0]
 
 
 def name_of(item: Item) -> str:
-    """The Name tag; empty if there is none."""
+    """Return the Name tag, or an empty string."""
     return tags.from_list(item.get("Tags")).get(tags.NAME, "")
 
 
 def own_tags(item: Item) -> dict[str, str]:
-    """The tags that say something about the contents, and so belong to a copy as well: neither AWS's nor ours."""
+    """Return the tags that a copy inherits: all but Name and the tags of AWS and goldenami."""
     every = tags.from_list(item.get("Tags"))
     return {k: v for k, v in every.items() if not k.startswith(("aws:", tags.PREFIX)) and k != tags.NAME}

@@ -1,7 +1,7 @@
-"""Points in time that an instance can go back to: for each of its volumes, the snapshot that is meant.
+"""Selects the snapshots from which the volumes of an instance are restored.
 
-A volume that was exchanged (encrypted, restored) carries the ids of those it replaced as a tag, so that the snapshots
-of its predecessors are found as well.
+A volume that replaced another one (``volume encrypt``, ``snapshot restore``) has a tag with the ids of its
+predecessors. So the snapshots of the predecessors are found as well.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from goldenami.errors import NotFound, UsageError
 from goldenami.model import Place
 from goldenami.snapshots import names
 
-REPLACES: Final = tags.PREFIX + "replaces"  # on a volume: the ids of those it took the place of, the last one first
-_MOST: Final = 10  # ids that fit into a tag's 256 characters
+REPLACES: Final = tags.PREFIX + "replaces"  # on a volume: the ids of its predecessors, the latest first
+_MOST: Final = 10  # ids that fit into the 256 characters of a tag value
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What one volume goes back to."""
+    """A volume, and the snapshot to restore it from."""
 
     volume: Volume
     snapshot: Item
@@ -37,25 +37,25 @@ class Point:
 
 
 def volumes_behind(cloud: Cloud, place: Place, instance_id: str) -> dict[str, tuple[str, ...]]:
-    """The volumes of an instance; for each device the id of the one that is attached, and of those it replaced."""
+    """Return, for each device of an instance, the ids of the attached volume and its predecessors."""
     return {str(v.device): line(v) for v in volumes.of_instance(cloud, place, instance_id)}
 
 
 def line(volume: Volume) -> tuple[str, ...]:
-    """The volume's id, and those of its predecessors."""
+    """Return the ids of a volume and its predecessors, the latest first."""
     return tuple(dict.fromkeys([volume.id, *volume.tags.get(REPLACES, "").split()]))
 
 
 def replaces(volume: Volume) -> dict[str, str]:
-    """The tag for what takes the volume's place."""
+    """Return the tag for the replacement of a volume."""
     return {REPLACES: " ".join(line(volume)[:_MOST])}
 
 
 def choose(cloud: Cloud, place: Place, instance_id: str, to: str | datetime) -> list[Point]:
-    """The points for the volumes of an instance: by a time (the last snapshot of each that is not later), by the name
-    or the id of a snapshot (the others of its set, taken by the same call, belong to it).
+    """Select a snapshot for each volume of an instance.
 
-    Raises NotFound if there is none, and UsageError where several could be meant.
+    ``to`` is a time (the last snapshot of each volume at or before it), a Name tag, or the id of a snapshot (with all
+    snapshots of the same call). Raises NotFound if there is no snapshot, and UsageError if a volume has several.
     """
     attached = volumes.of_instance(cloud, place, instance_id)
     if isinstance(to, datetime):
@@ -70,8 +70,8 @@ def choose(cloud: Cloud, place: Place, instance_id: str, to: str | datetime) -> 
     points = _by_volume(attached, found, to)
     if not points:
         raise NotFound(
-            f"no snapshot {to!r} in {place} is of a volume of {instance_id}",
-            hint=f"`goldenami snapshot list --instance {instance_id}` shows those there are.",
+            f"--to: found no snapshot {to!r} of a volume of {instance_id} in {place}",
+            hint=f"`goldenami snapshot list --instance {instance_id}` lists the snapshots of its volumes.",
         )
     return points
 
@@ -88,8 +88,8 @@ def _by_time(cloud: Cloud, place: Place, attached: Sequence[Volume], moment: dat
             missing.append(f"{volume.id} ({volume.device})")
     if missing:
         raise NotFound(
-            f"there is no snapshot from before {moment:%F %T %Z} of {', '.join(missing)}",
-            hint="Name a later time, or a snapshot; --device restores only some of the volumes.",
+            f"--to: there is no snapshot from {moment:%F %T %Z} or earlier of {', '.join(missing)}",
+            hint="Give a later time or a snapshot, or select other volumes with --device.",
         )
     return points
 
@@ -101,16 +101,20 @@ def _by_volume(attached: Sequence[Volume], found: Sequence[Item], to: str) -> li
         if len(own) > 1:
             listed = ", ".join(f"{s['SnapshotId']} ({s['StartTime']:%F %T})" for s in own)
             raise UsageError(
-                f"{to!r} is the name of {len(own)} snapshots of {volume.device}: {listed}", hint="Give the id."
+                f"--to: {to!r} is the Name tag of {len(own)} snapshots of {volume.device}: {listed}",
+                hint="Give the id of one snapshot.",
             )
         points += [Point(volume, s) for s in own]
     return points
 
 
 def only(points: Sequence[Point], devices: Sequence[str]) -> list[Point]:
-    """Those of some devices. Raises UsageError for a device without a point."""
+    """Return the points of some devices, or all without ``devices``. Raises UsageError for a device without a point."""
     by_device: Mapping[str, Point] = {str(p.volume.device): p for p in points}
     unknown = [d for d in devices if d not in by_device]
     if unknown:
-        raise UsageError(f"no snapshot is chosen for {', '.join(unknown)}", hint=f"There are: {', '.join(by_device)}.")
+        raise UsageError(
+            f"--device: there is no matching snapshot for {', '.join(unknown)}",
+            hint=f"There are snapshots for {', '.join(by_device)}.",
+        )
     return [by_device[d] for d in devices] if devices else list(points)

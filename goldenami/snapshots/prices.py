@@ -1,4 +1,4 @@
-"""What stored snapshots cost a month. Pure; the table is data that people edit (``prices.yaml``)."""
+"""Computes the monthly cost of snapshots. Pure. The prices are read from ``prices.yaml``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Per GiB and month. AWS bills the standard tier for changed blocks, the archive tier for full size."""
+    """Prices per GiB and month. AWS bills changed blocks in the standard tier, the full size in the archive tier."""
 
     standard: float
     archive: float
@@ -20,7 +20,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """``default`` serves for every region that ``regions`` does not name."""
+    """A price table. ``default``: the rate of regions that are not in ``regions``."""
 
     currency: str
     default: Rate
@@ -31,21 +31,21 @@ class Prices:
 
 
 def monthly(member: Member, rate: Rate) -> float | None:
-    """What one snapshot adds to a month's bill; None where that is not known."""
+    """Return the monthly cost of one snapshot, or None if it is unknown."""
     if member.snapshot.tier == "archive":
         return _cost(member.full_bytes, rate.archive)
     return _cost(member.stored_bytes, rate.standard)
 
 
 def saved(member: Member, rate: Rate) -> float | None:
-    """What deleting this snapshot alone would take off a month's bill; None where that is not known."""
+    """Return what the deletion of this snapshot alone saves per month, or None if it is unknown."""
     if member.snapshot.tier == "archive":
         return _cost(member.full_bytes, rate.archive)
     return _cost(member.freed_bytes, rate.standard)
 
 
 def total(lineage: Lineage, rate: Rate) -> tuple[float, bool]:
-    """The month's bill for all, and whether all of it is known; what is not known counts with its full size."""
+    """Return the monthly cost of all snapshots, and whether it is exact. Unknown sizes count as full sizes."""
     costs = [monthly(m, rate) for m in lineage.members]
     assumed = [
         (m.full_bytes or 0) / GIB * rate.standard if cost is None else cost

@@ -1,4 +1,4 @@
-"""Waiting for many snapshots, with progress, and what the failure of one means."""
+"""Waits for snapshots, and reports progress."""
 
 from __future__ import annotations
 
@@ -12,23 +12,26 @@ from goldenami.model import Place
 from goldenami.task import Task
 
 
-def told(job: Task, place: Place) -> OnProgress:
-    """What a wait has to say about a resource, as events."""
+def progress_events(job: Task, place: Place) -> OnProgress:
+    """Return a callback that emits the progress of a resource as ``target.progress`` events."""
 
-    def on_progress(seen: Observation) -> None:
-        percent = round(seen.percent) if seen.percent is not None else None
-        emit(job.emit, "target.progress", target=f"{place.region}/{seen.id}", state=seen.state, percent=percent)
+    def on_progress(observed: Observation) -> None:
+        percent = round(observed.percent) if observed.percent is not None else None
+        emit(job.emit, "target.progress", target=f"{place.region}/{observed.id}", state=observed.state, percent=percent)
 
     return on_progress
 
 
 def completed(job: Task, place: Place, ids: Collection[str]) -> list[Item]:
-    """The snapshots, once all are completed. Raises CloudError for one that failed, TargetsFailed for one of many."""
-    seen = snapshots.wait(job.ledger, place, ids, on_progress=told(job, place))
-    bad = [one for one in seen.values() if not one.ok]
-    if bad and len(seen) == 1:
-        raise waiters.failure(bad[0], "snapshot", place)
-    if bad:
-        failures = {one.id: waiters.failure(one, "snapshot", place).message for one in bad}
-        raise TargetsFailed(f"{len(bad)} of {len(seen)} snapshots failed", failures=failures)
-    return [one.item for one in seen.values()]
+    """Wait until all snapshots are completed, and return them.
+
+    Raises CloudError if the only snapshot failed, and TargetsFailed if one of several failed.
+    """
+    observed = snapshots.wait(job.ledger, place, ids, on_progress=progress_events(job, place))
+    failed = [one for one in observed.values() if not one.ok]
+    if failed and len(observed) == 1:
+        raise waiters.failure(failed[0], "snapshot", place)
+    if failed:
+        failures = {one.id: waiters.failure(one, "snapshot", place).message for one in failed}
+        raise TargetsFailed(f"{len(failed)} of {len(observed)} snapshots failed", failures=failures)
+    return [one.item for one in observed.values()]

@@ -1,8 +1,8 @@
-"""The root volume of a running instance, encrypted by CreateReplaceRootVolumeTask: a reboot in place of a stop.
+"""Encrypts the root volume of a running instance with CreateReplaceRootVolumeTask: a reboot instead of a stop.
 
-EC2 takes a snapshot of the volume's own lineage, or an image. An encrypted copy is neither of the lineage, so a
-temporary image is registered from it. What is written to the root after the snapshot is not on the new volume; it is on
-the old one, which is kept.
+The API accepts a snapshot of the volume's lineage, or an image. An encrypted copy does not belong to the lineage, so a
+temporary image is registered from it. Writes after the snapshot are not on the new volume. They are on the old volume,
+which is kept.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ def replace_root(
     """Encrypt the root volume of a running instance under a key (an ARN)."""
     id = instance["InstanceId"]
     if instance["State"]["Name"] != "running":
-        raise UsageError(f"{id} is {instance['State']['Name']}: this way is for running instances")
+        raise UsageError(
+            f"{id} is {instance['State']['Name']}; --replace-root expects a running instance",
+            hint="Omit --replace-root.",
+        )
     with exchange.alone(job, id):
         plain = snapshots_of(job, place, [root])
         sealed = copies_of(job, place, plain, kms_key)
@@ -51,7 +54,9 @@ def replace_root(
         _replace(job, place, id, image["ImageId"])
         new = next(v for v in volumes.of_instance(job.cloud, place, id) if v.device == root.device)
         if new.id == root.id or new.kms_key != kms_key:
-            raise CloudError(f"{new.id} is at {root.device}, under {new.kms_key or 'no key'}: not what was asked for")
+            raise CloudError(
+                f"{root.device}: expected a new volume under {kms_key}, found {new.id} under {new.kms_key or 'no key'}"
+            )
         kept = {REPLACED_BY: new.id, KEPT_FROM: f"{id} {root.device}"}
         volumes.tag(job.ledger, f"tag/{root.id}", place, root.id, kept)
         volumes.tag(
@@ -61,7 +66,7 @@ def replace_root(
 
 
 def _replace(job: Task, place: Place, instance_id: str, image_id: str) -> None:
-    # The token makes it safe to ask again after a lost reply: the answer is the first one's task.
+    # With the same token, a call that is repeated after a lost response returns the first task.
     request = {"InstanceId": instance_id, "ImageId": image_id, "ClientToken": f"{job.id}-root"}
     call = Call("ec2", "CreateReplaceRootVolumeTask", request)
     job.ledger.change(_KEY, place, call, resource=instance_id, kind="replace-root")
@@ -72,11 +77,13 @@ def _replace(job: Task, place: Place, instance_id: str, image_id: str) -> None:
             return
         if state.startswith("fail"):
             break
-    raise CloudError(f"replacing the root volume of {instance_id}: EC2 says {state}; it brings the old one back")
+    raise CloudError(
+        f"replacing the root volume of {instance_id} failed: the state is {state}. EC2 attaches the old volume again"
+    )
 
 
 def _state(job: Task, place: Place, instance_id: str, image_id: str) -> str:
-    """Of the task that replaces it by that image; there is no filter for the task's own id."""
+    """Return the state of the task with that image. The API has no filter for the id of a task."""
     request = {"Filters": [{"Name": "instance-id", "Values": [instance_id]}]}
     found = job.cloud.pages(place, "ec2", "DescribeReplaceRootVolumeTasks", "ReplaceRootVolumeTasks", request)
     states = [str(t.get("TaskState")) for t in found if t.get("ImageId") == image_id]

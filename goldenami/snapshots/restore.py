@@ -1,8 +1,10 @@
-"""``snapshot restore``: the volumes of an instance, back at a chosen point; and back again (``undo``).
+"""``snapshot restore``: restores the volumes of an instance from snapshots, and undoes this.
 
-    note → a volume of each snapshot → stop → exchange → start → health
+Steps::
 
-The volumes that were there are kept, detached and tagged: they are the way back.
+    record → create a volume from each snapshot → stop → exchange → start → check the health
+
+The old volumes are kept, detached and tagged. ``undo`` attaches them again.
 """
 
 from __future__ import annotations
@@ -25,17 +27,17 @@ from goldenami.task import Task
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What happens to one volume. ``source``: the snapshot it comes from, or the kept volume that returns."""
+    """The change of one volume. ``source``: the snapshot to restore from, or the kept volume to attach again."""
 
     device: str
     old: str
     source: str
-    taken: str  # when the source's contents are of; empty for a kept volume
+    taken: str  # the time of the source's contents; empty for a kept volume
     name: str
 
 
 def plan(points: Sequence[Point]) -> list[Step]:
-    """What a restore would do, for people to read before it does."""
+    """Return the changes of a restore, to show them before it starts."""
     return [
         Step(
             str(p.volume.device),
@@ -49,8 +51,10 @@ def plan(points: Sequence[Point]) -> list[Step]:
 
 
 def restore(job: Task, place: Place, instance: Item, points: Sequence[Point]) -> list[Exchange]:
-    """Bring volumes back to their points. A volume that is encrypted stays so: its successor has the same key, if the
-    snapshot is plain."""
+    """Restore volumes from their snapshots.
+
+    An encrypted volume stays encrypted: if its snapshot is unencrypted, the new volume gets the key of the old one.
+    """
     chosen = [p.volume for p in points]
     exchange.check(instance, chosen)
     for point in points:
@@ -69,11 +73,11 @@ def _key(point: Point) -> str | None:
     return point.volume.kms_key if point.volume.encrypted and not point.snapshot.get("Encrypted") else None
 
 
-# --- and back ---------------------------------------------------------------------------------------------------------
+# --- undo -------------------------------------------------------------------------------------------------------------
 
 
 def undo_plan(cloud: Cloud, place: Place, instance: Item) -> list[tuple[Volume, Volume]]:
-    """What is attached, and the kept volume that it replaced, for every device where there is one. Raises NotFound."""
+    """Return pairs of an attached volume and the kept volume that it replaced. Raises NotFound if there is none."""
     attached = volumes.of_instance(cloud, place, instance["InstanceId"])
     before = {line(v)[1] for v in attached if len(line(v)) > 1}
     known = {id: v for id, v in volumes.describe_many(cloud, place, before).items() if v.instance_id is None}
@@ -81,18 +85,19 @@ def undo_plan(cloud: Cloud, place: Place, instance: Item) -> list[tuple[Volume, 
     pairs = [(now, kept) for now, kept in pairs if kept.tags.get(REPLACED_BY) == now.id]
     if not pairs:
         raise NotFound(
-            f"nothing is kept that the volumes of {instance['InstanceId']} replaced",
-            hint="`goldenami volume kept` lists what is kept.",
+            f"there is no kept volume that a volume of {instance['InstanceId']} replaced",
+            hint="`goldenami volume kept` lists the kept volumes.",
         )
     return pairs
 
 
 def undo_steps(pairs: Sequence[tuple[Volume, Volume]]) -> list[Step]:
+    """Return the changes of an undo, to show them before it starts."""
     return [Step(str(now.device), now.id, kept.id, "", kept.name) for now, kept in pairs]
 
 
 def undo(job: Task, place: Place, instance: Item, pairs: Sequence[tuple[Volume, Volume]]) -> list[Exchange]:
-    """Give the instance its kept volumes back; those that are there now are kept instead, so this can be undone."""
+    """Attach the kept volumes again. The volumes that they replace are kept, so this can be undone as well."""
     chosen = [now for now, _ in pairs]
     exchange.check(instance, chosen)
     with exchange.alone(job, instance["InstanceId"]):
@@ -101,7 +106,7 @@ def undo(job: Task, place: Place, instance: Item, pairs: Sequence[tuple[Volume, 
         exchanges = [Exchange(now, kept.id) for now, kept in pairs]
         exchange.swap(job, exchanges)
         for now, kept in pairs:
-            # It is nobody's predecessor any more, and what it replaced now may be asked for again.
+            # The volume is attached again, so it is no longer a kept one. A further undo needs the tag `replaces`.
             volumes.untag(job.ledger, f"untag/{kept.id}", place, kept.id, {REPLACED_BY, exchange.KEPT_FROM})
             volumes.tag(job.ledger, f"line/{kept.id}", place, kept.id, replaces(now))
     return exchanges

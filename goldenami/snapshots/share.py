@@ -1,4 +1,4 @@
-"""``snapshot share``, ``unshare``, ``make-public`` and ``make-private``: who may make volumes of a snapshot."""
+"""``snapshot share``, ``unshare``, ``make-public`` and ``make-private``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from goldenami.task import Task
 
 
 def check_shareable(cloud: Cloud, place: Place, items: Sequence[Item]) -> None:
-    """Raises UsageError, naming all that cannot be shared, and why."""
+    """Check that snapshots can be shared. Raises UsageError with each that cannot be, and the reason."""
     problems: dict[str, str] = {}
     for key in {str(s["KmsKeyId"]) for s in items if s.get("Encrypted")}:
         if kms.resolve(cloud, place, key).manager == "AWS":
@@ -25,14 +25,18 @@ def check_shareable(cloud: Cloud, place: Place, items: Sequence[Item]) -> None:
             problems[item["SnapshotId"]] = "it is archived"
     if problems:
         raise UsageError(
-            "these cannot be shared: " + "; ".join(f"{id}: {why}" for id, why in sorted(problems.items())),
-            hint="A copy under a customer managed key can be: goldenami snapshot copy SNAPSHOT --kms-key alias/KEY.",
+            "snapshots cannot be shared: " + "; ".join(f"{id}: {why}" for id, why in sorted(problems.items())),
+            hint="Restore archived snapshots with `goldenami snapshot restore-archive SNAPSHOT --permanent`. Copy "
+            "snapshots under the default key with `goldenami snapshot copy SNAPSHOT --kms-key alias/KEY`, then "
+            "share the copies.",
         )
 
 
 def share(job: Task, place: Place, items: Sequence[Item], accounts: Collection[str]) -> None:
-    """Let accounts make volumes of snapshots. For encrypted ones they get a grant on the key, too, without which the
-    permission would be of no use."""
+    """Share snapshots with accounts.
+
+    For encrypted snapshots, the accounts also get a grant on the key. Without it they cannot read the blocks.
+    """
     check_shareable(job.cloud, place, items)
     for item in items:
         id = item["SnapshotId"]
@@ -44,41 +48,46 @@ def share(job: Task, place: Place, items: Sequence[Item], accounts: Collection[s
 
 
 def unshare(job: Task, place: Place, items: Sequence[Item], accounts: Collection[str]) -> None:
-    """Take the permission away. Grants on keys stay, since other snapshots and images may need them; volumes that were
-    made meanwhile stay too, and are their owner's."""
+    """Stop sharing snapshots with accounts.
+
+    Grants on keys are kept, since other snapshots and images can need them. Volumes that the accounts have created are
+    not changed.
+    """
     for item in items:
         id = item["SnapshotId"]
         snapshots.unshare(job.ledger, f"unshare/{id}", place, id, accounts)
 
 
 def make_public(job: Task, place: Place, items: Sequence[Item]) -> None:
-    """Let everybody in the world read snapshots. Raises UsageError for encrypted ones, and where the account blocks
-    it."""
+    """Make snapshots public. Raises UsageError for encrypted ones, and if the account blocks public access."""
     check_publishable(job.cloud, place, items)
     for item in items:
         snapshots.make_public(job.ledger, f"public/{item['SnapshotId']}", place, item["SnapshotId"], public=True)
 
 
 def check_publishable(cloud: Cloud, place: Place, items: Sequence[Item]) -> None:
+    """Check that snapshots can be made public. Raises UsageError if they cannot be."""
     encrypted = [s["SnapshotId"] for s in items if s.get("Encrypted")]
     if encrypted:
         raise UsageError(
             f"{', '.join(encrypted)}: an encrypted snapshot cannot be public",
-            hint="Share it with accounts: goldenami snapshot share SNAPSHOT --with ACCOUNT.",
+            hint="Share it with single accounts: goldenami snapshot share SNAPSHOT --with ACCOUNT.",
         )
     archived = [s["SnapshotId"] for s in items if s.get("StorageTier") == "archive"]
     if archived:
-        raise UsageError(f"{', '.join(archived)}: an archived snapshot cannot be public")
+        raise UsageError(
+            f"{', '.join(archived)}: an archived snapshot cannot be public",
+            hint="Restore it first: goldenami snapshot restore-archive SNAPSHOT --permanent.",
+        )
     state = snapshots.public_access(cloud, place)
     if state != "unblocked":
         raise UsageError(
             f"{place} blocks public snapshots ({state})",
-            hint="Whoever runs the account decided that; it is lifted with `aws ec2 "
-            "disable-snapshot-block-public-access`.",
+            hint="An administrator of the account can allow them with `aws ec2 disable-snapshot-block-public-access`.",
         )
 
 
 def make_private(job: Task, place: Place, items: Sequence[Item]) -> None:
-    """Take the permission of everybody away; accounts that a snapshot is shared with keep theirs."""
+    """Make public snapshots private. Accounts that a snapshot is shared with keep their access."""
     for item in items:
         snapshots.make_public(job.ledger, f"private/{item['SnapshotId']}", place, item["SnapshotId"], public=False)

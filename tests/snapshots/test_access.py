@@ -57,5 +57,5 @@ def test_unknown_is_refused(estate: Estate, known: Path, login: Path) -> None:
     known.write_text(f"{hashed('192.0.2.1')} {KEY}\n192.0.2.2 {KEY}\n")
     with pytest.raises(NotFound, match="host key"):
         endpoint(estate, Access("admin", login, known_hosts=known))
-    with pytest.raises(UsageError, match="cannot read the SSH key"):
+    with pytest.raises(UsageError, match="--ssh-key: cannot read"):
         endpoint(estate, Access("admin", Path("/nowhere"), known_hosts=known))

@@ -180,12 +180,12 @@ def command(*words: str) -> Any:
     return CliRunner().invoke(lineage, words, catch_exceptions=False)
 
 
-def test_the_command(rig: Rig, project: Path) -> None:
+def test_the_command_prints_text_and_json(rig: Rig, project: Path) -> None:
     volume = rig.volume()
     a = rig.snapshot(volume, blocks((0, 20, "a")), "A")
     b = rig.snapshot(volume, blocks((0, 12, "a"), (12, 20, "b")), "B")
     text = command(volume).output
-    assert "2 snapshots: 14 MiB stored against 20 MiB of full copies" in text
+    assert "2 snapshots: 14 MiB stored, full copies would be 20 MiB" in text
     assert f"refers to 6 MiB of {a}" in text
     (project / "prices.yaml").write_text("currency: EUR\ndefault: {standard: 1024, archive: 1}\n")
     document = json.loads(command(b, "--json").output)

@@ -78,7 +78,7 @@ def test_show_says_who_uses_it(estate: Estate) -> None:
     assert "governance" in estate.try_("snapshot", "show", snapshot)[1]
 
 
-def test_a_name_of_two_is_refused_and_both_are_listed(estate: Estate) -> None:
+def test_a_name_of_two_snapshots_is_refused_with_both_ids(estate: Estate) -> None:
     both = [estate.snapshot(estate.root, "twice"), estate.snapshot(estate.data, "twice")]
     code, _, err = estate.try_("snapshot", "show", "twice")
     assert code == 2
@@ -117,7 +117,7 @@ def test_an_encrypted_source_needs_a_key(estate: Estate) -> None:
     sealed = estate.run("snapshot", "copy", estate.snapshot(), "--kms-key", "alias/golden-ami")["snapshots"][0]["id"]
     code, _, err = estate.try_("snapshot", "copy", sealed, "--to-region", "eu-west-1")
     assert code == 2
-    assert "which key" in err
+    assert "--kms-key is missing" in err
     assert estate.snapshots(WEST) == {}
     assert estate.try_("snapshot", "copy", sealed, "--to-region", "eu-west-1", "--kms-key", "alias/none")[0] == 3
 
@@ -167,11 +167,11 @@ def test_what_the_default_key_encrypts_cannot_be_shared(estate: Estate) -> None:
     assert estate.shared_with(sealed) == set()
 
 
-def test_make_public_asks_and_says_what_it_means(estate: Estate) -> None:
+def test_make_public_asks_and_explains_the_effect(estate: Estate) -> None:
     snapshot = estate.snapshot()
     code, _, err = estate.try_("snapshot", "make-public", snapshot)
     assert code == 2
-    assert "Every AWS account in the world" in err
+    assert "Every AWS account will be able to read" in err
     assert "--yes" in err
     assert estate.shared_with(snapshot) == set()
     estate.run("snapshot", "make-public", snapshot, "--yes")
