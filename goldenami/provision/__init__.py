@@ -1,12 +1,12 @@
-"""Operations on a host: compiled into one shell program, and run there in one go.
+"""Operations on a host, compiled into one shell program that runs there.
 
 ::
 
-    run_program(connection, [PACKAGES, *stages], emit)  stages, and facts on the way; raises OperationFailed
-    packages(connection), package_changes(a, b)         what is installed, and what has changed
-    seal(connection, login_key=…)                       makes a builder into an image; the last thing over a connection
+    run_program(connection, [PACKAGES, *stages], emit)  run stages and read facts; raises OperationFailed
+    packages(connection), package_changes(a, b)         the installed packages, and their changes
+    seal(connection, login_key=…)                       prepare a builder for capture; the last work over a connection
 
-One family of operations a module; importing this package registers them all in ``OPERATIONS``.
+Each family of operations is a module. The import of this package registers all of them in ``OPERATIONS``.
 """
 
 from goldenami.provision import (

@@ -237,5 +237,5 @@ download() {
   fetch "$1" "$3"
   _sum=$(sha256sum -- "$3")
   _sum=${_sum%% *}
-  [ "${_sum#\\}" = "$2" ] || die "$1 has the SHA-256 ${_sum#\\}, and not $2 as the recipe says"
+  [ "${_sum#\\}" = "$2" ] || die "$1 has the SHA-256 ${_sum#\\}, expected $2 as in the recipe"
 }

@@ -124,7 +124,7 @@ def test_mounts(tmp_path: Path, values: dict[str, str], found: str, last: str) -
         assert step("check") == (0, "")
 
 
-def test_what_is_mounted_otherwise_is_told(tmp_path: Path) -> None:
+def test_a_mount_with_other_options_is_reported(tmp_path: Path) -> None:
     fstab = tmp_path / "fstab"
     fstab.write_text("tmpfs /proc tmpfs nosuid,noatime 0 0\n")
     values = {"point": "/proc", "options": "noatime", "source": "", "type": "", "dump": "0", "pass": "0"}
@@ -135,7 +135,7 @@ def test_what_is_mounted_otherwise_is_told(tmp_path: Path) -> None:
     assert (status, output) == (0, "")
 
 
-def test_a_mount_that_nothing_is_known_of(tmp_path: Path) -> None:
+def test_an_unknown_mount_point_is_refused(tmp_path: Path) -> None:
     fstab = tmp_path / "fstab"
     fstab.write_text(FSTAB)
     values = {"point": "/no where", "options": "nodev", "source": "", "type": "", "state": "boot"}

@@ -50,6 +50,6 @@ def test_authselect(tmp_path: Path) -> None:
     assert run()[0] == ["ok"]
 
 
-def test_authselect_that_is_not_there() -> None:
+def test_a_missing_authselect_is_reported() -> None:
     ran = run_here(bind("authselect", profile="minimal"))
     assert (ran.statuses, ran.output[-1]) == (["failed"], "authselect is not installed")

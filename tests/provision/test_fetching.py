@@ -105,15 +105,15 @@ def test_two_archives_share_a_directory_and_another_digest_unpacks_again(tmp_pat
 def test_a_wrong_archive_is_refused_and_leaves_nothing(web: Served, tmp_path: Path) -> None:
     (web.folder / "archive").write_bytes(packed("gz"))
     fields = {"url": f"{web.url}/archive", "dest": str(tmp_path / "opt")}
-    assert "as the recipe says" in refused(bind("archive", **fields, sha256="0" * 64))
+    assert "as in the recipe" in refused(bind("archive", **fields, sha256="0" * 64))
     deep = bind("archive", **fields, sha256=sha((web.folder / "archive").read_bytes()), strip_components=5)
-    assert "strip_components leaves out" in refused(deep)
+    assert "strip_components removes all" in refused(deep)
     assert not (tmp_path / "opt").exists()
     assert not list(Path("/var/tmp").glob("goldenami.*"))
 
 
 @pytest.mark.parametrize("armored", [True, False])
-def test_a_download_is_known_by_its_signature(armored: bool, web: Served, tmp_path: Path) -> None:
+def test_a_download_is_verified_by_its_signature(armored: bool, web: Served, tmp_path: Path) -> None:
     if shutil.which("gpg") is None:
         pytest.skip("NOT PROVEN: gpg is not installed, so nothing can be signed")
     key, other = Key.generate(tmp_path / "key"), Key.generate(tmp_path / "other", "Other")
@@ -186,7 +186,7 @@ def test_git_fetches_no_more_history_than_asked(web: Served, repository: list[st
         assert run("git", "-C", dest, "rev-list", "--count", "HEAD").strip() == count
 
 
-def test_git_over_http_from_a_server_that_knows_nothing_of_depth(
+def test_git_fetches_from_a_server_without_support_for_depth(
     web: Served, repository: list[str], tmp_path: Path
 ) -> None:
     dest = tmp_path / "tree"
@@ -194,7 +194,7 @@ def test_git_over_http_from_a_server_that_knows_nothing_of_depth(
     assert (dest / "file").read_text() == "2\n"
 
 
-def test_git_refuses_a_tag_that_stands_for_another_commit(web: Served, repository: list[str], tmp_path: Path) -> None:
+def test_git_refuses_a_tag_of_another_commit(web: Served, repository: list[str], tmp_path: Path) -> None:
     at = {"url": f"file://{web.folder}/x.git", "dest": str(tmp_path / "tree")}
     said = refused(bind("git", **at, tag="v1", commit=repository[2]))
     assert f"the commit is {repository[0]}, which is not the commit in the recipe" in said

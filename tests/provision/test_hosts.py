@@ -270,7 +270,7 @@ def test_a_failure_says_which_where_and_why(host: Host) -> None:
         (bind("command", argv=["touch", "/srv/else"], creates="/srv/no"), "was not created", None),
         (
             bind("download", url="file:///etc/passwd", sha256="0" * 64, dest="/srv/download"),
-            "and not 0000000",
+            "expected 0000000",
             None,
         ),
         (bind("unit", name="bad", content="[Service]\nType=simple"), "systemd cannot load the unit", None),

@@ -55,7 +55,7 @@ def test_keys_of_debian_have_the_same_fingerprints_in_both(path: Path, tmp_path:
 @pytest.mark.parametrize(
     "data", [b"", b"no key", b"\xff\xff\xff", b"-----BEGIN PGP x-----\n\n=\n-----END PGP", b"\x99"]
 )
-def test_what_is_no_key_is_refused(data: bytes, tmp_path: Path) -> None:
+def test_data_without_a_key_is_refused(data: bytes, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="key"):
         openpgp.fingerprints(data)
     (tmp_path / "x").write_bytes(data)

@@ -26,7 +26,7 @@ def test_values_are_read_without_their_line_end_and_without_secrets() -> None:
         outputs.read_outputs({"output:long": "x" * 5000})
 
 
-def test_a_name_is_one_scripts() -> None:
+def test_two_scripts_with_the_same_output_are_found() -> None:
     other = bind("script", at=9, content="true", outputs={"count": "echo 4"})
     assert [
         (m.line, name, first.line) for m, name, first in outputs.duplicate_outputs([Stage("s", (SCRIPT, other))])

@@ -69,7 +69,7 @@ def test_every_kind_has_an_example() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(OPERATIONS))
-def test_every_field_says_what_it_is(kind: str) -> None:
+def test_every_field_has_a_description(kind: str) -> None:
     cls = OPERATIONS[kind]
     assert (cls.__doc__ or "").strip()
     for name, field in cls.model_fields.items():
@@ -107,7 +107,7 @@ def test_contents_travel_in_the_archive_once_and_are_read_when_sent(tmp_path: Pa
     ],
     ids=["text", "much text", "noise", "more text than noise"],
 )
-def test_what_does_not_get_smaller_is_not_compressed(
+def test_compressed_files_are_not_compressed_again(
     tmp_path: Path, contents: tuple[bytes, ...], size: tuple[int, int]
 ) -> None:
     bound = []
@@ -124,12 +124,12 @@ def test_secret_contents_are_not_in_the_program() -> None:
     assert "hunter2" not in compile_stage(stage).text
 
 
-def test_a_payload_that_was_not_given_is_told_with_its_place() -> None:
+def test_a_missing_payload_is_reported_with_its_place() -> None:
     with pytest.raises(ValueError, match=r"recipe\.yaml:7:5: the contents of src are missing"):
         compile_stage(Stage("s", (bind("file", at=7, dest="/etc/x", src="x"),)))
 
 
-def test_packages_in_a_row_may_go_together() -> None:
+def test_consecutive_packages_are_installed_by_one_call() -> None:
     bound = (
         bind("package", name="a1"),
         bind("package", name="b1", version="=2"),

@@ -68,7 +68,7 @@ def test_words_that_look_like_events_are_output() -> None:
     assert read("MARKS start 0 1\n MARK end ok")[0] == []
 
 
-def test_nonsense_after_the_mark_is_a_mistake() -> None:
+def test_an_unknown_event_is_an_error() -> None:
     with pytest.raises(ValueError, match="not an event"):
         read("MARK dance 1")
 

@@ -233,7 +233,7 @@ def test_permissions(tmp_path: Path, fields: dict[str, Any], after: dict[str, st
     assert run_here(operation).statuses == ["ok"]
 
 
-def test_owners_that_are_not_there(tmp_path: Path) -> None:
+def test_unknown_owners_are_reported(tmp_path: Path) -> None:
     operation = bind("permissions", path=str(tmp_path), owner="no-such-user", at_boot=False)
     assert run_here(operation, mode="check").statuses == ["changed"]
     assert run_here(operation).statuses == ["failed"]
