@@ -1,20 +1,19 @@
-"""The catalog: every release of an environment, and the channels that point to them.
+"""The catalog: stores every release of an environment, and the channels that point to releases.
 
-Below one directory, or one prefix of a bucket::
+The files are below one directory, or below one prefix of a bucket::
 
     releases/<name>/<version>.json      the manifest; written once, never changed
     channels/<name>/<channel>.json      where the channel points, where it pointed before, and all its moves
-    pins/, retired/                     what is kept whatever rules say, and what is gone (see ``marks``)
-    reservations/<name>/<version>.json  which build took that version; written once, never changed
-    locks/…                             who changes something now: locked files, or leases
+    pins/, retired/                     releases that rules must keep, and releases that were retired (see ``marks``)
+    reservations/<name>/<version>.json  the build that reserved the version; written once, never changed
+    locks/…                             the locks of processes that change the catalog: locked files, or leases
 
-A build *reserves* its version before it makes anything, since images carry the version in their names. The same build
-gets the same version whenever it asks, on another day too. If it ends without a release, its number is
-not given out again: whatever still bears that name, in some region or in some log, never means two things. Gaps in the
-numbers are normal.
+A build *reserves* its version before it creates any resource, because the names of images contain the version. A second
+reservation of the same build returns the same version, on another day too. If the build ends without a release, its
+number is not used again, so that a name in a region or a log always means one build. Gaps in the numbers are normal.
 
-Each file is whole at any moment (``goldenami.store``); a release exists if its manifest does, and a channel only ever
-points to a release that exists. So there is nothing to repair after a crash.
+Each file is complete at any moment (``goldenami.store``). A release exists if its manifest exists, and a channel always
+points to an existing release. So nothing has to be repaired after a crash.
 """
 
 from __future__ import annotations
@@ -44,14 +43,14 @@ if TYPE_CHECKING:
 
 CHANNEL_SCHEMA = "goldenami.channel/1"
 RESERVATION_SCHEMA = "goldenami.reservation/1"
-_RACES = 5  # a lock in a bucket is only as good as its lease: what it protects is checked again by the write
+_RACES = 5  # a lease in a bucket can expire while it is held, so each write checks again
 _LOCK_TIMEOUT = 30.0  # seconds; these locks are held for milliseconds
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """At that time (ISO 8601, UTC) the channel began to point to that version."""
+    """One move of a channel. ``moved``: the time (ISO 8601, UTC) since which the channel points to the version."""
 
     version: str
     moved: str
@@ -60,7 +59,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A pointer to a release. ``previous``: what it pointed to before its last move; None before the second one."""
+    """A pointer to a release. ``previous``: the version before the last move; None if it was moved once."""
 
     name: str
     channel: str
@@ -72,6 +71,8 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
+    """A version that one build has reserved."""
+
     name: str
     version: str
     build_id: str
@@ -80,10 +81,10 @@ class Reservation:
 
 
 class Catalog:
-    """The catalog in that directory, or in another store; an absent directory is an empty catalog.
+    """The catalog in a directory or in another store. A directory that does not exist is an empty catalog.
 
-    Every method raises CatalogError where a file is damaged, unreadable or unwritable, and UsageError for a name that
-    can be no name (so nothing outside the directory is ever read or written).
+    Every method raises CatalogError if a file is damaged, unreadable or unwritable, and UsageError for an invalid name.
+    So no file outside the directory is read or written.
     """
 
     def __init__(
@@ -94,19 +95,21 @@ class Catalog:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """``clock`` and ``sleep``: for waiting for locks, in seconds."""
+        """``clock`` and ``sleep`` are used to wait for locks, in seconds."""
         self._store: Store = store or DirectoryStore(Path(path), error=CatalogError)
         self._clock = clock
         self._sleep = sleep
 
     @classmethod
     def of(cls, environment: Environment, cloud: Cloud | None = None) -> Catalog:
-        """That of an environment. ``cloud``: the one that is used for its work anyway; made if need be, and only where
-        the catalog is in a bucket. Nothing is sent."""
+        """Return the catalog of an environment. Makes no API call.
+
+        ``cloud``: the cloud to use if the catalog is in a bucket; by default a new one.
+        """
         where = environment.catalog
         if not where.startswith("s3://"):
             return cls(where)
-        # Here, so that who reads a directory does not pay for loading botocore.
+        # Imported here, because a catalog in a directory does not need botocore, which loads slowly.
         from goldenami.aws.bucketstore import BucketStore
         from goldenami.aws.s3 import Bucket
         from goldenami.aws.session import Cloud
@@ -116,15 +119,15 @@ class Catalog:
     # --- releases -----------------------------------------------------------------------------------------------------
 
     def names(self) -> tuple[str, ...]:
-        """Of everything that was ever released, sorted."""
+        """Return the names of all releases, sorted."""
         return self._store.names("releases")
 
     def versions(self, name: str) -> tuple[str, ...]:
-        """The released versions, newest first, by number. No file is opened; nothing for an unknown name."""
+        """Return the released versions, highest first; empty for an unknown name. No file is opened."""
         return tuple(str(version) for version in sorted(self._numbers("releases", name), reverse=True))
 
     def get(self, name: str, version: str) -> ImageManifest:
-        """Raises NotFound, with the nearest name or the latest versions."""
+        """Return the manifest of a release. Raises NotFound, with the nearest name or the newest versions as a hint."""
         key = _release_key(name, version)
         data = self._read(key)
         if data is None:
@@ -132,9 +135,9 @@ class Catalog:
         return self._decode(key, data, name, version)
 
     def add(self, manifest: ImageManifest) -> None:
-        """Make a release of it; from then on it is immutable.
+        """Add a release. A release is immutable.
 
-        Adding the same manifest again does nothing. Raises CatalogError where that version has another manifest, or
+        A second call with the same manifest does nothing. Raises CatalogError if the version has another manifest, or
         is reserved by another build.
         """
         key = _release_key(manifest.recipe, manifest.version)
@@ -144,32 +147,35 @@ class Catalog:
         data = codec.dumps(manifest).encode()
         if self._store.create(key, data) is None and self._read(key) != data:
             raise CatalogError(
-                f"{manifest.label} is released already, with other contents",
-                hint=f"Compare with {self._store.where(key)}; a release never changes, a new build gets a new version.",
+                f"{manifest.label} is released already, with another manifest",
+                hint=f"Compare with {self._store.where(key)}. A release is immutable; a new build gets a new version.",
             )
 
     def with_digest(self, name: str, digest: str) -> Iterator[ImageManifest]:
-        """The releases of those inputs, newest first."""
+        """Yield the releases with a digest, newest first."""
         mark = json.dumps(digest).encode()
         for version in self.versions(name):
             key = _release_key(name, version)
             data = self._read(key)
-            # Most manifests are of other inputs: a search in the bytes is a thousand times cheaper than decoding them.
+            # Most manifests have another digest. A search in the bytes is a thousand times faster than decoding.
             if data is not None and mark in data:
                 manifest = self._decode(key, data, name, version)
                 if manifest.digest == digest:
                     yield manifest
 
-    # --- versions to come ---------------------------------------------------------------------------------------------
+    # --- new versions -------------------------------------------------------------------------------------------------
 
     def next_version(self, name: str, line: str, day: date) -> str:
-        """The version that ``reserve`` would give out now. ``line``: the recipe's MAJOR.MINOR; ``day``: in UTC."""
+        """Return the version that ``reserve`` would take now. ``line``: the recipe's MAJOR.MINOR; ``day``: in UTC."""
         first = Version.first(line, day)
         taken = {*self._numbers("releases", name), *self._numbers("reservations", name)}
         return str(replace(first, number=max((v.number for v in taken if v.same_day(first)), default=0) + 1))
 
     def reserve(self, name: str, line: str, day: date, *, build_id: str, now: datetime) -> str:
-        """Take the next version for a build: nobody else gets it. The same build gets the same version again."""
+        """Reserve the next version for a build. A second call for the same build returns the same version.
+
+        Raises CatalogError if other processes reserve versions without the lock of the catalog.
+        """
         check_name(name, "release")
         with self._locked(f"{name}.versions", timeout=_LOCK_TIMEOUT):
             for reservation in self.reservations(name):
@@ -180,24 +186,27 @@ class Catalog:
                 reservation = Reservation(name, version, build_id, _timestamp(now))
                 if self._store.create(_reservation_key(name, version), _encode(reservation)) is not None:
                     return version
-            raise CatalogError(f"{name} {version} was reserved by processes that ignore the catalog's lock")
+            raise CatalogError(
+                f"{name} {version} was reserved by another process, although this process holds the catalog's lock",
+                hint="Check that all processes use the same catalog and the same version of goldenami, then try again.",
+            )
 
     def reservations(self, name: str) -> tuple[Reservation, ...]:
-        """Lowest version first: of builds that run, that released their image, and that ended without a release."""
+        """Return the reservations of all builds, lowest version first, whether they run, were released or failed."""
         found = (self._reservation(name, str(version)) for version in sorted(self._numbers("reservations", name)))
         return tuple(reservation for reservation in found if reservation is not None)
 
     # --- channels -----------------------------------------------------------------------------------------------------
 
     def channels(self, name: str) -> tuple[Channel, ...]:
-        """All channels of a name, by their names."""
+        """Return all channels of a name, sorted by name."""
         check_name(name, "release")
         files = self._store.names(f"channels/{name}")
         found = (self.channel(name, file.removesuffix(".json")) for file in files if file.endswith(".json"))
         return tuple(channel for channel in found if channel is not None)
 
     def channel(self, name: str, channel: str) -> Channel | None:
-        """Where it points, or None for a channel that no release was ever published to."""
+        """Return a channel, or None if no release was published to it."""
         key = _channel_key(name, channel)
         data = self._read(key)
         return None if data is None else self._channel(name, channel, key, data)
@@ -205,13 +214,17 @@ class Catalog:
     def _channel(self, name: str, channel: str, key: str, data: bytes) -> Channel:
         found = self._read_form(_CHANNEL, key, data, CHANNEL_SCHEMA)
         if (found.name, found.channel) != (name, channel):
-            raise CatalogError(f"{self._store.where(key)} is the file of {found.name}@{found.channel}")
+            raise CatalogError(
+                f"{self._store.where(key)} is the file of {found.name}@{found.channel}, expected {name}@{channel}",
+                hint="Restore the file from a backup.",
+            )
         return found
 
     def move(self, name: str, channel: str, version: str, *, now: datetime, build_id: str | None = None) -> Channel:
-        """Point the channel to a release. In one step: readers see the old place or the new one.
+        """Point a channel to a release, in one step: readers see the old release or the new one.
 
-        A channel that points there already is left as it is. Raises NotFound where there is no such release.
+        A second call changes nothing. Raises NotFound if the release does not exist, and CatalogError if another
+        process moved the channel at the same time.
         """
         with self._locked(f"{name}.channels", timeout=_LOCK_TIMEOUT):
             self.get(name, version)
@@ -224,15 +237,15 @@ class Catalog:
             after = Channel(name, channel, version, before.current if before else None, history)
             if self._store.replace(key, _encode(after), stored) is None:
                 raise CatalogError(
-                    f"{name}@{channel} was moved by another process at the same moment",
-                    hint="Look at it with `goldenami images list`, and try again.",
+                    f"{name}@{channel} was moved by another process at the same time",
+                    hint="`goldenami images list` shows the channel. Then try again.",
                 )
             return after
 
     def publishing(self, name: str, channel: str, *, timeout: float) -> AbstractContextManager[None]:
-        """Hold this while a channel's parameters and pointer move: of two publishers, the second waits.
+        """Lock a channel while its parameters and its pointer move. A second publisher waits.
 
-        Raises CatalogError after ``timeout`` seconds of waiting.
+        Raises CatalogError after ``timeout`` seconds.
         """
         _channel_key(name, channel)
         return self._locked(f"{name}@{channel}", timeout=timeout)
@@ -241,13 +254,16 @@ class Catalog:
 
     @property
     def marks(self) -> Marks:
-        """Pins, and what is retired."""
+        """The pins and the retirements of releases."""
         return Marks(self._store)
 
     # --- resolving ----------------------------------------------------------------------------------------------------
 
     def find(self, reference: Reference) -> ImageManifest:
-        """The release that is meant: of the channel, of the version, or the newest of the name. Raises NotFound."""
+        """Return the release of a reference: of its channel, of its version, or the newest one. Raises NotFound.
+
+        The newest release is the newest that is not retired; the newest of all, if all are retired.
+        """
         if reference.version is not None:
             return self.get(reference.name, reference.version)
         if reference.channel is not None:
@@ -262,17 +278,17 @@ class Catalog:
         return self.get(reference.name, next(living, versions[0]))
 
     def resolve(self, reference: Reference, place: Place, architecture: Architecture | None = None) -> ManifestImage:
-        """The image of that release for an account and a region.
+        """Return the image of a release for an account and a region.
 
-        Raises NotFound where the release, or its image there, does not exist, naming what does; and UsageError where
-        there are images of several architectures and none was asked for.
+        Raises NotFound if the release or its image in that place does not exist; the error lists what exists. Raises
+        UsageError if there are images of several architectures and ``architecture`` is None.
         """
         manifest = self.find(reference)
         retirement = self.marks.retirement(manifest.recipe, manifest.version)
         if retirement is not None:
             raise NotFound(
-                f"{manifest.label} is retired, since {retirement.started}: {retirement.rule}",
-                hint=f"Newer ones: goldenami images list --name {manifest.recipe}",
+                f"{manifest.label} is retired since {retirement.started}: {retirement.rule}",
+                hint=f"`goldenami images list --name {manifest.recipe}` shows newer releases.",
             )
         here = [image for image in manifest.images if image.place == place]
         if not here:
@@ -280,7 +296,7 @@ class Catalog:
             near = [p for p in places if p.startswith(f"{place.account}/")] or places
             raise NotFound(
                 f"{manifest.label} has no image in {place}",
-                hint=f"It has images in {_listed(near)}. A target is added in goldenami.yaml.",
+                hint=f"It has images in {_listed(near)}. To add a target, edit goldenami.yaml and build again.",
             )
         matching = [image for image in here if architecture in (None, image.architecture)]
         architectures = sorted({image.architecture for image in here})
@@ -291,7 +307,7 @@ class Catalog:
         if len(matching) > 1:
             raise UsageError(
                 f"{manifest.label} has several images in {place}: {_listed(architectures)}",
-                hint="Say which one with --architecture.",
+                hint="Choose one with --architecture.",
             )
         return matching[0]
 
@@ -303,7 +319,7 @@ class Catalog:
 
     @contextmanager
     def _locked(self, name: str, *, timeout: float) -> Iterator[None]:
-        """Hold the lock of that name. Raises CatalogError after ``timeout`` seconds of waiting."""
+        """Hold a lock. Raises CatalogError after ``timeout`` seconds of waiting."""
         key = f"locks/{name}.lock"
         turn = Wait(timeout, self._clock, self._sleep, poll=self._store.poll)
         try:
@@ -311,7 +327,7 @@ class Catalog:
         except Busy as error:
             raise CatalogError(
                 f"{self._store.where(key)} is still locked after {timeout:g} s: {error.message}",
-                hint="Wait for the other goldenami that works on this catalog to end, then try again.",
+                hint="Wait until the other goldenami process on this catalog has ended, then try again.",
             ) from error
         try:
             yield
@@ -327,7 +343,10 @@ class Catalog:
         manifest = codec.loads(data, source=self._store.where(key))
         modes.check_rows(manifest, self._store.where(key))
         if (manifest.recipe, manifest.version) != (name, version):
-            raise CatalogError(f"{self._store.where(key)} is the manifest of {manifest.label}")
+            raise CatalogError(
+                f"{self._store.where(key)} is the manifest of {manifest.label}, expected {name} {version}",
+                hint="Restore the file from a backup.",
+            )
         return manifest
 
     def _reservation(self, name: str, version: str) -> Reservation | None:
@@ -342,20 +361,23 @@ class Catalog:
             found = form.get("schema") if isinstance(form, dict) else None
             if found != schema:
                 raise CatalogError(
-                    f"{where}: schema {found!r}, where this goldenami knows {schema!r}",
+                    f"{where}: the schema is {found!r}, expected {schema!r}",
                     hint="Update goldenami, or restore the file from a backup.",
                 )
             return adapter.validate_json(data, strict=True)
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             place = ".".join(map(str, problem["loc"]))
-            raise CatalogError(f"{where}: {place}: {problem['msg']}", hint="Restore it from a backup.") from error
+            raise CatalogError(f"{where}: {place}: {problem['msg']}", hint="Restore the file from a backup.") from error
         except ValueError as error:
-            raise CatalogError(f"{where}: not JSON: {error}", hint="Restore it from a backup.") from error
+            raise CatalogError(f"{where}: not JSON: {error}", hint="Restore the file from a backup.") from error
 
     def _no_such_name(self, name: str) -> NotFound:
-        hint = _nearest(name, self.names(), "Released are") or "There are no releases yet: `goldenami build` makes one."
-        return NotFound(f"nothing was ever released as {name!r}", hint=hint)
+        hint = (
+            _nearest(name, self.names(), "The names of releases are")
+            or "No release exists. `goldenami build` makes one."
+        )
+        return NotFound(f"no release has the name {name!r}", hint=hint)
 
     def _no_such_version(self, name: str, version: str) -> NotFound:
         versions = self.versions(name)
@@ -401,7 +423,7 @@ def _listed(words: Iterable[str]) -> str:
 
 
 def _nearest(word: str, candidates: Sequence[str], otherwise: str) -> str | None:
-    """A hint: the name that was probably meant, or the first few that exist."""
+    """Return a hint: the most similar candidate, or the first five candidates, or None if there are none."""
     near = difflib.get_close_matches(word, candidates, n=1)
     if near:
         return f"Did you mean {near[0]!r}?"

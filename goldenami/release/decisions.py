@@ -1,4 +1,4 @@
-"""Judging releases: facts from the catalog and from everywhere in the cloud, and what the rules (``retention``) say."""
+"""Decisions about releases: reads the facts from the catalog and the cloud, and applies the rules (``retention``)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ def decide_releases(
     now: datetime,
     only: Collection[str] = (),
 ) -> tuple[tuple[RetentionDecision, ...], Estate]:
-    """The decisions as of now, over facts that are read now."""
+    """Read the current facts of all releases and decide about each. Changes nothing.
+
+    Returns the decisions, and the survey of all places. ``only``: the recipes to decide about; empty means all.
+    """
     manifests = living(catalog)
     ids = {id for manifest in manifests for id in usage.ids_of(manifest)}
     estate = usage.survey(cloud, usage.places_of(environment, manifests), ids)
     releases = gather(catalog, manifests, estate, environment)
     decisions = decide(releases, rules, now, only=only)
-    # Who an image is shared with takes a call for each, so it is asked for those only that would go.
+    # The permissions of an image need one call each, so they are read only for releases that would be removed.
     sharing = {
         v.release.label: usage.shared_beyond(cloud, estate, v.release.manifest, environment, now)
         for v in decisions
@@ -43,7 +46,7 @@ def decide_releases(
 
 
 def living(catalog: Catalog) -> tuple[ImageManifest, ...]:
-    """Every release of which something may be left."""
+    """Return the manifests of all releases that are not completely retired."""
     found = []
     for name in catalog.names():
         for version in catalog.versions(name):
@@ -56,7 +59,7 @@ def living(catalog: Catalog) -> tuple[ImageManifest, ...]:
 def gather(
     catalog: Catalog, manifests: Iterable[ImageManifest], estate: Estate, environment: Environment
 ) -> list[ReleaseFacts]:
-    """The catalog's side of the facts, and the cloud's, release by release."""
+    """Return the facts of each release, from the catalog and from the survey of the cloud."""
     every = list(manifests)
     of_image = {id: m.label for m in every for id in usage.ids_of(m)}
     children: dict[str, set[str]] = {}

@@ -1,17 +1,17 @@
-"""One hop: every target copies straight from the candidates in the home region, all at once, each under its own key.
+"""Distribution: every target copies directly from the candidates in the home region, in parallel, under its own key.
 
-A thread per target does the work of that target, for all architectures, as the target's mode says (``targets``)::
+One thread for each target delivers the images of all architectures. The mode of the target (``targets``) decides how::
 
-    copy in another account   let that account use the candidate and its snapshots → CopyImage there, by its role
-    copy in the home account  CopyImage → when it is available: let others use it (image, snapshots, key)
+    copy in another account   let that account use the candidate and its snapshots → CopyImage with its role
+    copy in the home account  CopyImage → when the image is available, let others use it (image, snapshots, key)
     share                     wait for the home account's copy in that region → let the account use it
 
-Copies are few (one for each target and architecture). Where EC2 refuses one because too many are under way in the
-region, the ledger waits for room, in that target's thread alone. One describe a round watches all copies of a target.
+There is one copy for each target and architecture. If EC2 refuses a copy because too many copies run in the region, the
+ledger waits, only in the thread of that target. One DescribeImages call for each poll covers all copies of a target.
 
-A copy that EC2 would not begin, or that failed after it was accepted, is tried again, a few times (``Tries``): a new
-attempt under a new token, and what is left of the failed one is deleted first, since it holds the name. A target that
-fails all the same does not stop the others: what they did is kept, and a resumed build repeats only what failed.
+A copy that EC2 refused, or that failed later, is tried again (``Tries``): a new attempt has a new token. The image of
+the failed attempt is deleted first, because it has the same name. A failed target does not stop the other targets.
+Their images are kept, and a resumed build repeats only the failed targets.
 """
 
 from __future__ import annotations
@@ -45,13 +45,16 @@ from goldenami.release.order import ReleaseOrder
 from goldenami.release.targets import Source
 
 _Slot = tuple[str, Architecture]  # the target's label, and the architecture
-_AskSource = Callable[[Architecture], Source]
+_FindSource = Callable[[Architecture], Source]
 
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """How often a target's copy is tried in one run, and the seconds before the second try; each pause is twice the
-    last. A key that was just granted, or an image just shared, is not known everywhere at once."""
+    """How often the copy of a target is tried in one run, and the pause in seconds before the second try.
+
+    Each pause is twice as long as the one before. Copies fail for a short time after a grant or a permission was
+    created, until AWS has propagated it.
+    """
 
     count: int = 3
     pause: float = 2.0
@@ -59,7 +62,7 @@ class Tries:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """The image that a target uses. It is in the account of ``ReleaseOrder.owner``."""
+    """The image that a target uses. The account of ``ReleaseOrder.owner`` owns it."""
 
     target: Target
     architecture: Architecture
@@ -68,14 +71,14 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Distributed:
-    """Where images are now, and why some best-effort targets have none (reason by label)."""
+    """The images of all targets. ``failures``: label -> reason, for best-effort targets without an image."""
 
     placed: tuple[Placed, ...]
     failures: Mapping[str, str] = field(default_factory=dict)
 
 
 class Distribution:
-    """Copies on their way. Made by :func:`distribute`; a context manager that, left early, starts nothing more."""
+    """The running copies. :func:`distribute` creates it. No copy starts after its ``with`` block has ended."""
 
     def __init__(
         self, ledger: Ledger, order: ReleaseOrder, candidates: Mapping[Architecture, str], to: Emit, tries: Tries
@@ -99,7 +102,7 @@ class Distribution:
         try:
             for thread in self._threads:
                 thread.start()
-        except BaseException:  # Ctrl-C arrives here too, and then nobody calls __exit__
+        except BaseException:  # also KeyboardInterrupt; Python does not call __exit__ then
             self._stop()
             raise
         return self
@@ -107,19 +110,19 @@ class Distribution:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Nothing is created any more once this returns, so that a clean-up can follow."""
+        """Stop all threads. No resource is created after it returns, so that a clean-up can follow."""
         self._stop()
 
     def _stop(self) -> None:
         self._stopped.set()
         for thread in self._threads:
-            if thread.ident is not None:  # those that were not started have nothing to end
+            if thread.ident is not None:  # only a started thread can be joined
                 thread.join()
 
     def home_image(self, architecture: Architecture) -> str:
-        """Wait until the copy in the home region is available; its id. The other targets may still be at work.
+        """Wait until the copy in the home region is available, and return its id. Other copies may still run.
 
-        Raises the error by which that copy failed, and UsageError where the home region is no target.
+        Raises the error of that copy if it failed, and UsageError if the home region is not a target.
         """
         for target in self._order.targets:
             if target.place == self._order.home and modes.get_mode(target).owns_image:
@@ -146,14 +149,14 @@ class Distribution:
             raise TargetsFailed(
                 f"{len(failures)} of {len(self._order.targets)} targets failed: {', '.join(failures)}",
                 failures=failures,
-                hint="The others keep their images: `goldenami resume` repeats only what failed.",
+                hint="The other targets keep their images. `goldenami resume` repeats only the failed targets.",
             )
         return Distributed(tuple(placed), failures)
 
     # --- one target, in its thread ------------------------------------------------------------------------------------
 
     def _run(self, target: Target) -> None:
-        """Every future of the target has its result when this ends, whatever happens."""
+        """Deliver the images of one target. Every future of the target has a result or an error afterwards."""
         ended = self._ended[target.label]
         try:
             modes.get_mode(target).deliver(_Delivery(self, target))
@@ -167,7 +170,7 @@ class Distribution:
         else:
             ended.set_result(None)
 
-    def _copy(self, target: Target, source: _AskSource) -> None:
+    def _copy(self, target: Target, source: _FindSource) -> None:
         todo, pause = list(self._candidates), self._tries.pause
         given_up: list[GoldenAmiError] = []
         for number in range(1, self._tries.count + 1):
@@ -188,10 +191,9 @@ class Distribution:
             raise given_up[0]
 
     def _attempt(
-        self, target: Target, architectures: list[Architecture], source: _AskSource
+        self, target: Target, architectures: list[Architecture], source: _FindSource
     ) -> dict[Architecture, GoldenAmiError]:
-        """One try for each; the errors of those that failed. One that fails does not keep the others of the target
-        from getting as far as they can."""
+        """Try to copy each architecture once. Returns the errors of those that failed. The others continue."""
         failures = Failures[Architecture]()
         started: dict[str, Architecture] = {}
         for architecture in architectures:
@@ -206,7 +208,7 @@ class Distribution:
                 self._tell(target, architecture, "copying", percent=seen.percent, image_id=seen.id)
             elif seen.readiness == "ready" and not available.done():
                 self._tell(target, architecture, "available", percent=100.0, image_id=seen.id)
-                # Now, and not when the target's slowest image is there: whoever tests this one can begin.
+                # Set now, before the other images of the target are available, so that gate 2 can start.
                 available.set_result(seen.id)
 
         final = images.wait(self._ledger, target.place, list(started), on_progress=progress, check=self._check)
@@ -222,7 +224,7 @@ class Distribution:
             future.set_exception(error)
         self._tell(target, architecture, "failed", detail=error.message)
 
-    def _start(self, target: Target, architecture: Architecture, source: _AskSource) -> str:
+    def _start(self, target: Target, architecture: Architecture, source: _FindSource) -> str:
         key = f"copy/{architecture}/{target.label}"
 
         def waiting(error: GoldenAmiError) -> None:
@@ -243,14 +245,14 @@ class Distribution:
                 kms_key=self._order.keys[target.label],
                 description=self._order.description,
                 tags=self._order.tags,
-                temporary=True,  # until it is a release's
+                temporary=True,  # until a release owns it
                 on_wait=waiting,
             )
         self._tell(target, architecture, "copying", percent=0.0, image_id=image_id)
         return image_id
 
     def _settle(self, target: Target, architecture: Architecture, seen: Observation) -> None:
-        """The copy has reached its final state: say who may use it and when it ages; or delete what is left of it."""
+        """Set the permissions and the deprecation time of an available copy, or delete a failed one and raise."""
         place, ledger = target.place, self._ledger
         if not seen.ok:
             images.delete(ledger, place, seen.id)
@@ -263,12 +265,15 @@ class Distribution:
             )
         borrowers = self._order.borrowers(target)
         for account in self._order.users(target):
-            if account not in borrowers:  # targets do it in their own thread, so that a failure is theirs
+            if account not in borrowers:  # the thread of a target does this, so that an error counts for that target
                 self._allow(target, architecture, seen.id, account)
 
     def _lend(self, architecture: Architecture, candidate: str, account: str) -> None:
-        """Let an account copy the candidate: the image's permission to see it, the snapshots' to read them, and, where
-        these are encrypted (as they are if the base was), the use of their key until the clean-up."""
+        """Let an account copy the candidate until the clean-up of the build.
+
+        The account gets permissions on the image and its snapshots. If the snapshots are encrypted, because the base
+        is, it also gets a grant on their keys.
+        """
         ledger, home = self._ledger, self._order.home
         key = f"{reconcile.TEMPORARY}{architecture}/{account}"
         images.share(ledger, key, home, candidate, accounts=[account])
@@ -280,11 +285,11 @@ class Distribution:
             kms.create_grant(ledger, f"{key}/grant-{number}", home, kms_key_arn=arn, grantee=grantee)
 
     def _allow(self, owner: Target, architecture: Architecture, image_id: str, account: str) -> None:
-        """Let an account launch an image: its permission, its snapshots', and the use of their key."""
+        """Let an account launch an image: permissions on the image and its snapshots, and a grant on their key."""
         images.share(
             self._ledger, f"share/{architecture}/{owner.label}/{account}", owner.place, image_id, accounts=[account]
         )
-        # One grant serves all architectures: it is on the key, and the ledger makes it once.
+        # One grant on the key is enough for all architectures; the ledger creates it once.
         arn = self._order.keys[owner.label]
         kms.create_grant(
             self._ledger,
@@ -294,7 +299,7 @@ class Distribution:
             grantee=account_root(arn, account),
         )
 
-    # --- small things -------------------------------------------------------------------------------------------------
+    # --- helpers ------------------------------------------------------------------------------------------------------
 
     def _check(self) -> None:
         if self._stopped.is_set():
@@ -323,7 +328,7 @@ class Distribution:
 
 
 class _Delivery:
-    """What the mode of one target works with: see ``targets.Delivery``."""
+    """Implements ``targets.Delivery`` for one target."""
 
     def __init__(self, distribution: Distribution, target: Target) -> None:
         self.target = target
@@ -332,7 +337,7 @@ class _Delivery:
         self.architectures = tuple(distribution._candidates)
         self._distribution = distribution
 
-    def copy(self, source: _AskSource) -> None:
+    def copy(self, source: _FindSource) -> None:
         self._distribution._copy(self.target, source)
 
     def lend_candidate(self, architecture: Architecture) -> Source:
@@ -359,12 +364,12 @@ class _Delivery:
     def _source(self) -> Target:
         source = self.order.source(self.target)
         if source is None:
-            raise UsageError(f"{self.target.label}: mode {self.target.mode} has no source")
+            raise UsageError(f"target {self.target.label}: the mode {self.target.mode!r} has no source")
         return source
 
 
 def _may_pass(error: GoldenAmiError) -> bool:
-    """Whether another try may help. What was throttled or had no answer has used up its patience already."""
+    """Return whether a new try may succeed. Throttled and unanswered calls were already repeated by the ledger."""
     return isinstance(error, CloudError) and not isinstance(error, (Throttled, Unreachable))
 
 
@@ -376,28 +381,31 @@ def distribute(
     emit: Emit = ignore_events,
     tries: Tries = Tries(),
 ) -> Distribution:
-    """Bring the candidates (image ids in the home region, available) to every target of the order::
+    """Distribute the candidates (ids of available images in the home region) to every target of the order::
 
         with distribute(ledger, order, candidates, emit=emit) as distribution:
-            test(distribution.home_image("x86_64"))     # while the other copies go on
+            test(distribution.home_image("x86_64"))     # while the other copies continue
             distributed = distribution.finish()
 
-    Over a journal that has done part of it, only the rest is done. Raises UsageError for an order that cannot be
-    carried out, before anything is changed.
+    A second call with the same journal does only what is missing. Raises UsageError for an invalid order before it
+    changes anything.
     """
     for target in order.targets:
         order.owner(target)
         order.source(target)
         if modes.get_mode(target).owns_image and target.label not in order.keys:
-            raise UsageError(f"{target.label}: no key to encrypt the copy under")
+            raise UsageError(
+                f"target {target.label} has no KMS key, expected the key that encrypts the copy",
+                hint="Set kms_key of the target in goldenami.yaml.",
+            )
     return Distribution(ledger, order, candidates, emit, tries)
 
 
 def account_root(arn: str, account: str) -> str:
-    """The principal that stands for a whole account, in the partition of that ARN."""
+    """Return the root principal of an account, in the partition of an ARN. It means the whole account."""
     return f"arn:{arn.split(':')[1]}:iam::{account}:root"
 
 
 def place_of(placed: Placed, order: ReleaseOrder) -> Place:
-    """Where the image itself is."""
+    """Return the account and region that own a placed image."""
     return order.owner(placed.target).place

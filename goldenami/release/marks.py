@@ -1,9 +1,11 @@
-"""What a catalog notes about releases beside their manifests: pins, and how far a release is retired.
+"""Marks of releases in the catalog, beside their manifests: pins and retirements.
 
-    pins/<name>/<version>.json       somebody wants it kept, and why
-    retired/<name>/<version>.json    "retiring" from before its first image goes, "retired" when nothing of it is left
+::
 
-The manifest of a retired release stays: it is the evidence of what once ran.
+    pins/<name>/<version>.json       the release must be kept, and the reason
+    retired/<name>/<version>.json    "retiring" before its first image is deleted, "retired" when all are deleted
+
+The manifest of a retired release is kept as a record of the image that was in use.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ RETIREMENT_SCHEMA = "goldenami.retirement/1"
 
 @dataclass(frozen=True, slots=True)
 class Pin:
+    """A release that rules must keep."""
+
     name: str
     version: str
     reason: str
@@ -34,7 +38,7 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class Retirement:
-    """``rule``: what decided. ``finished``: None while something of it may be left."""
+    """The retirement of a release. ``rule``: its reason. ``finished``: None until all its resources are deleted."""
 
     name: str
     version: str
@@ -54,13 +58,13 @@ class Marks:
     # --- pins ---------------------------------------------------------------------------------------------------------
 
     def pin(self, name: str, version: str, reason: str, now: datetime) -> Pin:
-        """Keep a release whatever its rules say. A second call replaces the reason."""
+        """Pin a release, so that no rule deletes it. A second call replaces the reason."""
         pin = Pin(name, version, reason, _timestamp(now))
         self._write(_key("pins", name, version), {**asdict(pin), "active": True})
         return pin
 
     def unpin(self, name: str, version: str) -> bool:
-        """Whether it was pinned."""
+        """Remove the pin of a release. Returns whether it was pinned."""
         before = self.pinned(name, version)
         if before is None:
             return False
@@ -68,16 +72,17 @@ class Marks:
         return True
 
     def pinned(self, name: str, version: str) -> Pin | None:
+        """Return the pin of a release, or None."""
         form = self._read(_key("pins", name, version), PIN_SCHEMA)
         if form is None or not form.pop("active", True):
             return None
-        made: Pin = self._made(_PIN, form, _key("pins", name, version))
+        made: Pin = self._validated(_PIN, form, _key("pins", name, version))
         return made
 
     # --- retirement ---------------------------------------------------------------------------------------------------
 
     def begin(self, name: str, version: str, rule: str, now: datetime) -> Retirement:
-        """From now on the release is not given out any more. What an earlier run began goes on as it was."""
+        """Mark a release as retiring, so that references do not resolve to it. A second call returns the first mark."""
         before = self.retirement(name, version)
         if before is not None:
             return before
@@ -86,23 +91,27 @@ class Marks:
         return retirement
 
     def finish(self, name: str, version: str, now: datetime) -> None:
-        """Nothing of it is left. The second call does nothing."""
+        """Mark a release as retired: all its resources are deleted. A second call does nothing."""
         before = self.retirement(name, version)
         if before is not None and before.status == "retiring":
             form = {**asdict(before), "status": "retired", "finished": _timestamp(now)}
             self._write(_key("retired", name, version), form)
 
     def cancel(self, name: str, version: str) -> None:
-        """It stays after all: the release is given out again. Only for one of which nothing is gone yet."""
+        """Cancel a retirement, so that references resolve to the release again.
+
+        Call it only while all images of the release exist.
+        """
         before = self.retirement(name, version)
         if before is not None:
             self._write(_key("retired", name, version), {**asdict(before), "status": "kept"})
 
     def retirement(self, name: str, version: str) -> Retirement | None:
+        """Return the retirement of a release, or None if it is not retired."""
         form = self._read(_key("retired", name, version), RETIREMENT_SCHEMA)
         if form is None or form.get("status") == "kept":
             return None
-        made: Retirement = self._made(_RETIREMENT, form, _key("retired", name, version))
+        made: Retirement = self._validated(_RETIREMENT, form, _key("retired", name, version))
         return made
 
     # --- inside -------------------------------------------------------------------------------------------------------
@@ -110,7 +119,9 @@ class Marks:
     def _write(self, key: str, form: dict[str, Any]) -> None:
         data = (json.dumps(form, indent=2, sort_keys=True) + "\n").encode()
         if self._store.replace(key, data, self._store.read(key)) is None:
-            raise CatalogError(f"{self._store.where(key)} was changed by another process meanwhile", hint="Try again.")
+            raise CatalogError(
+                f"{self._store.where(key)} was changed by another process at the same time", hint="Try again."
+            )
 
     def _read(self, key: str, schema: str) -> dict[str, Any] | None:
         stored = self._store.read(key)
@@ -122,19 +133,19 @@ class Marks:
             raise CatalogError(f"{self._store.where(key)}: not JSON: {error}") from error
         if not isinstance(form, dict) or form.get("schema") != schema:
             raise CatalogError(
-                f"{self._store.where(key)}: not of the schema {schema!r}, which this goldenami knows",
+                f"{self._store.where(key)}: expected the schema {schema!r}, found another",
                 hint="Update goldenami, or restore the file from a backup.",
             )
         return form
 
-    def _made(self, adapter: TypeAdapter[Any], form: dict[str, Any], key: str) -> Any:
+    def _validated(self, adapter: TypeAdapter[Any], form: dict[str, Any], key: str) -> Any:
         try:
             return adapter.validate_python(form)
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             raise CatalogError(
                 f"{self._store.where(key)}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}",
-                hint="Restore it from a backup.",
+                hint="Restore the file from a backup.",
             ) from error
 
 

@@ -288,5 +288,5 @@ def test_releases_and_images_are_found_without_a_cloud(directory: Path) -> None:
     assert goldenami.resolve(project, "tiny", region="eu-central-1", account="home") == found[0].images[0]
     with pytest.raises(errors.NotFound, match="has no image in 222222222222/eu-central-1"):
         goldenami.resolve(project, "tiny@stable", account="apps")
-    with pytest.raises(errors.NotFound, match="nothing was ever released as 'tidy'"):
+    with pytest.raises(errors.NotFound, match="no release has the name 'tidy'"):
         goldenami.releases(project, "tidy")

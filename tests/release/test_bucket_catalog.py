@@ -72,7 +72,7 @@ def test_a_release_is_seen_by_every_machine_and_never_changes(machine: Open) -> 
     assert other.names() == (NAME,)
     assert other.versions(NAME) == (version,)
     assert other.find(Reference(NAME, channel="stable")) == manifest()
-    with pytest.raises(CatalogError, match="released already, with other contents") as caught:
+    with pytest.raises(CatalogError, match="released already, with another manifest") as caught:
         other.add(replace(manifest(), digest="e" * 64))
     assert "s3://releases/golden/catalog/releases/web/1.4.20261124.1.json" in (caught.value.hint or "")
     with pytest.raises(CatalogError, match="reserved by build b-1"):

@@ -174,7 +174,7 @@ def test_resolving(catalog: Catalog, manifest: ManifestFactory) -> None:
     ("reference", "hint"),
     [
         ("debian-12-wev@stable", "debian-12-web"),
-        ("nothing-like-it@stable", "Released are debian-12-web."),
+        ("nothing-like-it@stable", "The names of releases are debian-12-web."),
         ("debian-12-web@stabel", "stable"),
         ("debian-12-web@zz", "Its channels are stable."),
         ("debian-12-web@1.4.20261124.2", "1.4.20261124.1"),
