@@ -1,4 +1,4 @@
-"""What is to be released, and what it is to look like in every target."""
+"""Release orders: the expected state of a release in every target."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from goldenami.release import targets as modes
 
 @dataclass(frozen=True, slots=True)
 class ReleaseOrder:
-    """One version of one recipe, for these targets.
+    """One version of one recipe, for a list of targets.
 
-    ``keys``: by target label, the ARN of the key that encrypts there; for a share, that of the owner's key.
-    ``tags``: of images and snapshots, besides those that everything of the build carries.
-    ``share_accounts``: 12-digit ids that may also use the home account's images; they get no row in the manifest.
-    ``deprecate_at``: a moment within ten years, which EC2 rounds to the minute.
+    ``keys``: label of the target -> ARN of its key; for mode ``share``, of the key of the image's owner.
+    ``tags``: tags of images and snapshots, in addition to the tags of all resources of the build.
+    ``share_accounts``: 12-digit ids of accounts that may also use the home account's images. They get no row in the
+    manifest.
+    ``deprecate_at``: a time within ten years, which EC2 rounds to the minute.
     """
 
     recipe: str
@@ -33,13 +34,13 @@ class ReleaseOrder:
     deprecate_at: datetime | None = None
 
     def image_name(self, architecture: Architecture) -> str:
-        """The AMI's name. The version is reserved for one build, so no other image of the account can bear it."""
+        """Return the name of the AMI. It is unique in the account, because the version is reserved for one build."""
         return f"{self.recipe}-{self.version}-{architecture}"
 
     def source(self, target: Target) -> Target | None:
-        """The target whose image this one uses or is made from; None where it is made from the candidate alone.
+        """Return the target whose image this target uses or copies; None if it copies the candidate.
 
-        Raises UsageError where that target is not part of the order, or is the target itself.
+        Raises UsageError if that target is not part of the order, or is the target itself.
         """
         mode = modes.get_mode(target)
         label = mode.source(target)
@@ -55,9 +56,9 @@ class ReleaseOrder:
         )
 
     def owner(self, target: Target) -> Target:
-        """The target whose account owns the image that this one uses: itself, or its source's.
+        """Return the target whose account owns the image: this target, or the owner of its source.
 
-        Raises UsageError where there is nothing to use.
+        Raises UsageError if the target neither owns an image nor has a source.
         """
         if modes.get_mode(target).owns_image:
             return target
@@ -67,13 +68,15 @@ class ReleaseOrder:
         return self.owner(source)
 
     def borrowers(self, target: Target) -> frozenset[str]:
-        """The other accounts that use the image of a target, or make theirs from it, because they are targets."""
+        """Return the accounts of other targets that use or copy the image of a target."""
         found = {other.account.id for other in self.targets if modes.get_mode(other).source(other) == target.label}
         return frozenset(found - {target.account.id})
 
     def users(self, target: Target) -> tuple[str, ...]:
-        """The accounts besides its owner that may use the image of a target that owns one. ``share_accounts`` are
-        about the home account's images."""
+        """Return the accounts that may use the image of a target, without its owner; empty if it owns no image.
+
+        ``share_accounts`` count only for images of the home account.
+        """
         if not modes.get_mode(target).owns_image:
             return ()
         shared = frozenset(self.share_accounts) if target.account.id == self.home.account else frozenset()

@@ -1,10 +1,13 @@
-"""What carries goldenami's tags and belongs to nobody any more: found by asking every account and region.
+"""Orphans: resources with goldenami's tags that have no owner, in every account and region.
+
+::
 
     facts (``find``) → decisions (``decide``, pure) → deletions (``delete``)
 
-Something is owned by the release whose manifest names it, by an image that stands on it, by an instance that uses it,
-by a build or task that has not ended (`goldenami clean` is for those), by a schedule, or by the task that made it for
-its user. What is left is an orphan, unless it is too young to tell: a build on another machine may be making it.
+The owner of a resource is the release whose manifest names it, an image that uses it, an instance that uses it, a build
+or task that has not ended (``goldenami clean`` deletes those), a schedule, or the task that created it for its user. A
+resource without an owner is an orphan, unless it is younger than ``MINIMUM_AGE``: a build on another machine may need
+it.
 """
 
 from __future__ import annotations
@@ -28,15 +31,18 @@ from goldenami.release.parameters import parameters_for
 from goldenami.work import Attempts
 
 TASK: Final = "orphans"
-MINIMUM_AGE: Final = timedelta(days=1)  # what is younger may be of a build that runs on another machine
+MINIMUM_AGE: Final = timedelta(days=1)  # a younger resource may belong to a build on another machine
 _KINDS: Final = ("instance", "image", "snapshot", "volume", "key-pair", "security-group", "parameter")
 _SCHEDULE_TAG: Final = "goldenami:schedule"
 
 
 @dataclass(frozen=True, slots=True)
 class TaggedResource:
-    """Something with goldenami's tags. ``used_by``: an instance, image or interface that uses it, or empty. ``made``:
-    when, as far as AWS or the build's id say."""
+    """A resource with goldenami's tags.
+
+    ``used_by``: the instance, image or interface that uses it, or empty. ``made``: its creation time; None if AWS
+    returns none.
+    """
 
     place: Place
     kind: str
@@ -51,8 +57,11 @@ class TaggedResource:
 
 @dataclass(frozen=True, slots=True)
 class Owners:
-    """What owns resources: ids and names of manifests, by what ("web 1.0.20261124.1"); builds and tasks that have not
-    ended, by id."""
+    """The owners of resources.
+
+    ``released``: place and id or name -> release ("web 1.0.20261124.1"). ``unfinished``: ids of builds and tasks that
+    have not ended.
+    """
 
     released: Mapping[tuple[Place, str], str]
     unfinished: frozenset[str]
@@ -60,6 +69,8 @@ class Owners:
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
+    """The decision whether a resource is an orphan. ``rule``: the owner, or the reason."""
+
     resource: TaggedResource
     orphan: bool
     rule: str
@@ -67,12 +78,16 @@ class Ownership:
 
 @dataclass(frozen=True, slots=True)
 class Orphans:
+    """The result of a search, and of the deletion if there was one. ``left``: resource -> reason why it was kept."""
+
     decisions: tuple[Ownership, ...]
     unreachable: Mapping[Place, str]  # places that did not answer, with the reason
     deleted: tuple[TaggedResource, ...] = ()
     left: Mapping[str, str] = field(default_factory=dict)
-    recoverable: Mapping[str, datetime] = field(default_factory=dict)  # until when it lies in the Recycle Bin
-    unknown_bins: Mapping[Place, str] = field(default_factory=dict)  # places that do not tell the rules of theirs
+    recoverable: Mapping[str, datetime] = field(default_factory=dict)  # resource -> end of its time in the Recycle Bin
+    unknown_bins: Mapping[Place, str] = field(
+        default_factory=dict
+    )  # places whose Recycle Bin rules are unknown -> reason
 
     @property
     def orphaned(self) -> tuple[TaggedResource, ...]:
@@ -111,7 +126,7 @@ def _find_owner(resource: TaggedResource, owners: Owners, now: datetime) -> str 
     if tags.TASK in resource.tags:
         return f"made by {resource.tags[tags.TASK]!r} for its user"
     if not tags.made_by(resource.tags, build):
-        return "its tags are not goldenami's own: somebody copied them"
+        return "its tags were copied from another resource: the token does not match"
     expires = tags.parse_timestamp(resource.tags.get(tags.EXPIRES_AT, ""))
     if expires is not None and expires > now:
         return f"of build {build}, which may run until {expires:%Y-%m-%dT%H:%M}Z"
@@ -132,7 +147,10 @@ def _start_of_build(build_id: str) -> datetime | None:
 
 
 def find(cloud: Cloud, environment: Environment, catalog: Catalog, now: datetime) -> Orphans:
-    """Look everywhere; changes nothing. A place that does not answer is reported, and nothing in it is an orphan."""
+    """Search every account and region for orphans. Changes nothing.
+
+    A place that does not answer is listed in ``unreachable``. None of its resources is reported as an orphan.
+    """
     owners = _read_owners(cloud, environment, catalog)
     answers = each(
         usage.places_of(environment, living(catalog)), lambda place: list(_read_resources(cloud, place, owners))
@@ -145,7 +163,7 @@ def _read_owners(cloud: Cloud, environment: Environment, catalog: Catalog) -> Ow
     released: dict[tuple[Place, str], str] = {}
     for manifest in living(catalog):
         for image in manifest.images:
-            # A shared image, and what it stands on, is its owner's: with the home account.
+            # The home account owns a shared image and its snapshots.
             for at in {image.place, Place(environment.home.id, image.region)}:
                 released[at, image.image_id] = manifest.label
                 released.update({(at, s.snapshot_id): manifest.label for s in image.snapshots})
@@ -158,7 +176,7 @@ def _read_owners(cloud: Cloud, environment: Environment, catalog: Catalog) -> Ow
 
 
 def _read_resources(cloud: Cloud, place: Place, owners: Owners) -> Iterator[TaggedResource]:
-    """What has the tag of a build. A release's parameters come without their tags, which nobody asks about."""
+    """Yield the resources with the tag of a build. The tags of a release's parameters are not read."""
     instances = [
         instance
         for reservation in cloud.pages(place, "ec2", "DescribeInstances", "Reservations")
@@ -195,7 +213,7 @@ def _read_resources(cloud: Cloud, place: Place, owners: Owners) -> Iterator[Tagg
     query = {"ParameterFilters": [{"Key": f"tag:{tags.BUILD_ID}"}]}
     for one in cloud.pages(place, "ssm", "DescribeParameters", "Parameters", query):
         name = str(one["Name"])
-        # A call for each: SSM tells the tags of one parameter at a time.
+        # One call for each parameter: ListTagsForResource returns the tags of one parameter.
         marks = {} if (place, name) in owners.released else parameter_tags(cloud, place, name)
         yield TaggedResource(place, "parameter", name, marks, one.get("LastModifiedDate"))
 
@@ -226,7 +244,7 @@ def delete(
     emit_to: Emit = ignore_events,
     only: Collection[str] = (),
 ) -> Orphans:
-    """Find again, and delete what is an orphan now; ``only``: of these, by id. A second call does nothing."""
+    """Search again, and delete the orphans. A second call does nothing. ``only``: delete only these ids."""
     found = find(cloud, environment, catalog, now)
     to_delete = [resource for resource in found.orphaned if not only or resource.id in only]
     if not to_delete:

@@ -1,7 +1,7 @@
-"""The SSM parameters that name the images of a release, one in every account and region that has an image.
+"""The SSM parameters of a release: one for each of its images, in the account and region of the image.
 
-What a build did to each is in its journal, and that is asked first: SSM validates a value after it answered, so that
-what it shows need not be what it will show.
+The journal of a build records each change of a parameter. The functions read the journal first, because SSM validates a
+new value after it has answered the call. Until then, SSM still returns the old value.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from goldenami.model import Architecture, ImageManifest, ManifestImage, Place
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One SSM parameter, and the image it is to name."""
+    """One SSM parameter, and the image that it must name."""
 
     place: Place
     name: str
@@ -29,12 +29,12 @@ class Parameter:
 
 
 def parameter_name(prefix: str, recipe: str, architecture: Architecture, which: str) -> str:
-    """``/golden-ami/debian-12-web/x86_64/stable/image-id``; ``which``: a channel or a version."""
+    """Return a name such as ``/golden-ami/debian-12-web/x86_64/stable/image-id``. ``which``: a channel or a version."""
     return f"{prefix}/{recipe}/{architecture}/{which}/image-id"
 
 
 def parameters_for(manifest: ImageManifest, prefix: str, which: str) -> tuple[Parameter, ...]:
-    """One for each row of a manifest: in the row's own account and region."""
+    """Return one parameter for each row of a manifest, in the account and region of the row."""
     return tuple(
         Parameter(
             image.place,
@@ -46,7 +46,7 @@ def parameters_for(manifest: ImageManifest, prefix: str, which: str) -> tuple[Pa
 
 
 class Parameters:
-    """What one build does to each of a release's parameters. A second call of any step changes nothing."""
+    """Changes the parameters of a release for one build. A second call of any method changes nothing."""
 
     def __init__(self, ledger: Ledger, manifest: ImageManifest) -> None:
         self._ledger = ledger
@@ -54,24 +54,27 @@ class Parameters:
         self._description = f"{manifest.recipe}: {manifest.description}".removesuffix(": ")
 
     def make(self, parameter: Parameter, *, temporary: bool) -> None:
-        """A version's: it is made once. ``temporary``: with the expiry tag. Raises CloudError if it names another image
-        that this build did not put there."""
+        """Create the parameter of a version. ``temporary``: with the expiry tag.
+
+        Raises CloudError if the parameter exists with another image that this build did not write.
+        """
         self._settle(parameter)
         current = self.read(parameter)
         if current == parameter.image.image_id:
             return
         if current is not None and self._ledger.existing(parameter.key) is None:
             raise CloudError(
-                f"parameter {parameter.name} in {parameter.place} is {current} already; a version never changes",
+                f"parameter {parameter.name} in {parameter.place} is {current}, expected {parameter.image.image_id}: "
+                "the parameter of a version never changes",
                 code="goldenami.Immutable",
                 account=parameter.place.account,
                 region=parameter.place.region,
-                hint="Find out who made it, and delete it if it is of no use.",
+                hint="Look in CloudTrail for the account that created it. Delete it if no program reads it.",
             )
         self._create(parameter, temporary=temporary)
 
     def move(self, parameter: Parameter) -> None:
-        """A channel's: it names the image from now on, whatever it named."""
+        """Set the parameter of a channel to the image. Creates the parameter if it does not exist."""
         self._settle(parameter)
         current = self.read(parameter)
         if current == parameter.image.image_id and not self._may_become_other(parameter, current):
@@ -82,37 +85,42 @@ class Parameters:
             self._set(parameter, parameter.image.image_id)
 
     def put_back(self, parameter: Parameter, value: str | None) -> None:
-        """It names what it named before; None: it was not there."""
+        """Restore the earlier value of a parameter. ``value`` None deletes it if this build created it."""
         if value is None:
             self.unmake(parameter)
         elif self.may_differ(parameter, value):
             self._set(parameter, value)
 
     def unmake(self, parameter: Parameter) -> None:
-        """It is gone, if this build made it."""
+        """Delete the parameter if this build created it."""
         self._settle(parameter)
         if self._ledger.existing(parameter.key) is not None:
-            # One that was accepted just now may not be validated yet: there would be nothing to delete, and then it
-            # would appear.
+            # SSM may not have validated a new parameter yet. A deletion would find nothing, and the parameter would
+            # appear later.
             self._ledger.patience.look(self._cloud, lambda: self.read(parameter))
             self._ledger.delete_key(parameter.key)
 
     def read(self, parameter: Parameter) -> str | None:
-        """What it names now."""
+        """Return the current value of a parameter, or None if it does not exist."""
         return parameters.find(self._cloud, parameter.place, parameter.name)
 
     def may_differ(self, parameter: Parameter, value: str | None) -> bool:
-        """Whether it names something else than this, or will."""
+        """Return whether the parameter has another value than ``value``, or may get one."""
         return self._may_become_other(parameter, value) or self.read(parameter) != value
 
     def _may_become_other(self, parameter: Parameter, value: str | None) -> bool:
-        """Whether this build's last put was of another value. It may not be effective yet, and then reading the value
-        tells nothing of what it will be."""
+        """Return whether the last value that this build wrote differs from ``value``.
+
+        SSM may not have applied that value yet. Until then, reading the parameter returns an older value.
+        """
         latest = self._last_put(parameter)
         return latest is not None and latest.request["Value"] != value
 
     def _last_put(self, parameter: Parameter) -> Intent | None:
-        """The creating call counts while what it made may be there; then the puts that followed it."""
+        """Return the last call of this build that wrote the parameter: its creation, or a later PutParameter.
+
+        The creation counts only while the parameter that it created may exist.
+        """
         made = self._ledger.journal.latest(parameter.key)
         alive = made is not None and (made[1] is None or self._ledger.existing(parameter.key) is not None)
         found, number = made[0] if made is not None and alive else None, 1
@@ -121,15 +129,17 @@ class Parameters:
         return found
 
     def _settle(self, parameter: Parameter) -> None:
-        """Find out what came of a creating call that a process did not live to hear of: what this build made has to be
-        known as such, when it is put back and when it is cleaned up."""
+        """Resolve a creating call without a result, because the process was killed.
+
+        The restore and the clean-up must know whether this build created the parameter.
+        """
         latest = self._ledger.journal.latest(parameter.key)
         if latest is not None and latest[0].action == "create" and latest[1] is None:
             self._ledger.resolve(latest[0])
 
     def _create(self, parameter: Parameter, *, temporary: bool = False) -> None:
-        # If the journal says that this build made it, somebody deleted it since; or it is of an image that a clean-up
-        # deleted, before it died itself.
+        # If this build created the parameter before, another program has deleted it, or it names an image that a
+        # killed clean-up has deleted.
         self.unmake(parameter)
         parameters.create(
             self._ledger,
@@ -142,8 +152,8 @@ class Parameters:
         )
 
     def _set(self, parameter: Parameter, value: str) -> None:
-        # The value was read just now, and it is another: so this put is a new step, even if the journal knows one like
-        # it that succeeded (it was put back since, by this build or by a person). One without a result is sent again.
+        # The parameter has another value now. So this write is a new step, even if an earlier one in the journal
+        # succeeded: this build or a user has restored the value since. A write without a result is repeated.
         number = 1
         while (latest := self._ledger.journal.latest(f"{parameter.key}/{number}")) and latest[1] and latest[1].ok:
             number += 1

@@ -1,4 +1,4 @@
-"""In what state the images of releases are, where they are to be: read from every place that has one."""
+"""The states of the images of releases, as every account and region reports them."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from goldenami.aws.waiters import state_of
 from goldenami.each import each
 from goldenami.model import ImageManifest, ManifestImage, Place
 
-MISSING: Final = "missing"  # EC2 does not describe it: it was deregistered, or is not shared with the account any more
+MISSING: Final = "missing"  # EC2 does not describe it: it was deregistered, or is no longer shared with the account
 UNKNOWN: Final = "unknown"  # its place did not answer
 
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """``unreachable``: places that did not answer, with the reason."""
+    """The states of images. ``unreachable``: place -> reason, for places that did not answer."""
 
     states: Mapping[tuple[Place, str], str]
     unreachable: Mapping[Place, str] = field(default_factory=dict)
 
     def state_of(self, image: ManifestImage) -> str:
-        """EC2's state of an image for the account that uses it ("available"), or MISSING, or UNKNOWN."""
+        """Return the state of an image for the account that uses it ("available"), or MISSING, or UNKNOWN."""
         return self.states.get((image.place, image.image_id), UNKNOWN)
 
 
 def read_presence(cloud: Cloud, manifests: Iterable[ImageManifest]) -> Presence:
-    """Ask every account and region that has an image of these releases, all at once: one describe for each."""
+    """Read the states of all images of releases, from all places in parallel, with one describe call for each place."""
     ids: dict[Place, list[str]] = {}
     for manifest in manifests:
         for image in manifest.images:

@@ -1,4 +1,4 @@
-"""Taking releases out of the world, step by step: what can be undone first, and what is left of each told."""
+"""Removes releases step by step: reversible steps first. Reports every resource that could not be removed."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from goldenami.release.usage import Estate
 from goldenami.task import Task
 from goldenami.work import Attempts
 
-_SOON: Final = timedelta(minutes=2)  # EC2 rounds to the minute, and refuses what is past
+_SOON: Final = timedelta(minutes=2)  # EC2 rounds to the minute, and refuses a time in the past
 
 
 def is_due(decision: RetentionDecision, estate: Estate, now: datetime) -> bool:
-    """Whether anything is left to be done for a decision; for one that is kept, to give back what a killed run took."""
+    """Return whether a decision requires a change. A kept release may need one after a killed run."""
     if decision.fate == "keep":
         return comes_back(decision, estate)
     if decision.fate == "delete":
@@ -36,7 +36,7 @@ def is_due(decision: RetentionDecision, estate: Estate, now: datetime) -> bool:
 
 
 def comes_back(decision: RetentionDecision, estate: Estate) -> bool:
-    """An earlier run began to delete it, nothing of it is gone, and by now there is a reason to keep it."""
+    """Return whether a release that an earlier run began to delete must be kept, and all its images still exist."""
     one = decision.release
     wanted = usage.ids_of(one.manifest)
     there = {str(image["ImageId"]) for _, image in usage.own_images(one.manifest, estate)}
@@ -51,7 +51,7 @@ def _is_deprecated(image: Item, now: datetime) -> bool:
 
 
 class Removal(Attempts):
-    """One run that changes something. ``failures`` holds whatever is left, with the reason."""
+    """Removes releases in one run. ``failures``: resource or step -> reason, for everything that failed."""
 
     def __init__(self, job: Task, catalog: Catalog, now: datetime) -> None:
         super().__init__(job.emit)
@@ -66,8 +66,8 @@ class Removal(Attempts):
         self.recoverable: dict[str, datetime] = {}
 
     def prepare(self, due: Iterable[RetentionDecision], estate: Estate) -> list[RetentionDecision]:
-        """Deprecate and disable, which can be undone. Returns what is to be deleted."""
-        going = []
+        """Do the reversible steps: deprecate and disable. Returns the decisions of the releases to delete."""
+        to_delete = []
         for decision in due:
             manifest = decision.release.manifest
             if decision.fate == "keep":
@@ -75,7 +75,7 @@ class Removal(Attempts):
                 continue
             if decision.fate == "delete":
                 self.catalog.marks.begin(manifest.recipe, manifest.version, decision.rule, self.now)
-                going.append(decision)
+                to_delete.append(decision)
             for place, image in usage.own_images(manifest, estate):
                 id = str(image["ImageId"])
                 if not _is_deprecated(image, self.now):
@@ -84,26 +84,28 @@ class Removal(Attempts):
                 if decision.fate in ("disable", "delete") and image.get("State") == "available":
                     with self.attempt(f"disable {id} in {place}"):
                         self.disable(place, id)
-        return going
+        return to_delete
 
     def deprecate(self, place: Place, id: str) -> None:
         images.deprecate(self.ledger, f"deprecate/{place}/{id}", place, id, self.now + _SOON)
 
     def disable(self, place: Place, id: str) -> None:
-        """Nobody launches it any more; its launch permissions go with it."""
+        """Disable an image, so that no account can launch it. EC2 removes its launch permissions."""
         call = Call("ec2", "DisableImage", {"ImageId": id})
         self.ledger.change(f"disable/{place}/{id}", place, call, resource=id, kind="attribute")
 
     def take_back(self, manifest: ImageManifest, estate: Estate, rule: str) -> None:
-        """It came into use at the last moment: it is enabled again. Its launch permissions do not come back by that;
-        the manifest's own shares are given again."""
+        """Enable the images of a release again, because it came into use.
+
+        EC2 does not restore launch permissions. Only the shares of the manifest are created again.
+        """
         for place, image in usage.own_images(manifest, estate):
             id = str(image["ImageId"])
             if image.get("State") == "disabled":
                 with self.attempt(f"enable {id} in {place}"):
                     self.enable(manifest, place, id)
         self.catalog.marks.cancel(manifest.recipe, manifest.version)
-        self.job.note(f"{manifest.label} stays after all: {rule}", "warning")
+        self.job.note(f"{manifest.label} is kept and its images are enabled again: {rule}", "warning")
 
     def enable(self, manifest: ImageManifest, place: Place, id: str) -> None:
         call = Call("ec2", "EnableImage", {"ImageId": id})
@@ -113,7 +115,10 @@ class Removal(Attempts):
             images.share(self.ledger, f"reshare/{place}/{id}", place, id, accounts=accounts)
 
     def delete(self, manifest: ImageManifest, estate: Estate) -> None:
-        """Images, then their snapshots, then grants, then parameters; the mark last, if nothing is left."""
+        """Delete the images, then the snapshots, grants and parameters of a release.
+
+        Marks the release as retired if all deletions succeeded.
+        """
         before = len(self.failures)
         rows = [(place, str(image["ImageId"]), image) for place, image in usage.own_images(manifest, estate)]
         behind = usage.snapshots_of(manifest, estate)
@@ -134,7 +139,7 @@ class Removal(Attempts):
             self.catalog.marks.finish(manifest.recipe, manifest.version, self.now)
 
     def delete_snapshots(self, place: Place, ids: Collection[str]) -> None:
-        """Those that are there and that no other image uses."""
+        """Delete the existing snapshots that no other image uses."""
         there = snapshots.describe_many(self.cloud, place, ids)
         using = snapshots.images_using(self.cloud, place, there)
         for id in sorted(there):
@@ -148,7 +153,7 @@ class Removal(Attempts):
             self.tell_bin("snapshot", place, id, there[id])
 
     def revoke_grants(self, manifest: ImageManifest) -> None:
-        """Those that the release's build made; their names say so."""
+        """Revoke the grants of the release's build. Their names contain the id of the build."""
         keys = {
             (Place(_owner(key, image.account), image.region), key)
             for image in manifest.images
@@ -166,7 +171,7 @@ class Removal(Attempts):
                     self.tell("grant", place, id)
 
     def delete_parameter(self, place: Place, name: str, image_id: str) -> None:
-        """The release's own parameter; one that somebody has put another value into is theirs."""
+        """Delete the parameter of a release, unless another program has changed its value."""
         found = parameters.find(self.cloud, place, name)
         if found == image_id:
             parameters.delete(self.ledger, place, name)
@@ -184,6 +189,6 @@ class Removal(Attempts):
 
 
 def _owner(key_arn: str, account: str) -> str:
-    """The account of a key: a shared image's is its owner's."""
+    """Return the account that owns a key. The key of a shared image belongs to the owner of the image."""
     parts = key_arn.split(":")
     return parts[4] if len(parts) > 5 else account
