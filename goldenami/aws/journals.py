@@ -1,9 +1,13 @@
-"""Opens the journals of an environment, in a directory or in a bucket. Only this module decides between the two::
+"""Opens the journals of an environment, in a directory or in a bucket. Only this module decides between the two.
 
-journals = open_journals(environment)
-with journals.create(header) as journal:
-    ledger = Ledger(cloud, journal, tags)
-    ...
+::
+
+    journals = open_journals(environment)
+    with journals.create(header) as journal:
+        ledger = Ledger(cloud, journal, tags)
+        ...
+
+``open_journals`` itself sends no request.
 """
 
 from __future__ import annotations
