@@ -197,7 +197,7 @@ def test_a_package_from_a_url(host: Host, web: Served, suite: AptSuite) -> None:
     other = bind("package", name="gold-other", **fields)
     assert "the file holds the package gold-file, and not gold-other" in host.fails(other).output
     wrong = bind("package", name="gold-wrong", url=fields["url"], sha256="0" * 64)
-    assert "as the recipe says" in host.fails(wrong).output
+    assert "as in the recipe" in host.fails(wrong).output
 
 
 def test_a_repository_of_the_other_family_is_refused(host: Host) -> None:
