@@ -113,7 +113,7 @@ def explain(control_id: str, profile: str | None, as_json: bool) -> None:
         from goldenami.recipe.rendering import nearest
 
         near = nearest(control_id, known)
-        hint = f"Did you mean {near}?" if near else "`goldenami harden list PROFILE` prints them."
+        hint = f"Did you mean {near}?" if near else "`goldenami harden list PROFILE` prints the controls."
         raise NotFound(f"there is no control {control_id!r}", hint=hint)
     if as_json:
         print_json({"schema": CONTROLS_SCHEMA, "profile": name, "controls": [_described(control)]})

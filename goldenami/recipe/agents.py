@@ -1,4 +1,4 @@
-"""Agents: what many recipes install in the same way, defined once in recipes/agents/NAME/."""
+"""Reads agents: software that many recipes install in the same way, defined once in recipes/agents/NAME/."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from goldenami.recipe.words import OsId
 
 @dataclass
 class Agents:
-    """All agents of a recipe, for one architecture: one stage."""
+    """All agents of a recipe for one architecture. Together they are one stage."""
 
     names: list[str] = field(default_factory=list)
     params: dict[str, dict[str, Any]] = field(default_factory=dict)  # by agent, as its expressions see them
@@ -37,7 +37,7 @@ class Agents:
 
 
 def read(scope: Scope, os: OsId | None) -> Agents:
-    """The agents whose ``when`` holds, in order. Problems of the recipe and of the agents' files go to the scope."""
+    """Return the agents whose ``when`` is true, in order. Problems are added to the scope."""
     found = Agents()
     given = scope.document.value.get("agents")
     if not isinstance(given, list):
@@ -48,7 +48,9 @@ def read(scope: Scope, os: OsId | None) -> Agents:
         if use is None:
             continue
         if use.name in found.names:
-            scope.problems.add(scope.document.mark(path), f"the agent {use.name} is given twice")
+            scope.problems.add(
+                scope.document.mark(path), f"the agent {use.name} is given twice", "Remove one of the two."
+            )
             continue
         document = _document(scope, use.name, path)
         if document is None:
@@ -58,7 +60,7 @@ def read(scope: Scope, os: OsId | None) -> Agents:
 
 
 def check(project: Project, name: str, environment: Environment, problems: Problems) -> None:
-    """Check an agent by itself, with its own defaults, for every os that it knows: recipes may not use it yet."""
+    """Check an agent without a recipe, with its defaults and examples, for every os that it has operations for."""
     place = project.find("agent", name)
     document = project.document(place.path, problems) if place is not None else None
     if place is None or document is None:
@@ -77,11 +79,13 @@ def check(project: Project, name: str, environment: Environment, problems: Probl
 
 
 def _use(scope: Scope, item: Any, path: NodePath) -> AgentUse | None:
-    """What the recipe says of an agent; None if it is left out or wrong."""
+    """Return one item of the recipe's agents; None if it is left out or wrong."""
     if isinstance(item, str):
         item = {"name": item}
     if not isinstance(item, dict):
-        scope.problems.add(scope.document.mark(path), "agents: expected a name, or {name: …, when: …, params: …}")
+        scope.problems.add(
+            scope.document.mark(path), "agents: expected the name of an agent, or {name: …, when: …, params: …}"
+        )
         return None
     if "when" in item and not condition(scope, item["when"], (*path, "when")):
         item = {key: value for key, value in item.items() if key != "when"}
@@ -111,10 +115,10 @@ def _document(scope: Scope, name: str, path: NodePath) -> Document | None:
 
 
 def _check_one_form(project: Project, place: Found, problems: Problems) -> None:
-    """Report an agent that the project has as a folder and as a single file: the folder is the one that is used."""
+    """Report an agent that the project has as a folder and also as a single file. The folder is used."""
     other = project.agents / f"{place.name}.yaml"
     if not place.shipped and place.path != other and other.is_file():
-        message = f"the agent {place.name} is defined here and in {project.shown(place.path)}"
+        message = f"the agent {place.name} is defined here and also in {project.shown(place.path)}, which is used"
         problems.add(Mark(project.shown(other), 1, 1), message, "Remove one of the two.")
 
 
@@ -124,7 +128,7 @@ def _add(scope: Scope, document: Document, use: AgentUse, path: NodePath, os: Os
     for key in use.params:
         if key not in known:
             near = nearest(key, known)
-            hint = f"Did you mean {near}?" if near else f"Its parameters: {', '.join(known) or 'none'}."
+            hint = f"Did you mean {near}?" if near else f"Parameters of the agent: {', '.join(known) or 'none'}."
             scope.problems.add(
                 scope.document.key_mark((*path, "params", key)), f"the agent {use.name} has no parameter {key!r}", hint
             )
@@ -139,13 +143,13 @@ def _add(scope: Scope, document: Document, use: AgentUse, path: NodePath, os: Os
         scope.problems.add(
             scope.document.mark(path),
             f"the agent {use.name} has no operations for {os}",
-            f"It knows {', '.join(spec.operations)}; use when: to leave it out.",
+            f"It has operations for {', '.join(spec.operations)}. Add operations for {os}, or leave it out with when.",
         )
         return
     path = ("operations", family)
     bound, handlers = operations.read_with_handlers(inner, document.value["operations"][family], path)
     found.names.append(use.name)
-    # Agents share a stage; the names of their handlers must not meet.
+    # All agents share one stage, so the names of their handlers get the name of the agent as a prefix.
     found.operations += tuple(replace(o, notify=tuple(f"{use.name}/{n}" for n in o.notify)) for o in bound)
     found.handlers += tuple(replace(handler, name=f"{use.name}/{handler.name}") for handler in handlers)
     for index, name in enumerate(spec.tests):
@@ -155,20 +159,20 @@ def _add(scope: Scope, document: Document, use: AgentUse, path: NodePath, os: Os
 
 
 def _inside(scope: Scope, document: Document, params: dict[str, Any]) -> Scope:
-    """What expressions of the agent's file know: the recipe's context without its variables, and the parameters."""
+    """Return the scope of the agent's file: expressions use the recipe's context without ``vars``, and ``params``."""
     outer = {key: value for key, value in scope.renderer.context.items() if key != "vars"}
     return scope.within(document, Renderer({**outer, "params": Namespace("params", params)}))
 
 
 def _params(scope: Scope, document: Document, use: AgentUse, path: NodePath, os: OsId | None) -> dict[str, Any]:
-    """The values of all parameters. A default may use the parameters above it."""
+    """Return the values of all parameters. A default may use the parameters above it."""
     written = document.value.get("params")
     values: dict[str, Any] = {}
     for key, value in (written if isinstance(written, dict) else {}).items():
         inner = _inside(scope, document, values)
         at: NodePath = ("params", key)
         given = Given(scope, (*path, "params", key), use.params[key]) if key in use.params else None
-        if not declared(value):  # no type, no check
+        if not declared(value):  # without a type, any value is accepted
             values[key] = given.value if given else render_tree(inner, value, at)
             continue
         try:
@@ -179,7 +183,7 @@ def _params(scope: Scope, document: Document, use: AgentUse, path: NodePath, os:
             continue
         default = spec.default_for(os)
         if default is None and not path and "example" in spec.model_fields_set:
-            default = ("example",), spec.example  # the agent is checked by itself
+            default = ("example",), spec.example  # the agent is checked without a recipe
         if given is None and default is not None:
             below, plain = default
             given = default_given(inner, (*at, *below), plain)
@@ -187,9 +191,11 @@ def _params(scope: Scope, document: Document, use: AgentUse, path: NodePath, os:
             values[key] = ""
             if path:
                 message = f"the agent {use.name} needs the parameter {key}"
-                scope.problems.add(scope.document.mark(path), message, f"{spec.description} Give it under params.")
+                scope.problems.add(scope.document.mark(path), message, f"{spec.description} Add it under params.")
             else:
-                message = f"{key}: a parameter without a default needs an example, to check the agent with"
+                message = (
+                    f"{key}: a parameter without a default needs an example, which validate uses to check the agent"
+                )
                 inner.problems.add(document.key_mark(at), message)
             continue
         values[key] = checked(key, spec, given, use.name)
@@ -197,13 +203,17 @@ def _params(scope: Scope, document: Document, use: AgentUse, path: NodePath, os:
 
 
 def agent_spec(scope: Scope, document: Document) -> AgentSpec | None:
-    """The agent's file as a whole, without its operations' contents; None if it is wrong."""
+    """Return the agent's file, without validating each operation; None if it is wrong."""
     name = document.value.get("name")
-    expected, what = document.path.stem, f"file is called {document.path.name}"
+    expected, what = document.path.stem, "file"
     if document.path.name == AGENT_FILE:
-        expected, what = document.path.parent.name, f"folder is called {document.path.parent.name}"
+        expected, what = document.path.parent.name, "folder"
     if isinstance(name, str) and name != expected:
-        scope.problems.add(document.mark(("name",)), f"name: the {what}", f"Write {expected}.")
+        scope.problems.add(
+            document.mark(("name",)),
+            f"name is {name}, expected {expected}, the name of the {what}",
+            f"Write {expected}.",
+        )
     try:
         return AgentSpec.model_validate(document.value)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Checking without loading for use: everything a project has, and every problem of it."""
+"""Checks a whole project, and returns every problem of it."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def check(
     environment: str | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> list[Problem]:
-    """Every problem of goldenami.yaml, of the recipes (names or paths) and, if asked, of all agents and all of
-    hardening/, ordered by place.
+    """Return every problem of goldenami.yaml and of the recipes (names or paths), ordered by place.
 
-    A wrong environment does not hide the mistakes of recipes, unless it is the one they are checked for. Raises
-    NotFound for a recipe or environment that does not exist, UsageError where an environment must be named.
+    ``all_agents``: check all agents, operations and hardening files of the project as well. Problems of one environment
+    do not prevent the check of recipes for another one. Raises NotFound for a recipe or environment that does not
+    exist, UsageError if an environment must be named.
     """
     return inspect(project, recipes, all_agents=all_agents, environment=environment, variables=variables).problems
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What checking found. ``lookups``: the agents, profiles and files of controls that the sound recipes use; if all
-    of a project was checked, also its own ones that have the name of a shipped one."""
+    """The result of a check. ``lookups``: the agents, profiles and files of controls that valid recipes use. After a
+    check of the whole project, also its own ones that have the name of a shipped one."""
 
     problems: list[Problem]
     lookups: list[Found]
@@ -50,13 +50,13 @@ def inspect(
     environment: str | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> Inspection:
-    """As ``check``, and where everything that the recipes use was found."""
+    """Check as ``check`` does. Returns also where the agents, profiles and controls of the recipes were found."""
     problems = Problems()
     found = read_environments(project, problems)
     paths = [str(project.recipe_path(ref)) for ref in recipes]
     try:
         chosen = choose(project, found, environment)
-    except (NotFound, UsageError):  # the environment that was meant may be one of those with problems
+    except (NotFound, UsageError):  # the named environment may be one of those with problems
         if not problems.found:
             raise
         return Inspection(sorted(set(problems.found)), [])
@@ -66,7 +66,7 @@ def inspect(
     for path in paths:
         own = _declared(project, path)
         declared |= own
-        # A variable goes to the recipes that declare it; one that none declares is reported for the last.
+        # A variable is used for the recipes that declare it. If no recipe declares it, the last one reports it.
         fitting = {
             name: value for name, value in given.items() if name in own or (path == paths[-1] and name not in declared)
         }
@@ -86,7 +86,7 @@ def inspect(
 
 
 def _hiding(project: Project) -> Iterator[Found]:
-    """The project's own agents, profiles and files of controls that have the name of a shipped one."""
+    """Yield the project's own agents, profiles and files of controls that have the name of a shipped one."""
     for kind in ("agent", "profile", "controls"):
         for name in project.own_names(kind):
             found = project.find(kind, name)

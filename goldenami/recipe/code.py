@@ -1,11 +1,11 @@
 """The Python code of a project: the files below ``operations/``, read once, and imported only with consent.
 
-``validate`` and ``plan`` run for merge requests of strangers, and must not execute what is in them. So the files are
-only parsed, unless the person who runs goldenami allows more (``Consent``). The variable GOLDENAMI_ALLOW_PROJECT_CODE
-and the option --allow-project-code do that; no file of the project can. A digest as consent allows exactly one state of
+``validate`` and ``plan`` run for merge requests of untrusted authors, and must not execute their code. Therefore the
+files are only parsed, unless the user allows more (``Consent``) with the variable GOLDENAMI_ALLOW_PROJECT_CODE or the
+option --allow-project-code. No file of the project can give consent. A digest as consent allows exactly one state of
 the files.
 
-What is imported is what was read: the bytes that the digest covers. No ``.pyc`` file is read or written.
+The imported bytes are the bytes that were read and that the digest covers. No ``.pyc`` file is read or written.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from goldenami.errors import InvalidInput, Problem, UsageError
 FOLDER = "operations"
 VARIABLE = "GOLDENAMI_ALLOW_PROJECT_CODE"
 _NO, _YES = ("", "0", "false", "no"), ("1", "true", "yes")
-_FILES, _BYTES = 500, 16 << 20  # below operations/; more is no code of operations
+_FILES, _BYTES = 500, 16 << 20  # limits for operations/; a larger folder has other contents than operations
 _PACKAGE = "_goldenami_project_"
 
 
@@ -44,7 +44,10 @@ class Consent:
 
     @classmethod
     def from_variables(cls, variables: Mapping[str, str] = os.environ) -> Consent:
-        """What the variable says: nothing, 1, or SHA-256 digests with commas between them. Raises UsageError."""
+        """Return the consent of GOLDENAMI_ALLOW_PROJECT_CODE: empty, 0, 1, or SHA-256 digests with commas between them.
+
+        Raises UsageError for another value.
+        """
         given = variables.get(VARIABLE, "").strip().lower()
         if given in _NO or given in _YES:
             return cls(everything=given in _YES)
@@ -57,6 +60,7 @@ class Consent:
         return cls(digests=digests)
 
     def covers(self, code: ProjectCode) -> bool:
+        """Return whether this consent allows the execution of these files."""
         return self.everything or code.digest in self.digests
 
 
@@ -66,7 +70,7 @@ EVERYTHING = Consent(everything=True)
 
 @dataclass(frozen=True)
 class ProjectCode:
-    """The files below ``operations/``, by their path in it. ``trees``: the Python files that could be parsed."""
+    """The files below ``operations/``, by path. ``trees``: the Python files that could be parsed."""
 
     folder: Path
     files: Mapping[str, bytes]
@@ -75,17 +79,19 @@ class ProjectCode:
 
     @cached_property
     def digest(self) -> str:
-        """The SHA-256 over all files, names included."""
+        """The SHA-256 over the names and contents of all files."""
         return _digest(self.files)
 
     @property
     def modules(self) -> list[str]:
-        """The files that may define operations: those directly in the folder whose name has no _ at its start."""
+        """The files that may define operations: directly in the folder, and without _ at the start of the name."""
         return sorted(name for name in self.trees if "/" not in name and not name.startswith("_"))
 
     def digest_of(self, name: str) -> str:
-        """The SHA-256 over a Python file, the files in the folder that it imports, those that these import, and all
-        files that are not Python, which any of them may read."""
+        """Return the SHA-256 over a Python file and everything that it may use.
+
+        That is: the files of the folder that it imports, directly or through others, and all files that are not Python.
+        """
         wanted, known = [name], {file for file in self.files if not file.endswith(".py")}
         while wanted:
             current = wanted.pop()
@@ -116,7 +122,8 @@ class ProjectCode:
         yield from (file for file in (f"{path}.py", f"{path}/__init__.py") if file in self.files)
 
     def import_module(self, name: str) -> ModuleType:
-        """Execute a file, and what it imports. Raises what it raises. A second call returns the same module."""
+        """Execute a file and its imports, and return the module. Raises what the file raises. A second call returns the
+        same module."""
         place = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:8]
         package = f"{_PACKAGE}{place}_{self.digest[:16]}"
         with _LOCK:
@@ -131,9 +138,9 @@ _CODE: dict[str, ProjectCode] = {}  # by the name of the package that it is impo
 
 
 def read_code(root: Path) -> ProjectCode:
-    """The files below ``operations/`` of a project, parsed and not executed.
+    """Read and parse the files below ``operations/`` of a project. Nothing is executed.
 
-    Raises InvalidInput where they are too many or too large, or not inside of the project.
+    Raises InvalidInput for too many or too large files, and for links to files outside the project.
     """
     from goldenami.recipe.project import shown as name_of
 
@@ -145,11 +152,15 @@ def read_code(root: Path) -> ProjectCode:
         if any(part.startswith(".") or part == "__pycache__" for part in name.parts) or not path.is_file():
             continue
         if not path.resolve().is_relative_to(root.resolve()):
-            raise InvalidInput([Problem(name_of(path), 0, 0, "the link leads out of the project", "Copy the file.")])
+            raise InvalidInput(
+                [Problem(name_of(path), 0, 0, "the link points to a file outside the project", "Copy the file.")]
+            )
         size += path.stat().st_size
         if len(files) == _FILES or size > _BYTES:
-            text = f"more than {_FILES} files or {_BYTES >> 20} MiB"
-            raise InvalidInput([Problem(name_of(folder), 0, 0, text, "Keep only the code of operations here.")])
+            text = f"found more than {_FILES} files or {_BYTES >> 20} MiB, which is the limit for this folder"
+            raise InvalidInput(
+                [Problem(name_of(folder), 0, 0, text, "Move files that operations do not need to another folder.")]
+            )
         files[name.as_posix()] = path.read_bytes()
     trees: dict[str, ast.Module] = {}
     problems = []
@@ -160,9 +171,9 @@ def read_code(root: Path) -> ProjectCode:
             trees[file] = ast.parse(source, file)
         except SyntaxError as error:
             place = (error.lineno or 0, error.offset or 0)
-            problems.append(Problem(name_of(folder / file), *place, f"not Python: {error.msg}"))
+            problems.append(Problem(name_of(folder / file), *place, f"not valid Python: {error.msg}"))
         except (ValueError, RecursionError, MemoryError) as error:
-            problems.append(Problem(name_of(folder / file), 0, 0, f"not Python: {error or type(error).__name__}"))
+            problems.append(Problem(name_of(folder / file), 0, 0, f"not valid Python: {error or type(error).__name__}"))
     return ProjectCode(folder, files, trees, tuple(problems))
 
 
@@ -174,7 +185,7 @@ def _digest(files: Mapping[str, bytes]) -> str:
 
 
 class _Finder(MetaPathFinder):
-    """Finds the packages of projects: each has the bytes of one state of the files behind it."""
+    """Finds the packages of projects. Each package has the bytes of one state of the files."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

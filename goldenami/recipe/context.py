@@ -1,4 +1,4 @@
-"""The names that expressions can use, beside ``vars`` (or, in an agent, ``params``) and ``architecture``."""
+"""The names that expressions can use, in addition to ``vars`` (in an agent ``params``) and ``architecture``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from goldenami.recipe.rendering import Namespace
 
 
 def environment_names(environment: Environment) -> Namespace:
-    """``environment``: name, home account and region, tags, parameter_prefix."""
+    """Return ``environment``: name, home account and region, tags, parameter_prefix."""
     return Namespace(
         "environment",
         {
@@ -25,14 +25,14 @@ def environment_names(environment: Environment) -> Namespace:
 
 
 def recipe_names(value: Mapping[str, Any]) -> Namespace:
-    """``recipe``: name, version, description, owner, as they are written."""
+    """Return ``recipe``: name, version, description and owner, as written in the file."""
     return Namespace("recipe", {key: value.get(key) or "" for key in ("name", "version", "description", "owner")})
 
 
 def base_names(kind: str, reference: str, channel: str, os: str | None) -> Namespace:
-    """``base``: kind (ssm, filter, id, recipe), reference, os, package_manager; for a recipe also recipe and channel.
+    """Return ``base``: kind (ssm, filter, id, recipe), reference, os, package_manager, recipe and channel.
 
-    Not the AMI id, which is found later.
+    It has no AMI id, because that is found later.
     """
     names = {
         "kind": kind,

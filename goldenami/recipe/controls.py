@@ -1,9 +1,8 @@
-"""Profiles and controls as they are written: ``hardening/profiles/NAME.yaml`` and ``hardening/controls/FILE.yaml``, the
-project's own or shipped.
+"""Reads profiles and controls: ``hardening/profiles/NAME.yaml`` and ``hardening/controls/FILE.yaml``, of the project or
+shipped.
 
-A profile names the files whose controls it takes, those of its level and below that are for its system; it may extend
-another one. What an id means, in which profile, and with which values, is decided here; ``hardening.py`` does it for a
-recipe.
+A profile names files of controls. It takes the controls for its system, up to its level. It may extend another profile.
+This module finds the controls and values of a profile by id; ``hardening.py`` applies them to a recipe.
 """
 
 from __future__ import annotations
@@ -30,31 +29,30 @@ Variables = dict[Annotated[str, StringConstraints(pattern=IDENTIFIER)], Any]
 
 
 class CheckSpec(Spec):
-    """How a control is proven: what is read on the host, and exactly one of expected, matches, at_least, at_most and
-    contains."""
+    """The check of a control: reads, and exactly one of expected, matches, at_least, at_most and contains."""
 
     reads: str = Field(
         min_length=1,
-        description="Shell code, run by root; what it prints is the value. Functions for it: docs/hardening.md.",
+        description="Shell code that runs as root. Its output is the value. Functions for it: docs/hardening.md.",
     )
     expected: str | int | list[str | int] | None = Field(
-        None, description='What the value must be, as a whole; a list: one of these. "": nothing may be printed.'
+        None, description='The whole value. A list: one of these. "": no output.'
     )
-    matches: str | None = Field(None, description="A regular expression that all of the value must match.")
-    at_least: int | None = Field(None, description="The value is a whole number, and no smaller.")
-    at_most: int | None = Field(None, description="The value is a whole number, and no larger.")
-    contains: list[str] | None = Field(None, min_length=1, description="Lines that must all be in the value.")
+    matches: str | None = Field(None, description="Regular expression that the whole value matches.")
+    at_least: int | None = Field(None, description="Lowest value, a whole number.")
+    at_most: int | None = Field(None, description="Highest value, a whole number.")
+    contains: list[str] | None = Field(None, min_length=1, description="Lines that the value must have, all of them.")
 
     @model_validator(mode="after")
     def _one(self) -> CheckSpec:
         forms = ("expected", "matches", "at_least", "at_most", "contains")
         if sum(getattr(self, form) is not None for form in forms) != 1:
-            raise ValueError("exactly one of expected, matches, at_least, at_most and contains says what is right")
+            raise ValueError("expected exactly one of expected, matches, at_least, at_most and contains")
         if self.matches is not None:
             try:
                 re.compile(self.matches)
             except re.error as error:
-                raise ValueError(f"matches is no regular expression: {error}") from None
+                raise ValueError(f"matches is not a regular expression: {error}") from None
         return self
 
     def check(self) -> Check:
@@ -75,62 +73,77 @@ class CheckSpec(Spec):
 
 
 class AppliesSpec(Spec):
-    """Where a control makes sense."""
+    """The condition for a control to apply to a host."""
 
-    when: str = Field(min_length=1, description="Shell code, run by root; where it fails, the control does not apply.")
-    otherwise: str = Field(min_length=1, description="Why it does not apply then; stands in the manifest.")
+    when: str = Field(
+        min_length=1, description="Shell code that runs as root. If it fails, the control does not apply."
+    )
+    otherwise: str = Field(min_length=1, description="Why the control does not apply then. The manifest records it.")
 
 
 class ControlSpec(Spec):
-    """One rule: why, how, and how it is proven."""
+    """One control: its reason, its operations and its check."""
 
-    id: Name = Field(description="Its name, the same for ever: waivers and manifests refer to it.")
-    title: str = Field(min_length=1, description="What holds, in one line.")
-    why: str = Field(min_length=1, description="What it is good for, in a sentence or two.")
-    level: Literal[1, 2] = Field(1, description="2: costs function or performance; only in profiles of level 2.")
-    references: tuple[str, ...] = Field((), description='Sections of public benchmarks: "CIS Debian 12 5.1.20".')
-    os: tuple[OsId, ...] = Field(tuple(SYSTEMS), min_length=1, description="Systems that it is for. Default: all.")
-    variables: Variables = Field(
-        default_factory=dict, description="Values that a site may change, with defaults; used as {{ site.NAME }}."
+    id: Name = Field(description="Name of the control. Never change it, because waivers and manifests refer to it.")
+    title: str = Field(min_length=1, description="What the control ensures, in one line.")
+    why: str = Field(min_length=1, description="Reason for the control, in one or two sentences.")
+    level: Literal[1, 2] = Field(
+        1, description="2: it reduces function or performance. Only profiles of level 2 take it."
     )
-    packages: list[str] = Field(default_factory=list, description="Packages that it needs; they are installed first.")
+    references: tuple[str, ...] = Field((), description='Sections of public benchmarks: "CIS Debian 12 5.1.20".')
+    os: tuple[OsId, ...] = Field(
+        tuple(SYSTEMS), min_length=1, description="Systems that the control is for. Default: all."
+    )
+    variables: Variables = Field(
+        default_factory=dict,
+        description="Values that a recipe may change, with their defaults. Use them as {{ site.NAME }}.",
+    )
+    packages: list[str] = Field(
+        default_factory=list, description="Packages that the control needs. They are installed first."
+    )
     operations: OperationList | dict[OsId, OperationList] = Field(
-        description=f"Operations that bring it about; by system where they differ ({LIKENESSES})."
+        description=f"Operations that apply the control: a list, or lists by system ({LIKENESSES})."
     )
     check: Annotated[list[Any], Field(min_length=1)] | dict[str, Any] = Field(
-        description="How it is proven: one check, or a list."
+        description="Check of the control: one, or a list."
     )
-    needs: tuple[Literal["reboot"], ...] = Field((), description="reboot: it holds only after the next boot.")
+    needs: tuple[Literal["reboot"], ...] = Field(
+        (), description="reboot: the control is effective only after the next boot."
+    )
     last: Literal[False, True, "of-all"] = Field(
-        False, description="Whether it comes after the others, whose work it looks at; of-all: after those, too."
+        False, description="true: apply it after the other controls. of-all: apply it after those as well."
     )
-    applies: AppliesSpec | None = Field(None, description="Where it makes sense; by default everywhere.")
+    applies: AppliesSpec | None = Field(
+        None, description="Condition for the control to apply. Default: it always applies."
+    )
     exclusive: Name | None = Field(
-        None, description="A choice, such as firewall: of the controls with this word, exactly one is chosen."
+        None, description="Name of an exclusive group, such as firewall. Exactly one control of the group is chosen."
     )
 
 
 class ControlsSpec(Spec):
     """A file of controls."""
 
-    variables: Variables = Field(default_factory=dict, description="Values that several of its controls use.")
-    handlers: dict[str, Any] = Field(default_factory=dict, description="Operations that its operations can notify.")
-    controls: list[Any] = Field(min_length=1, description="The controls, in order.")
+    variables: Variables = Field(default_factory=dict, description="Values that several controls of the file use.")
+    handlers: dict[str, Any] = Field(
+        default_factory=dict, description="Operations that the operations of controls can notify."
+    )
+    controls: list[Any] = Field(min_length=1, description="Controls, in order.")
 
 
 class ProfileSpec(Spec):
     """A set of controls for a system."""
 
     name: Name = Field(description="Name of the profile: the file's name without .yaml.")
-    title: str = Field(description="What it is, in one line.")
+    title: str = Field(description="Title of the profile, in one line.")
     os: OsId | Annotated[tuple[OsId, ...], Field(min_length=1)] = Field(
-        description="The ID in /etc/os-release of the system that it is for, or a list: of systems that differ in name."
+        description="System of the profile (the ID in /etc/os-release), or a list of them."
     )
-    level: Literal[1, 2] = Field(description="The highest level of the controls that it takes.")
-    extends: Name | None = Field(None, description="Another profile, whose controls and values it takes first.")
+    level: Literal[1, 2] = Field(description="Highest level of its controls.")
+    extends: Name | None = Field(None, description="Another profile. Its controls and values are taken first.")
     files: tuple[Name, ...] = Field((), description="Files of hardening/controls, without .yaml, in order.")
-    choices: tuple[Name, ...] = Field((), description="The control that is chosen of each exclusive group.")
-    without: tuple[Name, ...] = Field((), description="Controls of its files that make no sense here.")
+    choices: tuple[Name, ...] = Field((), description="The chosen control of each exclusive group.")
+    without: tuple[Name, ...] = Field((), description="Controls of its files that the profile leaves out.")
     variables: Variables = Field(default_factory=dict, description="Values of site variables for this profile.")
 
     @property
@@ -140,7 +153,7 @@ class ProfileSpec(Spec):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A control as it stands in its file; its expressions are not rendered yet."""
+    """A control as it is written in its file. Its expressions are not rendered yet."""
 
     id: str
     document: Document
@@ -162,26 +175,28 @@ class Written:
         return group if isinstance(group, str) else None
 
     def is_for(self, systems: tuple[OsId, ...]) -> bool:
-        """Whether it is for one of these."""
+        """Return whether the control is for one of these systems."""
         return any(os in self.value.get("os", (os,)) for os in systems)
 
 
 @dataclass
 class Profile:
-    """A profile with what it extends: everything that it says of its controls."""
+    """A profile, merged with the profiles that it extends."""
 
     name: str
     title: str
     systems: tuple[OsId, ...]
     level: int
     mark: Mark
-    controls: dict[str, Written] = field(default_factory=dict)  # by id, in order; of exclusive ones the chosen
+    controls: dict[str, Written] = field(
+        default_factory=dict
+    )  # by id, in order; of an exclusive group only the chosen one
     choices: dict[str, str] = field(default_factory=dict)  # by group
     variables: dict[str, Any] = field(default_factory=dict)
-    others: dict[str, Written] = field(default_factory=dict)  # exclusive ones that could be chosen
+    others: dict[str, Written] = field(default_factory=dict)  # all controls of exclusive groups
 
     def within(self, os: OsId) -> Profile:
-        """The profile with those of its controls that are for one of its systems."""
+        """Return the profile with only the controls for one of its systems."""
         return replace(
             self,
             controls={id: control for id, control in self.controls.items() if control.is_for((os,))},
@@ -191,10 +206,10 @@ class Profile:
 
 @dataclass
 class Library:
-    """The profiles and controls of the project and those that are shipped. Files are read once, and their mistakes are
+    """The profiles and controls of the project, and the shipped ones. Each file is read once, and its problems are
     reported once.
 
-    ``lookups``: where each profile and file of controls was found that a profile needed.
+    ``lookups``: where the needed profiles and files of controls were found.
     """
 
     project: Project
@@ -210,7 +225,7 @@ class Library:
         return self.project.names("profile")
 
     def profiles_for(self, os: OsId) -> list[str]:
-        """The names of the profiles that are for a system. What is wrong in others is not told here."""
+        """Return the names of the profiles for a system. Problems in the files are not reported."""
         library = Library(self.project, Problems())
         found = {name: library.profile(name, Mark(name, 0, 0)) for name in self.profile_names()}
         return [name for name, profile in found.items() if profile is not None and os in profile.systems]
@@ -219,7 +234,10 @@ class Library:
         return self.project.names("controls")
 
     def profile(self, name: str, mark: Mark, above: tuple[str, ...] = ()) -> Profile | None:
-        """The profile; None if there is none of the name, or it is wrong, and then that is reported (at ``mark``)."""
+        """Return a profile by name, or None if it does not exist or is wrong. The problem is reported.
+
+        ``mark``: where a name that does not exist is reported. ``above``: the profiles that extend this one.
+        """
         if name in above:
             self.problems.add(mark, f"the profiles extend each other: {'→'.join((*above, name))}")
             return None
@@ -236,7 +254,11 @@ class Library:
         if document is None or spec is None:
             return None
         if spec.name != name:
-            self.problems.add(document.mark(("name",)), f"name: the file is called {path.name}", f"Write {name}.")
+            self.problems.add(
+                document.mark(("name",)),
+                f"name is {spec.name}, expected {name}, the name of the file",
+                f"Write {name}.",
+            )
         found = Profile(spec.name, spec.title, spec.systems, spec.level, document.mark(()))
         if spec.extends is not None:
             base = self.profile(spec.extends, document.mark(("extends",)), (*above, name))
@@ -248,7 +270,7 @@ class Library:
         return found
 
     def _take(self, profile: Profile, spec: ProfileSpec, document: Document) -> None:
-        """Add what the profile's own files, choices and exceptions say."""
+        """Add the controls of the profile's own files, and apply its choices and exceptions."""
         for index, name in enumerate(spec.files):
             at = document.mark(("files", index))
             for control in self.file(name, at).values():
@@ -260,20 +282,22 @@ class Library:
             self.choose(profile, id, document.mark(("choices", index)))
         for index, id in enumerate(spec.without):
             if profile.controls.pop(id, None) is None:
-                self.unknown(id, profile, document.mark(("without", index)))
+                self.report_unknown(id, profile, document.mark(("without", index)))
         for key in spec.variables:
             if not any(key in c.defaults for c in (*profile.controls.values(), *profile.others.values())):
                 mark = document.key_mark(("variables", key))
                 self.problems.add(mark, f"no control of this profile has a variable {key!r}")
 
     def choose(self, profile: Profile, id: str, mark: Mark) -> bool:
-        """Take the control of an exclusive group, in place of the one that was chosen before."""
+        """Choose a control of an exclusive group, instead of the earlier choice. Returns whether that worked."""
         control = profile.others.get(id)
         if control is None:
             if id in profile.controls:
-                self.problems.add(mark, f"{id} is no choice: it is in the profile anyway", "Remove it.")
+                self.problems.add(
+                    mark, f"{id} is not in an exclusive group: the profile has it in any case", "Remove it."
+                )
             else:
-                self.unknown(id, profile, mark, choices=True)
+                self.report_unknown(id, profile, mark, choices=True)
             return False
         group = str(control.exclusive)
         profile.controls.pop(profile.choices.get(group, ""), None)
@@ -281,18 +305,19 @@ class Library:
         profile.controls[id] = control
         return True
 
-    def unknown(self, id: str, profile: Profile, mark: Mark, *, choices: bool = False) -> None:
+    def report_unknown(self, id: str, profile: Profile, mark: Mark, *, choices: bool = False) -> None:
+        """Report that a profile has no control (or no choice) of this id."""
         known = list(profile.others) if choices else list(profile.controls)
         near = nearest(id, known)
         hint = f"Did you mean {near}?" if near else None
         if hint is None and choices:
             hint = f"Choices: {', '.join(known) or 'none'}."
         if hint is None:
-            hint = f"goldenami harden list {profile.name} prints them."
+            hint = f"`goldenami harden list {profile.name}` prints the controls."
         self.problems.add(mark, f"{profile.name} has no {'choice' if choices else 'control'} {id!r}", hint)
 
     def file(self, name: str, mark: Mark) -> dict[str, Written]:
-        """The controls of a file by id. A file that does not exist is reported, at ``mark``."""
+        """Return the controls of a file by id. A file that does not exist is reported at ``mark``."""
         if name in self._files:
             return self._files[name]
         place = self.project.find("controls", name)
@@ -312,7 +337,10 @@ class Library:
         for index, value in enumerate(spec.controls):
             at: NodePath = ("controls", index)
             if not isinstance(value, dict):
-                self.problems.add(document.mark(at), "expected a control: a mapping with id, title, why, …")
+                self.problems.add(
+                    document.mark(at),
+                    "expected a control: a mapping with the keys id, title, why, operations and check",
+                )
                 continue
             if self._spec(document, ControlSpec, at, "control") is None:
                 continue
@@ -320,21 +348,21 @@ class Library:
             written = Written(id, document, at, value, {**spec.variables, **value.get("variables", {})})
             others = [file[id] for file in self._files.values() if id in file]
             if others:
-                where = f"It is in {others[0].mark}, too."
-                self.problems.add(document.mark((*at, "id")), f"two controls are called {id}", where)
+                where = f"The other one is in {others[0].mark}. Change one of the ids."
+                self.problems.add(document.mark((*at, "id")), f"two controls have the id {id}", where)
                 continue
             found[id] = written
         return found
 
-    def everything(self) -> dict[str, Written]:
-        """All controls by id, those in the shipped files included."""
-        return self._of(self.file_names())
+    def all_controls(self) -> dict[str, Written]:
+        """Return all controls by id, including the shipped ones."""
+        return self._in_files(self.file_names())
 
-    def own(self) -> dict[str, Written]:
-        """The controls by id in the project's own files."""
-        return self._of(self.project.own_names("controls"))
+    def own_controls(self) -> dict[str, Written]:
+        """Return the controls in the project's own files, by id."""
+        return self._in_files(self.project.own_names("controls"))
 
-    def _of(self, names: list[str]) -> dict[str, Written]:
+    def _in_files(self, names: list[str]) -> dict[str, Written]:
         found: dict[str, Written] = {}
         for name in names:
             found.update(self.file(name, Mark(self.folder, 0, 0)))

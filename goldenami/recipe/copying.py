@@ -1,7 +1,7 @@
-"""Copying shipped agents, profiles and recipes into a project, with the files that they need, to be changed there.
+"""Copies shipped agents, profiles and recipes into a project, with the files that they need.
 
-A copy lies where ``Project.find`` looks first, so the project uses it from then on. Nothing is overwritten unless
-``force`` is given, and nothing is written at all if one file stands in the way.
+``Project.find`` finds the copy first, so the project uses it from then on. Without ``force``, no file is overwritten,
+and nothing is written if one of the files exists with other contents.
 """
 
 from __future__ import annotations
@@ -22,6 +22,12 @@ from goldenami.shipped import ROOT
 
 Outcome = Literal["written", "replaced", "unchanged", "kept"]
 
+_LABELS: Mapping[Kind, str] = {
+    "agent": "agent",
+    "profile": "profile",
+    "controls": "file of controls",
+    "recipe": "recipe",
+}
 _LIST: Mapping[Kind, str] = {
     "agent": "goldenami agents list",
     "profile": "goldenami harden list",
@@ -32,7 +38,7 @@ _LIST: Mapping[Kind, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """One file of a copy. ``kept``: the project has another version of it, which stays."""
+    """One file of a copy. ``kept``: the project has another version of the file, which was not changed."""
 
     path: Path
     outcome: Outcome
@@ -40,8 +46,8 @@ class Copied:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A shipped file, by its path below the shipped directory. ``needed``: something that is copied only needs it, so
-    that the project's own version serves as well."""
+    """A shipped file, by its path below the shipped directory. ``needed``: another copied file needs it, and the
+    project's own version of it is sufficient."""
 
     path: Path
     needed: bool = False
@@ -53,30 +59,34 @@ def copy_agent(project: Project, name: str, *, force: bool = False) -> list[Copi
     single = project.root / lookup.FOLDERS["agent"] / f"{name}.yaml"
     if single.is_file() and not single.samefile(source):
         raise UsageError(
-            f"the project has the agent {name} in {shown(single)}", hint="Remove or rename that file first."
+            f"the project has the agent {name} in {shown(single)}", hint="Remove or rename that file, then copy again."
         )
     return _copy(project, [_File(_below(project, file)) for file in lookup.files(source)], force)
 
 
 def copy_profile(project: Project, name: str, *, force: bool = False) -> list[Copied]:
-    """Copy a profile with those that it extends and with the files of controls that they take. Raises as
-    ``copy_agent``; what the profile only needs, and the project has already, is kept."""
+    """Copy a profile, the profiles that it extends, and their files of controls.
+
+    Files that the profile needs and the project already has are kept. Raises as ``copy_agent``.
+    """
     return _copy(project, _profile(project, name), force)
 
 
 def copy_recipe(project: Project, name: str, *, force: bool = False) -> list[Copied]:
-    """Copy a recipe with its files and tests, and with its base recipes that the project does not have. Raises as
-    ``copy_agent``; what the recipe only needs, and the project has already, is kept."""
+    """Copy a recipe, its files and tests, and its base recipes that the project does not have.
+
+    Files that the recipe needs and the project already has are kept. Raises as ``copy_agent``.
+    """
     return _copy(project, _recipe(project, name), force)
 
 
 def require_shipped(kind: Kind, name: str, root: Path = ROOT) -> Path:
-    """The file that defines a shipped one. Raises NotFound, with the nearest name."""
+    """Return the file of a shipped definition. Raises NotFound, with the nearest name as a hint."""
     path = lookup.definition(root, kind, name)
     if path is None:
         near = nearest(name, lookup.names(root, kind))
-        hint = f"Did you mean {near}?" if near else f"{_LIST[kind]} prints the names."
-        raise NotFound(f"no {kind} of the name {name!r} is shipped", hint=hint)
+        hint = f"Did you mean {near}?" if near else f"`{_LIST[kind]}` prints the names."
+        raise NotFound(f"there is no shipped {_LABELS[kind]} {name!r}", hint=hint)
     return path
 
 
@@ -108,7 +118,7 @@ def _recipe(project: Project, name: str, *, needed: bool = False) -> Iterator[_F
     yield _File(_below(project, path), needed)
     value = _value(project, path)
     for text in _texts(value):
-        # A path in a recipe is relative to the recipe; what names an existing file there is one.
+        # Paths in a recipe are relative to the recipe. A text that names an existing file there is taken as a path.
         file = path.parent / text
         if "\n" not in text and len(text) < 256 and file.is_file() and file.resolve().is_relative_to(path.parent):
             yield _File(_below(project, file), True)
@@ -130,16 +140,16 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _copy(project: Project, wanted: Iterator[_File] | list[_File], force: bool) -> list[Copied]:
     if project.root.samefile(project.shipped):
-        raise UsageError(f"{shown(project.root)} holds the shipped files themselves", hint="Change them there.")
+        raise UsageError(f"{shown(project.root)} is the directory of the shipped files", hint="Change the files there.")
     files: dict[Path, _File] = {}
     for file in wanted:
         files.setdefault(file.path, file)
     outcomes = {path: _outcome(project, file, force) for path, file in files.items()}
     blocked = [shown(project.root / path) for path, outcome in outcomes.items() if outcome is None]
     if blocked:
-        hint = "--force replaces them with the shipped files."
+        hint = "To replace them with the shipped files, use --force."
         raise UsageError(
-            f"not overwritten, since the project has other contents there: {', '.join(blocked)}", hint=hint
+            f"nothing was copied: the project has these files with other contents: {', '.join(blocked)}", hint=hint
         )
     done = []
     for path, outcome in outcomes.items():
@@ -152,7 +162,7 @@ def _copy(project: Project, wanted: Iterator[_File] | list[_File], force: bool) 
 
 
 def _outcome(project: Project, file: _File, force: bool) -> Outcome | None:
-    """What is to be done about a file; None if it must not be."""
+    """Return what to do with a file; None if the project's file must not be overwritten."""
     target = project.root / file.path
     if not target.exists():
         return "written"
@@ -166,9 +176,9 @@ def _outcome(project: Project, file: _File, force: bool) -> Outcome | None:
 def _write(source: Path, target: Path, *, new: bool) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # "x": a file that appeared since the check is not overwritten either.
+        # Mode "x" fails for a file that was created after the check, and does not overwrite it.
         with target.open("xb" if new else "wb") as stream:
             stream.write(source.read_bytes())
-        shutil.copymode(source, target)  # where an operation gives no mode, the file's own counts
+        shutil.copymode(source, target)  # an operation without a mode uses the mode of the file
     except OSError as error:
         raise UsageError(f"cannot write {shown(target)}: {error.strerror}") from None

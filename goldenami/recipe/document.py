@@ -1,12 +1,12 @@
-"""YAML files as plain values that remember where they were written.
+"""Reads YAML files as plain values, with the place of each value in the file.
 
-``parse`` gives a ``Document``: the value (dicts, lists, scalars) and, for every node and key, its ``Mark``. A node is
+``parse`` returns a ``Document``: the value (dicts, lists, scalars) and, for every node and key, its ``Mark``. A node is
 named by its path, a tuple of keys and indexes as pydantic reports them, so that every later problem finds its line.
 
 Stricter than YAML: duplicate keys are problems, keys are strings, tags (``!x``) and recursive anchors are refused, and
 a file has one document. Anchors, aliases and ``<<`` are allowed. Scalars are read as YAML 1.1 does (PyYAML): ``no`` is
 false, ``1.10`` is a number,
-``0644`` is 420. The text as it was written is kept, for the sake of whoever meant a string: see ``Document.surprise``.
+``0644`` is 420. The written text is kept, for the hint of users who meant a string: see ``Document.surprise``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NodePath = tuple[str | int, ...]
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML without libyaml: the same grammar, slower
 
-# Aliases multiply what a small file holds ("billion laughs"); no honest recipe comes near this.
+# Aliases multiply what a small file holds ("billion laughs"); a real recipe has far fewer nodes.
 MAXIMUM_NODES = 100_000
 
 _TAG = "tag:yaml.org,2002:"
@@ -35,7 +35,7 @@ _TAG = "tag:yaml.org,2002:"
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """How a scalar was written: ``text`` without quotes; ``style`` is None for plain, else one of ' " | >."""
+    """How a scalar was written. ``text``: without quotes. ``style``: None for a plain scalar, else one of ' " | >."""
 
     text: str
     style: str | None
@@ -43,7 +43,7 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One parsed file. ``file`` is the name that people see in messages; ``path`` is where it was read from."""
+    """One parsed file. ``file``: its name in messages. ``path``: where it was read."""
 
     file: str
     path: Path
@@ -57,7 +57,7 @@ class Document:
     )  # what has a mistake of form; further problems about it would not help
 
     def known(self, path: NodePath) -> NodePath:
-        """The longest part of ``path`` that was really written; entries that pydantic put in between are skipped."""
+        """Return the longest part of ``path`` that is in the file. Entries that pydantic inserted are skipped."""
         found: NodePath = ()
         for entry in path:
             if (*found, entry) in self.marks:
@@ -65,23 +65,23 @@ class Document:
         return found
 
     def mark(self, path: NodePath) -> Mark:
-        """Where the node starts; for a path that was not written, where its nearest parent does."""
+        """Return the start of a node, or of its nearest parent if the node is not in the file."""
         return self.marks[self.known(path)]
 
     def key_mark(self, path: NodePath) -> Mark:
-        """Where the key of the node is; the node's own start for items of lists and for the document."""
+        """Return the place of the node's key, or the start of the node if it has no key (list items, the document)."""
         found = self.known(path)
         return self.keys.get(found, self.marks[found])
 
     def surprise(self, path: NodePath) -> str | None:
-        """For a plain scalar that YAML did not read as a string: what was written, else None."""
+        """Return the written text of a plain scalar that YAML did not read as a string, else None."""
         scalar = self.scalars.get(path)
         if scalar is None or scalar.style is not None or isinstance(_at(self.value, path), str):
             return None
         return scalar.text
 
     def position(self, path: NodePath, line: int, needle: str = "") -> Mark:
-        """The place of line ``line`` (from 1) of a scalar's text, at ``needle`` where the source shows it there."""
+        """Return the place of line ``line`` (from 1) of a scalar's text, at ``needle`` if that line has it."""
         start = self.mark(path)
         scalar = self.scalars.get(path)
         block = scalar is not None and scalar.style in ("|", ">")
@@ -95,7 +95,7 @@ class Document:
 
 
 def find_name(source: str, name: str, begin: int = 0) -> int:
-    """The column, from 1, of a dotted name in a line, of its last part where only that is there; 0 if it is not."""
+    """Return the column, from 1, of a dotted name in a line, or of its last part. 0: the line has neither."""
     for needle in (name, name.rpartition(".")[2]) if name else ():
         match = re.compile(rf"(?<![\w.]){re.escape(needle)}(?!\w)").search(source, begin)
         match = match or re.compile(rf"(?<!\w){re.escape(needle)}(?!\w)").search(source, begin)
@@ -111,19 +111,22 @@ def _at(value: Any, path: NodePath) -> Any:
 
 
 def read_text(path: Path, file: str) -> str:
-    """The text of a file. Raises InvalidInput: unreadable, or not UTF-8."""
+    """Return the text of a file. Raises InvalidInput if it cannot be read or is not UTF-8."""
     try:
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidInput(
-            [Problem(file, 0, 0, f"not UTF-8 text (byte {error.start})", "Save the file as UTF-8.")]
+            [Problem(file, 0, 0, f"is not UTF-8 text (byte {error.start})", "Save the file as UTF-8.")]
         ) from None
     except OSError as error:
         raise InvalidInput([Problem(file, 0, 0, f"cannot be read: {error.strerror}")]) from None
 
 
 def parse(text: str, path: Path, file: str) -> Document:
-    """Parse YAML text. Raises InvalidInput: every duplicate key, odd key and tag, or the first error of syntax."""
+    """Parse YAML text.
+
+    Raises InvalidInput with every tag, duplicate key and key that is not a string, or with the first syntax error.
+    """
     document, problems = parse_leniently(text, path, file)
     if problems:
         raise InvalidInput(problems)
@@ -131,19 +134,19 @@ def parse(text: str, path: Path, file: str) -> Document:
 
 
 def parse_leniently(text: str, path: Path, file: str) -> tuple[Document, list[Problem]]:
-    """Like ``parse``, but gives the mistakes of form beside what could be read, so that the rest is still checked.
+    """Parse as ``parse`` does, but return the problems with the document, so that the rest can still be checked.
 
-    Raises InvalidInput where nothing could be read: a syntax error.
+    Raises InvalidInput only for a syntax error.
     """
     try:
         root = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         raise InvalidInput([_syntax_problem(error, file, text)]) from None
     except yaml.reader.ReaderError as error:
-        # libyaml counts bytes. Its character is a number, that of the Python reader a string.
+        # libyaml counts bytes. ``error.character`` is a number from libyaml, and a string from the Python reader.
         line = text.encode("utf-8", "surrogatepass")[: error.position].count(b"\n") + 1
         code = error.character if isinstance(error.character, int) else ord(error.character)
-        message = f"a character that YAML does not allow (U+{code:04X})"
+        message = f"found a character that YAML does not allow (U+{code:04X})"
         raise InvalidInput([Problem(file, line, 0, message)]) from None
     if root is None:
         document = Document(file, path, {}, text, {(): Mark(file, 1, 1)})
@@ -166,7 +169,7 @@ def parse_leniently(text: str, path: Path, file: str) -> tuple[Document, list[Pr
 
 
 class _Builder:
-    """Turns composed nodes into values; keeps marks; collects problems instead of stopping at the first."""
+    """Turns YAML nodes into values, records their marks, and collects all problems."""
 
     def __init__(self, document: Document, file: str) -> None:
         self.document = document
@@ -186,7 +189,16 @@ class _Builder:
         self._count += 1
         if self._count > MAXIMUM_NODES:
             mark = self.mark(node)
-            raise InvalidInput([Problem(self.file, mark.line, mark.column, "aliases make this file too large to read")])
+            raise InvalidInput(
+                [
+                    Problem(
+                        self.file,
+                        mark.line,
+                        mark.column,
+                        f"found more than {MAXIMUM_NODES} values after the aliases were expanded, which is the limit",
+                    )
+                ]
+            )
         if id(node) in self._open:
             self.problem(node, "an anchor contains itself")
             return None
@@ -197,7 +209,7 @@ class _Builder:
         try:
             if isinstance(node, yaml.SequenceNode):
                 if node.tag != _TAG + "seq":
-                    self.problem(node, f"the tag {_short(node.tag)} is not understood here", "Remove the tag.")
+                    self.problem(node, f"the tag {_short(node.tag)} is not supported", "Remove the tag.")
                 return [self.build(child, (*path, index)) for index, child in enumerate(node.value)]
             assert isinstance(node, yaml.MappingNode)
             return self._mapping(node, path)
@@ -205,14 +217,14 @@ class _Builder:
             self._open.discard(id(node))
 
     def _scalar(self, node: yaml.ScalarNode, path: NodePath) -> Any:
-        self.document.scalars[path] = Scalar(node.value, node.style or None)  # libyaml says "" for plain
+        self.document.scalars[path] = Scalar(node.value, node.style or None)  # libyaml returns "" for a plain scalar
         if not node.tag.startswith(_TAG) or node.tag == _TAG + "binary":
-            self.problem(node, f"the tag {_short(node.tag)} is not understood here", "Remove the tag.")
+            self.problem(node, f"the tag {_short(node.tag)} is not supported", "Remove the tag.")
             return node.value
         try:
             return _value(node)
         except ValueError as error:
-            self.problem(node, f"{node.value!r} cannot be read: {error}", f'Write "{node.value}" if a string is meant.')
+            self.problem(node, f"{node.value!r} cannot be read: {error}", f'If it is a string, write "{node.value}".')
             return node.value
 
     def _mapping(self, node: yaml.MappingNode, path: NodePath) -> dict[str, Any]:
@@ -222,7 +234,7 @@ class _Builder:
             self.problem(node, "an expression must be in quotes", 'Write "{{ … }}": a bare { starts a mapping in YAML.')
             return {}
         if node.tag != _TAG + "map":
-            self.problem(node, f"the tag {_short(node.tag)} is not understood here", "Remove the tag.")
+            self.problem(node, f"the tag {_short(node.tag)} is not supported", "Remove the tag.")
         value: dict[str, Any] = {}
         merged: list[tuple[str, yaml.Node, yaml.Node]] = []
         for key_node, value_node in node.value:
@@ -235,7 +247,7 @@ class _Builder:
                 self.problem(
                     key_node,
                     f"the key {key!r} is given twice",
-                    f"It is given first in line {first.line}; keep one of them.",
+                    f"It is given first in line {first.line}. Remove one of the two.",
                 )
                 continue
             self.document.keys[(*path, key)] = self.mark(key_node)
@@ -252,7 +264,7 @@ class _Builder:
             return f"<{self.mark(node)}>"
         if not node.style and node.tag != _TAG + "str":
             self.problem(
-                node, f"the key {node.value} is not a string for YAML, but {_kind(node)}", f'Write "{node.value}":'
+                node, f"the key {node.value} must be a string, but YAML reads {_kind(node)}", f'Write "{node.value}":'
             )
         return str(node.value)
 
@@ -260,7 +272,7 @@ class _Builder:
         sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
         for source in sources:
             if not isinstance(source, yaml.MappingNode):
-                self.problem(source, "<< merges mappings only")
+                self.problem(source, "<< must have a mapping, or a list of mappings")
                 continue
             if id(source) in self._open:
                 self.problem(source, "an anchor contains itself")
@@ -334,7 +346,7 @@ def _short(tag: str) -> str:
 
 
 def _syntax_problem(error: yaml.MarkedYAMLError, file: str, text: str) -> Problem:
-    """PyYAML's words for the parser's state, in words for the person who wrote the file."""
+    """Return PyYAML's syntax error as a problem for the author of the file."""
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
     said = error.problem or ""
@@ -342,17 +354,17 @@ def _syntax_problem(error: yaml.MarkedYAMLError, file: str, text: str) -> Proble
     source = lines[line - 1] if 0 < line <= len(lines) else ""
     indentation = source[: len(source) - len(source.lstrip())]
     if "\t" in indentation or "'\\t'" in said:
-        return Problem(file, line, max(column, 1), "a tab in the indentation", "YAML is indented with spaces only.")
+        return Problem(file, line, max(column, 1), "found a tab in the indentation", "Indent YAML with spaces only.")
     if "undefined alias" in said:
-        return Problem(file, line, column, f"{said.replace('found ', '')}", "Define it before with &name.")
+        return Problem(file, line, column, f"{said.replace('found ', '')}", "Define the anchor first, with &name.")
     if "expected a single document" in (error.context or "") or "single document" in said:
-        return Problem(file, line, column, "a second document (---) in the file", "Keep one document in a file.")
+        return Problem(file, line, column, "found a second document (---)", "Write one document per file.")
     if "mapping values are not allowed" in said:
         return Problem(
             file,
             line,
             column,
-            "a colon where no key can be",
+            "found a colon where YAML allows no key",
             "Quote a value that contains ': ', or check the indentation.",
         )
     if "could not find expected ':'" in said:
@@ -361,7 +373,7 @@ def _syntax_problem(error: yaml.MarkedYAMLError, file: str, text: str) -> Proble
             file,
             begin,
             (error.context_mark.column + 1) if error.context_mark else column,
-            "a key without a colon after it",
+            "found a key without a colon after it",
         )
     if "cannot start any token" in said:
         return Problem(
@@ -369,8 +381,8 @@ def _syntax_problem(error: yaml.MarkedYAMLError, file: str, text: str) -> Proble
         )
     context = f" ({error.context})" if error.context else ""
     words = {
-        "did not find expected key": "this does not line up with the mapping it is in",
-        "did not find expected '-' indicator": "this does not line up with the list it is in",
+        "did not find expected key": "the indentation does not match the other keys of the mapping",
+        "did not find expected '-' indicator": "the indentation does not match the other items of the list",
         "did not find expected ',' or '}'": "expected , or } here",
         "did not find expected ',' or ']'": "expected , or ] here",
         "found unexpected end of stream": "the file ends inside a quoted string",
@@ -378,8 +390,8 @@ def _syntax_problem(error: yaml.MarkedYAMLError, file: str, text: str) -> Proble
     hints = {
         "did not find expected key": "Check the indentation, and quote a value that has text after a quoted part.",
         "did not find expected '-' indicator": "Check the indentation.",
-        "did not find expected ',' or '}'": 'Quote a value that holds { or : or a comma, such as "{{ name }}".',
-        "did not find expected ',' or ']'": "Quote a value that holds [ or : or a comma.",
+        "did not find expected ',' or '}'": 'Quote a value that has { or : or a comma, such as "{{ name }}".',
+        "did not find expected ',' or ']'": "Quote a value that has [ or : or a comma.",
         "found unexpected end of stream": f"The quote starts in line {error.context_mark.line + 1}."
         if error.context_mark
         else "",

@@ -1,7 +1,7 @@
 """goldenami.yaml: the environments of a project, as model.Environment.
 
-``sandbox: true`` expands to the accounts and regions that the embedded cloud comes with; from there on it is an
-environment as any other.
+``sandbox: true`` expands to the accounts, regions and keys of the embedded cloud. After that, the environment is
+processed like any other.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from goldenami.schedules.policy import Schedule
 HOME = "home"
 DEFAULT = "sandbox"
 
-# "General purpose bucket naming rules", S3 user guide; the prefix keeps to characters that need no quoting.
+# "General purpose bucket naming rules", S3 user guide; the prefix has only characters that need no quoting.
 _S3 = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/[A-Za-z0-9!_.*'()=-]+)*/?)")
 
 Role = Annotated[str, StringConstraints(pattern=ROLE)]
@@ -55,12 +55,12 @@ class HomeSpec(Spec):
     account: AccountId = Field(description="12-digit account id, in quotes.")
     region: Region = Field(description="Region of builders and candidates.")
     role: Role | None = Field(
-        None, description="Role to assume for everything in the home account. Default: the caller's own credentials."
+        None, description="Role to assume in the home account. Default: the caller's own credentials."
     )
 
 
 class AccountSpec(Spec):
-    """Another account that images go to."""
+    """Another account, for targets."""
 
     id: AccountId = Field(description="12-digit account id, in quotes.")
     role: Role | None = Field(
@@ -76,27 +76,27 @@ class TargetSpec(Spec):
     kms_key: str | None = Field(
         None,
         min_length=1,
-        description="KMS key (alias/NAME, id or ARN) in those regions, that encrypts the account's own image. "
-        "Needed with mode copy.",
+        description="KMS key (alias/NAME, id or ARN) in these regions that encrypts the image. Required with mode "
+        "copy.",
     )
     mode: Annotated[str, OneOf(modes.names)] = Field("copy", description=modes.summaries())
     required: bool = Field(
-        True, description="Whether a release needs it; if not, its failure is reported and the rest is released."
+        True, description="Whether a release needs this target. If not, its failure is only reported."
     )
 
 
 class SubnetSpec(Spec):
-    """A subnet by id or by tags; exactly one."""
+    """A subnet, given by its id or its tags."""
 
     id: str | None = Field(None, description="Subnet id.", pattern=SUBNET)
     tags: dict[str, str] = Field(
-        default_factory=dict, description="Tags that exactly one subnet of the home region has."
+        default_factory=dict, description="Tags that exactly one subnet in the home region has."
     )
 
     @model_validator(mode="after")
     def _one_way(self) -> SubnetSpec:
         if (self.id is None) == (not self.tags):
-            raise ValueError("a subnet is given by exactly one of id and tags")
+            raise ValueError("expected exactly one of id and tags")
         return self
 
 
@@ -114,57 +114,57 @@ def _transport(name: str) -> str:
 
 
 class NetworkSpec(Spec):
-    """Where builders live and how they are reached."""
+    """The network of builders, and how to connect to them."""
 
-    subnet: SubnetSpec | None = Field(None, description="The builders' subnet. Default: one of the default VPC.")
+    subnet: SubnetSpec | None = Field(None, description="Subnet of the builders. Default: a subnet of the default VPC.")
     transport: Annotated[str, AfterValidator(_transport)] = Field(
         DIRECT,
-        description="How to reach the builder: direct, or a transport that an installed package adds.",
+        description="How to connect to the builder: direct, or a transport of an installed package.",
         json_schema_extra=lambda schema: schema.update(enum=_transports()),
     )
     address: Literal["auto", "public", "private"] = Field(
-        "auto", description="Address to connect to; auto: the public one if there is one."
+        "auto", description="Address to connect to. auto: the public address if there is one, else the private one."
     )
     source_cidr: str | None = Field(
         None,
-        description="Who may reach the builder's port 22, as CIDR. Default: the caller's address only.",
+        description="Addresses that may connect to port 22 of the builder, as CIDR. Default: the caller's address.",
         pattern=CIDR,
     )
 
 
 class EnvironmentSpec(Spec):
-    """Where to build and where to publish."""
+    """The accounts, regions and keys where images are built and published."""
 
-    sandbox: bool = Field(False, description="The embedded cloud: home, accounts, targets and keys are made for it.")
+    sandbox: bool = Field(False, description="Use the embedded cloud. It has its own home, accounts, targets and keys.")
     home: HomeSpec | None = Field(None, description="Where images are built.")
     network: NetworkSpec = Field(
         default_factory=lambda: NetworkSpec.model_validate({}),
-        description="Where builders live and how they are reached.",
+        description="The network of builders, and how to connect to them.",
     )
     accounts: dict[Name, AccountSpec] = Field(
-        default_factory=dict, description="Other accounts, by a name of your choice."
+        default_factory=dict, description="Other accounts, by names that you choose."
     )
-    targets: tuple[TargetSpec, ...] = Field((), description="Places that get images.")
+    targets: tuple[TargetSpec, ...] = Field((), description="Accounts and regions that get images.")
     catalog: str | None = Field(
         None,
         min_length=1,
-        description="Releases and channels: a directory, relative to goldenami.yaml, or s3://bucket/prefix. "
+        description="Place of releases and channels: a directory, relative to goldenami.yaml, or s3://bucket/prefix. "
         "Default: .goldenami/NAME/catalog.",
     )
     builds: str | None = Field(
         None,
         min_length=1,
-        description="Journals of builds: a directory, relative to goldenami.yaml, or s3://bucket/prefix for pipelines "
-        "whose next run is on another machine. Default: .goldenami/NAME/builds.",
+        description="Place of the journals of builds: a directory, relative to goldenami.yaml, or s3://bucket/prefix "
+        "if builds run on several machines. Default: .goldenami/NAME/builds.",
     )
     parameter_prefix: str = Field(
         "/golden-ami", description="Prefix of the SSM parameters of images.", pattern=PARAMETER_PREFIX
     )
     tags: Annotated[Tags, AfterValidator(check_tags)] = Field(
-        default_factory=dict, description="Tags on everything that is made."
+        default_factory=dict, description="Tags for every resource that is created."
     )
     schedules: dict[Name, ScheduleSpec] = Field(
-        default_factory=dict, description="Snapshots that are made again and again (`goldenami schedule run`)."
+        default_factory=dict, description="Scheduled snapshots (`goldenami schedule run`)."
     )
 
 
@@ -176,7 +176,7 @@ class ProjectSpec(Spec):
     )
 
 
-# What the embedded cloud is seeded with (goldenami sandbox up).
+# The accounts and keys that `goldenami sandbox up` creates in the embedded cloud.
 SANDBOX_HOME = {"account": "111111111111", "region": "eu-central-1"}
 SANDBOX_ACCOUNTS = {"apps": {"id": "222222222222", "role": "arn:aws:iam::222222222222:role/goldenami-publisher"}}
 SANDBOX_KEY = "alias/golden-ami"
@@ -188,16 +188,16 @@ SANDBOX_TARGETS: tuple[dict[str, Any], ...] = (
 
 
 def environment(project: Project, name: str | None = None) -> Environment:
-    """The named environment; without a name ``sandbox``, or the only one there is.
+    """Return the named environment; without a name ``sandbox``, or the only one.
 
     Raises InvalidInput with every problem of goldenami.yaml (of all environments), NotFound for an unknown name,
-    UsageError where a name is needed.
+    UsageError if a name is needed.
     """
     return choose(project, environments(project), name)
 
 
 def choose(project: Project, every: Mapping[str, Environment], name: str | None) -> Environment:
-    """The named one of some environments; see ``environment``."""
+    """Return one of ``every`` by its name. Rules and errors are those of ``environment``."""
     if name is None:
         if DEFAULT in every:
             name = DEFAULT
@@ -205,8 +205,8 @@ def choose(project: Project, every: Mapping[str, Environment], name: str | None)
             name = next(iter(every))
         else:
             raise UsageError(
-                f"which environment? {project.shown(project.file)} has {', '.join(every)}",
-                hint="Use --environment NAME.",
+                f"--environment is missing: {project.shown(project.file)} has {', '.join(every)}",
+                hint="Name one of them: --environment NAME.",
             )
     if name not in every:
         near = nearest(name, list(every))
@@ -216,7 +216,7 @@ def choose(project: Project, every: Mapping[str, Environment], name: str | None)
 
 
 def account_id(environment: Environment, account: str | None) -> str:
-    """The id of an account that is given by its name in goldenami.yaml or by 12 digits; None is home. Raises
+    """Return the id of an account, given by its name in goldenami.yaml or 12 digits; None means home. Raises
     NotFound."""
     if account is None:
         return environment.home.id
@@ -225,11 +225,11 @@ def account_id(environment: Environment, account: str | None) -> str:
     if account.isascii() and account.isdigit() and len(account) == 12:
         return account
     named = ", ".join(f"{a.name} ({a.id})" for a in environment.accounts.values())
-    raise NotFound(f"there is no account {account!r} in environment {environment.name}", hint=f"It has {named}.")
+    raise NotFound(f"there is no account {account!r} in environment {environment.name}", hint=f"Accounts: {named}.")
 
 
 def environments(project: Project) -> Mapping[str, Environment]:
-    """All environments of goldenami.yaml. Raises InvalidInput with every problem."""
+    """Return all environments of goldenami.yaml. Raises InvalidInput with every problem."""
     problems = Problems()
     found = read_environments(project, problems)
     if problems.found:
@@ -238,7 +238,7 @@ def environments(project: Project) -> Mapping[str, Environment]:
 
 
 def read_environments(project: Project, problems: Problems) -> dict[str, Environment]:
-    """The environments that are right, though others may be wrong; every problem goes to ``problems``."""
+    """Return the valid environments by name. Every problem of the others is added to ``problems``."""
     document = project.document(project.file, problems)
     found: dict[str, Environment] = {}
     if document is not None:
@@ -247,7 +247,7 @@ def read_environments(project: Project, problems: Problems) -> dict[str, Environ
         except ValidationError as error:
             problems.extend(translate(error, document, (), ProjectSpec))
             spec = None
-        # The rules across fields are checked for the environments that are well formed, even if another one is not.
+        # The rules across fields are checked for each well-formed environment, even if another one is not well-formed.
         raw = document.value.get("environments")
         for name in raw if isinstance(raw, dict) else ():
             try:
@@ -269,7 +269,9 @@ def _environment(
         for key in ("home", "accounts", "targets"):
             if key in spec.model_fields_set:
                 mark = document.key_mark((*at, key))
-                problems.add(mark, f"{key}: made for the sandbox, and cannot be set beside sandbox: true", "Remove it.")
+                problems.add(
+                    mark, f"{key} cannot be set with sandbox: true, because the sandbox has its own", "Remove it."
+                )
         spec = spec.model_copy(
             update={
                 "home": HomeSpec.model_validate(SANDBOX_HOME),
@@ -279,12 +281,16 @@ def _environment(
         )
     if spec.home is None:
         problems.add(
-            document.key_mark(at), f"{name}: the key 'home' is missing", "Where to build: home: {account: …, region: …}"
+            document.key_mark(at),
+            f"{name}: the key 'home' is missing",
+            "Add the account and region of builds: home: {account: …, region: …}",
         )
         return None
     if not spec.targets:
         problems.add(
-            document.key_mark(at), f"{name}: the key 'targets' is missing", "Which regions and accounts get the image."
+            document.key_mark(at),
+            f"{name}: the key 'targets' is missing",
+            "Add the accounts and regions that get images: targets: [{account: home, regions: […], kms_key: …}]",
         )
     home = Account(HOME, spec.home.account, spec.home.role)
     accounts = {HOME: home} | {key: Account(key, value.id, value.role) for key, value in spec.accounts.items()}
@@ -295,10 +301,10 @@ def _environment(
     catalog = _storage("catalog", spec.catalog, local, root, at, document, problems)
     builds = _storage("builds", spec.builds, local, root, at, document, problems)
     if builds.startswith("s3://") and catalog and not catalog.startswith("s3://"):
-        # A machine that sees the journals and not the releases would take what a release owns for left over.
+        # A machine that can read the journals but not the releases would delete what a release owns.
         problems.add(
             document.mark((*at, "builds")),
-            "builds: in a bucket, while the catalog is a directory, which another machine does not see",
+            "builds is in a bucket, but catalog is a directory, which other machines cannot read",
             "Keep both in a bucket: catalog: s3://bucket/prefix.",
         )
     if len(problems.found) > before:
@@ -327,7 +333,7 @@ def _environment(
 
 
 def environment_schedules(project: Project, name: str) -> tuple[Schedule, ...]:
-    """The schedules of an environment. Raises InvalidInput with every problem of goldenami.yaml."""
+    """Return the schedules of an environment. Raises InvalidInput with every problem of goldenami.yaml."""
     problems = Problems()
     every = read_environments(project, problems)
     document = project.document(project.file, problems)
@@ -344,15 +350,18 @@ def _check_accounts(accounts: Mapping[str, Account], at: NodePath, document: Doc
     for name, account in accounts.items():
         place = document.mark((*at, "home", "role") if name == HOME else (*at, "accounts", name, "role"))
         if account.role and account.role.split(":")[4] != account.id:
-            problems.add(place, f"role: it belongs to account {account.role.split(':')[4]}, not to {account.id}")
+            problems.add(
+                place, f"role: the role is in account {account.role.split(':')[4]}, expected account {account.id}"
+            )
         if name == HOME and (*at, "accounts", HOME) in document.marks:
             problems.add(
                 document.key_mark((*at, "accounts", HOME)),
-                "accounts: 'home' is the name of the home account; choose another",
+                "accounts: the name 'home' is reserved for the home account",
+                "Choose another name.",
             )
         elif account.id in names:
             mark = document.mark((*at, "accounts", name, "id"))
-            problems.add(mark, f"id: {account.id} is {names[account.id]} already")
+            problems.add(mark, f"id: {account.id} is already the id of account {names[account.id]}")
         names.setdefault(account.id, name)
 
 
@@ -372,12 +381,14 @@ def _targets(
         if mode.owns_image and group.kms_key is None:
             problems.add(
                 document.mark(here),
-                "the key 'kms_key' is missing: a copy is encrypted under a key of its own",
-                "Name a customer managed key; snapshots under the default key cannot be shared.",
+                "the key 'kms_key' is missing: mode copy encrypts each copy under this key",
+                "Add a customer managed key. Snapshots under the AWS managed key cannot be shared.",
             )
         if not mode.owns_image and group.kms_key is not None:
             problems.add(
-                document.key_mark((*here, "kms_key")), "kms_key: a shared image has the key of its owner", "Remove it."
+                document.key_mark((*here, "kms_key")),
+                "kms_key is not allowed: a shared image is encrypted under its owner's key",
+                "Remove it.",
             )
         for number, region in enumerate(group.regions):
             target = Target(accounts[group.account], region, group.kms_key or "", group.mode, group.required)
@@ -385,13 +396,15 @@ def _targets(
             if mode.source(target) == target.label:
                 problems.add_once(
                     document.mark((*here, "mode")),
-                    f"mode: the {group.account} account owns its images; {group.mode} is for other accounts",
+                    f"mode: {group.mode} is not possible for account {group.account}, which owns its images",
                 )
                 continue
             if target.label in found:
                 first = document.mark(places[target.label])
                 problems.add(
-                    document.mark(place), f"the target {target.label} is given twice", f"First in line {first.line}."
+                    document.mark(place),
+                    f"the target {target.label} is given twice",
+                    f"It is given first in line {first.line}. Remove one.",
                 )
                 continue
             found[target.label] = target
@@ -406,11 +419,11 @@ def _targets(
             account, _, region = needed.partition("/")
             problems.add(
                 document.mark(places[label]),
-                f"{region}: {mode.without_source} there, since the {account} account has no target in that region",
-                f"Add {region} to the {account} account's targets, or use mode: copy.",
+                f"{region}: {mode.without_source} there, because account {account} has no target in that region",
+                f"Add {region} to the targets of account {account}, or use mode: copy.",
             )
         elif not mode.owns_image:
-            # It uses the source's image, which is encrypted under the source's key.
+            # The target uses the image of the source, which is encrypted under the key of the source.
             found[label] = replace(target, kms_key=source.kms_key)
     return list(found.values())
 
@@ -418,7 +431,7 @@ def _targets(
 def _storage(
     key: str, given: str | None, local: Path, root: Path, at: NodePath, document: Document, problems: Problems
 ) -> str:
-    """An absolute directory or an S3 address; "" after a problem."""
+    """Return an absolute directory or an S3 address, or "" after a problem."""
     if given is None:
         return str(local / key)
     if "://" not in given:
@@ -427,8 +440,8 @@ def _storage(
     if address is None:
         problems.add(
             document.mark((*at, key)),
-            f"{key}: {given!r} is neither a directory nor s3://bucket/prefix",
-            "A bucket's name has 3 to 63 lower-case letters, digits, dots and hyphens.",
+            f"{key}: {given!r} is not a directory or s3://bucket/prefix",
+            "The name of a bucket has 3 to 63 lower-case letters, digits, dots and hyphens.",
         )
         return ""
     return f"s3://{address['bucket']}/{address['prefix'].strip('/')}".rstrip("/")

@@ -1,6 +1,6 @@
-"""The operations that the recipes of a project can use: built-in ones, those of installed packages, and its own.
+"""Finds the operations that the recipes of a project can use: built-in, of installed packages, and its own.
 
-A project's own ones are classes in ``operations/*.py``. What is wrong with them is reported as problems with
+The project's own operations are classes in ``operations/*.py``. Mistakes in them are reported as problems with
 file:line:column, together with the problems of the recipes.
 """
 
@@ -25,13 +25,16 @@ from goldenami.recipe.project import Project, shown
 from goldenami.recipe.secrets import names_in
 
 _KIND = re.compile(r"[a-z][a-z0-9_]*")
-_COMMON = ("when", "notify", "name")  # keys that stand beside the kind
+_COMMON = ("when", "notify", "name")  # keys of every operation, next to its kind
 
 
 @dataclass(frozen=True, slots=True)
 class Operations:
-    """``kinds``: every usable operation by its kind. ``not_read``: the kinds in files that were not executed, with the
-    problem that says so. ``problems``: every problem of the project's own files and of installed packages."""
+    """The operations of a project.
+
+    ``kinds``: every usable operation by its kind. ``not_read``: the kinds in files that were not executed, with the
+    problem that reports it. ``problems``: every problem of the project's own files and of installed packages.
+    """
 
     kinds: Mapping[str, type[Operation]]
     not_read: Mapping[str, Problem] = field(default_factory=dict)
@@ -39,7 +42,7 @@ class Operations:
 
 
 def operations_of(project: Project) -> Operations:
-    """The operations of a project; read once and kept for the life of the object."""
+    """Return the operations of a project. They are read once and kept for the life of the object."""
     if "operations" not in project.kept:
         project.kept["operations"] = _read(project)
     found: Operations = project.kept["operations"]
@@ -68,7 +71,7 @@ def _read(project: Project) -> Operations:
     for name in code.modules:
         file = shown(code.folder / name)
         if not any(_declared(code.trees[name])):
-            continue  # defines no operation: a file of something else
+            continue  # a helper file without operations
         if not project.consent.covers(code):
             not_read |= dict.fromkeys(_declared(code.trees[name]), _refusal(file, code))
             continue
@@ -98,14 +101,14 @@ def _refusal(file: str, code: ProjectCode) -> Problem:
         file,
         1,
         1,
-        "this file is Python code of the project, and is not executed without your consent",
-        f"If you trust it, use --allow-project-code or {VARIABLE}=1. To allow exactly these files of {FOLDER}/: "
+        "this file has Python code of the project, which is not executed without your consent",
+        f"If you trust the code, use --allow-project-code or {VARIABLE}=1. To allow only these files of {FOLDER}/: "
         f"{VARIABLE}={code.digest}",
     )
 
 
 def _installed(problems: list[Problem]) -> Iterator[tuple[str, list[type[Operation]], str]]:
-    """For each entry point: where it comes from, its classes, and the digest of its module."""
+    """Yield for each entry point its distribution, its classes, and the digest of its module."""
     try:
         entries = extensions.installed(extensions.OPERATIONS)
     except GoldenAmiError as error:
@@ -134,7 +137,7 @@ def _installed(problems: list[Problem]) -> Iterator[tuple[str, list[type[Operati
 
 
 def _classes(module: ModuleType) -> list[type[Operation]]:
-    """The operations that a module defines itself, in order."""
+    """Return the operations that are defined in a module, in order. Imported ones are not included."""
     return [
         value
         for value in vars(module).values()
@@ -146,41 +149,45 @@ def _classes(module: ModuleType) -> list[type[Operation]]:
 
 
 def _faults(cls: type[Operation]) -> Iterator[tuple[str, str, str | None]]:
-    """What is wrong with a class: the name of the field that it is about or "", the message, the hint."""
+    """Yield the problems of a class: the field (or ""), the message, the hint."""
     kind, name = cls.kind, cls.__name__
     if not isinstance(kind, str) or not _KIND.fullmatch(kind) or kind in _COMMON:
         yield (
             "kind",
-            f"{name}: the kind {kind!r} is not usable",
-            "Use lower-case letters, digits and _: a word of yours.",
+            f"{name}: the kind {kind!r} is not allowed",
+            f"Use lower-case letters, digits and _, and none of {', '.join(_COMMON)}.",
         )
     if not cls.__dict__.get("__doc__"):
-        yield "", f"{name} has no docstring", "Say in a sentence what it does: `goldenami schema operations` prints it."
+        yield (
+            "",
+            f"{name} has no docstring",
+            "Write one sentence about it. `goldenami schema operations` prints it.",
+        )
     for method in ("title", "compile"):
         if getattr(cls, method) is getattr(Operation, method):
-            yield "", f"{name} has no method {method}()", "docs/extending.md shows an operation."
+            yield "", f"{name} has no method {method}()", f"Add the method {method}. docs/extending.md has an example."
     for field_name, info in cls.model_fields.items():
         if not info.description:
-            yield field_name, f"the field {field_name} of {name} has no description", "Field(description=…)"
+            yield field_name, f"the field {field_name} of {name} has no description", "Add one: Field(description=…)."
     if cls.shorthand is not None and cls.shorthand not in cls.model_fields:
-        yield "shorthand", f"{name}: shorthand is {cls.shorthand!r}, which is not a field of it", None
+        yield "shorthand", f"{name}: shorthand is {cls.shorthand!r}, expected the name of a field", None
     for source in cls.sources:
         if source not in cls.model_fields:
-            yield "sources", f"{name}: sources names {source!r}, which is not a field of it", None
+            yield "sources", f"{name}: sources has {source!r}, expected names of fields", None
 
 
 def _taken(cls: type[Operation], origins: Mapping[str, str]) -> Iterator[tuple[str, str, str | None]]:
     if cls.kind in origins:
         where = origins[cls.kind]
-        text = f"{cls.__name__}: there is an operation {cls.kind!r} already ({where})"
-        yield "kind", text, "Choose another kind; your company's name before it makes it yours."
+        text = f"{cls.__name__}: the kind {cls.kind!r} is already used ({where})"
+        yield "kind", text, "Choose another kind, for example with the name of your company as a prefix."
 
 
 # --- places in the files ----------------------------------------------------------------------------------------------
 
 
 def _declared(tree: ast.Module) -> Iterator[str]:
-    """The kinds that the classes of a file define, as far as they are written plainly."""
+    """Yield the kinds of the classes of a file that are written as string constants."""
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
             for name, line in _assigned(node):
@@ -202,7 +209,7 @@ def _assigned(node: ast.ClassDef) -> Iterator[tuple[str, ast.stmt]]:
 
 
 def _place(tree: ast.Module, cls: type[Operation], name: str) -> tuple[int, int]:
-    """Line and column of a name in the body of a class; of the class, if it is not there."""
+    """Return line and column of an assignment to a name in a class, or of the class if there is none."""
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == cls.__name__:
             line = dict(_assigned(node)).get(name, node)
@@ -211,7 +218,7 @@ def _place(tree: ast.Module, cls: type[Operation], name: str) -> tuple[int, int]
 
 
 def _import_problem(error: BaseException, code: ProjectCode, name: str) -> Problem:
-    """Where in the folder it was raised, by its last frame there."""
+    """Return an import error as a problem, at the last line of its traceback that is in the folder."""
     file, line = code.folder / name, 1
     for frame in traceback.extract_tb(error.__traceback__):
         path = Path(frame.filename)
@@ -228,7 +235,7 @@ def _text(error: BaseException) -> str:
 
 
 def check_compiles(stages: Iterable[Stage], project: Project) -> Iterator[Problem]:
-    """The problems of operations that are not built in and cannot be compiled: found now rather than in a build."""
+    """Compile all operations that are not built in, and yield the problems, so that no build fails because of them."""
     for stage in stages:
         for bound in all_operations(stage):
             operation = bound.operation.inner

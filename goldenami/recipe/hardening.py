@@ -1,7 +1,7 @@
-"""The section ``hardening`` of a recipe: profiles, choices, site variables and waivers, as a Hardening.
+"""Reads the section ``hardening`` of a recipe: profiles, choices, site variables and waivers, as a Hardening.
 
-Everything is decided at load: which controls there are, with which values, which are waived and until when. A waiver
-needs a reason and a last day, and one that has passed is a mistake like any other.
+The controls, their values and the waivers are final when the recipe is loaded. A waiver needs a reason and a last day.
+An expired waiver is a problem of the recipe.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SECTION = "hardening"
 
 
 def read(scope: Scope, os: OsId | None, today: datetime.date) -> Hardening:
-    """The recipe's hardening. Problems of the recipe, of profiles and of controls go to the scope."""
+    """Return the recipe's hardening. Problems of the recipe, the profiles and the controls are added to the scope."""
     written = scope.document.value.get(SECTION)
     if written is None:
         return Hardening()
@@ -50,7 +50,7 @@ def read(scope: Scope, os: OsId | None, today: datetime.date) -> Hardening:
     waivers = _waivers(scope, library, union, spec, today)
     values = _values(scope, union, spec.variables)
     waived = {waiver.control for waiver in waivers}
-    controls = [bound(scope, c, values, system) for id, c in union.controls.items() if id not in waived]
+    controls = [bind_control(scope, c, values, system) for id, c in union.controls.items() if id not in waived]
     chosen = tuple(control for control in controls if control is not None)
     return Hardening(union.systems, tuple(spec.profiles), chosen, tuple(waivers))
 
@@ -58,8 +58,10 @@ def read(scope: Scope, os: OsId | None, today: datetime.date) -> Hardening:
 def of_profile(
     project: Project, name: str, problems: Problems, *, choices: bool = False, os: OsId | None = None
 ) -> Hardening:
-    """A profile by itself, with its own values: what ``goldenami harden`` shows of it. ``choices``: with the controls
-    that could be chosen in place of others. ``os``: one of its systems; by default the first.
+    """Return a profile without a recipe, with its own values, for ``goldenami harden``.
+
+    ``choices``: include the controls of exclusive groups that are not chosen. ``os``: one of the profile's systems; by
+    default the first.
     """
     library = Library(project, problems)
     profile = library.profile(name, Mark(name, 0, 0))
@@ -69,15 +71,17 @@ def of_profile(
     profile = profile.within(system)
     values = {**_defaults(profile), **profile.variables}
     controls = [
-        bound(Scope(project, c.document, Renderer({}), problems), c, values, system)
+        bind_control(Scope(project, c.document, Renderer({}), problems), c, values, system)
         for c in {**profile.controls, **(profile.others if choices else {})}.values()
     ]
     return Hardening(profile.systems, (name,), tuple(c for c in controls if c is not None))
 
 
 def check(project: Project, problems: Problems) -> None:
-    """Check the project's own profiles and controls, which recipes may not use yet. Loading a recipe checks the shipped
-    ones that it uses."""
+    """Check the project's own profiles and controls, including those that no recipe uses.
+
+    Shipped ones are checked when a recipe that uses them is loaded.
+    """
     library = Library(project, problems)
     for name in project.own_names("profile"):
         profile = library.profile(name, Mark(name, 0, 0))
@@ -87,13 +91,15 @@ def check(project: Project, problems: Problems) -> None:
         for os in profile.systems:
             own = profile.within(os)
             for written in (*own.controls.values(), *own.others.values()):
-                bound(Scope(project, written.document, Renderer({}), problems), written, values, os)
-    library.own()
+                bind_control(Scope(project, written.document, Renderer({}), problems), written, values, os)
+    library.own_controls()
 
 
 def _spec(rendered: Any) -> HardeningSpec | None:
-    """The section, without the waivers that are wrong; None if it is wrong in another way. What is wrong is told by the
-    schema of the recipe as a whole; the rest is still looked at, so that every mistake is told at once."""
+    """Return the section without invalid waivers; None if it is invalid in another way.
+
+    The schema of the whole recipe reports these problems. The rest is still checked, to report all problems at once.
+    """
     if isinstance(rendered, dict) and isinstance(rendered.get("waivers"), dict):
         sound = {id: waiver for id, waiver in rendered["waivers"].items() if _is_sound(waiver)}
         rendered = {**rendered, "waivers": sound}
@@ -116,15 +122,15 @@ def _profile(library: Library, scope: Scope, index: int, name: str, os: OsId | N
     profile = library.profile(name, mark)
     if profile is not None and os is not None and os not in profile.systems:
         names = library.profiles_for(os)
-        hint = f"Profiles for it: {', '.join(names)}." if names else None
+        hint = f"Profiles for {os}: {', '.join(names)}." if names else None
         systems = ", ".join(profile.systems)
-        scope.problems.add(mark, f"{name} is for {systems}, and this recipe's os is {os}", hint)
+        scope.problems.add(mark, f"the profile {name} is for {systems}, but the recipe's os is {os}", hint)
         return None
     return profile
 
 
 def _united(scope: Scope, profiles: Mapping[int, Profile]) -> Profile:
-    """Several profiles as one. Two that choose differently of one group are a problem, where the second is named."""
+    """Merge profiles into one. Different choices in one exclusive group are a problem, at the name of the second."""
     (_, first), *others = profiles.items()
     union = replace(
         first,
@@ -137,8 +143,10 @@ def _united(scope: Scope, profiles: Mapping[int, Profile]) -> Profile:
         for group, id in profile.choices.items():
             before = union.choices.setdefault(group, id)
             if before != id:
-                message = f"{profile.name} chooses {id}, and {first.name} {before}: only one {group} can be"
-                scope.problems.add(scope.document.mark((SECTION, "profiles", index)), message, "Name one profile.")
+                message = f"{profile.name} chooses {id}, but {first.name} chooses {before}: expected one {group}"
+                scope.problems.add(
+                    scope.document.mark((SECTION, "profiles", index)), message, "Remove one of the two profiles."
+                )
         for id, control in profile.controls.items():
             if control.exclusive is None or union.choices.get(control.exclusive) == id:
                 union.controls.setdefault(id, control)
@@ -148,14 +156,14 @@ def _united(scope: Scope, profiles: Mapping[int, Profile]) -> Profile:
 
 
 def _choose(scope: Scope, library: Library, union: Profile, choices: tuple[str, ...]) -> None:
-    """What the recipe chooses of exclusive groups, in place of the profile's choice."""
+    """Apply the recipe's choices in exclusive groups, instead of the choices of the profile."""
     chosen: dict[str, str] = {}
     for index, id in enumerate(choices):
         mark = scope.document.mark((SECTION, "choices", index))
         control = union.others.get(id)
         group = control.exclusive if control is not None else None
         if group is not None and group in chosen:
-            message = f"{chosen[group]} and {id} exclude each other: only one {group} can be"
+            message = f"{chosen[group]} and {id} exclude each other: expected one {group}"
             scope.problems.add(mark, message, "Keep one of them.")
         elif library.choose(union, id, mark) and group is not None:
             chosen[group] = id
@@ -170,8 +178,8 @@ def _waivers(scope: Scope, library: Library, union: Profile, spec: HardeningSpec
             _unknown(scope, library, union, id, at)
         elif waiver.expires < today:
             mark = scope.document.mark((*at, "expires"))
-            message = f"the waiver of {id} has expired on {waiver.expires.isoformat()}"
-            hint = "Remove it, so that the control is applied; or decide anew, with a new date."
+            message = f"the waiver of {id} expired on {waiver.expires.isoformat()}"
+            hint = "Remove the waiver, so that the control is applied, or renew it with a later date."
             scope.problems.add(mark, message, hint)
         else:
             found.append(Waiver(id, str(control.value["title"]), waiver.reason, waiver.expires))
@@ -181,16 +189,16 @@ def _waivers(scope: Scope, library: Library, union: Profile, spec: HardeningSpec
 def _unknown(scope: Scope, library: Library, union: Profile, id: str, at: NodePath) -> None:
     mark = scope.document.key_mark(at)
     near = nearest(id, list(union.controls))
-    if near is None and id in Library(library.project, Problems()).everything():
-        message = f"the control {id} is in none of this recipe's profiles"
-        scope.problems.add(mark, message, "Remove the waiver: there is nothing to waive.")
+    if near is None and id in Library(library.project, Problems()).all_controls():
+        message = f"the control {id} is not in the recipe's profiles"
+        scope.problems.add(mark, message, "Remove the waiver. The control is not applied.")
         return
     hint = f"Did you mean {near}?" if near else f"`goldenami harden list {union.name}` prints the controls."
     scope.problems.add(mark, f"there is no control {id!r}", hint)
 
 
 def _defaults(profile: Profile) -> dict[str, Any]:
-    """The site variables of a profile's controls."""
+    """Return the site variables of a profile's controls, with their defaults."""
     found: dict[str, Any] = {}
     for control in (*profile.controls.values(), *profile.others.values()):
         found.update(control.defaults)
@@ -198,7 +206,7 @@ def _defaults(profile: Profile) -> dict[str, Any]:
 
 
 def _values(scope: Scope, union: Profile, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The site variables: the controls' defaults, then the profiles' values, then the recipe's."""
+    """Return the site variables. The recipe's values replace those of profiles, and these replace the defaults."""
     values = {**_defaults(union), **union.variables}
     for name in given:
         if name not in values:
@@ -208,7 +216,7 @@ def _values(scope: Scope, union: Profile, given: Mapping[str, Any]) -> dict[str,
             scope.problems.add(mark, f"no control of these profiles has a variable {name!r}", hint)
         elif type(given[name]) is not type(values[name]) and values[name] is not None:
             mark = scope.document.mark((SECTION, "variables", name))
-            scope.problems.add(mark, f"{name}: expected {_kind(values[name])}, as its default {values[name]!r} is")
+            scope.problems.add(mark, f"{name}: expected {_kind(values[name])}, like its default {values[name]!r}")
     return {**values, **given}
 
 
@@ -217,11 +225,11 @@ def _kind(value: object) -> str:
     return kinds.get(type(value), "a mapping")
 
 
-def bound(scope: Scope, written: Written, values: Mapping[str, Any], os: OsId) -> Control | None:
-    """A control with its expressions rendered; None after a problem with it.
+def bind_control(scope: Scope, written: Written, values: Mapping[str, Any], os: OsId) -> Control | None:
+    """Return a control with its expressions rendered; None after a problem with it.
 
-    An expression sees ``site`` (the variables), ``os``, ``package_manager`` (of that system) and, in a recipe, what the
-    recipe's own see.
+    Expressions can use ``site`` (the variables), ``os``, ``package_manager`` (of that system) and, in a recipe, the
+    names of the recipe's expressions except ``vars``.
     """
     context = {key: value for key, value in scope.renderer.context.items() if key != "vars"}
     site = Namespace("site", values, f"Declare it under variables: of {written.id} or of its file.")
@@ -233,7 +241,7 @@ def bound(scope: Scope, written: Written, values: Mapping[str, Any], os: OsId) -
     applies = render_tree(inner, spec.applies.when if spec.applies else "", (*written.path, "applies", "when"))
     if found is None or checks is None:
         return None
-    # Files of controls share a stage; the names of their handlers must not meet.
+    # All files of controls share one stage, so the names of their handlers get the name of the file as a prefix.
     stem = written.document.path.stem
     return Control(
         id=spec.id,
@@ -256,13 +264,13 @@ def bound(scope: Scope, written: Written, values: Mapping[str, Any], os: OsId) -
 def _operations(
     scope: Scope, written: Written, spec: ControlSpec, os: OsId
 ) -> tuple[tuple[BoundOperation, ...], tuple[Handler, ...]] | None:
-    """Its operations for a system, those that install its packages first. None after a problem: there are none."""
+    """Return the control's operations for a system, after those that install its packages. None after a problem."""
     path: NodePath = (*written.path, "operations")
     items: Any = written.value["operations"]
     if isinstance(items, dict):
         family = serving(os, items)
         if family is None:
-            known = f"It knows {', '.join(items)}; os: says for which systems it is."
+            known = f"It has operations for {', '.join(items)}. Add operations for {os}, or set os to its systems."
             scope.problems.add(written.document.mark(path), f"{written.id} has no operations for {os}", known)
             return None
         path, items = (*path, family), items[family]
@@ -272,13 +280,13 @@ def _operations(
         before = operations.packages_needed(scope, packages, written.document.mark((*written.path, "packages")))
     own, handlers = operations.read_with_handlers(scope, items, path)
     if not items:
-        scope.problems.add(written.document.mark(path), f"{written.id} has no operations", "A control does something.")
+        scope.problems.add(written.document.mark(path), f"{written.id} has no operations", "Add an operation.")
         return None
     return (*before, *own), handlers
 
 
 def _checks(scope: Scope, written: Written) -> tuple[Check, ...] | None:
-    """Its checks; None after a problem with one."""
+    """Return the control's checks; None after a problem with one."""
     value = written.value["check"]
     listed = isinstance(value, list)
     found: list[Check] = []

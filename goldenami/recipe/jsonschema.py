@@ -1,7 +1,7 @@
-"""JSON Schema (draft 2020-12) of what people write, for editors: completion, descriptions, and mistakes while typing.
+"""Builds the JSON Schemas (draft 2020-12) of recipes, goldenami.yaml and agents, for completion and checks in editors.
 
-It says slightly less than ``validate`` checks: a value may be an expression wherever a number or a word of a list is
-meant, so each such place also takes ``{{ … }}``.
+The schemas accept more than ``validate``: each place for a number, a choice or a pattern also takes an expression,
+``{{ … }}``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _EXPRESSION = {"type": "string", "pattern": r"\{\{.*\}\}"}
 
 
 def json_schema(kind: Kind, known: Mapping[str, type[Operation]] = OPERATIONS) -> dict[str, Any]:
-    """The schema of recipes, of goldenami.yaml, or of agents. ``known``: the operations that may be used, by kind."""
+    """Return the schema of recipes, of goldenami.yaml, or of agents. ``known``: the operations to describe, by kind."""
     if kind == "environment":
         return _document(ProjectSpec, "goldenami.yaml", {})
     definitions: dict[str, Any] = {}
@@ -71,15 +71,17 @@ def _document(model: type[BaseModel], title: str, definitions: dict[str, Any]) -
 
 
 def _describe(place: dict[str, Any], form: Mapping[str, Any]) -> None:
-    """Replace what a field takes, and keep its description."""
+    """Replace the form of a field, and keep its description and title."""
     kept: dict[str, Any] = {key: place[key] for key in ("description", "title") if key in place}
     place.clear()
     place.update({**form, **kept})
 
 
 def _model(model: type[BaseModel], definitions: dict[str, Any], namespace: str = "") -> dict[str, Any]:
-    """A reference to the schema of a model, which goes to the definitions. ``namespace``: keeps the names of an
-    extension apart from the built-in ones."""
+    """Add the schema of a model to the definitions, and return a reference to it.
+
+    ``namespace``: a prefix that separates the names of an extension from the built-in ones.
+    """
     prefix = f"{namespace}." if namespace else ""
     body = model.model_json_schema(ref_template=f"#/$defs/{prefix}{{model}}")
     definitions.update({prefix + name: _open(value) for name, value in body.pop("$defs", {}).items()})
@@ -88,7 +90,7 @@ def _model(model: type[BaseModel], definitions: dict[str, Any], namespace: str =
 
 
 def _operation(known: Mapping[str, type[Operation]], definitions: dict[str, Any]) -> dict[str, Any]:
-    """One item of a list of operations: exactly one kind, and the common keys beside it."""
+    """Return the schema of one operation: exactly one kind, and the common keys."""
     kinds: dict[str, Any] = {}
     for kind, model in sorted(known.items()):
         body = _model(model, definitions, "" if OPERATIONS.get(kind) is model else kind)
@@ -118,14 +120,18 @@ def _summary(model: type[BaseModel]) -> str:
 
 
 def _open(schema: Any) -> Any:
-    """Let expressions stand where the value is no free string; leave names and structure as they are."""
+    """Allow an expression in each place whose value is not a free string. Names and structure are not changed."""
     if isinstance(schema, list):
         return [_open(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     opened: dict[str, Any] = {}
     for key, value in schema.items():
-        if key in ("properties", "patternProperties", "$defs"):  # names of people's choice, not words of the schema
+        if key in (
+            "properties",
+            "patternProperties",
+            "$defs",
+        ):  # keys are names, not keywords of JSON Schema
             opened[key] = {name: _open(inner) for name, inner in value.items()}
         else:
             opened[key] = value if key in ("default", "enum", "const", "required", "propertyNames") else _open(value)

@@ -1,8 +1,8 @@
-"""From files to a Recipe: read, render, validate; every problem of the recipe, its agents and its templates in one go.
+"""Loads recipes: reads, renders and validates the files, and reports all problems at once.
 
-The order: the form of the YAML; variables; then, for each architecture, the expressions of all sections, the schema,
-the agents, the operations and their files; then what concerns several places (the graph of bases, targets, tests). A
-step that cannot go on leaves the others going.
+The order is: the form of the YAML; variables; then for each architecture the expressions of all sections, the schema,
+the agents, the operations and their files; then the checks across sections and files (bases, targets, tests). If one
+step fails, the other steps are still done, to find their problems.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from goldenami.recipe.scope import Scope, render_tree
 from goldenami.recipe.secrets import SecretRef
 from goldenami.recipe.testfiles import read_test
 from goldenami.recipe.variables import read_variables
-from goldenami.recipe.words import ACCOUNT_ID, BASE_KINDS, NAME, BaseKind, OsId, seconds
+from goldenami.recipe.words import BASE_KINDS, NAME, BaseKind, OsId, seconds
 from goldenami.release import targets as modes
 
 DEFAULT_INSTANCE_TYPES: Mapping[Architecture, tuple[str, ...]] = {
@@ -46,12 +46,12 @@ DEFAULT_INSTANCE_TYPES: Mapping[Architecture, tuple[str, ...]] = {
 DEFAULT_CHANNEL = "stable"
 
 _PER_ARCHITECTURE = ("base", "builder", "patches", "agents", "software", "handlers", "hardening")
-_OPERATIONS = ("agents", "software", "handlers")  # rendered one by one, where `when` lets them
+_OPERATIONS = ("agents", "software", "handlers")  # rendered one by one, because `when` decides which
 
 
 @dataclass
 class _Loading:
-    """What is known while one recipe is loaded."""
+    """The state of loading one recipe."""
 
     project: Project
     document: Document
@@ -70,10 +70,10 @@ def load(
     *,
     today: datetime.date | None = None,
 ) -> Recipe:
-    """The recipe at a path or of a name, rendered for an environment.
+    """Load the recipe at a path or of a name, rendered for an environment.
 
-    ``variables`` override declared ones (``--var``); they are read as the type of the default. ``today`` (UTC; by
-    default the real one) decides which waivers have expired. Raises InvalidInput with all problems,
+    ``variables`` override declared ones (``--var``); they are converted to the type of the default. ``today`` (UTC; by
+    default the current day) decides which waivers have expired. Raises InvalidInput with all problems,
     NotFound for an unknown recipe.
     """
     path = project.recipe_path(ref)
@@ -94,7 +94,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
     if isinstance(value.get("name"), str) and value["name"] != stem and re.match(NAME, value["name"]):
         problems.add(
             document.mark(("name",)),
-            f"name: the file is called {document.path.name}",
+            f"name is {value['name']}, expected {stem}, the name of the file",
             f"Write {stem}, or rename the file.",
         )
     loading.context = {
@@ -137,16 +137,16 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
         )
         problems.extend(check_compiles(stages[architecture], loading.project))
         for mark, name, other in outputs.duplicate_outputs(stages[architecture]):
-            problems.add_once(mark, f"outputs: {name} is declared at {other} already", "Give it another name.")
+            problems.add_once(mark, f"outputs: {name} is already declared at {other}", "Choose another name.")
         tests.extend(found.tests)
         used.update((name, found.params[name]) for name in found.names if name not in used)
     tests[:0] = _tests(loading, common.get("tests", value.get("tests")))
     _check_base(loading)
     targets = _distribution_targets(loading, common.get("distribution"))
     shared = _shared_accounts(loading, common.get("distribution"))
-    spoken = next(iter(specs.values()), None)
+    valid = next(iter(specs.values()), None)
     schedules = read_schedules(
-        spoken.schedules if spoken is not None else {},
+        valid.schedules if valid is not None else {},
         ("schedules",),
         document,
         loading.environment.accounts,
@@ -157,8 +157,8 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
     if os is None and not problems.found:
         problems.add(
             document.mark(("base", "recipe")),
-            "os: cannot be told, since the base recipe has mistakes of its own",
-            "Check it with goldenami validate.",
+            "os is not known, because the base recipe has problems",
+            "Check the base recipe with `goldenami validate`.",
         )
     if problems.found or os is None:
         return None
@@ -195,7 +195,7 @@ def _render(scope: Scope, keys: list[str]) -> dict[str, Any]:
 
 
 def _architectures(value: Mapping[str, Any]) -> list[Architecture]:
-    """The architectures as far as they are well formed; the schema reports the others."""
+    """Return the valid architectures of a recipe. The schema reports the others."""
     given = value.get("architectures", ["x86_64"])
     known: tuple[Architecture, ...] = ("x86_64", "arm64")
     return [a for a in known if isinstance(given, list) and a in given] or ["x86_64"]
@@ -205,7 +205,7 @@ def _architectures(value: Mapping[str, Any]) -> list[Architecture]:
 
 
 def _base_kind(base: object) -> tuple[BaseKind | None, str]:
-    """What a base is, and its name; (None, "") for one that is not well formed."""
+    """Return the kind of a base and its value; (None, "") if the base is not well-formed."""
     if isinstance(base, dict):
         for kind in BASE_KINDS:
             if isinstance(base.get(kind), str):
@@ -215,7 +215,7 @@ def _base_kind(base: object) -> tuple[BaseKind | None, str]:
 
 def _base(spec: BaseSpec, document: Document) -> BaseRef:
     kind, value = _base_kind(spec.model_dump())
-    assert kind is not None, "the schema wants exactly one"
+    assert kind is not None, "the schema requires exactly one"
     channel = (spec.channel or DEFAULT_CHANNEL) if kind == "recipe" else None
     return BaseRef(kind, value, document.mark(("base", kind)), spec.owners, channel)
 
@@ -232,7 +232,7 @@ def _builder(spec: RecipeSpec, architecture: Architecture, os: OsId) -> Builder:
 
 
 def _check_patches(scope: Scope, spec: PatchSpec, os: OsId | None) -> None:
-    """What a distribution offers no way for."""
+    """Report patch options that the distribution does not support."""
     if os is None:
         return
     system = SYSTEMS[os]
@@ -241,19 +241,20 @@ def _check_patches(scope: Scope, spec: PatchSpec, os: OsId | None) -> None:
         mirror = "mirror with uri and key" if system.manager.mirror_needs_key else "mirror"
         scope.problems.add(
             scope.document.mark(("patches", "date")),
-            f"date: {system.name} keeps no archive of former days",
-            f"Give releasever, or {mirror}." if system.versioned else f"Give {mirror}.",
+            f"date: {system.name} has no archive of packages by date",
+            f"Set releasever, or {mirror}." if system.versioned else f"Set {mirror}.",
         )
     if spec.releasever is not None and not system.versioned:
         scope.problems.add(
             scope.document.mark(("patches", "releasever")),
-            f"releasever: {system.name} has no such versions",
-            "Give date.",
+            f"releasever: {system.name} has no release versions of its repositories",
+            "Set date instead.",
         )
 
 
 def _os(loading: _Loading) -> OsId | None:
-    """The recipe's os, or its base recipe's, or what the vendor's names tell; a problem where nothing tells."""
+    """Return the os of the recipe, or of its base recipe, or found from the base's name. Reports a problem if it is not
+    known."""
     seen: set[Path] = set()
     document: Document | None = loading.document
     while document is not None and document.path not in seen:
@@ -267,8 +268,8 @@ def _os(loading: _Loading) -> OsId | None:
             if found is None and kind:
                 loading.problems.add(
                     loading.document.key_mark(("base",)),
-                    "os: cannot be told from the base's name",
-                    f"Add os: {_any_of(list(SYSTEMS))} (the ID in /etc/os-release).",
+                    "os is missing, and the name of the base does not show it",
+                    f"Add os: {_join_or(list(SYSTEMS))} (the ID in /etc/os-release).",
                 )
             return found.id if found is not None else None
         parent = loading.project.recipes / f"{value}.yaml"
@@ -276,8 +277,8 @@ def _os(loading: _Loading) -> OsId | None:
     return None
 
 
-def _any_of(words: list[str]) -> str:
-    return f"{', '.join(words[:-1])} or {words[-1]}"
+def _join_or(alternatives: list[str]) -> str:
+    return f"{', '.join(alternatives[:-1])} or {alternatives[-1]}"
 
 
 def _check_base(loading: _Loading) -> None:
@@ -292,7 +293,7 @@ def _check_base(loading: _Loading) -> None:
         return
     circle = cycle(edges, document.path.stem)
     if circle is not None:
-        problems.add(mark, f"base: the recipes are each other's base: {'→'.join(circle)}")
+        problems.add(mark, f"base: the recipes depend on each other: {'→'.join(circle)}")
         return
     base = project.document(project.recipes / f"{parent}.yaml", Problems())
     if base is not None:
@@ -301,7 +302,7 @@ def _check_base(loading: _Loading) -> None:
             problems.add(
                 document.mark(("architectures",)),
                 f"architectures: the base recipe {parent} is not built for {', '.join(missing)}",
-                f"Add it to {project.shown(base.path)}.",
+                f"Add the architecture to {project.shown(base.path)}.",
             )
 
 
@@ -344,7 +345,7 @@ def _distribution_targets(loading: _Loading, given: object) -> tuple[Target, ...
             loading.problems.add(
                 loading.document.mark(("distribution", "targets")),
                 f"targets: {target.label} {mode.verb} the image of {source}, which is not chosen",
-                f"Add {source}.",
+                f"Add {source} to targets.",
             )
     return tuple(t for t in every if t.label in chosen)
 
@@ -364,17 +365,11 @@ def _shared_accounts(loading: _Loading, given: object) -> tuple[str, ...]:
             hint = (
                 f"Did you mean {near}?"
                 if near
-                else "Give a name of the environment's accounts, or 12 digits in quotes."
+                else "Write the name of an account of the environment, or 12 digits in quotes."
             )
-            loading.problems.add(
-                mark, f"accounts: {name!r} is neither an account of the environment nor {_words(ACCOUNT_ID)}", hint
-            )
+            loading.problems.add(mark, f"accounts: {name!r} is not an account of the environment or 12 digits", hint)
         elif identifier == loading.environment.home.id:
-            loading.problems.add(mark, "accounts: the home account owns the images already", "Remove it.")
+            loading.problems.add(mark, "accounts: the home account already owns the images", "Remove it.")
         elif identifier not in found:
             found.append(identifier)
     return tuple(found)
-
-
-def _words(pattern: str) -> str:
-    return "12 digits" if pattern == ACCOUNT_ID else pattern

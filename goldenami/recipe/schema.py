@@ -1,9 +1,7 @@
-"""What a recipe may say: the pydantic models behind ``goldenami schema``, and the source of the words in error
-messages.
+"""The pydantic models of recipes and agents: the source of ``goldenami schema`` and of hints in error messages.
 
-Each field is described once, here. Unknown keys are refused. The operations inside ``software`` and ``handlers`` are
-the models of ``provision.OPERATIONS``; they are validated one by one (see ``operations.py``), after their expressions
-were rendered.
+Each field is described once, here. Unknown keys are refused. ``operations.py`` validates the operations in ``software``
+and ``handlers`` one by one, after their expressions were rendered, with the models of ``provision.OPERATIONS``.
 """
 
 from __future__ import annotations
@@ -39,12 +37,12 @@ from goldenami.recipe.words import (
 
 def _version(text: str) -> str:
     if not re.fullmatch(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)", text):
-        raise ValueError('a recipe\'s version is MAJOR.MINOR, such as "1.4"; a build appends its date and number')
+        raise ValueError(f'{text!r} is not MAJOR.MINOR, such as "1.4"; each build appends its date and number')
     return text
 
 
 class BaseSpec(Spec):
-    """Where the image starts from: exactly one of ssm, filter (with owners), id and recipe (with channel)."""
+    """The image that the build starts from: exactly one of ssm, filter (with owners), id and recipe (with channel)."""
 
     ssm: str | None = Field(
         None,
@@ -53,12 +51,13 @@ class BaseSpec(Spec):
     )
     filter: str | None = Field(
         None,
-        description="Name of the AMI with * and ?, such as debian-12-amd64-*; the newest one of owners is taken.",
+        description="Name of the AMI with * and ?, such as debian-12-amd64-*. The newest image of the owners is used.",
         min_length=3,
     )
     owners: tuple[str, ...] = Field(
         (),
-        description="With filter: 12-digit account ids, or self, amazon, aws-marketplace. Names alone can be forged.",
+        description="With filter: 12-digit account ids, or self, amazon, aws-marketplace. Other "
+        "accounts can publish an image under the same name.",
     )
     id: str | None = Field(
         None,
@@ -77,13 +76,13 @@ class BaseSpec(Spec):
         given = [kind for kind in BASE_KINDS if getattr(self, kind) is not None]
         if len(given) != 1:
             what = f"{' and '.join(given)} are given" if given else "none is given"
-            raise ValueError(f"exactly one of ssm, filter, id and recipe says what the base is; {what}")
+            raise ValueError(f"expected exactly one of ssm, filter, id and recipe; {what}")
         if self.filter is not None and not self.owners:
-            raise ValueError("filter needs owners: anybody can publish an image under any name")
+            raise ValueError("filter needs owners, because any account can publish an image under any name")
         if self.owners and self.filter is None:
-            raise ValueError("owners goes with filter only")
+            raise ValueError("owners is allowed only with filter")
         if self.channel and self.recipe is None:
-            raise ValueError("channel goes with recipe only")
+            raise ValueError("channel is allowed only with recipe")
         for owner in self.owners:
             if not re.fullmatch(ACCOUNT_ID, owner) and owner not in ("self", "amazon", "aws-marketplace"):
                 raise ValueError(
@@ -96,28 +95,29 @@ InstanceType = Annotated[str, StringConstraints(pattern=INSTANCE_TYPE)]
 
 
 class BuilderSpec(Spec):
-    """The temporary instance that is provisioned, and becomes the image."""
+    """The temporary instance that is provisioned, and captured as the image."""
 
     instance_types: tuple[InstanceType, ...] = Field(
-        (), description="Tried in this order until one has capacity. Default: small ones of the architecture."
+        (),
+        description="Types to try, in this order, until one has capacity. Default: small ones of the architecture.",
     )
-    spot: bool = Field(False, description="Ask for spot capacity first; on-demand where there is none.")
+    spot: bool = Field(False, description="Request spot capacity first, and on-demand capacity if there is none.")
     ssh_user: str | None = Field(
         None,
-        description="User that the image's cloud-init gives the key to. Default: that of the vendor's images.",
+        description="User that gets the SSH key from cloud-init. Default: the login user of the vendor's images.",
         pattern=USER,
     )
-    ssh_timeout: Duration = Field("10m", description="How long to wait for the instance to answer over SSH.")
-    timeout: Duration = Field("2h", description="How long one stage of provisioning may take.")
+    ssh_timeout: Duration = Field("10m", description="Longest wait until the instance answers over SSH.")
+    timeout: Duration = Field("2h", description="Longest time that one stage of provisioning may take.")
 
 
 class AgentUse(Spec):
-    """One agent of recipes/agents/ or a shipped one, with parameters of its own. A bare name stands for {name: …}."""
+    """One agent, from recipes/agents/ or shipped, and its parameters. A plain name is short for {name: …}."""
 
     name: Name = Field(
         description="Name of the agent: the folder recipes/agents/NAME, or a shipped agent (goldenami agents list)."
     )
-    when: Any = Field(None, description="Condition; the agent is left out where it is false.")
+    when: Any = Field(None, description="Condition. The agent is left out if it is false.")
     params: dict[str, Any] = Field(
         default_factory=dict, description="Values for the parameters that the agent declares."
     )
@@ -127,7 +127,10 @@ class RootVolume(Spec):
     """The root volume of the image."""
 
     size_gib: int | None = Field(
-        None, ge=1, le=16384, description="Size in GiB; at least the base's. Default: the base's."
+        None,
+        ge=1,
+        le=16384,
+        description="Size in GiB, at least that of the base's root volume. Default: the same size.",
     )
     type: Literal["gp3", "gp2", "io1", "io2", "standard"] = Field("gp3", description="EBS volume type.")
     iops: int | None = Field(
@@ -138,11 +141,11 @@ class RootVolume(Spec):
     @model_validator(mode="after")
     def _type_allows(self) -> RootVolume:
         if self.iops is not None and self.type not in ("gp3", "io1", "io2"):
-            raise ValueError(f"iops cannot be set for {self.type}; it goes with gp3, io1 and io2")
+            raise ValueError(f"iops is allowed only for gp3, io1 and io2, not for {self.type}")
         if self.iops is None and self.type in ("io1", "io2"):
             raise ValueError(f"{self.type} needs iops")
         if self.throughput is not None and self.type != "gp3":
-            raise ValueError(f"throughput goes with gp3, not with {self.type}")
+            raise ValueError(f"throughput is allowed only for gp3, not for {self.type}")
         return self
 
 
@@ -153,18 +156,19 @@ class ImageSpec(Spec):
         default_factory=lambda: RootVolume.model_validate({}), description="The root volume."
     )
     imds: Literal["v2", "optional"] = Field(
-        "v2", description="v2: instances of the image answer IMDSv2 only. optional: version 1 too."
+        "v2", description="v2: instances of the image answer only IMDSv2. optional: they answer IMDSv1 too."
     )
     boot_mode: Literal["uefi-preferred", "uefi", "legacy-bios"] | None = Field(
-        None, description="Boot mode of the AMI. Default: the base's."
+        None, description="Boot mode of the AMI. Default: the boot mode of the base."
     )
     tags: Annotated[Tags, AfterValidator(check_tags)] = Field(
-        default_factory=dict, description="Tags for the images and their snapshots, besides the environment's."
+        default_factory=dict,
+        description="Tags for the images and their snapshots, in addition to the environment's tags.",
     )
 
 
 class ShareSpec(Spec):
-    """Who else may use the images."""
+    """Other accounts that may use the images."""
 
     accounts: tuple[str, ...] = Field(
         (),
@@ -180,13 +184,13 @@ class DistributionSpec(Spec):
         description="all, or a list of the environment's targets: \"account/region\", an account's name, or a region.",
     )
     share: ShareSpec = Field(
-        default_factory=lambda: ShareSpec.model_validate({}), description="Launch permission for others."
+        default_factory=lambda: ShareSpec.model_validate({}), description="Launch permission for other accounts."
     )
     channel: str = Field("candidate", description="The channel that a successful build moves.", pattern=NAME)
 
 
 def check_order(spec: RetentionSpec | ChannelRetentionSpec) -> None:
-    """Deprecated, disabled, deleted: later steps do not come earlier. Raises ValueError."""
+    """Check the order of the ages: deprecate, disable, delete. Raises ValueError if a later step has a lower age."""
     given = [(name, getattr(spec, name)) for name in ("deprecate_after", "disable_after", "delete_after")]
     set_ones = [(name, value) for name, value in given if value is not None]
     for (first, early), (second, late) in pairwise(set_ones):
@@ -195,10 +199,12 @@ def check_order(spec: RetentionSpec | ChannelRetentionSpec) -> None:
 
 
 class ChannelRetentionSpec(Spec):
-    """For the releases that a channel ever pointed to. Times replace the recipe's for them."""
+    """Rules for the releases that a channel points to or pointed to earlier. They replace the recipe's times."""
 
-    keep: int | None = Field(None, ge=1, description="How many of the newest of them are always kept.")
-    monthly: int | None = Field(None, ge=1, description="Of each of the last so many months the first one is kept.")
+    keep: int | None = Field(None, ge=1, description="Number of the newest of these releases that are always kept.")
+    monthly: int | None = Field(
+        None, ge=1, description="Number of months: the first release of each of the last months is kept."
+    )
     deprecate_after: Duration | None = Field(None, description="Age at which they are marked deprecated.")
     disable_after: Duration | None = Field(None, description="Age at which they are disabled.")
     delete_after: Duration | None = Field(None, description="Age at which they are deleted.")
@@ -210,23 +216,27 @@ class ChannelRetentionSpec(Spec):
 
 
 class RetentionSpec(Spec):
-    """How long releases are kept (`goldenami retire`). What is in use, pinned, or in a channel stays in any case."""
+    """How long releases are kept (`goldenami retire`). Releases in use, pinned or in a channel are always kept."""
 
-    keep: int = Field(5, ge=1, description="How many of the newest releases are always kept.")
-    minimum_age: Duration = Field("7d", description="Nothing younger is touched.")
+    keep: int = Field(5, ge=1, description="Number of the newest releases that are always kept.")
+    minimum_age: Duration = Field("7d", description="Releases younger than this are never changed.")
     unused_for: Duration = Field("7d", description="A release that was launched more recently counts as in use.")
     deprecate_after: Duration | None = Field(
         None, description='Age at which an image is marked deprecated, such as "90d".'
     )
     disable_after: Duration | None = Field(
-        None, description="Age at which it is disabled: nobody can launch it, and it can be enabled again."
+        None, description="Age at which it is disabled: it cannot be launched until it is enabled again."
     )
     delete_after: Duration | None = Field(
-        None, description="Age at which it is deleted. Default: as soon as no rule keeps it; never with disable_after."
+        None,
+        description="Age at which it is deleted. Default: when no rule keeps it, or never if disable_after is set.",
     )
-    monthly: int | None = Field(None, ge=1, description="Of each of the last so many months the first one is kept.")
+    monthly: int | None = Field(
+        None, ge=1, description="Number of months: the first release of each of the last months is kept."
+    )
     channels: dict[Annotated[str, StringConstraints(pattern=NAME)], ChannelRetentionSpec] = Field(
-        default_factory=dict, description="Rules for the releases that a channel ever pointed to."
+        default_factory=dict,
+        description="Rules by channel, for releases that the channel points to or pointed to earlier.",
     )
 
     @model_validator(mode="after")
@@ -245,29 +255,29 @@ class SecretSource(Spec):
     @model_validator(mode="after")
     def _one_source(self) -> SecretSource:
         if sum(value is not None for value in (self.env, self.file, self.ssm)) != 1:
-            raise ValueError("a secret has exactly one of env, file and ssm")
+            raise ValueError("expected exactly one of env, file and ssm")
         return self
 
 
 class SecretVar(Spec):
-    """A variable whose value is not written down, but referenced."""
+    """A variable whose value is not written in the recipe. The recipe says where to read it."""
 
     secret: SecretSource = Field(description="Where the value comes from.")
 
 
 class WaiverSpec(Spec):
-    """A control that the image does without, for a time."""
+    """A control that is not applied until a given day."""
 
-    reason: str = Field(min_length=1, description="Why; stands in the manifest of every release.")
-    expires: datetime.date = Field(description="The last day on which it holds; a build after that fails.")
+    reason: str = Field(min_length=1, description="The reason. The manifest of every release records it.")
+    expires: datetime.date = Field(description="Last day of the waiver. Builds after that day fail.")
 
 
 class HardeningSpec(Spec):
-    """Which hardening profiles are applied, and what this image does differently."""
+    """The hardening profiles of the image, and its exceptions from them."""
 
     profiles: tuple[Name, ...] = Field(min_length=1, description="Profiles of hardening/profiles.")
     choices: tuple[Name, ...] = Field(
-        (), description="Controls of exclusive groups (firewall, time, log) to take in place of the profile's."
+        (), description="Controls to use in exclusive groups (firewall, time, log) instead of the profile's choice."
     )
     variables: dict[Annotated[str, StringConstraints(pattern=IDENTIFIER)], Any] = Field(
         default_factory=dict, description="Values of site variables that the controls declare."
@@ -281,7 +291,7 @@ Scalar = str | int | float | bool | None
 OperationList = list[Any]
 
 
-# Keys whose values are taken as they are written, without expressions: everything else may refer to them.
+# Keys whose values have no expressions, because the expressions of all other keys may refer to them.
 LITERAL = ("name", "version", "os", "architectures")
 
 
@@ -291,19 +301,19 @@ class RecipeSpec(Spec):
     name: Name = Field(description="Name of the image: the file's name without .yaml.")
     version: Annotated[str, AfterValidator(_version)] = Field(description='MAJOR.MINOR in quotes, such as "1.4".')
     description: str = Field("", description="What the image is for; becomes the AMI's description.", max_length=255)
-    owner: str = Field("", description="Team or person who answers for it.", max_length=255)
+    owner: str = Field("", description="Team or person that is responsible for the image.", max_length=255)
     os: OsId | None = Field(
         None,
-        description="The ID in /etc/os-release of the base. Default: the base recipe's, or what the base's name tells.",
+        description="The ID in /etc/os-release of the base. Default: from the base recipe or the name of the base.",
     )
     architectures: tuple[Literal["x86_64", "arm64"], ...] = Field(
-        ("x86_64",), min_length=1, description="One image for each, released together."
+        ("x86_64",), min_length=1, description="Architectures. Each one gets an image, and all are released together."
     )
     vars: dict[Annotated[str, StringConstraints(pattern=IDENTIFIER)], Any] = Field(
         default_factory=dict,
-        description="Variables with their defaults, used as {{ vars.NAME }}; --var NAME=VALUE can set these only.",
+        description="Variables with their defaults, used as {{ vars.NAME }}; --var NAME=VALUE overrides one.",
     )
-    base: BaseSpec = Field(description="Where the image starts from.")
+    base: BaseSpec = Field(description="The image that the build starts from.")
     builder: BuilderSpec = Field(
         default_factory=lambda: BuilderSpec.model_validate({}), description="The temporary instance."
     )
@@ -317,12 +327,14 @@ class RecipeSpec(Spec):
     hardening: HardeningSpec | None = Field(None, description="Hardening, after software and before the tests.")
     handlers: dict[str, Any] = Field(
         default_factory=dict,
-        description="Operations that run once at the end of software, if one that changed something notifies them.",
+        description="Operations that run once, at the end of software, if an operation that changed something notifies "
+        "them.",
     )
     tests: tuple[str, ...] = Field(
         ("base",),
         min_length=1,
-        description="base (the built-in suite) and paths of testinfra files, relative to the recipe.",
+        description="base (the built-in suite), suites of installed packages, and paths of testinfra files, relative "
+        "to the recipe.",
     )
     image: ImageSpec = Field(default_factory=lambda: ImageSpec.model_validate({}), description="Attributes of the AMI.")
     distribution: DistributionSpec = Field(
@@ -333,14 +345,14 @@ class RecipeSpec(Spec):
     )
     schedules: dict[Name, ScheduleSpec] = Field(
         default_factory=dict,
-        description="Snapshots of the instances that run the image, again and again (`goldenami schedule run`).",
+        description="Scheduled snapshots of the instances that run the image (`goldenami schedule run`).",
     )
 
 
 class AgentSpec(Spec):
-    """An agent: what recipes have in common about one piece of software."""
+    """An agent: operations, parameters and tests for one piece of software, shared by recipes."""
 
-    name: Name = Field(description="Name of the agent: the file's name without .yaml.")
+    name: Name = Field(description="Name of the agent: the name of its folder, or of its file without .yaml.")
     description: str = Field("", description="What the agent does.")
     params: dict[Annotated[str, StringConstraints(pattern=IDENTIFIER)], Any] = Field(
         default_factory=dict,
@@ -348,9 +360,12 @@ class AgentSpec(Spec):
         "default that takes any value.",
     )
     operations: dict[OsId, OperationList] = Field(
-        description=f"Operations by os ({', '.join(SYSTEMS)}); {LIKENESSES} where it has none of its own."
+        description=f"Operations by os ({', '.join(SYSTEMS)}). If a system has none here, {LIKENESSES}."
     )
-    handlers: dict[str, Any] = Field(default_factory=dict, description="Operations that its operations can notify.")
+    handlers: dict[str, Any] = Field(
+        default_factory=dict, description="Operations that the agent's operations can notify."
+    )
     tests: tuple[str, ...] = Field(
-        (), description="Paths of testinfra files, relative to the agent's file; run with each recipe that uses it."
+        (),
+        description="Paths of testinfra files, relative to the agent's file. They run with each recipe that uses it.",
     )

@@ -1,4 +1,4 @@
-"""Files of testinfra tests that recipes and agents name."""
+"""Reads the files of testinfra tests that recipes and agents name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from goldenami.recipe.recipe import TestRef
 
 
 def read_test(name: str, document: Document, at: NodePath, problems: Problems, origin: str = "") -> TestRef | None:
-    """One entry of ``tests``. The file is parsed, so that a mistake in it is known before an instance is paid for."""
+    """Read one entry of ``tests``. The file is parsed, to find syntax errors before an instance costs money."""
     mark = document.mark(at)
     if name == "base":
         return TestRef(name, None, "", mark)
@@ -34,32 +34,36 @@ def read_test(name: str, document: Document, at: NodePath, problems: Problems, o
     try:
         tree = ast.parse(source, str(path))
     except SyntaxError as error:
-        problems.add(Mark(shown(path), error.lineno or 0, error.offset or 0), f"not Python: {error.msg}")
+        problems.add(Mark(shown(path), error.lineno or 0, error.offset or 0), f"not valid Python: {error.msg}")
         return None
     if not any(_is_test(node) for node in ast.walk(tree)):
-        problems.add(mark, f"tests: {name} has no test", "A test is a function whose name starts with test.")
+        problems.add(mark, f"tests: {name} has no test", "Add a test: a function whose name starts with test.")
         return None
     if suite is not None:
         return TestRef(name, path, hashlib.sha256(source).hexdigest(), mark, origin, installed=True)
-    if origin:  # named from the recipes' directory, as those of recipes are; the same for a shipped and a copied agent
+    if origin:  # relative to the directory of recipes: the name is the same for a shipped agent and its copy
         folder = f"agents/{origin}" if document.path.name == AGENT_FILE else document.path.parent.name
         name = os.path.normpath(f"{folder}/{name}")
     return TestRef(name, path, hashlib.sha256(source).hexdigest(), mark, origin)
 
 
 def _installed(name: str, mark: Mark, problems: Problems) -> Path | None:
-    """The file of a suite that an installed package adds; None if there is none of this name."""
+    """Return the file of a suite of an installed package; None if no package has a suite of this name."""
     entry = extensions.installed(extensions.CHECKS).get(name) if "/" not in name else None
     if entry is None:
         return None
     try:
         spec = find_spec(entry.module)
-    except Exception as error:  # importing the packages above it may raise anything
+    except Exception as error:  # find_spec imports the parent packages, which may raise anything
         spec, reason = None, f"{type(error).__name__}: {error}"
     else:
         reason = f"there is no module {entry.module}"
     if spec is None or spec.origin is None:
-        problems.add(mark, f"tests: {name}, of {extensions.origin(entry)}, cannot be found: {reason}")
+        problems.add(
+            mark,
+            f"tests: {name} of {extensions.origin(entry)} cannot be found: {reason}",
+            "Repair or uninstall the package.",
+        )
         return None
     return Path(spec.origin)
 

@@ -1,4 +1,4 @@
-"""The words that the forms of recipes and environments have in common: patterns, durations, tags, and their manners."""
+"""Types and patterns that the models of recipes and environments share: names, ids, durations, tags."""
 
 from __future__ import annotations
 
@@ -44,32 +44,32 @@ BASE_KINDS: tuple[BaseKind, ...] = get_args(BaseKind)
 
 
 class Spec(BaseModel):
-    """The manners of every model here: unknown keys refused, frozen."""
+    """Base of all models of recipes and environments: unknown keys are refused, and values are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
 
 
 def _duration(given: object) -> str:
     if not isinstance(given, str) or not re.fullmatch(r"[0-9]+[smhdw]", given):
-        raise ValueError(f'{given!r} is not a number and one of s, m, h, d, w, such as "15m" or "90d"')
+        raise ValueError(f'{given!r} is not a duration: a number and s, m, h, d or w, such as "15m" or "90d"')
     return given
 
 
-# Before: a bare number is a duration without its unit, and not a string without its quotes.
+# Checked before the type: for a bare number, the message is about the missing unit and not about missing quotes.
 Duration = Annotated[str, BeforeValidator(_duration)]
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def seconds(duration: str) -> int:
-    """ "15m" as 900."""
+    """Return a duration in seconds: 900 for "15m"."""
     return int(duration[:-1]) * _SECONDS[duration[-1]]
 
 
 @dataclass(frozen=True)
 class OneOf:
-    """One name of a list that may still grow when the form is defined, such as the names in a registry. Errors and JSON
-    Schema are those of a ``Literal``."""
+    """One name of a list that may grow after the model is defined, for example a registry. Errors and JSON Schema are
+    those of a ``Literal``."""
 
     names: Callable[[], Sequence[str]]
 
@@ -93,9 +93,10 @@ Tags = dict[
 
 
 def check_tags(value: dict[str, str]) -> dict[str, str]:
+    """Return the tags unchanged. Raises ValueError for a key that AWS or goldenami reserves."""
     for key in value:
         if key.lower().startswith("aws:"):
-            raise ValueError(f"the tag {key!r}: AWS keeps the prefix aws: for itself")
+            raise ValueError(f"the tag {key!r} has the prefix aws:, which AWS reserves")
         if key.startswith("goldenami:") or key == "Name":
-            raise ValueError(f"the tag {key!r} is set by goldenami itself")
+            raise ValueError(f"the tag {key!r} is set by goldenami, and cannot be set here")
     return value

@@ -215,7 +215,8 @@ def test_nothing_is_executed_without_consent(workspace: Workspace) -> None:
 def test_the_only_problem_is_the_missing_consent(workspace: Workspace) -> None:
     workspace.write("recipes/tiny.yaml", RECIPE + "  - pakage: curl\n")
     assert workspace.problems(Consent()) == [
-        "operations/company.py:1:1: this file is Python code of the project, and is not executed without your consent",
+        "operations/company.py:1:1: this file has Python code of the project, "
+        "which is not executed without your consent",
         "recipes/tiny.yaml:7:5: unknown operation 'pakage'",
     ]
 
@@ -252,7 +253,7 @@ def test_a_link_out_of_the_project_is_refused(workspace: Workspace, tmp_path_fac
     outside = tmp_path_factory.mktemp("outside") / "secret.py"
     outside.write_text("x = 1\n")
     (workspace.root / "operations" / "link.py").symlink_to(outside)
-    assert "operations/link.py: the link leads out of the project" in workspace.problems()
+    assert "operations/link.py: the link points to a file outside the project" in workspace.problems()
 
 
 # --- mistakes in the files --------------------------------------------------------------------------------------------
@@ -266,7 +267,7 @@ def without(text: str, line: str) -> str:
 MISTAKES: dict[str, tuple[str, list[str]]] = {
     "syntax": (
         OPERATION + "class\n",
-        ["operations/company.py:27:6: not Python: invalid syntax"],
+        ["operations/company.py:27:6: not valid Python: invalid syntax"],
     ),
     "exception": (
         OPERATION + "1 / 0\n",
@@ -280,7 +281,7 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     "clash": (
         OPERATION.replace('"company_info"', '"file"'),
         [
-            "operations/company.py:15:5: CompanyInfo: there is an operation 'file' already (built in)",
+            "operations/company.py:15:5: CompanyInfo: the kind 'file' is already used (built in)",
             "recipes/tiny.yaml:6:5: unknown operation 'company_info'",
         ],
     ),
@@ -299,7 +300,7 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     "kind": (
         OPERATION.replace('"company_info"', '"Company Info"'),
         [
-            "operations/company.py:15:5: CompanyInfo: the kind 'Company Info' is not usable",
+            "operations/company.py:15:5: CompanyInfo: the kind 'Company Info' is not allowed",
             "recipes/tiny.yaml:6:5: unknown operation 'company_info'",
         ],
     ),
