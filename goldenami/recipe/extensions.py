@@ -101,7 +101,7 @@ def _refusal(file: str, code: ProjectCode) -> Problem:
         file,
         1,
         1,
-        "this file has Python code of the project, which is not executed without your consent",
+        "this file has Python code that is not executed without your consent",
         f"If you trust the code, use --allow-project-code or {VARIABLE}=1. To allow only these files of {FOLDER}/: "
         f"{VARIABLE}={code.digest}",
     )

@@ -1,7 +1,7 @@
-"""Looking up agents, profiles, files of controls and recipes by name: in the project first, then in what is shipped.
+"""Finds agents, profiles, files of controls and recipes by name, first in the project, then among the shipped files.
 
-A project's own file wins over the shipped one of the same name. Which one was used is part of the answer, so that
-``validate`` and ``plan`` can say it.
+A project's own file is used instead of a shipped one of the same name. The result has the origin of the file, which
+``validate`` and ``plan`` print.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _CACHES = {"__pycache__", ".pytest_cache"}
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Where a name was found. ``path``: the file that defines it. ``shipped``: it came with goldenami.
+    """Where a name was found. ``path``: the file that defines it. ``shipped``: it is one of goldenami's own files.
 
-    ``hides``: whether a shipped one has the same name, and if so, whether its files are the same. ``package``: the
-    installed package that it is of.
+    ``hides``: "same" or "different" if there is a shipped one of the same name with the same or with different files,
+    else "". ``package``: the installed package that has it, else "".
     """
 
     kind: Kind
@@ -46,7 +46,7 @@ class Found:
 
     @property
     def origin(self) -> str:
-        """Where it comes from, in a few words."""
+        """The origin as a short text."""
         if self.package:
             return f"package {self.package}"
         if self.shipped:
@@ -58,7 +58,7 @@ class Found:
         }[self.hides]
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, for every command that tells where something was found."""
+        """Return JSON values, for commands that print where something was found."""
         return {
             "kind": self.kind,
             "name": self.name,
@@ -69,7 +69,7 @@ class Found:
 
 
 def describe(found: Sequence[Found]) -> list[str]:
-    """Where things were found, for people: one line for each kind, the names of one origin together."""
+    """Return the origins as text: one line per kind, with the names grouped by origin."""
     lines = []
     for kind, label in (("agent", "agents"), ("profile", "profiles"), ("controls", "controls")):
         by_origin: dict[str, list[str]] = {}
@@ -83,7 +83,7 @@ def describe(found: Sequence[Found]) -> list[str]:
 
 
 def definition(root: Path, kind: Kind, name: str) -> Path | None:
-    """The file below ``root`` that defines a name; None if there is none. An agent is a folder or a single file."""
+    """Return the file below ``root`` that defines a name, or None. An agent is a folder or a single file."""
     if "/" in name:
         return None
     folder = root / FOLDERS[kind]
@@ -94,7 +94,7 @@ def definition(root: Path, kind: Kind, name: str) -> Path | None:
 
 
 def names(root: Path, kind: Kind) -> list[str]:
-    """All names of a kind below ``root``, sorted."""
+    """Return all names of a kind below ``root``, sorted."""
     folder = root / FOLDERS[kind]
     found = {path.stem for path in folder.glob("*.yaml")}
     if kind == "agent":
@@ -103,33 +103,33 @@ def names(root: Path, kind: Kind) -> list[str]:
 
 
 def find(root: Path | None, shipped: Path, kind: Kind, name: str) -> Found | None:
-    """The project's own definition if there is one, else the shipped one. ``root``: None where there is no project."""
+    """Return the project's own definition, else the shipped one, else None. ``root``: None if there is no project."""
     own = definition(root, kind, name) if root is not None else None
     theirs = definition(shipped, kind, name)
     if own is None:
         return Found(kind, name, theirs, True) if theirs is not None else None
-    if theirs is None or own.samefile(theirs):  # a checkout of goldenami is a project, too
+    if theirs is None or own.samefile(theirs):  # a checkout of goldenami is also a project
         return Found(kind, name, own, False)
     same = contents(own) == contents(theirs)
     return Found(kind, name, own, False, "same" if same else "different")
 
 
 def installed_agents() -> dict[str, Found]:
-    """The agents that installed packages add: the folders beside the module of each entry point.
+    """Return the agents of installed packages by name: the folders next to the module of each entry point.
 
-    Raises UsageError for a module that cannot be found, and where two packages add an agent of one name.
+    Raises UsageError if a module cannot be found, or if two packages have an agent of the same name.
     """
     found: dict[str, Found] = {}
     for name, entry in extensions.installed(extensions.AGENTS).items():
         spec = find_spec(entry.module)
         if spec is None or spec.origin is None:
             message = f"{extensions.origin(entry)}: the entry point {name} = {entry.value!r} is not a module"
-            raise UsageError(message, hint=f"{extensions.AGENTS} takes Python packages. Repair or uninstall this one.")
+            raise UsageError(message, hint=f"{extensions.AGENTS} needs modules. Repair or uninstall it.")
         for path in sorted(Path(spec.origin).parent.glob(f"*/{AGENT_FILE}")):
             one = Found("agent", path.parent.name, path, shipped=False, package=extensions.origin(entry))
             if one.name in found:
                 raise UsageError(
-                    f"two packages add the agent {one.name!r}: {found[one.name].package} and {one.package}",
+                    f"two installed packages have an agent {one.name!r}: {found[one.name].package} and {one.package}",
                     hint="Uninstall one of them.",
                 )
             found[one.name] = one
@@ -137,7 +137,7 @@ def installed_agents() -> dict[str, Found]:
 
 
 def files(path: Path) -> Iterator[Path]:
-    """The files of a definition: the whole folder of an agent that has one, else the file alone."""
+    """Yield the files of a definition: all files in the folder of an agent, else the single file."""
     if path.name != AGENT_FILE:
         yield path
         return
@@ -147,6 +147,6 @@ def files(path: Path) -> Iterator[Path]:
 
 
 def contents(path: Path) -> dict[str, bytes]:
-    """The contents of a definition's files, by their path below it."""
+    """Return the contents of the files of a definition, by their path relative to its folder."""
     top = path.parent
     return {file.relative_to(top).as_posix(): file.read_bytes() for file in files(path)}

@@ -1,9 +1,8 @@
-"""Lists of operations as they are written, as provision.BoundOperation.
+"""Reads lists of operations, as provision.BoundOperation.
 
-Each item is a mapping of one kind, ``package: {…}``, with keys beside it that all kinds have: ``when``, ``notify`` and
-``name``. The kinds and what they take are the models of ``extensions.operations_of``; nothing here knows a particular
-one.
-Files that an operation names become its payloads, rendered first where the operation wants that.
+Each item is a mapping with one operation, ``package: {…}``, and optional keys that all operations have: ``when``,
+``notify`` and ``name``. The models of the operations are those of ``extensions.operations_of``. This module has no code
+for a particular operation. Files that an operation names become its payloads; templates are rendered first.
 """
 
 from __future__ import annotations
@@ -20,16 +19,17 @@ from goldenami.recipe.document import NodePath
 from goldenami.recipe.extensions import operations_of
 from goldenami.recipe.rendering import nearest
 from goldenami.recipe.scope import Scope, condition, render_tree
+from goldenami.recipe.secrets import display
 
 COMMON = {
-    "when": "Condition; the operation is left out where it is false. The bare expression, or {{ expression }}.",
-    "notify": "Names of handlers to run at the end of the stage, if this operation changed something.",
-    "name": "What it is for; shown while it runs, in place of a title made of its parameters.",
+    "when": "Condition, as an expression with or without {{ }}. The operation is left out if it is false.",
+    "notify": "Names of handlers that run at the end of the stage if this operation changed something.",
+    "name": "Title that is shown while the operation runs. Default: a title made from its fields.",
 }
 
 
 def stage(scope: Scope, name: str, items: Any, path: NodePath) -> tuple[Stage, ...]:
-    """The stage of a list of operations with the document's handlers; nothing if there are no operations."""
+    """Return the stage of a list of operations, with the document's handlers; empty if there are no operations."""
     bound, handlers = read_with_handlers(scope, items, path)
     return (Stage(name, bound, handlers),) if bound else ()
 
@@ -37,10 +37,10 @@ def stage(scope: Scope, name: str, items: Any, path: NodePath) -> tuple[Stage, .
 def read_with_handlers(
     scope: Scope, items: Any, path: NodePath
 ) -> tuple[tuple[BoundOperation, ...], tuple[Handler, ...]]:
-    """The operations of a list, in order, without those whose ``when`` is false, and the handlers of the document.
+    """Return the operations of a list whose ``when`` is true, in order, and the handlers of the document.
 
-    A notified name that the document declares no handler for, but a service of the list, stands for reloading that
-    service. Problems go to the scope.
+    ``notify`` may also name a service of the list without a handler. Then the service is reloaded. Problems are added
+    to the scope.
     """
     handlers = _handlers(scope)
     services = _services(items)
@@ -55,7 +55,7 @@ def read_with_handlers(
 
 
 def packages_needed(scope: Scope, names: list[str], mark: Mark) -> tuple[BoundOperation, ...]:
-    """One operation that installs packages, and nothing that they merely recommend."""
+    """Return one operation that installs packages, without the packages that they recommend."""
     model = OPERATIONS["package"]
     try:
         operation = model.model_validate({"name": names, "recommends": False})
@@ -66,7 +66,7 @@ def packages_needed(scope: Scope, names: list[str], mark: Mark) -> tuple[BoundOp
 
 
 def _handlers(scope: Scope) -> dict[str, Handler]:
-    """The section ``handlers``: by name, one operation or a list of them. A handler notifies nobody."""
+    """Return the section ``handlers`` by name. A handler is one operation or a list. It cannot notify handlers."""
     value = scope.document.value.get("handlers")
     found: dict[str, Handler] = {}
     for name, body in value.items() if isinstance(value, dict) else ():
@@ -81,7 +81,7 @@ def _handlers(scope: Scope) -> dict[str, Handler]:
 
 
 def _services(items: Any) -> list[str]:
-    """Names of the services that a list manages, as far as they are written plainly."""
+    """Return the names of the ``service`` operations of a list, without rendering expressions."""
     found = []
     for item in items if isinstance(items, list) else ():
         body = item.get("service") if isinstance(item, dict) else None
@@ -93,7 +93,7 @@ def _services(items: Any) -> list[str]:
 
 def _list(scope: Scope, items: Any, path: NodePath, handlers: Collection[str]) -> tuple[BoundOperation, ...]:
     if not isinstance(items, list):
-        return ()  # the schema says what is wrong with it
+        return ()  # the schema reports it
     found = (_operation(scope, item, (*path, index), handlers) for index, item in enumerate(items))
     return tuple(operation for operation in found if operation is not None)
 
@@ -132,7 +132,7 @@ def _operation(scope: Scope, item: Any, path: NodePath, handlers: Collection[str
 
 
 def _payloads(scope: Scope, model: type[Operation], fields: Any, at: NodePath) -> dict[str, Payload] | None:
-    """The files that the operation names, by field; None after a problem with one of them."""
+    """Return the files that the operation names, by field; None after a problem with one of them."""
     found: dict[str, Payload] = {}
     whole = True
     for name, form in model.sources.items():
@@ -164,18 +164,27 @@ def _payload(scope: Scope, path: Path, mark: Mark, field: str, written: str, ren
         return None
     except UnicodeDecodeError:
         scope.problems.add(
-            mark, f"{field}: {written} is not UTF-8 text", "Use file: for contents that are not rendered."
+            mark, f"{field}: {written} is not UTF-8 text", "Use the operation file for contents that are not rendered."
         )
         return None
     rendered = scope.template(path, source)
     return None if rendered is None else Payload.of(rendered.encode(), mode)
 
 
+def _shown(item: Any) -> str:
+    if isinstance(item, str):
+        return repr(display(item))
+    return "a list" if isinstance(item, list) else "nothing" if item is None else str(item)
+
+
 def _kind(scope: Scope, item: Any, path: NodePath) -> str | None:
+    """Return the operation's key of an item; None after a problem."""
     document, problems = scope.document, scope.problems
     mark = document.mark(path)
     if not isinstance(item, dict):
-        problems.add(mark, "expected an operation, such as package: {name: curl}")
+        problems.add(
+            mark, f"expected a mapping with one operation, found {_shown(item)}", "Write it as - package: {name: curl}."
+        )
         return None
     kinds = [key for key in item if key not in COMMON]
     every = operations_of(scope.project)
@@ -188,12 +197,20 @@ def _kind(scope: Scope, item: Any, path: NodePath) -> str | None:
             what = "unknown key" if known else "unknown operation"
             hint = f"Did you mean {near}?" if near else f"Operations: {', '.join(sorted(every.kinds))}."
             problems.add(document.key_mark((*path, key)), f"{what} {key!r}", hint)
-            problems.extend(every.problems)  # it may be one that a broken file was to define
+            problems.extend(every.problems)  # a file with problems may define this operation
     if not kinds:
-        problems.add(mark, "the operation is missing", f"Operations: {', '.join(sorted(every.kinds))}.")
+        problems.add(
+            mark,
+            "expected a mapping with one operation, found no operation",
+            f"Operations: {', '.join(sorted(every.kinds))}.",
+        )
     if len(known) > 1:
         second = document.key_mark((*path, known[1]))
-        problems.add(second, f"two operations in one item: {known[0]} and {known[1]}", "Start a new item with a dash.")
+        problems.add(
+            second,
+            f"two operations in one item: {known[0]} and {known[1]}",
+            "Start a new item of the list with a dash.",
+        )
         return None
     return known[0] if known and len(kinds) == 1 else None
 
@@ -202,15 +219,17 @@ def _notify(scope: Scope, item: Mapping[str, Any], path: NodePath, handlers: Col
     given = item.get("notify", [])
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list):
-        scope.problems.add(scope.document.mark((*path, "notify")), "notify: expected a list of names of handlers")
+        scope.problems.add(
+            scope.document.mark((*path, "notify")), "notify: expected the name of a handler, or a list of names"
+        )
         return ()
     found = []
     for index, name in enumerate(names):
         at = (*path, "notify", index) if isinstance(given, list) else (*path, "notify")
         if not isinstance(name, str) or name not in handlers:
             near = nearest(str(name), sorted(handlers))
-            known = ", ".join(sorted(handlers)) or "none are declared under handlers:"
-            hint = f"Did you mean {near}?" if near else f"Handlers: {known}."
+            known = f"Handlers: {', '.join(sorted(handlers))}." if handlers else "Declare it under handlers."
+            hint = f"Did you mean {near}?" if near else known
             scope.problems.add(scope.document.mark(at), f"notify: there is no handler {str(name)!r}", hint)
         else:
             found.append(name)

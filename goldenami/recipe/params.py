@@ -1,14 +1,14 @@
-"""Parameters of agents: declared with a type, and checked where a recipe gives them.
+"""Parameters of agents: declares their types, and checks the values of recipes.
 
-A parameter is declared as a mapping with ``type``; anything else is its default, and takes any value::
+A parameter is declared as a mapping with ``type``. Any other value is a default, and the parameter accepts any value::
 
     params:
       port: {type: integer, default: 9100, minimum: 1, maximum: 65535, description: Port to listen on.}
 
-Beside YAML's own types there are two. ``json`` is a document for a program that reads JSON: a mapping written in the
-recipe, or the path of a JSON template beside it. ``source`` says where a package comes from: ``distribution``,
-``{repository: {…}}`` as the operation takes it, or ``{url: …, sha256: …}``; as the agent sees it, it has the keys
-``kind`` (distribution, repository, url), ``repository``, ``url`` and ``sha256``.
+There are two types in addition to those of YAML. ``json`` is a document for a program that reads JSON: a mapping in the
+recipe, or the path of a JSON template relative to the recipe. ``source`` is the source of a package: ``distribution``,
+``{repository: {…}}`` with the fields of the operation, or ``{url: …, sha256: …}``. Expressions of the agent see a
+mapping with the keys ``kind`` (distribution, repository, url), ``repository``, ``url`` and ``sha256``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _WORDS: Mapping[str, str] = {
     "boolean": "true or false",
     "list": "a list",
     "mapping": "a mapping",
-    "json": "a mapping, or the path of a JSON template beside the recipe",
+    "json": "a mapping, or the path of a JSON template relative to the recipe",
     "source": "distribution, {repository: …} or {url: …, sha256: …}",
 }
 
@@ -50,21 +50,25 @@ class ParamSpec(Spec):
     """A parameter of an agent, declared with its type."""
 
     type: ParamType = Field(
-        description="string, integer, number, boolean, list, mapping; json: a document, written in the recipe or in a "
-        "template beside it; source: where a package comes from."
+        description="string, integer, number, boolean, list, mapping; json: a document, inline or in a template; "
+        "source: the source of a package."
     )
-    description: Annotated[str, StringConstraints(min_length=1)] = Field(description="What it is, for people.")
-    default: Any = Field(None, description="Its value where a recipe gives none. Without one, recipes must give it.")
+    description: Annotated[str, StringConstraints(min_length=1)] = Field(description="Description of the parameter.")
+    default: Any = Field(None, description="Value if a recipe sets none. A parameter without a default is required.")
     defaults: dict[OsId, Any] = Field(
-        default_factory=dict, description=f"Defaults by os, before default; {LIKENESSES} where it has none."
+        default_factory=dict, description=f"Defaults by os, used before default. If an os has none, {LIKENESSES}."
     )
-    items: Plain = Field("string", description="With type list: what its items are.")
-    choices: tuple[str | int | float, ...] = Field((), description="The only values; of a list, of its items.")
-    pattern: str | None = Field(None, description="Regular expression that a string, or each of a list, matches.")
-    minimum: float | None = Field(None, description="The least number.")
-    maximum: float | None = Field(None, description="The greatest number.")
-    keys: tuple[str, ...] = Field((), description="With type mapping or json: the only keys at its top.")
-    example: Any = Field(None, description="A value to show, and to check the agent with if it has no default.")
+    items: Plain = Field("string", description="With type list: type of the items.")
+    choices: tuple[str | int | float, ...] = Field((), description="Allowed values. With type list: allowed items.")
+    pattern: str | None = Field(
+        None, description="Regular expression that the string, or each item of the list, matches as a whole."
+    )
+    minimum: float | None = Field(None, description="Lowest number.")
+    maximum: float | None = Field(None, description="Highest number.")
+    keys: tuple[str, ...] = Field((), description="With type mapping or json: allowed keys at the top level.")
+    example: Any = Field(
+        None, description="Example for the documentation. A parameter without a default is checked with it."
+    )
 
     @model_validator(mode="after")
     def _fits_its_type(self) -> ParamSpec:
@@ -74,9 +78,9 @@ class ParamSpec(Spec):
             except re.error as error:
                 raise ValueError(f"pattern: {error}") from error
         if (self.minimum is not None or self.maximum is not None) and self.type not in ("integer", "number"):
-            raise ValueError("minimum and maximum are for integer and number")
+            raise ValueError("minimum and maximum are allowed only with type integer or number")
         if self.keys and self.type not in ("mapping", "json"):
-            raise ValueError("keys is for mapping and json")
+            raise ValueError("keys is allowed only with type mapping or json")
         return self
 
     @property
@@ -84,7 +88,7 @@ class ParamSpec(Spec):
         return "default" not in self.model_fields_set and not self.defaults
 
     def default_for(self, os: OsId | None) -> tuple[tuple[str, ...], Any] | None:
-        """The default for an os, and where it stands below the parameter; None if there is none."""
+        """Return the path of an os's default below the parameter, and its value; None if there is none."""
         if os is not None:
             name = serving(os, self.defaults)
             if name is not None:
@@ -93,7 +97,7 @@ class ParamSpec(Spec):
 
 
 def declared(value: Any) -> bool:
-    """Whether this is a declaration with a type, and not a plain default."""
+    """Return whether a value is a declaration with a type, and not a plain default."""
     return isinstance(value, dict) and "type" in value
 
 
@@ -106,7 +110,7 @@ class SourceFile(Spec):
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A value at its place: the recipe's, or the agent's own default. ``scope`` has the document it stands in."""
+    """A value and its place, in the recipe or in the agent's file. ``scope`` has the document."""
 
     scope: Scope
     path: NodePath
@@ -114,9 +118,9 @@ class Given:
 
 
 def checked(name: str, spec: ParamSpec, given: Given, agent: str) -> Any:
-    """The value as the agent's expressions see it. Problems go to the scope, at the value's place."""
+    """Check a value, and return it as the agent's expressions see it. Problems are added to the scope."""
     if any(path[: len(given.path)] == given.path for path in given.scope.failed):
-        return given.value  # what could not be rendered was reported
+        return given.value  # the failed rendering was already reported
     if spec.type == "json":
         return _json(name, spec, given)
     if spec.type == "source":
@@ -167,9 +171,9 @@ def _known_keys(name: str, spec: ParamSpec, value: Mapping[Any, Any], given: Giv
     for key in value:
         if spec.keys and key not in spec.keys:
             near = nearest(str(key), list(spec.keys))
-            hint = f"Did you mean {near}?" if near else f"Known sections: {', '.join(spec.keys)}."
+            hint = f"Did you mean {near}?" if near else f"Known keys: {', '.join(spec.keys)}."
             mark = given.scope.document.key_mark((*given.path, key))
-            given.scope.problems.add(mark, f"{name}: unknown section {str(key)!r}", hint)
+            given.scope.problems.add(mark, f"{name}: unknown key {str(key)!r}", hint)
 
 
 # --- documents of JSON ------------------------------------------------------------------------------------------------
@@ -195,8 +199,8 @@ def _json(name: str, spec: ParamSpec, given: Given) -> Any:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        hint = None if text == source else "This is where it is after rendering."
-        _in_file(given, Mark(shown(path), error.lineno, error.colno), f"{name}: this is no JSON: {error.msg}", hint)
+        hint = None if text == source else "The place is that in the rendered text."
+        _in_file(given, Mark(shown(path), error.lineno, error.colno), f"{name}: not valid JSON: {error.msg}", hint)
         return {}
     if not isinstance(value, dict):
         _in_file(given, Mark(shown(path), 1, 1), f"{name}: expected a mapping, not {_shown(value)}", None)
@@ -204,9 +208,9 @@ def _json(name: str, spec: ParamSpec, given: Given) -> Any:
     for key in value:
         if spec.keys and key not in spec.keys:
             near = nearest(key, list(spec.keys))
-            hint = f"Did you mean {near}?" if near else f"Known sections: {', '.join(spec.keys)}."
+            hint = f"Did you mean {near}?" if near else f"Known keys: {', '.join(spec.keys)}."
             line, column = _position(text, json.dumps(key))
-            _in_file(given, Mark(shown(path), line, column), f"{name}: unknown section {key!r}", hint)
+            _in_file(given, Mark(shown(path), line, column), f"{name}: unknown key {key!r}", hint)
     return value
 
 
@@ -230,7 +234,9 @@ def _source(name: str, given: Given, agent: str) -> dict[str, Any]:
     if isinstance(value, dict) and set(value) == {"repository"}:
         path = (*given.path, "repository")
         fields = {"name": agent, **value["repository"]} if isinstance(value["repository"], dict) else {}
-        if isinstance(fields.get("key_src"), str):  # beside the file that says so, which need not be the agent's
+        if isinstance(
+            fields.get("key_src"), str
+        ):  # relative to the file that has the value, which is not always the agent's
             fields["key_src"] = str(scope.resolve(fields["key_src"]))
         try:
             Repository.model_validate(fields)
@@ -261,5 +267,5 @@ def _shown(value: Any) -> str:
 
 
 def default_given(scope: Scope, path: NodePath, value: Any) -> Given:
-    """A default, rendered where it stands in the agent's file."""
+    """Render a default at its place in the agent's file."""
     return Given(scope, path, render_tree(scope, value, path))

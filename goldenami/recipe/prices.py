@@ -1,4 +1,4 @@
-"""The price table: prices.yaml beside goldenami.yaml, or the one that comes with the program."""
+"""Reads the price table: prices.yaml next to goldenami.yaml, or the shipped one."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class PricesSpec(Spec):
     """prices.yaml."""
 
     currency: Annotated[str, StringConstraints(pattern="^[A-Z]{3}$")] = Field(description="Code of the currency.")
-    default: RateSpec = Field(description="For regions that are not named.")
+    default: RateSpec = Field(description="Prices for all other regions.")
     regions: dict[Region, RateSpec] = Field(default_factory=dict, description="Prices by region.")
 
 
 def prices(project: Project, path: Path | None = None) -> Prices:
-    """The table in ``path``, else the project's own, else the program's. Raises InvalidInput with every mistake."""
+    """Return the table in ``path``, else the project's own, else the shipped one. Raises InvalidInput."""
     own = project.root / FILE
     given = path or (own if own.is_file() else None)
     if given is None:

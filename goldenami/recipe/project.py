@@ -1,6 +1,7 @@
 """A project: the directory of goldenami.yaml, with its recipes, agents and hardening.
 
-Files are found, named and read here; what the project does not have itself is looked up among the shipped files.
+This module finds, names and reads the files. Definitions that the project does not have are taken from installed
+packages and from the shipped files.
 """
 
 from __future__ import annotations
@@ -25,11 +26,10 @@ FILE = "goldenami.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """Where things are. ``root`` is absolute. Documents are read once and kept for the life of the object.
+    """The files of a project. ``root`` is absolute. Documents are read once and kept for the life of the object.
 
-    ``shipped``: the directory of what comes with goldenami. ``exists``: False for what is shipped alone, without a
-    project around it. ``consent``: which Python code of the project may be executed. ``kept``: what is read once, for
-    the modules that read it.
+    ``shipped``: the directory of the shipped files. ``exists``: False if there are only the shipped files, without a
+    project. ``consent``: which Python code of the project may be executed. ``kept``: a cache for other modules.
     """
 
     root: Path
@@ -43,20 +43,20 @@ class Project:
     _read: dict[Path, tuple[Document | None, list[Problem]]] = field(default_factory=dict, repr=False, compare=False)
 
     def trusted(self) -> Project:
-        """The same project, with the consent to execute its Python code."""
+        """Return the same project, with the consent to execute its Python code."""
         return replace(self, consent=EVERYTHING, kept={})
 
     @property
     def hardening(self) -> Path:
-        """The directory of hardening profiles and controls; it may not be there."""
+        """The directory of hardening profiles and controls; it may not exist."""
         return self.root / "hardening"
 
     def shown(self, path: Path) -> str:
-        """A file's name for people: relative to the working directory if it is inside it, else as it is."""
+        """Return a file's name for messages: see the function ``shown``."""
         return shown(path)
 
     def document(self, path: Path, problems: Problems) -> Document | None:
-        """The parsed file, or None if it cannot be parsed at all; its mistakes of form go to ``problems``."""
+        """Return the parsed file, or None if it cannot be parsed. Its problems are added to ``problems``."""
         if path not in self._read:
             name = shown(path)
             try:
@@ -69,28 +69,28 @@ class Project:
         return document_or_none
 
     def recipe_names(self) -> list[str]:
-        """Names of all recipes: the YAML files directly in the recipes directory."""
+        """Return the names of all recipes: the YAML files directly in the recipes directory."""
         return _stems(self.recipes)
 
     def agent_names(self) -> list[str]:
-        """Names of all agents: the project's own and the shipped ones."""
+        """Return the names of all agents: the project's own, installed and shipped ones."""
         return self.names("agent")
 
     def names(self, kind: Kind) -> list[str]:
-        """All names that ``find`` knows: the project's own and the shipped ones, sorted."""
+        """Return all names that ``find`` finds, sorted: the project's own, installed and shipped ones."""
         return sorted({*self.own_names(kind), *self._installed(kind), *lookup.names(self.shipped, kind)})
 
     def own_names(self, kind: Kind) -> list[str]:
-        """The names of a kind in the project itself, sorted."""
+        """Return the names of a kind in the project itself, sorted."""
         return lookup.names(self.root, kind) if self.exists else []
 
     def find(self, kind: Kind, name: str) -> Found | None:
-        """The project's own one of this name, else that of an installed package, else the shipped one, else None."""
+        """Find a definition by name: the project's own, else of an installed package, else shipped, else None."""
         found = lookup.find(self.root if self.exists else None, self.shipped, kind, name)
         return self._installed(kind).get(name, found) if found is None or found.shipped else found
 
     def _installed(self, kind: Kind) -> Mapping[str, Found]:
-        """What installed packages add. They are asked once."""
+        """Return the definitions of installed packages by name. They are read once."""
         if kind != "agent":
             return {}
         if kind not in self.kept:
@@ -99,7 +99,7 @@ class Project:
         return agents
 
     def known(self, kind: Kind) -> str:
-        """The names that ``find`` knows as a sentence for a hint: the project's own apart from the shipped ones."""
+        """Return the names that ``find`` finds as the text of a hint, grouped by origin."""
         own = self.own_names(kind)
         others = [name for name in lookup.names(self.shipped, kind) if name not in own]
         words = f"In {self.shown(self.root / lookup.FOLDERS[kind])}: {', '.join(own) or 'none'}."
@@ -108,7 +108,8 @@ class Project:
         return f"{words} Shipped: {', '.join(others)}." if others else words
 
     def recipe_path(self, ref: str) -> Path:
-        """The file of a recipe given by path (with a slash or .yaml) or by name. Raises NotFound, with what is near."""
+        """The file of a recipe given by path (with a slash or .yaml) or by name. Raises NotFound
+        with a hint."""
         if "/" in ref or ref.endswith((".yaml", ".yml")):
             path = Path(ref).absolute()
             if not path.is_file():
@@ -120,8 +121,10 @@ class Project:
         return path
 
     def recipe_hint(self, name: str, known: list[str] | None = None) -> str:
-        """What to do about a recipe that the project does not have. Recipes are not looked up among the shipped ones:
-        a project has every image that it releases in its own files."""
+        """Return the hint for a recipe that the project does not have.
+
+        Shipped recipes are not used directly, because a project has the files of every image that it releases.
+        """
         if lookup.definition(self.shipped, "recipe", name) is not None:
             return f"A recipe of this name is shipped. Copy it into the project: goldenami recipes copy {name}"
         known = self.recipe_names() if known is None else known
@@ -131,12 +134,15 @@ class Project:
         near = nearest(name, lookup.names(self.shipped, "recipe"))
         if near:
             return f"Did you mean {near}? It is shipped. Copy it into the project: goldenami recipes copy {near}"
-        return f"Recipes here: {', '.join(known)}." if known else "Start one with: goldenami init"
+        return f"Recipes here: {', '.join(known)}." if known else "Create a project with a recipe: goldenami init"
 
 
 def shown(path: Path) -> str:
-    """A path for people: relative to the working directory where that is shorter to read. A shipped file has its short
-    name, wherever it is installed."""
+    """Return a path for messages.
+
+    It is relative to the working directory if it is not more than two directories above, else as given. A shipped file
+    has a short name that does not depend on the installation.
+    """
     if (short := shipped.name_of(path)) is not None:
         return short
     relative = os.path.relpath(path)
@@ -144,24 +150,26 @@ def shown(path: Path) -> str:
 
 
 def find(start: Path) -> Path:
-    """goldenami.yaml in ``start`` or the nearest directory above it. Raises NotFound."""
+    """Return goldenami.yaml in ``start`` or the nearest directory above it. Raises NotFound."""
     start = start.absolute()
     for directory in (start, *start.parents):
         if (directory / FILE).is_file():
             return directory / FILE
-    raise NotFound(f"no {FILE} in {start} or above it", hint="Start a project with: goldenami init")
+    raise NotFound(f"no {FILE} in {start} or above it", hint="Create a project: goldenami init")
 
 
 def load_project(start: Path, consent: Consent | None = None) -> Project:
-    """Find the project around ``start``. Reads nothing yet but whether files exist. Raises NotFound.
+    """Find the project that has ``start`` in its directory. Its files are not read yet. Raises NotFound.
 
-    ``consent``: which Python code of it may be executed; by default what GOLDENAMI_ALLOW_PROJECT_CODE says.
+    ``consent``: which Python code of the project may be executed; by default the consent of
+    GOLDENAMI_ALLOW_PROJECT_CODE.
     """
     return _project(find(start).parent, Consent.from_variables() if consent is None else consent)
 
 
 def load_project_or_shipped(start: Path) -> Project:
-    """The project around ``start``; where there is none, what is shipped: its ``exists`` is False."""
+    """Return the project that has ``start`` in its directory. If there is none, return one with only the shipped files,
+    whose ``exists`` is False."""
     try:
         return load_project(start)
     except NotFound:
@@ -174,7 +182,7 @@ def _project(root: Path, consent: Consent, *, exists: bool = True) -> Project:
 
 
 def graph(project: Project) -> Mapping[str, str | None]:
-    """Each recipe's base recipe, as far as the files can be read; None where the base is no recipe."""
+    """Return the base recipe of each recipe that can be read; None if the base is not a recipe."""
     edges: dict[str, str | None] = {}
     for name in project.recipe_names():
         document = project.document(project.recipes / f"{name}.yaml", Problems())
@@ -185,7 +193,7 @@ def graph(project: Project) -> Mapping[str, str | None]:
 
 
 def cycle(edges: Mapping[str, str | None], start: str) -> list[str] | None:
-    """The cycle that following bases from ``start`` runs into, first name repeated at the end; None if it ends."""
+    """Return the cycle of base recipes that ``start`` leads to, its first name repeated at the end, or None."""
     walked: list[str] = []
     current: str | None = start
     while current is not None:

@@ -1,4 +1,4 @@
-"""A recipe as it was loaded: rendered, validated, frozen. What plan and pipeline read."""
+"""A loaded recipe: rendered, validated and frozen. Plan and pipeline read it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from goldenami.schedules.policy import Schedule
 
 @dataclass(frozen=True, slots=True)
 class BaseRef:
-    """What the image starts from, as it was written.
+    """The base image of a recipe, as written.
 
     ``value``: the parameter's name, the pattern, the AMI id or the recipe's name.
     """
@@ -47,7 +47,7 @@ class Builder:
 
 @dataclass(frozen=True, slots=True)
 class TestRef:
-    """Tests to run: the built-in suite ``base`` (path None), or a file. ``origin``: the agent it comes with.
+    """Tests to run: the built-in suite ``base`` (path None), or a file. ``origin``: the agent that has it.
     ``installed``: it is a suite of an installed package."""
 
     __test__ = False
@@ -61,7 +61,7 @@ class TestRef:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Where the image goes. ``share_accounts``: 12-digit ids that may launch the home account's images."""
+    """The targets of an image. ``share_accounts``: 12-digit ids that may launch the home account's images."""
 
     targets: tuple[Target, ...]
     share_accounts: tuple[str, ...]
@@ -72,7 +72,7 @@ class Distribution:
 class Recipe:
     """One recipe for one environment. The mappings have one entry for each architecture.
 
-    Texts may hold placeholders of secrets (``secrets.display`` for people, ``filled`` for the host).
+    Texts may have placeholders of secrets. ``secrets.display`` masks them; ``secrets.fill`` inserts the values.
     """
 
     name: str
@@ -96,5 +96,5 @@ class Recipe:
     agents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # parameters as used, by name
     secrets: tuple[SecretRef, ...] = ()
     schedules: tuple[Schedule, ...] = ()
-    hardening: Mapping[Architecture, Hardening] = field(default_factory=dict)  # its operations are in provisioning, too
-    lookups: tuple[Found, ...] = ()  # agents, profiles and files of controls that it uses, and where they were found
+    hardening: Mapping[Architecture, Hardening] = field(default_factory=dict)  # its operations are also in provisioning
+    lookups: tuple[Found, ...] = ()  # the agents, profiles and files of controls that it uses

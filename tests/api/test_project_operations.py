@@ -215,8 +215,7 @@ def test_nothing_is_executed_without_consent(workspace: Workspace) -> None:
 def test_the_only_problem_is_the_missing_consent(workspace: Workspace) -> None:
     workspace.write("recipes/tiny.yaml", RECIPE + "  - pakage: curl\n")
     assert workspace.problems(Consent()) == [
-        "operations/company.py:1:1: this file has Python code of the project, "
-        "which is not executed without your consent",
+        "operations/company.py:1:1: this file has Python code that is not executed without your consent",
         "recipes/tiny.yaml:7:5: unknown operation 'pakage'",
     ]
 
