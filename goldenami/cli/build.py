@@ -31,7 +31,7 @@ on_failure_option = click.option(
     type=click.Choice(["clean", "keep"]),
     default="clean",
     show_default=True,
-    help="Delete what a failed build made, or keep all of it, the builder too, to look at.",
+    help="After a failure: delete what the build created, or keep it for inspection, with the builder.",
 )
 manifest_option = click.option("--json", "as_json", is_flag=True, help="Print the manifest of the release on stdout.")
 
@@ -57,14 +57,15 @@ def build(
 ) -> int:
     """Turn RECIPE (a name or a path) into tested, encrypted images in every target.
 
-    A release that was built from the same inputs, and whose images still exist, is not built again; the reason is
-    printed. A base recipe that has no release yet is built first. One build of a recipe runs at a time. Ctrl-C stops
-    and deletes what was made; a second Ctrl-C stops at once, and leaves a journal for `goldenami resume` and `goldenami
-    clean`.
+    If a release with the same inputs exists and its images still exist, nothing is built; the reason is printed. A
+    base recipe without a release is built first. Only one build of a recipe runs at a time.
+
+    Ctrl-C stops the build and deletes what it created. A second Ctrl-C stops at once, and leaves a journal for
+    `goldenami resume` and `goldenami clean`.
     """
     variables = parse_variables(assignments)
     project, environment = open_project(environment_name)
-    project = project.trusted()  # a build executes the project's tests here as well
+    project = project.trusted()  # a build executes the project's tests on this machine as well
 
     def run(emit: Emit) -> Outcome:
         from goldenami import pipeline
@@ -72,7 +73,7 @@ def build(
         request = pipeline.Request(project, environment, recipe, variables)
         return pipeline.build(request, force=force, on_failure=on_failure, wait=wait, emit_to=emit)
 
-    # What is wrong with the recipe is said before a sandbox is started for it.
+    # Report problems of the recipe before a sandbox is started for it.
     from goldenami import recipe as recipes
 
     recipes.load(project, recipe, environment, variables)
@@ -94,12 +95,12 @@ def resume(
     on_failure: Literal["clean", "keep"],
     wait: float,
 ) -> int:
-    """Continue a build that was interrupted or failed: what it made is used again, what failed is repeated.
+    """Continue a build that was interrupted or failed: use what it created, and repeat what failed.
 
-    Without BUILD_ID, the only build that is unfinished.
+    Without BUILD_ID, the only unfinished build is continued.
     """
     project, environment = open_project(environment_name)
-    project = project.trusted()  # a build executes the project's tests here as well
+    project = project.trusted()  # a build executes the project's tests on this machine as well
 
     def run(emit: Emit) -> Outcome:
         from goldenami import pipeline
@@ -110,7 +111,7 @@ def resume(
 
 
 def _carry_out(environment: Environment, run: Callable[[Emit], Outcome], *, as_json: bool, events: Path | None) -> int:
-    """Run something that makes a release, show its progress, and tell how it ended. Returns the exit code."""
+    """Run a build, show its progress, and print how it ended. Returns the exit code."""
     from goldenami import manifest, report
     from goldenami.release import targets as modes
 
@@ -124,20 +125,22 @@ def _carry_out(environment: Environment, run: Callable[[Emit], Outcome], *, as_j
             outcome = run(emit)
     except (GoldenAmiError, KeyboardInterrupt) as error:
         if isinstance(error, KeyboardInterrupt):
-            error = Interrupted("interrupted before anything was made")
+            error = Interrupted("interrupted before anything was created")
         unfinished: list[Summary] = []
         steps: dict[str, str] | None = None
-        with suppress(GoldenAmiError):  # journals in a bucket may be out of reach by the very error that is told here
+        with suppress(GoldenAmiError):  # the error may be that the bucket with the journals is unreachable
             now = builds.unfinished()
             unfinished = [s for s in now if s.build_id not in before or s.ending != before[s.build_id].ending]
             touched = bool(unfinished) or not known.issuperset(builds.storage.names())
             steps = next_steps(unfinished) if touched else None
         report.render_failure(error, console, leftovers=_leftovers(unfinished), next_steps=steps)
         digests = {s.header.plan_digest for s in unfinished if s.header}
-        _tell_of([s for s in before.values() if s.header and s.header.plan_digest in digests and s not in unfinished])
+        _print_unfinished(
+            [s for s in before.values() if s.header and s.header.plan_digest in digests and s not in unfinished]
+        )
         return error.exit_code
     with suppress(GoldenAmiError):
-        _tell_of(builds.unfinished(plan_digest=outcome.manifest.digest))
+        _print_unfinished(builds.unfinished(plan_digest=outcome.manifest.digest))
     names = {account.id: account.name for account in environment.accounts.values()}
     if as_json:
         print_json(manifest.to_json(outcome.manifest))
@@ -153,8 +156,8 @@ def _carry_out(environment: Environment, run: Callable[[Emit], Outcome], *, as_j
     return 0
 
 
-def _tell_of(earlier: Sequence[Summary]) -> None:
-    """Builds of the same inputs that this one was not about, and that somebody should put an end to."""
+def _print_unfinished(earlier: Sequence[Summary]) -> None:
+    """Print the other unfinished builds of the same inputs, and the commands that end them."""
     for summary in earlier:
         click.echo(f"build {summary.build_id} of the same inputs has not ended:", err=True)
         for purpose, command in next_steps([summary]).items():
@@ -180,13 +183,13 @@ def next_steps(builds: list[Summary]) -> dict[str, str]:
 @click.command(cls=Waiting)
 @click.argument("build_id", metavar="[BUILD_ID]", required=False)
 @environment_option
-@click.option("--all", "every", is_flag=True, help="Every build that is unfinished or failed.")
+@click.option("--all", "every", is_flag=True, help="Every unfinished or failed build.")
 @click.option(
     "--expired",
     is_flag=True,
-    help="What machines that never came back left, in every account and region: temporary things past their time.",
+    help="Temporary resources of lost machines that have expired, in every account and region.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be deleted.")
 @wait_option
 @json_option
 def clean(
@@ -198,14 +201,14 @@ def clean(
     wait: float,
     as_json: bool,
 ) -> int:
-    """Delete what an unfinished or failed build left behind: what its journal knows, and what carries its tags.
+    """Delete what an unfinished or failed build created: the resources in its journal, and those with its tags.
 
-    What a release owns is never deleted, nor anything that the build did not make. Without BUILD_ID, the only build
-    that is unfinished. A task (a snapshot that was being copied, a volume that was being encrypted) is named by its id
-    in the same way: first what it changed is put back.
+    Resources of a release, and resources that the build did not create, are never deleted. Without BUILD_ID, the only
+    unfinished build is cleaned. The id of a task (a copy of a snapshot, the encryption of a volume) is accepted as
+    well: the command first undoes what the task changed.
 
-    --expired needs no journal: it takes what carries goldenami's own tags, with a token that is right and a time that
-    has passed by the cloud's clock, and that no release in the catalog owns.
+    --expired needs no journal. It deletes resources with goldenami's tags, a valid token and an expiry time that has
+    passed by the cloud's clock, unless a release in the catalog owns them.
 
     The exit code is 6 if an account or region did not answer, or something could not be deleted.
     """
@@ -213,7 +216,7 @@ def clean(
     from goldenami.errors import UsageError
 
     if sum((every, expired, build_id is not None)) > 1:
-        raise UsageError("BUILD_ID, --all and --expired exclude each other")
+        raise UsageError("BUILD_ID, --all and --expired cannot be combined", hint="Give one of them.")
     _, environment = open_project(environment_name)
     journals = open_journals(environment)
     done: dict[str | None, CleanUp]
@@ -238,14 +241,14 @@ def clean(
                 raise error
     for one, reason in failures.reasons.items():
         click.echo(f"{one}: {reason}", err=True)
-    code = _told(done, failures.reasons, dry_run=dry_run, expired=expired, as_json=as_json)
+    code = _print_clean_ups(done, failures.reasons, dry_run=dry_run, expired=expired, as_json=as_json)
     return code or next((error.exit_code for error in failures.errors.values()), 0)
 
 
-def _told(
+def _print_clean_ups(
     done: Mapping[str | None, CleanUp], failed: Mapping[str, str], *, dry_run: bool, expired: bool, as_json: bool
 ) -> int:
-    """Say what was deleted; the exit code. ``failed``: builds that were not cleaned, with the reason."""
+    """Print what was deleted, and return the exit code. ``failed``: builds that were not cleaned, with the reason."""
     answers = []
     for one, clean_up in done.items():
         deleted = [{"kind": f.kind, "id": f.id, "place": str(f.place)} for f in clean_up.deleted]
@@ -255,7 +258,7 @@ def _told(
         if not as_json:
             word = "would delete" if dry_run else "deleted"
             count = len(clean_up.deleted)
-            name = one or "expired, of builds without a journal here"
+            name = one or "expired resources of builds that have no journal here"
             click.echo(f"{name}: {word} {count} resource{'s' if count != 1 else ''}", err=True)
             for found in clean_up.deleted:
                 click.echo(f"  {found}", err=True)

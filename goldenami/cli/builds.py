@@ -1,4 +1,4 @@
-"""What was built, what is unfinished, and who is at it."""
+"""The commands about builds and tasks: list them, show one, and who holds its lock."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 @click.group()
 def builds() -> None:
-    """What was built, and what is unfinished."""
+    """List builds and tasks, or show one."""
 
 
 @builds.command("list")
 @environment_option
-@click.option("--unfinished", is_flag=True, help="Only those to resume or to clean.")
+@click.option("--unfinished", is_flag=True, help="Only those that can be resumed or cleaned.")
 @json_option
 def builds_list(environment_name: str | None, unfinished: bool, as_json: bool) -> None:
-    """List builds, and tasks with their kind in place of a recipe, oldest first."""
+    """List builds and tasks, oldest first. A task has its kind in the column of the recipe."""
     _, environment = open_project(environment_name)
     journals = open_journals(environment)
     found = journals.unfinished() if unfinished else journals.list()
@@ -50,7 +50,7 @@ def builds_list(environment_name: str | None, unfinished: bool, as_json: bool) -
 @environment_option
 @json_option
 def builds_show(build_id: str, environment_name: str | None, as_json: bool) -> None:
-    """Show one build: how it ended, who works on it, every call with what came of it, and what still exists."""
+    """Show one build: how it ended, which process works on it, every call with its result, and what still exists."""
     _, environment = open_project(environment_name)
     journals = open_journals(environment)
     summary = journals.read(build_id)
@@ -79,7 +79,7 @@ def builds_show(build_id: str, environment_name: str | None, as_json: bool) -> N
 
 
 def _age(created: datetime) -> str:
-    """For people: how long ago, in its largest unit."""
+    """Return the age in its largest unit: "3 h ago"."""
     from datetime import UTC, datetime
 
     seconds = max(0.0, (datetime.now(UTC) - created).total_seconds())

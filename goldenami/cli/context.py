@@ -1,4 +1,4 @@
-"""What the commands share: the project around them, its environment, and a cloud that answers."""
+"""What the commands share: the project, its environment, a cloud to call, and output."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ NO_SCHEDULES = "There are no schedules: add some under schedules: in goldenami.y
 
 
 def open_project(environment_name: str | None) -> tuple[Project, Environment]:
-    """The project around the working directory and one of its environments. Raises InvalidInput or NotFound."""
+    """Load the project that contains the working directory, and one of its environments. Raises InvalidInput or
+    NotFound."""
     from goldenami import recipe
 
     project = recipe.load_project(Path.cwd())
@@ -31,11 +32,11 @@ def open_project(environment_name: str | None) -> tuple[Project, Environment]:
 
 
 def reach(environment: Environment) -> None:
-    """Make sure that there is a cloud to talk to.
+    """Make sure that the environment's cloud can be called.
 
-    For an environment that is the sandbox, and unless AWS_ENDPOINT_URL says where to go, the sandbox is started if need
-    be, and AWS_* variables of this process point to it. Everything below the command line sees these variables only.
-    Raises UsageError where the sandbox is not installed, SandboxError where it does not start.
+    In a sandbox environment without AWS_ENDPOINT_URL, the sandbox is started if it is down, and the AWS_* variables of
+    this process are set to it. All code below the command line reads these variables only. Raises UsageError if the
+    sandbox is not installed, SandboxError if it does not start.
     """
     if not environment.sandbox or os.environ.get("AWS_ENDPOINT_URL"):
         return
@@ -48,7 +49,7 @@ def reach(environment: Environment) -> None:
 
 
 def is_up(environment: Environment) -> bool:
-    """Whether there is a cloud to talk to without starting one: anything but a sandbox that is down."""
+    """Whether a cloud can be called without starting the sandbox. False only for a sandbox that is down."""
     if not environment.sandbox or os.environ.get("AWS_ENDPOINT_URL"):
         return True
     from goldenami import plugins
@@ -59,7 +60,7 @@ def is_up(environment: Environment) -> bool:
 def open_schedules(
     environment_name: str | None, names: tuple[str, ...] = ()
 ) -> tuple[tuple[Schedule, ...], Environment]:
-    """The schedules of these names, or all of them. Raises NotFound for a name that there is not."""
+    """Return the schedules with these names, or all of them. Raises NotFound for an unknown name."""
     from goldenami import recipe
 
     project, environment = open_project(environment_name)
@@ -67,12 +68,12 @@ def open_schedules(
 
 
 def in_bucket(where: str) -> bool:
-    """Whether journals or a catalog are kept where it takes a cloud to read them."""
+    """Whether journals or a catalog are in a bucket, so that credentials are needed to read them."""
     return where.startswith("s3://")
 
 
 def open_journals(environment: Environment) -> Journals:
-    """The journals of an environment, to be looked at; if they are in a bucket, of a cloud that answers."""
+    """Open the journals of an environment for reading. For journals in a bucket, the cloud is made callable first."""
     from goldenami.aws import journals
 
     if in_bucket(environment.builds):
@@ -81,7 +82,7 @@ def open_journals(environment: Environment) -> Journals:
 
 
 def open_catalog(environment: Environment) -> Catalog:
-    """The catalog of an environment, likewise."""
+    """Open the catalog of an environment in the same way."""
     from goldenami.release.catalog import Catalog
 
     if in_bucket(environment.catalog):
@@ -90,14 +91,15 @@ def open_catalog(environment: Environment) -> Catalog:
 
 
 def account_id(environment: Environment, account: str | None) -> str:
-    """A name of goldenami.yaml or 12 digits as an id; None is home. Raises NotFound."""
+    """Return the id of an account, given by its name in goldenami.yaml or by 12 digits. None is home. Raises
+    NotFound."""
     from goldenami import recipe
 
     return recipe.account_id(environment, account)
 
 
 def print_json(value: object) -> None:
-    """One JSON document on stdout."""
+    """Print one JSON document on stdout."""
     import json
 
     json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
@@ -105,7 +107,7 @@ def print_json(value: object) -> None:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns of words on stdout, as wide as they need."""
+    """Print a table on stdout; each column is as wide as its longest cell."""
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     for row in (header, *rows):
         click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())

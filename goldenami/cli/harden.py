@@ -1,4 +1,4 @@
-"""The commands about hardening: what profiles hold, what a recipe takes of them, and whether a host has drifted."""
+"""The commands about hardening: list profiles and controls, coverage of a recipe, drift of a host."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 
 @click.group()
 def harden() -> None:
-    """Hardening: what the profiles hold, what a recipe covers, and whether a running host has drifted.
+    """List hardening profiles and controls, show the coverage of a recipe, and check a running host for drift.
 
-    Profiles and controls are shipped; a project's own in hardening/ come first.
+    Profiles and controls are shipped. Those of the project in hardening/ take precedence.
     """
 
 
@@ -37,8 +37,9 @@ def harden() -> None:
 @click.argument("profile", required=False)
 @json_option
 def list_controls(profile: str | None, as_json: bool) -> None:
-    """List the profiles and where each comes from, or the controls of PROFILE in the order in which they are applied.
-    Works without a project, too."""
+    """List the profiles with their origin, or the controls of PROFILE in the order of application.
+
+    Works without a project as well."""
     project = project_or_shipped()
     if profile is None:
         _list_profiles(project, as_json)
@@ -97,10 +98,14 @@ def copy_profile(profile: str, force: bool) -> None:
 
 @harden.command("explain")
 @click.argument("control_id", metavar="CONTROL")
-@click.option("--profile", metavar="PROFILE", help="As this profile has it; by default the first that has it.")
+@click.option(
+    "--profile",
+    metavar="PROFILE",
+    help="Show the control as this profile has it. Default: the first profile that has it.",
+)
 @json_option
 def explain(control_id: str, profile: str | None, as_json: bool) -> None:
-    """Say what CONTROL is good for, what it does, and how it is proven."""
+    """Explain CONTROL: its reason, its operations and its checks."""
     project = project_or_shipped()
     known: list[str] = []
     for name in [profile] if profile is not None else _profile_names(project):
@@ -145,7 +150,7 @@ def explain(control_id: str, profile: str | None, as_json: bool) -> None:
 @variable_option
 @json_option
 def coverage(recipe_ref: str, environment_name: str | None, assignments: tuple[str, ...], as_json: bool) -> None:
-    """Say how much of each profile for its system RECIPE covers, and what it waives, until when and why."""
+    """Show how much of each profile for its operating system RECIPE covers, and its waivers."""
     from goldenami import recipe as recipes
 
     project = recipes.load_project(Path.cwd())
@@ -195,10 +200,16 @@ def coverage(recipe_ref: str, environment_name: str | None, assignments: tuple[s
 @harden.command("check")
 @click.argument("host")
 @click.option(
-    "--recipe", "recipe_ref", metavar="RECIPE", help="Against what this recipe asks for, without its waivers."
+    "--recipe", "recipe_ref", metavar="RECIPE", help="Check the controls of this recipe, without the waived ones."
 )
-@click.option("--profile", "profiles", metavar="PROFILE", multiple=True, help="Against this profile, with its values.")
-@click.option("--user", help="User to log in as, who may use sudo. Default: root, or the part before @ of HOST.")
+@click.option(
+    "--profile",
+    "profiles",
+    metavar="PROFILE",
+    multiple=True,
+    help="Check the controls of this profile, with its values.",
+)
+@click.option("--user", help="Login user, who may use sudo. Default: root, or the part before @ in HOST.")
 @click.option("--port", type=click.IntRange(1, 65535), default=22, show_default=True)
 @click.option(
     "-i", "--identity", type=click.Path(dir_okay=False, path_type=Path), help="Private key. Default: the one in ~/.ssh."
@@ -207,9 +218,15 @@ def coverage(recipe_ref: str, environment_name: str | None, assignments: tuple[s
 @click.option(
     "--known-hosts",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where the host key stands. Default: ~/.ssh/known_hosts.",
+    help="File with the host key. Default: ~/.ssh/known_hosts.",
 )
-@click.option("--timeout", type=click.FloatRange(1), default=30.0, show_default=True, help="Seconds to connect in.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(1),
+    default=30.0,
+    show_default=True,
+    help="Timeout for the connection, in seconds.",
+)
 @environment_option
 @variable_option
 @json_option

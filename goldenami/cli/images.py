@@ -38,8 +38,8 @@ def images() -> None:
 check_option = click.option(
     "--check/--no-check",
     default=None,
-    help="Ask every account and region in what state the images are. Default: if there are credentials, and in the "
-    "sandbox if it is up.",
+    help="Query the state of the images in every account and region. Default: yes if there are credentials; in the "
+    "sandbox, if it is up.",
 )
 
 
@@ -49,9 +49,9 @@ check_option = click.option(
 @environment_option
 @json_option
 def list_releases(only: str | None, check: bool | None, environment_name: str | None, as_json: bool) -> int:
-    """List all releases, newest first, the channels that point to them, and whether their images are there.
+    """List all releases, newest first, with their channels and the state of their images.
 
-    A release that cannot be read is named on stderr, the others are listed, and the exit code is 1. The exit code is 6
+    A release that cannot be read is named on stderr; the others are listed, and the exit code is 1. The exit code is 6
     if an account or region did not answer.
     """
     _, environment = open_project(environment_name)
@@ -89,7 +89,7 @@ def list_releases(only: str | None, check: bool | None, environment_name: str | 
         for row in rows:
             row["images"] = _count(row)
         columns = ("name", "version", "channels", "created", "architectures", "images")
-        for row in rows:  # in the words of the channels' column: neither is given out by a channel
+        for row in rows:  # these words go into the column of channels: no channel points to a retired release
             row["channels"] = [*row["channels"], *(w for w in ("retired", "pinned") if row[w])]
         print_table([c.upper() for c in columns], [[_cell(row[c]) for c in columns] for row in rows])
     elif not damaged.reasons:
@@ -97,22 +97,27 @@ def list_releases(only: str | None, check: bool | None, environment_name: str | 
     for reason in damaged.reasons.values():
         click.echo(f"error: {reason}", err=True)
     failed = next((error.exit_code for error in damaged.errors.values()), 0)
-    return failed or _told(presence)
+    return failed or _print_unreachable(presence)
 
 
 @images.command("show")
 @click.argument("reference", metavar="NAME[@CHANNEL|@VERSION]")
-@click.option("--changes", "list_changes", is_flag=True, help="List what packages changed against the base, and how.")
+@click.option(
+    "--changes",
+    "list_changes",
+    is_flag=True,
+    help="List the packages that differ from the base image, with both versions.",
+)
 @check_option
 @environment_option
 @json_option
 def show_release(
     reference: str, list_changes: bool, check: bool | None, environment_name: str | None, as_json: bool
 ) -> int:
-    """Show one release: its images and whether they are there, what it was made from, and what it was tested with.
+    """Show one release: its images and their states, its inputs and its tests.
 
-    NAME alone means its newest release. With --json, the manifest is printed as it is in the catalog, and nothing else
-    is asked. The exit code is 6 if an account or region did not answer.
+    NAME alone means its newest release. --json prints the manifest as it is in the catalog, and queries no
+    place. The exit code is 6 if an account or region did not answer.
     """
     from goldenami.release.versions import Reference
 
@@ -149,7 +154,7 @@ def show_release(
             for image in manifest.images
         ],
     )
-    return _told(presence)
+    return _print_unreachable(presence)
 
 
 @click.command()
@@ -181,8 +186,7 @@ def resolve(
 
 
 def _look(environment: Environment, manifests: Sequence[ImageManifest], check: bool | None) -> Presence | None:
-    """The states of the images of these releases; None if no place is to be asked: by --no-check, or because there is
-    no cloud to ask."""
+    """Read the states of the images of these releases. None with --no-check, and if no cloud can be called."""
     from goldenami.aws.session import Cloud
     from goldenami.errors import Unreachable
     from goldenami.release import presence
@@ -202,8 +206,8 @@ def _look(environment: Environment, manifests: Sequence[ImageManifest], check: b
     return presence.read_presence(cloud, manifests)
 
 
-def _told(presence: Presence | None) -> int:
-    """Name the places that did not answer; the exit code."""
+def _print_unreachable(presence: Presence | None) -> int:
+    """Print the places that did not answer, and return the exit code."""
     if presence is None:
         return 0
     places.tell(presence.unreachable)
@@ -221,7 +225,7 @@ def _state(image: ManifestImage, presence: Presence) -> dict[str, str]:
 
 
 def _count(row: dict[str, Any]) -> str:
-    """How many images; where they were asked for, by state: "5 available, 1 missing"."""
+    """Count the images; by state if the states were read: "5 available, 1 missing"."""
     states = Counter(one["state"] for one in row.get("states", ()))
     return ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or str(row["images"])
 
@@ -266,7 +270,7 @@ def _description(manifest: ImageManifest, channels: Sequence[str]) -> list[str]:
 
 
 def _controls(results: Sequence[ControlResult]) -> str:
-    """How many hardening controls ended how, and which are waived until when."""
+    """Count the hardening controls by outcome, and list the waived ones with their expiry dates."""
     counts = Counter(result.outcome.replace("-", " ") for result in results)
     waived = [f"{result.control} until {result.until}" for result in results if result.outcome == "waived"]
     summary = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items(), key=lambda c: -c[1]))
@@ -274,7 +278,7 @@ def _controls(results: Sequence[ControlResult]) -> str:
 
 
 def change_words(changes: Sequence[PackageChange]) -> str:
-    """ "3 new, 13 updated, 1 removed": what is none is left out."""
+    """Return "3 new, 13 updated, 1 removed"; a count of zero is left out."""
     new = sum(1 for c in changes if c.before is None)
     gone = sum(1 for c in changes if c.after is None)
     numbers = {"new": new, "updated": len(changes) - new - gone, "removed": gone}

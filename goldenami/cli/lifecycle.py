@@ -1,4 +1,4 @@
-"""The commands about the end of things: retire, pin, unpin, orphans."""
+"""The commands about the end of releases and resources: retire, pin, unpin, orphans."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ ORPHANS_SCHEMA = "goldenami.orphans/1"
 @click.command()
 @click.argument("recipes", metavar="[RECIPE]…", nargs=-1)
 @environment_option
-@click.option("--dry-run", is_flag=True, help="Only list what would be kept and deleted, and why.")
+@click.option("--dry-run", is_flag=True, help="Only list which releases would be kept and deleted, and why.")
 @json_option
 def retire(recipes: tuple[str, ...], environment_name: str | None, dry_run: bool, as_json: bool) -> int:
-    """Deprecate, disable and delete releases as the `retention:` of their recipes says. Without RECIPE, of all recipes.
+    """Deprecate, disable and delete releases by the `retention:` of their recipes. Without RECIPE, of all recipes.
 
-    Never touched: what is in use in any account and region of the environment, pinned, current or previous in a
-    channel, protected from deregistration, or shared with somebody who cannot be asked. Where an account does not
+    A release is kept if it is in use in any account or region of the environment, pinned, current or previous in a
+    channel, protected from deregistration, or shared with an account that cannot be queried. If an account does not
     answer, nothing is deleted. Every release is listed with the rule that decided. The exit code is 6 if an account or
     region did not answer, or something could not be deleted.
     """
@@ -66,17 +66,17 @@ def retire(recipes: tuple[str, ...], environment_name: str | None, dry_run: bool
 
 @click.command()
 @click.argument("reference", metavar="NAME@VERSION|NAME@CHANNEL")
-@click.option("--reason", required=True, help="Why it is to be kept; shown wherever it is.")
+@click.option("--reason", required=True, help="Why the release is kept. It is shown wherever the release is listed.")
 @environment_option
 @json_option
 def pin(reference: str, reason: str, environment_name: str | None, as_json: bool) -> None:
-    """Keep a release, whatever its rules say, until it is unpinned.
+    """Keep a release until it is unpinned; its retention rules do not apply.
 
-    A channel stands for the release that it points to now.
+    NAME@CHANNEL pins the release that the channel points to now.
     """
-    catalog, manifest = _meant(reference, environment_name)
+    catalog, manifest = _find_release(reference, environment_name)
     if not reason.strip():
-        raise UsageError("--reason is empty", hint="Say who needs it, and until when.")
+        raise UsageError("--reason is empty", hint="Write which team needs the release, and until when.")
     made = catalog.marks.pin(manifest.recipe, manifest.version, reason.strip(), datetime.now(UTC))
     if as_json:
         form = {"name": made.name, "version": made.version, "reason": made.reason, "pinned": made.pinned}
@@ -90,8 +90,8 @@ def pin(reference: str, reason: str, environment_name: str | None, as_json: bool
 @environment_option
 @json_option
 def unpin(reference: str, environment_name: str | None, as_json: bool) -> None:
-    """Let the rules decide about a release again. One that is not pinned stays as it is."""
-    catalog, manifest = _meant(reference, environment_name)
+    """Apply the retention rules to a release again. A release that is not pinned is not changed."""
+    catalog, manifest = _find_release(reference, environment_name)
     was = catalog.marks.unpin(manifest.recipe, manifest.version)
     if as_json:
         print_json({"schema": PIN_SCHEMA, "pins": []})
@@ -102,24 +102,26 @@ def unpin(reference: str, environment_name: str | None, as_json: bool) -> None:
 
 @click.command()
 @environment_option
-@click.option("--delete", "deleting", is_flag=True, help="Delete them. Without it they are only listed.")
-@click.option("--dry-run", is_flag=True, help="Only list them, which is the default.")
-@click.option("--all", "every", is_flag=True, help="List what is owned, too, with its owner.")
+@click.option(
+    "--delete", "deleting", is_flag=True, help="Delete the orphans. Without this option they are only listed."
+)
+@click.option("--dry-run", is_flag=True, help="Only list the orphans. This is the default.")
+@click.option("--all", "every", is_flag=True, help="List owned resources as well, with their owners.")
 @json_option
 def orphans(environment_name: str | None, deleting: bool, dry_run: bool, every: bool, as_json: bool) -> int:
-    """Find what carries goldenami's tags and belongs to nobody: instances, images, snapshots, volumes, key pairs,
-    security groups and parameters, in every account and region.
+    """Find resources with goldenami's tags that have no owner, in every account and region: instances, images,
+    snapshots, volumes, key pairs, security groups and parameters.
 
-    What a release, an instance, an unfinished build, a task or a schedule owns is none; nor is what is younger than a
-    day, since its build may run on another machine. The exit code is 6 if an account or region did not answer, or
-    something could not be deleted.
+    An owner is a release, an instance, an unfinished build, a task or a schedule. Resources younger than a day are
+    kept as well, because their build may run on another machine. The exit code is 6 if an account or region did not
+    answer, or something could not be deleted.
     """
     from goldenami.aws.session import Cloud
     from goldenami.release import orphans as searching
     from goldenami.release.catalog import Catalog
 
     if deleting and dry_run:
-        raise UsageError("--delete and --dry-run exclude each other")
+        raise UsageError("--delete and --dry-run cannot be combined", hint="Give one of them.")
     _, environment = open_project(environment_name)
     reach(environment)
     cloud, catalog, now = Cloud.of(environment), Catalog.of(environment), datetime.now(UTC)
@@ -133,7 +135,7 @@ def orphans(environment_name: str | None, deleting: bool, dry_run: bool, every: 
     return places.exit_code(found.left, found.unreachable)
 
 
-def _meant(reference: str, environment_name: str | None) -> tuple[Catalog, ImageManifest]:
+def _find_release(reference: str, environment_name: str | None) -> tuple[Catalog, ImageManifest]:
     from goldenami.release.versions import Reference
 
     parsed = Reference.parse(reference)
@@ -176,7 +178,7 @@ def _bins_json(done: Retired | Orphans) -> dict[str, Any]:
 
 
 def _bin_of(done: Retired | Orphans, what: str) -> str:
-    """What is to be said after a deleted thing."""
+    """Return the note that follows a deleted resource: until when the Recycle Bin keeps it."""
     until = done.recoverable.get(what)
     return f" (in the Recycle Bin until {until:%Y-%m-%d %H:%M} UTC)" if until is not None else ""
 
@@ -184,7 +186,8 @@ def _bin_of(done: Retired | Orphans, what: str) -> str:
 def _print_unknown_bins(done: Retired | Orphans) -> None:
     for place, reason in sorted(done.unknown_bins.items()):
         click.echo(
-            f"{place} did not tell the rules of its Recycle Bin, so what is deleted there may be gone: {reason}",
+            f"the Recycle Bin rules of {place} could not be read, so resources deleted there may be gone for good: "
+            f"{reason}",
             err=True,
         )
 

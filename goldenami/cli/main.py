@@ -1,7 +1,7 @@
-"""The entry point: finds the command, runs it, and turns every error into a message, a next step and an exit code.
+"""The entry point: find the command, run it, and turn every error into a message, a hint and an exit code.
 
-Commands live one module a family and are imported only when they are called, so that ``goldenami validate`` does not
-pay for boto3 nor ``goldenami --help`` for anything.
+A module with commands is imported only when one of them is called. So ``goldenami validate`` does not load boto3, and
+``goldenami --help`` loads no command at all.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ import click
 from goldenami import __version__
 from goldenami.errors import GoldenAmiError
 
-# name -> (module, attribute, one line of help). The help stands here so that listing commands imports none of them.
+# name -> (module, attribute, one line of help). The help is here so that a list of commands imports none of them.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "init": ("goldenami.cli.recipes", "init", "Start a project: goldenami.yaml, a first recipe and its test."),
-    "validate": ("goldenami.cli.recipes", "validate", "Check recipes and environments; report every mistake at once."),
+    "validate": ("goldenami.cli.recipes", "validate", "Check recipes and environments; report all problems at once."),
     "schema": ("goldenami.cli.recipes", "schema", "Print the JSON Schema of recipes, for editors."),
-    "plan": ("goldenami.cli.recipes", "plan", "Say what a build would make, and why."),
+    "plan": ("goldenami.cli.recipes", "plan", "Show what a build would create, and why."),
     "build": ("goldenami.cli.build", "build", "Turn a recipe into tested, encrypted, distributed images."),
     "resume": ("goldenami.cli.build", "resume", "Continue a build that was interrupted or failed."),
-    "clean": ("goldenami.cli.build", "clean", "Delete what an unfinished build left behind."),
+    "clean": ("goldenami.cli.build", "clean", "Delete what an unfinished or failed build created."),
     "builds": ("goldenami.cli.builds", "builds", "List builds, or show one."),
     "schedule": ("goldenami.cli.schedule", "schedule", "Snapshots on a schedule: run, preview, list."),
     "dlm": ("goldenami.cli.dlm", "dlm", "Schedules run by Amazon Data Lifecycle Manager: plan, apply, import."),
     "images": ("goldenami.cli.images", "images", "List releases, or show one."),
     "resolve": ("goldenami.cli.images", "resolve", "Print the image id behind NAME@CHANNEL or NAME@VERSION."),
     "snapshot": ("goldenami.cli.snapshots", "snapshot", "Snapshots: take, copy, share, restore, archive, lock."),
-    "volume": ("goldenami.cli.volumes", "volume", "Encrypt the volumes of an instance, in their place."),
+    "volume": ("goldenami.cli.volumes", "volume", "Replace the volumes of an instance with encrypted ones."),
     "recipes": ("goldenami.cli.shipped", "recipes", "List recipes; copy a shipped one as a starting point."),
     "agents": ("goldenami.cli.shipped", "agents", "Agents that recipes can use: list, show, copy to change one."),
     "harden": ("goldenami.cli.harden", "harden", "Hardening: profiles, controls, coverage, drift of a host."),
     "retire": ("goldenami.cli.lifecycle", "retire", "Deprecate, disable and delete releases that no rule keeps."),
-    "pin": ("goldenami.cli.lifecycle", "pin", "Keep a release, whatever its rules say."),
-    "unpin": ("goldenami.cli.lifecycle", "unpin", "Let the rules decide about a release again."),
-    "orphans": ("goldenami.cli.lifecycle", "orphans", "Find what carries goldenami's tags and belongs to nobody."),
+    "pin": ("goldenami.cli.lifecycle", "pin", "Keep a release; its retention rules do not apply."),
+    "unpin": ("goldenami.cli.lifecycle", "unpin", "Apply the retention rules to a release again."),
+    "orphans": ("goldenami.cli.lifecycle", "orphans", "Find resources with goldenami's tags that have no owner."),
     "sandbox": ("goldenami.cli.sandbox", "command", "The embedded cloud: real instances on this machine."),
 }
-# Those whose attribute is a function that finds the command: another distribution has it.
+# Commands of another distribution: their attribute is a function that finds the command.
 FOUND = frozenset({"sandbox"})
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are first needed."""
+    """A group that imports a command when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -124,12 +124,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         render_error(error)
         return error.exit_code
     except click.ClickException as error:
-        if debug and error.__cause__ is not None:  # a plugin's error, which click only carries
+        if debug and error.__cause__ is not None:  # the error of a plugin, wrapped for click
             raise
         error.show(file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
-        # The reader of our output has gone (| head). Not by SIGPIPE's default action: a lost socket would end us, too.
+        # The reader of the output is gone (| head). SIGPIPE stays ignored, because its default action would also end
+        # the process when a socket is lost.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (click.Abort, KeyboardInterrupt):

@@ -22,21 +22,21 @@ variable_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 events_option = click.option(
-    "--events", type=click.Path(dir_okay=False, path_type=Path), help="Append what happens to this file, as JSON lines."
+    "--events", type=click.Path(dir_okay=False, path_type=Path), help="Append the events to this file, as JSON lines."
 )
-yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 schedules_argument = click.argument("names", metavar="[NAME]…", nargs=-1)
 snapshot_argument = click.argument("reference", metavar="SNAPSHOT")
 snapshots_argument = click.argument("references", metavar="SNAPSHOT...", nargs=-1, required=True)
 instance_argument = click.argument("reference", metavar="INSTANCE")
 everywhere_option = click.option(
-    "--everywhere", is_flag=True, help="In every account and region of the environment, instead of in one."
+    "--everywhere", is_flag=True, help="Query every account and region of the environment instead of one."
 )
-no_wait_option = click.option("--no-wait", is_flag=True, help="Do not wait until the blocks are stored.")
+no_wait_option = click.option("--no-wait", is_flag=True, help="Do not wait until the snapshot is completed.")
 
 
 def parse_variables(assignments: Sequence[str]) -> dict[str, str]:
-    """``NAME=VALUE`` of the command line as a mapping. Raises UsageError: no =, no name, or one name twice."""
+    """Parse ``NAME=VALUE`` arguments. Raises UsageError if = or the name is missing, or a name is given twice."""
     variables: dict[str, str] = {}
     for assignment in assignments:
         name, separator, value = assignment.partition("=")
@@ -50,7 +50,7 @@ def parse_variables(assignments: Sequence[str]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """What --environment, --region and --account say; None where they are not given."""
+    """The values of --environment, --region and --account; None for an option that is not given."""
 
     environment_name: str | None
     region: str | None
@@ -58,7 +58,7 @@ class Where:
 
 
 def place_options(command: Callable[..., _R]) -> Callable[..., _R]:
-    """--environment, --region, --account, which the command gets as ``where``; and --json."""
+    """Add --environment, --region and --account, which the command receives as ``where``; and --json."""
 
     @wraps(command)
     def at_a_place(*, environment_name: str | None, region: str | None, account: str | None, **others: Any) -> _R:
@@ -67,14 +67,18 @@ def place_options(command: Callable[..., _R]) -> Callable[..., _R]:
     return _with(
         at_a_place,
         environment_option,
-        click.option("--region", metavar="REGION", help="Where. Default: the home region."),
-        click.option("--account", metavar="ACCOUNT", help="Whose: a name of goldenami.yaml, or an id. Default: home."),
+        click.option("--region", metavar="REGION", help="Region to work in. Default: the home region."),
+        click.option(
+            "--account",
+            metavar="ACCOUNT",
+            help="Account to work in: a name of goldenami.yaml, or 12 digits. Default: home.",
+        ),
         json_option,
     )
 
 
 def ssh_options(command: Callable[..., _R]) -> Callable[..., _R]:
-    """How to log in to an instance; the command gets it as ``way_in``."""
+    """Add the options for logging in to an instance; the command receives them as ``way_in``."""
 
     @wraps(command)
     def over_ssh(*, ssh_user: str, ssh_key: Path, ssh_host_key: str | None, **others: Any) -> _R:
@@ -87,12 +91,16 @@ def ssh_options(command: Callable[..., _R]) -> Callable[..., _R]:
         over_ssh,
         click.option("--ssh-user", metavar="USER", default="admin", show_default=True, help="Login user."),
         click.option("--ssh-key", type=key, default="~/.ssh/id_ed25519", show_default=True, help="Private key."),
-        click.option("--ssh-host-key", metavar="KEY", help="Its host key. Default: from known_hosts, or the console."),
+        click.option(
+            "--ssh-host-key",
+            metavar="KEY",
+            help="Host key of the instance. Default: from known_hosts, or from the console output.",
+        ),
     )
 
 
 def _with(command: Callable[..., _R], *options: Callable[[Callable[..., _R]], Callable[..., _R]]) -> Callable[..., _R]:
-    """The options in the order in which the help shows them."""
+    """Add options in the order in which the help lists them."""
     for option in reversed(options):
         command = option(command)
     return command

@@ -1,4 +1,4 @@
-"""What commands say of places that do not answer: in the text, in the JSON, and by the exit code 6."""
+"""How commands report places that do not answer: in the text, in the JSON, and by exit code 6."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _R = TypeVar("_R")
 def ask(
     places: Iterable[Place], question: Callable[[Place], _R], *, anywhere: bool = True
 ) -> tuple[dict[Place, _R], dict[Place, str]]:
-    """Ask all places at once: the answers, and the places that did not answer with the reason.
+    """Query all places at the same time. Returns the answers, and the places that did not answer with the reason.
 
-    ``anywhere``: what a person named may be in one of the places only, so that "not found" is an answer: it is raised
-    if it is the answer of every place, and otherwise the place has no part in the result. Without it, the first "not
-    found" is raised. Raises what ends everything.
+    ``anywhere``: the user's resource may exist in only one of the places. Then "not found" is raised only if every
+    place answers so; a single such place is left out of the result. Without ``anywhere``, the first "not found" is
+    raised. Raises errors that end the whole run.
     """
     answers = each(places, question)
     missing: list[GoldenAmiError] = [e for e in answers.errors.values() if isinstance(e, (NotFound, UsageError))]
@@ -34,16 +34,16 @@ def ask(
 
 
 def to_json(unreachable: Mapping[Place, str]) -> dict[str, str]:
-    """The value of ``unreachable``: "account/region" to the reason."""
+    """Return the JSON value of ``unreachable``: "account/region" mapped to the reason."""
     return {str(place): reason for place, reason in sorted(unreachable.items())}
 
 
 def tell(unreachable: Mapping[Place, str], so: str = "") -> None:
-    """One line on stderr for each. ``so``: what follows from it ("so nothing is deleted")."""
+    """Print one line on stderr for each place. ``so``: the consequence ("so nothing is deleted")."""
     for place, reason in sorted(unreachable.items()):
         click.echo(f"{place} did not answer{f', {so}' if so else ''}: {reason}", err=True)
 
 
 def exit_code(*failures: Mapping[Place, str] | Mapping[str, str]) -> int:
-    """6 if there is a place that did not answer, or a part that failed; 0 otherwise."""
+    """Return 6 if a place did not answer or a part failed, else 0."""
     return TargetsFailed.exit_code if any(failures) else 0

@@ -33,10 +33,10 @@ PROBLEMS_SCHEMA = "goldenami.problems/1"
 def validate(
     recipes: tuple[str, ...], environment_name: str | None, assignments: tuple[str, ...], as_json: bool
 ) -> int:
-    """Check recipes, with their agents, templates and tests, and goldenami.yaml; report every mistake at once.
+    """Check recipes, with their agents, templates and tests, and goldenami.yaml; report all problems at once.
 
-    RECIPES are names or paths; without any, all recipes and agents of the project are checked. Needs no credentials
-    and calls nothing. The exit code is 2 if there is a problem.
+    RECIPES are names or paths. Without RECIPES, all recipes and agents of the project are checked. Needs no credentials
+    and makes no API call. The exit code is 2 if there is a problem.
     """
     from goldenami import recipe
     from goldenami.recipe import lookup
@@ -89,7 +89,7 @@ def schema(kind: str) -> None:
     In a project, its own operations (Python files in operations/) are included if you allow that they are executed:
     --allow-project-code.
 
-    Save it and name it in the first line of a file, and editors complete and check while you type:
+    Editors complete and check a file while you type if its first line names the saved schema:
     # yaml-language-server: $schema=PATH
     """
     if kind == "operations":
@@ -108,7 +108,7 @@ def schema(kind: str) -> None:
 
 
 def _operations() -> Mapping[str, type[Operation]]:
-    """The operations that recipes here can use; what is wrong with some of them is told on stderr."""
+    """Return the operations that recipes of this project can use. Problems of single operations go to stderr."""
     from goldenami.recipe.extensions import operations_of
     from goldenami.recipe.project import load_project_or_shipped
 
@@ -124,15 +124,15 @@ def _operations() -> Mapping[str, type[Operation]]:
 @variable_option
 @json_option
 def plan(recipe_ref: str, environment_name: str | None, assignments: tuple[str, ...], as_json: bool) -> None:
-    """Say what a build of RECIPE (a name or a path) would make, from what, and where it would go. Changes nothing.
+    """Show what a build of RECIPE (a name or a path) would create, from which inputs, and in which targets.
 
-    Needs credentials, for it looks up the base image and the keys.
+    Changes nothing. Needs credentials, because it looks up the base image and the keys.
     """
     variables = parse_variables(assignments)
     from goldenami import planning, recipe
 
     project, environment = open_project(environment_name)
-    recipe.load(project, recipe_ref, environment, variables)  # mistakes are told before a cloud is asked
+    recipe.load(project, recipe_ref, environment, variables)  # report problems of the recipe before any API call
     reach(environment)
     from goldenami import pipeline
 

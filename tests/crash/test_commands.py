@@ -65,4 +65,4 @@ def test_what_is_said_of_a_build_that_died(
     assert "Nothing to clean" in say("clean", "--all")[1]
     assert "cleaned" in say("builds", "list")[0]
     _, error = say("clean", build_id, "--all", code=2)
-    assert "exclude each other" in error
+    assert "cannot be combined" in error
