@@ -34,7 +34,7 @@ demo: setup ## Build, test, encrypt and distribute a golden image for real, in t
 
 .PHONY: test
 test: setup-test lint docs ## Run static checks, build the documentation, and run unit and sandbox tests
-	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) --dist loadfile $(ARGS)
+	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-crash
 test-crash: setup-test ## Run all cases of the crash and fault matrices (`make test` runs a sample)
@@ -49,11 +49,15 @@ docs: setup-test ## Build the documentation site into build/site; a warning is a
 
 .PHONY: test-unit
 test-unit: setup-test ## Run the tests that need neither root nor instances
-	env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) --dist loadfile -m 'not root' $(ARGS)
+	env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not root' $(ARGS)
+
+.PHONY: test-python
+test-python: setup-test ## The tests of `make test-unit` on Debian 13's Python 3.13; the first time, it makes a root for that
+	$(SUDO) .ci/python -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: coverage
 coverage: setup-test ## Run the tests of `make test-unit`, and print the lines and branches that they do not reach
-	env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) --dist loadfile -m 'not root' \
+	env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not root' \
 	  --cov --cov-report=term:skip-covered $(ARGS)
 
 .PHONY: lint
