@@ -12,42 +12,7 @@ from goldenami.provision.fields import AbsolutePath, Account, Mode, OneLine
 from goldenami.provision.operation import Operation
 from goldenami.provision.shell import Compilation, Steps, lines, sh
 from goldenami.provision.writing import no_file, place_file, same_file
-
-_RANGES = {"minute": (0, 59), "hour": (0, 23), "day of the month": (1, 31), "month": (1, 12), "day of the week": (0, 7)}
-_NAMES = {
-    "month": ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"],
-    "day of the week": ["sun", "mon", "tue", "wed", "thu", "fri", "sat"],
-}
-_SHORT = ("@reboot", "@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
-
-
-def check_schedule(text: str) -> str:
-    """Return a schedule of crontab(5) with single spaces. Raises ValueError that names the wrong field."""
-    if text.startswith("@"):
-        if text not in _SHORT:
-            raise ValueError(f"{text!r} is not a schedule: expected five fields, or one of {', '.join(_SHORT)}")
-        return text
-    fields = text.split()
-    if len(fields) != 5:
-        raise ValueError('expected five fields, minute, hour, day, month, day of the week: "30 3 * * mon"')
-    for value, (field, (low, high)) in zip(fields, _RANGES.items(), strict=True):
-        for part in value.split(","):
-            match = re.fullmatch(r"(\*|[a-z0-9]+)(?:-([a-z0-9]+))?(?:/([0-9]+))?", part.lower())
-            if match is None or (match[1] == "*" and match[2]) or match[3] == "0":
-                raise ValueError(f"{value!r} is not a valid {field}")
-            numbers = [_number(field, name) for name in match.groups()[:2] if name not in (None, "*")]
-            if any(n is None or not low <= n <= high for n in numbers):
-                raise ValueError(f"{value!r} is not a valid {field}: expected {low} to {high}")
-            if len(numbers) == 2 and (numbers[0] or 0) > (numbers[1] or 0):
-                raise ValueError(f"{value!r} is not a valid {field}: the range begins after its end")
-    return " ".join(fields)
-
-
-def _number(field: str, name: str) -> int | None:
-    if name.isdigit():
-        return int(name)
-    names = _NAMES.get(field, [])
-    return names.index(name) + (field == "month") if name in names else None
+from goldenami.schedules.timing import check_crontab
 
 
 class Cron(Operation):
@@ -68,7 +33,7 @@ class Cron(Operation):
     @field_validator("schedule")
     @classmethod
     def _schedule(cls, value: str | None) -> str | None:
-        return None if value is None else check_schedule(value)
+        return None if value is None else check_crontab(value)
 
     @model_validator(mode="after")
     def _whole(self) -> Cron:

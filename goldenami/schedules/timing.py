@@ -31,6 +31,15 @@ _NICKNAMES: Final = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
 }
+_CRONTAB_NICKNAMES: Final = ("@reboot", *_NICKNAMES)
+# For cron itself, Sunday as the start of a range is 0: SUN-TUE is 0-2.
+_CRONTAB_FIELDS: Final[tuple[tuple[str, int, int, Mapping[str, int] | None], ...]] = (
+    ("minute", 0, 59, None),
+    ("hour", 0, 23, None),
+    ("day-of-month", 1, 31, None),
+    ("month", 1, 12, _MONTHS),
+    ("day-of-week", 0, 7, {name: (number + 1) % 7 for number, name in enumerate(_DAYS)}),
+)
 _UNITS: Final = {"minute": 60, "hour": 3600, "day": 86400, "week": 604800}
 _SHORT_UNITS: Final = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
 _YEARS: Final = (1970, 2199)
@@ -123,6 +132,24 @@ def parse(text: str) -> Timing:
     return _cron(stripped, stripped.split())
 
 
+def check_crontab(text: str) -> str:
+    """Return a schedule of crontab(5) with single spaces. Raises ValueError that names the wrong field.
+
+    This form is for cron itself: it has ``@reboot``, and no range may wrap (``fri-mon``), since cron refuses these.
+    """
+    if text.startswith("@"):
+        if text not in _CRONTAB_NICKNAMES:
+            raise ValueError(f"found {text!r}, expected five fields or one of {', '.join(_CRONTAB_NICKNAMES)}")
+        return text
+    fields = text.split()
+    if len(fields) != len(_CRONTAB_FIELDS):
+        names = " ".join(name for name, *_ in _CRONTAB_FIELDS)
+        raise ValueError(f"{text!r} has {len(fields)} fields, expected five fields: {names}")
+    for value, (name, low, high, values) in zip(fields, _CRONTAB_FIELDS, strict=True):
+        _numbers(name, value, low, high, values, wraps=False)
+    return " ".join(fields)
+
+
 def _rate(text: str, inside: str) -> Rate:
     match = re.fullmatch(r"([0-9]+) (minute|hour|day|week)s?", inside, re.IGNORECASE)
     if match is None:
@@ -211,12 +238,17 @@ def _weekday(text: str, names: Mapping[str, int]) -> int:
     return (number - 2) % 7
 
 
-def _numbers(what: str, field: str, low: int, high: int, names: Mapping[str, int] | None = None) -> frozenset[int]:
-    """Return the values of a field: numbers, ranges and steps, separated by commas."""
+def _numbers(
+    what: str, field: str, low: int, high: int, names: Mapping[str, int] | None = None, *, wraps: bool = True
+) -> frozenset[int]:
+    """Return the values of a field: numbers, ranges and steps, separated by commas.
+
+    ``wraps``: a range of days of the week may go past the end of the week.
+    """
     found: set[int] = set()
     for part in field.split(","):
         span, slash, step_text = part.partition("/")
-        if slash and not (step_text.isdecimal() and int(step_text) > 0):
+        if slash and not (step_text.isascii() and step_text.isdecimal() and int(step_text) > 0):
             raise ValueError(f"{what}: found {part!r}, expected a step above 0")
         step = int(step_text) if slash else 1
         if span == "*":
@@ -224,13 +256,13 @@ def _numbers(what: str, field: str, low: int, high: int, names: Mapping[str, int
         elif "-" in span:
             one, _, other = span.partition("-")
             first, last = _number(what, one, low, high, names), _number(what, other, low, high, names)
-            if low == 0 and high == 7 and last == 0:  # SUN as the end of a week
+            if wraps and low == 0 and high == 7 and last == 0:  # SUN as the end of a week
                 last = 7
         else:
             first = _number(what, span, low, high, names)
             last = high if slash else first
         # A range of days of the week may wrap, as in AWS's form: FRI-MON. In other fields that is a mistake.
-        if first > last and names is not None and high == 7:
+        if first > last and wraps and names is not None and high == 7:
             found.update(n for n in (*range(first, 8), *range(1, last + 1)))
         elif first > last:
             raise ValueError(f"{what}: found {span!r}, expected a range that begins before its end")
@@ -242,7 +274,7 @@ def _numbers(what: str, field: str, low: int, high: int, names: Mapping[str, int
 def _number(what: str, text: str, low: int, high: int, names: Mapping[str, int] | None) -> int:
     if names is not None and text.upper() in names:
         return names[text.upper()]
-    if not text.isdecimal():
+    if not (text.isascii() and text.isdecimal()):
         raise ValueError(
             f"{what}: found {text!r}, expected a number from {low} to {high}" + (" or a name" if names else "")
         )

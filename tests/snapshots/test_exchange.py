@@ -125,7 +125,7 @@ def test_restore_by_time_takes_the_last_one_before(estate: Estate) -> None:
     chosen = points.choose(estate.world.cloud, HOME_PLACE, instance, between)
     assert {p.snapshot["SnapshotId"] for p in chosen} == early
     code, _, err = estate.try_("snapshot", "restore", "web-1", "--to", "1d", "--yes")
-    assert (code, "no snapshot from before" in err) == (3, True)
+    assert (code, "there is no snapshot from" in err) == (3, True)
 
 
 def test_restore_by_a_name_of_two_snapshots_of_one_volume(estate: Estate) -> None:
