@@ -233,7 +233,8 @@ class Records:
         if not self._log.append(number, line):
             raise JournalError(
                 f"build {self._build_id} was taken over by another process, which has written record {number}",
-                hint="This process changed nothing more. Run `goldenami builds list` to see the lock's holder.",
+                hint=f"This process changed nothing more. Run `goldenami builds show {self._build_id}` to see the "
+                "lock's holder.",
             )
 
     def recover_appended(self) -> Sequence[bytes]:

@@ -184,10 +184,10 @@ def test_a_build_exists_once_and_what_is_not_there_is_not_found(bench: Bench) ->
 
 def test_a_bucket_that_is_not_there_is_told(bench: Bench) -> None:
     bench.s3.delete_bucket(Bucket="journals")
-    with pytest.raises(NotFound, match="no bucket journals") as caught:
+    with pytest.raises(NotFound, match="bucket journals does not exist") as caught:
         bench.machine().list()
     assert "goldenami.yaml" in (caught.value.hint or "")
-    with pytest.raises(NotFound, match="no bucket journals"):
+    with pytest.raises(NotFound, match="bucket journals does not exist"):
         bench.machine().create(header())
 
 

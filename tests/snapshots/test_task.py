@@ -121,7 +121,7 @@ def test_killed_then_cleaned(world: World, when: str) -> None:
     id = journal(world).build_id
     assert pipeline.choose_build(Journals(Path(world.environment.builds)), None).build_id == id
     world.cloud.start_process()
-    with pytest.raises(UsageError, match="no build but a task") as caught:
+    with pytest.raises(UsageError, match="is a task") as caught:
         pipeline.resume(world.project, world.environment, id, cloud=world.cloud)
     assert f"goldenami clean {id}" in str(caught.value.hint)
     assert world.clean(id).complete

@@ -127,7 +127,7 @@ def test_a_bucket_of_0_1_0(
         objects[f"golden/builds/{KILLED}/secrets/{name}"] = envelopes.close(name, value).decode()
     for key, text in objects.items():
         s3.put_object(Bucket="team", Key=key, Body=text.encode())
-    journals = journals_of.of(environment, cloud)
+    journals = journals_of.open_journals(environment, cloud)
     with pytest.raises(Busy, match="by process 1 on h") as caught:
         journals.open(KILLED)
     assert "its lease expires in" in (caught.value.hint or "")
