@@ -1,10 +1,10 @@
 """goldenami: tested, encrypted, distributed machine images from declarative recipes.
 
-This is the public Python API; docs/python.md explains it. ``import goldenami`` alone loads nothing: each name is
-imported from its module when it is first used.
+This is the public Python API; docs/python.md explains it. ``import goldenami`` loads no other module. Each name is
+imported from its module at its first use.
 """
 
-TYPE_CHECKING = False  # as in typing, whose import takes 15 ms
+TYPE_CHECKING = False  # the same constant as in typing, whose import takes 15 ms
 if TYPE_CHECKING:
     from goldenami import errors, events
     from goldenami.api import (

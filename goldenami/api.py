@@ -1,4 +1,4 @@
-"""The public Python API, as ``import goldenami`` offers it; docs/python.md explains it with examples.
+"""The public Python API of ``import goldenami``. docs/python.md explains it with examples.
 
     import goldenami
 
@@ -7,13 +7,13 @@
     outcome = goldenami.build(plan)
     print([image.image_id for image in outcome.images])
 
-Every function works in any thread. None of them prints, changes the working directory, the process's environment
-variables or its signal handlers. Errors are of ``goldenami.errors``. What happens meanwhile is told as events
-(``goldenami.events`` lists their kinds): ``on_event`` is called with each, in the thread that called the function.
+Every function works in any thread. No function prints, or changes the working directory, the environment variables or
+the signal handlers of the process. Errors are classes of ``goldenami.errors``. Progress is reported as events:
+``on_event`` is called with each event, in the thread that called the function. ``goldenami.events`` lists their kinds.
 
-Long work is done in a thread of its own while the caller waits. Ctrl-C (KeyboardInterrupt in the thread that waits),
-an exception of ``on_event``, and ``stop`` that is set all end it: what a build made is deleted, then the exception is
-raised. A second Ctrl-C does not wait for that; `goldenami clean` deletes the rest later.
+Long work runs in a separate thread while the caller waits. Three events end it early: Ctrl-C (KeyboardInterrupt in the
+waiting thread), an exception of ``on_event``, and a set ``stop``. Then the resources of the build are deleted, and the
+exception is raised. A second Ctrl-C does not wait for that; `goldenami clean` deletes the rest later.
 """
 
 from __future__ import annotations
@@ -52,19 +52,20 @@ _P = ParamSpec("_P")
 
 
 class Project:
-    """A project, and the environment of it in which everything is done.
+    """A project and one of its environments.
 
-    ``directory``: the one of goldenami.yaml, or one inside of it. ``environment``: a name in goldenami.yaml; by default
-    ``sandbox``, or the only one. ``connection``: where the cloud's API is and whose credentials are used; by default
-    what the AWS_* variables and configuration files contain. For an environment with ``sandbox: true``, and without
-    AWS_ENDPOINT_URL, the default is the sandbox on this machine. It is started where it does not run.
+    ``directory``: the directory of goldenami.yaml, or one below it. ``environment``: a name in goldenami.yaml; by
+    default ``sandbox``, or the only one. ``connection``: the endpoint and the credentials of the cloud; by default
+    those of the AWS_* variables and configuration files. For an environment with ``sandbox: true``, and without
+    AWS_ENDPOINT_URL, the default is the sandbox on this machine. It is started if it does not run.
 
     ``allow_project_code``: whether ``plan`` and ``check`` may execute the project's own operations, the Python files in
     ``operations/``. By default they may if the variable GOLDENAMI_ALLOW_PROJECT_CODE allows it. ``build`` and
     ``resume`` always execute them.
 
-    Raises NotFound where there is no goldenami.yaml or no such environment, InvalidInput with every problem of
-    goldenami.yaml, UsageError where an environment must be named. Files are read once: a new object sees what changed.
+    Raises NotFound if there is no goldenami.yaml or no such environment, InvalidInput with every problem of
+    goldenami.yaml, UsageError if an environment must be named. Files are read once. To read changed files, create a new
+    object.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Project:
 
     @property
     def environment(self) -> Environment:
-        """The environment: accounts, targets, where its catalog is."""
+        """The environment: its accounts, targets and catalog."""
         return self._environment
 
     @property
@@ -102,10 +103,10 @@ class Project:
         return tuple(self._files.recipe_names())
 
     def check(self, *recipes: str, variables: Mapping[str, str] | None = None) -> tuple[Problem, ...]:
-        """Every problem of these recipes (names or paths), ordered by place; of the whole project without any.
+        """Return every problem of these recipes (names or paths), or of the whole project, ordered by place.
 
-        It is what `goldenami validate` does: nothing is executed, and no cloud is asked. Raises NotFound for a recipe
-        that does not exist.
+        This is `goldenami validate`. It makes no API call, and executes no code of the project without consent. Raises
+        NotFound for a recipe that does not exist.
         """
         from goldenami import recipe
 
@@ -115,8 +116,8 @@ class Project:
             recipe.check(self._files, names, all_agents=not recipes, environment=name, variables=variables or {})
         )
 
-    def _reached(self, emit_to: Emit) -> Environment:
-        """The environment with the connection to use now."""
+    def _connect(self, emit_to: Emit) -> Environment:
+        """Return the environment with its connection. Starts the sandbox if needed."""
         found = self._environment
         if self._connected or not found.sandbox or os.environ.get("AWS_ENDPOINT_URL"):
             return found
@@ -125,23 +126,23 @@ class Project:
         variables = plugins.sandbox_variables(found.home_region, lambda text: emit(emit_to, "note", message=text))
         return replace(found, connection=Connection.from_variables(variables))
 
-    def _storage(self, where: str) -> Environment:
-        """As ``_reached``, where a catalog or journals are kept that it takes a cloud to read."""
-        return self._reached(ignore_events) if where.startswith("s3://") else self._environment
+    def _connect_for(self, where: str) -> Environment:
+        """Return the environment, with its connection if ``where`` is a bucket."""
+        return self._connect(ignore_events) if where.startswith("s3://") else self._environment
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a build would make; made by ``plan``. Its text is what `goldenami plan` prints."""
+    """A plan, returned by ``plan``. ``str(plan)`` is the output of `goldenami plan`."""
 
     project: Project
-    recipe: str  # as it was asked for: a name or a path
+    recipe: str  # as given: a name or a path
     variables: Mapping[str, str]
     details: BuildPlan
 
     @property
     def digest(self) -> str:
-        """The SHA-256 over everything that determines the images and where they go."""
+        """The SHA-256 over everything that determines the images and their targets."""
         return self.details.digest
 
     @property
@@ -150,7 +151,7 @@ class Plan:
         return self.details.targets
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as JSON values, as `goldenami plan --json` prints them."""
+        """Return the plan as JSON values, as `goldenami plan --json` prints it."""
         from goldenami import planning
 
         return planning.to_json(self.details)
@@ -163,12 +164,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A release in the catalog, with what the catalog keeps about it beside its manifest."""
+    """A release in the catalog: its manifest, channels, pin and retirement."""
 
     manifest: ImageManifest
-    channels: tuple[str, ...] = ()  # those that point to it, sorted
-    pinned: str | None = None  # why it is kept, whatever the rules say
-    retired: str | None = None  # "started" or "done"; None for one that is in use
+    channels: tuple[str, ...] = ()  # the channels that point to it, sorted
+    pinned: str | None = None  # the reason of its pin; None if it is not pinned
+    retired: str | None = None  # "started" or "done"; None if it is not retired
 
     @property
     def name(self) -> str:
@@ -177,16 +178,16 @@ class Release:
 
     @property
     def version(self) -> str:
-        """MAJOR.MINOR.YYYYMMDD.N"""
+        """The version: MAJOR.MINOR.YYYYMMDD.N."""
         return self.manifest.version
 
     @property
     def images(self) -> tuple[ManifestImage, ...]:
-        """One for each architecture and target."""
+        """The images, one for each architecture and target."""
         return self.manifest.images
 
 
-# --- what can be done -------------------------------------------------------------------------------------------------
+# --- functions --------------------------------------------------------------------------------------------------------
 
 
 def plan(
@@ -197,7 +198,7 @@ def plan(
     on_event: OnEvent | None = None,
     stop: threading.Event | None = None,
 ) -> Plan:
-    """What a build of a recipe (a name or a path) would make, from what, and where it would go. Changes nothing.
+    """Plan a build of a recipe (a name or a path): its inputs, images and targets. Changes nothing.
 
     ``variables`` override those that the recipe declares. Raises InvalidInput with every problem of the recipe,
     NotFound for a base image or key that does not exist, AccessError.
@@ -206,13 +207,13 @@ def plan(
     from goldenami import recipe as recipes
 
     given = dict(variables or {})
-    recipes.load(project._files, recipe, project.environment, given)  # mistakes are reported before a cloud is asked
+    recipes.load(project._files, recipe, project.environment, given)  # problems are reported before the first API call
 
     def work(interrupts: Interrupts, emit_to: Emit) -> BuildPlan:
-        request = pipeline.Request(project._files, project._reached(emit_to), recipe, given)
+        request = pipeline.Request(project._files, project._connect(emit_to), recipe, given)
         return pipeline.make_plan(request, interrupts=interrupts)
 
-    return Plan(project, recipe, given, _carry_out(work, on_event, stop))
+    return Plan(project, recipe, given, _run_work(work, on_event, stop))
 
 
 @overload
@@ -255,16 +256,16 @@ def build(
     on_event: OnEvent | None = None,
     stop: threading.Event | None = None,
 ) -> Outcome:
-    """Turn a recipe into tested, encrypted images in every target: ``build(plan)`` or ``build(project, recipe)``.
+    """Build tested, encrypted images in every target: ``build(plan)`` or ``build(project, recipe)``.
 
-    With a plan, exactly what was planned is built: UsageError if the inputs have changed since. With a recipe, base
-    recipes that have no release yet are built first. If a release of the same inputs exists, nothing is built unless
-    ``force``: the outcome's ``status`` is "unchanged". One build of a recipe runs at a time; another one is waited for
-    ``wait`` seconds, then Busy is raised.
+    With a plan, the build has the digest of the plan. UsageError is raised if the inputs have changed since. With a
+    recipe, base recipes without a release are built first. If a release of the same inputs exists, nothing is built
+    unless ``force``, and ``Outcome.status`` is "unchanged". Only one build of a recipe runs at a time. This function
+    waits ``wait`` seconds for another build to end, then raises Busy.
 
-    Raises what went wrong, after what the build made is deleted; with ``on_failure="keep"`` it stays, to be looked at
-    and deleted by ``clean``. Targets that a release does not require may fail without an error: see
-    ``Outcome.failures``.
+    After a failure, the resources of the build are deleted, and the error is raised. With ``on_failure="keep"`` they
+    are kept for inspection, until ``clean`` deletes them. Targets that a release does not require may fail without an
+    error: see ``Outcome.failures``.
     """
     from goldenami import pipeline
     from goldenami import recipe as recipes
@@ -281,12 +282,12 @@ def build(
     recipes.load(files, ref, project.environment, given)
 
     def work(interrupts: Interrupts, emit_to: Emit) -> Outcome:
-        request = pipeline.Request(files, project._reached(emit_to), ref, given, digest)
+        request = pipeline.Request(files, project._connect(emit_to), ref, given, digest)
         return pipeline.build(
             request, force=force, on_failure=on_failure, wait=wait, emit_to=emit_to, interrupts=interrupts
         )
 
-    return _carry_out(work, on_event, stop)
+    return _run_work(work, on_event, stop)
 
 
 def resume(
@@ -298,17 +299,17 @@ def resume(
     on_event: OnEvent | None = None,
     stop: threading.Event | None = None,
 ) -> Outcome:
-    """Continue a build that was interrupted or failed: what it made is used again, what failed is repeated.
+    """Continue a build that was interrupted or failed. Its resources are used, and failed steps are repeated.
 
-    Without an id, the only build that is unfinished. Raises NotFound if there is none, UsageError if there are several,
-    or if the recipe, its files or the environment have changed since it began.
+    Without an id, the only unfinished build. Raises NotFound if there is none, UsageError if there are several, or
+    if the recipe, its files or the environment have changed since it began.
     """
     from goldenami import pipeline
 
     def work(interrupts: Interrupts, emit_to: Emit) -> Outcome:
         return pipeline.resume(
             project._files.trusted(),
-            project._reached(emit_to),
+            project._connect(emit_to),
             build_id,
             on_failure=on_failure,
             wait=wait,
@@ -316,7 +317,7 @@ def resume(
             interrupts=interrupts,
         )
 
-    return _carry_out(work, on_event, stop)
+    return _run_work(work, on_event, stop)
 
 
 def clean(
@@ -328,33 +329,33 @@ def clean(
     on_event: OnEvent | None = None,
     stop: threading.Event | None = None,
 ) -> CleanUp:
-    """Delete what an unfinished or failed build left, or undo a task. What a release owns is never deleted.
+    """Delete the resources of an unfinished or failed build, or undo a task. Resources of a release are never deleted.
 
-    Without an id, the only build that is unfinished: NotFound if there is none, UsageError if there are several.
-    ``dry_run``: delete nothing; the answer says what would be deleted. ``CleanUp.left`` has what could not be deleted,
-    with the reason.
+    Without an id, the only unfinished build is cleaned: NotFound if there is none, UsageError if there are several.
+    ``dry_run``: delete nothing, and return what would be deleted. ``CleanUp.left`` has the resources that could not be
+    deleted, with the reasons.
     """
     from goldenami import pipeline
     from goldenami.aws import journals
 
     def work(interrupts: Interrupts, emit_to: Emit) -> CleanUp:
-        environment = project._reached(emit_to)
+        environment = project._connect(emit_to)
         chosen = pipeline.choose_build(journals.open_journals(environment), build_id).build_id
         return pipeline.clean(environment, chosen, dry_run=dry_run, wait=wait, emit_to=emit_to, interrupts=interrupts)
 
-    return _carry_out(work, on_event, stop)
+    return _run_work(work, on_event, stop)
 
 
 def releases(project: Project, name: str | None = None) -> tuple[Release, ...]:
-    """All releases in the catalog, or those of one name; of each name the newest first.
+    """Return all releases in the catalog, or those of one name. The newest release of each name is first.
 
-    No cloud is asked, unless the catalog is in a bucket. Raises NotFound for a name that was never released,
+    There is no API call, unless the catalog is in a bucket. Raises NotFound for a name that was never released,
     CatalogError for a release that cannot be read.
     """
     from goldenami.release.catalog import Catalog
     from goldenami.release.versions import Reference
 
-    catalog = Catalog.of(project._storage(project.environment.catalog))
+    catalog = Catalog.of(project._connect_for(project.environment.catalog))
     if name is not None and not catalog.versions(name):
         catalog.find(Reference(name))  # raises NotFound, with the nearest name
     found: list[Release] = []
@@ -383,17 +384,17 @@ def resolve(
     account: str | None = None,
     architecture: Architecture | None = None,
 ) -> ManifestImage:
-    """The image behind NAME@CHANNEL, NAME@VERSION or NAME (its newest release) for a region and an account.
+    """Return the image of NAME@CHANNEL, NAME@VERSION or NAME (its newest release) for a region and an account.
 
-    ``region`` and ``account`` (a name in goldenami.yaml, or 12 digits) are home's by default. ``architecture`` is
-    needed where the release has images of several. Raises NotFound, naming what there is, and UsageError.
+    ``region`` and ``account`` (a name in goldenami.yaml, or 12 digits) are home by default. ``architecture`` is
+    required if the release has images of several. Raises NotFound with the available images, and UsageError.
     """
     from goldenami import recipe
     from goldenami.model import Place
     from goldenami.release.catalog import Catalog
     from goldenami.release.versions import Reference
 
-    environment = project._storage(project.environment.catalog)
+    environment = project._connect_for(project.environment.catalog)
     place = Place(recipe.account_id(environment, account), region or environment.home_region)
     return Catalog.of(environment).resolve(Reference.parse(reference), place, architecture)
 
@@ -402,7 +403,7 @@ def resolve(
 
 
 class Run(Generic[_T]):
-    """Work in the background; made by ``start``. Iterate over it for its events, then call ``result``.
+    """Work in the background, returned by ``start``. Iterate over it for its events, then call ``result``.
 
     ::
 
@@ -431,10 +432,10 @@ class Run(Generic[_T]):
         threading.Thread(target=work, name="goldenami run", daemon=True).start()
 
     def __iter__(self) -> Iterator[Event]:
-        """The events from the first one that was not read yet, as they come, until the work has ended."""
+        """Yield the events that were not read yet, and wait for more until the work has ended."""
         while (event := self._events.get()) is not None:
             yield event
-        self._events.put(None)  # for the next loop over it, which ends at once
+        self._events.put(None)  # so that a second iteration ends at once
 
     @property
     def done(self) -> bool:
@@ -442,18 +443,22 @@ class Run(Generic[_T]):
         return self._future.done()
 
     def stop(self) -> None:
-        """Ask for the end: what a build made is deleted, and ``result`` raises Interrupted. Returns at once."""
+        """Request the end: the resources of a build are deleted, and ``result`` raises Interrupted. Returns at once."""
         self._stop.set()
 
     def result(self, timeout: float | None = None) -> _T:
-        """Wait for the end. Returns what the function returns, or raises what it raises; TimeoutError after ``timeout``
-        seconds, and then the work goes on."""
+        """Wait for the end, and return the function's result or raise its error.
+
+        Raises TimeoutError after ``timeout`` seconds; the work continues. A second call returns the same result.
+        """
         return self._future.result(timeout)
 
 
 def start(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Run[_T]:
-    """Begin ``plan``, ``build``, ``resume`` or ``clean`` in the background, with the same arguments. ``on_event`` and
-    ``stop`` are the Run's: do not give them."""
+    """Start ``plan``, ``build``, ``resume`` or ``clean`` in the background, with the same arguments.
+
+    Do not pass ``on_event`` and ``stop``: the Run sets them.
+    """
     return Run(function, args, kwargs)
 
 
@@ -463,8 +468,8 @@ class _Result(Generic[_T]):
     error: BaseException | None = None
 
 
-def _carry_out(work: Callable[[Interrupts, Emit], _T], on_event: OnEvent | None, stop: threading.Event | None) -> _T:
-    """Do the work in a thread of its own, hand its events to ``on_event`` in this one, and return its result."""
+def _run_work(work: Callable[[Interrupts, Emit], _T], on_event: OnEvent | None, stop: threading.Event | None) -> _T:
+    """Run the work in a separate thread, call ``on_event`` in this thread, and return the result."""
     interrupts = Interrupts(stop, signals=False)
     events: SimpleQueue[Event | None] = SimpleQueue()
     result: _Result[_T] = _Result()
@@ -479,7 +484,7 @@ def _carry_out(work: Callable[[Interrupts, Emit], _T], on_event: OnEvent | None,
 
     thread = threading.Thread(target=run, name="goldenami", daemon=True)
     thread.start()
-    ending: BaseException | None = None  # what this thread has to raise once the work has ended
+    ending: BaseException | None = None  # the exception to raise after the work has ended
     while True:
         try:
             event = events.get()
@@ -492,7 +497,7 @@ def _carry_out(work: Callable[[Interrupts, Emit], _T], on_event: OnEvent | None,
                 raise
             ending = interrupt
             interrupts.stop.set()
-        except BaseException as error:  # of on_event, which is not called again
+        except BaseException as error:  # an error of on_event, which is not called again
             ending = ending or error
             on_event = None
             interrupts.stop.set()

@@ -1,9 +1,9 @@
-"""For those who extend goldenami: what operations, checks and transports are made of. docs/extending.md has examples.
+"""The API for extensions: base classes and helpers for operations and transports. docs/extending.md has examples.
 
     from goldenami.extend import Compilation, Field, Operation, Steps, lines, sh
 
-An operation is a subclass of ``Operation``: its fields are what a recipe gives, its docstring and the descriptions of
-its fields are its documentation, ``compile`` returns its shell code. ``Steps`` explains what this code must do.
+An operation is a subclass of ``Operation``. A recipe sets its fields. Its docstring and the descriptions of its fields
+are its documentation. ``compile`` returns its shell code; ``Steps`` explains what this code must do.
 """
 
 from pydantic import Field, field_validator, model_validator

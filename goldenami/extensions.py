@@ -1,12 +1,12 @@
-"""What other distributions add to goldenami, found by entry points: operations, agents, checks and transports.
+"""Finds extensions by their entry points: operations, agents, checks and transports of other distributions.
 
-An extension is a Python package that is installed beside goldenami. Its ``pyproject.toml`` names what it adds::
+An extension is a Python package that is installed in the same environment. Its ``pyproject.toml`` names what it adds::
 
     [project.entry-points."goldenami.transports"]
     bastion = "acme_goldenami.bastion:open_socket"
 
-docs/extending.md says what an entry point of each group is. Nothing of an extension is imported before it is needed.
-Whoever may install packages decides what runs here, as with every Python program.
+docs/extending.md explains the entry points of each group. An extension is imported only when it is needed. As in every
+Python program, the user who installs packages decides which code runs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TRANSPORTS: Final[Group] = "goldenami.transports"
 
 
 def installed(group: Group) -> Mapping[str, EntryPoint]:
-    """The entry points of a group, by name, sorted. Raises UsageError where two distributions add the same name."""
+    """Return the entry points of a group by name, sorted. Raises UsageError if two distributions have the same name."""
     found: dict[str, EntryPoint] = {}
     for entry in entry_points(group=group):
         before = found.setdefault(entry.name, entry)
@@ -56,5 +56,5 @@ def load(group: Group, name: str) -> Any:
 
 
 def origin(entry: EntryPoint) -> str:
-    """The distribution that an entry point comes from: "acme-goldenami 1.2"."""
+    """Return the distribution of an entry point as text: "acme-goldenami 1.2"."""
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value

@@ -1,7 +1,7 @@
-"""The references of what people write, as Markdown, from the models that validate it.
+"""Writes the references of recipes, environments, agents and operations as Markdown, from their models.
 
-``docs/operations.md`` and ``docs/agents.md`` are output of this module. The references of recipes, of goldenami.yaml
-and of agent definitions are made when the documentation site is built.
+This module writes ``docs/operations.md`` and ``docs/agents.md``. The references of recipes, of goldenami.yaml and of
+agent definitions are written when the documentation site is built.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ from goldenami.recipe.schema import AgentSpec, AgentUse, RecipeSpec, SecretVar
 
 HEAD = """# Operations
 
-What may stand in `software`, in handlers and in agents; made by `goldenami schema operations`. Every operation checks
-first, and applies only if needed. Beside each may stand `name`, `when` and `notify` ([recipes.md](recipes.md)).
+The operations for `software`, handlers and agents. `goldenami schema operations` writes this page. Every operation
+checks the host first, and changes it only if needed. Each may also have the keys `name`, `when` and `notify`
+([recipes.md](recipes.md)).
 """
 
 
 def operations_reference(known: Mapping[str, type[Operation]] = OPERATIONS) -> str:
-    """One section an operation, by name."""
+    """Return the reference of operations: one section per operation, by name."""
     return "\n".join([HEAD, *(line for kind, model in sorted(known.items()) for line in _section(kind, model))])
 
 
@@ -60,8 +61,10 @@ def _section(kind: str, model: type[Operation]) -> Iterator[str]:
 
 
 def agents_reference(project: Project) -> str:
-    """One section for each agent of a project and each shipped one, by name. Raises InvalidInput for one that cannot be
-    read."""
+    """Return the reference of agents: one section per agent of the project and per shipped one, by name.
+
+    Raises InvalidInput for an agent that cannot be read.
+    """
     problems = Problems()
     found = [project.find("agent", name) for name in project.agent_names()]
     documents = [project.document(place.path, problems) for place in found if place is not None]
@@ -97,22 +100,22 @@ _ITEMS: Mapping[type[BaseModel], Mapping[str, type[BaseModel]]] = {
 
 
 def recipe_reference() -> str:
-    """All sections of a recipe and their fields. The operations have a page of their own."""
+    """Return the reference of recipes: all sections and their fields, without the operations."""
     return "\n".join(_sections(RecipeSpec, ""))
 
 
 def environment_reference() -> str:
-    """All sections of goldenami.yaml and their fields."""
+    """Return the reference of goldenami.yaml: all sections and their fields."""
     return "\n".join(_sections(ProjectSpec, ""))
 
 
 def agent_reference() -> str:
-    """All sections of an agent's definition and their fields."""
+    """Return the reference of agent definitions: all sections and their fields."""
     return "\n".join(_sections(AgentSpec, ""))
 
 
 def _sections(model: type[BaseModel], path: str) -> Iterator[str]:
-    """A table of the fields of one model, then one section for each field that is a map or a list of maps."""
+    """Yield a table of the fields of one model, then one section for each field that is a map or a list of maps."""
     nested: list[tuple[str, type[BaseModel]]] = []
     if path:
         yield f"## {path}"
@@ -141,14 +144,14 @@ def _cell(text: str) -> str:
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model among the values that an annotation allows, if there is one."""
+    """Return the model in an annotation, or None."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for inner in get_args(annotation) if (found := _model_in(inner)) is not None), None)
 
 
 def describe_params(agent: Mapping[str, Any]) -> dict[str, tuple[str, str, str]]:
-    """What each parameter of an agent takes, its default, and its description, as plain text."""
+    """Return the allowed values, the default and the description of each parameter of an agent, as plain text."""
     found = {}
     for name, given in (agent.get("params") or {}).items():
         try:
@@ -188,7 +191,7 @@ def _param_default(spec: ParamSpec | None, given: Any, systems: Iterable[str]) -
 
 
 def _shown(value: Any) -> str:
-    """A default in few words: what is long is to be read in the file."""
+    """Return a default as a short text. For a long one, the text refers to the file."""
     if isinstance(value, dict) and set(value) == {"repository"}:
         return f"the repository at {value['repository']['uris'][0]}"
     text = json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value
@@ -210,7 +213,7 @@ _WORDS: dict[Any, str] = {str: "text", int: "number", float: "number", bool: "tr
 
 
 def _takes(annotation: Any) -> Iterator[str]:
-    """What a field takes, in words."""
+    """Yield the types that a field accepts, as text."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is typing.Annotated:
         yield from _takes(arguments[0])

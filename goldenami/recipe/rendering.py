@@ -1,11 +1,11 @@
-"""Jinja in recipes: expressions in YAML values, and template files.
+"""Renders Jinja in recipes: expressions in YAML values, and template files.
 
-One environment for both: sandboxed and immutable (a recipe computes text, it does not reach into Python), undefined
-names are problems. Every undefined name of a template is reported, not only the first: ``_Undefined`` notes where it
-was used and goes on.
+Both use one sandboxed, immutable environment: a recipe computes text and has no access to Python objects. Undefined
+names are problems. All undefined names of a template are reported: ``Collecting`` records each use, and the rendering
+continues.
 
-A value that is nothing but one expression, ``"{{ vars.workers }}"``, keeps the type of what the expression gives; a
-number stays a number. Any other value with expressions becomes a string.
+A value that is exactly one expression, ``"{{ vars.workers }}"``, keeps the type of the result: a number stays a number.
+Any other value with expressions becomes a string.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Namespace(Mapping[str, Any]):
 
     def __init__(self, name: str, values: Mapping[str, Any], advice: str = "") -> None:
         self._name = name
-        self.advice = advice  # what to do about a name that is not there
+        self.advice = advice  # the hint for an undefined name
         self._values = dict(values)
 
     def __getitem__(self, key: str) -> Any:
@@ -57,20 +57,20 @@ class Namespace(Mapping[str, Any]):
 
 class _Environment(ImmutableSandboxedEnvironment):
     def getattr(self, obj: Any, attribute: str) -> Any:
-        # A variable may be called "items" or "keys": what was declared comes before the mapping's own methods.
+        # A variable may have the name "items" or "keys". Declared names are used before the methods of the mapping.
         if isinstance(obj, Namespace) and attribute in obj:
             return obj[attribute]
         return super().getattr(obj, attribute)
 
 
 def nearest(word: str, known: Mapping[str, Any] | list[str]) -> str | None:
-    """The known word that was probably meant; None if none is near."""
+    """Return the known word that is most similar, or None if none is similar enough."""
     return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), None)
 
 
 def _undefined_class(context: Mapping[str, Any], report: Report) -> type[Undefined]:
     class Collecting(Undefined):
-        """Reports its use and is empty text from then on. ``is defined`` and ``default()`` do not count as use."""
+        """Reports each use, and then acts as empty text. ``is defined`` and ``default()`` are not reported."""
 
         __slots__ = ()
 
@@ -137,7 +137,7 @@ def _line_of_caller() -> int:
 
 
 def _template_line(number: int, debug_info: str) -> int:
-    """The template's line for a line of the code that Jinja made of it ("3=10&5=14": template=code)."""
+    """Return the line of the template for a line of Jinja's generated code ("3=10&5=14": template=code)."""
     line = 1
     for pair in debug_info.split("&"):
         template, _, code = pair.partition("=")
@@ -146,7 +146,7 @@ def _template_line(number: int, debug_info: str) -> int:
     return line
 
 
-def _explain(owner: Any, name: Any, context: Mapping[str, Any], said: str | None) -> tuple[str, str, str | None]:
+def _explain(owner: Any, name: Any, context: Mapping[str, Any], refusal: str | None) -> tuple[str, str, str | None]:
     if isinstance(owner, Namespace):
         full = f"{owner._name}.{name}"
         near = nearest(str(name), owner)
@@ -154,11 +154,11 @@ def _explain(owner: Any, name: Any, context: Mapping[str, Any], said: str | None
         hint = f"Did you mean {near}?" if near else owner.advice or f"{owner._name} has: {known}."
         return full, f"{full} is not defined", hint
     if owner is not missing:
-        if said:  # the sandbox's refusal
-            return str(name), f"not allowed in a template: {said}", None
+        if refusal:  # the reason why Jinja's sandbox refused it
+            return str(name), f"not allowed in a template: {refusal}", None
         return str(name), f"a value of type {type(owner).__name__} has no {name!r}", None
-    if said:
-        return "", f"not allowed in a template: {said}", None
+    if refusal:
+        return "", f"not allowed in a template: {refusal}", None
     for group, values in context.items():
         if isinstance(values, Namespace) and name in values:
             return str(name), f"{name} is not defined", f"Write {group}.{name}."
@@ -166,19 +166,19 @@ def _explain(owner: Any, name: Any, context: Mapping[str, Any], said: str | None
         return (
             str(name),
             "architecture is not defined here",
-            "base, builder, patches, agents and software can differ by it.",
+            "Use it only in base, builder, patches, agents, software, handlers and hardening.",
         )
     near = nearest(str(name), context)
     return (
         str(name),
         f"{name} is not defined",
-        f"Did you mean {near}?" if near else f"Known here: {', '.join(context)}.",
+        f"Did you mean {near}?" if near else f"Defined here: {', '.join(context)}.",
     )
 
 
 def _quote(value: Any) -> str:
     if isinstance(value, Secret):
-        raise SecurityError("quote cannot be applied to a secret: its value is not known yet")
+        raise SecurityError("quote cannot be applied to a secret, because its value is not known yet")
     return shlex.quote(str(value))
 
 
@@ -191,26 +191,26 @@ def _json(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, indent=indent, default=plain, ensure_ascii=False)
 
 
-class _Notes:
-    """The problems of one rendering, each reported once: a name that is used twice in a line is one problem."""
+class _Reporter:
+    """Reports the problems of one rendering. A name that is used twice in a line is reported once."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
-        self.given: set[tuple[int, str]] = set()
+        self.reported: set[tuple[int, str]] = set()
 
     def __call__(self, line: int, needle: str, message: str, hint: str | None) -> None:
-        if (line, message) not in self.given:
-            self.given.add((line, message))
+        if (line, message) not in self.reported:
+            self.reported.add((line, message))
             self._report(line, needle, message, hint)
 
 
-_MANGLED = "a secret was changed by a filter; its value is not known yet when templates are rendered"
+_MANGLED = "a filter changed a secret, but its value is not known yet when templates are rendered"
 
 
-def _plain(value: Any, notes: _Notes) -> Any:
-    """What an expression gave, as values of a recipe."""
+def _plain(value: Any, notes: _Reporter) -> Any:
+    """Return the result of an expression as plain values of a recipe."""
     if isinstance(value, Undefined):
-        str(value)  # an expression that is nothing but an undefined name: using it reports it
+        str(value)  # str() reports an expression that is only an undefined name
         return None
     if isinstance(value, Secret):
         return str(value)
@@ -227,28 +227,28 @@ def _plain(value: Any, notes: _Notes) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Renderer:
-    """Renders with one context: the names that expressions can use."""
+    """Renders templates and values with one context: the names that expressions can use."""
 
     context: Mapping[str, Any]
 
     def text(self, source: str, report: Report) -> str | None:
-        """Render a template; None if there was a problem, and then every problem was reported."""
-        notes = _Notes(report)
+        """Render a template. After a problem the result is None, and every problem was reported."""
+        notes = _Reporter(report)
         rendered = self._run(source, notes)
         if rendered is not None and is_mangled(rendered):
             notes(1, "", _MANGLED, None)
-        return None if notes.given else rendered
+        return None if notes.reported else rendered
 
     def value(self, source: str, report: Report) -> Any:
-        """Render a value: a sole expression keeps its type, anything else becomes text; None after a problem."""
+        """Render a value. A single expression keeps its type, any other value becomes text. None after a problem."""
         whole = _WHOLE.fullmatch(source)
         if whole is None:
             return self.text(source, report)
         return self.expression(whole["expression"], report)
 
     def expression(self, source: str, report: Report) -> Any:
-        """Evaluate one bare expression, such as ``when``'s; None after a problem."""
-        notes = _Notes(report)
+        """Evaluate one expression without {{ }}, for example of ``when``. None after a problem."""
+        notes = _Reporter(report)
         result: list[Any] = []
 
         def keep(value: Any) -> str:
@@ -256,9 +256,9 @@ class Renderer:
             return ""
 
         self._run("{{ (" + source + ") | _keep }}", notes, keep)
-        return None if notes.given or not result else result[0]
+        return None if notes.reported or not result else result[0]
 
-    def _run(self, source: str, notes: _Notes, keep: Callable[[Any], str] | None = None) -> str | None:
+    def _run(self, source: str, notes: _Reporter, keep: Callable[[Any], str] | None = None) -> str | None:
         environment = self._environment(notes)
         if keep is not None:
             environment.filters["_keep"] = keep
@@ -268,15 +268,13 @@ class Renderer:
             return template.render(dict(self.context))
         except TemplateSyntaxError as error:
             notes(error.lineno, "", f"template syntax: {error.message}", None)
-        except (
-            Exception
-        ) as error:  # whatever an expression raises (TypeError, ZeroDivisionError, …) is its author's to fix
-            # After an undefined name was taken for empty text, what fails is likely to fail for that.
-            if not notes.given:
-                notes(_raised_at(error), "", _said(error), None)
+        except Exception as error:  # an expression can raise any error (TypeError, ZeroDivisionError, …)
+            # An undefined name became empty text, which is probably the cause of this error. It was reported already.
+            if not notes.reported:
+                notes(_raised_at(error), "", _message(error), None)
         return None
 
-    def _environment(self, report: _Notes) -> _Environment:
+    def _environment(self, report: _Reporter) -> _Environment:
         environment = _Environment(
             undefined=_undefined_class(self.context, report),
             trim_blocks=True,
@@ -293,7 +291,7 @@ class Renderer:
 
 
 def has_expression(text: str) -> bool:
-    """Whether Jinja would do anything with this text."""
+    """Return whether a text has Jinja expressions, statements or comments."""
     return "{{" in text or "{%" in text or "{#" in text
 
 
@@ -307,7 +305,7 @@ def _raised_at(error: BaseException) -> int:
     return line
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, SecurityError):
         return f"not allowed in a template: {error}"
     if isinstance(error, TemplateError):

@@ -1,4 +1,4 @@
-"""``retention:`` of recipes as the rules that ``goldenami retire`` judges by."""
+"""Converts ``retention:`` of recipes to the rules of ``goldenami retire``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from goldenami.release.retention import ChannelRules, Rules
 
 
 def retention_rules(project: Project, environment: Environment, recipes: Iterable[str] = ()) -> dict[str, Rules]:
-    """The rules by recipe; of all recipes if none is named. Raises InvalidInput with every problem, NotFound."""
+    """Return the rules by recipe; of all recipes if none is named. Raises InvalidInput with every problem, NotFound."""
     names = list(recipes) or project.recipe_names()
     problems = Problems()
     found: dict[str, Rules] = {}
@@ -32,6 +32,7 @@ def retention_rules(project: Project, environment: Environment, recipes: Iterabl
 
 
 def as_rules(spec: RetentionSpec) -> Rules:
+    """Return the rules of one recipe. Durations become timedeltas."""
     return Rules(
         keep=spec.keep,
         minimum_age=timedelta(seconds=seconds(spec.minimum_age)),

@@ -1,4 +1,4 @@
-"""What ``goldenami init`` writes: the smallest project that builds in the sandbox, with comments that teach."""
+"""Writes the files of ``goldenami init``: the smallest project that builds in the sandbox, with explanations."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ environments:
     sandbox: true                 # the embedded cloud on this machine: goldenami sandbox up
 
   # production:
-  #   home:                       # builders live here
-  #     account: "111111111111"   # account ids in quotes: YAML would read a number
+  #   home:                       # builders run here
+  #     account: "111111111111"   # account ids need quotes, or YAML reads a number
   #     region: eu-central-1
   #     role: arn:aws:iam::111111111111:role/goldenami-builder
   #   accounts:
@@ -37,7 +37,7 @@ version: "1.0"                    # MAJOR.MINOR; each build appends its date and
 description: Debian 12, patched, with a greeting
 owner: me
 
-base:                             # exactly one of: ssm, filter (with owners), id, recipe (with channel)
+base:                             # exactly one of ssm, filter (with owners), id, recipe (with channel)
   filter: debian-12-amd64-*
   owners: ["136693071363"]        # the Debian project
 
@@ -48,7 +48,7 @@ patches: {level: security}        # or all, none
 
 # agents: [chrony]                # goldenami agents list
 
-software:                         # done in this order; what is as it should be is left alone
+software:                         # applied in this order, and only if a change is needed
   - package: {name: curl}
   - template: {src: templates/greeting.j2, dest: /etc/greeting, mode: "0644"}
   - sysctl: {name: kernel.dmesg_restrict, value: "1"}
@@ -98,9 +98,9 @@ EXAMPLE = {
 def scaffold(directory: Path, *, example: bool = True) -> list[Path]:
     """Write the files of a new project, with the schemas for editors under .goldenami/schema; returns their paths.
 
-    ``example``: with a first recipe, its template and its test.
+    ``example``: write also a first recipe, its template and its test.
 
-    Raises UsageError, and writes nothing, if one of them exists.
+    Raises UsageError and writes nothing if one of the files exists.
     """
     contents = {**FILES, **(EXAMPLE if example else {})}
     for kind in KINDS:
@@ -108,11 +108,14 @@ def scaffold(directory: Path, *, example: bool = True) -> list[Path]:
     paths = {directory / name: text for name, text in contents.items()}
     existing = [str(path) for path in paths if path.exists()]
     if existing:
-        raise UsageError(f"not overwritten: {', '.join(existing)}", hint="Choose another directory: goldenami init DIR")
+        raise UsageError(
+            f"nothing was written: these files exist: {', '.join(existing)}",
+            hint="Choose another directory: goldenami init DIR",
+        )
     try:
         for path, text in paths.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            # "x": a file that appeared since the check is not overwritten either.
+            # Mode "x" fails for a file that was created after the check, and does not overwrite it.
             with path.open("x", encoding="utf-8") as stream:
                 stream.write(text)
     except OSError as error:

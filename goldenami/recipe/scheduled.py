@@ -1,4 +1,4 @@
-"""All schedules of a project, wherever they are written."""
+"""Collects all schedules of a project, from goldenami.yaml and from recipes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from goldenami.schedules.policy import Schedule
 
 
 def schedules(project: Project, environment: Environment) -> tuple[Schedule, ...]:
-    """Those of an environment and of every recipe, in that order. Raises InvalidInput with every problem of theirs."""
+    """Return the schedules of an environment and then of its recipes. Raises InvalidInput with every problem."""
     found = list(environment_schedules(project, environment.name))
     problems = Problems()
     for name in project.recipe_names():
@@ -31,11 +31,11 @@ def schedules(project: Project, environment: Environment) -> tuple[Schedule, ...
 
 
 def choose_schedules(every: tuple[Schedule, ...], names: tuple[str, ...]) -> tuple[Schedule, ...]:
-    """The named ones; all of them without names. Raises NotFound."""
+    """Return the named schedules, or all of them without names. Raises NotFound for an unknown name."""
     by_name = {schedule.name: schedule for schedule in every}
     for name in names:
         if name not in by_name:
             near = nearest(name, list(by_name))
-            known = f"Schedules: {', '.join(by_name)}." if by_name else "There are none yet: add some under schedules:."
+            known = f"Schedules: {', '.join(by_name)}." if by_name else "Add one under schedules."
             raise NotFound(f"there is no schedule {name!r}", hint=f"Did you mean {near}?" if near else known)
     return tuple(by_name[name] for name in dict.fromkeys(names)) if names else every

@@ -1,4 +1,4 @@
-"""Schedules as they are written, to ``schedules.policy.Schedule``: names become accounts, what cannot be is said."""
+"""Converts written schedules to ``schedules.policy.Schedule``: resolves the names of accounts, and reports problems."""
 
 from __future__ import annotations
 
@@ -39,8 +39,11 @@ def read_schedules(
     *,
     recipe: str = "",
 ) -> tuple[Schedule, ...]:
-    """The schedules that are right; every problem goes to ``problems``. ``recipe``: the one they are written in; its
-    schedules bear its name before theirs, and save its instances unless they say something else."""
+    """Return the valid schedules. Every problem is added to ``problems``.
+
+    ``recipe``: the recipe that has the schedules. Its name is the prefix of their names, and its instances are the
+    default of ``what``.
+    """
     reading = _Reading(document, accounts, home_region, problems)
     found = (_schedule(reading, name, spec, (*at, name), recipe) for name, spec in specs.items())
     return tuple(one for one in found if one is not None)
@@ -51,7 +54,7 @@ def _schedule(reading: _Reading, name: str, spec: ScheduleSpec, at: NodePath, re
     before = len(problems.found)
     selection = _selection(spec, recipe)
     if selection is None:
-        problems.add(document.key_mark(at), f"{name}: the key 'what' is missing", "What is saved: volumes, instances.")
+        problems.add(document.key_mark(at), f"{name}: the key 'what' is missing", "Add volumes or instances.")
     regions = spec.regions or (reading.home_region,)
     places = [
         Place(account.id, region)
@@ -65,11 +68,11 @@ def _schedule(reading: _Reading, name: str, spec: ScheduleSpec, at: NodePath, re
     for index, copy in enumerate(spec.copies):
         here = (*at, "copies", index)
         if copy.region in regions:
-            problems.add(document.mark((*here, "region")), f"region: the snapshots are in {copy.region} already")
+            problems.add(document.mark((*here, "region")), f"region: the snapshots are already in {copy.region}")
         if copy.region in [c.region for c in copies]:
-            problems.add(document.mark((*here, "region")), f"region: there is a copy in {copy.region} already")
+            problems.add(document.mark((*here, "region")), f"region: there is already a copy in {copy.region}")
         if spec.make == "images" and copy.kms_key is None:
-            problems.add(document.mark(here), "the key 'kms_key' is missing: copies of images are encrypted under one")
+            problems.add(document.mark(here), "the key 'kms_key' is missing: it encrypts the copies of images")
         own = _retention(copy.retention) if copy.retention else retention
         copies.append(Copy(copy.region, own, copy.kms_key or ""))
     zone = ZoneInfo(spec.time_zone)
@@ -118,7 +121,7 @@ def _selection(spec: ScheduleSpec, recipe: str) -> Selection | None:
         return Selection("instances", recipe=recipe) if recipe else None
     if what.volumes is not None:
         return Selection("volumes", dict(what.volumes.tags), exclude_tags=dict(what.volumes.exclude_tags))
-    assert what.instances is not None  # exactly one, as the form says
+    assert what.instances is not None  # the model requires exactly one
     chosen = what.instances
     return Selection("instances", dict(chosen.tags), chosen.recipe, chosen.exclude_root, dict(chosen.exclude_tags))
 
@@ -146,9 +149,9 @@ def _check_archive(reading: _Reading, spec: ScheduleSpec, retention: Retention, 
     if only_age and retention.max_age is not None and retention.max_age < after + ARCHIVE_MINIMUM:
         reading.problems.add(
             reading.document.mark((*at, "archive", "after")),
-            f"archive: what is archived after {spec.archive.after} and deleted after {spec.retention.max_age} "
-            "is paid for 90 days in the archive all the same",
-            "Let max_age be at least 90 days more, or leave archive out.",
+            f"archive: snapshots are archived after {spec.archive.after} and deleted after {spec.retention.max_age}, "
+            "but AWS bills 90 days or more in the archive tier",
+            "Set max_age to 90 days more than archive.after, or remove archive.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Rendering the values of a document where they stand, with their marks."""
+"""Renders the values of a document, and reports problems at their places."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from goldenami.recipe.rendering import Renderer, has_expression
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One document, the names that its expressions can use, where its problems go, and what was looked up for it."""
+    """One document, the names for its expressions, its problems, and the definitions that it uses."""
 
     project: Project
     document: Document
@@ -28,23 +28,23 @@ class Scope:
     lookups: dict[tuple[Kind, str], Found] = field(default_factory=dict)
 
     def within(self, document: Document, renderer: Renderer) -> Scope:
-        """The same collection of problems for another document."""
+        """Return a scope for another document that collects problems in the same list."""
         return replace(self, document=document, renderer=renderer, failed=set())
 
     def reject(self, error: ValidationError, at: NodePath, model: type[BaseModel], what: str = "") -> None:
-        """Report what a model says of the value at a place, but for what could not be rendered: that was reported."""
+        """Report the errors of a model for the value at a place, except those of values whose rendering failed."""
         self.problems.extend(translate(error, self.document, at, model, what=what, known=self.failed))
 
     def use(self, found: Found) -> None:
-        """Note that an agent, profile or file of controls was used, and where it was found."""
+        """Record that an agent, profile or file of controls is used, and where it was found."""
         self.lookups[found.kind, found.name] = found
 
     def resolve(self, src: str) -> Path:
-        """A path that the document names, relative to the document."""
+        """Return the absolute form of a path that is relative to the document."""
         return self.document.path.parent / src
 
     def template(self, path: Path, source: str) -> str | None:
-        """Render a template file; its problems have the template's own lines. None after a problem."""
+        """Render a template file. Problems have the line in the template. None after a problem."""
         lines = source.splitlines()
 
         def report(line: int, needle: str, message: str, hint: str | None) -> None:
@@ -55,7 +55,7 @@ class Scope:
 
 
 def render_tree(scope: Scope, value: Any, path: NodePath) -> Any:
-    """The value with every expression in it rendered. What fails is reported, and stays as it was written."""
+    """Return a value with all its expressions rendered. A failed one is reported, and stays as written."""
     if isinstance(value, dict):
         return {key: render_tree(scope, item, (*path, key)) for key, item in value.items()}
     if isinstance(value, list):
@@ -66,7 +66,7 @@ def render_tree(scope: Scope, value: Any, path: NodePath) -> Any:
 
 
 def condition(scope: Scope, value: Any, path: NodePath) -> bool:
-    """Whether a ``when`` holds: a truth value, one expression in {{ }}, or it bare. False after a problem."""
+    """Return whether a ``when`` is true: a boolean, or an expression with or without {{ }}. False after a problem."""
     if isinstance(value, str):
         value = _rendered(scope, value, path, bare=not has_expression(value))
         if path in scope.failed:
@@ -75,7 +75,9 @@ def condition(scope: Scope, value: Any, path: NodePath) -> bool:
             return False
     if value is None:
         scope.problems.add(
-            scope.document.key_mark(path), "when: no condition is given", "Remove the key if it always holds."
+            scope.document.key_mark(path),
+            "when has no value, expected a condition",
+            "Add one, or remove the key.",
         )
         return False
     return bool(value)

@@ -1,9 +1,8 @@
-"""Secrets: referenced by a recipe, never written in it, and not known while it is rendered.
+"""Secrets: a recipe has references to them, and their values are not known while it is rendered.
 
-A variable such as ``db_password: {secret: {env: DB_PASSWORD}}`` renders to a placeholder. Everything that is made of
-the rendered recipe (the plan, its digest, the journal, what is printed) holds the placeholder; ``read`` gets the
-values just before they are needed, ``fill`` puts them into the operations that go to the host, and ``Masker`` keeps
-them out of what comes back.
+A variable such as ``db_password: {secret: {env: DB_PASSWORD}}`` renders to a placeholder. The plan, its
+digest, the journal and all output have the placeholder. ``read`` gets the values immediately before they are needed,
+``fill`` inserts them into the operations for the host, and ``Masker`` removes them from the output of the host.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from typing import Literal
 from goldenami.errors import InvalidInput, Problem
 from goldenami.model import Mark
 
-# Private-use characters: they survive every filter that leaves text alone, and nobody writes them by accident.
+# Private-use characters: filters do not change them, and they do not occur in normal text.
 _OPEN, _CLOSE = "\ue0f0", "\ue0f1"
 _PLACEHOLDER = re.compile(f"{_OPEN}secret:(?P<name>[A-Za-z_][A-Za-z0-9_]*){_CLOSE}")
 MASK = "(secret)"
 
 
 class Secret:
-    """What an expression sees of a secret variable. Its text is the placeholder; it has no value yet."""
+    """A secret variable in expressions. Its text is a placeholder; it has no value yet."""
 
     __slots__ = ("_name",)
 
@@ -42,7 +41,7 @@ class Secret:
         return str(self)
 
     def __len__(self) -> int:
-        raise TypeError("the length of a secret is not known when templates are rendered")
+        raise TypeError("the length of a secret is not known yet when templates are rendered")
 
     def __bool__(self) -> bool:
         return True
@@ -50,7 +49,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class SecretRef:
-    """Where a secret comes from: a variable of the process's environment, a file, or an SSM SecureString parameter."""
+    """The source of a secret: an environment variable, a file, or an SSM SecureString parameter."""
 
     name: str
     source: Literal["env", "file", "ssm"]
@@ -59,25 +58,25 @@ class SecretRef:
 
 
 def is_mangled(text: str) -> bool:
-    """Whether a filter took a placeholder apart, so that it can no longer be filled."""
+    """Return whether a filter damaged a placeholder, so that no value can be inserted."""
     rest = _PLACEHOLDER.sub("", text)
     return _OPEN in rest or _CLOSE in rest
 
 
 def names_in(text: str) -> frozenset[str]:
-    """The secrets that a rendered text refers to."""
+    """Return the names of the secrets in a rendered text."""
     return frozenset(match["name"] for match in _PLACEHOLDER.finditer(text))
 
 
 def display(text: str) -> str:
-    """A rendered text for people: each placeholder as ``(secret)``."""
+    """Return a rendered text for output: each placeholder becomes ``(secret)``."""
     return _PLACEHOLDER.sub(MASK, text)
 
 
 def read(refs: Iterable[SecretRef], ssm: Callable[[str], str]) -> dict[str, str]:
-    """The values, by the variable's name. ``ssm`` gets a SecureString by its name and raises what it likes.
+    """Read the values of secrets, by the name of the variable. ``ssm`` returns a SecureString by its name.
 
-    Raises InvalidInput with every variable of the environment or file that is missing or empty.
+    Raises InvalidInput with every environment variable or file that is missing or empty, and the errors of ``ssm``.
     """
     values: dict[str, str] = {}
     problems: list[Problem] = []
@@ -91,12 +90,12 @@ def read(refs: Iterable[SecretRef], ssm: Callable[[str], str]) -> dict[str, str]
             why = f"the environment variable {ref.key} is not set"
         else:
             try:
-                # One newline at the end belongs to the file and not to the secret.
+                # A newline at the end is part of the file, not of the secret.
                 found = Path(ref.key).read_text(encoding="utf-8").removesuffix("\n")
             except OSError as error:
                 why = f"{ref.key} cannot be read: {error.strerror}"
         if not found:
-            message = f"the secret {ref.name}: {why or 'it is empty'}"
+            message = f"the secret {ref.name}: {why or 'its value is empty'}"
             problems.append(Problem(ref.mark.file, ref.mark.line, ref.mark.column, message))
         else:
             values[ref.name] = found
@@ -106,12 +105,12 @@ def read(refs: Iterable[SecretRef], ssm: Callable[[str], str]) -> dict[str, str]
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:
-    """The text with its placeholders replaced. Raises KeyError for a secret that was not read."""
+    """Return a text with its placeholders replaced by values. Raises KeyError for a secret that was not read."""
     return _PLACEHOLDER.sub(lambda match: values[match["name"]], text)
 
 
 class Masker:
-    """Takes secret values, and each line of them, out of text on its way to people or files."""
+    """Replaces secret values, and each line of them, in output and logs."""
 
     def __init__(self, values: Iterable[str]) -> None:
         parts = {line for value in values for line in (value, *value.splitlines()) if line.strip()}

@@ -1,4 +1,4 @@
-"""``vars``: defaults, overrides from the command line, and references to secrets."""
+"""Reads ``vars``: defaults, overrides from the command line, and references to secrets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read_variables(
     overrides: Mapping[str, str],
     problems: Problems,
 ) -> tuple[dict[str, Any], tuple[SecretRef, ...]]:
-    """The variables as expressions see them, and where their secrets are. A default may use the variables above it."""
+    """Return the variables for expressions, and the sources of secrets. A default may use the variables above it."""
     declared = document.value.get("vars")
     declared = declared if isinstance(declared, dict) else {}
     for name in overrides:
@@ -40,7 +40,7 @@ def read_variables(
     secrets: list[SecretRef] = []
     for name, default in declared.items():
         if isinstance(default, datetime.date):
-            default = default.isoformat()  # as it was written: expressions and tests know no dates
+            default = default.isoformat()  # as written, because expressions and tests have no dates
         if isinstance(default, dict) and set(default) == {"secret"}:
             ref = _secret(name, default, document, problems)
             if ref is not None:
@@ -53,8 +53,8 @@ def read_variables(
                             COMMAND_LINE,
                             0,
                             0,
-                            f"{name} is a secret, and is not given in clear",
-                            "Set what its reference names.",
+                            f"{name} is a secret, and cannot be set on the command line",
+                            "Set the environment variable, file or parameter that the recipe names.",
                         )
                     ]
                 )
@@ -84,7 +84,7 @@ def _secret(name: str, default: dict[str, Any], document: Document, problems: Pr
 
 
 def _as(text: str, default: Any) -> Any:
-    """Text from the command line as the type of the default. Raises ValueError, in words for people."""
+    """Convert text from the command line to the type of the default. Raises ValueError with the expected form."""
     if isinstance(default, bool):
         words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
         if text.lower() not in words:

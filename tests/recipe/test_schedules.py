@@ -81,22 +81,22 @@ def test_schedules_are_chosen_by_name(write_project: Write) -> None:
     ("lines", "place", "words"),
     [
         ('when: "0 3 * *"\nretention: {keep: 1}', "9:15", "has 4 fields, expected five"),
-        ('when: "0 0 30 2 *"\nretention: {keep: 1}', "9:15", "never comes"),
+        ('when: "0 0 30 2 *"\nretention: {keep: 1}', "9:15", "never fires"),
         ("when: 12\nretention: {keep: 1}", "9:15", "when: expected a string"),
         ("when: 12h\ntime_zone: Europe/Berln\nretention: {keep: 1}", "10:20", "'Europe/Berln' is not a time zone"),
-        ("when: 12h\ntime_zone: Europe/Berlin\nretention: {keep: 1}", "8:9", "a rate counts real time"),
+        ("when: 12h\ntime_zone: Europe/Berlin\nretention: {keep: 1}", "8:9", "a rate counts elapsed time"),
         ("when: 12h", "7:7", "the key 'retention' is missing"),
         ("when: 12h\nretention: {}", "10:20", "at least one of keep"),
         ("when: 12h\nretention: {kep: 1}", "10:21", "unknown key 'kep'"),
         ("when: 12h\nretention: {keep: 0}", "10:27", "0 is less than 1"),
         ("when: 12h\nretention: {keep: 1}\naccounts: [aps]", "11:20", "there is no account 'aps'"),
-        ("when: 12h\nretention: {keep: 1}\nmake: images", "8:9", "make: images are made of instances"),
+        ("when: 12h\nretention: {keep: 1}\nmake: images", "8:9", "make: images can be made only of instances"),
         ("when: 12h\nretention: {keep: 1}\nmissed: sometimes", "11:17", "not one of latest, each, none"),
         ("when: 12h\nretention: {keep: 1}\nstart: soon", "11:16", "'soon' is not a date"),
         (
             "when: 12h\nretention: {keep: 1}\ncopies: [{region: eu-central-1}]",
             "11:27",
-            "the snapshots are in eu-central-1 already",
+            "the snapshots are already in eu-central-1",
         ),
         (
             "when: 12h\nretention: {keep: 1}\nfast_restore: {zones: [eu-west-1a]}",
@@ -106,7 +106,7 @@ def test_schedules_are_chosen_by_name(write_project: Write) -> None:
         (
             "when: 12h\nretention: {max_age: 60d}\narchive: {after: 30d}",
             "11:26",
-            "is paid for 90 days in the archive all the same",
+            "but AWS bills 90 days or more in the archive tier",
         ),
     ],
 )

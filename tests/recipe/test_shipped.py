@@ -225,7 +225,7 @@ def test_a_checkout_hides_nothing_of_its_own() -> None:
     project = recipe.load_project(ROOT)
     inspection = recipe.inspect(project, project.recipe_names(), all_agents=True)
     assert {one.origin for one in inspection.lookups} == {"project"}
-    with pytest.raises(UsageError, match="the shipped files themselves"):
+    with pytest.raises(UsageError, match="the directory of the shipped files"):
         copy_agent(project, "chrony")
 
 
