@@ -1,22 +1,22 @@
-"""Publishing: from now on, this release is what a channel means, in every target at once or in none.
+"""Publishing: points a channel to a release, in all targets or in none.
 
-The order, and what a process that dies after each step leaves behind:
+These are the steps, and the effect of a process that is killed after each step:
 
-1. *The version's parameters*, in every target. Nobody follows them yet. One that cannot be made: all are removed again.
-   Dies here: they are in the journal, so resuming goes on and cleaning deletes them, with the images. They carry the
-   same expiry tag, too, for whoever collects what a machine left that never came back.
-2. *The manifest into the catalog.* This is the step that makes a release: from here on the images are never deleted by
-   a clean-up, and they and the version's parameters lose the tag. It stands before the next step because no parameter
-   that people follow may name an image that a clean-up is about to delete. Dies here: a release that no channel points
-   to; resuming goes on.
-3. *The channel's parameters*, in every target. One that cannot be moved, or an interruption: those that were are put
-   back to where they pointed (or removed, if there were none). Dies here: some have moved; resuming moves the others.
-   These never carry the tag: somebody may follow one from the moment that it is there, and all that it can name is an
-   image of a release. If the machine does not come back, the channel's next move in the catalog moves them all.
-4. *The channel's pointer in the catalog*, last, because it remembers where the parameters have to be put back to.
+1. *The version's parameters*, in every target. No consumer reads them yet. If one cannot be created, all are deleted.
+   Killed here: the journal lists the parameters, so a resume continues, and a clean-up deletes them with the images.
+   They have the same expiry tag as the images, for ``goldenami clean --expired``.
+2. *The manifest in the catalog.* This step makes the release. From now on no clean-up deletes the images, and the
+   images and the version's parameters lose the expiry tag. This step is before the next one, because a channel's
+   parameter must never name an image that a clean-up can delete. Killed here: no channel points to the release; a
+   resume continues.
+3. *The channel's parameters*, in every target. If one cannot be moved, or the build is interrupted, the moved
+   parameters get their earlier values again (or are deleted, if they had none). Killed here: some are moved; a resume
+   moves the others. These parameters never have the expiry tag, because consumers read them from their creation on, and
+   they only name images of releases. If the machine is lost, the next move of the channel moves all parameters.
+4. *The channel's pointer in the catalog*. It is last, because it stores the earlier release for a restore of step 3.
 
-Every step finds out what is there before it changes anything, so a second call changes nothing. Of two processes that
-publish to one channel, one waits for the other.
+Every step reads the current state before it changes anything, so a second call changes nothing. If two processes
+publish to one channel, the second one waits.
 """
 
 from __future__ import annotations
@@ -43,8 +43,10 @@ _LOCK_TIMEOUT: Final = 900.0  # seconds; another build's publishing takes one or
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The channel as it is now, and the manifest as it is in the catalog. ``failures``: best-effort targets whose
-    parameters could not be set, reason by label."""
+    """The channel and the manifest after publishing, as they are in the catalog.
+
+    ``failures``: label -> reason, for best-effort targets whose parameters could not be set.
+    """
 
     channel: Channel
     manifest: ImageManifest
@@ -62,11 +64,11 @@ def publish(
     now: datetime,
     emit: Emit = ignore_events,
 ) -> Published:
-    """Make a release of a verified manifest and point the channel to it; see the module for order and crashes.
+    """Make a release of a verified manifest and point the channel to it. The module describes the steps.
 
-    ``prefix``: the environment's, "/golden-ami". ``targets``: of the order; a parameter that cannot be set in one that
-    is not required is told and holds nothing up. Raises TargetsFailed if one of the others cannot be set; then every
-    channel parameter is where it was.
+    ``prefix``: the environment's, for example "/golden-ami". ``targets``: the targets of the order. A parameter that
+    cannot be set in a best-effort target is listed in ``failures``. Raises TargetsFailed if a parameter cannot be set
+    in a required target; every parameter of the channel has its earlier value then.
     """
     with catalog.publishing(manifest.recipe, channel, timeout=_LOCK_TIMEOUT):
         manifest = _as_released(catalog, manifest)
@@ -89,11 +91,11 @@ def withdraw(
     targets: Sequence[Target],
     emit: Emit = ignore_events,
 ) -> dict[str, str]:
-    """Undo the publishing of a release by a process that died between steps 2 and 4: the channel's parameters that it
-    moved are put back to where the channel points; and what stays, its images and the version's parameters, loses the
-    mark of what is temporary.
+    """Undo step 3 of a process that was killed between steps 2 and 4.
 
-    Changes nothing if the channel got as far as this release. Returns the reasons by target's label where it failed.
+    The channel's parameters get the images of the release that the channel points to. The images and the version's
+    parameters of the new release are kept and lose the expiry tag. Changes nothing if the channel already points to the
+    new release. Returns label of the target -> reason for each failure.
     """
     with catalog.publishing(manifest.recipe, channel, timeout=_LOCK_TIMEOUT):
         publication = _Publication(ledger, catalog, manifest, targets, emit)
@@ -106,10 +108,10 @@ def withdraw(
 
 
 def _as_released(catalog: Catalog, manifest: ImageManifest) -> ImageManifest:
-    """The manifest as the catalog has it, where this build made its release before it died.
+    """Return the manifest in the catalog if this build was killed after step 2; otherwise the given manifest.
 
-    A build that is resumed after that may test the same images once more, in other seconds; the evidence that was
-    written first stands. Anything else that differs is for ``Catalog.add`` to refuse.
+    A resumed build may test the same images again, with other durations. The first test results are kept. If anything
+    else differs, ``Catalog.add`` refuses the manifest.
     """
     if manifest.version not in catalog.versions(manifest.recipe):
         return manifest
@@ -134,10 +136,10 @@ class _Publication:
     def make_version_parameters(self, prefix: str) -> None:
         released = self._manifest.version in self._catalog.versions(self._manifest.recipe)
         wanted = parameters_for(self._manifest, prefix, self._manifest.version)
-        # Of a release whose parameter was deleted since, the new one stays as well.
+        # The parameters of an existing release are not temporary, also if one was deleted and is created again.
         refused = self._each(wanted, lambda p: self._parameters.make(p, temporary=not released), "publishing")
         if refused:
-            # Once it is a release, its parameters stay: somebody may have pinned the version.
+            # The parameters of an existing release are kept, because consumers may read them.
             kept = self._undo(wanted, self._parameters.unmake, "removing") if not released else {}
             raise self._failed("nothing was published: the parameters of the version cannot be set", refused, kept)
 
@@ -169,7 +171,7 @@ class _Publication:
             if isinstance(error, TargetsFailed):
                 raise self._failed(f"{name} was not moved: its parameters cannot be set", refused, kept) from None
             for parameter, reason in kept.items():
-                what = f"{parameter.name} in {self._label(parameter)} could not be put back: {reason}"
+                what = f"{parameter.name} in {self._label(parameter)} could not be restored: {reason}"
                 emit(self._emit, "note", message=what, level="warning")
             raise
         for parameter in wanted:
@@ -188,7 +190,7 @@ class _Publication:
     def _keep(self, parameter: Parameter) -> None:
         parameters.settle(self._ledger, parameter.key)
         image, place = parameter.image, parameter.place
-        if not modes.owns(image):  # a shared one comes with the row of its owner
+        if not modes.owns(image):  # the row of the owner covers a shared image
             return
         behind = [snapshot.snapshot_id for snapshot in image.snapshots]
         found = images.describe_many(self._cloud, place, [image.image_id])
@@ -197,13 +199,13 @@ class _Publication:
         if marked:
             self._ledger.settle(f"keep/{place}/{image.architecture}", place, marked)
 
-    # --- all of them --------------------------------------------------------------------------------------------------
+    # --- all parameters -----------------------------------------------------------------------------------------------
 
     def _before(self, wanted: Sequence[Parameter], pointer: Channel | None) -> dict[Parameter, str | None]:
-        """Where each parameter has to be put back to.
+        """Return the value to restore for each parameter.
 
-        That is its value now; except where a process that died has moved it already: there it is the image of the
-        release that the channel points to, which moves last.
+        It is the current value, unless a killed process has already moved the parameter. Then it is the image of the
+        release that the channel points to, because the pointer moves last.
         """
         moving = pointer is None or pointer.current != self._manifest.version
         previous: dict[tuple[Place, Architecture], str] = {}
@@ -228,14 +230,17 @@ class _Publication:
     def _each(
         self, wanted: Sequence[Parameter], do: Callable[[Parameter], None], state: str | None
     ) -> dict[Parameter, str]:
-        """Do it for all at once; the reasons of those required that failed. Best-effort ones go to ``failures``."""
+        """Call ``do`` for all parameters in parallel. Returns the reasons of required targets that failed.
+
+        Failures of best-effort targets are added to ``failures``.
+        """
         todo = [parameter for parameter in wanted if self._label(parameter) not in self.failures]
         failed = self._all_at_once(todo, do, state, undoing=False)
         self.failures |= {self._label(p): reason for p, reason in failed.items() if not self._is_required(p)}
         return {parameter: reason for parameter, reason in failed.items() if self._is_required(parameter)}
 
     def _undo(self, wanted: Sequence[Parameter], do: Callable[[Parameter], None], state: str) -> dict[Parameter, str]:
-        """Do it for all at once, best-effort ones too, and to the end; the reasons of those that failed."""
+        """Call ``do`` for all parameters in parallel, also after an interruption. Returns all failures."""
         return self._all_at_once(wanted, do, state, undoing=True)
 
     def _all_at_once(
@@ -258,12 +263,12 @@ class _Publication:
         message += f" in {', '.join(sorted(failures))}"
         if kept:
             places = ", ".join(sorted({self._label(parameter) for parameter in kept}))
-            message += f"; and in {places} what was set could not be put back"
+            message += f"; and in {places} the earlier values could not be restored"
             failures |= {f"{self._label(parameter)} (putting back)": reason for parameter, reason in kept.items()}
         return TargetsFailed(
             message,
             failures=failures,
-            hint="The images are kept: `goldenami resume` publishes them once the cause is gone.",
+            hint="The images are kept. Remove the cause; then `goldenami resume` publishes them.",
         )
 
     def _label(self, parameter: Parameter) -> str:

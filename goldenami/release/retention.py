@@ -1,11 +1,11 @@
-"""Which releases stay and which go, and the rule that decided: pure functions over facts that others read.
+"""Retention rules: decide which releases are kept, deprecated, disabled or deleted, with the reason. Pure functions.
 
-A release is judged as a whole: if one of its images has to stay, all of it stays. What is asked, in this order; the
-first answer counts:
+All images of a release have the same fate: if one image must be kept, the release is kept. These conditions are checked
+in this order, and the first one that is true decides::
 
-    pinned · current or previous in a channel · in use · use cannot be determined · shared where nobody can be asked
+    pinned · current or previous in a channel · in use · use cannot be determined · shared outside the environment
     · protected from deregistration · younger than the minimum age · one of the newest N · one of a channel's newest N
-    · one of its month · its time to be deprecated, disabled, deleted
+    · first of its month · time to be deprecated, disabled, deleted
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ _MONTH_FORMAT: Final = "%Y-%m"
 
 @dataclass(frozen=True, slots=True)
 class ChannelRules:
-    """For the releases that a channel ever pointed to: the newest ``keep`` of them stay, and of each of the last
-    ``monthly`` months that have any, the first. The times replace the recipe's for them; None leaves the recipe's."""
+    """Rules for the releases that a channel has ever pointed to.
+
+    The newest ``keep`` releases are kept, and the first release of each of the last ``monthly`` months that have one.
+    The times replace the recipe's times; None keeps the recipe's time.
+    """
 
     keep: int = 0
     monthly: int = 0
@@ -36,10 +39,13 @@ class ChannelRules:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How long the releases of a recipe are kept. Ages count from the build. ``minimum_age``: nothing younger is
-    touched. With neither ``disable_after`` nor ``delete_after`` a release is deleted as soon as no other rule keeps
-    it; with ``disable_after`` alone it is disabled, and stays. ``monthly``: of each of the last so many months (in UTC)
-    that have a release, the first one stays. ``unused_for``: one that was launched more recently counts as in use."""
+    """How long the releases of a recipe are kept. Ages count from the start of the build.
+
+    ``minimum_age``: younger releases are not changed. Without ``disable_after`` and ``delete_after``, a release is
+    deleted as soon as no other rule keeps it. With ``disable_after`` alone, it is disabled and not deleted.
+    ``monthly``: the first release of each of the last ``monthly`` months (in UTC) that have one is kept.
+    ``unused_for``: a release that was launched more recently is in use.
+    """
 
     keep: int = 5
     minimum_age: timedelta = timedelta(days=7)
@@ -53,10 +59,13 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseFacts:
-    """What is known of a release that has not been retired. ``pointed``: how channels point to it now ("current of
-    stable"); ``channels``: all that ever did. ``uses``: what uses its images, for people; ``children``: releases
-    ("name version") that are built on it. ``unknown``: why its use cannot be determined. ``protected``: images that may
-    not be deregistered. ``retiring``: an earlier run began to delete it, and died."""
+    """The facts of a release that is not retired.
+
+    ``pointed``: the channels that point to it now ("current of stable"). ``channels``: all channels that ever pointed
+    to it. ``uses``: what uses its images, as text. ``children``: releases ("name version") that are built on it.
+    ``unknown``: why its use cannot be determined. ``protected``: images with deregistration protection. ``retiring``:
+    an earlier run began to delete it and was killed.
+    """
 
     manifest: ImageManifest
     created: datetime
@@ -77,6 +86,8 @@ class ReleaseFacts:
 
 @dataclass(frozen=True, slots=True)
 class RetentionDecision:
+    """The fate of a release, and the rule that decided it."""
+
     release: ReleaseFacts
     fate: Fate
     rule: str
@@ -87,9 +98,8 @@ def decide(
 ) -> tuple[RetentionDecision, ...]:
     """The decision on each release, by recipe and version, newest first.
 
-    ``rules``: by recipe; a release of a recipe that has none (its file is gone) is kept. ``only``: the recipes that are
-    judged; none means all. A base goes only if everything that is built on it goes in the same decision, or went
-    before.
+    ``rules``: by recipe. A release of a recipe without rules (its file was deleted) is kept. ``only``: the recipes to
+    decide about; empty means all. A base is deleted only if all releases that are built on it are deleted too.
     """
     every = list(releases)
     by_recipe: dict[str, list[ReleaseFacts]] = {}
@@ -99,7 +109,7 @@ def decide(
     for name, of_recipe in by_recipe.items():
         ordered = sorted(of_recipe, key=lambda r: Version.parse(r.manifest.version), reverse=True)
         if only and name not in only:
-            found = [RetentionDecision(one, "keep", "its recipe was not asked for") for one in ordered]
+            found = [RetentionDecision(one, "keep", "its recipe was not chosen") for one in ordered]
         elif name not in rules:
             found = [RetentionDecision(one, "keep", f"there is no recipe {name} here, so no rule") for one in ordered]
         else:
@@ -110,7 +120,7 @@ def decide(
 
 
 def _keep_bases(decisions: dict[str, RetentionDecision]) -> None:
-    """Until nothing changes: what a kept release is built on is kept. A disabled base serves nobody either."""
+    """Keep the bases of all releases that are not deleted, also if the base would only be disabled."""
     changed = True
     while changed:
         changed = False
@@ -158,7 +168,7 @@ def _decide_one(one: ReleaseFacts, rules: Rules, rank: str | None, now: datetime
 
 
 def _protection(one: ReleaseFacts) -> str | None:
-    """What promise 5 of the product keeps: no rule of age or number can overrule it."""
+    """Return why a release is protected, or None. Protection has priority over all rules of age and number."""
     if one.pin is not None:
         return f"pinned: {one.pin}"
     if one.pointed:
@@ -175,7 +185,7 @@ def _protection(one: ReleaseFacts) -> str | None:
 
 
 def _ranked(ordered: Sequence[ReleaseFacts], rules: Rules) -> dict[str, str]:
-    """Label -> the rule of number that keeps it, the first one that does."""
+    """Return label -> the first rule of number that keeps the release."""
     kept: dict[str, str] = {}
     for one in ordered[: rules.keep]:
         kept[one.label] = f"one of the newest {rules.keep}"
@@ -192,13 +202,16 @@ def _ranked(ordered: Sequence[ReleaseFacts], rules: Rules) -> dict[str, str]:
 
 def _first_of_months(ordered: Sequence[ReleaseFacts], count: int) -> list[ReleaseFacts]:
     firsts: dict[str, ReleaseFacts] = {}
-    for one in ordered:  # newest first: the last one of a month that is met is its first
+    for one in ordered:  # newest first, so the last release of a month in this order is its first one
         firsts[one.created.strftime(_MONTH_FORMAT)] = one
     return [firsts[month] for month in sorted(firsts, reverse=True)[:count]]
 
 
 def _times(one: ReleaseFacts, rules: Rules) -> tuple[timedelta | None, timedelta | None, timedelta | None]:
-    """When it is deprecated, disabled and deleted: by the channels it was in, the longest of them, else the recipe."""
+    """Return the ages at which a release is deprecated, disabled and deleted.
+
+    Each is the longest time of the release's channels, or the recipe's time if no channel sets one.
+    """
     own = [rules.channels[c] for c in one.channels if c in rules.channels]
     found: list[timedelta | None] = []
     for name in ("deprecate_after", "disable_after", "delete_after"):

@@ -1,11 +1,11 @@
-"""Retiring releases: the facts are read, the rules decide (``retention``), and what goes, goes in this order:
+"""Retires releases: reads the facts, applies the rules (``retention``), and removes releases in this order::
 
-    marked as retiring → deprecated → disabled → (asked once more) → deregistered → its snapshots → grants → parameters
-    → marked as retired
+    mark as retiring → deprecate → disable → (read the facts again) → deregister → snapshots → grants → parameters
+    → mark as retired
 
-The mark in the catalog comes first, so that nobody is given a release that is about to go; and a run that was killed
-is continued by the next one, which finds the mark. Between disabling and deregistering every place is asked again: an
-image that came into use meanwhile is enabled again, and stays.
+The mark in the catalog is first, so that no reference resolves to the release any more. After a killed run, the next
+run finds the mark and continues. The facts are read again between disabling and deregistering. If an image came into
+use in the meantime, it is enabled again and kept.
 """
 
 from __future__ import annotations
@@ -36,10 +36,13 @@ _WAIT_FOR_OTHERS: Final = 900.0
 
 @dataclass(frozen=True, slots=True)
 class Retired:
-    """What a run did, or with ``dry_run`` would do. ``deleted``: ids, kind by kind, in the order in which they went.
-    ``left``: what could not be done, with the reason. ``unreachable``: places that did not answer. ``recoverable``:
-    until when what went (or would go) lies in the Recycle Bin, by the words of ``deleted``; what is not named is gone
-    for good, but in ``unknown_bins``: places that do not tell the rules of their bin."""
+    """What a run did, or would do with ``dry_run``.
+
+    ``deleted``: resources in the order of their deletion. ``left``: resource or step -> reason why it failed.
+    ``unreachable``: places that did not answer -> reason. ``recoverable``: resource, as in ``deleted``, -> end of its
+    time in the Recycle Bin. Other deleted resources cannot be recovered. ``unknown_bins``: places whose Recycle Bin
+    rules could not be read -> reason.
+    """
 
     decisions: tuple[RetentionDecision, ...]
     deleted: tuple[str, ...] = ()
@@ -50,6 +53,7 @@ class Retired:
     unknown_bins: Mapping[Place, str] = field(default_factory=dict)
 
     def with_fate(self, fate: Fate) -> tuple[RetentionDecision, ...]:
+        """Return the decisions with a fate."""
         return tuple(v for v in self.decisions if v.fate == fate)
 
 
@@ -65,10 +69,10 @@ def retire(
     emit_to: Emit = ignore_events,
     patience: Patience | None = None,
 ) -> Retired:
-    """Judge every release of a catalog, and do what the rules say. A second run does nothing.
+    """Apply the retention rules to every release of a catalog. A second run does nothing.
 
-    ``rules``: by recipe. ``only``: these recipes alone; the others' releases count as what is built on them. What fails
-    is told in ``left``, and stops nothing else.
+    ``rules``: by recipe. ``only``: change only releases of these recipes; the other releases still keep their bases.
+    A failure is listed in ``left`` and does not stop the other removals. ``dry_run``: change nothing.
     """
     cloud = cloud or Cloud.of(environment)
     cloud.check_caller()
@@ -80,7 +84,7 @@ def retire(
             decisions, unreachable=estate.unreachable, recoverable=recoverable, unknown_bins=bins.unreachable
         )
     with journals.open_journals(environment, cloud).exclusive(KIND, Wait(_WAIT_FOR_OTHERS, cloud.clock, cloud.sleep)):
-        # A killed run made nothing that could be left; what it was deleting is found again by the marks.
+        # A killed run left no new resources. The marks show which releases it was deleting.
         task.conclude(environment, cloud, KIND, emit_to=emit_to, patience=patience)
         decisions, estate = decide_releases(cloud, environment, catalog, rules, now, only)
         due = [v for v in decisions if is_due(v, estate, now)]
@@ -89,11 +93,11 @@ def retire(
         arguments = {"recipes": sorted(only), "releases": [v.release.label for v in due]}
         with task.run(environment, KIND, arguments, cloud=cloud, emit_to=emit_to) as job:
             work = Removal(job, catalog, now)
-            going = work.prepare(due, estate)
-            if going:
+            to_delete = work.prepare(due, estate)
+            if to_delete:
                 again, estate = decide_releases(cloud, environment, catalog, rules, now, only)
                 fates = {v.release.label: v for v in again}
-                for decision in going:
+                for decision in to_delete:
                     latest = fates.get(decision.release.label, decision)
                     if latest.fate == "delete":
                         work.delete(decision.release.manifest, estate)
@@ -114,24 +118,24 @@ def retire(
 
 
 def failed(retired: Retired) -> TargetsFailed | None:
-    """The error that tells of what could not be done."""
+    """Return an error with all failures of a run, or None if there are none."""
     if not retired.left:
         return None
     count = len(retired.left)
     return TargetsFailed(
-        f"{count} thing{'s' if count != 1 else ''} could not be retired",
+        f"{count} resource{'s' if count != 1 else ''} could not be retired",
         failures=dict(retired.left),
-        hint="The next `goldenami retire` tries again.",
+        hint="Remove the causes, and run `goldenami retire` again.",
     )
 
 
 def _preview(
     cloud: Cloud, bins: recyclebin.Bins, decisions: Iterable[RetentionDecision], estate: Estate, now: datetime
 ) -> dict[str, datetime]:
-    """What would be in the Recycle Bin until when."""
-    going = [v.release.manifest for v in decisions if v.fate == "delete"]
+    """Return resource -> end of its time in the Recycle Bin, for the resources that a run would delete."""
+    to_delete = [v.release.manifest for v in decisions if v.fate == "delete"]
     found: dict[str, datetime | None] = {}
-    for manifest in going:
+    for manifest in to_delete:
         for place, image in usage.own_images(manifest, estate):
             own = tags.from_list(image.get("Tags"))
             found[f"image {image['ImageId']} in {place}"] = bins.until(place, "image", own, now)

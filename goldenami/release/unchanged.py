@@ -1,4 +1,4 @@
-"""Is there anything to build? A plan whose digest has a release, all of whose images still exist, needs no build."""
+"""Unchanged plans: a plan needs no build if a release has its digest and all images of that release exist."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from goldenami.release.catalog import Catalog
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:
-    """The release that a build would only repeat. ``reason``: for people."""
+    """A release with the same inputs as the plan. ``reason``: text for the user."""
 
     release: ImageManifest
     reason: str
@@ -24,10 +24,10 @@ class Unchanged:
 def find_unchanged(
     cloud: Cloud, catalog: Catalog, name: str, digest: str, *, emit: Emit = ignore_events
 ) -> Unchanged | None:
-    """The newest release of these inputs whose images are all available to the accounts that use them.
+    """Return the newest release with a digest whose images are all available to the accounts that use them, or None.
 
-    One describe for each account and region. A release that has lost an image is told as a note, and does not count.
-    Where the channels point makes no difference: one that was moved back from this release stays where it is.
+    Makes one describe call for each account and region. A release without one of its images causes a note and does not
+    count. Channels do not matter: a channel that was moved back from this release is not moved again.
     """
     for release in catalog.with_digest(name, digest):
         missing = missing_images(cloud, release)
@@ -49,7 +49,7 @@ def find_unchanged(
 
 
 def missing_images(cloud: Cloud, release: ImageManifest) -> tuple[ManifestImage, ...]:
-    """The rows whose image is not available to the account that is to use it, in the order of the manifest."""
+    """Return the rows whose image is not available to the account that uses it, in the order of the manifest."""
     by_place: dict[Place, list[str]] = {}
     for row in release.images:
         by_place.setdefault(row.place, []).append(row.image_id)

@@ -1,9 +1,9 @@
-"""Who uses an image: every account and region of the environment is asked; a place that does not answer is reported.
+"""The uses of an image, in every account and region of the environment. Places that do not answer are reported.
 
-What counts: instances in any state but terminated; launch templates in all their versions, those that name a parameter
-(``resolve:ssm:``) too; launch configurations and the Auto Scaling groups behind them; SSM parameters that hold the id
-(but for the release's own); other images that are copies of it or stand on its snapshots; whatever
-DescribeImageReferences names besides; and, for accounts that cannot be asked, the usage reports that there are.
+These count as a use: instances in any state except terminated; all versions of launch templates, also those that name a
+parameter (``resolve:ssm:``); launch configurations and their Auto Scaling groups; SSM parameters that contain the id,
+except the release's own; other images that are copies of it or use its snapshots; other resources that
+DescribeImageReferences returns; and, for accounts outside the environment, the existing image usage reports.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from goldenami.release.parameters import parameters_for
 _T = TypeVar("_T")
 _IMAGE: Final = re.compile(r"ami-[0-9a-f]{8,17}\b")
 _RESOLVE: Final = "resolve:ssm:"
-_ASKED_OURSELVES: Final = frozenset({"ec2:Instance", "ec2:LaunchTemplate", "ssm:Parameter"})
+_QUERIED_HERE: Final = frozenset({"ec2:Instance", "ec2:LaunchTemplate", "ssm:Parameter"})
 _REPORTED: Final = frozenset({"ec2:Instance", "ec2:LaunchTemplate"})
 _REPORT_AGE: Final = timedelta(days=7)
-# Answers of an endpoint or a partition that does not have a call; what it would tell is told by the other questions.
+# Error codes of an endpoint or a partition without the call. The other queries find the same uses there.
 _UNKNOWN_CALLS: Final = frozenset({"InvalidAction", "UnsupportedOperation", "UnknownOperationException"})
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Something that uses an image. ``name``: of the parameter, where it is one."""
+    """One use of an image. ``by``: what uses it. ``name``: the name of the parameter, if a parameter uses it."""
 
     image_id: str
     place: Place
@@ -49,8 +49,11 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Estate:
-    """What all places answered. ``own``: the images of each place, as DescribeImages gives them. ``unreachable``:
-    places that did not answer, with the reason."""
+    """The uses and images of all places.
+
+    ``own``: the images of each place, as DescribeImages returns them. ``unreachable``: places that did not answer ->
+    reason. ``asked``: all places of the survey.
+    """
 
     uses: tuple[Use, ...]
     own: Mapping[Place, Mapping[str, Item]]
@@ -58,27 +61,28 @@ class Estate:
     asked: frozenset[Place] = frozenset()
 
     def using(self, image_ids: Collection[str]) -> Iterator[Use]:
+        """Return the uses of these images."""
         return (use for use in self.uses if use.image_id in image_ids)
 
 
 def places_of(environment: Environment, manifests: Iterable[ImageManifest] = ()) -> tuple[Place, ...]:
-    """Every account of an environment in every region that it, or a release, ever named."""
+    """Return every account of an environment in every region of the environment and of the releases."""
     regions = {environment.home_region} | {t.region for t in environment.targets}
     regions |= {image.region for manifest in manifests for image in manifest.images}
     return tuple(sorted(Place(a.id, r) for a in environment.accounts.values() for r in regions))
 
 
 def survey(cloud: Cloud, places: Collection[Place], image_ids: Collection[str]) -> Estate:
-    """Ask all places at once. A place that does not answer is ``unreachable``, and raises nothing."""
+    """Survey all places in parallel. A place that does not answer is listed in ``unreachable``; no error is raised."""
     wanted = frozenset(image_ids)
     known = frozenset(place.account for place in places)
-    answers = each(sorted(places), lambda place: _ask(cloud, place, wanted, known))
+    answers = each(sorted(places), lambda place: _survey_place(cloud, place, wanted, known))
     uses = dict.fromkeys(use for found, _ in answers.results.values() for use in found)
     own = {place: images_of for place, (_, images_of) in answers.results.items()}
     return Estate(tuple(uses), own, answers.reasons, frozenset(places))
 
 
-def _ask(
+def _survey_place(
     cloud: Cloud, place: Place, wanted: frozenset[str], known: frozenset[str]
 ) -> tuple[list[Use], dict[str, Item]]:
     own = {str(image["ImageId"]): image for image in images.own(cloud, place)}
@@ -114,7 +118,7 @@ def _templates(cloud: Cloud, place: Place) -> Iterator[Use]:
 
 
 def _resolved(cloud: Cloud, place: Place, written: str) -> str:
-    """``resolve:ssm:NAME``, ``NAME:VERSION`` and ``NAME:LABEL`` as the id that an instance would be launched from."""
+    """Return the image id of ``resolve:ssm:NAME``, also with ``:VERSION`` or ``:LABEL``. Other texts are unchanged."""
     if not written.startswith(_RESOLVE):
         return written
     return parameters.find(cloud, place, written.removeprefix(_RESOLVE)) or ""
@@ -132,7 +136,7 @@ def _scaling(cloud: Cloud, place: Place) -> Iterator[Use]:
 
 
 def _parameters(cloud: Cloud, place: Place) -> dict[str, list[str]]:
-    """The ids of images in every parameter that is no secret."""
+    """Return parameter name -> image ids in its value, for all parameters except secure strings."""
     request = {"ParameterFilters": [{"Key": "Type", "Values": ["String", "StringList"]}]}
     names = [str(p["Name"]) for p in cloud.pages(place, "ssm", "DescribeParameters", "Parameters", request)]
     found: dict[str, list[str]] = {}
@@ -156,19 +160,21 @@ def _copies(own: Mapping[str, Item], place: Place, wanted: frozenset[str]) -> It
         if image_id not in wanted:
             for snapshot in snapshots.of_image(image):
                 for user in behind.get(snapshot, ()):
-                    yield Use(user, place, f"image {image_id}, which stands on {snapshot},")
+                    yield Use(user, place, f"image {image_id}, which uses {snapshot},")
 
 
 def _references(cloud: Cloud, place: Place, ids: Collection[str], known: frozenset[str]) -> Iterator[Use]:
-    """What AWS knows besides: recipes of Image Builder, and accounts that cannot be asked. What was asked for here has
-    been told already, and later than a report does."""
+    """Yield the uses that only AWS reports: recipes of Image Builder, and accounts outside the environment.
+
+    Resource types that this module queries are skipped, because the queries are more recent than a report.
+    """
     ordered = sorted(ids)
     for start in range(0, len(ordered), 10):
         chosen = ordered[start : start + 10]
         request = {"ImageIds": chosen, "IncludeAllResourceTypes": True}
         try:
             for one in cloud.pages(place, "ec2", "DescribeImageReferences", "ImageReferences", request):
-                if one["ResourceType"] not in _ASKED_OURSELVES:
+                if one["ResourceType"] not in _QUERIED_HERE:
                     yield Use(one["ImageId"], place, f"{one['ResourceType']} {one['Arn']}")
             reports = {"ImageIds": chosen}
             for one in cloud.pages(place, "ec2", "DescribeImageUsageReportEntries", "ImageUsageReportEntries", reports):
@@ -184,17 +190,18 @@ def _references(cloud: Cloud, place: Place, ids: Collection[str], known: frozens
 
 
 def ids_of(manifest: ImageManifest) -> frozenset[str]:
+    """Return the ids of all images of a release."""
     return frozenset(image.image_id for image in manifest.images)
 
 
 def own_images(manifest: ImageManifest, estate: Estate) -> list[tuple[Place, Item]]:
-    """The release's images that exist, once each: a shared one is its owner's."""
+    """Return the existing images of a release, each in the place of its owner."""
     wanted = ids_of(manifest)
     return [(place, every[id]) for place, every in sorted(estate.own.items()) for id in sorted(wanted & every.keys())]
 
 
 def snapshots_of(manifest: ImageManifest, estate: Estate) -> dict[Place, set[str]]:
-    """All snapshots of all volumes: what the manifest says, and what the images really stand on."""
+    """Return the snapshots of a release by place: those of the manifest, and those that its images use."""
     behind: dict[Place, set[str]] = {}
     for row in manifest.images:
         if modes.owns(row):
@@ -205,14 +212,14 @@ def snapshots_of(manifest: ImageManifest, estate: Estate) -> dict[Place, set[str
 
 
 def uses_of(estate: Estate, manifest: ImageManifest, prefix: str) -> tuple[str, ...]:
-    """What uses a release's images, for people; its own parameters and images do not count."""
+    """Return the uses of a release's images as text. The release's own parameters and images do not count."""
     own = {(p.place, p.name) for p in parameters_for(manifest, prefix, manifest.version)}
     uses = (use for use in estate.using(ids_of(manifest)) if (use.place, use.name) not in own)
     return tuple(sorted({str(use) for use in uses}))
 
 
 def last_launch(estate: Estate, manifest: ImageManifest) -> datetime | None:
-    """When an image of a release was last launched, as far as EC2 says so."""
+    """Return when an image of a release was last launched, or None if EC2 reports no launch."""
     wanted = ids_of(manifest)
     found = [
         datetime.fromisoformat(str(item["LastLaunchedTime"]))
@@ -224,6 +231,7 @@ def last_launch(estate: Estate, manifest: ImageManifest) -> datetime | None:
 
 
 def protected_images(estate: Estate, manifest: ImageManifest) -> tuple[str, ...]:
+    """Return the images of a release with deregistration protection."""
     wanted = ids_of(manifest)
     return tuple(
         f"{id} in {place}"
@@ -234,8 +242,10 @@ def protected_images(estate: Estate, manifest: ImageManifest) -> tuple[str, ...]
 
 
 def unknown_uses(estate: Estate, manifest: ImageManifest, environment: Environment) -> tuple[str, ...]:
-    """Why it cannot be said that nobody uses a release: a place that did not answer (anybody there may have it), or an
-    account that the environment does not know any more."""
+    """Return why the uses of a release cannot be determined.
+
+    A place did not answer, or an account of the manifest was removed from the environment.
+    """
     found = [f"{place} did not answer: {reason}" for place, reason in sorted(estate.unreachable.items())]
     known = {account.id for account in environment.accounts.values()}
     gone = sorted({image.account for image in manifest.images} - known)
@@ -244,7 +254,7 @@ def unknown_uses(estate: Estate, manifest: ImageManifest, environment: Environme
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
-    """``doubts``: why it cannot be known that nobody uses a release. ``unreachable``: places that did not answer."""
+    """``doubts``: why the uses of a release cannot be determined. ``unreachable``: places that did not answer."""
 
     doubts: tuple[str, ...]
     unreachable: Mapping[Place, str]
@@ -253,9 +263,11 @@ class Sharing:
 def shared_beyond(
     cloud: Cloud, estate: Estate, manifest: ImageManifest, environment: Environment, now: datetime
 ) -> Sharing:
-    """Whom a release is shared with and cannot be asked: accounts outside the environment, organizations, everybody.
-    An account of which a usage report of the last days says that it does not use the image counts as asked. A call or
-    two for each image, so it is asked last, for what would go otherwise."""
+    """Find accounts outside the environment, organizations and the public that a release is shared with.
+
+    An account does not count if a recent usage report shows that it does not use the image. Each image needs one or two
+    calls, so call this only for releases that would be removed.
+    """
     known = {account.id for account in environment.accounts.values()}
     wanted = ids_of(manifest)
     images_of = [(place, id) for place, every in sorted(estate.own.items()) for id in sorted(wanted & every.keys())]
@@ -266,14 +278,14 @@ def shared_beyond(
         return [stranger for stranger in strangers if not _cleared(cloud, place, id, stranger, now)]
 
     answers = each(images_of, others)
-    found = [f"{place} did not say who may use {id}: {reason}" for (place, id), reason in answers.reasons.items()]
+    found = [f"{place} did not return who may use {id}: {reason}" for (place, id), reason in answers.reasons.items()]
     for (_, id), strangers in answers.results.items():
-        found += [f"{id} is shared with {stranger}, which cannot be asked" for stranger in strangers]
+        found += [f"{id} is shared with {stranger}, which is outside the environment" for stranger in strangers]
     return Sharing(tuple(found), {place: reason for (place, _), reason in answers.reasons.items()})
 
 
 def _cleared(cloud: Cloud, place: Place, image_id: str, account: str, now: datetime) -> bool:
-    """Whether a young report on all that EC2 reports about says that an account does not use an image."""
+    """Return whether a recent usage report on all resource types shows that an account does not use an image."""
     try:
         reports = list(
             cloud.pages(place, "ec2", "DescribeImageUsageReports", "ImageUsageReports", {"ImageIds": [image_id]})

@@ -1,8 +1,8 @@
-"""Read every target back: is what is there what was ordered?
+"""Verification: reads the images of every target from the cloud and compares them with the release order.
 
-Reading (``_read``), judging (``compare``, pure) and reporting are apart. What the manifest says about images comes from
-here, that is, from what was read, and never from what was asked for. Each image is read twice: by its owner, who alone
-sees tags and permissions, and by the account that is going to use it, which shows that it can.
+Reading (``_read``), comparing (``compare``, pure) and reporting are separate. The manifest contains the values that
+were read here, never the requested values. Each image is read twice: by its owner, because only the owner sees the tags
+and permissions, and by the account that will use it, to prove that this account can use it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ from goldenami.release.order import ReleaseOrder
 
 Item = Mapping[str, Any]
 _MINUTE: Final = 60.0  # seconds; EC2 rounds the time of deprecation to the minute
-_UNSEEN: Final = ("missing", "not visible")  # what a mismatch says of something that may show yet
+_UNSEEN: Final = ("missing", "not visible")  # a new resource may cause these values of a mismatch for some seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What one target's image of one architecture has to be. ``users``: the accounts, and only those, that may use the
-    image, its snapshots and their key besides the owner. ``tags``: at least these."""
+    """The expected image of one target and architecture.
+
+    ``users``: exactly the accounts that may use the image, its snapshots and their key, without the owner. ``tags``:
+    the image may have more tags.
+    """
 
     label: str
     architecture: Architecture
@@ -48,7 +51,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Actual:
-    """What was read. ``image`` and ``snapshots`` are entries of describes by the owner, None where there is none."""
+    """The image as it was read. The owner described ``image`` and ``snapshots``. ``image`` None: it is missing."""
 
     image: Item | None
     snapshots: Mapping[str, Item] = field(default_factory=dict)
@@ -60,7 +63,7 @@ class Actual:
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """One difference. ``what``: the attribute, as people name it."""
+    """One difference. ``what``: the name of the attribute, for the user."""
 
     label: str
     architecture: Architecture
@@ -74,8 +77,11 @@ class Mismatch:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """``images``: rows for the manifest, of the targets that are right. ``failures``: reason by label, for best-effort
-    targets, those that failed before included."""
+    """The result of a verification.
+
+    ``images``: rows for the manifest, of the targets without a mismatch. ``failures``: label -> reason, for best-effort
+    targets, including those that failed before.
+    """
 
     images: tuple[ManifestImage, ...]
     mismatches: tuple[Mismatch, ...] = ()
@@ -86,7 +92,7 @@ class Verified:
 
 
 def expect(order: ReleaseOrder, placed: Placed, every_tag: Mapping[str, str]) -> Expected:
-    """What an order says about one image. ``every_tag``: the tags that everything of the build carries."""
+    """Return the expected image of an order. ``every_tag``: the tags of all resources of the build."""
     owner = order.owner(placed.target)
     name = order.image_name(placed.architecture)
     return Expected(
@@ -109,7 +115,7 @@ def expect(order: ReleaseOrder, placed: Placed, every_tag: Mapping[str, str]) ->
 
 
 def compare(expected: Expected, actual: Actual) -> tuple[Mismatch, ...]:
-    """Every difference, in the order of the attributes; empty if the image is what it has to be."""
+    """Return all differences, in the order of the attributes; empty if the image is as expected."""
     image = actual.image
     if image is None:
         return (Mismatch(expected.label, expected.architecture, f"image {expected.image_id}", "available", "missing"),)
@@ -163,7 +169,7 @@ def _snapshot_differences(expected: Expected, actual: Actual, image: Item) -> It
 
 
 def _access_differences(expected: Expected, actual: Actual, image: Item) -> Iterable[_Difference]:
-    """Too few may use it: the target is of no use. Too many: worse."""
+    """Yield missing accounts, which could not use the image, and additional accounts, which must not use it."""
     if actual.launch_permissions != expected.users:
         yield "launch permission", _listed(expected.users), _listed(actual.launch_permissions)
     for snapshot_id in snapshots.of_image(image):
@@ -196,17 +202,17 @@ def _same_minute(expected: datetime, actual: object) -> bool:
 
 
 def _listed(accounts: Collection[str]) -> str:
-    return ", ".join(sorted(accounts)) or "nobody"
+    return ", ".join(sorted(accounts)) or "empty"
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
 def verify(ledger: Ledger, order: ReleaseOrder, distributed: Distributed, *, emit: Emit = ignore_events) -> Verified:
-    """Read all targets back at once, and compare. Changes nothing.
+    """Read all targets in parallel and compare them with the order. Changes nothing.
 
-    A target with a mismatch, or that cannot be read, has failed. Raises TargetsFailed if a required one has; the
-    others, and those of ``distributed.failures``, are told in ``failures`` and have no rows.
+    A target fails if it has a mismatch or cannot be read. Raises TargetsFailed if a required target fails. Failed
+    best-effort targets, and those of ``distributed.failures``, are listed in ``failures`` and have no rows.
     """
     by_target: dict[str, list[Placed]] = {}
     for placed in distributed.placed:
@@ -227,9 +233,9 @@ def verify(ledger: Ledger, order: ReleaseOrder, distributed: Distributed, *, emi
         _tell(emit, targets[label], group, "failed" if label in failures else "verified", failures.get(label))
     if any(targets[label].required for label in failures if label in targets):
         raise TargetsFailed(
-            f"{len(failures)} of {len(order.targets)} targets are not as ordered: {', '.join(failures)}",
+            f"{len(failures)} of {len(order.targets)} targets differ from the release order: {', '.join(failures)}",
             failures=failures,
-            hint="Nothing was published. Find out who or what changed the images; then `goldenami resume`.",
+            hint="Nothing was published. Look in CloudTrail for the change of the images; then run `goldenami resume`.",
         )
     return Verified(tuple(sorted(rows, key=_row_order)), tuple(mismatches), failures)
 
@@ -237,7 +243,7 @@ def verify(ledger: Ledger, order: ReleaseOrder, distributed: Distributed, *, emi
 def _verify_target(
     ledger: Ledger, order: ReleaseOrder, group: Sequence[Placed]
 ) -> tuple[list[ManifestImage], list[Mismatch]]:
-    """What is missing may be too new to be seen, and is looked for again for as long as that can be."""
+    """Verify one target. Reads again while something is missing, because new resources may not be visible yet."""
     expected = [expect(order, placed, ledger.tags) for placed in group]
     cloud, patience = ledger.cloud, ledger.patience
     actual: dict[str, Actual] = {}
@@ -251,7 +257,7 @@ def _verify_target(
 
 
 def _read(cloud: Cloud, expected: Sequence[Expected]) -> dict[str, Actual]:
-    """Of one target, all architectures: one describe for all images and one for all snapshots."""
+    """Read the images of one target: one describe call for all images and one for all snapshots."""
     owner, user, key = expected[0].owner, expected[0].user, expected[0].kms_key
     found = images.describe_many(cloud, owner, [one.image_id for one in expected])
     behind = {image_id: snapshots.of_image(image) for image_id, image in found.items()}
@@ -261,7 +267,7 @@ def _read(cloud: Cloud, expected: Sequence[Expected]) -> dict[str, Actual]:
     if user.account != owner.account:
         seen = frozenset(images.describe_many(cloud, user, list(found)))
         seen |= frozenset(snapshots.describe_many(cloud, user, every))
-    # Reading grants takes a permission that a publisher of copies for itself has no other need of.
+    # ListGrants needs a permission that a publisher without shared images does not need otherwise.
     grantees = _grantees(cloud, owner, key) if expected[0].users else frozenset()
     return {
         one.image_id: Actual(
@@ -290,7 +296,7 @@ def _grantees(cloud: Cloud, place: Place, key: str) -> frozenset[str]:
 
 def _row(expected: Expected, actual: Actual) -> ManifestImage:
     image = actual.image
-    assert image is not None  # compare() says so before
+    assert image is not None  # compare() reports a missing image as a mismatch
     devices = {m["Ebs"]["SnapshotId"]: m["DeviceName"] for m in image["BlockDeviceMappings"] if "Ebs" in m}
     rows = tuple(
         ManifestSnapshot(

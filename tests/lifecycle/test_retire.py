@@ -190,8 +190,8 @@ USES: dict[Callable[[World, str, Place], None], str] = {
     a_launch_configuration: "in use: launch configuration c in",
     a_parameter: "in use: parameter /teams/shop/image in",
     a_copy: "which is a copy of it,",
-    an_image_on_its_snapshot: "which stands on snap-",
-    a_share_with_a_stranger: "is shared with 999999999999, which cannot be asked",
+    an_image_on_its_snapshot: "which uses snap-",
+    a_share_with_a_stranger: "is shared with 999999999999, which is outside the environment",
     a_protection: "protected from deregistration: ami-",
 }
 

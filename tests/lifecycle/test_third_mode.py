@@ -187,7 +187,7 @@ def test_what_is_not_as_ordered_is_found_by_the_read_back(relay: Mode, paper_wor
     assert verify(ledger, order, distributed).mismatches == ()
     own = next(p.image_id for p in distributed.placed if p.target is target)
     paper_world.client("ec2", target.place).delete_tags(Resources=[own], Tags=[{"Key": "Name"}])
-    with pytest.raises(TargetsFailed, match=f"1 of 4 targets are not as ordered: {target.label}") as caught:
+    with pytest.raises(TargetsFailed, match=f"1 of 4 targets differ from the release order: {target.label}") as caught:
         verify(ledger, order, distributed)
     assert "tag Name is missing" in caught.value.failures[target.label]
 

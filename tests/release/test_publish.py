@@ -167,7 +167,7 @@ def test_a_target_that_cannot_be_put_back_is_named(world: World) -> None:
     virginia = {"action": "ssm:PutParameter", "account": HOME.id, "region": "us-east-1"}
     denied = {"code": "AccessDeniedException", "status": 400}
     world.paper.set(faults=[{**ireland, "nth": 2, **denied}, {**virginia, "nth": 3, "times": 9, **denied}])
-    with pytest.raises(TargetsFailed, match="in home/us-east-1 what was set could not be put back") as caught:
+    with pytest.raises(TargetsFailed, match="in home/us-east-1 the earlier values could not be restored") as caught:
         go(world, ledger, manifest)
     assert sorted(caught.value.failures) == ["apps/eu-west-1", "home/us-east-1 (putting back)"]
     world.paper.set(faults=[])

@@ -119,9 +119,9 @@ def without(*path: str) -> Callable[[dict[str, Any]], None]:
         (set_to("snapshots", "snap-2", "Encrypted", value=False), "encryption of snap-2 is off, not on"),
         (set_to("snapshots", "snap-2", "KmsKeyId", value="arn:other"), f"key of snap-2 is arn:other, not {KEY}"),
         (set_to("snapshots", "snap-1", "Tags", value=[]), "snap-1's tag Name is missing"),
-        (set_to("launch_permissions", value=frozenset()), "launch permission is nobody, not 222222222222"),
+        (set_to("launch_permissions", value=frozenset()), "launch permission is empty, not 222222222222"),
         (set_to("launch_permissions", value=frozenset({USER.account, "all"})), "is 222222222222, all, not 222"),
-        (set_to("volume_permissions", "snap-2", value=frozenset()), "volume permission of snap-2 is nobody"),
+        (set_to("volume_permissions", "snap-2", value=frozenset()), "volume permission of snap-2 is empty"),
         (set_to("volume_permissions", "snap-2", value=frozenset({"all"})), "volume permission of snap-2 is all"),
         (set_to("grantees", value=frozenset()), f"grant on {KEY} is missing, not given to {ROOT}"),
         (set_to("seen_by_user", value=frozenset({"ami-1", "snap-1"})), "snap-2 is not visible, not visible to account"),
@@ -176,7 +176,7 @@ def test_what_somebody_changed_in_the_meantime_is_not_released(world: World) -> 
     with pytest.raises(TargetsFailed) as caught:
         verify(ledger, order, distributed)
     assert caught.value.failures == {
-        "home/eu-west-1": "home/eu-west-1 (x86_64): launch permission is 999999999999, not nobody",
+        "home/eu-west-1": "home/eu-west-1 (x86_64): launch permission is 999999999999, not empty",
         "home/us-east-1": "home/us-east-1 (x86_64): tag goldenami:recipe is missing, not 'debian-12-web'",
     }
 
