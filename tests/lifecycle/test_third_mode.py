@@ -125,7 +125,7 @@ def test_it_is_validated_and_planned(world: World) -> None:
         ),
         pytest.param(
             ("regions: [eu-central-1, eu-west-1]", "regions: [eu-central-1]"),
-            "eu-west-1: nothing to copy there, since the home account has no target in that region",
+            "eu-west-1: nothing to copy there, because account home has no target in that region",
             id="no source",
         ),
         pytest.param(
@@ -133,7 +133,7 @@ def test_it_is_validated_and_planned(world: World) -> None:
                 "regions: [eu-central-1, eu-west-1], kms_key: alias/golden-ami}",
                 "regions: [eu-central-1, eu-west-1], kms_key: alias/golden-ami, mode: relay}",
             ),
-            "mode: the home account owns its images; relay is for other accounts",
+            "mode: relay is not possible for account home, which owns its images",
             id="in the home account",
         ),
         pytest.param(("mode: relay", "mode: rely"), "'rely' is not one of copy, relay, share", id="misspelt"),
