@@ -1,6 +1,6 @@
-"""The embedded cloud: AWS APIs on loopback, with real instances behind them.
+"""A local AWS endpoint for tests: AWS APIs on loopback, with real instances.
 
-From the outside in: ``control`` starts and finds it, ``daemon`` is its process, ``cloud`` answers requests in layers,
-``ec2`` does EC2 and ``surface`` has moto do the rest, ``node`` holds instances, volumes and snapshots. ``testing``
-serves one without contents.
+The modules, from the outside in: ``control`` starts and finds a sandbox. ``daemon`` is its process. ``cloud`` passes
+requests through layers. ``ec2`` implements EC2, ``services`` some other services, and ``surface`` calls moto for the
+rest. ``node`` keeps instances, volumes and snapshots. ``testing`` serves a cloud whose instances have no contents.
 """

@@ -1,5 +1,6 @@
-"""``python -m goldenami_sandbox``: the daemon. ``goldenami-sandbox up`` starts it, in its enclosure; nobody else
-should.
+"""The daemon, as ``python -m goldenami_sandbox``.
+
+Only ``goldenami-sandbox up`` starts it, in an enclosure.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The commands of the sandbox: start, inspect and stop it. ``goldenami-sandbox``, and ``goldenami sandbox``.
+"""The commands of the sandbox: ``goldenami-sandbox``, and ``goldenami sandbox``.
 
-Both are the group ``sandbox`` of this module. A SandboxError that a command raises becomes a click exception here, with
-the same message, hint and exit code, so that a program that has the group among its own commands needs to know no class
-of the sandbox. Messages name the program by the name that it was called by.
+Both programs use the click group ``sandbox`` of this module. The group converts each SandboxError into a click
+exception with the same message, hint and exit code. So a program that includes the group needs no class of the sandbox.
+Messages contain the program's name as the user typed it.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from goldenami_sandbox.control import SandboxInfo
 
 _NAME = click.option(
-    "--name", default="default", show_default=True, help="Which sandbox: there can be several, side by side."
+    "--name", default="default", show_default=True, help="Name of the sandbox. Several can run at once."
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
-_YES = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+_YES = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 PENDING_KINDS = ("instance", "stop", "status", "image", "snapshot", "volume", "copy", "parameter", "tier")
 
 
 class Failed(click.ClickException):
-    """A SandboxError for click: shown as ``error: …`` and ``hint: …``, ending the process with its exit code."""
+    """A SandboxError for click, printed as ``error: …`` and ``hint: …``. The process ends with its exit code."""
 
     def __init__(self, error: SandboxError, program: str) -> None:
         super().__init__(called(error.message, program))
-        vars(self)["exit_code"] = error.exit_code  # click's stubs have it as one for the class
+        vars(self)["exit_code"] = error.exit_code  # click's type stubs declare exit_code as a class variable
         self.hint = called(error.hint, program) if error.hint else None
         self.problems = error.problems if isinstance(error, InvalidSettings) else ()
 
@@ -72,35 +72,35 @@ class _Group(click.Group):
 )
 @click.version_option(package_name="goldenami-sandbox", prog_name=PROGRAM)
 def sandbox() -> None:
-    """The embedded cloud: EC2, SSM, KMS, STS, IAM and S3 on loopback, with real instances on this machine.
+    """Run a local AWS endpoint for tests: EC2, SSM, KMS, STS, IAM and S3, with real instances on this machine.
 
-    An instance is a systemd container with its own address, reached over SSH; volumes, snapshots and encryption are
-    real. The command env prints the variables that point any AWS client at it.
+    An instance is a systemd container with an address, reached over SSH. Volumes, snapshots and encryption are real.
+    The command env prints the variables that direct any AWS client to the sandbox.
     """
 
 
 def main() -> None:
-    """The console script ``goldenami-sandbox``. Ends the process."""
+    """Run the console script ``goldenami-sandbox`` and end the process."""
     sandbox(prog_name=PROGRAM)
 
 
 @sandbox.command()
 @_NAME
 @click.option(
-    "--port", type=click.IntRange(1, 65535), help="Port on 127.0.0.1. Default: the one of last time, or a free one."
+    "--port", type=click.IntRange(1, 65535), help="Port on 127.0.0.1. Default: the last port used, or a free one."
 )
 @click.option(
     "--images",
     default="debian-12",
     show_default=True,
-    help="Debian releases to prepare, separated by commas; '' for none.",
+    help="Debian releases to prepare, separated by commas. '' prepares none.",
 )
 @click.option(
     "--pending-time",
     "pending",
     multiple=True,
     metavar="[KIND=]SECONDS",
-    help="How long things stay pending: one number for all kinds, or per kind ("
+    help="How long new resources stay pending: for all kinds, or for one kind ("
     + ", ".join(PENDING_KINDS)
     + "). May be repeated.",
 )
@@ -109,16 +109,16 @@ def main() -> None:
     "accounts",
     multiple=True,
     metavar="NAME=ID",
-    help="Have another account besides home (111111111111) and apps (222222222222). May be repeated; it is remembered.",
+    help="Add an account to home (111111111111) and apps (222222222222). May be repeated. The sandbox keeps it.",
 )
 @_JSON
 def up(
     name: str, port: int | None, images: str, pending: tuple[str, ...], accounts: tuple[str, ...], as_json: bool
 ) -> None:
-    """Start the sandbox, or find it running.
+    """Start the sandbox, or change the settings of the running one.
 
-    The first time, Debian's base is installed from its archive (half a minute) and kept for all sandboxes. What the
-    sandbox held when it was stopped is there again, and instances that were running are booted.
+    The first start downloads Debian from its archive (about 30 seconds) and caches it for all sandboxes. Later starts
+    restore the state of the last stop and boot the instances that were running.
     """
     from goldenami_sandbox import control
     from goldenami_sandbox.seed import ACCOUNTS
@@ -131,24 +131,24 @@ def up(
     info = control.up(name, port=port or 0, images=releases, settings=settings, accounts=every, progress=_say)
     if missing := [number for number in every.values() if number not in info.accounts.values()]:
         raise UsageError(
-            f"the sandbox {name!r} runs already, without the account {missing[0]}",
-            hint=f"Stop it with `{PROGRAM} down` first.",
+            f"--account: the sandbox {name!r} is already running without the account {missing[0]}",
+            hint=f"Stop it with `{PROGRAM} down{_flag(name)}`, then start it again.",
         )
     if as_json:
         _print_json({"name": info.name, "endpoint": info.endpoint, "pid": info.pid, "directory": str(info.directory)})
         return
     _say(
-        f"sandbox {name!r} is running already"
+        f"sandbox {name!r} is already running"
         if found
-        else f"sandbox {name!r} is up after {time.monotonic() - before:.1f} s"
+        else f"sandbox {name!r} started in {time.monotonic() - before:.1f} s"
     )
-    _say(f'its endpoint is {info.endpoint}; point clients there with: eval "$({_program()} env{_flag(name)})"')
+    _say(f'its endpoint is {info.endpoint}; configure clients with: eval "$({_program()} env{_flag(name)})"')
 
 
 @sandbox.command()
 @_NAME
 def down(name: str) -> None:
-    """Stop the sandbox and its instances. Its state stays; `up` continues with it."""
+    """Stop the sandbox and its instances. The state is kept, and `up` restores it."""
     from goldenami_sandbox import control
 
     _say(f"sandbox {name!r} is stopped" if control.down(name) else f"sandbox {name!r} was not running")
@@ -158,8 +158,9 @@ def down(name: str) -> None:
 @_NAME
 @_JSON
 def status(name: str, as_json: bool) -> None:
-    """Show the endpoint, and the instances, images and snapshots of all accounts. Exits with 3 where it is not
-    running.
+    """Show the endpoint, and the instances, images and snapshots of all accounts.
+
+    Exits with 3 if the sandbox is not running.
     """
     from goldenami_sandbox import control
 
@@ -182,12 +183,12 @@ def status(name: str, as_json: bool) -> None:
 @sandbox.command()
 @_NAME
 @click.option(
-    "--account", default="home", show_default=True, help="Whose administrator to be: home, apps, or an account id."
+    "--account", default="home", show_default=True, help="Account whose administrator key is used: a name, or an id."
 )
 @click.option("--region", default="eu-central-1", show_default=True, help="The default region.")
 @_JSON
 def env(name: str, account: str, region: str, as_json: bool) -> None:
-    """Print the environment variables that point AWS clients at the sandbox. Use it as: eval "$(... env)"."""
+    """Print the environment variables for AWS clients. Use it as: eval "$(... env)"."""
     from goldenami_sandbox import control
 
     variables = control.require(name).variables(account, region)
@@ -202,7 +203,7 @@ def env(name: str, account: str, region: str, as_json: bool) -> None:
 @_NAME
 @_YES
 def reset(name: str, yes: bool) -> None:
-    """Stop the sandbox and forget all that it holds. Cached bases stay."""
+    """Stop the sandbox and delete all its state. Cached base images are kept."""
     from goldenami_sandbox import control
 
     _confirm(f"Delete every image and instance of the sandbox {name!r}?", yes)
@@ -215,7 +216,7 @@ def reset(name: str, yes: bool) -> None:
 @click.argument("instance")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def shell(name: str, instance: str, command: tuple[str, ...]) -> None:
-    """Open a root shell in INSTANCE, or run COMMAND there; past the network and sshd."""
+    """Open a root shell in INSTANCE, or run COMMAND there. It needs no network and no sshd."""
     from goldenami_sandbox import control
 
     argv = control.shell_argv(control.require(name), instance, command)
@@ -225,10 +226,10 @@ def shell(name: str, instance: str, command: tuple[str, ...]) -> None:
 
 @sandbox.command()
 @_NAME
-@click.option("--follow", "-f", is_flag=True, help="Go on printing until Ctrl-C.")
+@click.option("--follow", "-f", is_flag=True, help="Print new output until Ctrl-C.")
 @click.argument("instance")
 def console(name: str, instance: str, follow: bool) -> None:
-    """Print what INSTANCE wrote on its console."""
+    """Print the console output of INSTANCE."""
     from goldenami_sandbox import control
 
     info = control.require(name)
@@ -236,17 +237,20 @@ def console(name: str, instance: str, follow: bool) -> None:
 
 
 def _print_console(info: SandboxInfo, instance: str, follow: bool, sleep: Callable[[float], None]) -> None:
-    """The node keeps the last 64 KiB: what is new is what follows the end of what was printed."""
-    seen = b""
+    """Print the console once, or until interrupted.
+
+    The node keeps the last 64 KiB only, so new output is found by the end of the output that was already printed.
+    """
+    printed = b""
     while True:
         text = info.request("GET", f"console/{instance}")
-        tail = seen[-1024:]
+        tail = printed[-1024:]
         start = text.rfind(tail) + len(tail) if tail and tail in text else 0
         sys.stdout.buffer.write(text[start:])
         sys.stdout.buffer.flush()
         if not follow:
             return
-        seen = text or seen
+        printed = text or printed
         sleep(0.3)
 
 
@@ -258,13 +262,14 @@ def _print_console(info: SandboxInfo, instance: str, follow: bool, sleep: Callab
     default=120.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long before it the instance is warned.",
+    help="Time between the interruption notice and the interruption.",
 )
 @click.argument("instance")
 def reclaim(name: str, notice: float, instance: str) -> None:
     """Interrupt the spot instance INSTANCE, as EC2 does when it needs the capacity.
 
-    The warning is in the status of its request, and in its own metadata at spot/instance-action.
+    The interruption notice appears in the status of the spot request, and in the instance metadata at
+    spot/instance-action.
     """
     from goldenami_sandbox import control
 
@@ -278,34 +283,39 @@ def reclaim(name: str, notice: float, instance: str) -> None:
     "-o",
     required=True,
     type=click.Path(path_type=Path),
-    help="A directory, a .tar or a .raw file; must not exist.",
+    help="A directory, or a .tar, .raw or .img file. It must not exist.",
 )
 @click.argument("image")
 def export(name: str, output: Path, image: str) -> None:
-    """Write the contents of IMAGE's root volume: as files, as a tar archive, or as a raw filesystem image, by
-    OUTPUT's name.
+    """Write the contents of the root volume of IMAGE to OUTPUT.
+
+    The name of OUTPUT selects the form: .tar is a tar archive, .raw or .img a filesystem image, any other name a
+    directory.
     """
     from goldenami_sandbox import control
 
     form = {".tar": "tar", ".raw": "raw", ".img": "raw"}.get(output.suffix, "dir")
     target = output.absolute()
     if target.exists() and not (form == "dir" and target.is_dir() and not any(target.iterdir())):
-        raise UsageError(f"{output} exists already", hint="Export does not overwrite; choose another name.")
+        raise UsageError(
+            f"--output: {output} exists already",
+            hint="Choose a name that does not exist. Export does not overwrite files.",
+        )
     if not target.parent.is_dir():
-        raise UsageError(f"{target.parent} is not a directory")
+        raise UsageError(f"--output: {target.parent} is not a directory", hint="Create the directory first.")
     control.require(name).request("POST", "export", {"image": image, "output": str(target), "form": form}, timeout=900)
     _say(f"{image} is in {output}")
 
 
 @sandbox.group()
 def settings() -> None:
-    """Pending times, latency, throttling and faults of a running sandbox."""
+    """Show or change pending times, latency, throttling and faults of a running sandbox."""
 
 
 @settings.command("get")
 @_NAME
 def settings_get(name: str) -> None:
-    """Print the settings, as JSON."""
+    """Print the settings as JSON."""
     from goldenami_sandbox import control
 
     _print_json(json.loads(control.require(name).request("GET", "settings")))
@@ -315,11 +325,11 @@ def settings_get(name: str) -> None:
 @_NAME
 @click.argument("change")
 def settings_set(name: str, change: str) -> None:
-    """Merge CHANGE, a JSON object (or - for standard input), into the settings.
+    r"""Merge CHANGE into the settings. CHANGE is a JSON object, or - to read it from standard input.
 
     \b
-    {"pending": {"image": 5}}                         images take 5 s more
-    {"latency": {"*": 0.02}}                          every call takes 20 ms more
+    {"pending": {"image": 5}}                         images are pending for at least 5 seconds
+    {"latency": {"*": 0.02}}                          every call takes 20 ms longer
     {"throttle": {"ec2:CopyImage": {"rate": 1, "burst": 2}}}
     {"faults": [{"action": "ec2:CreateImage", "nth": 2, "when": "after", "how": "drop"}]}
     """
@@ -329,7 +339,7 @@ def settings_set(name: str, change: str) -> None:
     try:
         value: Any = json.loads(text)
     except ValueError as error:
-        raise InvalidSettings([f"not JSON: {error}"]) from error
+        raise InvalidSettings([f"not JSON: {error}; a JSON object is expected"]) from error
     reply = control.require(name).request("PUT", "settings", value)
     _print_json(json.loads(reply))
 
@@ -346,16 +356,18 @@ def _print_json(value: object) -> None:
 
 
 def _confirm(question: str, yes: bool) -> None:
-    """Ask on a terminal. Raises UsageError where there is none and --yes is missing, and click.Abort for a no."""
+    """Ask for confirmation on a terminal. Raises UsageError if there is no terminal and --yes is missing, click.Abort
+    for no.
+    """
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError(f"{question.rstrip('?')}: there is no terminal to ask on", hint="Add --yes if it is meant.")
+        raise UsageError(f"{question.rstrip('?')}: there is no terminal to confirm on", hint="Add --yes to confirm.")
     click.confirm(question, abort=True, err=True)
 
 
 def _program() -> str:
-    """The name that the group was called by: ``goldenami-sandbox`` or ``goldenami sandbox``."""
+    """Return the name that the user typed: ``goldenami-sandbox`` or ``goldenami sandbox``."""
     context = click.get_current_context().parent
     return PROGRAM if context is None else context.command_path
 
@@ -365,7 +377,7 @@ def _flag(name: str) -> str:
 
 
 def _pending(entries: tuple[str, ...]) -> dict[str, float]:
-    """The pending times of ``5`` (all kinds) and ``image=5``, later ones winning."""
+    """Parse ``5`` (all kinds) and ``image=5`` to pending times in seconds. A later entry overrides an earlier one."""
     result: dict[str, float] = {}
     for entry in entries:
         kind, equals, text = entry.rpartition("=")
@@ -375,7 +387,7 @@ def _pending(entries: tuple[str, ...]) -> dict[str, float]:
             raise UsageError(f"--pending-time {entry}: {text!r} is not a number of seconds") from None
         if equals and kind not in PENDING_KINDS:
             raise UsageError(
-                f"--pending-time {entry}: unknown kind {kind!r}", hint="There are: " + ", ".join(PENDING_KINDS)
+                f"--pending-time {entry}: unknown kind {kind!r}", hint="Use one of " + ", ".join(PENDING_KINDS) + "."
             )
         result.update(dict.fromkeys([kind] if equals else PENDING_KINDS, seconds))
     return result

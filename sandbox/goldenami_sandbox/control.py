@@ -1,9 +1,9 @@
-"""Starting, finding and stopping sandboxes from outside: what `goldenami-sandbox` does, as functions.
+"""Functions that start, find and stop sandboxes, as the command `goldenami-sandbox` does.
 
-    info = ensure_up("default")           # a running sandbox, started if need be
-    os.environ.update(info.variables())   # any AWS client talks to it now
+    info = ensure_up("default")           # a running sandbox, started if necessary
+    os.environ.update(info.variables())   # AWS clients use the sandbox from now on
 
-All need root, as the sandbox does. Each sandbox has its own directory, port, network and instances.
+All functions need root, because the sandbox does. Each sandbox has a directory, a port, a network and instances.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from goldenami_sandbox.errors import InvalidSettings, NotFound, SandboxError, Us
 from goldenami_sandbox.seed import ACCOUNTS, REGIONS
 
 
-def _silent(_: str) -> None:
-    """A Progress for callers that do not listen."""
+def _ignore_progress(_: str) -> None:
+    """Discard progress messages."""
 
 
 DEFAULT_IMAGES = ("debian-12",)
@@ -34,7 +34,9 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
 @dataclass(frozen=True)
 class SandboxInfo:
-    """A running sandbox. ``accounts``: ids by name. ``pid``: as the host sees it; killing it ends everything inside."""
+    """A running sandbox. ``accounts``: ids by name. ``pid``: the process id on the host; killing it ends the whole
+    sandbox.
+    """
 
     name: str
     endpoint: str
@@ -44,20 +46,20 @@ class SandboxInfo:
     accounts: Mapping[str, str]
 
     def key(self, account: str = "home") -> AccessKey:
-        """The administrator's key of an account, by name or id. Raises UsageError."""
+        """Return the administrator's key of an account, by name or id. Raises UsageError for an unknown account."""
         if account not in self.accounts and account not in self.accounts.values():
             raise UsageError(
                 f"the sandbox has no account {account!r}",
-                hint="There are: " + ", ".join(f"{name} ({number})" for name, number in self.accounts.items()),
+                hint="Use one of " + ", ".join(f"{name} ({number})" for name, number in self.accounts.items()) + ".",
             )
         return admin_key(self.accounts.get(account, account))
 
     def variables(self, account: str = "home", region: str = REGIONS[0]) -> dict[str, str]:
-        """The environment variables that point any AWS client here."""
+        """Return the environment variables that direct any AWS client to this sandbox."""
         return variables(self.endpoint, self.key(account), region)
 
     def client(self, region: str = REGIONS[0], account: str = "home") -> dict[str, Any]:
-        """Keyword arguments for ``boto3.client`` after the service's name."""
+        """Return keyword arguments for ``boto3.client``, to pass after the name of the service."""
         key = self.key(account)
         return {
             "region_name": region,
@@ -67,14 +69,17 @@ class SandboxInfo:
         }
 
     def request(self, method: str, path: str, body: object = None, timeout: float = 60.0) -> bytes:
-        """Call a control endpoint. Raises NotFound, InvalidSettings or SandboxError by what it answers."""
+        """Call a control endpoint. ``timeout`` is in seconds.
+
+        Raises NotFound, InvalidSettings or SandboxError, depending on the answer.
+        """
         request = urllib.request.Request(
             f"{self.endpoint}/_sandbox/{path}",
             method=method,
             data=None if body is None else json.dumps(body).encode(),
             headers={"X-Sandbox-Token": self.token, "Content-Type": "application/json"},
         )
-        # The environment's proxies are for the way out of this machine.
+        # The sandbox is on this machine, so the proxies of the environment must not be used.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(request, timeout=timeout) as response:
@@ -86,37 +91,44 @@ class SandboxInfo:
             raise SandboxError(f"the sandbox {self.name!r} does not answer: {error}") from error
 
     def set(self, **change: Any) -> dict[str, Any]:
-        """Change settings, in their JSON form."""
+        """Change settings, given in their JSON form. Returns all settings."""
         result: dict[str, Any] = json.loads(self.request("PUT", "settings", change))
         return result
 
     def calls(self) -> list[dict[str, Any]]:
-        """The last calls, oldest first, as in the log."""
+        """Return the last calls, oldest first, with the fields of the call log."""
         result: list[dict[str, Any]] = json.loads(self.request("GET", "calls"))
         return result
 
     def reclaim(self, instance: str, notice: float = 120.0) -> None:
-        """Interrupt a spot instance, ``notice`` seconds after the warning. Raises SandboxError for any other one."""
+        """Interrupt a spot instance, ``notice`` seconds after the interruption notice.
+
+        Raises SandboxError if the instance is not a running spot instance.
+        """
         self.request("POST", "reclaim", {"instance": instance, "notice": notice})
 
     def status(self) -> dict[str, Any]:
+        """Return the output of ``goldenami-sandbox status --json``."""
         result: dict[str, Any] = json.loads(self.request("GET", "status"))
         return {**result, "endpoint": self.endpoint, "pid": self.pid, "directory": str(self.directory)}
 
 
 def shell_argv(info: SandboxInfo, instance: str, command: Sequence[str] = ()) -> list[str]:
-    """The command that opens a root shell in a running guest, or runs ``command`` there. Raises SandboxError."""
+    """Return the command that opens a root shell in a running guest, or that runs ``command`` there.
+
+    Raises SandboxError if the instance is not running.
+    """
     from goldenami_sandbox.node import namespaces
 
     return namespaces.guest_argv(namespaces.sandbox_id(info.directory), instance, tuple(command) or ("/bin/bash", "-l"))
 
 
 def variables(endpoint: str, key: AccessKey, region: str) -> dict[str, str]:
-    """The environment of an AWS client.
+    """Return the environment variables of an AWS client.
 
-    The session token is empty rather than absent, so that one left in the environment does not reach the sandbox.
-    Clients use S3's path style by themselves where the endpoint is an address. The instance metadata service of the
-    machine itself is no business of theirs.
+    The session token is set to an empty string, so that a token left in the environment does not reach the sandbox.
+    Clients use S3's path style if the endpoint is an address. The metadata service is disabled, because clients on the
+    host must not use the one of the host.
     """
     return {
         "AWS_ENDPOINT_URL": endpoint,
@@ -130,7 +142,7 @@ def variables(endpoint: str, key: AccessKey, region: str) -> dict[str, str]:
 
 
 def find(name: str = "default", home: Path | None = None) -> SandboxInfo | None:
-    """The sandbox of that name if it runs, else None."""
+    """Return the sandbox with that name if it is running, else None."""
     root = _root(name, home)
     record = launcher.running(state.Files(root))
     if record is None:
@@ -141,11 +153,12 @@ def find(name: str = "default", home: Path | None = None) -> SandboxInfo | None:
 
 
 def require(name: str = "default", home: Path | None = None) -> SandboxInfo:
-    """As ``find``; raises NotFound where it does not run."""
+    """Return the running sandbox with that name. Raises NotFound if it is not running."""
     info = find(name, home)
     if info is None:
-        flag = "" if name == "default" else f" --name {name}"
-        raise NotFound(f"the sandbox {name!r} is not running", hint=f"Start it with `goldenami-sandbox up{flag}`.")
+        raise NotFound(
+            f"the sandbox {name!r} is not running", hint=f"Start it with `goldenami-sandbox up{_flag(name)}`."
+        )
     return info
 
 
@@ -157,13 +170,13 @@ def up(
     images: Sequence[str] = DEFAULT_IMAGES,
     settings: Mapping[str, Any] | None = None,
     accounts: Mapping[str, str] = ACCOUNTS,
-    progress: launcher.Progress = _silent,
+    progress: launcher.Progress = _ignore_progress,
     die_with_parent: bool = False,
 ) -> SandboxInfo:
-    """Have the sandbox run; where it does already, only the settings are applied.
+    """Start the sandbox. If it is already running, only the settings are applied.
 
-    ``images``: Debian releases to prepare, so that their first instance starts at once. ``die_with_parent``: the
-    kernel kills the sandbox when the calling thread ends, however it does. Raises SandboxError, SandboxUnsupported,
+    ``images``: Debian releases to prepare, so that their first instance starts at once. ``die_with_parent``: the kernel
+    kills the sandbox when the calling thread ends for any reason. Raises SandboxError, SandboxUnsupported or
     UsageError.
     """
     from goldenami_sandbox import daemon
@@ -177,8 +190,8 @@ def up(
         if running is not None:
             if port and not running.endpoint.endswith(f":{port}"):
                 raise UsageError(
-                    f"the sandbox {name!r} runs already, at {running.endpoint}",
-                    hint="Stop it with `goldenami-sandbox down` to have it elsewhere.",
+                    f"--port {port}: the sandbox {name!r} is already running at {running.endpoint}",
+                    hint=f"Stop it with `goldenami-sandbox down{_flag(name)}`, then start it with this port.",
                 )
             if settings:
                 running.set(**settings)
@@ -188,13 +201,15 @@ def up(
         return require(name, home)
 
 
-def ensure_up(name: str = "default", *, home: Path | None = None, progress: launcher.Progress = _silent) -> SandboxInfo:
-    """A running sandbox for a build: the one that runs, or a new one."""
+def ensure_up(
+    name: str = "default", *, home: Path | None = None, progress: launcher.Progress = _ignore_progress
+) -> SandboxInfo:
+    """Return the running sandbox with that name, or start one."""
     return find(name, home) or up(name, home=home, progress=progress)
 
 
 def down(name: str = "default", *, home: Path | None = None) -> bool:
-    """Stop the sandbox, keeping its state; false where it did not run."""
+    """Stop the sandbox and keep its state. Returns False if it was not running."""
     root = _root(name, home)
     files = state.Files(root)
     if not root.is_dir():
@@ -210,7 +225,7 @@ def down(name: str = "default", *, home: Path | None = None) -> bool:
 
 
 def reset(name: str = "default", *, home: Path | None = None) -> None:
-    """Stop the sandbox and forget everything it knows; its port and the cached base images stay."""
+    """Stop the sandbox and delete its state. The port and the cached base images are kept."""
     down(name, home=home)
     root = _root(name, home)
     if not root.is_dir():
@@ -225,10 +240,14 @@ def reset(name: str = "default", *, home: Path | None = None) -> None:
                 entry.unlink()
 
 
+def _flag(name: str) -> str:
+    return "" if name == "default" else f" --name {name}"
+
+
 def _root(name: str, home: Path | None) -> Path:
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r} cannot be a sandbox's name", hint="Lower-case letters, digits and hyphens, at most 31."
+            f"--name {name!r} cannot be a sandbox's name", hint="Use at most 31 lower-case letters, digits and hyphens."
         )
     return (home or state.default_home()) / name
 
@@ -237,7 +256,7 @@ def _refusal(error: urllib.error.HTTPError) -> SandboxError:
     try:
         answer = json.loads(error.read())
     except ValueError:
-        return SandboxError(f"the sandbox answered {error.code}")
+        return SandboxError(f"the sandbox answered with HTTP status {error.code} and no JSON")
     if problems := answer.get("problems"):
         return InvalidSettings(problems)
     if error.code == 404:

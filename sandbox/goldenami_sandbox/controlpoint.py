@@ -1,13 +1,14 @@
-"""The control endpoints, beside the AWS APIs on the same port, for `goldenami-sandbox` and for tests.
+"""The control endpoints on the port of the AWS APIs, for `goldenami-sandbox` and for tests.
 
     GET  /_sandbox/status             instances, images and snapshots with their sizes, settings, uptime
-    GET  /_sandbox/settings           PUT merges a change into them
-    GET  /_sandbox/calls              the last calls, as in the log
-    GET  /_sandbox/console/<id>       what a guest wrote on its console, as bytes
-    POST /_sandbox/reclaim            {instance, notice}: interrupt a spot instance, so many seconds after the warning
+    GET  /_sandbox/settings           the settings; PUT merges a change into them
+    GET  /_sandbox/calls              the last calls, as in the call log
+    GET  /_sandbox/console/<id>       the console output of an instance, as bytes
+    POST /_sandbox/reclaim            {instance, notice}: interrupt a spot instance; notice is in seconds
     POST /_sandbox/export             {image, output, form}: write an image's contents
 
-They act as root on the host's files, so each request carries the token of process.json, which only its owner can read.
+They act as root on the host's files. So each request must have the token of process.json, which only the owner of the
+sandbox can read.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ TOKEN_HEADER = "x-sandbox-token"
 
 
 class ControlPoint:
-    """The app of the daemon's server: control endpoints here, everything else to the cloud."""
+    """The application of the daemon's HTTP server. It answers control endpoints and passes all other requests to the
+    cloud.
+    """
 
     def __init__(self, cloud: Cloud, node: Node, name: str, token: str, clock: Callable[[], float]) -> None:
         self._cloud = cloud
@@ -46,7 +49,7 @@ class ControlPoint:
         if not request.path.startswith(PREFIX):
             return self._cloud(request)
         if not hmac.compare_digest(request.headers.get(TOKEN_HEADER, ""), self._token):
-            return _error(403, "the token is missing or wrong")
+            return _error(403, f"the header {TOKEN_HEADER} is missing or its token is wrong")
         try:
             return self._serve(request)
         except InvalidSettings as error:
@@ -97,7 +100,7 @@ def _body(request: Request) -> dict[str, Any]:
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise InvalidSettings(["a JSON object is expected"])
+        raise InvalidSettings(["the body of the request is not a JSON object"])
     return value
 
 

@@ -1,15 +1,15 @@
-"""Calls without a wire: botocore clients whose requests go to a cloud in the same process.
+"""Botocore clients that call a cloud in the same process, without HTTP.
 
     direct = Direct(cloud.serve)
     direct.attach(client)
 
-What a client does with a call stays as it is: parameters are checked, what listens to ``before-call`` may refuse, the
-request is made by botocore's serializers, credentials are asked for and renewed, errors are botocore's. What falls away
-is the signature, HTTP, and XML where EC2's own service answers. That takes a call from milliseconds to a few tenths of
-one, which is what thousands of cases need. S3, EBS blocks and unsigned calls still take the wire.
+Most of the client stays in use: botocore validates parameters, runs handlers of ``before-call``, serializes the
+request, gets and renews credentials, and raises its errors. Signature and HTTP are omitted, and so is XML for EC2's own
+service. A call then takes a few tenths of a millisecond, which thousands of test cases need. S3, EBS blocks and
+unsigned calls still use HTTP.
 
-A response that is dropped is the ConnectionClosedError that it would be over HTTP, and one that comes later than the
-client waits, a ReadTimeoutError: at once, and with the effect that the call has had.
+A dropped response raises ConnectionClosedError, as over HTTP. A response that is later than the read timeout raises
+ReadTimeoutError at once; the call has had its effect.
 """
 
 from __future__ import annotations
@@ -29,19 +29,21 @@ from goldenami_sandbox.ec2 import protocol as ec2
 from goldenami_sandbox.http import Request, Response
 from goldenami_sandbox.protocol import Call, new_request_id
 
-# Bodies of these are streams, in one direction or the other.
+# The request or response bodies of these services are streams.
 _OVER_THE_WIRE = frozenset({"s3", "ebs"})
-_Answer = tuple[Any, dict[str, Any]]  # what botocore's before-call takes for one: (an HTTP response, the parsed one)
+_Answer = tuple[Any, dict[str, Any]]  # what a before-call handler returns: the HTTP response and the parsed one
 
 
 class Direct:
-    """``serve``: a cloud's, or what stands in front of it."""
+    """Answers the calls of clients. ``serve`` is the ``serve`` of a cloud, or a function around it."""
 
     def __init__(self, serve: Callable[[Call], Response]) -> None:
         self._serve = serve
 
     def attach(self, client: Any) -> None:
-        """Have all calls of a botocore client answered here. Who listens to ``before-call`` already is heard first."""
+        """Answer all calls of a botocore client here. Handlers of ``before-call`` that are already registered run
+        first.
+        """
         client.meta.events.register_last("before-call", self._answer)
 
     def _answer(
@@ -64,8 +66,8 @@ class Direct:
 
 
 def _call(params: Mapping[str, Any], signer: Any) -> Call:
-    """The call that botocore's serialised request makes."""
-    keys = signer._credentials.get_frozen_credentials()  # as for a signature, which renews what has expired
+    """Return the call for a request that botocore serialized."""
+    keys = signer._credentials.get_frozen_credentials()  # as for a signature: this renews expired credentials
     body, form = params["body"], None
     if isinstance(body, dict):  # the query protocols: a form
         form = {name: str(value) for name, value in body.items()}
@@ -99,7 +101,7 @@ def _text(value: str | bytes) -> str:
 
 
 def _parsed(model: OperationModel, response: Response, request_id: str) -> dict[str, Any]:
-    """The answer as botocore's parsers make it."""
+    """Return the answer in the form of botocore's parsers."""
     headers = {name.lower(): value for name, value in response.headers}
     headers.setdefault("date", formatdate(usegmt=True))
     if response.answer is not None:

@@ -1,32 +1,32 @@
-"""Every error that the sandbox raises on purpose. The tree, with the exit code that the command line gives each class:
+"""Every error that the sandbox raises on purpose, with the exit code of the command line for each class.
 
-    SandboxError                1   the sandbox cannot do what was asked
+    SandboxError                1   the sandbox cannot do what the caller requested
     ├── UsageError              2   an option, argument or name that cannot be used
-    ├── InvalidSettings         2   settings that are not valid: every problem at once
-    ├── NotFound                3   a sandbox that does not run; an instance or image that does not exist
-    ├── StateError              1   the state on disk is damaged, or of a format that this version does not read
+    ├── InvalidSettings         2   settings that are not valid; all problems at once
+    ├── NotFound                3   the sandbox is not running; an instance or image does not exist
+    ├── StateError              1   the state on disk is damaged, or this version cannot read its format
     └── SandboxUnsupported      1   this machine lacks something (root, a kernel feature, a package)
 
-Each carries a ``message`` and a ``hint``: the next step to take, a full sentence, or None. Errors of the AWS APIs that
-the sandbox answers with are not here: they go to the client of the API (``ec2.context.Ec2Error``).
+Each error has a ``message`` and a ``hint``. The hint is the next step as a full sentence, or None. Error answers of the
+AWS APIs are not in this module: they go to the client of the API (``ec2.context.Ec2Error``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-# The console script of this distribution. Messages and hints name it; the command line shows the name that it was
-# called by instead (``goldenami sandbox``).
+# The console script of this distribution. Messages and hints contain this name. The command line replaces it by the
+# name that the user typed (``goldenami sandbox``).
 PROGRAM = "goldenami-sandbox"
 
 
 def called(text: str, program: str) -> str:
-    """A message or hint with the commands in it (between backquotes) as they are called in ``program``."""
+    """Replace the program's name in the commands of a message or hint (between backquotes) by ``program``."""
     return text.replace(f"`{PROGRAM} ", f"`{program} ")
 
 
 class SandboxError(Exception):
-    """The root. ``exit_code`` is the exit status of a process that ends with this error."""
+    """The base class of all errors here. ``exit_code`` is the exit status of a process that ends with this error."""
 
     exit_code = 1
 
@@ -37,13 +37,15 @@ class SandboxError(Exception):
 
 
 class UsageError(SandboxError):
-    """An option, an argument or a name cannot be used; the message names it and what is expected."""
+    """An option, an argument or a name cannot be used. The message names it and the expected form."""
 
     exit_code = 2
 
 
 class InvalidSettings(SandboxError):
-    """The settings are not valid. ``problems``: one sentence for each, in the order of the input; never empty."""
+    """The settings are not valid. ``problems`` has one sentence for each, in the order of the input, and is never
+    empty.
+    """
 
     exit_code = 2
 
@@ -56,14 +58,14 @@ class InvalidSettings(SandboxError):
 
 
 class NotFound(SandboxError):
-    """The sandbox does not run, or it has no instance or image of that id."""
+    """The sandbox is not running, or it has no instance or image with that id."""
 
     exit_code = 3
 
 
 class StateError(SandboxError):
-    """The state directory cannot be read: damaged, or written by another version in a format of its own."""
+    """The state directory cannot be read: it is damaged, or another version wrote it in an unknown format."""
 
 
 class SandboxUnsupported(SandboxError):
-    """This machine lacks something that the sandbox needs; the message lists all of it."""
+    """This machine lacks something that the sandbox needs. The message lists everything that is missing."""

@@ -1,7 +1,7 @@
-"""Fixtures for pytest: clouds to test against. Use them with ``-p goldenami_sandbox.fixtures``.
+"""Fixtures for pytest: clouds for tests. Use them with ``-p goldenami_sandbox.fixtures``.
 
-``paper_cloud``    a factory of clouds without contents: the API, states, accounts and errors, in this process, at once.
-``real_sandbox``   one sandbox with real instances, shared by the tests of a worker; needs root.
+``paper_cloud``: a factory of clouds without contents, in this process: the API, states, accounts and errors.
+``real_sandbox``: a sandbox with real instances, shared by the tests of a worker. It needs root.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-if TYPE_CHECKING:  # at run time the sandbox is imported by the tests that use it: it takes a third of a second
+if TYPE_CHECKING:  # Only the tests that need the sandbox import it, because the import takes 0.3 seconds.
     from goldenami_sandbox.control import SandboxInfo
     from goldenami_sandbox.testing import PaperCloud
 
 
 @pytest.fixture
 def paper_cloud() -> Iterator[Callable[..., PaperCloud]]:
-    """Call it for a cloud; arguments as for ``goldenami_sandbox.testing.paper_cloud``. They end with the test."""
+    """Return a function that makes a cloud. It takes the arguments of ``goldenami_sandbox.testing.paper_cloud``.
+
+    All clouds end with the test.
+    """
     from goldenami_sandbox.testing import paper_cloud as make_paper_cloud
 
     with contextlib.ExitStack() as clouds:
@@ -33,10 +36,10 @@ def paper_cloud() -> Iterator[Callable[..., PaperCloud]]:
 
 @pytest.fixture(scope="session")
 def real_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxInfo]:
-    """A running sandbox with Debian 12 prepared, one for each worker of a run.
+    """A running sandbox with Debian 12 prepared, one for each worker of a test run.
 
-    The tests of a worker share it: each uses names of its own, terminates its instances, and sets back the settings
-    that it changes. The kernel ends the sandbox with the worker, also when the worker is killed.
+    The tests of a worker share it. Each test uses unique names, terminates its instances, and restores the settings
+    that it changes. The kernel ends the sandbox with the worker, also if the worker is killed.
     """
     if os.geteuid() != 0:
         pytest.skip("real instances need root")

@@ -1,6 +1,4 @@
-"""The process of a sandbox, as the host sees it: started in its enclosure, told from others, ended, and swept up
-after.
-"""
+"""Starts, identifies and stops the daemon process of a sandbox on the host, and cleans up after it."""
 
 from __future__ import annotations
 
@@ -21,16 +19,16 @@ from goldenami_sandbox.errors import SandboxError
 from goldenami_sandbox.node import namespaces, network
 
 Progress = Callable[[str], None]
-_START_SECONDS = 900.0  # the first start installs a base from Debian's archive, over whatever network there is
+_START_SECONDS = 900.0  # the first start installs a base from Debian's archive, maybe over a slow network
 _STOP_SECONDS = 45.0
 _SWEEP_SECONDS = 5.0
 
 
 def running(files: state.Files) -> dict[str, Any] | None:
-    """What process.json says, if the process that it names lives and was ready: pid, port, token, accounts."""
+    """Return process.json (pid, port, token, accounts) if its process lives and was ready, else None."""
     try:
         record: dict[str, Any] = json.loads(files.process.read_text())
-        alive = _started_at(record["pid"]) == record["started"]
+        alive = _start_ticks(record["pid"]) == record["started"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return record if alive and "port" in record else None
@@ -46,7 +44,7 @@ def spawn(
     progress: Progress,
     die_with_parent: bool,
 ) -> None:
-    """Start the daemon and wait until it is ready. Raises SandboxError with what it says if it does not get there."""
+    """Start the daemon and wait until it is ready. Raises SandboxError with the daemon's error if the start fails."""
     reader, writer = os.pipe()
     argv = [sys.executable, "-m", "goldenami_sandbox", "--name", name, "--state-dir", str(files.root)]
     argv += ["--port", str(port), "--ready-fd", str(writer), "--images", ",".join(images)]
@@ -67,33 +65,37 @@ def spawn(
                 pass_fds=[writer],
                 start_new_session=True,
             )
-        known = {"pid": process.pid, "started": _started_at(process.pid)}
-        state.write_atomically(files.process, json.dumps(known).encode())  # so that it can be ended if we are
+        process_record = {"pid": process.pid, "started": _start_ticks(process.pid)}
+        state.write_atomically(
+            files.process, json.dumps(process_record).encode()
+        )  # so that a later command can end it if this process is killed
         try:
             ready = _await_ready(pipe.fileno(), files, progress)
         except BaseException:
-            process.kill()  # --kill-child takes the rest along
+            process.kill()  # unshare's --kill-child ends the processes below it
             process.wait()
             raise
-    state.write_atomically(files.process, json.dumps({**known, **ready}).encode())
+    state.write_atomically(files.process, json.dumps({**process_record, **ready}).encode())
     if running(files) is None:
-        raise SandboxError(f"the sandbox {name!r} ended as soon as it had started", hint=f"{files.log} tells why.")
+        raise SandboxError(
+            f"the sandbox {name!r} ended directly after its start", hint=f"The reason is in {files.log}."
+        )
 
 
 def _await_ready(pipe: int, files: state.Files, progress: Progress) -> dict[str, Any]:
-    """Read what the daemon says on its way up; returns what it is ready with."""
+    """Read the messages of the starting daemon. Returns the contents of its message ``ready``."""
     deadline = time.monotonic() + _START_SECONDS
     pending = b""
     while True:
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([pipe], [], [], left)[0]:
             raise SandboxError(
-                f"the sandbox was not ready within {_START_SECONDS:.0f} s", hint=f"{files.log} tells how far it came."
+                f"the sandbox was not ready within {_START_SECONDS:.0f} s", hint=f"The log of the start is {files.log}."
             )
         data = os.read(pipe, 65536)
         if not data:
             raise SandboxError(
-                f"the sandbox ended while it started: {_last_line(files.log)}", hint=f"{files.log} has the details."
+                f"the sandbox ended during its start: {_last_line(files.log)}", hint=f"The details are in {files.log}."
             )
         *lines, pending = (pending + data).split(b"\n")
         for line in lines:
@@ -108,22 +110,25 @@ def _await_ready(pipe: int, files: state.Files, progress: Progress) -> dict[str,
 
 
 def stop(files: state.Files, pid: int) -> None:
-    """Ask the daemon to end, and end it where it does not."""
+    """Send SIGTERM to the daemon, and SIGKILL if it does not end in time. Raises SandboxError if it still runs."""
     for child in _children(pid):
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGTERM)
-    if not _gone(files, pid, _STOP_SECONDS):
+    if not _await_end(files, pid, _STOP_SECONDS):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        if not _gone(files, pid, 10.0):
-            raise SandboxError(f"the sandbox in {files.root} (process {pid}) does not end")
+        if not _await_end(files, pid, 10.0):
+            raise SandboxError(
+                f"the sandbox in {files.root} (process {pid}) still runs 10 s after SIGKILL",
+                hint=f"The log is {files.log}.",
+            )
 
 
-def _gone(files: state.Files, pid: int, seconds: float) -> bool:
+def _await_end(files: state.Files, pid: int, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)  # if it is a child of ours, it stays a zombie until asked
+            os.waitpid(pid, os.WNOHANG)  # a child of this process stays a zombie until waitpid
         if running(files) is None:
             return True
         time.sleep(0.02)
@@ -131,28 +136,26 @@ def _gone(files: state.Files, pid: int, seconds: float) -> bool:
 
 
 def sweep(files: state.Files) -> None:
-    """Remove what the kernel keeps of a sandbox that ended, in whatever way: an empty cgroup, and its nft table if it
-    was killed.
-    """
+    """Remove what the kernel keeps of a sandbox that ended: an empty cgroup, and its nft table if it was killed."""
     files.process.unlink(missing_ok=True)
     sandbox = namespaces.sandbox_id(files.root)
     if (root := namespaces.cgroup2_root()) is not None:
         cgroup = root / namespaces.cgroup_name(sandbox)
         deadline = time.monotonic() + _SWEEP_SECONDS
-        while cgroup.exists() and time.monotonic() < deadline:  # processes that were killed take a moment to be gone
+        while cgroup.exists() and time.monotonic() < deadline:  # killed processes need a moment to end
             namespaces.remove_cgroup(cgroup)
             time.sleep(0.01)
     network.remove_rules(sandbox)
 
 
 def end_half_started(files: state.Files) -> None:
-    """End the process of a start that was itself killed before it was done: with the lock held, nobody waits for it."""
+    """End the process of an interrupted start. The caller holds the lock, so no other process waits for this daemon."""
     try:
         record = json.loads(files.process.read_text())
         pid, started = int(record["pid"]), record["started"]
     except (OSError, ValueError, KeyError, TypeError):
         return
-    while started is not None and _started_at(pid) == started:
+    while started is not None and _start_ticks(pid) == started:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)
@@ -165,8 +168,8 @@ def _children(pid: int) -> list[int]:
         return []
 
 
-def _started_at(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot. Together with the pid it identifies a process.
+def _start_ticks(pid: int) -> int | None:
+    """Return the start time of a process in clock ticks since boot. Together with the pid it identifies a process.
 
     None if there is no such process, or if it is a zombie.
     """

@@ -1,7 +1,7 @@
-"""The entry point ``sandbox`` of the group ``goldenami.plugins``: all that goldenami knows of the sandbox.
+"""The entry point ``sandbox`` of the group ``goldenami.plugins``: the only interface between goldenami and the sandbox.
 
-goldenami imports this module by its entry point and uses ``command``, ``variables``, ``is_up`` and ``Error``. Importing
-it is cheap: moto, boto3 and the rest are imported by the functions.
+goldenami imports this module by its entry point and uses ``command``, ``variables``, ``is_up`` and ``Error``. The
+import is fast: only the functions import moto, boto3 and the other modules.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ _CALLED_AS = "goldenami sandbox"
 
 
 def command() -> click.Command:
-    """The group of commands that goldenami lists as ``sandbox``. Its errors are click exceptions."""
+    """Return the group of commands that goldenami lists as ``sandbox``. It raises its errors as click exceptions."""
     from goldenami_sandbox.cli import sandbox
 
     return sandbox
 
 
 def is_up() -> bool:
-    """Whether the sandbox runs now. Starts nothing."""
+    """Return whether the sandbox is running. It starts nothing."""
     from goldenami_sandbox import control
 
     return control.find() is not None
 
 
 def variables(region: str, progress: Callable[[str], None]) -> dict[str, str]:
-    """The environment variables that point an AWS client at a running sandbox, with ``region`` as its region.
+    """Return the environment variables that direct an AWS client in ``region`` to a running sandbox.
 
-    Starts the sandbox where it does not run, and tells ``progress`` about it. Raises ``Error``, which has a message, a
-    hint and an exit code.
+    Starts the sandbox if it is not running, and calls ``progress`` with messages about the start. Raises ``Error``,
+    which has a message, a hint and an exit code.
     """
     from goldenami_sandbox import control
 

@@ -1,14 +1,14 @@
-"""What can be set on a running sandbox: how long things take, and what goes wrong.
+"""The settings of a running sandbox: pending times, latency, throttling and faults.
 
-The JSON form (``goldenami-sandbox settings``, and PUT /_sandbox/settings) has the keys of ``Settings``; a PUT
-replaces the keys it names and leaves the others. Example::
+The JSON form (``goldenami-sandbox settings``, and PUT /_sandbox/settings) has the keys of ``Settings``. A PUT replaces
+the keys that it contains and keeps the others. Example::
 
     {"pending": {"image": 5}, "latency": {"*": 0.02, "ec2:RunInstances": 0.5},
      "throttle": {"ec2:CopyImage": {"rate": 1, "burst": 2}},
      "faults": [{"action": "ec2:CreateImage", "nth": 1, "when": "after", "how": "drop"}]}
 
-Actions are named ``service:Action`` or ``Action``; ``*`` is every action. Values are immutable: a change makes new
-settings (``merged``).
+Actions are named ``service:Action`` or ``Action``; ``*`` is every action. Settings are immutable: ``merged`` returns
+new settings.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Count = Annotated[int, Field(ge=0)]
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class Pending:
-    """For how many seconds at least a new thing of each kind is in its first state; real work may take longer."""
+    """The minimum seconds that a new resource of each kind stays in its first state. Real work may take longer."""
 
     instance: Seconds = 0.0
     stop: Seconds = 0.0  # stopping and shutting-down
@@ -50,7 +50,7 @@ PENDING_KINDS = tuple(f.name for f in fields(Pending))
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class Throttle:
-    """A token bucket per account and region, as EC2's: ``burst`` calls at once, refilled by ``rate`` a second."""
+    """A token bucket per account and region, as in EC2: ``burst`` calls at once, ``rate`` new calls per second."""
 
     rate: Number
     burst: Number
@@ -58,11 +58,12 @@ class Throttle:
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class Fault:
-    """Make calls of an action fail.
+    """Makes calls of an action fail.
 
-    ``nth``: which matching call fails, counted from 1 since the fault was set; 0 means every one. ``when``: before
-    the call has its effect, or after it. ``how``: answer with the error ``code`` and HTTP ``status``, or drop the
-    connection without an answer. ``times``: how many calls in a row from the nth on.
+    ``nth``: the first call that fails, counted over matching calls from 1 since the fault was set; 0 means every call.
+    ``when``: the call fails before it has its effect, or after it. ``how``: the sandbox answers with the error ``code``
+    and the HTTP ``status``, or closes the connection without an answer. ``times``: the number of calls in a row that
+    fail.
     """
 
     action: str
@@ -79,14 +80,14 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class Settings:
-    """Seconds throughout.
+    """All settings of a sandbox. Times are in seconds.
 
-    ``pending``: how long a kind of resource takes to become ready, beyond the work itself. ``visibility_delay``: for
-    how long describes and lists do not know a new thing yet (eventual consistency). ``concurrent_snapshot_copies``:
-    AWS's quota per account and destination region; ``concurrent_image_copies``: the same for CopyImage, whose quota AWS
-    does not publish. ``latency``: added to each call of an action.
+    ``pending``: how long a kind of resource takes to become ready, in addition to the real work. ``visibility_delay``:
+    how long describe and list calls omit a new resource (eventual consistency). ``concurrent_snapshot_copies``: AWS's
+    quota per account and destination region. ``concurrent_image_copies``: the same for CopyImage; AWS does not publish
+    this quota. ``latency``: time added to each call of an action.
 
-    New settings count for what begins from then on; what is under way keeps its moment of readiness.
+    New settings apply to work that begins later. Work in progress keeps its time of completion.
     """
 
     pending: Pending = field(default_factory=Pending)
@@ -101,9 +102,10 @@ class Settings:
         return asdict(self)
 
     def merged(self, change: object) -> Settings:
-        """These settings with the keys of ``change`` (the JSON form) replaced; ``pending`` by kind.
+        """Return these settings with the keys of ``change`` (the JSON form) replaced. ``pending`` is replaced kind by
+        kind.
 
-        Raises InvalidSettings with every problem.
+        Raises InvalidSettings with all problems.
         """
         if not isinstance(change, dict):
             raise InvalidSettings([f"a JSON object is expected, not {_shown(change)}"])
@@ -116,7 +118,7 @@ class Settings:
         except ValidationError as error:
             raise InvalidSettings(list(_problems(error))) from error
         except (TypeError, ValueError) as error:
-            raise InvalidSettings([f"this is not JSON: {error}"]) from error
+            raise InvalidSettings([f"not JSON: {error}"]) from error
 
 
 _ADAPTER = TypeAdapter(Settings)
@@ -137,16 +139,16 @@ _EXPECTED: Final = {
 
 
 def _problems(error: ValidationError) -> Iterator[str]:
-    """One sentence for each problem: the key, what was found, what is expected."""
-    for one in error.errors(include_url=False):
-        *outer, last = loc = one["loc"]
-        kind, context = one["type"], one.get("ctx", {})
+    """Yield one sentence for each problem: the key, what was found, what is expected."""
+    for detail in error.errors(include_url=False):
+        *outer, last = loc = detail["loc"]
+        kind, context = detail["type"], detail.get("ctx", {})
         if kind in ("unexpected_keyword_argument", "extra_forbidden"):
             known = _keys_at(outer)
             near = difflib.get_close_matches(str(last), known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            suggestion = f"did you mean {near[0]!r}? " if near else ""
             where = f"{_path(outer)}: " if outer else ""
-            yield f"{where}unknown key {last!r} ({hint}there are: {', '.join(known)})"
+            yield f"{where}unknown key {last!r} ({suggestion}valid keys: {', '.join(known)})"
         elif kind in ("missing", "missing_argument"):
             yield f"{_path(outer)}: the key {last!r} is missing"
         else:
@@ -155,8 +157,8 @@ def _problems(error: ValidationError) -> Iterator[str]:
             elif kind == "literal_error":
                 expected = str(context["expected"]).replace("'", '"')
             else:
-                expected = _EXPECTED.get(kind, one["msg"])
-            yield f"{_path(loc)}: {expected} is expected, not {_shown(one['input'])}"
+                expected = _EXPECTED.get(kind, detail["msg"])
+            yield f"{_path(loc)}: {expected} is expected, not {_shown(detail['input'])}"
 
 
 def _path(loc: Any) -> str:
@@ -165,14 +167,14 @@ def _path(loc: Any) -> str:
 
 
 def _keys_at(loc: Any) -> list[str]:
-    """The keys of the object at a place of the settings."""
-    here: Any = Settings
+    """Return the keys of the object at a path in the settings."""
+    current: Any = Settings
     for part in loc:
-        if is_dataclass(here):
-            here = get_type_hints(here).get(str(part))
+        if is_dataclass(current):
+            current = get_type_hints(current).get(str(part))
         else:  # a dict's value, or a tuple's item
-            here = get_args(here)[0 if isinstance(part, int) else 1]
-    return [f.name for f in fields(here)] if is_dataclass(here) else []
+            current = get_args(current)[0 if isinstance(part, int) else 1]
+    return [f.name for f in fields(current)] if is_dataclass(current) else []
 
 
 def _shown(value: object) -> str:

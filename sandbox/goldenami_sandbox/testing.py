@@ -1,11 +1,11 @@
-"""A whole cloud inside the test process: real API, signatures and states; instances without contents.
+"""A cloud inside the test process: real API, signatures and states, but instances without contents.
 
 ::
 
     with paper_cloud() as cloud:
         ec2 = boto3.client("ec2", **cloud.client("eu-central-1"))
 
-Needs no root, starts in a fraction of a second, and shares nothing with another one, so that tests can have many.
+It needs no root and starts in less than a second. Clouds share nothing, so a test can use several.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from goldenami_sandbox.settings import Settings
 
 @dataclass(frozen=True)
 class PaperCloud:
-    """A cloud that is served. ``cloud`` is the object behind it, for what has no API (``cloud.ec2.settle()``)."""
+    """A cloud that is being served. ``cloud`` is the object behind it, for functions without an API
+    (``cloud.ec2.settle()``).
+    """
 
     endpoint: str
     accounts: Mapping[str, str]
@@ -34,11 +36,11 @@ class PaperCloud:
     node: PaperNode
 
     def key(self, account: str = "home") -> AccessKey:
-        """The administrator's access key of an account, by its name or id."""
+        """Return the administrator's access key of an account, by name or id."""
         return admin_key(self.accounts.get(account, account))
 
     def client(self, region: str = "eu-central-1", account: str = "home") -> dict[str, Any]:
-        """Keyword arguments for ``boto3.client`` after the service's name."""
+        """Return keyword arguments for ``boto3.client``, to pass after the name of the service."""
         key = self.key(account)
         return {
             "region_name": region,
@@ -48,18 +50,18 @@ class PaperCloud:
         }
 
     def variables(self, account: str = "home", region: str = "eu-central-1") -> dict[str, str]:
-        """The environment variables that point any AWS client here."""
+        """Return the environment variables that direct any AWS client to this cloud."""
         from goldenami_sandbox.control import variables
 
         return variables(self.endpoint, self.key(account), region)
 
     def set(self, **change: Any) -> None:
-        """Change settings, in their JSON form: ``set(faults=[…], pending={"image": 1})``."""
+        """Change settings, given in their JSON form: ``set(faults=[…], pending={"image": 1})``."""
         self.cloud.change(change)
 
     @property
     def calls(self) -> list[dict[str, Any]]:
-        """The log of calls so far, oldest first."""
+        """Return the calls so far, oldest first, with the fields of the call log."""
         return self.cloud.log.entries()
 
 
@@ -71,7 +73,10 @@ def paper_cloud(
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[PaperCloud]:
-    """Serve a cloud on a free loopback port for the duration of the block."""
+    """Serve a cloud on a free loopback port until the block ends.
+
+    ``clock`` returns the time in seconds since the epoch. ``sleep`` waits for latencies of the settings.
+    """
     node = PaperNode()
     node.start()
     cloud = Cloud(node, accounts=accounts, settings=settings, clock=clock, sleep=sleep)

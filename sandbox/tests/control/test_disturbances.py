@@ -220,15 +220,15 @@ def test_all_mistakes_in_settings_are_told_at_once() -> None:
         Settings().merged(wrong)
     assert len(caught.value.problems) == 9
     text = "\n".join(caught.value.problems)
-    assert "unknown key 'pendin' (did you mean 'pending'? there are: pending, visibility_delay" in text
-    assert "pending: unknown key 'images' (did you mean 'image'? there are: instance, stop" in text
+    assert "unknown key 'pendin' (did you mean 'pending'? valid keys: pending, visibility_delay" in text
+    assert "pending: unknown key 'images' (did you mean 'image'? valid keys: instance, stop" in text
     assert "pending.image: a number of at least 0 is expected, not -1" in text
     assert "latency: an object is expected, not []" in text
     assert "throttle.a: the key 'burst' is missing" in text
     assert "faults[0]: the key 'action' is missing" in text
     assert 'faults[1].when: "before" or "after" is expected, not "now"' in text
     assert 'faults[1].nth: a whole number is expected, not "2"' in text
-    assert "faults[1]: unknown key 'often' (there are: action, nth" in text
+    assert "faults[1]: unknown key 'often' (valid keys: action, nth" in text
 
 
 @pytest.mark.parametrize("change", [[], None, "x", {"latency": {"*": float("nan")}}, {"faults": [1]}, {"pending": []}])
