@@ -33,7 +33,7 @@ def main() -> int:
     try:
         namespaces.enter()
     except SandboxError as error:
-        starter.tell({"error": error.message, "hint": error.hint})
+        starter.send({"error": error.message, "hint": error.hint})
         return error.exit_code
     return daemon.run(
         daemon.prepare_files(options.state_dir),

@@ -1,9 +1,8 @@
-"""The log of API calls: one JSON line per call, in the order in which they ended.
+"""The log of API calls: one JSON line for each call, in the order in which the calls ended.
 
-Fields: ``time`` (ISO 8601, UTC, when the call came in), ``account``, ``region``, ``service``, ``action``,
-``principal``, ``ids`` (every AWS resource id in the request and the response, sorted), ``status`` (HTTP), ``result``
-("ok" or the error code), ``ms``, ``request_id``, and ``fault`` where a fault, throttle or latency was applied on
-purpose.
+Fields: ``time`` (ISO 8601, UTC, when the call arrived), ``account``, ``region``, ``service``, ``action``,
+``principal``, ``ids`` (all AWS resource ids in the request and the response, sorted), ``status`` (HTTP), ``result``
+("ok" or the error code), ``ms``, ``request_id``, and ``fault`` if the settings caused a fault, throttling or latency.
 """
 
 from __future__ import annotations
@@ -69,9 +68,7 @@ class CallLog:
 
 
 def ids(call: Call, response: Response) -> list[str]:
-    """The resource ids that request and response name. Bodies of S3 and of blocks are contents, not ids, and are not
-    read.
-    """
+    """Return the resource ids in a request and its response. Bodies of S3 objects and EBS blocks are not searched."""
     if call.service in ("s3", "ebs"):
         texts = [call.request.path.encode()]
     else:
@@ -80,7 +77,7 @@ def ids(call: Call, response: Response) -> list[str]:
 
 
 def result_code(response: Response) -> str:
-    """ "ok", "dropped", or the error code that the response carries."""
+    """Return "ok", "dropped", or the error code of the response."""
     if response.drop:
         return "dropped"
     if response.status < 400:

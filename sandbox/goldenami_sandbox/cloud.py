@@ -1,10 +1,10 @@
-"""The cloud in one object: requests in, responses out; each passes the layers from the outside in.
+"""The cloud: it answers requests. Each request passes these layers in order.
 
     log → credentials → latency, throttle, faults → the service that the request is signed for, or moto
 
-The services that the sandbox answers itself are in ``services``; moto (``surface``) answers all others, and what a
-service leaves to it. ``Cloud`` owns no process, no port and no file but its log: ``daemon`` gives it a real node and
-keeps its state, ``testing`` a paper node.
+``services`` has the services that the sandbox implements. moto (``surface``) answers all other services, and the
+actions that a service does not handle. ``Cloud`` has no process and no port, and its only file is its log. ``daemon``
+uses it with a real node and saves its state; ``testing`` uses it with a paper node.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ _REQUEST_ID = frozenset({"x-amzn-requestid", "x-amz-request-id"})
 
 
 class Cloud:
-    """``accounts``: ids by name. ``changed`` is called after each call that may have changed something. ``kinds``: the
-    services by name, all that are registered by default. ``services`` are those of this cloud; ``ec2`` is the EC2 that
-    several of them work on.
+    """A complete cloud. ``accounts``: ids by name. ``kinds``: service classes by name, by default all registered ones.
+
+    ``changed`` is called after each call that may have changed the state. ``services`` are the services of this cloud.
+    ``ec2`` is the EC2 that several of them use.
     """
 
     def __init__(
@@ -80,8 +81,8 @@ class Cloud:
     # --- serving ------------------------------------------------------------------------------------------------------
 
     def __call__(self, request: Request) -> Response:
-        """Serve one request. Never raises: what goes wrong inside is an InternalError outside, and a traceback in the
-        log.
+        """Serve one request. Never raises: an internal error is answered with InternalError, and its traceback is
+        logged.
         """
         request_id = new_request_id()
         call = parse(request, request_id)
@@ -92,7 +93,7 @@ class Cloud:
         )
 
     def serve(self, call: Call) -> Response:
-        """Serve one call, as a request that was parsed, or as ``direct`` makes it. Never raises."""
+        """Serve one call, parsed from a request or made by ``direct``. Never raises."""
         came_in = self._clock()
         try:
             response = self._serve(call)
@@ -101,14 +102,16 @@ class Cloud:
             response = call.error(code, str(error), 400)
         except Exception:
             _log.exception("%s %s failed", call.service, call.action)
-            response = call.error("InternalError", "An internal error of the sandbox has occurred; its log tells.", 500)
+            response = call.error(
+                "InternalError", "An internal error of the sandbox has occurred. Its daemon.log has the traceback.", 500
+            )
         self._finished(call, response, came_in)
         if call.mutating:
             self._changed()
         return response
 
     def _finished(self, call: Call, response: Response, came_in: float) -> Response:
-        """The response with the request's id, where moto gave it none, and in the log."""
+        """Add the request's id to the response if moto did not, and write the call to the log."""
         if not response.drop and not any(name.lower() in _REQUEST_ID for name, _ in response.headers):
             response.headers.append(("x-amzn-RequestId", call.request_id))
         self.log.write(call, response, came_in, self._clock() - came_in)
@@ -131,12 +134,12 @@ class Cloud:
         return response or self.surface.serve(call)
 
     def settle(self, timeout: float = 60.0) -> bool:
-        """Do what is due by now, and wait until no work is under way; False where the seconds were not enough."""
+        """Do the work that is due, and wait until no work is in progress. Returns False after a timeout (seconds)."""
         self.services.settle()
         return self.ec2.settle(timeout)
 
     def _public_parameters(self, region: str) -> list[seed.PublicParameter]:
-        """The vendors' images of a region appear when it is first asked for anything; their SSM parameters."""
+        """Return the vendors' SSM parameters of a region. The first call for a region creates its public images."""
         if region not in self._public:
             with self._guard:
                 if region not in self._public:
@@ -162,11 +165,11 @@ class Cloud:
         return self._settings
 
     def seed(self) -> None:
-        """Accounts, roles and keys; what is there is kept."""
+        """Create accounts, roles and keys. Existing ones are kept."""
         seed.accounts(self.surface, self.accounts)
 
     def dump(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """All state: JSON values, and moto's services pickled."""
+        """Return all state: JSON values, and moto's services pickled."""
         own = {
             "accounts": self.accounts,
             "settings": self._settings.to_json(),
@@ -176,22 +179,22 @@ class Cloud:
         return own, self.surface.dump()
 
     def load(self, own: Mapping[str, Any], services: Mapping[str, bytes]) -> None:
-        """Take over dumped state, before the first call; running instances are started again."""
+        """Restore dumped state, before the first call. Instances that were running are started again."""
         self.surface.load(services)
         self.credentials.load(own["sessions"])
         self.change(own["settings"])
         self.services.load(own["services"])
 
     def close(self) -> None:
-        """Stop the work; the node is left to who made it."""
+        """Stop the background work. The caller closes the node."""
         self.ec2.close()
         self.surface.close()
         self.log.close()
 
 
 def _unsigned(request: Request, request_id: str) -> Response:
-    """No signature: say so in the form that the client most likely reads."""
-    message = "Request is missing Authentication Token: sign it with the keys that `goldenami-sandbox env` prints"
+    """Return the error for a request without a signature, in the form that its client most likely reads."""
+    message = "Request is missing Authentication Token. Sign it with the keys that `goldenami-sandbox env` prints"
     if "x-amz-target" in request.headers:
         return error_response("json", "MissingAuthenticationTokenException", message, 400, request_id)
     text = f"{request.query}&{request.body[:65536].decode('utf-8', 'replace')}"

@@ -1,5 +1,5 @@
-"""Looking inside, past the API: what there is in all accounts and regions, consoles, and the contents of
-images.
+"""Reads what the sandbox contains, without the AWS APIs: resources of all accounts and regions, consoles, image
+contents.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from goldenami_sandbox.services.kms import Kms
 
 
 def inventory(cloud: Cloud) -> dict[str, list[dict[str, Any]]]:
-    """Instances that are not terminated, images and snapshots, of all accounts and regions, without the vendors'."""
+    """Return instances that are not terminated, images and snapshots of all accounts and regions, without vendors'
+    images.
+    """
     kept = cloud.ec2.dump()
     instances = []
     for account, region in _places(cloud, kept["instances"]):
@@ -82,23 +84,26 @@ def _name(item: dict[str, Any]) -> str | None:
 
 
 def console(cloud: Cloud, node: Node, instance: str) -> bytes:
-    """What the guest wrote so far. Raises NotFound."""
+    """Return the console output of a guest. Raises NotFound."""
     _known(cloud, "instances", instance, "instance")
     return node.console(instance)
 
 
 def export(cloud: Cloud, node: Node, image: str, output: Path, form: str) -> None:
-    """Write the contents of an image's root volume. Raises NotFound, SandboxError where there are none or the key
-    refuses.
+    """Write the contents of an image's root volume.
+
+    Raises NotFound for an unknown image, SandboxError if the image has no contents or if the KMS key cannot be used.
     """
     if form not in get_args(ExportForm):
-        raise UsageError(f"{form!r} is not a form of export: dir, tar or raw")
+        raise UsageError(f"form {form!r}: dir, tar or raw is expected")
     kept = cloud.ec2.dump()
     record = _known(cloud, "images", image, "image", kept)
     roots = [device["snapshot_id"] for device in record["devices"] if device["device"] == record["root_device_name"]]
     snapshot = kept["snapshots"].get(roots[0]) if roots else None
     if snapshot is None or snapshot["hollow"]:
-        raise SandboxError(f"{image} has no contents in the sandbox: it is a vendor's image that can only be described")
+        raise SandboxError(
+            f"{image} has no contents in the sandbox: this image of a vendor can only be described and copied"
+        )
     key: DataKey | None = None
     if snapshot["encryption"] is not None:
         try:
@@ -118,6 +123,8 @@ def _known(cloud: Cloud, table: str, resource_id: str, noun: str, kept: dict[str
         near = difflib.get_close_matches(resource_id, entries, n=1, cutoff=0.8)
         raise NotFound(
             f"there is no {noun} {resource_id} in the sandbox",
-            hint=f"Did you mean {near[0]}?" if near else "`goldenami-sandbox status` lists what there is.",
+            hint=f"Did you mean {near[0]}?"
+            if near
+            else "`goldenami-sandbox status` lists instances, images and snapshots.",
         )
     return entries[resource_id]

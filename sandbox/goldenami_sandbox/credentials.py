@@ -1,7 +1,7 @@
-"""Access keys: which account and principal a key stands for, and until when.
+"""Access keys: the account and principal of each key, and its expiry.
 
-Three kinds: each configured account's administrator (its key follows from the account id, so that it can be printed
-before anything runs), keys of IAM users (kept by moto), and temporary ones, which STS hands out.
+There are three kinds. Each configured account has an administrator, whose key is derived from the account id, so that
+it can be printed before anything runs. IAM users have keys, which moto keeps. STS returns temporary keys.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class AccessKey:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a temporary key stands for. ``expires``: seconds since the epoch."""
+    """The principal of a temporary key. ``expires``: seconds since the epoch."""
 
     access_key_id: str
     secret_access_key: str
@@ -42,7 +42,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A caller, as GetCallerIdentity tells it."""
+    """A caller, with the fields of GetCallerIdentity."""
 
     account: str
     arn: str
@@ -54,7 +54,7 @@ class Identity:
 
 
 class Refused(Exception):
-    """The credentials do not hold; ``response`` says so in the service's own way."""
+    """The credentials are not valid. ``response`` is the error in the form of the called service."""
 
     def __init__(self, response: Response) -> None:
         super().__init__("credentials refused")
@@ -62,7 +62,7 @@ class Refused(Exception):
 
 
 def admin_key(account: str) -> AccessKey:
-    """The key of the account's administrator: the same on every machine; it opens nothing but a sandbox."""
+    """Return the key of the account's administrator. It is the same on every machine, and only a sandbox accepts it."""
     digest = hashlib.sha256(f"goldenami sandbox administrator of {account}".encode()).digest()
     return AccessKey(
         "AKIA" + base64.b32encode(digest)[:16].decode(), base64.b64encode(digest)[:40].decode().replace("/", "+")
@@ -84,7 +84,10 @@ class Credentials:
         }
 
     def identify(self, call: Call) -> Identity:
-        """Whose key it is. Raises Refused: unknown, inactive or expired, or a session's token is missing or wrong."""
+        """Return the identity of a key.
+
+        Raises Refused if the key is unknown, inactive or expired, or if a session token is missing or wrong.
+        """
         if admin := self._admins.get(call.access_key):
             return admin
         session = self._sessions.get(call.access_key)
@@ -110,7 +113,7 @@ class Credentials:
         )
         with self._guard:
             now = self._clock()
-            # An expired key is remembered for a day, so that its owner is told that it expired.
+            # An expired key is kept for a day, so that its owner gets the error "expired" instead of "invalid".
             self._sessions = {k: s for k, s in self._sessions.items() if s.expires > now - 86400}
             self._sessions[session.access_key_id] = session
         return session

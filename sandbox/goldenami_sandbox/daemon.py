@@ -1,8 +1,7 @@
-"""The process of a sandbox: puts node, cloud and HTTP server together, keeps their state, and ends cleanly.
+"""The process of a sandbox: it connects node, cloud and HTTP server, saves their state, and ends cleanly.
 
-It is PID 1 of its enclosure (``node.namespaces``): its end is the end of every guest. On the way up it tells its
-starter how far it is, in JSON lines on a pipe: {"progress": text}, then {"ready": {…}} or {"error": text, "hint":
-text}.
+It is PID 1 of its enclosure (``node.namespaces``), so all guests end when it ends. During the start it writes JSON
+lines to a pipe: {"progress": text}, then {"ready": {…}} or {"error": text, "hint": text}.
 """
 
 from __future__ import annotations
@@ -30,21 +29,21 @@ from goldenami_sandbox.node.runtime import RealNode
 
 _log = logging.getLogger(__name__)
 _REAP_SECONDS = 15.0
-_LOG_BYTES = 64 * 2**20  # logs larger than this are put aside at the next start; one old one is kept
+_LOG_BYTES = 64 * 2**20  # bytes; a larger log is renamed at the next start, and one old log is kept
 
 
 class Starter:
-    """The other end of the pipe; it may be gone."""
+    """Sends messages to the starting command over a pipe. The other end of the pipe may be closed."""
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
 
-    def tell(self, message: Mapping[str, Any]) -> None:
+    def send(self, message: Mapping[str, Any]) -> None:
         with contextlib.suppress(OSError):
             os.write(self._handle, json.dumps(message).encode() + b"\n")
 
     def progress(self, text: str) -> None:
-        self.tell({"progress": text})
+        self.send({"progress": text})
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -61,7 +60,7 @@ def run(
     accounts: Mapping[str, str],
     starter: Starter,
 ) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit status."""
+    """Serve until SIGTERM or SIGINT. Returns the exit status."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -70,20 +69,20 @@ def run(
             try:
                 cleanup.enter_context(state.locked(files.lock, wait=False))
             except BlockingIOError:
-                raise SandboxError(f"the sandbox {name!r} is running already") from None
+                raise SandboxError(f"the sandbox {name!r} is already running") from None
             info = _start(files, name, port, images, settings, accounts, starter, cleanup, stop)
-            starter.tell({"ready": info})
+            starter.send({"ready": info})
             starter.close()
             while not stop.wait(_REAP_SECONDS):
                 _reap()
             _log.info("stopping")
     except SandboxError as error:
         _log.error("%s", error.message)
-        starter.tell({"error": error.message, "hint": error.hint})
+        starter.send({"error": error.message, "hint": error.hint})
         return error.exit_code
     except Exception as error:
         _log.exception("the sandbox failed")
-        starter.tell({"error": f"{type(error).__name__}: {error}", "hint": f"{files.log} has the details."})
+        starter.send({"error": f"{type(error).__name__}: {error}", "hint": f"The details are in {files.log}."})
         return 1
     return 0
 
@@ -99,13 +98,13 @@ def _start(
     cleanup: contextlib.ExitStack,
     stop: threading.Event,
 ) -> dict[str, Any]:
-    """Bring everything up, in the order in which things need each other; ``cleanup`` takes it down in reverse."""
+    """Start all parts in the order of their dependencies. ``cleanup`` stops them in reverse order."""
     state.claim(files)
     known = state.load(files.state)
     if known is not None:
         with state.taken_over(files.state):
             accounts = {**known[0]["accounts"], **accounts}
-    starter.progress("mounting the pool and bringing up the network")
+    starter.progress("mounting the pool and starting the network")
     node = RealNode(files.root, default_cache())
     cleanup.callback(node.close)
     node.start()
@@ -126,7 +125,9 @@ def _start(
         if stop.is_set():
             break
         if not node.has_snapshot(f"base-{release}"):
-            starter.progress(f"preparing {release}; the first time on a machine, this installs it: half a minute")
+            starter.progress(
+                f"preparing {release}; the first start on a machine installs it, which takes about 30 seconds"
+            )
         node.base(release)
     keeper.save()
     keeper.start()
@@ -138,7 +139,7 @@ def _start(
 
 
 def _listen(files: state.Files, port: int, app: ControlPoint) -> Server:
-    """Take the port that was asked for, else the one of last time, else any free one, and remember it."""
+    """Listen on the requested port, else on the last port used, else on any free port, and save its number."""
     try:
         wanted = port or int(files.port.read_text())
     except (OSError, ValueError):
@@ -149,7 +150,7 @@ def _listen(files: state.Files, port: int, app: ControlPoint) -> Server:
         if port:
             raise SandboxError(
                 f"port {port} of 127.0.0.1 cannot be used: {error.strerror}",
-                hint="Choose another, or leave out --port.",
+                hint="Choose another port, or omit --port.",
             ) from error
         server = Server(app, 0)
     state.write_atomically(files.port, str(server.port).encode())
@@ -157,9 +158,7 @@ def _listen(files: state.Files, port: int, app: ControlPoint) -> Server:
 
 
 def _shut(cloud: Cloud, keeper: state.Keeper) -> None:
-    """Let running work end, then write the state as it is now: with the instances running, so that the next start
-    boots them.
-    """
+    """Wait for running work, then save the state while the instances are running, so that the next start boots them."""
     keeper.close()
     cloud.ec2.close()
     keeper.save()
@@ -167,28 +166,31 @@ def _shut(cloud: Cloud, keeper: state.Keeper) -> None:
 
 
 def _clear_orphans(node: RealNode, ec2: Mapping[str, Any]) -> None:
-    """What a killed predecessor had made and not yet remembered: nobody can name it any more."""
+    """Delete what a killed daemon created after its last saved state. No record refers to these resources."""
     for instance in set(node.instances()) - set(ec2["instances"]):
-        _log.info("forgetting the instance %s, which no state knows", instance)
+        _log.info("removing the instance %s, which is not in the saved state", instance)
         node.terminate(instance)
     pool = Pool(Path(), RUN / "pool")
     for volume in {path.name for path in pool.volumes.iterdir()} - set(ec2["volumes"]):
-        _log.info("deleting the volume %s, which no state knows", volume)
+        _log.info("deleting the volume %s, which is not in the saved state", volume)
         node.delete_volume(volume)
     for snapshot in {path.name for path in pool.snapshots.iterdir()} - set(ec2["snapshots"]):
         if not snapshot.startswith("base-"):
-            _log.info("deleting the snapshot %s, which no state knows", snapshot)
+            _log.info("deleting the snapshot %s, which is not in the saved state", snapshot)
             node.delete_snapshot(snapshot)
 
 
 def default_cache() -> Path:
-    """Where base roots are kept, for all sandboxes of a user: goldenami in $XDG_CACHE_HOME or ~/.cache."""
+    """Return the directory of base images, for all sandboxes of a user: goldenami in $XDG_CACHE_HOME or ~/.cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "goldenami"
 
 
 def _reap() -> None:
-    """As PID 1, take in orphans of guests' helpers that ended. Our own children are left to those who wait for them: an
-    orphan is told from them by having been dead for a whole round."""
+    """Reap zombies as PID 1: helper processes of guests whose parent ended.
+
+    Children of this process are left to the threads that wait for them. A process counts as an orphan if it is still a
+    zombie one round later.
+    """
     global _dead
     dead = set()
     for entry in Path("/proc").iterdir():
@@ -208,7 +210,9 @@ _dead: set[int] = set()
 
 
 def prepare_files(root: Path) -> state.Files:
-    """The sandbox's directory, readable by its owner only: whoever reads it can use the control endpoints."""
+    """Create the directory of the sandbox. Only its owner can read it, because its token gives access to the control
+    endpoints.
+    """
     root.mkdir(parents=True, exist_ok=True)
     root.chmod(0o700)
     files = state.Files(root)

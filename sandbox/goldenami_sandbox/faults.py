@@ -1,4 +1,4 @@
-"""Latency, throttling and faults, as the settings ask: applied around a call that is otherwise served as usual."""
+"""Applies latency, throttling and faults of the settings to calls."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class _Bucket:
 
 
 class Disturbance:
-    """Wraps ``serve``. ``settings`` may be replaced at any time; counters of faults that stay the same object are
-    kept.
+    """Wraps ``serve``. ``settings`` can be replaced at any time. The counters of faults that did not change
+    are kept.
     """
 
     def __init__(self, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
@@ -60,7 +60,7 @@ class Disturbance:
         return call.error(fault.code, fault.message, fault.status)
 
     def _due(self, settings: Settings, call: Call) -> Fault | None:
-        """The first fault that this call meets. Every matching fault counts the call."""
+        """Return the first fault for this call. Each matching fault counts the call."""
         due: Fault | None = None
         with self._guard:
             for index, fault in enumerate(settings.faults):
@@ -103,7 +103,9 @@ def _by_action(table: Mapping[str, _T], call: Call) -> _T | None:
 
 
 def _throttle_error(call: Call) -> Response:
-    """EC2 says RequestLimitExceeded (503), S3 SlowDown (503), IAM and STS Throttling, the JSON services
+    """Return the throttling error of the service.
+
+    EC2 returns RequestLimitExceeded (503), S3 SlowDown (503), IAM and STS Throttling, JSON services
     ThrottlingException.
     """
     if call.service == "ec2":

@@ -1,8 +1,8 @@
-"""HTTP/1.1 on loopback: whole requests in, whole responses out, connections kept.
+"""An HTTP/1.1 server on loopback. It reads whole requests, writes whole responses, and keeps connections open.
 
-Every AWS call is small, and clients make many of them over one connection, so what counts is the cost per call: one
-thread per connection, no delay by Nagle's algorithm, and each response leaves in one write. Bodies are held in
-memory; the sandbox's largest are S3 objects and EBS blocks.
+AWS calls are small, and clients make many over one connection, so the cost per call matters. Each connection has a
+thread, Nagle's algorithm is off, and a response is one write. Bodies are kept in memory; the largest are S3 objects and
+EBS blocks.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _IDLE_SECONDS = 300.0
 
 @dataclass(slots=True)
 class Request:
-    """What a client sent. ``headers`` has lower-case names; a repeated name is joined with commas.
+    """An HTTP request. ``headers`` has lower-case names; values of a repeated name are joined with commas.
 
-    ``raw_headers`` keeps names as they were sent (S3 metadata distinguishes them); ``path`` is still percent-encoded.
+    ``raw_headers`` keeps the names as sent, because S3 metadata distinguishes them. ``path`` is still percent-encoded.
     """
 
     method: str
@@ -42,8 +42,9 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """What goes back. With ``drop`` nothing does: the connection is closed without an answer. ``late``: seconds that it
-    is held back, real ones. ``answer``: in the place of a body, for who has no wire to send it over (``direct``).
+    """An HTTP response. ``drop``: the connection is closed without an answer. ``late``: seconds of delay, in real time.
+
+    ``answer``: the answer as data instead of a body, for callers without HTTP (``direct``).
     """
 
     status: int
@@ -61,13 +62,13 @@ App = Callable[[Request], Response]
 
 
 class BadRequest(Exception):
-    """The bytes on the connection are not HTTP that this server takes; the text says why."""
+    """The bytes on the connection are not HTTP that this server supports. The text is the reason."""
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """Serves ``app`` on 127.0.0.1. Port 0 takes a free one; ``port`` says which.
+    """Serves ``app`` on 127.0.0.1. Port 0 selects a free one; ``port`` is its number.
 
-    ``close`` stops accepting, lets calls that run end, and drops idle connections.
+    ``close`` stops accepting connections, waits for running calls, and closes idle connections.
     """
 
     daemon_threads = True
@@ -93,7 +94,7 @@ class Server(socketserver.ThreadingTCPServer):
         self._thread.start()
 
     def close(self) -> None:
-        """Safe to call twice."""
+        """Stop the server. A second call does nothing."""
         if self._thread is not None:
             self.shutdown()
             self._thread.join()
@@ -106,7 +107,7 @@ class Server(socketserver.ThreadingTCPServer):
                 connection.shutdown(socket.SHUT_RD)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """What goes wrong on one connection ends that one; errors of the app are answered before they get here."""
+        """Log an error of a connection and end that connection. Errors of the app are answered before they get here."""
 
     def opened(self, connection: socket.socket) -> None:
         with self._guard:
@@ -126,15 +127,15 @@ class _Connection(socketserver.StreamRequestHandler):
         server = cast(Server, self.server)
         server.opened(self.connection)
         try:
-            while self._one(server.app):
+            while self._serve_one(server.app):
                 pass
         except (OSError, TimeoutError):
             pass
         finally:
             server.closed(self.connection)
 
-    def _one(self, app: App) -> bool:
-        """Serve one request; false ends the connection."""
+    def _serve_one(self, app: App) -> bool:
+        """Serve one request. Returns False at the end of the connection."""
         try:
             request = read_request(cast(BinaryIO, self.rfile), self._continue)
         except BadRequest as error:
@@ -159,7 +160,10 @@ class _Connection(socketserver.StreamRequestHandler):
 
 
 def read_request(stream: BinaryIO, on_continue: Callable[[], None]) -> Request | None:
-    """Read one request, or None at the stream's end. ``on_continue`` is called where the client waits for a 100."""
+    """Read one request, or return None at the end of the stream.
+
+    ``on_continue`` is called if the client waits for status 100. Raises BadRequest.
+    """
     line = stream.readline(_MAX_LINE)
     while line in (b"\r\n", b"\n"):
         line = stream.readline(_MAX_LINE)
@@ -235,7 +239,7 @@ def _exactly(stream: BinaryIO, length: int) -> bytes:
 
 
 def render(response: Response, *, keep: bool, head: bool) -> bytes:
-    """The bytes on the wire. ``head``: the request was a HEAD, so a Content-Length is told but no body sent."""
+    """Return the bytes of a response. ``head``: the request was HEAD, so there is a Content-Length but no body."""
     status = response.status
     names = {name.lower() for name, _ in response.headers}
     lines = [f"HTTP/1.1 {status} {http.client.responses.get(status, 'Unknown')}"]

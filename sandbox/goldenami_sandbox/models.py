@@ -1,7 +1,7 @@
-"""What botocore's models say of a request: the action of a REST service, its parameters, and whether they are valid.
+"""Reads botocore's models: the action of a REST request, its parameters, and whether they are valid.
 
-The models are those of the services themselves, so that paths, names and limits need no table here. A service is named
-as requests are signed for it, which for most is also botocore's name of it.
+The models are those of the services, so this module has no table of paths, names or limits. A service is named as in
+the signature of requests. For most services botocore uses the same name.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from botocore.model import ListShape, OperationModel, ServiceModel, Shape, Struc
 
 from goldenami_sandbox.http import Request
 
-# Java's name for "any character", and its letters, digits and spaces, which Python's re does not know. The last stand
-# within classes; what they are replaced by takes in the underscore, too, which every such class has besides.
+# Java's class for any character, and Java's letters, digits and spaces, which Python's re does not support. The latter
+# appear inside classes. Their replacement includes the underscore, which every such class contains anyway.
 _ANY = r"\p{all}"
-_TWICE = re.compile(r"(\{\d+\})\{[\d,]+\}")  # a repeat of a repeat, another thing that it does not know
+_TWICE = re.compile(r"(\{\d+\})\{[\d,]+\}")  # a repeat of a repeat, which Python's re does not support either
 _CLASSES = {r"\p{L}": r"\w", r"\p{N}": r"\d", r"\p{Z}": r"\s"}
 
 
 @cache
 def model(service: str) -> ServiceModel | None:
-    """botocore's model of a service, read once; None where botocore has none by that name."""
+    """Return botocore's model of a service, or None if botocore has no service with that name. It is read once."""
     import botocore.session
 
     try:
@@ -45,7 +45,7 @@ def _operation(service: str, action: str) -> OperationModel:
 
 
 def status(service: str, action: str) -> int:
-    """The HTTP status of an action that went well."""
+    """Return the HTTP status of a successful action."""
     return int(_operation(service, action).http.get("responseCode", 200))
 
 
@@ -54,8 +54,11 @@ def status(service: str, action: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """How requests of one action look. ``parts``: of the path, None for a label; ``greedy``: the last label takes in
-    slashes. ``query``: keys that must be there, with a value or None for any; ``headers``: likewise, without values."""
+    """The form of requests for one action. ``parts``: parts of the path, None for a label.
+
+    ``greedy``: the last label can contain slashes. ``query``: required keys, with a value or None for any value.
+    ``headers``: required headers.
+    """
 
     action: str
     parts: tuple[str | None, ...]
@@ -65,7 +68,7 @@ class _Route:
 
     @property
     def weight(self) -> tuple[int, int]:
-        """How much a request must have to fit: where several routes do, the one that asks for most is meant."""
+        """The number of conditions of the route. If several routes match, the one with the most conditions is used."""
         return sum(part is not None for part in self.parts), len(self.query) + len(self.headers)
 
     def fits(self, parts: list[str], query: Mapping[str, str], headers: Mapping[str, str]) -> bool:
@@ -79,7 +82,7 @@ class _Route:
 
 
 def action(service: str, request: Request) -> str | None:
-    """The action that a request of a REST service asks for; None where the model has none like it."""
+    """Return the action of a request to a REST service, or None if the model has no matching action."""
     path = request.path.lstrip("/")
     query = dict(parse_qsl(request.query, keep_blank_values=True))
     routes = _routes(service).get(request.method, ())
@@ -93,7 +96,7 @@ def action(service: str, request: Request) -> str | None:
 
 @cache
 def _routes(service: str) -> Mapping[str, list[_Route]]:
-    """By method; those that ask for most first, and in alphabetical order among equals."""
+    """Return routes by HTTP method. Routes with more conditions come first, equal ones in alphabetical order."""
     found: defaultdict[str, list[_Route]] = defaultdict(list)
     known = model(service)
     if known is None or not known.metadata["protocol"].startswith("rest"):
@@ -134,8 +137,10 @@ def _route(operation: OperationModel) -> _Route:
 
 
 def parameters(service: str, action: str, request: Request) -> dict[str, Any]:
-    """The parameters of a REST-JSON request, named as in boto3, whether they came in the path, the query, a header or
-    the body. What cannot be read as its type stays text: ``problems`` tells it."""
+    """Return the parameters of a REST-JSON request from path, query, headers and body, with the names of boto3.
+
+    A value that cannot be converted to its type stays text. ``problems`` reports it.
+    """
     operation = _operation(service, action)
     shape = operation.input_shape
     if not isinstance(shape, StructureShape):
@@ -193,7 +198,7 @@ def _typed(shape: Shape, texts: list[str]) -> Any:
 
 
 def problems(service: str, action: str, params: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the parameters of a call, one sentence for each place; parameters are named as in boto3."""
+    """Return what is wrong with the parameters of a call, one sentence for each place, with the names of boto3."""
     shape = _operation(service, action).input_shape
     return list(_check(shape, params, "")) if shape is not None else []
 

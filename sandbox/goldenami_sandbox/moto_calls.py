@@ -1,8 +1,8 @@
-"""One call answered by one service of moto, as its server does it but for the web framework around it.
+"""Calls one service of moto directly, without moto's web framework.
 
-moto's server makes an application for each service, which routes by path. The services whose calls all have the path /
-need no routing, and are called here by what their one route would call: half the time of a call goes that way. The
-rest of moto's overhead is what it looks up anew in each call and never changes: it is remembered.
+moto's server makes an application for each service, which routes by path. Services whose calls all have the path / need
+no routing, so this module calls the function of their only route. That halves the time of a call. It also caches values
+that moto computes in each call although they never change.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from typing import Any
 
 from goldenami_sandbox.http import Response
 
-# By signing name, which says what moto's package is called, too.
+# By signing name, which is also the name of moto's package.
 SERVICES = frozenset({"ec2", "iam", "kms", "organizations", "ssm", "sts"})
 _Dispatch = Callable[[Any, str, Mapping[str, str]], Any]
 
 
 def answer(service: str, environ: dict[str, Any]) -> Response:
-    """``service``: one of ``SERVICES``. ``environ``: the call in WSGI's form. Raises NotImplementedError for an action
-    that moto does not have; what it refuses is a response.
+    """Return moto's response. ``service``: one of ``SERVICES``. ``environ``: the call in WSGI's form.
+
+    Raises NotImplementedError for an action that moto does not have. A refused call is a response.
     """
     from botocore.exceptions import ClientError
     from moto.moto_server.werkzeug_app import BackendRequest

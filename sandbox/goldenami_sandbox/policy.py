@@ -1,9 +1,8 @@
-"""Resource-based policies: may this caller do that? As IAM evaluates trust policies and key policies, without
-identity policies.
+"""Resource-based policies: evaluates trust policies and key policies as IAM does, without identity policies.
 
-In the sandbox every principal has full rights by its own account's policies, so a policy that trusts an account
-("…:root") lets each of its principals in. An explicit Deny wins; without an Allow the answer is no. A condition with
-an operator or a key that is not known here never holds.
+In the sandbox every principal has full rights by the policies of its account. So a policy that trusts an account
+("…:root") admits each of its principals. An explicit Deny wins; without an Allow the call is denied. A condition with
+an unknown operator or key never holds.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. ``arn`` None: a service acting for the account as a whole; it counts as any of its principals."""
+    """The caller. ``arn`` None: a service that acts for the account; it counts as any principal of the account."""
 
     account: str
     arn: str | None = None
 
     @property
     def arns(self) -> tuple[str, ...]:
-        """The caller's ARN, and for a session of a role the role's as well."""
+        """The caller's ARN, and for a session of a role also the role's ARN."""
         if self.arn is None:
             return ()
         parts = self.arn.split(":", 5)
@@ -34,7 +33,10 @@ class Caller:
 
 
 def allows(document: str | Mapping[str, Any], action: str, caller: Caller, context: Mapping[str, str]) -> bool:
-    """``action`` as "kms:Decrypt"; ``context`` holds condition keys, in addition to those of the caller."""
+    """Return whether policies allow an action. ``action``: for example "kms:Decrypt".
+
+    ``context``: condition keys in addition to those of the caller.
+    """
     try:
         policy = json.loads(document) if isinstance(document, str) else document
     except ValueError:
@@ -57,8 +59,9 @@ def allows(document: str | Mapping[str, Any], action: str, caller: Caller, conte
 
 
 def names_principal(entry: str, caller: Caller) -> bool:
-    """Whether one principal of a policy or a grant ("*", an account id, a root, a user's, role's or session's ARN) is
-    the caller.
+    """Return whether a principal of a policy or a grant is the caller.
+
+    A principal is "*", an account id, a root, or the ARN of a user, role or session.
     """
     if entry == "*":
         return True

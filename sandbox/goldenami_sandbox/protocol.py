@@ -1,10 +1,10 @@
-"""What a request means: which service, region, action and access key; and how each service words its errors.
+"""Reads the service, region, action and access key of a request, and writes errors in the form of each service.
 
-AWS signs the region and the service into every request (SigV4's credential scope), so on one endpoint for all
-services the signature is also the address. The action is a form field (EC2 and the query protocols), a header (the
-JSON protocols) or the method and path (S3, EBS direct APIs and others).
+AWS signs the region and the service into every request (SigV4's credential scope). So one endpoint serves all services,
+and the signature selects the service. The action is a form field (EC2 and the query protocols), a header (the JSON
+protocols), or the method and path (S3, EBS direct APIs and others).
 
-Responses are made here without the header that tells the request's id: the cloud adds it to all of them.
+Responses of this module have no request-id header. The cloud adds it to all responses.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _REST_XML = frozenset({"s3", "route53", "cloudfront", "s3control"})
 
 @lru_cache(maxsize=1)
 def regions() -> frozenset[str]:
-    """All regions of the partition ``aws`` that EC2 has, by botocore's endpoint data."""
+    """Return all EC2 regions of the partition ``aws``, from botocore's endpoint data."""
     import botocore.session
 
     return frozenset(botocore.session.Session().get_available_regions("ec2"))
@@ -39,7 +39,7 @@ def regions() -> frozenset[str]:
 
 @dataclass
 class Call:
-    """One API call. ``account`` and ``principal`` (the caller's ARN) are filled in once its access key is known."""
+    """One API call. ``account`` and ``principal`` (the caller's ARN) are set after the access key is identified."""
 
     request: Request
     request_id: str
@@ -49,9 +49,9 @@ class Call:
     token: str | None
     account: str = ""
     principal: str = ""
-    notes: dict[str, Any] = field(default_factory=dict)  # what layers want to see in the log
-    wire: bool = True  # whether the answer has to be bytes: without a wire, ``Response.answer`` does as well
-    given: Mapping[str, str] | None = None  # the form, if it is known without reading the body
+    notes: dict[str, Any] = field(default_factory=dict)  # fields that layers add to the log
+    wire: bool = True  # whether the answer must be bytes; in-process calls also accept ``Response.answer``
+    given: Mapping[str, str] | None = None  # the form, if it is available without reading the body
 
     @cached_property
     def form(self) -> dict[str, str]:
@@ -66,7 +66,7 @@ class Call:
 
     @cached_property
     def json(self) -> dict[str, Any]:
-        """The parameters of a JSON-protocol call; empty where the body is not a JSON object."""
+        """The parameters of a JSON-protocol call, or an empty dict if the body is not a JSON object."""
         try:
             value = json.loads(self.request.body or b"{}")
         except ValueError:
@@ -75,7 +75,7 @@ class Call:
 
     @cached_property
     def protocol(self) -> str:
-        """ "ec2", "query", "json", "rest-xml" or "rest-json": decides the form of errors."""
+        """The protocol that decides the form of errors: "ec2", "query", "json", "rest-xml" or "rest-json"."""
         if self.service == "ec2":
             return "ec2"
         if "x-amz-target" in self.request.headers:
@@ -86,8 +86,8 @@ class Call:
 
     @cached_property
     def action(self) -> str:
-        """The action's name, as in the service's API reference. Where a REST service's model has no action like this:
-        method and path.
+        """The action's name in the API reference of the service. If no action of a REST service matches: method and
+        path.
         """
         if "x-amz-target" in self.request.headers:
             return self.request.headers["x-amz-target"].rpartition(".")[2]
@@ -97,13 +97,13 @@ class Call:
 
     @property
     def mutating(self) -> bool:
-        """Whether the call may change something. Judged by the verb, as AWS's read-only policies do."""
+        """Whether the call may change something, judged by the verb of its name, as in AWS's read-only policies."""
         if self.protocol in ("ec2", "query", "json"):
             return not self.action.startswith(_READ_VERBS)
         return self.request.method not in ("GET", "HEAD")
 
     def error(self, code: str, message: str, status: int = 400) -> Response:
-        """The service's own form of an error."""
+        """Return an error in the form of the service."""
         return error_response(self.protocol, code, message, status, self.request_id)
 
 
@@ -115,7 +115,7 @@ def new_request_id() -> str:
 
 
 def parse(request: Request, request_id: str) -> Call | None:
-    """The call that a signed request makes; None where the request carries no SigV4 signature."""
+    """Return the call of a signed request, or None if it has no SigV4 signature."""
     scope = _SCOPE.search(request.headers.get("authorization", ""))
     token = request.headers.get("x-amz-security-token")
     if scope is None and "X-Amz-Credential" in request.query:  # a presigned URL
@@ -157,7 +157,7 @@ def error_response(protocol: str, code: str, message: str, status: int, request_
 
 
 def xml_response(action: str, namespace: str, result: str, request_id: str) -> Response:
-    """A query-protocol reply; ``result`` is the XML inside ``<ActionResult>``."""
+    """Return a query-protocol response. ``result`` is the XML inside ``<ActionResult>``."""
     text = (
         f'<{action}Response xmlns="{namespace}"><{action}Result>{result}</{action}Result>'
         f"<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata></{action}Response>"
@@ -170,7 +170,7 @@ def json_response(value: object) -> Response:
 
 
 def rest_json_response(value: Mapping[str, Any], status: int = 200, code: str | None = None) -> Response:
-    """A reply of a REST-JSON service; with ``code``, a modelled error whose members are in ``value``."""
+    """Return a response of a REST-JSON service. With ``code`` it is a modeled error whose members are in ``value``."""
     headers = [("Content-Type", "application/json")]
     if code is not None:
         headers.append(("x-amzn-ErrorType", code))
@@ -178,6 +178,6 @@ def rest_json_response(value: Mapping[str, Any], status: int = 200, code: str | 
 
 
 def replace_body(call: Call, body: bytes) -> Call:
-    """The same call with another body."""
+    """Return the same call with another body."""
     headers = {**call.request.headers, "content-length": str(len(body))}
     return replace(call, request=replace(call.request, body=body, headers=headers), given=None)

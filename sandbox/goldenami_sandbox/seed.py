@@ -1,8 +1,8 @@
-"""What a new cloud holds: accounts with an administrator and roles, KMS keys, and the vendors' public images.
+"""The initial contents of a cloud: accounts with an administrator and roles, KMS keys, and public images of vendors.
 
-The public images and their SSM parameters carry the names under which their vendors publish them, so
-that recipes resolve here as they do on AWS. Debian's for x86_64 have contents (made by the node when first needed);
-the others can be found and described, but not launched.
+The public images and their SSM parameters have the names that their vendors use, so that recipes resolve as on AWS.
+Debian's images for x86_64 have contents, which the node makes at first use. The others can be described but not
+launched.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _REDHAT, _ROCKY, _ALMA = "309956199498", "792107900819", "764336703387"
 
 @dataclass(frozen=True, slots=True)
 class PublicParameter:
-    """A vendor's SSM parameter of one region, readable by every account there."""
+    """A vendor's SSM parameter in one region. Every account can read it there."""
 
     region: str
     name: str
@@ -40,7 +40,7 @@ class PublicParameter:
 
 @dataclass(frozen=True, slots=True)
 class _Vendor:
-    """A public image. ``parameters``: the SSM names under which its vendor publishes it."""
+    """A public image. ``parameters``: the SSM names of the image."""
 
     owner: str
     name: str
@@ -73,8 +73,9 @@ def _debian(version: str, serial: str, created: str) -> list[_Vendor]:
 
 
 def _red_hat(machine: str, architecture: str) -> list[_Vendor]:
-    """Red Hat's, Rocky Linux's and AlmaLinux's images of release 9, which no SSM parameter names. ``machine``: the
-    architecture as RPM has it, ``architecture``: as EC2 and Red Hat have it.
+    """Red Hat's, Rocky Linux's and AlmaLinux's images of release 9, which have no SSM parameters.
+
+    ``machine``: the architecture in RPM's spelling. ``architecture``: in EC2's and Red Hat's spelling.
     """
     boot_mode = "uefi-preferred" if architecture == "x86_64" else "uefi"
     names = (
@@ -137,7 +138,7 @@ _PUBLIC: tuple[_Vendor, ...] = (
 
 
 def public_images(ec2: Ec2, region: str) -> list[PublicParameter]:
-    """Publish the vendors' images in a region, and say which parameters name them. A second call changes nothing."""
+    """Publish the vendors' images in a region and return their SSM parameters. A second call changes nothing."""
     parameters = []
     for image in _PUBLIC:
         image_id = ec2.add_public_image(
@@ -158,7 +159,7 @@ def public_images(ec2: Ec2, region: str) -> list[PublicParameter]:
 
 
 def accounts(surface: Surface, ids: Mapping[str, str]) -> None:
-    """Administrators, roles that trust the home account, and KMS keys; what is there already is left as it is."""
+    """Create administrators, roles that trust the home account, and KMS keys. Existing ones are kept."""
     home = ids.get("home", HOME)
     with surface.active():
         for account in ids.values():
@@ -175,7 +176,7 @@ def accounts(surface: Surface, ids: Mapping[str, str]) -> None:
 
 
 def _administrator(iam: Any, account: str) -> None:
-    """The user behind the account's key, so that IAM knows who calls."""
+    """Create the IAM user of the account's administrator key."""
     if "admin" in iam.users:
         return
     user = iam.create_user("us-east-1", "admin")

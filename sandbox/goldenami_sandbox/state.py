@@ -1,24 +1,25 @@
-"""The files of one sandbox, and its memory on disk.
+"""The files of a sandbox, and its saved state.
 
     <home>/<name>/
-        format.json   the format of everything else here, and the version that wrote it
-        lock          held by the daemon while it lives
-        up.lock       held by a command that starts or stops it
-        process.json  the daemon's process, as the host sees it, its port and the token of the control endpoints
+        format.json   the format of all other files here, and the version that wrote it
+        lock          held by the daemon while it runs
+        up.lock       held by a command that starts or stops the daemon
+        process.json  the daemon's process id on the host, its port and the token of the control endpoints
         port          the port, kept over restarts
-        state.zip     everything that the API knows: state.json, and moto's services pickled
-        calls.jsonl   the log of calls         daemon.log  what went wrong
-        node/         the node's own: volumes, snapshots, instances
+        state.zip     the state of the API: state.json, and moto's services pickled
+        calls.jsonl   the log of calls
+        daemon.log    the log of the daemon
+        node/         the files of the node: volumes, snapshots, instances
 
-``state.zip`` is replaced as a whole, so a crash leaves the old one or the new one.
+``state.zip`` is replaced as a whole, so after a crash it is either the old or the new file.
 
-Formats. A change to ``state.json`` or to the node's files that this version's predecessor cannot read, or that this
-version cannot read of its predecessor without a change, is a new format with an entry in ``_MIGRATIONS``:
+Formats: a change to ``state.json`` or to the node's files needs a new format and an entry in ``_MIGRATIONS`` if the
+previous version cannot read the result, or if this version cannot read files of the previous one without a conversion:
 
     1   state.json: ec2, sessions, parameters, policies, settings, accounts; no format.json (up to 0.2.0)
     2   state.json: accounts, settings, sessions, and services by name; format.json
 
-moto's pickles are readable by the same version of moto only; there is no migration of them.
+Only the same version of moto can read moto's pickles. They are not migrated.
 """
 
 from __future__ import annotations
@@ -41,13 +42,15 @@ from goldenami_sandbox.errors import PROGRAM, SandboxError, StateError
 
 _log = logging.getLogger(__name__)
 FORMAT = 2
-_RESET = f"Start anew with `{PROGRAM} reset`; its images and instances are lost then."
-_DEBOUNCE = 0.2  # seconds from a change to its being written
-_ATTENTIVE = 30.0  # seconds after a call during which work in the background is looked for every second
+_RESET = f"Delete the state with `{PROGRAM} reset`. Its images and instances are lost."
+_DEBOUNCE = 0.2  # seconds from a change until it is saved
+_ATTENTIVE = 30.0  # seconds after a call in which background work is checked every second
 
 
 def default_home() -> Path:
-    """Where sandboxes live: $GOLDENAMI_SANDBOX_HOME, or goldenami/sandbox in the user's data directory."""
+    """Return the directory of all sandboxes: $GOLDENAMI_SANDBOX_HOME, or goldenami/sandbox in the user's data
+    directory.
+    """
     if home := os.environ.get("GOLDENAMI_SANDBOX_HOME"):
         return Path(home).absolute()
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
@@ -56,7 +59,7 @@ def default_home() -> Path:
 
 @dataclass(frozen=True)
 class Files:
-    """The paths above, under ``root``."""
+    """The paths of a sandbox, under ``root``."""
 
     root: Path
 
@@ -99,14 +102,14 @@ class Files:
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool) -> Iterator[None]:
-    """Hold a lock file. Raises BlockingIOError where another process has it and ``wait`` is false."""
+    """Hold a lock file. Raises BlockingIOError if another process holds it and ``wait`` is false."""
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replace a file as a whole; it is on disk when this returns."""
+    """Replace a file as a whole. The contents are on disk when the function returns."""
     temporary = path.with_name(f".{path.name}.new")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(handle, "wb") as file:
@@ -125,20 +128,23 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 
 def claim(files: Files) -> None:
-    """Check that this version reads the directory's format, and write its own into ``format.json``.
+    """Check that this version can read the directory's format, and write its own format into ``format.json``.
 
-    To be called with the daemon's lock held, before anything else in the directory is read. A directory without the
-    file is empty, or of format 1. Raises StateError for a format that cannot be read.
+    Call it with the daemon's lock held, before any other file of the directory is read. A directory without the file is
+    empty, or has format 1. Raises StateError for a format that cannot be read.
     """
     found = _format_of(files)
     if found > FORMAT:
         raise StateError(
-            f"the state of the sandbox in {files.root} has format {found}, which is newer than this version reads "
+            f"the state of the sandbox in {files.root} has format {found}, which is newer than this version supports "
             f"(up to {FORMAT})",
-            hint=f"Install the newer version of goldenami-sandbox again, or start anew with `{PROGRAM} reset`.",
+            hint=f"Install the newer version of goldenami-sandbox again, or delete the state with `{PROGRAM} reset`.",
         )
     if found < FORMAT and found not in _MIGRATIONS:
-        raise StateError(f"the state of the sandbox in {files.root} has format {found}, which is too old", hint=_RESET)
+        raise StateError(
+            f"the state of the sandbox in {files.root} has format {found}, which is too old for this version",
+            hint=_RESET,
+        )
     if not files.format.exists() or found != FORMAT:
         mark = {"format": FORMAT, "sandbox": version("goldenami-sandbox")}
         write_atomically(files.format, json.dumps(mark).encode())
@@ -161,7 +167,7 @@ def _from_1(own: Mapping[str, Any]) -> dict[str, Any]:
     return {**{key: own[key] for key in ("accounts", "settings", "sessions")}, "services": services}
 
 
-# From a format to the next one, by the former: what becomes of state.json. The node's files are alike in both.
+# Conversions of state.json to the next format, by the old format. The node's files are the same in both formats.
 _MIGRATIONS: Mapping[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {1: _from_1}
 
 
@@ -181,7 +187,9 @@ def save(path: Path, own: Mapping[str, Any], services: Mapping[str, bytes]) -> N
 
 
 def load(path: Path) -> tuple[dict[str, Any], dict[str, bytes]] | None:
-    """What ``save`` wrote, in today's format; None where nothing was. Raises StateError for what cannot be used."""
+    """Return the saved state in the current format, or None if there is none. Raises StateError for a file that cannot
+    be used.
+    """
     if not path.exists():
         return None
     try:
@@ -222,20 +230,18 @@ def _unreadable(path: Path, error: Exception) -> StateError:
 
 @contextlib.contextmanager
 def taken_over(path: Path) -> Iterator[None]:
-    """Around the taking over of what ``load`` gave: whatever is wrong with it is a StateError that names the file."""
+    """Raise StateError, with the name of the file, for any error while the result of ``load`` is restored."""
     try:
         yield
     except SandboxError:
         raise
     except Exception as error:
-        _log.exception("the state in %s could not be taken over", path)
+        _log.exception("the state in %s could not be restored", path)
         raise _unreadable(path, error) from error
 
 
 class Keeper:
-    """Writes the state soon after it changed: 0.2 s after a call that may have changed it, and when work in the
-    background did.
-    """
+    """Saves the state soon after a change: 0.2 s after a call that may have changed it, and after background work."""
 
     def __init__(self, path: Path, dump: Callable[[], tuple[dict[str, Any], dict[str, bytes]]]) -> None:
         self._path = path
@@ -249,11 +255,11 @@ class Keeper:
         self._thread.start()
 
     def changed(self) -> None:
-        """Something may have changed. Cheap; called after every mutating call."""
+        """Schedule a save. This is fast; the cloud calls it after every mutating call."""
         self._wake.set()
 
     def save(self) -> None:
-        """Write the state if it differs from what is written."""
+        """Save the state if it differs from the saved one."""
         own, services = self._dump()
         if (own, services) == self._written:
             return
@@ -261,7 +267,7 @@ class Keeper:
         self._written = (own, services)
 
     def close(self) -> None:
-        """Stop, without a last ``save``."""
+        """Stop without a last ``save``."""
         self._stop.set()
         self._wake.set()
         if self._thread.ident is not None:
@@ -281,5 +287,5 @@ class Keeper:
                 return
             try:
                 self.save()
-            except Exception:  # a full disk must not end the keeping for good
-                _log.exception("the state could not be written")
+            except Exception:  # the thread goes on after an error such as a full disk
+                _log.exception("the state could not be saved")

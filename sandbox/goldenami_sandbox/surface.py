@@ -1,10 +1,10 @@
-"""moto as the API surface: everything that the sandbox does not do itself is answered by moto's server.
+"""Calls moto's server for everything that the sandbox does not implement.
 
-moto keeps its state in module-level dictionaries, one set per process. A ``Surface`` owns one such set: it is swapped
-in while one of its calls runs, so several clouds can live in one process (tests make many). One lock serves all of
-them; moto is not written for threads, and its calls take a millisecond.
+moto keeps its state in module-level dictionaries, one set per process. A ``Surface`` owns such a set and installs it
+while one of its calls runs, so several clouds can share a process (tests do that). One lock serves all clouds, because
+moto is not thread-safe. moto's calls take a millisecond.
 
-Nothing that holds ``active`` may wait for a call into the EC2 service, which itself asks moto through the hooks.
+Code that holds ``active`` must not wait for a call into the EC2 service, because EC2 calls moto through its hooks.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from goldenami_sandbox.protocol import Call
 _log = logging.getLogger(__name__)
 _LOCK = threading.RLock()
 
-# Read by moto when its modules are imported, or at each use. Its AMIs are made up: the sandbox has its own.
+# moto reads these at import, or at each use. moto's own AMIs are switched off, because the sandbox has others.
 _ENVIRONMENT = {
     "MOTO_EC2_LOAD_DEFAULT_AMIS": "false",
     "MOTO_DISABLE_GLOBAL_CORS": "true",
@@ -45,11 +45,11 @@ _ENVIRONMENT = {
 
 
 class Unsupported(Exception):
-    """Neither the sandbox nor moto has this action, or this service."""
+    """Neither the sandbox nor moto has this action or service."""
 
 
 class Surface:
-    """One cloud's worth of moto. moto is imported by the first call, not before."""
+    """The moto state of one cloud. The first call imports moto."""
 
     _current: ClassVar[Surface | None] = None
 
@@ -59,7 +59,7 @@ class Surface:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Have this cloud's state in moto's dictionaries; re-entrant within a thread."""
+        """Install this cloud's state in moto's dictionaries until the block ends. Re-entrant within a thread."""
         with _LOCK:
             if Surface._current is not self:
                 _prepare()
@@ -70,11 +70,13 @@ class Surface:
             yield
 
     def backend(self, service: str, account: str, region: str) -> Any:
-        """moto's backend object of a service; use it only while ``active``. Global services have the region "aws"."""
+        """Return moto's backend object of a service. Use it only while ``active``. Global services have the region
+        "aws".
+        """
         return _dictionary(service)[account][region]
 
     def serve(self, call: Call, account: str | None = None) -> Response:
-        """moto's answer, on behalf of ``account`` (default: the caller's)."""
+        """Return moto's answer, on behalf of ``account`` (default: the caller's)."""
         with self.active():
             try:
                 environ = _environ(call, account or call.account)
@@ -85,7 +87,7 @@ class Surface:
                 raise Unsupported(f"the sandbox does not have {call.service}:{call.action}") from error
 
     def _application(self) -> Any:
-        """moto's WSGI application for all services; it finds out which one a request is for."""
+        """Return moto's WSGI application for all services. It selects the service of each request."""
         if self._app is None:
             from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
@@ -100,7 +102,7 @@ class Surface:
         return self._app
 
     def close(self) -> None:
-        """Forget this cloud's state."""
+        """Discard this cloud's state."""
         with _LOCK:
             if Surface._current is self:
                 self._put_away()
@@ -125,7 +127,7 @@ class Surface:
         self._stash = []
 
     def dump(self) -> dict[str, bytes]:
-        """The state by service, pickled. What cannot be pickled is left out, with a line in the log."""
+        """Return the state by service, pickled. Objects that cannot be pickled are left out, with a line in the log."""
         result: dict[str, bytes] = {}
         with self.active():
             for backends in list(_in_use()):
@@ -135,17 +137,19 @@ class Surface:
                 try:
                     _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump((content, extra))
                 except (pickle.PicklingError, TypeError, AttributeError) as error:
-                    _log.warning("the state of %s cannot be kept over a restart: %s", backends.service_name, error)
+                    _log.warning(
+                        "the state of %s cannot be saved and is lost at a restart: %s", backends.service_name, error
+                    )
                     continue
                 result[backends.service_name] = buffer.getvalue()
         return result
 
     def load(self, state: Mapping[str, bytes]) -> None:
-        """Take over what ``dump`` gave."""
+        """Restore the result of ``dump``."""
         with self.active():
             for service, data in state.items():
                 backends = _dictionary(service)
-                # The file is the sandbox's own, in a directory that only its owner can write.
+                # The sandbox wrote the file, in a directory that only its owner can write, so unpickling is safe.
                 content, extra = pickle.loads(data)
                 for account, regions in content.items():
                     for region, backend in regions.items():
@@ -160,7 +164,7 @@ _EXTRA = ("bucket_accounts",)
 
 
 def _dictionary(service: str) -> Any:
-    """moto's dictionary of a service's backends, by account and region."""
+    """Return moto's dictionary of a service's backends, by account and region."""
     from moto import backends
 
     find: Any = backends.get_backend  # overloaded for every name; ours is a variable
@@ -168,7 +172,7 @@ def _dictionary(service: str) -> Any:
 
 
 def _in_use() -> list[Any]:
-    """moto's list of the dictionaries that hold anything."""
+    """Return moto's list of the dictionaries that have contents."""
     from moto.core import base_backend
 
     instances: list[Any] = base_backend.BackendDict.__dict__["_instances"]
@@ -185,7 +189,7 @@ def _nested_dicts() -> dict[Any, Any]:
 
 
 class _Pickler(pickle.Pickler):
-    """Pickles what pickle cannot: private keys, a local function of moto's, and a dictionary with its own
+    """Pickles objects that pickle cannot: private keys, a local function of moto, and a dictionary with its own
     constructor.
     """
 
@@ -193,7 +197,7 @@ class _Pickler(pickle.Pickler):
         if isinstance(obj, types.FunctionType) and obj.__name__ == "<lambda>":
             if obj.__qualname__ == "SimpleSystemManagerBackend.__init__.<locals>.<lambda>":
                 return (_restore_nested_dicts, ())
-            raise pickle.PicklingError(f"no way to keep {obj.__module__}.{obj.__qualname__}")
+            raise pickle.PicklingError(f"cannot pickle {obj.__module__}.{obj.__qualname__}")
         if isinstance(obj, RSAPrivateKey | EllipticCurvePrivateKey):
             pem = obj.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
             return (_restore_private_key, (pem,))
@@ -220,7 +224,9 @@ def _restore_parameters(account: str, region: str, attributes: dict[str, Any], c
 
 
 def _environ(call: Call, account: str) -> dict[str, Any]:
-    """The WSGI environment of a call, with what moto derives from it (account, region, service) made certain."""
+    """Return the WSGI environment of a call. It fixes the values that moto derives from it: account,
+    region, service.
+    """
     request = call.request
     environ: dict[str, Any] = {
         "wsgi.version": (1, 0),
@@ -275,14 +281,14 @@ def _add_headers(environ: dict[str, Any], request: Request) -> None:
 
 
 def _unquote(path: str) -> str:
-    """Percent-decoded as WSGI wants it: bytes in Latin-1's clothes."""
+    """Decode percent-encoding to the form that WSGI expects: the bytes as Latin-1 text."""
     from urllib.parse import unquote_to_bytes
 
     return unquote_to_bytes(path).decode("latin-1")
 
 
 def _no_write(_: bytes) -> None:
-    """WSGI's other way to send a body, which nothing here uses."""
+    """The second way of WSGI to send a body. Nothing here uses it."""
 
 
 def _run(app: Any, environ: dict[str, Any]) -> Response:

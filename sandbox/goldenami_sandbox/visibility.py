@@ -1,8 +1,8 @@
-"""Eventual consistency of what moto keeps: for some seconds, describes and lists do not know a new thing.
+"""Eventual consistency of resources that moto keeps: describe and list calls omit a new resource for some seconds.
 
-EC2's own records have their moment of visibility (``ec2/core.py``). Key pairs, security groups, grants and parameters
-are moto's, which shows everything at once; here they are taken out of its dictionaries while a list is made. Whoever
-names a thing in a call that changes something finds it at once, as the creating call's own endpoint would.
+EC2's records have their own time of visibility (``ec2/core.py``). moto keeps key pairs, security groups, grants and
+parameters, and shows them at once. So this module removes new ones from moto's dictionaries while a list is made. A
+call that names a resource and changes something finds it at once, as on AWS.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _Thing = tuple[str, str, str, str]
 
 
 class Visibility:
-    """``delay``: seconds from the answer of the creating call on."""
+    """Hides new resources. ``delay``: seconds from the answer of the creating call."""
 
     def __init__(self, surface: Surface, clock: Callable[[], float], delay: Callable[[], float]) -> None:
         self._surface = surface
@@ -50,19 +50,19 @@ class Visibility:
         self._young: dict[_Thing, float] = {}  # until when
 
     def noted(self, call: Call, response: Response) -> Response:
-        """The response of a call; what it made is young from now on."""
+        """Register the resources of a response as new."""
         if call.action in _CREATING and response.status == 200 and (delay := self._delay()) > 0:
             with self._guard:
                 self._young |= dict.fromkeys(_made(call, response), self._clock() + delay)
         return response
 
     def hides_tags(self, call: Call, id: str) -> bool:
-        """Whether what has that id is too young for this caller's list of tags."""
+        """Return whether the resource with this id is too new for this caller's list of tags."""
         return id in self._hidden("tagged", call)
 
     @contextlib.contextmanager
     def respected(self, call: Call) -> Iterator[None]:
-        """moto serves a list inside of this, without what is young. Nothing in it may call into EC2's service."""
+        """Let moto serve a list inside the block, without new resources. The block must not call the EC2 service."""
         if call.action not in _READING or not self._any_young():
             yield
             return
@@ -105,7 +105,7 @@ class Visibility:
 
 
 def _made(call: Call, response: Response) -> list[_Thing]:
-    """A ``tagged`` one is what the list of tags names."""
+    """Return what the call created. A ``tagged`` entry stands for the resource in lists of tags."""
     tagged = [("tagged", call.account, call.region, found.group(1).decode()) for found in _IDS.finditer(response.body)]
     match call.action:
         case "CreateKeyPair" | "ImportKeyPair":
@@ -129,7 +129,9 @@ def _without(table: Any, names: list[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_versions(parameters: Any, name: str, first: int) -> Iterator[None]:
-    """Without the versions from ``first`` on: the one before it is read; a parameter with no other is not there."""
+    """Hide the versions of a parameter from ``first`` on, until the block ends. Without older versions, hide the
+    parameter.
+    """
     name = parameters.normalize_name(name)
     versions = dict.get(parameters, name)
     if not versions or versions[-1].version < first:

@@ -1,16 +1,16 @@
-"""The Node protocol: what the EC2 side of the sandbox asks of the machine. All ids are the caller's (EC2's).
+"""The Node protocol: what the EC2 part of the sandbox needs from the machine. The caller (EC2) chooses all ids.
 
-Calls block, may come from any thread, and raise SandboxError (SandboxUnsupported from ``start`` where the machine lacks
-something). Calls for different ids run side by side; calls for the same id are the caller's to order. An id that the
-node does not know is a SandboxError, except where a method says otherwise.
+Calls block, can come from any thread, and raise SandboxError (``start`` raises SandboxUnsupported if the machine lacks
+something). Calls for different ids run in parallel; the caller orders calls for the same id. An id that does not exist
+on the node is a SandboxError, except where a method documents something else.
 
-What survives ``close`` and ``kill -9``: volumes, snapshots, and which instances exist, with their InstanceSpec and
-address. After the next ``start`` every instance is stopped; the caller runs ``start_instance`` for those that should
-run. Data keys are never written anywhere.
+Volumes, snapshots and the list of instances, with InstanceSpec and address, survive ``close`` and ``kill -9``. After
+the next ``start`` every instance is stopped, and the caller runs ``start_instance`` for those that should run. Data
+keys are never written to disk.
 
-Volumes are sparse files with an ext4 filesystem without a partition table; index ``n`` of a block is the 512 KiB at
-byte n × 524288. A volume is plaintext while it exists (no device mapper is assumed); a snapshot with a key exists as
-ciphertext only, once ``store_snapshot`` has returned.
+Volumes are sparse files with an ext4 filesystem without a partition table. Block ``n`` is the 512 KiB at byte n ×
+524288. An existing volume is plaintext, since no device mapper is assumed. A snapshot with a key exists as ciphertext
+only, once ``store_snapshot`` has returned.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ ExportForm = Literal["dir", "tar", "raw"]
 
 
 class DataKey(bytes):
-    """A plain data key: 32 bytes, an AES-256 key. Its repr says nothing."""
+    """A plain data key: 32 bytes, an AES-256 key. Its repr does not contain the key."""
 
     def __new__(cls, plain: bytes) -> DataKey:
         if len(plain) != 32:
-            raise ValueError("a data key has 32 bytes")
+            raise ValueError("a data key must have 32 bytes")
         return super().__new__(cls, plain)
 
     def __repr__(self) -> str:
@@ -43,8 +43,11 @@ class DataKey(bytes):
 
 @dataclass(frozen=True, slots=True)
 class SnapshotFacts:
-    """``changed_blocks``: those that differ from the parent (all, without one); ``full_blocks``: all that are not
-    empty; ``stored_bytes``: what the snapshot adds to what its parent keeps, in whole blocks, as EBS counts it."""
+    """Sizes of a snapshot. ``changed_blocks``: blocks that differ from the parent (all blocks without a parent).
+
+    ``full_blocks``: blocks that are not empty. ``stored_bytes``: bytes in addition to the parent's, in whole blocks, as
+    EBS counts them.
+    """
 
     changed_blocks: int
     full_blocks: int
@@ -53,14 +56,14 @@ class SnapshotFacts:
 
 @dataclass(frozen=True, slots=True)
 class InstanceSpec:
-    """What a guest is started with.
+    """The configuration of a guest.
 
-    ``address``: from ``allocate_address``. ``root_volume``: an existing volume with a bootable root.
-    ``user_data``: the raw bytes (not base64 of the API). ``default_user`` gets ``ssh_public_key`` (an OpenSSH line) and
-    sudo without password. ``metadata``: IMDS paths below ``/latest/meta-data/`` to values ("ami-id",
-    "placement/region", "iam/info", …); what the node knows better (instance-id, addresses, mac, hostname, public-keys)
-    it adds itself where the caller gives nothing. Keys that begin with ``/`` are paths below ``/latest``
-    ("/dynamic/instance-identity/document"). ``imds``: "optional" answers v1 too, "required" only v2, "disabled" nobody.
+    ``address``: from ``allocate_address``. ``root_volume``: an existing volume with a bootable root. ``user_data``: the
+    raw bytes, not the API's base64. ``default_user`` gets ``ssh_public_key`` (an OpenSSH line) and sudo without
+    password. ``metadata``: values by IMDS path below ``/latest/meta-data/`` ("ami-id", "placement/region", "iam/info",
+    …). The node adds what it can determine itself (instance-id, addresses, mac, hostname, public-keys) if the caller
+    omits it. Keys that begin with ``/`` are paths below ``/latest`` ("/dynamic/instance-identity/document"). ``imds``:
+    "optional" answers versions 1 and 2, "required" version 2 only, "disabled" refuses all requests.
     """
 
     instance: str
@@ -73,136 +76,155 @@ class InstanceSpec:
     default_user: str = "admin"
     metadata: Mapping[str, str] = field(default_factory=dict)
     imds: Literal["optional", "required", "disabled"] = "optional"
-    metadata_tags: Mapping[str, str] | None = None  # instance tags, where InstanceMetadataTags is enabled
+    metadata_tags: Mapping[str, str] | None = None  # instance tags, if InstanceMetadataTags is enabled
 
 
 class Node(Protocol):
-    """One machine's worth of storage and guests."""
+    """Storage and guests on one machine."""
 
     def start(self) -> None:
-        """Clear the leftovers of a killed predecessor, mount the pool, bring the network up. A second call does
-        nothing."""
+        """Remove the remains of a killed predecessor, mount the pool and start the network. A second call
+        does nothing.
+        """
 
     def close(self) -> None:
-        """Stop all guests (gracefully, for a few seconds, then not) and give everything back but the state on disk."""
+        """Stop all guests and release all resources except the state on disk. Guests that do not stop in seconds are
+        killed.
+        """
 
     # --- base images -------------------------------------------------------------------------------------------------
 
     def base(self, release: str) -> str:
-        """The id of the snapshot with the root of ``release`` ("debian-12", "debian-13"), an unencrypted 8 GiB one,
-        usable as any other.
+        """Return the snapshot id of the root of ``release`` ("debian-12", "debian-13"): unencrypted, 8 GiB, for any
+        use.
 
-        Built from Debian's archive when the cache has none (half a minute), else imported (a second), else already
-        there.
+        It is built from Debian's archive if the cache has none (30 seconds), else imported (1 second), else already
+        present.
         """
 
     # --- volumes -----------------------------------------------------------------------------------------------------
 
     def create_volume(self, volume: str, size_gib: int, snapshot: str | None, key: DataKey | None) -> None:
-        """An empty volume, or one with the snapshot's contents; ``key`` is the snapshot's, None where it is not
+        """Create an empty volume, or a volume with the snapshot's contents. ``key``: the snapshot's, None if not
         encrypted.
 
-        The filesystem of a root is grown to the volume when an instance starts from it. Fails if the volume exists or
-        is too small.
+        When an instance starts from it, the filesystem is grown to the volume's size. Fails if the volume exists or is
+        too small.
         """
 
     def delete_volume(self, volume: str) -> None:
-        """Gone at once, contents too. Unknown ids are fine; a volume in use by a running instance is not."""
+        """Delete a volume and its contents at once. Unknown ids are ignored. Fails if a running instance uses the
+        volume.
+        """
 
     def attach(self, instance: str, volume: str, device: str) -> None:
-        """Make a data volume visible in the running guest as block device ``device`` ("/dev/sdf": also as
-        /dev/xvdf)."""
+        """Attach a data volume to the running guest as block device ``device`` ("/dev/sdf": also as /dev/xvdf)."""
 
     def detach(self, instance: str, volume: str) -> None:
-        """Undo ``attach``. Fails while the guest has it mounted. Stopping an instance detaches its data volumes as
-        well."""
+        """Undo ``attach``. Fails while the guest has it mounted. Stopping an instance also detaches its
+        data volumes.
+        """
 
     # --- snapshots ---------------------------------------------------------------------------------------------------
 
     def freeze_snapshot(self, snapshot: str, volume: str) -> None:
-        """The point in time: a clone of the volume, filesystem frozen for the moment if it is mounted. Milliseconds."""
+        """Take the point in time: a clone of the volume. A mounted filesystem is frozen meanwhile, for milliseconds."""
 
     def freeze_snapshots(self, instance: str, snapshots: Mapping[str, str]) -> None:
-        """The same for several volumes of an instance (by snapshot), all at one moment: the guest stands still for
-        it."""
+        """Take the point in time of several volumes of an instance at one moment. The guest is paused meanwhile."""
 
     def store_snapshot(self, snapshot: str, parent: str | None, key: DataKey | None) -> SnapshotFacts:
-        """Turn what was frozen into a stored snapshot, as ciphertext under ``key`` if one is given.
+        """Convert a frozen snapshot into a stored one, as ciphertext under ``key`` if given.
 
-        Blocks equal to the parent's are shared with it (encrypted ones only if the parent is encrypted under the same
-        key; otherwise everything counts as changed). An unknown parent counts as none. Repeated after success, it
-        returns the same facts.
+        Blocks equal to the parent's are shared with it. Encrypted blocks are shared only if the parent has the same
+        key; otherwise all blocks count as changed. An unknown parent counts as none. A repeated call returns the same
+        facts.
         """
 
     def copy_snapshot(
         self, source: str, source_key: DataKey | None, snapshot: str, key: DataKey | None, parent: str | None = None
     ) -> SnapshotFacts:
-        """A full copy, encrypted anew under ``key``; incremental where ``parent`` is an earlier copy under the same
-        key."""
+        """Make a full copy, encrypted under ``key``. It is incremental if ``parent`` is an earlier copy under the same
+        key.
+        """
 
     def delete_snapshot(self, snapshot: str) -> None:
-        """Its children and volumes keep what they share with it. Unknown ids are fine."""
+        """Delete a snapshot. Its children and volumes keep the shared blocks. Unknown ids are ignored."""
 
     def has_snapshot(self, snapshot: str) -> bool:
-        """Whether it is stored (not merely frozen)."""
+        """Return whether the snapshot is stored. A frozen one is not."""
 
     def blocks(self, snapshot: str) -> Mapping[int, str]:
-        """Index to token of every block that is not empty. Equal tokens at one index mean equal contents within a
-        lineage (same key); the token is a digest of what is stored, so it says nothing about encrypted contents."""
+        """Return the token of every block that is not empty, by index.
+
+        Equal tokens at one index mean equal contents within a lineage (same key). A token is a digest of the stored
+        bytes, so it reveals nothing about encrypted contents.
+        """
 
     def read_block(self, snapshot: str, index: int, key: DataKey | None) -> bytes:
-        """BLOCK_SIZE bytes; zeros for a block that is not stored."""
+        """Return BLOCK_SIZE bytes: zeros for a block that is not stored."""
 
     def export(self, snapshot: str, key: DataKey | None, output: Path, form: ExportForm) -> None:
-        """The contents: the file tree ("dir", "tar") or the filesystem image ("raw", sparse). ``output`` must not exist
-        yet (for "dir" it may be an empty directory). It is written as root with owners, modes and extended attributes
-        kept."""
+        """Write the contents: the file tree ("dir", "tar") or the filesystem image ("raw", sparse).
+
+        ``output`` must not exist yet (for "dir" it may be an empty directory). It is written as root; owners, modes and
+        extended attributes are kept.
+        """
 
     # --- instances ---------------------------------------------------------------------------------------------------
 
     def allocate_address(self, instance: str) -> str:
-        """An IPv4 address that this machine can reach, kept for ``instance`` until released. A second call gives the
-        same."""
+        """Return an IPv4 address that this machine can reach, reserved for ``instance`` until released. Repeated calls
+        are equal.
+        """
 
     def release_address(self, instance: str) -> None:
-        """Unknown instances are fine. ``terminate`` does it too."""
+        """Release the address of an instance. Unknown instances are ignored. ``terminate`` releases it too."""
 
     def address(self, instance: str) -> str:
-        """The address as it is now: it differs from the allocated one only if the sandbox's range was taken by another
-        at ``start``."""
+        """Return the current address. It differs from the allocated one only if ``start`` had to use another range."""
 
     def launch(self, spec: InstanceSpec) -> None:
-        """Remember ``spec`` and boot it. Returns when the guest's init runs; SSH answers a second or two later."""
+        """Store ``spec`` and boot it. Returns when the guest's init runs. SSH answers one or two seconds later."""
 
     def configure(self, spec: InstanceSpec) -> None:
-        """Replace the spec of a known instance: metadata and IMDS options at once, the rest at its next start."""
+        """Replace the spec of an instance. Metadata and IMDS options apply at once, the rest at the next start."""
 
     def start_instance(self, instance: str) -> None:
-        """Boot a stopped instance from its volume, with the remembered spec. Running already: nothing."""
+        """Boot a stopped instance from its volume, with the stored spec. Does nothing if it is running."""
 
     def stop(self, instance: str, force: bool = False) -> None:
-        """Shut down (``force``: pull the plug) and return when it is down and its volume is unmounted. No on_exit.
-        Stopped: nothing."""
+        """Shut down and return when the guest is down and its volume unmounted. ``force`` kills it. on_exit is not
+        called.
+
+        Does nothing if it is stopped.
+        """
 
     def reboot(self, instance: str) -> None:
-        """As ``systemctl reboot`` in the guest; killed and started if that takes too long. Returns when the guest's
-        init runs again."""
+        """Reboot as ``systemctl reboot`` in the guest does. A guest that takes too long is killed and started.
+
+        Returns when the guest's init runs again.
+        """
 
     def terminate(self, instance: str) -> None:
-        """Pull the plug and forget the instance. Its volumes stay, for the caller to delete. Unknown ids are fine."""
+        """Kill the guest and remove the instance. Its volumes stay; the caller deletes them. Unknown ids
+        are ignored.
+        """
 
     def instances(self) -> Mapping[str, InstanceState]:
-        """All that are known: launched and not terminated."""
+        """Return all instances that were launched and not terminated."""
 
     def console(self, instance: str) -> bytes:
-        """The last 64 KiB of what the guest wrote on its console, over all its boots."""
+        """Return the last 64 KiB of the console output of the guest, over all its boots."""
 
     def on_exit(self, callback: Callable[[str, ExitReason], None]) -> None:
-        """``callback(instance, reason)`` after a guest powered itself off or died, its volume already unmounted. From a
-        thread of the node."""
+        """Call ``callback(instance, reason)`` after a guest powered off or crashed and its volume was unmounted.
+
+        The callback runs in a thread of the node.
+        """
 
     def exec(self, instance: str, argv: Sequence[str], stdin: bytes | None = None) -> tuple[int, bytes, bytes]:
-        """Run a command as root in the running guest: (status, stdout, stderr).
+        """Run a command as root in the running guest. Returns status, stdout and stderr.
 
-        For an interactive shell the host enters by itself: ``namespaces.guest_argv``.
+        ``namespaces.guest_argv`` gives the command for an interactive shell from the host.
         """

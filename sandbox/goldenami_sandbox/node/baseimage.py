@@ -1,11 +1,11 @@
-"""Base roots: what a vendor's cloud image is, made from Debian's archive by mmdebstrap and cached as a sparse ext4
-image.
+"""Base roots: the equivalent of a vendor's cloud image, made by mmdebstrap from Debian's archive, cached as sparse
+ext4.
 
-The cache may be shared by any number of sandboxes: a lock per image, and a rename when it is complete. The file's name
-carries a digest of this definition, so that a newer version of the program builds its own.
+Several sandboxes can share the cache: each image has a lock, and a complete image is renamed to its name. The name has
+a digest of this definition, so that a newer version of the program builds its own image.
 
-Only the release suite goes in, while apt is set up with updates and security too: as with a cloud image that is a few
-weeks old, patches are waiting.
+Only packages of the release suite are installed, while apt is configured with updates and security too. So updates are
+available, as for a cloud image that is a few weeks old.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PACKAGES = (
     "adduser,apt,ca-certificates,dbus,debian-archive-keyring,e2fsprogs,iproute2,kmod,login,netbase,openssh-server,openssh-sftp-server,"
     "passwd,procps,sudo,systemd,systemd-sysv,tzdata,util-linux"
 )
-# What has no meaning, or nothing to do, in a guest without hardware whose network is configured from outside. Each
+# Units without a purpose in a guest that has no hardware and whose network is configured from outside. Each of them
 # costs boot time or fails.
 _MASKED = (
     "console-getty.service",
@@ -112,7 +112,7 @@ WantedBy=multi-user.target
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """``name``: as the caller names it; ``suite``: Debian's codename."""
+    """A Debian release. ``name``: for callers. ``suite``: Debian's codename."""
 
     name: str
     suite: str
@@ -122,9 +122,11 @@ RELEASES = {r.name: r for r in (Release("debian-12", "bookworm"), Release("debia
 
 
 def image(release: str, cache: Path) -> Path:
-    """The cached image of ``release``; made first if need be, which takes half a minute and needs the archive."""
+    """Return the path of the cached image of ``release``. It is made first if missing: 30 seconds, and access to the
+    archive.
+    """
     if release not in RELEASES:
-        raise SandboxError(f"there is no base root {release!r}", hint=f"There are: {', '.join(RELEASES)}.")
+        raise SandboxError(f"there is no base root {release!r}", hint=f"Use one of {', '.join(RELEASES)}.")
     definition = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
     target = cache / f"{release}-amd64-{definition}.ext4"
     if target.exists():
@@ -174,8 +176,9 @@ def _bootstrap(release: Release, root: Path) -> None:
 
 
 def furnish(root: Path, release: Release) -> None:
-    """Make a bare Debian root what a cloud image is: apt sources, no identity, and no units that make no sense in a
-    guest."""
+    """Turn a bare Debian root into a cloud image: apt sources, no machine identity, and no units that fail
+    in a guest.
+    """
     sources = root / "etc/apt/sources.list.d"
     (root / "etc/apt/sources.list").unlink(missing_ok=True)
     for old in sources.glob("*"):

@@ -1,8 +1,7 @@
-"""Sparse files seen as blocks of 512 KiB: which hold data, which are physically the same in two files, sharing and
-punching.
+"""Sparse files as blocks of 512 KiB: which blocks hold data, which are shared by two files; sharing and punching holes.
 
-Two files that were cloned from each other share extents until one is written to; what FIEMAP reports at the same
-physical place is equal without being read. Everything else has to be read and compared by digest.
+Two cloned files share extents until one of them is written to. Blocks that FIEMAP reports at the same physical place
+are equal and need not be read. All other blocks are read and compared by digest.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _FICLONERANGE = 0x4020940D
 _FS_IOC_FIEMAP = 0xC020660B
 _FIEMAP_SYNC = 1
 _EXTENT_LAST = 0x1
-# Unknown, delalloc, encoded, encrypted, not aligned, inline, tail, unwritten: the physical place says nothing about
+# Unknown, delalloc, encoded, encrypted, not aligned, inline, tail, unwritten: the physical place is no evidence of the
 # contents.
 _EXTENT_DOUBTFUL = 0x2 | 0x4 | 0x8 | 0x80 | 0x100 | 0x200 | 0x400 | 0x800
 _EXTENTS_PER_CALL = 1024
@@ -35,32 +34,34 @@ ZERO = bytes(BLOCK_SIZE)
 
 
 def token(stored: bytes) -> str:
-    """The digest by which blocks are compared. SHA-1 for its speed: nobody gains from making two blocks collide."""
+    """Return the digest by which blocks are compared. SHA-1 because it is fast; collisions on purpose are no threat
+    here.
+    """
     return hashlib.sha1(stored, usedforsecurity=False).hexdigest()
 
 
 def clone(source: int, target: int) -> None:
-    """Make file ``target`` share everything with ``source`` (both open, on the pool)."""
+    """Make file ``target`` share all extents with ``source``. Both are open, on the pool."""
     try:
         fcntl.ioctl(target, _FICLONE, source)
     except OSError as e:
-        raise SandboxError(f"the pool cannot clone files: {e.strerror}") from e
+        raise SandboxError(f"the pool's filesystem cannot clone files: {e.strerror}") from e
 
 
 def share(source: int, target: int, index: int, count: int = 1) -> None:
-    """Make block ``index`` (and those that follow) of ``target`` the same as those of ``source``, without copying."""
+    """Let block ``index`` (and the following ones) of ``target`` share the extents of ``source``, without copying."""
     offset = index * BLOCK_SIZE
     fcntl.ioctl(target, _FICLONERANGE, struct.pack("=qQQQ", source, offset, count * BLOCK_SIZE, offset))
 
 
 def punch(file: int, index: int) -> None:
-    """Empty a block; the file keeps its size."""
+    """Make a block empty. The file keeps its size."""
     if _libc.fallocate(file, _KEEP_SIZE_PUNCH_HOLE, index * BLOCK_SIZE, BLOCK_SIZE):
         raise OSError(ctypes.get_errno(), "fallocate")
 
 
 def read(file: int, index: int) -> bytes:
-    """BLOCK_SIZE bytes, filled up with zeros beyond the end."""
+    """Return BLOCK_SIZE bytes. Bytes after the end of the file are zeros."""
     data = os.pread(file, BLOCK_SIZE, index * BLOCK_SIZE)
     return data if len(data) == BLOCK_SIZE else data + bytes(BLOCK_SIZE - len(data))
 
@@ -73,7 +74,7 @@ def write(file: int, index: int, data: bytes) -> None:
 
 
 def allocated(file: int) -> list[int]:
-    """The indices of the blocks that hold data, in order. A block of zeros that were written counts."""
+    """Return the indices of the blocks that hold data, in order. A block of written zeros counts."""
     found: list[int] = []
     end = os.fstat(file).st_size
     offset = 0
@@ -94,8 +95,9 @@ def allocated(file: int) -> list[int]:
 
 
 def physically_equal(one: int, other: int) -> set[int]:
-    """Indices of blocks whose every byte has the same physical place, or no place, in both files. A subset of the equal
-    ones."""
+    """Return indices of blocks that have the same physical place, or none, in both files: a subset of the
+    equal blocks.
+    """
     mine, others = _layout(one), _layout(other)
     size = min(os.fstat(one).st_size, os.fstat(other).st_size)
     return {
@@ -106,8 +108,10 @@ def physically_equal(one: int, other: int) -> set[int]:
 
 
 def _layout(file: int) -> dict[int, list[tuple[int, int, int]] | None]:
-    """Block index to its extents (offset in the block, physical, length), adjacent ones joined; None where a place is
-    doubtful."""
+    """Return the extents of each block: offset in the block, physical place, length. Adjacent extents are joined.
+
+    None for a block whose physical place is not certain.
+    """
     layout: dict[int, list[tuple[int, int, int]] | None] = {}
     for logical, physical, length, flags in _extents(file):
         at, end = logical, logical + length

@@ -1,4 +1,4 @@
-"""Running the machine's tools."""
+"""Runs programs of the machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from goldenami_sandbox.errors import SandboxError
 
 
 def run(*argv: str, stdin: str | None = None, hint: str | None = None) -> str:
-    """Its stdout. Raises SandboxError with the last line of its stderr if it fails or does not exist."""
+    """Run a program and return its stdout. Raises SandboxError with the last line of its stderr if it fails or is
+    missing.
+    """
     try:
         done = subprocess.run(argv, input=stdin, capture_output=True, text=True, errors="replace", check=False)
     except FileNotFoundError:
@@ -22,7 +24,7 @@ def run(*argv: str, stdin: str | None = None, hint: str | None = None) -> str:
 
 
 def attempt(*argv: str) -> bool:
-    """Whether it worked; for clean-up, where what is gone already is as good."""
+    """Run a program and return whether it succeeded. For clean-up, where the object may already be deleted."""
     try:
         return subprocess.run(argv, capture_output=True, check=False).returncode == 0
     except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""Encryption of blocks: AES-256-XTS under a 32-byte data key, the block's index being the tweak.
+"""Encryption of blocks: AES-256-XTS under a 32-byte data key. The block's index is the tweak.
 
 XTS with AES-256 takes two keys of 32 bytes; both are derived from the data key by HKDF (RFC 5869). The cipher is
-deterministic on purpose: the same contents at the same place under the same key give the same ciphertext, so that a
-child shares the block with its parent, as snapshots of one EBS volume do.
+deterministic on purpose: equal contents at the same index under the same key have equal ciphertext. So a child can
+share the block with its parent, as snapshots of one EBS volume do.
 """
 
 from __future__ import annotations
@@ -36,5 +36,5 @@ class BlockCipher:
 
 
 def fingerprint(key: DataKey) -> str:
-    """Tells keys apart without telling anything about them; kept beside what was encrypted."""
+    """Return an identifier of a key that does not reveal the key. It is stored beside the ciphertext."""
     return hmac.new(bytes(key), b"goldenami data key", hashlib.sha256).hexdigest()[:32]

@@ -1,7 +1,7 @@
-"""Data volumes in guests: a loop device whose node is made in the guest's /dev, under the names that EC2 guests use.
+"""Data volumes in guests: a loop device, with nodes in the guest's /dev under the names of EC2.
 
-A guest is not restricted by a device cgroup (nspawn registers it nowhere), so the node alone makes the device usable.
-The loop device is autoclear: when the last user is gone, be it by ``detach`` or with the guest, so is the device.
+Guests have no device cgroup (nspawn registers none), so the device node alone makes the device usable. The loop device
+is autoclear: it is released with its last user, by ``detach`` or when the guest ends.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ class _Attached:
 
 
 def names_in_guest(device: str) -> tuple[str, ...]:
-    """/dev/sdf is also /dev/xvdf, as on Xen instances."""
+    """Return the names of a device in the guest. /dev/sdf is also /dev/xvdf, as on Xen instances."""
     name = device.removeprefix("/dev/")
     if not name.isalnum():
-        raise SandboxError(f"{device!r} is not a device name")
+        raise SandboxError(f"{device!r} is not a device name; for example /dev/sdf is expected")
     return (name, "xvd" + name[2:]) if name.startswith("sd") else (name,)
 
 
 class DataVolumes:
-    """Which data volumes are in which guest."""
+    """Keeps which data volumes are in which guest."""
 
     def __init__(self, volumes: Volumes) -> None:
         self._volumes = volumes
@@ -46,7 +46,7 @@ class DataVolumes:
         names = names_in_guest(device)
         loop = run("losetup", "--find", "--show", str(self._volumes.existing(volume))).strip()
         handle = os.open(loop, os.O_RDWR | os.O_CLOEXEC)
-        attempt("losetup", "--detach", loop)  # while it is open that means: when it is closed for the last time
+        attempt("losetup", "--detach", loop)  # for an open device this takes effect when it is closed for the last time
         number = Path(loop).stat().st_rdev
         dev = Path(f"/proc/{leader}/root/dev")
         try:
@@ -70,7 +70,7 @@ class DataVolumes:
         self._release(volume)
 
     def forget(self, instance: str) -> None:
-        """The guest is gone, and its /dev with it."""
+        """Drop the records of a guest that ended. Its /dev no longer exists."""
         for volume in [v for v, attached in self._attached.items() if attached.instance == instance]:
             self._release(volume)
 
@@ -79,7 +79,7 @@ class DataVolumes:
 
 
 def _mounted(leader: int) -> str:
-    """Names of the devices that a guest has mounted, each followed by a space."""
+    """Return the names of the devices that a guest has mounted, each followed by a space."""
     lines = Path(f"/proc/{leader}/mountinfo").read_text().splitlines()
     numbers = {line.split()[2] for line in lines}
     found = []

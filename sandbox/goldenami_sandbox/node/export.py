@@ -1,4 +1,4 @@
-"""The contents of an image for those who want to look at it: scanners, auditors, people."""
+"""Writes the contents of an image for scanners, auditors and users."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from goldenami_sandbox.node.volumes import mount_image, unmount_image
 
 
 def write(image: Path, output: Path, form: ExportForm) -> None:
-    """``image``: a scratch file with the filesystem; mounting it replays its journal, which is why it is not the
-    snapshot itself."""
+    """Write the contents. ``image``: a scratch file with the filesystem; mounting replays its journal, so
+    it is a copy.
+    """
     if output.exists() and not (form == "dir" and output.is_dir() and not any(output.iterdir())):
         raise UsageError(f"{output} exists already")
     if form == "raw":

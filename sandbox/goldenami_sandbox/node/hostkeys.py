@@ -14,18 +14,18 @@ PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPri
 
 
 class HostKeys:
-    """Makes sets of keys. An RSA key takes up to half a second, so one is always made ahead."""
+    """Makes sets of keys. An RSA key takes up to 0.5 seconds, so one is always made in advance."""
 
     def __init__(self) -> None:
         self._ahead: deque[rsa.RSAPrivateKey] = deque()
         self._busy = threading.Lock()
 
     def prepare(self) -> None:
-        """Make a key ahead, in the background, unless there are two."""
+        """Make a key in advance, in the background, unless two are ready."""
         threading.Thread(target=self._fill, name="host-keys", daemon=True).start()
 
     def generate(self, comment: str) -> dict[str, str]:
-        """File name to contents, of new keys."""
+        """Return new keys: contents by file name."""
         try:
             rsa_key = self._ahead.popleft()
         except IndexError:
@@ -50,7 +50,7 @@ class HostKeys:
 
 
 def fingerprint(public: str) -> str:
-    """SHA256:…, as ``ssh-keygen -l`` prints it, of a public key's line."""
+    """Return the fingerprint SHA256:… of a public key's line, as ``ssh-keygen -l`` prints it."""
     digest = hashlib.sha256(base64.b64decode(public.split()[1])).digest()
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 

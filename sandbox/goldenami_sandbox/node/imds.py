@@ -1,9 +1,10 @@
-"""The instance metadata service on 169.254.169.254:80 of the sandbox's router: one listener, which knows an instance by
-its address.
+"""The instance metadata service on 169.254.169.254:80 of the sandbox's router. It identifies an instance by its
+address.
 
-As on EC2: a token by PUT /latest/api/token with X-aws-ec2-metadata-token-ttl-seconds (1 to 21600), refused when the
-request was forwarded; a GET without a token is version 1, answered with 401 where version 2 is required. Directories
-are listed, one entry a line. (EC2 User Guide, "Use the Instance Metadata Service to access instance metadata".)
+As on EC2: PUT /latest/api/token with X-aws-ec2-metadata-token-ttl-seconds (1 to 21600) returns a token, and is refused
+if the request was forwarded. A GET without a token is version 1, and gets a 401 if version 2 is required. A directory
+is answered with its entries, one per line. (EC2 User Guide, "Use the Instance Metadata Service to access instance
+metadata".)
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _VERSIONS = "1.0\n2021-07-15\nlatest"
 
 
 def tree(spec: InstanceSpec, address: str) -> dict[str, bytes]:
-    """Every path below ``/latest/`` with its value: what the caller gave, over what the node knows."""
+    """Return every path below ``/latest/`` with its value. Values of the caller override those of the node."""
     hardware = mac(address)
     meta: dict[str, str] = {
         "instance-id": spec.instance,
@@ -60,12 +61,14 @@ def tree(spec: InstanceSpec, address: str) -> dict[str, bytes]:
 
 
 def look_up(paths: Mapping[str, bytes], path: str, key_name: str) -> bytes | None:
-    """The value of a path below ``/latest/``, or the listing of a directory; None for 404."""
+    """Return the value of a path below ``/latest/``, or the entries of a directory. None for a path that does not
+    exist.
+    """
     wanted = path.strip("/")
     if wanted in paths:
         return paths[wanted]
     if wanted == "meta-data/public-keys" and "meta-data/public-keys/0/openssh-key" in paths:
-        return f"0={key_name}".encode()  # the one listing that is not of names
+        return f"0={key_name}".encode()  # the only listing whose lines are not names of entries
     prefix = f"{wanted}/" if wanted else ""
     names = {
         rest.partition("/")[0] + ("/" if "/" in rest else "")
@@ -83,7 +86,7 @@ class _Token:
 
 
 class MetadataService:
-    """Up between ``start`` and ``close``. ``find``: the spec of the instance with an address."""
+    """The HTTP service, from ``start`` to ``close``. ``find`` returns the spec of the instance with an address."""
 
     def __init__(self, find: Callable[[str], InstanceSpec | None], clock: Callable[[], float] = time.monotonic) -> None:
         self._find = find
@@ -106,7 +109,7 @@ class MetadataService:
     def answer(
         self, method: str, path: str, headers: Mapping[str, str], address: str
     ) -> tuple[int, bytes, dict[str, str]]:
-        """(status, body, headers). ``headers`` have lower-case names."""
+        """Return status, body and headers. ``headers`` of the request have lower-case names."""
         spec = self._find(address)
         if spec is None:
             return 404, b"", {}
@@ -190,4 +193,4 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_HEAD = do_POST = _serve
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Guests' questions are nobody's news."""
+        """Drop the log lines of http.server: requests of guests are not logged."""

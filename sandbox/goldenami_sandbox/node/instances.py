@@ -1,8 +1,8 @@
-"""Guests: systemd-nspawn, each in its own cgroup and network namespace, its console captured to a file.
+"""Guests: systemd-nspawn, each in a cgroup and a network namespace. A file captures the console.
 
-nspawn runs with --register=no and --keep-unit, for neither a machined nor a systemd of the host is asked. So a reboot
-in the guest ends nspawn with status 133 (it expects its unit to be restarted) and a power-off with 0; a thread per
-guest waits for that and acts.
+nspawn runs with --register=no and --keep-unit, so that it needs neither machined nor systemd of the host. So a reboot
+in the guest ends nspawn with status 133 (it expects a restart of its unit), and a power-off with 0. A thread per guest
+waits for that and acts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SHUTDOWN_PATIENCE = 20.0  # seconds until a guest that shuts down is killed
 _INIT_PATIENCE = 10.0
 _JOIN = 'echo 0 >"$1/cgroup.procs" && shift && exec "$@"'
 _CAPABILITIES = "CAP_NET_ADMIN"
-# What a kernel command line would say: the console shows what starts, as a real instance's does.
+# The equivalent of a kernel command line: the console shows the units that start, as on a real instance.
 _INIT_OPTIONS = ("systemd.show_status=yes",)
 
 Wish = Literal["run", "reboot", "down"]
@@ -36,7 +36,7 @@ Wish = Literal["run", "reboot", "down"]
 
 @dataclass
 class Guest:
-    """A running guest. ``wish``: what its end, when it comes, is meant to be."""
+    """A running guest. ``wish``: what happens after nspawn ends."""
 
     instance: str
     root: Path
@@ -56,14 +56,15 @@ class Guest:
         return CGROUP / self.instance
 
     def start(self) -> None:
-        """Boot, and return when its init runs. Raises SandboxError if it ends before that."""
+        """Boot, and return when the guest's init runs. Raises SandboxError if nspawn ends before that."""
         self.started = True
         threading.Thread(target=self._run, name=f"guest-{self.instance}", daemon=True).start()
         self._await_boot(1)
 
     def shut_down(self, patience: float = _SHUTDOWN_PATIENCE) -> None:
-        """Ask its init to power off (SIGRTMIN+4 means that to systemd); kill what is left after ``patience``
-        seconds."""
+        """Shut down init by SIGRTMIN+4 (systemd: power off). Kill the remaining processes after
+        ``patience`` seconds.
+        """
         self.wish = "down"
         self._signal_init(4)
         if not self.down.wait(patience):
@@ -73,7 +74,7 @@ class Guest:
         self.wish = "down"
         self._kill_cgroup()
         if not self.down.wait(_INIT_PATIENCE):
-            raise SandboxError(f"instance {self.instance} does not end, although it was killed")
+            raise SandboxError(f"instance {self.instance} still runs after it was killed")
 
     def reboot(self) -> None:
         boots = self.boots
@@ -88,13 +89,15 @@ class Guest:
     def exec(self, argv: Sequence[str], stdin: bytes | None) -> tuple[int, bytes, bytes]:
         leader = guest_leader(self.cgroup)
         if leader is None:
-            raise SandboxError(f"instance {self.instance} does not run")
+            raise SandboxError(f"instance {self.instance} is not running")
         done = subprocess.run(nsenter_argv(leader, argv), input=stdin or b"", capture_output=True, check=False)
         return done.returncode, done.stdout, done.stderr
 
     @contextlib.contextmanager
     def standing_still(self) -> Iterator[None]:
-        """None of its processes runs until the block ends (the freezer of its cgroup); a second is allowed for it."""
+        """Freeze all processes of the guest until the block ends, by the cgroup freezer. Freezing may take up to one
+        second.
+        """
         freezer, events = self.cgroup / "cgroup.freeze", self.cgroup / "cgroup.events"
         try:
             with contextlib.suppress(OSError):  # it may be going down
@@ -108,10 +111,10 @@ class Guest:
                 freezer.write_text("0")
 
     def leader(self) -> int:
-        """Its PID 1. Raises SandboxError where there is none."""
+        """Return the process id of the guest's PID 1. Raises SandboxError if there is none."""
         leader = guest_leader(self.cgroup)
         if leader is None:
-            raise SandboxError(f"instance {self.instance} does not run")
+            raise SandboxError(f"instance {self.instance} is not running")
         return leader
 
     # --- its thread --------------------------------------------------------------------------------------------------
@@ -127,12 +130,12 @@ class Guest:
                 if status == _REBOOT_STATUS and self.wish != "down":
                     self.wish = "run"
                     continue
-                if self.wish == "reboot":  # it hung on its way down and was killed
+                if self.wish == "reboot":  # its shutdown hung, and it was killed
                     self.wish = "run"
                     continue
                 reason = "poweroff" if status == 0 else "crashed"
                 break
-        except Exception as e:  # nobody waits for this thread: the console is where people look
+        except Exception as e:  # no caller waits for this thread, so the error goes to the console
             self._say(f"goldenami: {e}\n")
         finally:
             self._clear_cgroup()
@@ -211,10 +214,10 @@ class Guest:
             (self.cgroup / "cgroup.kill").write_text("1")
 
     def _clear_cgroup(self) -> None:
-        """Kill what is left, and remove the cgroup: every boot gets a fresh one.
+        """Kill the remaining processes and remove the cgroup. Every boot gets a new one.
 
-        In a cgroup that was killed once, the kernel also kills what is cloned into it from one that was not
-        (CLONE_INTO_CGROUP compares their counts of kills), and so each service of systemd 257.
+        In a cgroup that was killed once, the kernel also kills processes that are cloned into it from a cgroup that was
+        not killed (CLONE_INTO_CGROUP compares the numbers of kills). With systemd 257 this kills every service.
         """
         deadline = time.monotonic() + _INIT_PATIENCE
         remove_cgroup(self.cgroup)

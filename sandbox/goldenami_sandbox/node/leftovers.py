@@ -1,4 +1,4 @@
-"""What the kernel does not take away when a sandbox ends: its nft table, its iptables rules, its empty cgroups."""
+"""Removes what the kernel keeps when a sandbox ends: its nft table, its iptables rules, its empty cgroups."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from goldenami_sandbox.node.network import remove_rules
 
 
 def clear(sandbox: str) -> None:
-    """Remove them, for a sandbox (an id as ``namespaces.sandbox_id`` gives it) that does not run. From outside of an
-    enclosure.
+    """Remove them for a sandbox that is not running. Call it outside of an enclosure.
 
-    ``RealNode.start`` clears what would be in its way by itself; this is for a sandbox that will not start again.
+    ``sandbox`` is an id from ``namespaces.sandbox_id``. ``RealNode.start`` removes what is in its way; this function is
+    for a sandbox that will not start again.
     """
     remove_rules(sandbox)
     root = cgroup2_root()

@@ -2,13 +2,12 @@
 
     unshare (outside) ── python (PID 1 inside) ── systemd-nspawn ── guests
 
-Whatever ends that PID 1, ``kill -9`` included, makes the kernel end every process inside; with the last of them go the
-mount namespace and so the mounts, the loop devices (autoclear), the network namespaces (their handles are mounts) and
-the veths in them. What remains are empty cgroup directories and the nft table; ``leftovers`` takes these away at the
-next start.
+When that PID 1 ends, also by ``kill -9``, the kernel ends every process inside. Then it removes the mount namespace
+with its mounts, the loop devices (autoclear), the network namespaces (their handles are mounts) and their veths. Empty
+cgroup directories and the nft table remain; ``leftovers`` removes them at the next start.
 
-The launcher runs ``enclosed_argv``'s command; the program in it calls ``enter`` first of all. As PID 1, that program
-gets only those signals for which it installs a handler: SIGTERM needs one.
+The launcher runs the command of ``enclosed_argv``. Its program must call ``enter`` first. As PID 1, the program gets
+only signals for which it installs a handler, so it needs one for SIGTERM.
 """
 
 from __future__ import annotations
@@ -35,13 +34,15 @@ T = TypeVar("T")
 
 
 def sandbox_id(state: Path) -> str:
-    """Eight hexadecimal digits that stand for a state directory on this machine, the same at every start."""
+    """Return eight hexadecimal digits that identify a state directory on this machine, the same at every start."""
     return hashlib.sha256(os.fsencode(state.resolve())).hexdigest()[:8]
 
 
 def cgroup2_root() -> Path | None:
-    """Where the host's cgroup2 hierarchy is mounted: /sys/fs/cgroup, or beside the v1 controllers on a hybrid host."""
-    # The last one first: inside of an enclosure, what is mounted later hides what was there.
+    """Return the mount point of the host's cgroup2: /sys/fs/cgroup, or a path beside the v1 controllers on a hybrid
+    host.
+    """
+    # The last mount first: inside of an enclosure, a later mount hides an earlier one.
     for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
         left, _, right = line.partition(" - ")
         if right.split()[0] == "cgroup2":
@@ -64,26 +65,26 @@ exec unshare --mount --pid --fork --kill-child --mount-proc --propagation privat
 
 
 def enclosed_argv(sandbox: str, argv: Sequence[str]) -> list[str]:
-    """The command that runs ``argv`` as PID 1 of the enclosure of ``sandbox`` (an id as ``sandbox_id`` gives it).
+    """Return the command that runs ``argv`` as PID 1 of the enclosure of ``sandbox`` (an id from ``sandbox_id``).
 
     Its exit status is that of ``argv``. Killing either side ends the other. Needs root and cgroup2.
     """
     root = cgroup2_root()
     if root is None:
-        raise SandboxError("no cgroup2 hierarchy is mounted", hint="Mount one: mount -t cgroup2 none /sys/fs/cgroup")
+        raise SandboxError("no cgroup2 hierarchy is mounted", hint="Mount it: mount -t cgroup2 none /sys/fs/cgroup")
     directory = root / cgroup_name(sandbox)
     return ["sh", "-c", _LAUNCH, "goldenami-enclose", str(directory), "env", f"{_MARK}={sandbox}", *argv]
 
 
 def enter() -> None:
-    """Furnish the enclosure: run once, by its PID 1, before any thread starts and anything else is done.
+    """Set up the enclosure. Its PID 1 calls this once, before it starts any thread.
 
-    Mounts a fresh cgroup2 on /sys/fs/cgroup, tmpfs on /run/netns and /run/goldenami, and moves this process into the
+    Mounts a new cgroup2 on /sys/fs/cgroup, tmpfs on /run/netns and /run/goldenami, and moves this process into the
     cgroup /daemon. Raises SandboxError outside of an enclosure.
     """
     if enclosure() is None or os.getpid() != 1:
         raise SandboxError(
-            "this process is not the first one of a sandbox enclosure", hint="Start it by `goldenami-sandbox up`."
+            "this process is not PID 1 of a sandbox enclosure", hint="Start the sandbox with `goldenami-sandbox up`."
         )
     for directory in (NETNS, RUN):
         directory.mkdir(parents=True, exist_ok=True)
@@ -95,7 +96,7 @@ def enter() -> None:
 
 
 def enclosure() -> str | None:
-    """The id of the sandbox whose enclosure this process runs in."""
+    """Return the id of the sandbox whose enclosure this process runs in."""
     return os.environ.get(_MARK)
 
 
@@ -106,8 +107,9 @@ def _mount(kind: str, directory: Path, *options: str) -> None:
 
 
 def in_network(name: str, action: Callable[[], T]) -> T:
-    """What ``action`` returns, run by a thread of its own in the network namespace ``name``. A socket that it makes
-    stays there."""
+    """Return the result of ``action``, run by a thread in the network namespace ``name``. Sockets that it makes stay
+    there.
+    """
     import threading
 
     result: list[T] = []
@@ -122,7 +124,7 @@ def in_network(name: str, action: Callable[[], T]) -> T:
             finally:
                 os.close(handle)
             result.append(action())
-        except BaseException as e:  # handed to the caller's thread, whatever it is
+        except BaseException as e:  # any exception is raised again in the caller's thread
             error.append(e)
 
     thread = threading.Thread(target=run, name=f"netns-{name}")
@@ -134,7 +136,7 @@ def in_network(name: str, action: Callable[[], T]) -> T:
 
 
 def remove_cgroup(directory: Path) -> None:
-    """Remove a cgroup and those below it; what still has processes stays."""
+    """Remove a cgroup and its subgroups, except those that have processes."""
     if not directory.is_dir():
         return
     for child in sorted((p for p in directory.rglob("*") if p.is_dir()), key=lambda p: len(p.parts), reverse=True):
@@ -145,8 +147,10 @@ def remove_cgroup(directory: Path) -> None:
 
 
 def guest_leader(instance_cgroup: Path) -> int | None:
-    """The guest's PID 1, as the caller's PID namespace numbers it: the process of the instance's cgroup that is 1 in
-    its own."""
+    """Return the guest's PID 1, as a number of the caller's PID namespace.
+
+    It is the process of the instance's cgroup whose innermost number is 1.
+    """
     for procs in instance_cgroup.rglob("cgroup.procs"):
         with contextlib.suppress(OSError):
             for pid in procs.read_text().split():
@@ -159,7 +163,7 @@ def guest_leader(instance_cgroup: Path) -> int | None:
 
 
 def nsenter_argv(leader: int, argv: Sequence[str]) -> list[str]:
-    """The command that runs ``argv`` as root beside the guest's PID 1, with a plain environment."""
+    """Return the command that runs ``argv`` as root in the guest's namespaces, with a plain environment."""
     return [
         "nsenter", "--target", str(leader), "--mount", "--uts", "--ipc", "--net", "--pid", "--",
         "env", "-i", "HOME=/root", "USER=root", "LOGNAME=root", f"TERM={os.environ.get('TERM', 'dumb')}",
@@ -168,11 +172,12 @@ def nsenter_argv(leader: int, argv: Sequence[str]) -> list[str]:
 
 
 def guest_argv(sandbox: str, instance: str, argv: Sequence[str] = ("/bin/bash", "-l")) -> list[str]:
-    """For the host, outside of the enclosure: the command that runs ``argv`` in the running guest of a sandbox."""
+    """Return the command that runs ``argv`` in a running guest, for callers on the host, outside of the enclosure."""
     root = cgroup2_root()
     leader = guest_leader(root / cgroup_name(sandbox) / instance) if root else None
     if leader is None:
         raise SandboxError(
-            f"instance {instance} does not run in this sandbox", hint="`goldenami-sandbox status` lists them."
+            f"instance {instance} is not running in this sandbox",
+            hint="`goldenami-sandbox status` lists the instances and their states.",
         )
     return nsenter_argv(leader, argv)

@@ -1,12 +1,12 @@
-"""The sandbox's network: one router namespace per sandbox, a bridge in it, a namespace and a veth pair per guest.
+"""The sandbox's network: a router namespace with a bridge, and for each guest a namespace with a veth pair.
 
     host  ga-<id> ── up0  router  br0 ── v1, v2, …  ens5  guests
 
-Each sandbox has a /22 of 198.18.0.0/15 (RFC 2544: for benchmarks, routed by nobody): the lower /23 are the guests', its
-first address the router's; the last /30 is the link to the host. The host reaches guests by a route over that link,
-guests reach the world through it and a masquerade rule. 169.254.169.254 is an address of the router. All of this but
-the nft table (and where the host's FORWARD policy is DROP two iptables rules) dies with the enclosure; ``remove_rules``
-takes away the rest.
+Each sandbox has a /22 of 198.18.0.0/15 (RFC 2544: reserved for benchmarks, not routed on the internet). The lower /23
+is for guests, with the router at its first address; the last /30 is the link to the host. The host reaches guests by a
+route over that link. Guests reach other networks through it and a masquerade rule. 169.254.169.254 is an address of the
+router. All this ends with the enclosure, except the nft table and, if the host's FORWARD policy is DROP, two iptables
+rules; ``remove_rules`` removes them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ GUEST_LINK = "ens5"  # as Nitro instances call it
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The addresses of one sandbox; arithmetic only."""
+    """The addresses of one sandbox. It computes only."""
 
     network: ipaddress.IPv4Network
 
@@ -59,12 +59,12 @@ class Range:
 
     @property
     def numbers(self) -> range:
-        """Those of guests; as in a VPC, the first few addresses and the last are not theirs."""
+        """The numbers of guests. As in a VPC, the first few addresses and the last one are reserved."""
         return range(4, self.guests.num_addresses - 1)
 
 
 class Network:
-    """Up between ``start`` and ``close``. ``preferred``: the /22 of the last time, taken again if it is free."""
+    """The network, from ``start`` to ``close``. ``preferred``: the last /22, which is used again if it is free."""
 
     def __init__(self, sandbox: str) -> None:
         self._sandbox = sandbox
@@ -102,7 +102,7 @@ class Network:
         remove_rules(self._sandbox)
 
     def connect(self, instance: str, address: str) -> None:
-        """The guest's network namespace, named after it, with its address up in it."""
+        """Create the guest's network namespace, named after the guest, with its address configured."""
         self.disconnect(instance, address)
         port = f"v{self.range.number(address)}"
         run("ip", "netns", "add", instance)
@@ -124,7 +124,7 @@ class Network:
         attempt("ip", "netns", "delete", instance)
 
     def _claim(self, preferred: str | None) -> Range:
-        """A slot that no route of this host touches. The route itself is the claim: adding it twice fails."""
+        """Find a slot that no route of this host uses. Adding the route reserves it, because adding it twice fails."""
         taken = [
             ipaddress.IPv4Network(route["dst"])
             for route in json.loads(run("ip", "-json", "-4", "route", "show") or "[]")
@@ -144,18 +144,20 @@ class Network:
                 return here
             run("ip", "address", "flush", "dev", self._link)
         raise SandboxError(
-            f"all of {_ALL} is in use on this machine", hint="Stop another sandbox: `goldenami-sandbox down`."
+            f"all of {_ALL} is in use on this machine",
+            hint="Stop another sandbox with `goldenami-sandbox down --name NAME`.",
         )
 
 
 def mac(address: str) -> str:
-    """A locally administered one that says the address, as EC2's begin with 02 or 06."""
+    """Return a locally administered MAC that contains the address. As on EC2 it begins with 02 or 06."""
     return "06:5a:" + ":".join(f"{byte:02x}" for byte in ipaddress.IPv4Address(address).packed)
 
 
 def nameservers() -> list[str]:
-    """The host's resolvers that a guest can use too: not stubs on loopback, for which systemd-resolved knows the real
-    ones."""
+    """Return the host's resolvers that a guest can use. Stubs on loopback are replaced by systemd-resolved's upstream
+    servers.
+    """
     for file in ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"):
         try:
             words = [line.split() for line in Path(file).read_text().splitlines()]
@@ -180,7 +182,7 @@ def table(sandbox: str) -> str:
 
 
 def remove_rules(sandbox: str) -> None:
-    """Of this sandbox, living or dead; none is fine."""
+    """Remove the rules of a sandbox, running or not. Missing rules are ignored."""
     attempt("nft", "delete", "table", "ip", table(sandbox))
     for line in _iptables_forward().splitlines():
         words = line.split()
@@ -191,7 +193,7 @@ def remove_rules(sandbox: str) -> None:
 def _iptables_forward() -> str:
     try:
         return run("iptables", "-w", "-S", "FORWARD")
-    except SandboxError:  # not installed or not usable: then nobody dropped anything with it
+    except SandboxError:  # not installed or not usable, so it drops no packets
         return ""
 
 

@@ -1,7 +1,7 @@
-"""The pool: an XFS filesystem with reflink in a sparse file of the state directory, where volumes and snapshots live.
+"""The pool: an XFS filesystem with reflink in a sparse file of the state directory, for volumes and snapshots.
 
-It is mounted in the enclosure only; the loop device goes with the mount (autoclear), whatever ends it. ``discard``
-hands freed space back to the file, so that a deleted volume is gone from the disk and not merely from a directory.
+It is mounted in the enclosure only. The loop device is released with the mount (autoclear). ``discard`` returns freed
+space to the file, so that the contents of a deleted volume are removed from the disk too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from goldenami_sandbox.node import blocks
 from goldenami_sandbox.node.command import run
 
 _SMALLEST = 16 * 2**30
-_RESERVE = 2 * 2**30  # left to the host, so that a full pool is its own ENOSPC and not an I/O error
+_RESERVE = 2 * 2**30  # bytes left to the host, so that a full pool is an ENOSPC and not an I/O error
 
 
 class Pool:
@@ -26,7 +26,7 @@ class Pool:
         self.root = root
 
     def open(self) -> None:
-        """Mount it; the first time, make it: as large as the disk has room, occupying next to nothing."""
+        """Mount the pool. The first call creates it: its size is the free disk space, and it occupies almost none."""
         if not self.file.exists():
             self._make()
         self.root.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ class Pool:
 
     @property
     def scratch(self) -> Path:
-        """Files under construction and throw-away clones; emptied at ``open``."""
+        """The directory of unfinished files and temporary clones. ``open`` empties it."""
         return self.root / "scratch"
 
     def _make(self) -> None:
@@ -64,7 +64,7 @@ class Pool:
 
 
 def clone_file(source: Path, target: Path) -> None:
-    """A new file that shares all of ``source``. Milliseconds, whatever the size."""
+    """Create a file that shares all extents of ``source``. It takes milliseconds for any size."""
     try:
         with source.open("rb") as old, target.open("xb") as new:
             blocks.clone(old.fileno(), new.fileno())

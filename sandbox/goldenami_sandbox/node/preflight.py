@@ -1,4 +1,4 @@
-"""What this machine lacks, all of it at once, before anything is changed."""
+"""Checks what the sandbox needs from this machine, before anything is changed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
 def check() -> None:
-    """Raises SandboxUnsupported, naming everything that is missing and how to get it."""
+    """Check all requirements. Raises SandboxUnsupported with everything that is missing and how to install it."""
     path = f"{os.environ.get('PATH', os.defpath)}:{_SBIN}"
     missing = [program for program in _PROGRAMS if shutil.which(program, path=path) is None]
     lacks = _kernel_lacks()

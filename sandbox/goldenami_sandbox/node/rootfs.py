@@ -1,7 +1,7 @@
-"""Reading and writing in a guest's root from outside of it.
+"""Reads and writes files in a guest's root from outside.
 
-The contents of an image are whatever its maker wanted, so a path is resolved as the guest would: an absolute symbolic
-link, or one with too many ``..``, stays inside the root.
+The contents of an image are untrusted, so paths are resolved as in the guest: an absolute symbolic link, or one with
+too many ``..``, stays inside the root.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _LINKS = 40  # as the kernel's limit
 
 
 class Rootfs:
-    """A mounted root, not running, or not yet."""
+    """A mounted root that is not running."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def path(self, inside: str) -> Path:
-        """The host's path of ``inside``; all but the last parts may be missing."""
+        """Return the host's path of ``inside``. The last parts may be missing."""
         parts = deque(p for p in inside.split("/") if p not in ("", "."))
         done: list[str] = []
         links = 0
@@ -50,14 +50,14 @@ class Rootfs:
         return self.path(inside).exists()
 
     def read(self, inside: str) -> str:
-        """Empty if there is no such file."""
+        """Return the contents of a file, empty if it does not exist."""
         try:
             return self.path(inside).read_text(errors="replace")
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return ""
 
     def mkdir(self, inside: str, mode: int = 0o755, owner: tuple[int, int] = (0, 0)) -> Path:
-        """With its parents; what exists keeps its mode and owner."""
+        """Create a directory with its parents. Existing directories keep mode and owner."""
         path = self.path(inside)
         missing = [p for p in [path, *path.parents] if not p.exists()]
         path.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ class Rootfs:
         owner: tuple[int, int] = (0, 0),
         append: bool = False,
     ) -> None:
-        """The file, its directory too if missing. A dangling link at the path is replaced."""
+        """Write a file, and create its directory if missing. A dangling link at the path is replaced."""
         link = self.path(inside.rpartition("/")[0]) / inside.rpartition("/")[2]
         if link.is_symlink() and not self.path(inside).exists():
             link.unlink()
@@ -94,7 +94,7 @@ class Rootfs:
         link.unlink(missing_ok=True)
 
     def user(self, name: str) -> tuple[int, int, str] | None:
-        """(uid, gid, home)"""
+        """Return uid, gid and home directory of a user."""
         for line in self.read("/etc/passwd").splitlines():
             fields = line.split(":")
             if len(fields) >= 7 and fields[0] == name:
@@ -102,12 +102,14 @@ class Rootfs:
         return None
 
     def owner(self, text: str) -> tuple[int, int]:
-        """``user:group`` by name or number. Raises SandboxError for names that the image does not have."""
+        """Return the ids of ``user:group``, given by name or number. Raises SandboxError for names that the image does
+        not have.
+        """
         user, _, group = text.partition(":")
         return self._number(user, "/etc/passwd"), self._number(group or user, "/etc/group")
 
     def run(self, *argv: str) -> None:
-        """A program of the image, in it (chroot). Raises SandboxError if it fails."""
+        """Run a program of the image in the root (chroot). Raises SandboxError if it fails."""
         done = subprocess.run(
             ["chroot", str(self.root), *argv], capture_output=True, text=True, errors="replace", check=False
         )

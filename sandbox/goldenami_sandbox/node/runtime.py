@@ -1,11 +1,11 @@
-"""RealNode: the Node protocol kept by real volumes and guests.
+"""RealNode: implements the Node protocol with real volumes and guests.
 
     <state>/node/pool.xfs            volumes and snapshots
     <state>/node/network.json        the /22 that was used last
     <state>/node/instances/<id>/     spec.json (the InstanceSpec; user data is in it: readable by root only),
     console.log
 
-It must run in the enclosure (``namespaces``): that is where its mounts are, and what ends them.
+It must run in the enclosure (``namespaces``), which has its mounts and removes them when it ends.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ R = TypeVar("R")
 
 
 class RealNode:
-    """``state``: the sandbox's directory. ``cache``: where base roots are kept, shared with other sandboxes."""
+    """The Node with real volumes and guests. ``state``: the sandbox's directory. ``cache``: base roots of all
+    sandboxes.
+    """
 
     def __init__(self, state: Path, cache: Path) -> None:
         self._home = state / "node"
@@ -68,7 +70,9 @@ class RealNode:
         preflight.check()
         sandbox = enclosure()
         if sandbox is None:
-            raise SandboxError("a node needs its enclosure", hint="Start it by `goldenami-sandbox up`.")
+            raise SandboxError(
+                "the node does not run in an enclosure", hint="Start the sandbox with `goldenami-sandbox up`."
+            )
         for leftover in CGROUP.glob("i-*"):
             remove_cgroup(leftover)
         self._instances.mkdir(parents=True, exist_ok=True)
@@ -273,7 +277,7 @@ class RealNode:
     # --- within ------------------------------------------------------------------------------------------------------
 
     def _prepare(self, instance: str, root: Path) -> None:
-        """Before every boot, also those after a reboot."""
+        """Prepare a boot. Runs before every boot, also after a reboot."""
         spec = self._specs[instance]
         around = Surroundings(self.address(instance), network.nameservers(), self._host_keys.generate)
         said = seed(Rootfs(root), spec, around)
@@ -334,18 +338,18 @@ def _load_spec(text: str) -> tuple[InstanceSpec, int]:
 
 
 def _read(path: Path, parse: Callable[[str], R]) -> R:
-    """What a file of the node says. Raises StateError for one that ``parse`` cannot read."""
+    """Return the parsed contents of a file of the node. Raises StateError if ``parse`` cannot read it."""
     try:
         return parse(path.read_text())
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise StateError(
             f"the state of the sandbox cannot be read ({path}): {type(e).__name__}: {e}",
-            hint=f"Start anew with `{PROGRAM} reset`; its images and instances are lost then.",
+            hint=f"Delete the state with `{PROGRAM} reset`. Its images and instances are lost.",
         ) from e
 
 
 def _write(path: Path, text: str) -> None:
-    """All of it or nothing, for root's eyes only."""
+    """Replace a file as a whole. Only root can read it."""
     new = path.with_suffix(".new")
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
@@ -356,10 +360,11 @@ def _write(path: Path, text: str) -> None:
 
 @contextmanager
 def _disk() -> Iterator[None]:
-    """What the filesystem refuses, as an error of this program."""
+    """Raise errors of the filesystem as SandboxError."""
     try:
         yield
     except OSError as e:
         raise SandboxError(
-            f"the sandbox's storage failed: {e}", hint="Look for free space where the sandbox keeps its state."
+            f"the sandbox's storage failed: {e}",
+            hint="Check the free disk space of the state directory (`goldenami-sandbox status` prints it).",
         ) from e

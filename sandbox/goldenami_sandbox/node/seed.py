@@ -1,8 +1,8 @@
-"""The first boot of an instance, done to its root before it boots: what cloud-init would do, by cloud-init's own rules.
+"""Prepares the root of an instance before it boots, with the results and rules of cloud-init.
 
-Per instance (when /var/lib/cloud/data/instance-id names another one, as in an image, or none): hostname, default user,
+Per instance (if /var/lib/cloud/data/instance-id has another id, as in an image, or is missing): hostname, default user,
 keys, host keys, files and the scripts of user data. At every boot: resolver, hosts file, boot commands. Commands and
-scripts run in the guest, by the units cloud-init.service and cloud-final.service of the base root;
+scripts run in the guest, by the units cloud-init.service and cloud-final.service of the base root.
 /var/lib/cloud/instance/boot-finished appears when all is done.
 """
 
@@ -23,7 +23,7 @@ _SUDOERS = "/etc/sudoers.d/90-cloud-init-users"
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the guest finds around it. ``new_host_keys``: file names to contents; called on a first boot only."""
+    """The guest's environment. ``new_host_keys`` returns contents by file name; it is called on a first boot only."""
 
     address: str
     nameservers: Sequence[str]
@@ -31,7 +31,7 @@ class Surroundings:
 
 
 def seed(root: Rootfs, spec: InstanceSpec, around: Surroundings) -> str:
-    """Prepare the root for its next boot. Returns what cloud-init would print on the console."""
+    """Prepare the root for its next boot. Returns the lines that cloud-init would print on the console."""
     _check(root)
     first = root.read("/var/lib/cloud/data/instance-id").strip() != spec.instance
     data = userdata.parse(spec.user_data)
@@ -50,7 +50,7 @@ def seed(root: Rootfs, spec: InstanceSpec, around: Surroundings) -> str:
             try:
                 step()
             except (SandboxError, OSError) as e:
-                # As with cloud-init: one module's failure is reported, and the instance comes up.
+                # As with cloud-init, the failure of a module is reported and the instance boots.
                 said.append(f"cloud-init: error: {e}")
         _record(root, spec, data)
     return "".join(f"{line}\n" for line in said)
@@ -109,7 +109,7 @@ def _ensure_user(root: Rootfs, user: userdata.User) -> None:
 
 
 def _authorize(root: Rootfs, name: str, keys: list[str]) -> None:
-    """Add what is missing: keys that an image brings along stay, as with cloud-init."""
+    """Add missing keys. Keys that the image contains are kept, as with cloud-init."""
     user = root.user(name)
     if user is None or not keys:
         return
@@ -135,7 +135,7 @@ def _host_keys(root: Rootfs, hostname: str, data: userdata.UserData, around: Sur
             root.write(f"/etc/ssh/{name}", text, 0o644 if public else 0o600)
     lines = [root.read(f"/etc/ssh/ssh_host_{kind}_key.pub").strip() for kind in _HOST_KEY_KINDS]
     lines = [line for line in lines if line]
-    # The form in which AWS tells to read the host keys from the console.
+    # The form in which AWS documents reading the host keys from the console.
     said = ["ec2: ", "ec2: " + "#" * 61, "ec2: -----BEGIN SSH HOST KEY FINGERPRINTS-----"]
     for line in lines:
         said.append(f"ec2: {hostkeys.fingerprint(line)} {' '.join(line.split()[2:])} ({line.split()[0]})")
@@ -149,7 +149,7 @@ def _files(root: Rootfs, data: userdata.UserData) -> None:
 
 
 def _record(root: Rootfs, spec: InstanceSpec, data: userdata.UserData) -> None:
-    """What cloud-init keeps under /var/lib/cloud, and the scripts for the guest to run."""
+    """Write cloud-init's files under /var/lib/cloud, and the scripts that the guest runs."""
     home = f"/var/lib/cloud/instances/{spec.instance}"
     root.mkdir(f"{home}/scripts", 0o700)
     root.remove("/var/lib/cloud/instance")
@@ -183,7 +183,7 @@ def _final_script(root: Rootfs, home: str, data: userdata.UserData) -> str:
         lines.append(f'{path} || {{ echo "cloud-init: script part-{number:03d} failed with status $?"; status=1; }}')
     if not lines:
         return ""
-    # Once: an instance that is stopped and started must not run it again.
+    # It runs once: an instance that is stopped and started must not run it again.
     return "\n".join(
         [
             "#!/bin/sh",

@@ -1,11 +1,11 @@
-"""Snapshots: a sparse file of blocks and an index of their tokens, in a directory each.
+"""Snapshots: a directory for each, with a sparse file of blocks and an index of their tokens.
 
     snapshots/<id>/frozen       the clone of the volume, between ``freeze`` and ``store``
     snapshots/<id>/data         the stored blocks, each at its place; ciphertext if there is a key
-    snapshots/<id>/index.json   size, tokens, facts, the key's fingerprint; its appearance makes the snapshot exist
+    snapshots/<id>/index.json   size, tokens, facts, the key's fingerprint; written last, it makes the snapshot exist
 
-A block that equals the parent's is shared with the parent's file by reflink, so it takes no space, and deleting the
-parent takes nothing from its children: the filesystem counts the references.
+A block that equals the parent's is shared with the parent's file by reflink, so it takes no space. Children keep their
+blocks when the parent is deleted, because the filesystem counts references.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ from goldenami_sandbox.node.volumes import Volumes, discard
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """``size``: bytes of the volume. ``key``: the fingerprint of the data key, None for plaintext. ``tokens``: by block
-    index."""
+    """The index of a snapshot. ``size``: bytes of the volume. ``tokens``: by block index.
+
+    ``key``: the fingerprint of the data key, None for plaintext.
+    """
 
     size: int
     key: str | None
@@ -49,7 +51,7 @@ class Index:
 
 
 class Snapshots:
-    """Freeze, store, copy, read, restore, delete."""
+    """Freezes, stores, copies, reads, restores and deletes snapshots."""
 
     def __init__(self, pool: Pool, volumes: Volumes) -> None:
         self._pool = pool
@@ -72,7 +74,7 @@ class Snapshots:
         directory = self._directory(snapshot)
         source = directory / "frozen"
         if not source.exists():
-            raise SandboxError(f"snapshot {snapshot} is unknown to this node")
+            raise SandboxError(f"snapshot {snapshot} does not exist on this node")
         kin = self._kin(parent, key)
         if key is None:
             index = self._store_plain(source, kin)
@@ -110,7 +112,7 @@ class Snapshots:
         return index.facts
 
     def restore(self, snapshot: str, key: DataKey | None) -> Path:
-        """A scratch file with the plain contents."""
+        """Return a scratch file with the plain contents."""
         index = self._unlocked(snapshot, key)
         target = self._pool.scratch / uuid.uuid4().hex
         data = self._directory(snapshot) / "data"
@@ -124,7 +126,7 @@ class Snapshots:
         return target
 
     def import_file(self, snapshot: str, file: Path) -> None:
-        """A stored snapshot with the contents of ``file``, which is outside of the pool."""
+        """Store a snapshot with the contents of ``file``, which is outside of the pool."""
         directory = self._directory(snapshot)
         if directory.exists():
             shutil.rmtree(directory)
@@ -141,7 +143,9 @@ class Snapshots:
     def delete(self, snapshot: str) -> None:
         directory = self._directory(snapshot)
         if directory.exists():
-            (directory / "index.json").unlink(missing_ok=True)  # first: half a snapshot must not look like one
+            (directory / "index.json").unlink(
+                missing_ok=True
+            )  # deleted first, so that a half-deleted snapshot does not exist
             for path in directory.iterdir():
                 discard(path)
             directory.rmdir()
@@ -164,13 +168,13 @@ class Snapshots:
             return _reader(file.fileno(), key)(index)
 
     def _kin(self, parent: str | None, key: DataKey | None) -> str | None:
-        """The parent, if it is there and stored in the same way, so that blocks can be shared with it."""
+        """Return the parent if it exists and is stored with the same key, so that blocks can be shared with it."""
         if parent is None or not self.exists(parent) or self.index(parent).key != (fingerprint(key) if key else None):
             return None
         return parent
 
     def _unlocked(self, snapshot: str, key: DataKey | None) -> Index:
-        """The index, if ``key`` is the right one."""
+        """Return the index if ``key`` is the right key. Raises SandboxError otherwise."""
         index = self.index(snapshot)
         if index.key != (fingerprint(key) if key else None):
             what = "is encrypted under another key" if index.key else "is not encrypted"
@@ -178,7 +182,7 @@ class Snapshots:
         return index
 
     def _store_plain(self, source: Path, parent: str | None) -> Index:
-        """Make the clone itself the stored form: its extents are the parent's wherever nothing was written."""
+        """Store the clone itself. It shares all blocks with the parent that were not written to."""
         known = self.index(parent).tokens if parent else {}
         tokens: dict[int, str] = {}
         with source.open("r+b") as file:
@@ -196,7 +200,7 @@ class Snapshots:
         return Index(source.stat().st_size, None, tokens, _facts(tokens, known))
 
     def _compare(self, new: int, old: int, data: list[int], known: dict[int, str], tokens: dict[int, str]) -> None:
-        """Note the tokens of blocks of a plain file; what was written again with the old contents shares them again."""
+        """Note the tokens of blocks of a plain file. A block that was rewritten with equal contents is shared again."""
         same = blocks.physically_equal(new, old)
         for i in data:
             if i in same and i in known:
@@ -208,7 +212,7 @@ class Snapshots:
         self, target: Path, size: int, indices: Iterable[int], read: Callable[[int], bytes], parent: str | None,
         key: DataKey | None,
     ) -> Index:  # fmt: skip
-        """Write blocks as they are stored into a file that starts as the parent's."""
+        """Write blocks in their stored form into a file that starts as a clone of the parent's."""
         known = self.index(parent).tokens if parent else {}
         tokens: dict[int, str] = {}
         cipher = BlockCipher(key) if key else None
@@ -248,9 +252,9 @@ class Snapshots:
 
 
 def _for_each(indices: Iterable[int], action: Callable[[int], None]) -> None:
-    """All blocks, several at a time: reading, the cipher, the digest and writing all let other threads run."""
+    """Process all blocks, several at a time. Reading, cipher, digest and writing release the interpreter lock."""
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        for _ in pool.map(action, indices):  # draining it raises what an action raised
+        for _ in pool.map(action, indices):  # iterating raises the exceptions of the actions
             pass
 
 
@@ -262,7 +266,7 @@ def _reader(handle: int, key: DataKey | None) -> Callable[[int], bytes]:
 
 
 def _digest(handle: int, index: int, tokens: dict[int, str]) -> str | None:
-    """Note and return the token of a block; None, and nothing noted, if it is all zeros."""
+    """Note and return the token of a block. A block of zeros is not noted, and its token is None."""
     data = blocks.read(handle, index)
     if data == blocks.ZERO:
         return None

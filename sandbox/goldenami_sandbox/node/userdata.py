@@ -1,9 +1,8 @@
-"""What user data says: the forms of cloud-init that builders use, read into one plain description. No I/O.
+"""Parses user data in the forms of cloud-init that builders use. It does no I/O.
 
-Forms: ``#cloud-config`` (YAML), ``#!`` scripts, ``#cloud-boothook``, MIME multipart of these; any of them gzipped or in
-base64. Of cloud-config, the keys of ``_READERS``; every other key is warned of, since an instance that quietly lacks
-something is worse than one that says so. (Forms and keys: cloud-init's documentation, "User data formats" and "Module
-reference".)
+Forms: ``#cloud-config`` (YAML), ``#!`` scripts, ``#cloud-boothook``, MIME multipart of these; each may be gzipped or in
+base64. Of cloud-config it supports the keys of ``_READERS`` and warns about all others, because a missing setting must
+not go unnoticed. (Forms and keys: cloud-init's documentation, "User data formats" and "Module reference".)
 """
 
 from __future__ import annotations
@@ -46,8 +45,10 @@ class WriteFile:
 
 @dataclass(slots=True)
 class UserData:
-    """All parts together, in order. ``users`` are those beside the default one; ``host_keys`` by file name
-    ("ssh_host_ed25519_key")."""
+    """All parts together, in order. ``users`` does not contain the default user.
+
+    ``host_keys``: by file name ("ssh_host_ed25519_key").
+    """
 
     hostname: str | None = None
     default_user: bool = True
@@ -66,7 +67,7 @@ class UserData:
 
 
 def parse(raw: bytes) -> UserData:
-    """Never raises: what cannot be read becomes a warning, and the instance boots, as it does with cloud-init."""
+    """Parse user data. Never raises: unreadable parts become warnings and the instance boots, as with cloud-init."""
     result = UserData()
     _part(raw, result, None)
     return result
@@ -131,7 +132,7 @@ def _cloud_config(data: bytes, result: UserData) -> None:
             try:
                 read(config[key], result)
             except (ValueError, TypeError, KeyError, AttributeError) as e:
-                result.warnings.append(f"cloud-config key {key!r} cannot be understood and is ignored: {e}")
+                result.warnings.append(f"cloud-config key {key!r} has a value that cannot be read and is ignored: {e}")
 
 
 def _host_keys(value: Mapping[str, str], result: UserData) -> None:

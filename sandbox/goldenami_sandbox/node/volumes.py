@@ -1,4 +1,4 @@
-"""Volumes: sparse files of the pool, mounted over a loop device while an instance has them."""
+"""Volumes: sparse files of the pool. They are mounted over a loop device while an instance uses them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _UNMOUNT_PATIENCE = 5.0  # seconds; a killed guest's last process may take a mom
 
 
 class Volumes:
-    """Create, find, delete; mount and freeze. Ids are file names, checked by ``path``."""
+    """Creates, finds, deletes, mounts and freezes volumes. Ids are file names, checked by ``path``."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -34,7 +34,7 @@ class Volumes:
 
     def path(self, volume: str) -> Path:
         if not volume or not all(c.isalnum() or c in "-_." for c in volume) or volume.startswith("."):
-            raise SandboxError(f"{volume!r} is not an id")
+            raise SandboxError(f"{volume!r} is not an id of a volume")
         return self._pool.volumes / volume
 
     def existing(self, volume: str) -> Path:
@@ -48,11 +48,11 @@ class Volumes:
             file.truncate(size)
 
     def adopt(self, volume: str, file: Path, size: int) -> None:
-        """Make the scratch file ``file`` a volume of ``size`` bytes, in one step."""
+        """Make the scratch file ``file`` a volume of ``size`` bytes, atomically."""
         target = self._new(volume)
         if file.stat().st_size > size:
             file.unlink()
-            raise SandboxError(f"volume {volume} would be smaller than its snapshot")
+            raise SandboxError(f"volume {volume} cannot be smaller than its snapshot")
         os.truncate(file, size)
         file.rename(target)
 
@@ -62,14 +62,14 @@ class Volumes:
         discard(self.path(volume))
 
     def clone(self, volume: str, target: Path) -> None:
-        """The contents at one moment; writes of a running guest wait for that moment."""
+        """Clone the contents at one moment. Writes of a running guest wait meanwhile."""
         source = self.existing(volume)
         directory = self._mounted.get(volume)
         with frozen(directory) if directory else contextlib.nullcontext():
             clone_file(source, target)
 
     def mount(self, volume: str, directory: Path) -> None:
-        """Mount its filesystem, grown to the volume's size as cloud-init's growpart and resizefs do."""
+        """Mount the filesystem, grown to the volume's size as cloud-init's growpart and resizefs do."""
         path = self.existing(volume)
         if filesystem_size(path) < path.stat().st_size:
             grow(path)
@@ -90,17 +90,17 @@ class Volumes:
 
 
 def discard(path: Path) -> None:
-    """Delete a file, its blocks now and not when the filesystem gets round to it."""
+    """Delete a file and free its blocks at once."""
     with contextlib.suppress(FileNotFoundError):
         os.truncate(path, 0)
         path.unlink()
 
 
 def grow(image: Path) -> None:
-    """Grow an ext4 filesystem to its file, while it is not mounted.
+    """Grow an unmounted ext4 filesystem to the size of its file.
 
-    Growing a mounted one takes CAP_SYS_RESOURCE, which root does not have everywhere. resize2fs wants the filesystem
-    checked just before, which replays its journal as well.
+    Growing a mounted one needs CAP_SYS_RESOURCE, which root does not have everywhere. resize2fs requires a check of the
+    filesystem just before, which also replays the journal.
     """
     attempt("e2fsck", "-f", "-p", str(image))  # status 1: something was repaired
     run("resize2fs", str(image))
@@ -120,7 +120,7 @@ def unmount_image(directory: Path) -> None:
         if not os.path.ismount(directory):
             break
         if time.monotonic() > deadline:
-            # Its processes are gone for good or stuck for good; the kernel finishes when it can.
+            # Its processes have ended or hang, so the mount is detached and the kernel completes it later.
             attempt("umount", "--lazy", str(directory))
             break
         time.sleep(0.02)
@@ -130,8 +130,9 @@ def unmount_image(directory: Path) -> None:
 
 @contextmanager
 def frozen(directory: Path) -> Iterator[None]:
-    """Everything is written out, nothing is written, until the block ends (fsfreeze(8)). Where the guest froze it
-    itself, it is the guest's to thaw."""
+    """Flush the filesystem and block writes until the block ends (fsfreeze(8)). If the guest froze it, it
+    stays frozen.
+    """
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         ours = True
@@ -151,7 +152,7 @@ def frozen(directory: Path) -> Iterator[None]:
 
 
 def filesystem_size(file: Path) -> int:
-    """Bytes, by the ext4 superblock; the file's size where there is none."""
+    """Return the size in bytes from the ext4 superblock, or the file's size if there is no ext4 filesystem."""
     with file.open("rb") as f:
         f.seek(1024)
         superblock = f.read(1024)

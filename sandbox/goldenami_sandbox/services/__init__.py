@@ -1,16 +1,16 @@
-"""The services of the cloud that the sandbox answers itself, wholly or in part; a module each.
+"""The services that the sandbox implements, wholly or in part, one module each.
 
-To add one, put a module into this package with a class like this; nothing else needs to know of it::
+To add a service, put a module with a class like this into this package. No other change is needed::
 
     @service("rbin")                          # the name that requests are signed for
     class RecycleBin(Service):
         def serve(self, call, identity): ...  # a response, or None: moto answers this action
 
-The class is made once for each cloud, with a ``World``: what a service may use. ``Modelled`` (``modelled.py``) is a
-``Service`` for REST services whose actions are methods over the parameters of botocore's model. Modules here that
-register nothing are helpers of the others.
+Each cloud makes one object of the class, with a ``World``: what a service may use. ``Modelled`` (``modelled.py``) is a
+``Service`` for REST services; its actions are methods that take the parameters of botocore's model. Modules that
+register no service are helpers of the others.
 
-Services of other names are answered by moto alone.
+moto answers the services of all other names.
 """
 
 from __future__ import annotations
@@ -37,8 +37,10 @@ S = TypeVar("S", bound="Service")
 
 @dataclass(frozen=True)
 class World:
-    """What a service may use. ``settings``: those of this moment. ``public``: the vendors' SSM parameters in a region,
-    after its public images were made."""
+    """What a service may use. ``settings``: returns the current settings.
+
+    ``public``: returns the vendors' SSM parameters of a region, after its public images were created.
+    """
 
     surface: Surface
     ec2: Ec2
@@ -51,31 +53,34 @@ class World:
 
 
 class Service:
-    """One service of one cloud. Calls come from any number of threads."""
+    """A service of one cloud. Calls come from any number of threads."""
 
     def __init__(self, world: World) -> None:
         self.world = world
 
     def serve(self, call: Call, identity: Identity) -> Response | None:
-        """The response to a call; None leaves the call to moto."""
+        """Return the response to a call, or None to leave the call to moto."""
         raise NotImplementedError
 
     def settle(self) -> None:
-        """Do what is due by now. Called before every call of any service, so that no client sees what should have
-        been done; it must be cheap where nothing is due."""
+        """Do the work that is due. It is called before every call of any service, so it must be fast if
+        nothing is due.
+        """
 
     def dump(self) -> Any:
-        """The service's own state as JSON values; None where it has none."""
+        """Return the service's state as JSON values, or None if it has none."""
 
     def load(self, state: Any) -> None:
-        """Take over what ``dump`` gave, before the first call."""
+        """Restore the result of ``dump``, before the first call."""
 
 
 _registered: dict[str, type[Service]] = {}
 
 
 def service(name: str) -> Callable[[type[S]], type[S]]:
-    """Register the class as the service that requests of this name are signed for. Raises ValueError for a second."""
+    """Register the class as the service for requests signed with this name. Raises ValueError for a second
+    registration.
+    """
 
     def register(kind: type[S]) -> type[S]:
         if _registered.setdefault(name, kind) is not kind:
@@ -92,13 +97,13 @@ def _import_all() -> None:
 
 
 def registered() -> Mapping[str, type[Service]]:
-    """All services, by name. The first call imports their modules."""
+    """Return all service classes by name. The first call imports their modules."""
     _import_all()
     return _registered
 
 
 class Services:
-    """The services of one cloud, by the name that requests are signed for."""
+    """The services of a cloud, by the name that requests are signed for."""
 
     def __init__(self, world: World, kinds: Mapping[str, type[Service]] | None = None) -> None:
         self._all = {name: kind(world) for name, kind in (registered() if kinds is None else kinds).items()}
@@ -110,7 +115,7 @@ class Services:
         return self._all.get(name)
 
     def of(self, kind: type[S]) -> S:
-        """The service of this class. Raises LookupError where the cloud does not have it."""
+        """Return the service of this class. Raises LookupError if the cloud does not have it."""
         for one in self._all.values():
             if type(one) is kind:
                 return one
@@ -121,12 +126,12 @@ class Services:
             one.settle()
 
     def dump(self) -> dict[str, Any]:
-        """The state of those that have any, by name."""
+        """Return the state of the services that have state, by name."""
         states = {name: one.dump() for name, one in self._all.items()}
         return {name: state for name, state in states.items() if state is not None}
 
     def load(self, states: Mapping[str, Any]) -> None:
-        """Take over what ``dump`` gave. A service that is new since then begins empty."""
+        """Restore the result of ``dump``. A service that is not in it starts empty."""
         for name, one in self._all.items():
             if name in states:
                 one.load(states[name])

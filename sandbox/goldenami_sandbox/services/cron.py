@@ -1,7 +1,7 @@
 """AWS's cron expressions: ``cron(minutes hours day-of-month month day-of-week year)``, in UTC.
 
-Days of the week are 1 (Sunday) to 7 or SUN to SAT; one of the two day fields is ``?``. (EventBridge Scheduler and DLM
-user guides; ``L``, ``W`` and ``#`` are not here, and refused by name.)
+Days of the week are 1 (Sunday) to 7, or SUN to SAT. One of the two day fields is ``?``. ``L``, ``W`` and ``#`` are
+refused. (EventBridge Scheduler and DLM user guides.)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _DAYS = {n: i for i, n in enumerate(["SUN", "MON", "TUE", "WED", "THU", "FRI", "
 
 
 class BadCron(ValueError):
-    """The expression cannot be read; the message says why."""
+    """The expression cannot be read. The message is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class Cron:
 
     @staticmethod
     def parse(text: str) -> Cron:
-        """Raises BadCron."""
+        """Parse a cron expression. Raises BadCron."""
         match = re.fullmatch(r"cron\((.*)\)", text.strip())
         fields = match.group(1).split() if match else []
         if len(fields) != 6:
             raise BadCron(f"{text!r} is not cron(minutes hours day-of-month month day-of-week year)")
         if fields[2] != "?" and fields[4] != "?":
-            raise BadCron(f"{text!r}: either the day of the month or the day of the week has to be ?")
+            raise BadCron(f"{text!r}: either the day of the month or the day of the week must be ?")
         return Cron(
             _field(fields[0], 0, 59),
             _field(fields[1], 0, 23),
@@ -49,7 +49,7 @@ class Cron:
         )
 
     def between(self, after: float, until: float) -> Iterator[float]:
-        """The moments after one, up to and including another, in order; seconds since the epoch."""
+        """Yield the times after one time, up to and including another, in order. All are seconds since the epoch."""
         day = datetime.fromtimestamp(after, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         while day.timestamp() <= until:
             weekday = day.isoweekday() % 7 + 1

@@ -1,7 +1,7 @@
-"""Amazon Data Lifecycle Manager: its API, over policies that ``dlm_runs`` carries out on the sandbox's clock.
+"""Amazon Data Lifecycle Manager: its API. ``dlm_runs`` runs the policies on the sandbox's clock.
 
-Custom snapshot and image policies; default and event-based ones are refused by name. (Amazon DLM API reference; "Amazon
-Data Lifecycle Manager quotas" for the limit.)
+It supports custom snapshot and image policies, and refuses default and event-based ones. (Amazon DLM API reference;
+"Amazon Data Lifecycle Manager quotas" for the limit.)
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ _HOURS: Final = (1, 2, 3, 4, 6, 8, 12, 24)
 
 @dataclass(slots=True)
 class Policy:
-    """``details``: PolicyDetails as it was given. Moments are seconds since the epoch; ``ran``: all runs up to then are
-    done. ``copies``: snapshots whose copies have to wait until they are completed."""
+    """A lifecycle policy. ``details``: PolicyDetails of the request. Times are seconds since the epoch.
+
+    ``ran``: all runs up to this time are done. ``copies``: snapshots that are copied after they are completed.
+    """
 
     id: str
     account: str
@@ -54,7 +56,7 @@ class Policy:
 
 @service("dlm")
 class Dlm(Modelled):
-    """Its calls, and the running of what is due."""
+    """The service: its calls, and the runs that are due."""
 
     invalid = "InvalidRequestException"
 
@@ -64,7 +66,7 @@ class Dlm(Modelled):
         self._policies: dict[str, Policy] = {}
 
     def settle(self) -> None:
-        """Run what is due now."""
+        """Run the schedules that are due."""
         if not self._policies:
             return
         with self._guard:
@@ -165,7 +167,7 @@ class Dlm(Modelled):
         return {}
 
     def _delete(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
-        """What the policy made stays, and is nobody's from now on."""
+        """Delete a policy. Its snapshots and images are kept, and no policy manages them from then on."""
         del self._policies[self._named(call, params["PolicyId"]).id]
         return {}
 
@@ -209,7 +211,7 @@ class Dlm(Modelled):
 
 
 def _check(details: Mapping[str, Any]) -> None:
-    """Raises Refused for what the model lets pass and the service does not."""
+    """Check rules of the service that are not in botocore's model. Raises Refused."""
     kind = details.get("PolicyType", "EBS_SNAPSHOT_MANAGEMENT")
     if kind == "EVENT_BASED_POLICY" or details.get("PolicyLanguage") == "SIMPLIFIED":
         raise Unsupported(f"the sandbox does not have {kind} policies in this language")

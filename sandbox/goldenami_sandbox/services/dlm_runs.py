@@ -1,8 +1,8 @@
-"""What lifecycle policies do: create, copy, share and delete, as their schedules say.
+"""Runs lifecycle policies: it creates, copies, shares and deletes as the schedules require.
 
-Everything is done by the policy's account through EC2's own actions. What a schedule made carries the tags by which it
-is found again: aws:dlm:lifecycle-policy-id and aws:dlm:lifecycle-schedule-name ("Default policies vs custom policies",
-EBS user guide). Retention by count is for each volume (or instance); by age, from the time a snapshot was started.
+The policy's account does all work, by EC2's actions. Resources of a schedule have two tags by which they are found
+again: aws:dlm:lifecycle-policy-id and aws:dlm:lifecycle-schedule-name ("Default policies vs custom policies", EBS user
+guide). Retention by count is per volume or instance. Retention by age starts at the start of the snapshot.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ _UNITS = {"DAYS": _DAY, "WEEKS": 7 * _DAY, "MONTHS": 30 * _DAY, "YEARS": 365 * _
 
 
 def run(ec2: Ec2, policy: Policy, now: float) -> None:
-    """Do all that became due since the last time: runs in the order of time, then the copies that had to wait, then
-    retention by age. A policy that is disabled does nothing, and does not make up for it later."""
+    """Do all work that became due since the last time: runs in order of time, then delayed copies, then retention by
+    age.
+
+    A disabled policy does nothing, and skips the runs of that time for good.
+    """
     after, policy.ran = policy.ran, now
     if policy.state != "ENABLED":
         return
@@ -40,7 +43,9 @@ def run(ec2: Ec2, policy: Policy, now: float) -> None:
 
 
 def moments(schedule: Mapping[str, Any], after: float, until: float) -> Iterable[float]:
-    """When a schedule runs: its cron expression, or every so many hours from its time of day (default 09:00), UTC."""
+    """Return the times at which a schedule runs: its cron expression, or every N hours from a time of day (default
+    09:00 UTC).
+    """
     rule = schedule["CreateRule"]
     if "CronExpression" in rule:
         return Cron.parse(rule["CronExpression"]).between(after, until)
@@ -53,7 +58,7 @@ def moments(schedule: Mapping[str, Any], after: float, until: float) -> Iterable
 
 
 class Run:
-    """One schedule of one policy, now."""
+    """One run of one schedule of a policy."""
 
     def __init__(self, ec2: Ec2, policy: Policy, schedule: Mapping[str, Any], now: float) -> None:
         self.ec2, self.policy, self.schedule, self.now = ec2, policy, schedule, now
@@ -134,7 +139,7 @@ class Run:
                 self.policy.copies.append(entry)
 
     def _copied(self, entry: Mapping[str, Any]) -> bool:
-        """Whether nothing is left to do for it."""
+        """Return whether all copies of a snapshot were started."""
         rule = entry["rule"]
         try:
             (source,) = self._call("DescribeSnapshots", {"SnapshotIds": [entry["snapshot"]]})["Snapshots"]
@@ -178,7 +183,7 @@ class Run:
     def _surplus(
         self, found: list[dict[str, Any]], rule: Mapping[str, Any], group: str, moment: str
     ) -> list[dict[str, Any]]:
-        """Those that the rule does not retain."""
+        """Return the resources that the rule does not retain."""
         if rule.get("Interval"):
             oldest = self.now - _seconds(rule)
             return [item for item in found if _epoch(item[moment]) <= oldest]
@@ -200,7 +205,7 @@ class Run:
         return [i for i in found if mark <= {(t["Key"], t["Value"]) for t in i.get("Tags") or ()}]
 
     def _delete(self, id: str, region: str) -> None:
-        """One that an image uses stays, and is tried again at the next run."""
+        """Delete a snapshot. If an image uses it, it is kept and tried again at the next run."""
         try:
             self._call("DeleteSnapshot", {"SnapshotId": id}, region)
         except Ec2Error as error:

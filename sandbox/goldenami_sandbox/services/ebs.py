@@ -1,8 +1,8 @@
-"""The EBS direct APIs over the blocks that snapshots really have: what there is, what changed, and reading it.
+"""The EBS direct APIs over the blocks of snapshots: list blocks, list changed blocks, read a block.
 
-Block tokens are the service's own affair: they name a block of one snapshot and are of use for GetSnapshotBlock only.
-So tokens of two snapshots never look alike here, even where the blocks are the same; who wants to know what changed has
-to ask ListChangedBlocks, which compares within one lineage only (EBS direct APIs reference: UNRELATED_SNAPSHOTS).
+A block token names a block of one snapshot and is valid for GetSnapshotBlock only. So tokens of two snapshots always
+differ here, also if their blocks are equal. Clients find changes by ListChangedBlocks, which compares snapshots of one
+lineage only (EBS direct APIs reference: UNRELATED_SNAPSHOTS).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from goldenami_sandbox.protocol import Call
 from goldenami_sandbox.services import service
 from goldenami_sandbox.services.modelled import Action, Modelled, Refused
 
-_MOST = 10_000  # results of a page, if no number is asked for
+_MOST = 10_000  # results of a page by default
 _TOKEN_SECONDS = 7 * 24 * 3600.0  # block tokens expire after seven days
 
 
 @service("ebs")
 class Ebs(Modelled):
-    """moto's knows only snapshots that were written through it, and none of ours."""
+    """The service. moto's version only knows snapshots that were written through it."""
 
     def actions(self) -> Mapping[str, Action]:
         return {
@@ -121,7 +121,7 @@ class Ebs(Modelled):
 
 
 def _page(indices: list[int], params: Mapping[str, Any]) -> tuple[list[int], str | None]:
-    """The indices of one page, and the token of the next."""
+    """Return the indices of one page, and the token of the next."""
     limit = params.get("MaxResults", _MOST)
     start = params.get("NextToken") or str(params.get("StartingBlockIndex", 0))
     if not start.isdigit():

@@ -1,4 +1,4 @@
-"""EC2's door: what the sandbox's own EC2 answers (``goldenami_sandbox.ec2``), what moto does, and what takes both."""
+"""Divides EC2's calls: the sandbox's EC2 (``goldenami_sandbox.ec2``) answers some, moto others, and some need both."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ _EC2_NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
 
 @service("ec2")
 class Ec2Service(Service):
-    """Its state is EC2's own. moto keeps key pairs, security groups, networks and launch templates, with their tags."""
+    """The service. Its state is EC2's. moto keeps key pairs, security groups, networks and launch templates, with their
+    tags.
+    """
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -55,7 +57,7 @@ class Ec2Service(Service):
         return Response(status, b"", headers, answer=answer)
 
     def _tag(self, call: Call, ctx: Ctx) -> Response:
-        """Tags of one call may go to things that are kept in two places; moto's go first, as it may refuse them."""
+        """Tag resources of both stores in one call. moto's come first, because moto may refuse them."""
         ids = _numbered(call.form, "ResourceId")
         own = [item for item in ids if self._ec2.owns(item)]
         others = [item for item in ids if item not in own]
@@ -70,7 +72,7 @@ class Ec2Service(Service):
         return self._own(call, ctx, rest | _number("ResourceId", own))
 
     def _describe_tags(self, call: Call, ctx: Ctx) -> Response:
-        """One list over both stores, in one order, paged here."""
+        """List the tags of both stores in one order, with paging."""
         filters = _filters(call.form)
         own = self._ec2.call(ctx, "DescribeTags", {"Filters": filters} if filters else {}).get("Tags", [])
         tags = [(tag["ResourceType"], tag["ResourceId"], tag["Key"], tag.get("Value", "")) for tag in own]
@@ -99,7 +101,7 @@ class Ec2Service(Service):
         return Response(200, body.encode(), [("Content-Type", "text/xml;charset=UTF-8")])
 
     def _in_use(self, call: Call) -> Response | None:
-        """AWS refuses to delete a security group or a subnet while an instance uses it."""
+        """Refuse to delete a security group or a subnet that an instance uses, as AWS does."""
         if call.action == "DeleteSubnet":
             resource = call.form.get("SubnetId", "")
             message = f"The subnet '{resource}' has dependencies and cannot be deleted."
@@ -116,7 +118,9 @@ class Ec2Service(Service):
         return None
 
     def _launch_template_version(self, call: Call) -> Response:
-        """A version made from a source version keeps what the request does not name (CreateLaunchTemplateVersion)."""
+        """Create a version from a source version: fields that the request omits are copied
+        (CreateLaunchTemplateVersion).
+        """
         with self._surface.active():
             backend = self._surface.backend("ec2", call.account, call.region)
             template_id = call.form.get("LaunchTemplateId") or backend.launch_template_name_to_ids.get(
@@ -138,7 +142,7 @@ class Ec2Service(Service):
                     )
             if source is None:
                 return self._surface.serve(call)
-            # moto makes the version in here; for this call it is given the merged data.
+            # moto creates the version from the data that it finds here, so it gets the merged data for this call.
             plain_create = type(template).create_version
             template.create_version = lambda data, description: plain_create(
                 template, {**source.data, **data}, description
@@ -154,7 +158,7 @@ def _with_form(call: Call, form: dict[str, str]) -> Call:
 
 
 def _numbered(form: dict[str, str], name: str) -> list[str]:
-    """The values of Name.1, Name.2, …, in order of their numbers."""
+    """Return the values of Name.1, Name.2, …, in order of their numbers."""
     found = []
     for key, value in form.items():
         prefix, _, number = key.rpartition(".")

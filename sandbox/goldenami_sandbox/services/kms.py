@@ -1,7 +1,7 @@
-"""KMS with rules: who may use a key, in which state it must be, and where it lives; moto does the rest.
+"""KMS with permissions, key states and regions. moto does the rest.
 
-A key answers to its policy and its grants, also for callers of other accounts (who name it by its ARN). Keys live in
-one region. EC2 asks for data keys through ``generate`` and ``decrypt``.
+A key's policy and grants decide about calls, also of other accounts (which name the key by its ARN). Keys belong to one
+region. EC2 gets data keys through ``generate`` and ``decrypt``.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _CRYPTOGRAPHY = frozenset(
         "GetPublicKey",
     }
 )
-# What a disabled key refuses (KMS developer guide, "Key states of AWS KMS keys").
+# Actions that a disabled key refuses (KMS developer guide, "Key states of AWS KMS keys").
 _NEEDS_ENABLED = _CRYPTOGRAPHY | {"CreateGrant"}
-# What a key that is pending deletion still allows.
+# Actions that a key in the state pending deletion still allows.
 _WHILE_PENDING = frozenset(
     {
         "CancelKeyDeletion",
@@ -58,7 +58,7 @@ _WHILE_PENDING = frozenset(
         "DeleteAlias",
     }
 )
-# Which actions take an alias where they take a key.
+# Actions that accept an alias for a key.
 _TAKES_ALIAS = _CRYPTOGRAPHY | {"DescribeKey"}
 _KEY_FIELD = {"CreateAlias": "TargetKeyId", "UpdateAlias": "TargetKeyId", "ReEncrypt": "DestinationKeyId"}
 
@@ -109,7 +109,7 @@ class Kms(Service):
                 return call.error(refusal.code, refusal.message, 400)
 
     def _forward(self, call: Call, key: Any, change: Mapping[str, Any]) -> Response:
-        """Have moto answer in the account that owns the key, with the key's bare id in place of whatever named it."""
+        """Let moto answer in the account that owns the key. The key's id replaces its ARN or alias."""
         body = json.dumps({**call.json, **change}).encode()
         return self._surface.serve(replace_body(call, body), account=key.account_id)
 
@@ -123,7 +123,9 @@ class Kms(Service):
         return key
 
     def _of_blob(self, call: Call) -> Any:
-        """The key that a ciphertext names: moto writes its id in front. It may belong to another account."""
+        """Return the key of a ciphertext, which may belong to another account. moto writes the key's id at its
+        beginning.
+        """
         try:
             blob = base64.b64decode(call.json.get("CiphertextBlob", ""), validate=True)
             key_id = blob[:36].decode("ascii")
@@ -135,7 +137,7 @@ class Kms(Service):
         raise KeyRefused("InvalidCiphertextException", "")
 
     def _check(self, key: Any, operation: str, action: str, caller: Caller, context: Mapping[str, str]) -> None:
-        """Raise unless the caller may do this with the key, and the key is in a state for it."""
+        """Raise an error unless the caller may do this with the key and the key's state allows it."""
         facts = {"kms:CallerAccount": caller.account, **context}
         if not allows(key.policy, action, caller, facts) and not _granted(key, action, caller, context):
             who = caller.arn or f"arn:aws:iam::{caller.account}:root"
@@ -154,7 +156,7 @@ class Kms(Service):
     # --- what EC2 asks ------------------------------------------------------------------------------------------------
 
     def resolve(self, account: str, region: str, reference: str) -> KeyInfo | None:
-        """As ``Hooks.kms_resolve``."""
+        """Implements ``Hooks.kms_resolve``."""
         with self._surface.active():
             key = self._find(account, region, reference)
             return None if key is None else _info(key)
@@ -193,9 +195,7 @@ class Kms(Service):
     # --- finding keys -------------------------------------------------------------------------------------------------
 
     def _find(self, account: str, region: str, reference: str) -> Any:
-        """moto's key object for an id, ARN, alias or alias's ARN, seen from account and region; None if there is none
-        there.
-        """
+        """Return moto's key object for an id, ARN, alias or alias's ARN, seen from an account and region, or None."""
         if reference.startswith("arn:"):
             parts = reference.split(":", 5)
             if len(parts) != 6 or parts[2] != "kms" or parts[3] != region:
@@ -216,9 +216,7 @@ class Kms(Service):
 
 
 def _spare_private_keys() -> None:
-    """moto makes an RSA key pair for every key, symmetric ones too, where nothing reads it and it takes a tenth of a
-    second.
-    """
+    """Stop moto from making an RSA key pair for symmetric keys, where it is not used and takes 0.1 seconds."""
     from moto.kms import models
     from moto.kms.utils import KeySpec, generate_private_key
 
@@ -236,7 +234,7 @@ def _info(key: Any) -> KeyInfo:
         region=key.region,
         enabled=key.key_state == "Enabled",
         spec=key.key_spec,
-        usage=key.key_usage or "ENCRYPT_DECRYPT",  # moto keeps what was said, and nothing was
+        usage=key.key_usage or "ENCRYPT_DECRYPT",  # moto keeps the value of the request, which had none
         aws_managed=key.key_manager == "AWS",
     )
 
@@ -252,7 +250,7 @@ def _granted(key: Any, action: str, caller: Caller, context: Mapping[str, str]) 
 
 
 def _granted_before(key: Any, request: Mapping[str, Any]) -> Any:
-    """The grant that a repeated CreateGrant is answered with: the same name and parameters (KMS API reference)."""
+    """Return the grant that a repeated CreateGrant returns: same name and parameters (KMS API reference)."""
     wanted = (
         request.get("Name"),
         request.get("GranteePrincipal"),
@@ -279,8 +277,9 @@ def _granted_before(key: Any, request: Mapping[str, Any]) -> Any:
 
 
 def _constraints_hold(constraints: Mapping[str, Any], context: Mapping[str, str]) -> bool:
-    """A grant's encryption context constraints; EBS's own context is not the user's to constrain, so there none
-    holds.
+    """Return whether the encryption context satisfies a grant's constraints.
+
+    Users cannot constrain the context that EBS sets, so for EBS no constraint holds.
     """
     actual = {
         name.removeprefix("kms:EncryptionContext:"): value

@@ -1,4 +1,4 @@
-"""EC2's hooks over moto: key pairs, security groups, subnets, launch templates and instance profiles stay there."""
+"""EC2's hooks over moto, which keeps key pairs, security groups, subnets, launch templates and instance profiles."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from goldenami_sandbox.surface import Surface
 
 
 class Lookups:
-    """Implements ``ec2.hooks.Hooks``. ``services``: those of the cloud, which are made after EC2 that asks them."""
+    """Implements ``ec2.hooks.Hooks``. ``services``: those of the cloud, which are created after EC2."""
 
     def __init__(self, surface: Surface, services: Callable[[], Services]) -> None:
         self._surface = surface
@@ -140,7 +140,7 @@ def _subnet(account: str, subnet: Any) -> Subnet:
 
 
 def _plain(value: Any) -> Any:
-    """moto's parsed parameters as plain data (it has types of its own for some strings)."""
+    """Return moto's parsed parameters as plain data. moto has its own types for some strings."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

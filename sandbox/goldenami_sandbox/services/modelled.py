@@ -1,4 +1,4 @@
-"""REST services whose actions are methods here: parameters, their validation and answers follow botocore's model."""
+"""REST services whose actions are methods. Parameters, validation and answers follow botocore's model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Action = Callable[[Call, dict[str, Any]], "Mapping[str, Any] | Response"]
 
 
 class Refused(Exception):
-    """A refusal as the service words it. ``members``: of the error beside its message, by the model."""
+    """An error in the form of the service. ``members``: members of the error in the model, besides its message."""
 
     def __init__(self, code: str, message: str, status: int = 400, **members: Any) -> None:
         super().__init__(message)
@@ -24,8 +24,11 @@ class Refused(Exception):
 
 
 class Modelled(Service):
-    """``actions`` gives the method for each action. A method gets the call and its parameters, named as in boto3 and
-    valid by the model; it returns the members of the answer, or a whole response, and raises Refused."""
+    """A service over botocore's model. ``actions`` returns the method for each action.
+
+    A method gets the call and its parameters, with the names of boto3 and valid by the model. It returns the members of
+    the answer, or a whole response, and raises Refused.
+    """
 
     invalid: ClassVar[str] = "ValidationException"  # the error code for a request that does not fit the model
 
@@ -33,11 +36,11 @@ class Modelled(Service):
         raise NotImplementedError
 
     def refusal(self, problems: list[str]) -> Refused:
-        """What a request with these problems is answered."""
+        """Return the error for a request with these problems."""
         return Refused(self.invalid, "; ".join(problems))
 
     def perform(self, action: Action, call: Call, params: dict[str, Any]) -> Mapping[str, Any] | Response:
-        """Call the action; for a service that holds a lock meanwhile."""
+        """Call the action. A service that needs a lock overrides this."""
         return action(call, params)
 
     def serve(self, call: Call, identity: Identity) -> Response:

@@ -1,7 +1,6 @@
-"""Recycle Bin: the API of its retention rules (service ``rbin``); what they retain is EC2's affair
-(``ec2/recycle_bin``).
+"""Recycle Bin: the API of its retention rules (service ``rbin``). ``ec2/recycle_bin`` keeps the retained resources.
 
-Rules for snapshots and images, by tags or for a whole region; locked rules and rules for volumes are refused by name.
+It supports rules for snapshots and images, by tags or for a region. It refuses locked rules and rules for volumes.
 (Recycle Bin API reference.)
 """
 
@@ -28,7 +27,7 @@ _LETTERS: Final = string.ascii_letters + string.digits
 class RecycleBin(Modelled):
     def __init__(self, world: World) -> None:
         super().__init__(world)
-        self._rules: dict[str, BinRule] = {}  # as ``perform`` has them, while it holds them
+        self._rules: dict[str, BinRule] = {}  # the rules of the call, while ``perform`` holds the lock
 
     def settle(self) -> None:
         self.world.ec2.empty_bin()
@@ -71,10 +70,10 @@ class RecycleBin(Modelled):
             exclude=_pairs(params.get("ExcludeResourceTags", ())),
         )
         self._rules[rule.id] = rule
-        return {**_told(rule), "Tags": [{"Key": k, "Value": v} for k, v in rule.tags.items()]}
+        return {**_rule_facts(rule), "Tags": [{"Key": k, "Value": v} for k, v in rule.tags.items()]}
 
     def _get(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
-        return _told(self._named(call, params["Identifier"]))
+        return _rule_facts(self._named(call, params["Identifier"]))
 
     def _list(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
         found = [r for r in self._of(call) if r.kind == params["ResourceType"]]
@@ -86,18 +85,18 @@ class RecycleBin(Modelled):
         start, size = _position(params.get("NextToken")), params.get("MaxResults", 1000)
         shown = ("Identifier", "Description", "RetentionPeriod", "LockState", "RuleArn")
         answer: dict[str, Any] = {
-            "Rules": [{name: _told(r)[name] for name in shown} for r in found[start : start + size]]
+            "Rules": [{name: _rule_facts(r)[name] for name in shown} for r in found[start : start + size]]
         }
         if len(found) > start + size:
             answer["NextToken"] = str(start + size)
         return answer
 
     def _update(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
-        """For what is deleted from now on; what lies in the bin stays as long as it was to."""
+        """Change a rule for future deletions. Resources in the bin keep their time."""
         rule = self._named(call, params["Identifier"])
         if params.get("ResourceType", rule.kind) != rule.kind:
             raise Refused("ValidationException", "The resource type of a rule cannot be changed.")
-        _check({**_told(rule), **params})
+        _check({**_rule_facts(rule), **params})
         if "RetentionPeriod" in params:
             rule.days = params["RetentionPeriod"]["RetentionPeriodValue"]
         rule.description = params.get("Description", rule.description)
@@ -105,7 +104,7 @@ class RecycleBin(Modelled):
             rule.match = _pairs(params["ResourceTags"])
         if "ExcludeResourceTags" in params:
             rule.exclude = _pairs(params["ExcludeResourceTags"])
-        return _told(rule)
+        return _rule_facts(rule)
 
     def _delete(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
         del self._rules[self._named(call, params["Identifier"]).id]
@@ -139,13 +138,13 @@ class RecycleBin(Modelled):
 
 
 def _check(params: Mapping[str, Any]) -> None:
-    """Raises Refused for what the model lets pass and the service does not."""
+    """Check rules of the service that are not in botocore's model. Raises Refused."""
     if params["ResourceType"] not in (SNAPSHOTS, IMAGES):
         raise Unsupported(f"the sandbox does not have rules for {params['ResourceType']} of rbin")
     if params.get("ResourceTags") and params.get("ExcludeResourceTags"):
         raise Refused("ValidationException", "Exclusion tags are for rules without resource tags only.")
     if params["RetentionPeriod"]["RetentionPeriodValue"] > 365:
-        raise Refused("ValidationException", "The retention period has to be between 1 and 365 days.")
+        raise Refused("ValidationException", "The retention period must be between 1 and 365 days.")
 
 
 def _pairs(given: Any) -> list[tuple[str, str | None]]:
@@ -156,7 +155,7 @@ def _tags_of(pairs: list[tuple[str, str | None]]) -> list[dict[str, str]]:
     return [{"ResourceTagKey": k, **({"ResourceTagValue": v} if v is not None else {})} for k, v in pairs]
 
 
-def _told(rule: BinRule) -> dict[str, Any]:
+def _rule_facts(rule: BinRule) -> dict[str, Any]:
     return {
         "Identifier": rule.id,
         "Description": rule.description,

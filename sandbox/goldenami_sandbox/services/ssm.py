@@ -1,8 +1,8 @@
-"""SSM parameters: public ones of vendors, and ``aws:ec2:image`` ones that are checked before they hold.
+"""SSM parameters: public ones of vendors, and ``aws:ec2:image`` ones, which are validated.
 
-AWS accepts a PutParameter with that data type at once and validates it afterwards: only an image that the account can
-see and that is available becomes the parameter's value; otherwise the put comes to nothing. Until then the old value
-is read. (Systems Manager user guide, "Native parameter support for Amazon Machine Image IDs".)
+AWS accepts a PutParameter with that data type at once and validates it afterwards. Only an available image that the
+account can see becomes the parameter's value; otherwise the put has no effect. Until then, reads return the old value.
+(Systems Manager user guide, "Native parameter support for Amazon Machine Image IDs".)
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Ssm(Service):
         return self._surface.serve(call)
 
     def _serve_own(self, call: Call) -> Response:
-        """Lists show public parameters only to who asks for their path."""
+        """Serve the account's own parameters. Lists contain public parameters only for requests with their path."""
         with self._surface.active():
             parameters = self._surface.backend("ssm", call.account, call.region)._parameters
             names = {public.name for public in self.world.public(call.region)} & set(parameters)
@@ -73,7 +73,7 @@ class Ssm(Service):
                 parameters.update(public)
 
     def settle(self) -> None:
-        """Let the puts whose time has come take effect, or not. Asks EC2: hold no lock that EC2 might want."""
+        """Complete the puts that are due. It calls EC2, so the caller must not hold a lock that EC2 needs."""
         if not self._pending:
             return
         with self._guard:
@@ -87,7 +87,7 @@ class Ssm(Service):
                     self._surface.serve(_call(put))
 
     def _usable(self, account: str, region: str, image: str) -> bool:
-        """Whether an account can launch an image: it exists, is visible and available."""
+        """Return whether an account can launch an image: it exists, is visible, and is available."""
         ctx = Ctx(account, region, f"arn:aws:iam::{account}:root", new_request_id())
         try:
             reply = self.world.ec2.call(ctx, "DescribeImages", {"ImageIds": [image]})
@@ -130,9 +130,7 @@ class Ssm(Service):
         return json_response({"Version": version, "Tier": call.json.get("Tier", "Standard")})
 
     def _put_now(self, call: Call, put: _Put) -> Response:
-        """Without a delay the validation still is the user's to wait for: a bad image is accepted, and never becomes
-        the value.
-        """
+        """Validate a put without delay. As on AWS, an invalid image is accepted and never becomes the value."""
         if self._usable(put.account, put.region, put.image):
             return self._surface.serve(_call(put))
         current = self._current(put.account, put.region, put.name)
@@ -140,7 +138,9 @@ class Ssm(Service):
         return json_response({"Version": version, "Tier": call.json.get("Tier", "Standard")})
 
     def image(self, account: str, region: str, parameter: str) -> str | None:
-        """The value of a parameter (name, name:version or name:label), if there is one; as ``Hooks.ssm_image``."""
+        """Return the value of a parameter (name, name:version or name:label), or None. Implements
+        ``Hooks.ssm_image``.
+        """
         self.prime(account, region)
         with self._surface.active():
             backend = self._surface.backend("ssm", account, region)
@@ -153,7 +153,7 @@ class Ssm(Service):
             return None if found is None else str(found.value)
 
     def image_parameters(self, account: str, region: str) -> dict[str, str]:
-        """The account's own parameters of type aws:ec2:image; as ``Hooks.image_parameters``."""
+        """Return the account's parameters of type aws:ec2:image. Implements ``Hooks.image_parameters``."""
         public = {p.name for p in self.world.public(region)}
         with self._surface.active():
             parameters = self._surface.backend("ssm", account, region)._parameters
@@ -165,10 +165,10 @@ class Ssm(Service):
             }
 
     def prime(self, account: str, region: str) -> None:
-        """Put the public parameters into moto's backend of this place, in the stead of moto's own, which name no
-        image here.
+        """Put the public parameters into moto's backend of this place. They replace moto's, whose images do not exist
+        here.
         """
-        known = self.world.public(region)  # asks EC2, so not while moto is held
+        known = self.world.public(region)  # calls EC2, so it must not run while moto's lock is held
         with self._surface.active():
             parameters = self._surface.backend("ssm", account, region)._parameters
             parameters.latest_amis_loaded = True
@@ -202,7 +202,7 @@ class Ssm(Service):
 
 
 def _call(put: _Put) -> Call:
-    """The put as the call that it was."""
+    """Return the original call of a put."""
     headers = {"x-amz-target": "AmazonSSM.PutParameter", "content-type": "application/x-amz-json-1.1"}
     request = Request("POST", "/", "", headers, [*headers.items()], put.body)
     return Call(request, "", "AKIASANDBOX000000000", put.region, "ssm", None, account=put.account)

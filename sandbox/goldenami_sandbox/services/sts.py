@@ -1,4 +1,4 @@
-"""STS with rules: a role must exist and trust the caller, sessions end, and everyone is who they are."""
+"""STS with permissions: a role must exist and trust the caller, sessions expire, and callers have real identities."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Refusal(Exception):
 @service("sts")
 class Sts(Service):
     def serve(self, call: Call, identity: Identity) -> Response | None:
-        """The answer, or None for the actions that are left to moto."""
+        """Return the answer, or None for the actions that moto answers."""
         actions = {
             "GetCallerIdentity": self._caller_identity,
             "AssumeRole": self._assume_role,
@@ -61,7 +61,7 @@ class Sts(Service):
         context = {"sts:RoleSessionName": name}
         if external := call.form.get("ExternalId"):
             context["sts:ExternalId"] = external
-        # As on AWS, a role that does not exist is not told from one that does not trust the caller.
+        # As on AWS, the error is the same if the role does not exist and if it does not trust the caller.
         role = self._role(account, arn)
         if role is None or not allows(role.assume_role_policy_document, "sts:AssumeRole", identity.caller, context):
             raise _Refusal(

@@ -52,7 +52,7 @@ def test_multipart() -> None:
     [
         (b"#cloud-config\nswap: {}\n", "'swap' is not supported"),
         (b"#cloud-config\na: [\n", "not valid YAML"),
-        (b"#cloud-config\nruncmd: nothing\n", "'runcmd' cannot be understood"),
+        (b"#cloud-config\nruncmd: nothing\n", "'runcmd' has a value that cannot be read"),
         (b"#include https://example.com/\n", "unknown form"),
     ],
 )
