@@ -1,7 +1,8 @@
-"""Tests on a host: pytest and testinfra over goldenami's own SSH connection, in a process of their own.
+"""Tests on a host: pytest and testinfra over goldenami's own SSH connection, in a separate process.
 
-``run_suite`` runs built-in suites and a recipe's files at a gate and returns a TestReport; ``require`` turns a bad one
-into TestsFailed. ``read_traces`` reads from the builder what must not be found again in the image (suite "sealed").
+``run_suite`` runs built-in suites and the test files of a recipe at a gate and returns a TestReport. ``require`` raises
+TestsFailed if the report has failures. ``read_traces`` reads the identity of the builder, which must not be in the
+image (suite "sealed").
 """
 
 from goldenami.validate.runner import SUITES, require, run_suite

@@ -1,6 +1,6 @@
-"""A testinfra backend over our own SSH connection: the host key stays pinned, and there is one way to reach a host.
+"""A testinfra backend over goldenami's own SSH connection, so that the host key is pinned for tests too.
 
-Nothing is remembered between commands: a test that is run again sees the host as it is then.
+The backend caches nothing between commands. A test that is repeated sees the current state of the host.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from goldenami.ssh import Connection
 
 
 class Result(CommandResult):
-    """A CommandResult that an assertion can show: the command, how it ended and what it said."""
+    """A CommandResult whose ``repr`` is short: the command, its exit status and its output. Assertions print it."""
 
     def __repr__(self) -> str:
-        said = self.stderr.strip() or self.stdout.strip()
+        output = self.stderr.strip() or self.stdout.strip()
         command = self.command.decode("utf-8", errors="backslashreplace")
-        return f"{command!r} (exit status {self.rc}" + (f": {said})" if said else ")")
+        return f"{command!r} (exit status {self.rc}" + (f": {output})" if output else ")")
 
 
 class ConnectionBackend(BaseBackend):
-    """Runs testinfra's commands on one host. ``connect`` is called at the first command, and for each re-connection.
+    """Runs testinfra's commands on one host. Calls ``connect`` at the first command, and for each new connection.
 
-    A command whose connection ended is never repeated here, since nobody knows whether it ran: the connection is made
-    anew, and ConnectionLost is raised for the test to be run again as a whole. If that fails too, what ``connect``
-    raised (BuilderError) goes through, now and for every later command.
+    If the connection ends during a command, the outcome of the command is unknown, so the backend does not repeat it.
+    It connects again and raises ConnectionLost; the caller repeats the whole test. If it cannot connect, it raises the
+    BuilderError of ``connect``, and does so again for every later command.
     """
 
     NAME = "goldenami"
@@ -59,14 +59,14 @@ class ConnectionBackend(BaseBackend):
             done = connection.run(text)
         except ConnectionLost:
             self.close()
-            self._connection = self._connect()  # raises if the host is really gone
+            self._connection = self._connect()  # raises BuilderError if the host is unreachable
             raise
         return Result(self, done.status, self.encode(text), done.stdout, done.stderr)
 
     def get_sudo_command(self, command: str, sudo_user: str | None) -> str:
-        """As testinfra asks for it, but never waiting for a password, and without sudo where it is not needed.
+        """Return testinfra's command with sudo, without a prompt for a password; for root, without sudo.
 
-        A minimal image reached as root may have no sudo; util-linux's runuser is always there.
+        A minimal image with the login user root may have no sudo. runuser is part of util-linux and always installed.
         """
         shell = f"/bin/sh -c {shlex.quote(command)}"
         if self._user == "root":
@@ -74,11 +74,12 @@ class ConnectionBackend(BaseBackend):
         return f"sudo -n {shell}" if sudo_user is None else f"sudo -n -u {shlex.quote(sudo_user)} {shell}"
 
     def get_encoding(self) -> str:
-        # testinfra would start Python on the host to find out; hosts need not have one, and all of ours speak UTF-8.
+        # testinfra would start Python on the host to find the encoding. A host may have no Python, and all supported
+        # systems use UTF-8.
         return "utf-8"
 
     def decode(self, data: bytes) -> str:
-        # Output may hold anything (a binary file, a truncated character): a test should see it, not die of it.
+        # Output may be a binary file or end in a truncated character. The test receives it without a decoding error.
         return data.decode("utf-8", errors="backslashreplace")
 
     def encode(self, data: str) -> bytes:

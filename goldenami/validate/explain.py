@@ -1,4 +1,4 @@
-"""Why a test failed, in a few lines: pure functions over what pytest and Python know of an exception."""
+"""Explains in a few lines why a test failed. Pure functions of pytest's reports and Python's exceptions."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from pathlib import Path
 
 import pytest
 
-_LINES = 12  # of an assertion's explanation; the log has all of it
+_LINES = 12  # of an assertion's explanation; the log contains the whole text
 
 
 class TooLong(BaseException):
-    """A phase of a test took longer than its limit. Not an Exception, so that no ``except`` on its way takes it."""
+    """A phase of a test took longer than its limit. A BaseException, so that ``except Exception`` does not catch it."""
 
 
-_PLAIN = (AssertionError, pytest.fail.Exception, TooLong)  # their text says everything
+_PLAIN = (AssertionError, pytest.fail.Exception, TooLong)  # their text is complete without the name of the class
 
 
-def short(error: BaseException) -> str:
-    """An exception in one line, without the name that says nothing."""
+def describe_error(error: BaseException) -> str:
+    """Describe an exception in one line. The class name is left out where the text is complete without it."""
     text = str(error).strip() or type(error).__name__
     if not isinstance(error, _PLAIN):
         text = f"{type(error).__name__}: {text}"
     return text.splitlines()[0]
 
 
-def failure(info: pytest.ExceptionInfo[BaseException], item: pytest.Item, label: str) -> tuple[str, str]:
-    """The message and the place (file:line) of a failed test.
+def describe_failure(info: pytest.ExceptionInfo[BaseException], item: pytest.Item, label: str) -> tuple[str, str]:
+    """Return the message and the place (file:line) of a failed test.
 
-    The message is what the assertion says, then the line that failed, marked ``>``. The place is the last one in the
-    test's own file: what lies deeper is testinfra, or a helper.
+    The message is the text of the assertion, then the line that failed, marked ``>``. The place is the last frame of
+    the traceback in the test's own file; deeper frames belong to testinfra or to a helper.
     """
     entries = [entry for entry in info.traceback if Path(str(entry.path)) == item.path]
     message = _limited(_explanation(info.value))
@@ -60,14 +60,14 @@ def _limited(text: str) -> str:
 
 
 def skip_reason(report: pytest.TestReport) -> str:
-    """Why a test did not run, or why its failure was expected."""
+    """Return the reason why a test was skipped, or why its failure was expected."""
     if isinstance(report.longrepr, tuple):
         return report.longrepr[2].removeprefix("Skipped: ")
     return str(getattr(report, "wasxfail", "")) or "expected to fail"
 
 
-def collection_error(error: BaseException, path: Path) -> tuple[str, int, int, str]:
-    """File, line, column and message of what keeps a test file from being imported."""
+def describe_collection_error(error: BaseException, path: Path) -> tuple[str, int, int, str]:
+    """Return file, line, column and message of the error because of which a test file cannot be imported."""
     if isinstance(error, pytest.Collector.CollectError) and error.__cause__ is not None:
         error = error.__cause__  # pytest wraps syntax and import errors
     if isinstance(error, SyntaxError):
@@ -76,9 +76,10 @@ def collection_error(error: BaseException, path: Path) -> tuple[str, int, int, s
     for frame in traceback.extract_tb(error.__traceback__):
         if Path(frame.filename) == path:
             line = frame.lineno or 0
-    return str(path), line, 0, f"cannot be imported: {short(error)}"
+    return str(path), line, 0, f"cannot be imported: {describe_error(error)}"
 
 
 def last_line(text: str) -> str:
+    """Return the last line of a text, or a placeholder if the text is empty."""
     lines = text.strip().splitlines()
-    return lines[-1].strip() if lines else "no reason was given"
+    return lines[-1].strip() if lines else "(no output)"

@@ -1,15 +1,17 @@
-"""The pytest plugin of the process that runs tests; ``runner.run_suite`` starts that process, nobody else loads this.
+"""The pytest plugin of the process that runs tests. Only ``runner.run_suite`` starts that process.
 
-What tests may use:
+Tests may use:
 
 - the fixture ``host``: testinfra's Host, over goldenami's own connection; and ``gate`` ("builder", "image"),
   ``architecture`` ("x86_64", "arm64"), ``variables`` (a read-only mapping; also under the name ``recipe_vars``);
-- ``@pytest.mark.gate("image", …)``: the test belongs to these gates only, and does not run at others;
-- ``@pytest.mark.retry(times, delay=1.0)``: how often the test may fail before it is believed, seconds apart. A failed
-  test without the mark is repeated too, a little, because services settle after a boot. Only the body is run again,
-  with the same fixtures. What passed only when repeated is reported as flaky, never as passed.
+- ``@pytest.mark.gate("image", …)``: run the test at these gates only;
+- ``@pytest.mark.retry(times, delay=1.0)``: repeat a failed test up to ``times`` times, with ``delay`` seconds before
+  each repetition. A test without the mark is repeated ``retries`` times (TestSettings), because services may still
+  start after a boot. Only the body is repeated, with the same fixtures. A test that passed only when it was repeated is
+  reported as flaky, never as passed.
 
-A test that takes longer than the limit fails. A host that goes away ends the run: that is no test failure.
+A test that takes longer than the limit fails. If the host is lost, the run ends with an error of the infrastructure;
+the test does not count as failed.
 """
 
 from __future__ import annotations
@@ -36,41 +38,43 @@ from goldenami.errors import ConnectionLost, GoldenAmiError
 from goldenami.events import mask
 from goldenami.validate import explain
 from goldenami.validate.backend import ConnectionBackend
-from goldenami.validate.settings import VARIABLE, Settings
+from goldenami.validate.settings import VARIABLE, TestSettings
 from goldenami.validate.traces import Traces
 
-_RUN = pytest.StashKey["Run"]()
+_RUN = pytest.StashKey["TestRun"]()
 _MESSAGE_CHARACTERS = 2000
 
 
 @dataclass(slots=True)
 class TestOutcome:
-    """What is known of one test, over its set-up, body and tear-down."""
+    """The outcome of one test, over its set-up, body and tear-down."""
 
     outcome: str = "passed"
     seconds: float = 0.0
     message: str = ""
     place: str = ""
-    first_failure: str = ""  # of a body that was run again
+    first_failure: str = ""  # the first failure of a body that was repeated
 
 
 def pytest_configure(config: pytest.Config) -> None:
     descriptors = os.environ.pop(VARIABLE, "")
     if not descriptors:
-        raise pytest.UsageError("goldenami.validate.plugin is loaded by goldenami itself, which says what to test")
+        raise pytest.UsageError(
+            f"goldenami.validate.plugin: the environment variable {VARIABLE} is missing. Only goldenami sets it."
+        )
     settings_fd, answers_fd, lifeline_fd = (int(n) for n in descriptors.split(","))
-    threading.Thread(target=_die_with_parent, args=(lifeline_fd, str(Path.cwd())), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(lifeline_fd, str(Path.cwd())), daemon=True).start()
     config.addinivalue_line("markers", "gate(*names): run at these gates only")
-    config.addinivalue_line("markers", "retry(times, delay=1.0): how often a failure is given another chance")
-    run = Run(Settings.from_file(settings_fd), answers_fd)
+    config.addinivalue_line("markers", "retry(times, delay=1.0): repeat a failed test so many times")
+    run = TestRun(TestSettings.from_file(settings_fd), answers_fd)
     config.stash[_RUN] = run
     config.pluginmanager.register(run, "goldenami-run")
 
 
-def _die_with_parent(lifeline: int, scratch: str) -> None:
-    """End at once when the parent is gone, however it went: the kernel closes its end of the pipe."""
+def _end_with_parent(lifeline: int, scratch: str) -> None:
+    """Wait for the end of the parent, and then end this process. The kernel closes the parent's end of the pipe."""
     os.read(lifeline, 1)
-    shutil.rmtree(scratch, ignore_errors=True)  # the parent's to remove, had it lived
+    shutil.rmtree(scratch, ignore_errors=True)  # the parent removes it, unless it was killed
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -82,48 +86,48 @@ def host(request: pytest.FixtureRequest) -> Host:
 
 @pytest.fixture(scope="session")
 def variables(request: pytest.FixtureRequest) -> Mapping[str, Any]:
-    """The recipe's variables, as they were rendered."""
+    """The rendered variables of the recipe."""
     return MappingProxyType(dict(request.config.stash[_RUN].settings.variables))
 
 
 @pytest.fixture(scope="session")
 def recipe_vars(variables: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Another name of ``variables``."""
+    """The same mapping as ``variables``, under a second name."""
     return variables
 
 
 @pytest.fixture(scope="session")
 def builder_traces(request: pytest.FixtureRequest) -> Traces | None:
-    """What was read from the builder that the image was captured from; None before there is an image."""
+    """The keys and machine-id of the builder that the image was captured from. None at gate "builder"."""
     return request.config.stash[_RUN].settings.traces
 
 
 @pytest.fixture(scope="session")
 def gate(request: pytest.FixtureRequest) -> str:
-    """Where the tests run: "builder" (the provisioned builder) or "image" (a fresh instance of the image)."""
+    """The gate: "builder" (the provisioned builder) or "image" (a new instance of the image)."""
     return request.config.stash[_RUN].settings.gate
 
 
 @pytest.fixture(scope="session")
 def architecture(request: pytest.FixtureRequest) -> str:
-    """The architecture of the image, in EC2's words."""
+    """The architecture of the image, as EC2 names it: "x86_64" or "arm64"."""
     return request.config.stash[_RUN].settings.architecture
 
 
-class Run:
-    """The hooks of one run, and what they share."""
+class TestRun:
+    """The hooks of one run of tests, and their common state."""
 
-    def __init__(self, settings: Settings, answers: int) -> None:
+    def __init__(self, settings: TestSettings, answers: int) -> None:
         self.settings = settings
         self._answers = answers
-        self._verdicts: dict[str, TestOutcome] = {}
+        self._outcomes: dict[str, TestOutcome] = {}
         self._budget = settings.retry_budget
-        self._gone: GoldenAmiError | None = None
+        self._fatal: GoldenAmiError | None = None
         endpoint = settings.endpoint
         self.backend = ConnectionBackend(endpoint.address, endpoint.user, self._connect)
         self.host = Host(self.backend)
         self.backend.set_host(self.host)
-        signal.signal(signal.SIGALRM, self._too_long)
+        signal.signal(signal.SIGALRM, self._raise_too_long)
 
     def _connect(self) -> ssh.Connection:
         return ssh.connect(
@@ -131,7 +135,7 @@ class Run:
         )
 
     def answer(self, event: str, **fields: Any) -> None:
-        """One line to the parent."""
+        """Send one answer to the parent, with secrets masked."""
         safe = {name: self._masked(value) if isinstance(value, str) else value for name, value in fields.items()}
         data = json.dumps({"event": event, **safe}).encode() + b"\n"
         while data:
@@ -143,7 +147,7 @@ class Run:
         self, node: pytest.Item | pytest.Collector, call: pytest.CallInfo[Any], report: object
     ) -> None:
         if isinstance(report, pytest.CollectReport) and call.excinfo is not None:
-            file, line, column, message = explain.collection_error(call.excinfo.value, node.path)
+            file, line, column, message = explain.describe_collection_error(call.excinfo.value, node.path)
             self.answer("problem", file=file, line=line, column=column, message=message)
 
     @pytest.hookimpl(trylast=True)
@@ -168,18 +172,18 @@ class Run:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         name = self._name(item)
-        verdict = self._verdicts[item.nodeid] = TestOutcome()
+        test = self._outcomes[item.nodeid] = TestOutcome()
         self.answer("started", name=name)
-        outcome = yield
+        result = yield
         self.answer(
             "finished",
             name=name,
-            outcome=verdict.outcome,
-            seconds=round(verdict.seconds, 3),
-            message=verdict.message[:_MESSAGE_CHARACTERS],
-            place=verdict.place,
+            outcome=test.outcome,
+            seconds=round(test.seconds, 3),
+            message=test.message[:_MESSAGE_CHARACTERS],
+            place=test.place,
         )
-        return outcome
+        return result
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self) -> Generator[None, None, None]:
@@ -198,14 +202,14 @@ class Run:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> object | None:
-        """Run the body, again where that is due."""
+        """Run the body of a test, and repeat it after a failure that may be repeated."""
         __tracebackhide__ = True
         body = pyfuncitem.obj
         if inspect.iscoroutinefunction(body) or inspect.isasyncgenfunction(body):
-            return None  # pytest itself says what is wrong with that
+            return None  # pytest reports that it cannot run such a test
         arguments = {n: pyfuncitem.funcargs[n] for n in inspect.signature(body).parameters if n in pyfuncitem.funcargs}
-        verdict = self._verdicts[pyfuncitem.nodeid]
-        left, delay = self._repetitions(pyfuncitem)
+        test = self._outcomes[pyfuncitem.nodeid]
+        left, delay = self._get_repetitions(pyfuncitem)
         reconnected = False
         while True:
             try:
@@ -215,21 +219,21 @@ class Run:
                 if reconnected:
                     raise
                 reconnected = True
-                verdict.first_failure = verdict.first_failure or f"the connection was lost: {error}"
+                test.first_failure = test.first_failure or f"the connection was lost: {error}"
                 delay_now = 0.0
             except GoldenAmiError:
-                raise  # the end of the run, see _phase
+                raise  # ends the run, see _phase
             except (Exception, pytest.fail.Exception) as error:
                 if isinstance(error, pytest.xfail.Exception):
                     raise
-                granted = self._granted(pyfuncitem, delay) if left > 0 else None
-                if granted is None:
+                pause = self._pause_before_repetition(pyfuncitem, delay) if left > 0 else None
+                if pause is None:
                     raise
-                left, delay_now = left - 1, granted
-                verdict.first_failure = verdict.first_failure or explain.short(error)
+                left, delay_now = left - 1, pause
+                test.first_failure = test.first_failure or explain.describe_error(error)
             time.sleep(delay_now)
 
-    def _repetitions(self, item: pytest.Item) -> tuple[int, float]:
+    def _get_repetitions(self, item: pytest.Item) -> tuple[int, float]:
         mark = item.get_closest_marker("retry")
         if item.get_closest_marker("xfail") is not None:
             return 0, 0.0
@@ -241,8 +245,10 @@ class Run:
 
         return retry(*mark.args, **mark.kwargs)
 
-    def _granted(self, item: pytest.Item, delay: float) -> float | None:
-        """The pause before another try, or None once the run's budget for tests that did not ask is spent."""
+    def _pause_before_repetition(self, item: pytest.Item, delay: float) -> float | None:
+        """Return the pause in seconds before the next repetition, or None if the test must not be repeated.
+
+        Repetitions of tests without the mark "retry" share the budget of the run."""
         if item.get_closest_marker("retry") is not None:
             return delay
         if self._budget < delay:
@@ -252,20 +258,21 @@ class Run:
 
     @contextmanager
     def _phase(self) -> Generator[None, None, None]:
-        """Interrupts the main thread when the time of a test's phase is over, wherever it waits; and ends the run when
-        the host is lost or cannot be reached."""
+        """Limit the time of one phase of a test. End the run if the host is lost or unreachable.
+
+        SIGALRM interrupts the main thread in any call that waits."""
         signal.setitimer(signal.ITIMER_REAL, self.settings.test_timeout)
         try:
             yield
         except explain.TooLong:
-            self.backend.close()  # it was interrupted in the middle of something; the next test gets a fresh one
+            self.backend.close()  # a command was interrupted, so the next test needs a new connection
             raise
         except GoldenAmiError as error:
             self._give_up(error)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
-    def _too_long(self, *_: object) -> NoReturn:
+    def _raise_too_long(self, *_: object) -> NoReturn:
         __tracebackhide__ = True
         raise explain.TooLong(f"took longer than {self.settings.test_timeout:g} s")
 
@@ -274,23 +281,23 @@ class Run:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
-        verdict = self._verdicts[item.nodeid]
-        verdict.seconds += call.duration
-        if report.failed and verdict.outcome != "failed":
+        test = self._outcomes[item.nodeid]
+        test.seconds += call.duration
+        if report.failed and test.outcome != "failed":
             assert call.excinfo is not None
-            verdict.outcome = "failed"
-            verdict.message, verdict.place = explain.failure(call.excinfo, item, self._label(item))
+            test.outcome = "failed"
+            test.message, test.place = explain.describe_failure(call.excinfo, item, self._label(item))
             if call.when == "teardown":
-                verdict.message = f"while tearing down: {verdict.message}"
-        elif report.skipped and verdict.outcome == "passed":
-            verdict.outcome = "skipped"
-            verdict.message = explain.skip_reason(report)
-        elif call.when == "call" and report.passed and verdict.first_failure:
-            verdict.outcome = "flaky"
-            verdict.message = f"passed when it was run again; at first: {verdict.first_failure}"
-            item.user_properties.append(("flaky", self._masked(verdict.first_failure)))
+                test.message = f"while tearing down: {test.message}"
+        elif report.skipped and test.outcome == "passed":
+            test.outcome = "skipped"
+            test.message = explain.skip_reason(report)
+        elif call.when == "call" and report.passed and test.first_failure:
+            test.outcome = "flaky"
+            test.message = f"passed when it was run again; at first: {test.first_failure}"
+            item.user_properties.append(("flaky", self._masked(test.first_failure)))
             report.user_properties = list(item.user_properties)
-        # The log and the JUnit file are written from the report: they get the same names, and no secret.
+        # pytest writes the log and the JUnit file from the report. They need the same names, with secrets masked.
         report.nodeid = self._name(item)
         text = str(report.longrepr or "")
         if text != self._masked(text) and not isinstance(report.longrepr, tuple):
@@ -302,7 +309,7 @@ class Run:
         return mask(text, self.settings.secrets)
 
     def _label(self, item: pytest.Item) -> str:
-        """The name that people gave the item's file: its own label, or that of the folder it was found in."""
+        """Return the label of the item's file. For a file in a named folder: the folder's label and the path in it."""
         for test in self.settings.tests:
             if item.path == test.path:
                 return test.label
@@ -317,16 +324,20 @@ class Run:
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def _give_up(self, error: GoldenAmiError) -> NoReturn:
-        """End the run: nothing that follows could be told apart from a failing test."""
-        if self._gone is None:
-            self._gone = error
+        """End the run. Without the host, every later test would fail for the same reason."""
+        if self._fatal is None:
+            self._fatal = error
             self.answer(
                 "infrastructure", message=error.message, hint=error.hint, lost=isinstance(error, ConnectionLost)
             )
         raise pytest.exit.Exception(f"the host cannot be tested: {error}", returncode=3)
 
     def pytest_internalerror(self, excrepr: object) -> None:
-        self.answer("infrastructure", message=f"pytest itself failed: {explain.last_line(str(excrepr))}", hint=None)
+        self.answer(
+            "infrastructure",
+            message=f"pytest failed with an internal error: {explain.last_line(str(excrepr))}",
+            hint=None,
+        )
 
     def pytest_unconfigure(self) -> None:
         self.backend.close()

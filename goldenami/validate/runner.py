@@ -1,8 +1,8 @@
-"""Runs tests against a host, in a process of their own, and tells failing tests from failing infrastructure.
+"""Runs tests against a host in a child process, and distinguishes failed tests from failed infrastructure.
 
-pytest runs in a child so that tests cannot disturb a build (their modules, signals, working directory and exits are
-theirs), so that two hosts can be tested at once, and so that nothing of the project's own pytest configuration, plugins
-or environment reaches them. The child dies with its parent, and nothing is written beside the recipes.
+pytest runs in a child for three reasons. Tests cannot disturb a build by their modules, signals, working directory or
+exits. Two hosts can be tested at the same time. The project's own pytest configuration, plugins and environment do not
+change the tests. The child ends with its parent, and writes no file into the folder of the recipes.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from goldenami.errors import (
 )
 from goldenami.events import Emit, ignore_events, mask
 from goldenami.model import Architecture, SshEndpoint, TestFailure, TestReport
-from goldenami.validate.settings import VARIABLE, Settings, TestPath
+from goldenami.validate.settings import VARIABLE, TestPath, TestSettings
 from goldenami.validate.traces import Traces
 
-_PACKAGE = Path(__file__).parents[1]  # suites of the program's own are not beside anybody's tests
+_PACKAGE = Path(__file__).parents[1]  # the program's own suites do not count as tests of the project
 _SUITES = Path(__file__).with_name("suites")
 SUITES: Mapping[str, TestPath] = {
     name: TestPath(_SUITES / f"{name}.py", name) for name in ("base", "sealed")
-}  # the built-in ones
+}  # the built-in suites
 
-_POLL = 0.2  # seconds between two looks at the limit, the caller's wish to stop, and the child
-_GRACE = 3.0  # seconds for the child to end by itself once it has said everything
-_OUTPUT_BYTES = 4 << 20  # of pytest's own output; more is a test that prints too much
+_POLL = 0.2  # seconds between two checks of the time limit, of ``stop`` and of the child
+_GRACE = 3.0  # seconds that the child has to exit after its last answer
+_OUTPUT_BYTES = 4 << 20  # of pytest's own output; only the end of longer output is kept
 
 
 def run_suite(
@@ -69,19 +69,19 @@ def run_suite(
     stop: threading.Event | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> TestReport:
-    """Run tests on one host and return what they found; ``report.ok`` says whether the gate is passed.
+    """Run tests on one host and return their report. ``report.ok`` is true if the gate is passed.
 
     ``tests``: names of built-in suites ("base", "sealed"), files or folders. ``variables`` must be JSON; tests get them
-    by the fixture of that name. ``traces``: the builder's, without which the suite "sealed" fails. ``secrets`` are
-    masked in events, report, log and JUnit file. Times are seconds; ``time_limit`` is for the whole run,
-    the rest is explained in Settings. Writes ``tests-GATE-ARCHITECTURE.xml`` (JUnit) and ``.log`` (pytest's own output)
-    into ``report_dir``, over those of an earlier run. Emits tests.started, test.started, test.finished and
-    tests.finished.
+    by the fixture of that name. ``traces``: the traces of the builder; the suite "sealed" fails without them.
+    ``secrets`` are masked in events, report, log and JUnit file. Times are seconds; ``time_limit`` is for the whole
+    run, the other times are explained in TestSettings. Writes ``tests-GATE-ARCHITECTURE.xml`` (JUnit) and ``.log``
+    (pytest's own output) into ``report_dir``, and replaces the files of an earlier run. Emits tests.started,
+    test.started, test.finished and tests.finished.
 
-    Raises TestsFailed if there is nothing to judge by (no test at all, or none in one of the named files) or the time
-    limit is over; InvalidInput if a file does not exist or cannot be imported; BuilderError (ConnectionLost) if the
-    host could not be reached or was lost, or pytest itself broke; Interrupted soon after ``stop`` is set. A failed test
-    raises nothing. Whatever is raised, the child is gone by then. May be called from several threads.
+    Raises TestsFailed if there is no test, if a named file contains no test, or if the time limit is over; InvalidInput
+    if a file does not exist or cannot be imported; BuilderError if the host is unreachable or pytest crashed;
+    ConnectionLost, a BuilderError, if the host was lost; Interrupted soon after ``stop`` is set. A failed test raises
+    no error. The child has ended before any error is raised. May be called from several threads.
     """
     chosen = _resolve(tests)
     report_dir.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def run_suite(
     junit, log = stem.with_suffix(".xml"), stem.with_suffix(".log")
     for old in (junit, log):
         old.unlink(missing_ok=True)
-    settings = Settings(
+    settings = TestSettings(
         endpoint=endpoint,
         tests=chosen,
         gate=gate,
@@ -103,24 +103,25 @@ def run_suite(
         retry_delay=retry_delay,
         retry_budget=retry_budget,
     )
-    run = _Run(gate, architecture, emit)
+    results = _Results(gate, architecture, emit)
     started = clock()
     with _pytest(settings, junit) as child:
         try:
-            child.follow(run.take, deadline=started + time_limit, stop=stop, clock=clock)
+            child.follow(results.add_answer, deadline=started + time_limit, stop=stop, clock=clock)
         except TimeoutError:
-            during = f", in {run.running}" if run.running else ""
+            during = f", during {results.running}" if results.running else ""
             raise TestsFailed(
-                f"The tests at gate {gate} took longer than {time_limit:g} s{during}.", hint=f"Their log: {log}"
+                f"The tests at gate {gate} took longer than {time_limit:g} s{during}.",
+                hint=f"The log of the tests is {log}.",
             ) from None
         finally:
             log.write_text(mask(child.output.decode(errors="replace"), settings.secrets), encoding="utf-8")
-    run.judge(child.status, child.output.decode(errors="replace"), log)
-    return run.report(clock() - started, junit)
+    results.raise_unless_complete(child.status, child.output.decode(errors="replace"), log)
+    return results.report(clock() - started, junit)
 
 
 def require(report: TestReport) -> None:
-    """Raise TestsFailed, naming every failure, unless the report is good."""
+    """Raise TestsFailed with every failure if the report is not ok. A report without a passed test is not ok."""
     if report.ok:
         return
     if not report.failed:
@@ -133,11 +134,11 @@ def require(report: TestReport) -> None:
     for failure in report.failures:
         lines.append(f"  {failure.name} ({failure.place})" if failure.place else f"  {failure.name}")
         lines += [f"      {line}" for line in failure.message.splitlines()]
-    raise TestsFailed("\n".join(lines), hint=f"JUnit report: {report.junit}" if report.junit else None)
+    raise TestsFailed("\n".join(lines), hint=f"The JUnit report is {report.junit}." if report.junit else None)
 
 
 def _resolve(tests: Sequence[TestPath | str | os.PathLike[str]]) -> tuple[TestPath, ...]:
-    """Names and paths as absolute TestPaths, each once."""
+    """Return names and paths as absolute TestPaths, without duplicates. Raises InvalidInput, TestsFailed."""
     found: dict[Path, TestPath] = {}
     for test in tests:
         if isinstance(test, str) and test in SUITES:
@@ -147,22 +148,22 @@ def _resolve(tests: Sequence[TestPath | str | os.PathLike[str]]) -> tuple[TestPa
         else:
             entry = TestPath(Path(test).resolve(), os.fspath(test))
         found.setdefault(entry.path, entry)
-    missing = [Problem(t.label, 0, 0, "there is no such test file") for t in found.values() if not t.path.exists()]
+    missing = [Problem(t.label, 0, 0, "this test file does not exist") for t in found.values() if not t.path.exists()]
     if missing:
         raise InvalidInput(missing)
     if not found:
-        raise TestsFailed("There are no tests to run.", hint="Name at least the built-in suite: tests: [base]")
+        raise TestsFailed("There are no tests to run.", hint="Add `tests: [base]` to the recipe.")
     return tuple(found.values())
 
 
 def _last_line(output: str) -> str:
     lines = output.strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "(no output)"
 
 
 @dataclass(slots=True)
-class _Run:
-    """Collects the child's answers into a report, and passes them on as events."""
+class _Results:
+    """Collects the child's answers into a report, and emits them as events."""
 
     gate: str
     architecture: Architecture
@@ -175,14 +176,14 @@ class _Run:
     infrastructure: Mapping[str, Any] | None = None
     ended: bool = False
 
-    def take(self, answer: Mapping[str, Any]) -> None:
-        """One answer; the kinds are listed in settings.py."""
+    def add_answer(self, answer: Mapping[str, Any]) -> None:
+        """Add one answer. Its types are listed in settings.py."""
         match answer["event"]:
             case "collected":
-                self._tell("tests.started", total=answer["total"])
+                self._emit("tests.started", total=answer["total"])
             case "started":
                 self.running = answer["name"]
-                self._tell("test.started", name=self.running)
+                self._emit("test.started", name=self.running)
             case "finished":
                 self._finished(answer)
             case "problem":
@@ -200,7 +201,7 @@ class _Run:
         self.counts[outcome] += 1
         if outcome == "failed":
             self.failures.append(TestFailure(name, message, place))
-        self._tell(
+        self._emit(
             "test.finished",
             name=name,
             outcome=outcome,
@@ -209,17 +210,17 @@ class _Run:
             place=place or None,
         )
 
-    def _tell(self, kind: str, **fields: Any) -> None:
+    def _emit(self, kind: str, **fields: Any) -> None:
         events.emit(self.emit, kind, gate=self.gate, architecture=self.architecture, **fields)
 
-    def judge(self, status: int, output: str, log: Path) -> None:
-        """Raise unless the run is a run: pytest came to its end, over tests that could be imported and executed."""
+    def raise_unless_complete(self, status: int, output: str, log: Path) -> None:
+        """Raise an error if the run is not complete: pytest crashed, or a test could not be imported or executed."""
         if self.infrastructure is not None:
             kind = ConnectionLost if self.infrastructure.get("lost") else BuilderError
             message = self.infrastructure["message"]
             if self.running:
                 message += f" (during {self.running})"
-            raise kind(message, hint=self.infrastructure["hint"] or f"pytest's own log: {log}")
+            raise kind(message, hint=self.infrastructure["hint"] or f"The log of pytest is {log}.")
         if self.problems:
             raise InvalidInput(self.problems)
         conftest = re.search(r"while loading conftest '(?P<file>.+)'", output)
@@ -232,19 +233,21 @@ class _Run:
         if self.empty:
             raise TestsFailed(
                 f"No tests were collected from {', '.join(self.empty)}.",
-                hint="Tests are functions whose names begin with test_.",
+                hint="A test is a function whose name begins with test_.",
             )
         if status == 5:
             raise TestsFailed(
-                f"No tests were collected for gate {self.gate}.", hint="Every test is marked for another gate."
+                f"No tests were collected for gate {self.gate}.",
+                hint=f"The marks of all tests name other gates. Remove a mark, or add {self.gate!r} to it.",
             )
         if status not in (0, 1) or not self.ended:
             raise BuilderError(
-                f"pytest ended unexpectedly (status {status}): {_last_line(output)}", hint=f"Its log: {log}"
+                f"pytest ended unexpectedly (status {status}): {_last_line(output)}",
+                hint=f"The log of pytest is {log}.",
             )
 
     def report(self, seconds: float, junit: Path) -> TestReport:
-        self._tell("tests.finished", seconds=round(seconds, 3), **self.counts)
+        self._emit("tests.finished", seconds=round(seconds, 3), **self.counts)
         return TestReport(
             gate=self.gate,
             architecture=self.architecture,
@@ -259,8 +262,8 @@ class _Run:
 
 
 @contextmanager
-def _pytest(settings: Settings, junit: Path) -> Iterator[_Child]:
-    """The child, started; at the end it and everything it started is gone, and so is its scratch folder."""
+def _pytest(settings: TestSettings, junit: Path) -> Iterator[_Child]:
+    """Start the child. At the end, kill the child and its process group, and delete its scratch folder."""
     scratch = Path(tempfile.mkdtemp(prefix="goldenami-tests-"))
     ours: list[int] = []
     theirs: list[int] = []
@@ -280,7 +283,7 @@ def _pytest(settings: Settings, junit: Path) -> Iterator[_Child]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             pass_fds=theirs,
-            start_new_session=True,  # Ctrl-C at the terminal is for the parent, which ends the child in good order
+            start_new_session=True,  # Ctrl-C at the terminal reaches only the parent, which then ends the child
         )
         while theirs:
             os.close(theirs.pop())
@@ -295,12 +298,14 @@ def _pytest(settings: Settings, junit: Path) -> Iterator[_Child]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _arguments(settings: Settings, junit: Path, scratch: Path) -> list[str]:
+def _arguments(settings: TestSettings, junit: Path, scratch: Path) -> list[str]:
     own = [t.path for t in settings.tests if not t.installed and not t.path.is_relative_to(_PACKAGE)]
-    # Tests of shipped agents may lie far from the project's own: they do not decide where its conftest.py files begin.
+    # Tests of shipped agents are in another folder than those of the project. They do not change the folder from which
+    # the project's conftest.py files are loaded.
     own = [path for path in own if not path.is_relative_to(shipped.ROOT)] or own
     folders = [path if path.is_dir() else path.parent for path in own]
-    # conftest.py files count beside the tests and between them, never above: those are of whoever hosts the recipes.
+    # conftest.py files are loaded from the folders of the tests and between them, not from above. A file above may
+    # belong to a larger repository that contains the recipes.
     root = Path(os.path.commonpath(folders)) if folders else _SUITES
     options = {
         "junit_suite_name": f"goldenami.{settings.gate}.{settings.architecture}",
@@ -320,13 +325,13 @@ def _environment(descriptors: Sequence[int]) -> dict[str, str]:
     return kept | {
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         VARIABLE: ",".join(map(str, descriptors)),
-        "PYTHONDONTWRITEBYTECODE": "1",  # for what the tests start; -B is for pytest itself
+        "PYTHONDONTWRITEBYTECODE": "1",  # for programs that the tests start; -B is for pytest itself
         "PYTHONUNBUFFERED": "1",
     }
 
 
 class _Child:
-    """A running pytest: its answers, its output, its end."""
+    """A running pytest process, with its answers and its output."""
 
     def __init__(self, process: subprocess.Popen[bytes], answers: int) -> None:
         self._process = process
@@ -342,7 +347,8 @@ class _Child:
         stop: threading.Event | None,
         clock: Callable[[], float],
     ) -> None:
-        """Hand on every answer until the child ends. Raises TimeoutError at the deadline, and Interrupted."""
+        """Call ``take`` with every answer until the child ends. Raises TimeoutError at the deadline; Interrupted if
+        ``stop`` is set."""
         assert self._process.stdout is not None
         output = self._process.stdout.fileno()
         pending = b""
@@ -366,7 +372,7 @@ class _Child:
                     raise Interrupted("The tests were interrupted.")
                 if clock() > deadline:
                     raise TimeoutError
-                # Something that a test left in the background may hold the pipes open after pytest has ended.
+                # A background process that a test started may keep the pipes open after pytest has ended.
                 if not ready and self._has_ended():
                     quiet_since = quiet_since or clock()
                     if clock() - quiet_since > _POLL:
@@ -379,7 +385,7 @@ class _Child:
             del self.output[: _OUTPUT_BYTES // 2]
 
     def _has_ended(self) -> bool:
-        """Whether pytest has ended, without forgetting its id yet (see end)."""
+        """Return whether pytest has ended. WNOWAIT keeps its process id reserved, which ``end`` needs."""
         found = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
         return found is not None
 
@@ -389,7 +395,7 @@ class _Child:
             time.sleep(0.01)
 
     def end(self) -> None:
-        """End the child's whole process group. Its id cannot be another's: the child is not yet waited for."""
+        """Kill the child's process group. The kernel cannot have reused its id, because the child is not reaped."""
         if self._process.returncode is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self.status = self._process.wait()

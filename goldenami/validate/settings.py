@@ -1,19 +1,19 @@
-"""What the process that runs tests is told, and the lines it answers with.
+"""The settings of the process that runs tests, and the format of its answers.
 
-The settings hold the private key, so they travel in an anonymous file in memory that only the child inherits: nothing
-on disk, nothing in the arguments or the environment. The environment variable ``VARIABLE`` carries three file
-descriptors: the settings, the pipe of answers, and a pipe that stays open as long as the parent lives.
+The settings contain the private key. They are written to an anonymous file in memory, which only the child inherits;
+the key is not on disk, in the arguments or in the environment. The environment variable ``VARIABLE`` contains three
+file descriptors: the settings, the pipe of answers, and a pipe that stays open as long as the parent runs.
 
-Answers are JSON objects, one a line, told apart by ``event``:
+Answers are JSON objects, one per line, with the type in ``event``:
 
 ==============  ==================================================================================
 collected       total
-problem         file, line, column, message         a test file that cannot be imported
-empty           labels                              named test files that hold no test
+problem         file, line, column, message         a test file cannot be imported
+empty           labels                              these test files contain no test
 started         name
 finished        name, outcome, seconds, message, place
-infrastructure  message, hint, lost                 the host cannot be reached (any more)
-end             (always the last; a child that ends without it did not end by itself)
+infrastructure  message, hint, lost                 the host is unreachable, or was lost
+end             always the last; without it the child crashed or was killed
 ==============  ==================================================================================
 """
 
@@ -34,8 +34,8 @@ VARIABLE = "GOLDENAMI_VALIDATE"
 
 @dataclass(frozen=True, slots=True)
 class TestPath:
-    """A file (or folder) of tests. ``label`` is what people see in its place: "base", "tests/web_test.py".
-    ``installed``: it belongs to a package, not to the project."""
+    """A file or folder of tests. ``label`` is its name in reports: "base", "tests/web_test.py". ``installed``: it
+    belongs to a Python package, not to the project."""
 
     __test__ = False
     path: Path
@@ -44,24 +44,28 @@ class TestPath:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """Everything the child needs. Times are seconds."""
+class TestSettings:
+    """The settings of one run of tests, for the child. Times are seconds."""
+
+    __test__ = False
 
     endpoint: SshEndpoint = field(repr=False)
     tests: tuple[TestPath, ...]
     gate: str
     architecture: Architecture
     variables: Mapping[str, Any] = field(repr=False)
-    traces: Traces | None  # of the builder, for the suite "sealed"
+    traces: Traces | None  # of the builder, for the suite "sealed"; None at gate "builder"
     secrets: tuple[str, ...] = field(repr=False)
-    connect_timeout: float  # until the host must have answered
-    test_timeout: float  # for the set-up and for the body of one test, repetitions included
-    retries: int  # repetitions of a failed test that did not ask for its own
-    retry_delay: float  # before each of them
-    retry_budget: float  # of such delays in the whole run, so that a broken host does not cost minutes
+    connect_timeout: float  # limit for each connection to the host
+    test_timeout: float  # limit for each phase of one test; its repetitions are included
+    retries: int  # repetitions of a failed test without the mark "retry"
+    retry_delay: float  # before each repetition
+    retry_budget: float  # limit for the sum of these delays, so that a broken host does not cost minutes
 
     def to_file(self) -> int:
-        """An inheritable-by-choice descriptor of an anonymous file, at its beginning. The caller closes it."""
+        """Write the settings to an anonymous file in memory and return its descriptor, positioned at the start.
+
+        The caller passes it to the child (``pass_fds``) and closes it."""
         data = asdict(self)
         data["tests"] = [[str(test.path), test.label] for test in self.tests]
         descriptor = os.memfd_create("goldenami-settings")
@@ -71,8 +75,8 @@ class Settings:
         return descriptor
 
     @classmethod
-    def from_file(cls, descriptor: int) -> Settings:
-        """Read what ``to_file`` wrote, and close it."""
+    def from_file(cls, descriptor: int) -> TestSettings:
+        """Read the settings that ``to_file`` wrote, and close the descriptor."""
         with open(descriptor, encoding="utf-8") as file:
             data = json.load(file)
         data["endpoint"] = SshEndpoint(**data["endpoint"])

@@ -152,7 +152,7 @@ def test_next(host):
 
 def test_the_whole_run_has_a_limit(bench):
     path = bench.write("import time\ndef test_hangs():\n    time.sleep(60)\n")
-    with pytest.raises(TestsFailed, match=r"longer than 2 s, in .*web_test.py::test_hangs"):
+    with pytest.raises(TestsFailed, match=r"longer than 2 s, during .*web_test.py::test_hangs"):
         bench.run(path, time_limit=2.0)
 
 

@@ -1,8 +1,7 @@
-"""The built-in suite ``base``: what anyone may expect of any machine that was booted from a golden image.
+"""The built-in suite ``base``: properties that every instance of a golden image must have.
 
-It runs at both gates, on systems with systemd. Where a package manager offers no way to prove something, the tests of
-packages are skipped, with the reason.
-Most tests are one command; the details are in what they print.
+It runs at both gates, on systems with systemd. The tests of packages are skipped, with the reason, if the package
+manager has no commands that can prove their result. Most tests run one command, and report its output if they fail.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ import pytest
 
 from goldenami.os import Proofs, of_release
 
-Host = Any  # testinfra's; its modules (host.sudo, host.file) come to be at run time only
+Host = Any  # testinfra's Host; its modules (host.sudo, host.file) are created at run time
 
-_BOOT_SECONDS = 90  # to wait for the end of the boot
+_BOOT_SECONDS = 90  # limit for the end of the boot
 _FREE_PERCENT = 10
 _CLOCK_SECONDS = 30
 _NEVER_DAYS = 99999  # for passwords that do not expire: login.defs(5)
@@ -34,20 +33,22 @@ def release(host: Host) -> dict[str, str]:
 
 @pytest.fixture
 def proofs(release: dict[str, str]) -> Proofs:
-    """For tests of packages: the commands of the host's package manager."""
+    """The commands of the host's package manager that the tests of packages use."""
     system = of_release(release.get("ID", ""), release.get("ID_LIKE", ""))
     if system is None:
-        pytest.skip(f"NOT PROVEN: {release.get('PRETTY_NAME')} is no known system; its packages are not checked")
+        pytest.skip(f"NOT PROVEN: {release.get('PRETTY_NAME')} is not a supported system; its packages are not checked")
     found = system.manager.proofs
     if found is None:
-        pytest.skip(f"NOT PROVEN: {release.get('PRETTY_NAME')} has {system.manager.name}; its packages are not checked")
+        pytest.skip(
+            f"NOT PROVEN: {release.get('PRETTY_NAME')} uses {system.manager.name}; its packages are not checked"
+        )
     return found
 
 
 def test_boot_is_complete(host: Host) -> None:
-    """Nothing failed, and nothing is still starting."""
+    """The boot has ended, and no unit failed."""
     state = host.run(f"timeout {_BOOT_SECONDS} systemctl is-system-running --wait").stdout.strip()
-    # A unit that failed and was reset, or that runs at its second attempt, is no failed unit any more.
+    # systemd does not list a unit that failed and was reset, or that succeeded at its second attempt.
     failed = host.run("systemctl list-units --failed --plain --no-legend --no-pager").stdout
     units = [line.split()[0] for line in failed.splitlines() if line.strip()]
     assert not units, f"failed units: {', '.join(units)}"
@@ -55,8 +56,8 @@ def test_boot_is_complete(host: Host) -> None:
 
 
 def test_services_that_are_to_run_do(host: Host) -> None:
-    """Those that are enabled, and that systemd would start again if they ended: agents, daemons. Not those that wait
-    for a socket or timer, nor those whose conditions say that this is no place for them."""
+    """Enabled services with a restart policy (agents, daemons) are running. Services that a socket or timer starts, and
+    services whose conditions are not met on this host, are left out."""
     listed = host.check_output(
         "systemctl list-unit-files --type=service --state=enabled --plain --no-legend --no-pager"
     )
@@ -66,7 +67,7 @@ def test_services_that_are_to_run_do(host: Host) -> None:
     wanted = "Id,Restart,ActiveState,ConditionResult,TriggeredBy"
     shown = host.check_output("systemctl show --property=" + wanted + " --" + " %s" * len(names), *names)
     units = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.split("\n\n")]
-    resting = [
+    stopped = [
         unit["Id"]
         for unit in units
         if unit.get("Restart") in ("always", "on-failure", "on-abnormal")
@@ -74,11 +75,11 @@ def test_services_that_are_to_run_do(host: Host) -> None:
         and unit.get("ConditionResult") == "yes"
         and not unit.get("TriggeredBy")
     ]
-    assert not resting, f"enabled, but not running: {', '.join(resting)}"
+    assert not stopped, f"enabled, but not running: {', '.join(stopped)}"
 
 
 def test_cloud_init_succeeded(host: Host) -> None:
-    """Exit status 1 is an error; 2 stands for recoverable ones (deprecated keys), since cloud-init 23.4."""
+    """cloud-init had no error. Exit status 2 is a recoverable error (deprecated keys), since cloud-init 23.4."""
     if not host.exists("cloud-init"):
         pytest.skip("cloud-init is not installed")
     status = host.run(f"timeout {_BOOT_SECONDS} cloud-init status --wait --long")
@@ -86,7 +87,7 @@ def test_cloud_init_succeeded(host: Host) -> None:
 
 
 def test_ssh_server_is_sound(host: Host) -> None:
-    """Its configuration is valid, and it starts at every boot."""
+    """The configuration of the SSH server is valid, and the server starts at every boot."""
     with host.sudo():
         check = host.run("$(command -v sshd || echo /usr/sbin/sshd) -t")
     assert check.rc == 0, check.stderr
@@ -95,16 +96,16 @@ def test_ssh_server_is_sound(host: Host) -> None:
 
 
 def test_ssh_host_keys_are_private(host: Host) -> None:
-    """There are some, and only root can read them."""
+    """There are SSH host keys, and only root can read them."""
     with host.sudo():
         keys = host.check_output("stat -c '%a %U %n' /etc/ssh/ssh_host_*_key").splitlines()
-    # Some systems let a group read them that only ssh-keysign belongs to.
-    bad = [key for key in keys if not re.match(r"(600|400|640) root ", key)]
-    assert not bad, f"mode, owner and path: {bad}"
+    # Some systems (RHEL 9) give read access to the group of ssh-keysign, which has no other members.
+    readable = [key for key in keys if not re.match(r"(600|400|640) root ", key)]
+    assert not readable, f"expected mode 600, 400 or 640 and owner root, found: {', '.join(readable)}"
 
 
 def test_nobody_can_log_in_by_password(host: Host) -> None:
-    """Password authentication is off, or no account has a password; and no account has an empty one."""
+    """The SSH server refuses passwords, or no account has a password. No account has an empty password."""
     with host.sudo():
         shadow = host.check_output("cut -d: -f1,2 /etc/shadow").splitlines()
         effective = host.run("$(command -v sshd || echo /usr/sbin/sshd) -T 2>/dev/null").stdout.lower().splitlines()
@@ -125,7 +126,8 @@ def test_login_user_can_sudo_without_password(host: Host) -> None:
 
 
 def test_rules_of_sudo_are_valid(host: Host) -> None:
-    """One bad file in /etc/sudoers.d, and sudo refuses everybody; those that cloud-init writes are read, too."""
+    """All sudo rules are valid, because one invalid file in /etc/sudoers.d disables sudo for all users. The rules that
+    cloud-init wrote are in effect."""
     with host.sudo():
         check = host.run("$(command -v visudo || echo /usr/sbin/visudo) -c")
         assert check.rc == 0, check.stderr or check.stdout
@@ -133,11 +135,12 @@ def test_rules_of_sudo_are_valid(host: Host) -> None:
         named = {line.split()[0] for line in written if line.strip() and not line.startswith(("#", "%"))}
         granted = {name: host.run("sudo -l -U %s", name).stdout for name in sorted(named)}
     for name, rights in granted.items():
-        assert "NOPASSWD" in rights, f"cloud-init lets {name} use sudo without a password, and sudo does not: {rights}"
+        assert "NOPASSWD" in rights, f"sudo asks {name} for a password, but cloud-init granted NOPASSWD: {rights}"
 
 
 def test_login_user_can_log_in_next_year(host: Host) -> None:
-    """PAM refuses a key as well once an account, or a password that it may not even have, has expired."""
+    """The login user does not expire. PAM also refuses a login by key if the account or its password has expired, even
+    if the account has no password."""
     user = host.check_output("id -un")
     with host.sudo():
         shadow = host.run("getent shadow %s", user).stdout.strip().split(":")
@@ -148,24 +151,25 @@ def test_login_user_can_log_in_next_year(host: Host) -> None:
     if password[:1] in ("!", "*", ""):
         ends = most not in ("", "-1") and int(most) < _NEVER_DAYS
         assert not ends, (
-            f"{user} has no password, and must change it {most} days after it was set (inactive: {inactive})"
+            f"{user} has no password, but its password expires after {most} days (inactive: {inactive or 'never'})"
         )
-    assert changed != "0", f"{user} has to change a password before anything else"
+    assert changed != "0", f"{user} must change its password at the next login"
 
 
 def test_new_sessions_are_let_in(host: Host) -> None:
-    """PAM's account and session modules, which a login by key goes through as well, let the login user and root start
-    new ones."""
+    """PAM's account and session modules allow new sessions of the login user and of root. A login by key runs the same
+    modules."""
     user = host.check_output("id -un")
     with host.sudo():
         for name in (user, "root"):
             session = host.run("runuser -l %s -c 'id -un'", name)
-            said = session.stdout.strip().splitlines()
-            assert said[-1:] == [name], f"a session of {name}: {session.stderr or session.stdout}"
+            lines = session.stdout.strip().splitlines()
+            assert lines[-1:] == [name], f"a session of {name}: {session.stderr or session.stdout}"
 
 
 def test_packages_can_be_installed(host: Host, proofs: Proofs) -> None:
-    """The manager plans an installation, and the programs that it runs are allowed to run where they are unpacked."""
+    """The package manager can plan an installation, and the scripts of packages can run in the folder to which they are
+    unpacked."""
     with host.sudo():
         plan = host.run(proofs.plan)
         folder = host.check_output(proofs.unpack_folder)
@@ -174,7 +178,7 @@ def test_packages_can_be_installed(host: Host, proofs: Proofs) -> None:
             folder,
         )
     assert plan.rc == 0, plan.stderr
-    assert script.rc == 0, f"programs cannot run in {folder}, where packages' questions are unpacked: {script.stderr}"
+    assert script.rc == 0, f"programs cannot run in {folder}, where scripts of packages are unpacked: {script.stderr}"
 
 
 def test_packages_are_consistent(host: Host, proofs: Proofs) -> None:
@@ -191,7 +195,7 @@ def test_package_sources_are_configured(host: Host, proofs: Proofs) -> None:
 
 
 def test_names_of_package_sources_resolve(host: Host, proofs: Proofs) -> None:
-    """Name resolution works, shown by names that the system itself relies on."""
+    """DNS resolves the names of the package sources."""
     if host.run(proofs.proxy).stdout.strip():
         pytest.skip("a proxy resolves the names of the package sources")
     sources = host.check_output(proofs.sources).splitlines()
@@ -203,22 +207,22 @@ def test_names_of_package_sources_resolve(host: Host, proofs: Proofs) -> None:
 
 
 def test_own_name_resolves(host: Host) -> None:
-    """sudo and many daemons wait for a timeout where it does not."""
+    """The host resolves its own name and localhost. Otherwise sudo and many daemons wait for a timeout."""
     assert host.run("getent hosts localhost").rc == 0
     assert host.run('getent ahosts "$(hostname)"').rc == 0, "the host's own name does not resolve"
 
 
 def test_clock_is_right(host: Host) -> None:
-    """Within half a minute of the clock of the machine that runs the tests."""
+    """The clock differs by less than 30 seconds from the clock of the computer that runs the tests."""
     difference = int(host.check_output("date +%s")) - time.time()
     assert abs(difference) < _CLOCK_SECONDS, f"the host's clock is {difference:+.0f} s off"
 
 
 def test_root_filesystem_has_space(host: Host) -> None:
-    """Bytes and inodes. The root filesystem is mounted read-write."""
+    """The root filesystem has free bytes and free inodes, and is mounted read-write."""
     for what, option in (("space", "-Pk"), ("inodes", "-Pi")):
         total, _, free = (int(n) for n in host.check_output(f"df {option} /").splitlines()[-1].split()[1:4])
-        # Filesystems without a fixed number of inodes (XFS counts, btrfs does not) may report none at all.
+        # A filesystem without a fixed number of inodes may report 0 of them (btrfs).
         assert total == 0 or free * 100 >= total * _FREE_PERCENT, f"{what}: {free} of {total} left"
     options = host.check_output("findmnt --noheadings --output OPTIONS --target /").split(",")
     assert "rw" in options
@@ -227,17 +231,17 @@ def test_root_filesystem_has_space(host: Host) -> None:
 def test_machine_id_is_proper(host: Host) -> None:
     """https://www.freedesktop.org/software/systemd/man/latest/machine-id.html"""
     machine_id = host.check_output("cat /etc/machine-id")
-    assert re.fullmatch(r"[0-9a-f]{32}", machine_id), f"{machine_id!r} is no machine-id"
+    assert re.fullmatch(r"[0-9a-f]{32}", machine_id), f"{machine_id!r} found, 32 hexadecimal digits expected"
     assert set(machine_id) != {"0"}
 
 
 def test_sysctl_settings_exist(host: Host) -> None:
-    """Every key that /etc sets is one that this kernel knows; systemd-sysctl skips others with only a warning.
+    """The kernel has every key that /etc/sysctl.conf and /etc/sysctl.d set. systemd-sysctl only warns about others.
 
-    A container's kernel is its host's: there only keys of the network, which is the container's own, are looked at."""
+    A container uses the kernel of its host, so only the keys of the container's own network are checked there."""
     lines = host.run("cat /etc/sysctl.conf /etc/sysctl.d/*.conf 2>/dev/null").stdout.splitlines()
     keys = [line.split("=", 1)[0].strip() for line in lines if "=" in line and line.strip()[:1] not in ("#", ";")]
-    # A leading "-" allows the key to be missing; globs expand to whatever there is.
+    # A key with a leading "-" may be missing. A glob matches only keys that exist. Both are left out.
     names = [key.replace("/", "\0").replace(".", "/").replace("\0", ".") if "/" not in key else key for key in keys]
     wanted = sorted({name for name in names if not name.startswith("-") and not set("*?[") & set(name)})
     if host.run("systemd-detect-virt --container --quiet").rc == 0:
@@ -250,14 +254,14 @@ def test_sysctl_settings_exist(host: Host) -> None:
 
 def test_a_kernel_is_installed(host: Host) -> None:
     if host.run("systemd-detect-virt --container --quiet").rc == 0:
-        pytest.skip("this instance is a container, which has no kernel of its own")
+        pytest.skip("this instance is a container and uses the kernel of its host")
     with host.sudo():
         kernels = host.run("ls /boot/vmlinuz-* /boot/Image-* 2>/dev/null").stdout.split()
     assert kernels, "there is no kernel in /boot"
 
 
 def test_metadata_service_requires_a_token(host: Host) -> None:
-    """IMDSv1 is refused, as HttpTokens=required promises (401; 403 where the service is switched off):
+    """The metadata service refuses IMDSv1 because of HttpTokens=required (401; 403 if the service is disabled):
     https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-v2-how-it-works.html"""
     request = (
         "exec 3<>/dev/tcp/169.254.169.254/80 && "
@@ -273,7 +277,7 @@ def test_metadata_service_requires_a_token(host: Host) -> None:
 
 
 def test_goldenami_left_nothing_behind(host: Host) -> None:
-    """Programs, payloads and secrets of the build are gone."""
+    """No program, payload or secret of the build is left on the host."""
     places = "/run /tmp /var/tmp /var/lib /root /home"
     with host.sudo():
         found = host.run(f"find {places} -xdev -maxdepth 2 -iname '*goldenami*' 2>/dev/null").stdout.split()

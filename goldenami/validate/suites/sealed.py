@@ -1,6 +1,7 @@
-"""The built-in suite ``sealed``: an instance of the image shares nothing with the builder it was captured from.
+"""The built-in suite ``sealed``: an instance of the image has no key, identity or log of its builder.
 
-It runs at gate "image" only, on the first boot of a fresh instance, which must have been given another key pair.
+It runs only at gate "image", at the first boot of a new instance. The instance must have another key pair than the
+builder.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import pytest
 from goldenami.os import MANAGERS
 from goldenami.validate.traces import Traces
 
-Host = Any  # testinfra's; its modules (host.sudo, host.file) come to be at run time only
+Host = Any  # testinfra's Host; its modules (host.sudo, host.file) are created at run time
 
 pytestmark = pytest.mark.gate("image")
 
@@ -23,18 +24,18 @@ _KEY_FOLDERS = "$(getent passwd | cut -d: -f6 | sort -u | sed 's,/*$,/.ssh,')"
 
 @pytest.fixture(scope="module")
 def builder(builder_traces: Traces | None) -> Traces:
-    """What was read from the builder. A proof that cannot be made is a failure, not a skipped test."""
-    assert builder_traces is not None, "nothing is known of the builder, so nothing can be proven"
+    """The traces of the builder. Tests fail without them, because they could prove nothing."""
+    assert builder_traces is not None, "the traces of the builder are missing, so this test can prove nothing"
     return builder_traces
 
 
 def _key_material(line: str) -> str:
-    """The middle field of a public key in OpenSSH's format: what counts, without type and comment."""
+    """Return the base64 field of a public key in OpenSSH's format, without its type and comment."""
     return line.split()[1]
 
 
 def test_key_of_the_builder_opens_nothing(host: Host, builder: Traces) -> None:
-    """It is in no authorized_keys, and nowhere else where an account's keys, or cloud-init's data, could hold it."""
+    """The builder's temporary key is not in /etc, in cloud-init's data, or in the .ssh folder of an account."""
     command = f"grep -rslF -e %s -- /etc /run/cloud-init /var/lib/cloud {_KEY_FOLDERS}"
     with host.sudo():
         found = host.run(command, _key_material(builder.public_key)).stdout.split()
@@ -46,8 +47,8 @@ def test_host_keys_are_new(host: Host, builder: Traces) -> None:
     ours = {_key_material(line) for line in lines if line.strip()}
     assert ours, "there are no host keys"
     theirs = {_key_material(line) for line in builder.host_keys}
-    assert theirs, "nothing is known of the builder's host keys"
-    assert not ours & theirs, "host keys are the builder's: every instance would have the same identity"
+    assert theirs, "the traces of the builder contain no host keys"
+    assert not ours & theirs, "the host keys are those of the builder, so all instances would have the same identity"
 
 
 def test_machine_id_is_new(host: Host, builder: Traces) -> None:
@@ -58,9 +59,9 @@ def test_journal_begins_with_this_boot(host: Host) -> None:
     with host.sudo():
         boots = host.run("journalctl --list-boots --no-pager").stdout
         kept = host.run("ls /var/log/journal 2>/dev/null").stdout.split()
-    assert len(re.findall(r"\b[0-9a-f]{32}\b", boots)) <= 1, f"the journal remembers earlier boots:\n{boots}"
+    assert len(re.findall(r"\b[0-9a-f]{32}\b", boots)) <= 1, f"the journal contains earlier boots:\n{boots}"
     own = host.check_output("cat /etc/machine-id")
-    # systemd names a machine's journal after its id, and a namespace's journal ID.NAMESPACE.
+    # systemd names the folder of a journal MACHINE_ID, and the one of a namespace MACHINE_ID.NAMESPACE.
     foreign = [name for name in kept if re.match(r"[0-9a-f]{32}", name) and not name.startswith(own)]
     assert not foreign, f"journals of another machine: {', '.join(foreign)}"
 
@@ -79,19 +80,19 @@ def test_no_package_archives(host: Host) -> None:
 
 
 def test_cloud_init_knows_this_instance_only(host: Host) -> None:
-    """The state of the builder's instance, with its user-data, would stay in every instance for good."""
+    """cloud-init has no state of the builder. Otherwise every instance would contain the builder's user-data."""
     with host.sudo():
         found = host.run("ls /var/lib/cloud/instances 2>/dev/null").stdout.split()
         previous = host.run("cat /var/lib/cloud/data/previous-instance-id 2>/dev/null").stdout.strip()
-    assert len(found) <= 1, f"cloud-init remembers {', '.join(found)}"
-    assert previous in ("", "NO_PREVIOUS_INSTANCE_ID", *found), f"cloud-init remembers {previous}"
+    assert len(found) <= 1, f"cloud-init has the state of several instances: {', '.join(found)}"
+    assert previous in ("", "NO_PREVIOUS_INSTANCE_ID", *found), f"cloud-init has the id of another instance: {previous}"
 
 
 def test_no_login_is_remembered(host: Host) -> None:
-    """wtmp and btmp hold this boot's logins at most: none of them is older than the machine."""
+    """wtmp and btmp contain no login from before this boot."""
     boot = host.run("systemctl show --property=UserspaceTimestamp --timestamp=unix --value").stdout.strip()
     if not re.fullmatch(r"@\d+", boot):
-        pytest.skip("this systemd cannot tell when it was started")
+        pytest.skip("systemd does not report the time of the boot")
     # A minute of tolerance, since the clock may be set while the system boots.
     with host.sudo():
         last = host.run("find /var/log -maxdepth 1 -name '[wb]tmp' -size +0 ! -newermt %s", f"@{int(boot[1:]) - 60}")
