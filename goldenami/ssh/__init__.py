@@ -1,10 +1,10 @@
-"""SSH to instances: key pairs, and connections whose host key is known beforehand. The only room that knows paramiko.
+"""SSH to hosts: key pairs, and connections with a pinned host key. Only this package imports paramiko.
 
     with connect(endpoint, timeout=120) as connection:
         connection.run("uname -r").text
 
-Errors, all of them BuilderErrors: NotReachable and Refused (no connection), ConnectionLost (it ended during a command),
-CommandTimeout, NotBack. Nothing of paramiko's comes through.
+All errors are BuilderErrors: NotReachable and Refused (no connection), ConnectionLost (the connection ended during a
+command), CommandTimeout, NotBack. Errors of paramiko are translated into them.
 """
 
 from goldenami.ssh.connection import CommandTimeout, Completed, Connection, Deadline, NotBack, connect

@@ -1,8 +1,8 @@
-"""A connection to one host, over which commands run.
+"""Runs commands on one host over one SSH connection.
 
-Round trips, as a test counts them: connecting costs at most 6, and a command 2 (open a channel; ask for the command,
-with its input) plus one for each time that the two sides really wait for each other. Input, output and errors of a
-command flow at the same time, whatever their size.
+Connecting needs at most 6 round trips. A command needs 2 (open a channel; request the command and send its input), plus
+one for each time that one side waits for the other. A test counts them. Input, stdout and stderr of a command are
+transferred at the same time, so their size cannot block it.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ Clock = Callable[[], float]
 Check = Callable[[], None]
 
 _RETRY = Interval.every(0.25)
-_SHORTEST_SECONDS = 2.0  # for an attempt, however little time is left
-_PATIENCE_SECONDS = 30.0  # how often somebody who waits for a reboot is told that it takes
-# A host that refuses us is asked again for so long: at boot, sshd may run before cloud-init has installed keys and
-# users, and pam_nologin turns everybody away until the boot is over.
+_SHORTEST_SECONDS = 2.0  # minimum for one attempt, even if less time is left
+_PATIENCE_SECONDS = 30.0  # between two calls of ``on_wait`` during a reboot; limit for one attempt to connect
+# A host that refuses the login is tried again for this time. At boot, sshd may run before cloud-init has installed keys
+# and users, and pam_nologin refuses all logins until the boot is complete.
 _REFUSED_SECONDS = 25.0
 
 _CHUNK = 256 << 10
-_STDERR_BYTES = 256 << 10  # the end of what a command prints to stderr; the rest is dropped
+_STDERR_BYTES = 256 << 10  # only the end of a command's stderr is kept
 _POLL_SECONDS = 0.2
 _OPEN_SECONDS = 30.0
-# A command that has ended can leave a child behind that holds its output open; what was printed has arrived long before
-# this.
+# After a command has ended, a background child may keep its output open. All output of the command itself has arrived
+# long before this time.
 _LINGER_SECONDS = 2.0
-_LEFT_SECONDS = 10.0  # for the end of a command that was left to end by itself
+_LEFT_SECONDS = 10.0  # limit for the end of a command that was not waited for
 
 
 class CommandTimeout(BuilderError):
-    """A command did not end in the time that it was given. It may still run."""
+    """A command did not end within its time limit. It may still run."""
 
 
 class NotBack(BuilderError):
-    """A host did not come back from a reboot in the time that it was given."""
+    """A host did not accept connections again within the time limit after a reboot."""
 
 
 class Deadline:
-    """A time limit that can begin anew while it runs. Seconds."""
+    """A time limit in seconds that can be restarted."""
 
     def __init__(self, seconds: float, clock: Clock = time.monotonic) -> None:
         self.seconds = seconds
@@ -69,9 +69,7 @@ class Deadline:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """How a command ended. ``status``: its exit status, -1 if a signal ended it. ``stderr``: the end of it, 256 KiB at
-    most.
-    """
+    """The result of a command. ``status``: its exit status, -1 if a signal ended it. ``stderr``: its last 256 KiB."""
 
     status: int
     stdout: bytes
@@ -79,7 +77,7 @@ class Completed:
 
     @property
     def text(self) -> str:
-        """Its stdout as text, without white space at the end."""
+        """The stdout as text, without white space at the end."""
         return self.stdout.decode(errors="replace").rstrip()
 
 
@@ -93,10 +91,10 @@ def connect(
 ) -> Connection:
     """Connect to a host that may still be booting.
 
-    Until ``timeout`` seconds have gone by it is tried again, as long as nothing listens or what listens is no SSH
-    server yet. A wrong host key or a refused login that lasts for 25 seconds is an error before that. ``check`` is
-    called before each attempt, also when a connection is made anew, and may raise what ends the waiting. Raises
-    NotReachable or Refused, which say what the last attempt met; ValueError for an endpoint whose keys are not keys.
+    Tries again for ``timeout`` seconds while no SSH server answers. A wrong host key or a refused login is an error
+    earlier: after 25 seconds. ``check`` is called before each attempt, also at a reconnection, and may raise an error
+    that ends the wait. Raises NotReachable or Refused with the error of the last attempt; ValueError if a key of the
+    endpoint is invalid.
     """
     transport = _transport(endpoint, timeout, sleep, clock, check)
     return Connection(endpoint, transport, sleep=sleep, clock=clock, check=check)
@@ -119,13 +117,13 @@ def _transport(endpoint: SshEndpoint, timeout: float, sleep: Sleep, clock: Clock
     assert last is not None, "there is at least one attempt"
     raise NotReachable(
         f"no SSH connection within {timeout:.0f} s: {last.message}",
-        hint=last.hint or "Check that this machine may reach the address on that port (security group, routes, VPN).",
+        hint=last.hint or "Check that this computer can reach the address on that port (security group, routes, VPN).",
     ) from last
 
 
 class Connection:
-    """An open SSH connection; made by ``connect``. Commands may run from several threads at once (sshd allows ten, by
-    MaxSessions).
+    """An open SSH connection, created by ``connect``. Several threads may run commands at the same time (sshd allows
+    ten: MaxSessions).
     """
 
     def __init__(
@@ -142,12 +140,12 @@ class Connection:
         self._check = check
         self._sleep = sleep
         self._clock = clock
-        self._left: list[paramiko.Channel] = []  # of commands that were left to end by themselves
+        self._unfinished: list[paramiko.Channel] = []  # of commands that were not waited for
         self._opening = threading.Lock()
 
     @property
     def name(self) -> str:
-        """user@address:port"""
+        """The host as "user@address:port"."""
         return f"{self.endpoint.user}@{self.endpoint.address}:{self.endpoint.port}"
 
     def __enter__(self) -> Connection:
@@ -159,19 +157,19 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """End it, and every command that still runs over it. Once more does nothing."""
+        """Close the connection, which ends all its commands. A second call does nothing."""
         self._transport.close()
 
     def reconnect(self, *, timeout: float) -> None:
-        """Replace what is left of the connection by a new one. Raises as ``connect`` does."""
+        """Close the connection and open a new one. Raises the same errors as ``connect``."""
         self._transport.close()
         self._transport = _transport(self.endpoint, timeout, self._sleep, self._clock, self._check)
 
     def run(self, command: str, stdin: bytes | None = None, timeout: float | None = None) -> Completed:
-        """Run a command by the login user's shell, without a terminal, and wait for its end.
+        """Run a command in the login user's shell, without a terminal, and wait for its end.
 
-        Raises ConnectionLost if the connection ends first: the command may have run, or not. CommandTimeout after
-        ``timeout`` seconds.
+        Raises ConnectionLost if the connection ends first; the outcome of the command is then unknown. Raises
+        CommandTimeout after ``timeout`` seconds.
         """
         output: list[bytes] = []
         status, stderr = self._execute(command, stdin, output.append, timeout)
@@ -185,17 +183,16 @@ class Connection:
         timeout: float | Deadline | None = None,
         until: Callable[[], bool] | None = None,
     ) -> Completed:
-        """As ``run``, but each line of stdout is handed to ``on_line`` as it arrives, while ``stdin`` is still being
-        sent.
+        """Run a command as ``run`` does, and call ``on_line`` with each line of stdout as it arrives, also while
+        ``stdin`` is being sent.
 
-        Lines come without their end; a last one that has none counts too. What is no UTF-8 is replaced. ``stdin`` may
-        be an iterable that waits: it is read in a thread of its own, and left alone once the command has ended.
-        ``stdout`` of the result is empty.
+        Lines are passed without their line end; a last line without one is passed too. Bytes that are not UTF-8 are
+        replaced. ``stdin`` may be an iterable that blocks: a separate thread reads it, and stops after the end of the
+        command. ``stdout`` of the result is empty.
 
-        ``until`` is asked after each piece of output. Once it is true, the end of ``stdin`` is sent, and the command is
-        left to end by itself; its status counts as 0. That spares the round trip in which it would be learned: the next
-        command of this connection learns it while its own channel is opened, and does not begin before that end, ten
-        seconds at most.
+        ``until`` is called after each piece of output. When it returns true, the end of ``stdin`` is sent, and the
+        result is returned with status 0, without waiting for the end of the command. That saves one round trip. The
+        next command of this connection waits for that end, at most ten seconds, while its own channel is opened.
         """
         lines = Lines(on_line)
         status, stderr = self._execute(command, stdin, lines.feed, timeout, until)
@@ -203,19 +200,19 @@ class Connection:
         return Completed(status, b"", stderr)
 
     def boot_id(self) -> str:
-        """What Linux calls this boot: differs after every reboot."""
+        """Read Linux's boot id, which is new after every reboot. Raises BuilderError if it cannot be read."""
         done = self.run("cat /proc/sys/kernel/random/boot_id", timeout=_OPEN_SECONDS)
         if done.status != 0 or not done.text:
-            raise BuilderError(f"{self.name}: the boot id cannot be read")
+            raise BuilderError(f"{self.name}: /proc/sys/kernel/random/boot_id cannot be read (status {done.status})")
         return done.text
 
     def wait_for_reboot(self, before: str, *, timeout: float, on_wait: Callable[[float], None] | None = None) -> None:
-        """Wait until the host has booted again and this connection is made anew. ``before``: the boot id before.
+        """Wait until the host has rebooted, and reconnect. ``before``: the boot id before the reboot.
 
-        ``on_wait`` is told now and then how many seconds it has been. Raises NotBack if the host is not there, or still
-        in the boot before, after ``timeout`` seconds; Refused if it comes back as another one.
+        ``on_wait`` is called about every 30 seconds with the seconds since the start. Raises NotBack if the host is
+        unreachable or has not rebooted after ``timeout`` seconds; Refused if it proves another host key.
         """
-        last = "it never went down"
+        last = "it did not shut down"
         for elapsed in poll(
             self._clock,
             self._sleep,
@@ -232,7 +229,7 @@ class Connection:
                 last = error.message
         raise NotBack(
             f"{self.name} did not come back from its reboot within {timeout:.0f} s: {last}",
-            hint="Its console output may say why.",
+            hint="The console output of the host may show the reason.",
         )
 
     def _execute(
@@ -245,9 +242,9 @@ class Connection:
     ) -> tuple[int, bytes]:
         deadline = Deadline(timeout, self._clock) if isinstance(timeout, int | float) else timeout
         with translated(self.name):
-            channel, left = self._open(), False
+            channel, is_unfinished = self._open(), False
             try:
-                _ask(channel, command)
+                _send_request(channel, command)
                 errors = Tail(_STDERR_BYTES)
                 threading.Thread(target=_drain, args=(channel, errors), daemon=True).start()
                 sender = threading.Thread(target=_send, args=(channel, stdin or ()), daemon=True)
@@ -256,31 +253,31 @@ class Connection:
                     on_output(data)
                     if until is not None and until():
                         sender.join(_OPEN_SECONDS)
-                        left = True
-                        self._left.append(channel)
+                        is_unfinished = True
+                        self._unfinished.append(channel)
                         return 0, errors.so_far()
                 return self._status(channel), errors.finish()
             finally:
-                if not left:
+                if not is_unfinished:
                     channel.close()
 
     def _open(self) -> paramiko.Channel:
-        """A channel for a command, once those that were left to end by themselves have ended."""
-        if not self._left:
+        """Open a channel for a command, after waiting for the end of unfinished commands."""
+        if not self._unfinished:
             return self._transport.open_session(window_size=None, timeout=_OPEN_SECONDS)
-        # Others wait for their channels until then: sshd counts what has not ended against its MaxSessions.
+        # Other threads wait for the lock, because sshd counts unfinished commands against its MaxSessions.
         with self._opening:
             channel = self._transport.open_session(window_size=None, timeout=_OPEN_SECONDS)
             until = time.monotonic() + _LEFT_SECONDS
-            while self._left:
-                self._left[0].status_event.wait(until - time.monotonic())
-                self._left.pop(0).close()
+            while self._unfinished:
+                self._unfinished[0].status_event.wait(until - time.monotonic())
+                self._unfinished.pop(0).close()
         return channel
 
     def _output(self, channel: paramiko.Channel, deadline: Deadline | None, command: str) -> Iterator[bytes]:
-        """What the command prints, until its end."""
+        """Yield the stdout of a command until its end. Raises CommandTimeout, ConnectionLost."""
         channel.settimeout(_POLL_SECONDS)
-        silent_since: float | None = None
+        quiet_since: float | None = None
         while True:
             if deadline is not None and deadline.over:
                 raise CommandTimeout(f"{self.name}: a command did not end in time: {command.split(None, 1)[0]} …")
@@ -291,13 +288,13 @@ class Connection:
                 if not self._transport.is_active():
                     raise ConnectionLost(f"{self.name}: the connection was lost during a command") from None
                 if channel.exit_status_ready():
-                    silent_since = now if silent_since is None else silent_since
-                    if now - silent_since >= _LINGER_SECONDS:
+                    quiet_since = now if quiet_since is None else quiet_since
+                    if now - quiet_since >= _LINGER_SECONDS:
                         return
                 continue
             if not data:
                 return
-            silent_since = None
+            quiet_since = None
             yield data
 
     def _status(self, channel: paramiko.Channel) -> int:
@@ -306,8 +303,8 @@ class Connection:
                 break
         if channel.exit_status >= 0:
             return channel.exit_status
-        # No status: either a signal ended the command, or the connection ended first. The transport notices the latter
-        # a moment later.
+        # Without a status, either a signal ended the command, or the connection ended first. In the second case the
+        # transport becomes inactive a moment later.
         for _ in range(3):
             if not self._transport.is_active():
                 raise ConnectionLost(f"{self.name}: the connection was lost during a command")
@@ -315,11 +312,11 @@ class Connection:
         return -1
 
 
-def _ask(channel: paramiko.Channel, command: str) -> None:
-    """Ask for a command, and do not wait for the consent: its input can follow at once, which spares a round trip.
+def _send_request(channel: paramiko.Channel, command: str) -> None:
+    """Request a command without waiting for the reply. Its input can follow at once, which saves one round trip.
 
-    paramiko has no call for that. Where the consent is refused, it closes the channel, and the command ends without a
-    status.
+    paramiko has no public call for that. If the server refuses the request, paramiko closes the channel, and the
+    command ends without a status.
     """
     vars(channel)["_wait_for_event"] = lambda: None
     channel.exec_command(command)
@@ -344,7 +341,7 @@ def _drain(channel: paramiko.Channel, errors: Tail) -> None:
 
 
 def _send(channel: paramiko.Channel, stdin: bytes | Iterable[bytes]) -> None:
-    # A command need not read all of its input: what cannot be sent any more is no error, and its status tells the rest.
+    # A command may end before it has read all its input, so a failed send is no error. The status shows the outcome.
     with contextlib.suppress(OSError, paramiko.SSHException):
         for chunk in (stdin,) if isinstance(stdin, bytes) else stdin:
             _send_all(channel, memoryview(chunk))
@@ -355,7 +352,7 @@ def _send_all(channel: paramiko.Channel, data: memoryview) -> None:
     while data:
         try:
             sent = channel.send(bytes(data[:_CHUNK]))
-        except TimeoutError:  # the window is full: the command does not read just now
+        except TimeoutError:  # the window is full, because the command is not reading
             if channel.closed:
                 return
             continue

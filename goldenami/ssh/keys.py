@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """``private_key``: PEM as ssh-keygen writes it, without a passphrase (a secret). ``public_key``: "ssh-ed25519
-    AAAA…", without a comment.
+    """An SSH key pair. ``private_key`` is a secret: OpenSSH's PEM format without a passphrase. ``public_key``:
+    "ssh-ed25519 AAAA…", without a comment.
     """
 
     private_key: str = field(repr=False)
@@ -25,7 +25,7 @@ class KeyPair:
 
     @classmethod
     def from_private(cls, private_key: str) -> KeyPair:
-        """The pair that a private key belongs to. Raises ValueError for anything but an OpenSSH private key without a
+        """Return the pair of a private key. Raises ValueError unless it is an OpenSSH private key without a
         passphrase.
         """
         public = load_ssh_private_key(private_key.encode(), password=None).public_key()
@@ -33,6 +33,6 @@ class KeyPair:
 
 
 def generate_keypair() -> KeyPair:
-    """A new Ed25519 pair, from the system's randomness."""
+    """Generate a new Ed25519 key pair with the random numbers of the operating system."""
     key = Ed25519PrivateKey.generate()
     return KeyPair.from_private(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode())

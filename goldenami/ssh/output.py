@@ -1,16 +1,16 @@
-"""What a command prints, on its way to who asked for it."""
+"""Buffers for the output of a command: the last bytes, and lines of text."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 
-_LINE_BYTES = 64 << 10  # longer lines are handed over in pieces
-_END_SECONDS = 0.2  # the last of it arrives with the command's status, or right after
+_LINE_BYTES = 64 << 10  # longer lines are passed on in pieces
+_END_SECONDS = 0.2  # the end of stderr can arrive shortly after the command's status
 
 
 class Tail:
-    """The last bytes of what is fed to it."""
+    """Keeps the last ``limit`` bytes of a stream."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -34,7 +34,7 @@ class Tail:
 
 
 class Lines:
-    """Cuts bytes into lines of text."""
+    """Splits a stream of bytes into lines of text, and calls ``on_line`` with each."""
 
     def __init__(self, on_line: Callable[[str], None]) -> None:
         self._on_line = on_line
@@ -43,18 +43,18 @@ class Lines:
     def feed(self, data: bytes) -> None:
         *whole, self._rest = (self._rest + data).split(b"\n")
         for line in whole:
-            self._give(line)
+            self._pass_on(line)
         while len(self._rest) > _LINE_BYTES:
             self._on_line(self._rest[:_LINE_BYTES].decode(errors="replace"))
             self._rest = self._rest[_LINE_BYTES:]
 
     def end(self) -> None:
         if self._rest:
-            self._give(self._rest)
+            self._pass_on(self._rest)
             self._rest = b""
 
-    def _give(self, line: bytes) -> None:
-        # In pieces of the same size however the bytes arrived: who reads the same output twice gets the same lines.
+    def _pass_on(self, line: bytes) -> None:
+        # The size of the pieces does not depend on how the bytes arrived, so the same output gives the same lines.
         while len(line) > _LINE_BYTES:
             self._on_line(line[:_LINE_BYTES].decode(errors="replace"))
             line = line[_LINE_BYTES:]

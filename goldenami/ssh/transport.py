@@ -1,7 +1,7 @@
-"""One attempt at an authenticated SSH transport, with paramiko's errors translated into ours.
+"""Opens one authenticated SSH transport, and translates paramiko's errors into goldenami's errors.
 
-The host key is pinned: only the type of the expected key is negotiated, and a host that proves another key is not
-talked to. Neither an agent, nor known_hosts, nor any other file of the user is read.
+The host key is pinned: only the type of the expected key is negotiated, and the connection is closed if the host proves
+another key. No SSH agent is used, and no file of the user is read (known_hosts, config, keys).
 """
 
 from __future__ import annotations
@@ -23,33 +23,32 @@ from goldenami.errors import BuilderError, ConnectionLost
 from goldenami.model import DIRECT, SshEndpoint, Transport
 from goldenami.os import SYSTEMS, described
 
-# Bytes that may be under way on one channel: at 60 ms round trip this allows 70 MB/s. OpenSSH's packets carry 32 KiB at
-# most.
+# Bytes in flight on one channel: 4 MiB allow 70 MB/s at a round trip of 60 ms. OpenSSH's packets have at most 32 KiB.
 WINDOW = 4 << 20
 PACKET = 32 << 10
 
-ATTEMPT_SECONDS = 10.0  # for TCP, and again for the handshake; a host that answers does so in far less
+ATTEMPT_SECONDS = 10.0  # limit for TCP, and again for the handshake; a host that answers needs much less
 _KEEPALIVE_SECONDS = 15
 _DEAD_AFTER_SECONDS = 60
 
-# paramiko reports what it raises as well; without a handler the logging module would print that to stderr.
+# paramiko also logs the errors that it raises. Without a handler the logging module would print them to stderr.
 _LOG = "goldenami.ssh.paramiko"
 logging.getLogger(_LOG).addHandler(logging.NullHandler())
 
 
 class NotReachable(BuilderError):
-    """Nothing answers yet as an SSH server does. Worth another attempt."""
+    """No SSH server answers yet. Another attempt can succeed."""
 
 
 class Refused(BuilderError):
-    """An SSH server answers, but is not the host that is expected, or does not accept our key. Rarely worth another
-    attempt.
+    """An SSH server answers, but it is not the expected host, or it does not accept the key. Another attempt rarely
+    succeeds.
     """
 
 
 def open_transport(endpoint: SshEndpoint, patience: float = ATTEMPT_SECONDS) -> paramiko.Transport:
-    """Connect and authenticate, once. ``patience``: seconds for TCP, and again for each step of the handshake:
-    something may listen there and never say a word. Raises NotReachable or Refused.
+    """Connect and authenticate once. ``patience``: seconds for TCP, and again for each step of the handshake, because
+    another program may listen on the port and send nothing. Raises NotReachable or Refused.
     """
     name = f"{endpoint.user}@{endpoint.address}:{endpoint.port}"
     connection = _socket(endpoint, name, patience)
@@ -61,13 +60,13 @@ def open_transport(endpoint: SshEndpoint, patience: float = ATTEMPT_SECONDS) -> 
             transport = paramiko.Transport(connection, default_window_size=WINDOW, default_max_packet_size=PACKET)
             transport.set_log_channel(_LOG)
             transport.banner_timeout = patience
-            transport.auth_timeout = 3 * patience  # sshd may look up names while it authenticates
+            transport.auth_timeout = 3 * patience  # sshd may query DNS during authentication
             _pin(transport, expected)
             transport.start_client(timeout=patience)
             if transport.get_remote_server_key().asbytes() != expected.asbytes():
                 raise Refused(
-                    f"{name} proved another host key than the one it was given: it may not be the host it should be",
-                    hint="Nothing was sent to it. Find out what answers at this address before building again.",
+                    f"{name} proved another host key than the expected one, so it may be another host",
+                    hint="No data was sent to it. Find out which host answers at this address before you build again.",
                 )
             transport.auth_publickey(endpoint.user, key)
             transport.set_keepalive(_KEEPALIVE_SECONDS)
@@ -80,7 +79,7 @@ def open_transport(endpoint: SshEndpoint, patience: float = ATTEMPT_SECONDS) -> 
 
 
 def expected_key(line: str) -> paramiko.PKey:
-    """The public key of an OpenSSH line. Raises ValueError."""
+    """Parse an OpenSSH line, "TYPE BASE64", into a public key. Raises ValueError if it is not one."""
     words = line.split()
     try:
         return paramiko.PKey.from_type_string(words[0], base64.b64decode(words[1], validate=True))
@@ -90,9 +89,7 @@ def expected_key(line: str) -> paramiko.PKey:
 
 @contextlib.contextmanager
 def translated(name: str, otherwise: type[BuilderError] = ConnectionLost) -> Iterator[None]:
-    """The one place where paramiko's errors become ours: ``otherwise`` for all that says no more than that SSH did not
-    work.
-    """
+    """Translate paramiko's errors into goldenami's errors. Errors without a specific cause become ``otherwise``."""
     try:
         yield
     except BuilderError:
@@ -105,12 +102,12 @@ def translated(name: str, otherwise: type[BuilderError] = ConnectionLost) -> Ite
     except paramiko.AuthenticationException as error:
         raise Refused(
             f"{name} does not accept the key that was given to the instance",
-            hint=f"Check that ssh_user is the base image's: {_login_users()}.",
+            hint=f"Check that ssh_user is the login user of the base image: {_login_users()}.",
         ) from error
     except IncompatiblePeer as error:
         raise Refused(
             f"{name} has no host key of the expected type, or shares no algorithm with this client: {error}",
-            hint="Check that user-data is applied by the base image (cloud-init), since it brings the host key.",
+            hint="Check that cloud-init in the base image applies user-data, which installs the host key.",
         ) from error
     except (paramiko.SSHException, EOFError, OSError) as error:
         raise otherwise(f"{name}: {str(error) or 'the SSH connection ended'}") from error
@@ -121,7 +118,7 @@ def _login_users() -> str:
 
 
 def direct(endpoint: SshEndpoint, patience: float) -> socket.socket:
-    """The transport ``direct``: TCP to the address of the instance."""
+    """Open a TCP connection to the address of the endpoint: the transport ``direct``."""
     return socket.create_connection((endpoint.address, endpoint.port), timeout=patience)
 
 
@@ -131,11 +128,11 @@ def _socket(endpoint: SshEndpoint, name: str, patience: float) -> socket.socket:
         opener = extensions.load(extensions.TRANSPORTS, endpoint.transport)
     with translated(name, NotReachable):
         connection = opener(endpoint, patience)
-    if connection.family not in (socket.AF_INET, socket.AF_INET6):  # one end of a tunnel in this process
+    if connection.family not in (socket.AF_INET, socket.AF_INET6):  # one end of a tunnel that this process opened
         return connection
-    # Without it each of SSH's small packets may wait for the acknowledgement of the one before: 45 to 100 ms a command.
+    # Without TCP_NODELAY a small packet may wait for the acknowledgement of the previous one: 45 to 100 ms a command.
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: together with the keepalive, this notices a host that went away
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: with the keepalive, this detects a host that is unreachable
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_AFTER_SECONDS * 1000)
     return connection
 

@@ -304,7 +304,7 @@ def test_a_reboot_is_over_when_the_boot_id_is_another_one(endpoint: SshEndpoint)
         time_ = Time()
     with ssh.connect(endpoint, timeout=10, sleep=time_.sleep, clock=time_.clock) as connection:
         before = connection.boot_id()
-        with pytest.raises(BuilderError, match="did not come back from its reboot within 2 s: it never went down"):
+        with pytest.raises(BuilderError, match="did not come back from its reboot within 2 s: it did not shut down"):
             connection.wait_for_reboot(before, timeout=2)
 
 
