@@ -1,7 +1,7 @@
-"""Events, releases and errors for people and for machines. All of it goes to stderr or to files: stdout is data.
+"""Shows events, releases and errors to people and to programs. It writes to stderr or to files; stdout is for data.
 
-``progress`` picks the view that fits where stderr goes, and adds the file of events; ``render_release``,
-``render_failure`` and ``render_error`` print what remains to be said at the end.
+``progress`` selects the view for a terminal or a log, and adds the file of events. ``render_release``,
+``render_failure`` and ``render_error`` print the summary at the end.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ __all__ = [
 def progress(
     console: Console | None = None, *, events: Path | None = None, environment: Mapping[str, str] = os.environ
 ) -> Iterator[Emit]:
-    """An Emit for one build: the live view on a terminal, plain lines elsewhere; and JSON lines to ``events``.
+    """Provide an Emit for one build: the live view on a terminal, otherwise plain lines; and JSON lines in ``events``.
 
-    Close it (leave the block) before printing a summary. ``environment`` says whether this is GitLab's CI. Raises
-    UsageError if the file of events cannot be opened.
+    Leave the block before you print a summary. ``environment``: the variable GITLAB_CI decides whether stages become
+    sections of GitLab's log. Raises UsageError if the file of events cannot be opened.
     """
     console = console or stderr_console()
     with ExitStack() as stack:

@@ -1,7 +1,7 @@
-"""Events as JSON lines, for machines: ``--events FILE``.
+"""Writes events as JSON lines, for programs: ``--events FILE``.
 
 Each line is one object: ``schema`` ("goldenami.events/1"), ``time`` (ISO 8601, UTC, milliseconds), ``kind``, and the
-fields of that kind (goldenami/events.py) beside them. Readers must accept kinds and fields that they do not know.
+fields of that kind (goldenami/events.py). Readers must ignore kinds and fields that they do not support.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ SCHEMA = "goldenami.events/1"
 
 
 class EventFile:
-    """An Emit that appends to a file, line by line, so that a reader sees each event at once. A named pipe or
-    /dev/fd/N serves as well. ``wall_clock``: seconds since the epoch. Raises UsageError if the file cannot be opened.
+    """An Emit that appends each event to a file and flushes it, so that a reader sees it at once.
+
+    The file may be a named pipe or /dev/fd/N. ``wall_clock``: seconds since the epoch. Raises UsageError if the file
+    cannot be opened.
     """
 
     def __init__(self, path: Path, *, wall_clock: Callable[[], float] = time.time) -> None:
@@ -31,7 +33,9 @@ class EventFile:
         try:
             self._file = path.open("a", encoding="utf-8")
         except OSError as error:
-            raise UsageError(f"The events cannot be written to {path}: {error.strerror}") from error
+            raise UsageError(
+                f"The events cannot be written to {path}: {error.strerror}", hint="Pass another file with --events."
+            ) from error
 
     def __call__(self, event: Event) -> None:
         moment = datetime.fromtimestamp(self._wall_clock(), UTC).isoformat(timespec="milliseconds")
@@ -42,6 +46,7 @@ class EventFile:
             self._file.flush()
 
     def close(self) -> None:
+        """Close the file. A second call does nothing."""
         with self._lock:
             self._file.close()
 

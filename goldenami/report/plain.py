@@ -1,12 +1,12 @@
-"""One line for each thing worth knowing: for logs of CI systems, files, and terminals that cannot do better.
+"""Prints one line for each important event: for logs of CI systems, files, and terminals without cursor control.
 
     00:00  build    debian-12-web 1.4.20261124.1 · environment sandbox · 6 targets
     00:04  stage    software (x86_64)
     00:09  changed  4/11 nginx-light installed · 3.1 s · recipes/debian-12-web.yaml:21:5
     00:15  ok       software (x86_64) · 11 s · 9 changed, 2 ok
 
-What was right already and tests that passed are counted, not listed. In GitLab's CI each stage is a section that can be
-folded (https://docs.gitlab.com/ci/jobs/job_logs/#custom-collapsible-sections).
+Operations that changed nothing and tests that passed are counted, not listed. In GitLab's CI each stage is a section
+that can be folded (https://docs.gitlab.com/ci/jobs/job_logs/#custom-collapsible-sections).
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ _STEP = 25  # percent of progress between two lines about the same target
 
 
 class Lines:
-    """An Emit that prints lines to ``stream``. ``clock``: seconds, monotonic. ``sections``: mark stages for GitLab,
-    with ``wall_clock`` (seconds since the epoch). Not for several threads at once by itself: see tee.
+    """An Emit that prints lines to ``stream``. Calls from several threads need ``tee``.
+
+    ``clock``: seconds, monotonic. ``sections``: mark stages as sections of GitLab's log, with the time of
+    ``wall_clock`` (seconds since the epoch).
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class Lines:
         self._sections = sections
         self._wall_clock = wall_clock
         self._state = BuildState()
-        self._said: dict[tuple[str, str], tuple[str, float]] = {}  # target -> state and percent of its last line
+        self._printed: dict[tuple[str, str], tuple[str, float]] = {}  # target -> state and percent of its last line
         self._section: str | None = None  # GitLab's sections must be nested, so only one is open at a time
 
     def __call__(self, event: Event) -> None:
@@ -60,7 +62,7 @@ class Lines:
         self._stream.flush()
 
     def close(self) -> None:
-        """End an open section. The stream is the caller's."""
+        """End an open section. The stream stays open."""
         if self._section is not None:
             self._write_section("end", self._section)
             self._section = None
@@ -71,13 +73,13 @@ class Lines:
     ) -> tuple[str, list[str]] | None:
         match kind:
             case "build.started":
-                self._said.clear()
+                self._printed.clear()
                 return "build", headline(fields)
             case "build.skipped":
                 return "skipped", [_get(fields, "reason"), _get(fields, "release")]
             case "build.finished":
                 took = duration(float(fields.get("seconds") or 0))
-                reason = first_line(_get(fields, "error")).rstrip(":")  # what follows the colon is not shown here
+                reason = first_line(_get(fields, "error")).rstrip(":")  # the list after a colon is not shown here
                 return _get(fields, "status") or "finished", [f"after {took}", reason]
             case "stage.started" if isinstance(subject, Stage):
                 return "stage", [subject.label]
@@ -96,13 +98,13 @@ class Lines:
         return None
 
     def _target(self, row: TargetRow) -> tuple[str, list[str]] | None:
-        """A line when the state changes, and at every quarter of the way."""
+        """Return a line if the state changed or another 25 percent are done, otherwise None."""
         key = (row.target, row.architecture)
-        state, percent = self._said.get(key, ("", -1.0))
+        state, percent = self._printed.get(key, ("", -1.0))
         now = row.percent if row.percent is not None else -1.0
         if row.state == state and not (now > percent and now // _STEP > percent // _STEP):
             return None
-        self._said[key] = (row.state, now)
+        self._printed[key] = (row.state, now)
         shown = f"{row.state} {row.percent:.0f} %" if row.percent is not None and row.percent < 100 else row.state
         return "target", [target_label(row), shown, row.image_id, first_line(row.detail)]
 
@@ -117,12 +119,12 @@ class Lines:
             self._section = None
 
     def _write_section(self, what: str, name: str) -> None:
-        # The marker is erased from the log by the carriage return and the escape; its header is the line that follows.
+        # The escape sequence and the carriage return hide the marker in the log. The next line becomes its header.
         self._stream.write(f"\x1b[0Ksection_{what}:{int(self._wall_clock())}:{name}\r\x1b[0K")
 
 
 def headline(fields: Mapping[str, Any]) -> list[str]:
-    """What is built, from build.started."""
+    """Return recipe, version, environment and number of targets from the event build.started."""
     targets = fields.get("targets") or ()
     count = f"{len(targets)} target{'' if len(targets) == 1 else 's'}" if targets else ""
     environment = _get(fields, "environment")
@@ -131,11 +133,13 @@ def headline(fields: Mapping[str, Any]) -> list[str]:
 
 
 def facts_of_stage(stage: Stage, fields: Mapping[str, Any]) -> list[str]:
+    """Return the parts of the line of a finished stage."""
     took = duration(float(fields.get("seconds") or 0))
     return [stage.label, took, counts(stage.operations, OPERATION_ORDER), first_line(_get(fields, "detail"))]
 
 
 def facts_of_operation(fields: Mapping[str, Any]) -> list[str]:
+    """Return the parts of the line of a finished operation."""
     number = f"{_get(fields, 'index')}/{_get(fields, 'total')} " if fields.get("total") else ""
     took = duration(float(fields.get("seconds") or 0))
     detail = first_line(_get(fields, "detail"))
@@ -143,15 +147,18 @@ def facts_of_operation(fields: Mapping[str, Any]) -> list[str]:
 
 
 def facts_of_test(fields: Mapping[str, Any]) -> list[str]:
+    """Return the parts of the line of one finished test."""
     return [_get(fields, "name"), _get(fields, "place"), first_line(_get(fields, "message"))]
 
 
 def facts_of_tests(tests: Tests, fields: Mapping[str, Any]) -> list[str]:
+    """Return the parts of the line of a finished run of tests."""
     numbers = {name: int(fields.get(name) or 0) for name in TEST_ORDER}
     return [tests.label, duration(float(fields.get("seconds") or 0)), counts(numbers, TEST_ORDER)]
 
 
 def target_label(row: TargetRow) -> str:
+    """Return the name of a target with its architecture."""
     return f"{row.target} ({row.architecture})" if row.architecture else row.target
 
 

@@ -1,4 +1,4 @@
-"""Errors for people: what is wrong, where, and the next step, in the form that compilers taught everyone to read.
+"""Prints errors in the format of compilers: the place, the message, the source line and the next step.
 
 ::
 
@@ -8,8 +8,8 @@
           = hint: did you mean 'package'?
 
 The first line of each problem is ``file:line:column: error: message``, so that editors and CI systems can jump to it.
-Sources are read again when they are shown; one that cannot be read is shown without its excerpt. Everything is printed
-as it is: no markup is interpreted in it, and nothing is wrapped (a long source line is cut around the column).
+Source files are read again when a problem is printed. If a file cannot be read, its source line is left out. Rich's
+markup in texts is not interpreted. Lines are not wrapped; a long source line is cut around the column.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ ReadSource = Callable[[str], str | None]
 _TAB = "    "
 _WORD = re.compile(r"""'[^']*'|"[^"]*"|\{\{.*?\}\}|[\w./@%+*-]+""")
 _PLACE = re.compile(r"^(?P<file>.+?):(?P<line>\d+)(?::(?P<column>\d+))?$")
-_OUTPUT_LINES = 25  # of a failed operation; the end is what matters
+_OUTPUT_LINES = 25  # of a failed operation: the last lines, which usually contain the cause
 
 
-_LOG_WIDTH = 160  # where stderr is no terminal, and COLUMNS does not say otherwise
+_LOG_WIDTH = 160  # if stderr is not a terminal and COLUMNS is not set
 
 
 def stderr_console() -> Console:
-    """The console of progress and errors. Rich itself respects NO_COLOR, TERM=dumb and a stderr that is no terminal."""
+    """Return the console of progress and errors. Rich supports NO_COLOR, TERM=dumb and a stderr without a terminal."""
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal and not os.environ.get("COLUMNS"):
         console.width = _LOG_WIDTH
@@ -52,7 +52,7 @@ def stderr_console() -> Console:
 
 
 def read_source(file: str) -> str | None:
-    """The text of a file that a problem points into, or None where it cannot be had."""
+    """Return the text of the file of a problem, or None if it cannot be read."""
     try:
         return shipped.path_of(file).read_text(encoding="utf-8", errors="replace")
     except (OSError, ValueError):
@@ -60,7 +60,7 @@ def read_source(file: str) -> str | None:
 
 
 def render_error(error: GoldenAmiError, console: Console | None = None, *, read: ReadSource = read_source) -> None:
-    """Print an error with everything it knows, to stderr unless told otherwise. Never raises for what it is given."""
+    """Print an error with its details and hint, by default to stderr. Any text is accepted; none raises an error."""
     console = console or stderr_console()
     if isinstance(error, InvalidInput):
         render_problems(error.problems, console, read=read)
@@ -75,7 +75,7 @@ def render_error(error: GoldenAmiError, console: Console | None = None, *, read:
 
 
 def render_problems(problems: Sequence[Problem], console: Console, *, read: ReadSource = read_source) -> None:
-    """Print every problem with its source line and a caret; each file is read once."""
+    """Print every problem with its source line and a caret. Each file is read once."""
     sources: dict[str, str | None] = {}
     for problem in problems:
         if problem.file not in sources:
@@ -90,7 +90,7 @@ def render_problems(problems: Sequence[Problem], console: Console, *, read: Read
 
 
 def _details(error: GoldenAmiError, read: ReadSource) -> list[Text]:
-    """What the subclasses know beyond their message."""
+    """Return the lines for the additional fields of error classes: place, output, targets, AWS action."""
     if isinstance(error, OperationFailed):
         return _operation_details(error, read)
     if isinstance(error, TargetsFailed):
@@ -125,7 +125,7 @@ def _operation_details(error: OperationFailed, read: ReadSource) -> list[Text]:
 
 
 def _excerpt(source: str | None, line: int, column: int, width: int) -> list[Text]:
-    """The source line and, where the column is known, a caret under it; nothing where there is no such line."""
+    """Return the source line, with a caret below it if the column is known. Empty if the line does not exist."""
     if source is None or line < 1:
         return []
     lines = source.splitlines()
@@ -139,7 +139,7 @@ def _excerpt(source: str | None, line: int, column: int, width: int) -> list[Tex
     text = _printable(raw)
     room = max(width - 9, 20)
     if cell_len(text) > room:
-        # Keep the marked place in sight: cut from the left only as far as needed.
+        # Keep the marked word visible: cut from the left only as much as needed.
         cut = max(0, len(before) + min(len(marked), 20) - room + 4)
         if cut:
             text, before = "…" + text[cut:], "…" + before[cut:]
@@ -158,7 +158,7 @@ def _shorten(text: str, cells: int) -> str:
 
 
 def _printable(text: str) -> str:
-    """Tabs as spaces, and no control character that could move the cursor or change colours."""
+    """Replace tabs by spaces, and control characters, which could move the cursor or change colors."""
     return "".join(c if c.isprintable() else "�" for c in text.replace("\t", _TAB))
 
 

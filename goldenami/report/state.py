@@ -1,7 +1,7 @@
-"""What a build's events add up to: the state that the views draw. No I/O, no clock of its own.
+"""The state of a build, computed from its events, for the views. It does no I/O and reads no clock.
 
-Events come in any order that threads produce, and of kinds that this version may not know: nothing here fails because a
-field is missing or a finish has no start.
+Threads emit events in any order, and a newer version may emit other kinds. An event without an expected field, or a
+finish without a start, is not an error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from goldenami.events import Event
 
 @dataclass(slots=True)
 class Running:
-    """An operation in progress. ``line`` is the last one that it printed."""
+    """An operation in progress. ``line``: the last line of its output."""
 
     index: int = 0
     total: int = 0
@@ -25,11 +25,13 @@ class Running:
 
 @dataclass(slots=True)
 class Stage:
+    """A stage in progress. ``started``: seconds, monotonic. ``operations``: finished operations by status."""
+
     name: str
     architecture: str
     started: float
     operation: Running | None = None
-    operations: dict[str, int] = field(default_factory=dict)  # status -> how many
+    operations: dict[str, int] = field(default_factory=dict)  # status -> count
 
     @property
     def label(self) -> str:
@@ -38,6 +40,8 @@ class Stage:
 
 @dataclass(slots=True)
 class Tests:
+    """A run of tests in progress. ``running``: the current test. ``outcomes``: finished tests by outcome."""
+
     gate: str
     architecture: str
     started: float
@@ -56,6 +60,8 @@ class Tests:
 
 @dataclass(slots=True)
 class TargetRow:
+    """The last known state of one target and architecture. ``percent``: 0 to 100, None if unknown."""
+
     target: str
     architecture: str
     state: str = ""
@@ -65,7 +71,7 @@ class TargetRow:
 
 
 class BuildState:
-    """The sum of a build's events. ``stages`` and ``tests`` hold what runs now; ``targets`` stay until the end."""
+    """The state of a build. ``stages`` and ``tests`` contain only running ones; ``targets`` contains all."""
 
     def __init__(self) -> None:
         self.started: float | None = None
@@ -74,12 +80,12 @@ class BuildState:
         self.targets: dict[tuple[str, str], TargetRow] = {}
 
     def apply(self, event: Event, now: float) -> Stage | Tests | TargetRow | None:
-        """Take one event in. Returns what it is about; something that has just ended is returned a last time."""
+        """Apply one event. Returns the stage, run of tests or target that it changed, also if it has just ended."""
         if self.started is None:
             self.started = now
         fields = event.fields
         match event.kind:
-            case "build.started":  # a base recipe is built before its child: what was said of its targets is over
+            case "build.started":  # a base recipe is built before its child: remove its targets
                 self.stages.clear()
                 self.tests.clear()
                 self.targets.clear()
@@ -115,7 +121,7 @@ class BuildState:
         return stage
 
     def _stage_of(self, architecture: str) -> Stage | None:
-        """The stage that an operation belongs to: the latest one of its architecture, else the latest."""
+        """Return the stage of an operation: the latest one of its architecture, otherwise the latest one, or None."""
         running = list(self.stages.values())
         same = [stage for stage in running if stage.architecture == architecture]
         candidates = same or running

@@ -1,4 +1,4 @@
-"""The last page of a build: the images that came out of it; or what failed, what is left behind, and what to do."""
+"""Prints the summary of a build: its images; or the error, the resources left behind and the next commands."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from goldenami.report.plain import TEST_ORDER
 from goldenami.report.problems import ReadSource, read_source, render_error
 from goldenami.report.text import counts, duration
 
-_WIDE = 150  # cells; from here on there is room for whole key ARNs
+_WIDE = 150  # cells; from this width on, whole key ARNs fit
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Leftover:
-    """A resource that a build made and that still exists. ``place``: "account/region"."""
+    """A resource that a build created and that still exists. ``place``: "account/region"."""
 
     kind: str
     id: str
@@ -35,8 +35,8 @@ def render_release(
     notes: Mapping[str, str] | None = None,
     seconds: float | None = None,
 ) -> None:
-    """The release and its images. ``accounts``: names by account id, as the environment gives them. ``notes``: by the
-    mode of a target, what stands before its key. ``seconds``: how long the build took, where there was one.
+    """Print a release and its images. ``accounts``: the environment's account names by account id. ``notes``: a text
+    before the key of an image, by the mode of its target. ``seconds``: the duration of the build; None: not shown.
     """
     took = f" · {duration(seconds)}" if seconds is not None else ""
     facts = f" · {manifest.digest[:12]}{took}"
@@ -65,9 +65,9 @@ def render_release(
 def images_table(
     images: Sequence[ManifestImage], accounts: Mapping[str, str], width: int, notes: Mapping[str, str]
 ) -> list[Text]:
-    """One line for each image id below a heading, ordered by account, region and architecture, ``width`` cells wide.
+    """Return a heading and one line per image, ordered by account, region and architecture, ``width`` cells wide.
 
-    Ids are never cut, whatever the width; keys are, down to eight characters.
+    Image ids are never cut. Keys are cut to the width, but not below eight characters.
     """
     wide = width >= _WIDE
     headings = ("ACCOUNT", "REGION", "ARCH", "IMAGE", "ENCRYPTED", "KEY")
@@ -105,8 +105,8 @@ def render_failure(
     next_steps: Mapping[str, str] | None = None,
     read: ReadSource = read_source,
 ) -> None:
-    """What failed and where, what is left behind, and the commands to go on with: ``next_steps`` maps what a command
-    does ("continue", "clean up") to the command.
+    """Print an error, the resources that are left behind, and the next commands. ``next_steps``: the command by its
+    purpose ("continue", "clean up").
     """
     console.print()
     render_error(error, console, read=read)

@@ -1,6 +1,7 @@
-"""One Emit for many: gives every event to each consumer, in the same order, whatever thread it comes from.
+"""Combines several event consumers into one Emit. All consumers receive the events of all threads in the same order.
 
-A view must never break a build. A consumer that raises is not asked again, and the others are told once by a note.
+A view must never break a build. A consumer that raises an error receives no more events, and the other consumers
+receive a ``note`` about it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ def tee(*consumers: Emit) -> Emit:
 class _Tee:
     def __init__(self, consumers: Sequence[Emit]) -> None:
         self._consumers = list(consumers)
-        self._lock = threading.RLock()  # a consumer that emits itself would otherwise wait for itself
+        self._lock = threading.RLock()  # reentrant, because a consumer may emit an event itself
 
     def __call__(self, event: Event) -> None:
         with self._lock:
@@ -32,4 +33,5 @@ class _Tee:
                     self._consumers.remove(consumer)
                     name = getattr(consumer, "__qualname__", type(consumer).__name__)
                     reason = f"{type(error).__name__}: {error}"
-                    self(Event("note", {"level": "warning", "message": f"{name} ended its report: {reason}"}))
+                    message = f"{name} failed and receives no more events: {reason}"
+                    self(Event("note", {"level": "warning", "message": message}))

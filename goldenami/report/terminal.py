@@ -1,4 +1,4 @@
-"""The live view: at the bottom of the terminal what runs now, and above it, for good, a line for each thing that ended.
+"""The live view of a terminal: running stages and tests at the bottom, and above them a permanent line for each result.
 
 ::
 
@@ -7,8 +7,8 @@
     ⠹ software (x86_64)  6 s   4/11 package nginx-light
         Unpacking nginx-light (1.22.1-9+deb12u3) ...
 
-It draws at most eight times a second, cuts lines at the terminal's width, and shows no colours under NO_COLOR. When it
-is closed, the moving part is gone and the scrollback reads like a log.
+It draws at most eight times a second, cuts lines at the terminal's width, and uses no colors if NO_COLOR is set. When
+it is closed, the running part is removed, and the permanent lines remain as a log.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ _READY_STATES = ("available", "ready", "done", "shared", "verified", "released",
 
 
 class Live:
-    """An Emit that draws on a terminal. ``clock``: seconds, monotonic. ``refresh`` False draws only at events and at
-    ``draw`` (for tests). Close it before printing anything else.
+    """An Emit that draws on a terminal. Close it before you print other text.
+
+    ``clock``: seconds, monotonic. ``refresh`` False: draw only at events and at ``draw`` (for tests).
     """
 
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic, refresh: bool = True) -> None:
@@ -55,7 +56,7 @@ class Live:
         self._lock = threading.RLock()
         self._state = BuildState()
         ascii_only = console.options.ascii_only
-        self._marks = {"ok": "+", "bad": "x", "odd": "!"} if ascii_only else {"ok": "✓", "bad": "✗", "odd": "!"}
+        self._marks = {"ok": "+", "bad": "x", "warning": "!"} if ascii_only else {"ok": "✓", "bad": "✗", "warning": "!"}
         self._bar_cells = ("#", ".") if ascii_only else ("━", "─")
         self._spinner = Spinner("line" if ascii_only else "dots", style="cyan")
         self._live = RichLive(
@@ -73,22 +74,24 @@ class Live:
     def __call__(self, event: Event) -> None:
         with self._lock:
             subject = self._state.apply(event, self._clock())
-            line = self._lasting(event.kind, event.fields, subject)
-        # Printed outside of the lock: the thread that redraws holds rich's own and waits for this one.
+            line = self._result_line(event.kind, event.fields, subject)
+        # Print without the lock. The thread that redraws holds rich's lock and waits for this one (deadlock).
         if line is not None:
             self._console.print(line, soft_wrap=True, highlight=False)
 
     def draw(self) -> None:
-        """Draw now."""
+        """Draw the running part now."""
         self._live.refresh()
 
     def close(self) -> None:
-        """End the moving part. Harmless the second time."""
+        """Remove the running part. A second call does nothing."""
         self._live.stop()
 
-    # --- what stays ---------------------------------------------------------------------------------------------------
+    # --- permanent lines ----------------------------------------------------------------------------------------------
 
-    def _lasting(self, kind: str, fields: Mapping[str, Any], subject: Stage | Tests | TargetRow | None) -> Text | None:
+    def _result_line(
+        self, kind: str, fields: Mapping[str, Any], subject: Stage | Tests | TargetRow | None
+    ) -> Text | None:
         match kind:
             case "build.started":
                 return _join(Text(), headline(fields), "bold")
@@ -108,7 +111,7 @@ class Live:
             case "operation.finished" if fields.get("status") == "failed":
                 return _join(Text.assemble("  ", self._mark("bad")), facts_of_operation(fields))
             case "test.finished" if fields.get("outcome") in ("failed", "flaky"):
-                mark = self._mark("bad" if fields.get("outcome") == "failed" else "odd")
+                mark = self._mark("bad" if fields.get("outcome") == "failed" else "warning")
                 flaky = ["flaky"] if fields.get("outcome") == "flaky" else []
                 return _join(Text.assemble("  ", mark), flaky + facts_of_test(fields))
             case "tests.finished" if isinstance(subject, Tests):
@@ -118,14 +121,14 @@ class Live:
             case "note":
                 warning = fields.get("level") == "warning"
                 message = first_line(str(fields.get("message", "")))
-                return _join(self._mark("odd") if warning else Text("  "), [message])
+                return _join(self._mark("warning") if warning else Text("  "), [message])
         return None
 
     def _mark(self, kind: str) -> Text:
-        style = {"ok": "green", "bad": "bold red", "odd": "yellow"}[kind]
+        style = {"ok": "green", "bad": "bold red", "warning": "yellow"}[kind]
         return Text.assemble((self._marks[kind], style), " ")
 
-    # --- what moves ---------------------------------------------------------------------------------------------------
+    # --- the running part ---------------------------------------------------------------------------------------------
 
     def _view(self) -> RenderableType:
         with self._lock:
@@ -153,9 +156,9 @@ class Live:
 
     def _tests(self, tests: Tests, now: float) -> RenderableType:
         total = f"/{tests.total}" if tests.total else ""
-        odd = counts({k: v for k, v in tests.outcomes.items() if k != "passed"}, TEST_ORDER)
-        numbers, strange = (f"  {tests.done}{total}", "cyan"), (f"  {odd}" if odd else "", "yellow")
-        return self._spinning(Text.assemble((tests.label, "bold"), numbers, strange, f"  {tests.running}"), now)
+        unusual = counts({k: v for k, v in tests.outcomes.items() if k != "passed"}, TEST_ORDER)
+        numbers, warning = (f"  {tests.done}{total}", "cyan"), (f"  {unusual}" if unusual else "", "yellow")
+        return self._spinning(Text.assemble((tests.label, "bold"), numbers, warning, f"  {tests.running}"), now)
 
     def _targets(self, rows: list[TargetRow]) -> RenderableType:
         table = Table.grid(padding=(0, 2))
@@ -180,7 +183,7 @@ class Live:
 
 
 class _Guarded:
-    """A view that is empty where it cannot be drawn: rich draws in a thread, which an exception would end."""
+    """A view that draws nothing after an exception. Rich draws in a thread, and an exception would end that thread."""
 
     def __init__(self, view: Callable[[], RenderableType]) -> None:
         self._view = view
@@ -194,7 +197,7 @@ class _Guarded:
 
 
 def _join(mark: Text, parts: list[str], style: str = "") -> Text:
-    """``mark first · second · …``: the first part in ``style``, the others as they are."""
+    """Return ``mark first · second · …``, with the first part in ``style``."""
     kept = [part for part in parts if part]
     text = mark.copy()
     for position, part in enumerate(kept):
