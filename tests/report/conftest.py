@@ -1,4 +1,4 @@
-"""A build as it reported itself: (seconds since the start, event). It ends badly, and uses a kind that nobody knows."""
+"""The recorded events of a failed build: (seconds since the start, event). One event has an unknown kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors as people see them: golden text at a fixed width."""
+"""Printed errors, compared with their expected text at a fixed width."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_every_problem_is_shown_in_order():
     assert text.index("first") < text.index("second") < text.index("2 problems found")
 
 
-def test_a_failed_operation_says_where_and_shows_its_last_lines():
+def test_a_failed_operation_is_shown_with_its_place_and_last_lines():
     output = "".join(f"line {n}\n" for n in range(40)) + "E: Unable to \x1b[31mlocate\n"
     error = OperationFailed(
         "package nginx failed", place="web.yaml:3:5", status=100, output=output, hint="Check the name."

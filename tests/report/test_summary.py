@@ -1,4 +1,4 @@
-"""The last page of a build: golden text at fixed widths."""
+"""The summary of a build, compared with its expected text at fixed widths."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ packages (x86_64): 312, against the base image 1 added, 2 updated
     )
 
 
-def test_instances_that_were_lost_are_told():
+def test_lost_instances_are_listed():
     console = page(120)
     lost = Replacement("builder", "x86_64", "i-0123", "EC2 reclaimed the spot instance", True, "2026-11-24T20:00:00Z")
     render_release(replace(MANIFEST, replacements=(lost,)), console)
@@ -95,7 +95,7 @@ def test_release_on_a_narrow_terminal_keeps_the_ids():
     assert all(len(line) <= 80 for line in text(console).splitlines() if "ami-" in line)
 
 
-def test_release_on_a_wide_one_has_whole_keys_and_account_ids():
+def test_release_on_a_wide_terminal_has_whole_keys_and_account_ids():
     console = page(200)
     render_release(MANIFEST, console, accounts={"111111111111": "home"})
     assert KEY.format("us-east-1", "111111111111") in text(console)
@@ -124,7 +124,7 @@ to clean up: goldenami clean 20261124-ab
     )
 
 
-def test_failure_that_left_nothing():
+def test_failure_without_resources_left_behind():
     console = page(100)
     render_failure(BuilderError("No."), console, next_steps={})
     assert text(console).endswith("nothing is left behind\n")

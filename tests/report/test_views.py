@@ -1,4 +1,4 @@
-"""The views over a recorded build: their text, and that nothing in it can break them."""
+"""The views of a recorded build: their text, and that no event breaks them."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ debian-12-web 1.4.20261124.1 · environment sandbox · 2 targets
 """
 
 
-def test_live_leaves_a_tidy_log(recorded):
-    """On a console that is no terminal rich draws nothing that moves, which leaves what stays."""
+def test_the_permanent_lines_of_live_are_a_log(recorded):
+    """On a console that is not a terminal, rich draws only the permanent lines."""
     clock, stream = Clock(), io.StringIO()
     live = Live(Console(file=stream, width=130, force_terminal=False), clock=clock, refresh=False)
     play(recorded, live, clock)
@@ -89,7 +89,7 @@ def test_live_leaves_a_tidy_log(recorded):
 
 
 def moving(recorded, until, width=78):
-    """What moves after the events of the first ``until`` seconds, as text without styles."""
+    """Return the running part after the events of the first ``until`` seconds, as text without styles."""
     clock = Clock()
     live = Live(Console(file=io.StringIO(), width=width, force_terminal=True), clock=clock, refresh=False)
     play([entry for entry in recorded if entry[0] <= until], live, clock)
@@ -140,24 +140,24 @@ STRANGE = [
 
 
 def test_no_event_breaks_a_view(tmp_path):
-    complaints = []
+    warnings = []
     stream = io.StringIO()
     live = Live(Console(file=stream, force_terminal=True, width=80), refresh=False)
     page = io.StringIO()
     with EventFile(tmp_path / "events") as file:
-        emit = tee(live, Lines(page), file, lambda e: complaints.append(e) if e.fields.get("level") else None)
+        emit = tee(live, Lines(page), file, lambda e: warnings.append(e) if e.fields.get("level") else None)
         for event in STRANGE:
             emit(event)
             live.draw()
     live.close()
-    assert complaints == []
+    assert warnings == []
     assert "\x1b[2J" not in stream.getvalue() + page.getvalue()
     assert "\x1b]0" not in stream.getvalue() + page.getvalue()
 
 
 def test_event_file_is_json_lines(recorded, tmp_path):
     path = tmp_path / "events.jsonl"
-    for _ in range(2):  # a resumed build goes on in the same file
+    for _ in range(2):  # a resumed build appends to the same file
         with EventFile(path, wall_clock=lambda: 1795487400.25) as file:
             for _, event in recorded:
                 file(event)
@@ -195,7 +195,7 @@ def test_tee_goes_on_without_a_consumer_that_fails():
     ]
 
 
-def test_tee_serves_threads_one_at_a_time():
+def test_tee_calls_a_consumer_from_one_thread_at_a_time():
     inside, most = [], []
 
     def consumer(event):
@@ -214,7 +214,7 @@ def test_tee_serves_threads_one_at_a_time():
 
 
 def test_live_and_threads(recorded):
-    """Events and redraws from many threads at once neither block each other nor fail."""
+    """Events and redraws from many threads at the same time do not block each other and do not fail."""
     live = Live(Console(file=io.StringIO(), force_terminal=True, width=80))
     emit = tee(live)
     threads = [threading.Thread(target=lambda: [emit(event) for _, event in recorded * 3]) for _ in range(4)]
@@ -227,7 +227,7 @@ def test_live_and_threads(recorded):
     live.close()
 
 
-def test_progress_chooses_lines_off_a_terminal(recorded, tmp_path):
+def test_progress_prints_lines_without_a_terminal(recorded, tmp_path):
     stream = io.StringIO()
     with progress(Console(file=stream), events=tmp_path / "events", environment={}) as emit:
         for _, event in recorded:
@@ -248,13 +248,13 @@ def test_progress_respects_no_color_on_a_terminal(recorded, monkeypatch):
     assert "✓ launch builder" in stream.getvalue().replace("\x1b[0m", "")
 
 
-def test_live_on_a_real_terminal_ends_with_what_stays(recorded):
-    """Through a pseudo-terminal: the cursor is shown again, and nothing of the moving part is left."""
+def test_live_on_a_real_terminal_ends_with_the_permanent_lines(recorded):
+    """On a pseudo-terminal, the cursor is visible again at the end, and the running part is removed."""
     leader, follower = os.openpty()
     shown = bytearray()
 
-    def read():  # all the time, since a terminal holds no more than 4 KiB that nobody has read
-        with contextlib.suppress(OSError):  # how Linux says that the other side is closed
+    def read():  # continuously, because a terminal buffers only 4 KiB
+        with contextlib.suppress(OSError):  # Linux raises this error when the other side is closed
             while data := os.read(leader, 1 << 16):
                 shown.extend(data)
 
@@ -278,14 +278,14 @@ def test_masked_events():
     emit = masked(seen.append, ["hunter22", "abc"])
     emit(Event("note", {"message": "hunter22 and abc", "list": ["x hunter22"], "map": {"deep": ("hunter22",)}, "n": 1}))
     assert seen[0].fields == {
-        "message": "******** and abc",  # three letters hide nothing, and are everywhere
+        "message": "******** and abc",  # secrets of three letters are not masked, because they occur in many words
         "list": ["x ********"],
         "map": {"deep": ["********"]},
         "n": 1,
     }
 
 
-def test_the_next_build_of_a_run_begins_anew(recorded):
+def test_the_next_build_of_a_run_starts_without_targets(recorded):
     """A base recipe is built before its child: the child's targets do not have the base's images."""
     clock, stream = Clock(), io.StringIO()
     again = Event(

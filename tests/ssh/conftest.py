@@ -1,4 +1,4 @@
-"""A real sshd of our own on loopback, for the user who runs the tests."""
+"""Starts a real sshd on loopback, as the user of the tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshEndpoint]:
     if program is None:
         pytest.skip("openssh-server is not installed")
     if os.getuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd confines itself before a login
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd changes its root to this folder before a login
     home = tmp_path_factory.mktemp("sshd")
     host, login = generate_keypair(), generate_keypair()
     (home / "host").write_text(host.private_key)

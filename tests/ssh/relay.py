@@ -1,4 +1,4 @@
-"""A TCP relay on loopback: the network between us and a host, with a delay, and a wire that can be cut."""
+"""A TCP relay on loopback that simulates a network: it delays data and can end connections."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import TracebackType
 
 
 class Relay:
-    """Passes every connection on to ``target``, each piece ``delay`` seconds later. A context manager."""
+    """Forwards every connection to ``target``, and each piece of data after ``delay`` seconds. A context manager."""
 
     def __init__(self, target: tuple[str, int], delay: float = 0.0) -> None:
         self.delay = delay
@@ -21,7 +21,7 @@ class Relay:
         self._lock = threading.Lock()
         self._left: int | None = None
         self.connections = 0
-        self.turns = 0  # pieces from our side that followed one from the other
+        self.turns = 0  # how often the client sent after it had received
 
     @property
     def port(self) -> int:
@@ -34,14 +34,14 @@ class Relay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # shutdown wakes the thread in accept(), which close alone does not.
+        # shutdown() ends accept() in the other thread. close() alone does not.
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
 
     def cut(self) -> None:
-        """End all connections; new ones are accepted."""
+        """End all connections. New ones are accepted."""
         with self._lock:
             for end in self._sockets:
                 with contextlib.suppress(OSError):
@@ -50,7 +50,7 @@ class Relay:
             self._sockets.clear()
 
     def cut_after(self, count: int) -> None:
-        """End all connections once so many more bytes have come in, from either side; once."""
+        """End all connections once, after this number of further bytes from either side."""
         with self._lock:
             self._left = count
 
@@ -72,7 +72,7 @@ class Relay:
                 return
             try:
                 far = socket.create_connection(self._target)
-            except OSError:  # nothing listens there, or not yet
+            except OSError:  # no program listens on the target yet
                 near.close()
                 continue
             self.connections += 1
@@ -80,7 +80,7 @@ class Relay:
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self._sockets += [near, far]
-            ours = [False]  # whose the last piece was
+            ours = [False]  # whether the client sent the last piece
             for source, sink in ((near, far), (far, near)):
                 pieces: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
                 threading.Thread(target=self._read, args=(source, pieces, source is near, ours), daemon=True).start()

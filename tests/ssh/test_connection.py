@@ -1,4 +1,4 @@
-"""Connections, over a real sshd."""
+"""Connections to a real sshd."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.ssh.relay import Relay
 
 
 class Time:
-    """A clock that only sleeping moves."""
+    """A clock that only ``sleep`` advances."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -60,8 +60,8 @@ def test_a_command_that_a_signal_ends_has_no_status(connection: ssh.Connection) 
     assert connection.run("kill -9 $$").status == -1
 
 
-def test_much_input_and_output_flow_at_the_same_time(connection: ssh.Connection) -> None:
-    """More than both windows together: sending first and reading later would never end."""
+def test_input_and_output_are_transferred_at_the_same_time(connection: ssh.Connection) -> None:
+    """The data is larger than both windows together. Sending all of it before reading would block forever."""
     data = bytes(range(256)) * 80_000
     done = connection.run("cat | tee /dev/stderr", stdin=data)
     assert hashlib.sha256(done.stdout).digest() == hashlib.sha256(data).digest()
@@ -105,7 +105,7 @@ def test_input_that_is_not_read_is_no_error(connection: ssh.Connection) -> None:
     assert connection.run("exit 0", stdin=b"x" * 10_000_000).status == 0
 
 
-def test_a_child_that_stays_does_not_hold_the_command(connection: ssh.Connection) -> None:
+def test_a_background_child_does_not_delay_the_end_of_a_command(connection: ssh.Connection) -> None:
     start = time.monotonic()
     assert connection.run("sleep 20 & echo started").text == "started"
     assert time.monotonic() - start < 10
@@ -117,7 +117,7 @@ def test_a_command_can_have_a_time_limit(connection: ssh.Connection, command: st
         connection.stream(command, b"", lambda line: None, timeout=0.5)
 
 
-def test_a_command_can_be_left_when_enough_is_known(connection: ssh.Connection) -> None:
+def test_a_command_can_return_before_its_end(connection: ssh.Connection) -> None:
     seen: list[str] = []
     start = time.monotonic()
     done = connection.stream("echo known; sleep 20", b"", seen.append, until=lambda: bool(seen))
@@ -125,8 +125,8 @@ def test_a_command_can_be_left_when_enough_is_known(connection: ssh.Connection) 
     assert time.monotonic() - start < 10
 
 
-def test_the_next_command_begins_when_one_that_was_left_has_ended(connection: ssh.Connection, tmp_path: Path) -> None:
-    """However many come next: sshd counts the one that was left among those that run at the same time."""
+def test_the_next_command_waits_for_the_end_of_an_unfinished_one(connection: ssh.Connection, tmp_path: Path) -> None:
+    """This holds for any number of next commands, because sshd counts the unfinished one against MaxSessions."""
     seen: list[str] = []
     mark = tmp_path / "ended"
     connection.stream(f"echo known; read -r _; sleep 1; : >{mark}", b"go\n", seen.append, until=lambda: bool(seen))
@@ -152,7 +152,7 @@ def test_commands_run_side_by_side(connection: ssh.Connection) -> None:
 # --- connecting -------------------------------------------------------------------------------------------------------
 
 
-def test_small_packets_are_not_held_back(endpoint: SshEndpoint) -> None:
+def test_small_packets_are_sent_without_delay(endpoint: SshEndpoint) -> None:
     transport = open_transport(endpoint)
     assert transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     transport.close()
@@ -180,8 +180,8 @@ def test_another_login_key_is_refused(endpoint: SshEndpoint) -> None:
     assert "ssh_user" in (caught.value.hint or "")
 
 
-def test_a_host_key_that_becomes_right_is_waited_for(endpoint: SshEndpoint) -> None:
-    """As while cloud-init replaces the keys of the image by those of the instance."""
+def test_connect_waits_until_the_host_key_is_the_expected_one(endpoint: SshEndpoint) -> None:
+    """cloud-init replaces the host keys of the image by those of the instance during the boot."""
     impostor = paramiko.Ed25519Key.from_private_key(io.StringIO(ssh.generate_keypair().private_key))
     with socket.create_server(("127.0.0.1", 0)) as early:
         port = early.getsockname()[1]
@@ -218,7 +218,7 @@ def _listen(port: int, endpoint: SshEndpoint) -> Relay:
     return relay
 
 
-def test_nothing_listens_until_the_time_is_up(endpoint: SshEndpoint) -> None:
+def test_connect_fails_after_its_timeout_if_no_program_listens(endpoint: SshEndpoint) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -229,7 +229,7 @@ def test_nothing_listens_until_the_time_is_up(endpoint: SshEndpoint) -> None:
     assert time_.slept > 50
 
 
-def test_what_listens_and_hangs_up_is_asked_again(endpoint: SshEndpoint) -> None:
+def test_a_server_that_closes_the_connection_is_tried_again(endpoint: SshEndpoint) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -246,14 +246,14 @@ def test_what_listens_and_hangs_up_is_asked_again(endpoint: SshEndpoint) -> None
         assert time_.slept == 2
 
 
-def test_keys_that_are_no_keys_are_a_mistake_of_the_caller(endpoint: SshEndpoint) -> None:
+def test_an_invalid_key_is_a_value_error(endpoint: SshEndpoint) -> None:
     with pytest.raises(ValueError, match="not an OpenSSH public key"):
         ssh.connect(replace(endpoint, host_key="ssh-ed25519 nonsense"), timeout=1)
 
 
 @pytest.mark.parametrize("greeting", [b"", b"SSH-2.0-OpenSSH_9.2\r\n"], ids=["silent", "banner only"])
-def test_a_server_that_accepts_and_never_answers(endpoint: SshEndpoint, greeting: bytes) -> None:
-    """A host whose memory is used up, or whose disk is gone, does that."""
+def test_a_server_that_accepts_and_sends_nothing_is_not_reachable(endpoint: SshEndpoint, greeting: bytes) -> None:
+    """A host without free memory, or with a failed disk, behaves like this."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         accepted: list[socket.socket] = []
 
@@ -275,10 +275,10 @@ def test_a_server_that_accepts_and_never_answers(endpoint: SshEndpoint, greeting
             near.close()
 
 
-# --- losing it --------------------------------------------------------------------------------------------------------
+# --- lost -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_connection_that_ends_during_a_command_is_lost_and_can_be_made_again(endpoint: SshEndpoint) -> None:
+def test_a_connection_that_ends_during_a_command_is_lost_and_can_reconnect(endpoint: SshEndpoint) -> None:
     with Relay((endpoint.address, endpoint.port)) as relay:
         connection = ssh.connect(replace(endpoint, port=relay.port), timeout=10)
         seen: list[str] = []
@@ -297,7 +297,7 @@ def test_a_connection_that_ends_during_a_command_is_lost_and_can_be_made_again(e
         connection.close()
 
 
-def test_a_reboot_is_over_when_the_boot_id_is_another_one(endpoint: SshEndpoint) -> None:
+def test_a_reboot_is_complete_when_the_boot_id_has_changed(endpoint: SshEndpoint) -> None:
     with ssh.connect(endpoint, timeout=10) as connection:
         connection.wait_for_reboot("the boot before", timeout=10)
         assert connection.run("true").status == 0
@@ -335,7 +335,7 @@ def test_foreign_errors_are_translated(error: Exception) -> None:
 
 
 def test_every_error_of_paramiko_is_translated() -> None:
-    """Those of a later version, too: they come from one of the classes that are known."""
+    """Errors of later versions are translated too, because they have one of the known base classes."""
     known = (paramiko.SSHException, OSError, EOFError)
     for value in vars(paramiko.ssh_exception).values():
         if isinstance(value, type) and issubclass(value, Exception):
@@ -346,7 +346,7 @@ def test_every_error_of_paramiko_is_translated() -> None:
 
 
 def test_round_trips(endpoint: SshEndpoint) -> None:
-    """What a delay of the network adds, in units of it; the best of several, since other things take time too."""
+    """Measures the time that a network delay adds, in units of the delay. The fastest of several attempts counts."""
     with Relay((endpoint.address, endpoint.port)) as relay:
         slow = replace(endpoint, port=relay.port)
 
@@ -356,7 +356,7 @@ def test_round_trips(endpoint: SshEndpoint) -> None:
             return time.monotonic() - start
 
         def round_trips(act: Callable[[], object], most: int) -> int:
-            """A busy machine makes single tries slow, never fast: one try that needs no more than ``most`` is proof."""
+            """A busy computer only makes attempts slower. So one attempt with at most ``most`` is a proof."""
             relay.delay = 0.0
             fast = min(seconds(act) for _ in range(3))
             relay.delay = 0.08
@@ -377,5 +377,5 @@ def test_round_trips(endpoint: SshEndpoint) -> None:
                 connection.run("true")
 
             assert round_trips(leave_one_and_run_another, 4) <= 4
-            # The input waits until sshd has opened its window, which it does when the command starts.
+            # sshd opens its window when the command starts. The input waits until then.
             assert round_trips(lambda: connection.run("cat", stdin=b"x" * 100_000), 3) <= 3

@@ -1,4 +1,4 @@
-"""Key pairs are what OpenSSH's own tools take them for."""
+"""ssh-keygen accepts the generated key pairs."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def test_openssh_finds_the_same_public_key(tmp_path: Path) -> None:
     assert shown.split()[:2] == pair.public_key.split()
 
 
-def test_a_pair_is_found_again_from_its_private_half() -> None:
+def test_from_private_returns_the_same_pair() -> None:
     pair = generate_keypair()
     assert KeyPair.from_private(pair.private_key) == pair
     assert generate_keypair() != pair
 
 
-def test_the_private_half_is_not_shown() -> None:
+def test_repr_does_not_contain_the_private_key() -> None:
     pair = generate_keypair()
     assert "PRIVATE" not in repr(pair)
 
 
-def test_anything_else_is_refused() -> None:
+def test_an_invalid_private_key_is_a_value_error() -> None:
     with pytest.raises(ValueError):
         KeyPair.from_private("-----BEGIN NONSENSE-----")

@@ -1,4 +1,4 @@
-"""Host keys from known_hosts files as ssh and ssh-keygen write them."""
+"""Host keys from known_hosts files in the formats of ssh and ssh-keygen."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_hashed_names(file: Path) -> None:
     assert ssh.known_host_key(file, "hashed.example") == wanted
 
 
-def test_an_unknown_host_is_not_guessed(file: Path, tmp_path: Path) -> None:
+def test_an_unknown_host_is_not_found(file: Path, tmp_path: Path) -> None:
     for name, port in (("192.0.2.2", 22), ("other.example", 22), ("plain.example", 2222)):
         with pytest.raises(NotFound) as caught:
             ssh.known_host_key(file, name, port)

@@ -1,4 +1,4 @@
-"""A transport of an installed package: everything above the socket that it opens is as with a direct connection."""
+"""A transport of an installed package: SSH over its socket works in the same way as over a direct connection."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def install(site: Path, name: str, *entries: str) -> None:
     (info / "entry_points.txt").write_text("\n".join(["[goldenami.transports]", *entries, ""]))
 
 
-def test_commands_run_over_it(endpoint: SshEndpoint, site: Path) -> None:
+def test_commands_run_over_the_transport_of_a_package(endpoint: SshEndpoint, site: Path) -> None:
     by_relay = replace(endpoint, transport="relay", instance_id="i-1", region="eu-central-1")
     with ssh.connect(by_relay, timeout=20) as connection:
         assert connection.run("cat", stdin=b"x" * 3_000_000).stdout == b"x" * 3_000_000
@@ -68,22 +68,22 @@ def test_commands_run_over_it(endpoint: SshEndpoint, site: Path) -> None:
         assert connection.run("echo again").text == "again"
     import relay_transport  # type: ignore[import-not-found]
 
-    # The first attempt was refused, and made again; then one for each connection.
+    # The first attempt was refused and repeated. Then there is one for each connection.
     assert relay_transport.calls == [("i-1", "eu-central-1")] * 3
 
 
-def test_a_transport_that_is_not_installed(endpoint: SshEndpoint) -> None:
+def test_a_transport_that_is_not_installed_is_an_error(endpoint: SshEndpoint) -> None:
     with pytest.raises(NotFound, match=r"no installed package adds 'relay' to goldenami\.transports"):
         ssh.connect(replace(endpoint, transport="relay"), timeout=5)
 
 
-def test_one_that_cannot_be_imported(endpoint: SshEndpoint, site: Path) -> None:
+def test_a_transport_that_cannot_be_imported_is_an_error(endpoint: SshEndpoint, site: Path) -> None:
     (site / "relay_transport.py").write_text("import nowhere")
     with pytest.raises(UsageError, match=r"relay 1\.0: .*ModuleNotFoundError: No module named 'nowhere'"):
         ssh.connect(replace(endpoint, transport="relay"), timeout=5)
 
 
-def test_two_packages_with_one_name(site: Path) -> None:
+def test_two_packages_with_the_same_transport_name_are_an_error(site: Path) -> None:
     install(site, "other", "relay = other_transport:open_socket")
     with pytest.raises(UsageError, match=r"two packages add 'relay' to goldenami\.transports"):
         extensions.installed(extensions.TRANSPORTS)

@@ -1,4 +1,4 @@
-"""A real sshd of our own on loopback: what tests prove about connections, they prove over SSH."""
+"""Starts a real sshd on loopback, so that these tests run over SSH."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def _free_port() -> int:
 
 @pytest.fixture
 def sshd(tmp_path: Path) -> Iterator[Sshd]:
-    """sshd for the user who runs the tests, with keys made for it; its sessions are ended with it."""
+    """Run sshd as the user of the tests, with new keys. Its sessions end with it."""
     program = shutil.which("sshd", path="/usr/sbin:/usr/bin:/sbin:/bin")
     if program is None:
         pytest.skip("openssh-server is not installed")
     if os.getuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd confines itself before a login
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd changes its root to this folder before a login
     home = tmp_path / "sshd"
     home.mkdir()
     host_key, client_key = _keygen(home / "host"), _keygen(home / "client")
@@ -84,7 +84,7 @@ def other_host_key(tmp_path: Path) -> str:
 
 @dataclass
 class Bench:
-    """Writes a test file, runs it, and keeps the events."""
+    """Writes a test file, runs it, and stores the events."""
 
     sshd: Sshd
     folder: Path

@@ -1,4 +1,4 @@
-"""run_suite against a real sshd: what is a failing test, what is failing infrastructure, and what is a mistake."""
+"""run_suite against a real sshd: it distinguishes failed tests, failed infrastructure and invalid files."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_junit_and_log_use_the_same_names(bench):
     assert "1 passed" in bench.log
 
 
-def test_nothing_is_written_beside_the_tests(bench):
+def test_no_file_is_written_into_the_folder_of_the_tests(bench):
     path = bench.write(
         "def test_one(tmp_path):\n    (tmp_path / 'x').write_text('y')\n    open('litter', 'w').close()\n"
     )
@@ -89,7 +89,7 @@ def test_nothing_is_written_beside_the_tests(bench):
     assert [p for p in path.parent.parent.rglob("*") if p != path.parent] == [path]
 
 
-def test_the_surrounding_project_has_no_influence(bench, monkeypatch):
+def test_the_project_s_pytest_configuration_is_ignored(bench, monkeypatch):
     path = bench.write("def test_one(helper):\n    assert helper == 'beside the tests'\n")
     bench.write("import pytest\n@pytest.fixture\ndef helper():\n    return 'beside the tests'\n", "conftest.py")
     (path.parent.parent.parent / "conftest.py").write_text("raise RuntimeError('not for recipes')\n")
@@ -163,7 +163,7 @@ def test_the_whole_run_has_a_limit(bench):
         ("import pytest\n@pytest.mark.gate('image')\ndef test_a(): pass\n", "for gate"),
     ],
 )
-def test_zero_tests_is_a_failure(bench, code, message):
+def test_a_gate_without_tests_fails(bench, code, message):
     with pytest.raises(TestsFailed, match=message):
         bench.run(bench.write(code))
 
@@ -229,7 +229,7 @@ def test_two(host):
     assert "connection was lost" in bench.fields("test.finished")[0]["message"]
 
 
-def test_a_host_that_goes_away_is_no_test_failure(bench):
+def test_a_lost_host_is_an_error_and_no_failed_test(bench):
     path = bench.write(
         """
 def test_one(host, variables):
@@ -244,7 +244,7 @@ def test_two(host):
     assert "never reached" not in bench.log
 
 
-def test_a_connection_lost_over_and_over(bench):
+def test_a_connection_that_is_lost_twice_is_an_error(bench):
     path = bench.write("def test_one(host):\n    host.run('kill -9 $PPID')\n")
     with pytest.raises(ConnectionLost):
         bench.run(path)
@@ -257,7 +257,7 @@ def test_another_host_key_is_refused(bench, other_host_key):
         bench.run(path, connect_timeout=2.0)
 
 
-def test_nobody_listens(bench):
+def test_an_unreachable_host_is_an_error(bench):
     path = bench.write(
         "import pytest\n@pytest.fixture\ndef name(host):\n    return host.run('hostname')\ndef test_a(name): pass\n"
     )
@@ -266,7 +266,7 @@ def test_nobody_listens(bench):
         bench.run(path, connect_timeout=0.5)
 
 
-def test_pytest_that_is_killed_is_no_test_failure(bench):
+def test_a_killed_pytest_is_an_error_and_no_failed_test(bench):
     path = bench.write("import os\ndef test_one():\n    os._exit(0)\n")
     with pytest.raises(BuilderError, match="ended unexpectedly"):
         bench.run(path)
@@ -286,7 +286,7 @@ def test_one(host, variables):
     assert "********" in report.failures[0].message
 
 
-def test_the_private_key_is_nowhere_to_be_read(bench):
+def test_the_private_key_is_in_no_file_argument_or_variable(bench):
     path = bench.write(
         """
 import os, pathlib
@@ -300,7 +300,7 @@ def test_one(host, variables):
 """
     )
     line = bench.sshd.endpoint.private_key.splitlines()[1]
-    # cut in two, since the variables themselves are handed over in the same way
+    # split in two, because the child receives the variables in the same way as the key
     require(bench.run(path, variables={"line": line[:20]}))
 
 
@@ -337,7 +337,7 @@ def test_stop_ends_the_child(bench):
         os.kill(int(pid_file.read_text()), 0)
 
 
-def test_the_child_dies_with_its_parent(bench, tmp_path):
+def test_the_child_ends_with_its_parent(bench, tmp_path):
     path = bench.write(SLEEPER)
     pid_file = tmp_path / "pid"
     program = f"""
@@ -365,7 +365,7 @@ run_suite(SshEndpoint("127.0.0.1", "nobody", "", ""), [{str(path)!r}], gate="bui
     pytest.fail("the child outlived its parent")
 
 
-def test_expected_failures_and_explicit_ones(bench):
+def test_an_expected_failure_is_not_repeated_and_an_explicit_one_is(bench):
     path = bench.write(
         """
 import pytest

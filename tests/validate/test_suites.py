@@ -1,4 +1,4 @@
-"""The built-in suites on a real instance: they pass on a sound one, and each fails for what it is there to find."""
+"""The built-in suites on a real instance: they pass on a new one, and their tests find the faults that they check."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def keygen(path: Path) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def instance(real_sandbox, tmp_path_factory) -> Iterator[tuple[SshEndpoint, str]]:
-    """A fresh Debian 12 instance with a known host key, and the public key that opens it."""
+    """A new Debian 12 instance with a pinned host key, and the public key of its login user."""
     folder = tmp_path_factory.mktemp("instance")
     private_key, public_key = keygen(folder / "client")
     host_private, host_public = keygen(folder / "host")
@@ -101,8 +101,8 @@ FOUND = {
 }
 
 
-def test_suites_find_what_they_are_there_for(instance, tmp_path):
-    """The instance is compared with itself, so that nothing of it is new."""
+def test_suites_find_every_fault_that_they_check(instance, tmp_path):
+    """The instance is compared with itself, so its keys and identity are those of the "builder"."""
     endpoint, public_key = instance
     with ssh.connect(endpoint, timeout=30, sleep=time.sleep, clock=time.monotonic) as connection:
         traces = read_traces(connection, public_key)
