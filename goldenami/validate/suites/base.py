@@ -195,7 +195,7 @@ def test_package_sources_are_configured(host: Host, proofs: Proofs) -> None:
 
 
 def test_names_of_package_sources_resolve(host: Host, proofs: Proofs) -> None:
-    """DNS resolves the names of the package sources."""
+    """The host resolves the names of its package sources."""
     if host.run(proofs.proxy).stdout.strip():
         pytest.skip("a proxy resolves the names of the package sources")
     sources = host.check_output(proofs.sources).splitlines()
@@ -231,7 +231,7 @@ def test_root_filesystem_has_space(host: Host) -> None:
 def test_machine_id_is_proper(host: Host) -> None:
     """https://www.freedesktop.org/software/systemd/man/latest/machine-id.html"""
     machine_id = host.check_output("cat /etc/machine-id")
-    assert re.fullmatch(r"[0-9a-f]{32}", machine_id), f"{machine_id!r} found, 32 hexadecimal digits expected"
+    assert re.fullmatch(r"[0-9a-f]{32}", machine_id), f"machine-id is {machine_id!r}, expected 32 hexadecimal digits"
     assert set(machine_id) != {"0"}
 
 
