@@ -1,5 +1,6 @@
-"""EC2 done as AWS does it: instances, images, snapshots, volumes, tags, over a node that holds the contents.
+"""EC2 as AWS implements it: instances, images, snapshots, volumes and tags, over a node that keeps the contents.
 
-``service.Ec2`` is the door. It keeps its own store, asks the rest of the cloud through ``hooks.Hooks`` (key pairs,
-networks, KMS, launch templates, parameters) and has work done by a ``Node``: the real one, or ``paper.PaperNode``.
+``service.Ec2`` is the entry point. It has its own store. It uses the rest of the cloud through ``hooks.Hooks`` (key
+pairs, networks, KMS, launch templates, parameters) and a ``Node`` for the contents: the real one, or
+``paper.PaperNode``.
 """

@@ -1,4 +1,4 @@
-"""Who calls, and how a call is refused."""
+"""The caller of an action, and the errors of the EC2 API."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Ctx:
-    """One call's circumstances. ``principal`` is the caller's ARN."""
+    """The context of one call. ``principal`` is the caller's ARN."""
 
     account: str
     region: str
@@ -16,7 +16,7 @@ class Ctx:
 
 
 class Ec2Error(Exception):
-    """An error as the EC2 API answers it. ``status`` is the HTTP status, as EC2 gives it for that code."""
+    """An error in the form of the EC2 API. ``status`` is EC2's HTTP status for that code."""
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
         super().__init__(message)

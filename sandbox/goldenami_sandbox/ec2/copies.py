@@ -1,5 +1,6 @@
-"""Copies of snapshots, between regions and accounts, re-encrypted on the way. CopyImage makes its snapshots by these,
-too."""
+"""Copies of snapshots between regions and accounts, encrypted with another key if requested. CopyImage uses
+them too.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from goldenami_sandbox.node.api import BLOCK_SIZE
 
 
 def copy_snapshot(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Called in the destination region."""
+    """CopySnapshot. It is called in the destination region."""
     source = cloud.readable_snapshot(ctx, params["SourceSnapshotId"], params["SourceRegion"])
     given = tags.from_specifications(params, "snapshot")["snapshot"]
     encryption.check_parameters(params, source_encrypted=source.encryption is not None)
@@ -33,7 +34,7 @@ def _check_quota(cloud: Cloud, ctx: Ctx) -> None:
     now, limit = cloud.now(), cloud.settings.concurrent_snapshot_copies
     running = sum(
         s.copied and not s.for_image and s.progress.condition(now) == "pending"
-        for s in cloud.owned(cloud.store.snapshots, ctx).values()
+        for s in cloud.owned_resources(cloud.store.snapshots, ctx).values()
     )
     if running >= limit:
         raise Ec2Error(
@@ -53,7 +54,7 @@ def new_copy(
     key: str | None,
     for_image: bool = False,
 ) -> Snapshot:
-    """A copy in the caller's account and region, under way. Whatever is wrong with a key shows in its state."""
+    """Create a pending copy in the caller's account and region. An error of the key appears in the copy's state."""
     copy = Snapshot(
         id=new_id("snap"),
         **cloud.birth(ctx, given),

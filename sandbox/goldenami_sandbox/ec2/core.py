@@ -1,9 +1,8 @@
-"""What all actions work with: the store and its lock, the clock, the node, the rest of the cloud, and lookups.
+"""The base of all actions: the store and its lock, the clock, the node, the rest of the cloud, and lookups.
 
-An action is a function ``(cloud, ctx, params) -> answer``, called with ``cloud.lock`` held. It checks, changes the
-store and answers at once; what takes time it hands to ``cloud.work``, whose tasks take the lock only to read and
-record. An action whose answer must wait for such a task (a point in time that has to be taken before the caller goes
-on) returns ``Reply``.
+An action is a function ``(cloud, ctx, params) -> answer``, called with ``cloud.lock`` held. It checks the request,
+changes the store and answers at once. It gives slow work to ``cloud.work``, whose tasks take the lock only to read and
+record. An action that must wait for such a task (for example until a point in time is taken) returns ``Reply``.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ R = TypeVar("R", bound=Resource)
 
 @dataclass(slots=True)
 class Reply:
-    """An answer that is given only once the tasks behind ``after`` have ended."""
+    """An answer that is sent after the tasks of ``after`` have ended."""
 
     answer: dict[str, Any]
     after: list[Future[None]] = field(default_factory=list)
@@ -51,7 +50,7 @@ class Cloud:
         self.lock = threading.RLock()
         self.work = Work()
         self._readers: Counter[str] = Counter()
-        self._doomed: set[str] = set()
+        self._to_delete: set[str] = set()
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -63,7 +62,7 @@ class Cloud:
         return Progress(now, now + seconds, done=done)
 
     def birth(self, ctx: Ctx, tags: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """The fields that every new resource of the caller begins with, but the id."""
+        """Return the fields that every new resource of the caller has, without the id."""
         now = self.now()
         return {
             "owner": ctx.account,
@@ -75,25 +74,25 @@ class Cloud:
 
     # --- lookups ------------------------------------------------------------------------------------------------------
 
-    def shown(self, resource: Resource, ctx: Ctx) -> bool:
-        """Whether describes in this region may know it by now."""
+    def is_visible(self, resource: Resource, ctx: Ctx) -> bool:
+        """Return whether describe calls in this region contain the resource already."""
         return resource.region == ctx.region and resource.visible_from <= self.now()
 
-    def mine(self, table: Mapping[str, R], ctx: Ctx) -> list[R]:
-        """The caller's own, of this region, that describes know."""
-        return [r for r in table.values() if r.owner == ctx.account and self.shown(r, ctx)]
+    def visible_resources(self, table: Mapping[str, R], ctx: Ctx) -> list[R]:
+        """Return the caller's resources in this region that describe calls contain."""
+        return [r for r in table.values() if r.owner == ctx.account and self.is_visible(r, ctx)]
 
     def chosen(self, prefix: str, table: Mapping[str, R], ctx: Ctx, ids: Iterable[str] | None) -> list[R]:
-        """Of the caller's own, those with these ids, or all where none are given. Raises Malformed or NotFound."""
-        mine = self.mine(table, ctx)
+        """Return the caller's resources with these ids, or all without ids. Raises Malformed or NotFound."""
+        mine = self.visible_resources(table, ctx)
         return chosen(prefix, ids, {r.id: r for r in mine}) if ids else mine
 
-    def owned(self, table: Mapping[str, R], ctx: Ctx) -> dict[str, R]:
-        """The caller's own, of this region, by id: also those that describes do not know yet."""
+    def owned_resources(self, table: Mapping[str, R], ctx: Ctx) -> dict[str, R]:
+        """Return the caller's resources in this region by id, also those that describe calls do not contain yet."""
         return {r.id: r for r in table.values() if (r.owner, r.region) == (ctx.account, ctx.region)}
 
     def image(self, ctx: Ctx, image_id: str, region: str | None = None) -> Image:
-        """An image that the caller may see, whatever its state. Raises InvalidAMIID.*"""
+        """Return an image that the caller may see, in any state. Raises InvalidAMIID.*"""
         check_id("ami", image_id)
         image = self.store.images.get(image_id)
         if image is None or image.region != (region or ctx.region) or not self.may_see_image(ctx.account, image):
@@ -101,14 +100,16 @@ class Cloud:
         return image
 
     def own_image(self, ctx: Ctx, image_id: str) -> Image:
-        """Raises AuthFailure for another account's image."""
+        """Return an image of the caller. Raises AuthFailure for another account's image."""
         image = self.image(ctx, image_id)
         if image.owner != ctx.account:
             raise Ec2Error("AuthFailure", f"Not authorized for image:{image_id}", 403)
         return image
 
     def may_see_image(self, account: str, image: Image) -> bool:
-        """Owned, or launchable: organizations are not modelled, so their ARNs admit nobody."""
+        """Return whether the account owns or may launch the image. Organizations are not modeled, so their ARNs admit
+        no account.
+        """
         return image.owner == account or (not image.disabled and (image.public or account in image.users))
 
     def own_snapshot(self, ctx: Ctx, snapshot_id: str) -> Snapshot:
@@ -118,7 +119,7 @@ class Cloud:
         return snapshot
 
     def readable_snapshot(self, ctx: Ctx, snapshot_id: str, region: str | None = None) -> Snapshot:
-        """A snapshot that the caller may create volumes from, whatever its state."""
+        """Return a snapshot, in any state, from which the caller may create volumes."""
         check_id("snap", snapshot_id)
         snapshot = self.store.snapshots.get(snapshot_id)
         if snapshot is None or snapshot.region != (region or ctx.region):
@@ -146,7 +147,7 @@ class Cloud:
         return found
 
     def volumes_of(self, instance: Instance) -> list[Volume]:
-        """Attached volumes, the root first."""
+        """Return attached volumes, the root volume first."""
         attached = [v for v in self.store.volumes.values() if v.attachment and v.attachment.instance_id == instance.id]
         return sorted(attached, key=lambda v: (_device(v) != instance.root_device_name, _device(v)))
 
@@ -154,7 +155,7 @@ class Cloud:
         return next((v for v in self.volumes_of(instance) if _device(v) == instance.root_device_name), None)
 
     def public_access(self, account: str, region: str) -> str:
-        """The account's block on public snapshots in a region: "unblocked" is the default."""
+        """Return the account's block on public snapshots in a region. The default is "unblocked"."""
         return self.store.public_access.get(f"{account}/{region}", "unblocked")
 
     def images_using(self, snapshot_id: str) -> list[Image]:
@@ -165,10 +166,10 @@ class Cloud:
     def token_key(self, ctx: Ctx, action: str, token: str) -> str:
         return f"{ctx.account}/{ctx.region}/{action}/{token}"
 
-    def earlier(self, ctx: Ctx, action: str, params: Mapping[str, Any]) -> list[str] | None:
-        """The ids that the same request made before, by its ClientToken; None for a first one.
+    def earlier_ids(self, ctx: Ctx, action: str, params: Mapping[str, Any]) -> list[str] | None:
+        """Return the ids that an earlier request with this ClientToken created, or None for the first request.
 
-        Raises IdempotentParameterMismatch where the token came with another request.
+        Raises IdempotentParameterMismatch if the earlier request had other parameters.
         """
         token = params.get("ClientToken")
         if not token:
@@ -204,15 +205,15 @@ class Cloud:
             self._readers.subtract(ids)
             for snapshot_id in {i for i in ids if self._readers[i] <= 0}:
                 del self._readers[snapshot_id]
-                if snapshot_id in self._doomed:
-                    self._doomed.discard(snapshot_id)
+                if snapshot_id in self._to_delete:
+                    self._to_delete.discard(snapshot_id)
                     self._drop(snapshot_id)
 
     def drop_contents(self, snapshot_id: str) -> None:
-        """Delete a snapshot's contents as soon as nobody reads them."""
+        """Delete a snapshot's contents as soon as no task reads them."""
         with self.lock:
             if self._readers.get(snapshot_id):
-                self._doomed.add(snapshot_id)
+                self._to_delete.add(snapshot_id)
             else:
                 self._drop(snapshot_id)
 
@@ -221,7 +222,7 @@ class Cloud:
 
     @contextmanager
     def recording(self, *progresses: Progress) -> Iterator[None]:
-        """Around a task: whatever goes wrong in it is recorded as the failure of these."""
+        """Record any error of the block as the failure of ``progresses``, and raise it again."""
         try:
             yield
         except Exception as error:
@@ -242,7 +243,7 @@ def digest(params: Mapping[str, Any]) -> str:
 # --- ids --------------------------------------------------------------------------------------------------------------
 
 _ID = re.compile(r"(?:[0-9a-f]{8}|[0-9a-f]{17})")
-# The two error codes of each kind, which are not alike, and how its ids are called in the message.
+# The two error codes of each kind, which follow no pattern, and the name of its ids in messages.
 _CODES = {
     "ami": ("InvalidAMIID.Malformed", "InvalidAMIID.NotFound", "image id"),
     "snap": ("InvalidSnapshotID.Malformed", "InvalidSnapshot.NotFound", "snapshot"),
@@ -263,7 +264,7 @@ _CODES = {
 
 
 def check_id(prefix: str, resource_id: str) -> None:
-    """Raises the kind's Malformed error."""
+    """Check the form of an id. Raises the kind's Malformed error."""
     head, _, tail = resource_id.partition("-")
     if head != prefix or not _ID.fullmatch(tail):
         raise Ec2Error(_CODES[prefix][0], f'Invalid id: "{resource_id}" (expecting "{prefix}-...")')
@@ -283,7 +284,7 @@ def not_found(prefix: str, ids: list[str]) -> Ec2Error:
 def chosen(
     prefix: str, ids: Iterable[str], known: Mapping[str, R], allowed: Callable[[R], bool] = lambda _: True
 ) -> list[R]:
-    """The resources with these ids, each once. Raises Malformed or NotFound, naming all that are missing."""
+    """Return the resources with these ids, each once. Raises Malformed, or NotFound with all missing ids."""
     wanted = list(dict.fromkeys(ids))
     for resource_id in wanted:
         check_id(prefix, resource_id)

@@ -1,4 +1,4 @@
-"""DescribeImages: who sees which image, and what of it."""
+"""DescribeImages: which images a caller can see, and their fields."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def rendered(cloud: Cloud, ctx: Ctx, image: Image) -> dict[str, Any]:
         "BlockDeviceMappings": [block_device(device) for device in image.devices],
         "Description": image.description or None,
         "EnaSupport": image.ena_support,
-        "Hypervisor": "xen",  # what EC2 says of all images
+        "Hypervisor": "xen",  # fields that EC2 returns for all images
         "Name": image.name,
         "RootDeviceName": image.root_device_name,
         "RootDeviceType": "ebs",
@@ -71,7 +71,7 @@ def block_device(device: ImageDevice) -> dict[str, Any]:
 
 
 def _reason(cloud: Cloud, image: Image) -> dict[str, str]:
-    """Of the first snapshot that failed."""
+    """Return the state reason of the first failed snapshot."""
     progresses = [image.progress]
     progresses += [s.progress for s in (cloud.store.snapshots.get(i) for i in image.snapshot_ids) if s is not None]
     failed = next((p for p in progresses if p.failure is not None), None)
@@ -122,7 +122,7 @@ FILTERS: dict[str, Source] = {
 
 def describe_images(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     def visible(image: Image) -> bool:
-        return cloud.shown(image, ctx) and cloud.may_see_image(ctx.account, image)
+        return cloud.is_visible(image, ctx) and cloud.may_see_image(ctx.account, image)
 
     known = cloud.store.images
     if params.get("ImageIds"):
@@ -140,13 +140,13 @@ def describe_images(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[s
 
 
 def _hidden_by_deprecation(cloud: Cloud, ctx: Ctx, image: Image, params: Mapping[str, Any]) -> bool:
-    """A deprecated image is listed for its owner, and for others only if they ask for such."""
+    """Return whether a deprecated image is omitted: its owner sees it, and others only by IncludeDeprecated."""
     deprecated = image.deprecation is not None and image.deprecation <= cloud.now()
     return deprecated and image.owner != ctx.account and not params.get("IncludeDeprecated")
 
 
 def _executable(image: Image, users: Iterable[str], ctx: Ctx) -> bool:
-    """Explicit launch permissions only: an owner's implicit one does not count."""
+    """Return whether an account has an explicit launch permission. The owner's implicit permission does not count."""
     for user in users:
         if user == "all":
             if image.public:

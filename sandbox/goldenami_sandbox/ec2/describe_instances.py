@@ -1,4 +1,4 @@
-"""What is told about instances, their status and their network interfaces."""
+"""Describes instances, their status and their network interfaces."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def rendered(cloud: Cloud, instance: Instance) -> dict[str, Any]:
         "ClientToken": instance.client_token,
         "EbsOptimized": instance.ebs_optimized,
         "EnaSupport": instance.ena_support,
-        "Hypervisor": "xen",  # what EC2 says of Nitro instances, too
+        "Hypervisor": "xen",  # EC2 returns this for Nitro instances too
         "RootDeviceName": instance.root_device_name,
         "RootDeviceType": "ebs",
         "SecurityGroups": [] if gone else groups(instance.groups),
@@ -132,7 +132,7 @@ def reservation(cloud: Cloud, instances: Sequence[Instance]) -> dict[str, Any]:
 
 
 def _attached(interface: Interface) -> dict[str, Any]:
-    """As an instance lists it."""
+    """Return a network interface as DescribeInstances lists it."""
     answer = _interface(interface)
     attachment = answer["Attachment"]
     return {
@@ -297,7 +297,7 @@ FILTERS: dict[str, Source] = {
 
 
 def select_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> list[Instance]:
-    """The caller's instances, or those named. Raises InvalidInstanceID.NotFound."""
+    """Return the caller's instances, or those with the given ids. Raises InvalidInstanceID.NotFound."""
     ids = params.get("InstanceIds")
     if ids and params.get("MaxResults") is not None:
         raise Ec2Error(
@@ -309,7 +309,7 @@ def select_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> list[
 
 
 def forget_old(cloud: Cloud) -> None:
-    """Instances that terminated long ago are no longer known."""
+    """Remove instances that were terminated long ago."""
     now = cloud.now()
     for instance in list(cloud.store.instances.values()):
         if instance.state(now) == "terminated" and now - instance.transition.until > TERMINATED_SHOWN:
@@ -320,7 +320,7 @@ def describe_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dic
     found = select_instances(cloud, ctx, params)
     answers = []
     for instance in found:
-        # Filters see the reservation's fields as well.
+        # Filters also apply to the fields of the reservation.
         answers.append(
             {**rendered(cloud, instance), "OwnerId": instance.owner, "ReservationId": instance.reservation_id}
         )
@@ -347,7 +347,7 @@ _STATUS_FILTERS: dict[str, Source] = {
 
 
 def describe_instance_status(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Of running instances, unless all are asked for."""
+    """Return the status of running instances, or of all instances if requested."""
     now = cloud.now()
     answers = []
     for instance in select_instances(cloud, ctx, params):
@@ -372,7 +372,7 @@ def describe_instance_status(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) 
         )
     reply = described("InstanceStatuses", answers, params, _STATUS_FILTERS, ["InstanceId"])
     for answer in reply["InstanceStatuses"]:
-        del answer["Tags"]  # filters see them
+        del answer["Tags"]  # for filters
     return reply
 
 

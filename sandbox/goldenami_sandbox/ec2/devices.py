@@ -1,4 +1,4 @@
-"""Block device mappings: an image's or instance's own, and what a request changes in them."""
+"""Block device mappings: those of an image or instance, and the changes of a request."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from goldenami_sandbox.ec2.records import ImageDevice, Snapshot
 
 
 def merged(own: Sequence[ImageDevice], overrides: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The own mappings with a request's over them, in the request's form (DeviceName, Ebs).
+    """Return an image's mappings merged with those of a request, in the request's form (DeviceName, Ebs).
 
-    A device of the same name is changed field by field, NoDevice takes it away, a new name adds one. Raises Ec2Error
-    for a mapping without a device name or one that is given twice. Instance store volumes (VirtualName) do not exist
-    here and are left out.
+    A request changes an existing device field by field, removes it by NoDevice, or adds a new device. Raises Ec2Error
+    for a mapping without a device name, or for a device that is given twice. Instance store volumes (VirtualName) do
+    not exist here and are left out.
     """
     result: dict[str, dict[str, Any]] = {
         d.device: {"DeviceName": d.device, "Ebs": _as_request(d)} for d in own if not d.virtual_name
@@ -55,7 +55,7 @@ def _as_request(device: ImageDevice) -> dict[str, Any]:
 def _changed(before: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     result = {**before, **change}
     if "VolumeType" in change and change["VolumeType"] != before.get("VolumeType"):
-        # What was set for the one type means nothing for another.
+        # Values of one volume type do not apply to another.
         for name in ("Iops", "Throughput"):
             if name not in change:
                 result.pop(name, None)
@@ -63,7 +63,7 @@ def _changed(before: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, 
 
 
 def check(item: Mapping[str, Any], source: Snapshot | None) -> tuple[str, int, int | None, int | None]:
-    """Type, size, IOPS and throughput of the volume that a mapping makes. Raises Ec2Error where it cannot be."""
+    """Check type, size, IOPS and throughput of a mapping's volume. Raises Ec2Error for invalid values."""
     ebs = item["Ebs"]
     size = ebs.get("VolumeSize") or (source.size if source is not None else None)
     if size is None:
@@ -76,8 +76,8 @@ def check(item: Mapping[str, Any], source: Snapshot | None) -> tuple[str, int, i
     return kind, size, iops if kind != "gp2" else None, throughput
 
 
-def of_image(cloud: Cloud, item: Mapping[str, Any], snapshot: Snapshot | None) -> ImageDevice:
-    """The image's mapping for a request's one. ``snapshot``: the new one of that device, if there is one."""
+def image_device(cloud: Cloud, item: Mapping[str, Any], snapshot: Snapshot | None) -> ImageDevice:
+    """Return the image's mapping for a mapping of a request. ``snapshot``: the new snapshot of the device, if any."""
     ebs = item["Ebs"]
     source = snapshot or cloud.store.snapshots.get(ebs.get("SnapshotId") or "")
     kind, size, iops, throughput = check(item, source)

@@ -1,10 +1,10 @@
-"""Which key encrypts a new volume or copy, and what becomes of a wrong one.
+"""The encryption of new volumes and copies, and the effects of an unusable key.
 
-EC2 accepts any KmsKeyId and finds out later: the call succeeds, and what it made fails with a reason. So a key is
-resolved here to an ``Encryption`` or to a ``KeyProblem``, which callers record as the failure of what they are making.
+EC2 accepts any KmsKeyId and validates it later: the call succeeds, and the new resource fails with a reason. So a key
+is resolved to an ``Encryption`` or to a ``KeyProblem``, which callers record as the failure of the new resource.
 """
 
-# ruff: noqa: ARG001  (all actions have one signature, whatever they need of it)
+# ruff: noqa: ARG001  (all actions have the same signature)
 from __future__ import annotations
 
 import base64
@@ -23,7 +23,7 @@ _INACCESSIBLE = "Given key ID is not accessible"
 
 @dataclass(frozen=True, slots=True)
 class KeyProblem:
-    """Why a key cannot be used: EC2's StateReason code of an instance, and a message."""
+    """The reason why a key cannot be used: EC2's StateReason code of an instance, and a message."""
 
     code: str
     message: str
@@ -34,7 +34,10 @@ def defaults(cloud: Cloud, account: str, region: str) -> EbsDefaults:
 
 
 def check_parameters(params: Mapping[str, Any], *, source_encrypted: bool) -> None:
-    """Raises Ec2Error for a key without encryption, and for an unencrypted copy of something encrypted."""
+    """Check the parameters of an encryption.
+
+    Raises Ec2Error for a key without encryption, and for an unencrypted copy of an encrypted resource.
+    """
     if params.get("KmsKeyId") and not params.get("Encrypted") and not (source_encrypted and "Encrypted" not in params):
         raise Ec2Error(
             "InvalidParameterDependency", "The parameter KmsKeyId requires the parameter Encrypted to be set."
@@ -46,13 +49,13 @@ def check_parameters(params: Mapping[str, Any], *, source_encrypted: bool) -> No
 
 
 def default_key(cloud: Cloud, account: str, region: str) -> KeyInfo | KeyProblem:
-    """The key that serves where none is named."""
+    """Return the key that is used if the request has none."""
     key_arn = defaults(cloud, account, region).key_arn
     return cloud.hooks.default_key(account, region) if key_arn is None else usable(cloud, account, region, key_arn)
 
 
 def usable(cloud: Cloud, account: str, region: str, key: str) -> KeyInfo | KeyProblem:
-    """The key, if EBS can encrypt under it in this region."""
+    """Return the key if EBS can encrypt with it in this region, else the problem."""
     info = cloud.hooks.kms_resolve(account, region, key)
     if info is None:
         return KeyProblem("Client.InvalidKMSKey.NotFound", _INACCESSIBLE)
@@ -68,7 +71,7 @@ def usable(cloud: Cloud, account: str, region: str, key: str) -> KeyInfo | KeyPr
 
 
 def new_encryption(cloud: Cloud, account: str, region: str, key: str | None) -> Encryption | KeyProblem:
-    """A fresh data key under the named key, or under the default one."""
+    """Return a new data key under the given key, or under the default key."""
     info = usable(cloud, account, region, key) if key else default_key(cloud, account, region)
     if isinstance(info, KeyProblem):
         return info
@@ -80,14 +83,14 @@ def new_encryption(cloud: Cloud, account: str, region: str, key: str | None) -> 
 
 
 def data_key(cloud: Cloud, encryption: Encryption | None, account: str) -> DataKey | None:
-    """The plain data key, for a principal of the account. Raises KeyRefused."""
+    """Return the plain data key for a principal of the account. Raises KeyRefused."""
     if encryption is None:
         return None
     return DataKey(cloud.hooks.kms_decrypt(base64.b64decode(encryption.wrapped), encryption.key_arn, account))
 
 
 def readable(cloud: Cloud, encryption: Encryption | None, account: str) -> KeyProblem | None:
-    """Whether the account may decrypt what is encrypted so: None, or why not."""
+    """Return None if the account may decrypt the data key, else the problem."""
     try:
         data_key(cloud, encryption, account)
     except KeyRefused as refusal:
@@ -100,9 +103,10 @@ def readable(cloud: Cloud, encryption: Encryption | None, account: str) -> KeyPr
 def for_volume(
     cloud: Cloud, ctx: Ctx, source: Snapshot | None, *, encrypted: bool | None, key: str | None
 ) -> Encryption | KeyProblem | None:
-    """How a new volume is encrypted; None: not at all. A volume keeps its snapshot's data key unless told otherwise,
-    so that its snapshots go on in the same lineage; a snapshot of another account is re-encrypted under a key of
-    this one.
+    """Return the encryption of a new volume, or None if it is not encrypted.
+
+    By default a volume keeps its snapshot's data key, so that its snapshots stay in the same lineage. A snapshot of
+    another account is encrypted again under a key of this account.
     """
     inherited = source.encryption if source is not None else None
     if inherited is not None and (problem := readable(cloud, inherited, ctx.account)):
@@ -136,7 +140,7 @@ def _get_key(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any
 
 
 def _modify_key(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Unlike a key given for one copy, this one is checked at once."""
+    """Set the default key. Unlike the key of a copy, this one is validated at once."""
     info = cloud.hooks.kms_resolve(ctx.account, ctx.region, params["KmsKeyId"])
     if info is None:
         raise Ec2Error("InvalidKmsKey.NotFound", f"The specified KMS key '{params['KmsKeyId']}' does not exist")

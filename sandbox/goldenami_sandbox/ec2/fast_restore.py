@@ -1,5 +1,7 @@
-"""Fast snapshot restore: turned on and off for a snapshot and an Availability Zone, and described. Volumes here have no
-first read to be spared; what is kept is who has it on, and for how long it is on its way."""
+"""Fast snapshot restore: enabled and disabled per snapshot and Availability Zone, and described.
+
+Volumes of the sandbox have no slow first read, so only the states are kept, and how long enabling takes.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,11 @@ from goldenami_sandbox.ec2.core import Action, Cloud
 from goldenami_sandbox.ec2.filters import Source
 from goldenami_sandbox.ec2.pagination import described
 
-_QUOTA = 5  # snapshots for each zone and account, as new accounts have it
+_QUOTA = 5  # snapshots per zone and account: the quota of new accounts
 
 
 def enable(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Each pair is for itself: what is refused is told beside what is not."""
+    """EnableFastSnapshotRestores. Each pair is handled alone: the answer lists successful and refused pairs."""
     successful, unsuccessful = [], []
     for snapshot_id in params["SourceSnapshotIds"]:
         cloud.own_snapshot(ctx, snapshot_id)
@@ -49,7 +51,7 @@ def disable(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]
 def describe(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     entries = [
         _entry(cloud, snapshot.id, zone)
-        for snapshot in cloud.owned(cloud.store.snapshots, ctx).values()
+        for snapshot in cloud.owned_resources(cloud.store.snapshots, ctx).values()
         for zone in sorted(snapshot.fast_restore)
     ]
     return described("FastSnapshotRestores", entries, params, FILTERS, ["SnapshotId", "AvailabilityZone"])

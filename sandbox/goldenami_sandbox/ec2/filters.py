@@ -1,8 +1,8 @@
-"""``Filters`` of the describe calls: what they name, wildcards, and how several of them combine.
+"""``Filters`` of the describe calls: names, wildcards, and the combination of several filters.
 
-A filter looks at what the describe is about to answer, so it can never disagree with it. Names map to paths in the
-answer (``BlockDeviceMappings.Ebs.SnapshotId``: lists on the way are searched whole) or to functions for what the
-answer does not show.
+A filter searches the answer of the describe call, so both always agree. A name maps to a path in the answer
+(``BlockDeviceMappings.Ebs.SnapshotId``; all items of lists on the way are searched), or to a function for values that
+the answer does not contain.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _MOMENTS = frozenset({"StartTime", "LaunchTime", "AttachTime", "CreateTime"})
 def select(
     answers: Iterable[dict[str, Any]], filters: Sequence[Mapping[str, Any]] | None, known: Mapping[str, Source]
 ) -> list[dict[str, Any]]:
-    """Those answers that every filter accepts; a filter accepts what matches one of its values.
+    """Return the answers that every filter accepts. A filter accepts an answer that matches one of its values.
 
-    Raises Ec2Error InvalidParameterValue for a filter that this describe does not have.
+    Raises Ec2Error InvalidParameterValue for a filter that this describe call does not have.
     """
     tests = [_test(item, known) for item in filters or ()]
     if sum(len(item.get("Values", ())) for item in filters or ()) > _MAX_VALUES:
@@ -85,7 +85,9 @@ def _as_text(value: object) -> str:
 
 @lru_cache(maxsize=4096)
 def _pattern(text: str) -> re.Pattern[str]:
-    """``*`` is any text, ``?`` any one character; a backslash takes the next character as it is."""
+    """Return the regular expression of a value. ``*`` is any text, ``?`` any character; a backslash escapes the next
+    one.
+    """
     out, characters = [], iter(text)
     for c in characters:
         if c == "\\":

@@ -1,4 +1,4 @@
-"""What becomes of a guest, as the records of its instance tell it."""
+"""Records the state of a guest in its instance."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from goldenami_sandbox.ec2.records import Instance, Progress
 
 
 def attach_data_volumes(cloud: Cloud, instance: Instance) -> None:
-    """Show the running guest its volumes beside the root, and record all of them as attached."""
+    """Attach the data volumes to the running guest, and record all volumes as attached."""
     with cloud.lock:
         attachments = [(v.id, v.attachment) for v in cloud.volumes_of(instance) if v.attachment]
     for volume_id, attachment in attachments:
@@ -17,9 +17,11 @@ def attach_data_volumes(cloud: Cloud, instance: Instance) -> None:
             attachment.progress.succeed()
 
 
-def came_up(cloud: Cloud, instance: Instance, transition: Progress) -> None:
-    """The guest runs. ``transition`` is what it was started in: another one may have begun since. Called with the
-    lock held."""
+def record_running(cloud: Cloud, instance: Instance, transition: Progress) -> None:
+    """Record that the guest runs. Called with the lock held.
+
+    ``transition`` is the one in which it was started; a later one may have begun since.
+    """
     transition.succeed()
     instance.status_ok_from = max(cloud.now(), transition.until) + cloud.settings.pending.status
 

@@ -1,8 +1,8 @@
-"""What EC2 must ask the rest of the cloud: key pairs, networks, KMS, launch templates, parameters, instance profiles.
+"""What EC2 needs from the rest of the cloud: key pairs, networks, KMS, launch templates, parameters, instance profiles.
 
-``Hooks`` is implemented over the services that hold these things. Methods may be called from worker threads, and some
-with EC2's lock held: an implementation must not call back into ``Ec2`` while it holds a lock of its own.
-Unknown things are answered with None, never with an exception; only the KMS calls refuse, with ``KeyRefused``.
+The services that keep these implement ``Hooks``. Methods can be called from worker threads, and some with EC2's lock
+held: an implementation must not call ``Ec2`` while it holds a lock. Unknown names return None and raise nothing. Only
+the KMS calls raise ``KeyRefused``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Subnet:
 
 @dataclass(frozen=True, slots=True)
 class KeyInfo:
-    """A KMS key. ``aws_managed``: the account's own ``aws/ebs`` key, whose snapshots cannot be shared."""
+    """A KMS key. ``aws_managed``: the account's ``aws/ebs`` key, whose snapshots cannot be shared."""
 
     arn: str
     account: str
@@ -57,7 +57,7 @@ class KeyInfo:
 
 @dataclass(frozen=True, slots=True)
 class DataKeyPair:
-    """A fresh 32-byte data key: as it is, and as KMS wrapped it."""
+    """A new 32-byte data key: plain, and as KMS encrypted it."""
 
     plain: bytes = field(repr=False)
     wrapped: bytes = field(repr=False)
@@ -65,7 +65,7 @@ class DataKeyPair:
 
 @dataclass(frozen=True, slots=True)
 class LaunchTemplate:
-    """One version of a launch template. ``data`` has the names of LaunchTemplateData as boto3 gives them."""
+    """One version of a launch template. ``data`` has the names of LaunchTemplateData in boto3."""
 
     template_id: str
     name: str
@@ -81,10 +81,10 @@ class InstanceProfile:
 
 
 class KeyRefused(Exception):
-    """KMS does not let this account use the key: no such key, disabled, or neither key policy nor grant allow it.
+    """KMS does not let this account use the key: it does not exist, is disabled, or no key policy or grant allows the
+    use.
 
-    ``code`` is KMS's own error code: NotFoundException, DisabledException, AccessDeniedException,
-    KMSInvalidStateException.
+    ``code`` is KMS's error code: NotFoundException, DisabledException, AccessDeniedException, KMSInvalidStateException.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -97,38 +97,48 @@ class Hooks(Protocol):
     def key_pair(self, account: str, region: str, name: str) -> KeyPair | None: ...
 
     def security_group(self, account: str, region: str, group: str, vpc_id: str | None = None) -> SecurityGroup | None:
-        """By id (sg-…) or, within a VPC (default: the default VPC), by name. ``default`` names each VPC's own."""
+        """Return a group by id (sg-…), or by its name in a VPC (default: the default VPC). Each VPC has a group
+        ``default``.
+        """
 
     def subnet(
         self, account: str, region: str, subnet_id: str | None, availability_zone: str | None = None
     ) -> Subnet | None:
-        """By id; with None, a default subnet of the default VPC (in the zone, if one is given)."""
+        """Return a subnet by id, or a default subnet of the default VPC for None (in the zone, if given)."""
 
     def kms_resolve(self, account: str, region: str, key: str) -> KeyInfo | None:
-        """``key`` is an id, an ARN (possibly of another account), ``alias/name`` or an alias's ARN, seen from account
-        and region. None where there is no such key. A key pending deletion is answered with ``enabled=False``."""
+        """Return a key, or None if there is none.
+
+        ``key`` is an id, an ARN (possibly of another account), ``alias/name`` or an alias's ARN, seen from an account
+        and region. A key that is pending deletion has ``enabled=False``.
+        """
 
     def kms_generate(self, key_arn: str, account: str) -> DataKeyPair:
-        """GenerateDataKey as a principal of ``account``. Raises KeyRefused."""
+        """Call GenerateDataKey as a principal of ``account``. Raises KeyRefused."""
 
     def kms_decrypt(self, wrapped: bytes, key_arn: str, account: str) -> bytes:
-        """Unwrap a data key as a principal of ``account``: its own key, or allowed by key policy or grant. Raises
-        KeyRefused."""
+        """Decrypt a data key as a principal of ``account``. Raises KeyRefused unless its account, policy or a grant
+        allows it.
+        """
 
     def default_key(self, account: str, region: str) -> KeyInfo:
-        """The key behind alias/aws/ebs, made when first asked for."""
+        """Return the key of alias/aws/ebs. The first use creates it."""
 
     def launch_template(self, account: str, region: str, template: str, version: str | None) -> LaunchTemplate | None:
-        """``template`` is an id (lt-…) or a name; ``version`` a number, ``$Latest``, ``$Default`` or None (the
-        default)."""
+        """Return a template version. ``template``: an id (lt-…) or a name.
+
+        ``version``: a number, ``$Latest``, ``$Default`` or None (the default).
+        """
 
     def launch_templates(self, account: str, region: str) -> list[list[LaunchTemplate]]:
-        """Every launch template, with all its versions, oldest first."""
+        """Return every launch template with all its versions, oldest first."""
 
     def image_parameters(self, account: str, region: str) -> dict[str, str]:
-        """The SSM parameters of type aws:ec2:image, with their values."""
+        """Return the SSM parameters of type aws:ec2:image, with their values."""
 
     def ssm_image(self, account: str, region: str, parameter: str) -> str | None:
-        """The image id in an SSM parameter: ``name``, ``name:version`` or ``name:label``; public ones included."""
+        """Return the image id in an SSM parameter: ``name``, ``name:version`` or ``name:label``. Public ones are
+        included.
+        """
 
     def instance_profile(self, account: str, name_or_arn: str) -> InstanceProfile | None: ...

@@ -1,5 +1,4 @@
-"""What can be changed on an image, and who may launch it: attributes, deprecation, disabling, deregistration
-protection."""
+"""Changes of an image: attributes, launch permissions, deprecation, disabling, deregistration protection."""
 
 from __future__ import annotations
 
@@ -19,11 +18,13 @@ _ORGANIZATION = re.compile(r"arn:aws[\w-]*:organizations::\d{12}:organization/o-
 _UNIT = re.compile(r"arn:aws[\w-]*:organizations::\d{12}:ou/o-[a-z0-9]{10,32}/ou-[0-9a-z]{4,32}-[0-9a-z]{8,32}")
 _TEN_YEARS = 10 * 365.25 * 86400
 _TWO_YEARS = 2 * 365.25 * 86400  # the limit of public images
-COOL_DOWN = 24 * 3600.0  # seconds for which protection with a cool-down outlives its disabling
+COOL_DOWN = 24 * 3600.0  # seconds that protection with a cool-down still holds after it was disabled
 
 
 def modify_image_attribute(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The new form names what it changes; the old one has Attribute, OperationType and lists. Both are in use."""
+    """ModifyImageAttribute, in both forms: the new one with named parameters, the old one with Attribute and
+    OperationType.
+    """
     image = cloud.own_image(ctx, params["ImageId"])
     attribute, done = params.get("Attribute"), False
     for name in ("Description", "ImdsSupport"):
@@ -199,7 +200,7 @@ def disable_deprecation(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> di
 
 
 def disable_image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Launch permissions go for good."""
+    """DisableImage. It removes all launch permissions, and enabling does not restore them."""
     image = cloud.own_image(ctx, params["ImageId"])
     current = images.state(cloud, image)
     if current not in ("available", "disabled"):

@@ -1,4 +1,4 @@
-"""CopyImage: an image of its own in the destination region, with copies of the snapshots behind it."""
+"""CopyImage: creates an image in the destination region, with copies of the snapshots."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from goldenami_sandbox.ec2.store import new_id
 
 
 def copy_image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Called in the destination region. Launch permissions are not copied, and tags only if asked for (the source's
-    owner only)."""
-    earlier = cloud.earlier(ctx, "CopyImage", params)
+    """CopyImage. It is called in the destination region.
+
+    Launch permissions are not copied. Tags are copied only if requested, and only for the source's owner.
+    """
+    earlier = cloud.earlier_ids(ctx, "CopyImage", params)
     if earlier is not None:
         return {"ImageId": earlier[0]}
     source = cloud.image(ctx, params["SourceImageId"], params["SourceRegion"])
@@ -86,7 +88,7 @@ def _check_quota(cloud: Cloud, ctx: Ctx) -> None:
     limit = cloud.settings.concurrent_image_copies
     running = sum(
         image.source_image_id is not None and images.state(cloud, image) == "pending"
-        for image in cloud.owned(cloud.store.images, ctx).values()
+        for image in cloud.owned_resources(cloud.store.images, ctx).values()
     )
     if running >= limit:
         raise Ec2Error(
@@ -96,7 +98,9 @@ def _check_quota(cloud: Cloud, ctx: Ctx) -> None:
 
 
 def _source(cloud: Cloud, ctx: Ctx, snapshot_id: str) -> Snapshot:
-    """To launch a shared image its permission is enough; to copy it, the snapshots must be shared as well."""
+    """Return the source image. A launch permission allows launching only: to copy it, its snapshots must be shared as
+    well.
+    """
     snapshot = cloud.store.snapshots[snapshot_id]
     if not cloud.may_read_snapshot(ctx.account, snapshot):
         raise Ec2Error(

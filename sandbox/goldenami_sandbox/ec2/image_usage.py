@@ -1,8 +1,8 @@
-"""Who uses an image: references in the caller's own account, and usage reports, which count the users in all accounts.
+"""The use of images: references in the caller's account, and usage reports, which count all accounts.
 
-A reference names an instance that is not terminated, a launch template (its newest versions, ten unless asked
-otherwise) or a parameter of type ``aws:ec2:image``. A report is made at once, where EC2 takes a while, and expires
-after thirty days. (Amazon EC2 user guide, "Identify your resources referencing specified AMIs", "View your AMI usage".)
+A reference is an instance that is not terminated, a launch template (its ten newest versions by default), or a
+parameter of type ``aws:ec2:image``. A report is ready at once, while EC2's takes some time. It expires after 30 days.
+(Amazon EC2 user guide, "Identify your resources referencing specified AMIs", "View your AMI usage".)
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from goldenami_sandbox.ec2.records import ImageUsageReport
 from goldenami_sandbox.ec2.store import new_id
 
 _INSTANCE, _TEMPLATE, _PARAMETER = "ec2:Instance", "ec2:LaunchTemplate", "ssm:Parameter"
-_DEPTH = 10  # newest versions of a launch template, unless version-depth says otherwise
+_DEPTH = 10  # newest versions of a launch template, the default of version-depth
 _KEPT = 30 * 86400.0
 _MOST_IMAGES = 10
 
@@ -28,7 +28,7 @@ _MOST_IMAGES = 10
 def describe_references(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     wanted = params.get("ImageIds") or []
     if not wanted or len(wanted) > _MOST_IMAGES:
-        raise Ec2Error("InvalidParameterValue", f"From 1 to {_MOST_IMAGES} image IDs have to be given.")
+        raise Ec2Error("InvalidParameterValue", f"From 1 to {_MOST_IMAGES} image IDs must be given.")
     types = _types(params)
     found = [
         {"ImageId": image_id, "ResourceType": kind, "Arn": arn}
@@ -42,11 +42,9 @@ def describe_references(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> di
 
 
 def _types(params: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
-    """The resource types that are asked for, with their options by name."""
+    """Return the requested resource types, with their options by name."""
     if bool(params.get("IncludeAllResourceTypes")) == bool(params.get("ResourceTypes")):
-        raise Ec2Error(
-            "InvalidParameterCombination", "Either IncludeAllResourceTypes or ResourceTypes has to be given."
-        )
+        raise Ec2Error("InvalidParameterCombination", "Either IncludeAllResourceTypes or ResourceTypes must be given.")
     if params.get("IncludeAllResourceTypes"):
         return {_INSTANCE: {}, _TEMPLATE: {}, _PARAMETER: {}}
     return {
@@ -58,7 +56,7 @@ def _types(params: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
 def _references(
     cloud: Cloud, account: str, region: str, kind: str, options: Mapping[str, list[str]]
 ) -> Iterator[tuple[str, str]]:
-    """Image id and ARN, of one account and region."""
+    """Return image ids and ARNs of one account and region."""
     prefix = f"arn:aws:ec2:{region}:{account}"
     if kind == _INSTANCE:
         states = options.get("state-name", ["pending", "running", "shutting-down", "stopping", "stopped"])

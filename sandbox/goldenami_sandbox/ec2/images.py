@@ -1,5 +1,4 @@
-"""Images: made from instances and snapshots, and deregistered. Describing, copies and attributes have modules of
-their own."""
+"""Images: created from instances and snapshots, and deregistered. Other modules describe, copy and change them."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ _NAME = re.compile(r"[A-Za-z0-9()\[\] ./'@_-]{3,128}")
 
 
 def state(cloud: Cloud, image: Image) -> str:
-    """Available only when all its snapshots are; failed when one of them is."""
+    """Return the state of an image: available if all its snapshots are, failed if one of them is."""
     if image.disabled:
         return "disabled"
     now = cloud.now()
@@ -31,14 +30,16 @@ def state(cloud: Cloud, image: Image) -> str:
 
 
 def check_name(cloud: Cloud, ctx: Ctx, name: str) -> None:
-    """Raises InvalidAMIName.Malformed, or Duplicate where the account has an image of this name in the region."""
+    """Check a name. Raises InvalidAMIName.Malformed, or Duplicate if the account has an image with this name in the
+    region.
+    """
     if not _NAME.fullmatch(name):
         raise Ec2Error(
             "InvalidAMIName.Malformed",
             "AMI names must be between 3 and 128 characters long, and may contain letters, numbers, "
             "'(', ')', '.', '-', '/' and '_'",
         )
-    for image in cloud.owned(cloud.store.images, ctx).values():
+    for image in cloud.owned_resources(cloud.store.images, ctx).values():
         if image.name == name:
             raise Ec2Error("InvalidAMIName.Duplicate", f"AMI name {name} is already in use by AMI {image.id}")
 
@@ -86,7 +87,7 @@ def create_image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str,
             what = f"Created by CreateImage({instance.id}) for {image.id}"
             snapshot = snapshots.snapshot_of(cloud, ctx, volume, what, given["snapshot"])
             taken.append((volume, snapshot))
-        image.devices.append(devices.of_image(cloud, item, snapshot))
+        image.devices.append(devices.image_device(cloud, item, snapshot))
     cloud.store.images[image.id] = image
     _queue_capture(cloud, instance, taken, reboot=not params.get("NoReboot"))
     return {"ImageId": image.id}
@@ -127,9 +128,9 @@ def _check_overrides(
 
 
 def _queue_capture(cloud: Cloud, instance: Instance, taken: list[tuple[Volume, Snapshot]], *, reboot: bool) -> None:
-    """Take the points in time of all volumes, with the guest shut down meanwhile unless ``reboot`` is false.
+    """Take the points in time of all volumes. The guest is shut down meanwhile unless ``reboot`` is false.
 
-    As on AWS the instance's state stays ``running`` all the while. Called with the lock held.
+    As on AWS, the instance's state stays ``running``. Called with the lock held.
     """
     running = instance.goal == "running"
     cloud.pin([snapshot.id for _, snapshot in taken])
@@ -154,7 +155,7 @@ def _queue_capture(cloud: Cloud, instance: Instance, taken: list[tuple[Volume, S
 
 
 def _resume(cloud: Cloud, instance: Instance) -> None:
-    """Start the guest again after the capture, unless it has been told meanwhile to stop or terminate."""
+    """Start the guest again after the capture, unless the user stopped or terminated it meanwhile."""
     with cloud.lock:
         if instance.goal != "running":
             return
@@ -192,7 +193,7 @@ def register_image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[st
             if snapshot is None:
                 raise Ec2Error("InvalidBlockDeviceMapping", "The root device needs a snapshot.")
             default_user = snapshot.default_user
-        image_devices.append(devices.of_image(cloud, item, snapshot))
+        image_devices.append(devices.image_device(cloud, item, snapshot))
     image = Image(
         id=new_id("ami"),
         **cloud.birth(ctx, given),
@@ -244,7 +245,7 @@ def deregister_image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[
 
 
 def protected(cloud: Cloud, image: Image) -> bool:
-    """With a cool-down, protection goes on for a day after it was disabled."""
+    """Return whether the image is protected. With a cool-down, protection holds for a day after it was disabled."""
     return image.deregistration_protection != "disabled" or (
         image.protection_until is not None and cloud.now() < image.protection_until
     )

@@ -1,6 +1,6 @@
-"""What can be read and changed on an instance, one attribute at a time, and its metadata and credit options."""
+"""Reads and changes attributes of an instance, its metadata options and its credit options."""
 
-# ruff: noqa: ARG001  (all actions have one signature, whatever they need of it)
+# ruff: noqa: ARG001  (all actions have the same signature)
 from __future__ import annotations
 
 import base64
@@ -70,14 +70,14 @@ def _type(cloud: Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
             f"The instance type '{value}' does not match the architecture '{instance.architecture}' of the instance.",
         )
     instance.type = value
-    tell(cloud, instance)
+    configure_guest(cloud, instance)
 
 
 def _user_data(cloud: Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
     _require_stopped(cloud, instance)
     # The typed form comes decoded, the plain one as base64 text.
     instance.user_data = base64.b64encode(value).decode() if isinstance(value, bytes) else str(value or "")
-    tell(cloud, instance)
+    configure_guest(cloud, instance)
 
 
 def _shutdown_behavior(cloud: Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
@@ -91,11 +91,11 @@ def _shutdown_behavior(cloud: Cloud, ctx: Ctx, instance: Instance, value: Any) -
 def _groups(cloud: Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
     found = [launch_request.group(cloud, ctx, name, instance.vpc_id) for name in value]
     if not found:
-        raise Ec2Error("InvalidParameterValue", "An instance has at least one security group.")
+        raise Ec2Error("InvalidParameterValue", "An instance must have at least one security group.")
     instance.groups = {g.group_id: g.name for g in found}
     for interface_id in instance.interface_ids:
         cloud.store.interfaces[interface_id].groups = dict(instance.groups)
-    tell(cloud, instance)
+    configure_guest(cloud, instance)
 
 
 def _source_dest_check(cloud: Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
@@ -133,7 +133,7 @@ _CHANGES: Mapping[str, Change] = {
 
 
 def modify_instance_attribute(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    """One attribute a call: by a parameter of its own, or by Attribute and Value."""
+    """ModifyInstanceAttribute. A call changes one attribute: by its own parameter, or by Attribute and Value."""
     instance = cloud.instance(ctx, params["InstanceId"])
     given = {name: params[name] for name in _CHANGES if name in params}
     if params.get("Attribute") and "Value" in params:
@@ -159,8 +159,8 @@ def reset_instance_attribute(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) 
     return {}
 
 
-def tell(cloud: Cloud, instance: Instance) -> None:
-    """Have the node tell the instance the news."""
+def configure_guest(cloud: Cloud, instance: Instance) -> None:
+    """Apply the instance's attributes to the node."""
 
     def configure() -> None:
         with cloud.lock:
@@ -177,7 +177,7 @@ def modify_instance_metadata_options(cloud: Cloud, ctx: Ctx, params: Mapping[str
     if instance.state(cloud.now()) not in ("pending", "running", "stopped", "stopping"):
         raise Ec2Error("IncorrectInstanceState", f"The instance '{instance.id}' is not in a valid state.")
     instance.metadata = launch_request.metadata_options(params, instance.metadata)
-    tell(cloud, instance)
+    configure_guest(cloud, instance)
     return {
         "InstanceId": instance.id,
         "InstanceMetadataOptions": {**describe_instances.metadata_options(instance), "State": "pending"},
@@ -185,7 +185,7 @@ def modify_instance_metadata_options(cloud: Cloud, ctx: Ctx, params: Mapping[str
 
 
 def describe_credits(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Of burstable instances."""
+    """Describe the credit options of burstable instances."""
     found = [
         {"InstanceId": i.id, "CpuCredits": i.credits or ("standard" if i.type.startswith("t2.") else "unlimited")}
         for i in describe_instances.select_instances(cloud, ctx, params)

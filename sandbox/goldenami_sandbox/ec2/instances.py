@@ -1,4 +1,4 @@
-"""The life of instances after their launch: stop, start, reboot, terminate, and what the guest does on its own."""
+"""Instances after their launch: stop, start, reboot, terminate, and power-off by the guest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from goldenami_sandbox.node.api import ExitReason
 
 
 def _targets(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> list[Instance]:
-    return chosen("i", params["InstanceIds"], cloud.owned(cloud.store.instances, ctx))
+    return chosen("i", params["InstanceIds"], cloud.owned_resources(cloud.store.instances, ctx))
 
 
 def _changes(cloud: Cloud, instances: list[Instance], change: Callable[[Instance], None]) -> list[dict[str, Any]]:
@@ -117,13 +117,13 @@ def _start(cloud: Cloud, instance: Instance) -> None:
 
 
 def begin_start(cloud: Cloud, instance: Instance) -> None:
-    """Boot an instance that the node knows; the goal and the transition are set."""
+    """Boot an instance that exists on the node. The caller has set the goal and the transition."""
     transition = instance.transition
 
     def start() -> None:
         try:
             with cloud.lock:
-                spec = metadata.spec(cloud, instance)  # its root may be another one than before
+                spec = metadata.spec(cloud, instance)  # the root volume may have been replaced
             cloud.node.configure(spec)
             cloud.node.start_instance(instance.id)
             guests.attach_data_volumes(cloud, instance)
@@ -132,13 +132,13 @@ def begin_start(cloud: Cloud, instance: Instance) -> None:
                 guests.record_failure(instance, transition, "Server.InternalError", str(error))
             raise
         with cloud.lock:
-            guests.came_up(cloud, instance, transition)
+            guests.record_running(cloud, instance, transition)
 
     cloud.work.submit(instance.id, start)
 
 
 def reboot_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The state stays ``running`` all the while."""
+    """RebootInstances. The state stays ``running``."""
     instances = _targets(cloud, ctx, params)
     _require(cloud, instances, ("running",), "rebooted")
     for instance in instances:
@@ -150,7 +150,7 @@ def reboot_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[
 
 
 def terminate_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Refused for all if one of them is protected."""
+    """TerminateInstances. All are refused if one of them is protected."""
     instances = _targets(cloud, ctx, params)
     for instance in instances:
         if instance.disable_api_termination:
@@ -197,7 +197,7 @@ def begin_terminate(cloud: Cloud, instance: Instance) -> None:
 
 
 def guest_exited(cloud: Cloud, instance_id: str, reason: ExitReason) -> None:
-    """The guest powered itself off, or died. Called by the node, from a thread of its own."""
+    """Record that the guest powered off or crashed. The node calls this from one of its threads."""
     with cloud.lock:
         instance = cloud.store.instances.get(instance_id)
         if instance is None or instance.goal != "running":

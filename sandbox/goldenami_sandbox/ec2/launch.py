@@ -1,4 +1,6 @@
-"""RunInstances: instances, their volumes and interfaces from a checked request, and the work that boots them."""
+"""RunInstances: creates instances, volumes and interfaces from a checked request, and queues the work that
+boots them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from goldenami_sandbox.ec2.store import new_id
 
 
 def run_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    earlier = cloud.earlier(ctx, "RunInstances", params)
+    earlier = cloud.earlier_ids(ctx, "RunInstances", params)
     if earlier is not None:
         known = [cloud.store.instances[i] for i in earlier if i in cloud.store.instances]
         if known:
@@ -79,7 +81,7 @@ def _make(cloud: Cloud, ctx: Ctx, plan: LaunchPlan, reservation_id: str, index: 
     attached = [_add_volume(cloud, ctx, plan, instance, request) for request in plan.volumes]
     problem = next((v.progress for v in attached if v.progress.failure), None)
     if problem is not None:
-        # As EC2 does it: the call succeeds, the instance goes from pending to terminated.
+        # As in EC2, the call succeeds, and the instance goes from pending to terminated.
         guests.record_failure(
             instance, instance.transition, problem.failure_code or "Client.InternalError", problem.failure or ""
         )
@@ -147,7 +149,7 @@ def _add_volume(
         key=request.key,
         given=plan.tags["volume"],
     )
-    # A volume of a launch is there as soon as its contents are: what takes time is the instance.
+    # A volume of a launch has no pending time of its own, only its instance has.
     volume.progress.until = cloud.now()
     volume.attachment = Attachment(
         instance.id, request.device, cloud.now(), request.delete_on_termination, cloud.progress(0.0)
@@ -159,9 +161,9 @@ def _add_volume(
 
 
 def queue_boot(cloud: Cloud, instance: Instance, attached: list[Volume]) -> None:
-    """The first task of an instance's queue: fill its volumes and boot it. Called with the lock held."""
+    """Queue the first task of an instance: fill its volumes and boot it. Called with the lock held."""
     transition = instance.transition
-    # The snapshots themselves, not their ids: they may be deleted before the task begins.
+    # The snapshot objects instead of their ids, because they may be deleted before the task begins.
     sources = {v.id: cloud.store.snapshots[v.snapshot_id] for v in attached if v.snapshot_id}
     pinned = [s.id for s in sources.values()]
 
@@ -185,14 +187,14 @@ def queue_boot(cloud: Cloud, instance: Instance, attached: list[Volume]) -> None
         finally:
             cloud.unpin(pinned)
         with cloud.lock:
-            guests.came_up(cloud, instance, transition)
+            guests.record_running(cloud, instance, transition)
 
     cloud.pin(pinned)
     cloud.work.submit(instance.id, boot)
 
 
 def _give_back(cloud: Cloud, instance: Instance) -> None:
-    """Take away what belonged to an instance that never ran. Called with the lock held."""
+    """Remove the resources of an instance that never ran. Called with the lock held."""
     for volume in cloud.volumes_of(instance):
         volumes.discard(cloud, volume)
     for interface_id in instance.interface_ids:

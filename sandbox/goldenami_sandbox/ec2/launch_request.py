@@ -1,6 +1,6 @@
-"""What a RunInstances asks for: its launch template merged in, everything it names looked up, all its rules checked.
+"""A RunInstances request: merges its launch template, looks up all its references, and checks all rules.
 
-The outcome is a ``LaunchPlan``, plain data from which instances can be made without any further refusal.
+The result is a ``LaunchPlan``: plain data from which instances can be created without any further error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TAGGABLE = ("instance", "volume", "network-interface", "spot-instances-request"
 
 @dataclass(frozen=True, slots=True)
 class VolumeRequest:
-    """One volume of a launch. ``encrypted`` None: as the snapshot, or the account's default, has it."""
+    """One volume of a launch. ``encrypted`` None: as the snapshot, or the account's default."""
 
     device: str
     snapshot_id: str | None
@@ -65,7 +65,7 @@ class LaunchPlan:
 
 
 def plan(cloud: Cloud, ctx: Ctx, request: Mapping[str, Any]) -> LaunchPlan:
-    """Raises Ec2Error as RunInstances refuses."""
+    """Return the plan of a request. Raises Ec2Error with RunInstances's errors."""
     params, template_tags = _with_template(cloud, ctx, request)
     least, most = params["MinCount"], params["MaxCount"]
     if least < 1 or most < least:
@@ -101,7 +101,7 @@ def plan(cloud: Cloud, ctx: Ctx, request: Mapping[str, Any]) -> LaunchPlan:
 
 
 def _with_template(cloud: Cloud, ctx: Ctx, request: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The parameters with the launch template's beneath them, and the tags that EC2 adds for a template."""
+    """Merge the launch template below the parameters, and add EC2's tags for a template."""
     params = dict(request)
     template = params.pop("LaunchTemplate", None)
     if template is None:
@@ -127,7 +127,7 @@ def _with_template(cloud: Cloud, ctx: Ctx, request: Mapping[str, Any]) -> tuple[
 
 
 def _drop_contradicted(beneath: dict[str, Any], params: Mapping[str, Any]) -> None:
-    """A request that speaks of the network in one form replaces what the template says in the other."""
+    """Remove the template's network parameters in the other form, if the request has network parameters."""
     if "NetworkInterfaces" in params:
         for name in ("SecurityGroupIds", "SecurityGroups"):
             beneath.pop(name, None)
@@ -158,7 +158,7 @@ def _image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> Image:
         )
     for snapshot_id in image.snapshot_ids:
         if cloud.store.snapshots[snapshot_id].hollow:
-            raise snapshots.hollow(f"{image_id} ({image.name})")
+            raise snapshots.no_contents_error(f"{image_id} ({image.name})")
     return image
 
 
@@ -233,7 +233,7 @@ def _network(
 
 
 def group(cloud: Cloud, ctx: Ctx, name: str, vpc_id: str) -> SecurityGroup:
-    """A security group by id or name, for use in this VPC."""
+    """Return a security group by id or name, for use in this VPC."""
     found = cloud.hooks.security_group(ctx.account, ctx.region, name, vpc_id)
     if found is None:
         raise Ec2Error("InvalidGroup.NotFound", f"The security group '{name}' does not exist")
@@ -256,7 +256,7 @@ def _volumes(cloud: Cloud, ctx: Ctx, image: Image, overrides: list[Mapping[str, 
         snapshot_id = ebs.get("SnapshotId")
         if device == image.root_device_name and root is not None and snapshot_id != root.snapshot_id:
             raise Ec2Error("InvalidBlockDeviceMapping", f"snapshotId cannot be modified on root device {device}")
-        # The permission to launch an image is all that its own snapshots need.
+        # The permission to launch an image includes the use of its snapshots.
         source = cloud.store.snapshots[snapshot_id] if snapshot_id in own else None
         if snapshot_id and source is None:
             source = cloud.readable_snapshot(ctx, snapshot_id)
@@ -288,7 +288,7 @@ def _volumes(cloud: Cloud, ctx: Ctx, image: Image, overrides: list[Mapping[str, 
 
 
 def _user_data(encoded: str) -> str:
-    """Checked, as it was sent. Clients encode it; what is not base64 was never user data."""
+    """Check user data and return it as sent. Text that is not base64 is refused."""
     try:
         plain = base64.b64decode(encoded, validate=False) if encoded else b""
     except (ValueError, binascii.Error):
@@ -311,7 +311,7 @@ _METADATA_VALUES = {
 
 
 def metadata_options(given: Mapping[str, Any], base: MetadataOptions) -> MetadataOptions:
-    """The options with the given ones changed. Raises Ec2Error for values that do not exist."""
+    """Return the options with the given changes. Raises Ec2Error for unknown values."""
     for name, allowed in _METADATA_VALUES.items():
         if name in given and given[name] not in allowed:
             raise Ec2Error("InvalidParameterValue", f"Value ({given[name]}) for parameter {name} is invalid.")

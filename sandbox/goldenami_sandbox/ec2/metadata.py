@@ -1,4 +1,4 @@
-"""What an instance is told about itself: the instance metadata that EC2 knows (the node adds what it knows better)."""
+"""The instance metadata that EC2 has. The node adds the values that it determines itself."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from goldenami_sandbox.node.api import InstanceSpec
 
 
 def hostname(instance: Instance) -> str:
-    """The private DNS name by address, whose zone is ec2.internal in us-east-1 only."""
+    """Return the private DNS name for an address. Its zone is ec2.internal in us-east-1 only."""
     zone = "ec2.internal" if instance.region == "us-east-1" else f"{instance.region}.compute.internal"
     return f"ip-{instance.address.replace('.', '-')}.{zone}"
 
 
 def spec(cloud: Cloud, instance: Instance) -> InstanceSpec:
-    """Called with the lock held. Raises SandboxError where the instance has no root volume."""
+    """Return the instance's spec for the node. Called with the lock held. Raises SandboxError without a root volume."""
     root = cloud.root_volume(instance)
     if root is None:
         raise SandboxError(f"{instance.id} has no root volume at {instance.root_device_name}")

@@ -1,5 +1,7 @@
-"""``Filters``, ``MaxResults`` and ``NextToken``: pages over a stable order, so that what is made or goes away meanwhile
-repeats nothing."""
+"""``Filters``, ``MaxResults`` and ``NextToken``: pages over a stable order.
+
+Resources that are created or deleted between two pages cause no repetition.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,9 @@ def described(
     by: Sequence[str],
     **sizes: int,
 ) -> dict[str, Any]:
-    """What a describe replies, under ``name``: one page of the answers that its filters let through.
+    """Return the answer of a describe call under ``name``: one page of the items that the filters accept.
 
-    ``by``: the fields that order the answers, and together are unique to each. ``sizes``: see ``page``.
+    ``by``: the fields that order the items; together they are unique. ``sizes``: see ``page``.
     """
     found = select(answers, params.get("Filters"), filters)
     part, token = page(found, params, lambda answer: tuple(answer[field] for field in by), **sizes)
@@ -42,10 +44,10 @@ def page(
     most: int = 1000,
     whole: int | None = None,
 ) -> tuple[list[T], str | None]:
-    """One page and the token of the next (None at the end). ``position`` orders the items, and is unique to each.
+    """Return one page and the token of the next (None at the end). ``position`` orders the items and is unique.
 
-    Without MaxResults everything comes at once, or ``whole`` items where the API sets a size itself. Raises Ec2Error
-    for a size out of bounds or a token that was not made here.
+    Without MaxResults the page has all items, or ``whole`` items if the API sets a size. Raises Ec2Error for a size out
+    of bounds or an unknown token.
     """
     size = params.get("MaxResults")
     if size is not None and size < least:

@@ -1,8 +1,8 @@
-"""A node on paper: volumes, snapshots and guests that exist by name only. No root, no contents, microseconds.
+"""A node on paper: volumes, snapshots and guests that exist by name only. It needs no root, and calls take
+microseconds.
 
-Good for everything that is about the control plane. It keeps the Node protocol's rules (unknown ids, what may be
-deleted when), so that a caller which breaks them fails here, too. ``gates`` and ``failures`` hold its work up or
-make it fail, by method name.
+It is for tests of the control plane. It checks the rules of the Node protocol (unknown ids, order of deletions), so a
+caller that breaks them fails here too. ``gates`` and ``failures`` delay its work or make it fail, by method name.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ class _Guest:
 
 
 class PaperNode:
-    """Implements ``Node``. ``calls`` lists (method, id) in the order in which they were made."""
+    """Implements ``Node``. ``calls`` lists (method, id) in the order of the calls."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
-        self.gates: dict[str, threading.Event] = {}  # a method that has one waits for it
-        self.failures: dict[str, str] = {}  # a method that has one fails with this message
+        self.gates: dict[str, threading.Event] = {}  # a method with an entry waits for it
+        self.failures: dict[str, str] = {}  # a method with an entry fails with this message
         self.volumes: dict[str, int] = {}
         self.snapshots: dict[str, _Snapshot] = {}
         self.guests: dict[str, _Guest] = {}
-        self.written: dict[str, dict[int, str]] = {}  # blocks that a test says a snapshot has: tokens by index
+        self.written: dict[str, dict[int, str]] = {}  # blocks of a snapshot, set by a test: tokens by index
         self._addresses: dict[str, str] = {}
         self._given = 0
         self._lock = threading.RLock()
@@ -157,7 +157,7 @@ class PaperNode:
         return found is not None and found.stored
 
     def blocks(self, snapshot: str) -> Mapping[int, str]:
-        """A snapshot on paper has no block that is not empty, but those that a test wrote into ``written``."""
+        """Return the blocks that a test put into ``written``. All others are empty."""
         self._snapshot(snapshot)
         return self.written.get(snapshot, {})
 
@@ -166,7 +166,7 @@ class PaperNode:
         return bytes(BLOCK_SIZE)
 
     def export(self, snapshot: str, key: DataKey | None, output: Path, form: ExportForm) -> None:
-        raise SandboxError(f"{snapshot} exists on paper only: there is nothing to export")
+        raise SandboxError(f"{snapshot} has no contents in a paper node and cannot be exported")
 
     # --- instances ----------------------------------------------------------------------------------------------------
 
@@ -233,15 +233,15 @@ class PaperNode:
         self._callback = callback
 
     def exec(self, instance: str, argv: Sequence[str], stdin: bytes | None = None) -> tuple[int, bytes, bytes]:
-        raise SandboxError(f"{instance} exists on paper only: nothing runs in it")
+        raise SandboxError(f"{instance} has no guest in a paper node")
 
     def shell_argv(self, instance: str, argv: Sequence[str] = ()) -> list[str]:
-        raise SandboxError(f"{instance} exists on paper only: nothing runs in it")
+        raise SandboxError(f"{instance} has no guest in a paper node")
 
     # --- what a test makes a guest do ---------------------------------------------------------------------------------
 
     def power_off(self, instance: str, reason: ExitReason = "poweroff") -> None:
-        """As if the guest had done it itself."""
+        """Power off a guest, as if the guest did it."""
         with self._lock:
             guest = self._guest(instance)
             guest.state = "stopped"

@@ -1,9 +1,9 @@
-"""The EC2 query protocol, both ways, driven by the service model that botocore ships: nothing here knows an action.
+"""The EC2 query protocol for requests and replies, from the service model of botocore. It has no code for single
+actions.
 
-A request is a flat form whose keys are dotted paths (``BlockDeviceMapping.1.Ebs.VolumeSize``); a reply is XML. Names
-on the wire differ from the model's in both directions: a parameter goes by its ``queryName``, or else by its location
-name with a capital; lists are always numbered in place, without a level of their own. Replies use the location name,
-and list items ``item``.
+A request is a flat form whose keys are dotted paths (``BlockDeviceMapping.1.Ebs.VolumeSize``); a reply is XML. Both use
+other names than the model. A parameter uses its ``queryName``, or else its location name with a capital; list items are
+numbered without an extra level. Replies use the location name, and ``item`` for list items.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def service_model() -> ServiceModel:
 
 
 def operation(action: str) -> OperationModel:
-    """Raises Ec2Error InvalidAction for an action that EC2 does not have."""
+    """Return the model of an action. Raises Ec2Error InvalidAction for an action that EC2 does not have."""
     if action not in service_model().operation_names:
         raise Ec2Error("InvalidAction", f"The action {action} is not valid for this web service.")
     return service_model().operation_model(action)
@@ -44,7 +44,7 @@ def operation(action: str) -> OperationModel:
 
 
 def parse(action: str, form: Mapping[str, str]) -> dict[str, Any]:
-    """The parameters of a request, nested and typed, by the model's names. Refuses what the action does not know."""
+    """Return the parameters of a request, nested and typed, with the model's names. Unknown parameters are refused."""
     shape = operation(action).input_shape
     tree: _Tree = {}
     for key, value in form.items():
@@ -141,7 +141,7 @@ def _invalid(path: str, value: object) -> Ec2Error:
 
 
 def serialise(action: str, result: Mapping[str, Any], request_id: str) -> bytes:
-    """The XML of a reply. Members that are None are left out; a moment is a datetime or seconds since 1970."""
+    """Return the XML of a reply. Members that are None are left out. A time is a datetime or seconds since 1970."""
     model = operation(action)
     namespace = f"http://ec2.amazonaws.com/doc/{service_model().api_version}/"
     out = [
@@ -157,7 +157,7 @@ def serialise(action: str, result: Mapping[str, Any], request_id: str) -> bytes:
 
 
 def parsed(action: str, result: Mapping[str, Any]) -> dict[str, Any]:
-    """The same reply as a client reads it from the XML: what is None is not there, moments are datetimes."""
+    """Return the reply as a client parses it from the XML: None is left out, and times are datetimes."""
     shape = operation(action).output_shape
     return _seen_members(shape, result) if isinstance(shape, StructureShape) else {}
 
@@ -171,7 +171,7 @@ def serialise_error(error: Ec2Error, request_id: str) -> bytes:
 
 
 def _members(shape: StructureShape, value: Mapping[str, Any]) -> Iterator[tuple[str, Shape, Any]]:
-    """What a structure has: name, shape, value."""
+    """Yield the members of a structure: name, shape, value."""
     members = shape.members
     for name, item in value.items():
         if item is None:
@@ -217,13 +217,13 @@ def _text(shape: Shape, value: Any) -> str:
 
 
 def timestamp(moment: datetime | float) -> str:
-    """ISO 8601 in UTC with milliseconds, as EC2 writes it."""
+    """Return a time in ISO 8601, UTC with milliseconds, as EC2 does."""
     when = _moment(moment)
     return when.strftime("%Y-%m-%dT%H:%M:%S.") + f"{when.microsecond // 1000:03d}Z"
 
 
 def _moment(moment: datetime | float) -> datetime:
-    """In UTC, cut to milliseconds."""
+    """Return a time in UTC, cut to milliseconds."""
     when = moment if isinstance(moment, datetime) else datetime.fromtimestamp(moment, UTC)
     return when.astimezone(UTC).replace(microsecond=when.microsecond // 1000 * 1000)
 
@@ -252,5 +252,5 @@ def _seen(shape: Shape, value: Any) -> Any:
 
 
 def _printable(text: str) -> str:
-    """XML 1.0 has no form at all for most control characters; EC2 would not let them in."""
+    """Remove control characters that XML 1.0 cannot represent."""
     return "".join(c for c in text if c >= " " or c in "\t\n\r") if not text.isprintable() else text

@@ -1,7 +1,6 @@
-"""What the store keeps: one dataclass per kind of resource, with JSON-able fields only. No behaviour but states over
-time.
+"""The records of the store: one dataclass per kind of resource, with JSON-able fields only. States depend on the clock.
 
-Moments are seconds since 1970 (UTC); sizes are GiB unless the name says bytes; keys are ARNs.
+Times are seconds since 1970 (UTC). Sizes are GiB unless the name has bytes. Keys are ARNs.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ Condition = Literal["pending", "ready", "failed"]
 
 @dataclass(slots=True)
 class Progress:
-    """How something comes to be: not before ``until``, and not before its work is ``done``.
+    """The progress of a change: it is ready at ``until`` at the earliest, and only if its work is ``done``.
 
-    A state is always computed from here and the clock, never stored, so every describe, filter and waiter agrees.
+    A state is computed from it and the clock, and never stored, so that all describe calls, filters and waiters agree.
     """
 
     since: float
@@ -31,7 +30,9 @@ class Progress:
         return "ready" if self.done and now >= self.until else "pending"
 
     def percent(self, now: float) -> int:
-        """0 to 100; 100 only when ready. It moves with time, and waits at 99 for work that takes longer."""
+        """The progress from 0 to 100; 100 only when ready. It grows with time and stays at 99 while the work takes
+        longer.
+        """
         if self.condition(now) == "ready":
             return 100
         if self.until <= self.since:
@@ -47,7 +48,7 @@ class Progress:
 
 @dataclass(slots=True)
 class Resource:
-    """What all kinds share. ``visible_from``: describes do not know it before."""
+    """The fields of all kinds. ``visible_from``: earlier describe calls omit the resource."""
 
     id: str
     owner: str
@@ -62,7 +63,9 @@ R = TypeVar("R", bound=Resource)
 
 @dataclass(slots=True)
 class Encryption:
-    """``wrapped`` is the data key as KMS wrapped it, base64; the plain one is never kept."""
+    """The encryption of a volume or snapshot. ``wrapped``: the data key as KMS encrypted it, base64. No plain key is
+    kept.
+    """
 
     key_arn: str
     wrapped: str
@@ -102,7 +105,7 @@ class Volume(Resource):
     encryption: Encryption | None = None
     progress: Progress = field(default_factory=lambda: Progress(0, 0))
     attachment: Attachment | None = None
-    lineage: str | None = None  # the snapshot whose blocks this volume last agreed with: parent of its next snapshot
+    lineage: str | None = None  # the last snapshot of the volume or its source: parent of its next snapshot
     default_user: str = ""
     modification: Modification | None = None
     auto_enable_io: bool = False
@@ -111,8 +114,10 @@ class Volume(Resource):
 
 @dataclass(slots=True)
 class Tiering:
-    """The last move of a snapshot between the tiers. ``archived``: when it came into the archive; ``expires``: when a
-    temporary restore ends."""
+    """The last move of a snapshot between the tiers.
+
+    ``archived``: when it entered the archive. ``expires``: when a temporary restore ends.
+    """
 
     operation: Literal["archival", "temporary-restore", "permanent-restore"]
     progress: Progress
@@ -161,7 +166,7 @@ class Snapshot(Resource):
 
 @dataclass(slots=True)
 class ImageDevice:
-    """One block device mapping of an image: of a snapshot, of an empty volume, or virtual (``ephemeral0``)."""
+    """One block device mapping of an image: a snapshot, an empty volume, or a virtual device (``ephemeral0``)."""
 
     device: str
     snapshot_id: str | None = None
@@ -225,7 +230,7 @@ class BinRule(Resource):
 
 @dataclass(slots=True)
 class Binned(Generic[R]):
-    """Something in the Recycle Bin."""
+    """A resource in the Recycle Bin."""
 
     resource: R
     entered: float
@@ -243,7 +248,7 @@ class MetadataOptions:
 
 @dataclass(slots=True)
 class Interface(Resource):
-    """A network interface, which lives and dies with its instance."""
+    """A network interface, which is created and deleted with its instance."""
 
     instance_id: str = ""
     attachment_id: str = ""
@@ -266,7 +271,7 @@ Goal = Literal["running", "stopped", "terminated"]
 
 @dataclass(slots=True)
 class Instance(Resource):
-    """``goal`` is where it is, or is going while ``transition`` is pending."""
+    """An instance. ``goal``: its state, or its next state while ``transition`` is pending."""
 
     reservation_id: str = ""
     launch_index: int = 0
@@ -311,10 +316,10 @@ class Instance(Resource):
     reason: str = ""
     reason_code: str | None = None
     reason_message: str | None = None
-    on_node: bool = False  # the node knows it: it was launched, and not terminated yet
+    on_node: bool = False  # it exists on the node: it was launched, and not terminated yet
 
     def state(self, now: float) -> str:
-        """The instance state's name. A failed launch is a terminated instance, a failed start a stopped one."""
+        """The name of the instance state. A failed launch is a terminated instance, a failed start a stopped one."""
         condition = self.transition.condition(now)
         if condition == "pending":
             return {"running": "pending", "stopped": "stopping", "terminated": "shutting-down"}[self.goal]
@@ -340,7 +345,7 @@ class SpotRequest(Resource):
     groups: dict[str, str] = field(default_factory=dict)
     interruption_behavior: str = "terminate"
     valid_until: float | None = None
-    interrupted_at: float | None = None  # when the instance is to be taken back
+    interrupted_at: float | None = None  # when the instance is interrupted
 
 
 @dataclass(slots=True)
@@ -356,7 +361,7 @@ class ReplaceRootTask(Resource):
 
 @dataclass(slots=True)
 class Token:
-    """What a ClientToken was used for: the digest of the request, and the ids that it made."""
+    """The use of a ClientToken: the digest of the request, and the ids that it created."""
 
     digest: str
     ids: list[str]
@@ -364,7 +369,7 @@ class Token:
 
 @dataclass(slots=True)
 class EbsDefaults:
-    """EBS encryption by default, of one account in one region. ``key_arn`` None: the account's aws/ebs key."""
+    """EBS encryption by default of an account in a region. ``key_arn`` None: the account's aws/ebs key."""
 
     enabled: bool = False
     key_arn: str | None = None
@@ -372,7 +377,7 @@ class EbsDefaults:
 
 @dataclass(slots=True)
 class ImageUsageReport:
-    """``entries``: "account type" -> count, as it was when the report was made."""
+    """A usage report. ``entries``: "account type" -> count, at the time of the report."""
 
     id: str
     owner: str

@@ -1,8 +1,8 @@
-"""The Recycle Bin: what is deleted while a retention rule holds stays for its days, out of sight, and can be restored.
+"""The Recycle Bin keeps deleted resources for the time of a retention rule. They can be listed and restored from there.
 
-A rule is of one account and region and of one kind. With resource tags it retains what has one of them, without it
-retains everything but what has one of its exclusion tags; of several rules that match, the longest counts. What lies in
-the bin keeps the day on which it leaves, whatever becomes of the rules. ("Recycle Bin", EBS user guide.)
+A rule belongs to one account and region and to one kind of resource. With resource tags it retains resources that have
+one of them. Without them it retains all resources except those with an exclusion tag. If several rules match, the
+longest period counts. A resource keeps its time in the bin even if the rules change. ("Recycle Bin", EBS user guide.)
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _DAY = 86400.0
 
 
 def retained_until(cloud: Cloud, kind: str, resource: Resource) -> float | None:
-    """Until when a resource that is deleted now would be in the bin; None where no rule retains it."""
+    """Return until when a resource deleted now stays in the bin, or None if no rule retains it."""
     days = [
         rule.days
         for rule in cloud.store.bin_rules.values()
@@ -31,19 +31,22 @@ def retained_until(cloud: Cloud, kind: str, resource: Resource) -> float | None:
 
 
 def _has_one(own: Mapping[str, str], wanted: Iterable[tuple[str, str | None]]) -> bool:
-    """A rule's tag without a value stands for the key with any."""
+    """Return whether a resource has one of the tags. A tag without a value matches any value."""
     return any(key in own and value in (None, own[key]) for key, value in wanted)
 
 
 def keep_image(cloud: Cloud, image: Image) -> None:
-    """Called when an image was deregistered."""
+    """Put a deregistered image into the bin if a rule retains it."""
     until = retained_until(cloud, IMAGES, image)
     if until is not None:
         cloud.store.binned_images[image.id] = Binned(image, cloud.now(), until)
 
 
 def keep_snapshot(cloud: Cloud, snapshot: Snapshot) -> bool:
-    """Called when a snapshot was deleted; whether its contents have to stay. One that never got complete goes."""
+    """Put a deleted snapshot into the bin if a rule retains it. Returns whether its contents must be kept.
+
+    A snapshot that never completed is not retained.
+    """
     until = retained_until(cloud, SNAPSHOTS, snapshot)
     if until is None or snapshot.progress.condition(cloud.now()) != "ready":
         return False
@@ -52,7 +55,7 @@ def keep_snapshot(cloud: Cloud, snapshot: Snapshot) -> bool:
 
 
 def empty(cloud: Cloud) -> None:
-    """Let go what has been there long enough. Called with the lock held."""
+    """Delete the resources whose time in the bin is over. Called with the lock held."""
     now = cloud.now()
     for id in [id for id, binned in cloud.store.binned_images.items() if binned.leaves <= now]:
         del cloud.store.binned_images[id]
@@ -89,7 +92,7 @@ def _listed(
     ids: Iterable[str] | None,
     facts: Callable[[R], dict[str, Any]],
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """A page of what is the caller's in a bin (or of these ids), and the token of the next."""
+    """Return a page of the caller's resources in a bin (or of these ids), and the token of the next page."""
     found = [b for b in bin.values() if _own(b.resource, ctx)]
     if ids:
         found = [_binned(bin, ctx, prefix, id) for id in dict.fromkeys(ids)]
@@ -100,7 +103,7 @@ def _listed(
 
 
 def restore_image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Its snapshots have to be there: those that were deleted too are restored before it."""
+    """Restore an image from the bin. Its deleted snapshots must be restored first."""
     image = _binned(cloud.store.binned_images, ctx, "ami", params["ImageId"]).resource
     missing = [id for id in image.snapshot_ids if id not in cloud.store.snapshots]
     if missing:

@@ -1,7 +1,7 @@
-"""Replacing the root volume of a running instance: by its state at launch, a snapshot of its own lineage, or an image.
+"""Replaces the root volume of a running instance: by its launch state, a snapshot of its lineage, or an image.
 
-The instance's state stays ``running`` all the while; the guest goes down, gets the new volume, and boots. A new volume
-that does not boot leaves the task "failed" and the old volume in its place.
+The instance's state stays ``running`` meanwhile. The guest stops, gets the new volume, and boots. If the new volume
+does not boot, the task is "failed" and the old volume stays in use.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from goldenami_sandbox.ec2.store import new_id
 
 
 def create_task(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    earlier = cloud.earlier(ctx, "CreateReplaceRootVolumeTask", params)
+    earlier = cloud.earlier_ids(ctx, "CreateReplaceRootVolumeTask", params)
     if earlier is not None and earlier[0] in cloud.store.replace_root_tasks:
         return {"ReplaceRootVolumeTask": _rendered(cloud, cloud.store.replace_root_tasks[earlier[0]])}
     instance = cloud.instance(ctx, params["InstanceId"])
@@ -85,10 +85,10 @@ def _source(cloud: Cloud, ctx: Ctx, instance: Instance, old: Volume, params: Map
         snapshot = cloud.store.snapshots[root.snapshot_id or ""]
     elif params.get("SnapshotId"):
         snapshot = cloud.own_snapshot(ctx, params["SnapshotId"])
-        if not _is_kin(cloud, old, snapshot):
+        if not _is_related(cloud, old, snapshot):
             raise Ec2Error(
                 "InvalidParameterValue",
-                f"The snapshot '{snapshot.id}' is not one of the root volume of '{instance.id}', nor of its lineage.",
+                f"The snapshot '{snapshot.id}' is not in the lineage of the root volume of '{instance.id}'.",
             )
     else:
         found = cloud.store.snapshots.get(old.snapshot_id or "")
@@ -99,9 +99,11 @@ def _source(cloud: Cloud, ctx: Ctx, instance: Instance, old: Volume, params: Map
     return snapshot
 
 
-def _is_kin(cloud: Cloud, volume: Volume, snapshot: Snapshot) -> bool:
-    """Whether a snapshot belongs to the volume's line: one of it, or of the volumes that it descends from. Another
-    instance of the same image is no kin."""
+def _is_related(cloud: Cloud, volume: Volume, snapshot: Snapshot) -> bool:
+    """Return whether a snapshot is of the volume, or of the volumes that it descends from.
+
+    Snapshots of another instance of the same image do not count.
+    """
     line = snapshots.ancestry(cloud, volume.lineage or volume.snapshot_id or "")
     earlier = {s.volume_id for s in cloud.store.snapshots.values() if s.id in line and s.owner == volume.owner}
     return snapshot.id in line or (not snapshot.copied and snapshot.volume_id in {volume.id, *earlier})
@@ -174,7 +176,7 @@ FILTERS: dict[str, Source] = {"instance-id": "InstanceId"}
 
 
 def describe_tasks(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    found = cloud.mine(cloud.store.replace_root_tasks, ctx)
+    found = cloud.visible_resources(cloud.store.replace_root_tasks, ctx)
     wanted = params.get("ReplaceRootVolumeTaskIds")
     if wanted:
         missing = set(wanted) - {t.id for t in found}

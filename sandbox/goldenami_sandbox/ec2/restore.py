@@ -1,5 +1,6 @@
-"""Taking up the work again after the process ended, in whatever way: what was under way is finished, or fails with a
-reason."""
+"""Continues the work after the sandbox process ended for any reason: work in progress is completed, or fails with a
+reason.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +10,11 @@ from goldenami_sandbox.ec2 import copies, instances, launch, snapshots, volumes
 from goldenami_sandbox.ec2.core import Cloud
 from goldenami_sandbox.ec2.records import Instance, Snapshot, Volume
 
-_LOST = "The sandbox was stopped before this was done"
+_LOST = "The sandbox was stopped before this was completed"
 
 
 def resume(cloud: Cloud) -> None:
-    """Called once, with the lock held, after the store was loaded and the node was started."""
+    """Continue the work. Called once, with the lock held, after the store was loaded and the node was started."""
     for snapshot in list(cloud.store.snapshots.values()):
         if not snapshot.progress.done and snapshot.progress.failure is None:
             _snapshot(cloud, snapshot)
@@ -40,7 +41,7 @@ def _snapshot(cloud: Cloud, snapshot: Snapshot) -> None:
     if source is None:
         snapshot.progress.fail(_LOST)
         return
-    # A copy that was cut off may have left something behind.
+    # An interrupted copy may have left a partial snapshot on the node.
     cloud.work.submit(snapshot.id, lambda: cloud.node.delete_snapshot(snapshot.id))
     copies.queue_copying(cloud, source, snapshot)
 
@@ -85,7 +86,7 @@ def _sources_exist(cloud: Cloud, instance: Instance) -> bool:
 
 
 def _address(cloud: Cloud, instance: Instance) -> str:
-    """The sandbox may have had to move to another range of addresses."""
+    """Update the address of an instance. The sandbox may use another range of addresses since the restart."""
     address = cloud.node.address(instance.id)
     for interface_id in instance.interface_ids:
         interface = cloud.store.interfaces[interface_id]

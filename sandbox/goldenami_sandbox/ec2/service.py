@@ -1,11 +1,11 @@
-"""The door to EC2: which actions are answered here, one call in, one reply out, and the state as JSON.
+"""The entry point of EC2: runs actions, answers requests, and dumps the state as JSON.
 
     ec2 = Ec2(node, clock=time.time, hooks=hooks, settings=Settings())
-    ec2.call(ctx, "DescribeImages", {"Owners": ["self"]})      # names as in the API's model (and in boto3)
+    ec2.call(ctx, "DescribeImages", {"Owners": ["self"]})      # names of the API's model (and of boto3)
     ec2.respond(ctx, form)                                     # the same from a request's form, answered as XML
 
-Calls may come from any number of threads. Work on contents (booting, freezing, storing) happens in worker threads, and
-shows in describes; ``settle`` waits until none is left.
+Calls may come from any number of threads. Work on contents (booting, freezing, storing) runs in worker threads, and
+describe calls show its progress. ``settle`` waits until all work is done.
 """
 
 from __future__ import annotations
@@ -83,12 +83,14 @@ ACTIONS: Mapping[str, Action] = {
     )
     for name, action in module.ACTIONS.items()
 }
-_POINT_IN_TIME_SECONDS = 60.0  # how long an answer waits for work that must come first; real nodes need milliseconds
+_POINT_IN_TIME_SECONDS = (
+    60.0  # seconds that an answer waits for work that must be done first; real nodes need milliseconds
+)
 _log = logging.getLogger(__name__)
 
 
 class Ec2:
-    """Over a node that the caller starts (before ``load``) and closes (after ``close``)."""
+    """EC2 over a node. The caller starts the node (before ``load``) and closes it (after ``close``)."""
 
     def __init__(self, node: Node, *, clock: Callable[[], float], hooks: Hooks, settings: Settings) -> None:
         self._cloud = Cloud(node, clock, hooks, settings)
@@ -96,7 +98,7 @@ class Ec2:
 
     @property
     def settings(self) -> Settings:
-        """They may be replaced at any time."""
+        """The current settings. They can be replaced at any time."""
         return self._cloud.settings
 
     @settings.setter
@@ -106,16 +108,15 @@ class Ec2:
     # --- calls --------------------------------------------------------------------------------------------------------
 
     def handles(self, action: str) -> bool:
-        """Whether ``call`` knows this action; all others belong elsewhere."""
+        """Return whether ``call`` implements this action."""
         return action in ACTIONS
 
     def owns(self, resource_id: str) -> bool:
-        """Whether this id names a kind of thing that is kept here (whether it exists or not): its tags are kept here
-        too."""
+        """Return whether resources with this form of id, and their tags, are kept here. The resource need not exist."""
         return self._cloud.store.table(resource_id) is not None
 
     def call(self, ctx: Ctx, action: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Do one action. Raises Ec2Error as the API refuses it."""
+        """Run one action. Raises Ec2Error with the API's errors."""
         if params.get("DryRun"):
             raise Ec2Error("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
         with self._cloud.lock:
@@ -128,8 +129,9 @@ class Ec2:
     def respond(
         self, ctx: Ctx, form: Mapping[str, str], *, as_xml: bool = True
     ) -> tuple[int, bytes | Mapping[str, Any]]:
-        """The HTTP status and XML body for a request's form (query protocol); refusals are answered, not raised.
-        Without ``as_xml``, the answer of a call that went well is as :meth:`call` returns it.
+        """Return the HTTP status and XML body for a request's form (query protocol). Errors are answered too.
+
+        Without ``as_xml``, a successful answer is the return value of :meth:`call`.
         """
         action = form.get("Action", "")
         try:
@@ -148,26 +150,31 @@ class Ec2:
     # --- for the rest of the cloud ------------------------------------------------------------------------------------
 
     def users_of(self, resource_id: str) -> list[str]:
-        """Instances that use a security group or a subnet (by its id): it cannot be deleted while there are any."""
+        """Return the instances that use a security group or a subnet, by its id. It cannot be deleted while there are
+        any.
+        """
         with self._cloud.lock:
             found = self._cloud.store.interfaces.values()
             return [i.instance_id for i in found if resource_id in i.groups or resource_id == i.subnet_id]
 
     def reclaim(self, instance_id: str, notice: float) -> None:
-        """Interrupt a spot instance, ``notice`` seconds after the warning. Raises Ec2Error for any other instance."""
+        """Interrupt a spot instance, ``notice`` seconds after the interruption notice.
+
+        Raises Ec2Error if it is not a running spot instance.
+        """
         spot.reclaim(self._cloud, instance_id, notice)
 
     def image_exists(self, account: str, region: str, image_id: str) -> bool:
-        """Whether the account sees this image in the region (as parameters of type aws:ec2:image are checked)."""
+        """Return whether the account sees this image in the region, as for parameters of type aws:ec2:image."""
         with self._cloud.lock:
             image = self._cloud.store.images.get(image_id)
             return image is not None and image.region == region and self._cloud.may_see_image(account, image)
 
     def contents_of(self, account: str, region: str, resource_id: str) -> tuple[str, bytes | None]:
-        """The node's snapshot id and data key for a snapshot, or for an image's root snapshot, that the account may
-        read.
+        """Return the node's snapshot id and the data key of a snapshot, or of an image's root snapshot.
 
-        Raises Ec2Error (not found, not completed, without contents), hooks.KeyRefused and SandboxError.
+        The account must be allowed to read it. Raises Ec2Error (not found, not completed, no contents),
+        hooks.KeyRefused and SandboxError.
         """
         with self._cloud.lock:
             snapshot = snapshots.for_reading(self._cloud, Ctx(account, region, "", ""), resource_id)
@@ -175,18 +182,18 @@ class Ec2:
         return snapshots.contents(self._cloud, snapshot), key
 
     def mark(self, ids: Collection[str], tags: Mapping[str, str]) -> None:
-        """Put tags on things that exist, those among them that only services may set (``aws:…``)."""
+        """Set tags of existing resources, including tags that only services may set (``aws:…``)."""
         with self._cloud.lock:
             for id in ids:
                 (self._cloud.store.table(id) or {})[id].tags.update(tags)
 
     def snapshot_size(self, snapshot_id: str) -> int:
-        """GiB of the volume that an existing snapshot was taken of."""
+        """Return the volume size in GiB of an existing snapshot."""
         with self._cloud.lock:
             return self._cloud.store.snapshots[snapshot_id].size
 
     def related(self, first: str, second: str) -> bool:
-        """Whether two existing snapshots are of one lineage, so that their blocks can be compared."""
+        """Return whether two existing snapshots have the same lineage, so that their blocks can be compared."""
         with self._cloud.lock:
             return snapshots.related(self._cloud, first, second)
 
@@ -207,10 +214,11 @@ class Ec2:
         boot_mode: str | None = None,
         imds_support: str | None = None,
     ) -> str:
-        """Publish a vendor's image; its id follows from region, owner and name. A second call changes nothing.
+        """Publish a vendor's image and return its id, which depends on region, owner and name. A second call changes
+        nothing.
 
-        ``release``: which of the node's base roots it contains ("debian-12"), made when first launched; None: it can
-        be described and copied, but not launched. ``creation_date``: ISO 8601 with a time zone.
+        ``release``: the node's base root that it contains ("debian-12"), created at the first launch. None: it can be
+        described and copied, but not launched. ``creation_date``: ISO 8601 with a time zone.
         """
         with self._cloud.lock:
             return vendors.publish(
@@ -233,14 +241,15 @@ class Ec2:
     # --- state --------------------------------------------------------------------------------------------------------
 
     def dump(self) -> dict[str, Any]:
-        """All state, as JSON values."""
+        """Return all state as JSON values."""
         with self._cloud.lock:
             return store.dump(self._cloud.store)
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take over dumped state, before the first call; work that was under way goes on, and instances that were
-        running are started again. The node must have been started. Raises pydantic's ValidationError for what is
-        not a dump.
+        """Restore dumped state, before the first call and after the start of the node.
+
+        Work in progress continues, and instances that were running are started again. Raises pydantic's ValidationError
+        for values that are not a dump.
         """
         loaded = store.load(state)
         with self._cloud.lock:
@@ -249,23 +258,23 @@ class Ec2:
 
     @contextlib.contextmanager
     def bin_rules(self) -> Iterator[dict[str, BinRule]]:
-        """The retention rules of the Recycle Bin, by id, to read and to change inside."""
+        """Give access to the retention rules of the Recycle Bin, by id, to read and change inside the block."""
         with self._cloud.lock:
             yield self._cloud.store.bin_rules
 
     def empty_bin(self) -> None:
-        """What has been in the Recycle Bin for long enough is gone. Cheap where there is nothing."""
+        """Delete resources whose time in the Recycle Bin is over. This is fast if there are none."""
         store = self._cloud.store
         if store.binned_images or store.binned_snapshots:
             with self._cloud.lock:
                 recycle_bin.empty(self._cloud)
 
     def settle(self, timeout: float = 60.0) -> bool:
-        """Wait until no work is under way; False where the time (seconds) was not enough."""
+        """Wait until no work is in progress. Returns False after ``timeout`` seconds."""
         return self._cloud.work.idle(timeout)
 
     def close(self) -> None:
-        """Take no more work and wait for what is running. The node is the caller's to close."""
+        """Accept no more work and wait for running tasks. The caller closes the node."""
         self._cloud.work.close()
 
     def _guest_exited(self, instance: str, reason: ExitReason) -> None:

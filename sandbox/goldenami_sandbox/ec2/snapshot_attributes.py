@@ -1,5 +1,6 @@
-"""Who may create volumes from a snapshot: accounts, or everybody; organizations cannot be named here (unlike for
-images)."""
+"""Permissions to create volumes from a snapshot: for accounts or for all. EC2 has none for organizations, unlike
+images.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Locked snapshots, which cannot be deleted; and the account's block on public snapshots."""
+"""Locked snapshots, which cannot be deleted, and the account's block on public snapshots."""
 
-# ruff: noqa: ARG001  (all actions have one signature, whatever they need of it)
+# ruff: noqa: ARG001  (all actions have the same signature)
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ def lock_snapshot(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str
         wanted.created = before.created
     snapshot.lock = wanted
     answer = _rendered(cloud, snapshot)
-    del answer["OwnerId"]  # only the describe says it
+    del answer["OwnerId"]  # only the describe call returns it
     return answer
 
 
@@ -48,13 +48,13 @@ def _wanted(params: Mapping[str, Any], now: float) -> SnapshotLock:
     if hours is not None and mode != "compliance":
         raise Ec2Error("InvalidParameterCombination", "CoolOffPeriod is for LockMode compliance only.")
     if hours is not None and not 1 <= hours <= _LONGEST_COOL_OFF:
-        raise Ec2Error("InvalidParameterValue", "CoolOffPeriod has to be between 1 and 72 hours.")
+        raise Ec2Error("InvalidParameterValue", "CoolOffPeriod must be between 1 and 72 hours.")
     if (days is None) == (date is None):
-        raise Ec2Error("InvalidParameterCombination", "Either LockDuration or ExpirationDate has to be given.")
+        raise Ec2Error("InvalidParameterCombination", "Either LockDuration or ExpirationDate must be given.")
     if days is not None and not 1 <= days <= _LONGEST_DAYS:
-        raise Ec2Error("InvalidParameterValue", "LockDuration has to be between 1 and 36500 days.")
+        raise Ec2Error("InvalidParameterValue", "LockDuration must be between 1 and 36500 days.")
     if date is not None and date.timestamp() < now + _DAY:
-        raise Ec2Error("InvalidParameterValue", "ExpirationDate has to be at least one day in the future.")
+        raise Ec2Error("InvalidParameterValue", "ExpirationDate must be at least one day in the future.")
     expires = now + days * _DAY if days is not None else (date.timestamp() if date is not None else now)
     return SnapshotLock(mode, now, expires, hours, now + hours * _HOUR if hours is not None else None)
 

@@ -1,7 +1,7 @@
-"""The archive tier: snapshots moved there, and brought back for some days or for good.
+"""The archive tier: snapshots are moved there, and restored for some days or permanently.
 
-What an archived snapshot cannot do (become a volume, be copied, registered or shared) is refused where it is asked for,
-by ``check_usable``. Its contents stay where they are: the node knows no tiers.
+An archived snapshot cannot become a volume, be copied, registered or shared. ``check_usable`` refuses that. Its
+contents stay in place, because the node has no tiers.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from goldenami_sandbox.ec2.pagination import described
 from goldenami_sandbox.ec2.records import Snapshot, Tiering
 
 _DAY = 86400.0
-_RESTORE_HOURS = 72  # what RestoreSnapshotTier answers as the longest that it may take
+_RESTORE_HOURS = 72  # hours; RestoreSnapshotTier returns this as the longest time of a restore
 
 
 def modify_snapshot_tier(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Archive. Sharing ends with it, and a disabled image may keep its snapshots there, an enabled one not."""
+    """ModifySnapshotTier: archive a snapshot. Sharing ends. Snapshots of an enabled image are refused, of a disabled
+    one not.
+    """
     snapshot = cloud.own_snapshot(ctx, params["SnapshotId"])
     if params.get("StorageTier", "archive") != "archive":
         raise Ec2Error("InvalidParameterValue", "Snapshots can only be moved to the storage tier 'archive'.")
@@ -39,23 +41,21 @@ def modify_snapshot_tier(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> d
 
 
 def restore_snapshot_tier(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Bring back; for one that is back for some days: another number of them, or for good."""
+    """RestoreSnapshotTier: restore a snapshot. For a temporarily restored one, change the days or make it permanent."""
     snapshot = cloud.own_snapshot(ctx, params["SnapshotId"])
     days, permanent = params.get("TemporaryRestoreDays"), bool(params.get("PermanentRestore"))
     if permanent == (days is not None):
-        raise Ec2Error(
-            "InvalidParameterCombination", "Either TemporaryRestoreDays or PermanentRestore has to be given."
-        )
+        raise Ec2Error("InvalidParameterCombination", "Either TemporaryRestoreDays or PermanentRestore must be given.")
     if days is not None and not 1 <= days <= 180:
-        raise Ec2Error("InvalidParameterValue", "TemporaryRestoreDays has to be between 1 and 180.")
+        raise Ec2Error("InvalidParameterValue", "TemporaryRestoreDays must be between 1 and 180.")
     before = snapshot.tiering
     if before is None or before.operation == "permanent-restore":
         raise Ec2Error("IncorrectState", f"Snapshot '{snapshot.id}' is not archived.")
     if under_way(cloud, snapshot):
         raise Ec2Error("IncorrectState", f"Snapshot '{snapshot.id}' is being archived or restored.")
-    at_hand = snapshots.tier(cloud, snapshot) == "standard"  # already back: only the date changes
+    is_restored = snapshots.tier(cloud, snapshot) == "standard"  # only the date changes
     now = cloud.now()
-    progress = cloud.progress(0.0 if at_hand else cloud.settings.pending.tier, done=True)
+    progress = cloud.progress(0.0 if is_restored else cloud.settings.pending.tier, done=True)
     expires = progress.until + days * _DAY if days is not None else None
     operation: Literal["permanent-restore", "temporary-restore"]
     operation = "permanent-restore" if permanent else "temporary-restore"
@@ -81,7 +81,7 @@ FILTERS: dict[str, Source] = {
 
 
 def describe_snapshot_tier_status(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    answers = [_status(cloud, s) for s in cloud.mine(cloud.store.snapshots, ctx)]
+    answers = [_status(cloud, s) for s in cloud.visible_resources(cloud.store.snapshots, ctx)]
     return described("SnapshotTierStatuses", answers, params, FILTERS, ["SnapshotId"])
 
 

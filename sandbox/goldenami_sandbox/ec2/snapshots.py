@@ -1,7 +1,7 @@
-"""Snapshots: taken from volumes, deleted, described. Their copies and permissions have modules of their own.
+"""Snapshots: created from volumes, deleted, described. Other modules copy them and change their permissions.
 
-The contents come in two steps. *Freezing* takes the point in time, in the order of everything else that happens to the
-volume (and a CreateSnapshot is answered only after it); *storing* keeps the blocks that changed, and may take seconds.
+The contents are taken in two steps. *Freezing* takes the point in time, in order with other changes of the volume;
+CreateSnapshot answers after it. *Storing* keeps the blocks that changed, and may take seconds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from goldenami_sandbox.ec2.records import Snapshot, Volume
 from goldenami_sandbox.ec2.store import new_id
 from goldenami_sandbox.node.api import BLOCK_SIZE
 
-COPY_VOLUME_ID = "vol-ffffffff"  # what EC2 shows as the volume of a snapshot that is a copy
+COPY_VOLUME_ID = "vol-ffffffff"  # EC2 returns this volume id for copies
 
 
 # --- making -----------------------------------------------------------------------------------------------------------
@@ -34,7 +34,7 @@ def create_snapshot(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> Reply:
 
 
 def create_snapshots(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> Reply:
-    """Of all volumes of an instance at once."""
+    """CreateSnapshots: snapshots of all volumes of an instance at one point in time."""
     specification = params["InstanceSpecification"]
     instance = cloud.instance(ctx, specification["InstanceId"])
     given = tags.from_specifications(params, "snapshot")["snapshot"]
@@ -65,7 +65,7 @@ def create_snapshots(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> Reply
 
 
 def snapshot_of(cloud: Cloud, ctx: Ctx, volume: Volume, description: str, given: Mapping[str, str]) -> Snapshot:
-    """A new snapshot of the volume, still without contents; it becomes the head of the volume's lineage."""
+    """Create a snapshot of the volume without contents. It becomes the head of the volume's lineage."""
     if volume.progress.condition(cloud.now()) != "ready" or volume.deleting:
         raise Ec2Error("IncorrectState", f"The volume '{volume.id}' is not in a state that can be snapshotted.")
     snapshot = Snapshot(
@@ -85,13 +85,13 @@ def snapshot_of(cloud: Cloud, ctx: Ctx, volume: Volume, description: str, given:
 
 
 def take(cloud: Cloud, volume: Volume, snapshot: Snapshot) -> Future[None]:
-    """Have the contents frozen, then stored. The future ends with the freezing."""
-    cloud.pin([snapshot.id])  # deleted early, its contents must still come before they go
-    return cloud.work.submit(place_of(volume), lambda: freeze(cloud, volume, snapshot))
+    """Queue the freezing and storing of the contents. The future ends with the freezing."""
+    cloud.pin([snapshot.id])  # if it is deleted early, the contents must be created before they are deleted
+    return cloud.work.submit(queue_key(volume), lambda: freeze(cloud, volume, snapshot))
 
 
 def take_together(cloud: Cloud, instance_id: str, taken: list[tuple[Volume, Snapshot]]) -> Future[None]:
-    """The same for several volumes of one instance, all at one moment."""
+    """Queue the same for several volumes of one instance, at one point in time."""
     ids = [snapshot.id for _, snapshot in taken]
     cloud.pin(ids)
 
@@ -109,13 +109,13 @@ def take_together(cloud: Cloud, instance_id: str, taken: list[tuple[Volume, Snap
     return cloud.work.submit(instance_id, freeze_all)
 
 
-def place_of(volume: Volume) -> str:
-    """The queue in which everything happens that touches the volume's contents."""
+def queue_key(volume: Volume) -> str:
+    """Return the key of the queue for all work on the volume's contents."""
     return volume.attachment.instance_id if volume.attachment else volume.id
 
 
 def freeze(cloud: Cloud, volume: Volume, snapshot: Snapshot) -> None:
-    """A task of the volume's queue, for a pinned snapshot. Has the storing queued when the point in time is taken."""
+    """Freeze a pinned snapshot, as a task of the volume's queue, and queue its storing."""
     try:
         with cloud.recording(snapshot.progress):
             cloud.node.freeze_snapshot(snapshot.id, volume.id)
@@ -127,7 +127,9 @@ def freeze(cloud: Cloud, volume: Volume, snapshot: Snapshot) -> None:
 
 
 def queue_storing(cloud: Cloud, snapshot: Snapshot) -> None:
-    """In order within one lineage, since each snapshot is stored as its difference from the one before."""
+    """Queue the storing. It runs in order within a lineage, because each snapshot is stored as a difference from the
+    last.
+    """
     cloud.work.submit(f"lineage {snapshot.volume_id}", lambda: _store(cloud, snapshot))
 
 
@@ -157,12 +159,14 @@ def finish(cloud: Cloud, snapshot: Snapshot, full_blocks: int, stored_bytes: int
 
 
 def contents(cloud: Cloud, snapshot: Snapshot) -> str:
-    """The node's id of a snapshot's contents. May take long: a vendor's contents are made when first asked for."""
+    """Return the node's id of a snapshot's contents. The first use of a vendor's contents creates them and may take
+    long.
+    """
     return cloud.node.base(snapshot.release) if snapshot.release is not None else snapshot.id
 
 
 def for_reading(cloud: Cloud, ctx: Ctx, resource_id: str) -> Snapshot:
-    """A completed snapshot with contents that the caller may read, by its id or as the root of an image."""
+    """Return a completed snapshot with contents that the caller may read, by its id or as the root of an image."""
     if resource_id.startswith("ami-"):
         image = cloud.image(ctx, resource_id)
         root = next((d for d in image.devices if d.device == image.root_device_name and d.snapshot_id), None)
@@ -173,13 +177,16 @@ def for_reading(cloud: Cloud, ctx: Ctx, resource_id: str) -> Snapshot:
         snapshot = cloud.readable_snapshot(ctx, resource_id)
     check_usable(cloud, snapshot)
     if snapshot.hollow:
-        raise hollow(resource_id)
+        raise no_contents_error(resource_id)
     return snapshot
 
 
 def related(cloud: Cloud, first: str, second: str) -> bool:
-    """Whether two existing snapshots are of one lineage: of one volume, or of volumes made from one another's
-    snapshots, under one data key. A copy begins a lineage of its own."""
+    """Return whether two existing snapshots have the same lineage.
+
+    That is: they are of one volume, or of volumes created from one another's snapshots, under one data key. A copy
+    begins a new lineage.
+    """
     one, other = (cloud.store.snapshots[id] for id in (first, second))
     if one.encryption != other.encryption:
         return False
@@ -189,7 +196,7 @@ def related(cloud: Cloud, first: str, second: str) -> bool:
 
 
 def ancestry(cloud: Cloud, snapshot_id: str) -> set[str]:
-    """The snapshot and those it was taken after, deleted ones included as far as they are known."""
+    """Yield the snapshot and its predecessors, including deleted ones that still have a record."""
     found: set[str] = set()
     current: str | None = snapshot_id
     while current is not None and current not in found:
@@ -200,7 +207,7 @@ def ancestry(cloud: Cloud, snapshot_id: str) -> set[str]:
 
 
 def tier(cloud: Cloud, snapshot: Snapshot) -> str:
-    """Where its contents are now: "standard", where they can be used, or "archive"."""
+    """Return the tier of the contents: "standard", where they can be used, or "archive"."""
     tiering = snapshot.tiering
     if tiering is None:
         return "standard"
@@ -214,7 +221,7 @@ def tier(cloud: Cloud, snapshot: Snapshot) -> str:
 
 
 def check_usable(cloud: Cloud, snapshot: Snapshot) -> None:
-    """Raises Ec2Error for a snapshot that is not completed, or archived."""
+    """Raise Ec2Error for a snapshot that is not completed, or is archived."""
     if state(cloud, snapshot) != "completed":
         raise Ec2Error("IncorrectState", f"Snapshot '{snapshot.id}' is not 'completed'.")
     if tier(cloud, snapshot) == "archive":
@@ -222,7 +229,7 @@ def check_usable(cloud: Cloud, snapshot: Snapshot) -> None:
 
 
 def lock_state(cloud: Cloud, snapshot: Snapshot) -> str | None:
-    """None where it was never locked."""
+    """Return the state of the lock, or None if the snapshot was never locked."""
     lock, now = snapshot.lock, cloud.now()
     if lock is None:
         return None
@@ -233,7 +240,7 @@ def lock_state(cloud: Cloud, snapshot: Snapshot) -> str | None:
     return lock.mode
 
 
-def hollow(resource_id: str) -> Ec2Error:
+def no_contents_error(resource_id: str) -> Ec2Error:
     return Ec2Error(
         "Unsupported",
         f"The sandbox has no contents for {resource_id}: it can be described and copied here, but not launched.",
@@ -269,7 +276,7 @@ def state(cloud: Cloud, snapshot: Snapshot) -> str:
 
 
 def rendered(cloud: Cloud, snapshot: Snapshot, *, created: bool = False) -> dict[str, Any]:
-    """As DescribeSnapshots answers; ``created``: as CreateSnapshot does, which says less."""
+    """Return the fields of DescribeSnapshots, or with ``created`` the fewer fields of CreateSnapshot."""
     now, current = cloud.now(), state(cloud, snapshot)
     ready = current == "completed"
     answer: dict[str, Any] = {
@@ -319,7 +326,7 @@ FILTERS: dict[str, Source] = {
 
 def describe_snapshots(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     def visible(snapshot: Snapshot) -> bool:
-        return cloud.shown(snapshot, ctx) and cloud.may_read_snapshot(ctx.account, snapshot)
+        return cloud.is_visible(snapshot, ctx) and cloud.may_read_snapshot(ctx.account, snapshot)
 
     known = cloud.store.snapshots
     if params.get("SnapshotIds"):
@@ -336,13 +343,13 @@ def describe_snapshots(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dic
 
 def _described(cloud: Cloud, ctx: Ctx, snapshot: Snapshot) -> dict[str, Any]:
     answer = rendered(cloud, snapshot)
-    if snapshot.owner != ctx.account:  # tags are the owner's
+    if snapshot.owner != ctx.account:  # only the owner sees the tags
         answer["Tags"] = []
     return answer
 
 
 def owned_by(owner: str, alias: str | None, wanted: Iterable[str], ctx: Ctx) -> bool:
-    """Whether an owner is among ``Owners``: account ids, ``self`` or an alias such as ``amazon``."""
+    """Return whether an owner is among ``Owners``: account ids, ``self``, or an alias such as ``amazon``."""
     return any(
         w == owner or (w == "self" and owner == ctx.account) or (alias is not None and w == alias) for w in wanted
     )

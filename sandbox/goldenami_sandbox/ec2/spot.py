@@ -1,5 +1,6 @@
-"""Spot requests: there is always capacity, so each is fulfilled at once, by RunInstances or by RequestSpotInstances.
-What is interrupted is up to whoever drives the sandbox: ``reclaim``.
+"""Spot requests. There is always capacity, so RunInstances and RequestSpotInstances fulfill a request at once.
+
+Only ``reclaim`` interrupts an instance.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from goldenami_sandbox.ec2.records import SpotRequest
 
 
 def request_spot_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The older way to a spot instance: what RunInstances does, answered with the requests."""
-    earlier = cloud.earlier(ctx, "RequestSpotInstances", params)
+    """RequestSpotInstances: the older way to a spot instance. It does the same as RunInstances and returns the
+    requests.
+    """
+    earlier = cloud.earlier_ids(ctx, "RequestSpotInstances", params)
     if earlier is not None:
         known = [cloud.store.spot_requests[i] for i in earlier if i in cloud.store.spot_requests]
         return {"SpotInstanceRequests": [rendered(r) for r in known]}
@@ -101,8 +104,8 @@ def describe_spot_instance_requests(cloud: Cloud, ctx: Ctx, params: Mapping[str,
 
 
 def cancel_spot_instance_requests(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The instance of a cancelled request runs on."""
-    found = chosen("sir", params["SpotInstanceRequestIds"], cloud.owned(cloud.store.spot_requests, ctx))
+    """CancelSpotInstanceRequests. The instance of a canceled request keeps running."""
+    found = chosen("sir", params["SpotInstanceRequestIds"], cloud.owned_resources(cloud.store.spot_requests, ctx))
     for request in found:
         if request.state in ("open", "active"):
             running = request.state == "active" and request.instance_id is not None
@@ -116,10 +119,11 @@ def cancel_spot_instance_requests(cloud: Cloud, ctx: Ctx, params: Mapping[str, A
 
 
 def reclaim(cloud: Cloud, instance_id: str, notice: float) -> None:
-    """EC2 takes a spot instance back, ``notice`` seconds after it has said so: in the request's status, and to the
-    instance itself at spot/instance-action ("Spot Instance interruption notices"; EC2 gives two minutes).
+    """Interrupt a spot instance as EC2 does, ``notice`` seconds after the interruption notice.
 
-    Raises Ec2Error for what is no running spot instance. A sandbox that is restarted in between forgets it.
+    The notice is in the request's status and in the instance metadata at spot/instance-action ("Spot Instance
+    interruption notices"; EC2 gives two minutes). Raises Ec2Error if it is not a running spot instance. A restart of
+    the sandbox in this time cancels the interruption.
     """
     with cloud.lock:
         instance = cloud.store.instances.get(instance_id)
@@ -132,7 +136,7 @@ def reclaim(cloud: Cloud, instance_id: str, notice: float) -> None:
         request.status_message = "Spot Instance is marked for termination."
         request.status_updated = cloud.now()
         request.interrupted_at = cloud.now() + notice
-        instance_attributes.tell(cloud, instance)
+        instance_attributes.configure_guest(cloud, instance)
     if notice <= 0:
         _take_back(cloud, instance_id)
         return

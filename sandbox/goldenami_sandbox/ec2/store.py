@@ -1,4 +1,4 @@
-"""Everything EC2 remembers, as one value that goes to JSON and back."""
+"""The whole state of EC2 as one value, which can be converted to JSON and back."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ from goldenami_sandbox.ec2.records import (
 
 @dataclass(slots=True)
 class Store:
-    """By id; ids are unique over all accounts and regions. ``tokens``, ``ebs_defaults`` and
-    ``public_access`` have composed keys."""
+    """The resources by id, which is unique over all accounts and regions. ``tokens``, ``ebs_defaults`` and
+    ``public_access`` have composed keys.
+    """
 
     images: dict[str, Image] = field(default_factory=dict)
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
@@ -47,12 +48,12 @@ class Store:
     ebs_defaults: dict[str, EbsDefaults] = field(default_factory=dict)
 
     def resource(self, resource_id: str) -> Resource | None:
-        """Whatever has this id."""
+        """Return the resource with this id, of any kind."""
         table = self.table(resource_id)
         return table.get(resource_id) if table is not None else None
 
     def table(self, resource_id: str) -> Mapping[str, Resource] | None:
-        """Where things with such an id are kept; None where they are not kept here."""
+        """Return the table for ids of this form, or None if they are not kept here."""
         name = _TABLES.get(resource_id.partition("-")[0])
         return cast(Mapping[str, Resource], getattr(self, name)) if name else None
 
@@ -70,7 +71,7 @@ _TABLES = {
     "sir": "spot_requests",
     "replacevol": "replace_root_tasks",
 }
-# As tags, filters and TagSpecifications name the kinds.
+# The kinds, with their names in tags, filters and TagSpecifications.
 RESOURCE_TYPES = {
     "ami": "image",
     "snap": "snapshot",
@@ -89,12 +90,12 @@ def dump(store: Store) -> dict[str, Any]:
 
 
 def load(data: Mapping[str, Any]) -> Store:
-    """Raises pydantic's ValidationError for what is not a dump."""
+    """Convert a dump to a store. Raises pydantic's ValidationError for values that are not a dump."""
     return _ADAPTER.validate_python(dict(data))
 
 
 def new_id(prefix: str) -> str:
-    """As AWS makes them: 17 hexadecimal digits, the first always 0."""
-    if prefix == "sir":  # spot requests kept the short form
+    """Return a new id like AWS's: 17 hexadecimal digits, the first one 0."""
+    if prefix == "sir":  # spot requests still have short ids
         return f"sir-{secrets.token_hex(4)}"
     return f"{prefix}-0{secrets.token_hex(8)}"

@@ -1,5 +1,6 @@
-"""Tags: given at creation or later, by their owner, within EC2's limits. Tags of things kept elsewhere are not seen
-here."""
+"""Tags: set at creation or later, by the resource's owner, within EC2's limits. Other services keep tags of their
+resources.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ _MAX_VALUE = 255
 
 
 def from_specifications(params: Mapping[str, Any], *allowed: str) -> dict[str, dict[str, str]]:
-    """The tags for each resource type that a creating call may tag. Raises Ec2Error for other types and bad tags."""
+    """Return the tags by resource type for a creating call. Raises Ec2Error for types that it cannot tag and for
+    invalid tags.
+    """
     result: dict[str, dict[str, str]] = {kind: {} for kind in allowed}
     for specification in params.get("TagSpecifications") or ():
         kind = specification.get("ResourceType")
@@ -40,7 +43,7 @@ def from_specifications(params: Mapping[str, Any], *allowed: str) -> dict[str, d
 
 
 def parse(items: list[Mapping[str, Any]]) -> dict[str, str]:
-    """Raises Ec2Error for reserved, empty, repeated or overlong keys and overlong values."""
+    """Return tags. Raises Ec2Error for reserved, empty, repeated or overlong keys and for overlong values."""
     tags: dict[str, str] = {}
     for item in items:
         key, value = item.get("Key") or "", item.get("Value") or ""
@@ -83,7 +86,7 @@ def create_tags(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, 
 
 
 def delete_tags(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Without Tags all go; a tag without a value goes whatever its value; with one only if the value is that one."""
+    """DeleteTags. Without Tags it deletes all; a tag with a value is deleted only if the value is equal."""
     for resource in _resources(cloud, ctx, params["Resources"]):
         if "Tags" not in params:
             resource.tags = {k: v for k, v in resource.tags.items() if k.startswith("aws:")}
@@ -116,14 +119,14 @@ _FILTERS = {"key": "Key", "resource-id": "ResourceId", "resource-type": "Resourc
 def describe_tags(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     answers: list[dict[str, Any]] = []
     for resource in cloud.store.resources():
-        if resource.owner != ctx.account or not cloud.shown(resource, ctx):
+        if resource.owner != ctx.account or not cloud.is_visible(resource, ctx):
             continue
         kind = RESOURCE_TYPES[resource.id.partition("-")[0]]
         answers += [
             {"Key": k, "Value": v, "ResourceId": resource.id, "ResourceType": kind} for k, v in resource.tags.items()
         ]
     for answer in answers:
-        # For the filter tag:KEY, each answer has but its own tag.
+        # For the filter tag:KEY, each answer contains only its own tag.
         answer["Tags"] = [{"Key": answer["Key"], "Value": answer["Value"]}]
     reply = described("Tags", answers, params, _FILTERS, ["ResourceType", "ResourceId", "Key"])
     for answer in reply["Tags"]:

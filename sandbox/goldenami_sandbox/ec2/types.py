@@ -1,6 +1,6 @@
-"""Instance types: the families that general-purpose builders use, as DescribeInstanceTypes tells of them."""
+"""Instance types: the families that general-purpose builders use, as in DescribeInstanceTypes."""
 
-# ruff: noqa: ARG001  (all actions have one signature, whatever they need of it)
+# ruff: noqa: ARG001  (all actions have the same signature)
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -74,7 +74,7 @@ _ARM_FAMILIES = ("c6g", "c7g", "c8g", "m6g", "m7g", "m8g", "r6g", "r7g", "r8g")
 
 @cache
 def catalogue() -> Mapping[str, InstanceType]:
-    """By name."""
+    """Return all instance types by name."""
     both, x86, arm = ("i386", "x86_64"), ("x86_64",), ("arm64",)
     found = [InstanceType("m1.small", both, 1, 1740, hypervisor="xen", current=False)]
     for size, (vcpus, memory) in _T2.items():
@@ -93,7 +93,7 @@ def catalogue() -> Mapping[str, InstanceType]:
 
 
 def find(name: str) -> InstanceType:
-    """As RunInstances refuses an unknown type."""
+    """Return an instance type. Raises Ec2Error for an unknown type, as RunInstances does."""
     if name not in catalogue():
         raise Ec2Error("InvalidParameterValue", f"Invalid value '{name}' for InstanceType.")
     return catalogue()[name]
@@ -187,7 +187,7 @@ def describe_instance_types(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -
 
 
 def describe_instance_type_offerings(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Every type is offered in every zone."""
+    """DescribeInstanceTypeOfferings. Every type is offered in every zone."""
     kind = params.get("LocationType") or "region"
     zones = [ctx.region + letter for letter in "abc"]
     places = {
@@ -203,7 +203,7 @@ def describe_instance_type_offerings(cloud: Cloud, ctx: Ctx, params: Mapping[str
 
 
 def _zone_prefix(region: str) -> str:
-    """eu-central-1 has the zones euc1-az1, …"""
+    """Return the prefix of zone ids: eu-central-1 has the zones euc1-az1, …"""
     area, direction, number = region.rsplit("-", 2)
     short = "".join(part[0] for part in direction.replace("north", "n-").replace("south", "s-").split("-") if part)
     return f"{area.replace('-', '')}{short}{number}"

@@ -1,4 +1,4 @@
-"""Public images, as vendors publish them: in every region, owned by the vendor, launchable by everybody."""
+"""Public images of vendors: in every region, owned by the vendor. Every account may launch them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def publish(
     boot_mode: str | None,
     imds_support: str | None,
 ) -> str:
-    """See ``Ec2.add_public_image``. Called with the lock held."""
+    """Publish an image; see ``Ec2.add_public_image``. Called with the lock held."""
     image_id, snapshot_id = (f"{prefix}-{_stable(prefix, region, owner, name)}" for prefix in ("ami", "snap"))
     if image_id in cloud.store.images:
         return image_id

@@ -1,4 +1,4 @@
-"""Volumes grown and changed in type, their status and their attributes."""
+"""Changes of a volume's size and type, its status and its attributes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from goldenami_sandbox.ec2.filters import Source
 from goldenami_sandbox.ec2.pagination import described
 from goldenami_sandbox.ec2.records import Modification, Volume
 
-_PAUSE = 6 * 3600.0  # seconds that EBS wants between two modifications of a volume
+_PAUSE = 6 * 3600.0  # seconds that EBS requires between two modifications of a volume
 
 
 def modify_volume(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The type and its performance, at once. A new size is what EC2 tells from now on; the contents follow in
-    snapshots."""
+    """ModifyVolume. Type and performance change at once. EC2 returns the new size at once; the contents grow with
+    snapshots.
+    """
     volume = cloud.volume(ctx, params["VolumeId"])
     if volumes.state(cloud, volume) not in ("available", "in-use"):
         raise Ec2Error("IncorrectState", f"Volume {volume.id} is in state {volumes.state(cloud, volume)}.")

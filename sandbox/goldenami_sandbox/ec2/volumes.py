@@ -1,4 +1,4 @@
-"""Volumes: made empty or from snapshots, attached, grown, deleted."""
+"""Volumes: created empty or from snapshots, attached, detached, deleted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ _SIZES = {
 
 
 def check_size(size: int, kind: str, source: Snapshot | None) -> None:
-    """Raises Ec2Error for an unknown type and for a size that the type or the snapshot does not allow."""
+    """Check a size. Raises Ec2Error for an unknown type, and for a size that the type or the snapshot does
+    not allow.
+    """
     if kind not in _SIZES:
         raise Ec2Error(
             "InvalidParameterValue", f"Value ({kind}) for parameter volumeType is invalid. Unknown volume type: {kind}"
@@ -45,7 +47,7 @@ def check_size(size: int, kind: str, source: Snapshot | None) -> None:
 
 
 def performance(kind: str, size: int, iops: int | None, throughput: int | None) -> tuple[int | None, int | None]:
-    """IOPS and throughput (MiB/s) as EC2 shows them, by default the type's. Raises Ec2Error where a type has none."""
+    """Return IOPS and throughput (MiB/s) in EC2's form, by default the type's. Raises Ec2Error if the type has none."""
     if throughput is not None and kind != "gp3":
         raise Ec2Error("InvalidParameterCombination", f"The parameter throughput is not supported for {kind} volumes.")
     if iops is not None and kind not in ("gp3", "io1", "io2"):
@@ -60,7 +62,7 @@ def performance(kind: str, size: int, iops: int | None, throughput: int | None) 
 
 
 def create_volume(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    earlier = cloud.earlier(ctx, "CreateVolume", params)
+    earlier = cloud.earlier_ids(ctx, "CreateVolume", params)
     if earlier is not None and earlier[0] in cloud.store.volumes:
         return rendered(cloud, cloud.store.volumes[earlier[0]])
     source = cloud.readable_snapshot(ctx, params["SnapshotId"]) if params.get("SnapshotId") else None
@@ -99,10 +101,10 @@ def create_volume(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str
 
 
 def check_source(cloud: Cloud, source: Snapshot) -> None:
-    """Raises Ec2Error where no volume can be made from the snapshot."""
+    """Raise Ec2Error if no volume can be created from the snapshot."""
     snapshots.check_usable(cloud, source)
     if source.hollow:
-        raise snapshots.hollow(source.id)
+        raise snapshots.no_contents_error(source.id)
 
 
 def new_volume(
@@ -119,7 +121,7 @@ def new_volume(
     key: str | None,
     given: Mapping[str, str],
 ) -> Volume:
-    """A new volume in the store, still without contents (``fill``). A key problem is its failure."""
+    """Create a volume in the store, without contents (``fill``). A key problem is recorded as its failure."""
     check_size(size, kind, source)
     iops, throughput = performance(kind, size, iops, throughput)
     how = encryption.for_volume(cloud, ctx, source, encrypted=encrypted, key=key)
@@ -139,7 +141,7 @@ def new_volume(
         volume.progress.fail(how.message, how.code)
     else:
         volume.encryption = how
-        # Blocks can be shared with the snapshot only where they are stored in the same form.
+        # Blocks can be shared with the snapshot only if both are stored in the same form.
         if source is not None and how == source.encryption:
             volume.lineage = source.id
     cloud.store.volumes[volume.id] = volume
@@ -147,7 +149,7 @@ def new_volume(
 
 
 def fill(cloud: Cloud, volume: Volume, source: Snapshot | None) -> None:
-    """In a task: the contents, from the (pinned) snapshot or empty."""
+    """Fill the volume, from the (pinned) snapshot or empty. Runs in a task."""
     with cloud.recording(volume.progress):
         key = encryption.data_key(cloud, source.encryption, volume.owner) if source is not None else None
         origin = snapshots.contents(cloud, source) if source is not None else None
@@ -180,7 +182,7 @@ def delete_volume(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str
 
 
 def discard(cloud: Cloud, volume: Volume) -> None:
-    """Forget a volume at once and have its contents deleted."""
+    """Remove a volume at once and queue the deletion of its contents."""
     cloud.store.volumes.pop(volume.id, None)
     cloud.work.submit(volume.id, lambda: cloud.node.delete_volume(volume.id))
 
@@ -319,7 +321,7 @@ FILTERS: dict[str, Source] = {
 
 
 def select_volumes(cloud: Cloud, ctx: Ctx, ids: list[str] | None) -> list[Volume]:
-    """The caller's volumes, or those named. Raises InvalidVolume.NotFound."""
+    """Return the caller's volumes, or those with the given ids. Raises InvalidVolume.NotFound."""
     return cloud.chosen("vol", cloud.store.volumes, ctx, ids)
 
 

@@ -1,4 +1,4 @@
-"""Work that takes its time, in threads: what has the same key happens in order, everything else side by side."""
+"""Background work in threads. Tasks with the same key run in order, all others in parallel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ Task = Callable[[], None]
 
 
 class Work:
-    """``submit`` never blocks. A task's exception goes to its future only: tasks record their own failures."""
+    """A queue of tasks per key. ``submit`` never blocks. A task's exception goes to its future only: tasks record their
+    failures.
+    """
 
     def __init__(self, threads: int = 16) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ec2")
@@ -21,7 +23,7 @@ class Work:
         self._closed = False
 
     def submit(self, key: str, task: Task) -> Future[None]:
-        """Run the task after all earlier ones of this key. After ``close`` it is cancelled at once."""
+        """Run the task after all earlier tasks of this key. After ``close`` it is canceled at once."""
         future: Future[None] = Future()
         with self._changed:
             if self._closed:
@@ -36,7 +38,7 @@ class Work:
         return future
 
     def _drain(self, key: str) -> None:
-        """Run one task of the key, then leave the thread to others: a long queue must not starve them."""
+        """Run one task of the key, then release the thread, so that a long queue does not block the others."""
         with self._changed:
             task, future = self._queues[key][0]
         try:
@@ -57,7 +59,7 @@ class Work:
             self._changed.notify_all()
 
     def idle(self, timeout: float) -> bool:
-        """Wait until nothing is queued or running; False where ``timeout`` seconds were not enough."""
+        """Wait until no task is queued or running. Returns False after ``timeout`` seconds."""
         end = time.monotonic() + timeout
         with self._changed:
             while self._queues:
@@ -68,7 +70,7 @@ class Work:
         return True
 
     def close(self) -> None:
-        """Cancel what has not begun and wait for what has. A second call changes nothing."""
+        """Cancel queued tasks and wait for running ones. A second call changes nothing."""
         with self._changed:
             self._closed = True
         self._pool.shutdown(wait=True)
