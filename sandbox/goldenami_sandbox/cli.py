@@ -128,7 +128,7 @@ def up(
     found = control.find(name)
     releases = [item.strip() for item in images.split(",") if item.strip()]
     every = {**ACCOUNTS, **_accounts(accounts)}
-    info = control.up(name, port=port or 0, images=releases, settings=settings, accounts=every, progress=_say)
+    info = control.up(name, port=port or 0, images=releases, settings=settings, accounts=every, progress=_print_message)
     if missing := [number for number in every.values() if number not in info.accounts.values()]:
         raise UsageError(
             f"--account: the sandbox {name!r} is already running without the account {missing[0]}",
@@ -137,12 +137,12 @@ def up(
     if as_json:
         _print_json({"name": info.name, "endpoint": info.endpoint, "pid": info.pid, "directory": str(info.directory)})
         return
-    _say(
+    _print_message(
         f"sandbox {name!r} is already running"
         if found
         else f"sandbox {name!r} started in {time.monotonic() - before:.1f} s"
     )
-    _say(f'its endpoint is {info.endpoint}; configure clients with: eval "$({_program()} env{_flag(name)})"')
+    _print_message(f'its endpoint is {info.endpoint}; configure clients with: eval "$({_program()} env{_flag(name)})"')
 
 
 @sandbox.command()
@@ -151,7 +151,7 @@ def down(name: str) -> None:
     """Stop the sandbox and its instances. The state is kept, and `up` restores it."""
     from goldenami_sandbox import control
 
-    _say(f"sandbox {name!r} is stopped" if control.down(name) else f"sandbox {name!r} was not running")
+    _print_message(f"sandbox {name!r} is stopped" if control.down(name) else f"sandbox {name!r} was not running")
 
 
 @sandbox.command()
@@ -208,7 +208,7 @@ def reset(name: str, yes: bool) -> None:
 
     _confirm(f"Delete every image and instance of the sandbox {name!r}?", yes)
     control.reset(name)
-    _say(f"sandbox {name!r} is empty")
+    _print_message(f"sandbox {name!r} is empty")
 
 
 @sandbox.command(context_settings={"ignore_unknown_options": True})
@@ -304,7 +304,7 @@ def export(name: str, output: Path, image: str) -> None:
     if not target.parent.is_dir():
         raise UsageError(f"--output: {target.parent} is not a directory", hint="Create the directory first.")
     control.require(name).request("POST", "export", {"image": image, "output": str(target), "form": form}, timeout=900)
-    _say(f"{image} is in {output}")
+    _print_message(f"{image} is in {output}")
 
 
 @sandbox.group()
@@ -347,7 +347,7 @@ def settings_set(name: str, change: str) -> None:
 # --- rendering --------------------------------------------------------------------------------------------------------
 
 
-def _say(text: str) -> None:
+def _print_message(text: str) -> None:
     click.echo(text, err=True)
 
 

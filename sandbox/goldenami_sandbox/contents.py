@@ -85,7 +85,7 @@ def _name(item: dict[str, Any]) -> str | None:
 
 def console(cloud: Cloud, node: Node, instance: str) -> bytes:
     """Return the console output of a guest. Raises NotFound."""
-    _known(cloud, "instances", instance, "instance")
+    _require_entry(cloud, "instances", instance, "instance")
     return node.console(instance)
 
 
@@ -97,7 +97,7 @@ def export(cloud: Cloud, node: Node, image: str, output: Path, form: str) -> Non
     if form not in get_args(ExportForm):
         raise UsageError(f"form {form!r}: dir, tar or raw is expected")
     kept = cloud.ec2.dump()
-    record = _known(cloud, "images", image, "image", kept)
+    record = _require_entry(cloud, "images", image, "image", kept)
     roots = [device["snapshot_id"] for device in record["devices"] if device["device"] == record["root_device_name"]]
     snapshot = kept["snapshots"].get(roots[0]) if roots else None
     if snapshot is None or snapshot["hollow"]:
@@ -117,7 +117,9 @@ def export(cloud: Cloud, node: Node, image: str, output: Path, form: str) -> Non
     node.export(source, key, output, cast(ExportForm, form))
 
 
-def _known(cloud: Cloud, table: str, resource_id: str, noun: str, kept: dict[str, Any] | None = None) -> dict[str, Any]:
+def _require_entry(
+    cloud: Cloud, table: str, resource_id: str, noun: str, kept: dict[str, Any] | None = None
+) -> dict[str, Any]:
     entries: dict[str, dict[str, Any]] = (kept or cloud.ec2.dump())[table]
     if resource_id not in entries:
         near = difflib.get_close_matches(resource_id, entries, n=1, cutoff=0.8)

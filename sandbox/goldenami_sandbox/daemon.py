@@ -110,7 +110,7 @@ def _start(
     node.start()
     keeper = state.Keeper(files.state, lambda: cloud.dump())
     cloud = Cloud(node, accounts=accounts, clock=time.time, sleep=time.sleep, log=files.calls, changed=keeper.changed)
-    cleanup.callback(_shut, cloud, keeper)
+    cleanup.callback(_save_and_stop, cloud, keeper)
     if known is not None:
         with state.taken_over(files.state):
             ec2 = known[0]["services"]["ec2"]
@@ -157,7 +157,7 @@ def _listen(files: state.Files, port: int, app: ControlPoint) -> Server:
     return server
 
 
-def _shut(cloud: Cloud, keeper: state.Keeper) -> None:
+def _save_and_stop(cloud: Cloud, keeper: state.Keeper) -> None:
     """Wait for running work, then save the state while the instances are running, so that the next start boots them."""
     keeper.close()
     cloud.ec2.close()

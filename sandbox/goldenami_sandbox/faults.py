@@ -31,13 +31,13 @@ class Disturbance:
         self._sleep = sleep
         self._guard = threading.Lock()
         self._settings = Settings()
-        self._seen: dict[int, int] = {}  # calls that matched, by index of the fault
+        self._matched_calls: dict[int, int] = {}  # calls that matched, by index of the fault
         self._buckets: dict[tuple[str, str, str], _Bucket] = {}
 
     def apply(self, settings: Settings) -> None:
         with self._guard:
             if settings.faults != self._settings.faults:
-                self._seen = {}
+                self._matched_calls = {}
             if settings.throttle != self._settings.throttle:
                 self._buckets = {}
             self._settings = settings
@@ -49,7 +49,7 @@ class Disturbance:
         if self._throttled(settings, call):
             call.notes["fault"] = "throttled"
             return _throttle_error(call)
-        fault = self._due(settings, call)
+        fault = self._next_fault(settings, call)
         if fault is None:
             return serve(call)
         call.notes["fault"] = f"{fault.how} {fault.when}"
@@ -59,15 +59,15 @@ class Disturbance:
             return Response(0, drop=True)
         return call.error(fault.code, fault.message, fault.status)
 
-    def _due(self, settings: Settings, call: Call) -> Fault | None:
+    def _next_fault(self, settings: Settings, call: Call) -> Fault | None:
         """Return the first fault for this call. Each matching fault counts the call."""
         due: Fault | None = None
         with self._guard:
             for index, fault in enumerate(settings.faults):
                 if not _matches(fault, call):
                     continue
-                seen = self._seen[index] = self._seen.get(index, 0) + 1
-                if due is None and (fault.nth == 0 or fault.nth <= seen < fault.nth + fault.times):
+                count = self._matched_calls[index] = self._matched_calls.get(index, 0) + 1
+                if due is None and (fault.nth == 0 or fault.nth <= count < fault.nth + fault.times):
                     due = fault
         return due
 

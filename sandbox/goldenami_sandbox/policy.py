@@ -48,7 +48,7 @@ def allows(document: str | Mapping[str, Any], action: str, caller: Caller, conte
     }
     allowed = False
     for statement in _list(policy.get("Statement")):
-        if not _acts(statement, action) or not _names(statement, caller):
+        if not _matches_action(statement, action) or not _matches_principal(statement, caller):
             continue
         if not _conditions_hold(statement.get("Condition", {}), facts):
             continue
@@ -79,7 +79,7 @@ def names_principal(entry: str, caller: Caller) -> bool:
     )
 
 
-def _names(statement: Mapping[str, Any], caller: Caller) -> bool:
+def _matches_principal(statement: Mapping[str, Any], caller: Caller) -> bool:
     if "NotPrincipal" in statement:
         return not any(names_principal(entry, caller) for entry in _principals(statement["NotPrincipal"]))
     return any(names_principal(entry, caller) for entry in _principals(statement.get("Principal")))
@@ -91,7 +91,7 @@ def _principals(value: object) -> Iterable[str]:
     return [str(entry) for entry in _list(value.get("AWS"))] if isinstance(value, dict) else []
 
 
-def _acts(statement: Mapping[str, Any], action: str) -> bool:
+def _matches_action(statement: Mapping[str, Any], action: str) -> bool:
     wanted = action.lower()
     if "NotAction" in statement:
         return not any(fnmatchcase(wanted, str(entry).lower()) for entry in _list(statement["NotAction"]))

@@ -49,11 +49,11 @@ class Visibility:
         self._guard = threading.Lock()
         self._young: dict[_Thing, float] = {}  # until when
 
-    def noted(self, call: Call, response: Response) -> Response:
+    def register(self, call: Call, response: Response) -> Response:
         """Register the resources of a response as new."""
         if call.action in _CREATING and response.status == 200 and (delay := self._delay()) > 0:
             with self._guard:
-                self._young |= dict.fromkeys(_made(call, response), self._clock() + delay)
+                self._young |= dict.fromkeys(_created(call, response), self._clock() + delay)
         return response
 
     def hides_tags(self, call: Call, id: str) -> bool:
@@ -61,7 +61,7 @@ class Visibility:
         return id in self._hidden("tagged", call)
 
     @contextlib.contextmanager
-    def respected(self, call: Call) -> Iterator[None]:
+    def hide_new(self, call: Call) -> Iterator[None]:
         """Let moto serve a list inside the block, without new resources. The block must not call the EC2 service."""
         if call.action not in _READING or not self._any_young():
             yield
@@ -104,7 +104,7 @@ class Visibility:
         return [key for backend in found for key in backend.keys.values()]
 
 
-def _made(call: Call, response: Response) -> list[_Thing]:
+def _created(call: Call, response: Response) -> list[_Thing]:
     """Return what the call created. A ``tagged`` entry stands for the resource in lists of tags."""
     tagged = [("tagged", call.account, call.region, found.group(1).decode()) for found in _IDS.finditer(response.body)]
     match call.action:

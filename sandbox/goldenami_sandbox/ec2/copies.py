@@ -9,14 +9,14 @@ from typing import Any
 
 from goldenami_sandbox.ec2 import encryption, snapshots, tags
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
-from goldenami_sandbox.ec2.core import Action, Cloud
+from goldenami_sandbox.ec2.core import Action, Ec2Cloud
 from goldenami_sandbox.ec2.encryption import KeyProblem
 from goldenami_sandbox.ec2.records import Encryption, Snapshot
 from goldenami_sandbox.ec2.store import new_id
 from goldenami_sandbox.node.api import BLOCK_SIZE
 
 
-def copy_snapshot(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def copy_snapshot(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     """CopySnapshot. It is called in the destination region."""
     source = cloud.readable_snapshot(ctx, params["SourceSnapshotId"], params["SourceRegion"])
     given = tags.from_specifications(params, "snapshot")["snapshot"]
@@ -30,10 +30,10 @@ def copy_snapshot(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str
     return {"SnapshotId": copy.id, "Tags": tags.rendered(copy)}
 
 
-def _check_quota(cloud: Cloud, ctx: Ctx) -> None:
+def _check_quota(cloud: Ec2Cloud, ctx: Ctx) -> None:
     now, limit = cloud.now(), cloud.settings.concurrent_snapshot_copies
     running = sum(
-        s.copied and not s.for_image and s.progress.condition(now) == "pending"
+        s.is_copy and not s.for_image and s.progress.condition(now) == "pending"
         for s in cloud.owned_resources(cloud.store.snapshots, ctx).values()
     )
     if running >= limit:
@@ -44,7 +44,7 @@ def _check_quota(cloud: Cloud, ctx: Ctx) -> None:
 
 
 def new_copy(
-    cloud: Cloud,
+    cloud: Ec2Cloud,
     ctx: Ctx,
     source: Snapshot,
     description: str,
@@ -86,7 +86,7 @@ def new_copy(
 
 
 def _encryption_of_copy(
-    cloud: Cloud, ctx: Ctx, source: Snapshot, *, encrypted: bool | None, key: str | None
+    cloud: Ec2Cloud, ctx: Ctx, source: Snapshot, *, encrypted: bool | None, key: str | None
 ) -> Encryption | KeyProblem | None:
     by_default = encryption.defaults(cloud, ctx.account, ctx.region).enabled
     if source.encryption is None and not encrypted and not by_default:
@@ -94,12 +94,12 @@ def _encryption_of_copy(
     return encryption.new_encryption(cloud, ctx.account, ctx.region, key)
 
 
-def queue_copying(cloud: Cloud, source: Snapshot, copy: Snapshot) -> None:
+def queue_copying(cloud: Ec2Cloud, source: Snapshot, copy: Snapshot) -> None:
     cloud.pin([source.id])
     cloud.work.submit(copy.id, lambda: _copy(cloud, source, copy))
 
 
-def _copy(cloud: Cloud, source: Snapshot, copy: Snapshot) -> None:
+def _copy(cloud: Ec2Cloud, source: Snapshot, copy: Snapshot) -> None:
     try:
         with cloud.recording(copy.progress):
             source_key = encryption.data_key(cloud, source.encryption, copy.owner)

@@ -37,10 +37,10 @@ class Reply:
     after: list[Future[None]] = field(default_factory=list)
 
 
-Action = Callable[["Cloud", Ctx, Mapping[str, Any]], "dict[str, Any] | Reply"]
+Action = Callable[["Ec2Cloud", Ctx, Mapping[str, Any]], "dict[str, Any] | Reply"]
 
 
-class Cloud:
+class Ec2Cloud:
     def __init__(self, node: Node, clock: Callable[[], float], hooks: Hooks, settings: Settings) -> None:
         self.node = node
         self.clock = clock
@@ -82,10 +82,10 @@ class Cloud:
         """Return the caller's resources in this region that describe calls contain."""
         return [r for r in table.values() if r.owner == ctx.account and self.is_visible(r, ctx)]
 
-    def chosen(self, prefix: str, table: Mapping[str, R], ctx: Ctx, ids: Iterable[str] | None) -> list[R]:
+    def select(self, prefix: str, table: Mapping[str, R], ctx: Ctx, ids: Iterable[str] | None) -> list[R]:
         """Return the caller's resources with these ids, or all without ids. Raises Malformed or NotFound."""
         mine = self.visible_resources(table, ctx)
-        return chosen(prefix, ids, {r.id: r for r in mine}) if ids else mine
+        return select_resources(prefix, ids, {r.id: r for r in mine}) if ids else mine
 
     def owned_resources(self, table: Mapping[str, R], ctx: Ctx) -> dict[str, R]:
         """Return the caller's resources in this region by id, also those that describe calls do not contain yet."""
@@ -281,7 +281,7 @@ def not_found(prefix: str, ids: list[str]) -> Ec2Error:
     return Ec2Error(code, f"The {name}s '{', '.join(ids)}' do not exist")
 
 
-def chosen(
+def select_resources(
     prefix: str, ids: Iterable[str], known: Mapping[str, R], allowed: Callable[[R], bool] = lambda _: True
 ) -> list[R]:
     """Return the resources with these ids, each once. Raises Malformed, or NotFound with all missing ids."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from goldenami_sandbox.ec2 import images, tags
 from goldenami_sandbox.ec2.context import Ctx
-from goldenami_sandbox.ec2.core import Action, Cloud, chosen
+from goldenami_sandbox.ec2.core import Action, Ec2Cloud, select_resources
 from goldenami_sandbox.ec2.filters import Source
 from goldenami_sandbox.ec2.pagination import described
 from goldenami_sandbox.ec2.protocol import timestamp
@@ -15,7 +15,7 @@ from goldenami_sandbox.ec2.records import Image, ImageDevice
 from goldenami_sandbox.ec2.snapshots import owned_by
 
 
-def rendered(cloud: Cloud, ctx: Ctx, image: Image) -> dict[str, Any]:
+def rendered(cloud: Ec2Cloud, ctx: Ctx, image: Image) -> dict[str, Any]:
     own = image.owner == ctx.account
     current = images.state(cloud, image)
     return {
@@ -70,7 +70,7 @@ def block_device(device: ImageDevice) -> dict[str, Any]:
     return {"DeviceName": device.device, "Ebs": ebs}
 
 
-def _reason(cloud: Cloud, image: Image) -> dict[str, str]:
+def _reason(cloud: Ec2Cloud, image: Image) -> dict[str, str]:
     """Return the state reason of the first failed snapshot."""
     progresses = [image.progress]
     progresses += [s.progress for s in (cloud.store.snapshots.get(i) for i in image.snapshot_ids) if s is not None]
@@ -120,13 +120,13 @@ FILTERS: dict[str, Source] = {
 }
 
 
-def describe_images(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def describe_images(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     def visible(image: Image) -> bool:
         return cloud.is_visible(image, ctx) and cloud.may_see_image(ctx.account, image)
 
     known = cloud.store.images
     if params.get("ImageIds"):
-        found = chosen("ami", params["ImageIds"], known, visible)
+        found = select_resources("ami", params["ImageIds"], known, visible)
     else:
         found = [i for i in known.values() if visible(i) and not _hidden_by_deprecation(cloud, ctx, i, params)]
     if not params.get("IncludeDisabled"):
@@ -139,7 +139,7 @@ def describe_images(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[s
     return described("Images", answers, params, FILTERS, ["CreationDate", "ImageId"], least=1)
 
 
-def _hidden_by_deprecation(cloud: Cloud, ctx: Ctx, image: Image, params: Mapping[str, Any]) -> bool:
+def _hidden_by_deprecation(cloud: Ec2Cloud, ctx: Ctx, image: Image, params: Mapping[str, Any]) -> bool:
     """Return whether a deprecated image is omitted: its owner sees it, and others only by IncludeDeprecated."""
     deprecated = image.deprecation is not None and image.deprecation <= cloud.now()
     return deprecated and image.owner != ctx.account and not params.get("IncludeDeprecated")

@@ -7,7 +7,7 @@ from typing import Any
 
 from goldenami_sandbox.ec2 import metadata, tags, volumes
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
-from goldenami_sandbox.ec2.core import Action, Cloud
+from goldenami_sandbox.ec2.core import Action, Ec2Cloud
 from goldenami_sandbox.ec2.filters import Source
 from goldenami_sandbox.ec2.pagination import described
 from goldenami_sandbox.ec2.records import Instance, Interface, Volume
@@ -16,16 +16,16 @@ STATE_CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 4
 TERMINATED_SHOWN = 3600.0  # seconds for which a terminated instance is still described, as on AWS
 
 
-def state_of(cloud: Cloud, instance: Instance) -> dict[str, Any]:
+def state_of(cloud: Ec2Cloud, instance: Instance) -> dict[str, Any]:
     name = instance.state(cloud.now())
     return {"Code": STATE_CODES[name], "Name": name}
 
 
-def block_devices(cloud: Cloud, instance: Instance) -> list[dict[str, Any]]:
+def block_devices(cloud: Ec2Cloud, instance: Instance) -> list[dict[str, Any]]:
     return [_block_device(cloud, volume) for volume in cloud.volumes_of(instance)]
 
 
-def _block_device(cloud: Cloud, volume: Volume) -> dict[str, Any]:
+def _block_device(cloud: Ec2Cloud, volume: Volume) -> dict[str, Any]:
     attachment = volume.attachment
     assert attachment is not None
     return {
@@ -43,7 +43,7 @@ def groups(of: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"GroupId": group_id, "GroupName": name} for group_id, name in of.items()]
 
 
-def rendered(cloud: Cloud, instance: Instance) -> dict[str, Any]:
+def rendered(cloud: Ec2Cloud, instance: Instance) -> dict[str, Any]:
     interfaces = [i for i in (cloud.store.interfaces.get(n) for n in instance.interface_ids) if i is not None]
     gone = instance.state(cloud.now()) == "terminated"
     public = next((i.public_address for i in interfaces if i.public_address), None)
@@ -118,7 +118,7 @@ def metadata_options(instance: Instance) -> dict[str, Any]:
     }
 
 
-def reservation(cloud: Cloud, instances: Sequence[Instance]) -> dict[str, Any]:
+def reservation(cloud: Ec2Cloud, instances: Sequence[Instance]) -> dict[str, Any]:
     first = instances[0]
     return {
         "ReservationId": first.reservation_id,
@@ -228,8 +228,8 @@ _INTERFACE_FILTERS: dict[str, Source] = {
 }
 
 
-def describe_network_interfaces(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    found = cloud.chosen("eni", cloud.store.interfaces, ctx, params.get("NetworkInterfaceIds"))
+def describe_network_interfaces(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+    found = cloud.select("eni", cloud.store.interfaces, ctx, params.get("NetworkInterfaceIds"))
     answers = [_interface(interface) for interface in found]
     return described("NetworkInterfaces", answers, params, _INTERFACE_FILTERS, ["NetworkInterfaceId"])
 
@@ -296,7 +296,7 @@ FILTERS: dict[str, Source] = {
 }
 
 
-def select_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> list[Instance]:
+def select_instances(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> list[Instance]:
     """Return the caller's instances, or those with the given ids. Raises InvalidInstanceID.NotFound."""
     ids = params.get("InstanceIds")
     if ids and params.get("MaxResults") is not None:
@@ -305,10 +305,10 @@ def select_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> list[
             "The parameter instancesSet cannot be used with the parameter maxResults",
         )
     forget_old(cloud)
-    return cloud.chosen("i", cloud.store.instances, ctx, ids)
+    return cloud.select("i", cloud.store.instances, ctx, ids)
 
 
-def forget_old(cloud: Cloud) -> None:
+def forget_old(cloud: Ec2Cloud) -> None:
     """Remove instances that were terminated long ago."""
     now = cloud.now()
     for instance in list(cloud.store.instances.values()):
@@ -316,7 +316,7 @@ def forget_old(cloud: Cloud) -> None:
             del cloud.store.instances[instance.id]
 
 
-def describe_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def describe_instances(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     found = select_instances(cloud, ctx, params)
     answers = []
     for instance in found:
@@ -346,7 +346,7 @@ _STATUS_FILTERS: dict[str, Source] = {
 }
 
 
-def describe_instance_status(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def describe_instance_status(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the status of running instances, or of all instances if requested."""
     now = cloud.now()
     answers = []

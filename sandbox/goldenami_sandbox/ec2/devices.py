@@ -7,7 +7,7 @@ from typing import Any
 
 from goldenami_sandbox.ec2 import volumes
 from goldenami_sandbox.ec2.context import Ec2Error
-from goldenami_sandbox.ec2.core import Cloud
+from goldenami_sandbox.ec2.core import Ec2Cloud
 from goldenami_sandbox.ec2.records import ImageDevice, Snapshot
 
 
@@ -76,7 +76,7 @@ def check(item: Mapping[str, Any], source: Snapshot | None) -> tuple[str, int, i
     return kind, size, iops if kind != "gp2" else None, throughput
 
 
-def image_device(cloud: Cloud, item: Mapping[str, Any], snapshot: Snapshot | None) -> ImageDevice:
+def image_device(cloud: Ec2Cloud, item: Mapping[str, Any], snapshot: Snapshot | None) -> ImageDevice:
     """Return the image's mapping for a mapping of a request. ``snapshot``: the new snapshot of the device, if any."""
     ebs = item["Ebs"]
     source = snapshot or cloud.store.snapshots.get(ebs.get("SnapshotId") or "")

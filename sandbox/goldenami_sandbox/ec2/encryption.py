@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
-from goldenami_sandbox.ec2.core import Action, Cloud
+from goldenami_sandbox.ec2.core import Action, Ec2Cloud
 from goldenami_sandbox.ec2.hooks import KeyInfo, KeyRefused
 from goldenami_sandbox.ec2.records import EbsDefaults, Encryption, Snapshot
 from goldenami_sandbox.node.api import DataKey
@@ -29,7 +29,7 @@ class KeyProblem:
     message: str
 
 
-def defaults(cloud: Cloud, account: str, region: str) -> EbsDefaults:
+def defaults(cloud: Ec2Cloud, account: str, region: str) -> EbsDefaults:
     return cloud.store.ebs_defaults.setdefault(f"{account}/{region}", EbsDefaults())
 
 
@@ -48,13 +48,13 @@ def check_parameters(params: Mapping[str, Any], *, source_encrypted: bool) -> No
         )
 
 
-def default_key(cloud: Cloud, account: str, region: str) -> KeyInfo | KeyProblem:
+def default_key(cloud: Ec2Cloud, account: str, region: str) -> KeyInfo | KeyProblem:
     """Return the key that is used if the request has none."""
     key_arn = defaults(cloud, account, region).key_arn
     return cloud.hooks.default_key(account, region) if key_arn is None else usable(cloud, account, region, key_arn)
 
 
-def usable(cloud: Cloud, account: str, region: str, key: str) -> KeyInfo | KeyProblem:
+def usable(cloud: Ec2Cloud, account: str, region: str, key: str) -> KeyInfo | KeyProblem:
     """Return the key if EBS can encrypt with it in this region, else the problem."""
     info = cloud.hooks.kms_resolve(account, region, key)
     if info is None:
@@ -70,7 +70,7 @@ def usable(cloud: Cloud, account: str, region: str, key: str) -> KeyInfo | KeyPr
     return info
 
 
-def new_encryption(cloud: Cloud, account: str, region: str, key: str | None) -> Encryption | KeyProblem:
+def new_encryption(cloud: Ec2Cloud, account: str, region: str, key: str | None) -> Encryption | KeyProblem:
     """Return a new data key under the given key, or under the default key."""
     info = usable(cloud, account, region, key) if key else default_key(cloud, account, region)
     if isinstance(info, KeyProblem):
@@ -82,14 +82,14 @@ def new_encryption(cloud: Cloud, account: str, region: str, key: str | None) -> 
     return Encryption(info.arn, base64.b64encode(pair.wrapped).decode(), info.aws_managed)
 
 
-def data_key(cloud: Cloud, encryption: Encryption | None, account: str) -> DataKey | None:
+def data_key(cloud: Ec2Cloud, encryption: Encryption | None, account: str) -> DataKey | None:
     """Return the plain data key for a principal of the account. Raises KeyRefused."""
     if encryption is None:
         return None
     return DataKey(cloud.hooks.kms_decrypt(base64.b64decode(encryption.wrapped), encryption.key_arn, account))
 
 
-def readable(cloud: Cloud, encryption: Encryption | None, account: str) -> KeyProblem | None:
+def readable(cloud: Ec2Cloud, encryption: Encryption | None, account: str) -> KeyProblem | None:
     """Return None if the account may decrypt the data key, else the problem."""
     try:
         data_key(cloud, encryption, account)
@@ -101,7 +101,7 @@ def readable(cloud: Cloud, encryption: Encryption | None, account: str) -> KeyPr
 
 
 def for_volume(
-    cloud: Cloud, ctx: Ctx, source: Snapshot | None, *, encrypted: bool | None, key: str | None
+    cloud: Ec2Cloud, ctx: Ctx, source: Snapshot | None, *, encrypted: bool | None, key: str | None
 ) -> Encryption | KeyProblem | None:
     """Return the encryption of a new volume, or None if it is not encrypted.
 
@@ -121,25 +121,25 @@ def for_volume(
 # --- encryption by default --------------------------------------------------------------------------------------------
 
 
-def _get(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def _get(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     return {"EbsEncryptionByDefault": defaults(cloud, ctx.account, ctx.region).enabled, "SseType": "sse-ebs"}
 
 
-def _enable(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def _enable(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     defaults(cloud, ctx.account, ctx.region).enabled = True
     return {"EbsEncryptionByDefault": True}
 
 
-def _disable(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def _disable(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     defaults(cloud, ctx.account, ctx.region).enabled = False
     return {"EbsEncryptionByDefault": False}
 
 
-def _get_key(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def _get_key(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     return {"KmsKeyId": defaults(cloud, ctx.account, ctx.region).key_arn or "alias/aws/ebs"}
 
 
-def _modify_key(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def _modify_key(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     """Set the default key. Unlike the key of a copy, this one is validated at once."""
     info = cloud.hooks.kms_resolve(ctx.account, ctx.region, params["KmsKeyId"])
     if info is None:
@@ -150,7 +150,7 @@ def _modify_key(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, 
     return {"KmsKeyId": info.arn}
 
 
-def _reset_key(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def _reset_key(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     defaults(cloud, ctx.account, ctx.region).key_arn = None
     return {"KmsKeyId": "alias/aws/ebs"}
 

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from goldenami_sandbox.ec2.context import Ctx
-from goldenami_sandbox.ec2.core import Action, Cloud
+from goldenami_sandbox.ec2.core import Action, Ec2Cloud
 from goldenami_sandbox.ec2.filters import Source
 from goldenami_sandbox.ec2.pagination import described
 
 _QUOTA = 5  # snapshots per zone and account: the quota of new accounts
 
 
-def enable(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def enable(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     """EnableFastSnapshotRestores. Each pair is handled alone: the answer lists successful and refused pairs."""
     successful, unsuccessful = [], []
     for snapshot_id in params["SourceSnapshotIds"]:
@@ -36,7 +36,7 @@ def enable(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     return {"Successful": successful, "Unsuccessful": unsuccessful}
 
 
-def disable(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def disable(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     successful = []
     for snapshot_id in params["SourceSnapshotIds"]:
         snapshot = cloud.own_snapshot(ctx, snapshot_id)
@@ -48,7 +48,7 @@ def disable(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]
     return {"Successful": successful, "Unsuccessful": []}
 
 
-def describe(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def describe(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     entries = [
         _entry(cloud, snapshot.id, zone)
         for snapshot in cloud.owned_resources(cloud.store.snapshots, ctx).values()
@@ -65,7 +65,7 @@ FILTERS: dict[str, Source] = {
 }
 
 
-def _entry(cloud: Cloud, snapshot_id: str, zone: str) -> dict[str, Any]:
+def _entry(cloud: Ec2Cloud, snapshot_id: str, zone: str) -> dict[str, Any]:
     snapshot = cloud.store.snapshots[snapshot_id]
     enabled = snapshot.fast_restore[zone] <= cloud.now()
     return {
@@ -77,7 +77,7 @@ def _entry(cloud: Cloud, snapshot_id: str, zone: str) -> dict[str, Any]:
     }
 
 
-def _refusal(cloud: Cloud, ctx: Ctx, snapshot_id: str, zone: str) -> tuple[str, str] | None:
+def _refusal(cloud: Ec2Cloud, ctx: Ctx, snapshot_id: str, zone: str) -> tuple[str, str] | None:
     if not zone.startswith(ctx.region):
         return "InvalidParameterValue", f"The availability zone {zone} is not in the region {ctx.region}."
     using = [s for s in cloud.store.snapshots.values() if s.owner == ctx.account and zone in s.fast_restore]

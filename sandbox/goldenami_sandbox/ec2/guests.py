@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from goldenami_sandbox.ec2.core import Cloud
+from goldenami_sandbox.ec2.core import Ec2Cloud
 from goldenami_sandbox.ec2.records import Instance, Progress
 
 
-def attach_data_volumes(cloud: Cloud, instance: Instance) -> None:
+def attach_data_volumes(cloud: Ec2Cloud, instance: Instance) -> None:
     """Attach the data volumes to the running guest, and record all volumes as attached."""
     with cloud.lock:
         attachments = [(v.id, v.attachment) for v in cloud.volumes_of(instance) if v.attachment]
@@ -17,7 +17,7 @@ def attach_data_volumes(cloud: Cloud, instance: Instance) -> None:
             attachment.progress.succeed()
 
 
-def record_running(cloud: Cloud, instance: Instance, transition: Progress) -> None:
+def record_running(cloud: Ec2Cloud, instance: Instance, transition: Progress) -> None:
     """Record that the guest runs. Called with the lock held.
 
     ``transition`` is the one in which it was started; a later one may have begun since.

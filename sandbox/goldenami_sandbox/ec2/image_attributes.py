@@ -9,7 +9,7 @@ from typing import Any
 
 from goldenami_sandbox.ec2 import describe_images, images
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
-from goldenami_sandbox.ec2.core import Action, Cloud
+from goldenami_sandbox.ec2.core import Action, Ec2Cloud
 from goldenami_sandbox.ec2.protocol import timestamp
 from goldenami_sandbox.ec2.records import Image
 
@@ -21,7 +21,7 @@ _TWO_YEARS = 2 * 365.25 * 86400  # the limit of public images
 COOL_DOWN = 24 * 3600.0  # seconds that protection with a cool-down still holds after it was disabled
 
 
-def modify_image_attribute(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def modify_image_attribute(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     """ModifyImageAttribute, in both forms: the new one with named parameters, the old one with Attribute and
     OperationType.
     """
@@ -75,7 +75,7 @@ def _check_usable(image: Image) -> None:
         raise Ec2Error("InvalidAMIID.Unavailable", f"The image ID '{image.id}' is disabled and cannot be shared.")
 
 
-def _permit(cloud: Cloud, image: Image, add: list[Mapping[str, str]], remove: list[Mapping[str, str]]) -> None:
+def _permit(cloud: Ec2Cloud, image: Image, add: list[Mapping[str, str]], remove: list[Mapping[str, str]]) -> None:
     for item in (*add, *remove):
         _check_item(item)
     if add:
@@ -109,7 +109,7 @@ def _check_item(item: Mapping[str, str]) -> None:
         raise Ec2Error("InvalidParameterValue", f"Value ({unit}) for parameter organizationalUnitArn is invalid.")
 
 
-def _check_shareable(cloud: Cloud, image: Image, *, public: bool) -> None:
+def _check_shareable(cloud: Ec2Cloud, image: Image, *, public: bool) -> None:
     for snapshot_id in image.snapshot_ids:
         snapshot = cloud.store.snapshots.get(snapshot_id)
         if snapshot is None or snapshot.encryption is None:
@@ -120,7 +120,7 @@ def _check_shareable(cloud: Cloud, image: Image, *, public: bool) -> None:
             raise Ec2Error("InvalidParameter", "AMIs with encrypted snapshots can't be made public.")
 
 
-def describe_image_attribute(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def describe_image_attribute(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     image, attribute = cloud.own_image(ctx, params["ImageId"]), params["Attribute"]
     answer: dict[str, Any] = {"ImageId": image.id}
     values = {
@@ -161,7 +161,7 @@ def _permissions(image: Image) -> list[dict[str, str]]:
     return found + [{"OrganizationalUnitArn": o} for o in image.organizational_units]
 
 
-def reset_image_attribute(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def reset_image_attribute(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     image = cloud.own_image(ctx, params["ImageId"])
     if params["Attribute"] != "launchPermission":
         raise Ec2Error("InvalidParameterValue", "Only the attribute launchPermission can be reset.")
@@ -177,7 +177,7 @@ def _strip(image: Image) -> None:
 # --- deprecation, disabling, protection -------------------------------------------------------------------------------
 
 
-def enable_deprecation(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def enable_deprecation(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     image = cloud.own_image(ctx, params["ImageId"])
     when: datetime = params["DeprecateAt"]
     moment = when.astimezone(UTC).timestamp()
@@ -194,12 +194,12 @@ def enable_deprecation(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dic
     return {"Return": True}
 
 
-def disable_deprecation(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def disable_deprecation(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     cloud.own_image(ctx, params["ImageId"]).deprecation = None
     return {"Return": True}
 
 
-def disable_image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def disable_image(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     """DisableImage. It removes all launch permissions, and enabling does not restore them."""
     image = cloud.own_image(ctx, params["ImageId"])
     current = images.state(cloud, image)
@@ -210,12 +210,12 @@ def disable_image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str
     return {"Return": True}
 
 
-def enable_image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def enable_image(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     cloud.own_image(ctx, params["ImageId"]).disabled = False
     return {"Return": True}
 
 
-def enable_protection(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def enable_protection(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     image = cloud.own_image(ctx, params["ImageId"])
     image.deregistration_protection = (
         "enabled-with-cooldown" if params.get("WithCooldown") else "enabled-without-cooldown"
@@ -224,7 +224,7 @@ def enable_protection(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict
     return {"Return": "true"}
 
 
-def disable_protection(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def disable_protection(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     image = cloud.own_image(ctx, params["ImageId"])
     if image.deregistration_protection == "enabled-with-cooldown":
         image.protection_until = cloud.now() + COOL_DOWN

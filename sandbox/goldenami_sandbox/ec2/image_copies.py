@@ -8,12 +8,12 @@ from typing import Any
 
 from goldenami_sandbox.ec2 import copies, encryption, images, tags
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
-from goldenami_sandbox.ec2.core import Action, Cloud
+from goldenami_sandbox.ec2.core import Action, Ec2Cloud
 from goldenami_sandbox.ec2.records import Snapshot
 from goldenami_sandbox.ec2.store import new_id
 
 
-def copy_image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def copy_image(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     """CopyImage. It is called in the destination region.
 
     Launch permissions are not copied. Tags are copied only if requested, and only for the source's owner.
@@ -84,7 +84,7 @@ def copy_image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, A
     return {"ImageId": image.id}
 
 
-def _check_quota(cloud: Cloud, ctx: Ctx) -> None:
+def _check_quota(cloud: Ec2Cloud, ctx: Ctx) -> None:
     limit = cloud.settings.concurrent_image_copies
     running = sum(
         image.source_image_id is not None and images.state(cloud, image) == "pending"
@@ -97,7 +97,7 @@ def _check_quota(cloud: Cloud, ctx: Ctx) -> None:
         )
 
 
-def _source(cloud: Cloud, ctx: Ctx, snapshot_id: str) -> Snapshot:
+def _source(cloud: Ec2Cloud, ctx: Ctx, snapshot_id: str) -> Snapshot:
     """Return the source image. A launch permission allows launching only: to copy it, its snapshots must be shared as
     well.
     """

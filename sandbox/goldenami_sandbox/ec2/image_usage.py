@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
-from goldenami_sandbox.ec2.core import Action, Cloud
+from goldenami_sandbox.ec2.core import Action, Ec2Cloud
 from goldenami_sandbox.ec2.describe_instances import state_of
 from goldenami_sandbox.ec2.filters import Source
 from goldenami_sandbox.ec2.pagination import described, page
@@ -25,7 +25,7 @@ _KEPT = 30 * 86400.0
 _MOST_IMAGES = 10
 
 
-def describe_references(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def describe_references(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     wanted = params.get("ImageIds") or []
     if not wanted or len(wanted) > _MOST_IMAGES:
         raise Ec2Error("InvalidParameterValue", f"From 1 to {_MOST_IMAGES} image IDs must be given.")
@@ -54,7 +54,7 @@ def _types(params: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
 
 
 def _references(
-    cloud: Cloud, account: str, region: str, kind: str, options: Mapping[str, list[str]]
+    cloud: Ec2Cloud, account: str, region: str, kind: str, options: Mapping[str, list[str]]
 ) -> Iterator[tuple[str, str]]:
     """Return image ids and ARNs of one account and region."""
     prefix = f"arn:aws:ec2:{region}:{account}"
@@ -81,7 +81,7 @@ def _references(
 # --- reports ----------------------------------------------------------------------------------------------------------
 
 
-def create_report(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def create_report(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     image = cloud.own_image(ctx, params["ImageId"])
     kinds = [one["ResourceType"] for one in params["ResourceTypes"]]
     accounts = params.get("AccountIds") or sorted({image.owner, *image.users})
@@ -98,7 +98,7 @@ def create_report(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str
     return {"ReportId": id}
 
 
-def describe_reports(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def describe_reports(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     answers = [
         {
             "ReportId": report.id,
@@ -109,12 +109,12 @@ def describe_reports(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[
             "CreationTime": report.created,
             "ExpirationTime": report.created + _KEPT,
         }
-        for report in _chosen(cloud, ctx, params)
+        for report in _select_reports(cloud, ctx, params)
     ]
     return described("ImageUsageReports", answers, params, FILTERS, ["ReportId"])
 
 
-def describe_entries(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def describe_entries(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     answers = [
         {
             "ReportId": report.id,
@@ -124,14 +124,14 @@ def describe_entries(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[
             "UsageCount": count,
             "ReportCreationTime": report.created,
         }
-        for report in _chosen(cloud, ctx, params)
+        for report in _select_reports(cloud, ctx, params)
         for key, count in report.entries.items()
     ]
     by = ["ReportId", "AccountId", "ResourceType"]
     return described("ImageUsageReportEntries", answers, params, FILTERS, by)
 
 
-def delete_report(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def delete_report(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     report = cloud.store.usage_reports.get(params["ReportId"])
     if report is None or (report.owner, report.region) != (ctx.account, ctx.region):
         raise Ec2Error("InvalidImageUsageReportId.NotFound", f"The report '{params['ReportId']}' does not exist.")
@@ -147,7 +147,7 @@ FILTERS: dict[str, Source] = {
 }
 
 
-def _chosen(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> Iterator[ImageUsageReport]:
+def _select_reports(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> Iterator[ImageUsageReport]:
     images, ids = params.get("ImageIds"), params.get("ReportIds")
     for report in cloud.store.usage_reports.values():
         mine = (report.owner, report.region) == (ctx.account, ctx.region)

@@ -8,14 +8,14 @@ from typing import Any
 
 from goldenami_sandbox.ec2 import devices, guests, instances, recycle_bin, snapshots, tags
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
-from goldenami_sandbox.ec2.core import Action, Cloud
+from goldenami_sandbox.ec2.core import Action, Ec2Cloud
 from goldenami_sandbox.ec2.records import Image, ImageDevice, Instance, Snapshot, Volume
 from goldenami_sandbox.ec2.store import new_id
 
 _NAME = re.compile(r"[A-Za-z0-9()\[\] ./'@_-]{3,128}")
 
 
-def state(cloud: Cloud, image: Image) -> str:
+def state(cloud: Ec2Cloud, image: Image) -> str:
     """Return the state of an image: available if all its snapshots are, failed if one of them is."""
     if image.disabled:
         return "disabled"
@@ -29,7 +29,7 @@ def state(cloud: Cloud, image: Image) -> str:
     return "pending" if "pending" in conditions else "available"
 
 
-def check_name(cloud: Cloud, ctx: Ctx, name: str) -> None:
+def check_name(cloud: Ec2Cloud, ctx: Ctx, name: str) -> None:
     """Check a name. Raises InvalidAMIName.Malformed, or Duplicate if the account has an image with this name in the
     region.
     """
@@ -47,7 +47,7 @@ def check_name(cloud: Cloud, ctx: Ctx, name: str) -> None:
 # --- from an instance -------------------------------------------------------------------------------------------------
 
 
-def create_image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def create_image(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     instance = cloud.instance(ctx, params["InstanceId"])
     if instance.state(cloud.now()) not in ("running", "stopped"):
         raise Ec2Error("IncorrectState", f"Instance '{instance.id}' is not 'running' or 'stopped'.")
@@ -106,7 +106,7 @@ def _device_of(volume: Volume) -> ImageDevice:
 
 
 def _check_overrides(
-    cloud: Cloud, ctx: Ctx, instance: Instance, attached: Mapping[str, Volume], mapped: list[dict[str, Any]]
+    cloud: Ec2Cloud, ctx: Ctx, instance: Instance, attached: Mapping[str, Volume], mapped: list[dict[str, Any]]
 ) -> None:
     names = {item["DeviceName"] for item in mapped}
     if instance.root_device_name not in names:
@@ -127,7 +127,7 @@ def _check_overrides(
         devices.check(item, source)
 
 
-def _queue_capture(cloud: Cloud, instance: Instance, taken: list[tuple[Volume, Snapshot]], *, reboot: bool) -> None:
+def _queue_capture(cloud: Ec2Cloud, instance: Instance, taken: list[tuple[Volume, Snapshot]], *, reboot: bool) -> None:
     """Take the points in time of all volumes. The guest is shut down meanwhile unless ``reboot`` is false.
 
     As on AWS, the instance's state stays ``running``. Called with the lock held.
@@ -154,7 +154,7 @@ def _queue_capture(cloud: Cloud, instance: Instance, taken: list[tuple[Volume, S
     cloud.work.submit(instance.id, capture)
 
 
-def _resume(cloud: Cloud, instance: Instance) -> None:
+def _resume(cloud: Ec2Cloud, instance: Instance) -> None:
     """Start the guest again after the capture, unless the user stopped or terminated it meanwhile."""
     with cloud.lock:
         if instance.goal != "running":
@@ -170,7 +170,7 @@ def _resume(cloud: Cloud, instance: Instance) -> None:
 # --- from snapshots ---------------------------------------------------------------------------------------------------
 
 
-def register_image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def register_image(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     check_name(cloud, ctx, params["Name"])
     given = tags.from_specifications(params, "image")["image"]
     root = params.get("RootDeviceName")
@@ -217,7 +217,7 @@ def register_image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[st
     return {"ImageId": image.id}
 
 
-def _registrable(cloud: Cloud, ctx: Ctx, item: Mapping[str, Any]) -> Snapshot | None:
+def _registrable(cloud: Ec2Cloud, ctx: Ctx, item: Mapping[str, Any]) -> Snapshot | None:
     snapshot_id = item["Ebs"].get("SnapshotId")
     if not snapshot_id:
         return None
@@ -229,7 +229,7 @@ def _registrable(cloud: Cloud, ctx: Ctx, item: Mapping[str, Any]) -> Snapshot | 
 # --- the end ----------------------------------------------------------------------------------------------------------
 
 
-def deregister_image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def deregister_image(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     image = cloud.own_image(ctx, params["ImageId"])
     if protected(cloud, image):
         raise Ec2Error(
@@ -244,14 +244,14 @@ def deregister_image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[
     return answer
 
 
-def protected(cloud: Cloud, image: Image) -> bool:
+def protected(cloud: Ec2Cloud, image: Image) -> bool:
     """Return whether the image is protected. With a cool-down, protection holds for a day after it was disabled."""
     return image.deregistration_protection != "disabled" or (
         image.protection_until is not None and cloud.now() < image.protection_until
     )
 
 
-def _delete_snapshot(cloud: Cloud, ctx: Ctx, snapshot_id: str) -> dict[str, str]:
+def _delete_snapshot(cloud: Ec2Cloud, ctx: Ctx, snapshot_id: str) -> dict[str, str]:
     snapshot = cloud.store.snapshots.get(snapshot_id)
     if snapshot is None:
         return {"SnapshotId": snapshot_id, "ReturnCode": "client-error"}

@@ -9,13 +9,13 @@ from typing import Any, Literal, cast
 
 from goldenami_sandbox.ec2 import describe_instances, launch_request, metadata, types
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
-from goldenami_sandbox.ec2.core import Action, Cloud
+from goldenami_sandbox.ec2.core import Action, Ec2Cloud
 from goldenami_sandbox.ec2.records import Instance
 
-Change = Callable[[Cloud, Ctx, Instance, Any], None]
+Change = Callable[[Ec2Cloud, Ctx, Instance, Any], None]
 
 
-def describe_instance_attribute(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def describe_instance_attribute(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     instance, attribute = cloud.instance(ctx, params["InstanceId"]), params["Attribute"]
     answers: dict[str, tuple[str, Any]] = {
         "blockDeviceMapping": ("BlockDeviceMappings", describe_instances.block_devices(cloud, instance)),
@@ -50,18 +50,18 @@ def describe_instance_attribute(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any
 
 
 def _boolean(field: str) -> Change:
-    def change(cloud: Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
+    def change(cloud: Ec2Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
         setattr(instance, field, value in (True, "true"))
 
     return change
 
 
-def _require_stopped(cloud: Cloud, instance: Instance) -> None:
+def _require_stopped(cloud: Ec2Cloud, instance: Instance) -> None:
     if instance.state(cloud.now()) != "stopped":
         raise Ec2Error("IncorrectInstanceState", f"The instance '{instance.id}' is not in the 'stopped' state.")
 
 
-def _type(cloud: Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
+def _type(cloud: Ec2Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
     _require_stopped(cloud, instance)
     kind = types.find(value)
     if instance.architecture not in kind.architectures:
@@ -73,14 +73,14 @@ def _type(cloud: Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
     configure_guest(cloud, instance)
 
 
-def _user_data(cloud: Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
+def _user_data(cloud: Ec2Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
     _require_stopped(cloud, instance)
     # The typed form comes decoded, the plain one as base64 text.
     instance.user_data = base64.b64encode(value).decode() if isinstance(value, bytes) else str(value or "")
     configure_guest(cloud, instance)
 
 
-def _shutdown_behavior(cloud: Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
+def _shutdown_behavior(cloud: Ec2Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
     if value not in ("stop", "terminate"):
         raise Ec2Error(
             "InvalidParameterValue", f"Value ({value}) for parameter instanceInitiatedShutdownBehavior is invalid."
@@ -88,7 +88,7 @@ def _shutdown_behavior(cloud: Cloud, ctx: Ctx, instance: Instance, value: Any) -
     instance.shutdown_behavior = cast(Literal["stop", "terminate"], value)
 
 
-def _groups(cloud: Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
+def _groups(cloud: Ec2Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
     found = [launch_request.group(cloud, ctx, name, instance.vpc_id) for name in value]
     if not found:
         raise Ec2Error("InvalidParameterValue", "An instance must have at least one security group.")
@@ -98,13 +98,13 @@ def _groups(cloud: Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
     configure_guest(cloud, instance)
 
 
-def _source_dest_check(cloud: Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
+def _source_dest_check(cloud: Ec2Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
     instance.source_dest_check = value in (True, "true")
     for interface_id in instance.interface_ids:
         cloud.store.interfaces[interface_id].source_dest_check = instance.source_dest_check
 
 
-def _block_devices(cloud: Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
+def _block_devices(cloud: Ec2Cloud, ctx: Ctx, instance: Instance, value: Any) -> None:
     attached = {v.attachment.device: v.attachment for v in cloud.volumes_of(instance) if v.attachment}
     for item in value:
         attachment = attached.get(item.get("DeviceName", ""))
@@ -132,7 +132,7 @@ _CHANGES: Mapping[str, Change] = {
 }
 
 
-def modify_instance_attribute(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def modify_instance_attribute(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     """ModifyInstanceAttribute. A call changes one attribute: by its own parameter, or by Attribute and Value."""
     instance = cloud.instance(ctx, params["InstanceId"])
     given = {name: params[name] for name in _CHANGES if name in params}
@@ -151,7 +151,7 @@ def modify_instance_attribute(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any])
     return {}
 
 
-def reset_instance_attribute(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def reset_instance_attribute(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     instance = cloud.instance(ctx, params["InstanceId"])
     if params["Attribute"] != "sourceDestCheck":
         raise Ec2Error("InvalidParameterValue", "Only the attribute sourceDestCheck can be reset here.")
@@ -159,7 +159,7 @@ def reset_instance_attribute(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) 
     return {}
 
 
-def configure_guest(cloud: Cloud, instance: Instance) -> None:
+def configure_guest(cloud: Ec2Cloud, instance: Instance) -> None:
     """Apply the instance's attributes to the node."""
 
     def configure() -> None:
@@ -172,7 +172,7 @@ def configure_guest(cloud: Cloud, instance: Instance) -> None:
     cloud.work.submit(instance.id, configure)
 
 
-def modify_instance_metadata_options(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def modify_instance_metadata_options(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     instance = cloud.instance(ctx, params["InstanceId"])
     if instance.state(cloud.now()) not in ("pending", "running", "stopped", "stopping"):
         raise Ec2Error("IncorrectInstanceState", f"The instance '{instance.id}' is not in a valid state.")
@@ -184,7 +184,7 @@ def modify_instance_metadata_options(cloud: Cloud, ctx: Ctx, params: Mapping[str
     }
 
 
-def describe_credits(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def describe_credits(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     """Describe the credit options of burstable instances."""
     found = [
         {"InstanceId": i.id, "CpuCredits": i.credits or ("standard" if i.type.startswith("t2.") else "unlimited")}

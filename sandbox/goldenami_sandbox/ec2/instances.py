@@ -9,17 +9,17 @@ from typing import Any
 
 from goldenami_sandbox.ec2 import describe_instances, encryption, guests, metadata, volumes
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
-from goldenami_sandbox.ec2.core import Action, Cloud, chosen
+from goldenami_sandbox.ec2.core import Action, Ec2Cloud, select_resources
 from goldenami_sandbox.ec2.protocol import timestamp
 from goldenami_sandbox.ec2.records import Instance
 from goldenami_sandbox.node.api import ExitReason
 
 
-def _targets(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> list[Instance]:
-    return chosen("i", params["InstanceIds"], cloud.owned_resources(cloud.store.instances, ctx))
+def _targets(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> list[Instance]:
+    return select_resources("i", params["InstanceIds"], cloud.owned_resources(cloud.store.instances, ctx))
 
 
-def _changes(cloud: Cloud, instances: list[Instance], change: Callable[[Instance], None]) -> list[dict[str, Any]]:
+def _changes(cloud: Ec2Cloud, instances: list[Instance], change: Callable[[Instance], None]) -> list[dict[str, Any]]:
     before = [describe_instances.state_of(cloud, i) for i in instances]
     for instance in instances:
         change(instance)
@@ -29,7 +29,7 @@ def _changes(cloud: Cloud, instances: list[Instance], change: Callable[[Instance
     ]
 
 
-def _require(cloud: Cloud, instances: list[Instance], states: tuple[str, ...], verb: str) -> None:
+def _require(cloud: Ec2Cloud, instances: list[Instance], states: tuple[str, ...], verb: str) -> None:
     for instance in instances:
         if instance.state(cloud.now()) not in states:
             raise Ec2Error(
@@ -38,7 +38,7 @@ def _require(cloud: Cloud, instances: list[Instance], states: tuple[str, ...], v
             )
 
 
-def _user_initiated(cloud: Cloud, instance: Instance, code: str) -> None:
+def _user_initiated(cloud: Ec2Cloud, instance: Instance, code: str) -> None:
     instance.reason = f"User initiated ({timestamp(cloud.now())[:19].replace('T', ' ')} GMT)"
     instance.reason_code, instance.reason_message = code, f"{code}: User initiated shutdown"
 
@@ -46,7 +46,7 @@ def _user_initiated(cloud: Cloud, instance: Instance, code: str) -> None:
 # --- stop and start ---------------------------------------------------------------------------------------------------
 
 
-def stop_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def stop_instances(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     instances = _targets(cloud, ctx, params)
     _require(cloud, instances, ("running", "stopping", "stopped"), "stopped")
     for instance in instances:
@@ -68,14 +68,14 @@ def stop_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[st
     return {"StoppingInstances": _changes(cloud, instances, lambda i: _stop(cloud, i, force))}
 
 
-def _stop(cloud: Cloud, instance: Instance, force: bool) -> None:
+def _stop(cloud: Ec2Cloud, instance: Instance, force: bool) -> None:
     if instance.goal == "stopped":
         return
     _user_initiated(cloud, instance, "Client.UserInitiatedShutdown")
     begin_stop(cloud, instance, force)
 
 
-def begin_stop(cloud: Cloud, instance: Instance, force: bool = False) -> None:
+def begin_stop(cloud: Ec2Cloud, instance: Instance, force: bool = False) -> None:
     transition = instance.transition = cloud.progress(cloud.settings.pending.stop)
     instance.goal = "stopped"
 
@@ -88,7 +88,7 @@ def begin_stop(cloud: Cloud, instance: Instance, force: bool = False) -> None:
     cloud.work.submit(instance.id, stop)
 
 
-def start_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def start_instances(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     instances = _targets(cloud, ctx, params)
     _require(cloud, instances, ("stopped", "running", "pending"), "started")
     for instance in instances:
@@ -101,7 +101,7 @@ def start_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[s
     return {"StartingInstances": _changes(cloud, instances, lambda i: _start(cloud, i))}
 
 
-def _start(cloud: Cloud, instance: Instance) -> None:
+def _start(cloud: Ec2Cloud, instance: Instance) -> None:
     if instance.state(cloud.now()) != "stopped":
         return
     instance.goal = "running"
@@ -116,7 +116,7 @@ def _start(cloud: Cloud, instance: Instance) -> None:
     begin_start(cloud, instance)
 
 
-def begin_start(cloud: Cloud, instance: Instance) -> None:
+def begin_start(cloud: Ec2Cloud, instance: Instance) -> None:
     """Boot an instance that exists on the node. The caller has set the goal and the transition."""
     transition = instance.transition
 
@@ -137,7 +137,7 @@ def begin_start(cloud: Cloud, instance: Instance) -> None:
     cloud.work.submit(instance.id, start)
 
 
-def reboot_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def reboot_instances(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     """RebootInstances. The state stays ``running``."""
     instances = _targets(cloud, ctx, params)
     _require(cloud, instances, ("running",), "rebooted")
@@ -149,7 +149,7 @@ def reboot_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[
 # --- terminate --------------------------------------------------------------------------------------------------------
 
 
-def terminate_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def terminate_instances(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     """TerminateInstances. All are refused if one of them is protected."""
     instances = _targets(cloud, ctx, params)
     for instance in instances:
@@ -168,7 +168,7 @@ def terminate_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> di
     return {"TerminatingInstances": _changes(cloud, instances, change)}
 
 
-def begin_terminate(cloud: Cloud, instance: Instance) -> None:
+def begin_terminate(cloud: Ec2Cloud, instance: Instance) -> None:
     transition = instance.transition = cloud.progress(cloud.settings.pending.stop)
     instance.goal = "terminated"
     request = cloud.store.spot_requests.get(instance.spot_request_id or "")
@@ -196,7 +196,7 @@ def begin_terminate(cloud: Cloud, instance: Instance) -> None:
 # --- what the guest does ----------------------------------------------------------------------------------------------
 
 
-def guest_exited(cloud: Cloud, instance_id: str, reason: ExitReason) -> None:
+def guest_exited(cloud: Ec2Cloud, instance_id: str, reason: ExitReason) -> None:
     """Record that the guest powered off or crashed. The node calls this from one of its threads."""
     with cloud.lock:
         instance = cloud.store.instances.get(instance_id)
@@ -215,7 +215,7 @@ def guest_exited(cloud: Cloud, instance_id: str, reason: ExitReason) -> None:
             begin_stop(cloud, instance)
 
 
-def get_console_output(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def get_console_output(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     instance = cloud.instance(ctx, params["InstanceId"])
     output = cloud.node.console(instance.id) if instance.on_node else b""
     return {

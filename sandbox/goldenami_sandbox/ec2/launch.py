@@ -10,14 +10,14 @@ from typing import Any
 
 from goldenami_sandbox.ec2 import describe_instances, guests, launch_request, metadata, volumes
 from goldenami_sandbox.ec2.context import Ctx
-from goldenami_sandbox.ec2.core import Action, Cloud
+from goldenami_sandbox.ec2.core import Action, Ec2Cloud
 from goldenami_sandbox.ec2.hooks import KeyRefused
 from goldenami_sandbox.ec2.launch_request import LaunchPlan
 from goldenami_sandbox.ec2.records import Attachment, Instance, Interface, SpotRequest, Volume
 from goldenami_sandbox.ec2.store import new_id
 
 
-def run_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def run_instances(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     earlier = cloud.earlier_ids(ctx, "RunInstances", params)
     if earlier is not None:
         known = [cloud.store.instances[i] for i in earlier if i in cloud.store.instances]
@@ -31,7 +31,7 @@ def run_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str
     return describe_instances.reservation(cloud, made)
 
 
-def _make(cloud: Cloud, ctx: Ctx, plan: LaunchPlan, reservation_id: str, index: int) -> Instance:
+def _make(cloud: Ec2Cloud, ctx: Ctx, plan: LaunchPlan, reservation_id: str, index: int) -> Instance:
     image, params = plan.image, plan.params
     spot = _spot_request(cloud, ctx, plan) if plan.spot is not None else None
     instance = Instance(
@@ -91,7 +91,7 @@ def _make(cloud: Cloud, ctx: Ctx, plan: LaunchPlan, reservation_id: str, index: 
     return instance
 
 
-def _spot_request(cloud: Cloud, ctx: Ctx, plan: LaunchPlan) -> SpotRequest:
+def _spot_request(cloud: Ec2Cloud, ctx: Ctx, plan: LaunchPlan) -> SpotRequest:
     assert plan.spot is not None
     request = SpotRequest(
         id=new_id("sir"),
@@ -112,7 +112,7 @@ def _spot_request(cloud: Cloud, ctx: Ctx, plan: LaunchPlan) -> SpotRequest:
     return request
 
 
-def _add_interface(cloud: Cloud, ctx: Ctx, plan: LaunchPlan, instance: Instance) -> None:
+def _add_interface(cloud: Ec2Cloud, ctx: Ctx, plan: LaunchPlan, instance: Instance) -> None:
     interface = Interface(
         id=new_id("eni"),
         **cloud.birth(ctx, plan.tags["network-interface"]),
@@ -134,7 +134,7 @@ def _add_interface(cloud: Cloud, ctx: Ctx, plan: LaunchPlan, instance: Instance)
 
 
 def _add_volume(
-    cloud: Cloud, ctx: Ctx, plan: LaunchPlan, instance: Instance, request: launch_request.VolumeRequest
+    cloud: Ec2Cloud, ctx: Ctx, plan: LaunchPlan, instance: Instance, request: launch_request.VolumeRequest
 ) -> Volume:
     volume = volumes.new_volume(
         cloud,
@@ -160,7 +160,7 @@ def _add_volume(
 # --- the work ---------------------------------------------------------------------------------------------------------
 
 
-def queue_boot(cloud: Cloud, instance: Instance, attached: list[Volume]) -> None:
+def queue_boot(cloud: Ec2Cloud, instance: Instance, attached: list[Volume]) -> None:
     """Queue the first task of an instance: fill its volumes and boot it. Called with the lock held."""
     transition = instance.transition
     # The snapshot objects instead of their ids, because they may be deleted before the task begins.
@@ -193,7 +193,7 @@ def queue_boot(cloud: Cloud, instance: Instance, attached: list[Volume]) -> None
     cloud.work.submit(instance.id, boot)
 
 
-def _give_back(cloud: Cloud, instance: Instance) -> None:
+def _give_back(cloud: Ec2Cloud, instance: Instance) -> None:
     """Remove the resources of an instance that never ran. Called with the lock held."""
     for volume in cloud.volumes_of(instance):
         volumes.discard(cloud, volume)

@@ -13,7 +13,7 @@ from typing import Any
 
 from goldenami_sandbox.ec2 import devices, images, snapshots, tags, types, volumes
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
-from goldenami_sandbox.ec2.core import Cloud
+from goldenami_sandbox.ec2.core import Ec2Cloud
 from goldenami_sandbox.ec2.hooks import InstanceProfile, KeyPair, SecurityGroup, Subnet
 from goldenami_sandbox.ec2.records import Image, MetadataOptions
 
@@ -64,7 +64,7 @@ class LaunchPlan:
     params: Mapping[str, Any]
 
 
-def plan(cloud: Cloud, ctx: Ctx, request: Mapping[str, Any]) -> LaunchPlan:
+def plan(cloud: Ec2Cloud, ctx: Ctx, request: Mapping[str, Any]) -> LaunchPlan:
     """Return the plan of a request. Raises Ec2Error with RunInstances's errors."""
     params, template_tags = _with_template(cloud, ctx, request)
     least, most = params["MinCount"], params["MaxCount"]
@@ -100,7 +100,7 @@ def plan(cloud: Cloud, ctx: Ctx, request: Mapping[str, Any]) -> LaunchPlan:
     )
 
 
-def _with_template(cloud: Cloud, ctx: Ctx, request: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+def _with_template(cloud: Ec2Cloud, ctx: Ctx, request: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Merge the launch template below the parameters, and add EC2's tags for a template."""
     params = dict(request)
     template = params.pop("LaunchTemplate", None)
@@ -138,7 +138,7 @@ def _drop_contradicted(beneath: dict[str, Any], params: Mapping[str, Any]) -> No
         beneath.pop("NetworkInterfaces")
 
 
-def _image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> Image:
+def _image(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> Image:
     image_id = params.get("ImageId") or ""
     if not image_id:
         raise Ec2Error("MissingParameter", "The request must contain the parameter ImageId")
@@ -184,7 +184,7 @@ def _check_match(image: Image, kind: types.InstanceType) -> None:
         )
 
 
-def _key_pair(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> KeyPair | None:
+def _key_pair(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> KeyPair | None:
     name = params.get("KeyName")
     if not name:
         return None
@@ -198,7 +198,7 @@ def _key_pair(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> KeyPair | No
 
 
 def _network(
-    cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]
+    cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]
 ) -> tuple[Subnet, tuple[SecurityGroup, ...], Mapping[str, Any]]:
     interfaces = params.get("NetworkInterfaces") or []
     names, ids = params.get("SecurityGroups") or [], params.get("SecurityGroupIds") or []
@@ -232,7 +232,7 @@ def _network(
     return subnet, tuple(group(cloud, ctx, name, subnet.vpc_id) for name in wanted), interface
 
 
-def group(cloud: Cloud, ctx: Ctx, name: str, vpc_id: str) -> SecurityGroup:
+def group(cloud: Ec2Cloud, ctx: Ctx, name: str, vpc_id: str) -> SecurityGroup:
     """Return a security group by id or name, for use in this VPC."""
     found = cloud.hooks.security_group(ctx.account, ctx.region, name, vpc_id)
     if found is None:
@@ -247,7 +247,7 @@ def group(cloud: Cloud, ctx: Ctx, name: str, vpc_id: str) -> SecurityGroup:
 # --- volumes ----------------------------------------------------------------------------------------------------------
 
 
-def _volumes(cloud: Cloud, ctx: Ctx, image: Image, overrides: list[Mapping[str, Any]]) -> tuple[VolumeRequest, ...]:
+def _volumes(cloud: Ec2Cloud, ctx: Ctx, image: Image, overrides: list[Mapping[str, Any]]) -> tuple[VolumeRequest, ...]:
     root = next((d for d in image.devices if d.device == image.root_device_name), None)
     own = set(image.snapshot_ids)
     requests = []
@@ -330,7 +330,7 @@ def metadata_options(given: Mapping[str, Any], base: MetadataOptions) -> Metadat
     )
 
 
-def _profile(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> InstanceProfile | None:
+def _profile(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> InstanceProfile | None:
     given = params.get("IamInstanceProfile") or {}
     wanted = given.get("Arn") or given.get("Name")
     if not wanted:

@@ -6,7 +6,7 @@ import base64
 import json
 from typing import Literal
 
-from goldenami_sandbox.ec2.core import Cloud
+from goldenami_sandbox.ec2.core import Ec2Cloud
 from goldenami_sandbox.ec2.protocol import timestamp
 from goldenami_sandbox.ec2.records import Instance
 from goldenami_sandbox.errors import SandboxError
@@ -19,7 +19,7 @@ def hostname(instance: Instance) -> str:
     return f"ip-{instance.address.replace('.', '-')}.{zone}"
 
 
-def spec(cloud: Cloud, instance: Instance) -> InstanceSpec:
+def spec(cloud: Ec2Cloud, instance: Instance) -> InstanceSpec:
     """Return the instance's spec for the node. Called with the lock held. Raises SandboxError without a root volume."""
     root = cloud.root_volume(instance)
     if root is None:
@@ -41,7 +41,7 @@ def spec(cloud: Cloud, instance: Instance) -> InstanceSpec:
     )
 
 
-def _paths(cloud: Cloud, instance: Instance) -> dict[str, str]:
+def _paths(cloud: Ec2Cloud, instance: Instance) -> dict[str, str]:
     interface = cloud.store.interfaces[instance.interface_ids[0]]
     zone = instance.availability_zone
     paths = {

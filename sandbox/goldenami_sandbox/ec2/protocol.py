@@ -159,7 +159,7 @@ def serialise(action: str, result: Mapping[str, Any], request_id: str) -> bytes:
 def parsed(action: str, result: Mapping[str, Any]) -> dict[str, Any]:
     """Return the reply as a client parses it from the XML: None is left out, and times are datetimes."""
     shape = operation(action).output_shape
-    return _seen_members(shape, result) if isinstance(shape, StructureShape) else {}
+    return _parsed_members(shape, result) if isinstance(shape, StructureShape) else {}
 
 
 def serialise_error(error: Ec2Error, request_id: str) -> bytes:
@@ -228,15 +228,15 @@ def _moment(moment: datetime | float) -> datetime:
     return when.astimezone(UTC).replace(microsecond=when.microsecond // 1000 * 1000)
 
 
-def _seen_members(shape: StructureShape, value: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _seen(member, item) for name, member, item in _members(shape, value)}
+def _parsed_members(shape: StructureShape, value: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _parsed_value(member, item) for name, member, item in _members(shape, value)}
 
 
-def _seen(shape: Shape, value: Any) -> Any:
+def _parsed_value(shape: Shape, value: Any) -> Any:
     if isinstance(shape, StructureShape):
-        return _seen_members(shape, value)
+        return _parsed_members(shape, value)
     if isinstance(shape, ListShape):
-        return [_seen(shape.member, item) for item in value]
+        return [_parsed_value(shape.member, item) for item in value]
     match shape.type_name:
         case "boolean":
             return bool(value)

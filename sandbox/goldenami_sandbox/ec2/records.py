@@ -160,7 +160,7 @@ class Snapshot(Resource):
     fast_restore: dict[str, float] = field(default_factory=dict)  # Availability Zone: when it is ready
 
     @property
-    def copied(self) -> bool:
+    def is_copy(self) -> bool:
         return self.source_id is not None
 
 

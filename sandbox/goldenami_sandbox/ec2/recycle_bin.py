@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
-from goldenami_sandbox.ec2.core import Action, Cloud, check_id, not_found
+from goldenami_sandbox.ec2.core import Action, Ec2Cloud, check_id, not_found
 from goldenami_sandbox.ec2.pagination import page
 from goldenami_sandbox.ec2.records import Binned, Image, R, Resource, Snapshot
 
@@ -19,7 +19,7 @@ SNAPSHOTS, IMAGES = "EBS_SNAPSHOT", "EC2_IMAGE"
 _DAY = 86400.0
 
 
-def retained_until(cloud: Cloud, kind: str, resource: Resource) -> float | None:
+def retained_until(cloud: Ec2Cloud, kind: str, resource: Resource) -> float | None:
     """Return until when a resource deleted now stays in the bin, or None if no rule retains it."""
     days = [
         rule.days
@@ -35,14 +35,14 @@ def _has_one(own: Mapping[str, str], wanted: Iterable[tuple[str, str | None]]) -
     return any(key in own and value in (None, own[key]) for key, value in wanted)
 
 
-def keep_image(cloud: Cloud, image: Image) -> None:
+def keep_image(cloud: Ec2Cloud, image: Image) -> None:
     """Put a deregistered image into the bin if a rule retains it."""
     until = retained_until(cloud, IMAGES, image)
     if until is not None:
         cloud.store.binned_images[image.id] = Binned(image, cloud.now(), until)
 
 
-def keep_snapshot(cloud: Cloud, snapshot: Snapshot) -> bool:
+def keep_snapshot(cloud: Ec2Cloud, snapshot: Snapshot) -> bool:
     """Put a deleted snapshot into the bin if a rule retains it. Returns whether its contents must be kept.
 
     A snapshot that never completed is not retained.
@@ -54,7 +54,7 @@ def keep_snapshot(cloud: Cloud, snapshot: Snapshot) -> bool:
     return True
 
 
-def empty(cloud: Cloud) -> None:
+def empty(cloud: Ec2Cloud) -> None:
     """Delete the resources whose time in the bin is over. Called with the lock held."""
     now = cloud.now()
     for id in [id for id, binned in cloud.store.binned_images.items() if binned.leaves <= now]:
@@ -68,7 +68,7 @@ def empty(cloud: Cloud) -> None:
 # --- the actions ------------------------------------------------------------------------------------------------------
 
 
-def list_images(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def list_images(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     def facts(image: Image) -> dict[str, Any]:
         return {"ImageId": image.id, "Name": image.name, "Description": image.description}
 
@@ -76,7 +76,7 @@ def list_images(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, 
     return {"Images": told, "NextToken": token}
 
 
-def list_snapshots(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def list_snapshots(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     def facts(snapshot: Snapshot) -> dict[str, Any]:
         return {"SnapshotId": snapshot.id, "Description": snapshot.description, "VolumeId": snapshot.volume_id}
 
@@ -93,7 +93,7 @@ def _listed(
     facts: Callable[[R], dict[str, Any]],
 ) -> tuple[list[dict[str, Any]], str | None]:
     """Return a page of the caller's resources in a bin (or of these ids), and the token of the next page."""
-    found = [b for b in bin.values() if _own(b.resource, ctx)]
+    found = [b for b in bin.values() if _is_owned(b.resource, ctx)]
     if ids:
         found = [_binned(bin, ctx, prefix, id) for id in dict.fromkeys(ids)]
     shown, token = page(found, params, lambda b: (b.entered, b.resource.id))
@@ -102,20 +102,20 @@ def _listed(
     ], token
 
 
-def restore_image(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def restore_image(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     """Restore an image from the bin. Its deleted snapshots must be restored first."""
     image = _binned(cloud.store.binned_images, ctx, "ami", params["ImageId"]).resource
     missing = [id for id in image.snapshot_ids if id not in cloud.store.snapshots]
     if missing:
         raise not_found("snap", missing)
-    same = [i for i in cloud.store.images.values() if i.name == image.name and _own(i, ctx)]
+    same = [i for i in cloud.store.images.values() if i.name == image.name and _is_owned(i, ctx)]
     if same:
         raise Ec2Error("InvalidAMIName.Duplicate", f"AMI name {image.name} is already in use by AMI {same[0].id}")
     cloud.store.images[image.id] = cloud.store.binned_images.pop(image.id).resource
     return {"Return": True}
 
 
-def restore_snapshot(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def restore_snapshot(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     snapshot = _binned(cloud.store.binned_snapshots, ctx, "snap", params["SnapshotId"]).resource
     cloud.store.snapshots[snapshot.id] = cloud.store.binned_snapshots.pop(snapshot.id).resource
     return {
@@ -131,14 +131,14 @@ def restore_snapshot(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[
     }
 
 
-def _own(resource: Resource, ctx: Ctx) -> bool:
+def _is_owned(resource: Resource, ctx: Ctx) -> bool:
     return (resource.owner, resource.region) == (ctx.account, ctx.region)
 
 
 def _binned(bin: Mapping[str, Binned[R]], ctx: Ctx, prefix: str, id: str) -> Binned[R]:
     check_id(prefix, id)
     found = bin.get(id)
-    if found is None or not _own(found.resource, ctx):
+    if found is None or not _is_owned(found.resource, ctx):
         raise not_found(prefix, [id])
     return found
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from goldenami_sandbox.ec2 import guests, metadata, snapshots, tags, volumes
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
-from goldenami_sandbox.ec2.core import Action, Cloud
+from goldenami_sandbox.ec2.core import Action, Ec2Cloud
 from goldenami_sandbox.ec2.filters import Source
 from goldenami_sandbox.ec2.pagination import described
 from goldenami_sandbox.ec2.protocol import timestamp
@@ -19,7 +19,7 @@ from goldenami_sandbox.ec2.records import Attachment, Instance, ReplaceRootTask,
 from goldenami_sandbox.ec2.store import new_id
 
 
-def create_task(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def create_task(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     earlier = cloud.earlier_ids(ctx, "CreateReplaceRootVolumeTask", params)
     if earlier is not None and earlier[0] in cloud.store.replace_root_tasks:
         return {"ReplaceRootVolumeTask": _rendered(cloud, cloud.store.replace_root_tasks[earlier[0]])}
@@ -68,7 +68,7 @@ def create_task(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, 
     return {"ReplaceRootVolumeTask": _rendered(cloud, task)}
 
 
-def _source(cloud: Cloud, ctx: Ctx, instance: Instance, old: Volume, params: Mapping[str, Any]) -> Snapshot:
+def _source(cloud: Ec2Cloud, ctx: Ctx, instance: Instance, old: Volume, params: Mapping[str, Any]) -> Snapshot:
     if params.get("SnapshotId") and params.get("ImageId"):
         raise Ec2Error("InvalidParameterCombination", "SnapshotId and ImageId exclude each other.")
     if params.get("VolumeId"):
@@ -99,17 +99,19 @@ def _source(cloud: Cloud, ctx: Ctx, instance: Instance, old: Volume, params: Map
     return snapshot
 
 
-def _is_related(cloud: Cloud, volume: Volume, snapshot: Snapshot) -> bool:
+def _is_related(cloud: Ec2Cloud, volume: Volume, snapshot: Snapshot) -> bool:
     """Return whether a snapshot is of the volume, or of the volumes that it descends from.
 
     Snapshots of another instance of the same image do not count.
     """
     line = snapshots.ancestry(cloud, volume.lineage or volume.snapshot_id or "")
     earlier = {s.volume_id for s in cloud.store.snapshots.values() if s.id in line and s.owner == volume.owner}
-    return snapshot.id in line or (not snapshot.copied and snapshot.volume_id in {volume.id, *earlier})
+    return snapshot.id in line or (not snapshot.is_copy and snapshot.volume_id in {volume.id, *earlier})
 
 
-def _queue(cloud: Cloud, instance: Instance, old: Volume, new: Volume, source: Snapshot, task: ReplaceRootTask) -> None:
+def _queue(
+    cloud: Ec2Cloud, instance: Instance, old: Volume, new: Volume, source: Snapshot, task: ReplaceRootTask
+) -> None:
     cloud.pin([source.id])
 
     def replace() -> None:
@@ -131,7 +133,7 @@ def _queue(cloud: Cloud, instance: Instance, old: Volume, new: Volume, source: S
     cloud.work.submit(instance.id, replace)
 
 
-def _swap(cloud: Cloud, instance: Instance, old: Volume, new: Volume) -> None:
+def _swap(cloud: Ec2Cloud, instance: Instance, old: Volume, new: Volume) -> None:
     cloud.node.stop(instance.id)
     with cloud.lock:
         before = old.attachment
@@ -155,7 +157,7 @@ def _swap(cloud: Cloud, instance: Instance, old: Volume, new: Volume) -> None:
     guests.attach_data_volumes(cloud, instance)
 
 
-def _rendered(cloud: Cloud, task: ReplaceRootTask) -> dict[str, Any]:
+def _rendered(cloud: Ec2Cloud, task: ReplaceRootTask) -> dict[str, Any]:
     now = cloud.now()
     condition = task.progress.condition(now)
     ended = condition != "pending"
@@ -175,7 +177,7 @@ def _rendered(cloud: Cloud, task: ReplaceRootTask) -> dict[str, Any]:
 FILTERS: dict[str, Source] = {"instance-id": "InstanceId"}
 
 
-def describe_tasks(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def describe_tasks(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     found = cloud.visible_resources(cloud.store.replace_root_tasks, ctx)
     wanted = params.get("ReplaceRootVolumeTaskIds")
     if wanted:

@@ -7,13 +7,13 @@ from __future__ import annotations
 from functools import partial
 
 from goldenami_sandbox.ec2 import copies, instances, launch, snapshots, volumes
-from goldenami_sandbox.ec2.core import Cloud
+from goldenami_sandbox.ec2.core import Ec2Cloud
 from goldenami_sandbox.ec2.records import Instance, Snapshot, Volume
 
 _LOST = "The sandbox was stopped before this was completed"
 
 
-def resume(cloud: Cloud) -> None:
+def resume(cloud: Ec2Cloud) -> None:
     """Continue the work. Called once, with the lock held, after the store was loaded and the node was started."""
     for snapshot in list(cloud.store.snapshots.values()):
         if not snapshot.progress.done and snapshot.progress.failure is None:
@@ -30,8 +30,8 @@ def resume(cloud: Cloud) -> None:
         _instance(cloud, instance, on_node=instance.id in known)
 
 
-def _snapshot(cloud: Cloud, snapshot: Snapshot) -> None:
-    if not snapshot.copied:
+def _snapshot(cloud: Ec2Cloud, snapshot: Snapshot) -> None:
+    if not snapshot.is_copy:
         if snapshot.frozen:
             snapshots.queue_storing(cloud, snapshot)
         else:
@@ -46,7 +46,7 @@ def _snapshot(cloud: Cloud, snapshot: Snapshot) -> None:
     copies.queue_copying(cloud, source, snapshot)
 
 
-def _volume(cloud: Cloud, volume: Volume) -> None:
+def _volume(cloud: Ec2Cloud, volume: Volume) -> None:
     source = cloud.store.snapshots.get(volume.snapshot_id or "")
     if volume.snapshot_id and source is None:
         volume.progress.fail(_LOST)
@@ -55,7 +55,7 @@ def _volume(cloud: Cloud, volume: Volume) -> None:
     volumes.queue_filling(cloud, volume, source)
 
 
-def _instance(cloud: Cloud, instance: Instance, *, on_node: bool) -> None:
+def _instance(cloud: Ec2Cloud, instance: Instance, *, on_node: bool) -> None:
     if instance.transition.failure is not None and not (on_node and instance.goal == "terminated"):
         return
     pending = not instance.transition.done
@@ -81,11 +81,11 @@ def _instance(cloud: Cloud, instance: Instance, *, on_node: bool) -> None:
         instance.reason_code, instance.reason_message = "Server.InternalError", f"Server.InternalError: {_LOST}"
 
 
-def _sources_exist(cloud: Cloud, instance: Instance) -> bool:
+def _sources_exist(cloud: Ec2Cloud, instance: Instance) -> bool:
     return all(not v.snapshot_id or v.snapshot_id in cloud.store.snapshots for v in cloud.volumes_of(instance))
 
 
-def _address(cloud: Cloud, instance: Instance) -> str:
+def _address(cloud: Ec2Cloud, instance: Instance) -> str:
     """Update the address of an instance. The sandbox may use another range of addresses since the restart."""
     address = cloud.node.address(instance.id)
     for interface_id in instance.interface_ids:

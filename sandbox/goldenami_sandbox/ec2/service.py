@@ -46,7 +46,7 @@ from goldenami_sandbox.ec2 import (
     volumes,
 )
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
-from goldenami_sandbox.ec2.core import Action, Cloud, Reply
+from goldenami_sandbox.ec2.core import Action, Ec2Cloud, Reply
 from goldenami_sandbox.ec2.hooks import Hooks
 from goldenami_sandbox.ec2.records import BinRule
 from goldenami_sandbox.node.api import ExitReason, Node
@@ -93,7 +93,7 @@ class Ec2:
     """EC2 over a node. The caller starts the node (before ``load``) and closes it (after ``close``)."""
 
     def __init__(self, node: Node, *, clock: Callable[[], float], hooks: Hooks, settings: Settings) -> None:
-        self._cloud = Cloud(node, clock, hooks, settings)
+        self._cloud = Ec2Cloud(node, clock, hooks, settings)
         node.on_exit(self._guest_exited)
 
     @property

@@ -10,14 +10,14 @@ from typing import Any
 
 from goldenami_sandbox.ec2 import snapshots
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
-from goldenami_sandbox.ec2.core import Action, Cloud
+from goldenami_sandbox.ec2.core import Action, Ec2Cloud
 from goldenami_sandbox.ec2.records import Snapshot
 
 _ACCOUNT = re.compile(r"\d{12}")
 _PERMISSION = "createVolumePermission"
 
 
-def modify_snapshot_attribute(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def modify_snapshot_attribute(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     snapshot = cloud.own_snapshot(ctx, params["SnapshotId"])
     _check_attribute(params.get("Attribute") or _PERMISSION)
     change = params.get("CreateVolumePermission") or {}
@@ -72,7 +72,7 @@ def _check_shareable(snapshot: Snapshot, *, public: bool) -> None:
         raise Ec2Error("OperationNotPermitted", "Encrypted snapshots cannot be made public")
 
 
-def describe_snapshot_attribute(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def describe_snapshot_attribute(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     snapshot = cloud.own_snapshot(ctx, params["SnapshotId"])
     if params["Attribute"] == "productCodes":
         return {"SnapshotId": snapshot.id, "ProductCodes": []}
@@ -82,7 +82,7 @@ def describe_snapshot_attribute(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any
     return {"SnapshotId": snapshot.id, "CreateVolumePermissions": permissions}
 
 
-def reset_snapshot_attribute(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def reset_snapshot_attribute(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     snapshot = cloud.own_snapshot(ctx, params["SnapshotId"])
     _check_attribute(params["Attribute"])
     snapshot.public, snapshot.users = False, []

@@ -8,7 +8,7 @@ from typing import Any
 
 from goldenami_sandbox.ec2 import snapshots
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
-from goldenami_sandbox.ec2.core import Action, Cloud
+from goldenami_sandbox.ec2.core import Action, Ec2Cloud
 from goldenami_sandbox.ec2.filters import Source
 from goldenami_sandbox.ec2.pagination import described
 from goldenami_sandbox.ec2.records import Snapshot, SnapshotLock
@@ -17,10 +17,10 @@ _DAY, _HOUR = 86400.0, 3600.0
 _LONGEST_DAYS, _LONGEST_COOL_OFF = 36500, 72
 
 
-def lock_snapshot(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def lock_snapshot(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     snapshot = cloud.own_snapshot(ctx, params["SnapshotId"])
     now = cloud.now()
-    wanted = _wanted(params, now)
+    wanted = _requested_lock(params, now)
     current = snapshots.lock_state(cloud, snapshot)
     before = snapshot.lock
     if current == "compliance" and before is not None:
@@ -40,7 +40,7 @@ def lock_snapshot(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str
     return answer
 
 
-def _wanted(params: Mapping[str, Any], now: float) -> SnapshotLock:
+def _requested_lock(params: Mapping[str, Any], now: float) -> SnapshotLock:
     mode, hours = params.get("LockMode"), params.get("CoolOffPeriod")
     days, date = params.get("LockDuration"), params.get("ExpirationDate")
     if mode not in ("governance", "compliance"):
@@ -59,7 +59,7 @@ def _wanted(params: Mapping[str, Any], now: float) -> SnapshotLock:
     return SnapshotLock(mode, now, expires, hours, now + hours * _HOUR if hours is not None else None)
 
 
-def unlock_snapshot(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def unlock_snapshot(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     snapshot = cloud.own_snapshot(ctx, params["SnapshotId"])
     current = snapshots.lock_state(cloud, snapshot)
     if current in (None, "expired"):
@@ -76,13 +76,13 @@ def unlock_snapshot(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[s
 FILTERS: dict[str, Source] = {"lock-state": "LockState"}
 
 
-def describe_locked_snapshots(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    found = cloud.chosen("snap", cloud.store.snapshots, ctx, params.get("SnapshotIds"))
+def describe_locked_snapshots(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+    found = cloud.select("snap", cloud.store.snapshots, ctx, params.get("SnapshotIds"))
     answers = [_rendered(cloud, s) for s in found if s.lock is not None]
     return described("Snapshots", answers, params, FILTERS, ["SnapshotId"])
 
 
-def _rendered(cloud: Cloud, snapshot: Snapshot) -> dict[str, Any]:
+def _rendered(cloud: Ec2Cloud, snapshot: Snapshot) -> dict[str, Any]:
     lock = snapshot.lock
     assert lock is not None
     return {
@@ -101,19 +101,19 @@ def _rendered(cloud: Cloud, snapshot: Snapshot) -> dict[str, Any]:
 # --- block public access ----------------------------------------------------------------------------------------------
 
 
-def enable_block(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def enable_block(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     if params["State"] not in ("block-all-sharing", "block-new-sharing"):
         raise Ec2Error("InvalidParameterValue", f"Value ({params['State']}) for parameter State is invalid.")
     cloud.store.public_access[f"{ctx.account}/{ctx.region}"] = params["State"]
     return {"State": params["State"]}
 
 
-def disable_block(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def disable_block(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     cloud.store.public_access.pop(f"{ctx.account}/{ctx.region}", None)
     return {"State": "unblocked"}
 
 
-def block_state(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def block_state(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     return {"State": cloud.public_access(ctx.account, ctx.region), "ManagedBy": "account"}
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from goldenami_sandbox.ec2 import snapshots, tags
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
-from goldenami_sandbox.ec2.core import Action, Cloud
+from goldenami_sandbox.ec2.core import Action, Ec2Cloud
 from goldenami_sandbox.ec2.filters import Source
 from goldenami_sandbox.ec2.pagination import described
 from goldenami_sandbox.ec2.records import Snapshot, Tiering
@@ -20,7 +20,7 @@ _DAY = 86400.0
 _RESTORE_HOURS = 72  # hours; RestoreSnapshotTier returns this as the longest time of a restore
 
 
-def modify_snapshot_tier(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def modify_snapshot_tier(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     """ModifySnapshotTier: archive a snapshot. Sharing ends. Snapshots of an enabled image are refused, of a disabled
     one not.
     """
@@ -40,7 +40,7 @@ def modify_snapshot_tier(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> d
     return {"SnapshotId": snapshot.id, "TieringStartTime": now}
 
 
-def restore_snapshot_tier(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def restore_snapshot_tier(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     """RestoreSnapshotTier: restore a snapshot. For a temporarily restored one, change the days or make it permanent."""
     snapshot = cloud.own_snapshot(ctx, params["SnapshotId"])
     days, permanent = params.get("TemporaryRestoreDays"), bool(params.get("PermanentRestore"))
@@ -69,7 +69,7 @@ def restore_snapshot_tier(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> 
     }
 
 
-def under_way(cloud: Cloud, snapshot: Snapshot) -> bool:
+def under_way(cloud: Ec2Cloud, snapshot: Snapshot) -> bool:
     return snapshot.tiering is not None and snapshot.tiering.progress.condition(cloud.now()) == "pending"
 
 
@@ -80,12 +80,12 @@ FILTERS: dict[str, Source] = {
 }
 
 
-def describe_snapshot_tier_status(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def describe_snapshot_tier_status(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     answers = [_status(cloud, s) for s in cloud.visible_resources(cloud.store.snapshots, ctx)]
     return described("SnapshotTierStatuses", answers, params, FILTERS, ["SnapshotId"])
 
 
-def _status(cloud: Cloud, snapshot: Snapshot) -> dict[str, Any]:
+def _status(cloud: Ec2Cloud, snapshot: Snapshot) -> dict[str, Any]:
     now = cloud.now()
     answer: dict[str, Any] = {
         "SnapshotId": snapshot.id,

@@ -12,7 +12,7 @@ from typing import Any
 
 from goldenami_sandbox.ec2 import encryption, recycle_bin, tags
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
-from goldenami_sandbox.ec2.core import Action, Cloud, Reply, chosen
+from goldenami_sandbox.ec2.core import Action, Ec2Cloud, Reply, select_resources
 from goldenami_sandbox.ec2.filters import Source
 from goldenami_sandbox.ec2.pagination import described
 from goldenami_sandbox.ec2.records import Snapshot, Volume
@@ -25,7 +25,7 @@ COPY_VOLUME_ID = "vol-ffffffff"  # EC2 returns this volume id for copies
 # --- making -----------------------------------------------------------------------------------------------------------
 
 
-def create_snapshot(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> Reply:
+def create_snapshot(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> Reply:
     volume = cloud.volume(ctx, params["VolumeId"])
     given = tags.from_specifications(params, "snapshot")["snapshot"]
     snapshot = snapshot_of(cloud, ctx, volume, params.get("Description", ""), given)
@@ -33,7 +33,7 @@ def create_snapshot(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> Reply:
     return Reply(rendered(cloud, snapshot, created=True), after)
 
 
-def create_snapshots(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> Reply:
+def create_snapshots(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> Reply:
     """CreateSnapshots: snapshots of all volumes of an instance at one point in time."""
     specification = params["InstanceSpecification"]
     instance = cloud.instance(ctx, specification["InstanceId"])
@@ -64,7 +64,7 @@ def create_snapshots(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> Reply
     return Reply({"Snapshots": [rendered(cloud, s, created=True) for _, s in taken]}, after)
 
 
-def snapshot_of(cloud: Cloud, ctx: Ctx, volume: Volume, description: str, given: Mapping[str, str]) -> Snapshot:
+def snapshot_of(cloud: Ec2Cloud, ctx: Ctx, volume: Volume, description: str, given: Mapping[str, str]) -> Snapshot:
     """Create a snapshot of the volume without contents. It becomes the head of the volume's lineage."""
     if volume.progress.condition(cloud.now()) != "ready" or volume.deleting:
         raise Ec2Error("IncorrectState", f"The volume '{volume.id}' is not in a state that can be snapshotted.")
@@ -84,13 +84,13 @@ def snapshot_of(cloud: Cloud, ctx: Ctx, volume: Volume, description: str, given:
     return snapshot
 
 
-def take(cloud: Cloud, volume: Volume, snapshot: Snapshot) -> Future[None]:
+def take(cloud: Ec2Cloud, volume: Volume, snapshot: Snapshot) -> Future[None]:
     """Queue the freezing and storing of the contents. The future ends with the freezing."""
     cloud.pin([snapshot.id])  # if it is deleted early, the contents must be created before they are deleted
     return cloud.work.submit(queue_key(volume), lambda: freeze(cloud, volume, snapshot))
 
 
-def take_together(cloud: Cloud, instance_id: str, taken: list[tuple[Volume, Snapshot]]) -> Future[None]:
+def take_together(cloud: Ec2Cloud, instance_id: str, taken: list[tuple[Volume, Snapshot]]) -> Future[None]:
     """Queue the same for several volumes of one instance, at one point in time."""
     ids = [snapshot.id for _, snapshot in taken]
     cloud.pin(ids)
@@ -114,7 +114,7 @@ def queue_key(volume: Volume) -> str:
     return volume.attachment.instance_id if volume.attachment else volume.id
 
 
-def freeze(cloud: Cloud, volume: Volume, snapshot: Snapshot) -> None:
+def freeze(cloud: Ec2Cloud, volume: Volume, snapshot: Snapshot) -> None:
     """Freeze a pinned snapshot, as a task of the volume's queue, and queue its storing."""
     try:
         with cloud.recording(snapshot.progress):
@@ -126,14 +126,14 @@ def freeze(cloud: Cloud, volume: Volume, snapshot: Snapshot) -> None:
         cloud.unpin([snapshot.id])
 
 
-def queue_storing(cloud: Cloud, snapshot: Snapshot) -> None:
+def queue_storing(cloud: Ec2Cloud, snapshot: Snapshot) -> None:
     """Queue the storing. It runs in order within a lineage, because each snapshot is stored as a difference from the
     last.
     """
     cloud.work.submit(f"lineage {snapshot.volume_id}", lambda: _store(cloud, snapshot))
 
 
-def _store(cloud: Cloud, snapshot: Snapshot) -> None:
+def _store(cloud: Ec2Cloud, snapshot: Snapshot) -> None:
     with cloud.lock:
         if snapshot.id not in cloud.store.snapshots:  # deleted meanwhile
             return
@@ -152,20 +152,20 @@ def _store(cloud: Cloud, snapshot: Snapshot) -> None:
         cloud.unpin(pinned)
 
 
-def finish(cloud: Cloud, snapshot: Snapshot, full_blocks: int, stored_bytes: int) -> None:
+def finish(cloud: Ec2Cloud, snapshot: Snapshot, full_blocks: int, stored_bytes: int) -> None:
     snapshot.full_bytes, snapshot.stored_bytes = full_blocks * BLOCK_SIZE, stored_bytes
     snapshot.completed = max(cloud.now(), snapshot.progress.until)
     snapshot.progress.succeed()
 
 
-def contents(cloud: Cloud, snapshot: Snapshot) -> str:
+def contents(cloud: Ec2Cloud, snapshot: Snapshot) -> str:
     """Return the node's id of a snapshot's contents. The first use of a vendor's contents creates them and may take
     long.
     """
     return cloud.node.base(snapshot.release) if snapshot.release is not None else snapshot.id
 
 
-def for_reading(cloud: Cloud, ctx: Ctx, resource_id: str) -> Snapshot:
+def for_reading(cloud: Ec2Cloud, ctx: Ctx, resource_id: str) -> Snapshot:
     """Return a completed snapshot with contents that the caller may read, by its id or as the root of an image."""
     if resource_id.startswith("ami-"):
         image = cloud.image(ctx, resource_id)
@@ -181,7 +181,7 @@ def for_reading(cloud: Cloud, ctx: Ctx, resource_id: str) -> Snapshot:
     return snapshot
 
 
-def related(cloud: Cloud, first: str, second: str) -> bool:
+def related(cloud: Ec2Cloud, first: str, second: str) -> bool:
     """Return whether two existing snapshots have the same lineage.
 
     That is: they are of one volume, or of volumes created from one another's snapshots, under one data key. A copy
@@ -190,12 +190,12 @@ def related(cloud: Cloud, first: str, second: str) -> bool:
     one, other = (cloud.store.snapshots[id] for id in (first, second))
     if one.encryption != other.encryption:
         return False
-    if first == second or (one.volume_id == other.volume_id and not one.copied and not other.copied):
+    if first == second or (one.volume_id == other.volume_id and not one.is_copy and not other.is_copy):
         return True
     return bool(ancestry(cloud, first) & ancestry(cloud, second))
 
 
-def ancestry(cloud: Cloud, snapshot_id: str) -> set[str]:
+def ancestry(cloud: Ec2Cloud, snapshot_id: str) -> set[str]:
     """Yield the snapshot and its predecessors, including deleted ones that still have a record."""
     found: set[str] = set()
     current: str | None = snapshot_id
@@ -206,7 +206,7 @@ def ancestry(cloud: Cloud, snapshot_id: str) -> set[str]:
     return found
 
 
-def tier(cloud: Cloud, snapshot: Snapshot) -> str:
+def tier(cloud: Ec2Cloud, snapshot: Snapshot) -> str:
     """Return the tier of the contents: "standard", where they can be used, or "archive"."""
     tiering = snapshot.tiering
     if tiering is None:
@@ -220,7 +220,7 @@ def tier(cloud: Cloud, snapshot: Snapshot) -> str:
     return "standard" if moved and cloud.now() < (tiering.expires or 0.0) else "archive"
 
 
-def check_usable(cloud: Cloud, snapshot: Snapshot) -> None:
+def check_usable(cloud: Ec2Cloud, snapshot: Snapshot) -> None:
     """Raise Ec2Error for a snapshot that is not completed, or is archived."""
     if state(cloud, snapshot) != "completed":
         raise Ec2Error("IncorrectState", f"Snapshot '{snapshot.id}' is not 'completed'.")
@@ -228,7 +228,7 @@ def check_usable(cloud: Cloud, snapshot: Snapshot) -> None:
         raise Ec2Error("IncorrectState", f"Snapshot '{snapshot.id}' is archived. Restore it first.")
 
 
-def lock_state(cloud: Cloud, snapshot: Snapshot) -> str | None:
+def lock_state(cloud: Ec2Cloud, snapshot: Snapshot) -> str | None:
     """Return the state of the lock, or None if the snapshot was never locked."""
     lock, now = snapshot.lock, cloud.now()
     if lock is None:
@@ -250,7 +250,7 @@ def no_contents_error(resource_id: str) -> Ec2Error:
 # --- deleting ---------------------------------------------------------------------------------------------------------
 
 
-def delete_snapshot(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def delete_snapshot(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     snapshot = cloud.own_snapshot(ctx, params["SnapshotId"])
     if lock_state(cloud, snapshot) not in (None, "expired"):
         raise Ec2Error("OperationNotPermitted", f"The snapshot {snapshot.id} is locked and cannot be deleted.")
@@ -261,7 +261,7 @@ def delete_snapshot(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[s
     return {}
 
 
-def delete(cloud: Cloud, snapshot: Snapshot) -> None:
+def delete(cloud: Ec2Cloud, snapshot: Snapshot) -> None:
     del cloud.store.snapshots[snapshot.id]
     retained = recycle_bin.keep_snapshot(cloud, snapshot)
     if not retained and not snapshot.hollow and snapshot.release is None:
@@ -271,17 +271,17 @@ def delete(cloud: Cloud, snapshot: Snapshot) -> None:
 # --- describing -------------------------------------------------------------------------------------------------------
 
 
-def state(cloud: Cloud, snapshot: Snapshot) -> str:
+def state(cloud: Ec2Cloud, snapshot: Snapshot) -> str:
     return {"pending": "pending", "ready": "completed", "failed": "error"}[snapshot.progress.condition(cloud.now())]
 
 
-def rendered(cloud: Cloud, snapshot: Snapshot, *, created: bool = False) -> dict[str, Any]:
+def rendered(cloud: Ec2Cloud, snapshot: Snapshot, *, created: bool = False) -> dict[str, Any]:
     """Return the fields of DescribeSnapshots, or with ``created`` the fewer fields of CreateSnapshot."""
     now, current = cloud.now(), state(cloud, snapshot)
     ready = current == "completed"
     answer: dict[str, Any] = {
         "SnapshotId": snapshot.id,
-        "VolumeId": COPY_VOLUME_ID if snapshot.copied else snapshot.volume_id,
+        "VolumeId": COPY_VOLUME_ID if snapshot.is_copy else snapshot.volume_id,
         "State": current,
         "StartTime": snapshot.created,
         "Progress": f"{snapshot.progress.percent(now)}%",
@@ -300,7 +300,7 @@ def rendered(cloud: Cloud, snapshot: Snapshot, *, created: bool = False) -> dict
         "StateMessage": snapshot.progress.failure if current == "error" else None,
         "FullSnapshotSizeInBytes": snapshot.full_bytes if ready else None,
         "CompletionTime": snapshot.completed if ready else None,
-        "TransferType": "standard" if snapshot.copied else None,
+        "TransferType": "standard" if snapshot.is_copy else None,
     }
     if snapshot.encryption is not None:
         answer["KmsKeyId"] = snapshot.encryption.key_arn
@@ -324,13 +324,13 @@ FILTERS: dict[str, Source] = {
 }
 
 
-def describe_snapshots(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def describe_snapshots(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     def visible(snapshot: Snapshot) -> bool:
         return cloud.is_visible(snapshot, ctx) and cloud.may_read_snapshot(ctx.account, snapshot)
 
     known = cloud.store.snapshots
     if params.get("SnapshotIds"):
-        found = chosen("snap", params["SnapshotIds"], known, visible)
+        found = select_resources("snap", params["SnapshotIds"], known, visible)
     else:
         found = [s for s in known.values() if visible(s)]
     if params.get("OwnerIds"):
@@ -341,7 +341,7 @@ def describe_snapshots(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dic
     return described("Snapshots", answers, params, FILTERS, ["StartTime", "SnapshotId"])
 
 
-def _described(cloud: Cloud, ctx: Ctx, snapshot: Snapshot) -> dict[str, Any]:
+def _described(cloud: Ec2Cloud, ctx: Ctx, snapshot: Snapshot) -> dict[str, Any]:
     answer = rendered(cloud, snapshot)
     if snapshot.owner != ctx.account:  # only the owner sees the tags
         answer["Tags"] = []

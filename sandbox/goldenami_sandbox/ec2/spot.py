@@ -11,13 +11,13 @@ from typing import Any
 
 from goldenami_sandbox.ec2 import describe_instances, instance_attributes, instances, launch, tags
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
-from goldenami_sandbox.ec2.core import Action, Cloud, chosen
+from goldenami_sandbox.ec2.core import Action, Ec2Cloud, select_resources
 from goldenami_sandbox.ec2.filters import Source
 from goldenami_sandbox.ec2.pagination import described
 from goldenami_sandbox.ec2.records import SpotRequest
 
 
-def request_spot_instances(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def request_spot_instances(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     """RequestSpotInstances: the older way to a spot instance. It does the same as RunInstances and returns the
     requests.
     """
@@ -97,15 +97,17 @@ _FILTERS: dict[str, Source] = {
 }
 
 
-def describe_spot_instance_requests(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
-    found = cloud.chosen("sir", cloud.store.spot_requests, ctx, params.get("SpotInstanceRequestIds"))
+def describe_spot_instance_requests(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+    found = cloud.select("sir", cloud.store.spot_requests, ctx, params.get("SpotInstanceRequestIds"))
     answers = [rendered(r) for r in found]
     return described("SpotInstanceRequests", answers, params, _FILTERS, ["CreateTime", "SpotInstanceRequestId"])
 
 
-def cancel_spot_instance_requests(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def cancel_spot_instance_requests(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     """CancelSpotInstanceRequests. The instance of a canceled request keeps running."""
-    found = chosen("sir", params["SpotInstanceRequestIds"], cloud.owned_resources(cloud.store.spot_requests, ctx))
+    found = select_resources(
+        "sir", params["SpotInstanceRequestIds"], cloud.owned_resources(cloud.store.spot_requests, ctx)
+    )
     for request in found:
         if request.state in ("open", "active"):
             running = request.state == "active" and request.instance_id is not None
@@ -118,7 +120,7 @@ def cancel_spot_instance_requests(cloud: Cloud, ctx: Ctx, params: Mapping[str, A
 # --- interruptions ----------------------------------------------------------------------------------------------------
 
 
-def reclaim(cloud: Cloud, instance_id: str, notice: float) -> None:
+def reclaim(cloud: Ec2Cloud, instance_id: str, notice: float) -> None:
     """Interrupt a spot instance as EC2 does, ``notice`` seconds after the interruption notice.
 
     The notice is in the request's status and in the instance metadata at spot/instance-action ("Spot Instance
@@ -145,7 +147,7 @@ def reclaim(cloud: Cloud, instance_id: str, notice: float) -> None:
     timer.start()
 
 
-def _take_back(cloud: Cloud, instance_id: str) -> None:
+def _take_back(cloud: Ec2Cloud, instance_id: str) -> None:
     with cloud.lock:
         instance = cloud.store.instances.get(instance_id)
         if instance is None or instance.goal == "terminated":

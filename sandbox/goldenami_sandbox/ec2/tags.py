@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
-from goldenami_sandbox.ec2.core import Action, Cloud, not_found
+from goldenami_sandbox.ec2.core import Action, Ec2Cloud, not_found
 from goldenami_sandbox.ec2.pagination import described
 from goldenami_sandbox.ec2.records import Resource
 from goldenami_sandbox.ec2.store import RESOURCE_TYPES
@@ -74,7 +74,7 @@ def rendered(resource: Resource) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in sorted(resource.tags.items())]
 
 
-def create_tags(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def create_tags(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     tags = parse(params["Tags"])
     resources = _resources(cloud, ctx, params["Resources"])
     merged = [{**resource.tags, **tags} for resource in resources]
@@ -85,7 +85,7 @@ def create_tags(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, 
     return {}
 
 
-def delete_tags(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def delete_tags(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     """DeleteTags. Without Tags it deletes all; a tag with a value is deleted only if the value is equal."""
     for resource in _resources(cloud, ctx, params["Resources"]):
         if "Tags" not in params:
@@ -100,7 +100,7 @@ def delete_tags(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, 
     return {}
 
 
-def _resources(cloud: Cloud, ctx: Ctx, ids: list[str]) -> list[Resource]:
+def _resources(cloud: Ec2Cloud, ctx: Ctx, ids: list[str]) -> list[Resource]:
     found = []
     for resource_id in ids:
         prefix = resource_id.partition("-")[0]
@@ -116,7 +116,7 @@ def _resources(cloud: Cloud, ctx: Ctx, ids: list[str]) -> list[Resource]:
 _FILTERS = {"key": "Key", "resource-id": "ResourceId", "resource-type": "ResourceType", "value": "Value"}
 
 
-def describe_tags(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def describe_tags(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     answers: list[dict[str, Any]] = []
     for resource in cloud.store.resources():
         if resource.owner != ctx.account or not cloud.is_visible(resource, ctx):

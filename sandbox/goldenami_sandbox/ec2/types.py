@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
-from goldenami_sandbox.ec2.core import Action, Cloud
+from goldenami_sandbox.ec2.core import Action, Ec2Cloud
 from goldenami_sandbox.ec2.filters import Source
 from goldenami_sandbox.ec2.pagination import described
 
@@ -175,7 +175,7 @@ FILTERS: dict[str, Source] = {
 }
 
 
-def describe_instance_types(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def describe_instance_types(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     wanted = params.get("InstanceTypes") or list(catalogue())
     missing = [name for name in wanted if name not in catalogue()]
     if missing:
@@ -186,7 +186,7 @@ def describe_instance_types(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -
     return described("InstanceTypes", answers, params, FILTERS, ["InstanceType"], most=100, whole=100)
 
 
-def describe_instance_type_offerings(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def describe_instance_type_offerings(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     """DescribeInstanceTypeOfferings. Every type is offered in every zone."""
     kind = params.get("LocationType") or "region"
     zones = [ctx.region + letter for letter in "abc"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 
-from goldenami_sandbox.ec2.core import Cloud
+from goldenami_sandbox.ec2.core import Ec2Cloud
 from goldenami_sandbox.ec2.records import Image, ImageDevice, Progress, Snapshot
 
 
 def publish(
-    cloud: Cloud,
+    cloud: Ec2Cloud,
     region: str,
     owner: str,
     name: str,

@@ -7,7 +7,7 @@ from typing import Any
 
 from goldenami_sandbox.ec2 import volumes
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
-from goldenami_sandbox.ec2.core import Action, Cloud
+from goldenami_sandbox.ec2.core import Action, Ec2Cloud
 from goldenami_sandbox.ec2.filters import Source
 from goldenami_sandbox.ec2.pagination import described
 from goldenami_sandbox.ec2.records import Modification, Volume
@@ -15,7 +15,7 @@ from goldenami_sandbox.ec2.records import Modification, Volume
 _PAUSE = 6 * 3600.0  # seconds that EBS requires between two modifications of a volume
 
 
-def modify_volume(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def modify_volume(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     """ModifyVolume. Type and performance change at once. EC2 returns the new size at once; the contents grow with
     snapshots.
     """
@@ -50,7 +50,7 @@ def modify_volume(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str
     return {"VolumeModification": _modification(cloud, volume, volume.modification)}
 
 
-def _modification(cloud: Cloud, volume: Volume, change: Modification) -> dict[str, Any]:
+def _modification(cloud: Ec2Cloud, volume: Volume, change: Modification) -> dict[str, Any]:
     done = change.progress.condition(cloud.now()) == "ready"
     return {
         "VolumeId": volume.id,
@@ -81,7 +81,7 @@ _MODIFICATION_FILTERS: dict[str, Source] = {
 }
 
 
-def describe_volumes_modifications(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def describe_volumes_modifications(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     found = volumes.select_volumes(cloud, ctx, params.get("VolumeIds"))
     answers = [_modification(cloud, v, v.modification) for v in found if v.modification is not None]
     if params.get("VolumeIds") and len(answers) < len(found):
@@ -96,7 +96,7 @@ _STATUS_FILTERS: dict[str, Source] = {
 }
 
 
-def describe_volume_status(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def describe_volume_status(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     answers: list[dict[str, Any]] = []
     for volume in volumes.select_volumes(cloud, ctx, params.get("VolumeIds")):
         ready = volumes.state(cloud, volume) in ("available", "in-use")
@@ -119,7 +119,7 @@ def describe_volume_status(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) ->
     return described("VolumeStatuses", answers, params, _STATUS_FILTERS, ["VolumeId"])
 
 
-def describe_volume_attribute(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def describe_volume_attribute(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     volume = cloud.volume(ctx, params["VolumeId"])
     if params["Attribute"] == "autoEnableIO":
         return {"VolumeId": volume.id, "AutoEnableIO": {"Value": volume.auto_enable_io}}
@@ -128,7 +128,7 @@ def describe_volume_attribute(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any])
     raise Ec2Error("InvalidParameterValue", f"Value ({params['Attribute']}) for parameter attribute is invalid.")
 
 
-def modify_volume_attribute(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def modify_volume_attribute(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     volume = cloud.volume(ctx, params["VolumeId"])
     if "AutoEnableIO" not in params:
         raise Ec2Error("InvalidParameterCombination", "No attributes specified.")

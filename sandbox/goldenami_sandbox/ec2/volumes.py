@@ -7,7 +7,7 @@ from typing import Any
 
 from goldenami_sandbox.ec2 import encryption, snapshots, tags
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
-from goldenami_sandbox.ec2.core import Action, Cloud
+from goldenami_sandbox.ec2.core import Action, Ec2Cloud
 from goldenami_sandbox.ec2.encryption import KeyProblem
 from goldenami_sandbox.ec2.filters import Source
 from goldenami_sandbox.ec2.pagination import described
@@ -61,7 +61,7 @@ def performance(kind: str, size: int, iops: int | None, throughput: int | None) 
     return iops, None
 
 
-def create_volume(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def create_volume(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     earlier = cloud.earlier_ids(ctx, "CreateVolume", params)
     if earlier is not None and earlier[0] in cloud.store.volumes:
         return rendered(cloud, cloud.store.volumes[earlier[0]])
@@ -100,7 +100,7 @@ def create_volume(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str
     return rendered(cloud, volume)
 
 
-def check_source(cloud: Cloud, source: Snapshot) -> None:
+def check_source(cloud: Ec2Cloud, source: Snapshot) -> None:
     """Raise Ec2Error if no volume can be created from the snapshot."""
     snapshots.check_usable(cloud, source)
     if source.hollow:
@@ -108,7 +108,7 @@ def check_source(cloud: Cloud, source: Snapshot) -> None:
 
 
 def new_volume(
-    cloud: Cloud,
+    cloud: Ec2Cloud,
     ctx: Ctx,
     *,
     zone: str,
@@ -148,7 +148,7 @@ def new_volume(
     return volume
 
 
-def fill(cloud: Cloud, volume: Volume, source: Snapshot | None) -> None:
+def fill(cloud: Ec2Cloud, volume: Volume, source: Snapshot | None) -> None:
     """Fill the volume, from the (pinned) snapshot or empty. Runs in a task."""
     with cloud.recording(volume.progress):
         key = encryption.data_key(cloud, source.encryption, volume.owner) if source is not None else None
@@ -158,7 +158,7 @@ def fill(cloud: Cloud, volume: Volume, source: Snapshot | None) -> None:
         volume.progress.succeed()
 
 
-def queue_filling(cloud: Cloud, volume: Volume, source: Snapshot | None) -> None:
+def queue_filling(cloud: Ec2Cloud, volume: Volume, source: Snapshot | None) -> None:
     pinned = [source.id] if source is not None else []
 
     def task() -> None:
@@ -171,7 +171,7 @@ def queue_filling(cloud: Cloud, volume: Volume, source: Snapshot | None) -> None
     cloud.work.submit(volume.id, task)
 
 
-def delete_volume(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def delete_volume(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     volume = cloud.volume(ctx, params["VolumeId"])
     if volume.attachment is not None:
         raise Ec2Error("VolumeInUse", f"Volume {volume.id} is currently attached to {volume.attachment.instance_id}")
@@ -181,13 +181,13 @@ def delete_volume(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str
     return {}
 
 
-def discard(cloud: Cloud, volume: Volume) -> None:
+def discard(cloud: Ec2Cloud, volume: Volume) -> None:
     """Remove a volume at once and queue the deletion of its contents."""
     cloud.store.volumes.pop(volume.id, None)
     cloud.work.submit(volume.id, lambda: cloud.node.delete_volume(volume.id))
 
 
-def attach_volume(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def attach_volume(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     volume, instance = cloud.volume(ctx, params["VolumeId"]), cloud.instance(ctx, params["InstanceId"])
     device = params["Device"]
     if volume.attachment is not None:
@@ -221,7 +221,7 @@ def attach_volume(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str
     return _attachment(cloud, volume)
 
 
-def detach_volume(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def detach_volume(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     volume = cloud.volume(ctx, params["VolumeId"])
     attachment = volume.attachment
     if attachment is None or attachment.detaching:
@@ -250,7 +250,7 @@ def detach_volume(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str
 # --- describing -------------------------------------------------------------------------------------------------------
 
 
-def state(cloud: Cloud, volume: Volume) -> str:
+def state(cloud: Ec2Cloud, volume: Volume) -> str:
     if volume.deleting:
         return "deleting"
     condition = volume.progress.condition(cloud.now())
@@ -261,13 +261,13 @@ def state(cloud: Cloud, volume: Volume) -> str:
     return "available" if condition == "ready" else "creating"
 
 
-def attachment_state(cloud: Cloud, attachment: Attachment) -> str:
+def attachment_state(cloud: Ec2Cloud, attachment: Attachment) -> str:
     if attachment.detaching:
         return "detaching"
     return "attached" if attachment.progress.condition(cloud.now()) == "ready" else "attaching"
 
 
-def _attachment(cloud: Cloud, volume: Volume) -> dict[str, Any]:
+def _attachment(cloud: Ec2Cloud, volume: Volume) -> dict[str, Any]:
     attachment = volume.attachment
     assert attachment is not None
     return {
@@ -280,7 +280,7 @@ def _attachment(cloud: Cloud, volume: Volume) -> dict[str, Any]:
     }
 
 
-def rendered(cloud: Cloud, volume: Volume) -> dict[str, Any]:
+def rendered(cloud: Ec2Cloud, volume: Volume) -> dict[str, Any]:
     answer = {
         "VolumeId": volume.id,
         "Size": volume.size,
@@ -320,12 +320,12 @@ FILTERS: dict[str, Source] = {
 }
 
 
-def select_volumes(cloud: Cloud, ctx: Ctx, ids: list[str] | None) -> list[Volume]:
+def select_volumes(cloud: Ec2Cloud, ctx: Ctx, ids: list[str] | None) -> list[Volume]:
     """Return the caller's volumes, or those with the given ids. Raises InvalidVolume.NotFound."""
-    return cloud.chosen("vol", cloud.store.volumes, ctx, ids)
+    return cloud.select("vol", cloud.store.volumes, ctx, ids)
 
 
-def describe_volumes(cloud: Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
+def describe_volumes(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     found = select_volumes(cloud, ctx, params.get("VolumeIds"))
     answers = [rendered(cloud, v) for v in found]
     return described("Volumes", answers, params, FILTERS, ["CreateTime", "VolumeId"])

@@ -136,7 +136,7 @@ class Guest:
                 reason = "poweroff" if status == 0 else "crashed"
                 break
         except Exception as e:  # no caller waits for this thread, so the error goes to the console
-            self._say(f"goldenami: {e}\n")
+            self._write_console(f"goldenami: {e}\n")
         finally:
             self._clear_cgroup()
             try:
@@ -226,7 +226,7 @@ class Guest:
             time.sleep(0.005)
             remove_cgroup(self.cgroup)
 
-    def _say(self, text: str) -> None:
+    def _write_console(self, text: str) -> None:
         with self.console.open("ab") as log:
             log.write(text.encode())
 

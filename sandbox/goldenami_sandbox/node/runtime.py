@@ -128,7 +128,7 @@ class RealNode:
         self._volumes.delete(volume)
 
     def attach(self, instance: str, volume: str, device: str) -> None:
-        self._devices.attach(instance, self._running(instance).leader(), volume, device)
+        self._devices.attach(instance, self._require_guest(instance).leader(), volume, device)
 
     def detach(self, instance: str, volume: str) -> None:
         guest = self._guests.get(instance)
@@ -177,7 +177,7 @@ class RealNode:
     # --- instances ---------------------------------------------------------------------------------------------------
 
     def allocate_address(self, instance: str) -> str:
-        here = self._up()
+        here = self._require_network()
         with self._lock:
             if instance not in self._numbers:
                 used = set(self._numbers.values())
@@ -196,13 +196,13 @@ class RealNode:
         with self._lock:
             if instance not in self._numbers:
                 raise SandboxError(f"instance {instance} has no address on this node")
-            return self._up().range.guest(self._numbers[instance])
+            return self._require_network().range.guest(self._numbers[instance])
 
     def launch(self, spec: InstanceSpec) -> None:
         with self._lock:
             if spec.instance in self._specs:
                 raise SandboxError(f"instance {spec.instance} exists already")
-            self._numbers.setdefault(spec.instance, self._up().range.number(spec.address))
+            self._numbers.setdefault(spec.instance, self._require_network().range.number(spec.address))
             self._specs[spec.instance] = spec
         try:
             self._save(spec)
@@ -212,12 +212,12 @@ class RealNode:
             raise
 
     def configure(self, spec: InstanceSpec) -> None:
-        self._known(spec.instance)
+        self._require_spec(spec.instance)
         self._specs[spec.instance] = spec
         self._save(spec)
 
     def start_instance(self, instance: str) -> None:
-        spec = self._known(instance)
+        spec = self._require_spec(instance)
         with self._lock:
             if instance in self._guests:
                 return
@@ -229,27 +229,27 @@ class RealNode:
                 hostname=spec.hostname,
                 console=self._instances / instance / "console.log",
                 prepare=lambda: self._prepare(instance, root),
-                ended=lambda guest, reason: self._ended(guest, reason, spec.root_volume, address),
+                ended=lambda guest, reason: self._on_guest_end(guest, reason, spec.root_volume, address),
             )
             self._guests[instance] = guest
         try:
             self._volumes.mount(spec.root_volume, root)
-            self._up().connect(instance, address)
+            self._require_network().connect(instance, address)
             guest.start()
         except BaseException:
             guest.wish = "down"
             if not guest.started:
-                self._ended(guest, "crashed", spec.root_volume, address)
+                self._on_guest_end(guest, "crashed", spec.root_volume, address)
             raise
 
     def stop(self, instance: str, force: bool = False) -> None:
-        self._known(instance)
+        self._require_spec(instance)
         guest = self._guests.get(instance)
         if guest is not None:
             guest.kill() if force else guest.shut_down()
 
     def reboot(self, instance: str) -> None:
-        self._running(instance).reboot()
+        self._require_guest(instance).reboot()
 
     def terminate(self, instance: str) -> None:
         guest = self._guests.get(instance)
@@ -265,14 +265,14 @@ class RealNode:
             return {instance: "running" if instance in self._guests else "stopped" for instance in self._specs}
 
     def console(self, instance: str) -> bytes:
-        self._known(instance)
+        self._require_spec(instance)
         return tail_of(self._instances / instance / "console.log", CONSOLE_BYTES)
 
     def on_exit(self, callback: Callable[[str, ExitReason], None]) -> None:
         self._callbacks.append(callback)
 
     def exec(self, instance: str, argv: Sequence[str], stdin: bytes | None = None) -> tuple[int, bytes, bytes]:
-        return self._running(instance).exec(argv, stdin)
+        return self._require_guest(instance).exec(argv, stdin)
 
     # --- within ------------------------------------------------------------------------------------------------------
 
@@ -284,10 +284,10 @@ class RealNode:
         with (self._instances / instance / "console.log").open("ab") as console:
             console.write(said.encode())
 
-    def _ended(self, guest: Guest, reason: ExitReason, volume: str, address: str) -> None:
+    def _on_guest_end(self, guest: Guest, reason: ExitReason, volume: str, address: str) -> None:
         self._devices.forget(guest.instance)
         self._volumes.unmount(volume)
-        self._up().disconnect(guest.instance, address)
+        self._require_network().disconnect(guest.instance, address)
         with self._lock:
             self._guests.pop(guest.instance, None)
         if guest.wish != "down":
@@ -295,7 +295,7 @@ class RealNode:
                 callback(guest.instance, reason)
 
     def _spec_of_address(self, address: str) -> InstanceSpec | None:
-        number = self._up().range.number(address)
+        number = self._require_network().range.number(address)
         with self._lock:
             return next((self._specs.get(i) for i, n in self._numbers.items() if n == number), None)
 
@@ -303,20 +303,20 @@ class RealNode:
         (self._instances / spec.instance).mkdir(exist_ok=True)
         _write(self._instances / spec.instance / "spec.json", _dump_spec(spec, self._numbers[spec.instance]))
 
-    def _known(self, instance: str) -> InstanceSpec:
+    def _require_spec(self, instance: str) -> InstanceSpec:
         spec = self._specs.get(instance)
         if spec is None:
             raise SandboxError(f"instance {instance} does not exist on this node")
         return spec
 
-    def _running(self, instance: str) -> Guest:
-        self._known(instance)
+    def _require_guest(self, instance: str) -> Guest:
+        self._require_spec(instance)
         guest = self._guests.get(instance)
         if guest is None:
             raise SandboxError(f"instance {instance} is not running")
         return guest
 
-    def _up(self) -> Network:
+    def _require_network(self) -> Network:
         if self._network is None:
             raise SandboxError("the node is not started")
         return self._network

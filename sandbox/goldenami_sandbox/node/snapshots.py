@@ -75,16 +75,16 @@ class Snapshots:
         source = directory / "frozen"
         if not source.exists():
             raise SandboxError(f"snapshot {snapshot} does not exist on this node")
-        kin = self._kin(parent, key)
+        shared_with = self._usable_parent(parent, key)
         if key is None:
-            index = self._store_plain(source, kin)
+            index = self._store_plain(source, shared_with)
             source.rename(directory / "data")
         else:
             with source.open("rb") as file:
                 handle = file.fileno()
                 size = source.stat().st_size
                 index = self._encode(
-                    directory / "data", size, blocks.allocated(handle), _reader(handle, None), kin, key
+                    directory / "data", size, blocks.allocated(handle), _reader(handle, None), shared_with, key
                 )
             discard(source)
         self._commit(directory, index)
@@ -106,8 +106,8 @@ class Snapshots:
                 count = len(original.tokens)
                 index = Index(original.size, None, original.tokens, SnapshotFacts(count, count, count * BLOCK_SIZE))
             else:
-                kin, read = self._kin(parent, key), _reader(handle, source_key)
-                index = self._encode(directory / "data", original.size, original.tokens, read, kin, key)
+                shared_with, read = self._usable_parent(parent, key), _reader(handle, source_key)
+                index = self._encode(directory / "data", original.size, original.tokens, read, shared_with, key)
         self._commit(directory, index)
         return index.facts
 
@@ -167,7 +167,7 @@ class Snapshots:
         with (self._directory(snapshot) / "data").open("rb") as file:
             return _reader(file.fileno(), key)(index)
 
-    def _kin(self, parent: str | None, key: DataKey | None) -> str | None:
+    def _usable_parent(self, parent: str | None, key: DataKey | None) -> str | None:
         """Return the parent if it exists and is stored with the same key, so that blocks can be shared with it."""
         if parent is None or not self.exists(parent) or self.index(parent).key != (fingerprint(key) if key else None):
             return None

@@ -96,7 +96,7 @@ class Dlm(Modelled):
             raise Unsupported("the sandbox does not have default policies of dlm")
         details = params.get("PolicyDetails", {})
         _check(details)
-        if len(self._of(call)) >= MOST_POLICIES:
+        if len(self._policies_of_caller(call)) >= MOST_POLICIES:
             raise Refused("LimitExceededException", f"There are {MOST_POLICIES} lifecycle policies already.", 429)
         now = self.world.clock()
         id = f"policy-{secrets.token_hex(9)[:17]}"
@@ -107,7 +107,7 @@ class Dlm(Modelled):
         return {"PolicyId": id}
 
     def _list(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
-        def wanted(policy: Policy) -> bool:
+        def matches(policy: Policy) -> bool:
             targets = {f"{t['Key']}={t['Value']}" for t in policy.details.get("TargetTags", ())}
             added = {
                 f"{t['Key']}={t['Value']}" for s in policy.details.get("Schedules", ()) for t in s.get("TagsToAdd", ())
@@ -120,8 +120,8 @@ class Dlm(Modelled):
                 and set(params.get("TagsToAdd", ())) <= added
             )
 
-        found = [p for p in self._of(call) if wanted(p)]
-        if missing := sorted(set(params.get("PolicyIds", ())) - {p.id for p in self._of(call)}):
+        found = [p for p in self._policies_of_caller(call) if matches(p)]
+        if missing := sorted(set(params.get("PolicyIds", ())) - {p.id for p in self._policies_of_caller(call)}):
             raise Refused("ResourceNotFoundException", f"Policy {missing[0]} does not exist.", 404)
         return {
             "Policies": [
@@ -138,7 +138,7 @@ class Dlm(Modelled):
         }
 
     def _get(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
-        policy = self._named(call, params["PolicyId"])
+        policy = self._require_policy(call, params["PolicyId"])
         return {
             "Policy": {
                 "PolicyId": policy.id,
@@ -156,7 +156,7 @@ class Dlm(Modelled):
         }
 
     def _update(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
-        policy = self._named(call, params["PolicyId"])
+        policy = self._require_policy(call, params["PolicyId"])
         if "PolicyDetails" in params:
             _check(params["PolicyDetails"])
             policy.details = params["PolicyDetails"]
@@ -168,7 +168,7 @@ class Dlm(Modelled):
 
     def _delete(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
         """Delete a policy. Its snapshots and images are kept, and no policy manages them from then on."""
-        del self._policies[self._named(call, params["PolicyId"]).id]
+        del self._policies[self._require_policy(call, params["PolicyId"]).id]
         return {}
 
     def _tag(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
@@ -186,17 +186,17 @@ class Dlm(Modelled):
 
     # --- lookups and state --------------------------------------------------------------------------------------------
 
-    def _of(self, call: Call) -> list[Policy]:
+    def _policies_of_caller(self, call: Call) -> list[Policy]:
         return [p for p in self._policies.values() if (p.account, p.region) == (call.account, call.region)]
 
-    def _named(self, call: Call, id: str) -> Policy:
-        found = next((p for p in self._of(call) if p.id == id), None)
+    def _require_policy(self, call: Call, id: str) -> Policy:
+        found = next((p for p in self._policies_of_caller(call) if p.id == id), None)
         if found is None:
             raise Refused("ResourceNotFoundException", f"Policy {id} does not exist.", 404)
         return found
 
     def _by_arn(self, call: Call, params: Mapping[str, Any]) -> Policy:
-        return self._named(call, str(params["ResourceArn"]).rpartition("/")[2])
+        return self._require_policy(call, str(params["ResourceArn"]).rpartition("/")[2])
 
     def dump(self) -> list[dict[str, Any]]:
         with self._guard:

@@ -74,7 +74,7 @@ class Run:
                 self._snapshots_of_instance(target)
             else:
                 made = self._call("CreateSnapshot", {"VolumeId": target["VolumeId"], **self._tags("snapshot", target)})
-                self._made([made["SnapshotId"]])
+                self._share_and_queue_copies([made["SnapshotId"]])
 
     def _targets(self) -> list[dict[str, Any]]:
         wanted = {(t["Key"], t["Value"]) for t in self.policy.details["TargetTags"]}
@@ -91,7 +91,7 @@ class Run:
         parameters = self.policy.details.get("Parameters") or {}
         of = {"InstanceId": instance["InstanceId"], "ExcludeBootVolume": bool(parameters.get("ExcludeBootVolume"))}
         made = self._call("CreateSnapshots", {"InstanceSpecification": of, **self._tags("snapshot", instance)})
-        self._made([s["SnapshotId"] for s in made["Snapshots"]])
+        self._share_and_queue_copies([s["SnapshotId"] for s in made["Snapshots"]])
 
     def _image(self, instance: Mapping[str, Any]) -> None:
         moment = datetime.fromtimestamp(self.now, UTC).strftime("%Y-%m-%dT%H.%M.%S.%fZ")
@@ -102,14 +102,14 @@ class Run:
             **self._tags("image", instance),
         }
         id = self._call("CreateImage", request)["ImageId"]
-        self._mark([id])
+        self._set_dlm_tags([id])
         if rule := self.schedule.get("DeprecateRule"):
             at = datetime.fromtimestamp(self.now + _seconds(rule), UTC) if rule.get("Interval") else None
             if at is not None:
                 self._call("EnableImageDeprecation", {"ImageId": id, "DeprecateAt": at.strftime("%Y-%m-%dT%H:%M:%SZ")})
 
-    def _made(self, snapshots: list[str]) -> None:
-        self._mark(snapshots)
+    def _share_and_queue_copies(self, snapshots: list[str]) -> None:
+        self._set_dlm_tags(snapshots)
         for id in snapshots:
             for rule in self.schedule.get("ShareRules", ()):
                 request = {"SnapshotId": id, "Attribute": "createVolumePermission", "OperationType": "add"}
@@ -127,7 +127,7 @@ class Run:
         given = [{"Key": k, "Value": v} for k, v in tags.items()]
         return {"TagSpecifications": [{"ResourceType": kind, "Tags": given}]}
 
-    def _mark(self, ids: list[str], region: str | None = None) -> None:
+    def _set_dlm_tags(self, ids: list[str], region: str | None = None) -> None:
         self.ec2.mark(ids, {POLICY: self.policy.id, SCHEDULE: str(self.schedule["Name"])})
 
     # --- copying ------------------------------------------------------------------------------------------------------
@@ -135,11 +135,11 @@ class Run:
     def copy(self) -> None:
         waiting, self.policy.copies = self.policy.copies, []
         for entry in waiting:
-            if entry["schedule"] != self.schedule["Name"] or not self._copied(entry):
+            if entry["schedule"] != self.schedule["Name"] or not self._copy_if_completed(entry):
                 self.policy.copies.append(entry)
 
-    def _copied(self, entry: Mapping[str, Any]) -> bool:
-        """Return whether all copies of a snapshot were started."""
+    def _copy_if_completed(self, entry: Mapping[str, Any]) -> bool:
+        """Copy a snapshot once it is completed. Returns whether its entry needs no further attempt."""
         rule = entry["rule"]
         try:
             (source,) = self._call("DescribeSnapshots", {"SnapshotIds": [entry["snapshot"]]})["Snapshots"]
@@ -158,7 +158,7 @@ class Run:
                 return False
             self.policy.state, self.policy.message = "ERROR", f"{error.code}: {error.message}"
             return True
-        self._mark([made["SnapshotId"]])
+        self._set_dlm_tags([made["SnapshotId"]])
         return True
 
     # --- deleting -----------------------------------------------------------------------------------------------------

@@ -46,8 +46,8 @@ class Ec2Service(Service):
         if self._ec2.handles(call.action):
             return self._own(call, ctx, call.form)
         visibility = self.world.visibility
-        with visibility.respected(call):
-            return visibility.noted(call, self._surface.serve(call))
+        with visibility.hide_new(call):
+            return visibility.register(call, self._surface.serve(call))
 
     def _own(self, call: Call, ctx: Ctx, form: dict[str, str]) -> Response:
         headers = [("Content-Type", "text/xml;charset=UTF-8")]

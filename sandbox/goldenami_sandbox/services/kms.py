@@ -75,8 +75,8 @@ class Kms(Service):
 
     def serve(self, call: Call, identity: Identity) -> Response:
         visibility = self.world.visibility
-        with visibility.respected(call):
-            return visibility.noted(call, self._serve(call, identity.caller))
+        with visibility.hide_new(call):
+            return visibility.register(call, self._serve(call, identity.caller))
 
     def _serve(self, call: Call, caller: Caller) -> Response:
         field = _KEY_FIELD.get(call.action, "KeyId")
@@ -84,7 +84,7 @@ class Kms(Service):
         with self._surface.active():
             try:
                 if call.action in ("Decrypt", "ReEncrypt"):
-                    source = self._of_blob(call)
+                    source = self._key_of_ciphertext(call)
                     action = "ReEncryptFrom" if call.action == "ReEncrypt" else "Decrypt"
                     self._check(source, call.action, f"kms:{action}", caller, _encryption_context(call))
                     if call.action == "Decrypt":
@@ -99,7 +99,7 @@ class Kms(Service):
                         return self._forward(call, source, {"KeyId": source.id})
                 if not isinstance(reference, str):
                     return self._surface.serve(call)
-                key = self._named(call, reference)
+                key = self._require_key(call, reference)
                 action = "ReEncryptTo" if call.action == "ReEncrypt" else call.action
                 self._check(key, call.action, f"kms:{action}", caller, _encryption_context(call))
                 if call.action == "CreateGrant" and (grant := _granted_before(key, call.json)) is not None:
@@ -113,7 +113,7 @@ class Kms(Service):
         body = json.dumps({**call.json, **change}).encode()
         return self._surface.serve(replace_body(call, body), account=key.account_id)
 
-    def _named(self, call: Call, reference: str) -> Any:
+    def _require_key(self, call: Call, reference: str) -> Any:
         is_alias = reference.startswith("alias/") or ":alias/" in reference
         if is_alias and call.action not in _TAKES_ALIAS:
             raise KeyRefused("NotFoundException", f"Invalid keyId '{reference}'")
@@ -122,7 +122,7 @@ class Kms(Service):
             raise _not_found(call.account, call.region, reference)
         return key
 
-    def _of_blob(self, call: Call) -> Any:
+    def _key_of_ciphertext(self, call: Call) -> Any:
         """Return the key of a ciphertext, which may belong to another account. moto writes the key's id at its
         beginning.
         """

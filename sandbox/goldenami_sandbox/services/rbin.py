@@ -55,7 +55,7 @@ class RecycleBin(Modelled):
         if "LockConfiguration" in params:
             raise Unsupported("the sandbox does not have locked rules of rbin")
         _check(params)
-        if len(self._of(call)) >= MOST_RULES:
+        if len(self._rules_of_caller(call)) >= MOST_RULES:
             raise Refused("ServiceQuotaExceededException", f"There are {MOST_RULES} retention rules already.", 402)
         rule = BinRule(
             id="".join(secrets.choice(_LETTERS) for _ in range(11)),
@@ -73,10 +73,10 @@ class RecycleBin(Modelled):
         return {**_rule_facts(rule), "Tags": [{"Key": k, "Value": v} for k, v in rule.tags.items()]}
 
     def _get(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
-        return _rule_facts(self._named(call, params["Identifier"]))
+        return _rule_facts(self._require_rule(call, params["Identifier"]))
 
     def _list(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
-        found = [r for r in self._of(call) if r.kind == params["ResourceType"]]
+        found = [r for r in self._rules_of_caller(call) if r.kind == params["ResourceType"]]
         for name in ("ResourceTags", "ExcludeResourceTags"):
             wanted = _pairs(params.get(name, ()))
             found = [r for r in found if set(wanted) <= set(r.match if name == "ResourceTags" else r.exclude)]
@@ -93,7 +93,7 @@ class RecycleBin(Modelled):
 
     def _update(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
         """Change a rule for future deletions. Resources in the bin keep their time."""
-        rule = self._named(call, params["Identifier"])
+        rule = self._require_rule(call, params["Identifier"])
         if params.get("ResourceType", rule.kind) != rule.kind:
             raise Refused("ValidationException", "The resource type of a rule cannot be changed.")
         _check({**_rule_facts(rule), **params})
@@ -107,7 +107,7 @@ class RecycleBin(Modelled):
         return _rule_facts(rule)
 
     def _delete(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
-        del self._rules[self._named(call, params["Identifier"]).id]
+        del self._rules[self._require_rule(call, params["Identifier"]).id]
         return {}
 
     def _tag(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
@@ -124,17 +124,17 @@ class RecycleBin(Modelled):
 
     # --- lookups ------------------------------------------------------------------------------------------------------
 
-    def _of(self, call: Call) -> list[BinRule]:
+    def _rules_of_caller(self, call: Call) -> list[BinRule]:
         return [r for r in self._rules.values() if (r.owner, r.region) == (call.account, call.region)]
 
-    def _named(self, call: Call, id: str) -> BinRule:
-        found = next((r for r in self._of(call) if r.id == id), None)
+    def _require_rule(self, call: Call, id: str) -> BinRule:
+        found = next((r for r in self._rules_of_caller(call) if r.id == id), None)
         if found is None:
             raise Refused("ResourceNotFoundException", f"Rule {id} does not exist.", 404)
         return found
 
     def _by_arn(self, call: Call, params: Mapping[str, Any]) -> BinRule:
-        return self._named(call, str(params["ResourceArn"]).rpartition("/")[2])
+        return self._require_rule(call, str(params["ResourceArn"]).rpartition("/")[2])
 
 
 def _check(params: Mapping[str, Any]) -> None:

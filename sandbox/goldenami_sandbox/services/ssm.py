@@ -49,8 +49,10 @@ class Ssm(Service):
         self.prime(call.account, call.region)
         if call.action == "PutParameter":
             is_image = self._is_image(call)
-            return self.world.visibility.noted(call, self._put_image(call) if is_image else self._surface.serve(call))
-        with self.world.visibility.respected(call):
+            return self.world.visibility.register(
+                call, self._put_image(call) if is_image else self._surface.serve(call)
+            )
+        with self.world.visibility.hide_new(call):
             return self._serve(call)
 
     def _serve(self, call: Call) -> Response:

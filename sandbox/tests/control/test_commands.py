@@ -55,7 +55,7 @@ def test_export_does_not_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "exists already" in capsys.readouterr().err
 
 
-def test_stopping_what_does_not_run_is_fine(capsys: pytest.CaptureFixture[str]) -> None:
+def test_stopping_a_stopped_sandbox_succeeds(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["down"]) == 0
     assert main(["reset", "--yes"]) == 0
     assert "was not running" in capsys.readouterr().err

@@ -54,7 +54,7 @@ def test_a_dropped_connection_before_or_after_the_effect(paper_cloud: Factory, w
     assert [call["result"] for call in cloud.calls if call["action"] == "CreateSecurityGroup"] == ["dropped"]
 
 
-def test_a_fault_of_one_place_leaves_the_others_alone(paper_cloud: Factory) -> None:
+def test_a_fault_of_one_place_does_not_affect_others(paper_cloud: Factory) -> None:
     cloud = paper_cloud()
     cloud.set(faults=[{"action": "*", "nth": 0, "account": "222222222222", "region": "eu-west-1"}])
     client(cloud, "ssm", account="apps").describe_parameters()
@@ -133,7 +133,7 @@ def test_the_log_goes_to_a_file(tmp_path: Path, paper_cloud: Factory) -> None:
     assert set(json.loads(line)) == set(entry)
 
 
-def test_nothing_new_is_seen_at_once(paper_cloud: Factory) -> None:
+def test_new_resources_are_visible_after_the_delay(paper_cloud: Factory) -> None:
     """Every kind that a build makes, in every describe or list that finds it: not before the delay, then for good."""
     now = [1_800_000_000.0]
     cloud = paper_cloud(clock=lambda: now[0])
@@ -208,7 +208,7 @@ def test_settings_merge_and_round_trip() -> None:
     assert Settings().merged(json.loads(json.dumps(settings.to_json()))) == settings
 
 
-def test_all_mistakes_in_settings_are_told_at_once() -> None:
+def test_all_problems_of_settings_are_reported_at_once() -> None:
     wrong = {
         "pendin": {},
         "pending": {"images": 1, "image": -1},

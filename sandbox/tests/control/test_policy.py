@@ -39,7 +39,7 @@ def policy(*statements: dict[str, Any]) -> dict[str, Any]:
         ({"Service": "ec2.amazonaws.com"}, USER, False),
     ],
 )
-def test_who_is_named(principal: Any, caller: Caller, expected: bool) -> None:
+def test_which_callers_a_principal_names(principal: Any, caller: Caller, expected: bool) -> None:
     assert allows(policy(statement(principal)), "kms:Decrypt", caller, {}) is expected
 
 
@@ -53,7 +53,7 @@ def test_who_is_named(principal: Any, caller: Caller, expected: bool) -> None:
         ("kms:Encrypt", False),
     ],
 )
-def test_what_is_allowed(action: Any, expected: bool) -> None:
+def test_which_actions_are_allowed(action: Any, expected: bool) -> None:
     assert allows(policy(statement("*", action=action)), "kms:Decrypt", USER, {}) is expected
 
 

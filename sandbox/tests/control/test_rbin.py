@@ -63,7 +63,7 @@ def code_of(refused: Callable[[], Any]) -> str:
     return str(caught.value.response["Error"]["Code"])
 
 
-def test_without_a_rule_it_is_gone(rig: Rig) -> None:
+def test_without_a_rule_it_is_deleted(rig: Rig) -> None:
     id = rig.snapshot()
     rig.ec2.delete_snapshot(SnapshotId=id)
     assert rig.binned() == {}

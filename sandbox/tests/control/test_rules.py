@@ -88,7 +88,7 @@ def test_iam_users_can_call_with_their_keys(client: Clients) -> None:
     assert identity["Arn"] == f"arn:aws:iam::{HOME}:user/ci"
 
 
-def test_what_there_is_not_is_named(cloud: PaperCloud, client: Clients) -> None:
+def test_errors_name_missing_resources(cloud: PaperCloud, client: Clients) -> None:
     for service, call, arguments, code, name in (
         ("ec2", "describe_fast_launch_images", {}, "InvalidAction", "ec2:DescribeFastLaunchImages"),
         ("kms", "describe_custom_key_stores", {}, "UnknownOperationException", "kms:DescribeCustomKeyStores"),
@@ -103,7 +103,7 @@ def test_what_there_is_not_is_named(cloud: PaperCloud, client: Clients) -> None:
 # --- STS --------------------------------------------------------------------------------------------------------------
 
 
-def test_everyone_is_who_they_are(client: Clients) -> None:
+def test_callers_have_their_own_identity(client: Clients) -> None:
     assert client("sts").get_caller_identity()["Arn"] == f"arn:aws:iam::{HOME}:user/admin"
     assert client("sts", account="apps").get_caller_identity()["Account"] == APPS
     identity = client("sts", **session(client, "goldenami-publisher")).get_caller_identity()
@@ -186,7 +186,7 @@ def test_the_seeded_keys(client: Clients) -> None:
     assert len(arns) == 6
 
 
-def test_a_key_lives_in_one_region(client: Clients) -> None:
+def test_a_key_belongs_to_one_region(client: Clients) -> None:
     arn = client("kms").describe_key(KeyId="alias/golden-ami")["KeyMetadata"]["Arn"]
     with refused("NotFoundException"):
         client("kms", "us-east-1").describe_key(KeyId=arn)
@@ -313,7 +313,7 @@ def test_an_image_parameter_is_validated_after_the_put(paper_cloud: Callable[...
 # --- EC2 that moto keeps ----------------------------------------------------------------------------------------------
 
 
-def test_a_launch_template_version_keeps_what_its_source_says(client: Clients) -> None:
+def test_a_launch_template_version_keeps_the_values_of_its_source(client: Clients) -> None:
     ec2 = client("ec2")
     ec2.create_launch_template(
         LaunchTemplateName="web", LaunchTemplateData={"ImageId": "ami-1", "InstanceType": "t3.small"}
@@ -381,7 +381,7 @@ def test_a_shared_encrypted_image_needs_its_key_too(cloud: PaperCloud, client: C
     assert outcome() == "running"
 
 
-def test_one_call_tags_things_of_both_stores(client: Clients) -> None:
+def test_one_call_tags_resources_of_both_stores(client: Clients) -> None:
     ec2 = client("ec2")
     volume = ec2.create_volume(AvailabilityZone="eu-central-1a", Size=1)["VolumeId"]
     group = ec2.create_security_group(GroupName="tagged", Description="x")["GroupId"]

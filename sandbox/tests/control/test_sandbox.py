@@ -178,7 +178,7 @@ def test_it_ends_with_its_parent(tmp_path: Path) -> None:
     )  # the kernel takes links of a dead network namespace away in its own time
 
 
-def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported(tmp_path: Path) -> None:
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -70,7 +70,7 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["state.zip"]
 
 
-def test_a_torn_or_foreign_state_says_what_to_do(tmp_path: Path) -> None:
+def test_a_damaged_or_foreign_state_has_a_hint(tmp_path: Path) -> None:
     file = tmp_path / "state.zip"
     file.write_bytes(b"PK\x03\x04torn")
     with pytest.raises(SandboxError, match="cannot be read") as caught:

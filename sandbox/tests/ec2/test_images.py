@@ -145,7 +145,7 @@ def test_an_encrypted_copy(rig: Any) -> None:
     assert (volume["Encrypted"], volume["KmsKeyId"]) == (True, snapshot["KmsKeyId"])
 
 
-def test_without_a_key_the_default_one_serves(rig: Any, fails: Any) -> None:
+def test_without_a_key_the_default_key_is_used(rig: Any, fails: Any) -> None:
     image_id = copy(rig, rig.captured(), Encrypted=True)
     snapshot_id = rig.snapshot_id_of(image_id, HOME, OTHER)
     client = rig.client(HOME, OTHER)
@@ -372,7 +372,7 @@ def test_deregistration_protection(rig: Any, fails: Any) -> None:
 # --- RegisterImage, DescribeImages ------------------------------------------------------------------------------------
 
 
-def test_register_keeps_what_it_is_told(rig: Any, fails: Any) -> None:
+def test_register_keeps_its_parameters(rig: Any, fails: Any) -> None:
     client, snapshot_id = rig.client(), rig.snapshot_id_of(rig.captured())
     fields = {
         "Architecture": "x86_64",
@@ -464,7 +464,7 @@ def test_ids_that_are_wrong(rig: Any, fails: Any) -> None:
     assert fails(rig.client().describe_images, ImageIds=["ami-00000000000000000"]) == "InvalidAMIID.NotFound"
 
 
-def test_a_restart_finishes_what_was_under_way(rig: Any) -> None:
+def test_a_restart_completes_work_in_progress(rig: Any) -> None:
     source = rig.captured()
     rig.node.gates["copy_snapshot"] = threading.Event()
     image_id = rig.client(HOME, OTHER).copy_image(
@@ -487,7 +487,7 @@ def test_a_guest_that_does_not_come_back_is_stopped(rig: Any) -> None:
     assert rig.instance(image["SourceInstanceId"])["State"]["Name"] == "stopped"
 
 
-def test_contents_for_those_who_look_inside(rig: Any, fails: Any) -> None:
+def test_contents_of_snapshots_can_be_read(rig: Any, fails: Any) -> None:
     image_id = copy(rig, rig.captured(), region=REGION, Encrypted=True, KmsKeyId="alias/golden-ami")
     snapshot_id, key = rig.ec2.contents_of(HOME, REGION, image_id)
     assert (snapshot_id, key) == (rig.snapshot_id_of(image_id), rig.node.snapshots[snapshot_id].key)

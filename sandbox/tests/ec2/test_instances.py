@@ -77,7 +77,7 @@ def test_refused_launches(rig: Any, fails: Any, case: str) -> None:
     assert rig.client().describe_instances()["Reservations"] == []
 
 
-def test_an_image_without_contents_says_so(rig: Any) -> None:
+def test_an_image_without_contents_is_refused_with_its_reason(rig: Any) -> None:
     hollow = rig.ec2.add_public_image(
         REGION, "099720109477", "ubuntu-noble", architecture="arm64", release=None, default_user="ubuntu",
         creation_date="2026-11-01T00:00:00+00:00",

@@ -78,7 +78,7 @@ def test_errors_as_botocore_reads_them() -> None:
         ({"MaxResults.1": "1"}, "UnknownParameter"),
     ],
 )
-def test_what_an_action_does_not_know_is_refused(form: dict[str, str], code: str) -> None:
+def test_unknown_parameters_are_refused(form: dict[str, str], code: str) -> None:
     with pytest.raises(Ec2Error) as caught:
         protocol.parse("DescribeImages", form)
     assert caught.value.code == code

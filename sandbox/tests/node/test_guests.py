@@ -189,7 +189,7 @@ def test_a_root_without_an_init_is_refused(node: Node, identity: Path) -> None:
     node.call("delete_volume", "vol-blank")
 
 
-def test_a_killed_sandbox_leaves_nothing_that_the_next_start_does_not_clear(
+def test_the_next_start_clears_what_a_killed_sandbox_left(
     new_node: Callable[[Path], Node], identity: Path, tmp_path: Path
 ) -> None:
     first = new_node(tmp_path / "one")

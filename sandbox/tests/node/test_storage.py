@@ -107,7 +107,7 @@ def test_an_encrypted_snapshot_has_no_plaintext_and_needs_its_key(node: Node) ->
         node.call("delete_snapshot", snapshot)
 
 
-def test_what_is_asked_for_wrongly_is_refused(node: Node) -> None:
+def test_invalid_requests_are_refused(node: Node) -> None:
     with pytest.raises(RuntimeError, match="does not exist"):
         node.call("freeze_snapshot", "snap-q", "vol-none")
     with pytest.raises(RuntimeError, match="is not an id"):

@@ -56,7 +56,7 @@ def test_multipart() -> None:
         (b"#include https://example.com/\n", "unknown form"),
     ],
 )
-def test_what_is_not_understood_is_warned_of(raw: bytes, warning: str) -> None:
+def test_unreadable_parts_become_warnings(raw: bytes, warning: str) -> None:
     (said,) = userdata.parse(raw).warnings
     assert warning in said
 
@@ -72,7 +72,7 @@ def test_metadata_is_a_tree() -> None:
     assert imds.look_up(paths, "meta-data/none", "key") is None
 
 
-def test_a_data_key_does_not_show_itself() -> None:
+def test_the_repr_of_a_data_key_hides_it() -> None:
     key = DataKey(b"s" * 32)
     assert "sss" not in repr(key) + str(key) + f"{key}"
     with pytest.raises(ValueError, match="32 bytes"):
