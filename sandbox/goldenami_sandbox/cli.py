@@ -325,7 +325,7 @@ def settings_get(name: str) -> None:
 @_NAME
 @click.argument("change")
 def settings_set(name: str, change: str) -> None:
-    r"""Merge CHANGE into the settings. CHANGE is a JSON object, or - to read it from standard input.
+    """Merge CHANGE into the settings. CHANGE is a JSON object, or - to read it from standard input.
 
     \b
     {"pending": {"image": 5}}                         images are pending for at least 5 seconds
