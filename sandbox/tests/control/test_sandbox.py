@@ -212,7 +212,7 @@ def test_the_commands(real_sandbox: SandboxInfo, tmp_path: Path) -> None:
 
     done = goldenami(home, "settings", "set", "--name", "tests", '{"pending": {"imag": 1}}')
     assert done.returncode == 2
-    assert "unknown kind 'imag'" in done.stderr
+    assert "unknown key 'imag'" in done.stderr
 
     ec2 = boto3.client("ec2", **real_sandbox.client())
     inside(real_sandbox, instance, "sh", "-c", "echo exported > /etc/marker")
