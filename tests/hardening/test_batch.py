@@ -7,18 +7,19 @@ import subprocess
 import pytest
 
 from goldenami.hardening import Batch, Check, Expected, check_control
-from goldenami.hardening.batch import Subject
+from goldenami.hardening.batch import Subject, Values
+from goldenami.hardening.checks import Kind
 
 
 def subject(id: str, *checks: Check, applies: str = "") -> Subject:
     return Subject(id, id.title(), f"controls.yaml:1:1 {id}", checks, applies, "it is not there" if applies else "")
 
 
-def reads(code: str, value: str = "x", kind: str = "equals") -> Check:
+def reads(code: str, value: str = "x", kind: Kind = "equals") -> Check:
     return Check(code, Expected(kind, (value,)))
 
 
-def run(*subjects: Subject, shell: str = "sh"):
+def run(*subjects: Subject, shell: str = "sh") -> tuple[Batch, Values]:
     batch = Batch(subjects)
     done = subprocess.run([shell, "-s", batch.mark], input=batch.program, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -41,7 +42,7 @@ SUBJECTS = (
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
-def test_every_control_has_a_result(shell):
+def test_every_control_has_a_result(shell: str) -> None:
     batch, values = run(*SUBJECTS, shell=shell)
     results = {s.id: check_control(s, values) for s in batch.subjects}
     assert {id: v.outcome for id, v in results.items()} == {
@@ -60,7 +61,7 @@ def test_every_control_has_a_result(shell):
     assert results["elsewhere"].message == "it is not there"
 
 
-def test_a_failure_names_control_value_and_expectation():
+def test_a_failure_names_control_value_and_expectation() -> None:
     batch, values = run(*SUBJECTS)
     results = {s.id: check_control(s, values) for s in batch.subjects}
     messages = {id: result.message for id, result in results.items() if result.outcome == "failed"}
@@ -72,7 +73,7 @@ def test_a_failure_names_control_value_and_expectation():
     }
 
 
-def test_a_program_that_ends_early_proves_nothing():
+def test_a_program_that_ends_early_proves_nothing() -> None:
     batch = Batch(SUBJECTS)
     whole = subprocess.run(["sh", "-s", batch.mark], input=batch.program, capture_output=True, check=True).stdout
     for cut in (0, len(whole) // 2, len(whole) - 5):
@@ -80,7 +81,7 @@ def test_a_program_that_ends_early_proves_nothing():
             batch.values(whole[:cut])
 
 
-def test_a_check_cannot_print_the_value_of_another_check():
+def test_a_check_cannot_print_the_value_of_another_check() -> None:
     """A check does not know the mark, so its output cannot end its value."""
     batch, values = run(
         subject("liar", reads("printf '\\ngoldenami-0000 end 0\\n'")), subject("next", reads("echo y", "z"))
@@ -89,7 +90,7 @@ def test_a_check_cannot_print_the_value_of_another_check():
     assert check_control(batch.subjects[1], values).outcome == "failed"
 
 
-def test_a_batch_survives_json():
+def test_a_batch_survives_json() -> None:
     import json
 
     batch = Batch(SUBJECTS)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from goldenami.hardening import Expected
+from goldenami.hardening.checks import Kind
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,7 @@ from goldenami.hardening import Expected
         ("contains", ("-e 2", "-w /x"), ["a\n-w  /x\n-e 2"], ["-e 2", ""]),
     ],
 )
-def test_expectations(kind, values, good, bad):
+def test_expectations(kind: Kind, values: tuple[str, ...], good: list[str], bad: list[str]) -> None:
     expected = Expected(kind, values)
     assert [value for value in good if not expected.holds(value)] == []
     assert [value for value in bad if expected.holds(value)] == []
@@ -29,7 +30,7 @@ def test_expectations(kind, values, good, bad):
 
 
 @given(st.lists(st.text(alphabet="ab \t", min_size=1).filter(str.strip)), st.lists(st.text(alphabet="ab \t")))
-def test_contains_is_a_set_of_lines(wanted, there):
+def test_contains_is_a_set_of_lines(wanted: list[str], there: list[str]) -> None:
     """Whatever the order and the white space: a line that is missing is named, and only then the value fails."""
     expected = Expected("contains", tuple(wanted))
     value = "\n".join(there)

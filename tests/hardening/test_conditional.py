@@ -32,7 +32,7 @@ def control(id: str, *, last: Literal[False, True, "of-all"] = False, applies: s
     )
 
 
-def test_what_comes_last_is_a_stage_of_its_own_and_so_is_what_comes_last_of_all():
+def test_what_comes_last_is_a_stage_of_its_own_and_so_is_what_comes_last_of_all() -> None:
     made = stages([control("aide", last="of-all"), control("ssh"), control("audit", last=True), control("sudo")])
     assert [(s.name, [o.label for o in s.operations]) for s in made] == [
         ("hardening", ["ssh: file /ssh", "sudo: file /sudo"]),
@@ -42,12 +42,12 @@ def test_what_comes_last_is_a_stage_of_its_own_and_so_is_what_comes_last_of_all(
 
 
 @pytest.mark.parametrize("last", [False, True, "of-all"])
-def test_no_stage_without_operations(last):
+def test_no_stage_without_operations(last: Literal[False, True, "of-all"]) -> None:
     assert len(stages([control("one", last=last)])) == 1
     assert stages([]) == ()
 
 
-def test_the_condition_comes_before_the_check():
+def test_the_condition_comes_before_the_check() -> None:
     [plain] = stages([control("one")])
     [guarded] = stages([control("one", applies="test -d '/a b'")])
     before, after = compile_stage(plain).steps[0], compile_stage(guarded).steps[0]

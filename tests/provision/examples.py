@@ -54,8 +54,8 @@ def bind(
 def examples(served: Path, sums: Mapping[str, str]) -> list[BoundOperation]:
     """In an order in which they work. ``served``: a folder on the host, with files that ``sums`` has checksums of."""
     key = generate_keypair().public_key
-    archive = {"url": f"file://{served}/archive.tar.gz", "sha256": sums["archive.tar.gz"]}
-    deb = {"url": f"file://{served}/example.deb", "sha256": sums["example.deb"]}
+    archive: dict[str, Any] = {"url": f"file://{served}/archive.tar.gz", "sha256": sums["archive.tar.gz"]}
+    deb: dict[str, Any] = {"url": f"file://{served}/example.deb", "sha256": sums["example.deb"]}
     # fmt: off
     return [
         bind("package", name="tree"),

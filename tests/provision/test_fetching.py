@@ -12,6 +12,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal, cast
 
 import pytest
 
@@ -62,7 +63,8 @@ def packed(form: str, files: dict[str, str] = FILES) -> bytes:
                 entry.external_attr = (stat.S_IFREG | (0o755 if "bin/" in name else 0o644)) << 16
                 archive.writestr(entry, text)
         return output.getvalue()
-    with tarfile.open(fileobj=output, mode="w:" + form) as tar:
+    mode = cast(Literal["w:gz", "w:xz", "w:bz2"], "w:" + form)
+    with tarfile.open(fileobj=output, mode=mode) as tar:
         for name, text in files.items():
             member = tarfile.TarInfo(name)
             member.size, member.mode = len(text), 0o755 if "bin/" in name else 0o644
@@ -78,7 +80,7 @@ def test_an_archive_is_unpacked_once(form: str, beside: bool, web: Served, tmp_p
     data = packed(form)
     (web.folder / "archive").write_bytes(data)
     dest = tmp_path / "a b"
-    fields = {"dest": str(dest), "strip_components": 1, "owner": "daemon", "group": "daemon"}
+    fields: dict[str, Any] = {"dest": str(dest), "strip_components": 1, "owner": "daemon", "group": "daemon"}
     if beside:
         operation = bind("archive", src=f"x.{form}", payload=Payload.of(data), **fields)
     else:
@@ -104,7 +106,7 @@ def test_two_archives_share_a_directory_and_another_digest_unpacks_again(tmp_pat
 
 def test_a_wrong_archive_is_refused_and_leaves_nothing(web: Served, tmp_path: Path) -> None:
     (web.folder / "archive").write_bytes(packed("gz"))
-    fields = {"url": f"{web.url}/archive", "dest": str(tmp_path / "opt")}
+    fields: dict[str, Any] = {"url": f"{web.url}/archive", "dest": str(tmp_path / "opt")}
     assert "as in the recipe" in refused(bind("archive", **fields, sha256="0" * 64))
     deep = bind("archive", **fields, sha256=sha((web.folder / "archive").read_bytes()), strip_components=5)
     assert "strip_components removes all" in refused(deep)
@@ -121,7 +123,12 @@ def test_a_download_is_verified_by_its_signature(armored: bool, web: Served, tmp
     file.write_text("first\n")
     key.sign(file)
     dest = tmp_path / "tool"
-    fields = {"url": f"{web.url}/tool", "signature": f"{web.url}/tool.sig", "dest": str(dest), "mode": "0755"}
+    fields: dict[str, Any] = {
+        "url": f"{web.url}/tool",
+        "signature": f"{web.url}/tool.sig",
+        "dest": str(dest),
+        "mode": "0755",
+    }
     if armored:
         operation = bind("download", **fields, key=key.armored)
     else:
@@ -166,7 +173,7 @@ def repository(web: Served) -> list[str]:
 def test_git_checks_out_a_tag_or_a_commit(web: Served, repository: list[str], tmp_path: Path) -> None:
     dest = tmp_path / "tree"
     url = f"file://{web.folder}/x.git"
-    at = {"url": url, "dest": str(dest), "owner": "daemon", "group": "daemon"}
+    at: dict[str, Any] = {"url": url, "dest": str(dest), "owner": "daemon", "group": "daemon"}
     assert changes(bind("git", **at, tag="v1", commit=repository[0])) == ["is not there"]
     assert (dest / "file").read_text() == "0\n"
     assert (dest / "file").owner() == "daemon"
@@ -195,7 +202,7 @@ def test_git_fetches_from_a_server_without_support_for_depth(
 
 
 def test_git_refuses_a_tag_of_another_commit(web: Served, repository: list[str], tmp_path: Path) -> None:
-    at = {"url": f"file://{web.folder}/x.git", "dest": str(tmp_path / "tree")}
+    at: dict[str, Any] = {"url": f"file://{web.folder}/x.git", "dest": str(tmp_path / "tree")}
     said = refused(bind("git", **at, tag="v1", commit=repository[2]))
     assert f"the commit is {repository[0]}, which is not the commit in the recipe" in said
     assert not (tmp_path / "tree/file").exists()
@@ -236,7 +243,7 @@ def index(web: Served) -> dict[str, str]:
 
 def test_pip_in_a_venv(web: Served, index: dict[str, str], tmp_path: Path) -> None:
     venv = tmp_path / "venv"
-    at = {"venv": str(venv), "index_url": f"{web.url}/simple/", "python": "/usr/bin/python3"}
+    at: dict[str, Any] = {"venv": str(venv), "index_url": f"{web.url}/simple/", "python": "/usr/bin/python3"}
 
     def versions() -> dict[str, str]:
         listed = json.loads(run(venv / "bin/python", "-m", "pip", "list", "--format=json"))
@@ -292,7 +299,7 @@ def test_npm_in_a_directory(registry: str, tmp_path: Path) -> None:
     if npm is None:
         pytest.skip("NOT PROVEN: npm is not installed")
     programs = str(Path(npm).parent)
-    at = {"name": "left", "path": str(tmp_path / "app"), "registry": registry}
+    at: dict[str, Any] = {"name": "left", "path": str(tmp_path / "app"), "registry": registry}
 
     def version() -> str:
         manifest = tmp_path / "app/node_modules/left/package.json"

@@ -25,6 +25,7 @@ from goldenami.model import Mark, SshEndpoint
 from goldenami.provision import (
     PACKAGES,
     BoundOperation,
+    Fact,
     Handler,
     PatchSpec,
     Payload,
@@ -101,7 +102,10 @@ def test_every_operation_run_twice_changes_nothing_the_second_time(
         assert [(o.title, o.detail) for o in second.operations if o.status == "changed"] == []
         assert len(second.operations) == len(operations)
         look_at_what_was_done(host)
-        run_stage(connection, provision.patch_stage(PatchSpec(level="none", reboot="always"), os="debian"))
+        run_stage(
+            connection,
+            provision.patch_stage(PatchSpec.model_validate({"level": "none", "reboot": "always"}), os="debian"),
+        )
         drift = host.run(*operations, mode="check")
         # systemd-remount-fs does not run in a container, which has its own /dev/shm.
         undone = [(o.title, o.detail) for o in drift.operations if o.status == "changed" and "/dev/shm" not in o.title]
@@ -553,7 +557,7 @@ def test_a_command_is_not_repeated_blindly(relayed: tuple[Host, Relay]) -> None:
 def test_what_is_idempotent_is_run_again(relayed: tuple[Host, Relay]) -> None:
     host, relay = relayed
     host.sh("rm -f /srv/again")
-    cuts = []
+    cuts: list[int] = []
 
     def on_event(event: Event) -> None:
         if event.kind == "operation.output" and event.fields["line"] == "begun" and not cuts:
@@ -634,7 +638,7 @@ def test_a_reboot_that_takes_long(host: Host, endpoint: SshEndpoint) -> None:
     """There is patience, and word of it; and an end to it. The clock runs ten times as fast here."""
     host.sh("mkdir -p /etc/systemd/system/ssh.service.d")
     host.sh("printf '[Service]\\nExecStartPre=/bin/sleep 5\\n' >/etc/systemd/system/ssh.service.d/slow.conf")
-    stage = provision.patch_stage(PatchSpec(level="none", reboot="always"), os="debian")
+    stage = provision.patch_stage(PatchSpec.model_validate({"level": "none", "reboot": "always"}), os="debian")
     notes: list[str] = []
 
     def on_event(event: Event) -> None:
@@ -661,7 +665,7 @@ def test_a_recipe_costs_three_round_trips(endpoint: SshEndpoint) -> None:
         Stage(name, tuple(bind("file", dest=f"/srv/few/{name}{n}", content="x") for n in range(7)))
         for name in ("patches", "agents", "software", "hardening")
     ]
-    items = [PACKAGES, *stages, replace(PACKAGES, name="after")]
+    items: list[Stage | Fact] = [PACKAGES, *stages, replace(PACKAGES, name="after")]
     with Relay((endpoint.address, endpoint.port)) as relay:
         slow = replace(endpoint, address="127.0.0.1", port=relay.port)
         with ssh.connect(slow, timeout=60) as connection:
@@ -741,12 +745,20 @@ def test_patches_and_the_packages_that_they_change(launch: Callable[[str], SshEn
     with ssh.connect(endpoint, timeout=60) as connection:
         before = provision.packages(connection)
         boot = connection.boot_id()
-        result = run_stage(connection, provision.patch_stage(PatchSpec(level="security", reboot="always"), os="debian"))
+        result = run_stage(
+            connection,
+            provision.patch_stage(PatchSpec.model_validate({"level": "security", "reboot": "always"}), os="debian"),
+        )
         assert result.rebooted == 1
         assert connection.boot_id() != boot
-        again = run_stage(connection, provision.patch_stage(PatchSpec(level="all", exclude=("bash",)), os="debian"))
+        again = run_stage(
+            connection,
+            provision.patch_stage(PatchSpec.model_validate({"level": "all", "exclude": ("bash",)}), os="debian"),
+        )
         assert again.rebooted in (0, 1)
-        last = run_stage(connection, provision.patch_stage(PatchSpec(exclude=("bash",)), os="debian"))
+        last = run_stage(
+            connection, provision.patch_stage(PatchSpec.model_validate({"exclude": ("bash",)}), os="debian")
+        )
         assert (last.changed, last.rebooted) == (0, 0)
         changes = provision.package_changes(before, provision.packages(connection))
         assert all(c.before is not None for c in changes if c.after is not None and c.name == "bash")

@@ -63,7 +63,7 @@ def suite(web: Served, key: Key) -> AptSuite:
 @pytest.fixture(scope="module")
 def apt(host: Host, web: Served, suite: AptSuite, key: Key) -> dict[str, Any]:
     """The repository's fields, once it is there."""
-    fields = {
+    fields: dict[str, Any] = {
         "name": "golden",
         "uris": [f"{web.url}/apt"],
         "suites": ["stable"],
@@ -191,7 +191,7 @@ def test_an_index_that_another_key_signed_is_refused(
 
 def test_a_package_from_a_url(host: Host, web: Served, suite: AptSuite) -> None:
     built = suite.add("gold-file", "3", Depends="gold")
-    fields = {"url": f"{web.url}/apt/pool/{built.name}", "sha256": Payload.read(built).sha256}
+    fields: dict[str, Any] = {"url": f"{web.url}/apt/pool/{built.name}", "sha256": Payload.read(built).sha256}
     host.changes(bind("package", name="gold-file", **fields, version="3"))
     assert installed(host, "gold-file") == "ii 3"
     other = bind("package", name="gold-other", **fields)
@@ -236,7 +236,12 @@ def dnf(host: Host, web: Served, key: Key) -> Rpm:
     # As on systems that rpm makes; Debian has it in the home directory.
     host.sh("mkdir -p /etc/rpm && echo '%_dbpath /var/lib/rpm' >/etc/rpm/macros && rpm --initdb")
     host.sh("mv /var/lib/dpkg /var/lib/dpkg.aside; printf '[main]\\nenabled=0\\n' >/etc/dnf/plugins/local.conf")
-    fields = {"name": "silver", "uris": [f"{web.url}/rpm"], "key": key.armored, "fingerprint": key.fingerprint}
+    fields: dict[str, Any] = {
+        "name": "silver",
+        "uris": [f"{web.url}/rpm"],
+        "key": key.armored,
+        "fingerprint": key.fingerprint,
+    }
     assert len(host.changes(bind("repository", **fields))) == 1
     return Rpm(host, web, folder, fields, key)
 

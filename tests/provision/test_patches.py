@@ -43,11 +43,11 @@ def test_refused(fields: dict[str, Any], message: str) -> None:
 
 
 def test_the_stages_of_a_plain_recipe_are_no_more_than_before() -> None:
-    assert [o.label for o in patch_stage(PatchSpec(), os="debian").operations] == [
+    assert [o.label for o in patch_stage(PatchSpec.model_validate({}), os="debian").operations] == [
         "updates of all packages",
         "reboot if one is needed",
     ]
-    assert closing_stage(PatchSpec(), os="debian").operations == ()
+    assert closing_stage(PatchSpec.model_validate({}), os="debian").operations == ()
 
 
 # --- apt --------------------------------------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ def dnf(host: Host, web: Served, key: Key) -> Iterator[dict[str, Any]]:
     host.sh("mkdir -p /etc/rpm && echo '%_dbpath /var/lib/rpm' >/etc/rpm/macros && rpm --initdb")
     host.sh("mv /var/lib/dpkg /var/lib/dpkg.aside; printf '[main]\\nenabled=0\\n' >/etc/dnf/plugins/local.conf")
     host.sh("rm -f /etc/yum.repos.d/*")
-    base = {"name": "base", "uris": [f"{web.url}/rpm/base"], "key": key.armored}
+    base: dict[str, Any] = {"name": "base", "uris": [f"{web.url}/rpm/base"], "key": key.armored}
     host.run(bind("repository", **base), bind("package", name=list(NAMES)))
     yield {"uri": f"{web.url}/rpm/{{date}}", "key": key.armored}
     host.sh("mv /var/lib/dpkg.aside /var/lib/dpkg")

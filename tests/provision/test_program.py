@@ -48,8 +48,11 @@ def every_stage() -> list[Stage]:
         Stage("further", tuple(further(KEY))),
         Stage("handlers", noticed, handlers),
         Stage("seal", tuple(BoundOperation(t, place) for t in traces_of(key))),
-        patch_stage(PatchSpec(level="security", exclude=("linux-*", "libc6"), reboot="always"), os="debian"),
-        patch_stage(PatchSpec(), os="debian"),
+        patch_stage(
+            PatchSpec.model_validate({"level": "security", "exclude": ("linux-*", "libc6"), "reboot": "always"}),
+            os="debian",
+        ),
+        patch_stage(PatchSpec.model_validate({}), os="debian"),
     ]
 
 

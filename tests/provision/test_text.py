@@ -17,7 +17,7 @@ SSHD = "Include x\n#Port 22\n#X11Forwarding yes\nport 2222\n\n# last\nMatch User
 JOURNAL = "[Journal]\n#Storage=auto\n#Compress=yes\n\n[Other]\nStorage=none\n"
 BLOCK = "a\n# BEGIN goldenami\nold\n# END goldenami\nb\n"
 
-CASES: list[tuple[str, str, dict[str, Any], str, str, str]] = [
+CASES: list[tuple[str, str, dict[str, Any], str, str, str | None]] = [
     # kind, what it shows, fields, before, after, detail of the check
     ("setting", "first changed, others go", {"format": "words", "key": "UMASK", "value": "027"}, DEFS,
      "# comment\n#UMASK 077\nUMASK 027\nPASS_MAX_DAYS\t99999\n\n", "is 022"),

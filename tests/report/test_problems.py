@@ -24,9 +24,10 @@ SOURCES = {
 
 
 def shown(error: GoldenAmiError, width: int = 60) -> str:
-    page = Console(file=io.StringIO(), width=width, color_system=None)
+    output = io.StringIO()
+    page = Console(file=output, width=width, color_system=None)
     render_error(error, page, read=SOURCES.get)
-    return page.file.getvalue()
+    return output.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -61,22 +62,22 @@ def shown(error: GoldenAmiError, width: int = 60) -> str:
         (Problem("gone.yaml", 0, 0, "no such file"), "gone.yaml: error: no such file\n"),
     ],
 )
-def test_a_problem_is_shown_at_its_place(problem, text):
+def test_a_problem_is_shown_at_its_place(problem: Problem, text: str) -> None:
     assert shown(InvalidInput([problem])) == text + "1 problem found\n"
 
 
-def test_a_long_line_is_cut_around_the_place():
+def test_a_long_line_is_cut_around_the_place() -> None:
     _, source, caret, _ = shown(InvalidInput([Problem("web.yaml", 5, 212, "no value")])).splitlines()
     assert len(source) <= 60
     assert source[caret.index("^") :].startswith("value")
 
 
-def test_every_problem_is_shown_in_order():
+def test_every_problem_is_shown_in_order() -> None:
     text = shown(InvalidInput([Problem("web.yaml", 3, 1, "second"), Problem("web.yaml", 1, 1, "first")]))
     assert text.index("first") < text.index("second") < text.index("2 problems found")
 
 
-def test_a_failed_operation_is_shown_with_its_place_and_last_lines():
+def test_a_failed_operation_is_shown_with_its_place_and_last_lines() -> None:
     output = "".join(f"line {n}\n" for n in range(40)) + "E: Unable to \x1b[31mlocate\n"
     error = OperationFailed(
         "package nginx failed", place="web.yaml:3:5", status=100, output=output, hint="Check the name."
@@ -94,13 +95,13 @@ def test_a_failed_operation_is_shown_with_its_place_and_last_lines():
     assert len(lines) == 6 + 25 + 1
 
 
-def test_cloud_errors_name_their_call_once():
+def test_cloud_errors_name_their_call_once() -> None:
     error = CloudError(
         "CopyImage: the key is disabled", code="Disabled", action="CopyImage", account="1", region="eu-west-1"
     )
     assert shown(error) == ("error: CopyImage: the key is disabled\n  code Disabled, account 1, region eu-west-1\n")
 
 
-def test_failed_targets_are_listed():
+def test_failed_targets_are_listed() -> None:
     error = TargetsFailed("2 of 6 targets failed", failures={"b/y": "no key", "a/x": "quota"}, hint="Run resume.")
     assert shown(error) == "error: 2 of 6 targets failed\n  a/x: quota\n  b/y: no key\nhint: Run resume.\n"

@@ -54,10 +54,11 @@ def page(width: int) -> Console:
 
 
 def text(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
 
 
-def test_release():
+def test_release() -> None:
     console = page(120)
     render_release(
         MANIFEST,
@@ -80,14 +81,14 @@ packages (x86_64): 312, against the base image 1 added, 2 updated
     )
 
 
-def test_lost_instances_are_listed():
+def test_lost_instances_are_listed() -> None:
     console = page(120)
     lost = Replacement("builder", "x86_64", "i-0123", "EC2 reclaimed the spot instance", True, "2026-11-24T20:00:00Z")
     render_release(replace(MANIFEST, replacements=(lost,)), console)
     assert "lost on the way and replaced: builder i-0123 (x86_64): EC2 reclaimed the spot instance" in text(console)
 
 
-def test_release_on_a_narrow_terminal_keeps_the_ids():
+def test_release_on_a_narrow_terminal_keeps_the_ids() -> None:
     console = page(80)
     render_release(MANIFEST, console)
     for entry in MANIFEST.images:
@@ -95,14 +96,14 @@ def test_release_on_a_narrow_terminal_keeps_the_ids():
     assert all(len(line) <= 80 for line in text(console).splitlines() if "ami-" in line)
 
 
-def test_release_on_a_wide_terminal_has_whole_keys_and_account_ids():
+def test_release_on_a_wide_terminal_has_whole_keys_and_account_ids() -> None:
     console = page(200)
     render_release(MANIFEST, console, accounts={"111111111111": "home"})
     assert KEY.format("us-east-1", "111111111111") in text(console)
     assert "home 111111111111" in text(console)
 
 
-def test_failure():
+def test_failure() -> None:
     console = page(100)
     render_failure(
         BuilderError("The builder did not answer.", hint="Look at its console."),
@@ -124,7 +125,7 @@ to clean up: goldenami clean 20261124-ab
     )
 
 
-def test_failure_without_resources_left_behind():
+def test_failure_without_resources_left_behind() -> None:
     console = page(100)
     render_failure(BuilderError("No."), console, next_steps={})
     assert text(console).endswith("nothing is left behind\n")

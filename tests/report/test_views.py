@@ -8,13 +8,17 @@ import json
 import os
 import threading
 import time
+from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from goldenami.errors import UsageError
-from goldenami.events import Event, masked
+from goldenami.events import Emit, Event, masked
 from goldenami.report import EventFile, Lines, Live, progress, tee
+
+Recorded = list[tuple[float, Event]]
 
 
 class Clock:
@@ -24,7 +28,7 @@ class Clock:
         return self.now
 
 
-def play(recorded, consumer, clock):
+def play(recorded: Iterable[tuple[float, Event]], consumer: Emit, clock: Clock) -> None:
     for seconds, event in recorded:
         clock.now = 1000.0 + seconds
         consumer(event)
@@ -51,13 +55,13 @@ PLAIN = """\
 """
 
 
-def test_plain_lines(recorded):
+def test_plain_lines(recorded: Recorded) -> None:
     clock, stream = Clock(), io.StringIO()
     play(recorded, Lines(stream, clock=clock), clock)
     assert stream.getvalue() == PLAIN
 
 
-def test_gitlab_sections_are_never_nested(recorded):
+def test_gitlab_sections_are_never_nested(recorded: Recorded) -> None:
     clock, stream = Clock(), io.StringIO()
     lines = Lines(stream, clock=clock, sections=True, wall_clock=lambda: 1700000000.5)
     play([*recorded, (4000.0, Event("stage.started", {"stage": "left open"}))], lines, clock)
@@ -80,7 +84,7 @@ debian-12-web 1.4.20261124.1 · environment sandbox · 2 targets
 """
 
 
-def test_the_permanent_lines_of_live_are_a_log(recorded):
+def test_the_permanent_lines_of_live_are_a_log(recorded: Recorded) -> None:
     """On a console that is not a terminal, rich draws only the permanent lines."""
     clock, stream = Clock(), io.StringIO()
     live = Live(Console(file=stream, width=130, force_terminal=False), clock=clock, refresh=False)
@@ -88,29 +92,30 @@ def test_the_permanent_lines_of_live_are_a_log(recorded):
     assert stream.getvalue() == LASTING
 
 
-def moving(recorded, until, width=78):
+def moving(recorded: Recorded, until: float, width: int = 78) -> str:
     """Return the running part after the events of the first ``until`` seconds, as text without styles."""
     clock = Clock()
     live = Live(Console(file=io.StringIO(), width=width, force_terminal=True), clock=clock, refresh=False)
     play([entry for entry in recorded if entry[0] <= until], live, clock)
-    page = Console(file=io.StringIO(), width=width, color_system=None)
+    output = io.StringIO()
+    page = Console(file=output, width=width, color_system=None)
     page.print(live._live.get_renderable())
     live.close()
-    return page.file.getvalue()
+    return output.getvalue()
 
 
-def test_live_shows_the_running_operation_and_its_last_line(recorded):
+def test_live_shows_the_running_operation_and_its_last_line(recorded: Recorded) -> None:
     first, second = moving(recorded, 3.0).splitlines()
     assert first[1:].rstrip() == " software (x86_64)  0.8 s  1/3 package nginx-light"
     assert second.rstrip() == "    Unpacking nginx-light (1.22.1-9) ..."
 
 
-def test_live_counts_tests(recorded):
+def test_live_counts_tests(recorded: Recorded) -> None:
     (line,) = moving(recorded, 8.0).splitlines()
     assert line[1:].rstrip() == " tests at gate builder (x86_64)  2/3  1 flaky  tests/web_test.py::test_user"
 
 
-def test_live_has_a_row_for_each_target(recorded):
+def test_live_has_a_row_for_each_target(recorded: Recorded) -> None:
     _, home, apps = moving(recorded, 9.9).splitlines()
     assert home.split() == ["home/eu-central-1", "(x86_64)", "pending", "━" * 12 + "─" * 8, "60", "%"]
     assert apps.split()[:3] == ["apps/eu-west-1", "(x86_64)", "pending"]
@@ -119,7 +124,7 @@ def test_live_has_a_row_for_each_target(recorded):
 
 
 @pytest.mark.parametrize("width", [20, 40, 200])
-def test_live_fits_the_width(recorded, width):
+def test_live_fits_the_width(recorded: Recorded, width: int) -> None:
     for until in (3.0, 8.0, 9.9, 69.0):
         assert all(len(line) <= width for line in moving(recorded, until, width).splitlines())
 
@@ -139,8 +144,8 @@ STRANGE = [
 ]
 
 
-def test_no_event_breaks_a_view(tmp_path):
-    warnings = []
+def test_no_event_breaks_a_view(tmp_path: Path) -> None:
+    warnings: list[Event] = []
     stream = io.StringIO()
     live = Live(Console(file=stream, force_terminal=True, width=80), refresh=False)
     page = io.StringIO()
@@ -155,7 +160,7 @@ def test_no_event_breaks_a_view(tmp_path):
     assert "\x1b]0" not in stream.getvalue() + page.getvalue()
 
 
-def test_event_file_is_json_lines(recorded, tmp_path):
+def test_event_file_is_json_lines(recorded: Recorded, tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     for _ in range(2):  # a resumed build appends to the same file
         with EventFile(path, wall_clock=lambda: 1795487400.25) as file:
@@ -171,15 +176,15 @@ def test_event_file_is_json_lines(recorded, tmp_path):
     }
 
 
-def test_event_file_that_cannot_be_opened(tmp_path):
+def test_event_file_that_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         EventFile(tmp_path / "missing" / "events")
 
 
-def test_tee_goes_on_without_a_consumer_that_fails():
-    seen = []
+def test_tee_goes_on_without_a_consumer_that_fails() -> None:
+    seen: list[Event] = []
 
-    def broken(event):
+    def broken(event: Event) -> None:
         raise BrokenPipeError("closed")
 
     emit = tee(broken, seen.append)
@@ -195,10 +200,11 @@ def test_tee_goes_on_without_a_consumer_that_fails():
     ]
 
 
-def test_tee_calls_a_consumer_from_one_thread_at_a_time():
-    inside, most = [], []
+def test_tee_calls_a_consumer_from_one_thread_at_a_time() -> None:
+    inside: list[int] = []
+    most: list[int] = []
 
-    def consumer(event):
+    def consumer(event: Event) -> None:
         inside.append(1)
         most.append(len(inside))
         time.sleep(0.001)
@@ -213,7 +219,7 @@ def test_tee_calls_a_consumer_from_one_thread_at_a_time():
     assert (len(most), max(most)) == (80, 1)
 
 
-def test_live_and_threads(recorded):
+def test_live_and_threads(recorded: Recorded) -> None:
     """Events and redraws from many threads at the same time do not block each other and do not fail."""
     live = Live(Console(file=io.StringIO(), force_terminal=True, width=80))
     emit = tee(live)
@@ -227,7 +233,7 @@ def test_live_and_threads(recorded):
     live.close()
 
 
-def test_progress_prints_lines_without_a_terminal(recorded, tmp_path):
+def test_progress_prints_lines_without_a_terminal(recorded: Recorded, tmp_path: Path) -> None:
     stream = io.StringIO()
     with progress(Console(file=stream), events=tmp_path / "events", environment={}) as emit:
         for _, event in recorded:
@@ -237,7 +243,7 @@ def test_progress_prints_lines_without_a_terminal(recorded, tmp_path):
     assert (tmp_path / "events").read_text().count("\n") == len(recorded)
 
 
-def test_progress_respects_no_color_on_a_terminal(recorded, monkeypatch):
+def test_progress_respects_no_color_on_a_terminal(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     stream = io.StringIO()
@@ -248,12 +254,12 @@ def test_progress_respects_no_color_on_a_terminal(recorded, monkeypatch):
     assert "✓ launch builder" in stream.getvalue().replace("\x1b[0m", "")
 
 
-def test_live_on_a_real_terminal_ends_with_the_permanent_lines(recorded):
+def test_live_on_a_real_terminal_ends_with_the_permanent_lines(recorded: Recorded) -> None:
     """On a pseudo-terminal, the cursor is visible again at the end, and the running part is removed."""
     leader, follower = os.openpty()
     shown = bytearray()
 
-    def read():  # continuously, because a terminal buffers only 4 KiB
+    def read() -> None:  # continuously, because a terminal buffers only 4 KiB
         with contextlib.suppress(OSError):  # Linux raises this error when the other side is closed
             while data := os.read(leader, 1 << 16):
                 shown.extend(data)
@@ -273,8 +279,8 @@ def test_live_on_a_real_terminal_ends_with_the_permanent_lines(recorded):
         assert line in text
 
 
-def test_masked_events():
-    seen = []
+def test_masked_events() -> None:
+    seen: list[Event] = []
     emit = masked(seen.append, ["hunter22", "abc"])
     emit(Event("note", {"message": "hunter22 and abc", "list": ["x hunter22"], "map": {"deep": ("hunter22",)}, "n": 1}))
     assert seen[0].fields == {
@@ -285,7 +291,7 @@ def test_masked_events():
     }
 
 
-def test_the_next_build_of_a_run_starts_without_targets(recorded):
+def test_the_next_build_of_a_run_starts_without_targets(recorded: Recorded) -> None:
     """A base recipe is built before its child: the child's targets do not have the base's images."""
     clock, stream = Clock(), io.StringIO()
     again = Event(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,7 +108,7 @@ class Bench:
         }
         return run_suite(self.sshd.endpoint, tests, **(settings | options))  # type: ignore[arg-type]
 
-    def fields(self, kind: str) -> list[dict[str, object]]:
+    def fields(self, kind: str) -> list[dict[str, Any]]:
         return [dict(event.fields) for event in self.events if event.kind == kind]
 
     @property

@@ -11,11 +11,15 @@ import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from goldenami.errors import BuilderError, ConnectionLost, Interrupted, InvalidInput, TestsFailed
 from goldenami.validate import TestPath, require
+
+if TYPE_CHECKING:  # importing it would make a second copy of the conftest
+    from tests.validate.conftest import Bench
 
 SLEEPER = """
 import os, time
@@ -25,7 +29,7 @@ def test_one(variables):
 """
 
 
-def test_outcomes_are_reported_with_their_places_and_reasons(bench):
+def test_outcomes_are_reported_with_their_places_and_reasons(bench: Bench) -> None:
     path = bench.write(
         """
 import pytest
@@ -71,17 +75,19 @@ def test_missing_fixture(database):
     assert "tests/web_test.py:9" in str(raised.value)
 
 
-def test_junit_and_log_use_the_same_names(bench):
+def test_junit_and_log_use_the_same_names(bench: Bench) -> None:
     path = bench.write("def test_one(host):\n    assert host.run('true').succeeded\n")
     report = bench.run(TestPath(path, "tests/web_test.py"))
     require(report)
+    assert report.junit is not None
     suite = ElementTree.parse(report.junit).getroot().find("testsuite")
+    assert suite is not None
     assert suite.get("name") == "goldenami.builder.x86_64"
     assert [case.get("classname") for case in suite.iter("testcase")] == ["tests.web_test"]
     assert "1 passed" in bench.log
 
 
-def test_no_file_is_written_into_the_folder_of_the_tests(bench):
+def test_no_file_is_written_into_the_folder_of_the_tests(bench: Bench) -> None:
     path = bench.write(
         "def test_one(tmp_path):\n    (tmp_path / 'x').write_text('y')\n    open('litter', 'w').close()\n"
     )
@@ -89,7 +95,7 @@ def test_no_file_is_written_into_the_folder_of_the_tests(bench):
     assert [p for p in path.parent.parent.rglob("*") if p != path.parent] == [path]
 
 
-def test_the_project_s_pytest_configuration_is_ignored(bench, monkeypatch):
+def test_the_project_s_pytest_configuration_is_ignored(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     path = bench.write("def test_one(helper):\n    assert helper == 'beside the tests'\n")
     bench.write("import pytest\n@pytest.fixture\ndef helper():\n    return 'beside the tests'\n", "conftest.py")
     (path.parent.parent.parent / "conftest.py").write_text("raise RuntimeError('not for recipes')\n")
@@ -98,7 +104,7 @@ def test_the_project_s_pytest_configuration_is_ignored(bench, monkeypatch):
     require(bench.run(path))
 
 
-def test_flaky_is_not_passed(bench):
+def test_flaky_is_not_passed(bench: Bench) -> None:
     path = bench.write(
         """
 import pytest
@@ -123,11 +129,12 @@ def test_never(host):
     finished = bench.fields("test.finished")
     assert [event["outcome"] for event in finished] == ["flaky", "flaky", "failed"]
     assert finished[0]["message"] == "passed when it was run again; at first: not yet"
+    assert report.junit is not None
     properties = ElementTree.parse(report.junit).getroot().iter("property")
     assert next(p.get("value") for p in properties) == "not yet"
 
 
-def test_repetitions_have_a_budget(bench):
+def test_repetitions_have_a_budget(bench: Bench) -> None:
     path = bench.write("".join(f"def test_{n}(host):\n    assert False\n" for n in range(30)))
     started = time.monotonic()
     report = bench.run(path, retry_delay=0.5, retry_budget=1.0)
@@ -135,7 +142,7 @@ def test_repetitions_have_a_budget(bench):
     assert time.monotonic() - started < 6
 
 
-def test_a_hanging_test_fails_and_the_next_one_runs(bench):
+def test_a_hanging_test_fails_and_the_next_one_runs(bench: Bench) -> None:
     path = bench.write(
         """
 def test_hangs(host):
@@ -150,7 +157,7 @@ def test_next(host):
     assert report.failures[0].message.startswith("took longer than 1 s\n> host.run(")
 
 
-def test_the_whole_run_has_a_limit(bench):
+def test_the_whole_run_has_a_limit(bench: Bench) -> None:
     path = bench.write("import time\ndef test_hangs():\n    time.sleep(60)\n")
     with pytest.raises(TestsFailed, match=r"longer than 2 s, during .*web_test.py::test_hangs"):
         bench.run(path, time_limit=2.0)
@@ -163,25 +170,25 @@ def test_the_whole_run_has_a_limit(bench):
         ("import pytest\n@pytest.mark.gate('image')\ndef test_a(): pass\n", "for gate"),
     ],
 )
-def test_a_gate_without_tests_fails(bench, code, message):
+def test_a_gate_without_tests_fails(bench: Bench, code: str, message: str) -> None:
     with pytest.raises(TestsFailed, match=message):
         bench.run(bench.write(code))
 
 
-def test_an_empty_file_is_not_hidden_by_a_full_one(bench):
+def test_an_empty_file_is_not_hidden_by_a_full_one(bench: Bench) -> None:
     full = bench.write("def test_one():\n    pass\n", "full_test.py")
     empty = bench.write("def tst_one():\n    pass\n", "empty_test.py")
     with pytest.raises(TestsFailed, match=r"No tests were collected from \S*empty_test.py\."):
         bench.run(full, empty)
 
 
-def test_all_skipped_is_not_ok(bench):
+def test_all_skipped_is_not_ok(bench: Bench) -> None:
     report = bench.run(bench.write("import pytest\ndef test_one():\n    pytest.skip('no')\n"))
     with pytest.raises(TestsFailed, match="all 1 were skipped"):
         require(report)
 
 
-def test_files_that_cannot_be_imported_are_invalid_input_all_at_once(bench):
+def test_files_that_cannot_be_imported_are_invalid_input_all_at_once(bench: Bench) -> None:
     syntax = bench.write("def test_one(:\n    pass\n", "syntax_test.py")
     name = bench.write("import os\nos.nothing\ndef test_one():\n    pass\n", "name_test.py")
     missing = bench.write("\nimport no_such_module\n", "import_test.py")
@@ -195,7 +202,7 @@ def test_files_that_cannot_be_imported_are_invalid_input_all_at_once(bench):
     assert "no_such_module" in problems["import_test.py"][1]
 
 
-def test_a_broken_conftest_is_invalid_input(bench):
+def test_a_broken_conftest_is_invalid_input(bench: Bench) -> None:
     path = bench.write("def test_one():\n    pass\n")
     conftest = bench.write("import no_such_module\n", "conftest.py")
     with pytest.raises(InvalidInput) as raised:
@@ -205,12 +212,12 @@ def test_a_broken_conftest_is_invalid_input(bench):
     assert "no_such_module" in problem.message
 
 
-def test_a_missing_file_is_invalid_input(bench, tmp_path):
+def test_a_missing_file_is_invalid_input(bench: Bench, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput):
         bench.run(tmp_path / "no_test.py")
 
 
-def test_a_dropped_connection_makes_a_test_flaky(bench):
+def test_a_dropped_connection_makes_a_test_flaky(bench: Bench) -> None:
     path = bench.write(
         """
 tries = []
@@ -229,7 +236,7 @@ def test_two(host):
     assert "connection was lost" in bench.fields("test.finished")[0]["message"]
 
 
-def test_a_lost_host_is_an_error_and_no_failed_test(bench):
+def test_a_lost_host_is_an_error_and_no_failed_test(bench: Bench) -> None:
     path = bench.write(
         """
 def test_one(host, variables):
@@ -244,20 +251,20 @@ def test_two(host):
     assert "never reached" not in bench.log
 
 
-def test_a_connection_that_is_lost_twice_is_an_error(bench):
+def test_a_connection_that_is_lost_twice_is_an_error(bench: Bench) -> None:
     path = bench.write("def test_one(host):\n    host.run('kill -9 $PPID')\n")
     with pytest.raises(ConnectionLost):
         bench.run(path)
 
 
-def test_another_host_key_is_refused(bench, other_host_key):
+def test_another_host_key_is_refused(bench: Bench, other_host_key: str) -> None:
     path = bench.write("def test_one(host):\n    host.run('true')\n")
     bench.sshd = replace(bench.sshd, endpoint=replace(bench.sshd.endpoint, host_key=other_host_key))
     with pytest.raises(BuilderError, match=r"(?i)host key"):
         bench.run(path, connect_timeout=2.0)
 
 
-def test_an_unreachable_host_is_an_error(bench):
+def test_an_unreachable_host_is_an_error(bench: Bench) -> None:
     path = bench.write(
         "import pytest\n@pytest.fixture\ndef name(host):\n    return host.run('hostname')\ndef test_a(name): pass\n"
     )
@@ -266,13 +273,13 @@ def test_an_unreachable_host_is_an_error(bench):
         bench.run(path, connect_timeout=0.5)
 
 
-def test_a_killed_pytest_is_an_error_and_no_failed_test(bench):
+def test_a_killed_pytest_is_an_error_and_no_failed_test(bench: Bench) -> None:
     path = bench.write("import os\ndef test_one():\n    os._exit(0)\n")
     with pytest.raises(BuilderError, match="ended unexpectedly"):
         bench.run(path)
 
 
-def test_secrets_are_masked_everywhere(bench):
+def test_secrets_are_masked_everywhere(bench: Bench) -> None:
     path = bench.write(
         """
 def test_one(host, variables):
@@ -281,12 +288,13 @@ def test_one(host, variables):
 """
     )
     report = bench.run(path, variables={"password": 'open"sesame'}, secrets=['open"sesame'])
+    assert report.junit is not None
     everything = bench.log + Path(report.junit).read_text() + repr(report) + repr(bench.events)
     assert "sesame" not in everything
     assert "********" in report.failures[0].message
 
 
-def test_the_private_key_is_in_no_file_argument_or_variable(bench):
+def test_the_private_key_is_in_no_file_argument_or_variable(bench: Bench) -> None:
     path = bench.write(
         """
 import os, pathlib
@@ -304,7 +312,7 @@ def test_one(host, variables):
     require(bench.run(path, variables={"line": line[:20]}))
 
 
-def test_sudo(bench):
+def test_sudo(bench: Bench) -> None:
     path = bench.write(
         """
 def test_root(host):
@@ -320,12 +328,12 @@ def test_root(host):
     require(bench.run(path))
 
 
-def test_stop_ends_the_child(bench):
+def test_stop_ends_the_child(bench: Bench) -> None:
     path = bench.write(SLEEPER)
     pid_file = bench.folder / "pid"
     stop = threading.Event()
 
-    def when_started():
+    def when_started() -> None:
         while not pid_file.exists() or not pid_file.read_text():
             time.sleep(0.05)
         stop.set()
@@ -337,7 +345,7 @@ def test_stop_ends_the_child(bench):
         os.kill(int(pid_file.read_text()), 0)
 
 
-def test_the_child_ends_with_its_parent(bench, tmp_path):
+def test_the_child_ends_with_its_parent(bench: Bench, tmp_path: Path) -> None:
     path = bench.write(SLEEPER)
     pid_file = tmp_path / "pid"
     program = f"""
@@ -365,7 +373,7 @@ run_suite(SshEndpoint("127.0.0.1", "nobody", "", ""), [{str(path)!r}], gate="bui
     pytest.fail("the child outlived its parent")
 
 
-def test_an_expected_failure_is_not_repeated_and_an_explicit_one_is(bench):
+def test_an_expected_failure_is_not_repeated_and_an_explicit_one_is(bench: Bench) -> None:
     path = bench.write(
         """
 import pytest
@@ -399,7 +407,7 @@ def test_xfail_is_not():
     ]
 
 
-def test_a_failing_teardown_is_a_failure(bench):
+def test_a_failing_teardown_is_a_failure(bench: Bench) -> None:
     path = bench.write(
         """
 import pytest

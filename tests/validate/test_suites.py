@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import boto3
 import pytest
@@ -14,6 +15,9 @@ import pytest
 from goldenami import ssh
 from goldenami.model import SshEndpoint
 from goldenami.validate import read_traces, require, run_suite
+
+if TYPE_CHECKING:
+    from goldenami_sandbox.control import SandboxInfo
 
 pytestmark = pytest.mark.root
 
@@ -27,7 +31,7 @@ def keygen(path: Path) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="module")
-def instance(real_sandbox, tmp_path_factory) -> Iterator[tuple[SshEndpoint, str]]:
+def instance(real_sandbox: SandboxInfo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SshEndpoint, str]]:
     """A new Debian 12 instance with a pinned host key, and the public key of its login user."""
     folder = tmp_path_factory.mktemp("instance")
     private_key, public_key = keygen(folder / "client")
@@ -58,7 +62,7 @@ def instance(real_sandbox, tmp_path_factory) -> Iterator[tuple[SshEndpoint, str]
         ec2.delete_key_pair(KeyName=name)
 
 
-def test_base_passes_on_a_fresh_instance(instance, tmp_path):
+def test_base_passes_on_a_fresh_instance(instance: tuple[SshEndpoint, str], tmp_path: Path) -> None:
     endpoint, _ = instance
     report = run_suite(endpoint, ["base"], gate="builder", architecture="x86_64", report_dir=tmp_path)
     require(report)
@@ -101,7 +105,7 @@ FOUND = {
 }
 
 
-def test_suites_find_every_fault_that_they_check(instance, tmp_path):
+def test_suites_find_every_fault_that_they_check(instance: tuple[SshEndpoint, str], tmp_path: Path) -> None:
     """The instance is compared with itself, so its keys and identity are those of the "builder"."""
     endpoint, public_key = instance
     with ssh.connect(endpoint, timeout=30, sleep=time.sleep, clock=time.monotonic) as connection:
@@ -120,7 +124,7 @@ def test_suites_find_every_fault_that_they_check(instance, tmp_path):
     assert {failure.name for failure in report.failures} >= FOUND
 
 
-def test_sealed_proves_nothing_without_traces(instance, tmp_path):
+def test_sealed_proves_nothing_without_traces(instance: tuple[SshEndpoint, str], tmp_path: Path) -> None:
     endpoint, _ = instance
     report = run_suite(endpoint, ["sealed"], gate="image", architecture="x86_64", report_dir=tmp_path, retries=0)
     unproven = [test.name for test in report.failures if "the traces of the builder are missing" in test.message]
