@@ -231,7 +231,7 @@ def test_two_builds_of_one_recipe_take_turns(world: World) -> None:
     timer.join()
     assert outcome.status == "unchanged"
     assert outcome.manifest == first
-    assert any("waiting: web is being worked on" in str(e.fields.get("message")) for e in world.events)
+    assert any("waiting: web is locked by process" in str(e.fields.get("message")) for e in world.events)
 
 
 class Calendar:

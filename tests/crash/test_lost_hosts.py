@@ -145,7 +145,7 @@ def test_what_fails_on_an_instance_that_is_gone_has_not_failed(world: World, err
         (ConnectionLost("lost again and again"), True, True),
         (NotReachable("no SSH connection within 180 s"), True, True),
         (NotReachable("no SSH connection within 600 s"), False, False),
-        (OperationDoubtful("nothing on it tells whether it was done"), True, True),
+        (OperationDoubtful("it is unknown whether it ended"), True, True),
         (OperationFailed("exit status 1"), True, False),
         (TestsFailed("1 of 4 tests failed"), True, False),
         (NotBack("did not come back from its reboot within 600 s"), True, False),

@@ -549,7 +549,7 @@ def test_a_command_is_not_repeated_blindly(relayed: tuple[Host, Relay]) -> None:
 
     script = "echo begun; rm -rf /run/goldenami.*; sleep 1"
     stage = Stage("cut", (bind("command", at=4, shell=script),))
-    with pytest.raises(OperationFailed, match="nothing on it tells whether it was done") as caught:
+    with pytest.raises(OperationFailed, match="it is unknown whether it ended") as caught:
         run_stage(host.connection, stage, on_event)
     assert caught.value.place == "recipe.yaml:4:5"
 
