@@ -54,7 +54,7 @@ def stages() -> list[Stage]:
     ]
     rest = [
         *(
-            op("service", name=n, state="started", **({"enabled": True} if n in spec.ENABLED else {}))
+            op("service", None, name=n, state="started", **({"enabled": True} if n in spec.ENABLED else {}))
             for n in spec.SERVICES
         ),
         *(op("line", path=entry.path, line=entry.line, regexp=entry.regexp) for entry in spec.LINES),

@@ -201,7 +201,14 @@ TRAP = 'import pathlib\npathlib.Path("executed").touch()\n'
 
 def test_nothing_is_executed_without_consent(workspace: Workspace) -> None:
     workspace.write("operations/company.py", OPERATION + TRAP)
-    for command in (("validate",), ("validate", "tiny"), ("plan", "tiny"), ("schema",), ("schema", "operations")):
+    commands: tuple[tuple[str, ...], ...] = (
+        ("validate",),
+        ("validate", "tiny"),
+        ("plan", "tiny"),
+        ("schema",),
+        ("schema", "operations"),
+    )
+    for command in commands:
         done = workspace.goldenami(*command)
         assert "is not executed without your consent" in done.stderr
         assert done.returncode == (0 if command[0] == "schema" else 2)

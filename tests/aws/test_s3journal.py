@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -41,7 +41,7 @@ class Bench:
     def __init__(self, paper: PaperCloud, path: Path) -> None:
         self.paper = paper
         self.path = path
-        self.s3 = new_session().create_client("s3", **paper.client())
+        self.s3 = cast(Any, new_session().create_client("s3", **paper.client()))
         self.s3.create_bucket(Bucket="journals", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
         self._machines = 0
 
@@ -315,8 +315,8 @@ def test_a_freeze_between_intent_and_call_is_noticed(bench: Bench, taken: bool) 
     ledger = Ledger(make_cloud(), journal)
     plain = journal.intend
 
-    def intend_and_freeze(one: Intent) -> None:
-        plain(one)
+    def intend_and_freeze(intent: Intent) -> None:
+        plain(intent)
         moment[0] += 100
         bench.age(100)
         if taken:

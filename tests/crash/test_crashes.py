@@ -191,7 +191,7 @@ def test_a_build_tells_of_an_unfinished_one(world: World) -> None:
 def test_a_failed_build_leaves_nothing(world: World) -> None:
     """Tests that fail are no reason to keep anything."""
 
-    def fail(*_: object) -> Any:
+    def fail(*_: Any, **__: Any) -> Any:
         raise TestsFailed("the image is not what it should be")
 
     world.fresh()

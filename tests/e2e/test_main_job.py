@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import urllib.request
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -192,11 +193,11 @@ def test_instances_serve_the_page_and_are_not_twins(job: MainJob, cloud: Cloud) 
         host_keys, machine_ids = set(), set()
         for place, instance in launched:
             address = cloud.address(place, instance)
-            page = until(lambda address=address: fetch(f"http://{address}/"))
+            page = until(partial(fetch, f"http://{address}/"))
             assert "<h1>Golden image</h1>" in page
             assert "<p>debian-12-web 1.4 on x86_64</p>" in page
             assert fetch(f"http://{address}/healthz") == "ok\n"
-            host_keys.add(until(lambda address=address: host_key(address)))
+            host_keys.add(until(partial(host_key, address)))
             machine_ids.add(cloud.inside(instance, "cat", "/etc/machine-id").strip())
             metrics = cloud.inside(instance, "curl", "-fsS", "http://127.0.0.1:9100/metrics")
             assert "\nnode_memory_MemTotal_bytes " in metrics

@@ -25,7 +25,13 @@ from goldenami.errors import (
     UnjournaledMutation,
 )
 
-ENDS_EVERYTHING = {CredentialsRefused, Interrupted, JournalError, LeaseLost, UnjournaledMutation}
+ENDS_EVERYTHING: set[type[GoldenAmiError]] = {
+    CredentialsRefused,
+    Interrupted,
+    JournalError,
+    LeaseLost,
+    UnjournaledMutation,
+}
 
 
 def every_class(root: type[GoldenAmiError] = GoldenAmiError) -> set[type[GoldenAmiError]]:
@@ -89,7 +95,10 @@ def test_nothing_and_one() -> None:
         each([7], lambda n: n // 0)
 
 
-@pytest.mark.parametrize("kind", sorted(ENDS_EVERYTHING, key=lambda k: k.__name__))
+IN_ORDER = sorted(ENDS_EVERYTHING, key=lambda kind: kind.__name__)
+
+
+@pytest.mark.parametrize("kind", IN_ORDER)
 @pytest.mark.parametrize("count", [1, 40])
 def test_what_ends_everything_ends_it_at_once(kind: type[GoldenAmiError], count: int) -> None:
     begun = []

@@ -16,8 +16,9 @@ from goldenami.errors import GoldenAmiError
 ROOT = Path(goldenami.__file__).parent
 TREES = {str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in sorted(ROOT.rglob("*.py"))}
 CLASSES = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type)}
-OURS = {name for name, kind in CLASSES.items() if issubclass(kind, GoldenAmiError)}
-ENDING = {name for name in OURS if CLASSES[name].ends_everything}
+KINDS = {name: kind for name, kind in CLASSES.items() if issubclass(kind, GoldenAmiError)}
+OURS = set(KINDS)
+ENDING = {name for name, kind in KINDS.items() if kind.ends_everything}
 # Whoever catches one of these in a loop goes on after the errors of all kinds of places.
 BROAD = {"GoldenAmiError", "Exception", "BaseException", "AccessError", "CloudError", *ENDING}
 POOLS = {"ThreadPoolExecutor", "ProcessPoolExecutor", "as_completed"}

@@ -66,7 +66,7 @@ def test_a_check_and_a_signal_end_it() -> None:
         if error is not None:
             raise error
 
-    looks = []
+    looks: list[object] = []
     with pytest.raises(Interrupted, match="stop"):
         looks.extend(poll(time.clock, time.sleep, timeout=None, check=check))
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from goldenami.model import MANIFEST_SCHEMA, BaseImage, ImageManifest, ManifestImage
+from goldenami.model import MANIFEST_SCHEMA, Architecture, BaseImage, ImageManifest, ManifestImage
 from goldenami.release.retention import ChannelRules, ReleaseFacts, RetentionDecision, Rules, decide
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -22,7 +22,7 @@ def release(days: float, name: str = "web", *, base: str | None = None, **facts:
     created = NOW - timedelta(days=days)
     version = f"1.0.{created:%Y%m%d}.{int(created.strftime('%H%M')) + 1}"
     image = ManifestImage("x86_64", "1" * 12, "eu-central-1", f"ami-{int(days * 1000):017x}", version, "copy", True, ())
-    bases = {}
+    bases: dict[Architecture, BaseImage] = {}
     if base is not None:
         bases["x86_64"] = BaseImage("ami-0", "b", "1" * 12, "x86_64", "/dev/xvda", 8, "", "", release=base)
     manifest = ImageManifest(
@@ -37,7 +37,7 @@ def release(days: float, name: str = "web", *, base: str | None = None, **facts:
         (image,),
         (),
         {},
-        {},  # type: ignore[arg-type]
+        {},
     )
     return ReleaseFacts(manifest, created, **facts)
 
@@ -167,7 +167,7 @@ def estates(draw: st.DrawFn) -> list[ReleaseFacts]:
             parents = [r.label for r in found if r.manifest.recipe == "base"]
             base = draw(st.sampled_from(parents)) if name != "base" and parents else None
             chance = draw(st.integers(0, 30))
-            facts: dict[str, Any] = {
+            chances: dict[int, dict[str, Any]] = {
                 1: {"pin": "x"},
                 2: {"pointed": ("current of the channel stable",)},
                 3: {"uses": ("instance i-1",)},
@@ -175,7 +175,8 @@ def estates(draw: st.DrawFn) -> list[ReleaseFacts]:
                 5: {"protected": ("ami-1",)},
                 6: {"retiring": True},
                 7: {"launched": NOW - DAY},
-            }.get(chance, {})
+            }
+            facts = chances.get(chance, {})
             found.append(
                 release(age, name, base=base, channels=frozenset(draw(st.sets(st.sampled_from(CHANNELS)))), **facts)
             )

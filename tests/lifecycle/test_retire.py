@@ -279,7 +279,7 @@ def test_what_comes_into_use_at_the_last_moment_stays(world: World) -> None:
     """Launched after the decision, before it was disabled."""
     made = releases(world, 3)
     id = image_of(made[0])
-    launched = []
+    launched: list[Any] = []
 
     def disturb(label: Any, call: Any, serve: Any) -> Any:
         if label.action == "DisableImage" and not launched:

@@ -95,8 +95,8 @@ def launched(aws: Cli, image: str) -> Iterator[str]:
 
 def soon(sandbox: SandboxInfo, region: str, waiter: str, **request: Any) -> None:
     """awscli looks every 15 s: let the state be there when it first looks, so that the test does not wait for that."""
-    looks = boto3.client("ec2", **sandbox.client(region)).get_waiter(waiter)
-    looks.wait(**request, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    client: Any = boto3.client("ec2", **sandbox.client(region))
+    client.get_waiter(waiter).wait(**request, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
 
 
 def test_who_one_is(aws: Cli) -> None:

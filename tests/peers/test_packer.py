@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 import pytest
@@ -65,7 +65,9 @@ TEMPLATE: dict[str, Any] = {
 
 
 def client(sandbox: SandboxInfo, service: str, region: str, account: str = "home") -> Any:
-    return boto3.client(service, **sandbox.client(region, account), config=Config(retries={"max_attempts": 1}))
+    return cast(Any, boto3.client)(
+        service, **sandbox.client(region, account), config=Config(retries={"max_attempts": 1})
+    )
 
 
 def over_ssh(address: str, identity: Path, command: str) -> str:

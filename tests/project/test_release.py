@@ -17,7 +17,7 @@ READ = (".ci/release.py", "CHANGELOG.md", "pyproject.toml", "goldenami/__init__.
 
 
 def check(root: Path, *tag: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, root / ".ci" / "release.py", "check", *tag]
+    command: list[str | Path] = [sys.executable, root / ".ci" / "release.py", "check", *tag]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

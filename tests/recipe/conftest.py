@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ SANDBOX = "environments: {sandbox: {sandbox: true}}\n"
 
 
 @pytest.fixture
-def write_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[str, str]], Path]]:
+def write_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], Path]:
     """Write files below a fresh directory and go there; goldenami.yaml has the sandbox unless it is given."""
 
     def write(files: dict[str, str]) -> Path:

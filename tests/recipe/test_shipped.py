@@ -236,11 +236,12 @@ def test_all_that_is_shipped_is_listed(
     root = write_project({})
     if not with_project:
         (root / "goldenami.yaml").unlink()
-    for command, key, kind in (
+    lists: tuple[tuple[list[str], str, lookup.Kind], ...] = (
         (["agents", "list"], "agents", "agent"),
         (["harden", "list"], "profiles", "profile"),
         (["recipes", "list"], "recipes", "recipe"),
-    ):
+    )
+    for command, key, kind in lists:
         assert main([*command, "--json"]) == 0
         rows = json.loads(capsys.readouterr().out)[key]
         names = sorted(path.stem for path in (ROOT / lookup.FOLDERS[kind]).glob("*.yaml")) or sorted(

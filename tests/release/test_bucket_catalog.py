@@ -38,7 +38,7 @@ def machine(paper_cloud: Callable[..., PaperCloud], monkeypatch: pytest.MonkeyPa
         monkeypatch.delenv(name, raising=False)
     for name, value in paper.variables().items():
         monkeypatch.setenv(name, value)
-    s3 = new_session().create_client("s3", **paper.client())
+    s3: Any = new_session().create_client("s3", **paper.client())
     s3.create_bucket(Bucket="releases", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
 
     def catalog(**options: Any) -> Catalog:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -98,7 +99,7 @@ def test_working_days_only_the_sixth_removes_mondays(expression: str) -> None:
 
 def brute_force(ever: list[datetime], retention: Retention, now: datetime, zone: ZoneInfo) -> set[datetime]:
     """Return which of all created snapshots the documented rules keep. A simple, quadratic implementation."""
-    names = {
+    names: dict[str, Callable[[datetime], str]] = {
         "hourly": lambda t: t.strftime("%Y-%m-%d %H %z"),
         "daily": lambda t: t.strftime("%Y-%m-%d"),
         "weekly": lambda t: t.strftime("%G-%V"),

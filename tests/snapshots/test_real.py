@@ -22,6 +22,7 @@ from goldenami.snapshots import freeze
 
 if TYPE_CHECKING:
     from goldenami_sandbox.control import SandboxInfo
+    from mypy_boto3_ec2.type_defs import FilterTypeDef
 
 pytestmark = pytest.mark.root
 MARKER = f"planted plaintext {uuid.uuid4().hex}"
@@ -85,7 +86,7 @@ def launched(real_sandbox: SandboxInfo, tmp_path_factory: pytest.TempPathFactory
     key_file = tmp_path_factory.mktemp("key") / "id"
     key_file.write_text(login.private_key)
     ec2.import_key_pair(KeyName=name, PublicKeyMaterial=login.public_key.encode())
-    filters = [{"Name": "name", "Values": ["debian-12-amd64-*"]}]
+    filters: list[FilterTypeDef] = [{"Name": "name", "Values": ["debian-12-amd64-*"]}]
     image = ec2.describe_images(Owners=["136693071363"], Filters=filters)["Images"][0]["ImageId"]
     launched = ec2.run_instances(ImageId=image, InstanceType="t3.small", MinCount=1, MaxCount=1, KeyName=name)
     instance = launched["Instances"][0]["InstanceId"]

@@ -52,7 +52,10 @@ def test_a_done_task_keeps_what_it_made_and_a_clean_does_not_touch_it(estate: Es
 def test_list_and_its_filters(estate: Estate) -> None:
     first = estate.snapshot(estate.root, "a")
     second = estate.snapshot(estate.data, "b")
-    ids = lambda *arguments: [s["id"] for s in estate.run("snapshot", "list", *arguments)["snapshots"]]  # noqa: E731
+
+    def ids(*arguments: str) -> list[str]:
+        return [s["id"] for s in estate.run("snapshot", "list", *arguments)["snapshots"]]
+
     assert ids() == [first, second]
     assert ids("--name", "b*") == [second]
     assert ids("--volume", estate.root) == [first]

@@ -154,6 +154,7 @@ def test_commands_run_side_by_side(connection: ssh.Connection) -> None:
 
 def test_small_packets_are_sent_without_delay(endpoint: SshEndpoint) -> None:
     transport = open_transport(endpoint)
+    assert isinstance(transport.sock, socket.socket)
     assert transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     transport.close()
 
@@ -194,6 +195,7 @@ def test_connect_waits_until_the_host_key_is_the_expected_one(endpoint: SshEndpo
 
         threading.Thread(target=serve, daemon=True).start()
         attempts = 0
+        relay: Relay | None = None
 
         def sleep(seconds: float) -> None:
             nonlocal attempts, relay
@@ -202,7 +204,6 @@ def test_connect_waits_until_the_host_key_is_the_expected_one(endpoint: SshEndpo
             relay = _listen(port, endpoint)
             relay.__enter__()
 
-        relay: Relay | None = None
         made = ssh.connect(replace(endpoint, port=port), timeout=10, sleep=sleep)
         assert made.run("echo hello").text == "hello"
         assert attempts == 1

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
@@ -104,7 +104,7 @@ def test_a_bucket_of_0_1_0(
     for name, value in paper.variables().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
-    s3 = boto3.client("s3", **paper.client())  # type: ignore[call-overload]
+    s3: Any = boto3.client("s3", **paper.client())
     s3.create_bucket(Bucket="team", CreateBucketConfiguration={"LocationConstraint": PLACE.region})
     objects: dict[str, str] = json.loads((FIXTURES / "bucket.json").read_text(encoding="utf-8"))
     environment = Environment(
@@ -122,9 +122,9 @@ def test_a_bucket_of_0_1_0(
     # The data keys of the cloud that wrote them are gone; the same secrets under keys of this one.
     envelopes = Envelopes(cloud, PLACE, "alias/golden-ami", KILLED)
     digest = Secret("PRIVATE KEY").digest
-    for name, value in (("login", b"LOGIN KEY"), (digest, b"PRIVATE KEY")):
+    for name, secret in (("login", b"LOGIN KEY"), (digest, b"PRIVATE KEY")):
         assert json.loads(objects[f"golden/builds/{KILLED}/secrets/{name}"])["schema"] == "goldenami.envelope/1"
-        objects[f"golden/builds/{KILLED}/secrets/{name}"] = envelopes.close(name, value).decode()
+        objects[f"golden/builds/{KILLED}/secrets/{name}"] = envelopes.close(name, secret).decode()
     for key, text in objects.items():
         s3.put_object(Bucket="team", Key=key, Body=text.encode())
     journals = journals_of.open_journals(environment, cloud)

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -39,7 +39,7 @@ def open_store(
     paper = paper_cloud()
     for name, value in paper.variables().items():
         monkeypatch.setenv(name, value)
-    s3 = new_session().create_client("s3", **paper.client())
+    s3: Any = new_session().create_client("s3", **paper.client())
     s3.create_bucket(Bucket="team", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     yield lambda: BucketStore(Bucket(make_cloud(), HOME_PLACE, "s3://team/golden"))
     assert not [t for t in threading.enumerate() if t.name.startswith("lease")], "a lease that was not given back"

@@ -332,7 +332,7 @@ class World:
         self.clock.reset()
         node = PaperNode()
         node.start()
-        sessions = self.gate.target.credentials.dump() if self.gate.target is not None else {}
+        sessions = self.gate.target.credentials.dump() if self.gate.target is not None else []
         behind = SandboxCloud(node, clock=self.clock.now, sleep=self.clock.sleep, settings=Settings())
         behind.seed()
         if sessions and not new_process:

@@ -78,7 +78,7 @@ class Builder:
         self.estate = Estate(NOW, {name: self.rules() for name in list(RECIPES)[:-1]})
         self.per_recipe = max(2, releases // len(RECIPES))
         for place in PLACES:
-            self.behind._prepare(place.region)
+            self.behind._public_parameters(place.region)
 
     def build(self) -> Estate:
         self.keys = {place: self.key(place) for place in PLACES}
@@ -185,7 +185,7 @@ class Builder:
             self.parameter(Place(row.account, row.region), own_parameter(manifest, row), row.image_id)
 
     def image(self, place: Place, architecture: Any, name: str, born: datetime, source: str | None) -> ManifestImage:
-        common = {"owner": place.account, "region": place.region, "created": born.timestamp()}
+        common: dict[str, Any] = {"owner": place.account, "region": place.region, "created": born.timestamp()}
         made = []
         for _ in range(self.draw.choice((1, 1, 2, 3))):
             snapshot = Snapshot(
@@ -480,7 +480,7 @@ def inventory(world: World) -> frozenset[str]:
     behind = world.behind
     lines = set()
     for kind, table in (("image", behind.ec2._cloud.store.images), ("snapshot", behind.ec2._cloud.store.snapshots)):
-        lines |= {f"{kind} {one.id}" for one in table.values() if one.owner in (HOME, APPS)}  # type: ignore[attr-defined]
+        lines |= {f"{kind} {one.id}" for one in table.values() if one.owner in (HOME, APPS)}
     with behind.surface.active():
         for account in (HOME, APPS):
             for region in REGIONS:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import boto3
 from goldenami_sandbox import control
@@ -51,7 +51,7 @@ class Cloud:
     def client(self, service: str, place: Place) -> Any:
         if (service, place) not in self._clients:
             account, region = place
-            self._clients[service, place] = boto3.client(service, **self.info.client(region, account))
+            self._clients[service, place] = cast(Any, boto3.client)(service, **self.info.client(region, account))
         return self._clients[service, place]
 
     def inventory(self) -> set[tuple[str, Place, str]]:
@@ -115,7 +115,7 @@ class Cloud:
             assert found["State"]["Name"] in ("pending", "running"), found.get("StateReason")
             return str(found["PrivateIpAddress"]) if found["State"]["Name"] == "running" else None
 
-        return until(running)
+        return str(until(running))
 
     def inside(self, instance: str, *command: str) -> str:
         """What a command prints that root runs in an instance."""

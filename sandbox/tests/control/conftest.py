@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import boto3
 import pytest
@@ -26,6 +26,6 @@ def client(cloud: PaperCloud) -> Callable[..., Any]:
     """boto3 clients of that cloud: ``client("kms", region, account)``."""
 
     def make(service: str, region: str = "eu-central-1", account: str = "home", **credentials: str) -> Any:
-        return boto3.client(service, **{**cloud.client(region, account), **credentials}, config=ONCE)
+        return cast(Any, boto3.client)(service, **{**cloud.client(region, account), **credentials}, config=ONCE)
 
     return make

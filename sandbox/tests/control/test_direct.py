@@ -131,7 +131,7 @@ def test_a_session_that_ended_is_refused_in_both(ends: Ends) -> None:
     keys = ends.client("sts").assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]
     keys = {"aws_access_key_id": keys["AccessKeyId"], "aws_secret_access_key": keys["SecretAccessKey"]}
     for direct in (None, ends.cloud.cloud.serve):  # without its token it is nobody's
-        client = ends.session.create_client(
+        client: Any = ends.session.create_client(
             "sts", endpoint_url=ends.cloud.endpoint, region_name="eu-central-1", aws_session_token="wrong", **keys
         )
         if direct is not None:

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import boto3
 import pytest
@@ -25,7 +25,7 @@ Factory = Callable[..., PaperCloud]
 def client(
     cloud: PaperCloud, service: str, region: str = "eu-central-1", account: str = "home", attempts: int = 1
 ) -> Any:
-    return boto3.client(
+    return cast(Any, boto3.client)(
         service, **cloud.client(region, account), config=Config(retries={"total_max_attempts": attempts})
     )
 

@@ -34,7 +34,7 @@ class Rig:
         self.ec2 = boto3.client("ec2", **cloud.client(), config=once)
 
     def volume(self, **tags: str) -> str:
-        specification = {"ResourceType": "volume", "Tags": [{"Key": k, "Value": v} for k, v in tags.items()]}
+        specification: Any = {"ResourceType": "volume", "Tags": [{"Key": k, "Value": v} for k, v in tags.items()]}
         zone = f"{REGION}a"
         return str(self.ec2.create_volume(AvailabilityZone=zone, Size=1, TagSpecifications=[specification])["VolumeId"])
 
@@ -121,7 +121,7 @@ def test_by_age_with_copies_that_live_longer(rig: Rig) -> None:
 
 def test_images_of_instances(rig: Rig) -> None:
     image = max(rig.ec2.describe_images(Owners=["136693071363"])["Images"], key=lambda i: i["CreationDate"])["ImageId"]
-    tags = [{"ResourceType": "instance", "Tags": [{"Key": "backup", "Value": "yes"}]}]
+    tags: Any = [{"ResourceType": "instance", "Tags": [{"Key": "backup", "Value": "yes"}]}]
     rig.ec2.run_instances(ImageId=image, InstanceType="t3.small", MinCount=1, MaxCount=1, TagSpecifications=tags)
     rig.cloud.cloud.ec2.settle()
     schedule = {"CreateRule": {"Interval": 12, "IntervalUnit": "HOURS"}, "RetainRule": {"Count": 2}}

@@ -103,7 +103,7 @@ def test_public_parameters_of_its_own_are_not_shown(paper_cloud: Any) -> None:
 
 def test_s3(paper_cloud: Any, tmp_path: Any) -> None:
     cloud: PaperCloud = paper_cloud()
-    s3 = boto3.client("s3", **cloud.client())
+    s3: Any = boto3.client("s3", **cloud.client())
     s3.create_bucket(Bucket="catalog", CreateBucketConfiguration={"LocationConstraint": REGION})
     s3.put_object(Bucket="catalog", Key="a b/ü", Body=b"1", Metadata={"my_key": "v"}, IfNoneMatch="*")
     with pytest.raises(s3.exceptions.ClientError, match="PreconditionFailed"):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from goldenami_sandbox.testing import PaperCloud
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import BlockDeviceMappingTypeDef
 
 DAY = 86400.0
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -32,13 +35,13 @@ class Rig:
     def snapshot(self, **tags: str) -> str:
         volume = self.ec2.create_volume(AvailabilityZone="eu-central-1a", Size=1)["VolumeId"]
         self.cloud.cloud.ec2.settle()
-        specification = {"ResourceType": "snapshot", "Tags": [{"Key": k, "Value": v} for k, v in tags.items()]}
+        specification: Any = {"ResourceType": "snapshot", "Tags": [{"Key": k, "Value": v} for k, v in tags.items()]}
         id = self.ec2.create_snapshot(VolumeId=volume, TagSpecifications=[specification] if tags else [])["SnapshotId"]
         self.cloud.cloud.ec2.settle()
         return str(id)
 
     def image(self, snapshot: str, name: str = "mine") -> str:
-        devices = [{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}]
+        devices: list[BlockDeviceMappingTypeDef] = [{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}]
         made = self.ec2.register_image(Name=name, RootDeviceName="/dev/xvda", BlockDeviceMappings=devices)
         return str(made["ImageId"])
 
@@ -108,7 +111,12 @@ def test_the_contents_stay_as_long_as_the_snapshot_does(rig: Rig) -> None:
     id = rig.snapshot()
     dropped: list[str] = []
     plain = rig.cloud.node.delete_snapshot
-    rig.cloud.node.delete_snapshot = lambda snapshot: (dropped.append(snapshot), plain(snapshot))[1]  # type: ignore[method-assign]
+
+    def delete_snapshot(snapshot: str) -> None:
+        dropped.append(snapshot)
+        plain(snapshot)
+
+    rig.cloud.node.delete_snapshot = delete_snapshot  # type: ignore[method-assign]  # to see what is called
     rig.ec2.delete_snapshot(SnapshotId=id)
     rig.cloud.cloud.ec2.settle()
     assert dropped == []

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import boto3
 import pytest
@@ -62,7 +62,7 @@ def test_unsigned_requests_are_refused(cloud: PaperCloud) -> None:
         ("s3", "list_buckets", "AccessDenied"),
     ):
         with refused(code):
-            getattr(boto3.client(service, **options, config=Config(signature_version=UNSIGNED)), call)()
+            getattr(cast(Any, boto3.client)(service, **options, config=Config(signature_version=UNSIGNED)), call)()
         assert cloud.calls[-1]["result"] == code
 
 
@@ -154,7 +154,7 @@ def test_a_session_ends(paper_cloud: Callable[..., PaperCloud]) -> None:
     cloud = paper_cloud(clock=lambda: time.time() + ahead[0])
 
     def client(service: str, **credentials: str) -> Any:
-        return boto3.client(
+        return cast(Any, boto3.client)(
             service, **{**cloud.client(), **credentials}, config=Config(retries={"total_max_attempts": 1})
         )
 
@@ -197,7 +197,11 @@ def test_a_key_belongs_to_one_region(client: Clients) -> None:
 def test_another_account_needs_the_policy_or_a_grant(client: Clients) -> None:
     home, apps = client("kms"), client("kms", account="apps")
     arn = home.create_key()["KeyMetadata"]["Arn"]
-    for call in (lambda: apps.describe_key(KeyId=arn), lambda: apps.encrypt(KeyId=arn, Plaintext=b"x")):
+    calls: tuple[Callable[[], Any], ...] = (
+        lambda: apps.describe_key(KeyId=arn),
+        lambda: apps.encrypt(KeyId=arn, Plaintext=b"x"),
+    )
+    for call in calls:
         with refused("AccessDeniedException"):
             call()
     grant = home.create_grant(
@@ -234,11 +238,12 @@ def test_disabled_and_dying_keys(client: Clients) -> None:
         kms.enable_key(KeyId="alias/dying")  # AWS takes no alias here
     kms.enable_key(KeyId=arn)
     kms.schedule_key_deletion(KeyId=arn, PendingWindowInDays=7)
-    for call in (
+    calls: tuple[Callable[[], Any], ...] = (
         lambda: kms.generate_data_key(KeyId=arn, KeySpec="AES_256"),
         lambda: kms.decrypt(CiphertextBlob=blob),
         lambda: kms.enable_key(KeyId=arn),
-    ):
+    )
+    for call in calls:
         with refused("KMSInvalidStateException"):
             call()
     kms.cancel_key_deletion(KeyId=arn)

@@ -54,7 +54,7 @@ def launch(info: SandboxInfo) -> str:
 
 
 def described(info: SandboxInfo, instance: str) -> dict[str, Any]:
-    ec2 = boto3.client("ec2", **info.client())
+    ec2: Any = boto3.client("ec2", **info.client())
     found: dict[str, Any] = ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
     return found
 

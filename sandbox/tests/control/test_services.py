@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import boto3
@@ -62,7 +62,7 @@ def cloud() -> Iterator[Callable[[], Cloud]]:
 
 def client(cloud: Cloud, name: str) -> Any:
     key = PaperCloud("", cloud.accounts, cloud, PaperNode()).client()
-    made = boto3.client(name, **{**key, "endpoint_url": "http://127.0.0.1:1"})
+    made = cast(Any, boto3.client)(name, **{**key, "endpoint_url": "http://127.0.0.1:1"})
     Direct(cloud.serve).attach(made)
     return made
 
@@ -111,7 +111,7 @@ def test_every_module_can_be_imported_first() -> None:
 @pytest.mark.parametrize("name", ["dlm", "ebs", "lambda", "rbin", "route53", "s3"])
 def test_every_action_is_known_by_its_request(name: str) -> None:
     """botocore makes the request of each action, with all that is required; its action is told from it."""
-    client = boto3.client(
+    client = cast(Any, boto3.client)(
         name,
         region_name="eu-central-1",
         aws_access_key_id="AKIDEXAMPLE",

@@ -20,7 +20,9 @@ from goldenami_sandbox.testing import paper_cloud
 
 def test_everything_is_there_again() -> None:
     with paper_cloud() as before:
-        clients = {name: boto3.client(name, **before.client()) for name in ("ssm", "kms", "ec2", "s3", "sts", "iam")}
+        clients: dict[str, Any] = {
+            name: boto3.client(name, **before.client()) for name in ("ssm", "kms", "ec2", "s3", "sts", "iam")
+        }
         clients["ssm"].put_parameter(Name="/a", Value="1", Type="String", Tags=[{"Key": "k", "Value": "v"}])
         clients["kms"].create_key(KeySpec="RSA_2048", KeyUsage="SIGN_VERIFY")
         key = clients["kms"].describe_key(KeyId="alias/golden-ami")["KeyMetadata"]["Arn"]
@@ -102,7 +104,9 @@ def test_the_first_format_is_migrated(tmp_path: Path) -> None:
     assert known is not None
     with paper_cloud(clock=lambda: 1_800_000_100.0) as cloud:  # soon after it was written
         cloud.cloud.load(*known)
-        ec2, dlm, sts = (boto3.client(name, **cloud.client()) for name in ("ec2", "dlm", "sts"))
+        ec2: Any = boto3.client("ec2", **cloud.client())
+        dlm: Any = boto3.client("dlm", **cloud.client())
+        sts: Any = boto3.client("sts", **cloud.client())
         assert [s["Description"] for s in ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]] == ["kept"]
         assert len(ec2.describe_volumes()["Volumes"]) == 1
         assert [p["Description"] for p in dlm.get_lifecycle_policies()["Policies"]] == ["daily"]

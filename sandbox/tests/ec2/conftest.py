@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl
 
 import boto3
@@ -124,6 +124,12 @@ class MemoryHooks:
     def launch_template(self, account: str, region: str, template: str, version: str | None) -> LaunchTemplate | None:
         return self.templates.get(f"{template}:{version or '$Default'}")
 
+    def launch_templates(self, account: str, region: str) -> list[list[LaunchTemplate]]:
+        raise NotImplementedError("reports of an image's usage are tested in a whole cloud")
+
+    def image_parameters(self, account: str, region: str) -> dict[str, str]:
+        raise NotImplementedError("reports of an image's usage are tested in a whole cloud")
+
     def ssm_image(self, account: str, region: str, parameter: str) -> str | None:
         return self.parameters.get(parameter)
 
@@ -168,9 +174,12 @@ class Rig:
                 form = dict(parse_qsl(text, keep_blank_values=True))
                 ctx = Ctx(account, region, f"arn:aws:iam::{account}:root", "req-1")
                 status, answer = self.ec2.respond(ctx, form)
-                return AWSResponse(request.url, status, {"Content-Type": "text/xml"}, _Raw(answer))
+                assert request.url is not None
+                assert isinstance(answer, bytes)
+                headers: Any = {"Content-Type": "text/xml"}
+                return AWSResponse(request.url, status, headers, _Raw(answer))
 
-            client.meta.events.register("before-send.ec2", send)
+            client.meta.events.register("before-send.ec2", cast(Any, send))  # its stubs allow no answer
             self._clients[account, region] = client
         return self._clients[account, region]
 

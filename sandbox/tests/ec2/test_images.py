@@ -268,7 +268,10 @@ def test_launch_permissions(rig: Any, fails: Any) -> None:
     change(ImageId=image_id, LaunchPermission={"Add": [{"OrganizationArn": organization}, {"UserId": APPS}]})
     change(ImageId=image_id, Attribute="launchPermission", OperationType="add", OrganizationalUnitArns=[unit])
     change(ImageId=image_id, Attribute="launchPermission", OperationType="add", UserGroups=["all"])
-    get = lambda: client.describe_image_attribute(ImageId=image_id, Attribute="launchPermission")["LaunchPermissions"]  # noqa: E731
+
+    def get() -> Any:
+        return client.describe_image_attribute(ImageId=image_id, Attribute="launchPermission")["LaunchPermissions"]
+
     assert get() == [
         {"Group": "all"},
         {"UserId": APPS},
@@ -288,7 +291,10 @@ def test_launch_permissions(rig: Any, fails: Any) -> None:
 
 def test_other_attributes(rig: Any, fails: Any) -> None:
     client, image_id = rig.client(), rig.captured()
-    get = lambda name: client.describe_image_attribute(ImageId=image_id, Attribute=name)  # noqa: E731
+
+    def get(name: str) -> Any:
+        return client.describe_image_attribute(ImageId=image_id, Attribute=name)
+
     client.modify_image_attribute(ImageId=image_id, Description={"Value": "better"})
     client.modify_image_attribute(ImageId=image_id, ImdsSupport={"Value": "v2.0"})
     assert get("description")["Description"]["Value"] == "better"

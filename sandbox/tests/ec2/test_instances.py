@@ -22,7 +22,7 @@ def run(rig: Any, **params: Any) -> Any:
     )
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown image": ({"ImageId": "ami-00000000000000000"}, "InvalidAMIID.NotFound"),
     "malformed image": ({"ImageId": "ami-xyz"}, "InvalidAMIID.Malformed"),
     "image of a parameter": ({"ImageId": "resolve:ssm:/nothing"}, "InvalidParameterValue"),
@@ -175,7 +175,10 @@ def test_image_from_a_parameter(rig: Any) -> None:
 def test_states_take_their_time_and_waiters_agree(rig: Any) -> None:
     rig.set(pending={"instance": 10, "status": 30, "stop": 5})
     client, instance_id = rig.client(), rig.run()["InstanceId"]
-    state = lambda: rig.instance(instance_id)["State"]["Name"]  # noqa: E731
+
+    def state() -> str:
+        return str(rig.instance(instance_id)["State"]["Name"])
+
     running = [{"Name": "instance-state-name", "Values": ["running"]}]
     assert state() == "pending"
     assert client.describe_instances(Filters=running)["Reservations"] == []
@@ -183,7 +186,10 @@ def test_states_take_their_time_and_waiters_agree(rig: Any) -> None:
     assert state() == "running"
     assert len(client.describe_instances(Filters=running)["Reservations"]) == 1
     client.get_waiter("instance_running").wait(InstanceIds=[instance_id])
-    status = lambda: client.describe_instance_status()["InstanceStatuses"][0]["InstanceStatus"]["Status"]  # noqa: E731
+
+    def status() -> str:
+        return str(client.describe_instance_status()["InstanceStatuses"][0]["InstanceStatus"]["Status"])
+
     assert status() == "initializing"
     rig.clock.advance(30)
     assert status() == "ok"
@@ -274,7 +280,10 @@ def test_attributes(rig: Any, fails: Any) -> None:
     client, instance_id = rig.client(), rig.run()["InstanceId"]
     client.modify_instance_attribute(InstanceId=instance_id, DisableApiTermination={"Value": True})
     assert fails(client.terminate_instances, InstanceIds=[instance_id]) == "OperationNotPermitted"
-    get = lambda name: client.describe_instance_attribute(InstanceId=instance_id, Attribute=name)  # noqa: E731
+
+    def get(name: str) -> Any:
+        return client.describe_instance_attribute(InstanceId=instance_id, Attribute=name)
+
     assert get("disableApiTermination")["DisableApiTermination"]["Value"] is True
     client.modify_instance_attribute(InstanceId=instance_id, Attribute="disableApiTermination", Value="false")
     assert get("disableApiTermination")["DisableApiTermination"]["Value"] is False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl
 
 import botocore.session
@@ -55,6 +55,7 @@ def test_replies_as_botocore_reads_them() -> None:
     result = {"Snapshots": [{**snapshot, "Description": "<&>\x01 é", "KmsKeyId": None}], "NextToken": None}
     body = protocol.serialise("DescribeSnapshots", result, "r-1")
     shape = MODEL.operation_model("DescribeSnapshots").output_shape
+    assert shape is not None
     read = create_parser("ec2").parse({"status_code": 200, "headers": {}, "body": body}, shape)
     assert read["Snapshots"] == [{**snapshot, "StartTime": moment, "Description": "<&> é"}]
     assert read["ResponseMetadata"]["RequestId"] == "r-1"
@@ -62,7 +63,7 @@ def test_replies_as_botocore_reads_them() -> None:
 
 def test_errors_as_botocore_reads_them() -> None:
     body = protocol.serialise_error(Ec2Error("A.B", "x < y"), "r-1")
-    read = create_parser("ec2").parse({"status_code": 400, "headers": {}, "body": body}, None)
+    read = create_parser("ec2").parse({"status_code": 400, "headers": {}, "body": body}, cast(Any, None))
     assert read["Error"] == {"Code": "A.B", "Message": "x < y"}
     assert read["ResponseMetadata"]["RequestId"] == "r-1"
 

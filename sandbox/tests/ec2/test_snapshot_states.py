@@ -108,7 +108,10 @@ def test_tiers_and_locks_come_in_pages(rig: Any) -> None:
 def test_block_public_access(rig: Any, snapshot: str, fails: Callable[..., str]) -> None:
     ec2, everybody = rig.client(), {"Add": [{"Group": "all"}]}
     ec2.modify_snapshot_attribute(SnapshotId=snapshot, CreateVolumePermission=everybody)
-    seen = lambda: {s["SnapshotId"] for s in rig.client(APPS).describe_snapshots(OwnerIds=[HOME])["Snapshots"]}  # noqa: E731
+
+    def seen() -> set[str]:
+        return {s["SnapshotId"] for s in rig.client(APPS).describe_snapshots(OwnerIds=[HOME])["Snapshots"]}
+
     assert snapshot in seen()
     assert ec2.get_snapshot_block_public_access_state()["State"] == "unblocked"
     ec2.enable_snapshot_block_public_access(State="block-new-sharing")

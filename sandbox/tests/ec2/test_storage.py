@@ -120,7 +120,10 @@ def test_sharing_snapshots(rig: Any, fails: Any) -> None:
     assert len(apps.describe_snapshots(OwnerIds=[HOME])["Snapshots"]) == 1
     assert fails(apps.delete_snapshot, SnapshotId=snapshot_id) == "AuthFailure"
     client.modify_snapshot_attribute(SnapshotId=snapshot_id, CreateVolumePermission={"Add": [{"Group": "all"}]})
-    get = lambda: client.describe_snapshot_attribute(SnapshotId=snapshot_id, Attribute="createVolumePermission")  # noqa: E731
+
+    def get() -> Any:
+        return client.describe_snapshot_attribute(SnapshotId=snapshot_id, Attribute="createVolumePermission")
+
     assert get()["CreateVolumePermissions"] == [{"Group": "all"}, {"UserId": APPS}]
     client.reset_snapshot_attribute(SnapshotId=snapshot_id, Attribute="createVolumePermission")
     assert get()["CreateVolumePermissions"] == []
@@ -165,7 +168,10 @@ def test_the_life_of_a_volume(rig: Any, fails: Any) -> None:
         "VolumeId"
     ]
     rig.settle()
-    state = lambda: client.describe_volumes(VolumeIds=[volume_id])["Volumes"][0]["State"]  # noqa: E731
+
+    def state() -> str:
+        return str(client.describe_volumes(VolumeIds=[volume_id])["Volumes"][0]["State"])
+
     place = {"VolumeId": volume_id, "InstanceId": instance_id, "Device": "/dev/sdf"}
     assert state() == "creating"
     assert fails(client.attach_volume, **place) == "IncorrectState"

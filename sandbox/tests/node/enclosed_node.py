@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,11 @@ from typing import Any
 from goldenami_sandbox.node.api import DataKey, InstanceSpec
 from goldenami_sandbox.node.namespaces import enclosed_argv, enter, sandbox_id
 
-_TYPES = {"DataKey": lambda v: DataKey(base64.b64decode(v)), "InstanceSpec": lambda v: InstanceSpec(**v), "Path": Path}
+_TYPES: dict[str, Callable[[Any], Any]] = {
+    "DataKey": lambda v: DataKey(base64.b64decode(v)),
+    "InstanceSpec": lambda v: InstanceSpec(**v),
+    "Path": Path,
+}
 
 
 def pack(value: Any) -> Any:
