@@ -223,6 +223,6 @@ def test_an_order_that_cannot_be_carried_out_changes_nothing(world: World) -> No
     ledger = world.build()
     with pytest.raises(UsageError, match="nothing to share"):
         distribute(ledger, world.order(targets=TARGETS[5:]), {"x86_64": "ami-0"})
-    with pytest.raises(UsageError, match="no key"):
+    with pytest.raises(UsageError, match="no KMS key"):
         distribute(ledger, replace(world.order(), keys={}), {"x86_64": "ami-0"})
     assert world.mutations(calls) == []
