@@ -115,13 +115,15 @@ def watched(build: BuildContext, host: Host) -> Iterator[Watch]:
     try:
         yield watch
     except GoldenAmiError as error:
-        if error.ends_everything or isinstance(error, HostLost):
+        # The watch ends the tests in the way that a signal does.
+        lost = watch.lost if isinstance(error, Interrupted) and not build.stop.is_set() else None
+        if lost is None and (error.ends_everything or isinstance(error, HostLost)):
             raise
         if build.stop.is_set():
             if isinstance(error, BuilderError):  # the interruption closed the connection
                 raise Interrupted("interrupted") from error
         else:
-            lost = watch.describe() or _unreachable(watch, host, error)
+            lost = lost or watch.describe() or _unreachable(watch, host, error)
             if lost is not None:
                 lost.message += last_of_console(build, host)
                 lost.args = (lost.message,)

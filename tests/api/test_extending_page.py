@@ -99,7 +99,10 @@ def test_the_commands_that_need_no_cloud(company: Company, example: Example) -> 
 def test_without_consent_the_project_is_not_valid(company: Company) -> None:
     done = company.run("goldenami validate")
     assert done.returncode == 2
-    assert "operations/company.py:1:1: error: this file is Python code of the project" in done.stderr
+    assert (
+        "operations/company.py:1:1: error: this file has Python code that is not executed without your consent"
+        in done.stderr
+    )
     assert "1 problem found" in done.stderr
 
 

@@ -73,7 +73,7 @@ def test_static_ones_that_expired_are_told_as_such(paper: PaperCloud, monkeypatc
         with pytest.raises(CredentialsRefused) as caught:
             cloud.call(HOME_PLACE, service, operation)
         assert caught.value.exit_code == 4
-        assert "renew them" in (caught.value.hint or "")
+        assert "Renew them" in (caught.value.hint or "")
 
 
 def test_static_ones_that_say_when_they_expire(paper: PaperCloud, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from goldenami.errors import (
     ConnectionLost,
     GoldenAmiError,
     HostLost,
+    Interrupted,
     OperationDoubtful,
     OperationFailed,
     TestsFailed,
@@ -19,11 +20,11 @@ from goldenami.errors import (
 from goldenami.model import Architecture, TestReport
 from goldenami.ssh import NotBack, NotReachable
 from goldenami.stages.build import BuildContext, Candidate, Host, Prepared
-from goldenami.stages.watch import watched
+from goldenami.stages.watch import Watch, watched
 from tests.worlds import inventory
 from tests.worlds.builds import PaperHostWork, World
 
-Accident = Callable[[World, Host], None]
+Accident = Callable[[World, Host, Watch], None]
 
 
 class Unlucky(PaperHostWork):
@@ -50,10 +51,10 @@ class Unlucky(PaperHostWork):
         if accident is not None:
             with watched(build, host) as watch:
                 watch.reached = self._reached
-                accident(self._world, host)
+                accident(self._world, host, watch)
 
 
-def reclaimed(world: World, host: Host) -> None:
+def reclaimed(world: World, host: Host, watch: Watch) -> None:
     """The connection ends because EC2 takes the instance back."""
     world.behind.ec2.reclaim(host.instance_id, 0)
     raise ConnectionLost("the connection was lost during a command")
@@ -62,17 +63,24 @@ def reclaimed(world: World, host: Host) -> None:
 def terminated(error: GoldenAmiError) -> Accident:
     """Somebody terminates the instance; what is noticed first is ``error``."""
 
-    def happen(world: World, host: Host) -> None:
+    def happen(world: World, host: Host, watch: Watch) -> None:
         world.client("ec2", world.environment.home_place).terminate_instances(InstanceIds=[host.instance_id])
         raise error
 
     return happen
 
 
+def noticed_by_the_watch(world: World, host: Host, watch: Watch) -> None:
+    """The tests end because the watch has seen that the instance is gone."""
+    world.client("ec2", world.environment.home_place).terminate_instances(InstanceIds=[host.instance_id])
+    assert watch.wait(30)
+    raise Interrupted("The tests were interrupted.")
+
+
 def failing(error: GoldenAmiError) -> Accident:
     """The instance runs all the while."""
 
-    def happen(world: World, host: Host) -> None:
+    def happen(world: World, host: Host, watch: Watch) -> None:
         raise error
 
     return happen
@@ -137,6 +145,11 @@ def test_builders_without_end(world: World) -> None:
 def test_what_fails_on_an_instance_that_is_gone_has_not_failed(world: World, error: GoldenAmiError) -> None:
     unlucky(world, spot=False, builders=[terminated(error)], proofs=[terminated(error)])
     assert [r.purpose for r in world.build().manifest.replacements] == ["builder", "proof"]
+
+
+def test_tests_that_the_watch_ended_are_not_interrupted(world: World) -> None:
+    unlucky(world, spot=False, proofs=[noticed_by_the_watch])
+    assert [r.purpose for r in world.build().manifest.replacements] == ["proof"]
 
 
 @pytest.mark.parametrize(
