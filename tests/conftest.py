@@ -50,6 +50,11 @@ def pytest_pyfunc_call() -> Generator[None, object, object]:
         raise
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cleaned_up_if_killed(guarded: None) -> None:
+    """A killed run leaves nothing behind."""
+
+
 @pytest.fixture(scope="session")
 def whole() -> bool:
     """Whether every case runs (``make test-crash``), or a sample of them. The matrices have ``tests.worlds.matrix``."""

@@ -2,6 +2,7 @@
 
 ``paper_cloud``: a factory of clouds without contents, in this process: the API, states, accounts and errors.
 ``real_sandbox``: a sandbox with real instances, shared by the tests of a worker. It needs root.
+``guarded``: if this process is killed, its processes and mounts are cleaned up.
 """
 
 from __future__ import annotations
@@ -32,6 +33,15 @@ def paper_cloud() -> Iterator[Callable[..., PaperCloud]]:
             return clouds.enter_context(make_paper_cloud(**options))
 
         yield make
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Clean up the processes and mounts of this process if it is killed (see ``goldenami_sandbox.guard``)."""
+    from goldenami_sandbox import guard
+
+    with guard.guarded(tmp_path_factory.getbasetemp()):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -63,8 +63,10 @@ def sshd(tmp_path: Path) -> Iterator[Sshd]:
         "PermitRootLogin": "prohibit-password",
     }
     (home / "config").write_text("".join(f"{name} {value}\n" for name, value in config.items()))
+    # sshd overwrites its environment, so the guard of the tests does not find it.
+    command = ["setpriv", "--pdeathsig", "KILL", "--", program, "-D", "-e", "-f", str(home / "config")]
     with (home / "log").open("wb") as log:
-        server = subprocess.Popen([program, "-D", "-e", "-f", str(home / "config")], stderr=log, start_new_session=True)
+        server = subprocess.Popen(command, stderr=log, start_new_session=True)
     try:
         for _ in range(100):
             with socket.socket() as probe:

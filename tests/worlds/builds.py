@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import botocore.session
 import pytest
-from goldenami_sandbox import seed
+from goldenami_sandbox import guard, seed
 from goldenami_sandbox.cloud import Cloud as SandboxCloud
 from goldenami_sandbox.credentials import admin_key
 from goldenami_sandbox.direct import Direct
@@ -497,6 +497,7 @@ def a_world(path: Path, patch: pytest.MonkeyPatch, *, wire: bool = False) -> Ite
     base = memory if os.access(memory, os.W_OK) else path
     base = base / f"goldenami-test-{os.getpid()}-{path.name}"
     base.mkdir()
+    guard.remove_later(base)
     try:
         with open_world(base, wire=wire) as world:
             for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):

@@ -6,13 +6,14 @@ Each sandbox has a /22 of 198.18.0.0/15 (RFC 2544: reserved for benchmarks, not 
 is for guests, with the router at its first address; the last /30 is the link to the host. The host reaches guests by a
 route over that link. Guests reach other networks through it and a masquerade rule. 169.254.169.254 is an address of the
 router. All this ends with the enclosure, except the nft table and, if the host's FORWARD policy is DROP, two iptables
-rules; ``remove_rules`` removes them.
+rules; ``remove_rules`` removes them. The next start of any sandbox on the host removes those of a killed one.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import json
+import re
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from goldenami_sandbox.node.namespaces import in_network
 
 _ALL = ipaddress.IPv4Network("198.18.0.0/15")
 _SLOTS: list[ipaddress.IPv4Network] = list(_ALL.subnets(new_prefix=22))
+_ID = re.compile("[0-9a-f]{8}")  # as namespaces.sandbox_id makes it
 ROUTER = "router"
 METADATA_ADDRESS = "169.254.169.254"
 GUEST_LINK = "ens5"  # as Nitro instances call it
@@ -72,6 +74,7 @@ class Network:
         self.range = Range(_SLOTS[0])
 
     def start(self, preferred: str | None) -> None:
+        _remove_stale_rules()
         remove_rules(self._sandbox)
         attempt("ip", "link", "delete", self._link)
         run("ip", "netns", "add", ROUTER)
@@ -188,6 +191,17 @@ def remove_rules(sandbox: str) -> None:
         words = line.split()
         if f"ga-{sandbox}" in words and words[0] == "-A":
             attempt("iptables", "-w", "-D", *words[1:])
+
+
+def _remove_stale_rules() -> None:
+    """Remove the rules of sandboxes that were killed. Their link to the host ended with their router's namespace.
+
+    A sandbox makes its link before its rules, and removes it first.
+    """
+    for line in run("nft", "list", "tables").splitlines():
+        sandbox = line.partition("table ip goldenami_")[2].strip()
+        if _ID.fullmatch(sandbox) and not Path(f"/sys/class/net/ga-{sandbox}").exists():
+            remove_rules(sandbox)
 
 
 def _iptables_forward() -> str:
