@@ -27,7 +27,6 @@ pytestmark = pytest.mark.root
 HOME, ELSEWHERE = "eu-central-1", "eu-west-1"
 DEBIAN = "136693071363"
 PARAMETER = "/aws/service/debian/release/12/latest/amd64"
-_PACKAGED = "/usr/bin/aws"
 
 
 @dataclass(frozen=True)
@@ -53,16 +52,11 @@ class Cli:
         return self(*words, "--output", "text")
 
 
-def programs() -> list[str]:
-    """Debian's package, and what else `aws` on the PATH is."""
-    return list(dict.fromkeys([_PACKAGED, shutil.which("aws") or _PACKAGED]))
-
-
-@pytest.fixture(scope="module", params=programs(), ids=lambda path: "packaged" if path == _PACKAGED else "path")
-def aws(request: pytest.FixtureRequest, real_sandbox: SandboxInfo) -> Cli:
-    program: str = request.param
-    if not Path(program).exists():
-        pytest.skip(f"AWSCLI IS NOT INSTALLED ({program}), so nothing shows that it works: apt-get install awscli")
+@pytest.fixture(scope="module")
+def aws(real_sandbox: SandboxInfo) -> Cli:
+    program = shutil.which("aws")
+    if program is None:
+        pytest.skip("AWSCLI IS NOT INSTALLED, so nothing shows that it works: apt-get install awscli")
     return configured(program, real_sandbox)
 
 
