@@ -151,10 +151,8 @@ def test_buckets(aws: Cli, tmp_path: Path) -> None:
     aws("s3", "rb", "--force", bucket)
 
 
-def test_an_image_is_made_and_copied_encrypted(
-    aws: Cli, real_sandbox: SandboxInfo, request: pytest.FixtureRequest
-) -> None:
-    name = f"peers-cli-{request.node.callspec.id}"
+def test_an_image_is_made_and_copied_encrypted(aws: Cli, real_sandbox: SandboxInfo) -> None:
+    name = "peers-cli"
     base = aws.text("ssm", "get-parameter", "--name", PARAMETER, "--query", "Parameter.Value")
     with launched(aws, base) as instance:
         soon(real_sandbox, HOME, "instance_running", InstanceIds=[instance])
