@@ -41,8 +41,8 @@ test-crash: setup-test bytecode ## Run all cases of the crash and fault matrices
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 GOLDENAMI_WHOLE_MATRIX=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) \
 	  tests/crash tests/lifecycle tests/snapshots/test_exchange.py $(ARGS)
 
-# The tests start goldenami some hundred times, and write no bytecode: as root, they would leave files that only root can
-# delete. So it is written before, as the current user.
+# The tests start goldenami hundreds of times, and write no bytecode: as root, they would leave files that only root can
+# delete. So the current user writes it before.
 .PHONY: bytecode
 bytecode: setup-test
 	@$(BIN)/python -m compileall -q goldenami sandbox/goldenami_sandbox
@@ -54,7 +54,7 @@ docs: setup-test ## Build the documentation site into build/site; a warning is a
 	@echo "The site is in build/site/index.html"
 
 .PHONY: test-unit
-test-unit: setup-test ## Run the tests that need neither root nor instances
+test-unit: setup-test bytecode ## Run the tests that need neither root nor instances
 	env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not root' $(ARGS)
 
 .PHONY: test-python
@@ -62,7 +62,7 @@ test-python: setup-test ## The tests of `make test-unit` on Debian 13's Python 3
 	$(SUDO) .ci/python -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: coverage
-coverage: setup-test ## Run the tests of `make test-unit`, and print the lines and branches that they do not reach
+coverage: setup-test bytecode ## Run the tests of `make test-unit`, and print the lines and branches that they do not reach
 	env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not root' \
 	  --cov --cov-report=term:skip-covered $(ARGS)
 

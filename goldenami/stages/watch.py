@@ -115,7 +115,7 @@ def watched(build: BuildContext, host: Host) -> Iterator[Watch]:
     try:
         yield watch
     except GoldenAmiError as error:
-        # The watch ends the tests in the way that a signal does.
+        # When the watch sees a loss, the tests end with Interrupted, as after a signal.
         lost = watch.lost if isinstance(error, Interrupted) and not build.stop.is_set() else None
         if lost is None and (error.ends_everything or isinstance(error, HostLost)):
             raise

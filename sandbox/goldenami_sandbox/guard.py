@@ -2,8 +2,8 @@
 
 A test process that ends in the normal way cleans up itself. If it is killed, no ``finally`` runs. So a guard, a small
 process in its own session, waits until the pipe from the test process closes. Then it kills each process that has the
-mark of the tests in its environment, and its children; unmounts what is mounted below the directory of the tests; and
-removes the directories that were registered with ``remove_later``.
+mark of the tests in its environment, which processes inherit; unmounts what is mounted below the directory of the
+tests; and removes the directories that were registered with ``remove_later``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -32,7 +32,7 @@ _pipe: IO[bytes] | None = None
 def guarded(directory: Path) -> Iterator[None]:
     """Guard this process until the block ends. ``directory``: mounts below it are unmounted.
 
-    A worker of pytest-xdist is then killed by the kernel if its parent ends.
+    If this process is a worker of pytest-xdist, the kernel also kills it when its parent ends.
     """
     global _pipe
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -55,6 +55,11 @@ def guarded(directory: Path) -> Iterator[None]:
             del os.environ[MARK]
         else:
             os.environ[MARK] = before
+
+
+def killed_with_parent(argv: Sequence[str]) -> list[str]:
+    """Return the command that runs a program which the kernel kills when the thread that started it ends."""
+    return ["setpriv", "--pdeathsig", "KILL", "--", *argv]
 
 
 def remove_later(path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from goldenami_sandbox import state
 from goldenami_sandbox.errors import SandboxError
+from goldenami_sandbox.guard import killed_with_parent
 from goldenami_sandbox.node import namespaces, network
 
 Progress = Callable[[str], None]
@@ -51,7 +52,7 @@ def spawn(
     argv += ["--settings", json.dumps(dict(settings)), "--accounts", json.dumps(dict(accounts))]
     command = namespaces.enclosed_argv(namespaces.sandbox_id(files.root), argv)
     if die_with_parent:
-        command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
+        command = killed_with_parent(command)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "MOTO_"))}
     with os.fdopen(reader, "rb", buffering=0) as pipe:
         with os.fdopen(writer, "wb"), files.log.open("ab") as log:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from goldenami_sandbox.guard import killed_with_parent
 
 from goldenami.model import SshEndpoint
 from goldenami.ssh import generate_keypair
@@ -45,7 +46,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshEndpoint]:
     }
     (home / "config").write_text("".join(f"{name} {value}\n" for name, value in config.items()))
     # sshd overwrites its environment, so the guard of the tests does not find it.
-    command = ["setpriv", "--pdeathsig", "KILL", "--", program, "-D", "-e", "-f", str(home / "config")]
+    command = killed_with_parent([program, "-D", "-e", "-f", str(home / "config")])
     with (home / "log").open("wb") as log:
         server = subprocess.Popen(command, stderr=log, start_new_session=True)
     try:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from goldenami_sandbox.guard import killed_with_parent
 
 from goldenami.events import Event
 from goldenami.model import SshEndpoint, TestReport
@@ -64,7 +65,7 @@ def sshd(tmp_path: Path) -> Iterator[Sshd]:
     }
     (home / "config").write_text("".join(f"{name} {value}\n" for name, value in config.items()))
     # sshd overwrites its environment, so the guard of the tests does not find it.
-    command = ["setpriv", "--pdeathsig", "KILL", "--", program, "-D", "-e", "-f", str(home / "config")]
+    command = killed_with_parent([program, "-D", "-e", "-f", str(home / "config")])
     with (home / "log").open("wb") as log:
         server = subprocess.Popen(command, stderr=log, start_new_session=True)
     try:
