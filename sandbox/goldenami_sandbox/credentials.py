@@ -2,6 +2,8 @@
 
 There are three kinds. Each configured account has an administrator, whose key is derived from the account id, so that
 it can be printed before anything runs. IAM users have keys, which moto keeps. STS returns temporary keys.
+
+Requests over HTTP must be signed with the secret key. Calls in the same process (``direct``) have no signature.
 """
 
 from __future__ import annotations
@@ -10,10 +12,11 @@ import base64
 import hashlib
 import secrets
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from goldenami_sandbox import signatures
 from goldenami_sandbox.http import Response
 from goldenami_sandbox.policy import Caller
 from goldenami_sandbox.protocol import Call
@@ -29,7 +32,9 @@ class AccessKey:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The principal of a temporary key. ``expires``: seconds since the epoch."""
+    """The principal of a temporary key. ``expires``: seconds since the epoch. ``policies``: documents that limit the
+    session in addition to the policies of its principal (session policies).
+    """
 
     access_key_id: str
     secret_access_key: str
@@ -38,15 +43,17 @@ class Session:
     arn: str
     user_id: str
     expires: float
+    policies: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A caller, with the fields of GetCallerIdentity."""
+    """A caller, with the fields of GetCallerIdentity. ``session_policies``: see ``Session``."""
 
     account: str
     arn: str
     user_id: str
+    session_policies: tuple[str, ...] = ()
 
     @property
     def caller(self) -> Caller:
@@ -77,17 +84,26 @@ class Credentials:
         self._guard = threading.Lock()
         self._sessions: dict[str, Session] = {}
         self._admins = {
-            admin_key(account).access_key_id: Identity(
-                account, f"arn:aws:iam::{account}:user/admin", "AIDA" + admin_key(account).access_key_id[4:]
+            key.access_key_id: (
+                key.secret_access_key,
+                Identity(account, f"arn:aws:iam::{account}:user/admin", "AIDA" + key.access_key_id[4:]),
             )
-            for account in accounts.values()
+            for account, key in ((account, admin_key(account)) for account in accounts.values())
         }
 
     def identify(self, call: Call) -> Identity:
         """Return the identity of a key.
 
-        Raises Refused if the key is unknown, inactive or expired, or if a session token is missing or wrong.
+        Raises Refused if the key is unknown, inactive or expired, if a session token is missing or wrong, or if the
+        signature was not made with the secret key.
         """
+        secret, identity = self._find(call)
+        if call.wire and not signatures.is_valid(call.request, secret):
+            raise Refused(_wrong_signature(call))
+        return identity
+
+    def _find(self, call: Call) -> tuple[str, Identity]:
+        """Return the secret key and the identity of an access key."""
         if admin := self._admins.get(call.access_key):
             return admin
         session = self._sessions.get(call.access_key)
@@ -96,12 +112,15 @@ class Credentials:
                 raise Refused(_unknown(call))
             if session.expires <= self._clock():
                 raise Refused(_expired(call))
-            return Identity(session.account, session.arn, session.user_id)
+            policies = tuple(session.policies)
+            return session.secret_access_key, Identity(session.account, session.arn, session.user_id, policies)
         if user := self._iam_user(call.access_key):
             return user
         raise Refused(_unknown(call))
 
-    def open_session(self, account: str, arn: str, user_id: str, seconds: float) -> Session:
+    def open_session(
+        self, account: str, arn: str, user_id: str, seconds: float, policies: Sequence[str] = ()
+    ) -> Session:
         session = Session(
             access_key_id="ASIA" + base64.b32encode(secrets.token_bytes(10)).decode(),
             secret_access_key=secrets.token_urlsafe(30),
@@ -110,6 +129,7 @@ class Credentials:
             arn=arn,
             user_id=user_id,
             expires=self._clock() + seconds,
+            policies=list(policies),
         )
         with self._guard:
             now = self._clock()
@@ -126,7 +146,7 @@ class Credentials:
         with self._guard:
             self._sessions = {item["access_key_id"]: Session(**item) for item in state}
 
-    def _iam_user(self, access_key: str) -> Identity | None:
+    def _iam_user(self, access_key: str) -> tuple[str, Identity] | None:
         with self._surface.active():
             from moto.iam.models import iam_backends
 
@@ -135,7 +155,7 @@ class Credentials:
                     key = backend.access_keys.get(access_key)
                     if key is not None and key.status == "Active" and key.user_name in backend.users:
                         user = backend.users[key.user_name]
-                        return Identity(account, user.arn, user.id)
+                        return str(key.secret_access_key), Identity(account, user.arn, user.id)
         return None
 
 
@@ -149,6 +169,17 @@ def _unknown(call: Call) -> Response:
         return call.error("InvalidAccessKeyId", message, 403)
     status = 400 if call.protocol == "json" else 403
     return call.error("UnrecognizedClientException", "The security token included in the request is invalid.", status)
+
+
+def _wrong_signature(call: Call) -> Response:
+    if call.service == "ec2":
+        return call.error("AuthFailure", "AWS was not able to validate the provided access credentials", 401)
+    message = (
+        "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access "
+        "Key and signing method. Consult the service documentation for details."
+    )
+    code = "InvalidSignatureException" if call.protocol in ("json", "rest-json") else "SignatureDoesNotMatch"
+    return call.error(code, message, 403)
 
 
 def _expired(call: Call) -> Response:

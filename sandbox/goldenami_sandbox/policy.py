@@ -1,17 +1,23 @@
-"""Resource-based policies: evaluates trust policies and key policies as IAM does, without identity policies.
+"""IAM policies: evaluates trust policies, key policies and identity policies as IAM does.
 
-In the sandbox every principal has full rights by the policies of its account. So a policy that trusts an account
-("…:root") admits each of its principals. An explicit Deny wins; without an Allow the call is denied. A condition with
-an unknown operator or key never holds.
+An explicit Deny wins; without an Allow a call is denied. A condition with an unknown operator never holds, and neither
+does one with a key that the request does not have, unless its operator is negated or ends with ``IfExists``. (IAM user
+guide, "Policy evaluation logic", "Condition operators", "Conditions with multiple context keys or values".)
 """
 
 from __future__ import annotations
 
+import enum
+import ipaddress
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import Any
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final
+
+Facts = Mapping[str, "str | Sequence[str]"]  # condition keys, in lower case, and their values in a request
+Document = str | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,31 +37,77 @@ class Caller:
             return self.arn, f"arn:{parts[1]}:iam::{parts[4]}:role/{parts[5].split('/')[1]}"
         return (self.arn,)
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """The condition keys that every request of the caller has."""
+        return {
+            "aws:principalaccount": self.account,
+            "aws:principalarn": (self.arns or (f"arn:aws:iam::{self.account}:root",))[-1],
+        }
 
-def allows(document: str | Mapping[str, Any], action: str, caller: Caller, context: Mapping[str, str]) -> bool:
-    """Return whether policies allow an action. ``action``: for example "kms:Decrypt".
 
-    ``context``: condition keys in addition to those of the caller.
+class Decision(enum.Enum):
+    """ALLOWED: a statement allows the call, and none denies it. DENIED: a statement denies it. NEITHER: no statement
+    applies, which denies it too."""
+
+    ALLOWED = "allowed"
+    DENIED = "denied"
+    NEITHER = "neither"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One action on one resource. ``resource``: an ARN, or "*" for an action without resources. ``facts``: the
+    condition keys of the request besides those of the caller, in lower case.
     """
-    try:
-        policy = json.loads(document) if isinstance(document, str) else document
-    except ValueError:
-        return False
-    facts = {
-        "aws:principalaccount": caller.account,
-        "aws:principalarn": (caller.arns or (f"arn:aws:iam::{caller.account}:root",))[-1],
-        **{key.lower(): value for key, value in context.items()},
-    }
-    allowed = False
-    for statement in _list(policy.get("Statement")):
-        if not _matches_action(statement, action) or not _matches_principal(statement, caller):
+
+    action: str
+    resource: str = "*"
+    facts: Facts = field(default_factory=dict)
+
+
+def decide(documents: Iterable[Document], access: Access, caller: Caller) -> Decision:
+    """Evaluate identity policies: documents without principals."""
+    facts = {**caller.facts, **access.facts}
+    decision = Decision.NEITHER
+    for statement in _statements(documents):
+        if statement.concerns(access, facts) and statement.conditions_hold(facts):
+            if statement.effect == "Deny":
+                return Decision.DENIED
+            decision = Decision.ALLOWED
+    return decision
+
+
+def could_allow(documents: Iterable[Document], access: Access, caller: Caller) -> bool:
+    """Return whether a statement allows the action on the resource under some condition."""
+    facts = {**caller.facts, **access.facts}
+    return any(s.effect == "Allow" and s.concerns(access, facts) for s in _statements(documents))
+
+
+def decide_resource(document: Document, action: str, caller: Caller, context: Facts) -> tuple[Decision, bool]:
+    """Evaluate a resource's own policy. The second value: whether a statement that allows names the caller itself (or
+    everybody), and not only the account. A statement for the account leaves the decision to its identity policies.
+    """
+    facts = {**caller.facts, **{key.lower(): value for key, value in context.items()}}
+    decision, itself = Decision.NEITHER, False
+    for statement in _statements([document]):
+        named = statement.names(caller)
+        if not named or not statement.concerns(Access(action), facts, any_resource=True):
             continue
-        if not _conditions_hold(statement.get("Condition", {}), facts):
-            continue
-        if statement.get("Effect") == "Deny":
-            return False
-        allowed = allowed or statement.get("Effect") == "Allow"
-    return allowed
+        if statement.conditions_hold(facts):
+            if statement.effect == "Deny":
+                return Decision.DENIED, False
+            decision, itself = Decision.ALLOWED, itself or named == "itself"
+    return decision, itself
+
+
+def allows(document: Document, action: str, caller: Caller, context: Facts) -> bool:
+    """Return whether a resource's policy allows an action. ``action``: for example "kms:Decrypt".
+
+    ``context``: condition keys in addition to those of the caller. A policy that trusts an account ("…:root") admits
+    each of its principals.
+    """
+    return decide_resource(document, action, caller, context)[0] is Decision.ALLOWED
 
 
 def names_principal(entry: str, caller: Caller) -> bool:
@@ -69,7 +121,7 @@ def names_principal(entry: str, caller: Caller) -> bool:
     account = entry if entry.isdigit() else parts[4] if len(parts) == 6 else ""
     if account != caller.account:
         return False
-    if entry.isdigit() or parts[5] == "root" or caller.arn is None:
+    if names_account(entry) or caller.arn is None:
         return True
     # A role's path is part of its ARN, but not of its sessions' ARNs.
     return entry in caller.arns or (
@@ -79,54 +131,210 @@ def names_principal(entry: str, caller: Caller) -> bool:
     )
 
 
-def _matches_principal(statement: Mapping[str, Any], caller: Caller) -> bool:
-    if "NotPrincipal" in statement:
-        return not any(names_principal(entry, caller) for entry in _principals(statement["NotPrincipal"]))
-    return any(names_principal(entry, caller) for entry in _principals(statement.get("Principal")))
+def names_account(entry: str) -> bool:
+    """Return whether a principal is an account: its id, or its root."""
+    return entry.isdigit() or entry.split(":", 5)[-1] == "root"
 
 
-def _principals(value: object) -> Iterable[str]:
+# --- statements -------------------------------------------------------------------------------------------------------
+
+
+class _Statement:
+    """A statement of a policy, with its patterns compiled."""
+
+    def __init__(self, source: Mapping[str, Any]) -> None:
+        self.effect = source.get("Effect")
+        self._principals = _principals(source.get("Principal"))
+        self._not_principals = _principals(source["NotPrincipal"]) if "NotPrincipal" in source else None
+        self._actions = _patterns(source.get("NotAction", source.get("Action")), lower=True)
+        self._all_actions_but = "NotAction" in source
+        self._resources = [str(item) for item in _list(source.get("NotResource", source.get("Resource")))]
+        self._all_resources_but = "NotResource" in source
+        self._conditions = [
+            (operator, str(key).lower(), [_text(item) for item in _list(wanted)])
+            for operator, entries in source.get("Condition", {}).items()
+            for key, wanted in entries.items()
+        ]
+
+    def concerns(self, access: Access, facts: Facts, *, any_resource: bool = False) -> bool:
+        action = access.action.lower()
+        if any(pattern.fullmatch(action) for pattern in self._actions) == self._all_actions_but:
+            return False
+        if any_resource:
+            return True
+        found = any(_matches_arn(_filled(pattern, facts), access.resource) for pattern in self._resources)
+        return found != self._all_resources_but
+
+    def names(self, caller: Caller) -> str:
+        """Return how the statement names the caller: "itself", "account", or "" if it does not."""
+        if self._not_principals is not None:
+            return "" if any(names_principal(entry, caller) for entry in self._not_principals) else "itself"
+        found = [entry for entry in self._principals if names_principal(entry, caller)]
+        if any(not names_account(entry) for entry in found):
+            return "itself"
+        return "account" if found else ""
+
+    def conditions_hold(self, facts: Facts) -> bool:
+        return all(
+            _condition(operator, facts.get(key), [_filled(item, facts) for item in wanted])
+            for operator, key, wanted in self._conditions
+        )
+
+
+def _statements(documents: Iterable[Document]) -> Iterable[_Statement]:
+    for document in documents:
+        yield from _compiled(document if isinstance(document, str) else json.dumps(document))
+
+
+@lru_cache(maxsize=512)
+def _compiled(text: str) -> tuple[_Statement, ...]:
+    """Return the statements of a document; none if it is not JSON, so that it allows nothing."""
+    try:
+        policy = json.loads(text)
+    except ValueError:
+        return ()
+    return tuple(_Statement(statement) for statement in _list(policy.get("Statement")))
+
+
+def _principals(value: object) -> list[str]:
     if isinstance(value, str):
         return [value]
     return [str(entry) for entry in _list(value.get("AWS"))] if isinstance(value, dict) else []
 
 
-def _matches_action(statement: Mapping[str, Any], action: str) -> bool:
-    wanted = action.lower()
-    if "NotAction" in statement:
-        return not any(fnmatchcase(wanted, str(entry).lower()) for entry in _list(statement["NotAction"]))
-    return any(fnmatchcase(wanted, str(entry).lower()) for entry in _list(statement.get("Action")))
-
-
-def _conditions_hold(conditions: Mapping[str, Any], facts: Mapping[str, str]) -> bool:
-    return all(
-        _condition(operator, facts.get(str(key).lower()), [_text(item) for item in _list(wanted)])
-        for operator, entries in conditions.items()
-        for key, wanted in entries.items()
+def names_service(document: Document, action: str, service: str) -> bool:
+    """Return whether a trust policy lets a service ("dlm.amazonaws.com") do this. Conditions are not evaluated."""
+    try:
+        policy = json.loads(document) if isinstance(document, str) else document
+    except ValueError:
+        return False
+    return any(
+        statement.get("Effect") == "Allow"
+        and isinstance(statement.get("Principal"), dict)
+        and service in _list(statement["Principal"].get("Service"))
+        and any(pattern.fullmatch(action.lower()) for pattern in _patterns(statement.get("Action"), lower=True))
+        for statement in _list(policy.get("Statement"))
     )
 
 
-def _condition(operator: str, actual: str | None, wanted: list[str]) -> bool:
-    name = operator.removeprefix("ForAnyValue:").removeprefix("ForAllValues:")
+# --- patterns ---------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4096)
+def _pattern(text: str) -> re.Pattern[str]:
+    """Compile a pattern with the wildcards ``*`` and ``?``."""
+    return re.compile(re.escape(text).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
+
+
+def _patterns(value: Any, *, lower: bool = False) -> list[re.Pattern[str]]:
+    return [_pattern(str(entry).lower() if lower else str(entry)) for entry in _list(value)]
+
+
+def _matches_arn(pattern: str, arn: str) -> bool:
+    """Return whether an ARN matches a pattern. A wildcard does not reach beyond its segment (IAM user guide, "IAM
+    ARNs"), but the last segment may contain colons.
+    """
+    if pattern == "*":
+        return True
+    own, parts = pattern.split(":", 5), arn.split(":", 5)
+    return len(own) == len(parts) and all(
+        _pattern(one).fullmatch(part) is not None for one, part in zip(own, parts, strict=True)
+    )
+
+
+_VARIABLE = re.compile(r"\$\{([^}]+)\}")
+
+
+def _filled(text: str, facts: Facts) -> str:
+    """Replace policy variables (``${aws:PrincipalAccount}``). A variable without one value matches nothing."""
+    if "${" not in text:
+        return text
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1]
+        if name in ("*", "?", "$"):
+            return name
+        found = facts.get(name.lower())
+        return found if isinstance(found, str) else match[0]
+
+    return _VARIABLE.sub(value, text)
+
+
+# --- conditions -------------------------------------------------------------------------------------------------------
+
+_NEGATED: Final = {
+    "StringNotEquals": "StringEquals",
+    "StringNotEqualsIgnoreCase": "StringEqualsIgnoreCase",
+    "StringNotLike": "StringLike",
+    "ArnNotEquals": "ArnLike",
+    "ArnNotLike": "ArnLike",
+    "NumericNotEquals": "NumericEquals",
+    "NotIpAddress": "IpAddress",
+}
+
+
+def _condition(operator: str, actual: str | Sequence[str] | None, wanted: list[str]) -> bool:
+    quantifier, _, name = operator.rpartition(":")
+    if name == "Null":
+        return wanted == ["true" if actual is None else "false"]
     if name.endswith("IfExists"):
         if actual is None:
             return True
         name = name.removesuffix("IfExists")
-    if name == "Null":
-        return wanted == ["true" if actual is None else "false"]
-    negated = name in ("StringNotEquals", "StringNotLike", "ArnNotEquals", "ArnNotLike")
+    negated = name in _NEGATED
+    test = _TESTS.get(_NEGATED.get(name, name))
+    if test is None:
+        return False
+    values = [] if actual is None else [actual] if isinstance(actual, str) else list(actual)
+
+    def holds(value: str) -> bool:
+        return any(test(value, item) for item in wanted) != negated
+
+    if quantifier == "ForAllValues":
+        return all(holds(value) for value in values)
+    if quantifier == "ForAnyValue":
+        return any(holds(value) for value in values)
     if actual is None:
         return negated
-    match name:
-        case "StringEquals" | "StringNotEquals":
-            found = actual in wanted
-        case "StringEqualsIgnoreCase" | "Bool":
-            found = actual.lower() in [item.lower() for item in wanted]
-        case "StringLike" | "StringNotLike" | "ArnLike" | "ArnEquals" | "ArnNotEquals" | "ArnNotLike":
-            found = any(fnmatchcase(actual, item) for item in wanted)
-        case _:
+    # A key with several values needs a quantifier; without one, IAM does not match it.
+    return len(values) == 1 and holds(values[0])
+
+
+def _number(compare: Callable[[float, float], bool]) -> Callable[[str, str], bool]:
+    def test(value: str, item: str) -> bool:
+        try:
+            return compare(float(value), float(item))
+        except ValueError:
             return False
-    return found != negated
+
+    return test
+
+
+def _in_network(value: str, item: str) -> bool:
+    try:
+        return ipaddress.ip_address(value) in ipaddress.ip_network(item, strict=False)
+    except ValueError:
+        return False
+
+
+def _like(value: str, item: str) -> bool:
+    return _pattern(item).fullmatch(value) is not None
+
+
+_TESTS: Final[Mapping[str, Callable[[str, str], bool]]] = {
+    "StringEquals": lambda value, item: value == item,
+    "StringEqualsIgnoreCase": lambda value, item: value.lower() == item.lower(),
+    "Bool": lambda value, item: value.lower() == item.lower(),
+    "StringLike": _like,
+    "ArnLike": lambda value, item: _matches_arn(item, value),
+    "ArnEquals": lambda value, item: _matches_arn(item, value),
+    "NumericEquals": _number(lambda a, b: a == b),
+    "NumericLessThan": _number(lambda a, b: a < b),
+    "NumericLessThanEquals": _number(lambda a, b: a <= b),
+    "NumericGreaterThan": _number(lambda a, b: a > b),
+    "NumericGreaterThanEquals": _number(lambda a, b: a >= b),
+    "IpAddress": _in_network,
+}
 
 
 def _text(value: object) -> str:
