@@ -8,7 +8,8 @@ First the creating calls of unknown outcome are looked up. Then the kinds are de
     → volumes → security groups → key pairs
 
 All of it is done twice, since new resources may be invisible in the first round. The caller names the resources of a
-release (``keep``). A resource without the build's id, or with a token that the build did not create, is never deleted.
+release (``keep``). A resource without the build's id, with the id of another
+catalog, or with a token that the build did not create, is never deleted.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from goldenami.aws import images, snapshots
-from goldenami.aws.kinds import Kind, in_order, kind_of
+from goldenami.aws.kinds import Build, Kind, in_order, kind_of
 from goldenami.aws.ledger import Ledger, Patience
 from goldenami.aws.session import Cloud
 from goldenami.each import Failures, each
@@ -194,7 +195,8 @@ def _find(cloud: Cloud, journal: Journal, place: Place, kind: Kind, keep: Collec
     calls = [i.request for i in journal.calls(kind.name) if i.place == place]
     if kind.everywhere or calls:
         without = {*keep, *(r.id for r in known)}
-        for id, parent in kind.of_build(cloud, place, journal.build_id, calls, without=without):
+        build = Build(journal.build_id, journal.header.catalog)
+        for id, parent in kind.of_build(cloud, place, build, calls, without=without):
             yield Found(place, kind.name, id, parent)
 
 

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from goldenami import reconcile
-from goldenami.aws import journals, kinds, tags
+from goldenami.aws import catalogs, journals, kinds, tags
 from goldenami.aws.ledger import Ledger, Patience
 from goldenami.aws.session import Cloud
 from goldenami.each import Failures
@@ -33,6 +33,7 @@ from goldenami.interrupts import Interrupts
 from goldenami.journal import Header, Journal, new_build_id
 from goldenami.model import Environment
 from goldenami.reconcile import CleanUp, Found
+from goldenami.store import ensure_identity
 from goldenami.work import JournaledWork
 
 OnFailure = Literal["clean", "keep"]
@@ -90,7 +91,8 @@ def run(
         cloud = cloud or (known or Cloud.of(environment)).with_sleep(interrupts.sleep)
         caller = cloud.check_caller()
         now = datetime.now(UTC)
-        data = {_KIND: kind, "arguments": dict(arguments), "caller": caller.arn}
+        identity = ensure_identity(catalogs.open_store(environment, cloud), now)
+        data = {_KIND: kind, "catalog": identity, "arguments": dict(arguments), "caller": caller.arn}
         header = Header(new_build_id(now), kind, "", environment.name, now, data)
         with journals.open_journals(environment, cloud).create(header) as journal:
             job = _task(environment, journal, cloud, interrupts, emit_to)

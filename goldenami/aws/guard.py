@@ -31,6 +31,8 @@ _READING_CALLS: Final = frozenset(
     }
 )
 
+_BUG: Final = "This is a bug in goldenami. The call was not sent. Please report it."
+
 # The calls for a journal, a lock or a catalog in a bucket.
 _BOOKKEEPING: Final = frozenset({"PutObject", "DeleteObject"})
 
@@ -38,12 +40,13 @@ _BOOKKEEPING: Final = frozenset({"PutObject", "DeleteObject"})
 @dataclass(frozen=True, slots=True)
 class _Permit:
     """Permits one mutating call. ``token``: the token of its intent. ``object``: the key of the one S3 object that
-    bookkeeping may change."""
+    bookkeeping may change. ``catalog``: the id of the catalog that the request of a creating call must contain."""
 
     service: str
     operation: str
     token: str = ""
     object: str | None = None
+    catalog: str = ""
 
 
 _permit: ContextVar[_Permit | None] = ContextVar("goldenami_permit", default=None)
@@ -55,10 +58,10 @@ def reads_only(service: str, operation: str) -> bool:
 
 
 @contextlib.contextmanager
-def permitted(service: str, operation: str, token: str) -> Iterator[None]:
-    """Permit this thread one kind of call inside a ``with`` block, for the intent with that token. For the ledger
-    only."""
-    with _permitting(_Permit(service, operation, token)):
+def permitted(service: str, operation: str, token: str, *, catalog: str = "") -> Iterator[None]:
+    """Permit this thread one kind of call inside a ``with`` block, for the intent with that token. ``catalog``: the
+    request must contain this id, since the call creates a resource. For the ledger only."""
+    with _permitting(_Permit(service, operation, token, catalog=catalog)):
         yield
 
 
@@ -82,7 +85,8 @@ def _permitting(permit: _Permit) -> Iterator[None]:
 
 
 def refuse_unjournaled(model: OperationModel, params: Mapping[str, Any] | None = None, **_: Any) -> None:
-    """Handle ``before-call``. Raises UnjournaledMutation for a mutating call without a permit; it is not sent then."""
+    """Handle ``before-call``. Raises UnjournaledMutation for a mutating call without a permit, and for a creating call
+    without the id of the catalog that owns the resource. The call is not sent then."""
     service, operation = model.service_model.service_name, model.name
     if reads_only(service, operation):
         return
@@ -90,7 +94,12 @@ def refuse_unjournaled(model: OperationModel, params: Mapping[str, Any] | None =
     if permit is None or (permit.service, permit.operation) != (service, operation) or not _is_object(permit, params):
         raise UnjournaledMutation(
             f"{service}:{operation} was about to be sent without an intent in the journal",
-            hint="This is a bug in goldenami. The call was not sent. Please report it.",
+            hint=_BUG,
+        )
+    if permit.catalog not in str((params or {}).get("body", "")):
+        raise UnjournaledMutation(
+            f"{service}:{operation} was about to create a resource without the id of its catalog, {permit.catalog}",
+            hint=_BUG,
         )
 
 

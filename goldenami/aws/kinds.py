@@ -13,6 +13,7 @@ the tag identifies the resource.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from goldenami.aws import errors, tags
@@ -27,6 +28,14 @@ Request = Mapping[str, Any]
 Tagged = dict[str, Mapping[str, str]]  # ids, each with all its tags
 
 _CLIENT_TOKEN: Final = frozenset({"RunInstances", "CopyImage", "CreateVolume"})
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """The build or task whose resources are searched. ``catalog``: the id of its catalog; see ``Header.catalog``."""
+
+    id: str
+    catalog: str | None
 
 
 class Kind:
@@ -104,12 +113,12 @@ class Kind:
         return min(self.tagged(cloud, place, tags.TOKEN, token), default=None)
 
     def of_build(
-        self, cloud: Cloud, place: Place, build_id: str, calls: Iterable[Request], *, without: Collection[str] = ()
+        self, cloud: Cloud, place: Place, build: Build, calls: Iterable[Request], *, without: Collection[str] = ()
     ) -> Iterator[tuple[str, str | None]]:
         """Yield id and parent of the resources of a build in a place. ``calls``: the requests of all calls for this
         kind and place in the build's journal. ``without``: ids to leave out."""
-        for id, own in self.tagged(cloud, place, tags.BUILD_ID, build_id, without=without).items():
-            if tags.made_by(own, build_id):
+        for id, own in self.tagged(cloud, place, tags.BUILD_ID, build.id, without=without).items():
+            if tags.made_by(own, build.id, build.catalog):
                 yield id, None
 
     def is_gone(self, cloud: Cloud, place: Place, id: str) -> bool:
@@ -222,9 +231,9 @@ class Instance(Ec2Kind):
         return {"InstanceIds": [id]}
 
     def of_build(
-        self, cloud: Cloud, place: Place, build_id: str, calls: Iterable[Request], *, without: Collection[str] = ()
+        self, cloud: Cloud, place: Place, build: Build, calls: Iterable[Request], *, without: Collection[str] = ()
     ) -> Iterator[tuple[str, str | None]]:
-        for id, parent in super().of_build(cloud, place, build_id, calls, without=without):
+        for id, parent in super().of_build(cloud, place, build, calls, without=without):
             if not self.is_gone(cloud, place, id):
                 yield id, parent
 
@@ -372,7 +381,7 @@ class Parameter(Kind):
     def still_ours(self, ledger: Ledger, place: Place, id: str) -> bool:
         """A parameter without tags may be too new to show them; they are read again for as long as that can last."""
         own = ledger.patience.look(ledger.cloud, lambda: parameter_tags(ledger.cloud, place, id))
-        return tags.made_by(own or {}, ledger.journal.build_id)
+        return tags.made_by(own or {}, ledger.journal.build_id, ledger.journal.header.catalog)
 
 
 def parameter_tags(cloud: Cloud, place: Place, name: str) -> Mapping[str, str]:
@@ -413,8 +422,8 @@ class LifecyclePolicy(Kind):
 
 @register
 class Grant(Kind):
-    """A grant on a KMS key. Grants have no tags; the name identifies build and attempt. KMS returns the same grant for
-    the same name and parameters. ``parent``: the ARN of the key."""
+    """A grant on a KMS key. Grants have no tags; the name identifies catalog, build and attempt. KMS returns the same
+    grant for the same name and parameters. ``parent``: the ARN of the key."""
 
     name = "grant"
     service = "kms"
@@ -428,7 +437,7 @@ class Grant(Kind):
     in_manifest = False
 
     def add_tags(self, request: dict[str, Any], token: str, build_id: str, every: Mapping[str, str]) -> None:
-        request["Name"] = grant_name(build_id, token)
+        request["Name"] = grant_name(build_id, every[tags.CATALOG], token)
 
     def parent(self, request: Request) -> str | None:
         key = request.get("KeyId")
@@ -439,12 +448,12 @@ class Grant(Kind):
         return next((str(g["GrantId"]) for g in found if g.get("Name", "").endswith(token)), None)
 
     def of_build(
-        self, cloud: Cloud, place: Place, build_id: str, calls: Iterable[Request], *, without: Collection[str] = ()
+        self, cloud: Cloud, place: Place, build: Build, calls: Iterable[Request], *, without: Collection[str] = ()
     ) -> Iterator[tuple[str, str | None]]:
         """Those on the keys that the build's calls name."""
         for key in sorted({str(request["KeyId"]) for request in calls}):
             for grant in self.of_key(cloud, place, key):
-                if grant.get("Name", "").startswith(grant_prefix(build_id)):
+                if grant.get("Name", "").startswith(grant_prefix(build.id, build.catalog)):
                     yield str(grant["GrantId"]), key
 
     def of_key(self, cloud: Cloud, place: Place, key: str) -> Iterator[Mapping[str, Any]]:
@@ -457,11 +466,12 @@ class Grant(Kind):
         return {"KeyId": parent, "GrantId": id}
 
 
-def grant_prefix(build_id: str) -> str:
-    """How the names of all grants of a build begin."""
-    return f"goldenami-{build_id}-"
+def grant_prefix(build_id: str, catalog: str | None) -> str:
+    """How the names of all grants of a build begin. ``catalog``: None for a build of an earlier version of goldenami,
+    whose grants do not name a catalog."""
+    return f"goldenami-{build_id}-" if catalog is None else f"goldenami-{catalog}-{build_id}-"
 
 
-def grant_name(build_id: str, token: str) -> str:
+def grant_name(build_id: str, catalog: str, token: str) -> str:
     """The name of one attempt's grant."""
-    return grant_prefix(build_id) + token
+    return grant_prefix(build_id, catalog) + token

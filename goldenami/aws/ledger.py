@@ -34,7 +34,7 @@ from goldenami.aws.errors import Outcome
 from goldenami.aws.guard import permitted
 from goldenami.aws.kinds import Kind, kind_of
 from goldenami.aws.session import Cloud
-from goldenami.errors import CloudError, GoldenAmiError
+from goldenami.errors import CloudError, GoldenAmiError, JournalError
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.journal import Intent, Journal, Resource, Result, Secret, token
 from goldenami.model import Place
@@ -110,8 +110,9 @@ class Ledger:
         lifetime: timedelta = DEFAULT_LIFETIME,
         patience: Patience = Patience(),
     ) -> None:
-        """``tags``: the tags of every resource (see ``tags.build_tags``). ``lifetime``: how long after the start of the
-        build temporary resources expire (goldenami:expires-at); then ``goldenami clean --expired`` may delete them."""
+        """``tags``: the tags of every resource (see ``tags.build_tags``). The ledger adds the tags of the owner: the
+        catalog and the environment in the journal's header. ``lifetime``: how long after the start of the build
+        temporary resources expire (goldenami:expires-at); then ``goldenami clean --expired`` may delete them."""
         self.cloud = cloud
         self.journal = journal
         self.tags = dict(tags or {})
@@ -340,7 +341,8 @@ class Ledger:
     def _send(self, intent: Intent) -> Mapping[str, Any]:
         # The intent may be old (throttling, retries), and another process may have taken the build over since.
         self.journal.check()
-        with permitted(intent.service, intent.operation, intent.token):
+        catalog = self._catalog() if intent.action == "create" else ""
+        with permitted(intent.service, intent.operation, intent.token, catalog=catalog):
             return self.cloud.send(intent.place, intent.service, intent.operation, _plain(intent.request))
 
     # --- the outcome of a call ----------------------------------------------------------------------------------------
@@ -376,10 +378,21 @@ class Ledger:
         self, key: str, mark: str, name: str, more: Mapping[str, str] | None, *, temporary: bool
     ) -> dict[str, str]:
         every = {**self.tags, **(more or {}), tags.NAME: name}
+        every |= {tags.CATALOG: self._catalog(), tags.ENVIRONMENT: self.journal.header.environment}
         every |= {tags.BUILD_ID: self.journal.build_id, tags.TOKEN: mark, tags.KEY: key}
         if temporary:
             every[tags.EXPIRES_AT] = tags.timestamp(self.expires_at)
         return tags.checked(every)
+
+    def _catalog(self) -> str:
+        """Return the id of the catalog that owns what is created. Raises JournalError if the journal has none."""
+        build_id, found = self.journal.build_id, self.journal.header.catalog
+        if found is None:
+            raise JournalError(
+                f"the journal of {build_id} has no id of a catalog, so nothing is created for it",
+                hint=f"An earlier version of goldenami began it. Run `goldenami clean {build_id}`, and start it again.",
+            )
+        return found
 
     def _tell(self, intent: Intent, id: str | None) -> None:
         place = intent.place

@@ -25,6 +25,8 @@ GIT_COMMIT: Final = "goldenami:git-commit"
 BASE_AMI: Final = "goldenami:base-ami"
 EXPIRES_AT: Final = "goldenami:expires-at"
 TASK: Final = "goldenami:task"
+CATALOG: Final = "goldenami:catalog"  # the id of the catalog that owns the resource
+ENVIRONMENT: Final = "goldenami:environment"  # the name of the environment that created it
 
 _MOST = 50
 _MOST_ATTEMPTS = 1000
@@ -69,12 +71,14 @@ def from_list(tags: Iterable[Mapping[str, Any]] | None) -> dict[str, str]:
     return {t["Key"]: t["Value"] for t in tags or ()}
 
 
-def made_by(tags: Mapping[str, str], build_id: str) -> bool:
-    """Return whether these are the tags of a resource that this build created: its id, and a token that belongs to the
-    key. Returns False for similar tags, and for tags that were copied in part.
+def made_by(tags: Mapping[str, str], build_id: str, catalog: str | None) -> bool:
+    """Return whether these are the tags of a resource that this build created: its id, the id of its catalog, and a
+    token that belongs to the key. Returns False for similar tags, and for tags that were copied in part.
+
+    ``catalog``: None for a build of an earlier version of goldenami, whose resources have no such tag.
     """
     mark, key = tags.get(TOKEN), tags.get(KEY)
-    if tags.get(BUILD_ID) != build_id or not mark or not key:
+    if tags.get(BUILD_ID) != build_id or tags.get(CATALOG) != catalog or not mark or not key:
         return False
     return any(token(build_id, key, attempt) == mark for attempt in range(1, _MOST_ATTEMPTS))
 

@@ -78,7 +78,7 @@ def apply_policies(
     reach(environment)
     console = report.stderr_console()
     with report.progress(console, events=events) as emit:
-        planned = sync.make_plan(environment, chosen, role=role, everything=not names)
+        planned = sync.make_plan(environment, chosen, role=role, everything=not names, to_apply=True)
         applied = sync.apply(environment, planned, emit_to=emit)
     if as_json:
         done = {**_plan_json(planned), "applied": dict(applied.ids), "failures": dict(applied.failures)}

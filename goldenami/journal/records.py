@@ -56,7 +56,14 @@ class Header:
     plan_digest: str
     environment: str
     created: datetime
-    data: Mapping[str, Any] = field(default_factory=dict)  # small JSON values: version, source file, ...
+    data: Mapping[str, Any] = field(default_factory=dict)  # small JSON values: catalog, version, source file, ...
+
+    @property
+    def catalog(self) -> str | None:
+        """The id of the catalog that the build or task belongs to. None if an earlier version of goldenami, which had
+        no such ids, began it."""
+        found = self.data.get("catalog")
+        return found if isinstance(found, str) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 The files are below one directory, or below one prefix of a bucket::
 
+    catalog.json                        the id of the catalog; written once, never changed (``store.identity``)
     releases/<name>/<version>.json      the manifest; written once, never changed
     channels/<name>/<channel>.json      where the channel points, where it pointed before, and all its moves
     pins/, retired/                     releases that rules must keep, and releases that were retired (see ``marks``)
@@ -31,12 +32,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from goldenami import manifest as codec
+from goldenami.aws import catalogs
 from goldenami.errors import Busy, CatalogError, NotFound, UsageError
 from goldenami.model import Architecture, Environment, ImageManifest, ManifestImage, Place
 from goldenami.release import targets as modes
 from goldenami.release.marks import Marks
 from goldenami.release.versions import Reference, Version, check_name, is_version
-from goldenami.store import DirectoryStore, Store, Wait
+from goldenami.store import DirectoryStore, Store, Wait, ensure_identity, read_identity
 
 if TYPE_CHECKING:
     from goldenami.aws.session import Cloud
@@ -99,6 +101,7 @@ class Catalog:
         self._store: Store = store or DirectoryStore(Path(path), error=CatalogError)
         self._clock = clock
         self._sleep = sleep
+        self._identity: str | None = None
 
     @classmethod
     def of(cls, environment: Environment, cloud: Cloud | None = None) -> Catalog:
@@ -106,15 +109,28 @@ class Catalog:
 
         ``cloud``: the cloud to use if the catalog is in a bucket; by default a new one.
         """
-        where = environment.catalog
-        if not where.startswith("s3://"):
-            return cls(where)
-        # Imported here, because a catalog in a directory does not need botocore, which loads slowly.
-        from goldenami.aws.bucketstore import BucketStore
-        from goldenami.aws.s3 import Bucket
-        from goldenami.aws.session import Cloud
+        return cls(environment.catalog, store=catalogs.open_store(environment, cloud))
 
-        return cls(where, store=BucketStore(Bucket(cloud or Cloud.of(environment), environment.home_place, where)))
+    # --- identity -----------------------------------------------------------------------------------------------------
+
+    def identity(self) -> str | None:
+        """Return the id of the catalog: 16 lower-case hexadecimal digits. None if no command has created it yet.
+
+        The id never changes, so it is read once.
+        """
+        if self._identity is None:
+            self._identity = read_identity(self._store)
+        return self._identity
+
+    def ensure_identity(self, *, identity: str | None = None) -> str:
+        """Return the id of the catalog, and create it if it has none. Several processes get the same id.
+
+        ``identity``: the id that the catalog must have, for a catalog that is restored. Raises CatalogError if it has
+        another one.
+        """
+        if self._identity is None or identity is not None:
+            self._identity = ensure_identity(self._store, datetime.now(UTC), identity=identity)
+        return self._identity
 
     # --- releases -----------------------------------------------------------------------------------------------------
 

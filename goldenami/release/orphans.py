@@ -125,7 +125,7 @@ def _find_owner(resource: TaggedResource, owners: Owners, now: datetime) -> str 
         return f"of the schedule {resource.tags[_SCHEDULE_TAG]}"
     if tags.TASK in resource.tags:
         return f"made by {resource.tags[tags.TASK]!r} for its user"
-    if not tags.made_by(resource.tags, build):
+    if not tags.made_by(resource.tags, build, resource.tags.get(tags.CATALOG)):
         return "its tags were copied from another resource: the token does not match"
     expires = tags.parse_timestamp(resource.tags.get(tags.EXPIRES_AT, ""))
     if expires is not None and expires > now:

@@ -160,7 +160,7 @@ class Removal(Attempts):
             for key in (s.kms_key_id for s in image.snapshots)
             if key is not None
         }
-        prefix = grant_prefix(manifest.build_id)
+        prefix = grant_prefix(manifest.build_id, self.ledger.journal.header.catalog)
         for place, key in sorted(keys):
             if place.account not in {a.id for a in self.environment.accounts.values()}:
                 continue

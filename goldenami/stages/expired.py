@@ -26,6 +26,7 @@ from typing import Any, Final
 from goldenami.aws import errors, tags
 from goldenami.aws.kinds import in_order, kind_of
 from goldenami.aws.ledger import DEFAULT_LIFETIME
+from goldenami.aws.ownership import Owner
 from goldenami.aws.session import Cloud
 from goldenami.each import each
 from goldenami.errors import CloudError
@@ -36,7 +37,7 @@ from goldenami.release import targets as modes
 from goldenami.release.catalog import Catalog
 
 _BUILD_ID: Final = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4,32}")
-_GRANT: Final = re.compile(rf"goldenami-({_BUILD_ID.pattern})-([0-9a-f]{{40}})")
+_GRANT: Final = re.compile(rf"goldenami-([0-9a-f]{{16}})-({_BUILD_ID.pattern})-([0-9a-f]{{40}})")
 _ARCHITECTURES: Final = ("x86_64", "arm64")
 _ATTEMPTS: Final = range(1, 20)
 _GRANTS: Final = range(4)  # grants of one candidate to one account: one for each key of its snapshots
@@ -64,7 +65,8 @@ def find(cloud: Cloud, environment: Environment, catalog: Catalog, journals: Jou
     owned, released = _owned(catalog)
     journaled = frozenset(journals.storage.names())
     places = sorted({environment.home_place, *(target.place for target in environment.targets)})
-    answers = each(places, lambda place: _search(cloud, environment, place))
+    owner = Owner(catalog.identity(), environment.name)
+    answers = each(places, lambda place: _search(cloud, environment, place, owner))
     left = Left(unreachable={str(place): reason for place, reason in answers.reasons.items()})
     found: dict[str, list[Found]] = defaultdict(list)
     for build_id, one in (pair for pairs in answers.results.values() for pair in pairs):
@@ -80,30 +82,30 @@ def find(cloud: Cloud, environment: Environment, catalog: Catalog, journals: Jou
     return left
 
 
-def _search(cloud: Cloud, environment: Environment, place: Place) -> list[tuple[str, Found]]:
-    return [*_tagged(cloud, place), *_grants(cloud, environment, place)]
+def _search(cloud: Cloud, environment: Environment, place: Place, owner: Owner) -> list[tuple[str, Found]]:
+    return [*_tagged(cloud, place, owner), *_grants(cloud, environment, place, owner)]
 
 
-def _tagged(cloud: Cloud, place: Place) -> Iterator[tuple[str, Found]]:
+def _tagged(cloud: Cloud, place: Place, owner: Owner) -> Iterator[tuple[str, Found]]:
     for kind in in_order():
         # Builds create only kinds that exist in every place. A lifecycle policy is kept as long as it is declared.
         if not kind.has_tags or not kind.everywhere:
             continue
         for id, own in kind.tagged(cloud, place, tags.EXPIRES_AT, None).items():
             build_id = own.get(tags.BUILD_ID, "")
-            if is_expired(own, cloud.now()) and not kind.is_gone(cloud, place, id):
+            if is_expired(own, cloud.now(), owner) and not kind.is_gone(cloud, place, id):
                 yield build_id, Found(place, kind.name, id)
 
 
-def is_expired(own: Mapping[str, str], now: datetime) -> bool:
-    """Return whether the tags belong to a temporary resource of goldenami whose time has passed."""
+def is_expired(own: Mapping[str, str], now: datetime, owner: Owner) -> bool:
+    """Return whether the tags belong to a temporary resource of the owner whose time has passed."""
     build_id, ends = own.get(tags.BUILD_ID, ""), tags.parse_timestamp(own.get(tags.EXPIRES_AT, ""))
     if ends is None or ends > now or not _BUILD_ID.fullmatch(build_id):
         return False
-    return tags.made_by(own, build_id)
+    return owner.of_tags(own).is_ours and tags.made_by(own, build_id, owner.catalog)
 
 
-def _grants(cloud: Cloud, environment: Environment, place: Place) -> Iterator[tuple[str, Found]]:
+def _grants(cloud: Cloud, environment: Environment, place: Place, owner: Owner) -> Iterator[tuple[str, Found]]:
     """Yield the expired grants of builds on the environment's keys.
 
     A build creates grants to let an account copy a candidate, and to share an image.
@@ -119,10 +121,12 @@ def _grants(cloud: Cloud, environment: Environment, place: Place) -> Iterator[tu
             raise
         for grant in cloud.pages(place, "kms", "ListGrants", "Grants", {"KeyId": arn}):
             name = _GRANT.fullmatch(grant.get("Name", ""))
-            if name is None or _made(grant, name[1]) + DEFAULT_LIFETIME > cloud.now():
+            if name is None or not owner.of_grant(name[0]).is_ours:
                 continue
-            if name[2] in _grant_tokens(name[1], environment, target):
-                yield name[1], Found(place, "grant", grant["GrantId"], arn)
+            if _made(grant, name[2]) + DEFAULT_LIFETIME > cloud.now():
+                continue
+            if name[3] in _grant_tokens(name[2], environment, target):
+                yield name[2], Found(place, "grant", grant["GrantId"], arn)
 
 
 def _made(grant: Mapping[str, Any], build_id: str) -> datetime:

@@ -43,6 +43,7 @@ def create(project: Project, plan: BuildPlan, variables: Mapping[str, str], tool
     name = plan.recipe.name
     version = tools.catalog.reserve(name, plan.recipe.version, now.date(), build_id=build_id, now=now)
     data = {
+        "catalog": tools.catalog.ensure_identity(),
         "version": version,
         "channel": plan.recipe.distribution.channel,
         "source": _within(project, plan.recipe.source),

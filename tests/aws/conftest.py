@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from goldenami.journal import Header, Journal
-from tests.worlds.ledgers import BUILD, Trap, World, make_ledger
+from tests.worlds.ledgers import BUILD, CATALOG, Trap, World, make_ledger
 
 if TYPE_CHECKING:
     from goldenami_sandbox.testing import PaperCloud
@@ -24,7 +24,7 @@ def world(paper_cloud: Callable[..., PaperCloud], tmp_path: Path, monkeypatch: p
     for name, value in paper.variables().items():
         monkeypatch.setenv(name, value)
     trap = Trap()
-    header = Header(BUILD, "debian-12-web", "d" * 64, "sandbox", datetime.now(UTC))
+    header = Header(BUILD, "debian-12-web", "d" * 64, "sandbox", datetime.now(UTC), {"catalog": CATALOG})
     journal = Journal.create(tmp_path / "builds", header, sync=trap)
     made = World(paper, tmp_path / "builds", journal, make_ledger(journal), trap)
     yield made

@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
 from goldenami.aws import images, instances, keypairs, kms, network, parameters, security_groups, snapshots, tags
+from goldenami.aws.guard import permitted
+from goldenami.aws.kinds import KINDS
 from goldenami.aws.ledger import Call, Ledger
 from goldenami.errors import CloudError, JournalError, UnjournaledMutation
-from goldenami.journal import token
+from goldenami.journal import Journal, token
 from goldenami.model import Network
-from tests.worlds.ledgers import APPS, APPS_PLACE, BUILD, HOME_PLACE, HOME_WEST, Crash, World, make_ledger
+from tests.worlds.ledgers import APPS, APPS_PLACE, BUILD, CATALOG, HOME_PLACE, HOME_WEST, Crash, World, make_ledger
 
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEr0dCfNWsnLt9F6pfgzlMGpNJRQYdQ0MrH1cHdHFiCa builder"
 PARAMETER = "/golden-ami/web/x86_64/1.4/image-id"
@@ -141,6 +143,8 @@ def test_what_is_made_is_what_was_asked_for(world: World) -> None:
         tags.BUILD_ID: BUILD,
         tags.KEY: key,
         tags.TOKEN: token(BUILD, key, 1),
+        tags.CATALOG: CATALOG,
+        tags.ENVIRONMENT: "sandbox",
     }, "its expiry is taken off"
     (snapshot,) = ec2.describe_snapshots(SnapshotIds=list(snapshots.of_image(image)))["Snapshots"]
     assert snapshot["Encrypted"]
@@ -486,6 +490,41 @@ def test_a_mutation_without_an_intent_is_refused(world: World) -> None:
     with pytest.raises(UnjournaledMutation):
         world.cloud.send(HOME_PLACE, "ec2", "CreateKeyPair", {"KeyName": "x"})
     assert not world.mutations(before)
+
+
+def test_a_creating_call_without_the_id_of_its_catalog_is_refused(world: World) -> None:
+    before = world.mark()
+    client = world.cloud.client("ec2", HOME_PLACE)
+    owner = [{"ResourceType": "key-pair", "Tags": [{"Key": tags.CATALOG, "Value": "fedcba9876543210"}]}]
+    for more in ({}, {"TagSpecifications": owner}):
+        with (
+            permitted("ec2", "ImportKeyPair", "token", catalog=CATALOG),
+            pytest.raises(UnjournaledMutation, match=f"without the id of its catalog, {CATALOG}"),
+        ):
+            client.import_key_pair(KeyName="x", PublicKeyMaterial=PUBLIC_KEY.encode(), **more)
+    assert not world.mutations(before)
+
+
+def test_a_journal_without_a_catalog_creates_nothing(world: World) -> None:
+    """An earlier version of goldenami wrote it. What it created can still be deleted."""
+    header = replace(world.journal.header, build_id=f"{BUILD}-earlier", data={})
+    with Journal.create(world.builds, header, sync=lambda descriptor: None) as journal:
+        before = world.mark()
+        with pytest.raises(JournalError, match="has no id of a catalog"):
+            make_ledger(journal).create("k", "key-pair", HOME_PLACE, Call("ec2", "ImportKeyPair", {"KeyName": "x"}))
+        assert not world.mutations(before)
+        assert journal.calls("key-pair") == ()
+
+
+def test_every_kind_of_resource_names_its_owner(world: World) -> None:
+    build(world.ledger)
+    for place in (HOME_PLACE, HOME_WEST, APPS_PLACE):
+        for kind in (kind for kind in KINDS.values() if kind.has_tags):
+            for own in kind.tagged(world.cloud, place, tags.BUILD_ID, BUILD).values():
+                assert (own[tags.CATALOG], own[tags.ENVIRONMENT]) == (CATALOG, "sandbox")
+    arn = kms.resolve(world.cloud, HOME_WEST, "alias/golden-ami").arn
+    (grant,) = kms.grants(world.cloud, HOME_WEST, arn)
+    assert grant["Name"].startswith(f"goldenami-{CATALOG}-{BUILD}-")
 
 
 def test_no_call_when_the_journal_cannot_be_written(world: World) -> None:

@@ -12,7 +12,7 @@ from goldenami.errors import JournalError
 from goldenami.events import ignore_events
 from goldenami.journal import token
 from goldenami.model import Place
-from tests.worlds.ledgers import APPS, APPS_PLACE, BUILD, HOME_PLACE, HOME_WEST, Crash, World
+from tests.worlds.ledgers import APPS, APPS_PLACE, BUILD, CATALOG, HOME_PLACE, HOME_WEST, Crash, World
 
 from .test_ledger import PARAMETER, PUBLIC_KEY, build, foreign_image, foreign_instance, launch
 
@@ -136,7 +136,7 @@ def test_what_the_journal_does_not_know_is_found_by_its_tags(world: World) -> No
     _, instance = launch(world.ledger)
     world.journal.record_deleted("instance", HOME_PLACE, "i-other")
     copy = {t["Key"]: t["Value"] for t in world.raw("ec2").describe_tags()["Tags"] if t["ResourceId"] == instance}
-    assert tags.made_by(copy, BUILD)
+    assert tags.made_by(copy, BUILD, CATALOG)
     orphan = world.raw("ec2").create_volume(
         AvailabilityZone=world.raw("ec2").describe_subnets()["Subnets"][0]["AvailabilityZone"],
         Size=1,

@@ -150,12 +150,15 @@ def test_tags_that_aws_would_refuse() -> None:
 
 def test_only_what_has_a_token_of_its_own_is_ours() -> None:
     ours = {tags.BUILD_ID: "b", tags.KEY: "image/x", tags.TOKEN: token("b", "image/x", 3)}
-    assert tags.made_by(ours, "b")
-    assert not tags.made_by(ours, "c")
-    assert not tags.made_by({**ours, tags.KEY: "image/y"}, "b")
-    assert not tags.made_by({**ours, tags.TOKEN: "0" * 40}, "b")
-    assert not tags.made_by({tags.BUILD_ID: "b"}, "b")
-    assert not tags.made_by({**ours, tags.BUILD_ID: "c"}, "c"), "the build id alone can be copied"
+    assert tags.made_by(ours, "b", None)
+    assert not tags.made_by(ours, "c", None)
+    assert not tags.made_by({**ours, tags.KEY: "image/y"}, "b", None)
+    assert not tags.made_by({**ours, tags.TOKEN: "0" * 40}, "b", None)
+    assert not tags.made_by({tags.BUILD_ID: "b"}, "b", None)
+    assert not tags.made_by({**ours, tags.BUILD_ID: "c"}, "c", None), "the build id alone can be copied"
+    assert not tags.made_by(ours, "b", "0123456789abcdef")
+    assert not tags.made_by({**ours, tags.CATALOG: "0123456789abcdef"}, "b", None)
+    assert tags.made_by({**ours, tags.CATALOG: "0123456789abcdef"}, "b", "0123456789abcdef")
 
 
 def test_expiry_is_written_and_read() -> None:

@@ -98,7 +98,14 @@ def bench(paper_cloud: Callable[..., PaperCloud], tmp_path: Path, monkeypatch: p
 
 
 def header(build_id: str = BUILD) -> Header:
-    return Header(build_id, "web", "d" * 64, "test", datetime(2026, 11, 24, 3, tzinfo=UTC), {"version": "1.0"})
+    return Header(
+        build_id,
+        "web",
+        "d" * 64,
+        "test",
+        datetime(2026, 11, 24, 3, tzinfo=UTC),
+        {"version": "1.0", "catalog": "0123456789abcdef"},
+    )
 
 
 def intent(key: str, attempt: int = 1, **more: Any) -> Intent:

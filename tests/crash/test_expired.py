@@ -18,6 +18,7 @@ from goldenami_sandbox.protocol import Call
 
 from goldenami import pipeline
 from goldenami.aws import tags
+from goldenami.aws.ownership import Owner
 from goldenami.errors import Busy, CatalogError
 from goldenami.journal import Journals, token
 from goldenami.stages.expired import is_expired
@@ -34,23 +35,28 @@ GOOD = {
     tags.KEY: "builder/x86_64",
     tags.TOKEN: token(BUILD, "builder/x86_64", 3),
     tags.EXPIRES_AT: "2026-11-24T11:59:59Z",
+    tags.CATALOG: "0123456789abcdef",
+    tags.ENVIRONMENT: "test",
 }
+OWNER = Owner("0123456789abcdef", "test")
 
 
 def test_only_what_is_ours_and_past_its_time_is_expired() -> None:
-    assert is_expired(GOOD, NOW)
-    assert not is_expired(GOOD, NOW - timedelta(seconds=2)), "its time has not passed"
+    assert is_expired(GOOD, NOW, OWNER)
+    assert not is_expired(GOOD, NOW - timedelta(seconds=2), OWNER), "its time has not passed"
     wrong: dict[str, list[str]] = {
         tags.BUILD_ID: ["", "20261124-030000-0123abce", "production", "*"],
         tags.KEY: ["", "builder/arm64"],
         tags.TOKEN: ["", "0" * 40, token("20261124-030000-ffffffff", "builder/x86_64", 3)],
+        tags.CATALOG: ["", "fedcba9876543210"],
+        tags.ENVIRONMENT: ["", "production"],
         tags.EXPIRES_AT: ["", "yesterday", "2026-11-24", "2026-11-24T12:00:01Z", "9999-01-01T00:00:00Z", "0"],
     }
     for key, values in wrong.items():
         without = {k: v for k, v in GOOD.items() if k != key}
-        assert not is_expired(without, NOW), f"no {key}"
+        assert not is_expired(without, NOW, OWNER), f"no {key}"
         for value in values:
-            assert not is_expired({**GOOD, key: value}, NOW), f"{key}={value}"
+            assert not is_expired({**GOOD, key: value}, NOW, OWNER), f"{key}={value}"
 
 
 def lose_journals(world: World) -> None:

@@ -27,7 +27,8 @@ BUILD = "20261101-000000-aaaaaaaa"
 
 
 def marks(build: str = BUILD, **more: str) -> Mapping[str, str]:
-    return {tags.BUILD_ID: build, tags.KEY: "k", tags.TOKEN: token(build, "k", 1), **more}
+    owner = {tags.CATALOG: "0123456789abcdef", tags.ENVIRONMENT: "test"}
+    return {tags.BUILD_ID: build, tags.KEY: "k", tags.TOKEN: token(build, "k", 1), **owner, **more}
 
 
 def resource(kind: str = "snapshot", id: str = "snap-1", **fields: Any) -> TaggedResource:

@@ -30,6 +30,7 @@ HOME_PLACE = Place(HOME.id, "eu-central-1")
 HOME_WEST = Place(HOME.id, "eu-west-1")
 APPS_PLACE = Place(APPS.id, "eu-central-1")
 BUILD = "20261124-030000-abcd"
+CATALOG = "0123456789abcdef"
 
 # Quick: what is looked for is there at once unless a test delays it.
 PATIENCE = Patience(visible=1.0, first=0.02, longest=0.1)

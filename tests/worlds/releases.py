@@ -98,7 +98,14 @@ class World:
     def build(self, version: str = "1.4.20261124.1", *, build_id: str | None = None) -> Ledger:
         """A new build's ledger."""
         build_id = build_id or f"b-{next(self._numbers)}"
-        header = Header(build_id, "debian-12-web", "0" * 64, "sandbox", NOW, {"version": version})
+        header = Header(
+            build_id,
+            "debian-12-web",
+            "0" * 64,
+            "sandbox",
+            NOW,
+            {"version": version, "catalog": self.catalog.ensure_identity()},
+        )
         journal = Journal.create(self.path / "builds", header, sync=lambda descriptor: None)
         return self.ledger(journal, version)
 

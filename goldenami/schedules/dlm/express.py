@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import Any, Final
 
+from goldenami.aws.tags import CATALOG, ENVIRONMENT
 from goldenami.model import Environment, Place
 from goldenami.schedules.policy import SCHEDULE_TAG, Schedule, format_duration
 from goldenami.schedules.timing import Cron, Rate
@@ -77,8 +78,14 @@ def role_arn(details: Details, place: Place, role: str | None) -> str:
     return f"arn:{partition}:iam::{place.account}:role/{role or _ROLES[str(details['PolicyType'])]}"
 
 
-def express(environment: Environment, schedule: Schedule, keys: Mapping[Place, Mapping[str, str]]) -> Expressed:
-    """Convert a schedule. ``keys``: for each place of the schedule, the ARNs of the copies' keys by ``kms_key``."""
+def express(
+    environment: Environment,
+    schedule: Schedule,
+    keys: Mapping[Place, Mapping[str, str]],
+    catalog: str | None = None,
+) -> Expressed:
+    """Convert a schedule. ``keys``: for each place of the schedule, the ARNs of the copies' keys by ``kms_key``.
+    ``catalog``: the id of the catalog, for the tags of what DLM creates; None if the catalog has no id yet."""
     reasons: list[str] = []
     notes: list[str] = []
     parts = _timed(schedule, reasons)
@@ -90,7 +97,9 @@ def express(environment: Environment, schedule: Schedule, keys: Mapping[Place, M
         notes.append(f"{len(parts)} rules of retention become {len(parts)} schedules, each with its own snapshots")
     if reasons:
         return Expressed(schedule, {}, tuple(reasons), tuple(notes))
-    details = {place: _details(environment, schedule, parts, keys.get(place, {})) for place in schedule.places}
+    owner = {ENVIRONMENT: environment.name, **({CATALOG: catalog} if catalog else {})}
+    every = {**environment.tags, **schedule.tags, **owner}
+    details = {place: _details(schedule, parts, keys.get(place, {}), every) for place in schedule.places}
     return Expressed(schedule, details, (), tuple(notes))
 
 
@@ -277,7 +286,7 @@ def _check_extras(schedule: Schedule, parts: Sequence[_Part], reasons: list[str]
         reasons.append("share: DLM does not share images")
 
 
-def _details(environment: Environment, schedule: Schedule, parts: Sequence[_Part], keys: Mapping[str, str]) -> Details:
+def _details(schedule: Schedule, parts: Sequence[_Part], keys: Mapping[str, str], every: Mapping[str, str]) -> Details:
     selection = schedule.selection
     images = schedule.make == "images"
     parameters: Details = {"NoReboot": True} if images else {}
@@ -289,18 +298,19 @@ def _details(environment: Environment, schedule: Schedule, parts: Sequence[_Part
         "PolicyType": IMAGES if images else SNAPSHOTS,
         "ResourceTypes": ["VOLUME" if selection.resource == "volumes" else "INSTANCE"],
         "TargetTags": _pairs(selection.tags),
-        "Schedules": [_schedule(environment, schedule, part, keys, first=part is parts[0]) for part in parts],
+        "Schedules": [_schedule(schedule, part, keys, every, first=part is parts[0]) for part in parts],
         **({"Parameters": parameters} if parameters else {}),
     }
 
 
 def _schedule(
-    environment: Environment, schedule: Schedule, part: _Part, keys: Mapping[str, str], *, first: bool
+    schedule: Schedule, part: _Part, keys: Mapping[str, str], every: Mapping[str, str], *, first: bool
 ) -> Details:
+    """``every``: the tags of what DLM creates."""
     made: Details = {
         "Name": part.name,
         "CopyTags": schedule.copy_tags,
-        "TagsToAdd": _pairs({**environment.tags, **schedule.tags}),
+        "TagsToAdd": _pairs(every),
         "CreateRule": part.create,
         "RetainRule": part.retain,
     }

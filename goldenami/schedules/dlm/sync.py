@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from goldenami import task
-from goldenami.aws import kms, lifecycle
+from goldenami.aws import catalogs, kms, lifecycle
 from goldenami.aws.lifecycle import LifecyclePolicy
 from goldenami.aws.session import Cloud
 from goldenami.each import each
@@ -29,6 +29,7 @@ from goldenami.schedules.dlm.express import (
     role_arn,
 )
 from goldenami.schedules.policy import SCHEDULE_TAG, Schedule
+from goldenami.store import ensure_identity, read_identity
 from goldenami.task import Task
 from goldenami.work import Attempts
 
@@ -90,16 +91,21 @@ def make_plan(
     role: str | None = None,
     everything: bool = True,
     cloud: Cloud | None = None,
+    to_apply: bool = False,
 ) -> Plan:
-    """Plan the steps of ``apply``. This changes nothing.
+    """Plan the steps of ``apply``. This changes nothing in the cloud.
+
+    ``to_apply``: ``apply`` follows, so the catalog gets its id now if it has none. The policies carry it.
 
     ``everything``: ``schedules`` are all schedules of the environment, so policies of other schedules are planned for
     deletion. ``role``: see ``express.role_arn``.
     """
     cloud = cloud or Cloud.of(environment)
     cloud.check_caller()
+    store = catalogs.open_store(environment, cloud)
+    identity = ensure_identity(store, cloud.now()) if to_apply else read_identity(store)
     keys, unreachable = _keys(cloud, schedules)
-    expressed = tuple(express(environment, one, _keys_of(one, keys)) for one in schedules)
+    expressed = tuple(express(environment, one, _keys_of(one, keys), identity) for one in schedules)
     answers = each(places(environment, schedules), lambda place: lifecycle.policies(cloud, place))
     unreachable |= answers.reasons
     # Without the ARN of a key, a policy would be planned with another key. So such a place is omitted as well.
