@@ -145,6 +145,15 @@ class Environment:
 
 
 @dataclass(frozen=True, slots=True)
+class BaseDevice:
+    """An EBS volume of an image, from DescribeImages. ``snapshot_id`` None: the volume is created empty."""
+
+    device_name: str
+    snapshot_id: str | None
+    encrypted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class BaseImage:
     """The image that a build starts from, with its properties from DescribeImages."""
 
@@ -159,6 +168,7 @@ class BaseImage:
     release: str | None = None  # "name version" if the image is a release of the catalog
     platform_details: str = "Linux/UNIX"
     boot_mode: str | None = None
+    devices: tuple[BaseDevice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

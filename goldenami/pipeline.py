@@ -205,6 +205,7 @@ def release_order(build: BuildContext) -> ReleaseOrder:
         share_accounts=recipe.distribution.share_accounts,
         imds_v2=recipe.image.imds == "v2",
         deprecate_at=opening.deprecation(recipe, build.journal.header.created),
+        unavailable=build.plan.facts.unavailable,
     )
 
 

@@ -29,16 +29,28 @@ SCHEMA = "goldenami.plan/1"
 
 
 @dataclass(frozen=True, slots=True)
+class VolumeChoice:
+    """The key of the builder's volumes (an ARN), and why it is used."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """The facts of a plan, as the cloud and the catalog gave them.
 
-    ``kms_keys``: label of the target -> ARN of its key, for targets that own an image.
+    ``kms_keys``: label of the target -> ARN of its key, for targets that own an image. ``volume_keys``: the key under
+    which the builder's volumes are launched; an architecture without one leaves their encryption to EC2.
+    ``unavailable``: label of a best-effort target -> why it cannot be used now.
     """
 
     base: Mapping[Architecture, BaseImage]
     kms_keys: Mapping[str, str]
     caller_arn: str = ""
     git_commit: str | None = None
+    volume_keys: Mapping[Architecture, VolumeChoice] = field(default_factory=dict)
+    unavailable: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +93,7 @@ def make(recipe: Recipe, environment: Environment, facts: Facts) -> BuildPlan:
                 hint="A volume cannot be smaller than the snapshot that it is created from.",
             )
     for target in recipe.distribution.targets:
-        if modes.get_mode(target).owns_image and target.label not in facts.kms_keys:
+        if modes.get_mode(target).owns_image and target.required and target.label not in facts.kms_keys:
             raise GoldenAmiError(f"{target.label}: no key was found for {target.kms_key}")
     material = _material(recipe, facts)
     inputs = {label: _sha256(part) for label, part in sorted(material.items())}
@@ -127,7 +139,8 @@ def _material(recipe: Recipe, facts: Facts) -> dict[str, Any]:
             target.account.id,
             target.mode,
             target.required,
-            facts.kms_keys.get(target.label),
+            # A best-effort target may be unavailable now. The key as written does not depend on that.
+            facts.kms_keys.get(target.label) if target.required else target.kms_key,
         ]
     for architecture in recipe.architectures:
         parts[f"base:{architecture}"] = facts.base[architecture].image_id
@@ -196,6 +209,7 @@ def to_json(plan: BuildPlan) -> dict[str, Any]:
                     "release": facts.base[architecture].release,
                 },
                 "instance_types": list(recipe.builder[architecture].instance_types),
+                "volume_key_arn": _volume_key(facts, architecture),
                 "patches": recipe.patches[architecture].model_dump(mode="json"),
                 "stages": [
                     {"name": stage.name, "operations": [_operation_json(o) for o in stage.operations]}
@@ -216,12 +230,18 @@ def to_json(plan: BuildPlan) -> dict[str, Any]:
                 "mode": target.mode,
                 "required": target.required,
                 "kms_key_arn": facts.kms_keys.get(target.label),
+                "unavailable": facts.unavailable.get(target.label),
             }
             for target in plan.targets
         ],
         "share_accounts": list(recipe.distribution.share_accounts),
         "channel": recipe.distribution.channel,
     }
+
+
+def _volume_key(facts: Facts, architecture: Architecture) -> str | None:
+    choice = facts.volume_keys.get(architecture)
+    return None if choice is None else choice.key
 
 
 def _operation_json(bound: BoundOperation) -> dict[str, Any]:
@@ -245,6 +265,7 @@ def describe(plan: BuildPlan) -> list[str]:
             f"  base      {base.image_id}  {base.name}{release}",
             f"            by {base.source}; owner {base.owner}, created {base.creation_date[:10]}",
             f"  builder   {', '.join(builder.instance_types)}{spot} in {plan.environment.home_place}",
+            *_volume_lines(facts.volume_keys.get(architecture)),
             f"  patches   {_patches(plan, architecture)}",
         ]
         for stage in recipe.provisioning[architecture]:
@@ -267,11 +288,17 @@ def describe(plan: BuildPlan) -> list[str]:
     width = max((len(target.label) for target in plan.targets), default=0)
     for target in plan.targets:
         what = modes.get_mode(target).plan(target, facts.kms_keys.get(target.label, ""))
+        if target.label in facts.unavailable:
+            what = f"unavailable: {facts.unavailable[target.label]}"
         lines.append(f"  {target.label:<{width}}  {what}{'' if target.required else ' (not required)'}")
     if recipe.distribution.share_accounts:
         lines.append(f"  also usable by {', '.join(recipe.distribution.share_accounts)}")
     lines += ["", f"channel   {recipe.distribution.channel}", f"digest    {plan.digest}"]
     return lines
+
+
+def _volume_lines(choice: VolumeChoice | None) -> list[str]:
+    return [] if choice is None else [f"            volumes encrypted under {choice.key}: {choice.reason}"]
 
 
 def _patches(plan: BuildPlan, architecture: Architecture) -> str:

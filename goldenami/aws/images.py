@@ -16,7 +16,7 @@ from goldenami.aws.ledger import Call, Ledger, OnWait
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Interval, Item, Observation, OnProgress
 from goldenami.errors import NotFound, UsageError
-from goldenami.model import Architecture, BaseImage, Place
+from goldenami.model import Architecture, BaseDevice, BaseImage, Place
 
 _NAME_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9()\[\] ./\-'@_]")
 _NAME_LIMITS: Final = (3, 128)
@@ -121,6 +121,11 @@ def base_image(image: Item, source: str) -> BaseImage:
         source=source,
         platform_details=image.get("PlatformDetails") or "Linux/UNIX",
         boot_mode=image.get("BootMode"),
+        devices=tuple(
+            BaseDevice(m["DeviceName"], m["Ebs"].get("SnapshotId"), bool(m["Ebs"].get("Encrypted")))
+            for m in image["BlockDeviceMappings"]
+            if "Ebs" in m
+        ),
     )
 
 

@@ -37,7 +37,9 @@ class RootVolume:
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
     """The properties of an instance to launch. ``instance_types`` and ``subnets`` are tried in order, with ``spot`` as
-    spot instances first. ``user_data`` may contain a private key, so it is not written to the journal."""
+    spot instances first. ``user_data`` may contain a private key, so it is not written to the journal.
+    ``volume_key``: the ARN of the key that encrypts the root volume and the volumes of ``data_devices``; None: EC2
+    decides about their encryption."""
 
     image_id: str
     instance_types: tuple[str, ...]
@@ -46,6 +48,8 @@ class LaunchSpec:
     key_name: str
     user_data: str = field(default="", repr=False)
     root_volume: RootVolume | None = None
+    volume_key: str | None = None
+    data_devices: tuple[str, ...] = ()
     spot: bool = False
     name: str = ""
     instance_profile: str | None = None
@@ -120,8 +124,9 @@ def _request(spec: LaunchSpec, market: Market, instance_type: str, subnet: Subne
     }
     if spec.user_data:
         request["UserData"] = Secret(spec.user_data)
-    if spec.root_volume is not None:
-        request["BlockDeviceMappings"] = [_mapping(spec.root_volume)]
+    mappings = _mappings(spec)
+    if mappings:
+        request["BlockDeviceMappings"] = mappings
     if spec.instance_profile is not None:
         request["IamInstanceProfile"] = (
             {"Arn": spec.instance_profile}
@@ -136,6 +141,17 @@ def _request(spec: LaunchSpec, market: Market, instance_type: str, subnet: Subne
         del request["InstanceInitiatedShutdownBehavior"]
         request["TagTypes"] = ["instance", "volume", "network-interface", "spot-instances-request"]
     return request
+
+
+def _mappings(spec: LaunchSpec) -> list[dict[str, Any]]:
+    """Return what replaces attributes of the image's volumes. EC2 keeps the attributes that a mapping does not name."""
+    mappings = [_mapping(spec.root_volume)] if spec.root_volume is not None else []
+    if spec.volume_key is not None:
+        root = {m["DeviceName"] for m in mappings}
+        mappings += [{"DeviceName": name, "Ebs": {}} for name in spec.data_devices if name not in root]
+        for mapping in mappings:
+            mapping["Ebs"] |= {"Encrypted": True, "KmsKeyId": spec.volume_key}
+    return mappings
 
 
 def _mapping(volume: RootVolume) -> dict[str, Any]:

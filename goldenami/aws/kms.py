@@ -36,6 +36,11 @@ class Key:
     manager: str  # "CUSTOMER" or "AWS"
     alias: str  # the id, ARN or alias that the caller gave
 
+    @property
+    def aws_managed(self) -> bool:
+        """Whether AWS manages the key (``alias/aws/ebs``). No other account can use what it encrypts."""
+        return self.manager == "AWS"
+
 
 def resolve(cloud: Cloud, place: Place, key: str) -> Key:
     """Return the key with this id, ARN or alias, after checking that EBS can encrypt with it in the place.
@@ -84,6 +89,12 @@ def resolve(cloud: Cloud, place: Place, key: str) -> Key:
             hint="EBS needs a symmetric encryption key. Set `kms_key` to another key.",
         )
     return metadata
+
+
+def manager(cloud: Cloud, place: Place, key: str) -> str:
+    """Return who manages a key: "CUSTOMER" or "AWS". Raises CloudError or AccessError if it cannot be described."""
+    metadata = cloud.call(place, "kms", "DescribeKey", {"KeyId": key})["KeyMetadata"]
+    return str(metadata.get("KeyManager", "CUSTOMER"))
 
 
 def create_grant(

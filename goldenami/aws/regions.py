@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from goldenami.aws.session import Cloud
+from goldenami.each import all_of
 from goldenami.errors import AccessError, NotFound
 from goldenami.model import Place
 
@@ -18,19 +19,30 @@ def check(cloud: Cloud, places: Collection[Place]) -> None:
     """
     check_home(cloud)
     known = cloud.known_regions()
-    for account in sorted({p.account for p in places}):
-        wanted = sorted({p.region for p in places if p.account == account})
-        home = Place(account, cloud.home.region)
-        answer = cloud.call(home, "ec2", "DescribeRegions", {"AllRegions": True})["Regions"]
-        status = {r["RegionName"]: r.get("OptInStatus", "opt-in-not-required") for r in answer}
-        for region in wanted:
-            if region not in status:
-                raise _unknown(region, known | set(status))
-            if status[region] == "not-opted-in":
-                raise AccessError(
-                    f"region {region} is not enabled for account {account}",
-                    hint="Enable the region (`aws account enable-region`), or remove it from goldenami.yaml.",
-                )
+    accounts = sorted({p.account for p in places})
+    lists = dict(zip(accounts, all_of(accounts, lambda a: status(cloud, Place(a, cloud.home.region))), strict=True))
+    for place in sorted(places):
+        check_enabled(place, lists[place.account], known)
+
+
+def status(cloud: Cloud, place: Place) -> dict[str, str]:
+    """Return the regions of an account, each with its opt-in status. One call, to the given region."""
+    answer = cloud.call(place, "ec2", "DescribeRegions", {"AllRegions": True})["Regions"]
+    return {r["RegionName"]: r.get("OptInStatus", "opt-in-not-required") for r in answer}
+
+
+def check_enabled(place: Place, found: Mapping[str, str], known: Collection[str]) -> None:
+    """Raise NotFound or AccessError unless the account has the region of a place enabled.
+
+    ``found``: what :func:`status` returned. ``known``: the regions in botocore's list, to suggest one.
+    """
+    if place.region not in found:
+        raise _unknown(place.region, {*known, *found})
+    if found[place.region] == "not-opted-in":
+        raise AccessError(
+            f"region {place.region} is not enabled for account {place.account}",
+            hint="Enable the region (`aws account enable-region`), or remove it from goldenami.yaml.",
+        )
 
 
 def check_home(cloud: Cloud) -> None:

@@ -228,6 +228,7 @@ def _builder(spec: RecipeSpec, architecture: Architecture, os: OsId) -> Builder:
         ssh_user=builder.ssh_user or SYSTEMS[os].login_user,
         ssh_timeout=seconds(builder.ssh_timeout),
         stage_timeout=seconds(builder.timeout),
+        encrypted=builder.encrypted,
     )
 
 

@@ -43,6 +43,7 @@ class Builder:
     ssh_user: str
     ssh_timeout: int
     stage_timeout: int
+    encrypted: bool | None = None  # None: only where another account could not copy the candidate otherwise
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,12 @@ class BuilderSpec(Spec):
         description="Types to try, in this order, until one has capacity. Default: small ones of the architecture.",
     )
     spot: bool = Field(False, description="Request spot capacity first, and on-demand capacity if there is none.")
+    encrypted: bool | None = Field(
+        None,
+        description="true: encrypt the builder's volumes under the key of the target in the home region. false: leave "
+        "their encryption to EC2. Default: true where another account could not copy the image otherwise (EBS "
+        "encryption by default under the AWS managed key).",
+    )
     ssh_user: str | None = Field(
         None,
         description="User that gets the SSH key from cloud-init. Default: the login user of the vendor's images.",

@@ -159,6 +159,9 @@ class Distribution:
         """Deliver the images of one target. Every future of the target has a result or an error afterwards."""
         ended = self._ended[target.label]
         try:
+            if target.label in self._order.unavailable:
+                reason = self._order.unavailable[target.label]
+                raise GoldenAmiError(f"it was not available when the build was planned: {reason}")
             modes.get_mode(target).deliver(_Delivery(self, target))
         except BaseException as error:
             for architecture in self._candidates:
@@ -393,7 +396,8 @@ def distribute(
     for target in order.targets:
         order.owner(target)
         order.source(target)
-        if modes.get_mode(target).owns_image and target.label not in order.keys:
+        has_key = target.label in order.keys or (not target.required and target.label in order.unavailable)
+        if modes.get_mode(target).owns_image and not has_key:
             raise UsageError(
                 f"target {target.label} has no KMS key, expected the key that encrypts the copy",
                 hint="Set kms_key of the target in goldenami.yaml.",

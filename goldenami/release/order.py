@@ -19,6 +19,7 @@ class ReleaseOrder:
     ``tags``: tags of images and snapshots, in addition to the tags of all resources of the build.
     ``share_accounts``: 12-digit ids of accounts that may also use the home account's images. They get no row in the
     manifest.
+    ``unavailable``: label of a best-effort target that gets no image -> reason.
     ``deprecate_at``: a time within ten years, which EC2 rounds to the minute.
     """
 
@@ -32,6 +33,7 @@ class ReleaseOrder:
     share_accounts: tuple[str, ...] = ()
     imds_v2: bool = True
     deprecate_at: datetime | None = None
+    unavailable: Mapping[str, str] = field(default_factory=dict)
 
     def image_name(self, architecture: Architecture) -> str:
         """Return the name of the AMI. It is unique in the account, because the version is reserved for one build."""

@@ -8,7 +8,7 @@ and permissions, and by the account that will use it, to prove that this account
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -31,8 +31,9 @@ _UNSEEN: Final = ("missing", "not visible")  # a new resource may cause these va
 class Expected:
     """The expected image of one target and architecture.
 
-    ``users``: exactly the accounts that may use the image, its snapshots and their key, without the owner. ``tags``:
-    the image may have more tags.
+    ``users``: exactly the accounts that may use the image, its snapshots and their key, without the owner.
+    ``optional``: those of ``users`` whose best-effort target failed, so that they may lack a permission. ``tags``: the
+    image may have more tags.
     """
 
     label: str
@@ -47,6 +48,11 @@ class Expected:
     tags: Mapping[str, str]
     imds_v2: bool = True
     deprecate_at: datetime | None = None
+    optional: frozenset[str] = frozenset()
+
+    def allows(self, accounts: frozenset[str]) -> bool:
+        """Return whether these accounts, and no others, may have a permission."""
+        return self.users - self.optional <= accounts <= self.users
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +97,11 @@ class Verified:
 # --- expecting (pure) -------------------------------------------------------------------------------------------------
 
 
-def expect(order: ReleaseOrder, placed: Placed, every_tag: Mapping[str, str]) -> Expected:
-    """Return the expected image of an order. ``every_tag``: the tags of all resources of the build."""
+def expect(order: ReleaseOrder, placed: Placed, every_tag: Mapping[str, str], failed: Collection[str] = ()) -> Expected:
+    """Return the expected image of an order. ``every_tag``: the tags of all resources of the build. ``failed``: the
+    labels of best-effort targets without an image."""
     owner = order.owner(placed.target)
+    needed = replace(order, targets=tuple(t for t in order.targets if t.label not in failed)).users(owner)
     name = order.image_name(placed.architecture)
     return Expected(
         label=placed.target.label,
@@ -105,6 +113,7 @@ def expect(order: ReleaseOrder, placed: Placed, every_tag: Mapping[str, str]) ->
         mode=placed.target.mode,
         kms_key=order.keys[owner.label],
         users=frozenset(order.users(owner)),
+        optional=frozenset(order.users(owner)) - frozenset(needed),
         tags=tags.checked({**every_tag, **order.tags, tags.NAME: name}),
         imds_v2=order.imds_v2,
         deprecate_at=order.deprecate_at,
@@ -170,13 +179,13 @@ def _snapshot_differences(expected: Expected, actual: Actual, image: Item) -> It
 
 def _access_differences(expected: Expected, actual: Actual, image: Item) -> Iterable[_Difference]:
     """Yield missing accounts, which could not use the image, and additional accounts, which must not use it."""
-    if actual.launch_permissions != expected.users:
+    if not expected.allows(actual.launch_permissions):
         yield "launch permission", _listed(expected.users), _listed(actual.launch_permissions)
     for snapshot_id in snapshots.of_image(image):
         allowed = actual.volume_permissions.get(snapshot_id, frozenset())
-        if allowed != expected.users:
+        if not expected.allows(allowed):
             yield f"volume permission of {snapshot_id}", _listed(expected.users), _listed(allowed)
-    for account in sorted(expected.users):
+    for account in sorted(expected.users - expected.optional):
         root = account_root(expected.kms_key, account)
         if root not in actual.grantees:
             yield f"grant on {expected.kms_key}", f"given to {root}", "missing"
@@ -221,7 +230,7 @@ def verify(ledger: Ledger, order: ReleaseOrder, distributed: Distributed, *, emi
     mismatches: list[Mismatch] = []
     rows: list[ManifestImage] = []
     failures = dict(distributed.failures)
-    answers = each(by_target, lambda label: _verify_target(ledger, order, by_target[label]))
+    answers = each(by_target, lambda label: _verify_target(ledger, order, by_target[label], distributed.failures))
     failures |= answers.reasons
     for label, (found, wrong) in answers.results.items():
         mismatches += wrong
@@ -241,10 +250,10 @@ def verify(ledger: Ledger, order: ReleaseOrder, distributed: Distributed, *, emi
 
 
 def _verify_target(
-    ledger: Ledger, order: ReleaseOrder, group: Sequence[Placed]
+    ledger: Ledger, order: ReleaseOrder, group: Sequence[Placed], failed: Collection[str]
 ) -> tuple[list[ManifestImage], list[Mismatch]]:
     """Verify one target. Reads again while something is missing, because new resources may not be visible yet."""
-    expected = [expect(order, placed, ledger.tags) for placed in group]
+    expected = [expect(order, placed, ledger.tags, failed) for placed in group]
     cloud, patience = ledger.cloud, ledger.patience
     actual: dict[str, Actual] = {}
     wrong: list[Mismatch] = []

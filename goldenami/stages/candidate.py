@@ -48,7 +48,17 @@ def prepare(build: BuildContext, architecture: Architecture) -> Prepared:
     def once(spot: bool) -> Prepared:
         with build.stage("launch", architecture):
             base, volume = build.plan.facts.base[architecture], root_volume(build, architecture)
-            host = hosts.launch(build, architecture, "builder", base.image_id, volume, spot=spot)
+            choice = build.plan.facts.volume_keys.get(architecture)
+            host = hosts.launch(
+                build,
+                architecture,
+                "builder",
+                base.image_id,
+                volume,
+                volume_key=choice.key if choice is not None else None,
+                data_devices=tuple(d.device_name for d in base.devices if d.device_name != base.root_device_name),
+                spot=spot,
+            )
         return build.host_work.prepare(build, architecture, host)
 
     return on_a_host(build, architecture, "builder", once)

@@ -1,59 +1,121 @@
-"""The facts that a plan needs from the cloud and the catalog: base images, keys, the caller. Reads only."""
+"""The facts that a plan needs from the cloud and the catalog: base images, keys, the caller. Reads only.
+
+The bases, the targets and the encryption settings of the home account are read at the same time. A best-effort target
+that cannot be read is listed with the reason, and holds nothing up.
+"""
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from goldenami.aws import images, kms, regions
+from goldenami.aws import encryption, images, kms, regions
+from goldenami.aws.encryption import EbsDefaults
+from goldenami.aws.kms import Key
 from goldenami.aws.session import Cloud
 from goldenami.each import all_of, each
-from goldenami.errors import NotFound, TargetsFailed
-from goldenami.model import Architecture, BaseImage, Environment, Target
+from goldenami.errors import GoldenAmiError, NotFound, TargetsFailed
+from goldenami.model import Architecture, BaseImage, Environment, Place, Target
 from goldenami.planning import Facts
 from goldenami.recipe import BaseRef, Recipe
 from goldenami.release import targets as modes
 from goldenami.release.catalog import Catalog
 from goldenami.release.versions import Reference
+from goldenami.stages import volume_keys
+
+
+@dataclass(frozen=True, slots=True)
+class _Targets:
+    """The keys of the targets that own an image, and the reasons why best-effort targets cannot be used; by label."""
+
+    keys: Mapping[str, Key]
+    unavailable: Mapping[str, str]
 
 
 def gather(cloud: Cloud, environment: Environment, catalog: Catalog, recipe: Recipe) -> Facts:
     """Resolve everything that the recipe and the environment name. Changes nothing.
 
-    Raises AccessError for wrong credentials, and NotFound for a region, key or base that does not exist.
+    Only the home account and the accounts of the recipe's targets are used. Raises AccessError for wrong credentials of
+    the home account or of all required targets, TargetsFailed if some required targets cannot be used, NotFound for a
+    region, key or base that does not exist, and UsageError for keys that other accounts cannot use.
     """
     regions.check_home(cloud)
-    caller = cloud.check_identity()
-    targets = recipe.distribution.targets
-    regions.check(cloud, {environment.home_place, *(t.place for t in targets)})
-    owning = [t for t in targets if modes.get_mode(t).owns_image]
-    bases = all_of(
-        recipe.architectures, lambda a: find_base(cloud, environment, catalog, recipe.base[a], architecture=a)
+    caller = cloud.check_caller()
+    home = environment.home_place
+    targets, bases, defaults = _at_once(
+        lambda: _read_targets(cloud, recipe.distribution.targets),
+        lambda: all_of(
+            recipe.architectures, lambda a: find_base(cloud, environment, catalog, recipe.base[a], architecture=a)
+        ),
+        lambda: encryption.read_defaults(cloud, home),
     )
+    base = dict(zip(recipe.architectures, bases, strict=True))
+    keys = volume_keys.of_bases(cloud, home, base, recipe, defaults)
+    choices = volume_keys.choose(recipe, home, targets.keys, keys, defaults)
     return Facts(
-        base=dict(zip(recipe.architectures, bases, strict=True)),
-        kms_keys=_keys(cloud, owning),
+        base=base,
+        kms_keys={label: key.arn for label, key in targets.keys.items()},
         caller_arn=caller.arn,
         git_commit=git_commit(recipe.source.parent),
+        volume_keys=choices,
+        unavailable=targets.unavailable,
     )
 
 
-def _keys(cloud: Cloud, owning: Sequence[Target]) -> dict[str, str]:
-    """Return the ARN of each target's key, by label."""
-    by_label = {target.label: target for target in owning}
-    answers = each(by_label, lambda label: kms.resolve(cloud, by_label[label].place, by_label[label].kms_key).arn)
-    for error in answers.errors.values():
-        if isinstance(error, NotFound) or not answers.results:
+def _at_once(
+    targets: Callable[[], _Targets], bases: Callable[[], list[BaseImage]], defaults: Callable[[], EbsDefaults]
+) -> tuple[_Targets, list[BaseImage], EbsDefaults]:
+    first, second, third = all_of([targets, bases, defaults], lambda read: read())
+    assert isinstance(first, _Targets)
+    assert isinstance(second, list)
+    assert isinstance(third, EbsDefaults)
+    return first, second, third
+
+
+def _read_targets(cloud: Cloud, targets: Sequence[Target]) -> _Targets:
+    """Check the regions of all targets, and resolve the keys of those that own an image.
+
+    Raises the error of the required targets. The errors of the others are listed in ``unavailable``.
+    """
+    by_label = {target.label: target for target in targets}
+    accounts = sorted({target.account.id for target in targets})
+    lists = each([Place(a, cloud.home.region) for a in accounts], lambda place: regions.status(cloud, place))
+
+    def check(label: str) -> Key | None:
+        target = by_label[label]
+        home = Place(target.account.id, cloud.home.region)
+        if home in lists.errors:
+            raise lists.errors[home]
+        regions.check_enabled(target.place, lists.results[home], cloud.known_regions())
+        if not modes.get_mode(target).owns_image:
+            return None
+        return kms.resolve(cloud, target.place, target.kms_key)
+
+    answers = each(by_label, check)
+    needed = {target.label for target in targets if target.required}
+    # A required target needs the target whose image it uses.
+    needed |= {str(modes.get_mode(by_label[label]).source(by_label[label])) for label in needed} & by_label.keys()
+    _refuse({label: error for label, error in answers.errors.items() if label in needed}, len(needed))
+    return _Targets(
+        {label: key for label, key in answers.results.items() if key is not None},
+        {label: error.message for label, error in answers.errors.items()},
+    )
+
+
+def _refuse(errors: Mapping[str, GoldenAmiError], count: int) -> None:
+    """Raise the error of the required targets that cannot be used. ``count``: the number of required targets."""
+    for error in errors.values():
+        if isinstance(error, NotFound) or len(errors) == count:
             raise error
-    if answers.errors:
+    if errors:
         raise TargetsFailed(
-            f"{len(answers.errors)} of {len(by_label)} targets cannot be used: {', '.join(answers.errors)}",
-            failures=answers.reasons,
-            hint="Give the caller access to the keys of these targets, or remove these targets from the recipe.",
+            f"{len(errors)} of {count} required targets cannot be used: {', '.join(errors)}",
+            failures={label: error.message for label, error in errors.items()},
+            hint="Give the caller access to these accounts and keys, or remove these targets from the recipe, or write "
+            "`required: false` for them in goldenami.yaml.",
         )
-    return dict(answers.results)
 
 
 def find_base(

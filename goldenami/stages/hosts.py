@@ -28,11 +28,14 @@ def launch(
     image_id: str,
     root_volume: RootVolume | None,
     *,
+    volume_key: str | None = None,
+    data_devices: tuple[str, ...] = (),
     spot: bool = True,
 ) -> Host:
     """Launch a temporary instance and wait until EC2 reports that it runs.
 
     An instance of an earlier run is replaced, because its state is unknown. ``purpose``: "builder" or "proof".
+    ``volume_key``: the ARN of the key of the root volume and of the volumes of ``data_devices``; None: EC2's choice.
     ``spot``: False launches an on-demand instance even if the recipe requests a spot instance.
     """
     key = key_of(purpose, architecture)
@@ -53,6 +56,8 @@ def launch(
         key_name=keypairs.create(ledger, f"key-pair/{purpose}", home, public_key=login.public_key),
         user_data=user_data(host_key),
         root_volume=root_volume,
+        volume_key=volume_key,
+        data_devices=data_devices,
         spot=wanted.spot and spot,
         name=f"goldenami {purpose} {build.label}",
     )

@@ -78,7 +78,7 @@ def reopen(project: Project, environment: Environment, summary: Summary, tools: 
                 f"{recipe.name} or its environment has changed since build {header.build_id} began",
                 hint=f"Delete the resources of this build with `goldenami clean {header.build_id}`, and build again.",
             )
-        tools.cloud.check_identity()
+        tools.cloud.check_caller()
         build = _begin(plan, data["version"], journal, secrets_of(recipe, tools.cloud), tools)
         reconcile.finish_deletions(build.ledger)
         yield build

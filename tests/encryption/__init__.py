@@ -1,0 +1,1 @@
+"""Accounts that encrypt every new volume."""
