@@ -1,6 +1,6 @@
 """The cloud: it answers requests. Each request passes these layers in order.
 
-    log → credentials → latency, throttle, faults → the service that the request is signed for, or moto
+    log → credentials → latency, throttle, faults → policies → the service that the request is signed for, or moto
 
 ``services`` has the services that the sandbox implements. moto (``surface``) answers all other services, and the
 actions that a service does not handle. ``Cloud`` has no process and no port, and its only file is its log. ``daemon``
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from goldenami_sandbox import seed
+from goldenami_sandbox.authorization import Authorization
 from goldenami_sandbox.calllog import CallLog
 from goldenami_sandbox.credentials import Credentials, Identity, Refused
 from goldenami_sandbox.ec2.service import Ec2
@@ -63,12 +64,14 @@ class Cloud:
         self._public: dict[str, list[seed.PublicParameter]] = {}
         self.credentials = Credentials(self.accounts, self.surface, clock)
         self.ec2 = Ec2(node, clock=clock, hooks=Lookups(self.surface, lambda: self.services), settings=self._settings)
+        self.authorization = Authorization(self.surface, self.ec2, self.credentials, lambda: self._settings)
         self.services = Services(
             World(
                 surface=self.surface,
                 ec2=self.ec2,
                 node=node,
                 credentials=self.credentials,
+                authorization=self.authorization,
                 visibility=Visibility(self.surface, clock, lambda: self._settings.visibility_delay),
                 clock=clock,
                 settings=lambda: self._settings,
@@ -129,9 +132,11 @@ class Cloud:
 
     def _answer(self, call: Call, identity: Identity) -> Response:
         self.services.settle()
+        if refusal := self.authorization.refuse(call, identity):
+            return refusal
         service = self.services.get(call.service)
         response = service.serve(call, identity) if service is not None else None
-        return response or self.surface.serve(call)
+        return self.authorization.after(call, identity, response or self.surface.serve(call))
 
     def settle(self, timeout: float = 60.0) -> bool:
         """Do the work that is due, and wait until no work is in progress. Returns False after a timeout (seconds)."""

@@ -138,6 +138,11 @@ class Credentials:
             self._sessions[session.access_key_id] = session
         return session
 
+    def session_policies(self, arn: str) -> tuple[str, ...]:
+        """Return the session policies of the newest session with this ARN."""
+        found = [session for session in list(self._sessions.values()) if session.arn == arn]
+        return tuple(found[-1].policies) if found else ()
+
     def dump(self) -> list[dict[str, Any]]:
         with self._guard:
             return [asdict(session) for session in self._sessions.values()]

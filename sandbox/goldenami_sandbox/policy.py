@@ -79,9 +79,14 @@ def decide(documents: Iterable[Document], access: Access, caller: Caller) -> Dec
 
 
 def could_allow(documents: Iterable[Document], access: Access, caller: Caller) -> bool:
-    """Return whether a statement allows the action on the resource under some condition."""
+    """Return whether a statement would allow the action on the resource, if the resource had the right tags and
+    owner.
+    """
     facts = {**caller.facts, **access.facts}
-    return any(s.effect == "Allow" and s.concerns(access, facts) for s in _statements(documents))
+    return any(
+        s.effect == "Allow" and s.concerns(access, facts) and s.conditions_hold(facts, ignoring=_OF_RESOURCES)
+        for s in _statements(documents)
+    )
 
 
 def decide_resource(document: Document, action: str, caller: Caller, context: Facts) -> tuple[Decision, bool]:
@@ -136,6 +141,10 @@ def names_account(entry: str) -> bool:
     return entry.isdigit() or entry.split(":", 5)[-1] == "root"
 
 
+# The condition keys about a resource that exists.
+_OF_RESOURCES: Final = ("aws:resourcetag/", "ec2:resourcetag/", "ec2:owner", "ec2:public")
+
+
 # --- statements -------------------------------------------------------------------------------------------------------
 
 
@@ -174,10 +183,12 @@ class _Statement:
             return "itself"
         return "account" if found else ""
 
-    def conditions_hold(self, facts: Facts) -> bool:
+    def conditions_hold(self, facts: Facts, *, ignoring: tuple[str, ...] = ()) -> bool:
+        """Return whether all conditions hold, except those on keys that begin with one of ``ignoring``."""
         return all(
             _condition(operator, facts.get(key), [_filled(item, facts) for item in wanted])
             for operator, key, wanted in self._conditions
+            if not (ignoring and key.startswith(ignoring))
         )
 
 

@@ -175,22 +175,25 @@ def accounts(surface: Surface, ids: Mapping[str, str]) -> None:
                     kms.create_alias(key.id, KEY_ALIAS)
 
 
+_ALL_RIGHTS = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]})
+
+
 def _administrator(iam: Any, account: str) -> None:
-    """Create the IAM user of the account's administrator key."""
-    if "admin" in iam.users:
-        return
-    user = iam.create_user("us-east-1", "admin")
+    """Create the IAM user of the account's administrator key. It always has all rights."""
+    user = iam.users.get("admin") or iam.create_user("us-east-1", "admin")
     user.id = "AIDA" + admin_key(account).access_key_id[4:]
+    user.policies["all"] = _ALL_RIGHTS
 
 
 def _role(iam: Any, name: str, home: str) -> None:
+    """Create a role with all rights, which count only if the settings enforce policies."""
     trust = {
         "Version": "2012-10-17",
         "Statement": [
             {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{home}:root"}, "Action": "sts:AssumeRole"}
         ],
     }
-    iam.create_role(
+    made = iam.create_role(
         role_name=name,
         assume_role_policy_document=json.dumps(trust),
         path="/",
@@ -199,3 +202,4 @@ def _role(iam: Any, name: str, home: str) -> None:
         tags=[],
         max_session_duration=43200,
     )
+    made.policies["all"] = _ALL_RIGHTS

@@ -85,7 +85,8 @@ class Settings:
     ``pending``: how long a kind of resource takes to become ready, in addition to the real work. ``visibility_delay``:
     how long describe and list calls omit a new resource (eventual consistency). ``concurrent_snapshot_copies``: AWS's
     quota per account and destination region. ``concurrent_image_copies``: the same for CopyImage; AWS does not publish
-    this quota. ``latency``: time added to each call of an action.
+    this quota. ``latency``: time added to each call of an action. ``enforce_policies``: every call is evaluated against
+    the identity policies of its caller; without it, every principal has full rights within its account.
 
     New settings apply to work that begins later. Work in progress keeps its time of completion.
     """
@@ -94,6 +95,7 @@ class Settings:
     visibility_delay: Seconds = 0.0
     concurrent_snapshot_copies: Count = 20
     concurrent_image_copies: Count = 100
+    enforce_policies: bool = False
     latency: dict[str, Seconds] = field(default_factory=dict)
     throttle: dict[str, Throttle] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
@@ -130,6 +132,7 @@ _EXPECTED: Final = {
     "dataclass_type": "an object",
     "dict_type": "an object",
     "tuple_type": "a list",
+    "bool_type": "true or false",
     "float_type": "a number",
     "finite_number": "a finite number",
     "int_type": "a whole number",

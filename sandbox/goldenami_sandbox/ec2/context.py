@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from goldenami_sandbox.policy import Caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +16,22 @@ class Ctx:
     region: str
     principal: str
     request_id: str
+
+    @property
+    def caller(self) -> Caller:
+        return Caller(self.account, self.principal or None)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What conditions of policies can be about an existing resource. ``owner``: an account id. ``alias``: the owner's
+    alias ("amazon"). ``tags``: those of the caller's account, which sees no tags of another account.
+    """
+
+    owner: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    alias: str | None = None
+    public: bool = False
 
 
 class Ec2Error(Exception):

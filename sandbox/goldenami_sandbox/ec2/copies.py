@@ -14,6 +14,7 @@ from goldenami_sandbox.ec2.encryption import KeyProblem
 from goldenami_sandbox.ec2.records import Encryption, Snapshot
 from goldenami_sandbox.ec2.store import new_id
 from goldenami_sandbox.node.api import BLOCK_SIZE
+from goldenami_sandbox.policy import Caller
 
 
 def copy_snapshot(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def new_copy(
         copy.progress.fail(target.message, target.code)
         return copy
     copy.encryption = target
-    problem = encryption.readable(cloud, source.encryption, ctx.account)
+    problem = encryption.readable(cloud, source.encryption, ctx.caller)
     if problem is not None:
         copy.progress.fail(problem.message, problem.code)
         return copy
@@ -91,7 +92,7 @@ def _encryption_of_copy(
     by_default = encryption.defaults(cloud, ctx.account, ctx.region).enabled
     if source.encryption is None and not encrypted and not by_default:
         return None
-    return encryption.new_encryption(cloud, ctx.account, ctx.region, key)
+    return encryption.new_encryption(cloud, ctx, key, source.encryption)
 
 
 def queue_copying(cloud: Ec2Cloud, source: Snapshot, copy: Snapshot) -> None:
@@ -102,8 +103,8 @@ def queue_copying(cloud: Ec2Cloud, source: Snapshot, copy: Snapshot) -> None:
 def _copy(cloud: Ec2Cloud, source: Snapshot, copy: Snapshot) -> None:
     try:
         with cloud.recording(copy.progress):
-            source_key = encryption.data_key(cloud, source.encryption, copy.owner)
-            key = encryption.data_key(cloud, copy.encryption, copy.owner)
+            source_key = encryption.data_key(cloud, source.encryption, Caller(copy.owner))
+            key = encryption.data_key(cloud, copy.encryption, Caller(copy.owner))
             facts = cloud.node.copy_snapshot(snapshots.contents(cloud, source), source_key, copy.id, key)
         with cloud.lock:
             copy.frozen = True

@@ -17,6 +17,7 @@ from goldenami_sandbox.ec2.core import Action, Ec2Cloud
 from goldenami_sandbox.ec2.hooks import KeyInfo, KeyRefused
 from goldenami_sandbox.ec2.records import EbsDefaults, Encryption, Snapshot
 from goldenami_sandbox.node.api import DataKey
+from goldenami_sandbox.policy import Caller
 
 _INACCESSIBLE = "Given key ID is not accessible"
 
@@ -70,29 +71,31 @@ def usable(cloud: Ec2Cloud, account: str, region: str, key: str) -> KeyInfo | Ke
     return info
 
 
-def new_encryption(cloud: Ec2Cloud, account: str, region: str, key: str | None) -> Encryption | KeyProblem:
-    """Return a new data key under the given key, or under the default key."""
-    info = usable(cloud, account, region, key) if key else default_key(cloud, account, region)
+def new_encryption(cloud: Ec2Cloud, ctx: Ctx, key: str | None, source: Encryption | None) -> Encryption | KeyProblem:
+    """Return a new data key under the given key, or under the default key. ``source``: the data's encryption now."""
+    info = usable(cloud, ctx.account, ctx.region, key) if key else default_key(cloud, ctx.account, ctx.region)
     if isinstance(info, KeyProblem):
         return info
     try:
-        pair = cloud.hooks.kms_generate(info.arn, account)
+        pair = cloud.hooks.kms_generate(info.arn, ctx.caller, source.key_arn if source is not None else None)
     except KeyRefused as refusal:
         return KeyProblem("Client.InternalError", f"{_INACCESSIBLE}: {refusal.message}")
     return Encryption(info.arn, base64.b64encode(pair.wrapped).decode(), info.aws_managed)
 
 
-def data_key(cloud: Ec2Cloud, encryption: Encryption | None, account: str) -> DataKey | None:
-    """Return the plain data key for a principal of the account. Raises KeyRefused."""
+def data_key(cloud: Ec2Cloud, encryption: Encryption | None, caller: Caller) -> DataKey | None:
+    """Return the plain data key for a caller. Tasks use it as the account, by the grants that EBS has. Raises
+    KeyRefused.
+    """
     if encryption is None:
         return None
-    return DataKey(cloud.hooks.kms_decrypt(base64.b64decode(encryption.wrapped), encryption.key_arn, account))
+    return DataKey(cloud.hooks.kms_decrypt(base64.b64decode(encryption.wrapped), encryption.key_arn, caller))
 
 
-def readable(cloud: Ec2Cloud, encryption: Encryption | None, account: str) -> KeyProblem | None:
-    """Return None if the account may decrypt the data key, else the problem."""
+def readable(cloud: Ec2Cloud, encryption: Encryption | None, caller: Caller) -> KeyProblem | None:
+    """Return None if the caller may decrypt the data key, else the problem."""
     try:
-        data_key(cloud, encryption, account)
+        data_key(cloud, encryption, caller)
     except KeyRefused as refusal:
         disabled = refusal.code in ("DisabledException", "KMSInvalidStateException")
         code = "Client.InvalidKMSKey.InvalidState" if disabled else "Client.InternalError"
@@ -109,13 +112,13 @@ def for_volume(
     another account is encrypted again under a key of this account.
     """
     inherited = source.encryption if source is not None else None
-    if inherited is not None and (problem := readable(cloud, inherited, ctx.account)):
+    if inherited is not None and (problem := readable(cloud, inherited, ctx.caller)):
         return problem
     if inherited is not None and source is not None and key is None and source.owner == ctx.account:
         return inherited
     if inherited is None and not encrypted and not defaults(cloud, ctx.account, ctx.region).enabled:
         return None
-    return new_encryption(cloud, ctx.account, ctx.region, key)
+    return new_encryption(cloud, ctx, key, inherited)
 
 
 # --- encryption by default --------------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from goldenami_sandbox.policy import Caller
+
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
@@ -113,12 +115,14 @@ class Hooks(Protocol):
         and region. A key that is pending deletion has ``enabled=False``.
         """
 
-    def kms_generate(self, key_arn: str, account: str) -> DataKeyPair:
-        """Call GenerateDataKey as a principal of ``account``. Raises KeyRefused."""
+    def kms_generate(self, key_arn: str, caller: Caller, source: str | None = None) -> DataKeyPair:
+        """Call GenerateDataKey for a caller of EC2. ``source``: the ARN of the key that encrypts the data now, if it is
+        encrypted again. Raises KeyRefused.
+        """
 
-    def kms_decrypt(self, wrapped: bytes, key_arn: str, account: str) -> bytes:
-        """Decrypt a data key as a principal of ``account``. Raises KeyRefused unless its account, policy or a grant
-        allows it.
+    def kms_decrypt(self, wrapped: bytes, key_arn: str, caller: Caller) -> bytes:
+        """Decrypt a data key for a caller of EC2. Raises KeyRefused unless the key's policy, the caller's policies or a
+        grant allow it.
         """
 
     def default_key(self, account: str, region: str) -> KeyInfo:

@@ -98,10 +98,10 @@ def start_instances(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dic
                 f"Invalid value '{instance.id}' for instanceId. "
                 f"Instance does not have a volume attached at root ({instance.root_device_name})",
             )
-    return {"StartingInstances": _changes(cloud, instances, lambda i: _start(cloud, i))}
+    return {"StartingInstances": _changes(cloud, instances, lambda i: _start(cloud, ctx, i))}
 
 
-def _start(cloud: Ec2Cloud, instance: Instance) -> None:
+def _start(cloud: Ec2Cloud, ctx: Ctx, instance: Instance) -> None:
     if instance.state(cloud.now()) != "stopped":
         return
     instance.goal = "running"
@@ -109,7 +109,7 @@ def _start(cloud: Ec2Cloud, instance: Instance) -> None:
     instance.reason, instance.reason_code, instance.reason_message = "", None, None
     transition = instance.transition = cloud.progress(cloud.settings.pending.instance)
     for volume in cloud.volumes_of(instance):
-        problem = encryption.readable(cloud, volume.encryption, instance.owner)
+        problem = encryption.readable(cloud, volume.encryption, ctx.caller)
         if problem is not None:
             guests.record_failure(instance, transition, problem.code, problem.message)
             return

@@ -45,11 +45,12 @@ from goldenami_sandbox.ec2 import (
     volume_changes,
     volumes,
 )
-from goldenami_sandbox.ec2.context import Ctx, Ec2Error
+from goldenami_sandbox.ec2.context import Ctx, Ec2Error, Found
 from goldenami_sandbox.ec2.core import Action, Ec2Cloud, Reply
 from goldenami_sandbox.ec2.hooks import Hooks
-from goldenami_sandbox.ec2.records import BinRule
+from goldenami_sandbox.ec2.records import BinRule, Image, Snapshot
 from goldenami_sandbox.node.api import ExitReason, Node
+from goldenami_sandbox.policy import Caller
 from goldenami_sandbox.settings import Settings
 
 __all__ = ["Ctx", "Ec2", "Ec2Error"]
@@ -157,6 +158,24 @@ class Ec2:
             found = self._cloud.store.interfaces.values()
             return [i.instance_id for i in found if resource_id in i.groups or resource_id == i.subnet_id]
 
+    def facts(self, account: str, region: str, resource_id: str) -> Found | None:
+        """Return what policies of an account can evaluate about a resource; None if the account does not see it."""
+        with self._cloud.lock:
+            table = self._cloud.store.table(resource_id)
+            one = table.get(resource_id) if table is not None else None
+            if one is None or one.region != region:
+                return None
+            own = one.owner == account
+            if isinstance(one, Image):
+                if not self._cloud.may_see_image(account, one):
+                    return None
+                return Found(one.owner, dict(one.tags) if own else {}, one.owner_alias, one.public)
+            if isinstance(one, Snapshot):
+                if not self._cloud.may_read_snapshot(account, one):
+                    return None
+                return Found(one.owner, dict(one.tags) if own else {}, one.owner_alias, one.public)
+            return Found(one.owner, dict(one.tags)) if own else None
+
     def reclaim(self, instance_id: str, notice: float) -> None:
         """Interrupt a spot instance, ``notice`` seconds after the interruption notice.
 
@@ -170,15 +189,15 @@ class Ec2:
             image = self._cloud.store.images.get(image_id)
             return image is not None and image.region == region and self._cloud.may_see_image(account, image)
 
-    def contents_of(self, account: str, region: str, resource_id: str) -> tuple[str, bytes | None]:
+    def contents_of(self, caller: Caller, region: str, resource_id: str) -> tuple[str, bytes | None]:
         """Return the node's snapshot id and the data key of a snapshot, or of an image's root snapshot.
 
-        The account must be allowed to read it. Raises Ec2Error (not found, not completed, no contents),
+        The caller must be allowed to read it. Raises Ec2Error (not found, not completed, no contents),
         hooks.KeyRefused and SandboxError.
         """
         with self._cloud.lock:
-            snapshot = snapshots.for_reading(self._cloud, Ctx(account, region, "", ""), resource_id)
-        key = encryption.data_key(self._cloud, snapshot.encryption, account)
+            snapshot = snapshots.for_reading(self._cloud, Ctx(caller.account, region, "", ""), resource_id)
+        key = encryption.data_key(self._cloud, snapshot.encryption, caller)
         return snapshots.contents(self._cloud, snapshot), key
 
     def mark(self, ids: Collection[str], tags: Mapping[str, str]) -> None:

@@ -18,6 +18,7 @@ from goldenami_sandbox.ec2.pagination import described
 from goldenami_sandbox.ec2.records import Snapshot, Volume
 from goldenami_sandbox.ec2.store import new_id
 from goldenami_sandbox.node.api import BLOCK_SIZE
+from goldenami_sandbox.policy import Caller
 
 COPY_VOLUME_ID = "vol-ffffffff"  # EC2 returns this volume id for copies
 
@@ -144,7 +145,7 @@ def _store(cloud: Ec2Cloud, snapshot: Snapshot) -> None:
         cloud.pin(pinned)
     try:
         with cloud.recording(snapshot.progress):
-            key = encryption.data_key(cloud, snapshot.encryption, snapshot.owner)
+            key = encryption.data_key(cloud, snapshot.encryption, Caller(snapshot.owner))
             facts = cloud.node.store_snapshot(snapshot.id, contents(cloud, parent) if parent is not None else None, key)
         with cloud.lock:
             finish(cloud, snapshot, facts.full_blocks, facts.stored_bytes)

@@ -13,6 +13,7 @@ from goldenami_sandbox.ec2.filters import Source
 from goldenami_sandbox.ec2.pagination import described
 from goldenami_sandbox.ec2.records import Attachment, Snapshot, Volume
 from goldenami_sandbox.ec2.store import new_id
+from goldenami_sandbox.policy import Caller
 
 # Sizes in GiB (least, most) by volume type, from the EBS user guide.
 _SIZES = {
@@ -151,7 +152,7 @@ def new_volume(
 def fill(cloud: Ec2Cloud, volume: Volume, source: Snapshot | None) -> None:
     """Fill the volume, from the (pinned) snapshot or empty. Runs in a task."""
     with cloud.recording(volume.progress):
-        key = encryption.data_key(cloud, source.encryption, volume.owner) if source is not None else None
+        key = encryption.data_key(cloud, source.encryption, Caller(volume.owner)) if source is not None else None
         origin = snapshots.contents(cloud, source) if source is not None else None
         cloud.node.create_volume(volume.id, volume.size, origin, key)
     with cloud.lock:

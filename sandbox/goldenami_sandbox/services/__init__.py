@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
+from goldenami_sandbox.authorization import Authorization
 from goldenami_sandbox.credentials import Credentials, Identity
 from goldenami_sandbox.ec2.service import Ec2
 from goldenami_sandbox.http import Response
@@ -46,6 +47,7 @@ class World:
     ec2: Ec2
     node: Node
     credentials: Credentials
+    authorization: Authorization
     visibility: Visibility
     clock: Callable[[], float]
     settings: Callable[[], Settings]

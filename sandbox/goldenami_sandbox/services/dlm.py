@@ -71,7 +71,10 @@ class Dlm(Modelled):
             return
         with self._guard:
             for policy in self._policies.values():
-                dlm_runs.run(self.world.ec2, policy, self.world.clock())
+                dlm_runs.run(self.world.ec2, policy, self.world.clock(), self._permit)
+
+    def _permit(self, role: str, action: str, params: Mapping[str, Any], region: str) -> str | None:
+        return self.world.authorization.refusal_of_service("dlm.amazonaws.com", role, action, params, region)
 
     def actions(self) -> Mapping[str, Action]:
         return {

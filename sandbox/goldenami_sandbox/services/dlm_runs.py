@@ -8,7 +8,7 @@ guide). Retention by count is per volume or instance. Retention by age starts at
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,23 +23,35 @@ _DAY = 86400.0
 _UNITS = {"DAYS": _DAY, "WEEKS": 7 * _DAY, "MONTHS": 30 * _DAY, "YEARS": 365 * _DAY}
 
 
-def run(ec2: Ec2, policy: Policy, now: float) -> None:
+# Returns why the policy's role may not make a call of EC2, or None: role, action, parameters, region.
+Permit = Callable[[str, str, Mapping[str, Any], str], "str | None"]
+
+
+def run(ec2: Ec2, policy: Policy, now: float, permit: Permit) -> None:
     """Do all work that became due since the last time: runs in order of time, then delayed copies, then retention by
     age.
 
-    A disabled policy does nothing, and skips the runs of that time for good.
+    A disabled policy does nothing, and skips the runs of that time for good. A policy whose role does not exist, does
+    not trust DLM or may not make a call gets the state ERROR.
     """
     after, policy.ran = policy.ran, now
     if policy.state != "ENABLED":
         return
     schedules = policy.details["Schedules"]
     due = sorted((moment, n) for n, schedule in enumerate(schedules) for moment in moments(schedule, after, now))
-    for _, number in due:
-        Run(ec2, policy, schedules[number], now).create()
-    for schedule in schedules:
-        one = Run(ec2, policy, schedule, now)
-        one.copy()
-        one.retain()
+    try:
+        for _, number in due:
+            Run(ec2, policy, schedules[number], now, permit).create()
+        for schedule in schedules:
+            one = Run(ec2, policy, schedule, now, permit)
+            one.copy()
+            one.retain()
+    except NotPermitted as error:
+        policy.state, policy.message = "ERROR", str(error)
+
+
+class NotPermitted(Exception):
+    """The policy's role may not do what the policy requires."""
 
 
 def moments(schedule: Mapping[str, Any], after: float, until: float) -> Iterable[float]:
@@ -60,8 +72,8 @@ def moments(schedule: Mapping[str, Any], after: float, until: float) -> Iterable
 class Run:
     """One run of one schedule of a policy."""
 
-    def __init__(self, ec2: Ec2, policy: Policy, schedule: Mapping[str, Any], now: float) -> None:
-        self.ec2, self.policy, self.schedule, self.now = ec2, policy, schedule, now
+    def __init__(self, ec2: Ec2, policy: Policy, schedule: Mapping[str, Any], now: float, permit: Permit) -> None:
+        self.ec2, self.policy, self.schedule, self.now, self.permit = ec2, policy, schedule, now, permit
 
     # --- creating -----------------------------------------------------------------------------------------------------
 
@@ -213,8 +225,12 @@ class Run:
                 raise
 
     def _call(self, action: str, params: Mapping[str, Any], region: str | None = None) -> dict[str, Any]:
-        arn = f"{self.policy.role}/AWSDataLifecycleManager"
-        return self.ec2.call(Ctx(self.policy.account, region or self.policy.region, arn, "dlm"), action, params)
+        region = region or self.policy.region
+        if reason := self.permit(self.policy.role, action, params, region):
+            raise NotPermitted(reason)
+        role = self.policy.role.rpartition("/")[2]
+        arn = f"arn:aws:sts::{self.policy.account}:assumed-role/{role}/AWSDataLifecycleManager"
+        return self.ec2.call(Ctx(self.policy.account, region, arn, "dlm"), action, params)
 
 
 def _region(rule: Mapping[str, Any]) -> str:

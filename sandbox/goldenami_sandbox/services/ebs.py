@@ -16,6 +16,7 @@ from goldenami_sandbox.ec2.context import Ec2Error
 from goldenami_sandbox.ec2.hooks import KeyRefused
 from goldenami_sandbox.http import Response
 from goldenami_sandbox.node.api import BLOCK_SIZE, DataKey
+from goldenami_sandbox.policy import Caller
 from goldenami_sandbox.protocol import Call
 from goldenami_sandbox.services import service
 from goldenami_sandbox.services.modelled import Action, Modelled, Refused
@@ -101,7 +102,7 @@ class Ebs(Modelled):
 
     def _open(self, call: Call, snapshot: str) -> tuple[str, bytes | None]:
         try:
-            return self.world.ec2.contents_of(call.account, call.region, snapshot)
+            return self.world.ec2.contents_of(Caller(call.account, call.principal), call.region, snapshot)
         except KeyRefused as refused:
             reason = "DEPENDENCY_ACCESS_DENIED"
             raise Refused("AccessDeniedException", refused.message, 403, Reason=reason) from refused

@@ -9,13 +9,21 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from goldenami_sandbox.credentials import Identity
 from goldenami_sandbox.ec2.hooks import DataKeyPair, KeyInfo, KeyRefused
 from goldenami_sandbox.http import Response
-from goldenami_sandbox.policy import Caller, allows, names_principal
+from goldenami_sandbox.policy import (
+    Access,
+    Caller,
+    Decision,
+    Facts,
+    decide_resource,
+    names_account,
+    names_principal,
+)
 from goldenami_sandbox.protocol import Call, json_response, replace_body
 from goldenami_sandbox.services import Service, World, service
 
@@ -76,17 +84,19 @@ class Kms(Service):
     def serve(self, call: Call, identity: Identity) -> Response:
         visibility = self.world.visibility
         with visibility.hide_new(call):
-            return visibility.register(call, self._serve(call, identity.caller))
+            return visibility.register(call, self._serve(call, identity))
 
-    def _serve(self, call: Call, caller: Caller) -> Response:
+    def _serve(self, call: Call, identity: Identity) -> Response:
         field = _KEY_FIELD.get(call.action, "KeyId")
         reference = call.json.get(field)
+        facts = _facts(call)
+        session = identity.session_policies
         with self._surface.active():
             try:
                 if call.action in ("Decrypt", "ReEncrypt"):
                     source = self._key_of_ciphertext(call)
                     action = "ReEncryptFrom" if call.action == "ReEncrypt" else "Decrypt"
-                    self._check(source, call.action, f"kms:{action}", caller, _encryption_context(call))
+                    self._check(source, call.action, f"kms:{action}", identity.caller, facts, session)
                     if call.action == "Decrypt":
                         if (
                             isinstance(reference, str)
@@ -101,7 +111,7 @@ class Kms(Service):
                     return self._surface.serve(call)
                 key = self._require_key(call, reference)
                 action = "ReEncryptTo" if call.action == "ReEncrypt" else call.action
-                self._check(key, call.action, f"kms:{action}", caller, _encryption_context(call))
+                self._check(key, call.action, f"kms:{action}", identity.caller, facts, session)
                 if call.action == "CreateGrant" and (grant := _granted_before(key, call.json)) is not None:
                     return json_response({"GrantId": grant.id, "GrantToken": grant.token})
                 return self._forward(call, key, {field: key.id})
@@ -136,14 +146,24 @@ class Kms(Service):
                 return backend.keys[key_id]
         raise KeyRefused("InvalidCiphertextException", "")
 
-    def _check(self, key: Any, operation: str, action: str, caller: Caller, context: Mapping[str, str]) -> None:
-        """Raise an error unless the caller may do this with the key and the key's state allows it."""
-        facts = {"kms:CallerAccount": caller.account, **context}
-        if not allows(key.policy, action, caller, facts) and not _granted(key, action, caller, context):
+    def _check(
+        self,
+        key: Any,
+        operation: str,
+        action: str,
+        caller: Caller,
+        context: Facts,
+        session: Sequence[str] | None = None,
+    ) -> None:
+        """Raise an error unless the caller may do this with the key and the key's state allows it. ``session``: as for
+        ``Authorization.decide``.
+        """
+        lacking = self._lacking(key, action, caller, {"kms:CallerAccount": caller.account, **context}, session)
+        if lacking is not None:
             who = caller.arn or f"arn:aws:iam::{caller.account}:root"
             raise KeyRefused(
                 "AccessDeniedException",
-                f"User: {who} is not authorized to perform: {action} on resource: {key.arn} because no resource-based "
+                f"User: {who} is not authorized to perform: {action} on resource: {key.arn} because no {lacking} "
                 f"policy allows the {action} action",
             )
         if key.key_state == "PendingDeletion" and operation not in _WHILE_PENDING:
@@ -152,6 +172,32 @@ class Kms(Service):
             raise KeyRefused("KMSInvalidStateException", f"{key.arn} is not pending deletion.")
         if key.key_state == "Disabled" and operation in _NEEDS_ENABLED:
             raise KeyRefused("DisabledException", f"{key.arn} is disabled.")
+
+    def _lacking(
+        self, key: Any, action: str, caller: Caller, facts: Facts, session: Sequence[str] | None
+    ) -> str | None:
+        """Return the kind of policy that does not allow an action, or None if it is allowed.
+
+        A grant, or a key policy that names the caller itself, is enough. A key policy or a grant for an account leaves
+        the decision to the identity policies of the account. A principal of another account needs both. (KMS developer
+        guide, "Key access and permissions", "Allowing users in other accounts to use a KMS key".)
+        """
+        decision, itself = decide_resource(key.policy, action, caller, facts)
+        if decision is Decision.DENIED:
+            return "resource-based"
+        grants = _granting(key, action, caller, facts)
+        shared = decision is Decision.ALLOWED or bool(grants)
+        if not self.world.authorization.enforcing:
+            return None if shared else "resource-based"
+        access = Access(action, key.arn, {name.lower(): value for name, value in facts.items()})
+        own = self.world.authorization.decide(caller, access, session)
+        if own is Decision.DENIED:
+            return "identity-based"
+        if (itself and key.account_id == caller.account) or any(not names_account(one) for one in grants):
+            return None
+        if not shared:
+            return "resource-based"
+        return None if own is Decision.ALLOWED else "identity-based"
 
     # --- what EC2 asks ------------------------------------------------------------------------------------------------
 
@@ -167,29 +213,46 @@ class Kms(Service):
             key = backend.keys[backend.any_id_to_key_id("alias/aws/ebs")]
             key.key_manager = "AWS"
             key.description = "Default key that protects my EBS volumes when no other key is defined"
+            key.policy = _default_key_policy(account, region)
             return _info(key)
 
-    def generate(self, key_arn: str, account: str) -> DataKeyPair:
+    def generate(self, key_arn: str, caller: Caller, source: str | None = None) -> DataKeyPair:
+        """Implements ``Hooks.kms_generate``."""
         with self._surface.active():
-            key = self._for_ebs(key_arn, account, "GenerateDataKeyWithoutPlaintext")
+            key = self._for_ebs(key_arn, caller, "GenerateDataKeyWithoutPlaintext")
+            if source is not None and source != key.arn:
+                self._for_ebs(source, caller, "ReEncryptFrom", only_enforced=True)
+                self._for_ebs(key_arn, caller, "ReEncryptTo", only_enforced=True)
             backend = self._surface.backend("kms", key.account_id, key.region)
             plain, wrapped, _ = backend.generate_data_key(key.id, _CONTEXT, 32, "AES_256")
             return DataKeyPair(plain, wrapped)
 
-    def decrypt(self, wrapped: bytes, key_arn: str, account: str) -> bytes:
+    def decrypt(self, wrapped: bytes, key_arn: str, caller: Caller) -> bytes:
+        """Implements ``Hooks.kms_decrypt``."""
         with self._surface.active():
-            key = self._for_ebs(key_arn, account, "Decrypt")
+            key = self._for_ebs(key_arn, caller, "Decrypt")
             backend = self._surface.backend("kms", key.account_id, key.region)
             plain: bytes = backend.decrypt(wrapped, _CONTEXT)[0]
             return plain
 
-    def _for_ebs(self, key_arn: str, account: str, operation: str) -> Any:
+    def _for_ebs(self, key_arn: str, caller: Caller, operation: str, *, only_enforced: bool = False) -> Any:
+        """Return a key that EBS may use for a caller. A principal also needs kms:DescribeKey, and kms:CreateGrant for
+        the grant that EBS makes ("Permissions for Amazon EBS encryption", EBS user guide); these are checked only if
+        policies are enforced, as is an operation with ``only_enforced``.
+        """
         region = key_arn.split(":")[3] if key_arn.startswith("arn:") else ""
-        key = self._find(account, region, key_arn)
+        key = self._find(caller.account, region, key_arn)
         if key is None:
-            raise _not_found(account, region, key_arn)
-        context = {"kms:ViaService": f"ec2.{region}.amazonaws.com", "kms:GrantIsForAWSResource": "true"}
-        self._check(key, operation, f"kms:{operation}", Caller(account), context)
+            raise _not_found(caller.account, region, key_arn)
+        via: dict[str, str | Sequence[str]] = {"kms:ViaService": f"ec2.{region}.amazonaws.com"}
+        enforced = self.world.authorization.enforcing and caller.arn is not None
+        if not only_enforced or enforced:
+            self._check(key, operation, f"kms:{operation}", caller, via)
+        if enforced:
+            self._check(key, "DescribeKey", "kms:DescribeKey", caller, via)
+            operations = ["Decrypt", "GenerateDataKeyWithoutPlaintext"]
+            grant = {"kms:GrantIsForAWSResource": "true", "kms:GrantOperations": operations}
+            self._check(key, "CreateGrant", "kms:CreateGrant", caller, {**via, **grant})
         return key
 
     # --- finding keys -------------------------------------------------------------------------------------------------
@@ -239,14 +302,35 @@ def _info(key: Any) -> KeyInfo:
     )
 
 
-def _granted(key: Any, action: str, caller: Caller, context: Mapping[str, str]) -> bool:
+def _granting(key: Any, action: str, caller: Caller, context: Facts) -> list[str]:
+    """Return the grantees of the grants that allow an action to the caller."""
     operation = action.removeprefix("kms:")
-    return any(
-        operation in grant.operations
+    return [
+        str(grant.grantee_principal)
+        for grant in key.grants.values()
+        if operation in grant.operations
         and names_principal(grant.grantee_principal, caller)
         and _constraints_hold(grant.constraints or {}, context)
-        for grant in key.grants.values()
-    )
+    ]
+
+
+def _default_key_policy(account: str, region: str) -> str:
+    """Return the policy of the key aws/ebs: every principal of the account may use it, but only through EC2."""
+    use = ["kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:CreateGrant", "kms:DescribeKey"]
+    through = {"kms:CallerAccount": account, "kms:ViaService": f"ec2.{region}.amazonaws.com"}
+    root = {"AWS": f"arn:aws:iam::{account}:root"}
+    read = ["kms:Describe*", "kms:Get*", "kms:List*", "kms:RevokeGrant"]
+    statements = [
+        {
+            "Effect": "Allow",
+            "Principal": {"AWS": "*"},
+            "Action": use,
+            "Resource": "*",
+            "Condition": {"StringEquals": through},
+        },
+        {"Effect": "Allow", "Principal": root, "Action": read, "Resource": "*"},
+    ]
+    return json.dumps({"Version": "2012-10-17", "Id": "auto-ebs-2", "Statement": statements})
 
 
 def _granted_before(key: Any, request: Mapping[str, Any]) -> Any:
@@ -276,7 +360,7 @@ def _granted_before(key: Any, request: Mapping[str, Any]) -> Any:
     )
 
 
-def _constraints_hold(constraints: Mapping[str, Any], context: Mapping[str, str]) -> bool:
+def _constraints_hold(constraints: Mapping[str, Any], context: Facts) -> bool:
     """Return whether the encryption context satisfies a grant's constraints.
 
     Users cannot constrain the context that EBS sets, so for EBS no constraint holds.
@@ -292,9 +376,17 @@ def _constraints_hold(constraints: Mapping[str, Any], context: Mapping[str, str]
     return subset is None or subset.items() <= actual.items()
 
 
-def _encryption_context(call: Call) -> dict[str, str]:
+def _facts(call: Call) -> dict[str, str | Sequence[str]]:
+    """Return the condition keys of a call: the encryption context, and what a new grant would be."""
     context = call.json.get("EncryptionContext") or call.json.get("SourceEncryptionContext") or {}
-    return {f"kms:EncryptionContext:{name}": str(value) for name, value in context.items()}
+    facts: dict[str, str | Sequence[str]] = {
+        f"kms:EncryptionContext:{name}": str(value) for name, value in context.items()
+    }
+    if call.action == "CreateGrant":
+        facts["kms:GrantIsForAWSResource"] = "false"
+        facts["kms:GrantOperations"] = [str(one) for one in call.json.get("Operations") or ()]
+        facts["kms:GranteePrincipal"] = str(call.json.get("GranteePrincipal", ""))
+    return {"aws:RequestedRegion": call.region, **facts}
 
 
 def _not_found(account: str, region: str, reference: str) -> KeyRefused:

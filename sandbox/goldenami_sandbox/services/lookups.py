@@ -14,6 +14,7 @@ from goldenami_sandbox.ec2.hooks import (
     SecurityGroup,
     Subnet,
 )
+from goldenami_sandbox.policy import Caller
 from goldenami_sandbox.services import Services
 from goldenami_sandbox.services.kms import Kms
 from goldenami_sandbox.services.ssm import Ssm
@@ -74,11 +75,11 @@ class Lookups:
     def kms_resolve(self, account: str, region: str, key: str) -> KeyInfo | None:
         return self._kms.resolve(account, region, key)
 
-    def kms_generate(self, key_arn: str, account: str) -> DataKeyPair:
-        return self._kms.generate(key_arn, account)
+    def kms_generate(self, key_arn: str, caller: Caller, source: str | None = None) -> DataKeyPair:
+        return self._kms.generate(key_arn, caller, source)
 
-    def kms_decrypt(self, wrapped: bytes, key_arn: str, account: str) -> bytes:
-        return self._kms.decrypt(wrapped, key_arn, account)
+    def kms_decrypt(self, wrapped: bytes, key_arn: str, caller: Caller) -> bytes:
+        return self._kms.decrypt(wrapped, key_arn, caller)
 
     def default_key(self, account: str, region: str) -> KeyInfo:
         return self._kms.default_key(account, region)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from xml.sax.saxutils import escape
 
+from goldenami_sandbox.authorization import decode_message, default_document
 from goldenami_sandbox.credentials import Identity, Session
 from goldenami_sandbox.http import Response
-from goldenami_sandbox.policy import allows
+from goldenami_sandbox.policy import Access, Decision, decide_resource
 from goldenami_sandbox.protocol import Call, xml_response
 from goldenami_sandbox.services import Service, service
+from goldenami_sandbox.surface import Surface
 
 _NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/"
 _ROLE_ARN = re.compile(r"arn:aws:iam::(\d{12}):role/([\w+=,.@/-]+)")
@@ -33,6 +36,7 @@ class Sts(Service):
             "GetCallerIdentity": self._caller_identity,
             "AssumeRole": self._assume_role,
             "GetSessionToken": self._session_token,
+            "DecodeAuthorizationMessage": self._decode,
         }
         action = actions.get(call.action)
         if action is None:
@@ -63,7 +67,7 @@ class Sts(Service):
             context["sts:ExternalId"] = external
         # As on AWS, the error is the same if the role does not exist and if it does not trust the caller.
         role = self._role(account, arn)
-        if role is None or not allows(role.assume_role_policy_document, "sts:AssumeRole", identity.caller, context):
+        if role is None or not self._may_assume(role, identity, context):
             raise _Refusal(
                 "AccessDenied",
                 f"User: {identity.arn} is not authorized to perform: sts:AssumeRole on resource: {arn}",
@@ -77,8 +81,9 @@ class Sts(Service):
             raise _Refusal(
                 "ValidationError", "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
             )
+        policies = _session_policies(self.world.surface, account, call)
         session_arn = f"arn:aws:sts::{account}:assumed-role/{role.name}/{name}"
-        session = self.world.credentials.open_session(account, session_arn, f"{role.id}:{name}", seconds)
+        session = self.world.credentials.open_session(account, session_arn, f"{role.id}:{name}", seconds, policies)
         return _xml(
             {
                 "AssumedRoleUser": {"AssumedRoleId": session.user_id, "Arn": session.arn},
@@ -87,11 +92,32 @@ class Sts(Service):
             }
         )
 
+    def _may_assume(self, role: Any, identity: Identity, context: Mapping[str, str]) -> bool:
+        """Return whether the role trusts the caller and the caller's policies allow it. A trust policy that names the
+        caller itself is enough within one account.
+        """
+        trusts, itself = decide_resource(role.assume_role_policy_document, "sts:AssumeRole", identity.caller, context)
+        if trusts is not Decision.ALLOWED:
+            return False
+        authorization = self.world.authorization
+        if not authorization.enforcing:
+            return True
+        access = Access("sts:AssumeRole", role.arn, {key.lower(): value for key, value in context.items()})
+        decision = authorization.decide(identity.caller, access, identity.session_policies)
+        same = role.account_id == identity.account
+        return decision is Decision.ALLOWED or (itself and same and decision is Decision.NEITHER)
+
+    def _decode(self, call: Call, _: Identity) -> str:
+        message = decode_message(call.form.get("EncodedMessage", ""))
+        if message is None:
+            raise _Refusal("InvalidAuthorizationMessageException", "Message is not valid")
+        return _xml({"DecodedMessage": message})
+
     def _session_token(self, call: Call, identity: Identity) -> str:
         if call.token is not None:
             raise _Refusal("AccessDenied", "Cannot call GetSessionToken with session credentials", 403)
         session = self.world.credentials.open_session(
-            identity.account, identity.arn, identity.user_id, _seconds(call, 43200)
+            identity.account, identity.arn, identity.user_id, _seconds(call, 43200), identity.session_policies
         )
         return _xml({"Credentials": _credentials(session)})
 
@@ -99,6 +125,25 @@ class Sts(Service):
         with self.world.surface.active():
             backend = self.world.surface.backend("iam", account, "aws")
             return next((role for role in backend.roles.values() if role.arn == arn), None)
+
+
+def _session_policies(surface: Surface, account: str, call: Call) -> list[str]:
+    """Return the documents that limit a new session: the parameter Policy, and the managed policies of PolicyArns."""
+    found = [call.form["Policy"]] if call.form.get("Policy") else []
+    arns = [value for name, value in call.form.items() if name.startswith("PolicyArns.member.")]
+    with surface.active():
+        iam = surface.backend("iam", account, "aws")
+        for arn in arns:
+            policy = next((one for one in iam.managed_policies.values() if one.arn == arn), None)
+            if policy is None:
+                raise _Refusal("NoSuchEntity", f"Policy {arn} does not exist or is not attachable.", 404)
+            found.append(default_document(policy))
+    for text in found:
+        try:
+            json.loads(text)
+        except ValueError:
+            raise _Refusal("MalformedPolicyDocument", "The session policy is not valid JSON.") from None
+    return found
 
 
 def _seconds(call: Call, default: int) -> int:

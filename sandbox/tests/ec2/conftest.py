@@ -25,6 +25,7 @@ from goldenami_sandbox.ec2.hooks import (
 )
 from goldenami_sandbox.ec2.paper import PaperNode
 from goldenami_sandbox.ec2.service import Ctx, Ec2
+from goldenami_sandbox.policy import Caller
 from goldenami_sandbox.settings import Settings
 
 HOME, APPS = "111111111111", "222222222222"
@@ -104,14 +105,14 @@ class MemoryHooks:
         if account not in key.allowed:
             raise KeyRefused("AccessDeniedException", f"account {account} may not use {key_arn}")
 
-    def kms_generate(self, key_arn: str, account: str) -> DataKeyPair:
-        self._check(key_arn, account)
+    def kms_generate(self, key_arn: str, caller: Caller, source: str | None = None) -> DataKeyPair:
+        self._check(key_arn, caller.account)
         plain, wrapped = secrets.token_bytes(32), secrets.token_bytes(48)
         self._wrapped[wrapped] = (key_arn, plain)
         return DataKeyPair(plain, wrapped)
 
-    def kms_decrypt(self, wrapped: bytes, key_arn: str, account: str) -> bytes:
-        self._check(key_arn, account)
+    def kms_decrypt(self, wrapped: bytes, key_arn: str, caller: Caller) -> bytes:
+        self._check(key_arn, caller.account)
         arn, plain = self._wrapped[wrapped]
         assert arn == key_arn
         return plain

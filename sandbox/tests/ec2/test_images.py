@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import WaiterError
 from goldenami_sandbox.ec2.service import Ec2Error
+from goldenami_sandbox.policy import Caller
 
 HOME, APPS, REGION, OTHER = "111111111111", "222222222222", "eu-central-1", "eu-west-1"
 TAGS = [
@@ -495,10 +496,10 @@ def test_a_guest_that_does_not_come_back_is_stopped(rig: Any) -> None:
 
 def test_contents_of_snapshots_can_be_read(rig: Any, fails: Any) -> None:
     image_id = copy(rig, rig.captured(), region=REGION, Encrypted=True, KmsKeyId="alias/golden-ami")
-    snapshot_id, key = rig.ec2.contents_of(HOME, REGION, image_id)
+    snapshot_id, key = rig.ec2.contents_of(Caller(HOME), REGION, image_id)
     assert (snapshot_id, key) == (rig.snapshot_id_of(image_id), rig.node.snapshots[snapshot_id].key)
-    assert rig.ec2.contents_of(HOME, REGION, rig.image) == ("base-debian-12", None)
+    assert rig.ec2.contents_of(Caller(HOME), REGION, rig.image) == ("base-debian-12", None)
     with pytest.raises(Ec2Error, match="does not exist"):
-        rig.ec2.contents_of(APPS, REGION, image_id)
+        rig.ec2.contents_of(Caller(APPS), REGION, image_id)
     assert rig.ec2.image_exists(HOME, REGION, image_id)
     assert not rig.ec2.image_exists(APPS, REGION, image_id)
