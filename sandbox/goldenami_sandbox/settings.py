@@ -45,6 +45,7 @@ class Pending:
     tier: Seconds = 0.0  # moves to the archive tier and back
 
 
+_VCPUS: Final[dict[str, int]] = {"L-1216C47A": 64, "L-34B43A08": 64}
 PENDING_KINDS = tuple(f.name for f in fields(Pending))
 
 
@@ -85,8 +86,9 @@ class Settings:
     ``pending``: how long a kind of resource takes to become ready, in addition to the real work. ``visibility_delay``:
     how long describe and list calls omit a new resource (eventual consistency). ``concurrent_snapshot_copies``: AWS's
     quota per account and destination region. ``concurrent_image_copies``: the same for CopyImage; AWS does not publish
-    this quota. ``latency``: time added to each call of an action. ``enforce_policies``: every call is evaluated against
-    the identity policies of its caller; without it, every principal has full rights within its account.
+    this quota. ``vcpu_quotas``: vCPUs of Standard instances in an account and region, by the codes of Service Quotas:
+    on-demand and spot. ``latency``: time added to each call of an action. ``enforce_policies``: every call is evaluated
+    against the identity policies of its caller; without it, every principal has full rights within its account.
 
     New settings apply to work that begins later. Work in progress keeps its time of completion.
     """
@@ -96,6 +98,7 @@ class Settings:
     concurrent_snapshot_copies: Count = 20
     concurrent_image_copies: Count = 100
     enforce_policies: bool = False
+    vcpu_quotas: dict[str, Count] = field(default_factory=lambda: dict(_VCPUS))
     latency: dict[str, Seconds] = field(default_factory=dict)
     throttle: dict[str, Throttle] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
@@ -104,8 +107,8 @@ class Settings:
         return asdict(self)
 
     def merged(self, change: object) -> Settings:
-        """Return these settings with the keys of ``change`` (the JSON form) replaced. ``pending`` is replaced kind by
-        kind.
+        """Return these settings with the keys of ``change`` (the JSON form) replaced. ``pending`` and
+        ``vcpu_quotas`` are replaced key by key.
 
         Raises InvalidSettings with all problems.
         """
@@ -113,8 +116,9 @@ class Settings:
             raise InvalidSettings([f"a JSON object is expected, not {_shown(change)}"])
         now = self.to_json()
         merged = {**now, **change}
-        if isinstance(change.get("pending"), dict):
-            merged["pending"] = {**now["pending"], **change["pending"]}
+        for key in ("pending", "vcpu_quotas"):
+            if isinstance(change.get(key), dict):
+                merged[key] = {**now[key], **change[key]}
         try:
             return _ADAPTER.validate_json(json.dumps(merged))
         except ValidationError as error:

@@ -16,17 +16,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
 from goldenami_sandbox.ec2.hooks import Hooks
-from goldenami_sandbox.ec2.records import Image, Instance, Progress, Resource, Snapshot, Token, Volume
+from goldenami_sandbox.ec2.records import Image, ImageCriterion, Instance, Progress, Resource, Snapshot, Token, Volume
 from goldenami_sandbox.ec2.store import Store
 from goldenami_sandbox.ec2.work import Work
 from goldenami_sandbox.node.api import Node
 from goldenami_sandbox.settings import Settings
 
 R = TypeVar("R", bound=Resource)
+_DAY = 86400.0
 
 
 @dataclass(slots=True)
@@ -110,7 +112,20 @@ class Ec2Cloud:
         """Return whether the account owns or may launch the image. Organizations are not modeled, so their ARNs admit
         no account.
         """
-        return image.owner == account or (not image.disabled and (image.public or account in image.users))
+        shared = not image.disabled and (image.public or account in image.users)
+        return image.owner == account or (shared and self._allows_image(account, image))
+
+    def _allows_image(self, account: str, image: Image) -> bool:
+        """Return whether the account's Allowed AMIs settings let it see and launch an image of another account."""
+        settings = self.store.allowed_images.get(f"{account}/{image.region}")
+        return settings is None or settings.state != "enabled" or self.matches_criteria(account, image)
+
+    def matches_criteria(self, account: str, image: Image) -> bool:
+        """Return whether the account owns an image, or its criteria for images match it, even if not enabled."""
+        settings = self.store.allowed_images.get(f"{account}/{image.region}")
+        if image.owner == account or settings is None or not settings.criteria:
+            return True
+        return any(_matches(one, image, self.now()) for one in settings.criteria)
 
     def own_snapshot(self, ctx: Ctx, snapshot_id: str) -> Snapshot:
         snapshot = self.readable_snapshot(ctx, snapshot_id)
@@ -157,6 +172,10 @@ class Ec2Cloud:
     def public_access(self, account: str, region: str) -> str:
         """Return the account's block on public snapshots in a region. The default is "unblocked"."""
         return self.store.public_access.get(f"{account}/{region}", "unblocked")
+
+    def images_block(self, account: str, region: str) -> str:
+        """Return the account's block on public images in a region. New accounts have it (EC2 User Guide)."""
+        return self.store.images_block.get(f"{account}/{region}", "block-new-sharing")
 
     def images_using(self, snapshot_id: str) -> list[Image]:
         return [image for image in self.store.images.values() if snapshot_id in image.snapshot_ids]
@@ -230,6 +249,18 @@ class Ec2Cloud:
                 for progress in progresses:
                     progress.fail(str(error) or type(error).__name__)
             raise
+
+
+def _matches(one: ImageCriterion, image: Image, now: float) -> bool:
+    if one.providers and not {image.owner, image.owner_alias} & set(one.providers):
+        return False
+    if one.names and not any(fnmatchcase(image.name, pattern) for pattern in one.names):
+        return False
+    if one.created_within_days is not None and now - image.created > one.created_within_days * _DAY:
+        return False
+    if one.deprecated_within_days is not None and image.deprecation is not None:
+        return now - image.deprecation <= one.deprecated_within_days * _DAY
+    return True
 
 
 def _device(volume: Volume) -> str:

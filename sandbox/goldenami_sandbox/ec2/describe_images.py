@@ -50,9 +50,14 @@ def rendered(cloud: Ec2Cloud, ctx: Ctx, image: Image) -> dict[str, Any]:
         "SourceInstanceId": image.source_instance_id if own else None,
         "SourceImageId": image.source_image_id if own else None,
         "SourceImageRegion": image.source_image_region if own else None,
-        "ImageAllowed": None,
+        "ImageAllowed": cloud.matches_criteria(ctx.account, image) if _audited(cloud, ctx) else None,
         "Tags": tags.rendered(image) if own else [],
     }
+
+
+def _audited(cloud: Ec2Cloud, ctx: Ctx) -> bool:
+    settings = cloud.store.allowed_images.get(f"{ctx.account}/{ctx.region}")
+    return settings is not None and settings.state != "disabled"
 
 
 def block_device(device: ImageDevice) -> dict[str, Any]:

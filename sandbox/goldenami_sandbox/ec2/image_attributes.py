@@ -80,6 +80,10 @@ def _permit(cloud: Ec2Cloud, image: Image, add: list[Mapping[str, str]], remove:
         _check_item(item)
     if add:
         _check_shareable(cloud, image, public=any(item.get("Group") for item in add))
+        if any(item.get("Group") for item in add) and cloud.images_block(image.owner, image.region) != "unblocked":
+            raise Ec2Error(
+                "OperationNotPermitted", "You can't publicly share this image: block public access is enabled for AMIs."
+            )
     for items, include in ((add, True), (remove, False)):
         for item in items:
             if item.get("Group"):

@@ -80,6 +80,8 @@ def plan(cloud: Ec2Cloud, ctx: Ctx, request: Mapping[str, Any]) -> LaunchPlan:
     _check_match(image, kind)
     subnet, groups, interface = _network(cloud, ctx, params)
     public = interface.get("AssociatePublicIpAddress")
+    spot = _spot(params)
+    _check_quota(cloud, ctx, kind.vcpus * least, is_spot=spot is not None)
     return LaunchPlan(
         image=image,
         type=kind,
@@ -94,9 +96,29 @@ def plan(cloud: Ec2Cloud, ctx: Ctx, request: Mapping[str, Any]) -> LaunchPlan:
         user_data=_user_data(params.get("UserData") or ""),
         metadata=metadata_options(params.get("MetadataOptions") or {}, _default_metadata(image)),
         profile=_profile(cloud, ctx, params),
-        spot=_spot(params),
+        spot=spot,
         tags=given,
         params=params,
+    )
+
+
+def _check_quota(cloud: Ec2Cloud, ctx: Ctx, vcpus: int, *, is_spot: bool) -> None:
+    """Refuse a launch that would exceed the vCPUs of a market (RunInstances error codes)."""
+    quota = cloud.settings.vcpu_quotas["L-34B43A08" if is_spot else "L-1216C47A"]
+    used = sum(
+        types.find(instance.type).vcpus
+        for instance in cloud.owned_resources(cloud.store.instances, ctx).values()
+        if instance.goal == "running" and (instance.spot_request_id is not None) == is_spot
+    )
+    if used + vcpus <= quota:
+        return
+    if is_spot:
+        raise Ec2Error("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")
+    raise Ec2Error(
+        "VcpuLimitExceeded",
+        f"You have requested more vCPU capacity than your current vCPU limit of {quota} allows for the instance bucket "
+        "that the specified instance type belongs to. Please visit http://aws.amazon.com/contact-us/ec2-request to "
+        "request an adjustment to this limit.",
     )
 
 

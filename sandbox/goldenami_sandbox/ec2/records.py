@@ -368,6 +368,24 @@ class Token:
 
 
 @dataclass(slots=True)
+class ImageCriterion:
+    """A criterion of Allowed AMIs. An image matches if it has all parts that are set. Days count back from now."""
+
+    providers: list[str] = field(default_factory=list)  # "amazon", "aws-marketplace", …, account ids, or "none"
+    names: list[str] = field(default_factory=list)  # with * and ?
+    created_within_days: int | None = None
+    deprecated_within_days: int | None = None
+
+
+@dataclass(slots=True)
+class AllowedImages:
+    """The Allowed AMIs settings of an account in a region. ``state``: "disabled", "audit-mode" or "enabled"."""
+
+    state: str = "disabled"
+    criteria: list[ImageCriterion] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class EbsDefaults:
     """EBS encryption by default of an account in a region. ``key_arn`` None: the account's aws/ebs key."""
 

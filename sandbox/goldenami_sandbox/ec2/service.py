@@ -17,6 +17,7 @@ from concurrent.futures import wait
 from typing import Any
 
 from goldenami_sandbox.ec2 import (
+    account_settings,
     copies,
     describe_images,
     describe_instances,
@@ -58,6 +59,7 @@ __all__ = ["Ctx", "Ec2", "Ec2Error"]
 ACTIONS: Mapping[str, Action] = {
     name: action
     for module in (
+        account_settings,
         copies,
         describe_images,
         describe_instances,

@@ -10,6 +10,7 @@ from typing import Any, cast
 from pydantic import TypeAdapter
 
 from goldenami_sandbox.ec2.records import (
+    AllowedImages,
     Binned,
     BinRule,
     EbsDefaults,
@@ -28,8 +29,8 @@ from goldenami_sandbox.ec2.records import (
 
 @dataclass(slots=True)
 class Store:
-    """The resources by id, which is unique over all accounts and regions. ``tokens``, ``ebs_defaults`` and
-    ``public_access`` have composed keys.
+    """The resources by id, which is unique over all accounts and regions. ``tokens`` and the settings
+    of accounts have composed keys.
     """
 
     images: dict[str, Image] = field(default_factory=dict)
@@ -46,6 +47,8 @@ class Store:
     binned_snapshots: dict[str, Binned[Snapshot]] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
     ebs_defaults: dict[str, EbsDefaults] = field(default_factory=dict)
+    allowed_images: dict[str, AllowedImages] = field(default_factory=dict)
+    images_block: dict[str, str] = field(default_factory=dict)  # on public images
 
     def resource(self, resource_id: str) -> Resource | None:
         """Return the resource with this id, of any kind."""

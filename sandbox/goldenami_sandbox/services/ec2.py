@@ -25,6 +25,7 @@ class Ec2Service(Service):
         super().__init__(world)
         self._surface = world.surface
         self._ec2 = world.ec2
+        self._with_gateway: set[tuple[str, str]] = set()  # account and region
 
     def dump(self) -> Any:
         return self._ec2.dump()
@@ -34,6 +35,7 @@ class Ec2Service(Service):
 
     def serve(self, call: Call, identity: Identity) -> Response:
         self.world.public(call.region)
+        self._ensure_gateway(call.account, call.region)
         ctx = Ctx(call.account, call.region, identity.arn, call.request_id)
         if call.action in ("CreateTags", "DeleteTags"):
             return self._tag(call, ctx)
@@ -48,6 +50,26 @@ class Ec2Service(Service):
         visibility = self.world.visibility
         with visibility.hide_new(call):
             return visibility.register(call, self._surface.serve(call))
+
+    def _ensure_gateway(self, account: str, region: str) -> None:
+        """Give the default VPC its internet gateway and its default route, which moto omits ("Default VPCs", VPC User
+        Guide). Only at the first call of an account in a region, so that a user can delete them.
+        """
+        if (account, region) in self._with_gateway:
+            return
+        with self._surface.active():
+            if (account, region) in self._with_gateway:
+                return
+            backend = self._surface.backend("ec2", account, region)
+            vpc = backend.get_default_vpc()
+            if vpc is not None and not backend.internet_gateways:
+                tables = (t for t in backend.route_tables.values() if t.vpc_id == vpc.id)
+                table = next((t for t in tables if t.main_association_id), None)
+                if table is not None:
+                    gateway = backend.create_internet_gateway()
+                    backend.attach_internet_gateway(gateway.id, vpc.id)
+                    backend.create_route(table.id, "0.0.0.0/0", None, gateway_id=gateway.id)
+            self._with_gateway.add((account, region))
 
     def _own(self, call: Call, ctx: Ctx, form: dict[str, str]) -> Response:
         headers = [("Content-Type", "text/xml;charset=UTF-8")]

@@ -27,6 +27,8 @@ from goldenami_sandbox.policy import (
 from goldenami_sandbox.protocol import Call, json_response, replace_body
 from goldenami_sandbox.services import Service, World, service
 
+# The answer to a request with DryRun that would succeed ("Testing your permissions", KMS developer guide).
+_DRY_RUN = KeyRefused("DryRunOperationException", "The request would have succeeded, but the DryRun option is set.")
 _CONTEXT = {"aws:ebs:purpose": "volume data key"}
 
 _CRYPTOGRAPHY = frozenset(
@@ -97,6 +99,8 @@ class Kms(Service):
                     source = self._key_of_ciphertext(call)
                     action = "ReEncryptFrom" if call.action == "ReEncrypt" else "Decrypt"
                     self._check(source, call.action, f"kms:{action}", identity.caller, facts, session)
+                    if call.json.get("DryRun") and call.action == "Decrypt":
+                        raise _DRY_RUN
                     if call.action == "Decrypt":
                         if (
                             isinstance(reference, str)
@@ -112,6 +116,8 @@ class Kms(Service):
                 key = self._require_key(call, reference)
                 action = "ReEncryptTo" if call.action == "ReEncrypt" else call.action
                 self._check(key, call.action, f"kms:{action}", identity.caller, facts, session)
+                if call.json.get("DryRun"):
+                    raise _DRY_RUN
                 if call.action == "CreateGrant" and (grant := _granted_before(key, call.json)) is not None:
                     return json_response({"GrantId": grant.id, "GrantToken": grant.token})
                 return self._forward(call, key, {field: key.id})

@@ -263,6 +263,7 @@ def test_a_shared_encrypted_image_needs_the_key(rig: Any) -> None:
 
 def test_launch_permissions(rig: Any, fails: Any) -> None:
     client, image_id = rig.client(), rig.captured()
+    client.disable_image_block_public_access()
     organization = "arn:aws:organizations::111111111111:organization/o-abcdefghij"
     unit = "arn:aws:organizations::111111111111:ou/o-abcdefghij/ou-abcd-12345678"
     change = client.modify_image_attribute
