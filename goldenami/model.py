@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -11,6 +12,10 @@ if TYPE_CHECKING:
 
 Architecture = Literal["x86_64", "arm64"]  # as in the EC2 API
 DIRECT = "direct"  # the transport that connects to the address of an instance by TCP
+
+# How long the temporary resources of a build are kept: the default, and what an environment may set.
+DEFAULT_LIFETIME = timedelta(hours=24)
+MINIMUM_LIFETIME, MAXIMUM_LIFETIME = timedelta(minutes=1), timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -132,6 +137,7 @@ class Environment:
     builds: str  # where the journals are: a directory, absolute; or s3://bucket/prefix
     tags: Mapping[str, str] = field(default_factory=dict)
     parameter_prefix: str = "/golden-ami"
+    lifetime: timedelta = DEFAULT_LIFETIME  # of temporary resources
     local: str = ""  # a directory, absolute: for files that stay on this machine (reports)
     sandbox: bool = False  # only the command line and the Python API, which start the sandbox, may read it
     connection: Connection = Connection()

@@ -246,7 +246,7 @@ def _task(environment: Environment, journal: Journal, cloud: Cloud, interrupts: 
         kind=kind,
         arguments=arguments,
         environment=environment,
-        ledger=Ledger(cloud, journal, every, emit=to),
+        ledger=Ledger(cloud, journal, every, emit=to, lifetime=environment.lifetime),
         interrupts=interrupts,
         emit=to,
     )

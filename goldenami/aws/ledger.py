@@ -27,7 +27,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from goldenami.aws import errors, tags
 from goldenami.aws.errors import Outcome
@@ -37,11 +37,10 @@ from goldenami.aws.session import Cloud
 from goldenami.errors import CloudError, GoldenAmiError, JournalError
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.journal import Intent, Journal, Resource, Result, Secret, token
-from goldenami.model import Place
+from goldenami.model import DEFAULT_LIFETIME, Place
 from goldenami.polling import Interval, poll
 
 T = TypeVar("T")
-DEFAULT_LIFETIME: Final = timedelta(hours=24)
 
 # Called with the failure before each pause of a call that is tried again. An exception that it raises ends the wait.
 OnWait = Callable[[GoldenAmiError], None]
@@ -108,11 +107,13 @@ class Ledger:
         *,
         emit: Emit = ignore_events,
         lifetime: timedelta = DEFAULT_LIFETIME,
+        began: datetime | None = None,
         patience: Patience = Patience(),
     ) -> None:
         """``tags``: the tags of every resource (see ``tags.build_tags``). The ledger adds the tags of the owner: the
-        catalog and the environment in the journal's header. ``lifetime``: how long after the start of the build
-        temporary resources expire (goldenami:expires-at); then ``goldenami clean --expired`` may delete them."""
+        catalog and the environment in the journal's header. ``lifetime``: how long after ``began`` temporary resources
+        expire (goldenami:expires-at); then ``goldenami clean --expired`` may delete them. ``began``: when this run of
+        the build began, by the cloud's clock. Default: the start of the build."""
         self.cloud = cloud
         self.journal = journal
         self.tags = dict(tags or {})
@@ -120,7 +121,7 @@ class Ledger:
         self.patience = patience
         self._locks: dict[str, threading.RLock] = {}
         self._mutex = threading.Lock()
-        self.expires_at: datetime = journal.header.created + lifetime
+        self.expires_at: datetime = max(journal.header.created, began or journal.header.created) + lifetime
 
     # --- creating -----------------------------------------------------------------------------------------------------
 
@@ -419,4 +420,4 @@ def _simple(response: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in response.items() if isinstance(v, (str, int, float, bool))}
 
 
-__all__ = ["DEFAULT_LIFETIME", "Call", "Intent", "Ledger", "OnWait", "Patience", "Result"]
+__all__ = ["Call", "Intent", "Ledger", "OnWait", "Patience", "Result"]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ConfigDict
 
+from goldenami import lifetime
 from goldenami.events import Emit, ignore_events
 from goldenami.model import Mark
 from goldenami.os import MANAGERS, SYSTEMS
@@ -161,6 +162,8 @@ _TEMPORARY = Script(
 )
 
 TRACES: tuple[Trace, ...] = (
+    # The running timer is not a file of the disk: it ends a builder whose capture is never begun.
+    _files("lifetime", "the service that ends the builder after its lifetime", *lifetime.FILES),
     _files("ssh-host-keys", "SSH host keys", "/etc/ssh/ssh_host_*_key", "/etc/ssh/ssh_host_*_key.pub"),
     _files(
         "cloud-init",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,15 @@ from pydantic import AfterValidator, Field, StringConstraints, ValidationError, 
 
 from goldenami import extensions
 from goldenami.errors import InvalidInput, NotFound, UsageError
-from goldenami.model import DIRECT, Account, Environment, Network, Target
+from goldenami.model import (
+    DIRECT,
+    MAXIMUM_LIFETIME,
+    MINIMUM_LIFETIME,
+    Account,
+    Environment,
+    Network,
+    Target,
+)
 from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.problems import Problems, translate
 from goldenami.recipe.project import Project
@@ -30,12 +39,14 @@ from goldenami.recipe.words import (
     ROLE,
     SUBNET,
     AccountId,
+    Duration,
     Name,
     OneOf,
     Region,
     Spec,
     Tags,
     check_tags,
+    seconds,
 )
 from goldenami.release import targets as modes
 from goldenami.schedules.policy import Schedule
@@ -132,6 +143,12 @@ class NetworkSpec(Spec):
     )
 
 
+def _lifetime(given: str) -> str:
+    if not MINIMUM_LIFETIME <= timedelta(seconds=seconds(given)) <= MAXIMUM_LIFETIME:
+        raise ValueError(f"{given!r} is out of range: expected a duration from 1m to 30d")
+    return given
+
+
 class EnvironmentSpec(Spec):
     """The accounts, regions and keys where images are built and published."""
 
@@ -159,6 +176,11 @@ class EnvironmentSpec(Spec):
     )
     parameter_prefix: str = Field(
         "/golden-ami", description="Prefix of the SSM parameters of images.", pattern=PARAMETER_PREFIX
+    )
+    lifetime: Annotated[Duration, AfterValidator(_lifetime)] = Field(
+        "24h",
+        description="How long the temporary resources of a build may exist: `clean --expired` deletes them after that, "
+        "and a builder powers itself off. From 1m to 30d.",
     )
     tags: Annotated[Tags, AfterValidator(check_tags)] = Field(
         default_factory=dict, description="Tags for every resource that is created."
@@ -328,6 +350,7 @@ def _environment(
         local=str(local),
         tags=dict(spec.tags),
         parameter_prefix=spec.parameter_prefix,
+        lifetime=timedelta(seconds=seconds(spec.lifetime)),
         sandbox=spec.sandbox,
     )
 

@@ -110,19 +110,24 @@ class Prepared:
             "packages": [[p.name, p.version, p.architecture] for p in self.packages],
             "changes": [[c.name, c.before, c.after] for c in self.changes],
             "outputs": dict(self.outputs),
-            "traces": [self.traces.public_key, list(self.traces.host_keys), self.traces.machine_id],
+            "traces": [
+                self.traces.public_key,
+                list(self.traces.host_keys),
+                self.traces.machine_id,
+                list(self.traces.files),
+            ],
         }
 
     @classmethod
     def from_json(cls, architecture: Architecture, data: Mapping[str, Any]) -> Prepared:
-        public_key, host_keys, machine_id = data["traces"]
+        public_key, host_keys, machine_id, *files = data["traces"]  # journals of older versions have no files
         return cls(
             architecture,
             data["instance_id"],
             report_from_json(data["report"]),
             tuple(Package(*p) for p in data["packages"]),
             tuple(PackageChange(*c) for c in data["changes"]),
-            Traces(public_key, tuple(host_keys), machine_id),
+            Traces(public_key, tuple(host_keys), machine_id, tuple(*files)),
             dict(data.get("outputs", {})),
         )
 

@@ -25,13 +25,12 @@ from typing import Any, Final
 
 from goldenami.aws import errors, tags
 from goldenami.aws.kinds import in_order, kind_of
-from goldenami.aws.ledger import DEFAULT_LIFETIME
 from goldenami.aws.ownership import Owner
 from goldenami.aws.session import Cloud
 from goldenami.each import each
 from goldenami.errors import CloudError
 from goldenami.journal import Journals, token
-from goldenami.model import Environment, Place, Target
+from goldenami.model import MAXIMUM_LIFETIME, Environment, Place, Target
 from goldenami.reconcile import TEMPORARY, Found
 from goldenami.release import targets as modes
 from goldenami.release.catalog import Catalog
@@ -123,7 +122,7 @@ def _grants(cloud: Cloud, environment: Environment, place: Place, owner: Owner) 
             name = _GRANT.fullmatch(grant.get("Name", ""))
             if name is None or not owner.of_grant(name[0]).is_ours:
                 continue
-            if _made(grant, name[2]) + DEFAULT_LIFETIME > cloud.now():
+            if _made(grant, name[2]) + environment.lifetime > cloud.now():
                 continue
             if name[3] in _grant_tokens(name[2], environment, target):
                 yield name[2], Found(place, "grant", grant["GrantId"], arn)
@@ -135,7 +134,7 @@ def _made(grant: Mapping[str, Any], build_id: str) -> datetime:
     try:
         began = datetime.strptime(build_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
     except ValueError:  # not the id of a build
-        return datetime.max.replace(tzinfo=UTC) - DEFAULT_LIFETIME
+        return datetime.max.replace(tzinfo=UTC) - MAXIMUM_LIFETIME
     return max(began, created.astimezone(UTC)) if isinstance(created, datetime) else began
 
 

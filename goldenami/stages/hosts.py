@@ -2,7 +2,7 @@
 
 The host key is created here and passed in the user data, so it is known before the first connection. So no machine on
 the way can impersonate the builder. cloud-init installs the key (``ssh_keys``) and deletes the host keys of the image.
-Sealing removes the key.
+Sealing removes the key. The user data also ends the instance after its lifetime (``goldenami.lifetime``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from goldenami import ssh
+from goldenami import lifetime, ssh
 from goldenami.aws import instances, keypairs, network, security_groups
 from goldenami.aws.instances import LaunchSpec, RootVolume
 from goldenami.model import Architecture, SshEndpoint
@@ -54,7 +54,7 @@ def launch(
         subnets=subnets,
         security_group_id=group,
         key_name=keypairs.create(ledger, f"key-pair/{purpose}", home, public_key=login.public_key),
-        user_data=user_data(host_key),
+        user_data=user_data(host_key, lifetime.boot_command(purpose, build.cloud.now(), build.environment.lifetime)),
         root_volume=root_volume,
         volume_key=volume_key,
         data_devices=data_devices,
@@ -97,9 +97,11 @@ def dispose(build: BuildContext, host: Host) -> None:
     build.ledger.delete_key(host.key)
 
 
-def user_data(host_key: ssh.KeyPair) -> str:
-    """Return the cloud-config that gives an instance this host key only. It is JSON, which is valid YAML."""
+def user_data(host_key: ssh.KeyPair, boot_command: str) -> str:
+    """Return the cloud-config that gives an instance this host key only, and runs a shell program early at each boot,
+    before sshd starts. It is JSON, which is valid YAML."""
     config = {
+        "bootcmd": [boot_command],
         "ssh_deletekeys": True,
         "ssh_keys": {"ed25519_private": host_key.private_key, "ed25519_public": host_key.public_key},
     }

@@ -116,7 +116,11 @@ def _begin(plan: BuildPlan, version: str, journal: Journal, secrets: Mapping[str
     return BuildContext(
         plan=plan,
         environment=plan.environment,
-        ledger=Ledger(tools.cloud, journal, every, emit=to),
+        # After a resume, new resources have the whole lifetime again. Otherwise another machine could delete them while
+        # they are in use.
+        ledger=Ledger(
+            tools.cloud, journal, every, emit=to, lifetime=plan.environment.lifetime, began=tools.cloud.now()
+        ),
         version=version,
         reports=journal.directory / "reports",
         emit=to,

@@ -82,6 +82,8 @@ class TestSettings:
         data["endpoint"] = SshEndpoint(**data["endpoint"])
         data["tests"] = tuple(TestPath(Path(path), label) for path, label in data["tests"])
         if data["traces"] is not None:
-            data["traces"] = Traces(**data["traces"] | {"host_keys": tuple(data["traces"]["host_keys"])})
+            given = data["traces"]
+            lists = {name: tuple(given[name]) for name in ("host_keys", "files")}
+            data["traces"] = Traces(**given | lists)
         data["secrets"] = tuple(data["secrets"])
         return cls(**data)

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from goldenami import lifetime
 from goldenami.errors import BuilderError
 from goldenami.ssh import Connection
 
-READ_TRACES = "cat /etc/machine-id; echo --; cat /etc/ssh/ssh_host_*_key.pub"
+READ_TRACES = (
+    "cat /etc/machine-id; echo --; cat /etc/ssh/ssh_host_*_key.pub; echo --; "
+    f"ls -d {' '.join(lifetime.FILES)} 2>/dev/null || :"
+)
 """The shell command that prints the input of ``parse_traces`` on the host."""
 
 
 @dataclass(frozen=True, slots=True)
 class Traces:
     """The identity of a builder. ``public_key``: the public key of goldenami's temporary login, one OpenSSH line.
-    ``host_keys``: the builder's public host keys, OpenSSH lines. No field is a secret."""
+    ``host_keys``: the builder's public host keys, OpenSSH lines. ``files``: the files that end the builder after its
+    lifetime. No field is a secret."""
 
     public_key: str
     host_keys: tuple[str, ...]
     machine_id: str
+    files: tuple[str, ...]
 
 
 def read_traces(connection: Connection, public_key: str) -> Traces:
@@ -26,14 +32,14 @@ def read_traces(connection: Connection, public_key: str) -> Traces:
     done = connection.run(READ_TRACES)
     if done.status != 0:
         reason = done.stderr.decode(errors="replace").strip()
-        raise BuilderError(f"The builder's machine-id and host keys cannot be read (status {done.status}): {reason}")
+        raise BuilderError(f"The builder's traces cannot be read (status {done.status}): {reason}")
     return parse_traces(done.text, public_key)
 
 
 def parse_traces(text: str, public_key: str) -> Traces:
     """Parse the output of READ_TRACES. Raises BuilderError for any other text."""
-    machine_id, separator, keys = text.partition("--\n")
-    if not separator:
-        raise BuilderError(f"The builder's machine-id and host keys: expected a line -- between them, found {text!r}")
-    lines = tuple(line.strip() for line in keys.splitlines() if line.strip())
-    return Traces(public_key.strip(), lines, machine_id.strip())
+    parts = [tuple(line.strip() for line in part.splitlines() if line.strip()) for part in text.split("--\n")]
+    if len(parts) != 3:
+        raise BuilderError(f"The builder's machine-id, host keys and files: expected lines -- between, found {text!r}")
+    machine_id, host_keys, files = parts
+    return Traces(public_key.strip(), host_keys, machine_id[0] if machine_id else "", files)

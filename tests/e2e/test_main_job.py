@@ -202,6 +202,8 @@ def test_instances_serve_the_page_and_are_not_twins(job: MainJob, cloud: Cloud) 
             metrics = cloud.inside(instance, "curl", "-fsS", "http://127.0.0.1:9100/metrics")
             assert "\nnode_memory_MemTotal_bytes " in metrics
             assert cloud.inside(instance, "systemctl", "is-system-running", "--wait").strip() == "running"
+            units = cloud.inside(instance, "systemctl", "list-units", "--all", "--plain", "--no-legend", "goldenami-*")
+            assert units == "", "nothing of a builder ends an instance of the image"
         assert len(host_keys) == len(machine_ids) == len(launched)
         [instances] = cloud.client("ec2", (APPS, "us-east-1")).describe_instances(InstanceIds=[launched[-1][1]])[
             "Reservations"

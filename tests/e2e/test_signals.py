@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.worlds.machines import HOME, until
+from tests.worlds.machines import HOME, SANDBOX, until
 
 if TYPE_CHECKING:
     from tests.worlds.machines import Cloud, Workspace
@@ -72,3 +72,34 @@ def test_killed_while_a_host_is_provisioned(workspace: Workspace, cloud: Cloud, 
     cleaned = workspace.run("clean")
     assert cleaned.status == 0, cleaned.stderr
     unchanged()
+
+
+def test_a_builder_whose_process_was_killed_ends_itself(workspace: Workspace, cloud: Cloud) -> None:
+    """The deadline holds after a reboot. The volume goes with the instance."""
+    workspace.write("goldenami.yaml", SANDBOX.replace("sandbox: true", "sandbox: true, lifetime: 1m"))
+    workspace.recipe("interrupted", SLOW)
+    process = workspace.start("build", "interrupted")
+    try:
+        until(lambda: process.poll() is not None or running(cloud), 180)
+        assert process.poll() is None, process.stderr.read().decode()
+        process.kill()
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
+    ec2 = cloud.client("ec2", PLACE)
+    [builder] = running(cloud)
+    [volume] = ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [builder]}])["Volumes"]
+    timers = ("systemctl", "list-units", "--plain", "--no-legend", "goldenami-builder-end.timer")
+    until(lambda: "active" in cloud.inside(builder, *timers), 30)
+    ec2.reboot_instances(InstanceIds=[builder])
+
+    def state() -> tuple[str, str]:
+        found = ec2.describe_instances(InstanceIds=[builder])["Reservations"][0]["Instances"][0]
+        return found["State"]["Name"], found.get("StateReason", {}).get("Code", "")
+
+    until(lambda: state()[0] == "terminated", 150)
+    assert state() == ("terminated", "Client.InstanceInitiatedShutdown")
+    left = ec2.describe_volumes(Filters=[{"Name": "volume-id", "Values": [volume["VolumeId"]]}])["Volumes"]
+    assert left == []
+    cleaned = workspace.run("clean")
+    assert cleaned.status == 0, cleaned.stderr

@@ -230,7 +230,7 @@ class PaperHostWork:
         self.prepared.append(host.instance_id)
         report = TestReport("builder", architecture, 3, 0, 0, 0, 0.1)
         packages = (Package("base-files", "12.4", "amd64"),)
-        traces = Traces(host.login_key, (host.endpoint.host_key,), "0" * 32)
+        traces = Traces(host.login_key, (host.endpoint.host_key,), "0" * 32, ())
         return Prepared(architecture, host.instance_id, report, packages, (), traces)
 
     def prove(self, build: BuildContext, made: Candidate, host: Host) -> TestReport:

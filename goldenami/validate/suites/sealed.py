@@ -88,6 +88,16 @@ def test_cloud_init_knows_this_instance_only(host: Host) -> None:
     assert previous in ("", "NO_PREVIOUS_INSTANCE_ID", *found), f"cloud-init has the id of another instance: {previous}"
 
 
+def test_nothing_ends_instances_of_the_image(host: Host, builder: Traces) -> None:
+    """The service that ends the builder after its lifetime is not in the image, and its timer does not run."""
+    if not builder.files:
+        pytest.skip("the builder had no service that ends it")
+    left = [path for path in builder.files if host.file(path).exists or host.file(path).is_symlink]
+    assert not left, f"these files of the builder power off every instance of the image: {', '.join(left)}"
+    shown = host.check_output("systemctl list-units --all --plain --no-legend 'goldenami-builder-*'")
+    assert not shown.strip(), f"units that end the builder: {shown}"
+
+
 def test_no_login_is_remembered(host: Host) -> None:
     """wtmp and btmp contain no login from before this boot."""
     boot = host.run("systemctl show --property=UserspaceTimestamp --timestamp=unix --value").stdout.strip()

@@ -209,10 +209,16 @@ def guest_exited(cloud: Ec2Cloud, instance_id: str, reason: ExitReason) -> None:
             code = "Client.InstanceInitiatedShutdown"
             instance.reason_code, instance.reason_message = code, f"{code}: Instance initiated shutdown"
         instance.reason = ""
-        if reason == "poweroff" and instance.shutdown_behavior == "terminate":
+        if reason == "poweroff" and _terminates_on_shutdown(cloud, instance):
             begin_terminate(cloud, instance)
         else:
             begin_stop(cloud, instance)
+
+
+def _terminates_on_shutdown(cloud: Ec2Cloud, instance: Instance) -> bool:
+    """Return whether a power-off by the guest terminates its instance. A one-time spot instance cannot be stopped."""
+    request = cloud.store.spot_requests.get(instance.spot_request_id or "")
+    return instance.shutdown_behavior == "terminate" or (request is not None and request.type == "one-time")
 
 
 def get_console_output(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:

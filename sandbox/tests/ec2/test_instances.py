@@ -276,6 +276,14 @@ def test_power_off_in_the_guest_reaches_the_api(rig: Any) -> None:
     assert [v["Attachments"][0]["InstanceId"] for v in rig.client().describe_volumes()["Volumes"]] == [stops]
 
 
+def test_power_off_in_a_one_time_spot_instance_terminates_it(rig: Any) -> None:
+    spot = rig.run(InstanceMarketOptions={"MarketType": "spot"})["InstanceId"]
+    rig.node.power_off(spot)
+    rig.settle()
+    assert rig.instance(spot)["State"]["Name"] == "terminated"
+    assert rig.client().describe_volumes()["Volumes"] == []
+
+
 def test_attributes(rig: Any, fails: Any) -> None:
     client, instance_id = rig.client(), rig.run()["InstanceId"]
     client.modify_instance_attribute(InstanceId=instance_id, DisableApiTermination={"Value": True})
