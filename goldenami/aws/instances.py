@@ -222,6 +222,19 @@ def address(instance: Instance, network: Network) -> str:
     return choice
 
 
+def has_store(cloud: Cloud, place: Place, instance_type: str) -> bool:
+    """Return whether instances of a type have an instance store. DescribeInstances does not list its volumes."""
+    answer = cloud.call(place, "ec2", "DescribeInstanceTypes", {"InstanceTypes": [instance_type]})
+    return any(t.get("InstanceStorageSupported") for t in answer.get("InstanceTypes") or ())
+
+
+def is_stop_protected(cloud: Cloud, place: Place, instance_id: str) -> bool:
+    """Return whether StopInstances is refused for an instance (disableApiStop)."""
+    request = {"InstanceId": instance_id, "Attribute": "disableApiStop"}
+    answer = cloud.call(place, "ec2", "DescribeInstanceAttribute", request)
+    return bool((answer.get("DisableApiStop") or {}).get("Value"))
+
+
 def console_output(cloud: Cloud, place: Place, instance_id: str) -> str:
     """Return the console output of an instance, for diagnosis; empty if there is none or the call fails."""
     try:

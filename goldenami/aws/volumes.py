@@ -152,13 +152,15 @@ def wait_available(
     return {id: _volume(one.item) for id, one in seen.items()}
 
 
-def keep_with_instance(
-    ledger: Ledger, key: str, place: Place, instance_id: str, device: str, *, delete_on_termination: bool
+def delete_with_instance(
+    ledger: Ledger, key: str, place: Place, instance_id: str, devices: Collection[str], *, deleted: bool
 ) -> None:
-    """Ensure whether the volume at a device is deleted with its instance. By default EC2 keeps a volume that was
-    attached after the launch."""
-    mapping = {"DeviceName": device, "Ebs": {"DeleteOnTermination": delete_on_termination}}
-    request = {"InstanceId": instance_id, "BlockDeviceMappings": [mapping]}
+    """Ensure whether the volumes at these devices are deleted with their instance (DeleteOnTermination). By default EC2
+    keeps a volume that was attached after the launch."""
+    if not devices:
+        return
+    mappings = [{"DeviceName": d, "Ebs": {"DeleteOnTermination": deleted}} for d in sorted(devices)]
+    request = {"InstanceId": instance_id, "BlockDeviceMappings": mappings}
     ledger.change(key, place, Call("ec2", "ModifyInstanceAttribute", request), resource=instance_id, kind="attribute")
 
 

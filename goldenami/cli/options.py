@@ -25,6 +25,11 @@ events_option = click.option(
     "--events", type=click.Path(dir_okay=False, path_type=Path), help="Append the events to this file, as JSON lines."
 )
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
+address_option = click.option(
+    "--new-public-address",
+    is_flag=True,
+    help="Accept that the instance gets another public address. Not needed with an Elastic IP address.",
+)
 schedules_argument = click.argument("names", metavar="[NAME]…", nargs=-1)
 snapshot_argument = click.argument("reference", metavar="SNAPSHOT")
 snapshots_argument = click.argument("references", metavar="SNAPSHOT...", nargs=-1, required=True)

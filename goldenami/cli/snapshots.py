@@ -15,6 +15,7 @@ from goldenami.cli.context import account_id, open_catalog, print_json, print_ta
 from goldenami.cli.lineage import lineage
 from goldenami.cli.options import (
     Where,
+    address_option,
     everywhere_option,
     instance_argument,
     no_wait_option,
@@ -24,7 +25,16 @@ from goldenami.cli.options import (
     ssh_options,
     yes_option,
 )
-from goldenami.cli.tasks import confirm, environment_key, find_place, open_place, open_places, parse_time, run_task
+from goldenami.cli.tasks import (
+    confirm,
+    confirm_address,
+    environment_key,
+    find_place,
+    open_place,
+    open_places,
+    parse_time,
+    run_task,
+)
 from goldenami.errors import TestsFailed, UsageError
 
 if TYPE_CHECKING:
@@ -500,6 +510,7 @@ def _print_image(id: str, name: str, as_json: bool, task_id: str) -> None:
     help="Seconds to wait for the status checks.",
 )
 @ssh_options
+@address_option
 @yes_option
 @place_options
 def restore(
@@ -511,6 +522,7 @@ def restore(
     check: str | None,
     health_timeout: float,
     way_in: Access,
+    new_public_address: bool,
     yes: bool,
     where: Where,
     as_json: bool,
@@ -521,11 +533,12 @@ def restore(
     --to is the name or id of a snapshot, all volumes are restored that have a snapshot from the same call. The instance
     is stopped, its volumes are exchanged, and it is started again. Then EC2's status checks and the command of --check
     must pass. If one of them fails, the exit code is 5, and the restored volumes stay attached. The old volumes are
-    always kept, and --undo attaches them again.
+    always kept, and --undo attaches them again. Members of Auto Scaling groups and instances with an instance store are
+    refused, because a stop would destroy them or their data.
 
     Example: goldenami snapshot restore i-0a1b --to 2026-11-24T03:00
     """
-    from goldenami.snapshots import exchange, names, points
+    from goldenami.snapshots import exchange, interruption, names, points
     from goldenami.snapshots import restore as restoring
 
     _expect_one(
@@ -545,8 +558,9 @@ def restore(
         _show(id, steps, as_json and dry_run)
     if dry_run:
         return 0
-    exchange.check(instance, [p[0] for p in pairs] if undo else [p.volume for p in chosen])
+    exchange.check(cloud, place, instance, [p[0] for p in pairs] if undo else [p.volume for p in chosen])
     confirm(f"Stop {id} and exchange these volumes?", yes)
+    confirm_address(id, interruption.changing_address(instance), new_public_address)
     arguments = {"instance": id, "to": to, "undo": undo}
     with run_task(cloud, environment, "snapshot restore", arguments, undo=exchange.put_back) as job:
         done = restoring.undo(job, place, instance, pairs) if undo else restoring.restore(job, place, instance, chosen)

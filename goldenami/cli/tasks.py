@@ -102,6 +102,22 @@ def confirm(question: str, yes: bool) -> None:
     click.confirm(question, abort=True, err=True)
 
 
+def confirm_address(instance: str, address: str | None, accepted: bool) -> None:
+    """Ask whether an instance may lose its public address, unless ``accepted`` or ``address`` is None.
+
+    Raises click.Abort if the user declines, and UsageError if stdin is not a terminal.
+    """
+    if address is None or accepted:
+        return
+    text = f"{instance} has the public address {address} without an Elastic IP address. It gets another one"
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"{text} when it is started again. This needs a confirmation, and stdin is not a terminal.",
+            hint="Add --new-public-address to accept that, or associate an Elastic IP address first.",
+        )
+    click.confirm(f"{text}. Continue?", abort=True, err=True)
+
+
 def parse_time(text: str) -> datetime:
     """Parse a time of the command line.
 

@@ -10,8 +10,8 @@ import click
 
 from goldenami.cli import places
 from goldenami.cli.context import print_json, print_table
-from goldenami.cli.options import Where, everywhere_option, instance_argument, place_options, yes_option
-from goldenami.cli.tasks import confirm, environment_key, open_place, open_places, run_task
+from goldenami.cli.options import Where, address_option, everywhere_option, instance_argument, place_options, yes_option
+from goldenami.cli.tasks import confirm, confirm_address, environment_key, open_place, open_places, run_task
 from goldenami.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def volume() -> None:
     help="Replace the root volume of a running instance with a reboot instead of a stop. Writes after the snapshot are "
     "only on the old volume.",
 )
+@address_option
 @yes_option
 @place_options
 def encrypt(
@@ -58,6 +59,7 @@ def encrypt(
     kms_key: str | None,
     verify: Verify,
     replace_root: bool,
+    new_public_address: bool,
     yes: bool,
     where: Where,
     as_json: bool,
@@ -67,13 +69,14 @@ def encrypt(
     The instance is stopped. A snapshot of each volume is taken, copied under the key, and compared block by block (EBS
     direct APIs). A volume from the copy replaces the old one, and the instance is started again. If a step fails, the
     old volumes are attached again. The old volumes are kept until `goldenami volume forget`. The command asks first.
-    Without a terminal, --yes is required.
+    Without a terminal, --yes is required. Members of Auto Scaling groups and instances with an instance store are
+    refused, because a stop would destroy them or their data.
 
     Example: goldenami volume encrypt web-1 --all
     """
     from goldenami.aws import kms, volumes
     from goldenami.snapshots import encrypt as encrypting
-    from goldenami.snapshots import exchange, names
+    from goldenami.snapshots import exchange, interruption, names
     from goldenami.snapshots.replace_root import replace_root as replace
 
     if every and devices:
@@ -94,11 +97,13 @@ def encrypt(
     results: list[Encrypted] = []
     task_id: str | None = None
     if chosen:
-        exchange.check(instance, chosen)
+        exchange.check(cloud, place, instance, chosen, replaces_root=replace_root)
         listed = ", ".join(f"{v.id} ({v.device})" for v in chosen)
         running = instance["State"]["Name"] == "running"
         downtime = "be rebooted" if replace_root else "be stopped for several minutes" if running else "stay stopped"
         confirm(f"{id} will {downtime}. Encrypted volumes will replace {listed}. Continue?", yes)
+        if not replace_root:
+            confirm_address(id, interruption.changing_address(instance), new_public_address)
         arguments: dict[str, Any] = {"instance": id, "volumes": [v.id for v in chosen], "kms_key": key}
         with run_task(cloud, environment, "volume encrypt", arguments, undo=exchange.put_back) as job:
             task_id = job.id

@@ -72,7 +72,7 @@ def encrypt(
     job: Task, place: Place, instance: Item, chosen: Sequence[Volume], *, kms_key: str, verify: Verify = "all"
 ) -> list[Encrypted]:
     """Encrypt volumes of an instance under a key (an ARN). The instance is stopped during the exchange."""
-    exchange.check(instance, chosen)
+    exchange.check(job.cloud, place, instance, chosen)
     with exchange.alone(job, instance["InstanceId"]):
         exchange.note(job, place, instance, chosen)
         exchange.stop(job)

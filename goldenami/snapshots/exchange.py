@@ -2,7 +2,8 @@
 
 Steps::
 
-    record the volumes → stop → detach the old, attach the new volumes → tag → start → record the commit
+    record the volumes → keep all volumes if the instance is terminated → stop → detach the old, attach the new
+    volumes → tag → start → restore DeleteOnTermination → record the commit
 
 The attached volumes are recorded in the journal first. So ``put_back`` can restore them from any state, in this process
 or in a later one (``goldenami clean``): it compares the attached volumes with the record, and corrects the differences.
@@ -21,10 +22,12 @@ from typing import Any, Final
 
 from goldenami.aws import instances, journals, tags, volumes, waiters
 from goldenami.aws.ledger import Ledger
+from goldenami.aws.session import Cloud
 from goldenami.aws.volumes import Volume
 from goldenami.aws.waiters import Item
 from goldenami.errors import BuilderError, CloudError, UsageError
 from goldenami.model import Place
+from goldenami.snapshots import interruption
 from goldenami.snapshots.points import replaces
 from goldenami.task import Task
 
@@ -33,7 +36,8 @@ KEPT_FROM: Final = tags.PREFIX + "kept-from"  # on an old volume: instance and d
 
 _PLAN: Final = "exchange"  # stages in the journal
 _COMMITTED: Final = "exchange.committed"
-_START: Final = "start"  # the ledger's key
+_START: Final = "start"  # keys of the ledger
+_KEEP: Final = "keep-with-instance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +52,11 @@ class Exchange:
         return str(self.old.device)
 
 
-def check(instance: Item, chosen: Sequence[Volume]) -> None:
-    """Raises UsageError for an instance whose volumes cannot be exchanged."""
-    id = instance["InstanceId"]
-    if instance["State"]["Name"] not in ("running", "stopped"):
-        raise UsageError(f"{id} is {instance['State']['Name']}, expected running or stopped")
-    if instance.get("InstanceLifecycle") == "spot":
-        raise UsageError(
-            f"{id} is a spot instance. Expected an on-demand instance, since a spot instance of a one-time request "
-            "cannot be stopped and started again"
-        )
-    if instance.get("RootDeviceType", "ebs") != "ebs":
-        raise UsageError(
-            f"{id} has its root volume in an instance store, so it cannot be stopped. Expected an EBS root volume"
-        )
+def check(cloud: Cloud, place: Place, instance: Item, chosen: Sequence[Volume], *, replaces_root: bool = False) -> None:
+    """Raises UsageError for an instance whose volumes cannot be exchanged, or that would lose data."""
+    interruption.check(cloud, place, instance, reboots=replaces_root)
     if not chosen:
+        id = instance["InstanceId"]
         raise UsageError(f"no volume of {id} is selected", hint="Give --device with the device of an attached volume.")
 
 
@@ -75,20 +69,32 @@ def alone(job: Task, instance_id: str) -> Iterator[None]:
 
 def note(job: Task, place: Place, instance: Item, chosen: Sequence[Volume]) -> None:
     """Record the attached volumes in the journal, before the first change."""
+    ids = {v.id for v in chosen}
+    others = [v for v in volumes.of_instance(job.cloud, place, instance["InstanceId"]) if v.id not in ids]
     job.journal.stage_done(
         _PLAN,
         account=place.account,
         region=place.region,
         instance=instance["InstanceId"],
         was_running=instance["State"]["Name"] == "running",
-        volumes=[{"device": v.device, "old": v.id, "delete_on_termination": v.delete_on_termination} for v in chosen],
+        volumes=[_entry(v) for v in chosen],
+        others=[_entry(v) for v in others],
     )
 
 
+def _entry(volume: Volume) -> dict[str, Any]:
+    return {"device": volume.device, "old": volume.id, "delete_on_termination": volume.delete_on_termination}
+
+
 def stop(job: Task) -> None:
-    """Stop the instance if it is running. The operating system flushes its data to the volumes."""
+    """Stop the instance if it is running. The operating system flushes its data to the volumes.
+
+    Until ``swap`` has started it again, its volumes are kept if another program terminates it.
+    """
     plan = _plan(job)
     if plan["was_running"]:
+        place, instance = _place(plan), plan["instance"]
+        volumes.delete_with_instance(job.ledger, _KEEP, place, instance, _deleted(plan), deleted=False)
         job.note(f"stopping {plan['instance']}")
         instances.stop(job.ledger, "stop", _place(plan), plan["instance"])
 
@@ -102,10 +108,6 @@ def swap(job: Task, exchanges: Sequence[Exchange]) -> None:
         job.note(f"{exchange.device}: {exchange.new} replaces {exchange.old.id}")
         volumes.detach(ledger, f"detach/{exchange.old.id}", place, exchange.old.id)
         volumes.attach(ledger, f"attach/{exchange.new}", place, exchange.new, instance, exchange.device)
-        if exchange.old.delete_on_termination:
-            volumes.keep_with_instance(
-                ledger, f"keep/{exchange.new}", place, instance, exchange.device, delete_on_termination=True
-            )
     for exchange in exchanges:
         kept = {REPLACED_BY: exchange.new, KEPT_FROM: f"{instance} {exchange.device}"}
         volumes.tag(ledger, f"tag/{exchange.old.id}", place, exchange.old.id, kept)
@@ -116,7 +118,12 @@ def swap(job: Task, exchanges: Sequence[Exchange]) -> None:
 
 
 def commit(job: Task, new: Sequence[str]) -> None:
-    """Record that the exchange is final. The task no longer owns the new volumes, so a cleanup keeps them."""
+    """Restore DeleteOnTermination, and record that the exchange is final. The task no longer owns the new volumes, so
+    a cleanup keeps them."""
+    plan = _plan(job)
+    volumes.delete_with_instance(
+        job.ledger, "delete-with-instance", _place(plan), plan["instance"], _deleted(plan), deleted=True
+    )
     job.journal.stage_done(_COMMITTED)
     job.own(*new)
 
@@ -163,12 +170,15 @@ def put_back(job: Task) -> None:
         if _state(job, place, instance) == "stopped":
             instances.start(job.ledger, f"{undo}/start", place, instance)
     there = {str(v.device): v for v in volumes.of_instance(job.cloud, place, instance)}
-    for device, entry in wanted.items():
+    changed = {
+        bool(goes): {d for d in devices if d in there and there[d].delete_on_termination != goes}
+        for goes, devices in ((True, _deleted(plan)), (False, set(wanted) - _deleted(plan)))
+    }
+    for goes, devices in changed.items():
+        key = f"{undo}/delete-with-instance/{goes}"
+        volumes.delete_with_instance(job.ledger, key, place, instance, devices, deleted=goes)
+    for device in wanted:
         old = there[device]
-        if old.delete_on_termination != entry["delete_on_termination"]:
-            goes = bool(entry["delete_on_termination"])
-            key = f"{undo}/keep/{old.id}"
-            volumes.keep_with_instance(job.ledger, key, place, instance, device, delete_on_termination=goes)
         names = {REPLACED_BY, KEPT_FROM} & set(old.tags)
         if names:
             volumes.untag(job.ledger, f"{undo}/untag/{old.id}", place, old.id, names)
@@ -238,6 +248,12 @@ def _plan(job: Task) -> Any:
     if plan is None:
         raise CloudError("the journal has no record of the attached volumes: note() must be called first")
     return plan
+
+
+def _deleted(plan: Any) -> set[str]:
+    """Return the devices whose volumes are deleted with the instance, by the record."""
+    entries = [*plan["volumes"], *plan.get("others", ())]  # records of older versions have no others
+    return {str(v["device"]) for v in entries if v["delete_on_termination"]}
 
 
 def _place(plan: Any) -> Place:

@@ -35,6 +35,7 @@ def replace_root(
             f"{id} is {instance['State']['Name']}; --replace-root expects a running instance",
             hint="Omit --replace-root.",
         )
+    exchange.check(job.cloud, place, instance, [root], replaces_root=True)
     with exchange.alone(job, id):
         plain = snapshots_of(job, place, [root])
         sealed = copies_of(job, place, plain, kms_key)

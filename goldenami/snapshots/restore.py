@@ -56,7 +56,7 @@ def restore(job: Task, place: Place, instance: Item, points: Sequence[Point]) ->
     An encrypted volume stays encrypted: if its snapshot is unencrypted, the new volume gets the key of the old one.
     """
     chosen = [p.volume for p in points]
-    exchange.check(instance, chosen)
+    exchange.check(job.cloud, place, instance, chosen)
     for point in points:
         make.check_usable(point.snapshot)
     with exchange.alone(job, instance["InstanceId"]):
@@ -99,7 +99,7 @@ def undo_steps(pairs: Sequence[tuple[Volume, Volume]]) -> list[Step]:
 def undo(job: Task, place: Place, instance: Item, pairs: Sequence[tuple[Volume, Volume]]) -> list[Exchange]:
     """Attach the kept volumes again. The volumes that they replace are kept, so this can be undone as well."""
     chosen = [now for now, _ in pairs]
-    exchange.check(instance, chosen)
+    exchange.check(job.cloud, place, instance, chosen)
     with exchange.alone(job, instance["InstanceId"]):
         exchange.note(job, place, instance, chosen)
         exchange.stop(job)

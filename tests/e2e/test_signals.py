@@ -89,8 +89,8 @@ def test_a_builder_whose_process_was_killed_ends_itself(workspace: Workspace, cl
     ec2 = cloud.client("ec2", PLACE)
     [builder] = running(cloud)
     [volume] = ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [builder]}])["Volumes"]
-    timers = ("systemctl", "list-units", "--plain", "--no-legend", "goldenami-builder-end.timer")
-    until(lambda: "active" in cloud.inside(builder, *timers), 30)
+    timers = ("sh", "-c", "systemctl list-units --plain --no-legend goldenami-builder-end.timer || :")
+    until(lambda: " active " in cloud.inside(builder, *timers), 30)
     ec2.reboot_instances(InstanceIds=[builder])
 
     def state() -> tuple[str, str]:

@@ -6,8 +6,11 @@ import itertools
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from goldenami_sandbox.http import Response
+from goldenami_sandbox.protocol import Call
 
 from goldenami import task
 from goldenami.errors import GoldenAmiError, UnjournaledMutation
@@ -156,6 +159,123 @@ def test_two_at_once_are_kept_apart(estate: Estate) -> None:
     assert estate.state() == "running"
 
 
+# --- what must not be stopped -----------------------------------------------------------------------------------------
+
+COMMANDS = {
+    "encrypt": ("volume", "encrypt", "web-1", "--yes"),
+    "replace-root": ("volume", "encrypt", "web-1", "--replace-root", "--yes"),
+    "restore": ("snapshot", "restore", "web-1", "--to", "point", "--yes"),
+}
+
+
+def refused(estate: Estate, command: str, *words: str) -> None:
+    """The command is refused with these words, and has changed nothing."""
+    estate.snapshot(estate.root, "point")
+    before, seen = estate.attached(), len(estate.world.paper.calls)
+    code, _, err = estate.try_(*COMMANDS[command])
+    text = " ".join(err.split())
+    assert code == 2, err
+    assert [word for word in words if word not in text] == []
+    actions = {c["action"] for c in estate.world.paper.calls[seen:]}
+    assert {a for a in actions if not a.startswith(("Describe", "Get", "List", "AssumeRole"))} == set()
+    assert estate.attached() == before
+
+
+def joined(estate: Estate) -> Any:
+    """Make the instance a member of the group "web". Returns the client."""
+    groups = estate.world.client("autoscaling", HOME_PLACE)
+    groups.create_launch_configuration(
+        LaunchConfigurationName="web", ImageId=estate.describe()["ImageId"], InstanceType="t3.small"
+    )
+    groups.create_auto_scaling_group(
+        AutoScalingGroupName="web",
+        LaunchConfigurationName="web",
+        MinSize=0,
+        MaxSize=1,
+        AvailabilityZones=["eu-central-1a"],
+    )
+    groups.attach_instances(InstanceIds=[estate.instance], AutoScalingGroupName="web")
+    return groups
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_member_of_an_auto_scaling_group_is_refused(estate: Estate, command: str) -> None:
+    joined(estate)
+    refused(estate, command, "Auto Scaling group web (InService)", "aws autoscaling enter-standby")
+    assert estate.state() == "running"
+
+
+def test_a_member_in_standby_is_not_refused(estate: Estate) -> None:
+    member = {"InstanceIds": [estate.instance], "AutoScalingGroupName": "web"}
+    joined(estate).enter_standby(**member, ShouldDecrementDesiredCapacity=True)
+    estate.run("volume", "encrypt", "web-1", "--yes")
+    assert estate.volumes()[estate.attached()["/dev/xvda"]]["Encrypted"]
+
+
+@pytest.mark.parametrize("command", ["encrypt", "restore"])
+def test_an_instance_store_is_not_lost(build_world: World, estate: Estate, command: str) -> None:
+    estate.ec2().terminate_instances(InstanceIds=[estate.instance])
+    other = Estate(build_world, estate.capsys, type="m5d.large")
+    refused(other, command, "m5d.large with an instance store", "--replace-root")
+    other.run(*COMMANDS["replace-root"])  # it only reboots
+
+
+@pytest.mark.parametrize("command", ["encrypt", "restore"])
+def test_protection_against_stopping_is_respected(estate: Estate, command: str) -> None:
+    estate.ec2().modify_instance_attribute(InstanceId=estate.instance, DisableApiStop={"Value": True})
+    refused(estate, command, "protected against stopping", "--no-disable-api-stop")
+
+
+def test_protection_against_termination_is_no_obstacle(estate: Estate) -> None:
+    estate.ec2().modify_instance_attribute(InstanceId=estate.instance, DisableApiTermination={"Value": True})
+    estate.run("volume", "encrypt", "web-1", "--yes")
+
+
+@pytest.mark.parametrize("command", ["encrypt", "restore"])
+def test_a_hibernated_instance_is_refused(build_world: World, estate: Estate, command: str) -> None:
+    estate.ec2().terminate_instances(InstanceIds=[estate.instance])
+    other = Estate(build_world, estate.capsys, hibernation=True)
+    other.ec2().stop_instances(InstanceIds=[other.instance], Hibernate=True)
+    other.settle()
+    refused(other, command, "is hibernated", "stop it without hibernation")
+
+
+@pytest.mark.parametrize("command", ["encrypt", "restore"])
+def test_a_public_address_changes_only_with_consent(build_world: World, estate: Estate, command: str) -> None:
+    estate.ec2().terminate_instances(InstanceIds=[estate.instance])
+    other = Estate(build_world, estate.capsys, public=True)
+    refused(other, command, other.describe()["PublicIpAddress"], "--new-public-address")
+    estate.run(*COMMANDS[command], "--new-public-address")
+
+
+def test_an_elastic_address_needs_no_consent(build_world: World, estate: Estate) -> None:
+    estate.ec2().terminate_instances(InstanceIds=[estate.instance])
+    other = Estate(build_world, estate.capsys, public=True)
+    address = other.ec2().allocate_address(Domain="vpc")
+    other.ec2().associate_address(AllocationId=address["AllocationId"], InstanceId=other.instance)
+    other.run("volume", "encrypt", "web-1", "--yes")
+    assert other.describe()["PublicIpAddress"] == address["PublicIp"]
+
+
+def test_no_volume_is_lost_if_the_stopped_instance_is_terminated(estate: Estate) -> None:
+    """Another program terminates it while its volumes are exchanged."""
+    before = estate.attached()
+
+    def terminates(label: Label, call: Call, serve: Callable[[], Response]) -> Response:
+        if label.action == "CopySnapshot":
+            estate.world.gate.stop()
+            estate.ec2().terminate_instances(InstanceIds=[estate.instance])
+            estate.settle()
+        return serve()
+
+    estate.world.gate.start(terminates)
+    code, _, err = estate.try_("volume", "encrypt", "web-1", "--all", "--yes")
+    estate.world.gate.stop()
+    assert code == 1, err
+    assert estate.describe()["State"]["Name"] == "terminated"
+    assert set(before.values()) <= set(estate.volumes())
+
+
 # --- the matrices -----------------------------------------------------------------------------------------------------
 
 
@@ -176,6 +296,8 @@ def check(estate: Estate, before: dict[str, str], kept: set[str], *, done: bool 
     assert guest.spec.root_volume == after["/dev/xvda"]
     assert set(after) == set(before)
     assert set(before.values()) <= set(found), "an old volume is gone"
+    ends = {d: found[v]["Attachments"][0]["DeleteOnTermination"] for d, v in after.items()}
+    assert ends == {"/dev/xvda": True, "/dev/sdf": False}
     assert set(estate.snapshots()) == kept, "snapshots are left over"
     if done is None:
         done = after != before
@@ -187,7 +309,6 @@ def check(estate: Estate, before: dict[str, str], kept: set[str], *, done: bool 
         assert after == before
         assert set(found) == set(before.values()), "volumes are left over"
         assert not [t for v in found.values() for t in tags_of(v) if t.startswith("goldenami:")]
-        assert found[before["/dev/xvda"]]["Attachments"][0]["DeleteOnTermination"] is True
 
 
 def faulted(estates: Callable[[], Estate], name: str, fault: Disturb) -> None:

@@ -183,12 +183,23 @@ def test_what_was_written_before_comes_back_and_what_came_after_is_kept_for_the_
     host.write("/root/before", "spoiled by the upgrade")
     host.write("/data/after", "data after")
     check = ["--check", "test -f /etc/debian_version", "--ssh-key", str(host.key_file)]
-    answer = host.run("snapshot", "restore", host.instance, "--to", "before-upgrade", "--yes", *check)
+    answer = host.run(
+        "snapshot", "restore", host.instance, "--to", "before-upgrade", "--yes", "--new-public-address", *check
+    )
     assert answer["healthy"] is True
     host.mount()
     assert host.sh("cat /root/before /data/before; ls /data") == "root beforedata beforebefore\nlost+found\nprobe"
     code, _, err = host.try_(
-        "snapshot", "restore", host.instance, "--undo", "--yes", "--check", "false", "--ssh-key", str(host.key_file)
+        "snapshot",
+        "restore",
+        host.instance,
+        "--undo",
+        "--yes",
+        "--new-public-address",
+        "--check",
+        "false",
+        "--ssh-key",
+        str(host.key_file),
     )
     assert code == 5, err
     assert "--undo" in err
@@ -204,7 +215,9 @@ def test_encrypted_with_everything_that_is_on_it_and_ciphertext_on_the_disk(host
     host.write("/data/secret", MARKER)
     host.write("/root/secret", "on the root")
     before = host.attached()
-    answer = host.run("volume", "encrypt", host.instance, "--all", "--yes", "--kms-key", "alias/golden-ami")
+    answer = host.run(
+        "volume", "encrypt", host.instance, "--all", "--yes", "--new-public-address", "--kms-key", "alias/golden-ami"
+    )
     after = host.attached()
     assert set(before.values()).isdisjoint(after.values())
     assert all(v["compared"] == v["blocks"] > 0 for v in answer["volumes"])

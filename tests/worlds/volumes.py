@@ -19,10 +19,14 @@ APPS_PLACE = Place(APPS, "eu-central-1")
 
 @dataclass
 class Estate:
-    """``instance`` runs, with a root volume at /dev/xvda and a data volume at /dev/sdf."""
+    """``instance`` runs, with a root volume at /dev/xvda and a data volume at /dev/sdf. ``public``: EC2 assigns it a
+    public address. ``type``: its instance type. ``hibernation``: it can hibernate."""
 
     world: World
     capsys: pytest.CaptureFixture[str] | None = None
+    public: bool = False
+    type: str = "t3.small"
+    hibernation: bool = False
     instance: str = field(init=False)
     root: str = field(init=False)
     data: str = field(init=False)
@@ -33,9 +37,11 @@ class Estate:
         images = ec2.describe_images(Filters=[{"Name": "name", "Values": ["debian-12-amd64-*"]}])["Images"]
         launched = ec2.run_instances(
             ImageId=images[0]["ImageId"],
-            InstanceType="t3.small",
+            InstanceType=self.type,
+            HibernationOptions={"Configured": self.hibernation},
             MinCount=1,
             MaxCount=1,
+            NetworkInterfaces=[{"DeviceIndex": 0, "AssociatePublicIpAddress": self.public}],
             TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "web-1"}]}],
         )
         self.instance = launched["Instances"][0]["InstanceId"]

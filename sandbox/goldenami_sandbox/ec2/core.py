@@ -285,6 +285,7 @@ _CODES = {
         "InvalidReplaceRootVolumeTaskId.NotFound",
         "replace root volume task ID",
     ),
+    "eipalloc": ("InvalidAllocationID.Malformed", "InvalidAllocationID.NotFound", "allocation ID"),
     "eni": ("InvalidNetworkInterfaceId.Malformed", "InvalidNetworkInterfaceID.NotFound", "networkInterface ID"),
     "sir": (
         "InvalidSpotInstanceRequestID.Malformed",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from goldenami_sandbox.ec2 import metadata, tags, volumes
+from goldenami_sandbox.ec2 import addresses, metadata, tags, volumes
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
 from goldenami_sandbox.ec2.core import Action, Ec2Cloud
 from goldenami_sandbox.ec2.filters import Source
@@ -46,9 +46,9 @@ def groups(of: Mapping[str, str]) -> list[dict[str, str]]:
 def rendered(cloud: Ec2Cloud, instance: Instance) -> dict[str, Any]:
     interfaces = [i for i in (cloud.store.interfaces.get(n) for n in instance.interface_ids) if i is not None]
     gone = instance.state(cloud.now()) == "terminated"
-    public = next((i.public_address for i in interfaces if i.public_address), None)
-    if instance.state(cloud.now()) in ("stopped", "stopping"):
-        public = None
+    down = instance.state(cloud.now()) in ("stopped", "stopping")
+    associations = [a for a in (_association(cloud, i, down=down) for i in interfaces) if a is not None]
+    public = associations[0]["PublicIp"] if associations else None
     answer: dict[str, Any] = {
         "InstanceId": instance.id,
         "ImageId": instance.image_id,
@@ -84,10 +84,10 @@ def rendered(cloud: Ec2Cloud, instance: Instance) -> dict[str, Any]:
         else "legacy-bios",
         "TpmSupport": instance.tpm_support,
         "CapacityReservationSpecification": {"CapacityReservationPreference": "open"},
-        "HibernationOptions": {"Configured": False},
+        "HibernationOptions": {"Configured": instance.hibernation},
         "EnclaveOptions": {"Enabled": False},
         "MaintenanceOptions": {"AutoRecovery": "default"},
-        "NetworkInterfaces": [_attached(i) for i in interfaces],
+        "NetworkInterfaces": [_attached(cloud, i, down=down) for i in interfaces],
     }
     if instance.profile_arn:
         answer["IamInstanceProfile"] = {"Arn": instance.profile_arn, "Id": instance.profile_id}
@@ -131,9 +131,25 @@ def reservation(cloud: Ec2Cloud, instances: Sequence[Instance]) -> dict[str, Any
 # --- network interfaces -----------------------------------------------------------------------------------------------
 
 
-def _attached(interface: Interface) -> dict[str, Any]:
+def _association(cloud: Ec2Cloud, interface: Interface, *, down: bool) -> dict[str, Any] | None:
+    """Return the public address of an interface: its Elastic IP address, or the one that EC2 assigned while the
+    instance runs.
+    """
+    elastic = addresses.of_interface(cloud, interface)
+    if elastic is not None:
+        return {
+            "IpOwnerId": elastic.owner,
+            "PublicDnsName": "",
+            "PublicIp": elastic.public_address,
+        }
+    if interface.public_address and not down:
+        return {"IpOwnerId": "amazon", "PublicDnsName": "", "PublicIp": interface.public_address}
+    return None
+
+
+def _attached(cloud: Ec2Cloud, interface: Interface, *, down: bool) -> dict[str, Any]:
     """Return a network interface as DescribeInstances lists it."""
-    answer = _interface(interface)
+    answer = _interface(cloud, interface, down=down)
     attachment = answer["Attachment"]
     return {
         "Attachment": {
@@ -162,10 +178,8 @@ def _attached(interface: Interface) -> dict[str, Any]:
     }
 
 
-def _interface(interface: Interface) -> dict[str, Any]:
-    association = None
-    if interface.public_address:
-        association = {"IpOwnerId": "amazon", "PublicDnsName": "", "PublicIp": interface.public_address}
+def _interface(cloud: Ec2Cloud, interface: Interface, *, down: bool) -> dict[str, Any]:
+    association = _association(cloud, interface, down=down)
     private_name = f"ip-{interface.address.replace('.', '-')}.{interface.region}.compute.internal"
     return {
         "NetworkInterfaceId": interface.id,
@@ -230,7 +244,15 @@ _INTERFACE_FILTERS: dict[str, Source] = {
 
 def describe_network_interfaces(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     found = cloud.select("eni", cloud.store.interfaces, ctx, params.get("NetworkInterfaceIds"))
-    answers = [_interface(interface) for interface in found]
+    now, instances = cloud.now(), cloud.store.instances
+    answers = [
+        _interface(
+            cloud,
+            i,
+            down=i.instance_id in instances and instances[i.instance_id].state(now) in ("stopped", "stopping"),
+        )
+        for i in found
+    ]
     return described("NetworkInterfaces", answers, params, _INTERFACE_FILTERS, ["NetworkInterfaceId"])
 
 

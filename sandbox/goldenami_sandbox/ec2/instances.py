@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from goldenami_sandbox.ec2 import describe_instances, encryption, guests, metadata, volumes
+from goldenami_sandbox.ec2 import addresses, describe_instances, encryption, guests, metadata, volumes
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
 from goldenami_sandbox.ec2.core import Action, Ec2Cloud, select_resources
 from goldenami_sandbox.ec2.protocol import timestamp
@@ -64,14 +64,19 @@ def stop_instances(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict
                 f"The instance '{instance.id}' may not be stopped. "
                 "Modify its 'disableApiStop' instance attribute and try again.",
             )
+        if params.get("Hibernate") and not instance.hibernation:
+            raise Ec2Error(
+                "UnsupportedHibernationConfiguration", f"The instance '{instance.id}' is not enabled for hibernation."
+            )
     force = bool(params.get("Force"))
-    return {"StoppingInstances": _changes(cloud, instances, lambda i: _stop(cloud, i, force))}
+    code = "Client.UserInitiatedHibernate" if params.get("Hibernate") else "Client.UserInitiatedShutdown"
+    return {"StoppingInstances": _changes(cloud, instances, lambda i: _stop(cloud, i, force, code))}
 
 
-def _stop(cloud: Ec2Cloud, instance: Instance, force: bool) -> None:
+def _stop(cloud: Ec2Cloud, instance: Instance, force: bool, code: str) -> None:
     if instance.goal == "stopped":
         return
-    _user_initiated(cloud, instance, "Client.UserInitiatedShutdown")
+    _user_initiated(cloud, instance, code)
     begin_stop(cloud, instance, force)
 
 
@@ -168,6 +173,14 @@ def terminate_instances(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) ->
     return {"TerminatingInstances": _changes(cloud, instances, change)}
 
 
+def end_member(cloud: Ec2Cloud, instance_id: str) -> None:
+    """Terminate a member of an Auto Scaling group. Called with the lock held."""
+    instance = cloud.store.instances[instance_id]
+    if instance.goal != "terminated":
+        _user_initiated(cloud, instance, "Client.UserInitiatedShutdown")
+        begin_terminate(cloud, instance)
+
+
 def begin_terminate(cloud: Ec2Cloud, instance: Instance) -> None:
     transition = instance.transition = cloud.progress(cloud.settings.pending.stop)
     instance.goal = "terminated"
@@ -187,7 +200,9 @@ def begin_terminate(cloud: Ec2Cloud, instance: Instance) -> None:
                 else:
                     volume.attachment = None
             for interface_id in instance.interface_ids:
-                cloud.store.interfaces.pop(interface_id, None)
+                interface = cloud.store.interfaces.pop(interface_id, None)
+                if interface is not None:
+                    addresses.forget(cloud, interface)
             transition.succeed()
 
     cloud.work.submit(instance.id, terminate)

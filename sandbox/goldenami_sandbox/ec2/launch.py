@@ -58,6 +58,7 @@ def _make(cloud: Ec2Cloud, ctx: Ctx, plan: LaunchPlan, reservation_id: str, inde
         shutdown_behavior=params.get("InstanceInitiatedShutdownBehavior") or "stop",
         disable_api_termination=bool(params.get("DisableApiTermination")),
         disable_api_stop=bool(params.get("DisableApiStop")),
+        hibernation=bool((params.get("HibernationOptions") or {}).get("Configured")),
         ebs_optimized=bool(params.get("EbsOptimized")),
         monitoring=bool((params.get("Monitoring") or {}).get("Enabled")),
         ena_support=image.ena_support,

@@ -259,11 +259,21 @@ class Interface(Resource):
     availability_zone: str = ""
     mac: str = ""
     address: str = ""
-    public_address: str | None = None
+    public_address: str | None = None  # assigned by EC2
+    elastic_id: str | None = None  # the Elastic IP address that is associated
     groups: dict[str, str] = field(default_factory=dict)  # id -> name
     description: str = ""
     source_dest_check: bool = True
     delete_on_termination: bool = True
+
+
+@dataclass(slots=True)
+class ElasticAddress(Resource):
+    """An Elastic IP address."""
+
+    public_address: str = ""
+    association_id: str | None = None
+    interface_id: str | None = None
 
 
 Goal = Literal["running", "stopped", "terminated"]
@@ -296,6 +306,7 @@ class Instance(Resource):
     shutdown_behavior: Literal["stop", "terminate"] = "stop"
     disable_api_termination: bool = False
     disable_api_stop: bool = False
+    hibernation: bool = False  # HibernationOptions.Configured
     ebs_optimized: bool = False
     source_dest_check: bool = True
     monitoring: bool = False

@@ -18,6 +18,7 @@ from typing import Any
 
 from goldenami_sandbox.ec2 import (
     account_settings,
+    addresses,
     copies,
     describe_images,
     describe_instances,
@@ -60,6 +61,7 @@ ACTIONS: Mapping[str, Action] = {
     name: action
     for module in (
         account_settings,
+        addresses,
         copies,
         describe_images,
         describe_instances,
@@ -207,6 +209,33 @@ class Ec2:
         with self._cloud.lock:
             for id in ids:
                 (self._cloud.store.table(id) or {})[id].tags.update(tags)
+
+    def unmark(self, ids: Collection[str], keys: Collection[str]) -> None:
+        """Remove tags of existing resources, including those that only services may set."""
+        with self._cloud.lock:
+            for id in ids:
+                tags = (self._cloud.store.table(id) or {})[id].tags
+                for key in keys:
+                    tags.pop(key, None)
+
+    def state_of(self, instance_id: str, account: str | None = None, region: str | None = None) -> str:
+        """Return the state of an instance (of an account and region); "terminated" if there is none."""
+        with self._cloud.lock:
+            found = self._cloud.store.instances.get(instance_id)
+            if found is None or account not in (None, found.owner) or region not in (None, found.region):
+                return "terminated"
+            return found.state(self._cloud.now())
+
+    def placement_of(self, instance_id: str) -> dict[str, str]:
+        """Return the type and the zone of an existing instance."""
+        with self._cloud.lock:
+            found = self._cloud.store.instances[instance_id]
+            return {"type": found.type, "zone": found.availability_zone}
+
+    def replace_unhealthy(self, instance_id: str) -> None:
+        """Terminate an instance as its Auto Scaling group does. Termination protection does not prevent that."""
+        with self._cloud.lock:
+            instances.end_member(self._cloud, instance_id)
 
     def snapshot_size(self, snapshot_id: str) -> int:
         """Return the volume size in GiB of an existing snapshot."""

@@ -14,6 +14,7 @@ from goldenami_sandbox.ec2.records import (
     Binned,
     BinRule,
     EbsDefaults,
+    ElasticAddress,
     Image,
     ImageUsageReport,
     Instance,
@@ -38,6 +39,7 @@ class Store:
     volumes: dict[str, Volume] = field(default_factory=dict)
     instances: dict[str, Instance] = field(default_factory=dict)
     interfaces: dict[str, Interface] = field(default_factory=dict)
+    addresses: dict[str, ElasticAddress] = field(default_factory=dict)
     spot_requests: dict[str, SpotRequest] = field(default_factory=dict)
     replace_root_tasks: dict[str, ReplaceRootTask] = field(default_factory=dict)
     public_access: dict[str, str] = field(default_factory=dict)  # of snapshots, where it is blocked
@@ -71,6 +73,7 @@ _TABLES = {
     "vol": "volumes",
     "i": "instances",
     "eni": "interfaces",
+    "eipalloc": "addresses",
     "sir": "spot_requests",
     "replacevol": "replace_root_tasks",
 }
@@ -81,6 +84,7 @@ RESOURCE_TYPES = {
     "vol": "volume",
     "i": "instance",
     "eni": "network-interface",
+    "eipalloc": "elastic-ip",
     "sir": "spot-instances-request",
     "replacevol": "replace-root-volume-task",
 }

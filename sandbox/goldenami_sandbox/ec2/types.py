@@ -23,6 +23,7 @@ class InstanceType:
     hypervisor: str = "nitro"
     burstable: bool = False
     current: bool = True
+    store_gb: int = 0  # the instance store: one disk of this size
 
     @property
     def nitro(self) -> bool:
@@ -69,6 +70,8 @@ _X86_FAMILIES = (
     "r6a",
     "r7i",
 )
+_STORE_FAMILIES = ("c5d", "m5d", "m6id", "r5d")
+_STORE_GB_PER_VCPU = 37  # m5d.large has 75 GB
 _ARM_FAMILIES = ("c6g", "c7g", "c8g", "m6g", "m7g", "m8g", "r6g", "r7g", "r8g")
 
 
@@ -82,13 +85,14 @@ def catalogue() -> Mapping[str, InstanceType]:
     for family, architectures in (("t3", x86), ("t3a", x86), ("t4g", arm)):
         for size, (vcpus, memory) in _BURSTABLE.items():
             found.append(InstanceType(f"{family}.{size}", architectures, vcpus, memory, burstable=True))
-    for families, architectures in ((_X86_FAMILIES, x86), (_ARM_FAMILIES, arm)):
+    for families, architectures in ((_X86_FAMILIES, x86), (_STORE_FAMILIES, x86), (_ARM_FAMILIES, arm)):
         for family in families:
             for size, vcpus in _SIZES.items():
                 if size == "medium" and architectures is x86:
                     continue
                 memory = vcpus * _MEMORY_PER_VCPU[family[0]]
-                found.append(InstanceType(f"{family}.{size}", architectures, vcpus, memory))
+                store = vcpus * _STORE_GB_PER_VCPU if families is _STORE_FAMILIES else 0
+                found.append(InstanceType(f"{family}.{size}", architectures, vcpus, memory, store_gb=store))
     return {t.name: t for t in found}
 
 
@@ -100,7 +104,15 @@ def find(name: str) -> InstanceType:
 
 
 def rendered(kind: InstanceType) -> dict[str, Any]:
+    disks = {"SizeInGB": kind.store_gb, "Count": 1, "Type": "ssd"}
+    store = {
+        "TotalSizeInGB": kind.store_gb,
+        "Disks": [disks],
+        "NvmeSupport": "required",
+        "EncryptionSupport": "required",
+    }
     return {
+        **({"InstanceStorageInfo": store} if kind.store_gb else {}),
         "InstanceType": kind.name,
         "CurrentGeneration": kind.current,
         "FreeTierEligible": kind.name in ("t2.micro", "t3.micro"),
@@ -116,7 +128,7 @@ def rendered(kind: InstanceType) -> dict[str, Any]:
             "DefaultThreadsPerCore": 1 if "arm64" in kind.architectures or kind.vcpus == 1 else 2,
         },
         "MemoryInfo": {"SizeInMiB": kind.memory_mib},
-        "InstanceStorageSupported": False,
+        "InstanceStorageSupported": kind.store_gb > 0,
         "EbsInfo": {
             "EbsOptimizedSupport": "default" if kind.nitro else "unsupported",
             "EncryptionSupport": "supported",
@@ -134,7 +146,7 @@ def rendered(kind: InstanceType) -> dict[str, Any]:
             "EfaSupported": False,
         },
         "PlacementGroupInfo": {"SupportedStrategies": ["partition", "spread"]},
-        "HibernationSupported": False,
+        "HibernationSupported": kind.nitro and "x86_64" in kind.architectures,
         "BurstablePerformanceSupported": kind.burstable,
         "DedicatedHostsSupported": False,
         "AutoRecoverySupported": True,

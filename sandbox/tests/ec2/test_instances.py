@@ -421,3 +421,48 @@ def test_instances_run_again_after_a_restart(rig: Any) -> None:
     assert rig.node.instances() == {running: "running", stopped: "stopped"}
     assert rig.instance(running)["State"]["Name"] == "running"
     assert rig.instance(stopped)["State"]["Name"] == "stopped"
+
+
+def test_an_elastic_address_stays_when_an_instance_stops(rig: Any, fails: Any) -> None:
+    client, instance_id = rig.client(), rig.run()["InstanceId"]
+
+    def public() -> tuple[str | None, str | None]:
+        rig.settle()
+        found = rig.instance(instance_id)
+        association = found["NetworkInterfaces"][0].get("Association") or {}
+        assert association.get("PublicIp") == found.get("PublicIpAddress")
+        return found.get("PublicIpAddress"), association.get("IpOwnerId")
+
+    assert public()[1] == "amazon"
+    client.stop_instances(InstanceIds=[instance_id])
+    assert public() == (None, None)
+    client.start_instances(InstanceIds=[instance_id])
+    made = client.allocate_address(Domain="vpc")
+    joined = client.associate_address(AllocationId=made["AllocationId"], InstanceId=instance_id)
+    assert public() == (made["PublicIp"], "111111111111")
+    client.stop_instances(InstanceIds=[instance_id])
+    assert public() == (made["PublicIp"], "111111111111")
+    assert fails(client.release_address, AllocationId=made["AllocationId"]) == "InvalidIPAddress.InUse"
+    assert client.describe_addresses()["Addresses"][0]["InstanceId"] == instance_id
+    client.disassociate_address(AssociationId=joined["AssociationId"])
+    assert public() == (None, None)
+    client.release_address(AllocationId=made["AllocationId"])
+    assert client.describe_addresses()["Addresses"] == []
+
+
+def test_only_an_instance_that_is_enabled_for_it_hibernates(rig: Any, fails: Any) -> None:
+    client, plain = rig.client(), rig.run()["InstanceId"]
+    refused = fails(client.stop_instances, InstanceIds=[plain], Hibernate=True)
+    assert refused == "UnsupportedHibernationConfiguration"
+    ready = rig.run(HibernationOptions={"Configured": True})["InstanceId"]
+    assert rig.instance(ready)["HibernationOptions"] == {"Configured": True}
+    client.stop_instances(InstanceIds=[ready], Hibernate=True)
+    rig.settle()
+    assert rig.instance(ready)["StateReason"]["Code"] == "Client.UserInitiatedHibernate"
+
+
+def test_types_with_an_instance_store(rig: Any) -> None:
+    filters = [{"Name": "instance-storage-supported", "Values": ["true"]}]
+    found = rig.client().describe_instance_types(Filters=filters)["InstanceTypes"]
+    assert {t["InstanceType"].split(".")[0] for t in found} == {"c5d", "m5d", "m6id", "r5d"}
+    assert all(t["InstanceStorageInfo"]["TotalSizeInGB"] > 0 for t in found)
