@@ -22,6 +22,7 @@ from goldenami.provision.fields import (
 )
 from goldenami.provision.operation import Operation, Payload
 from goldenami.provision.shell import Compilation, Script, Steps, lines, quote, sh
+from goldenami.recipe.transports import TransportOptions
 
 __all__ = [
     "AbsolutePath",
@@ -38,6 +39,7 @@ __all__ = [
     "SshEndpoint",
     "Steps",
     "Transport",
+    "TransportOptions",
     "UnitName",
     "Url",
     "VersionConstraint",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import socket
@@ -75,11 +75,14 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class Account:
     """An account of an environment. ``role``: the ARN of the role to assume; None: the caller's own credentials are
-    used."""
+    used. ``external_id``: the external id that its trust policy requires. ``session_seconds``: how long a session of
+    the role is requested for; sessions are renewed."""
 
     name: str
     id: str
     role: str | None = None
+    external_id: str | None = None
+    session_seconds: int = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +116,15 @@ class Network:
     """The subnets of builders and the way to reach them. Without ``subnet_id`` and ``subnet_tags``, the default VPC's
     default subnets are used.
 
-    ``address``: the address to connect to. "auto": the public address if there is one, else the private one.
+    ``transport``: "direct", a built-in transport or one of an installed package. ``options``: its validated options, as
+    JSON values; a secret is a reference. ``address``: the address to connect to. "private": builders get no public
+    address. "auto": the public address if there is one, else the private one.
     """
 
     subnet_id: str | None = None
     subnet_tags: Mapping[str, str] = field(default_factory=dict)
-    transport: str = DIRECT  # "direct", or the name of an installed one
+    transport: str = DIRECT
+    options: Mapping[str, Any] = field(default_factory=dict)
     address: Literal["auto", "public", "private"] = "auto"
     source_cidr: str | None = None  # the addresses that may reach the builder's port 22; None: the caller's own
 
@@ -138,6 +144,8 @@ class Environment:
     tags: Mapping[str, str] = field(default_factory=dict)
     parameter_prefix: str = "/golden-ami"
     lifetime: timedelta = DEFAULT_LIFETIME  # of temporary resources
+    instance_profile: str | None = None  # of temporary instances; a recipe can name another one
+    bucket_owner: str = ""  # the id of the account that owns the buckets of catalog and builds; empty: home
     local: str = ""  # a directory, absolute: for files that stay on this machine (reports)
     sandbox: bool = False  # only the command line and the Python API, which start the sandbox, may read it
     connection: Connection = Connection()
@@ -145,6 +153,11 @@ class Environment:
     @property
     def home_place(self) -> Place:
         return Place(self.home.id, self.home_region)
+
+    @property
+    def storage_owner(self) -> str:
+        """The id of the account that owns the buckets of catalog and builds."""
+        return self.bucket_owner or self.home.id
 
 
 # --- what is built ----------------------------------------------------------------------------------------------------
@@ -309,10 +322,10 @@ MANIFEST_SCHEMA = "goldenami.manifest/1"
 
 @dataclass(frozen=True, slots=True)
 class SshEndpoint:
-    """The address, keys and transport to reach an instance over SSH.
+    """The address and the keys to reach an instance over SSH, and the transport.
 
     ``private_key``: OpenSSH PEM text (a secret). ``host_key``: the only host key that is accepted, "ssh-ed25519 AAAA…".
-    ``transport``: "direct", or the name of an installed transport, which may need ``instance_id`` and ``region``.
+    ``transport``: opens each connection, and may need ``instance_id`` and ``region``. None: TCP to the address.
     """
 
     address: str
@@ -320,13 +333,14 @@ class SshEndpoint:
     private_key: str = field(repr=False)
     host_key: str
     port: int = 22
-    transport: str = DIRECT
+    transport: Transport | None = field(default=None, repr=False, compare=False)
     instance_id: str = ""
     region: str = ""
 
 
 class Transport(Protocol):
-    """Opens a connection to an instance: a function in the entry point group ``goldenami.transports``."""
+    """Opens a connection to an instance: a function in the entry point group ``goldenami.transports``, or the method
+    ``open`` of a class there."""
 
     def __call__(self, endpoint: SshEndpoint, patience: float) -> socket.socket:
         """Return a socket that is connected to the instance's SSH server. Called again for each attempt.

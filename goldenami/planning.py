@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from goldenami.errors import GoldenAmiError
+from goldenami.errors import GoldenAmiError, UsageError
 from goldenami.hardening import Hardening
 from goldenami.model import Architecture, BaseImage, Environment, Target
 from goldenami.provision import BoundOperation, Stage, all_operations
@@ -95,6 +95,13 @@ def make(recipe: Recipe, environment: Environment, facts: Facts) -> BuildPlan:
     for target in recipe.distribution.targets:
         if modes.get_mode(target).owns_image and target.required and target.label not in facts.kms_keys:
             raise GoldenAmiError(f"{target.label}: no key was found for {target.kms_key}")
+    for architecture, builder in recipe.builder.items():
+        if environment.network.transport == "ssm" and not (builder.instance_profile or environment.instance_profile):
+            raise UsageError(
+                f"{recipe.mark.file}: builder.instance_profile is missing for {architecture}: the environment "
+                f"{environment.name} reaches builders by ssm, which needs the policy AmazonSSMManagedInstanceCore",
+                hint="Set builder.instance_profile in the recipe, or for all recipes in the environment.",
+            )
     material = _material(recipe, facts)
     inputs = {label: _sha256(part) for label, part in sorted(material.items())}
     return BuildPlan(recipe, environment, facts, _sha256(inputs), inputs)

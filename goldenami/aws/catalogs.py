@@ -29,4 +29,5 @@ def open_store(environment: Environment, cloud: Cloud | None = None) -> Store:
     from goldenami.aws.s3 import Bucket
     from goldenami.aws.session import Cloud
 
-    return BucketStore(Bucket(cloud or Cloud.of(environment), environment.home_place, where))
+    owner = environment.storage_owner
+    return BucketStore(Bucket(cloud or Cloud.of(environment), environment.home_place, where, owner))

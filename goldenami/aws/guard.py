@@ -19,7 +19,8 @@ from goldenami.errors import UnjournaledMutation
 
 _READING_VERBS: Final = ("Describe", "Get", "List", "Head", "Search", "BatchGet", "Lookup", "Simulate", "Validate")
 
-# Calls with other verbs that change nothing: they return credentials or compute an answer.
+# Calls with other verbs that change no resource: they return credentials, compute an answer, or open and end a session
+# to an instance, which costs nothing.
 _READING_CALLS: Final = frozenset(
     {
         ("sts", "AssumeRole"),
@@ -28,6 +29,8 @@ _READING_CALLS: Final = frozenset(
         ("kms", "Encrypt"),
         ("kms", "GenerateDataKey"),
         ("kms", "GenerateDataKeyWithoutPlaintext"),
+        ("ssm", "StartSession"),
+        ("ssm", "TerminateSession"),
     }
 )
 

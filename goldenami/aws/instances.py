@@ -52,7 +52,8 @@ class LaunchSpec:
     data_devices: tuple[str, ...] = ()
     spot: bool = False
     name: str = ""
-    instance_profile: str | None = None
+    instance_profile: str | None = None  # a name or an ARN
+    public_address: bool | None = None  # None: as the subnet assigns them
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +117,7 @@ def _request(spec: LaunchSpec, market: Market, instance_type: str, subnet: Subne
         "MinCount": 1,
         "MaxCount": 1,
         "KeyName": spec.key_name,
-        "SubnetId": subnet.id,
-        "SecurityGroupIds": [spec.security_group_id],
+        **_placed(spec, subnet),
         "InstanceInitiatedShutdownBehavior": "terminate",
         # One hop: programs in a container on the builder must not reach the instance's credentials.
         "MetadataOptions": {"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 1},
@@ -152,6 +152,21 @@ def _mappings(spec: LaunchSpec) -> list[dict[str, Any]]:
         for mapping in mappings:
             mapping["Ebs"] |= {"Encrypted": True, "KmsKeyId": spec.volume_key}
     return mappings
+
+
+def _placed(spec: LaunchSpec, subnet: Subnet) -> dict[str, Any]:
+    """Return the network of an instance. Only a specification of its interface can choose whether it gets a public
+    address, and EC2 refuses that together with the parameters for the instance ("RunInstances", EC2 API reference)."""
+    if spec.public_address is None:
+        return {"SubnetId": subnet.id, "SecurityGroupIds": [spec.security_group_id]}
+    interface = {
+        "DeviceIndex": 0,
+        "SubnetId": subnet.id,
+        "Groups": [spec.security_group_id],
+        "AssociatePublicIpAddress": spec.public_address,
+        "DeleteOnTermination": True,
+    }
+    return {"NetworkInterfaces": [interface]}
 
 
 def _mapping(volume: RootVolume) -> dict[str, Any]:

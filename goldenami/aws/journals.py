@@ -39,7 +39,9 @@ def open_journals(environment: Environment, cloud: Cloud | None = None, *, terms
     from goldenami.aws.s3 import Bucket
     from goldenami.aws.session import Cloud
 
-    bucket = Bucket(cloud or Cloud.of(environment), environment.home_place, environment.builds)
+    bucket = Bucket(
+        cloud or Cloud.of(environment), environment.home_place, environment.builds, environment.storage_owner
+    )
     terms, key = terms or Terms(), _key(environment)
 
     def seal(build_id: str) -> Envelopes:

@@ -87,6 +87,14 @@ def source_cidr(cloud: Cloud, place: Place, network: Network, subnet: Subnet) ->
     return choose_source(private=private, subnet=subnet.cidr, endpoint=endpoint, local=local_address, public=check_ip)
 
 
+def public_source(cloud: Cloud, place: Place) -> str:
+    """The public address of this machine as CIDR: that of the route to EC2's endpoint, or the one that AWS's check-ip
+    service reports. Raises Unreachable, with the setting to use, if check-ip does not answer."""
+    endpoint = urllib.parse.urlsplit(str(cloud.client("ec2", place).meta.endpoint_url)).hostname or ""
+    own = ipaddress.ip_address(local_address(endpoint))
+    return _single(str(own) if own.is_global or own.is_loopback else check_ip())
+
+
 def choose_source(
     *, private: bool, subnet: str, endpoint: str, local: Callable[[str], str], public: Callable[[], str]
 ) -> str:

@@ -59,10 +59,13 @@ class Object:
 class Bucket:
     """A bucket and a prefix in it; keys are relative to the prefix. Thread-safe. Errors are of ``goldenami.errors``."""
 
-    def __init__(self, cloud: Cloud, place: Place, url: str) -> None:
-        """``place``: the account whose credentials are used, and any region (S3 redirects to the bucket's region)."""
+    def __init__(self, cloud: Cloud, place: Place, url: str, owner: str) -> None:
+        """``place``: the account whose credentials are used, and any region (S3 redirects to the bucket's region).
+        ``owner``: the id of the account that owns the bucket. S3 refuses every call if another account owns it, for
+        example after the bucket was deleted and its name was taken ("Verifying bucket ownership", S3 user guide)."""
         self._cloud = cloud
         self._place = place
+        self._owner = owner
         self._bucket, self._prefix = split(url)
 
     @property
@@ -108,7 +111,7 @@ class Bucket:
 
     def keys(self, folder: str, after: str = "") -> Iterator[str]:
         """Yield all keys below a folder, sorted; with ``after`` only those after that key."""
-        request: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._key(folder) + "/"}
+        request: dict[str, Any] = {"Prefix": self._key(folder) + "/"}
         if after:
             request["StartAfter"] = self._key(after)
         for item in self._pages(request, "Contents"):
@@ -117,7 +120,7 @@ class Bucket:
     def names(self, folder: str = "") -> tuple[str, ...]:
         """Return the names of the objects and folders directly in a folder, sorted."""
         prefix = self._key(folder) + "/" if self._key(folder) else ""
-        request = {"Bucket": self._bucket, "Prefix": prefix, "Delimiter": "/"}
+        request = {"Prefix": prefix, "Delimiter": "/"}
         found = {item["Key"] for item in self._pages(request, "Contents")}
         found |= {item["Prefix"].rstrip("/") for item in self._pages(request, "CommonPrefixes")}
         return tuple(sorted(name[len(prefix) :] for name in found if name != prefix.rstrip("/")))
@@ -127,7 +130,7 @@ class Bucket:
         while True:
             more = {"ContinuationToken": token} if token else {}
             try:
-                answer = self._cloud.call(self._place, "s3", "ListObjectsV2", {**request, **more})
+                answer = self._cloud.call(self._place, "s3", "ListObjectsV2", {**self._of_bucket(), **request, **more})
             except CloudError as error:
                 raise self._explained(error) from error
             yield from answer.get(result) or ()
@@ -165,7 +168,10 @@ class Bucket:
         return error
 
     def _named(self, key: str) -> dict[str, Any]:
-        return {"Bucket": self._bucket, "Key": self._key(key)}
+        return {**self._of_bucket(), "Key": self._key(key)}
+
+    def _of_bucket(self) -> dict[str, Any]:
+        return {"Bucket": self._bucket, "ExpectedBucketOwner": self._owner}
 
     def _key(self, key: str) -> str:
         return "/".join(part for part in (self._prefix, key) if part)

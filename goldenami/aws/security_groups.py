@@ -1,8 +1,10 @@
-"""The temporary security group of a builder. It allows SSH from one network only."""
+"""The temporary security group of a builder. It allows SSH from one source only."""
 
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import dataclass
+from typing import Any
 
 from goldenami.aws.ledger import Call, Ledger
 from goldenami.model import Place
@@ -10,10 +12,21 @@ from goldenami.model import Place
 SSH_PORT = 22
 
 
-def create(ledger: Ledger, key: str, place: Place, *, vpc_id: str, source_cidr: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The source of connections to a builder: a network, security groups, or none if no connection comes in.
+
+    With Session Manager, the builder's agent connects to AWS, so there is no inbound connection.
+    """
+
+    cidr: str | None = None
+    groups: tuple[str, ...] = ()
+
+
+def create(ledger: Ledger, key: str, place: Place, *, vpc_id: str, source: Source) -> str:
     """Ensure that the group exists, with its rule. Return its id.
 
-    If the caller's address has changed (a resume from another network), a rule for the new address is added.
+    If the source has changed (a resume from another network), a rule for the new source is added.
     """
     request = {
         # Unique in the VPC, and the same on every try of this build.
@@ -22,19 +35,28 @@ def create(ledger: Ledger, key: str, place: Place, *, vpc_id: str, source_cidr: 
         "VpcId": vpc_id,
     }
     group_id = ledger.create(key, "security-group", place, Call("ec2", "CreateSecurityGroup", request), temporary=True)
-    network = ipaddress.ip_network(source_cidr, strict=False)
-    who = "goldenami: the machine that builds"
-    ranges = (
-        {"IpRanges": [{"CidrIp": str(network), "Description": who}]}
-        if network.version == 4
-        else {"Ipv6Ranges": [{"CidrIpv6": str(network), "Description": who}]}
-    )
-    permission = {"IpProtocol": "tcp", "FromPort": SSH_PORT, "ToPort": SSH_PORT, **ranges}
-    rule = Call("ec2", "AuthorizeSecurityGroupIngress", {"GroupId": group_id, "IpPermissions": [permission]})
-    ledger.change(
-        f"{key}/ingress", place, rule, resource=group_id, kind="rule", already={"InvalidPermission.Duplicate"}
-    )
+    sources = _sources(source)
+    if sources:
+        permission = {"IpProtocol": "tcp", "FromPort": SSH_PORT, "ToPort": SSH_PORT, **sources}
+        rule = Call("ec2", "AuthorizeSecurityGroupIngress", {"GroupId": group_id, "IpPermissions": [permission]})
+        ledger.change(
+            f"{key}/ingress", place, rule, resource=group_id, kind="rule", already={"InvalidPermission.Duplicate"}
+        )
     return group_id
+
+
+def _sources(source: Source) -> dict[str, Any]:
+    """Return the source in the form of a permission; empty if there is none."""
+    if source.groups:
+        why = "goldenami: the endpoint that connects"
+        return {"UserIdGroupPairs": [{"GroupId": group, "Description": why} for group in source.groups]}
+    if source.cidr is None:
+        return {}
+    network = ipaddress.ip_network(source.cidr, strict=False)
+    why = "goldenami: the machine that builds"
+    if network.version == 4:
+        return {"IpRanges": [{"CidrIp": str(network), "Description": why}]}
+    return {"Ipv6Ranges": [{"CidrIpv6": str(network), "Description": why}]}
 
 
 def delete(ledger: Ledger, place: Place, group_id: str) -> None:

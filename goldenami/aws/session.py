@@ -40,6 +40,7 @@ from goldenami.model import Account, Connection, Environment, Place
 SESSION_NAME: Final = "goldenami"
 # Seconds. If an endpoint does not answer the first call, it is probably wrong, so the limit for retries is short.
 _FIRST_CONTACT: Final = 5.0
+_LONGEST_CHAINED: Final = 3600  # seconds, of a session that another role's session assumed
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +215,33 @@ class Cloud:
         self._check(place.account)
         return self._client(service, place, self._accounts[place.account].role)
 
+    def variables(self, place: Place) -> dict[str, str]:
+        """Return this process's environment variables with the credentials, region and endpoint of a place, for a
+        program that calls AWS. The credentials are those of the account's role, at this moment: they may expire.
+
+        Raises AccessError if there are none.
+        """
+        self._check(place.account)
+        role = self._accounts[place.account].role
+        try:
+            found = self._session(role).get_credentials()
+            credentials = found.get_frozen_credentials() if found is not None else None
+        except Exception as error:
+            raise errors.translate(error, service="sts", action="credentials", place=place) from error
+        if credentials is None or not credentials.access_key or not credentials.secret_key:
+            raise AccessError(f"there are no credentials for account {place.account}")
+        chosen = {
+            "AWS_ACCESS_KEY_ID": credentials.access_key,
+            "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
+            "AWS_SESSION_TOKEN": credentials.token,
+            "AWS_REGION": place.region,
+            "AWS_DEFAULT_REGION": place.region,
+            "AWS_ENDPOINT_URL": self._connection.endpoint_url or os.environ.get("AWS_ENDPOINT_URL"),
+        }
+        # A profile would have precedence over the keys in some programs.
+        kept = {k: v for k, v in os.environ.items() if k not in {*chosen, "AWS_PROFILE", "AWS_DEFAULT_PROFILE"}}
+        return kept | {name: value for name, value in chosen.items() if value}
+
     def _reading(
         self,
         place: Place,
@@ -320,7 +348,7 @@ class Cloud:
         """Return credentials of a role, in the form of botocore's refreshable credentials."""
         place = Place(self._account_of(role), self.home.region)
         client = self._client("sts", Place("", self.home.region), None)
-        request = {"RoleArn": role, "RoleSessionName": f"{SESSION_NAME}-{os.getpid()}"}
+        request = self._role_request(role)
         try:
             answer = self._reading(place, client, "sts", "AssumeRole", request)["Credentials"]
         except AccessError as error:
@@ -328,7 +356,8 @@ class Cloud:
                 raise  # the caller's credentials failed, and the role may be right
             raise AccessError(
                 f"cannot assume {role}: {error.message}",
-                hint="The role must trust the caller, and the caller needs the permission sts:AssumeRole.",
+                hint="The role must trust the caller (with its external_id, if the trust policy requires one), and the "
+                "caller needs the permission sts:AssumeRole.",
             ) from error
         return {
             "access_key": answer["AccessKeyId"],
@@ -336,6 +365,23 @@ class Cloud:
             "token": answer["SessionToken"],
             "expiry_time": answer["Expiration"].isoformat(),
         }
+
+    def _role_request(self, role: str) -> dict[str, Any]:
+        """Return the request for a session of a role. A session of a session ("role chaining") lasts one hour at most,
+        however long the role allows (AssumeRole, STS API reference). Sessions are renewed with the caller's
+        credentials, so a copy may take longer than a session."""
+        account = next((a for a in self._accounts.values() if a.role == role), Account("", ""))
+        duration = account.session_seconds
+        if duration > _LONGEST_CHAINED and ":assumed-role/" in self.caller().arn:
+            duration = _LONGEST_CHAINED
+        request: dict[str, Any] = {
+            "RoleArn": role,
+            "RoleSessionName": f"{SESSION_NAME}-{os.getpid()}",
+            "DurationSeconds": duration,
+        }
+        if account.external_id is not None:
+            request["ExternalId"] = account.external_id
+        return request
 
 
 def _caller_session(connection: Connection) -> botocore.session.Session:

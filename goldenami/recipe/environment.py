@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
 
-from goldenami import extensions
 from goldenami.errors import InvalidInput, NotFound, UsageError
 from goldenami.model import (
     DIRECT,
@@ -26,6 +25,7 @@ from goldenami.model import (
     Network,
     Target,
 )
+from goldenami.recipe import transports
 from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.problems import Problems, translate
 from goldenami.recipe.project import Project
@@ -34,8 +34,10 @@ from goldenami.recipe.schedules import read_schedules
 from goldenami.recipe.schedulespec import ScheduleSpec
 from goldenami.recipe.words import (
     CIDR,
+    EXTERNAL_ID,
     NAME,
     PARAMETER_PREFIX,
+    PROFILE,
     ROLE,
     SUBNET,
     AccountId,
@@ -57,26 +59,46 @@ DEFAULT = "sandbox"
 # "General purpose bucket naming rules", S3 user guide; the prefix has only characters that need no quoting.
 _S3 = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/[A-Za-z0-9!_.*'()=-]+)*/?)")
 
+SHORTEST_SESSION, LONGEST_SESSION = 900, 12 * 3600  # seconds (AssumeRole, STS API reference)
+
+Address = Literal["auto", "public", "private"]
 Role = Annotated[str, StringConstraints(pattern=ROLE)]
 
 
-class HomeSpec(Spec):
+class RoleSpec(Spec):
+    """How goldenami gets credentials for an account."""
+
+    role: Role | None = Field(None, description="Role to assume in the account. Default: the caller's own credentials.")
+    external_id: str | None = Field(
+        None, description="External id that the role's trust policy requires.", pattern=EXTERNAL_ID
+    )
+    session_duration: Duration = Field(
+        "1h",
+        description="How long the credentials of the role are valid, 15m to 12h; then they are renewed. At most the "
+        "role's maximum; 1h if the caller's credentials are those of a role, too.",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> RoleSpec:
+        if not SHORTEST_SESSION <= seconds(self.session_duration) <= LONGEST_SESSION:
+            raise ValueError(f"session_duration is {self.session_duration}, expected 15m to 12h")
+        given = sorted({"external_id", "session_duration"} & self.model_fields_set)
+        if self.role is None and given:
+            raise ValueError(f"{' and '.join(given)}: allowed only with role")
+        return self
+
+
+class HomeSpec(RoleSpec):
     """Where images are built."""
 
     account: AccountId = Field(description="12-digit account id, in quotes.")
     region: Region = Field(description="Region of builders and candidates.")
-    role: Role | None = Field(
-        None, description="Role to assume in the home account. Default: the caller's own credentials."
-    )
 
 
-class AccountSpec(Spec):
+class AccountSpec(RoleSpec):
     """Another account, for targets."""
 
     id: AccountId = Field(description="12-digit account id, in quotes.")
-    role: Role | None = Field(
-        None, description="Role to assume in that account. Default: the caller's own credentials."
-    )
 
 
 class TargetSpec(Spec):
@@ -111,34 +133,24 @@ class SubnetSpec(Spec):
         return self
 
 
-def _transports() -> list[Any]:
-    return [DIRECT, *extensions.installed(extensions.TRANSPORTS)]
-
-
-def _transport(name: str) -> str:
-    if name != DIRECT and name not in _transports():
-        raise ValueError(
-            f"{name!r} is not installed: expected {', '.join(_transports())}, or what a package adds to "
-            f"{extensions.TRANSPORTS}"
-        )
-    return name
-
-
 class NetworkSpec(Spec):
     """The network of builders, and how to connect to them."""
 
     subnet: SubnetSpec | None = Field(None, description="Subnet of the builders. Default: a subnet of the default VPC.")
-    transport: Annotated[str, AfterValidator(_transport)] = Field(
+    transport: Annotated[str | dict[str, Any], transports.TransportField()] = Field(
         DIRECT,
-        description="How to connect to the builder: direct, or a transport of an installed package.",
-        json_schema_extra=lambda schema: schema.update(enum=_transports()),
+        description="How to connect to the builder: direct, bastion, command, ssm, instance-connect, or a transport of "
+        "an installed package; alone, or with its options: {NAME: {…}}.",
     )
-    address: Literal["auto", "public", "private"] = Field(
-        "auto", description="Address to connect to. auto: the public address if there is one, else the private one."
+    address: Address = Field(
+        "auto",
+        description="Address to connect to. private: the builder gets no public address. auto: the private address "
+        "with bastion, ssm and instance-connect; else the public address if there is one, else the private one.",
     )
     source_cidr: str | None = Field(
         None,
-        description="Addresses that may connect to port 22 of the builder, as CIDR. Default: the caller's address.",
+        description="Addresses that may connect to port 22 of the builder, as CIDR. Default: the caller's address, the "
+        "bastion's address, or the security groups of the endpoint; nothing with ssm.",
         pattern=CIDR,
     )
 
@@ -149,6 +161,14 @@ def _lifetime(given: str) -> str:
     return given
 
 
+class BuilderDefaults(Spec):
+    """Defaults for the temporary instances of all recipes."""
+
+    instance_profile: str | None = Field(
+        None, description="Name or ARN of the instance profile of builders and test instances.", pattern=PROFILE
+    )
+
+
 class EnvironmentSpec(Spec):
     """The accounts, regions and keys where images are built and published."""
 
@@ -157,6 +177,10 @@ class EnvironmentSpec(Spec):
     network: NetworkSpec = Field(
         default_factory=lambda: NetworkSpec.model_validate({}),
         description="The network of builders, and how to connect to them.",
+    )
+    builder: BuilderDefaults = Field(
+        default_factory=lambda: BuilderDefaults.model_validate({}),
+        description="Defaults for the temporary instances of all recipes.",
     )
     accounts: dict[Name, AccountSpec] = Field(
         default_factory=dict, description="Other accounts, by names that you choose."
@@ -173,6 +197,11 @@ class EnvironmentSpec(Spec):
         min_length=1,
         description="Place of the journals of builds: a directory, relative to goldenami.yaml, or s3://bucket/prefix "
         "if builds run on several machines. Default: .goldenami/NAME/builds.",
+    )
+    bucket_owner: AccountId | None = Field(
+        None,
+        description="12-digit id of the account that owns the buckets of catalog and builds. S3 refuses calls if "
+        "another account owns them. Default: the home account.",
     )
     parameter_prefix: str = Field(
         "/golden-ami", description="Prefix of the SSM parameters of images.", pattern=PARAMETER_PREFIX
@@ -314,11 +343,13 @@ def _environment(
             f"{name}: the key 'targets' is missing",
             "Add the accounts and regions that get images: targets: [{account: home, regions: […], kms_key: …}]",
         )
-    home = Account(HOME, spec.home.account, spec.home.role)
-    accounts = {HOME: home} | {key: Account(key, value.id, value.role) for key, value in spec.accounts.items()}
+    home = _account(HOME, spec.home.account, spec.home)
+    accounts = {HOME: home} | {key: _account(key, value.id, value) for key, value in spec.accounts.items()}
     _check_accounts(accounts, at, document, problems)
     targets = _targets(spec, accounts, at, document, problems)
     read_schedules(spec.schedules, (*at, "schedules"), document, accounts, spec.home.region, problems)
+    transport, options = transports.read(spec.network.transport, (*at, "network", "transport"), document, problems)
+    address = _address(transport, spec.network.address, at, document, problems)
     local = root / ".goldenami" / name
     catalog = _storage("catalog", spec.catalog, local, root, at, document, problems)
     builds = _storage("builds", spec.builds, local, root, at, document, problems)
@@ -341,8 +372,9 @@ def _environment(
         network=Network(
             subnet_id=subnet.id if subnet else None,
             subnet_tags=dict(subnet.tags) if subnet else {},
-            transport=spec.network.transport,
-            address=spec.network.address,
+            transport=transport,
+            options=options,
+            address=address,
             source_cidr=spec.network.source_cidr,
         ),
         catalog=catalog,
@@ -351,8 +383,25 @@ def _environment(
         tags=dict(spec.tags),
         parameter_prefix=spec.parameter_prefix,
         lifetime=timedelta(seconds=seconds(spec.lifetime)),
+        instance_profile=spec.builder.instance_profile,
+        bucket_owner=spec.bucket_owner or home.id,
         sandbox=spec.sandbox,
     )
+
+
+def _account(name: str, id: str, spec: RoleSpec) -> Account:
+    return Account(name, id, spec.role, spec.external_id, seconds(spec.session_duration))
+
+
+def _address(transport: str, address: Address, at: NodePath, document: Document, problems: Problems) -> Address:
+    """Return the address to connect to: a transport of AWS or a bastion inside the network uses the private one."""
+    if transport in ("ssm", "instance-connect") and address == "public":
+        problems.add(
+            document.mark((*at, "network", "address")),
+            f"address: public is not possible with transport {transport}, which uses the private address",
+            "Remove it.",
+        )
+    return "private" if address == "auto" and transport in ("bastion", "ssm", "instance-connect") else address
 
 
 def environment_schedules(project: Project, name: str) -> tuple[Schedule, ...]:

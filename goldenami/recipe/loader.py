@@ -229,6 +229,7 @@ def _builder(spec: RecipeSpec, architecture: Architecture, os: OsId) -> Builder:
         ssh_timeout=seconds(builder.ssh_timeout),
         stage_timeout=seconds(builder.timeout),
         encrypted=builder.encrypted,
+        instance_profile=builder.instance_profile,
     )
 
 

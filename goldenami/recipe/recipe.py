@@ -44,6 +44,7 @@ class Builder:
     ssh_timeout: int
     stage_timeout: int
     encrypted: bool | None = None  # None: only where another account could not copy the candidate otherwise
+    instance_profile: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

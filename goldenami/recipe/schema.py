@@ -24,6 +24,7 @@ from goldenami.recipe.words import (
     INSTANCE_TYPE,
     NAME,
     PARAMETER,
+    PROFILE,
     USER,
     Duration,
     Name,
@@ -112,6 +113,12 @@ class BuilderSpec(Spec):
         None,
         description="User that gets the SSH key from cloud-init. Default: the login user of the vendor's images.",
         pattern=USER,
+    )
+    instance_profile: str | None = Field(
+        None,
+        description="Name or ARN of the instance profile of the builder and the test instance. Default: "
+        "builder.instance_profile of the environment, else none.",
+        pattern=PROFILE,
     )
     ssh_timeout: Duration = Field("10m", description="Longest wait until the instance answers over SSH.")
     timeout: Duration = Field("2h", description="Longest time that one stage of provisioning may take.")
@@ -255,7 +262,7 @@ class SecretSource(Spec):
     """Where the value of a secret comes from; exactly one."""
 
     env: str | None = Field(None, description="Name of an environment variable.", pattern=IDENTIFIER)
-    file: str | None = Field(None, description="Path of a file, relative to the recipe.", min_length=1)
+    file: str | None = Field(None, description="Path of a file, relative to the file that names it.", min_length=1)
     ssm: str | None = Field(None, description="Name of an SSM SecureString parameter in the home region.", min_length=1)
 
     @model_validator(mode="after")
@@ -263,6 +270,13 @@ class SecretSource(Spec):
         if sum(value is not None for value in (self.env, self.file, self.ssm)) != 1:
             raise ValueError("expected exactly one of env, file and ssm")
         return self
+
+    @property
+    def place(self) -> tuple[Literal["env", "file", "ssm"], str]:
+        """The kind of source, and its name or path."""
+        if self.env is not None:
+            return "env", self.env
+        return ("ssm", self.ssm) if self.ssm is not None else ("file", str(self.file))
 
 
 class SecretVar(Spec):

@@ -7,21 +7,30 @@ All errors are BuilderErrors: NotReachable and Refused (no connection), Connecti
 command), CommandTimeout, NotBack. Errors of paramiko are translated into them.
 """
 
+from goldenami.ssh.bastion import Bastion, BastionLogin
 from goldenami.ssh.connection import CommandTimeout, Completed, Connection, Deadline, NotBack, connect
+from goldenami.ssh.handover import ConnectionClient, ConnectionServer
 from goldenami.ssh.keys import KeyPair, generate_keypair
 from goldenami.ssh.knownhosts import known_host_key
 from goldenami.ssh.transport import NotReachable, Refused
+from goldenami.ssh.tunnel import TunnelSocket, open_process
 
 __all__ = [
+    "Bastion",
+    "BastionLogin",
     "CommandTimeout",
     "Completed",
     "Connection",
+    "ConnectionClient",
+    "ConnectionServer",
     "Deadline",
     "KeyPair",
     "NotBack",
     "NotReachable",
     "Refused",
+    "TunnelSocket",
     "connect",
     "generate_keypair",
     "known_host_key",
+    "open_process",
 ]

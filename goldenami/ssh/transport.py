@@ -1,7 +1,8 @@
 """Opens one authenticated SSH transport, and translates paramiko's errors into goldenami's errors.
 
 The host key is pinned: only the type of the expected key is negotiated, and the connection is closed if the host proves
-another key. No SSH agent is used, and no file of the user is read (known_hosts, config, keys).
+another key. No SSH agent is used, and no file of the user is read (known_hosts, config, keys). The only exception is
+the login to a bastion, whose options can request the agent.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ import contextlib
 import io
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import paramiko
 from paramiko.pkey import UnknownKeyType
 from paramiko.ssh_exception import IncompatiblePeer
 
-from goldenami import extensions
 from goldenami.errors import BuilderError, ConnectionLost
-from goldenami.model import DIRECT, SshEndpoint, Transport
+from goldenami.model import SshEndpoint
 from goldenami.os import SYSTEMS, described
+from goldenami.ssh.tunnel import TunnelSocket
 
 # Bytes in flight on one channel: 4 MiB allow 70 MB/s at a round trip of 60 ms. OpenSSH's packets have at most 32 KiB.
 WINDOW = 4 << 20
@@ -51,11 +52,20 @@ def open_transport(endpoint: SshEndpoint, patience: float = ATTEMPT_SECONDS) -> 
     another program may listen on the port and send nothing. Raises NotReachable or Refused.
     """
     name = f"{endpoint.user}@{endpoint.address}:{endpoint.port}"
+    with translated(name, NotReachable):
+        key = paramiko.Ed25519Key.from_private_key(io.StringIO(endpoint.private_key))
+    return log_in(endpoint, [key], patience, name)
+
+
+def log_in(endpoint: SshEndpoint, keys: Sequence[paramiko.PKey], patience: float, name: str) -> paramiko.Transport:
+    """Connect once, check the host key, and log in with the first of ``keys`` that the server accepts.
+
+    The private key of the endpoint is not used. ``name``: the server, for messages. Raises NotReachable or Refused.
+    """
     connection = _socket(endpoint, name, patience)
     transport: paramiko.Transport | None = None
     try:
         with translated(name, NotReachable):
-            key = paramiko.Ed25519Key.from_private_key(io.StringIO(endpoint.private_key))
             expected = expected_key(endpoint.host_key)
             transport = paramiko.Transport(connection, default_window_size=WINDOW, default_max_packet_size=PACKET)
             transport.set_log_channel(_LOG)
@@ -68,14 +78,56 @@ def open_transport(endpoint: SshEndpoint, patience: float = ATTEMPT_SECONDS) -> 
                     f"{name} proved another host key than the expected one, so it may be another host",
                     hint="No data was sent to it. Find out which host answers at this address before you build again.",
                 )
-            transport.auth_publickey(endpoint.user, key)
+            _authenticate(transport, endpoint.user, keys)
             transport.set_keepalive(_KEEPALIVE_SECONDS)
             return transport
-    except BaseException:
+    except BaseException as error:
+        reason = ""
+        if isinstance(error, NotReachable) and isinstance(connection, TunnelSocket):
+            reason = connection.explain()
         if transport is not None:
             transport.close()
         connection.close()
+        if reason:
+            raise NotReachable(f"{name}: {reason}") from error
         raise
+
+
+def _authenticate(transport: paramiko.Transport, user: str, keys: Sequence[paramiko.PKey]) -> None:
+    """Log in with the first key that the server accepts. Raises paramiko's error for the last one."""
+    for number, key in enumerate(keys, 1):
+        try:
+            transport.auth_publickey(user, key)
+            return
+        except paramiko.BadAuthenticationType:
+            raise
+        except paramiko.AuthenticationException:
+            if number == len(keys):
+                raise
+
+
+def parse_key(text: str, what: str) -> paramiko.PKey:
+    """Parse a private key without a passphrase, in OpenSSH's format or PEM. Raises Refused. ``what``: for messages."""
+    kinds: tuple[type[paramiko.PKey], ...] = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
+    for kind in kinds:
+        try:
+            return kind.from_private_key(io.StringIO(text))
+        except paramiko.PasswordRequiredException as error:
+            raise Refused(
+                f"{what} has a passphrase, expected a key without one",
+                hint="Add the key to an SSH agent (`ssh-add`), and set `agent: true` in its place.",
+            ) from error
+        except (paramiko.SSHException, ValueError, TypeError, IndexError):
+            continue
+    raise Refused(f"{what} is not a private key of type ed25519, ECDSA or RSA")
+
+
+def agent_keys() -> Sequence[paramiko.PKey]:
+    """Return the keys of the user's SSH agent (SSH_AUTH_SOCK); none if there is no agent."""
+    try:
+        return paramiko.Agent().get_keys()
+    except paramiko.SSHException:
+        return ()
 
 
 def expected_key(line: str) -> paramiko.PKey:
@@ -123,9 +175,7 @@ def direct(endpoint: SshEndpoint, patience: float) -> socket.socket:
 
 
 def _socket(endpoint: SshEndpoint, name: str, patience: float) -> socket.socket:
-    opener: Transport = direct
-    if endpoint.transport != DIRECT:
-        opener = extensions.load(extensions.TRANSPORTS, endpoint.transport)
+    opener = endpoint.transport or direct
     with translated(name, NotReachable):
         connection = opener(endpoint, patience)
     if connection.family not in (socket.AF_INET, socket.AF_INET6):  # one end of a tunnel that this process opened

@@ -24,6 +24,7 @@ from goldenami.model import (
 )
 from goldenami.planning import BuildPlan
 from goldenami.recipe import Recipe
+from goldenami.stages.transports import HostTransport
 from goldenami.validate import Traces
 from goldenami.work import JournaledWork
 
@@ -57,6 +58,7 @@ class BuildContext(JournaledWork):
     reports: Path  # a directory of this build, for JUnit files and logs
     stop: threading.Event  # set when a signal interrupted the build
     host_work: HostWork
+    transport: HostTransport  # opens the connections to temporary instances
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)  # name of the variable -> value
 
     @property

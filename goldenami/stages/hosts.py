@@ -8,7 +8,7 @@ Sealing removes the key. The user data also ends the instance after its lifetime
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from goldenami import lifetime, ssh
@@ -19,6 +19,7 @@ from goldenami.stages.build import BuildContext, Host
 from goldenami.stages.watch import watched
 
 SECURITY_GROUP = "security-group"
+_PUBLIC: Mapping[str, bool | None] = {"auto": None, "public": True, "private": False}
 
 
 def launch(
@@ -46,8 +47,8 @@ def launch(
     login = _key_pair(build, f"{purpose}-login-key")
     host_key = _key_pair(build, f"{purpose}-{architecture}-host-key")
     subnets = network.subnets(build.cloud, home, build.environment.network)
-    cidr = network.source_cidr(build.cloud, home, build.environment.network, subnets[0])
-    group = security_groups.create(ledger, SECURITY_GROUP, home, vpc_id=subnets[0].vpc_id, source_cidr=cidr)
+    source = build.transport.source(subnets[0])
+    group = security_groups.create(ledger, SECURITY_GROUP, home, vpc_id=subnets[0].vpc_id, source=source)
     spec = LaunchSpec(
         image_id=image_id,
         instance_types=wanted.instance_types,
@@ -60,6 +61,8 @@ def launch(
         data_devices=data_devices,
         spot=wanted.spot and spot,
         name=f"goldenami {purpose} {build.label}",
+        instance_profile=wanted.instance_profile or build.environment.instance_profile,
+        public_address=_PUBLIC[build.environment.network.address],
     )
     instance_id = instances.launch(ledger, key, home, spec)
     instance = instances.wait_running(ledger, home, [instance_id])[instance_id]
@@ -68,7 +71,7 @@ def launch(
         user=wanted.ssh_user,
         private_key=login.private_key,
         host_key=host_key.public_key,
-        transport=build.environment.network.transport,
+        transport=build.transport.opener,
         instance_id=instance_id,
         region=home.region,
     )

@@ -24,8 +24,10 @@ from goldenami.recipe import Project, Recipe
 from goldenami.recipe.secrets import read as read_secrets
 from goldenami.recipe.words import seconds
 from goldenami.release.catalog import Catalog
+from goldenami.stages import transports
 from goldenami.stages.build import BuildContext
 from goldenami.stages.tools import Tools
+from goldenami.stages.transports import HostTransport
 
 _FACTS: TypeAdapter[Facts] = TypeAdapter(Facts)
 
@@ -38,6 +40,21 @@ def create(project: Project, plan: BuildPlan, variables: Mapping[str, str], tool
     and the deprecation are computed from it.
     """
     secrets = secrets_of(plan.recipe, tools.cloud)
+    with transports.opened(plan.environment, tools.cloud) as transport:
+        transport.start()
+        with _create(project, plan, variables, secrets, transport, tools) as build:
+            yield build
+
+
+@contextmanager
+def _create(
+    project: Project,
+    plan: BuildPlan,
+    variables: Mapping[str, str],
+    secrets: Mapping[str, str],
+    transport: HostTransport,
+    tools: Tools,
+) -> Iterator[BuildContext]:
     now = tools.cloud.now()
     build_id = new_build_id(now)
     name = plan.recipe.name
@@ -52,7 +69,7 @@ def create(project: Project, plan: BuildPlan, variables: Mapping[str, str], tool
     }
     header = Header(build_id, name, plan.digest, plan.environment.name, now, data)
     with tools.journals.create(header) as journal:
-        yield _begin(plan, version, journal, secrets, tools)
+        yield _begin(plan, version, journal, secrets, transport, tools)
 
 
 @contextmanager
@@ -79,9 +96,10 @@ def reopen(project: Project, environment: Environment, summary: Summary, tools: 
                 hint=f"Delete the resources of this build with `goldenami clean {header.build_id}`, and build again.",
             )
         tools.cloud.check_caller()
-        build = _begin(plan, data["version"], journal, secrets_of(recipe, tools.cloud), tools)
-        reconcile.finish_deletions(build.ledger)
-        yield build
+        with transports.opened(environment, tools.cloud) as transport:
+            build = _begin(plan, data["version"], journal, secrets_of(recipe, tools.cloud), transport, tools)
+            reconcile.finish_deletions(build.ledger)
+            yield build
 
 
 def _within(project: Project, source: Path) -> str:
@@ -92,7 +110,14 @@ def _within(project: Project, source: Path) -> str:
     return source.relative_to(project.root).as_posix() if source.is_relative_to(project.root) else str(source)
 
 
-def _begin(plan: BuildPlan, version: str, journal: Journal, secrets: Mapping[str, str], tools: Tools) -> BuildContext:
+def _begin(
+    plan: BuildPlan,
+    version: str,
+    journal: Journal,
+    secrets: Mapping[str, str],
+    transport: HostTransport,
+    tools: Tools,
+) -> BuildContext:
     to = masked(tools.emit, tuple(secrets.values()))
     every = tags.build_tags(
         recipe=plan.recipe.name,
@@ -126,6 +151,7 @@ def _begin(plan: BuildPlan, version: str, journal: Journal, secrets: Mapping[str
         emit=to,
         stop=tools.interrupts.stop,
         host_work=tools.host_work,
+        transport=transport,
         secrets=secrets,
     )
 

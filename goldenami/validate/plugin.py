@@ -25,7 +25,7 @@ import threading
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -130,9 +130,10 @@ class TestRun:
         signal.signal(signal.SIGALRM, self._raise_too_long)
 
     def _connect(self) -> ssh.Connection:
-        return ssh.connect(
-            self.settings.endpoint, timeout=self.settings.connect_timeout, sleep=time.sleep, clock=time.monotonic
-        )
+        endpoint = self.settings.endpoint
+        if self.settings.connections is not None:  # the parent has the transport, and what it needs: keys, credentials
+            endpoint = replace(endpoint, transport=ssh.ConnectionClient(self.settings.connections).open)
+        return ssh.connect(endpoint, timeout=self.settings.connect_timeout, sleep=time.sleep, clock=time.monotonic)
 
     def answer(self, event: str, **fields: Any) -> None:
         """Send one answer to the parent, with secrets masked."""

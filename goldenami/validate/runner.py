@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from goldenami import events, shipped
 from goldenami.errors import (
@@ -37,6 +37,9 @@ from goldenami.events import Emit, ignore_events, mask
 from goldenami.model import Architecture, SshEndpoint, TestFailure, TestReport
 from goldenami.validate.settings import VARIABLE, TestPath, TestSettings
 from goldenami.validate.traces import Traces
+
+if TYPE_CHECKING:
+    from goldenami.ssh import ConnectionServer
 
 _PACKAGE = Path(__file__).parents[1]  # the program's own suites do not count as tests of the project
 _SUITES = Path(__file__).with_name("suites")
@@ -267,7 +270,13 @@ def _pytest(settings: TestSettings, junit: Path) -> Iterator[_Child]:
     scratch = Path(tempfile.mkdtemp(prefix="goldenami-tests-"))
     ours: list[int] = []
     theirs: list[int] = []
+    connections: ConnectionServer | None = None
     try:
+        if settings.endpoint.transport is not None:
+            from goldenami.ssh import ConnectionServer  # here, because paramiko loads slowly
+
+            connections = ConnectionServer(settings.endpoint)
+            settings = replace(settings, connections=connections.client)
         theirs.append(settings.to_file())
         answers_read, answers_write = os.pipe()
         ours.append(answers_read)
@@ -282,7 +291,7 @@ def _pytest(settings: TestSettings, junit: Path) -> Iterator[_Child]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            pass_fds=theirs,
+            pass_fds=theirs if connections is None else [*theirs, connections.client],
             start_new_session=True,  # Ctrl-C at the terminal reaches only the parent, which then ends the child
         )
         while theirs:
@@ -293,6 +302,8 @@ def _pytest(settings: TestSettings, junit: Path) -> Iterator[_Child]:
         finally:
             child.end()
     finally:
+        if connections is not None:
+            connections.close()
         for descriptor in (*ours, *theirs):
             os.close(descriptor)
         shutil.rmtree(scratch, ignore_errors=True)

@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class TestSettings:
 
     __test__ = False
 
-    endpoint: SshEndpoint = field(repr=False)
+    endpoint: SshEndpoint = field(repr=False)  # in the child, without its transport
     tests: tuple[TestPath, ...]
     gate: str
     architecture: Architecture
@@ -61,12 +61,15 @@ class TestSettings:
     retries: int  # repetitions of a failed test without the mark "retry"
     retry_delay: float  # before each repetition
     retry_budget: float  # limit for the sum of these delays, so that a broken host does not cost minutes
+    connections: int | None = (
+        None  # descriptor from which the child gets connections (ssh.handover); None: it opens TCP
+    )
 
     def to_file(self) -> int:
         """Write the settings to an anonymous file in memory and return its descriptor, positioned at the start.
 
         The caller passes it to the child (``pass_fds``) and closes it."""
-        data = asdict(self)
+        data = asdict(replace(self, endpoint=replace(self.endpoint, transport=None)))
         data["tests"] = [[str(test.path), test.label] for test in self.tests]
         descriptor = os.memfd_create("goldenami-settings")
         with open(descriptor, "w", encoding="utf-8", closefd=False) as file:

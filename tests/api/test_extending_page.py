@@ -111,12 +111,23 @@ def test_what_is_not_installed_is_named(company: Company) -> None:
         (company.site / "acme_goldenami-1.0.dist-info" / name).unlink()
     done = company.run("goldenami validate acme")
     assert done.returncode == 2
-    assert "transport: 'bastion' is not installed: expected direct" in done.stderr
+    assert "transport: 'acme-bastion' is not installed: expected direct, bastion" in done.stderr
     write(company.project / "goldenami.yaml", "environments:\n  sandbox: {sandbox: true}\n")
     done = company.run("goldenami validate acme")
     assert done.returncode == 2
     assert "there is no agent 'acme-motd'" in done.stderr
     assert "tests: acme-baseline: No such file or directory" in done.stderr
+
+
+def test_the_options_of_the_transport_are_checked(company: Company) -> None:
+    settings = company.project / "goldenami.yaml"
+    written = settings.read_text()
+    assert "host: bastion" in written
+    write(settings, written.replace("host: bastion", "hots: bastion"))
+    done = company.run("goldenami validate acme")
+    assert done.returncode == 2
+    assert "goldenami.yaml:4:40: error: unknown key 'hots' of transport acme-bastion" in done.stderr
+    assert "hint: Did you mean host?" in done.stderr
 
 
 def test_what_is_broken_is_a_problem(company: Company) -> None:

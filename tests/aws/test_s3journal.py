@@ -62,7 +62,7 @@ class Bench:
         return journals.open_journals(environment, make_cloud(**options), terms=terms)
 
     def bucket(self, cloud: Cloud | None = None) -> Bucket:
-        return Bucket(cloud or make_cloud(), HOME_PLACE, URL)
+        return Bucket(cloud or make_cloud(), HOME_PLACE, URL, HOME_PLACE.account)
 
     def objects(self) -> dict[str, bytes]:
         """What somebody sees who may read the bucket."""

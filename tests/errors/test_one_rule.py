@@ -26,6 +26,7 @@ EACH, POLLING = "each.py", "polling.py"
 # Loops that sleep but wait for no answer, with the reason.
 SLEEPS = {
     "ssh/connection.py": "three short looks at a transport that is about to say that it ended",
+    "ssh/tunnel.py": "waits for a transport's program to leave, in the few lines that may not raise",
     "validate/plugin.py": "the pause before a test is tried again",
     "validate/runner.py": "waits for a child process to leave, in the few lines that may not raise",
 }

@@ -43,7 +43,7 @@ def machine(paper_cloud: Callable[..., PaperCloud], monkeypatch: pytest.MonkeyPa
 
     def catalog(**options: Any) -> Catalog:
         terms = options.pop("terms", Terms())
-        store = BucketStore(Bucket(make_cloud(), HOME_PLACE, URL), terms=terms)
+        store = BucketStore(Bucket(make_cloud(), HOME_PLACE, URL, HOME_PLACE.account), terms=terms)
         made = Catalog(URL, store=store, **options)
         made.fault = lambda **fault: paper.set(faults=[fault] if fault else [])  # type: ignore[attr-defined]
         return made

@@ -41,7 +41,7 @@ def open_store(
         monkeypatch.setenv(name, value)
     s3: Any = new_session().create_client("s3", **paper.client())
     s3.create_bucket(Bucket="team", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
-    yield lambda: BucketStore(Bucket(make_cloud(), HOME_PLACE, "s3://team/golden"))
+    yield lambda: BucketStore(Bucket(make_cloud(), HOME_PLACE, "s3://team/golden", HOME_PLACE.account))
     assert not [t for t in threading.enumerate() if t.name.startswith("lease")], "a lease that was not given back"
 
 
