@@ -233,7 +233,7 @@ def _from_answer(
         )
     if code in EXPIRED_CODES:
         return CredentialsRefused(message, hint="The credentials have expired. Renew them.")
-    if code in UNKNOWN_CODES or (code == "AuthFailure" and "access credentials" in text):
+    if is_unknown_key(error):
         hint = "Check the credentials with `aws sts get-caller-identity`."
         return CredentialsRefused(message, hint=hint)
     if code in CREDENTIAL_CODES:
@@ -260,6 +260,14 @@ def date_of(metadata: Mapping[str, Any]) -> datetime | None:
         return parsedate_to_datetime(metadata["HTTPHeaders"]["date"]).astimezone(UTC)
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def is_unknown_key(error: Exception) -> bool:
+    """Return whether a service does not know the caller's access key, in the region of the call."""
+    if not isinstance(error, boto.ClientError):
+        return False
+    text = error.response.get("Error", {}).get("Message") or ""
+    return _code(error) in UNKNOWN_CODES or (_code(error) == "AuthFailure" and "access credentials" in text)
 
 
 def is_missing(error: BaseException) -> bool:

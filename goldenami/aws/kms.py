@@ -108,7 +108,7 @@ def create_grant(
 ) -> str:
     """Ensure that a principal may use a key. Return the grant's id.
 
-    ``grantee``: the ARN of an account's root ("arn:aws:iam::222222222222:root"), a role, or a service-linked role. A
+    ``grantee``: the ARN of an account's root (``Cloud.account_root``), a role, or a service-linked role. A
     grant can take up to five minutes to become effective ("Grants in KMS", eventual consistency).
     """
     request = {"KeyId": kms_key_arn, "GranteePrincipal": grantee, "Operations": sorted(operations)}

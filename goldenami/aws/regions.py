@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Mapping
 
-from goldenami.aws.session import Cloud
+from goldenami.aws.session import ENABLE_REGION, Cloud
 from goldenami.each import all_of
-from goldenami.errors import AccessError, NotFound
+from goldenami.errors import AccessError, NotFound, UsageError
 from goldenami.model import Place
 
 
@@ -18,6 +18,7 @@ def check(cloud: Cloud, places: Collection[Place]) -> None:
     regions that are newer than botocore's list work too.
     """
     check_home(cloud)
+    check_partitions(cloud, places)
     known = cloud.known_regions()
     accounts = sorted({p.account for p in places})
     lists = dict(zip(accounts, all_of(accounts, lambda a: status(cloud, Place(a, cloud.home.region))), strict=True))
@@ -41,7 +42,7 @@ def check_enabled(place: Place, found: Mapping[str, str], known: Collection[str]
     if found[place.region] == "not-opted-in":
         raise AccessError(
             f"region {place.region} is not enabled for account {place.account}",
-            hint="Enable the region (`aws account enable-region`), or remove it from goldenami.yaml.",
+            hint=ENABLE_REGION,
         )
 
 
@@ -52,6 +53,30 @@ def check_home(cloud: Cloud) -> None:
     known = cloud.known_regions()
     if cloud.home.region not in known:
         raise _unknown(cloud.home.region, known)
+
+
+def check_partitions(cloud: Cloud, places: Collection[Place]) -> None:
+    """Raise UsageError if a place or a role is in another partition than the home region. Makes no call.
+
+    Credentials are valid in one partition, and images cannot be copied to another one (CopyImage, EC2 API reference).
+    """
+    home = cloud.partition(cloud.home.region)
+    # A region that botocore does not know may be mistyped. EC2's list decides that.
+    for region in sorted({place.region for place in places} & cloud.known_regions()):
+        found = cloud.partition(region)
+        if found != home:
+            raise UsageError(
+                f"region {region} is in the partition {found}, expected {home}, that of the home region "
+                f"{cloud.home.region}",
+                hint="Use an environment of its own for each partition.",
+            )
+    for account in cloud.accounts:
+        if account.role is not None and account.role.split(":")[1] != home:
+            raise UsageError(
+                f"the role {account.role} of account {account.name} is in the partition {account.role.split(':')[1]}, "
+                f"expected {home}, that of the home region {cloud.home.region}",
+                hint=f"Its ARN begins with arn:{home}:iam.",
+            )
 
 
 def _unknown(region: str, known: Collection[str]) -> NotFound:

@@ -13,6 +13,7 @@ looked for the resource.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import random
@@ -38,6 +39,7 @@ from goldenami.errors import AccessError, CloudError, GoldenAmiError, Throttled,
 from goldenami.model import Account, Connection, Environment, Place
 
 SESSION_NAME: Final = "goldenami"
+ENABLE_REGION: Final = "Enable the region (`aws account enable-region`), or remove it from goldenami.yaml."
 # Seconds. If an endpoint does not answer the first call, it is probably wrong, so the limit for retries is short.
 _FIRST_CONTACT: Final = 5.0
 _LONGEST_CHAINED: Final = 3600  # seconds, of a session that another role's session assumed
@@ -100,6 +102,11 @@ class Cloud:
     def of(cls, environment: Environment, **options: Any) -> Cloud:
         """Return the cloud of an environment. ``options``: arguments of the constructor."""
         return cls(environment.accounts, environment.home_place, connection=environment.connection, **options)
+
+    @property
+    def accounts(self) -> tuple[Account, ...]:
+        """The accounts that may be used."""
+        return tuple(self._accounts.values())
 
     def with_sleep(self, sleep: Sleep) -> Cloud:
         """Return a copy with another sleep function. It shares the clients and credentials."""
@@ -274,9 +281,28 @@ class Cloud:
             translated = errors.translate(error, service=service, action=operation, place=place)
             if isinstance(translated, Throttled) and translated.code in errors.THROTTLE_CODES:
                 pace.throttled()
+            if errors.is_unknown_key(error) and not self._is_enabled(place):
+                # For such a region, AWS reports invalid credentials. Only this place is affected.
+                translated = AccessError(
+                    f"{operation} in {place} was refused: region {place.region} is not enabled for account "
+                    f"{place.account}",
+                    hint=ENABLE_REGION,
+                )
             if translated is error:
                 raise
             raise translated from error
+
+    def _is_enabled(self, place: Place) -> bool:
+        """Return whether an account has enabled a region (DescribeRegions, in the home region); True if that is
+        unknown."""
+        if place.region == self.home.region or place.account not in self._accounts:
+            return True
+        role = self._accounts[place.account].role
+        client = self._client("ec2", Place(place.account, self.home.region), role)
+        with contextlib.suppress(Exception):
+            found = client.describe_regions(AllRegions=True, RegionNames=[place.region])["Regions"]
+            return bool(found) and found[0].get("OptInStatus") != "not-opted-in"
+        return True
 
     def now(self) -> datetime:
         """Return the time by the cloud's clock: the time of the last answer plus the seconds since. It does not depend
@@ -306,6 +332,18 @@ class Cloud:
         """Return the regions in the list of this version of botocore, of all partitions. Makes no call."""
         partitions = self._caller.get_available_partitions()
         return frozenset(r for p in partitions for r in self._caller.get_available_regions("ec2", partition_name=p))
+
+    def partition(self, region: str) -> str:
+        """Return the partition of a region: "aws", "aws-cn", "aws-us-gov". Makes no call. A region that is newer than
+        botocore's data is found by the pattern of its name. Raises NotFound for a name that fits no partition."""
+        try:
+            return str(self._caller.get_partition_for_region(region))
+        except Exception as error:
+            raise errors.translate(error, service="ec2", action="partition", place=None) from error
+
+    def account_root(self, account: str, region: str) -> str:
+        """Return the ARN that stands for all principals of an account, in the partition of a region."""
+        return f"arn:{self.partition(region)}:iam::{account}:root"
 
     # --- clients ------------------------------------------------------------------------------------------------------
 

@@ -101,6 +101,7 @@ def create(
     """
     from goldenami.snapshots import access, freeze, names
     from goldenami.snapshots.create import create_of_instance, create_of_volume
+    from goldenami.stages import transports
 
     environment, place, cloud = open_place(where)
     is_volume = subject.startswith("vol-")
@@ -121,7 +122,10 @@ def create(
         frozen = None
         if consistent and instance is not None:
             # Connect before the task starts: if the host is unreachable, no resource has to be cleaned up.
-            connection = stack.enter_context(access.connect(cloud, place, instance, environment.network, way_in))
+            transport = stack.enter_context(transports.opened(environment, cloud, place))
+            connection = stack.enter_context(
+                access.connect(cloud, place, instance, environment.network, way_in, transport.opener)
+            )
             frozen = freeze.frozen(connection)
         job = stack.enter_context(run_task(cloud, environment, "snapshot create", {"of": subject, "name": name}))
         common: dict[str, Any] = {"name": name, "description": description, "frozen": frozen, "wait": not no_wait}
@@ -614,11 +618,16 @@ def _health(
     """Return why the instance is unhealthy, or None if it is healthy."""
     from goldenami.errors import GoldenAmiError
     from goldenami.snapshots import access, health
+    from goldenami.stages import transports
 
     try:
         health.wait_ok(cloud, place, instance["InstanceId"], timeout=timeout)
         if check is not None:
-            with access.connect(cloud, place, instance, environment.network, way_in) as connection:
+            network = environment.network
+            with (
+                transports.opened(environment, cloud, place) as transport,
+                access.connect(cloud, place, instance, network, way_in, transport.opener) as connection,
+            ):
                 health.command_ok(connection, check)
     except GoldenAmiError as error:
         return error.message

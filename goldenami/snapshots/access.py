@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +21,7 @@ from goldenami.aws import instances
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Item
 from goldenami.errors import BuilderError, NotFound, UsageError
-from goldenami.model import Network, Place, SshEndpoint
+from goldenami.model import Network, Place, SshEndpoint, Transport
 
 _KINDS: Final = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")
 _CONSOLE: Final = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL)
@@ -38,14 +38,16 @@ class Access:
     timeout: float = 60.0
 
 
-def connect(cloud: Cloud, place: Place, instance: Item, network: Network, access: Access) -> ssh.Connection:
-    """Open an SSH connection to an instance.
+def connect(
+    cloud: Cloud, place: Place, instance: Item, network: Network, access: Access, transport: Transport | None = None
+) -> ssh.Connection:
+    """Open an SSH connection to an instance. ``transport``: opens it; None: TCP.
 
     Raises UsageError if the private key cannot be read, NotFound if no host key is found, and BuilderError if the
     instance is not running or is unreachable.
     """
     endpoint = endpoint_of(cloud, place, instance, network, access)
-    return ssh.connect(endpoint, timeout=access.timeout, sleep=cloud.sleep)
+    return ssh.connect(replace(endpoint, transport=transport), timeout=access.timeout, sleep=cloud.sleep)
 
 
 def endpoint_of(cloud: Cloud, place: Place, instance: Item, network: Network, access: Access) -> SshEndpoint:
@@ -69,7 +71,7 @@ def endpoint_of(cloud: Cloud, place: Place, instance: Item, network: Network, ac
             f"the host key of {id} ({address}) is unknown: it is not in {access.known_hosts} or the console output",
             hint="Give --ssh-host-key, or add the host key to known_hosts.",
         )
-    return SshEndpoint(address, access.user, private_key, host_key)
+    return SshEndpoint(address, access.user, private_key, host_key, instance_id=id, region=place.region)
 
 
 def _console_key(cloud: Cloud, place: Place, instance_id: str) -> str | None:

@@ -186,7 +186,7 @@ def _lend(job: Task, home: Place, sources: Sequence[Item], account: str) -> None
         job.journal.stage_done("lent", shares=[*lent, [home.account, home.region, id, account]])
         snapshots.share(job.ledger, f"lend/{id}/{account}", home, id, [account])
     for key in sorted({str(s["KmsKeyId"]) for s in sources if s.get("Encrypted")}):
-        grantee = f"arn:aws:iam::{account}:root"
+        grantee = job.cloud.account_root(account, home.region)
         kms.create_grant(job.ledger, f"{TEMPORARY}grant/{account}/{key}", home, kms_key_arn=key, grantee=grantee)
 
 

@@ -43,7 +43,7 @@ def share(job: Task, place: Place, items: Sequence[Item], accounts: Collection[s
         snapshots.share(job.ledger, f"share/{id}", place, id, accounts)
     for key in sorted({str(s["KmsKeyId"]) for s in items if s.get("Encrypted")}):
         for account in sorted(accounts):
-            grantee = f"arn:aws:iam::{account}:root"
+            grantee = job.cloud.account_root(account, place.region)
             kms.create_grant(job.ledger, f"grant/{account}/{key}", place, kms_key_arn=key, grantee=grantee)
 
 

@@ -41,9 +41,10 @@ def gather(cloud: Cloud, environment: Environment, catalog: Catalog, recipe: Rec
     the home account or of all required targets, TargetsFailed if some required targets cannot be used, NotFound for a
     region, key or base that does not exist, and UsageError for keys that other accounts cannot use.
     """
-    regions.check_home(cloud)
-    caller = cloud.check_caller()
     home = environment.home_place
+    regions.check_home(cloud)
+    regions.check_partitions(cloud, [home, *(t.place for t in recipe.distribution.targets)])
+    caller = cloud.check_caller()
     targets, bases, defaults = _at_once(
         lambda: _read_targets(cloud, recipe.distribution.targets),
         lambda: all_of(

@@ -15,7 +15,7 @@ from goldenami.aws import instance_connect, network, parameters, session_manager
 from goldenami.aws.network import Subnet
 from goldenami.aws.security_groups import Source
 from goldenami.aws.session import Cloud
-from goldenami.model import DIRECT, Environment, Mark, SshEndpoint, Transport
+from goldenami.model import DIRECT, Environment, Mark, Place, SshEndpoint, Transport
 from goldenami.recipe.schema import SecretSource
 from goldenami.recipe.secrets import SecretRef
 from goldenami.recipe.secrets import read as read_secrets
@@ -37,18 +37,18 @@ class HostTransport:
 
     opener: Transport | None = None
 
-    def __init__(self, environment: Environment, cloud: Cloud) -> None:
+    def __init__(self, environment: Environment, cloud: Cloud, place: Place) -> None:
+        """``place``: the account and region of the instances."""
         self.environment = environment
         self.cloud = cloud
+        self.place = place
 
     def start(self) -> None:
         """Check what the transport needs. Called once, before an instance is launched."""
 
     def source(self, subnet: Subnet) -> Source:
         """Return the source of the connections that an instance in this subnet gets."""
-        return Source(
-            cidr=network.source_cidr(self.cloud, self.environment.home_place, self.environment.network, subnet)
-        )
+        return Source(cidr=network.source_cidr(self.cloud, self.place, self.environment.network, subnet))
 
     def close(self) -> None:
         """End what the transport opened. A second call does nothing."""
@@ -61,8 +61,8 @@ class HostTransport:
 class PackageTransport(HostTransport):
     """A transport of an installed package."""
 
-    def __init__(self, environment: Environment, cloud: Cloud, options: TransportOptions) -> None:
-        super().__init__(environment, cloud)
+    def __init__(self, environment: Environment, cloud: Cloud, place: Place, options: TransportOptions) -> None:
+        super().__init__(environment, cloud, place)
         added = extensions.load(extensions.TRANSPORTS, environment.network.transport)
         self.opener = getattr(options, "open") if isinstance(added, type) else added  # noqa: B009  of a subclass
 
@@ -70,8 +70,8 @@ class PackageTransport(HostTransport):
 class BastionTransport(HostTransport):
     """Through channels of one SSH connection to a bastion."""
 
-    def __init__(self, environment: Environment, cloud: Cloud, options: BastionOptions) -> None:
-        super().__init__(environment, cloud)
+    def __init__(self, environment: Environment, cloud: Cloud, place: Place, options: BastionOptions) -> None:
+        super().__init__(environment, cloud, place)
         from goldenami import ssh  # here, because paramiko loads slowly
 
         key = None
@@ -95,8 +95,8 @@ class BastionTransport(HostTransport):
 class CommandTransport(HostTransport):
     """Through the standard input and output of a program."""
 
-    def __init__(self, environment: Environment, cloud: Cloud, options: CommandOptions) -> None:
-        super().__init__(environment, cloud)
+    def __init__(self, environment: Environment, cloud: Cloud, place: Place, options: CommandOptions) -> None:
+        super().__init__(environment, cloud, place)
         self._options = options
         self.opener = self._open
 
@@ -109,8 +109,8 @@ class CommandTransport(HostTransport):
 class SsmTransport(HostTransport):
     """Through AWS Systems Manager: goldenami starts each session, and session-manager-plugin carries its data."""
 
-    def __init__(self, environment: Environment, cloud: Cloud, options: SsmOptions) -> None:
-        super().__init__(environment, cloud)
+    def __init__(self, environment: Environment, cloud: Cloud, place: Place, options: SsmOptions) -> None:
+        super().__init__(environment, cloud, place)
         self._document = options.document
         self.opener = self._open
 
@@ -123,7 +123,7 @@ class SsmTransport(HostTransport):
     def _open(self, endpoint: SshEndpoint, patience: float) -> socket.socket:
         from goldenami import ssh
 
-        place = self.environment.home_place
+        place = self.place
         session = session_manager.start(self.cloud, place, endpoint.instance_id, endpoint.port, self._document)
         end: Callable[[], None] = lambda: session_manager.terminate(self.cloud, place, session.id)  # noqa: E731
         try:
@@ -136,16 +136,15 @@ class SsmTransport(HostTransport):
 class InstanceConnectTransport(HostTransport):
     """Through an EC2 Instance Connect Endpoint, with the AWS CLI."""
 
-    def __init__(self, environment: Environment, cloud: Cloud, options: InstanceConnectOptions) -> None:
-        super().__init__(environment, cloud)
+    def __init__(self, environment: Environment, cloud: Cloud, place: Place, options: InstanceConnectOptions) -> None:
+        super().__init__(environment, cloud, place)
         self._wanted = options.endpoint
         self._endpoint: instance_connect.ConnectEndpoint | None = None
         self.opener = self._open
 
     def start(self) -> None:
         instance_connect.require_cli()
-        place = self.environment.home_place
-        self._find(network.subnets(self.cloud, place, self.environment.network)[0])
+        self._find(network.subnets(self.cloud, self.place, self.environment.network)[0])
 
     def source(self, subnet: Subnet) -> Source:
         found = self._find(subnet)
@@ -153,23 +152,22 @@ class InstanceConnectTransport(HostTransport):
             return given
         if found.preserves_client_address:
             # The instance sees this machine's address, with which it reaches the endpoint.
-            return Source(cidr=network.public_source(self.cloud, self.environment.home_place))
+            return Source(cidr=network.public_source(self.cloud, self.place))
         return Source(groups=found.security_groups)
 
     def _find(self, subnet: Subnet) -> instance_connect.ConnectEndpoint:
         if self._endpoint is None:
-            self._endpoint = instance_connect.find(self.cloud, self.environment.home_place, subnet, self._wanted)
+            self._endpoint = instance_connect.find(self.cloud, self.place, subnet, self._wanted)
         return self._endpoint
 
     def _open(self, endpoint: SshEndpoint, patience: float) -> socket.socket:
         from goldenami import ssh
 
-        place = self.environment.home_place
         if self._endpoint is None:  # a resume that launches nothing
             self.start()
         assert self._endpoint is not None
-        command = instance_connect.command(self._endpoint.id, endpoint, place.region)
-        return ssh.open_process(command, variables=self.cloud.variables(place))
+        command = instance_connect.command(self._endpoint.id, endpoint, self.place.region)
+        return ssh.open_process(command, variables=self.cloud.variables(self.place))
 
 
 _KINDS: Mapping[type[TransportOptions], type[HostTransport]] = {
@@ -180,22 +178,24 @@ _KINDS: Mapping[type[TransportOptions], type[HostTransport]] = {
 }
 
 
-def make_transport(environment: Environment, cloud: Cloud) -> HostTransport:
-    """Return the transport of an environment. Connects to nothing. Raises InvalidInput or NotFound for a secret that
-    is missing."""
-    name = environment.network.transport
+def make_transport(environment: Environment, cloud: Cloud, place: Place | None = None) -> HostTransport:
+    """Return the transport of an environment, to instances in a place; by default the home region. Connects to nothing.
+
+    Raises InvalidInput or NotFound for a secret that is missing.
+    """
+    name, place = environment.network.transport, place or environment.home_place
     if name == DIRECT:
-        return HostTransport(environment, cloud)
+        return HostTransport(environment, cloud, place)
     model = options_model(name)
     options = model.model_validate(environment.network.options)
     kind = _KINDS.get(model, PackageTransport)
-    return kind(environment, cloud, options)  # type: ignore[call-arg]  # each takes the options of its model
+    return kind(environment, cloud, place, options)  # type: ignore[call-arg]  # each takes the options of its model
 
 
 @contextmanager
-def opened(environment: Environment, cloud: Cloud) -> Iterator[HostTransport]:
+def opened(environment: Environment, cloud: Cloud, place: Place | None = None) -> Iterator[HostTransport]:
     """Make the transport of an environment and close it at the end of the block. ``start`` is left to the caller."""
-    transport = make_transport(environment, cloud)
+    transport = make_transport(environment, cloud, place)
     try:
         yield transport
     finally:

@@ -18,10 +18,11 @@ from typing import Any
 from goldenami_sandbox import seed
 from goldenami_sandbox.authorization import Authorization
 from goldenami_sandbox.calllog import CallLog
-from goldenami_sandbox.credentials import Credentials, Identity, Refused
+from goldenami_sandbox.credentials import Credentials, Identity, Refused, unknown_key
 from goldenami_sandbox.ec2.service import Ec2
 from goldenami_sandbox.faults import Disturbance
 from goldenami_sandbox.http import Request, Response
+from goldenami_sandbox.optin import OptIns
 from goldenami_sandbox.protocol import Call, error_response, new_request_id, parse, regions
 from goldenami_sandbox.services import Service, Services, World
 from goldenami_sandbox.services.lookups import Lookups
@@ -63,6 +64,7 @@ class Cloud:
         self._guard = threading.Lock()
         self._public: dict[str, list[seed.PublicParameter]] = {}
         self.credentials = Credentials(self.accounts, self.surface, clock)
+        self._optins = OptIns()
         self.ec2 = Ec2(node, clock=clock, hooks=Lookups(self.surface, lambda: self.services), settings=self._settings)
         self.authorization = Authorization(self.surface, self.ec2, self.credentials, lambda: self._settings)
         self.services = Services(
@@ -76,6 +78,7 @@ class Cloud:
                 clock=clock,
                 settings=lambda: self._settings,
                 public=self._public_parameters,
+                optins=self._optins,
             ),
             kinds,
         )
@@ -127,6 +130,8 @@ class Cloud:
             identity = self.credentials.identify(call)
         except Refused as refused:
             return refused.response
+        if not self._optins.is_enabled(identity.account, call.region):
+            return unknown_key(call)  # AWS knows no credentials of the account in this region
         call.account, call.principal = identity.account, identity.arn
         return self._disturbance(call, lambda call: self._answer(call, identity))
 

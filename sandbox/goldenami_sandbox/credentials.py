@@ -109,14 +109,14 @@ class Credentials:
         session = self._sessions.get(call.access_key)
         if session is not None:
             if call.token != session.session_token:
-                raise Refused(_unknown(call))
+                raise Refused(unknown_key(call))
             if session.expires <= self._clock():
                 raise Refused(_expired(call))
             policies = tuple(session.policies)
             return session.secret_access_key, Identity(session.account, session.arn, session.user_id, policies)
         if user := self._iam_user(call.access_key):
             return user
-        raise Refused(_unknown(call))
+        raise Refused(unknown_key(call))
 
     def open_session(
         self, account: str, arn: str, user_id: str, seconds: float, policies: Sequence[str] = ()
@@ -164,7 +164,8 @@ class Credentials:
         return None
 
 
-def _unknown(call: Call) -> Response:
+def unknown_key(call: Call) -> Response:
+    """Return the error for an access key that is not known in the region of the call."""
     if call.service == "ec2":
         return call.error("AuthFailure", "AWS was not able to validate the provided access credentials", 401)
     if call.protocol == "query":

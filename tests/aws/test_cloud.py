@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from goldenami.aws import images, instances, keypairs, kms, network, parameters, regions, snapshots, waiters
 from goldenami.aws.ledger import Call
 from goldenami.aws.session import Cloud
-from goldenami.errors import AccessError, BuilderError, CloudError, NotFound, Throttled, Unreachable
+from goldenami.errors import AccessError, BuilderError, CloudError, NotFound, Throttled, Unreachable, UsageError
 from goldenami.model import Account, Network, Place
 from tests.worlds.ledgers import APPS, APPS_PLACE, HOME, HOME_PLACE, HOME_WEST, World, make_cloud, new_session
 
@@ -437,3 +439,127 @@ def test_a_value_that_never_becomes_effective(world: World) -> None:
     with pytest.raises(CloudError, match="expected ami-0123456789abcdef0") as caught:
         parameters.await_value(world.cloud, HOME_PLACE, PARAMETER, "ami-0123456789abcdef0", timeout=0.3)
     assert caught.value.code == "goldenami.NotEffective"
+
+
+@pytest.mark.parametrize("public", [True, False, None], ids=["public", "private", "as the subnet"])
+def test_a_public_address_is_given_or_not(world: World, public: bool | None) -> None:
+    instance = instances.launch(world.ledger, "builder", HOME_PLACE, spec(world, public_address=public))
+    running = instances.wait_running(world.ledger, HOME_PLACE, [instance])[instance]
+    assert (running.public_address is not None) == (public is not False)  # default subnets assign one
+    [launch] = [i.request for i in world.journal.intents("builder")]
+    assert ("NetworkInterfaces" in launch) == (public is not None)
+
+
+def test_the_instance_profile_must_exist(world: World) -> None:
+    with pytest.raises(CloudError, match="Invalid IAM Instance Profile name"):
+        instances.launch(world.ledger, "builder", HOME_PLACE, spec(world, instance_profile="managed"))
+    made = world.raw("iam").create_instance_profile(InstanceProfileName="managed")["InstanceProfile"]
+    for key, profile in (("by name", "managed"), ("by arn", made["Arn"])):
+        instance = instances.launch(world.ledger, key, HOME_PLACE, spec(world, instance_profile=profile))
+        instances.wait_running(world.ledger, HOME_PLACE, [instance])
+        [found] = world.raw("ec2").describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"]
+        assert found["IamInstanceProfile"]["Arn"] == made["Arn"]
+
+
+# --- roles ----------------------------------------------------------------------------------------------------------
+
+
+def trusting(world: World, principal: str, *, external_id: str | None = None, longest: int = 3600) -> str:
+    """A role in the other account. Returns its ARN."""
+    statement: dict[str, Any] = {"Effect": "Allow", "Principal": {"AWS": principal}, "Action": "sts:AssumeRole"}
+    if external_id is not None:
+        statement["Condition"] = {"StringEquals": {"sts:ExternalId": external_id}}
+    made = world.raw("iam", APPS_PLACE).create_role(
+        RoleName="strict",
+        AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
+        MaxSessionDuration=longest,
+    )
+    return str(made["Role"]["Arn"])
+
+
+def with_role(account: Account) -> Cloud:
+    return Cloud({"home": HOME, "apps": account}, HOME_PLACE, caller=new_session())
+
+
+def test_a_role_that_requires_an_external_id(world: World) -> None:
+    role = trusting(world, f"arn:aws:iam::{HOME.id}:root", external_id="acme")
+    for given in (None, "other"):
+        with pytest.raises(AccessError, match="cannot assume") as refused:
+            with_role(Account("apps", APPS.id, role, given)).check_identity()
+        assert "external_id" in (refused.value.hint or "")
+    with_role(Account("apps", APPS.id, role, "acme")).check_identity()
+
+
+def test_a_session_lasts_as_long_as_the_account_says(world: World) -> None:
+    role = trusting(world, f"arn:aws:iam::{HOME.id}:root", longest=7200)
+    cloud = with_role(Account("apps", APPS.id, role, session_seconds=7200))
+    cloud.call(APPS_PLACE, "ec2", "DescribeVolumes")
+    [session] = world.paper.cloud.credentials.dump()
+    assert 7100 < session["expires"] - time.time() <= 7200
+    with pytest.raises(AccessError, match="exceeds the MaxSessionDuration"):
+        with_role(Account("apps", APPS.id, role, session_seconds=10800)).call(APPS_PLACE, "ec2", "DescribeVolumes")
+
+
+def test_a_role_assumed_with_a_role_lasts_one_hour(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Role chaining: AWS refuses a longer session, so a shorter one is requested, and renewed."""
+    role = trusting(world, f"arn:aws:iam::{HOME.id}:root", longest=43200)
+    arn = f"arn:aws:sts::{HOME.id}:assumed-role/pipeline/nightly"
+    keys = world.paper.cloud.credentials.open_session(HOME.id, arn, "AROAPIPELINE:nightly", 3600)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", keys.access_key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", keys.secret_access_key)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", keys.session_token)
+    options: dict[str, Any] = {"region_name": "eu-central-1", "endpoint_url": world.paper.endpoint}
+    raw: Any = new_session().create_client("sts", **options)
+    with pytest.raises(raw.exceptions.ClientError, match="1 hour session limit for roles assumed by role chaining"):
+        raw.assume_role(RoleArn=role, RoleSessionName="test", DurationSeconds=43200)
+    with_role(Account("apps", APPS.id, role, session_seconds=43200)).call(APPS_PLACE, "ec2", "DescribeVolumes")
+    lasts = [s["expires"] - time.time() for s in world.paper.cloud.credentials.dump() if "/strict/" in s["arn"]]
+    assert lasts
+    assert all(3500 < seconds <= 3600 for seconds in lasts)
+
+
+# --- regions and partitions -----------------------------------------------------------------------------------------
+
+
+def test_a_region_that_the_account_has_not_enabled(world: World) -> None:
+    """AWS knows no credentials there. Only that place is affected, and the error names the reason."""
+    place = Place(APPS.id, "ap-east-1")
+    with pytest.raises(AccessError, match=r"region ap-east-1 is not enabled for account 222222222222") as refused:
+        world.cloud.call(place, "ec2", "DescribeImages", {"Owners": ["self"]})
+    assert not refused.value.ends_everything
+    assert "enable-region" in (refused.value.hint or "")
+    with pytest.raises(AccessError, match=r"region ap-east-1 is not enabled for account 222222222222"):
+        world.cloud.call(place, "ssm", "DescribeParameters")
+    with pytest.raises(AccessError, match=r"region ap-east-1 is not enabled for account 222222222222"):
+        regions.check(world.cloud, [HOME_PLACE, place])
+    world.raw("account", Place(APPS.id, "us-east-1")).enable_region(RegionName="ap-east-1")
+    assert world.cloud.call(place, "ec2", "DescribeImages", {"Owners": ["self"]})["Images"] == []
+    regions.check(world.cloud, [HOME_PLACE, place])
+    with pytest.raises(AccessError, match="not enabled for account 111111111111"):
+        world.cloud.call(Place(HOME.id, "ap-east-1"), "ec2", "DescribeImages", {"Owners": ["self"]})
+
+
+def test_the_partition_comes_from_the_region(world: World) -> None:
+    expected = {"eu-central-1": "aws", "cn-north-1": "aws-cn", "us-gov-west-1": "aws-us-gov", "eu-central-9": "aws"}
+    assert {region: world.cloud.partition(region) for region in expected} == expected
+    assert world.cloud.account_root(HOME.id, "cn-north-1") == f"arn:aws-cn:iam::{HOME.id}:root"
+
+
+def test_an_environment_is_in_one_partition(world: World) -> None:
+    with pytest.raises(UsageError, match="region cn-north-1 is in the partition aws-cn, expected aws"):
+        regions.check(world.cloud, [HOME_PLACE, Place(HOME.id, "cn-north-1")])
+    role = f"arn:aws-cn:iam::{APPS.id}:role/goldenami-publisher"
+    cloud = with_role(Account("apps", APPS.id, role))
+    with pytest.raises(UsageError, match=r"the role arn:aws-cn:.* is in the partition aws-cn, expected aws"):
+        regions.check(cloud, [HOME_PLACE])
+    assert {c["action"] for c in world.paper.calls} <= {"GetCallerIdentity"}
+
+
+def test_no_partition_is_written_in_the_code() -> None:
+    """Except in examples for users."""
+    import goldenami
+
+    examples = {"recipe/problems.py": 1, "recipe/scaffold.py": 2, "recipe/environment.py": 1}  # the last: the sandbox
+    root = Path(goldenami.__file__).parent
+    found = {str(path.relative_to(root)): path.read_text().count("arn:aws:") for path in root.rglob("*.py")}
+    assert {name: count for name, count in found.items() if count} == examples

@@ -469,3 +469,12 @@ def test_a_record_is_one_line_of_json(bench: Bench) -> None:
     found = {k: v for k, v in bench.objects().items() if "/records/" in k}
     assert [json.loads(found[k])["n"] for k in sorted(found)] == [0, 1]
     assert Place(HOME.id, "eu-central-1") == HOME_PLACE
+
+
+def test_a_bucket_of_another_account_is_refused(bench: Bench) -> None:
+    """The name of a deleted bucket can be taken by anybody."""
+    other = Bucket(make_cloud(), HOME_PLACE, URL, "999999999999")
+    for attempt in (lambda: other.read("x"), lambda: other.create("x", b"1"), lambda: list(other.keys("x"))):
+        with pytest.raises(AccessError, match="Access Denied"):
+            attempt()
+    assert bench.bucket().read("x") is None

@@ -286,6 +286,11 @@ _CODES = {
         "replace root volume task ID",
     ),
     "eipalloc": ("InvalidAllocationID.Malformed", "InvalidAllocationID.NotFound", "allocation ID"),
+    "eice": (
+        "InvalidInstanceConnectEndpointId.Malformed",
+        "InvalidInstanceConnectEndpointId.NotFound",
+        "instance connect endpoint ID",
+    ),
     "eni": ("InvalidNetworkInterfaceId.Malformed", "InvalidNetworkInterfaceID.NotFound", "networkInterface ID"),
     "sir": (
         "InvalidSpotInstanceRequestID.Malformed",

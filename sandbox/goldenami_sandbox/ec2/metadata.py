@@ -25,6 +25,7 @@ def spec(cloud: Ec2Cloud, instance: Instance) -> InstanceSpec:
     if root is None:
         raise SandboxError(f"{instance.id} has no root volume at {instance.root_device_name}")
     options = instance.metadata
+    interface = cloud.store.interfaces[instance.interface_ids[0]]
     imds: Literal["optional", "required", "disabled"] = "required" if options.tokens == "required" else "optional"
     return InstanceSpec(
         instance=instance.id,
@@ -38,6 +39,7 @@ def spec(cloud: Ec2Cloud, instance: Instance) -> InstanceSpec:
         metadata=_paths(cloud, instance),
         imds="disabled" if options.endpoint == "disabled" else imds,
         metadata_tags=dict(instance.tags) if options.tags == "enabled" else None,
+        public=bool(interface.public_address or interface.elastic_id),
     )
 
 

@@ -416,3 +416,15 @@ class ImageUsageReport:
     accounts: list[str]
     created: float
     entries: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ConnectEndpoint(Resource):
+    """An EC2 Instance Connect Endpoint."""
+
+    subnet_id: str = ""
+    vpc_id: str = ""
+    availability_zone: str = ""
+    security_groups: list[str] = field(default_factory=list)
+    preserve_client_ip: bool = False
+    ready_at: float = 0.0

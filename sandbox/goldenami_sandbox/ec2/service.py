@@ -19,6 +19,7 @@ from typing import Any
 from goldenami_sandbox.ec2 import (
     account_settings,
     addresses,
+    connect_endpoints,
     copies,
     describe_images,
     describe_instances,
@@ -62,6 +63,7 @@ ACTIONS: Mapping[str, Action] = {
     for module in (
         account_settings,
         addresses,
+        connect_endpoints,
         copies,
         describe_images,
         describe_instances,

@@ -13,6 +13,7 @@ from goldenami_sandbox.ec2.records import (
     AllowedImages,
     Binned,
     BinRule,
+    ConnectEndpoint,
     EbsDefaults,
     ElasticAddress,
     Image,
@@ -42,6 +43,7 @@ class Store:
     addresses: dict[str, ElasticAddress] = field(default_factory=dict)
     spot_requests: dict[str, SpotRequest] = field(default_factory=dict)
     replace_root_tasks: dict[str, ReplaceRootTask] = field(default_factory=dict)
+    connect_endpoints: dict[str, ConnectEndpoint] = field(default_factory=dict)
     public_access: dict[str, str] = field(default_factory=dict)  # of snapshots, where it is blocked
     usage_reports: dict[str, ImageUsageReport] = field(default_factory=dict)
     bin_rules: dict[str, BinRule] = field(default_factory=dict)
@@ -76,6 +78,7 @@ _TABLES = {
     "eipalloc": "addresses",
     "sir": "spot_requests",
     "replacevol": "replace_root_tasks",
+    "eice": "connect_endpoints",
 }
 # The kinds, with their names in tags, filters and TagSpecifications.
 RESOURCE_TYPES = {
@@ -87,6 +90,7 @@ RESOURCE_TYPES = {
     "eipalloc": "elastic-ip",
     "sir": "spot-instances-request",
     "replacevol": "replace-root-volume-task",
+    "eice": "instance-connect-endpoint",
 }
 
 _ADAPTER = TypeAdapter(Store)

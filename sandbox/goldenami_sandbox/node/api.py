@@ -63,7 +63,8 @@ class InstanceSpec:
     password. ``metadata``: values by IMDS path below ``/latest/meta-data/`` ("ami-id", "placement/region", "iam/info",
     …). The node adds what it can determine itself (instance-id, addresses, mac, hostname, public-keys) if the caller
     omits it. Keys that begin with ``/`` are paths below ``/latest`` ("/dynamic/instance-identity/document"). ``imds``:
-    "optional" answers versions 1 and 2, "required" version 2 only, "disabled" refuses all requests.
+    "optional" answers versions 1 and 2, "required" version 2 only, "disabled" refuses all requests. ``public``: this
+    machine can connect to the guest. If not, only other guests can; the guest itself can connect to all networks.
     """
 
     instance: str
@@ -77,6 +78,7 @@ class InstanceSpec:
     metadata: Mapping[str, str] = field(default_factory=dict)
     imds: Literal["optional", "required", "disabled"] = "optional"
     metadata_tags: Mapping[str, str] | None = None  # instance tags, if InstanceMetadataTags is enabled
+    public: bool = True
 
 
 class Node(Protocol):

@@ -34,7 +34,6 @@ def tree(spec: InstanceSpec, address: str) -> dict[str, bytes]:
         "hostname": spec.hostname,
         "local-hostname": spec.hostname,
         "local-ipv4": address,
-        "public-ipv4": address,
         "mac": hardware,
         "reservation-id": "r-" + spec.instance.removeprefix("i-"),
         "ami-launch-index": "0",
@@ -50,7 +49,9 @@ def tree(spec: InstanceSpec, address: str) -> dict[str, bytes]:
     if spec.ssh_public_key:
         meta["public-keys/0/openssh-key"] = spec.ssh_public_key.strip() + "\n"
     given = {key: value for key, value in spec.metadata.items() if not key.startswith("/")}
-    meta |= given | {"local-ipv4": address, "public-ipv4": address, "mac": hardware, "instance-id": spec.instance}
+    meta |= given | {"local-ipv4": address, "mac": hardware, "instance-id": spec.instance}
+    if spec.public:
+        meta["public-ipv4"] = address
     for key, value in (spec.metadata_tags or {}).items():
         meta[f"tags/instance/{key}"] = value
     paths = {f"meta-data/{key}": value.encode() for key, value in meta.items()}

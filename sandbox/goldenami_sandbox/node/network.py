@@ -4,7 +4,8 @@
 
 Each sandbox has a /22 of 198.18.0.0/15 (RFC 2544: reserved for benchmarks, not routed on the internet). The lower /23
 is for guests, with the router at its first address; the last /30 is the link to the host. The host reaches guests by a
-route over that link. Guests reach other networks through it and a masquerade rule. 169.254.169.254 is an address of the
+route over that link, except private guests: the router drops new connections from the host to them. Guests reach each
+other over the bridge, and other networks through the host and a masquerade rule. 169.254.169.254 is an address of the
 router. All this ends with the enclosure, except the nft table and, if the host's FORWARD policy is DROP, two iptables
 rules; ``remove_rules`` removes them. The next start of any sandbox on the host removes those of a killed one.
 """
@@ -93,6 +94,7 @@ class Network:
             namespace=ROUTER,
         )
         in_network(ROUTER, lambda: Path("/proc/sys/net/ipv4/ip_forward").write_text("1"))
+        run("ip", "netns", "exec", ROUTER, "nft", "-f", "-", stdin=_ROUTER_RULES)
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
         run("nft", "-f", "-", stdin=_rules(table(self._sandbox), here.network, self._link))
         if "-P FORWARD DROP" in _iptables_forward():
@@ -104,9 +106,14 @@ class Network:
         attempt("ip", "netns", "delete", ROUTER)
         remove_rules(self._sandbox)
 
-    def connect(self, instance: str, address: str) -> None:
-        """Create the guest's network namespace, named after the guest, with its address configured."""
+    def connect(self, instance: str, address: str, *, public: bool = True) -> None:
+        """Create the guest's network namespace, named after the guest, with its address configured.
+
+        ``public``: the host can connect to the guest.
+        """
         self.disconnect(instance, address)
+        if not public:
+            self._private("add", address)
         port = f"v{self.range.number(address)}"
         run("ip", "netns", "add", instance)
         _batch(
@@ -125,6 +132,13 @@ class Network:
     def disconnect(self, instance: str, address: str) -> None:
         attempt("ip", "-n", ROUTER, "link", "delete", f"v{self.range.number(address)}")
         attempt("ip", "netns", "delete", instance)
+        self._private("delete", address)
+
+    def _private(self, verb: str, address: str) -> None:
+        """Add an address to the private guests, or delete it. Deleting a missing one changes nothing."""
+        element = ("element", "ip", "guests", "private", f"{{ {address} }}")
+        change = run if verb == "add" else attempt
+        change("ip", "netns", "exec", ROUTER, "nft", verb, *element)
 
     def _claim(self, preferred: str | None) -> Range:
         """Find a slot that no route of this host uses. Adding the route reserves it, because adding it twice fails."""
@@ -225,6 +239,21 @@ table ip {name} {{
         oifname "{link}" tcp flags syn tcp option maxseg size set rt mtu
     }}
 }}
+"""
+
+
+# In the router's namespace, with which it ends. Connections between guests pass the bridge and not this chain.
+_ROUTER_RULES = """\
+table ip guests {
+    set private {
+        type ipv4_addr
+    }
+    chain forward {
+        type filter hook forward priority filter;
+        ct state established,related accept
+        iifname "up0" ip daddr @private drop
+    }
+}
 """
 
 

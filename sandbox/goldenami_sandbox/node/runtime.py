@@ -234,7 +234,7 @@ class RealNode:
             self._guests[instance] = guest
         try:
             self._volumes.mount(spec.root_volume, root)
-            self._require_network().connect(instance, address)
+            self._require_network().connect(instance, address, public=spec.public)
             guest.start()
         except BaseException:
             guest.wish = "down"

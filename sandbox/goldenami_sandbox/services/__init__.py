@@ -18,7 +18,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar
 
@@ -27,6 +27,7 @@ from goldenami_sandbox.credentials import Credentials, Identity
 from goldenami_sandbox.ec2.service import Ec2
 from goldenami_sandbox.http import Response
 from goldenami_sandbox.node.api import Node
+from goldenami_sandbox.optin import OptIns
 from goldenami_sandbox.protocol import Call
 from goldenami_sandbox.seed import PublicParameter
 from goldenami_sandbox.settings import Settings
@@ -52,6 +53,7 @@ class World:
     clock: Callable[[], float]
     settings: Callable[[], Settings]
     public: Callable[[str], list[PublicParameter]]
+    optins: OptIns = field(default_factory=OptIns)
 
 
 class Service:

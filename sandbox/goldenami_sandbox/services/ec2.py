@@ -9,7 +9,8 @@ from xml.sax.saxutils import escape
 from goldenami_sandbox.credentials import Identity
 from goldenami_sandbox.ec2.context import Ctx
 from goldenami_sandbox.http import Response
-from goldenami_sandbox.protocol import Call, replace_body
+from goldenami_sandbox.optin import DEFAULT
+from goldenami_sandbox.protocol import Call, regions, replace_body
 from goldenami_sandbox.services import Service, World, service
 
 _EC2_NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
@@ -39,6 +40,8 @@ class Ec2Service(Service):
         ctx = Ctx(call.account, call.region, identity.arn, call.request_id)
         if call.action in ("CreateTags", "DeleteTags"):
             return self._tag(call, ctx)
+        if call.action == "DescribeRegions":
+            return self._describe_regions(call)
         if call.action == "DescribeTags":
             return self._describe_tags(call, ctx)
         if call.action in ("DeleteSecurityGroup", "DeleteSubnet") and (refusal := self._in_use(call)):
@@ -92,6 +95,37 @@ class Ec2Service(Service):
         if response.status != 200:
             return response
         return self._own(call, ctx, rest | _number("ResourceId", own))
+
+    def _describe_regions(self, call: Call) -> Response:
+        """List the regions of EC2, with their status in the caller's account."""
+        optins = self.world.optins
+        wanted = _numbered(call.form, "RegionName")
+        every = call.form.get("AllRegions", "").lower() == "true"
+        if missing := sorted(set(wanted) - regions()):
+            return call.error("InvalidParameterValue", f"Invalid region name: {missing[0]}")
+        status = {
+            region: "opt-in-not-required"
+            if region in DEFAULT
+            else "opted-in"
+            if optins.is_enabled(call.account, region)
+            else "not-opted-in"
+            for region in sorted(regions())
+        }
+        filters = {item["Name"]: item["Values"] for item in _filters(call.form)}
+        items = "".join(
+            f"<item><regionName>{region}</regionName><regionEndpoint>ec2.{region}.amazonaws.com</regionEndpoint>"
+            f"<optInStatus>{found}</optInStatus></item>"
+            for region, found in status.items()
+            if (region in wanted or not wanted)
+            and (every or found != "not-opted-in")
+            and found in filters.get("opt-in-status", [found])
+            and region in filters.get("region-name", [region])
+        )
+        body = (
+            f'<?xml version="1.0" encoding="UTF-8"?>\n<DescribeRegionsResponse xmlns="{_EC2_NAMESPACE}">'
+            f"<requestId>{call.request_id}</requestId><regionInfo>{items}</regionInfo></DescribeRegionsResponse>"
+        )
+        return Response(200, body.encode(), [("Content-Type", "text/xml;charset=UTF-8")])
 
     def _describe_tags(self, call: Call, ctx: Ctx) -> Response:
         """List the tags of both stores in one order, with paging."""

@@ -20,7 +20,7 @@ from goldenami_sandbox.ec2.context import Ctx, Ec2Error
 from goldenami_sandbox.http import Request, Response
 from goldenami_sandbox.protocol import Call, json_response, new_request_id
 from goldenami_sandbox.seed import IMAGE_TYPE, PublicParameter
-from goldenami_sandbox.services import Service, World, service
+from goldenami_sandbox.services import Service, World, service, sessions
 
 _IMAGE_ID = re.compile(r"ami-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 
@@ -44,8 +44,11 @@ class Ssm(Service):
         self._surface = world.surface
         self._guard = threading.RLock()
         self._pending: list[_Put] = []
+        self._sessions = sessions.Sessions(world.ec2)
 
     def serve(self, call: Call, identity: Identity) -> Response:
+        if call.action in sessions.ACTIONS:
+            return self._sessions.serve(call, identity)
         self.prime(call.account, call.region)
         if call.action == "PutParameter":
             is_image = self._is_image(call)

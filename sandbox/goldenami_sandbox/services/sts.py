@@ -74,9 +74,12 @@ class Sts(Service):
                 403,
             )
         limit = int(role.max_session_duration or 3600)
-        if ":assumed-role/" in identity.arn:
-            limit = min(limit, 3600)  # role chaining
-        seconds = _seconds(call, 3600)
+        seconds = _seconds(call, 3600, most=43200)
+        if ":assumed-role/" in identity.arn and seconds > 3600:
+            raise _Refusal(
+                "ValidationError",
+                "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining",
+            )
         if seconds > limit:
             raise _Refusal(
                 "ValidationError", "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
@@ -146,13 +149,15 @@ def _session_policies(surface: Surface, account: str, call: Call) -> list[str]:
     return found
 
 
-def _seconds(call: Call, default: int) -> int:
+def _seconds(call: Call, default: int, most: int = 129600) -> int:
     text = call.form.get("DurationSeconds", str(default))
-    if not text.isdigit() or not 900 <= int(text) <= 129600:
+    if not text.isdigit() or not 900 <= int(text) <= most:
+        too_long = text.isdigit() and int(text) > most
+        bound = f"less than or equal to {most}" if too_long else "greater than or equal to 900"
         raise _Refusal(
             "ValidationError",
             f"1 validation error detected: Value '{text}' at 'durationSeconds' failed to satisfy constraint: "
-            "Member must have value greater than or equal to 900",
+            f"Member must have value {bound}",
         )
     return int(text)
 
