@@ -1,6 +1,7 @@
 """The cloud: it answers requests. Each request passes these layers in order.
 
-    log → credentials → latency, throttle, faults → policies → the service that the request is signed for, or moto
+    log → credentials → latency, throttle, faults → validation → policies → the service that the request is signed for,
+    or moto
 
 ``services`` has the services that the sandbox implements. moto (``surface``) answers all other services, and the
 actions that a service does not handle. ``Cloud`` has no process and no port, and its only file is its log. ``daemon``
@@ -28,6 +29,7 @@ from goldenami_sandbox.services import Service, Services, World
 from goldenami_sandbox.services.lookups import Lookups
 from goldenami_sandbox.settings import Settings
 from goldenami_sandbox.surface import Surface, Unsupported
+from goldenami_sandbox.validation import Invalid, validate
 from goldenami_sandbox.visibility import Visibility
 
 _log = logging.getLogger(__name__)
@@ -137,9 +139,13 @@ class Cloud:
 
     def _answer(self, call: Call, identity: Identity) -> Response:
         self.services.settle()
+        service = self.services.get(call.service)
+        try:
+            validate(call)
+        except Invalid as invalid:
+            return service.refuse(call, invalid) if service is not None else invalid.response
         if refusal := self.authorization.refuse(call, identity):
             return refusal
-        service = self.services.get(call.service)
         response = service.serve(call, identity) if service is not None else None
         return self.authorization.after(call, identity, response or self.surface.serve(call))
 

@@ -1,4 +1,4 @@
-"""Reads botocore's models: the action of a REST request, its parameters, and whether they are valid.
+"""Reads botocore's models: the operations of a service, the action of a REST request, and its parameters.
 
 The models are those of the services, so this module has no table of paths, names or limits. A service is named as in
 the signature of requests. For most services botocore uses the same name.
@@ -6,25 +6,23 @@ the signature of requests. For most services botocore uses the same name.
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import re
+import xml.etree.ElementTree as ET
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from botocore.exceptions import DataNotFoundError, UnknownServiceError
-from botocore.model import ListShape, OperationModel, ServiceModel, Shape, StructureShape
+from botocore.model import ListShape, MapShape, OperationModel, ServiceModel, Shape, StructureShape
 
 from goldenami_sandbox.http import Request
-
-# Java's class for any character, and Java's letters, digits and spaces, which Python's re does not support. The latter
-# appear inside classes. Their replacement includes the underscore, which every such class contains anyway.
-_ANY = r"\p{all}"
-_TWICE = re.compile(r"(\{\d+\})\{[\d,]+\}")  # a repeat of a repeat, which Python's re does not support either
-_CLASSES = {r"\p{L}": r"\w", r"\p{N}": r"\d", r"\p{Z}": r"\s"}
 
 
 @cache
@@ -36,6 +34,52 @@ def model(service: str) -> ServiceModel | None:
         return botocore.session.Session().get_service_model(service)
     except (UnknownServiceError, DataNotFoundError):
         return None
+
+
+class Malformed(Exception):
+    """The body of a request is not what its protocol requires: not JSON, not XML, or an element that is unknown."""
+
+
+def operation(service: str, action: str, version: str | None = None) -> OperationModel | None:
+    """Return the model of an action, or None if botocore has no such service or action.
+
+    Several services can sign with one name. ``version``: the version of the API, if the request contains it.
+    """
+    names = _signed_as(service)
+    for name in names:
+        found = model(name)
+        assert found is not None
+        if len(names) > 1 and version not in (None, found.api_version):
+            continue
+        if action in found.operation_names:
+            return found.operation_model(action)
+    return None
+
+
+def input_shape(service: str, action: str) -> Shape:
+    """Return the shape of an action's parameters. Raises LookupError if there is none."""
+    found = operation(service, action)
+    if found is None or found.input_shape is None:
+        raise LookupError(f"{service}:{action} has no parameters")
+    return found.input_shape
+
+
+@cache
+def _signed_as(service: str) -> tuple[str, ...]:
+    """Return the services of botocore that sign with a name which is not theirs (CloudWatch: "monitoring")."""
+    if model(service) is not None:
+        return (service,)
+    import botocore
+
+    found = []
+    signed = re.compile(rf'"(?:signingName|endpointPrefix)"\s*:\s*"{re.escape(service)}"')
+    for folder in sorted((Path(botocore.__file__).parent / "data").iterdir()):
+        for file in sorted(folder.glob("*/service-2.json*")):
+            data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+            if signed.search(data[:4096].decode("utf-8", "replace")):
+                found.append(folder.name)
+                break
+    return tuple(found)
 
 
 def _operation(service: str, action: str) -> OperationModel:
@@ -137,9 +181,9 @@ def _route(operation: OperationModel) -> _Route:
 
 
 def parameters(service: str, action: str, request: Request) -> dict[str, Any]:
-    """Return the parameters of a REST-JSON request from path, query, headers and body, with the names of boto3.
+    """Return the parameters of a REST request from path, query, headers and body, with the names of boto3.
 
-    A value that cannot be converted to its type stays text. ``problems`` reports it.
+    A value that cannot be converted to its type stays text. Raises Malformed for a body that cannot be read.
     """
     operation = _operation(service, action)
     shape = operation.input_shape
@@ -149,94 +193,177 @@ def parameters(service: str, action: str, request: Request) -> dict[str, Any]:
     query: defaultdict[str, list[str]] = defaultdict(list)
     for key, value in parse_qsl(request.query, keep_blank_values=True):
         query[key].append(value)
-    body = _body(request)
+    payload = shape.serialization.get("payload")
+    body: Mapping[str, Any] | None = None
     result: dict[str, Any] = {}
     for name, member in shape.members.items():
         place = member.serialization
         wire = place.get("name", name)
         match place.get("location"):
             case "uri":
-                result[name] = _typed(member, [labels[wire]])
+                if wire in labels:
+                    result[name] = _typed(member, [labels[wire]])
             case "querystring":
                 if wire in query:
                     result[name] = _typed(member, query[wire])
             case "header":
                 if wire.lower() in request.headers:
-                    result[name] = _typed(member, [request.headers[wire.lower()]])
-            case None:
-                if body.get(wire) is not None:
-                    result[name] = body[wire]
+                    result[name] = _typed(member, _header_values(member, request.headers[wire.lower()]))
+            case "headers":
+                found = {k[len(wire) :]: v for k, v in request.headers.items() if k.startswith(wire.lower())}
+                if found:
+                    result[name] = found
+            case None if payload is None:
+                body = _body(operation, shape, request) if body is None else body
+                key = name if _is_xml(operation) else wire
+                if body.get(key) is not None:
+                    result[name] = body[key]
+            case None if name == payload and request.body:
+                if isinstance(member, StructureShape):
+                    result[name] = _body(operation, member, request)
+                else:
+                    is_text = member.type_name == "string"
+                    result[name] = request.body.decode("utf-8", "replace") if is_text else request.body
     return result
+
+
+def _is_xml(operation: OperationModel) -> bool:
+    return str(operation.service_model.metadata["protocol"]) == "rest-xml"
+
+
+def _header_values(shape: Shape, value: str) -> list[str]:
+    return [part.strip() for part in value.split(",")] if isinstance(shape, ListShape) else [value]
 
 
 def _labels(operation: OperationModel, request: Request) -> dict[str, str]:
     wanted = operation.http["requestUri"].partition("?")[0].strip("/").split("/")
     given = request.path.strip("/").split("/", len(wanted) - 1)
-    return {own.strip("{}+"): unquote(part) for own, part in zip(wanted, given, strict=True) if own.startswith("{")}
+    return {own.strip("{}+"): unquote(part) for own, part in zip(wanted, given, strict=False) if own.startswith("{")}
 
 
-def _body(request: Request) -> dict[str, Any]:
-    try:
-        value = json.loads(request.body or b"{}")
-    except ValueError:
+def _body(operation: OperationModel, shape: StructureShape, request: Request) -> dict[str, Any]:
+    """Return the members that the body contains. Raises Malformed."""
+    if not request.body.strip():
         return {}
-    return value if isinstance(value, dict) else {}
+    if _is_xml(operation):
+        try:
+            # Expat, from 2.4.1 on, limits the expansion of entities.
+            root = ET.fromstring(request.body)
+        except ET.ParseError as error:
+            raise Malformed(str(error)) from None
+        return _structure_from_xml(shape, root)
+    try:
+        value = json.loads(request.body)
+    except ValueError as error:
+        raise Malformed(str(error)) from None
+    if not isinstance(value, dict):
+        raise Malformed("the body is not a JSON object")
+    return value
+
+
+def _from_xml(shape: Shape, element: ET.Element) -> Any:
+    """Return the value of an element. Raises Malformed for an element that the shape does not have."""
+    if isinstance(shape, StructureShape):
+        return _structure_from_xml(shape, element)
+    if isinstance(shape, ListShape):
+        return [_from_xml(shape.member, item) for item in element]
+    if isinstance(shape, MapShape):
+        return {(entry[0].text or ""): _from_xml(shape.value, entry[1]) for entry in element if len(entry) == 2}
+    return _typed(shape, [(element.text or "").strip() if shape.type_name != "string" else element.text or ""])
+
+
+def _structure_from_xml(shape: StructureShape, element: ET.Element) -> dict[str, Any]:
+    wire = {str(member.serialization.get("name", name)): name for name, member in shape.members.items()}
+    result: dict[str, Any] = {}
+    for key, value in element.attrib.items():
+        name = wire.get(key) or wire.get(f"xsi:{_local(key)}")
+        if name is not None:
+            result[name] = value
+    for child in element:
+        name = wire.get(_local(child.tag))
+        if name is None:
+            raise Malformed(f"unknown element {_local(child.tag)}")
+        member = shape.members[name]
+        if isinstance(member, ListShape) and member.serialization.get("flattened"):
+            result.setdefault(name, []).append(_from_xml(member.member, child))
+        else:
+            result[name] = _from_xml(member, child)
+    return result
+
+
+def _local(tag: str) -> str:
+    """Return a name without its namespace."""
+    return tag.rpartition("}")[2]
 
 
 def _typed(shape: Shape, texts: list[str]) -> Any:
     if isinstance(shape, ListShape):
         return [_typed(shape.member, [text]) for text in texts]
-    text = texts[-1]
-    if shape.type_name in ("integer", "long") and re.fullmatch(r"-?\d+", text, re.ASCII):
+    return typed(shape, texts[-1])
+
+
+def typed(shape: Shape, text: str) -> Any:
+    """Return a value from its text, or the text if it cannot be converted."""
+    kind = shape.type_name
+    if kind in ("integer", "long") and re.fullmatch(r"-?\d+", text, re.ASCII):
         return int(text)
-    if shape.type_name == "boolean" and text in ("true", "false"):
-        return text == "true"
+    if kind in ("float", "double") and re.fullmatch(r"-?\d+(\.\d*)?([eE][-+]?\d+)?", text, re.ASCII):
+        return float(text)
+    if kind == "boolean" and text.lower() in ("true", "false"):
+        return text.lower() == "true"
     return text
 
 
-# --- validity ---------------------------------------------------------------------------------------------------------
+# --- the query protocol -----------------------------------------------------------------------------------------------
 
 
-def problems(service: str, action: str, params: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with the parameters of a call, one sentence for each place, with the names of boto3."""
-    shape = _operation(service, action).input_shape
-    return list(_check(shape, params, "")) if shape is not None else []
+def form_parameters(operation: OperationModel, form: Mapping[str, str]) -> dict[str, Any]:
+    """Return the parameters of a request in the query protocol (IAM, STS), with the names of boto3.
+
+    These services ignore unknown parameters. A value that cannot be converted to its type stays text.
+    """
+    shape = operation.input_shape
+    if not isinstance(shape, StructureShape):
+        return {}
+    tree: dict[str, Any] = {}
+    for key, value in form.items():
+        branch = tree
+        for part in key.split("."):
+            branch = branch.setdefault(part, {})
+        branch[""] = value
+    found = _from_form(shape, tree)
+    assert isinstance(found, dict)
+    return found
 
 
-def _check(shape: Shape, value: Any, path: str) -> Iterator[str]:
-    kind = shape.type_name
-    expected = {"structure": dict, "map": dict, "list": list, "string": str, "integer": int, "boolean": bool}.get(kind)
-    if expected is not None and (not isinstance(value, expected) or (kind == "integer" and isinstance(value, bool))):
-        yield f"Value at '{path}' is not of the type {kind}"
-        return
+def _from_form(shape: Shape, tree: Mapping[str, Any]) -> Any:
     if isinstance(shape, StructureShape):
-        yield from (
-            f"Value at '{_join(path, name)}' must not be null" for name in shape.required_members if name not in value
+        return {
+            name: _from_form(member, tree[wire])
+            for name, member in shape.members.items()
+            if (wire := str(member.serialization.get("name", name))) in tree
+        }
+    if isinstance(shape, ListShape):
+        flat = shape.serialization.get("flattened")
+        items = tree if flat else tree.get(str(shape.member.serialization.get("name", "member")), {})
+        return [_from_form(shape.member, items[number]) for number in _numbers(items)]
+    if isinstance(shape, MapShape):
+        entries = tree if shape.serialization.get("flattened") else tree.get("entry", {})
+        key, value = (
+            str(one.serialization.get("name", own)) for one, own in ((shape.key, "key"), (shape.value, "value"))
         )
-        for name, inner in value.items():
-            if name in shape.members:
-                yield from _check(shape.members[name], inner, _join(path, name))
-        return
-    limits: Mapping[str, Any] = shape.metadata
-    measure = len(value) if kind in ("string", "list", "map") else value if kind == "integer" else None
-    if measure is not None and measure < limits.get("min", measure):
-        yield f"Value '{value}' at '{path}' must be at least {limits['min']}"
-    if measure is not None and measure > limits.get("max", measure):
-        yield f"Value '{value}' at '{path}' must be at most {limits['max']}"
-    if kind == "string":
-        if limits.get("enum") and value not in limits["enum"]:
-            yield f"Value '{value}' at '{path}' must be one of [{', '.join(limits['enum'])}]"
-        pattern = str(limits.get("pattern") or "").replace(f"[{_ANY}]", r"[\s\S]")
-        for java, python in _CLASSES.items():
-            pattern = pattern.replace(java, python)
-        pattern = _TWICE.sub(r"\1", pattern)
-        if pattern and not re.fullmatch(pattern, value):
-            yield f"Value '{value}' at '{path}' must satisfy the pattern {limits['pattern']}"
-    if kind == "list":
-        assert isinstance(shape, ListShape)
-        for number, inner in enumerate(value):
-            yield from _check(shape.member, inner, f"{path}[{number}]")
+        return {
+            str(entries[number].get(key, {}).get("", "")): _from_form(shape.value, entries[number].get(value, {}))
+            for number in _numbers(entries)
+        }
+    text = str(tree.get("", ""))
+    if shape.type_name == "blob":
+        try:
+            return base64.b64decode(text, validate=True)
+        except ValueError:
+            return text
+    return typed(shape, text)
 
 
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
+def _numbers(tree: Mapping[str, Any]) -> list[str]:
+    return sorted((part for part in tree if part.isdigit()), key=int)

@@ -52,6 +52,7 @@ class Call:
     notes: dict[str, Any] = field(default_factory=dict)  # fields that layers add to the log
     wire: bool = True  # whether the answer must be bytes; in-process calls also accept ``Response.answer``
     given: Mapping[str, str] | None = None  # the form, if it is available without reading the body
+    params: Mapping[str, Any] | None = None  # the parameters, with the names of boto3; ``validation`` sets them
 
     @cached_property
     def form(self) -> dict[str, str]:
@@ -180,4 +181,4 @@ def rest_json_response(value: Mapping[str, Any], status: int = 200, code: str | 
 def replace_body(call: Call, body: bytes) -> Call:
     """Return the same call with another body."""
     headers = {**call.request.headers, "content-length": str(len(body))}
-    return replace(call, request=replace(call.request, body=body, headers=headers), given=None)
+    return replace(call, request=replace(call.request, body=body, headers=headers), given=None, params=None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -20,6 +20,7 @@ import botocore.session
 from botocore.model import ListShape, OperationModel, ServiceModel, Shape, StructureShape
 from botocore.utils import parse_timestamp
 
+from goldenami_sandbox.constraints import Kind, scalar_condition
 from goldenami_sandbox.ec2.context import Ec2Error
 
 _COMMON = frozenset(
@@ -42,10 +43,32 @@ def operation(action: str) -> OperationModel:
 
 # --- requests ---------------------------------------------------------------------------------------------------------
 
+_Reader = Callable[[_Tree, str], Any]  # reads the branch of a form at a path
+
+# Values that EC2 refuses with an error of its own, by the name of their shape.
+_ERRORS: Mapping[str, Callable[[object], Ec2Error]] = {
+    "InstanceType": lambda value: Ec2Error("InvalidParameterValue", f"Invalid value '{value}' for InstanceType."),
+    "ImageNameRequest": lambda _: Ec2Error(
+        "InvalidAMIName.Malformed",
+        "AMI names must be between 3 and 128 characters long, and may contain letters, numbers, "
+        "'(', ')', '.', '-', '/' and '_'",
+    ),
+}
+# DescribeInstanceTypes lists the unknown types itself.
+_UNCHECKED_ITEMS = frozenset({"RequestInstanceTypeList"})
+# EC2 has the same rules for these parameters in all actions. Its model contains them for images only.
+_ASCII = frozenset({"Description", "GroupDescription", "GroupName", "KeyName", "VersionDescription"})
+_MAX_TEXT = 255
+
 
 def parse(action: str, form: Mapping[str, str]) -> dict[str, Any]:
-    """Return the parameters of a request, nested and typed, with the model's names. Unknown parameters are refused."""
+    """Return the parameters of a request, nested and typed, with the model's names.
+
+    Raises Ec2Error for an unknown or missing parameter, and for a value that does not fit the model.
+    """
     shape = operation(action).input_shape
+    if not isinstance(shape, StructureShape):
+        return {}
     tree: _Tree = {}
     for key, value in form.items():
         if key in _COMMON or key.startswith("X-Amz-"):
@@ -54,53 +77,138 @@ def parse(action: str, form: Mapping[str, str]) -> dict[str, Any]:
         for part in key.split("."):
             branch = branch.setdefault(part, {})
         branch[""] = value
-    if not isinstance(shape, StructureShape):
-        return {}
-    params = _read_structure(shape, tree, "")
-    for name in shape.required_members:
-        if name not in params:
-            raise Ec2Error("MissingParameter", f"The request must contain the parameter {name}")
+    params: dict[str, Any] = _reader(shape)(tree, "")
     return params
 
 
-def _read(shape: Shape, tree: _Tree, path: str) -> Any:
-    if isinstance(shape, StructureShape):
-        return _read_structure(shape, tree, path)
-    if isinstance(shape, ListShape):
-        return _read_list(shape, tree, path)
+# Readers are compiled once for each shape. A reader looks up those below it at its first use, so that a shape may
+# contain itself.
+_readers: dict[str, _Reader] = {}
+
+
+def _reader(shape: Shape) -> _Reader:
+    found = _readers.get(shape.name)
+    if found is None:
+        if isinstance(shape, StructureShape):
+            found = _structure_reader(shape)
+        elif isinstance(shape, ListShape):
+            found = _list_reader(shape)
+        else:
+            found = _scalar_reader(shape)
+        _readers[shape.name] = found
+    return found
+
+
+def _structure_reader(shape: StructureShape) -> _Reader:
+    members = {_request_name(member, name): (name, member) for name, member in shape.members.items()}
+    required = tuple(shape.required_members)
+    readers: dict[str, tuple[str, _Reader]] = {}
+
+    def read(tree: _Tree, path: str) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for part, branch in tree.items():
+            if part == "":
+                if branch == "":  # clients send an empty value for an empty structure or list
+                    continue
+                raise _invalid(path, branch)
+            here = f"{path}.{part}" if path else part
+            known = readers.get(part)
+            if known is None:
+                if part not in members:
+                    raise _unknown(here)
+                name, member = members[part]
+                readers[part] = known = name, _text_reader(part, member) if part in _ASCII else _reader(member)
+            result[known[0]] = known[1](branch, here)
+        for name in required:
+            if name not in result:
+                raise Ec2Error("MissingParameter", f"The request must contain the parameter {name}")
+        return result
+
+    return read
+
+
+def _list_reader(shape: ListShape) -> _Reader:
+    checked = shape.name not in _UNCHECKED_ITEMS
+    least, most = shape.metadata.get("min"), shape.metadata.get("max")
+    member = shape.member
+
+    def read(tree: _Tree, path: str) -> list[Any]:
+        inner = _reader(member) if checked else _plain_text
+        numbered = []
+        for part, branch in tree.items():
+            if part == "" and branch == "":
+                continue
+            if not part.isdigit():
+                raise _unknown(f"{path}.{part}" if part else path)
+            numbered.append((int(part), branch))
+        if least is not None and len(numbered) < least:
+            raise _invalid(path, len(numbered), f" It must have at least {least} items.")
+        if most is not None and len(numbered) > most:
+            raise _invalid(path, len(numbered), f" It must have at most {most} items.")
+        return [inner(branch, f"{path}.{n}") for n, branch in sorted(numbered, key=lambda pair: pair[0])]
+
+    return read
+
+
+def _plain_text(tree: _Tree, path: str) -> str:
     if "" not in tree or len(tree) > 1:
         raise _unknown(path + "." + next(part for part in tree if part))
-    return _read_scalar(shape, tree[""], path)
+    return str(tree[""])
 
 
-def _read_structure(shape: StructureShape, tree: _Tree, path: str) -> dict[str, Any]:
-    members = {_request_name(member, name): (name, member) for name, member in shape.members.items()}
-    result = {}
-    for part, branch in tree.items():
-        if part == "":
-            if branch == "":  # clients send an empty value for an empty structure or list
-                continue
-            raise _invalid(path, branch)
-        here = f"{path}.{part}" if path else part
-        if part not in members:
-            raise _unknown(here)
-        name, member = members[part]
-        result[name] = _read(member, branch, here)
-    return result
+def _scalar_reader(shape: Shape) -> _Reader:
+    condition = scalar_condition(shape)
+    error = _ERRORS.get(shape.name)
+
+    def read(tree: _Tree, path: str) -> Any:
+        if "" not in tree or len(tree) > 1:
+            raise _unknown(path + "." + next(part for part in tree if part))
+        value = _converted(shape, tree[""], path)
+        broken = condition(value) if condition is not None else None
+        if broken is not None:
+            raise error(value) if error is not None else _broken(path, value, *broken)
+        return value
+
+    return read
 
 
-def _read_list(shape: ListShape, tree: _Tree, path: str) -> list[Any]:
-    numbered = []
-    for part, branch in tree.items():
-        if part == "" and branch == "":
-            continue
-        if not part.isdigit():
-            raise _unknown(f"{path}.{part}" if part else path)
-        numbered.append((int(part), branch))
-    return [_read(shape.member, branch, f"{path}.{n}") for n, branch in sorted(numbered, key=lambda pair: pair[0])]
+def _text_reader(name: str, member: Shape) -> _Reader:
+    """Return the reader of a description or a name: ASCII, and at most 255 characters."""
+    if not isinstance(member, StructureShape):
+        plain = _reader(member)
+
+        def read(tree: _Tree, path: str) -> Any:
+            value = plain(tree, path)
+            _check_text(name, value)
+            return value
+
+        return read
+    structure = _reader(member)  # ModifyImageAttribute: {"Value": …}
+
+    def read_value(tree: _Tree, path: str) -> Any:
+        value = structure(tree, path)
+        _check_text(name, value.get("Value", ""))
+        return value
+
+    return read_value
 
 
-def _read_scalar(shape: Shape, text: str, path: str) -> Any:
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        return
+    if not value.isascii():
+        raise Ec2Error(
+            "InvalidParameterValue",
+            f"Value ({value}) for parameter {name} is invalid. Character sets beyond ASCII are not supported.",
+        )
+    if len(value) > _MAX_TEXT:
+        raise Ec2Error(
+            "InvalidParameterValue",
+            f"Value ({value}) for parameter {name} is invalid. The maximum length is {_MAX_TEXT} characters.",
+        )
+
+
+def _converted(shape: Shape, text: str, path: str) -> Any:
     try:
         match shape.type_name:
             case "integer" | "long":
@@ -133,8 +241,26 @@ def _unknown(path: str) -> Ec2Error:
     return Ec2Error("UnknownParameter", f"The parameter {path.removesuffix('.')} is not recognized")
 
 
-def _invalid(path: str, value: object) -> Ec2Error:
-    return Ec2Error("InvalidParameterValue", f"Value ({value}) for parameter {path} is invalid.")
+def _invalid(path: str, value: object, reason: str = "") -> Ec2Error:
+    return Ec2Error("InvalidParameterValue", f"Value ({value}) for parameter {path} is invalid.{reason}")
+
+
+def _broken(path: str, value: object, kind: Kind, limit: object) -> Ec2Error:
+    """Return the error for a value that breaks a constraint of the model."""
+    name = path.rpartition(".")[2] if not path[-1:].isdigit() else path
+    name = name[:1].lower() + name[1:]
+    if kind in ("least", "most"):
+        relation = "greater than or equal to" if kind == "least" else "less than or equal to"
+        return Ec2Error(
+            "InvalidParameterValue",
+            f"Value ( {value} ) for parameter {name} is invalid. Expecting a value {relation} {limit}.",
+        )
+    reason = {
+        "shortest": f" The minimum length is {limit} characters.",
+        "longest": f" The maximum length is {limit} characters.",
+        "pattern": f" It must match the pattern {limit}.",
+    }.get(kind, "")
+    return _invalid(name, value, reason)
 
 
 # --- replies ----------------------------------------------------------------------------------------------------------

@@ -134,15 +134,16 @@ class Ec2:
         return reply
 
     def respond(
-        self, ctx: Ctx, form: Mapping[str, str], *, as_xml: bool = True
+        self, ctx: Ctx, form: Mapping[str, str], params: Mapping[str, Any] | None = None, *, as_xml: bool = True
     ) -> tuple[int, bytes | Mapping[str, Any]]:
         """Return the HTTP status and XML body for a request's form (query protocol). Errors are answered too.
 
-        Without ``as_xml``, a successful answer is the return value of :meth:`call`.
+        ``params``: the parameters, if the form was parsed before. Without ``as_xml``, a successful answer is the return
+        value of :meth:`call`.
         """
         action = form.get("Action", "")
         try:
-            params = protocol.parse(action, form)
+            params = protocol.parse(action, form) if params is None else params
             if not self.handles(action):
                 raise Ec2Error("InvalidAction", f"The action {action} is not valid for this web service.")
             answer = self.call(ctx, action, params)

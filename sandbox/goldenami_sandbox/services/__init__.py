@@ -7,8 +7,9 @@ To add a service, put a module with a class like this into this package. No othe
         def serve(self, call, identity): ...  # a response, or None: moto answers this action
 
 Each cloud makes one object of the class, with a ``World``: what a service may use. ``Modelled`` (``modelled.py``) is a
-``Service`` for REST services; its actions are methods that take the parameters of botocore's model. Modules that
-register no service are helpers of the others.
+``Service`` for REST services; its actions are methods that take the parameters of botocore's model. The calls of all
+services fit their models, because ``validation`` refuses the others. Modules that register no service are helpers of
+the others.
 
 moto answers the services of all other names.
 """
@@ -32,6 +33,7 @@ from goldenami_sandbox.protocol import Call
 from goldenami_sandbox.seed import PublicParameter
 from goldenami_sandbox.settings import Settings
 from goldenami_sandbox.surface import Surface
+from goldenami_sandbox.validation import Invalid
 from goldenami_sandbox.visibility import Visibility
 
 S = TypeVar("S", bound="Service")
@@ -65,6 +67,10 @@ class Service:
     def serve(self, call: Call, identity: Identity) -> Response | None:
         """Return the response to a call, or None to leave the call to moto."""
         raise NotImplementedError
+
+    def refuse(self, call: Call, invalid: Invalid) -> Response:
+        """Return the response to a call that does not fit the model of its service."""
+        return invalid.response
 
     def settle(self) -> None:
         """Do the work that is due. It is called before every call of any service, so it must be fast if

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+from goldenami_sandbox.constraints import Problem, message
 from goldenami_sandbox.ec2.context import Ec2Error
 from goldenami_sandbox.ec2.hooks import KeyRefused
 from goldenami_sandbox.http import Response
@@ -36,15 +37,17 @@ class Ebs(Modelled):
             "GetSnapshotBlock": self._get,
         }
 
-    def refusal(self, problems: list[str]) -> Refused:
-        text = "; ".join(problems)
+    def refusal(self, problems: list[Problem]) -> Refused:
         reasons = {
-            "SnapshotId'": "INVALID_SNAPSHOT_ID",
-            "'BlockToken'": "INVALID_BLOCK_TOKEN",
-            "'NextToken'": "INVALID_PAGE_TOKEN",
+            "SnapshotId": "INVALID_SNAPSHOT_ID",
+            "FirstSnapshotId": "INVALID_SNAPSHOT_ID",
+            "SecondSnapshotId": "INVALID_SNAPSHOT_ID",
+            "BlockToken": "INVALID_BLOCK_TOKEN",
+            "NextToken": "INVALID_PAGE_TOKEN",
         }
-        reason = next((reason for name, reason in reasons.items() if name in text), "INVALID_PARAMETER_VALUE")
-        return Refused(self.invalid, text, Reason=reason)
+        names = [str(problem.path[0]) for problem in problems]
+        reason = next((reasons[name] for name in names if name in reasons), "INVALID_PARAMETER_VALUE")
+        return Refused(self.invalid, message(problems), Reason=reason)
 
     # --- the actions --------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 from xml.sax.saxutils import escape
@@ -49,7 +50,7 @@ class Ec2Service(Service):
         if call.action == "CreateLaunchTemplateVersion" and call.form.get("SourceVersion"):
             return self._launch_template_version(call)
         if self._ec2.handles(call.action):
-            return self._own(call, ctx, call.form)
+            return self._own(call, ctx, call.form, call.params)
         visibility = self.world.visibility
         with visibility.hide_new(call):
             return visibility.register(call, self._surface.serve(call))
@@ -74,9 +75,9 @@ class Ec2Service(Service):
                     backend.create_route(table.id, "0.0.0.0/0", None, gateway_id=gateway.id)
             self._with_gateway.add((account, region))
 
-    def _own(self, call: Call, ctx: Ctx, form: dict[str, str]) -> Response:
+    def _own(self, call: Call, ctx: Ctx, form: dict[str, str], params: Mapping[str, Any] | None = None) -> Response:
         headers = [("Content-Type", "text/xml;charset=UTF-8")]
-        status, answer = self._ec2.respond(ctx, form, as_xml=call.wire)
+        status, answer = self._ec2.respond(ctx, form, params, as_xml=call.wire)
         if isinstance(answer, bytes):
             return Response(status, answer, headers)
         return Response(status, b"", headers, answer=answer)

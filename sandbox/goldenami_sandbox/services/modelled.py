@@ -1,4 +1,4 @@
-"""REST services whose actions are methods. Parameters, validation and answers follow botocore's model."""
+"""REST services whose actions are methods. Parameters and answers follow botocore's model."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from goldenami_sandbox import models
+from goldenami_sandbox.constraints import Problem, message
 from goldenami_sandbox.credentials import Identity
 from goldenami_sandbox.http import Response
 from goldenami_sandbox.protocol import Call, rest_json_response
 from goldenami_sandbox.services import Service
 from goldenami_sandbox.surface import Unsupported
+from goldenami_sandbox.validation import Invalid
 
 Action = Callable[[Call, dict[str, Any]], "Mapping[str, Any] | Response"]
 
@@ -32,12 +34,17 @@ class Modelled(Service):
 
     invalid: ClassVar[str] = "ValidationException"  # the error code for a request that does not fit the model
 
+    def refuse(self, call: Call, invalid: Invalid) -> Response:
+        if not invalid.problems or any(problem.kind == "type" for problem in invalid.problems):
+            return invalid.response
+        return _error(self.refusal(invalid.problems))
+
     def actions(self) -> Mapping[str, Action]:
         raise NotImplementedError
 
-    def refusal(self, problems: list[str]) -> Refused:
+    def refusal(self, problems: list[Problem]) -> Refused:
         """Return the error for a request with these problems."""
-        return Refused(self.invalid, "; ".join(problems))
+        return Refused(self.invalid, message(problems))
 
     def perform(self, action: Action, call: Call, params: dict[str, Any]) -> Mapping[str, Any] | Response:
         """Call the action. A service that needs a lock overrides this."""
@@ -48,13 +55,14 @@ class Modelled(Service):
         if action is None:
             raise Unsupported(f"the sandbox does not have {call.service}:{call.action}")
         try:
-            params = models.parameters(call.service, call.action, call.request)
-            if problems := models.problems(call.service, call.action, params):
-                raise self.refusal(problems)
-            answer = self.perform(action, call, params)
+            answer = self.perform(action, call, dict(call.params or {}))
         except Refused as refused:
-            body = {"Code": refused.code, "Message": refused.message, **refused.members}
-            return rest_json_response(body, refused.status, refused.code)
+            return _error(refused)
         if isinstance(answer, Response):
             return answer
         return rest_json_response(answer, models.status(call.service, call.action))
+
+
+def _error(refused: Refused) -> Response:
+    body = {"Code": refused.code, "Message": refused.message, **refused.members}
+    return rest_json_response(body, refused.status, refused.code)

@@ -11,7 +11,6 @@ import secrets
 import threading
 from typing import Any
 
-from goldenami_sandbox import models
 from goldenami_sandbox.credentials import Identity
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
 from goldenami_sandbox.ec2.service import Ec2
@@ -33,8 +32,6 @@ class Sessions:
 
     def serve(self, call: Call, identity: Identity) -> Response:
         params: dict[str, Any] = dict(call.json)
-        if problems := models.problems("ssm", call.action, params):
-            return call.error("ValidationException", "; ".join(problems))
         return self._start(call, identity, params) if call.action == "StartSession" else self._terminate(call, params)
 
     def _start(self, call: Call, identity: Identity, params: dict[str, Any]) -> Response:

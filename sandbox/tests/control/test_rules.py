@@ -332,7 +332,9 @@ def test_a_launch_template_version_keeps_the_values_of_its_source(client: Client
     ]
     assert listed["LaunchTemplateData"] == made["LaunchTemplateData"]
     with refused("InvalidLaunchTemplateId.VersionNotFound"):
-        ec2.create_launch_template_version(LaunchTemplateName="web", SourceVersion="9", LaunchTemplateData={})
+        ec2.create_launch_template_version(
+            LaunchTemplateName="web", SourceVersion="9", LaunchTemplateData={"ImageId": "ami-2"}
+        )
 
 
 def test_a_security_group_in_use_stays(client: Clients) -> None:

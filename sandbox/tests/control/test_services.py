@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import boto3
 import pytest
 from botocore.model import OperationModel
-from goldenami_sandbox import models
+from goldenami_sandbox import constraints, models
 from goldenami_sandbox.cloud import Cloud
 from goldenami_sandbox.credentials import Identity
 from goldenami_sandbox.direct import Direct
@@ -206,8 +206,9 @@ def test_parameters_come_from_path_query_and_body() -> None:
     page = Request("GET", "/snapshots/snap-1/blocks", "maxResults=100&startingBlockIndex=x", {}, [], b"")
     found = models.parameters("ebs", "ListSnapshotBlocks", page)
     assert found == {"SnapshotId": "snap-1", "MaxResults": 100, "StartingBlockIndex": "x"}
-    assert models.problems("ebs", "ListSnapshotBlocks", found) == [
-        "Value at 'StartingBlockIndex' is not of the type integer"
+    shape = models.input_shape("ebs", "ListSnapshotBlocks")
+    assert [str(problem) for problem in constraints.check("ebs", shape, found, typed=False)] == [
+        "Value 'x' at 'startingBlockIndex' failed to satisfy constraint: Member must be of the type integer"
     ]
     rule = Request("PATCH", "/rules/abc", "", {}, [], b'{"Description": "x", "unknown": 1}')
     assert models.parameters("rbin", "UpdateRule", rule) == {"Identifier": "abc", "Description": "x"}
