@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         build,
         clean,
         plan,
+        rebuild_catalog,
         releases,
         resolve,
         resume,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from goldenami.pipeline import Outcome
     from goldenami.provision.operation import Operation
     from goldenami.reconcile import CleanUp
+    from goldenami.release.rebuild import Rebuild
 
 # The version of both distributions: pyproject.toml and sandbox/pyproject.toml read it from here.
 __version__ = "0.2.0"
@@ -33,7 +35,7 @@ __version__ = "0.2.0"
 _MODULES = {
     "goldenami.api": (
         *("Plan", "Project", "Release", "Run"),
-        *("build", "clean", "plan", "releases", "resolve", "resume", "start"),
+        *("build", "clean", "plan", "rebuild_catalog", "releases", "resolve", "resume", "start"),
     ),
     "goldenami.errors": ("GoldenAmiError", "Problem"),
     "goldenami.events": ("Event",),
@@ -41,6 +43,7 @@ _MODULES = {
     "goldenami.pipeline": ("Outcome",),
     "goldenami.provision.operation": ("Operation",),
     "goldenami.reconcile": ("CleanUp",),
+    "goldenami.release.rebuild": ("Rebuild",),
 }
 _WHERE = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -58,6 +61,7 @@ __all__ = [
     "Plan",
     "Problem",
     "Project",
+    "Rebuild",
     "Release",
     "Run",
     "Target",
@@ -67,6 +71,7 @@ __all__ = [
     "errors",
     "events",
     "plan",
+    "rebuild_catalog",
     "releases",
     "resolve",
     "resume",

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from goldenami.pipeline import Outcome
     from goldenami.planning import BuildPlan
     from goldenami.reconcile import CleanUp
+    from goldenami.release.rebuild import Rebuild
 
 OnEvent = Callable[[Event], object]
 OnFailure = Literal["clean", "keep"]
@@ -80,7 +81,8 @@ class Project:
 
         files = recipe.load_project(Path(directory))
         self._files = files.trusted() if allow_project_code else files
-        found = recipe.environment(self._files, environment)
+        endpoint = connection.endpoint_url if connection is not None else None
+        found = recipe.environment(self._files, environment, endpoint=endpoint)
         self._connected = connection is not None
         self._environment = found if connection is None else replace(found, connection=connection)
 
@@ -397,6 +399,42 @@ def resolve(
     environment = project._connect_for(project.environment.catalog)
     place = Place(recipe.account_id(environment, account), region or environment.home_region)
     return Catalog.of(environment).resolve(Reference.parse(reference), place, architecture)
+
+
+def rebuild_catalog(
+    project: Project,
+    *,
+    identity: str | None = None,
+    dry_run: bool = True,
+    on_event: OnEvent | None = None,
+    stop: threading.Event | None = None,
+) -> Rebuild:
+    """Restore the releases, channels and the id of a lost catalog from images and parameters in the cloud.
+
+    Changes nothing in the cloud, and overwrites no record of the catalog. ``dry_run``: write nothing, and return what
+    would be restored. ``identity``: the id of the catalog, needed if resources of several catalogs are in the accounts.
+
+    Raises TargetsFailed, and writes nothing, if an account or region did not answer. Raises NotFound if there is
+    nothing to restore, and UsageError if ``identity`` is needed or wrong.
+    """
+    from datetime import UTC, datetime
+
+    from goldenami.release import rebuild
+    from goldenami.release.catalog import Catalog
+
+    def work(interrupts: Interrupts, emit_to: Emit) -> Rebuild:
+        from goldenami.aws.session import Cloud
+
+        environment = project._connect(emit_to)
+        cloud = Cloud.of(environment, sleep=interrupts.sleep)
+        cloud.check_caller()
+        catalog = Catalog.of(environment, cloud)
+        found = rebuild.find(cloud, environment, catalog, datetime.now(UTC), identity=identity)
+        if not dry_run:
+            rebuild.restore(catalog, found)
+        return found
+
+    return _run_work(work, on_event, stop)
 
 
 # --- in the background ------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@
     ├── TargetsFailed                   6   some targets have their image, others failed
     ├── Interrupted                 ! 130   Ctrl-C or SIGTERM, after clean-up
     ├── CloudError                      1   an API call was refused or failed (with code, action and place)
+    │   ├── NameTaken                   1   another resource has the name that a new one must have
     │   ├── Throttled                   1   the service throttled the call until the retries ended
     │   └── Unreachable                 1   the endpoint gave no usable answer
     ├── BuilderError                    1   the temporary instance did not start, or is unreachable
@@ -45,11 +46,14 @@ class GoldenAmiError(Exception):
     ``ends_everything``: the error ends the whole run. False: it ends only the item or place that raised it.
     ``can_clean_up``: created resources can be deleted after the error. False: no call is possible any more, or the
     journal cannot be written.
+    ``can_resume``: a resume of the same build may succeed. False: it would fail in the same way, so no resume is
+    offered, and nothing is kept for one.
     """
 
     exit_code = 1
     ends_everything: ClassVar[bool] = False
     can_clean_up: ClassVar[bool] = True
+    can_resume: bool = True
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -126,9 +130,12 @@ class TargetsFailed(GoldenAmiError):
 
     exit_code = 6
 
-    def __init__(self, message: str, *, failures: dict[str, str], hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, failures: dict[str, str], hint: str | None = None, can_resume: bool = True
+    ) -> None:
         super().__init__(message, hint=hint)
         self.failures = failures
+        self.can_resume = can_resume
 
 
 class Interrupted(GoldenAmiError):
@@ -159,6 +166,15 @@ class CloudError(GoldenAmiError):
         self.action = action
         self.account = account
         self.region = region
+
+
+class NameTaken(CloudError):
+    """Another resource has the name that a new resource must have, so every repeated call is refused, too.
+
+    The message names the holder: its id, its owner and its tags.
+    """
+
+    can_resume = False
 
 
 class Throttled(CloudError):

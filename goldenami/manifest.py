@@ -58,6 +58,8 @@ def to_json(manifest: ImageManifest) -> dict[str, Any]:
     except PydanticSerializationError as error:
         raise ManifestError(f"the manifest of {manifest.label} cannot be written: {error}") from error
     assert isinstance(form, dict)
+    if form["restored"] is None:  # no build has it, and so the same manifest has the same bytes as before this key
+        del form["restored"]
     return form
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import socket
 
 Architecture = Literal["x86_64", "arm64"]  # as in the EC2 API
+IMAGE_NAME = "{{ recipe.name }}-{{ version }}-{{ architecture }}"  # the default names of AMIs
 DIRECT = "direct"  # the transport that connects to the address of an instance by TCP
 
 # How long the temporary resources of a build are kept: the default, and what an environment may set.
@@ -146,6 +147,7 @@ class Environment:
     lifetime: timedelta = DEFAULT_LIFETIME  # of temporary resources
     instance_profile: str | None = None  # of temporary instances; a recipe can name another one
     bucket_owner: str = ""  # the id of the account that owns the buckets of catalog and builds; empty: home
+    image_name: str = IMAGE_NAME  # a template of ``release.names``; it has the name of the environment already
     local: str = ""  # a directory, absolute: for files that stay on this machine (reports)
     sandbox: bool = False  # only the command line and the Python API, which start the sandbox, may read it
     connection: Connection = Connection()
@@ -310,6 +312,9 @@ class ImageManifest:
     inputs: Mapping[str, str] = field(default_factory=dict)  # what the digest covers: label -> sha256
     outputs: Mapping[Architecture, Mapping[str, str]] = field(default_factory=dict)  # of the recipe's scripts
     replacements: tuple[Replacement, ...] = ()  # temporary instances that were lost during the build
+    # When `goldenami catalog rebuild` made this manifest from the resources in the cloud (ISO 8601, UTC); None for the
+    # manifest of a build. Then digest, inputs, outputs, tests, packages, changes and owner are unknown, and empty.
+    restored: str | None = None
 
     @property
     def label(self) -> str:

@@ -206,6 +206,7 @@ def release_order(build: BuildContext) -> ReleaseOrder:
         imds_v2=recipe.image.imds == "v2",
         deprecate_at=opening.deprecation(recipe, build.journal.header.created),
         unavailable=build.plan.facts.unavailable,
+        names=build.environment.image_name,
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from goldenami.errors import GoldenAmiError, UsageError
 from goldenami.hardening import Hardening
-from goldenami.model import Architecture, BaseImage, Environment, Target
+from goldenami.model import IMAGE_NAME, Architecture, BaseImage, Environment, Target
 from goldenami.provision import BoundOperation, Stage, all_operations
 from goldenami.recipe import Recipe, lookup
 from goldenami.recipe.secrets import display
@@ -102,7 +102,7 @@ def make(recipe: Recipe, environment: Environment, facts: Facts) -> BuildPlan:
                 f"{environment.name} reaches builders by ssm, which needs the policy AmazonSSMManagedInstanceCore",
                 hint="Set builder.instance_profile in the recipe, or for all recipes in the environment.",
             )
-    material = _material(recipe, facts)
+    material = _material(recipe, environment, facts)
     inputs = {label: _sha256(part) for label, part in sorted(material.items())}
     return BuildPlan(recipe, environment, facts, _sha256(inputs), inputs)
 
@@ -124,7 +124,7 @@ def _sha256(value: Any) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
-def _material(recipe: Recipe, facts: Facts) -> dict[str, Any]:
+def _material(recipe: Recipe, environment: Environment, facts: Facts) -> dict[str, Any]:
     """Return the parts that the digest covers, by label."""
     parts: dict[str, Any] = {
         "recipe": {
@@ -137,6 +137,8 @@ def _material(recipe: Recipe, facts: Facts) -> dict[str, Any]:
         "channel": recipe.distribution.channel,
         "share": sorted(recipe.distribution.share_accounts),
     }
+    if environment.image_name != IMAGE_NAME:
+        parts["image_name"] = environment.image_name
     if recipe.secrets:
         parts["secrets"] = {ref.name: [ref.source, ref.key] for ref in recipe.secrets}
     for test in recipe.tests:

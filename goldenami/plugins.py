@@ -7,6 +7,7 @@ The only entry point is ``sandbox``, of the distribution goldenami-sandbox. It i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from goldenami.errors import SandboxError, UsageError
@@ -34,6 +35,10 @@ class SandboxPlugin(Protocol):
     def is_up(self) -> bool:
         """Return whether the sandbox runs now. Starts nothing."""
 
+    def directory(self, endpoint_url: str | None) -> Path | None:
+        """Return the directory for files that must live and end with a sandbox of this machine: of the default one, or
+        of the one at an endpoint. None if no sandbox of this machine has that endpoint. Creates and starts nothing."""
+
     def variables(self, region: str, progress: Callable[[str], None]) -> Mapping[str, str]:
         """Start the sandbox if it does not run, and return the environment variables that direct an AWS client to it.
         Raises ``Error``."""
@@ -57,6 +62,17 @@ def sandbox(find: Find = installed) -> SandboxPlugin:
 def sandbox_is_up(find: Find = installed) -> bool:
     """Return whether the sandbox runs now. Returns False if it is not installed. Starts nothing."""
     return any(entry.name == "sandbox" for entry in find()) and sandbox(find).is_up()
+
+
+def sandbox_directory(endpoint_url: str | None, find: Find = installed) -> Path | None:
+    """Return the directory for files that live and end with the sandbox: with the default one, or with the one at an
+    endpoint.
+
+    Returns None if the sandbox is not installed, or if no sandbox of this machine has that endpoint. Starts nothing.
+    """
+    if not any(entry.name == "sandbox" for entry in find()):
+        return None
+    return sandbox(find).directory(endpoint_url or None)
 
 
 def sandbox_variables(region: str, progress: Callable[[str], None], find: Find = installed) -> dict[str, str]:

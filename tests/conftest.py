@@ -55,6 +55,15 @@ def cleaned_up_if_killed(guarded: None) -> None:
     """A killed run leaves nothing behind."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_sandbox_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The catalog of a sandbox environment is a file of the sandbox. No test reads or changes the sandbox of the person
+    who runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GOLDENAMI_SANDBOX_HOME", str(tmp_path_factory.mktemp("sandboxes")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def whole() -> bool:
     """Whether every case runs (``make test-crash``), or a sample of them. The matrices have ``tests.worlds.matrix``."""

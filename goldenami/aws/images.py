@@ -7,20 +7,25 @@ image gets both here. For CreateImage, names must be unique in an account and re
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from goldenami.aws import parameters, snapshots, waiters
+from goldenami.aws import tags as tagging
 from goldenami.aws.ledger import Call, Ledger, OnWait
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Interval, Item, Observation, OnProgress
-from goldenami.errors import NotFound, UsageError
+from goldenami.errors import CloudError, NameTaken, NotFound, UsageError
 from goldenami.model import Architecture, BaseDevice, BaseImage, Place
 
 _NAME_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9()\[\] ./\-'@_]")
 _NAME_LIMITS: Final = (3, 128)
 _DESCRIPTION_LIMIT: Final = 255
+_DUPLICATE: Final = "InvalidAMIName.Duplicate"
+_TELLING: Final = (tagging.CATALOG, tagging.ENVIRONMENT, tagging.RECIPE, tagging.VERSION, tagging.BUILD_ID)
+_TAGS_SHOWN: Final = 5
 
 
 def valid_name(name: str) -> str:
@@ -165,7 +170,8 @@ def create(
         request["BootModeOverride"] = boot_mode
     call = Call("ec2", "CreateImage", request)
     _make_room(ledger, key)
-    return ledger.create(key, "image", place, call, name=name, tags=tags, temporary=temporary)
+    with name_refused(ledger, place, request["Name"]):
+        return ledger.create(key, "image", place, call, name=name, tags=tags, temporary=temporary)
 
 
 def copy(
@@ -200,7 +206,49 @@ def copy(
         request["Description"] = description[:_DESCRIPTION_LIMIT]
     call = Call("ec2", "CopyImage", request)
     _make_room(ledger, key)
-    return ledger.create(key, "image", place, call, name=name, tags=tags, temporary=temporary, on_wait=on_wait)
+    with name_refused(ledger, place, request["Name"]):
+        return ledger.create(key, "image", place, call, name=name, tags=tags, temporary=temporary, on_wait=on_wait)
+
+
+@contextmanager
+def name_refused(ledger: Ledger, place: Place, name: str) -> Iterator[None]:
+    """Raise NameTaken if EC2 refuses a name because another image has it.
+
+    If no image has the name any more, or only one that this build deletes, the error of EC2 stays: the name of a
+    deregistered image is free after some time ("InvalidAMIName.Duplicate", error codes of EC2), so another try may
+    succeed.
+    """
+    try:
+        yield
+    except CloudError as error:
+        if error.code != _DUPLICATE:
+            raise
+        mine = ledger.journal.build_id
+        held = own(ledger.cloud, place, {"name": [name]})
+        others = [image for image in held if tagging.from_list(image.get("Tags")).get(tagging.BUILD_ID) != mine]
+        if not others:
+            raise
+        raise NameTaken(
+            f"{error.action} in {place}: the name {name} is taken by {describe_holder(others[0])}",
+            code=error.code,
+            action=error.action,
+            account=place.account,
+            region=place.region,
+            hint="A repeated call is refused, too. A new build looks for free names before it launches anything.",
+        ) from error
+
+
+def describe_holder(image: Item) -> str:
+    """Describe the image that has a name, as text: id, owner, time of creation, and the tags that tell who made it."""
+    every = tagging.from_list(image.get("Tags"))
+    ours = {key.removeprefix(tagging.PREFIX): value for key, value in every.items() if key in _TELLING}
+    shown = ours or dict(sorted(every.items())[:_TAGS_SHOWN])
+    listed = ", ".join(f"{key} {value}" for key, value in shown.items()) or "none"
+    kind = "tags" if ours else "not made by goldenami; tags"
+    return (
+        f"image {image['ImageId']} of account {image.get('OwnerId')}, created {str(image.get('CreationDate'))[:10]} "
+        f"({kind}: {listed})"
+    )
 
 
 def _make_room(ledger: Ledger, key: str) -> None:

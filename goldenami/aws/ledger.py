@@ -278,8 +278,13 @@ class Ledger:
 
     # --- the calls ----------------------------------------------------------------------------------------------------
 
-    def _send_create(self, intent: Intent, definition: Kind, on_wait: OnWait | None) -> str:
-        """Send the intent's request until its outcome is known, or until the limit for retries is reached."""
+    def _send_create(
+        self, intent: Intent, definition: Kind, on_wait: OnWait | None, *, sent_before: bool = False
+    ) -> str:
+        """Send the intent's request until its outcome is known, or until the limit for retries is reached.
+
+        ``sent_before``: an earlier process may have sent it.
+        """
         retry = self.cloud.retry.start()
         while True:
             try:
@@ -288,7 +293,7 @@ class Ledger:
                 outcome = errors.outcome(error)
                 if isinstance(error, CloudError) and error.code in definition.duplicate_codes:
                     # An earlier try of this intent created it, or another program did. Only the token shows which.
-                    found = self._find(intent, patiently=intent.attempt > 0)
+                    found = self._find(intent, patiently=sent_before)
                     if found is not None:
                         return self._adopt(intent, found)
                 if outcome is Outcome.REFUSED:
@@ -296,6 +301,7 @@ class Ledger:
                     self.journal.record_refusal(intent.token, code=code, message=error.message)
                     raise
                 if outcome is Outcome.UNKNOWN:
+                    sent_before = True
                     found = self._find(intent, patiently=not definition.repeatable(intent.operation))
                     if found is not None:
                         return self._adopt(intent, found)
@@ -351,7 +357,9 @@ class Ledger:
     def _resolve(self, intent: Intent, on_wait: OnWait | None) -> str:
         definition = kind_of(intent.kind)
         found = self._find(intent, patiently=not definition.repeatable(intent.operation))
-        return self._adopt(intent, found) if found is not None else self._send_create(intent, definition, on_wait)
+        if found is not None:
+            return self._adopt(intent, found)
+        return self._send_create(intent, definition, on_wait, sent_before=True)
 
     def _find(self, intent: Intent, *, patiently: bool) -> str | None:
         """Return the id of the resource with the intent's token. Looks once, or (``patiently``) while a new resource

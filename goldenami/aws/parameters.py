@@ -6,7 +6,7 @@ new version may never become effective. Therefore each value is read back. SSM k
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from goldenami.aws import errors
@@ -19,6 +19,7 @@ from goldenami.polling import Interval, poll
 
 DATA_TYPE: Final = "aws:ec2:image"
 _INTERVAL: Final = Interval(0.1, 1.5, 5.0)
+_AT_ONCE: Final = 10  # names in one GetParameters call
 _EFFECTIVE_WITHIN: Final = 60.0  # seconds; SSM needs a few
 
 
@@ -39,6 +40,24 @@ def find(cloud: Cloud, place: Place, name: str, *, decrypt: bool = False) -> str
         if errors.is_missing(error):
             return None
         raise
+
+
+def find_many(cloud: Cloud, place: Place, names: Collection[str]) -> dict[str, str]:
+    """Return the current values of the parameters that exist. One call for up to 10 names."""
+    ordered = sorted(names)
+    found: dict[str, str] = {}
+    for start in range(0, len(ordered), _AT_ONCE):
+        request = {"Names": ordered[start : start + _AT_ONCE]}
+        for parameter in cloud.call(place, "ssm", "GetParameters", request)["Parameters"]:
+            found[str(parameter["Name"])] = str(parameter["Value"])
+    return found
+
+
+def below(cloud: Cloud, place: Place, path: str) -> dict[str, str]:
+    """Return the current values of all parameters below a path, by name."""
+    query = {"Path": path, "Recursive": True}
+    pages = cloud.pages(place, "ssm", "GetParametersByPath", "Parameters", query)
+    return {str(parameter["Name"]): str(parameter["Value"]) for parameter in pages}
 
 
 def history(cloud: Cloud, place: Place, name: str) -> list[dict[str, Any]]:

@@ -252,6 +252,9 @@ def _description(manifest: ImageManifest, channels: Sequence[str]) -> list[str]:
         "build": manifest.build_id,
         "digest": manifest.digest,
         "commit": manifest.git_commit or "",
+        "restored": f"{manifest.restored} from the cloud; its digest, inputs, tests and packages are unknown"
+        if manifest.restored
+        else "",
     }
     for architecture, base in manifest.base.items():
         facts[f"base {architecture}"] = f"{base.image_id} {base.name} ({base.source})"

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "schedule": ("goldenami.cli.schedule", "schedule", "Snapshots on a schedule: run, preview, list."),
     "dlm": ("goldenami.cli.dlm", "dlm", "Schedules run by Amazon Data Lifecycle Manager: plan, apply, import."),
     "images": ("goldenami.cli.images", "images", "List releases, or show one."),
+    "catalog": ("goldenami.cli.catalog", "catalog", "Show the catalog, or restore a lost one from the cloud."),
     "resolve": ("goldenami.cli.images", "resolve", "Print the image id behind NAME@CHANNEL or NAME@VERSION."),
     "snapshot": ("goldenami.cli.snapshots", "snapshot", "Snapshots: take, copy, share, restore, archive, lock."),
     "volume": ("goldenami.cli.volumes", "volume", "Replace the volumes of an instance with encrypted ones."),

@@ -6,23 +6,28 @@ processed like any other.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
 
+from goldenami import plugins
 from goldenami.errors import InvalidInput, NotFound, UsageError
 from goldenami.model import (
     DIRECT,
+    IMAGE_NAME,
     MAXIMUM_LIFETIME,
     MINIMUM_LIFETIME,
     Account,
     Environment,
+    Mark,
     Network,
+    Place,
     Target,
 )
 from goldenami.recipe import transports
@@ -50,6 +55,7 @@ from goldenami.recipe.words import (
     check_tags,
     seconds,
 )
+from goldenami.release import names
 from goldenami.release import targets as modes
 from goldenami.schedules.policy import Schedule
 
@@ -189,14 +195,16 @@ class EnvironmentSpec(Spec):
     catalog: str | None = Field(
         None,
         min_length=1,
-        description="Place of releases and channels: a directory, relative to goldenami.yaml, or s3://bucket/prefix. "
-        "Default: .goldenami/NAME/catalog.",
+        description="Place of releases and channels: s3://bucket/prefix, or a directory, relative to goldenami.yaml, "
+        "that is kept and that all users share. Required, except with sandbox: true. The default of a sandbox "
+        "environment is a directory of the sandbox, which all projects of this machine share.",
     )
     builds: str | None = Field(
         None,
         min_length=1,
         description="Place of the journals of builds: a directory, relative to goldenami.yaml, or s3://bucket/prefix "
-        "if builds run on several machines. Default: .goldenami/NAME/builds.",
+        "if builds run on several machines. Default: .goldenami/NAME/builds; with sandbox: true, a directory of the "
+        "sandbox.",
     )
     bucket_owner: AccountId | None = Field(
         None,
@@ -204,7 +212,14 @@ class EnvironmentSpec(Spec):
         "another account owns them. Default: the home account.",
     )
     parameter_prefix: str = Field(
-        "/golden-ami", description="Prefix of the SSM parameters of images.", pattern=PARAMETER_PREFIX
+        "/golden-ami",
+        description="Prefix of the SSM parameters of images. It may have the variable {{ environment.name }}.",
+        pattern=PARAMETER_PREFIX,
+    )
+    image_name: str = Field(
+        IMAGE_NAME,
+        description="Names of the AMIs, with the variables {{ recipe.name }}, {{ version }}, {{ architecture }} and, "
+        "optionally, {{ environment.name }}.",
     )
     lifetime: Annotated[Duration, AfterValidator(_lifetime)] = Field(
         "24h",
@@ -238,13 +253,24 @@ SANDBOX_TARGETS: tuple[dict[str, Any], ...] = (
 )
 
 
-def environment(project: Project, name: str | None = None) -> Environment:
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A valid environment, and where its targets are written: label -> position."""
+
+    environment: Environment
+    marks: Mapping[str, Mark]
+
+
+def environment(project: Project, name: str | None = None, *, endpoint: str | None = None) -> Environment:
     """Return the named environment; without a name ``sandbox``, or the only one.
+
+    ``endpoint``: the URL of the cloud's API, which decides where the catalog of a sandbox environment is; by default
+    AWS_ENDPOINT_URL, or the sandbox of this machine.
 
     Raises InvalidInput with every problem of goldenami.yaml (of all environments), NotFound for an unknown name,
     UsageError if a name is needed.
     """
-    return choose(project, environments(project), name)
+    return choose(project, environments(project, endpoint), name)
 
 
 def choose(project: Project, every: Mapping[str, Environment], name: str | None) -> Environment:
@@ -279,19 +305,20 @@ def account_id(environment: Environment, account: str | None) -> str:
     raise NotFound(f"there is no account {account!r} in environment {environment.name}", hint=f"Accounts: {named}.")
 
 
-def environments(project: Project) -> Mapping[str, Environment]:
-    """Return all environments of goldenami.yaml. Raises InvalidInput with every problem."""
+def environments(project: Project, endpoint: str | None = None) -> Mapping[str, Environment]:
+    """Return all environments of goldenami.yaml. Raises InvalidInput with every problem. ``endpoint``: as for
+    ``environment``."""
     problems = Problems()
-    found = read_environments(project, problems)
+    found = read_environments(project, problems, endpoint)
     if problems.found:
         raise InvalidInput(problems.found)
     return found
 
 
-def read_environments(project: Project, problems: Problems) -> dict[str, Environment]:
+def read_environments(project: Project, problems: Problems, endpoint: str | None = None) -> dict[str, Environment]:
     """Return the valid environments by name. Every problem of the others is added to ``problems``."""
     document = project.document(project.file, problems)
-    found: dict[str, Environment] = {}
+    found: dict[str, _Read] = {}
     if document is not None:
         try:
             spec = ProjectSpec.model_validate(document.value)
@@ -305,15 +332,38 @@ def read_environments(project: Project, problems: Problems) -> dict[str, Environ
                 one = spec.environments[name] if spec else EnvironmentSpec.model_validate(raw[name])
             except ValidationError:
                 continue
-            made = _environment(name, one, project.root, document, problems)
+            made = _environment(name, one, project.root, document, problems, endpoint)
             if made is not None:
                 found[name] = made
-    return found
+        _check_parameters_apart([read for name, read in found.items() if re.fullmatch(NAME, name)], problems)
+    return {name: read.environment for name, read in found.items()}
+
+
+def _check_parameters_apart(found: list[_Read], problems: Problems) -> None:
+    """Add a problem for each two environments that would move the same parameters."""
+    for number, second in enumerate(found):
+        for first in found[:number]:
+            if first.environment.parameter_prefix != second.environment.parameter_prefix:
+                continue
+            if first.environment.sandbox != second.environment.sandbox:  # the accounts of the sandbox are not on AWS
+                continue
+            places: dict[Place, Mark] = {t.place: first.marks[t.label] for t in first.environment.targets}
+            shared = [t for t in second.environment.targets if t.place in places]
+            if shared:
+                prefix, name = second.environment.parameter_prefix, first.environment.name
+                listed = ", ".join(str(t.place) for t in shared)
+                problems.add(
+                    second.marks[shared[0].label],
+                    f"the environments {name} and {second.environment.name} have the same parameters: both have "
+                    f"targets in {listed} and the parameter_prefix {prefix}",
+                    f"The target of {name} is at {places[shared[0].place]}. Write in one of them, for example: "
+                    f"parameter_prefix: '{prefix}/{{{{ environment.name }}}}'.",
+                )
 
 
 def _environment(
-    name: str, spec: EnvironmentSpec, root: Path, document: Document, problems: Problems
-) -> Environment | None:
+    name: str, spec: EnvironmentSpec, root: Path, document: Document, problems: Problems, endpoint: str | None
+) -> _Read | None:
     at: NodePath = ("environments", name)
     before = len(problems.found)
     if spec.sandbox:
@@ -346,13 +396,26 @@ def _environment(
     home = _account(HOME, spec.home.account, spec.home)
     accounts = {HOME: home} | {key: _account(key, value.id, value) for key, value in spec.accounts.items()}
     _check_accounts(accounts, at, document, problems)
-    targets = _targets(spec, accounts, at, document, problems)
+    targets, paths = _targets(spec, accounts, at, document, problems)
     read_schedules(spec.schedules, (*at, "schedules"), document, accounts, spec.home.region, problems)
     transport, options = transports.read(spec.network.transport, (*at, "network", "transport"), document, problems)
     address = _address(transport, spec.network.address, at, document, problems)
     local = root / ".goldenami" / name
-    catalog = _storage("catalog", spec.catalog, local, root, at, document, problems)
-    builds = _storage("builds", spec.builds, local, root, at, document, problems)
+    own = (_sandbox_storage(name, endpoint) if spec.sandbox else None) or local
+    if spec.catalog is None and not spec.sandbox:
+        problems.add(
+            document.key_mark(at),
+            f"{name}: the key 'catalog' is missing",
+            "Add the place of releases and channels, which all users and pipelines of the environment must share: "
+            "catalog: s3://BUCKET/PREFIX. A directory is possible too, if it is kept: catalog: PATH.",
+        )
+    catalog = _storage("catalog", spec.catalog, own, root, at, document, problems)
+    builds = _storage("builds", spec.builds, own, root, at, document, problems)
+    image_name = _image_name(name, spec, at, document, problems)
+    parameter_prefix = names.fill(spec.parameter_prefix, {names.ENVIRONMENT: name})
+    wrong = names.prefix_problem(parameter_prefix)
+    if wrong is not None:
+        problems.add(document.mark((*at, "parameter_prefix")), f"parameter_prefix: {wrong[0]}", wrong[1])
     if builds.startswith("s3://") and catalog and not catalog.startswith("s3://"):
         # A machine that can read the journals but not the releases would delete what a release owns.
         problems.add(
@@ -363,7 +426,8 @@ def _environment(
     if len(problems.found) > before:
         return None
     subnet = spec.network.subnet
-    return Environment(
+    marks = {label: document.mark(path) for label, path in paths.items() if not spec.sandbox}
+    made = Environment(
         name=name,
         home=home,
         home_region=spec.home.region,
@@ -381,12 +445,34 @@ def _environment(
         builds=builds,
         local=str(local),
         tags=dict(spec.tags),
-        parameter_prefix=spec.parameter_prefix,
         lifetime=timedelta(seconds=seconds(spec.lifetime)),
         instance_profile=spec.builder.instance_profile,
         bucket_owner=spec.bucket_owner or home.id,
+        parameter_prefix=parameter_prefix,
+        image_name=image_name,
         sandbox=spec.sandbox,
     )
+    at_sandbox = document.key_mark((*at, "sandbox"))
+    return _Read(made, {target.label: marks.get(target.label, at_sandbox) for target in targets})
+
+
+def _image_name(name: str, spec: EnvironmentSpec, at: NodePath, document: Document, problems: Problems) -> str:
+    """Return the template of AMI names with the name of the environment in it."""
+    wrong = names.image_name_problem(spec.image_name)
+    if wrong is not None:
+        problems.add(document.mark((*at, "image_name")), f"image_name: {wrong[0]}", wrong[1])
+    return names.fill(spec.image_name, {names.ENVIRONMENT: name})
+
+
+def _sandbox_storage(name: str, endpoint: str | None) -> Path | None:
+    """Return the directory for the catalog and the journals of a sandbox environment; None if the endpoint is not a
+    sandbox of this machine.
+
+    They are files of the sandbox, not of the project: every clone of a project publishes to the same accounts, and a
+    reset of the sandbox deletes them together with the images.
+    """
+    directory = plugins.sandbox_directory(endpoint or os.environ.get("AWS_ENDPOINT_URL"))
+    return None if directory is None else directory / name
 
 
 def _account(name: str, id: str, spec: RoleSpec) -> Account:
@@ -439,7 +525,8 @@ def _check_accounts(accounts: Mapping[str, Account], at: NodePath, document: Doc
 
 def _targets(
     spec: EnvironmentSpec, accounts: Mapping[str, Account], at: NodePath, document: Document, problems: Problems
-) -> list[Target]:
+) -> tuple[list[Target], Mapping[str, NodePath]]:
+    """Return the targets, and where each one is written, by label."""
     found: dict[str, Target] = {}
     places: dict[str, NodePath] = {}
     for index, group in enumerate(spec.targets):
@@ -497,7 +584,7 @@ def _targets(
         elif not mode.owns_image:
             # The target uses the image of the source, which is encrypted under the key of the source.
             found[label] = replace(target, kms_key=source.kms_key)
-    return list(found.values())
+    return list(found.values()), places
 
 
 def _storage(

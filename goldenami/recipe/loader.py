@@ -37,6 +37,7 @@ from goldenami.recipe.secrets import SecretRef
 from goldenami.recipe.testfiles import read_test
 from goldenami.recipe.variables import read_variables
 from goldenami.recipe.words import BASE_KINDS, NAME, BaseKind, OsId, seconds
+from goldenami.release import names
 from goldenami.release import targets as modes
 
 DEFAULT_INSTANCE_TYPES: Mapping[Architecture, tuple[str, ...]] = {
@@ -144,6 +145,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
     _check_base(loading)
     targets = _distribution_targets(loading, common.get("distribution"))
     shared = _shared_accounts(loading, common.get("distribution"))
+    _check_image_name(loading, value)
     valid = next(iter(specs.values()), None)
     schedules = read_schedules(
         valid.schedules if valid is not None else {},
@@ -321,6 +323,21 @@ def _tests(loading: _Loading, given: object) -> list[TestRef]:
             if ref is not None:
                 found.append(ref)
     return found
+
+
+def _check_image_name(loading: _Loading, value: Mapping[str, Any]) -> None:
+    """Add a problem if the environment's template would give AMI names that are too long for EC2."""
+    name, line, architectures = value.get("name"), value.get("version"), _architectures(value)
+    if not (isinstance(name, str) and isinstance(line, str)):
+        return
+    longest = names.too_long(loading.environment.image_name, name, line, architectures)
+    if longest is not None:
+        loading.problems.add(
+            loading.document.mark(("name",)),
+            f"name: the AMI of a build would have the name {longest!r} with {len(longest)} characters, "
+            f"expected at most {names.LONGEST_IMAGE_NAME}",
+            f"Choose a shorter name, or a shorter image_name of the environment {loading.environment.name}.",
+        )
 
 
 def _distribution_targets(loading: _Loading, given: object) -> tuple[Target, ...]:

@@ -25,7 +25,7 @@ _PATTERNS = {
     words.INSTANCE_TYPE: "an instance type, such as t3.small",
     words.USER: "the name of a user",
     words.PARAMETER: "the name of an SSM parameter",
-    words.PARAMETER_PREFIX: "a path, such as /golden-ami",
+    words.PARAMETER_PREFIX: "a path, such as /golden-ami or /golden-ami/{{ environment.name }}",
     words.ROLE: "the ARN of a role, such as arn:aws:iam::111111111111:role/goldenami-builder",
     words.ENDPOINT: "the id of an EC2 Instance Connect Endpoint, such as eice-0123456789abcdef0",
     words.PROFILE: "the name or the ARN of an instance profile",

@@ -22,7 +22,7 @@ from __future__ import annotations
 import difflib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -179,18 +179,33 @@ class Catalog:
                 if manifest.digest == digest:
                     yield manifest
 
+    def has_image(self, name: str, image_id: str) -> bool:
+        """Return whether a release of this name has an image. The releases of its channels are searched first."""
+        mark = json.dumps(image_id).encode()
+        pointed = [move.version for channel in self.channels(name) for move in reversed(channel.history)]
+        return any(
+            (data := self._read(_release_key(name, version))) is not None and mark in data
+            for version in dict.fromkeys((*pointed, *self.versions(name)))
+        )
+
     # --- new versions -------------------------------------------------------------------------------------------------
 
-    def next_version(self, name: str, line: str, day: date) -> str:
+    def next_version(self, name: str, line: str, day: date, *, taken: Collection[int] = ()) -> str:
         """Return the version that ``reserve`` would take now. ``line``: the recipe's MAJOR.MINOR; ``day``: in UTC."""
         first = Version.first(line, day)
-        taken = {*self._numbers("releases", name), *self._numbers("reservations", name)}
-        return str(replace(first, number=max((v.number for v in taken if v.same_day(first)), default=0) + 1))
+        known = {*self._numbers("releases", name), *self._numbers("reservations", name)}
+        number = max((v.number for v in known if v.same_day(first)), default=0) + 1
+        while number in taken:
+            number += 1
+        return str(replace(first, number=number))
 
-    def reserve(self, name: str, line: str, day: date, *, build_id: str, now: datetime) -> str:
+    def reserve(
+        self, name: str, line: str, day: date, *, build_id: str, now: datetime, taken: Collection[int] = ()
+    ) -> str:
         """Reserve the next version for a build. A second call for the same build returns the same version.
 
-        Raises CatalogError if other processes reserve versions without the lock of the catalog.
+        ``taken``: numbers of that day that are not used, because their names are taken in the cloud. Raises
+        CatalogError if other processes reserve versions without the lock of the catalog.
         """
         check_name(name, "release")
         with self._locked(f"{name}.versions", timeout=_LOCK_TIMEOUT):
@@ -198,7 +213,7 @@ class Catalog:
                 if reservation.build_id == build_id:
                     return reservation.version
             for _ in range(_RACES):
-                version = self.next_version(name, line, day)
+                version = self.next_version(name, line, day, taken=taken)
                 reservation = Reservation(name, version, build_id, _timestamp(now))
                 if self._store.create(_reservation_key(name, version), _encode(reservation)) is not None:
                     return version
@@ -257,6 +272,16 @@ class Catalog:
                     hint="`goldenami images list` shows the channel. Then try again.",
                 )
             return after
+
+    def restore_channel(self, channel: Channel) -> bool:
+        """Write a channel that does not exist, with its history. Returns False, and changes nothing, if it exists.
+
+        Raises NotFound if a release of its history does not exist.
+        """
+        with self._locked(f"{channel.name}.channels", timeout=_LOCK_TIMEOUT):
+            for move in channel.history:
+                self.get(channel.name, move.version)
+            return self._store.create(_channel_key(channel.name, channel.channel), _encode(channel)) is not None
 
     def publishing(self, name: str, channel: str, *, timeout: float) -> AbstractContextManager[None]:
         """Lock a channel while its parameters and its pointer move. A second publisher waits.

@@ -33,6 +33,7 @@ from goldenami.errors import (
     CloudError,
     GoldenAmiError,
     Interrupted,
+    NameTaken,
     TargetsFailed,
     Throttled,
     Unreachable,
@@ -146,10 +147,15 @@ class Distribution:
         failures = collected.reasons
         required = [target.label for target in self._order.targets if target.required and target.label in failures]
         if required:
+            hopeless = [
+                error for label, error in collected.errors.items() if label in required and not error.can_resume
+            ]
+            hint = "The other targets keep their images. `goldenami resume` repeats only the failed targets."
             raise TargetsFailed(
                 f"{len(failures)} of {len(self._order.targets)} targets failed: {', '.join(failures)}",
                 failures=failures,
-                hint="The other targets keep their images. `goldenami resume` repeats only the failed targets.",
+                hint=hopeless[0].hint if hopeless else hint,
+                can_resume=not hopeless,
             )
         return Distributed(tuple(placed), failures)
 
@@ -372,8 +378,9 @@ class _Delivery:
 
 
 def _may_pass(error: GoldenAmiError) -> bool:
-    """Return whether a new try may succeed. Throttled and unanswered calls were already repeated by the ledger."""
-    return isinstance(error, CloudError) and not isinstance(error, (Throttled, Unreachable))
+    """Return whether a new try may succeed. Throttled and unanswered calls were already repeated by the ledger, and a
+    taken name stays taken."""
+    return isinstance(error, CloudError) and not isinstance(error, (NameTaken, Throttled, Unreachable))
 
 
 def distribute(

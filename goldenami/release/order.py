@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from goldenami.errors import UsageError
-from goldenami.model import Architecture, Place, Target
+from goldenami.model import IMAGE_NAME, Architecture, Place, Target
+from goldenami.release import names
 from goldenami.release import targets as modes
 
 
@@ -21,6 +22,7 @@ class ReleaseOrder:
     manifest.
     ``unavailable``: label of a best-effort target that gets no image -> reason.
     ``deprecate_at``: a time within ten years, which EC2 rounds to the minute.
+    ``names``: the template of AMI names (``release.names``).
     """
 
     recipe: str
@@ -34,10 +36,11 @@ class ReleaseOrder:
     imds_v2: bool = True
     deprecate_at: datetime | None = None
     unavailable: Mapping[str, str] = field(default_factory=dict)
+    names: str = IMAGE_NAME
 
     def image_name(self, architecture: Architecture) -> str:
-        """Return the name of the AMI. It is unique in the account, because the version is reserved for one build."""
-        return f"{self.recipe}-{self.version}-{architecture}"
+        """Return the name of the AMI. The version is reserved for one build, and its names were free then."""
+        return names.image_name(self.names, recipe=self.recipe, version=self.version, architecture=architecture)
 
     def source(self, target: Target) -> Target | None:
         """Return the target whose image this target uses or copies; None if it copies the candidate.

@@ -7,12 +7,20 @@ new value after it has answered the call. Until then, SSM still returns the old 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-from goldenami.aws import parameters
-from goldenami.aws.ledger import Ledger
+from goldenami.aws import images, parameters, tags
+from goldenami.aws.kinds import kind_of, parameter_tags
+from goldenami.aws.ledger import Ledger, Patience
+from goldenami.aws.ownership import Owner
+from goldenami.aws.session import Cloud
 from goldenami.errors import CloudError
 from goldenami.journal import Intent
 from goldenami.model import Architecture, ImageManifest, ManifestImage, Place
+from goldenami.release.catalog import Catalog
+
+PATIENCE: Final = Patience()
+NOT_OURS: Final = "goldenami.NotOurs"  # the code of an error: a parameter belongs to another catalog or program
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +53,42 @@ def parameters_for(manifest: ImageManifest, prefix: str, which: str) -> tuple[Pa
     )
 
 
+def why_not_ours(
+    cloud: Cloud,
+    catalog: Catalog,
+    owner: Owner,
+    recipe: str,
+    place: Place,
+    name: str,
+    value: str,
+    patience: Patience = PATIENCE,
+) -> str | None:
+    """Return why a parameter must not be changed, or None if it belongs to this catalog.
+
+    Its tags must be ours, and its value an image of this catalog. The value of another program is kept, also if the
+    tags are ours, since that program replaced it on purpose.
+    """
+    # A new parameter may not show its tags yet.
+    own = patience.look(cloud, lambda: parameter_tags(cloud, place, name))
+    answer = owner.of_tags(own or {})
+    if not answer.is_ours:
+        return f"Parameter {name} in {place} with the value {value} is {answer.reason}"
+    if catalog.has_image(recipe, value):
+        return None
+    # A build that was killed while it published has set the parameter before it wrote the catalog.
+    image = images.describe_many(cloud, place, [value]).get(value) if value.startswith("ami-") else None
+    if image is not None and owner.of_tags(tags.from_list(image.get("Tags"))).is_ours:
+        return None
+    return f"Parameter {name} in {place} has the value {value}, which is not an image of this catalog"
+
+
 class Parameters:
     """Changes the parameters of a release for one build. A second call of any method changes nothing."""
 
-    def __init__(self, ledger: Ledger, manifest: ImageManifest) -> None:
+    def __init__(self, ledger: Ledger, catalog: Catalog, manifest: ImageManifest) -> None:
         self._ledger = ledger
+        self._catalog = catalog
+        self._recipe = manifest.recipe
         self._cloud = ledger.cloud
         self._description = f"{manifest.recipe}: {manifest.description}".removesuffix(": ")
 
@@ -74,7 +113,10 @@ class Parameters:
         self._create(parameter, temporary=temporary)
 
     def move(self, parameter: Parameter) -> None:
-        """Set the parameter of a channel to the image. Creates the parameter if it does not exist."""
+        """Set the parameter of a channel to the image. Creates the parameter if it does not exist.
+
+        Raises CloudError if the parameter exists and does not belong to this catalog.
+        """
         self._settle(parameter)
         current = self.read(parameter)
         if current == parameter.image.image_id and not self._may_become_other(parameter, current):
@@ -82,7 +124,23 @@ class Parameters:
         if current is None:
             self._create(parameter)
         else:
+            self._refuse_if_not_ours(parameter, current)
             self._set(parameter, parameter.image.image_id)
+
+    def _refuse_if_not_ours(self, parameter: Parameter, current: str) -> None:
+        header, place = self._ledger.journal.header, parameter.place
+        owner = Owner(header.catalog, header.environment)
+        reason = why_not_ours(
+            self._cloud, self._catalog, owner, self._recipe, place, parameter.name, current, self._ledger.patience
+        )
+        if reason is not None:
+            raise CloudError(
+                f"{reason}. It is not changed",
+                code=NOT_OURS,
+                account=place.account,
+                region=place.region,
+                hint="Set another parameter_prefix, or use the catalog that the parameter belongs to.",
+            )
 
     def put_back(self, parameter: Parameter, value: str | None) -> None:
         """Restore the earlier value of a parameter. ``value`` None deletes it if this build created it."""
@@ -92,13 +150,15 @@ class Parameters:
             self._set(parameter, value)
 
     def unmake(self, parameter: Parameter) -> None:
-        """Delete the parameter if this build created it."""
+        """Delete the parameter if this build created it. Keeps one that another program created since under this
+        name."""
         self._settle(parameter)
         if self._ledger.existing(parameter.key) is not None:
             # SSM may not have validated a new parameter yet. A deletion would find nothing, and the parameter would
             # appear later.
-            self._ledger.patience.look(self._cloud, lambda: self.read(parameter))
-            self._ledger.delete_key(parameter.key)
+            current = self._ledger.patience.look(self._cloud, lambda: self.read(parameter))
+            if current is None or kind_of("parameter").still_ours(self._ledger, parameter.place, parameter.name):
+                self._ledger.delete_key(parameter.key)
 
     def read(self, parameter: Parameter) -> str | None:
         """Return the current value of a parameter, or None if it does not exist."""

@@ -128,7 +128,7 @@ class _Publication:
         self._cloud = ledger.cloud
         self._catalog = catalog
         self._manifest = manifest
-        self._parameters = Parameters(ledger, manifest)
+        self._parameters = Parameters(ledger, catalog, manifest)
         self._targets = {target.place: target for target in targets}
         self._emit = to
         self.failures: dict[str, str] = {}

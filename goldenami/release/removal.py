@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from goldenami.aws import images, kms, parameters, recyclebin, snapshots, tags
-from goldenami.aws.kinds import grant_prefix
+from goldenami.aws.kinds import grant_prefix, parameter_tags
 from goldenami.aws.ledger import Call
+from goldenami.aws.ownership import Owner
 from goldenami.aws.waiters import Item
 from goldenami.model import ImageManifest, Place
 from goldenami.release import targets as modes
@@ -171,11 +172,19 @@ class Removal(Attempts):
                     self.tell("grant", place, id)
 
     def delete_parameter(self, place: Place, name: str, image_id: str) -> None:
-        """Delete the parameter of a release, unless another program has changed its value."""
+        """Delete the parameter of a release, unless another program has changed its value, or another catalog or
+        environment owns it."""
         found = parameters.find(self.cloud, place, name)
-        if found == image_id:
+        if found != image_id:
+            return
+        answer = Owner(self.ledger.journal.header.catalog, self.environment.name).of_tags(
+            parameter_tags(self.cloud, place, name)
+        )
+        if answer.is_ours:
             parameters.delete(self.ledger, place, name)
             self.tell("parameter", place, name)
+        else:
+            self.job.note(f"parameter {name} in {place} is kept: it is {answer.reason}", "warning")
 
     def tell(self, kind: str, place: Place, id: str) -> None:
         if self.ledger.journal.is_gone(place, id):

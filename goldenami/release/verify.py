@@ -306,6 +306,14 @@ def _grantees(cloud: Cloud, place: Place, key: str) -> frozenset[str]:
 def _row(expected: Expected, actual: Actual) -> ManifestImage:
     image = actual.image
     assert image is not None  # compare() reports a missing image as a mismatch
+    return manifest_row(image, actual.snapshots, expected.user, expected.mode)
+
+
+def manifest_row(
+    image: Mapping[str, Any], behind: Mapping[str, Mapping[str, Any]], user: Place, mode: str
+) -> ManifestImage:
+    """Return the row of a manifest for an image and its snapshots, as EC2 describes them. ``user``: the place that uses
+    it."""
     devices = {m["Ebs"]["SnapshotId"]: m["DeviceName"] for m in image["BlockDeviceMappings"] if "Ebs" in m}
     rows = tuple(
         ManifestSnapshot(
@@ -315,15 +323,15 @@ def _row(expected: Expected, actual: Actual) -> ManifestImage:
             encrypted=bool(snapshot["Encrypted"]),
             kms_key_id=snapshot.get("KmsKeyId"),
         )
-        for id, snapshot in sorted(actual.snapshots.items(), key=lambda item: (str(devices[item[0]]), item[0]))
+        for id, snapshot in sorted(behind.items(), key=lambda item: (str(devices[item[0]]), item[0]))
     )
     return ManifestImage(
         architecture=image["Architecture"],
-        account=expected.user.account,
-        region=expected.user.region,
+        account=user.account,
+        region=user.region,
         image_id=str(image["ImageId"]),
         name=str(image["Name"]),
-        mode=expected.mode,
+        mode=mode,
         encrypted=all(row.encrypted for row in rows),
         snapshots=rows,
     )

@@ -122,7 +122,8 @@ def register(
         request["Description"] = description[:255]
     call = Call("ec2", "RegisterImage", request)
     temporary = key.startswith(TEMPORARY)
-    made = job.ledger.create(key, "image", place, call, name=name, tags=tags, temporary=temporary)
+    with images.name_refused(job.ledger, place, request["Name"]):
+        made = job.ledger.create(key, "image", place, call, name=name, tags=tags, temporary=temporary)
     return wait_available(job, place, made)
 
 

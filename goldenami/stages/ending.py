@@ -30,8 +30,9 @@ def ending(build: BuildContext, tools: Tools) -> Iterator[None]:
     """Run a build inside this context, and clean up after it.
 
     After an error of the recipe or its tests, all resources of the build are deleted. After an error of the cloud, a
-    host or single targets, the images are kept for a resume. ``on_failure`` "keep" deletes nothing. Nothing is deleted
-    either if the credentials expired or the journal cannot be written, because a clean-up would be incomplete then.
+    host or single targets, the images are kept for a resume, if one may succeed (``can_resume``). ``on_failure`` "keep"
+    deletes nothing. Nothing is deleted either if the credentials expired or the journal cannot be written, because a
+    clean-up would be incomplete then.
     """
     started = time.monotonic()
 
@@ -57,7 +58,7 @@ def ending(build: BuildContext, tools: Tools) -> Iterator[None]:
             error.hint = f"{error.hint or ''} Then: `goldenami resume {build.journal.build_id}`".strip()
             raise
         tools.interrupts.clean_up()
-        resumable = isinstance(error, (TargetsFailed, CloudError, HostLost))
+        resumable = isinstance(error, (TargetsFailed, CloudError, HostLost)) and error.can_resume
         if tools.on_failure == "clean":
             _delete(build, tools.catalog, keep_images=resumable)
         _finish(build, "failed", error=str(error))

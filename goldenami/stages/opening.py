@@ -14,8 +14,9 @@ from goldenami import planning, reconcile
 from goldenami import recipe as recipes
 from goldenami.aws import parameters, tags
 from goldenami.aws.ledger import Ledger
+from goldenami.aws.ownership import Owner
 from goldenami.aws.session import Cloud
-from goldenami.errors import JournalError, NotFound, UsageError
+from goldenami.errors import JournalError, NameTaken, NotFound, UsageError
 from goldenami.events import emit, masked
 from goldenami.journal import Header, Journal, Summary, new_build_id
 from goldenami.model import Environment, ImageManifest
@@ -23,6 +24,7 @@ from goldenami.planning import BuildPlan, Facts
 from goldenami.recipe import Project, Recipe
 from goldenami.recipe.secrets import read as read_secrets
 from goldenami.recipe.words import seconds
+from goldenami.release import availability
 from goldenami.release.catalog import Catalog
 from goldenami.stages import transports
 from goldenami.stages.build import BuildContext
@@ -38,6 +40,8 @@ def create(project: Project, plan: BuildPlan, variables: Mapping[str, str], tool
 
     The time of the build is the cloud's time, because the clock of this machine may be wrong or may jump. The expiry
     and the deprecation are computed from it.
+
+    Raises NameTaken or CloudError, before it changes anything, if names of the release are not free in all targets.
     """
     secrets = secrets_of(plan.recipe, tools.cloud)
     with transports.opened(plan.environment, tools.cloud) as transport:
@@ -58,7 +62,14 @@ def _create(
     now = tools.cloud.now()
     build_id = new_build_id(now)
     name = plan.recipe.name
-    version = tools.catalog.reserve(name, plan.recipe.version, now.date(), build_id=build_id, now=now)
+    wanted = release_names(plan)
+    check_channel(plan, wanted, tools)
+    taken = availability.find_taken(tools.cloud, tools.catalog, wanted, now.date())
+    for warning in taken.warnings:
+        emit(tools.emit, "note", message=warning, level="warning")
+    version = tools.catalog.reserve(
+        name, plan.recipe.version, now.date(), build_id=build_id, now=now, taken=taken.numbers
+    )
     data = {
         "catalog": tools.catalog.ensure_identity(),
         "version": version,
@@ -96,10 +107,38 @@ def reopen(project: Project, environment: Environment, summary: Summary, tools: 
                 hint=f"Delete the resources of this build with `goldenami clean {header.build_id}`, and build again.",
             )
         tools.cloud.check_caller()
+        if release_of(tools.catalog, journal) is None:
+            wanted = release_names(plan)
+            check_channel(plan, wanted, tools)
+            try:
+                availability.check_version(tools.cloud, wanted, data["version"], header.build_id)
+            except NameTaken as error:
+                again = f"Or give this build up: `goldenami clean {header.build_id}`. A new build gets a free number."
+                error.hint = f"{error.hint} {again}"
+                raise
         with transports.opened(environment, tools.cloud) as transport:
             build = _begin(plan, data["version"], journal, secrets_of(recipe, tools.cloud), transport, tools)
             reconcile.finish_deletions(build.ledger)
             yield build
+
+
+def release_names(plan: BuildPlan) -> availability.ReleaseNames:
+    """Return what determines the names of a plan's release."""
+    recipe, environment = plan.recipe, plan.environment
+    return availability.ReleaseNames(
+        recipe.name,
+        recipe.version,
+        recipe.architectures,
+        tuple(target for target in plan.targets if target.label not in plan.facts.unavailable),
+        environment.image_name,
+        environment.parameter_prefix,
+    )
+
+
+def check_channel(plan: BuildPlan, wanted: availability.ReleaseNames, tools: Tools) -> None:
+    """Raise CloudError if the parameters that the build will move belong to another catalog or environment."""
+    owner = Owner(tools.catalog.identity(), plan.environment.name)
+    availability.check_channel(tools.cloud, tools.catalog, owner, wanted, plan.recipe.distribution.channel)
 
 
 def _within(project: Project, source: Path) -> str:

@@ -203,10 +203,10 @@ def env(name: str, account: str, region: str, as_json: bool) -> None:
 @_NAME
 @_YES
 def reset(name: str, yes: bool) -> None:
-    """Stop the sandbox and delete all its state. Cached base images are kept."""
+    """Stop the sandbox and delete all its state, with the catalog of its images. Cached base images are kept."""
     from goldenami_sandbox import control
 
-    _confirm(f"Delete every image and instance of the sandbox {name!r}?", yes)
+    _confirm(f"Delete every image and instance of the sandbox {name!r}, and their catalog?", yes)
     control.reset(name)
     _print_message(f"sandbox {name!r} is empty")
 

@@ -1,6 +1,7 @@
 """The entry point ``sandbox`` of the group ``goldenami.plugins``: the only interface between goldenami and the sandbox.
 
-goldenami imports this module by its entry point and uses ``command``, ``variables``, ``is_up`` and ``Error``. The
+goldenami imports this module by its entry point. It uses ``command``, ``variables``, ``is_up``, ``directory`` and
+``Error``. The
 import is fast: only the functions import moto, boto3 and the other modules.
 """
 
@@ -13,9 +14,11 @@ from goldenami_sandbox.errors import SandboxError as Error
 from goldenami_sandbox.errors import called
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import click
 
-__all__ = ["Error", "command", "is_up", "variables"]
+__all__ = ["Error", "command", "directory", "is_up", "variables"]
 
 _CALLED_AS = "goldenami sandbox"
 
@@ -32,6 +35,18 @@ def is_up() -> bool:
     from goldenami_sandbox import control
 
     return control.find() is not None
+
+
+def directory(endpoint_url: str | None) -> Path | None:
+    """Return the directory for clients' files that must live and end with a sandbox: a restart keeps it, and a reset
+    deletes it.
+
+    ``endpoint_url``: the endpoint of a sandbox of this machine; None is the default sandbox. Returns None if no sandbox
+    has that endpoint. The directory may not exist yet.
+    """
+    from goldenami_sandbox import state
+
+    return state.clients_directory(endpoint_url)
 
 
 def variables(region: str, progress: Callable[[str], None]) -> dict[str, str]:

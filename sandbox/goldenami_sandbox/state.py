@@ -10,6 +10,7 @@
         calls.jsonl   the log of calls
         daemon.log    the log of the daemon
         node/         the files of the node: volumes, snapshots, instances
+        clients/      files of clients that belong to this sandbox, such as a catalog of its images
 
 ``state.zip`` is replaced as a whole, so after a crash it is either the old or the new file.
 
@@ -37,6 +38,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from goldenami_sandbox.errors import PROGRAM, SandboxError, StateError
 
@@ -92,12 +94,34 @@ class Files:
         return self.root / "state.zip"
 
     @property
+    def clients(self) -> Path:
+        return self.root / "clients"
+
+    @property
     def calls(self) -> Path:
         return self.root / "calls.jsonl"
 
     @property
     def log(self) -> Path:
         return self.root / "daemon.log"
+
+
+def clients_directory(endpoint_url: str | None, home: Path | None = None) -> Path | None:
+    """Return the directory of clients' files of the sandbox at an endpoint, or of the default sandbox.
+
+    Returns None if no sandbox in ``home`` has that endpoint. A sandbox keeps its port, so it need not run.
+    """
+    home = home or default_home()
+    if endpoint_url is None:
+        return Files(home / "default").clients
+    with contextlib.suppress(OSError, ValueError):
+        address = urlsplit(endpoint_url)
+        if address.hostname in ("127.0.0.1", "localhost"):
+            for root in sorted(home.iterdir()):
+                with contextlib.suppress(OSError, ValueError):
+                    if int(Files(root).port.read_text()) == address.port:
+                        return Files(root).clients
+    return None
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ def environment(home: str = "111111111111", region: str = "eu-central-1", **more
     lines = {
         "home": f'{{account: "{home}", region: {region}}}',
         "targets": f"[{{account: home, regions: [{region}], kms_key: alias/golden-ami}}]",
+        "catalog": "releases",
         **more,
     }
     return "environments:\n  test:\n" + "".join(f"    {key}: {value}\n" for key, value in lines.items())

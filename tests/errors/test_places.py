@@ -58,6 +58,8 @@ MANY = (
     Case("dlm import"),
     Case("images list"),
     Case("images list --check"),
+    Case("catalog rebuild"),
+    Case("catalog rebuild --yes"),
     Case("images show web --check", document=False),  # --json is the manifest as the catalog has it
     Case("plan web", document=False),  # there is no plan
     Case("build web", document=False),
@@ -96,6 +98,7 @@ ONE = tuple(
 # These ask no places, with the reason. A name stands for a whole group, too.
 NONE = {
     "agents": "files of the project",
+    "catalog show": "the catalog",
     "builds": "journals: a directory, or the bucket that the environment names",
     "harden": "files of the project, and a host over SSH",
     "images show": "with --json: the catalog",

@@ -68,6 +68,44 @@ def test_which_environment(write_project: Write) -> None:
     assert recipe.environment(project, "other").sandbox
 
 
+def test_each_of_two_environments_can_have_its_name_in_prefix_and_image_names(write_project: Write) -> None:
+    names = (
+        "    parameter_prefix: '/golden/{{ environment.name }}'\n"
+        "    image_name: '{{ recipe.name }}-{{environment.name}}-{{ version }}-{{ architecture }}'\n"
+    )
+    text = PRODUCTION + names + (PRODUCTION + names).replace("environments:\n", "").replace("production", "staging")
+    every = recipe.environments(recipe.load_project(write_project({"goldenami.yaml": text})))
+    assert [e.parameter_prefix for e in every.values()] == ["/golden/production", "/golden/staging"]
+    assert every["staging"].image_name == "{{ recipe.name }}-staging-{{ version }}-{{ architecture }}"
+
+
+def test_two_clones_share_the_catalog_and_the_journals_of_the_sandbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOLDENAMI_SANDBOX_HOME", str(tmp_path / "sandboxes"))
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    for name, port in (("default", 4001), ("other", 4002)):
+        (tmp_path / "sandboxes" / name).mkdir(parents=True)
+        (tmp_path / "sandboxes" / name / "port").write_text(str(port))
+
+    def stores(clone: str, endpoint: str | None = None) -> tuple[str, str]:
+        (tmp_path / clone).mkdir(exist_ok=True)
+        (tmp_path / clone / "goldenami.yaml").write_text("environments: {sandbox: {sandbox: true}}\n")
+        found = recipe.environment(recipe.load_project(tmp_path / clone), endpoint=endpoint)
+        return found.catalog, found.builds
+
+    of_default, of_other = (tmp_path / "sandboxes" / name / "clients" / "sandbox" for name in ("default", "other"))
+    assert stores("one") == stores("two") == (f"{of_default}/catalog", f"{of_default}/builds")
+    assert stores("one", "http://127.0.0.1:4001") == stores("two")
+    assert stores("one", "http://localhost:4002/") == (f"{of_other}/catalog", f"{of_other}/builds")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4002")
+    assert stores("one") == (f"{of_other}/catalog", f"{of_other}/builds")
+    # An endpoint of another machine: its files cannot be here.
+    local = tmp_path / "one" / ".goldenami" / "sandbox"
+    assert stores("one", "http://192.0.2.7:4002") == (f"{local}/catalog", f"{local}/builds")
+    assert not of_default.exists()
+
+
 def test_project_is_found_upwards(write_project: Write) -> None:
     root = write_project({"recipes/web.yaml": PLAIN.format(name="web")})
     assert recipe.load_project(root / "recipes").root == root

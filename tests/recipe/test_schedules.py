@@ -20,6 +20,7 @@ environments:
     home: {account: "111111111111", region: eu-central-1}
     accounts: {apps: {id: "222222222222"}}
     targets: [{account: home, regions: [eu-central-1], kms_key: alias/home}]
+    catalog: releases
     schedules:
       nightly:
         what: {volumes: {tags: {backup: nightly}}}

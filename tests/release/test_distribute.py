@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -131,6 +132,40 @@ def test_a_copy_that_fails_later_is_told_with_the_reason_and_the_others_go_on(wo
     assert world.mutations(calls).count("CopyImage") == 1
     for region in REGIONS:
         assert list(world.own_images(Place(HOME.id, region))).count(NAME) == 1
+
+
+def test_a_taken_name_is_sent_once_and_its_holder_is_named(world: World) -> None:
+    from tests.worlds.releases import HOME
+
+    west = Place(HOME.id, "eu-west-1")
+    ec2 = world.client("ec2", west)
+    volume = ec2.create_volume(AvailabilityZone="eu-west-1a", Size=8)["VolumeId"]
+    ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig={"Delay": 0})
+    snapshot = ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
+    ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot], WaiterConfig={"Delay": 0})
+    taker = ec2.register_image(
+        Name=NAME,
+        RootDeviceName="/dev/xvda",
+        BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}],
+        TagSpecifications=[{"ResourceType": "image", "Tags": [{"Key": "team", "Value": "data"}]}],
+    )["ImageId"]
+    ledger, order, candidate = world.build(), world.order(), world.candidate()
+    before, began = len(world.paper.calls), time.monotonic()
+    with (
+        distribute(ledger, order, {"x86_64": candidate}, emit=world.events.append) as distribution,
+        pytest.raises(TargetsFailed, match="1 of 6 targets failed: home/eu-west-1") as caught,
+    ):
+        distribution.finish()
+    assert time.monotonic() - began < 30, "nothing waits for a name that stays taken"
+    sent = [c for c in world.paper.calls[before:] if c["action"] == "CopyImage" and c["region"] == "eu-west-1"]
+    assert [c["account"] for c in sent].count(HOME.id) == 1
+    reason = caught.value.failures["home/eu-west-1"]
+    assert f"the name {NAME} is taken by image {taker} of account {HOME.id}, created " in reason
+    assert "(not made by goldenami; tags: team data)" in reason
+    assert not caught.value.can_resume
+    assert "resume" not in (caught.value.hint or "")
+    assert set(world.own_images(west)) == {NAME}
+    assert world.own_images(west)[NAME]["ImageId"] == taker
 
 
 def test_a_best_effort_target_that_fails_is_reported_and_holds_nothing_up(world: World) -> None:

@@ -24,7 +24,8 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "goldenami.yaml").write_text("environments:\n  sandbox: {sandbox: true}\n")
+    settings = "{sandbox: true, catalog: .goldenami/sandbox/catalog}"
+    (tmp_path / "goldenami.yaml").write_text(f"environments:\n  sandbox: {settings}\n")
     (tmp_path / "recipes").mkdir()
     monkeypatch.chdir(tmp_path / "recipes")  # goldenami.yaml is found above
     return tmp_path

@@ -170,6 +170,7 @@ environments:
   test:
     home: {account: "111111111111", region: eu-central-1}
     targets: [{account: home, regions: [eu-central-1], kms_key: alias/golden-ami}]
+    catalog: releases
 """
 
 

@@ -91,6 +91,7 @@ distribution: {channel: stable}
 
 # Where another machine finds them: lines for the environment above.
 IN_A_BUCKET = "    catalog: s3://shared/golden/catalog\n    builds: s3://shared/golden\n"
+IN_A_DIRECTORY = "    catalog: .goldenami/test/catalog\n"
 
 
 class Death(BaseException):
@@ -361,7 +362,8 @@ class World:
         for name, text in PROJECT.items():
             file = self.path / name
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text + (IN_A_BUCKET if self._in_a_bucket and name == "goldenami.yaml" else ""))
+            stores = IN_A_BUCKET if self._in_a_bucket else IN_A_DIRECTORY
+            file.write_text(text + (stores if name == "goldenami.yaml" else ""))
         self.project = recipes.load_project(self.path)
         self.environment = recipes.environment(self.project, "test")
         if self._in_a_bucket:
