@@ -151,6 +151,15 @@ class Environment:
     local: str = ""  # a directory, absolute: for files that stay on this machine (reports)
     sandbox: bool = False  # only the command line and the Python API, which start the sandbox, may read it
     connection: Connection = Connection()
+    # The positions of the keys in goldenami.yaml, by path below the environment; targets are named by their label.
+    marks: Mapping[tuple[str, ...], Mark] = field(default_factory=dict, repr=False, compare=False)
+
+    def mark(self, *path: str) -> Mark:
+        """Return the position of a key in goldenami.yaml, or of the nearest key above it: ("home", "role"),
+        ("accounts", "apps", "role"), ("targets", "home/eu-central-1", "kms_key")."""
+        while path not in self.marks and path:
+            path = path[:-1]
+        return self.marks.get(path, Mark("", 0, 0))
 
     @property
     def home_place(self) -> Place:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from goldenami import planning, reconcile, task
+from goldenami import planning, preflight, reconcile, task
 from goldenami import recipe as recipes
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
@@ -109,7 +109,9 @@ def build(
                 if tools.catalog.channel(parent.name, parent.distribution.channel) is None:
                     message = f"base recipe {parent.name} of {recipe.name} has no release: it is built first"
                     emit(emit_to, "note", message=message)
-                    start(project, plan_for(parent, environment, tools), {}, tools)
+                    planned = plan_for(parent, environment, tools)
+                    check_before(planned, tools)
+                    start(project, planned, {}, tools)
         with tools.journals.exclusive(recipe.name, tools.patience):
             plan = plan_for(recipe, environment, tools)
             if request.digest not in (None, plan.digest):
@@ -127,7 +129,18 @@ def build(
                 message = f"build {id} of the same inputs has not ended: `goldenami resume {id}` continues it, "
                 message += f"`goldenami clean {id}` deletes its resources"
                 emit(emit_to, "note", message=message, level="warning")
+            check_before(plan, tools)
             return start(project, plan, request.variables, tools)
+
+
+def check_before(plan: BuildPlan, tools: Tools) -> None:
+    """Raise PreflightFailed with all reasons for which the build of a plan would fail. Makes only reads."""
+    keys = plan.facts.kms_keys
+    findings = preflight.find(tools.cloud, plan.environment, tools.catalog, [plan.recipe], keys=keys)
+    preflight.require(findings)
+    for finding in findings:
+        if finding.level == "warning":
+            emit(tools.emit, "note", message=str(finding), level="warning")
 
 
 def start(project: Project, plan: BuildPlan, variables: Mapping[str, str], tools: Tools) -> Outcome:

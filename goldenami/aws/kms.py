@@ -97,6 +97,24 @@ def manager(cloud: Cloud, place: Place, key: str) -> str:
     return str(metadata.get("KeyManager", "CUSTOMER"))
 
 
+def denied_use(cloud: Cloud, place: Place, arn: str) -> str:
+    """Return why the account's role may not encrypt with a key, or an empty text if it may.
+
+    KMS evaluates the request without doing it ("Testing your permissions", KMS developer guide).
+    """
+    request = {"KeyId": arn, "KeySpec": "AES_256", "DryRun": True}
+    try:
+        cloud.call(place, "kms", "GenerateDataKeyWithoutPlaintext", request)
+    except CloudError as error:
+        if error.code != "DryRunOperationException":
+            raise
+    except AccessError as error:
+        if error.ends_everything:
+            raise
+        return error.message
+    return ""
+
+
 def create_grant(
     ledger: Ledger,
     key: str,

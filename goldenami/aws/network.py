@@ -7,7 +7,7 @@ import socket
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -64,6 +64,25 @@ def subnets(cloud: Cloud, place: Place, network: Network) -> tuple[Subnet, ...]:
         )
     best = sorted(found, key=lambda s: (-s.free, s.id))
     return tuple(s for s in best if s.vpc_id == best[0].vpc_id)
+
+
+def default_routes(cloud: Cloud, place: Place, subnets: Collection[Subnet]) -> Mapping[str, str]:
+    """Return the gateway of the default IPv4 route (the id of an internet gateway, NAT gateway, …) by subnet id.
+
+    A subnet without a route table of its own uses the main one of its VPC. A subnet without a default route is missing.
+    """
+    query = {"Filters": [{"Name": "vpc-id", "Values": sorted({subnet.vpc_id for subnet in subnets})}]}
+    tables = list(cloud.pages(place, "ec2", "DescribeRouteTables", "RouteTables", query))
+    own = {a["SubnetId"]: t for t in tables for a in t.get("Associations") or () if a.get("SubnetId")}
+    main = {t["VpcId"]: t for t in tables if any(a.get("Main") for a in t.get("Associations") or ())}
+    found: dict[str, str] = {}
+    for subnet in subnets:
+        table = own.get(subnet.id) or main.get(subnet.vpc_id) or {}
+        for route in table.get("Routes") or ():
+            if route.get("DestinationCidrBlock") == "0.0.0.0/0" and route.get("State") != "blackhole":
+                ways = [str(v) for k, v in route.items() if k.endswith(("GatewayId", "InstanceId", "InterfaceId"))]
+                found[subnet.id] = ways[0] if ways else ""
+    return found
 
 
 def source_cidr(cloud: Cloud, place: Place, network: Network, subnet: Subnet) -> str:

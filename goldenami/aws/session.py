@@ -148,6 +148,14 @@ class Cloud:
         self._check(self.home.account)
         return caller
 
+    def check_account(self, account_id: str) -> None:
+        """Check the credentials for one account.
+
+        Raises AccessError if they are missing, expired, cannot be used to assume the account's role, or belong to
+        another account.
+        """
+        self._check(account_id)
+
     def _check(self, account_id: str) -> None:
         """Raise AccessError if an account is not in the environment, or its credentials belong to another account."""
         account = self._accounts.get(account_id)

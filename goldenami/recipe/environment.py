@@ -451,6 +451,7 @@ def _environment(
         parameter_prefix=parameter_prefix,
         image_name=image_name,
         sandbox=spec.sandbox,
+        marks=_marks(spec, at, document),
     )
     at_sandbox = document.key_mark((*at, "sandbox"))
     return _Read(made, {target.label: marks.get(target.label, at_sandbox) for target in targets})
@@ -488,6 +489,21 @@ def _address(transport: str, address: Address, at: NodePath, document: Document,
             "Remove it.",
         )
     return "private" if address == "auto" and transport in ("bastion", "ssm", "instance-connect") else address
+
+
+def _marks(spec: EnvironmentSpec, at: NodePath, document: Document) -> dict[tuple[str, ...], Mark]:
+    """Return the positions of an environment's keys. A target has its own region's and the keys of its group."""
+    found: dict[tuple[str, ...], Mark] = {(): document.key_mark(at)}
+    for path in document.marks:
+        if path[: len(at)] == at and len(path) > len(at):
+            found[tuple(str(part) for part in path[len(at) :])] = document.key_mark(path)
+    for index, group in enumerate(spec.targets):
+        here: NodePath = (*at, "targets", index)
+        for number, region in enumerate(group.regions):
+            label = f"{group.account}/{region}"
+            found["targets", label] = document.mark((*here, "regions", number))
+            found["targets", label, "kms_key"] = document.mark((*here, "kms_key"))
+    return found
 
 
 def environment_schedules(project: Project, name: str) -> tuple[Schedule, ...]:

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from goldenami.errors import InvalidInput
 from goldenami.hardening import Hardening
 from goldenami.hardening import stages as hardening_stages
-from goldenami.model import Architecture, Environment, Target
+from goldenami.model import Architecture, Environment, Mark, Target
 from goldenami.os import SYSTEMS, of_reference
 from goldenami.provision import PatchSpec, Stage, outputs
 from goldenami.recipe import agents, hardening, operations
@@ -173,7 +173,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
         os=os,
         architectures=first.architectures,
         base={a: _base(spec.base, document) for a, spec in specs.items()},
-        builder={a: _builder(spec, a, os) for a, spec in specs.items()},
+        builder={a: _builder(spec, a, os, document.mark(("builder", "instance_types"))) for a, spec in specs.items()},
         patches={a: spec.patches for a, spec in specs.items()},
         provisioning=stages,
         tests=tuple({(t.name, t.path): t for t in tests}.values()),
@@ -222,7 +222,7 @@ def _base(spec: BaseSpec, document: Document) -> BaseRef:
     return BaseRef(kind, value, document.mark(("base", kind)), spec.owners, channel)
 
 
-def _builder(spec: RecipeSpec, architecture: Architecture, os: OsId) -> Builder:
+def _builder(spec: RecipeSpec, architecture: Architecture, os: OsId, mark: Mark) -> Builder:
     builder = spec.builder
     return Builder(
         instance_types=builder.instance_types or DEFAULT_INSTANCE_TYPES[architecture],
@@ -232,6 +232,7 @@ def _builder(spec: RecipeSpec, architecture: Architecture, os: OsId) -> Builder:
         stage_timeout=seconds(builder.timeout),
         encrypted=builder.encrypted,
         instance_profile=builder.instance_profile,
+        mark=mark,
     )
 
 

@@ -43,6 +43,7 @@ class Builder:
     ssh_user: str
     ssh_timeout: int
     stage_timeout: int
+    mark: Mark  # of the instance types, or of the nearest key above them
     encrypted: bool | None = None  # None: only where another account could not copy the candidate otherwise
     instance_profile: str | None = None
 

@@ -1,0 +1,9 @@
+"""Checks before a build: what would make it fail is found by reads, within seconds, and all at once.
+
+``goldenami doctor`` prints the findings; ``build`` makes the same checks before it creates anything.
+"""
+
+from goldenami.preflight.checks import CODES, find, require
+from goldenami.preflight.finding import SCHEMA, Finding, PreflightFailed
+
+__all__ = ["CODES", "SCHEMA", "Finding", "PreflightFailed", "find", "require"]

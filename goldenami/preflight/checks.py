@@ -1,0 +1,87 @@
+"""Runs all checks, and returns their findings. It makes only calls that change nothing.
+
+To add a check, write a function that takes a ``Context`` and yields ``Finding`` objects, and add it to ``CHECKS``. A
+test demands a case for each code in ``CODES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from goldenami.aws.session import Cloud
+from goldenami.each import each
+from goldenami.model import Environment
+from goldenami.preflight import access, images, launch
+from goldenami.preflight.context import Check, Context
+from goldenami.preflight.finding import Finding, PreflightFailed
+from goldenami.preflight.keys import check_keys
+from goldenami.recipe import Recipe
+from goldenami.release.catalog import Catalog
+
+CHECKS: Final[tuple[Check, ...]] = (
+    access.check_regions,
+    access.check_clock,
+    check_keys,
+    launch.check_builders,
+    launch.check_quotas,
+    images.check_allowed_images,
+    images.check_public_access,
+)
+# Checks of what a plan has found already, and of risks that do not stop a build.
+_PLANNED: Final = (access.check_regions, images.check_public_access)
+# What each code checks, for the documentation and for --help.
+CODES: Final = {
+    "role": "the credentials of each account work and belong to it",
+    "region": "each region exists and is enabled in its account",
+    "clock": "the clock of this machine agrees with AWS",
+    "key": "each target's key exists there, can encrypt snapshots, and may be used by the target's role",
+    "subnet": "the network has a subnet for builders",
+    "way-out": "builders reach package archives",
+    "instance-type": "the instance types exist and fit the architecture",
+    "zone": "an instance type is offered in a zone of the subnets",
+    "quota": "the quota of vCPUs has room for the builders",
+    "allowed-images": "the Allowed AMIs settings permit the base image, and the released image where it is shared",
+    "public-access": "images cannot be made public by mistake",
+}
+
+
+def find(
+    cloud: Cloud,
+    environment: Environment,
+    catalog: Catalog,
+    recipes: Sequence[Recipe] = (),
+    *,
+    keys: Mapping[str, str] | None = None,
+) -> tuple[Finding, ...]:
+    """Run all checks at the same time, and return the findings: errors first, then in the order of ``CODES``.
+
+    ``recipes``: those to build; without recipes, only the environment is checked. ``keys``: the ARN of each target's
+    key by label, if a plan has resolved regions and keys already; then only the rest is checked. Raises only errors
+    that end everything, such as credentials of the caller that AWS refuses.
+    """
+    context = Context(cloud, environment, catalog, tuple(recipes), keys=keys or {})
+    refused = list(access.check_accounts(context))
+    context = replace(context, refused=frozenset(account for account, _ in refused))
+    found = [finding for _, finding in refused]
+    checks = CHECKS if keys is None else [check for check in CHECKS if check not in _PLANNED]
+    answers = each(checks, lambda check: list(check(context)))
+    for results in answers.results.values():
+        found += results
+    for check, error in answers.errors.items():
+        found.append(Finding(check.__name__.removeprefix("check_"), "unknown", error.message, error.hint or ""))
+    order = list(CODES)
+    rank = {"error": 0, "warning": 1, "unknown": 2}
+    return tuple(
+        sorted(
+            dict.fromkeys(found),
+            key=lambda f: (rank[f.level], order.index(f.code) if f.code in order else len(order), str(f)),
+        )
+    )
+
+
+def require(findings: Sequence[Finding]) -> None:
+    """Raise PreflightFailed if a finding is an error."""
+    if any(finding.level == "error" for finding in findings):
+        raise PreflightFailed(findings)

@@ -1,0 +1,118 @@
+"""Checks of the builders: instance types, zones, quotas, subnets and their way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from goldenami.aws import capacity, network
+from goldenami.aws.instances import Market
+from goldenami.aws.network import Subnet
+from goldenami.each import Failures
+from goldenami.model import Architecture, Place
+from goldenami.preflight.context import Context, for_each_place
+from goldenami.preflight.finding import Finding, from_error
+from goldenami.recipe import Recipe
+
+
+def check_builders(context: Context) -> Iterator[Finding]:
+    """The instance types of each recipe exist, fit the architecture, and are offered in a zone of the subnets."""
+    if not context.home_answers:
+        return
+    home = context.environment.home_place
+    failures: Failures[str] = Failures()
+    subnets: tuple[Subnet, ...] = ()
+    with failures.of("subnet"):
+        subnets = network.subnets(context.cloud, home, context.environment.network)
+    for error in failures.errors.values():
+        yield from_error("subnet", error, place=home, mark=context.mark("network", "subnet"))
+    yield from _way_out(context, subnets)
+    wanted = [(recipe, architecture) for recipe in context.recipes for architecture in recipe.architectures]
+    names = {name for recipe, architecture in wanted for name in recipe.builder[architecture].instance_types}
+    if not names:
+        return
+    types = capacity.instance_types(context.cloud, home, names)
+    offered = capacity.zones(context.cloud, home, names)
+    zones = {subnet.zone for subnet in subnets}
+    for recipe, architecture in wanted:
+        yield from _types(context, recipe, architecture, types, offered, zones)
+
+
+def _types(
+    context: Context,
+    recipe: Recipe,
+    architecture: Architecture,
+    types: capacity.Types,
+    offered: capacity.Offered,
+    zones: set[str],
+) -> Iterator[Finding]:
+    home, builder = context.environment.home_place, recipe.builder[architecture]
+    usable = False
+    for name in builder.instance_types:
+        kind = types.get(name)
+        if kind is None:
+            message = f"builder.instance_types: {home.region} has no instance type {name}"
+            yield Finding("instance-type", "error", message, "Use another type.", home, builder.mark, 2)
+        elif architecture not in kind.architectures:
+            message = f"builder.instance_types: {name} is {'/'.join(sorted(kind.architectures))}, not {architecture}"
+            yield Finding("instance-type", "error", message, "Use a type of that architecture.", home, builder.mark, 2)
+        else:
+            usable = usable or not zones or bool(offered.get(name, frozenset()) & zones)
+    if not usable and all(types.get(name) for name in builder.instance_types):
+        listed = ", ".join(builder.instance_types)
+        where = ", ".join(sorted(zones))
+        message = f"none of {listed} is offered in the zones of the subnets ({where})"
+        yield Finding("zone", "error", message, "Add an instance type or a subnet.", home, builder.mark, 2)
+
+
+def _way_out(context: Context, subnets: tuple[Subnet, ...]) -> Iterator[Finding]:
+    """A builder needs a way to the package archives: a default route, and a public address at an internet gateway."""
+    home, wanted = context.environment.home_place, context.environment.network
+    ways = network.default_routes(context.cloud, home, subnets) if subnets else {}
+    for subnet in subnets:
+        way = ways.get(subnet.id, "")
+        mark = context.mark("network", "subnet")
+        if not way:
+            yield Finding(
+                "way-out",
+                "warning",
+                f"subnet {subnet.id} has no default route, so a builder reaches only hosts of its VPC",
+                "Add a NAT gateway, or use mirrors and endpoints inside the VPC.",
+                home,
+                mark,
+            )
+        elif way.startswith("igw-") and (wanted.address == "private" or not subnet.public):
+            yield Finding(
+                "way-out",
+                "warning",
+                f"subnet {subnet.id} uses the internet gateway {way}, but builders there have no public address",
+                "Use a subnet with a NAT gateway, or one that assigns public addresses.",
+                home,
+                mark,
+            )
+
+
+def check_quotas(context: Context) -> Iterator[Finding]:
+    """The quota of vCPUs has room for one builder of each architecture, and the same number of test instances."""
+    if not context.home_answers or not context.recipes:
+        return
+
+    def check(home: Place) -> Iterator[Finding]:
+        used = capacity.used_vcpus(context.cloud, home)
+        for recipe in context.recipes:
+            spot = any(recipe.builder[a].spot for a in recipe.architectures)
+            market: Market = "spot" if spot else "on-demand"
+            names = {name for a in recipe.architectures for name in recipe.builder[a].instance_types[:1]}
+            types = capacity.instance_types(context.cloud, home, names)
+            needed = sum(kind.vcpus for kind in types.values() if kind.standard)
+            limit = capacity.quota(context.cloud, home, market)
+            if used.get(market, 0) + needed > limit:
+                yield Finding(
+                    "quota",
+                    "warning" if spot else "error",
+                    f"{recipe.name} needs {needed} vCPUs ({market}), but {used.get(market, 0)} of {limit:g} are used",
+                    f"Request an increase of the quota {capacity.QUOTAS[market]} of EC2 in Service Quotas.",
+                    home,
+                    recipe.mark,
+                )
+
+    yield from for_each_place("quota", check, [context.environment.home_place])

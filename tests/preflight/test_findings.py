@@ -1,0 +1,265 @@
+"""Each finding of the preflight checks is provoked in a paper cloud. The checks make only reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from goldenami_sandbox.testing import PaperCloud, paper_cloud
+
+from goldenami import preflight, recipe
+from goldenami.aws.guard import reads_only
+from goldenami.aws.session import Cloud
+from goldenami.cli.main import main
+from goldenami.preflight import Finding, access
+from goldenami.release.catalog import Catalog
+
+HOME, APPS = "111111111111", "222222222222"
+DEBIAN = "136693071363"
+PROJECT = """\
+environments:
+  company:
+    home: {account: "111111111111", region: eu-central-1}
+    accounts:
+      apps: {id: "222222222222", role: "arn:aws:iam::222222222222:role/goldenami-publisher"}
+    catalog: catalog
+    targets:
+      - {account: home, regions: [eu-central-1], kms_key: alias/golden-ami}
+      - {account: apps, regions: [eu-west-1], kms_key: alias/golden-ami}
+"""
+RECIPE = """\
+name: web
+version: "1.0"
+base:
+  filter: debian-12-amd64-*
+  owners: ["136693071363"]
+builder: {instance_types: [t3.small]}
+distribution: {targets: all, channel: stable}
+"""
+
+
+@dataclass
+class Company:
+    """A project on disk, and the cloud that its environment is in."""
+
+    paper: PaperCloud
+    path: Path
+
+    def client(self, service: str, account: str = HOME, region: str = "eu-central-1") -> Any:
+        make: Any = boto3.client  # overloaded for every name; ours is a variable
+        return make(service, **self.paper.client(region, account))
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        text = (self.path / file).read_text()
+        assert old in text
+        (self.path / file).write_text(text.replace(old, new))
+
+    def find(self) -> tuple[Finding, ...]:
+        project = recipe.load_project(self.path)
+        environment = recipe.environment(project, "company")
+        loaded = [recipe.load(project, "web", environment, {})]
+        return preflight.find(Cloud.of(environment), environment, Catalog(self.path / "catalog"), loaded)
+
+
+@pytest.fixture
+def company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Company]:
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "goldenami.yaml").write_text(PROJECT)
+    (tmp_path / "recipes" / "web.yaml").write_text(RECIPE)
+    with paper_cloud() as paper:
+        for name, value in paper.variables().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.chdir(tmp_path)
+        yield Company(paper, tmp_path)
+
+
+# --- the cases --------------------------------------------------------------------------------------------------------
+
+
+def role_missing(company: Company) -> None:
+    company.edit("goldenami.yaml", "role/goldenami-publisher", "role/nobody")
+
+
+def role_missing_but_not_required(company: Company) -> None:
+    role_missing(company)
+    company.edit("goldenami.yaml", "regions: [eu-west-1], kms_key", "regions: [eu-west-1], required: false, kms_key")
+
+
+def region_not_enabled(company: Company) -> None:
+    company.edit("goldenami.yaml", "eu-west-1", "af-south-1")
+
+
+def key_missing(company: Company) -> None:
+    old = "regions: [eu-west-1], kms_key: alias/golden-ami"
+    company.edit("goldenami.yaml", old, old.replace("golden-ami", "x"))
+
+
+def key_denied(company: Company) -> None:
+    kms = company.client("kms", APPS, "eu-west-1")
+    root = {"AWS": f"arn:aws:iam::{APPS}:root"}
+    publisher = {"AWS": f"arn:aws:iam::{APPS}:role/goldenami-publisher"}
+    statements = [
+        {"Effect": "Allow", "Principal": root, "Action": "kms:*", "Resource": "*"},
+        {"Effect": "Deny", "Principal": publisher, "Action": "kms:GenerateDataKey*", "Resource": "*"},
+    ]
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    key = kms.describe_key(KeyId="alias/golden-ami")["KeyMetadata"]["KeyId"]
+    kms.put_key_policy(KeyId=key, PolicyName="default", Policy=policy)
+
+
+def subnet_missing(company: Company) -> None:
+    company.edit("goldenami.yaml", "    catalog:", "    network: {subnet: {tags: {tier: build}}}\n    catalog:")
+
+
+def no_default_route(company: Company) -> None:
+    ec2 = company.client("ec2")
+    [table] = ec2.describe_route_tables()["RouteTables"]
+    ec2.delete_route(RouteTableId=table["RouteTableId"], DestinationCidrBlock="0.0.0.0/0")
+
+
+def no_public_address(company: Company) -> None:
+    company.edit("goldenami.yaml", "    catalog:", "    network: {address: private}\n    catalog:")
+
+
+def type_unknown(company: Company) -> None:
+    company.edit("recipes/web.yaml", "t3.small", "t3.huge")
+
+
+def type_of_another_architecture(company: Company) -> None:
+    company.edit("recipes/web.yaml", "t3.small", "t4g.small")
+
+
+def quota_used(company: Company) -> None:
+    company.paper.set(vcpu_quotas={"L-1216C47A": 2})
+    ec2 = company.client("ec2")
+    query = [{"Name": "name", "Values": ["debian-12-amd64-*"]}]
+    image = ec2.describe_images(Owners=[DEBIAN], Filters=query)["Images"][0]["ImageId"]
+    ec2.run_instances(ImageId=image, InstanceType="t3.small", MinCount=1, MaxCount=1)
+
+
+def base_not_allowed(company: Company) -> None:
+    ec2 = company.client("ec2")
+    ec2.replace_image_criteria_in_allowed_images_settings(ImageCriteria=[{"ImageProviders": [APPS]}])
+    ec2.enable_allowed_images_settings(AllowedImagesSettingsState="enabled")
+
+
+def home_not_allowed_where_shared(company: Company) -> None:
+    text = "      - {account: apps, regions: [eu-central-1], mode: share}\n"
+    (company.path / "goldenami.yaml").write_text(PROJECT + text)
+    ec2 = company.client("ec2", APPS)
+    ec2.replace_image_criteria_in_allowed_images_settings(ImageCriteria=[{"ImageProviders": ["amazon"]}])
+    ec2.enable_allowed_images_settings(AllowedImagesSettingsState="enabled")
+
+
+def public_images(company: Company) -> None:
+    company.client("ec2", APPS, "eu-west-1").disable_image_block_public_access()
+
+
+@dataclass(frozen=True)
+class Case:
+    provoke: Callable[[Company], None]
+    code: str
+    level: str
+    message: str
+    mark: str = ""
+    exit_code: int = 1
+
+    def __str__(self) -> str:
+        return self.provoke.__name__
+
+
+CASES = (
+    Case(role_missing, "role", "error", "cannot assume", "goldenami.yaml:5:34", 4),
+    Case(role_missing_but_not_required, "role", "warning", "cannot assume", "goldenami.yaml:5:34", 4),
+    Case(region_not_enabled, "region", "error", "is not enabled", "goldenami.yaml:9:35", 4),
+    Case(key_missing, "key", "error", "does not exist", "goldenami.yaml:9:35", 3),
+    Case(key_denied, "key", "error", "may not encrypt", "goldenami.yaml:9:56", 4),
+    Case(subnet_missing, "subnet", "error", "has no subnet tagged tier=build", "goldenami.yaml:6:15", 3),
+    Case(no_default_route, "way-out", "warning", "no default route", "goldenami.yaml:2:3"),
+    Case(no_public_address, "way-out", "warning", "no public address", "goldenami.yaml:6:5"),
+    Case(type_unknown, "instance-type", "error", "has no instance type t3.huge", "recipes/web.yaml:6:27", 2),
+    Case(type_of_another_architecture, "instance-type", "error", "is arm64, not x86_64", "recipes/web.yaml:6:27", 2),
+    Case(quota_used, "quota", "error", "2 of 2 are used", "recipes/web.yaml:1:1"),
+    Case(base_not_allowed, "allowed-images", "error", f"exclude the base image of {DEBIAN}", "recipes/web.yaml:4:11"),
+    Case(home_not_allowed_where_shared, "allowed-images", "error", f"exclude images of {HOME}", "goldenami.yaml:10:35"),
+    Case(public_images, "public-access", "warning", "block public access for AMIs is off"),
+)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_each_finding_is_provoked_and_only_reads_are_made(company: Company, case: Case) -> None:
+    case.provoke(company)
+    before = len(company.paper.calls)
+    found = [f for f in company.find() if f.code == case.code and case.message in f.message]
+    assert [(f.level, str(f.mark)) for f in found][:1] == [(case.level, case.mark)], company.find()
+    assert found[0].exit_code == case.exit_code
+    calls = {(call["service"], call["action"]) for call in company.paper.calls[before:]}
+    assert calls, "the checks were made"
+    assert [call for call in calls if not reads_only(*call)] == []
+
+
+def test_every_code_has_a_case() -> None:
+    elsewhere = {"clock", "zone"}  # below
+    assert {case.code for case in CASES} | elsewhere == set(preflight.CODES)
+
+
+def test_a_right_environment_has_no_finding(company: Company) -> None:
+    assert company.find() == ()
+
+
+def test_all_findings_at_once(company: Company) -> None:
+    for provoke in (role_missing, type_unknown, base_not_allowed):
+        provoke(company)
+    assert {f.code for f in company.find() if f.level == "error"} == {"role", "instance-type", "allowed-images"}
+
+
+def test_a_check_that_may_not_read_is_unknown(company: Company) -> None:
+    fault = {"action": "servicequotas:GetServiceQuota", "nth": 0, "code": "AccessDenied", "status": 403}
+    company.paper.set(faults=[fault])
+    assert [(f.code, f.level) for f in company.find()] == [("quota", "unknown")]
+
+
+@pytest.mark.parametrize(("seconds", "level"), [(0, None), (90, "warning"), (-400, "error")])
+def test_the_clock(company: Company, monkeypatch: pytest.MonkeyPatch, seconds: int, level: str | None) -> None:
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(UTC) + timedelta(seconds=seconds)
+
+    monkeypatch.setattr(access, "datetime", Wrong)
+    assert [f.level for f in company.find() if f.code == "clock"] == ([level] if level else [])
+
+
+def test_a_type_that_no_zone_of_the_subnets_offers(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sandbox offers every type in every zone."""
+    monkeypatch.setattr("goldenami.aws.capacity.zones", lambda *_: {"t3.small": frozenset({"eu-central-1z"})})
+    [finding] = company.find()
+    assert (finding.code, finding.level) == ("zone", "error")
+
+
+def test_doctor_prints_findings_with_places(company: Company, capsys: pytest.CaptureFixture[str]) -> None:
+    type_unknown(company)
+    assert main(["doctor", "-e", "company"]) == 2
+    expected = "error    instance-type   recipes/web.yaml:6:27: 111111111111/eu-central-1: builder.instance_types:"
+    assert expected in capsys.readouterr().out
+    assert main(["doctor", "-e", "company", "--json"]) == 2
+    report = json.loads(capsys.readouterr().out)
+    assert report["schema"] == "goldenami.doctor/1"
+    assert [(f["code"], f["file"], f["line"]) for f in report["findings"]] == [("instance-type", "recipes/web.yaml", 6)]
+
+
+def test_a_build_makes_the_checks_before_it_creates_anything(
+    company: Company, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quota_used(company)
+    before = len(company.paper.calls)
+    assert main(["build", "web", "-e", "company"]) == 1
+    assert "1 problem found before anything was created" in capsys.readouterr().err
+    calls = {(call["service"], call["action"]) for call in company.paper.calls[before:]}
+    assert [call for call in calls if not reads_only(*call)] == []
