@@ -22,11 +22,12 @@ from pydantic_core import PydanticUndefined
 from goldenami.errors import InvalidInput
 from goldenami.os import serving
 from goldenami.provision import OPERATIONS, Operation
-from goldenami.recipe.environment import ProjectSpec
+from goldenami.recipe.environment import NetworkSpec, ProjectSpec
 from goldenami.recipe.params import ParamSpec, declared
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
 from goldenami.recipe.schema import AgentSpec, AgentUse, RecipeSpec, SecretVar
+from goldenami.recipe.transports import BUILT_IN
 
 HEAD = """# Operations
 
@@ -99,6 +100,12 @@ _ITEMS: Mapping[type[BaseModel], Mapping[str, type[BaseModel]]] = {
 }
 
 
+# Fields whose value is a map with one of these names and its options.
+_CHOICES: Mapping[type[BaseModel], Mapping[str, Mapping[str, type[BaseModel]]]] = {
+    NetworkSpec: {"transport": {name: model for name, model in BUILT_IN.items() if model.model_fields}},
+}
+
+
 def recipe_reference() -> str:
     """Return the reference of recipes: all sections and their fields, without the operations."""
     return "\n".join(_sections(RecipeSpec, ""))
@@ -132,11 +139,19 @@ def _sections(model: type[BaseModel], path: str) -> Iterator[str]:
             place = f"{path}.{key}" if path else key
             place += ".NAME" if "dict" in str(get_origin(field.annotation)) else ""
             nested.append((place, inner))
-            takes += f": [{place}](#{place.lower().replace('.', '')})"
+            takes += f": {_link(place)}"
+        choices = {f"{path}.{key}.{name}": one for name, one in _CHOICES.get(model, {}).get(key, {}).items()}
+        if choices:
+            nested.extend(choices.items())
+            takes += f": {', '.join(map(_link, choices))}"
         yield f"| `{key}` | {_cell(takes)} | {_cell(_default(field))} | {_cell(field.description or '')} |"
     yield ""
     for place, inner in nested:
         yield from _sections(inner, place)
+
+
+def _link(place: str) -> str:
+    return f"[{place}](#{place.lower().replace('.', '')})"
 
 
 def _cell(text: str) -> str:

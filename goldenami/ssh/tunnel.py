@@ -17,7 +17,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import paramiko
 
@@ -48,13 +47,18 @@ def socket_pair() -> tuple[TunnelSocket, socket.socket]:
 
 
 def open_process(
-    command: Sequence[str], *, variables: Mapping[str, str] | None = None, ended: Callable[[], None] = lambda: None
+    command: Sequence[str],
+    *,
+    variables: Mapping[str, str] | None = None,
+    ended: Callable[[], None] = lambda: None,
+    shown: str | None = None,
 ) -> TunnelSocket:
     """Start a program whose standard input and output are the tunnel, in a process group of its own.
 
     The group is ended after the socket was closed: by SIGTERM, and by SIGKILL two seconds later. ``variables``: the
     whole environment of the program; None: this process's. ``ended``: called after the program ended, in another
-    thread. Raises BuilderError if the program cannot be started.
+    thread. ``shown``: the command for messages, if its arguments have a secret. Raises BuilderError if the program
+    cannot be started.
     """
     ours, theirs = socket_pair()
     try:
@@ -73,7 +77,7 @@ def open_process(
             f"the transport's program {command[0]!r} cannot be started: {error.strerror or error}",
             hint="Install it, or correct `network.transport` in goldenami.yaml.",
         ) from error
-    running = _Program(command, process, theirs, ended)
+    running = _Program(shown or shlex.join(command), process, theirs, ended)
     ours.explain = running.explain
     return ours
 
@@ -82,16 +86,16 @@ class _Program:
     """A running program. Threads collect its stderr, and end its process group after the tunnel was closed."""
 
     def __init__(
-        self, command: Sequence[str], process: subprocess.Popen[bytes], theirs: socket.socket, ended: Callable[[], None]
+        self, shown: str, process: subprocess.Popen[bytes], theirs: socket.socket, ended: Callable[[], None]
     ) -> None:
-        self._command = command
+        self._shown = shown
         self._process = process
         self._theirs = theirs
         self._ended = ended
         self._errors = Tail(_STDERR_BYTES)
         self._over = threading.Event()
         _running.add(self)
-        name = f"transport {Path(command[0]).name}"
+        name = f"transport {process.pid}"
         self._reader = threading.Thread(target=self._read_errors, name=f"{name} stderr", daemon=True)
         self._reader.start()
         threading.Thread(target=self._watch, name=name, daemon=True).start()
@@ -104,7 +108,7 @@ class _Program:
         how = f"status {status}" if status >= 0 else signal.Signals(-status).name
         text = self._errors.so_far().decode(errors="replace")
         lines = [line.rstrip() for line in text.splitlines() if line.strip()][-_STDERR_LINES:]
-        return "\n".join([f"`{shlex.join(self._command)}` ended with {how}", *(f"    {line}" for line in lines)])
+        return "\n".join([f"`{self._shown}` ended with {how}", *(f"    {line}" for line in lines)])
 
     def kill(self) -> None:
         """End the process group at once."""

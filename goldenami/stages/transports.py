@@ -6,6 +6,7 @@ a missing program is an error that costs nothing.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from goldenami.aws import instance_connect, network, parameters, session_manager
 from goldenami.aws.network import Subnet
 from goldenami.aws.security_groups import Source
 from goldenami.aws.session import Cloud
+from goldenami.errors import BuilderError
 from goldenami.model import DIRECT, Environment, Mark, Place, SshEndpoint, Transport
 from goldenami.recipe.schema import SecretSource
 from goldenami.recipe.secrets import SecretRef
@@ -100,6 +102,14 @@ class CommandTransport(HostTransport):
         self._options = options
         self.opener = self._open
 
+    def start(self) -> None:
+        program = self._options.words[0]
+        if shutil.which(program) is None:
+            raise BuilderError(
+                f"network.transport command: the program {program} is not on the PATH of this machine",
+                hint="Install it, or correct the command in goldenami.yaml.",
+            )
+
     def _open(self, endpoint: SshEndpoint, patience: float) -> socket.socket:
         from goldenami import ssh
 
@@ -127,7 +137,8 @@ class SsmTransport(HostTransport):
         session = session_manager.start(self.cloud, place, endpoint.instance_id, endpoint.port, self._document)
         end: Callable[[], None] = lambda: session_manager.terminate(self.cloud, place, session.id)  # noqa: E731
         try:
-            return ssh.open_process(session.command, variables=session.variables, ended=end)
+            shown = session_manager.PLUGIN  # its arguments may have the session's token
+            return ssh.open_process(session.command, variables=session.variables, ended=end, shown=shown)
         except BaseException:
             end()
             raise

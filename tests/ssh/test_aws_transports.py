@@ -22,6 +22,7 @@ from goldenami.aws.session import Cloud
 from goldenami.errors import BuilderError, NotFound
 from goldenami.model import Account, Environment, Network, Place, SshEndpoint
 from goldenami.ssh import NotReachable
+from goldenami.ssh.transport import open_transport
 from goldenami.stages.transports import HostTransport, make_transport
 from tests.worlds.ledgers import new_session
 
@@ -171,6 +172,18 @@ def test_an_old_plugin_gets_the_answer_as_an_argument(site: Site) -> None:
     assert "AWS_SSM_START_SESSION_RESPONSE" not in variables
 
 
+def test_the_token_of_a_session_is_not_in_the_error(site: Site) -> None:
+    plugin = site.program("session-manager-plugin", "1.2.497.0")
+    text = plugin.read_text()
+    plugin.write_text(text.replace("with socket", 'sys.exit("no route to the message gateway")\nwith socket'))
+    transport = site.transport("ssm", document="AWS-StartSSHSession")
+    host = replace(site.sshd, transport=transport.opener, instance_id=site.instance(), region=PLACE.region)
+    with pytest.raises(NotReachable, match="`session-manager-plugin` ended with status 1\n    no route to") as raised:
+        open_transport(host, 5)
+    token = json.loads(site.started()[0][1])["TokenValue"]
+    assert token not in raised.value.message
+
+
 def test_an_instance_whose_agent_is_not_connected_is_tried_again(site: Site) -> None:
     site.program("session-manager-plugin", "1.2.553.0")
     instance = site.instance(profile=False)
@@ -193,6 +206,8 @@ def test_a_missing_program_is_an_error_before_anything_is_launched(site: Site) -
     assert "Install the Session Manager plugin" in (raised.value.hint or "")
     with pytest.raises(BuilderError, match="the AWS CLI"):
         site.transport("instance-connect", endpoint=None).start()
+    with pytest.raises(BuilderError, match="the program no-such-program is not on the PATH"):
+        site.transport("command", run="no-such-program {address}").start()
     assert not site.calls("StartSession")
 
 

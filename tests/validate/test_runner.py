@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from goldenami.errors import BuilderError, ConnectionLost, Interrupted, InvalidInput, TestsFailed
+from goldenami.model import SshEndpoint
 from goldenami.validate import TestPath, require
 
 if TYPE_CHECKING:  # importing it would make a second copy of the conftest
@@ -424,3 +426,20 @@ def test_one(thing):
     report = bench.run(path)
     assert (report.passed, report.failed) == (0, 1)
     assert report.failures[0].message.startswith("while tearing down: left open")
+
+
+def test_connections_come_from_the_parents_transport(bench: Bench) -> None:
+    """The child runs code of the project. It gets open sockets, and not what opens them."""
+    opened: list[int] = []
+    port = bench.sshd.endpoint.port
+
+    def transport(endpoint: SshEndpoint, patience: float) -> socket.socket:
+        opened.append(os.getpid())
+        return socket.create_connection((endpoint.address, port), patience)
+
+    # No server listens on this port: only the transport has the other one.
+    endpoint = replace(bench.sshd.endpoint, port=1, transport=transport)
+    bench.sshd = replace(bench.sshd, endpoint=endpoint)
+    report = bench.run(bench.write("def test_one(host):\n    assert host.check_output('echo over') == 'over'\n"))
+    require(report)
+    assert set(opened) == {os.getpid()}
