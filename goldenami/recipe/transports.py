@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import inspect
 import re
 import shlex
 from collections.abc import Mapping
@@ -176,10 +177,14 @@ class TransportField:
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         with_options: dict[str, Any] = {}
         for name in names():
-            model = BUILT_IN.get(name)  # a package is not imported for its schema
-            described = handler(model.__pydantic_core_schema__) if model is not None else {"type": "object"}
-            short = {"type": ["string", "array"]}
-            with_options[name] = {"anyOf": [described, short]} if model is not None and model.shorthand else described
+            model = BUILT_IN.get(name)
+            if model is None:  # a package is not imported for its schema
+                with_options[name] = {"description": "The options of a package's transport."}
+                continue
+            described = handler(model.__pydantic_core_schema__)
+            text = inspect.cleandoc(model.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+            short = [{"type": ["string", "array"]}] if model.shorthand else []
+            with_options[name] = {"description": text, "anyOf": [described, *short]}
         return {
             "anyOf": [
                 {"enum": names()},

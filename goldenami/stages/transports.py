@@ -6,6 +6,7 @@ a missing program is an error that costs nothing.
 
 from __future__ import annotations
 
+import ipaddress
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -88,7 +89,7 @@ class BastionTransport(HostTransport):
         self._given_source() or self._bastion.own_address()
 
     def source(self, subnet: Subnet) -> Source:
-        return self._given_source() or Source(cidr=f"{self._bastion.own_address()}/32")
+        return self._given_source() or Source(cidr=str(ipaddress.ip_network(self._bastion.own_address())))
 
     def close(self) -> None:
         self._bastion.close()

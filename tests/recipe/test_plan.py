@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from goldenami import planning, recipe
-from goldenami.errors import GoldenAmiError, InvalidInput
+from goldenami.errors import GoldenAmiError, InvalidInput, UsageError
 from goldenami.model import BaseImage
 from goldenami.recipe.secrets import display
 
@@ -281,3 +281,16 @@ def test_architectures_differ_where_the_recipe_says_so(write_project: Write) -> 
     assert counts == {"x86_64": 4, "arm64": 5}
     assert [ref.value for ref in plan.recipe.base.values()] == ["/debian/x86_64", "/debian/arm64"]
     assert plan.recipe.builder["arm64"].instance_types == ("t3.small",)
+
+
+def test_session_manager_needs_an_instance_profile(write_project: Write) -> None:
+    settings = "environments: {sandbox: {sandbox: true, network: {transport: ssm}%s}}\n"
+    with pytest.raises(UsageError, match=r"builder\.instance_profile is missing for x86_64") as refused:
+        make(project_of(write_project, RECIPE, {"goldenami.yaml": settings % ""}))
+    assert "in the environment" in (refused.value.hint or "")
+    for document, builder in (
+        (changed(("builder", "instance_profile"), "managed"), ""),
+        (RECIPE, ", builder: {instance_profile: managed}"),
+    ):
+        plan = make(project_of(write_project, document, {"goldenami.yaml": settings % builder}))
+        assert plan.environment.network.address == "private"
