@@ -121,12 +121,12 @@ def test_the_network_has_no_way_in_but_the_bastion(site: Site) -> None:
         ec2.terminate_instances(InstanceIds=[instance])
 
 
-def build(workspace: Workspace, site: Site, transport: object, **network: object) -> Path:
+def build(workspace: Workspace, name: str, transport: object, **network: object) -> Path:
     """Build a recipe in the private subnet, and return the folder of the project."""
     settings = {"subnet": {"tags": {"tier": "private"}}, "transport": transport, **network}
     workspace.write("goldenami.yaml", json.dumps({"environments": {"sandbox": {"sandbox": True, "network": settings}}}))
-    workspace.recipe("private")
-    done = workspace.run("build", "private")
+    workspace.recipe(name)
+    done = workspace.run("build", name)
     assert done.status == 0, done.stderr
     return workspace.root
 
@@ -134,7 +134,7 @@ def build(workspace: Workspace, site: Site, transport: object, **network: object
 def test_a_build_through_a_bastion(workspace: Workspace, site: Site) -> None:
     key = workspace.write("keys/bastion", site.login.private_key)
     options = {"host": site.bastion, "user": "admin", "host_key": site.host_key.public_key}
-    root = build(workspace, site, {"bastion": {**options, "private_key": {"file": "keys/bastion"}}})
+    root = build(workspace, "by-bastion", {"bastion": {**options, "private_key": {"file": "keys/bastion"}}})
     launches = requests_of(root, "RunInstances")
     assert [launch["NetworkInterfaces"][0]["AssociatePublicIpAddress"] for launch in launches] == [False, False]
     rules = requests_of(root, "AuthorizeSecurityGroupIngress")
@@ -152,5 +152,5 @@ def test_a_build_through_a_command(workspace: Workspace, site: Site) -> None:
     command = (
         f"ssh -i {key} -o UserKnownHostsFile={known} -o BatchMode=yes -W {{address}}:{{port}} admin@{site.bastion}"
     )
-    root = build(workspace, site, {"command": command}, address="private", source_cidr=f"{site.bastion}/32")
+    root = build(workspace, "by-command", {"command": command}, address="private", source_cidr=f"{site.bastion}/32")
     assert len(requests_of(root, "RunInstances")) == 2
