@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -268,3 +269,41 @@ def test_a_fresh_clone_with_the_catalog_in_a_bucket_continues_the_releases(build
     assert (pointer.current, pointer.previous) == (second.version, first.version)
     owned = {f"{image.place}{PARAMETER}": image.image_id for image in second.images}
     assert {name: value for name, value in values(world).items() if name.endswith(PARAMETER)} == owned
+
+
+def test_two_clones_on_a_machine_share_the_catalog_of_its_sandbox(
+    build_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from goldenami_sandbox import control
+
+    from goldenami import recipe as recipes
+    from tests.worlds.builds import PROJECT
+
+    world = build_world
+    world.fresh()
+    files = tmp_path / "sandboxes" / "default"
+    files.mkdir(parents=True)
+    (files / "port").write_text(str(world.server.port))
+    monkeypatch.setenv("GOLDENAMI_SANDBOX_HOME", str(tmp_path / "sandboxes"))
+    made = []
+    for clone in ("one", "two"):
+        world.path = tmp_path / clone
+        (world.path / "recipes").mkdir(parents=True)
+        (world.path / "recipes/web.yaml").write_text(PROJECT["recipes/web.yaml"])
+        settings = "{sandbox: true, network: {source_cidr: 192.0.2.7/32}}"
+        (world.path / "goldenami.yaml").write_text(f"environments:\n  sandbox: {settings}\n")
+        world.project = recipes.load_project(world.path)
+        world.environment = recipes.environment(world.project)
+        world.cloud.start_process()
+        made.append(world.build())
+        assert not (world.path / ".goldenami").exists(), "nothing that decides about resources is in the clone"
+    assert [one.status for one in made] == ["released", "unchanged"]
+    assert made[0].manifest == made[1].manifest
+    assert len(made[0].images) == 6
+    world.change_recipe("second")
+    world.cloud.start_process()
+    assert world.build().manifest.version.endswith(".2"), "the second clone continues the releases of the first"
+    control.reset("default", home=tmp_path / "sandboxes")
+    assert [path.name for path in files.iterdir()] == ["port"], (
+        "a reset of the sandbox deletes the catalog of its images"
+    )

@@ -195,6 +195,26 @@ def test_refused_copies(rig: Any, fails: Any) -> None:
     assert fails(call, **request, Encrypted=True) == "InvalidAMIName.Duplicate"
 
 
+def test_a_name_is_unique_in_an_account_and_region_for_every_way_to_create_an_image(rig: Any, fails: Any) -> None:
+    source = rig.captured("taken")
+    client = rig.client()
+    client.disable_image(ImageId=source)  # a disabled image keeps its name
+    other = rig.captured("other")
+    devices = [{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": rig.snapshot_id_of(other)}}]
+    register = {"Name": "taken", "RootDeviceName": "/dev/xvda", "BlockDeviceMappings": devices}
+    instance_id = rig.run()["InstanceId"]
+    assert fails(client.create_image, InstanceId=instance_id, Name="taken") == "InvalidAMIName.Duplicate"
+    assert fails(client.register_image, **register) == "InvalidAMIName.Duplicate"
+    copying = {"SourceImageId": other, "SourceRegion": REGION, "Name": "taken"}
+    assert fails(client.copy_image, **copying) == "InvalidAMIName.Duplicate"
+    # In another region, and in another account, the name is free.
+    assert rig.client(HOME, OTHER).copy_image(**copying)["ImageId"]
+    allow(rig, other)
+    assert rig.client(APPS, REGION).copy_image(**copying)["ImageId"]
+    client.deregister_image(ImageId=source)
+    assert client.register_image(**register)["ImageId"]
+
+
 def test_client_token_and_tags_of_the_source(rig: Any, fails: Any) -> None:
     source = rig.captured(TagSpecifications=TAGS)
     first = copy(rig, source, ClientToken="t", CopyImageTags=True)
