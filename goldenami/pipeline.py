@@ -126,8 +126,9 @@ def build(
                 return Outcome("unchanged", unchanged.release, unchanged.reason)
             for earlier in tools.journals.unfinished(plan_digest=plan.digest):
                 id = earlier.build_id
-                message = f"build {id} of the same inputs has not ended: `goldenami resume {id}` continues it, "
-                message += f"`goldenami clean {id}` deletes its resources"
+                ways = [f"`goldenami resume {id}` continues it"] if earlier.can_resume else []
+                ways.append(f"`goldenami clean {id}` deletes its resources")
+                message = f"build {id} of the same inputs has not ended: {', '.join(ways)}"
                 emit(emit_to, "note", message=message, level="warning")
             check_before(plan, tools)
             return start(project, plan, request.variables, tools)

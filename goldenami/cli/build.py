@@ -174,7 +174,8 @@ def next_steps(builds: list[Summary]) -> dict[str, str]:
     steps: dict[str, str] = {}
     for summary in builds:
         if summary.resources or summary.unresolved:
-            if summary.header is None or summary.header.data.get("task") is None:  # a task is run again instead
+            is_task = summary.header is not None and summary.header.data.get("task") is not None
+            if summary.can_resume and not is_task:  # a task is run again instead
                 steps["continue"] = f"goldenami resume {summary.build_id}"
             steps["delete what is left"] = f"goldenami clean {summary.build_id}"
     return steps

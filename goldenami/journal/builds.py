@@ -23,7 +23,8 @@ _READERS: Final = 8  # threads; to read a journal in a bucket takes some request
 @dataclass(frozen=True, slots=True)
 class Summary:
     """One build or task as ``builds list`` shows it. ``ending``: None while unfinished. ``problem``: why the journal
-    cannot be read. ``directory``: where this machine keeps its reports. ``calls``: all mutating calls, in order."""
+    cannot be read. ``directory``: where this machine keeps its reports. ``calls``: all mutating calls, in order.
+    ``can_resume``: False if the build failed for a reason that would stop a resume as well."""
 
     build_id: str
     directory: Path
@@ -33,6 +34,7 @@ class Summary:
     unresolved: int
     problem: str | None = None
     calls: tuple[tuple[Intent, Result | None], ...] = ()
+    can_resume: bool = True
 
 
 class Journals:
@@ -118,4 +120,5 @@ class Journals:
             state.resources(),
             len(state.unresolved()),
             calls=tuple(walk(state)),
+            can_resume=state.ending is None or bool(state.ending.get("data", {}).get("can_resume", True)),
         )

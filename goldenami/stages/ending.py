@@ -61,14 +61,15 @@ def ending(build: BuildContext, tools: Tools) -> Iterator[None]:
         resumable = isinstance(error, (TargetsFailed, CloudError, HostLost)) and error.can_resume
         if tools.on_failure == "clean":
             _delete(build, tools.catalog, keep_images=resumable)
-        _finish(build, "failed", error=str(error))
+        hopeless = isinstance(error, GoldenAmiError) and not error.can_resume
+        _finish(build, "failed", error=str(error), **({"can_resume": False} if hopeless else {}))
         finished("failed", str(error))
         raise
     else:
         finished("released")
 
 
-def _finish(build: BuildContext, status: Ending, **data: str) -> None:
+def _finish(build: BuildContext, status: Ending, **data: object) -> None:
     """Record how the build ended. If the journal cannot be written, the build stays unfinished."""
     with suppress(GoldenAmiError):
         build.journal.finish(status, **data)

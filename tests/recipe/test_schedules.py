@@ -64,7 +64,7 @@ def test_a_schedule_as_it_is_read(write_project: Write) -> None:
     assert nightly.archive_after == timedelta(days=90)
     assert nightly.share_accounts == ("222222222222", "333333333333")
     assert str(nightly.selection) == "volumes with backup=nightly"
-    assert nightly.mark.line == 7
+    assert nightly.mark.line == 8
     assert (hourly.name, hourly.owner, str(hourly.selection)) == ("web.hourly", "web", "instances with recipe web")
 
 
@@ -81,32 +81,32 @@ def test_schedules_are_chosen_by_name(write_project: Write) -> None:
 @pytest.mark.parametrize(
     ("lines", "place", "words"),
     [
-        ('when: "0 3 * *"\nretention: {keep: 1}', "9:15", "has 4 fields, expected five"),
-        ('when: "0 0 30 2 *"\nretention: {keep: 1}', "9:15", "never fires"),
-        ("when: 12\nretention: {keep: 1}", "9:15", "when: expected a string"),
-        ("when: 12h\ntime_zone: Europe/Berln\nretention: {keep: 1}", "10:20", "'Europe/Berln' is not a time zone"),
-        ("when: 12h\ntime_zone: Europe/Berlin\nretention: {keep: 1}", "8:9", "a rate counts elapsed time"),
-        ("when: 12h", "7:7", "the key 'retention' is missing"),
-        ("when: 12h\nretention: {}", "10:20", "at least one of keep"),
-        ("when: 12h\nretention: {kep: 1}", "10:21", "unknown key 'kep'"),
-        ("when: 12h\nretention: {keep: 0}", "10:27", "0 is less than 1"),
-        ("when: 12h\nretention: {keep: 1}\naccounts: [aps]", "11:20", "there is no account 'aps'"),
-        ("when: 12h\nretention: {keep: 1}\nmake: images", "8:9", "make: images can be made only of instances"),
-        ("when: 12h\nretention: {keep: 1}\nmissed: sometimes", "11:17", "not one of latest, each, none"),
-        ("when: 12h\nretention: {keep: 1}\nstart: soon", "11:16", "'soon' is not a date"),
+        ('when: "0 3 * *"\nretention: {keep: 1}', "10:15", "has 4 fields, expected five"),
+        ('when: "0 0 30 2 *"\nretention: {keep: 1}', "10:15", "never fires"),
+        ("when: 12\nretention: {keep: 1}", "10:15", "when: expected a string"),
+        ("when: 12h\ntime_zone: Europe/Berln\nretention: {keep: 1}", "11:20", "'Europe/Berln' is not a time zone"),
+        ("when: 12h\ntime_zone: Europe/Berlin\nretention: {keep: 1}", "9:9", "a rate counts elapsed time"),
+        ("when: 12h", "8:7", "the key 'retention' is missing"),
+        ("when: 12h\nretention: {}", "11:20", "at least one of keep"),
+        ("when: 12h\nretention: {kep: 1}", "11:21", "unknown key 'kep'"),
+        ("when: 12h\nretention: {keep: 0}", "11:27", "0 is less than 1"),
+        ("when: 12h\nretention: {keep: 1}\naccounts: [aps]", "12:20", "there is no account 'aps'"),
+        ("when: 12h\nretention: {keep: 1}\nmake: images", "9:9", "make: images can be made only of instances"),
+        ("when: 12h\nretention: {keep: 1}\nmissed: sometimes", "12:17", "not one of latest, each, none"),
+        ("when: 12h\nretention: {keep: 1}\nstart: soon", "12:16", "'soon' is not a date"),
         (
             "when: 12h\nretention: {keep: 1}\ncopies: [{region: eu-central-1}]",
-            "11:27",
+            "12:27",
             "the snapshots are already in eu-central-1",
         ),
         (
             "when: 12h\nretention: {keep: 1}\nfast_restore: {zones: [eu-west-1a]}",
-            "11:32",
+            "12:32",
             "eu-west-1a is not in eu-central-1",
         ),
         (
             "when: 12h\nretention: {max_age: 60d}\narchive: {after: 30d}",
-            "11:26",
+            "12:26",
             "but AWS bills 90 days or more in the archive tier",
         ),
     ],

@@ -235,6 +235,8 @@ def test_a_name_taken_during_a_build_is_named_and_no_resume_is_offered(build_wor
     sent = [c for c in world.paper.calls if c["action"] == "CopyImage" and c["region"] == "eu-west-1"]
     assert len([c for c in sent if c["account"] == "111111111111"]) == 1
     assert world.journals.unfinished() == (), "nothing is kept for a resume"
+    (summary,) = world.journals.list()
+    assert (summary.ending, summary.can_resume) == ("failed", False)
     assert list(images(world).values()) == [name]
 
 
