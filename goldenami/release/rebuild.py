@@ -269,9 +269,15 @@ def _manifest(
         packages={},
         changes={},
         git_commit=first.tags.get(tags.GIT_COMMIT),
-        description=str(first.item.get("Description") or ""),
+        description=_description(first),
         restored=_timestamp(now),
     )
+
+
+def _description(image: _Image) -> str:
+    """Return the description of the recipe. For a recipe without one, EC2 writes its own text ("CopyImage")."""
+    text = str(image.item.get("Description") or "")
+    return "" if text.startswith("[Copied ami-") else text
 
 
 def _base(cloud: Cloud, environment: Environment, group: Sequence[_Image]) -> dict[Architecture, BaseImage]:
