@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         Run,
         build,
         clean,
+        doctor,
         plan,
         rebuild_catalog,
         releases,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from goldenami.events import Event
     from goldenami.model import Connection, Environment, ImageManifest, ManifestImage, Place, Target
     from goldenami.pipeline import Outcome
+    from goldenami.preflight import Finding
     from goldenami.provision.operation import Operation
     from goldenami.reconcile import CleanUp
     from goldenami.release.rebuild import Rebuild
@@ -35,12 +37,13 @@ __version__ = "0.2.0"
 _MODULES = {
     "goldenami.api": (
         *("Plan", "Project", "Release", "Run"),
-        *("build", "clean", "plan", "rebuild_catalog", "releases", "resolve", "resume", "start"),
+        *("build", "clean", "doctor", "plan", "rebuild_catalog", "releases", "resolve", "resume", "start"),
     ),
     "goldenami.errors": ("GoldenAmiError", "Problem"),
     "goldenami.events": ("Event",),
     "goldenami.model": ("Connection", "Environment", "ImageManifest", "ManifestImage", "Place", "Target"),
     "goldenami.pipeline": ("Outcome",),
+    "goldenami.preflight": ("Finding",),
     "goldenami.provision.operation": ("Operation",),
     "goldenami.reconcile": ("CleanUp",),
     "goldenami.release.rebuild": ("Rebuild",),
@@ -52,6 +55,7 @@ __all__ = [
     "Connection",
     "Environment",
     "Event",
+    "Finding",
     "GoldenAmiError",
     "ImageManifest",
     "ManifestImage",
@@ -68,6 +72,7 @@ __all__ = [
     "__version__",
     "build",
     "clean",
+    "doctor",
     "errors",
     "events",
     "plan",

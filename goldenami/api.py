@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from goldenami.errors import Problem
     from goldenami.pipeline import Outcome
     from goldenami.planning import BuildPlan
+    from goldenami.preflight import Finding
     from goldenami.reconcile import CleanUp
     from goldenami.release.rebuild import Rebuild
 
@@ -346,6 +347,23 @@ def clean(
         return pipeline.clean(environment, chosen, dry_run=dry_run, wait=wait, emit_to=emit_to, interrupts=interrupts)
 
     return _run_work(work, on_event, stop)
+
+
+def doctor(project: Project, *recipes: str) -> tuple[Finding, ...]:
+    """Return what would make a build of these recipes (names or paths) fail; of all recipes, if none is named.
+
+    Errors come first. Only reads are made. Raises InvalidInput with every problem of a recipe, NotFound for a recipe
+    that does not exist, AccessError if AWS refuses the caller's credentials.
+    """
+    from goldenami import preflight
+    from goldenami import recipe as loader
+    from goldenami.aws.session import Cloud
+    from goldenami.release.catalog import Catalog
+
+    environment = project._connect(ignore_events)
+    loaded = [loader.load(project._files, name, environment, {}) for name in recipes or project.recipes]
+    cloud = Cloud.of(environment)
+    return preflight.find(cloud, environment, Catalog.of(environment, cloud), loaded)
 
 
 def releases(project: Project, name: str | None = None) -> tuple[Release, ...]:
