@@ -167,6 +167,10 @@ CAPACITY_CODES: Final = frozenset(
 )
 
 
+# EC2 launches no spot instance of any type in this account: its service-linked role is missing.
+NO_SPOT_CODES: Final = frozenset({"AuthFailure.ServiceLinkedRoleCreationNotPermitted"})
+
+
 class Outcome(enum.Enum):
     """The outcome of a failed call. REFUSED: it had no effect, and a repeated call is refused too.
     NOT_SENT: it had no effect, and may be sent again (throttled). UNKNOWN: it may have had its effect."""
@@ -242,6 +246,12 @@ def _from_answer(
         return AccessError(message, hint=f"The caller needs the permission {service}:{action} in account {account}.")
     if _uncertain(error):
         return cloud(Unreachable, "The service has an internal error. Try again later.")
+    if code in NO_SPOT_CODES:
+        return cloud(
+            CloudError,
+            f"Create the role AWSServiceRoleForEC2Spot once in account {account}: aws iam create-service-linked-role "
+            "--aws-service-name spot.amazonaws.com",
+        )
     if code in CAPACITY_CODES:
         return cloud(CloudError, "Add more instance types to builder.instance_types in the recipe.")
     return cloud(CloudError)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from goldenami.aws import errors, waiters
@@ -20,6 +20,35 @@ Market = Literal["spot", "on-demand"]
 
 # EC2 User Guide, "Spot Instance interruptions": the StateReason codes of a reclaimed instance.
 RECLAIMED_CODES = frozenset({"Server.SpotInstanceTermination", "Server.SpotInstanceShutdown"})
+
+
+# StateReason codes of an instance whose volumes could not be decrypted (EC2 user guide, "Troubleshoot Amazon EC2
+# instance launch issues"). EC2 also returns the two internal errors for other causes.
+_KEY_CODES = frozenset(
+    {
+        "Client.InternalError",
+        "Client.InvalidKMSKey.InvalidState",
+        "Client.InvalidKMSKey.NotFound",
+        "Server.InternalError",
+    }
+)
+SPOT_ROLE = "AWSServiceRoleForEC2Spot"
+_SPOT_OPERATIONS = (
+    "Decrypt",
+    "Encrypt",
+    "GenerateDataKey",
+    "GenerateDataKeyWithoutPlaintext",
+    "CreateGrant",
+    "DescribeKey",
+    "ReEncryptFrom",
+    "ReEncryptTo",
+)
+
+Warn = Callable[[str], None]
+
+
+def _ignore(_: str) -> None:
+    """Discard a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +68,8 @@ class LaunchSpec:
     """The properties of an instance to launch. ``instance_types`` and ``subnets`` are tried in order, with ``spot`` as
     spot instances first. ``user_data`` may contain a private key, so it is not written to the journal.
     ``volume_key``: the ARN of the key that encrypts the root volume and the volumes of ``data_devices``; None: EC2
-    decides about their encryption."""
+    decides about their encryption. ``image_key``: the ARN of the key of the image's snapshots if it is known, for
+    messages."""
 
     image_id: str
     instance_types: tuple[str, ...]
@@ -49,11 +79,17 @@ class LaunchSpec:
     user_data: str = field(default="", repr=False)
     root_volume: RootVolume | None = None
     volume_key: str | None = None
+    image_key: str | None = None
     data_devices: tuple[str, ...] = ()
     spot: bool = False
     name: str = ""
     instance_profile: str | None = None  # a name or an ARN
     public_address: bool | None = None  # None: as the subnet assigns them
+
+    @property
+    def encrypted_under(self) -> str | None:
+        """The ARN of the key of the volumes, if it is known."""
+        return self.volume_key or self.image_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,31 +113,112 @@ class Instance:
 # --- launching --------------------------------------------------------------------------------------------------------
 
 
-def launch(ledger: Ledger, key: str, place: Place, spec: LaunchSpec, *, tags: Mapping[str, str] | None = None) -> str:
+def launch(
+    ledger: Ledger,
+    key: str,
+    place: Place,
+    spec: LaunchSpec,
+    *,
+    tags: Mapping[str, str] | None = None,
+    warn: Warn = _ignore,
+) -> str:
     """Ensure that the instance of ``key`` was launched. Return its id at once, while it is pending.
 
-    Each combination of market, type and subnet is tried until one has capacity. Raises BuilderError, with the error of
-    each combination, if none has; and the service's own error if a call is refused for another reason. A spoiled
-    instance of the key is terminated first. IMDSv2 is required. A shutdown inside the instance terminates it, so that
-    an instance can end without goldenami.
+    Each combination of market, type and subnet is tried until one has capacity: all spot combinations before the first
+    on-demand one. A missing service-linked role ends the spot market. Raises BuilderError, with the error of each
+    combination, if none has capacity; and the service's own error if a call is refused for another reason. ``warn``
+    gets a text if no spot instance could be launched. A spoiled instance of the key is terminated first. IMDSv2 is
+    required. A shutdown inside the instance terminates it, so that an instance can end without goldenami.
     """
     spoiled = ledger.spoiled_resource(key)
     if spoiled is not None:
         terminate(ledger, place, spoiled.id)
     refusals: dict[str, list[str]] = {}  # the combinations that were tried, by error message
+    hint: str | None = None
+    closed: Market | None = None
     for market, instance_type, subnet in _choices(spec):
+        if market == closed:
+            continue
+        if market == "on-demand" and refusals and spec.spot and closed != "spot":
+            warn(f"no spot instance could be launched, so an on-demand instance is launched: {_listed(refusals)}")
+            closed = "spot"
         call = Call("ec2", "RunInstances", _request(spec, market, instance_type, subnet))
         try:
             return ledger.create(key, "instance", place, call, name=spec.name, tags=tags, temporary=True)
         except CloudError as error:
-            if error.code not in errors.CAPACITY_CODES:
+            if error.code not in errors.CAPACITY_CODES | errors.NO_SPOT_CODES:
                 raise
             tried = f"{market} {instance_type} in {subnet.zone or subnet.id}"
             refusals.setdefault(error.message, []).append(tried)
-    answers = [f"{', '.join(tried)}: {message}" for message, tried in refusals.items()]
+            if error.code in errors.NO_SPOT_CODES:
+                closed, hint = market, error.hint
+                warn(f"no spot instance can be launched: {error.message}. {error.hint}")
     raise BuilderError(
-        f"no instance could be launched in {place}:\n" + "\n".join(f"  {answer}" for answer in answers),
-        hint="Add more instance types to builder.instance_types in the recipe, or try again later.",
+        f"no instance could be launched in {place}:\n  {_listed(refusals, separator=chr(10) + '  ')}",
+        hint=hint or "Add more instance types to builder.instance_types in the recipe, or try again later.",
+    )
+
+
+def _listed(refusals: Mapping[str, Sequence[str]], separator: str = "; ") -> str:
+    return separator.join(f"{', '.join(tried)}: {message}" for message, tried in refusals.items())
+
+
+def launch_running(
+    ledger: Ledger,
+    key: str,
+    place: Place,
+    spec: LaunchSpec,
+    *,
+    tags: Mapping[str, str] | None = None,
+    warn: Warn = _ignore,
+) -> Instance:
+    """Ensure that the instance of ``key`` was launched, and wait until it runs.
+
+    RunInstances accepts volumes whose key cannot be used: the instance then goes from pending to terminated. A spot
+    instance with this fate is replaced by an on-demand instance, because spot instances need the key for another
+    principal, the service-linked role. ``warn`` gets a text about it. Raises the errors of ``launch`` and
+    ``wait_running``, with a hint that names the key.
+    """
+    while True:
+        instance_id = launch(ledger, key, place, spec, tags=tags, warn=warn)
+        try:
+            return wait_running(ledger, place, [instance_id])[instance_id]
+        except BuilderError as error:
+            failed = describe_many(ledger.cloud, place, [instance_id]).get(instance_id)
+            if failed is None or failed.reason_code not in _KEY_CODES:
+                raise
+            if failed.market == "spot":
+                warn(
+                    f"spot instance {instance_id} did not start, so an on-demand instance is launched: "
+                    f"{failed.reason}. {_spot_key_hint(place, spec)}"
+                )
+                spec = replace(spec, spot=False)
+            elif failed.reason_code.startswith("Server."):
+                raise  # a failure of EC2: another instance may start
+            else:
+                raise BuilderError(error.message, hint=_key_hint(spec)) from error
+
+
+def _spot_key_hint(place: Place, spec: LaunchSpec) -> str:
+    """Return how the role of Spot gets a key ("Grant access to customer managed keys for use with encrypted AMIs and
+    EBS snapshots", EC2 user guide)."""
+    role = f"the role {SPOT_ROLE} of account {place.account}"
+    if spec.encrypted_under is None:
+        return f"If its volumes are encrypted, {role} needs their key."
+    partition = spec.encrypted_under.split(":")[1]
+    arn = f"arn:{partition}:iam::{place.account}:role/aws-service-role/spot.amazonaws.com/{SPOT_ROLE}"
+    return (
+        f"Probably {role} may not use the key {spec.encrypted_under} of its volumes. Create a grant: "
+        f"aws kms create-grant --region {place.region} --key-id {spec.encrypted_under} --grantee-principal {arn} "
+        f"--operations {' '.join(_SPOT_OPERATIONS)}"
+    )
+
+
+def _key_hint(spec: LaunchSpec) -> str:
+    what = f"the key {spec.encrypted_under} of its volumes" if spec.encrypted_under else "the key of its volumes"
+    return (
+        f"Check {what}: it must be enabled, and the role that builds needs kms:CreateGrant, kms:Decrypt, "
+        "kms:DescribeKey and kms:GenerateDataKeyWithoutPlaintext on it."
     )
 
 

@@ -30,6 +30,7 @@ def launch(
     root_volume: RootVolume | None,
     *,
     volume_key: str | None = None,
+    image_key: str | None = None,
     data_devices: tuple[str, ...] = (),
     spot: bool = True,
 ) -> Host:
@@ -37,6 +38,7 @@ def launch(
 
     An instance of an earlier run is replaced, because its state is unknown. ``purpose``: "builder" or "proof".
     ``volume_key``: the ARN of the key of the root volume and of the volumes of ``data_devices``; None: EC2's choice.
+    ``image_key``: the ARN of the key of the image, if it is known, for messages.
     ``spot``: False launches an on-demand instance even if the recipe requests a spot instance.
     """
     key = key_of(purpose, architecture)
@@ -58,14 +60,15 @@ def launch(
         user_data=user_data(host_key, lifetime.boot_command(purpose, build.cloud.now(), build.environment.lifetime)),
         root_volume=root_volume,
         volume_key=volume_key,
+        image_key=image_key,
         data_devices=data_devices,
         spot=wanted.spot and spot,
         name=f"goldenami {purpose} {build.label}",
         instance_profile=wanted.instance_profile or build.environment.instance_profile,
         public_address=_PUBLIC[build.environment.network.address],
     )
-    instance_id = instances.launch(ledger, key, home, spec)
-    instance = instances.wait_running(ledger, home, [instance_id])[instance_id]
+    instance = instances.launch_running(ledger, key, home, spec, warn=lambda text: build.note(text, "warning"))
+    instance_id = instance.id
     endpoint = SshEndpoint(
         address=instances.address(instance, build.environment.network),
         user=wanted.ssh_user,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from goldenami.model import TestReport
+from goldenami.release.targets import home_label
 from goldenami.stages import hosts
 from goldenami.stages.build import BuildContext, Candidate, report_from_json, report_to_json
 from goldenami.stages.replacing import on_a_host
@@ -22,7 +23,7 @@ def boot_and_test(build: BuildContext, made: Candidate, image_id: str) -> TestRe
 
     def once(spot: bool) -> TestReport:
         with build.stage("boot image", architecture):
-            host = hosts.launch(build, architecture, "proof", image_id, None, spot=spot)
+            host = hosts.launch(build, architecture, "proof", image_id, None, image_key=home_key(build), spot=spot)
         report = build.host_work.prove(build, made, host)
         hosts.dispose(build, host)
         return report
@@ -30,3 +31,8 @@ def boot_and_test(build: BuildContext, made: Candidate, image_id: str) -> TestRe
     report = on_a_host(build, architecture, "proof", once)
     build.journal.stage_done(record, image_id=image_id, report=report_to_json(report))
     return report
+
+
+def home_key(build: BuildContext) -> str | None:
+    """Return the ARN of the key of the images in the home account and region."""
+    return build.plan.facts.kms_keys.get(home_label(build.home.region))

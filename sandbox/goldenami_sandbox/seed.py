@@ -21,6 +21,7 @@ ACCOUNTS: Mapping[str, str] = {"home": HOME, "apps": "222222222222"}
 REGIONS = ("eu-central-1", "eu-west-1", "us-east-1")  # those with KMS keys; the first is home
 ROLES = ("goldenami-builder", "goldenami-publisher")
 KEY_ALIAS = "alias/golden-ami"
+SPOT_ROLE, SPOT_PATH = "AWSServiceRoleForEC2Spot", "/aws-service-role/spot.amazonaws.com/"
 
 IMAGE_TYPE = "aws:ec2:image"  # of SSM parameters
 
@@ -165,13 +166,18 @@ def accounts(surface: Surface, ids: Mapping[str, str]) -> None:
         for account in ids.values():
             iam = surface.backend("iam", account, "aws")
             _administrator(iam, account)
+            names = {known.name for known in iam.roles.values()}
             for role in ROLES:
-                if not any(known.name == role for known in iam.roles.values()):
+                if role not in names:
                     _role(iam, role, home)
+            if SPOT_ROLE not in names:
+                spot_role(iam)
             for region in REGIONS:
                 kms = surface.backend("kms", account, region)
                 if not kms.alias_exists(KEY_ALIAS):
-                    key = kms.create_key(None, "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", "Golden images", None)
+                    key = kms.create_key(
+                        _key_policy(account), "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", "Golden images", None
+                    )
                     kms.create_alias(key.id, KEY_ALIAS)
 
 
@@ -183,6 +189,31 @@ def _administrator(iam: Any, account: str) -> None:
     user = iam.users.get("admin") or iam.create_user("us-east-1", "admin")
     user.id = "AIDA" + admin_key(account).access_key_id[4:]
     user.policies["all"] = _ALL_RIGHTS
+
+
+def _key_policy(account: str) -> str:
+    """Return the default policy of a key, with a statement for spot instances ("Grant access to customer managed keys
+    for use with encrypted AMIs and EBS snapshots", EC2 user guide).
+    """
+    root, spot = f"arn:aws:iam::{account}:root", f"arn:aws:iam::{account}:role{SPOT_PATH}{SPOT_ROLE}"
+    own = {"Sid": "Account", "Effect": "Allow", "Principal": {"AWS": root}, "Action": "kms:*", "Resource": "*"}
+    actions = ["Decrypt", "Encrypt", "GenerateDataKey*", "CreateGrant", "DescribeKey", "ReEncrypt*"]
+    spots = {"Principal": {"AWS": spot}, "Action": [f"kms:{name}" for name in actions], "Resource": "*"}
+    return json.dumps({"Version": "2012-10-17", "Statement": [own, {"Sid": "Spot", "Effect": "Allow", **spots}]})
+
+
+def spot_role(iam: Any) -> None:
+    """Create the service-linked role of Spot, which exists in each account that has used spot instances."""
+    trust = {"Effect": "Allow", "Principal": {"Service": "spot.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    iam.create_role(
+        role_name=SPOT_ROLE,
+        assume_role_policy_document=json.dumps({"Version": "2012-10-17", "Statement": [trust]}),
+        path=SPOT_PATH,
+        permissions_boundary=None,
+        description="",
+        tags=[],
+        max_session_duration=3600,
+    )
 
 
 def _role(iam: Any, name: str, home: str) -> None:

@@ -87,8 +87,10 @@ class Settings:
     how long describe and list calls omit a new resource (eventual consistency). ``concurrent_snapshot_copies``: AWS's
     quota per account and destination region. ``concurrent_image_copies``: the same for CopyImage; AWS does not publish
     this quota. ``vcpu_quotas``: vCPUs of Standard instances in an account and region, by the codes of Service Quotas:
-    on-demand and spot. ``latency``: time added to each call of an action. ``enforce_policies``: every call is evaluated
-    against the identity policies of its caller; without it, every principal has full rights within its account.
+    on-demand and spot. ``no_capacity``: launches that find no capacity, as patterns of MARKET/TYPE/ZONE:
+    "spot/*", "on-demand/t3.small/eu-central-1a". ``latency``: time added to each call of an action.
+    ``enforce_policies``: every call is evaluated against the identity policies of its caller; without it, every
+    principal has full rights within its account.
 
     New settings apply to work that begins later. Work in progress keeps its time of completion.
     """
@@ -99,6 +101,7 @@ class Settings:
     concurrent_image_copies: Count = 100
     enforce_policies: bool = False
     vcpu_quotas: dict[str, Count] = field(default_factory=lambda: dict(_VCPUS))
+    no_capacity: tuple[str, ...] = ()
     latency: dict[str, Seconds] = field(default_factory=dict)
     throttle: dict[str, Throttle] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()

@@ -125,6 +125,14 @@ class Hooks(Protocol):
         grant allow it.
         """
 
+    def spot_role(self, caller: Caller) -> bool:
+        """Return whether the account has the service-linked role of Spot. It is created if the caller may do that."""
+
+    def kms_serves_spot(self, key_arn: str, account: str) -> bool:
+        """Return whether the service-linked role of Spot in the account may use a key. The key's policy or a grant must
+        name the role itself.
+        """
+
     def default_key(self, account: str, region: str) -> KeyInfo:
         """Return the key of alias/aws/ebs. The first use creates it."""
 

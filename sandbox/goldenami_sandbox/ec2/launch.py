@@ -13,7 +13,7 @@ from goldenami_sandbox.ec2.context import Ctx
 from goldenami_sandbox.ec2.core import Action, Ec2Cloud
 from goldenami_sandbox.ec2.hooks import KeyRefused
 from goldenami_sandbox.ec2.launch_request import LaunchPlan
-from goldenami_sandbox.ec2.records import Attachment, Instance, Interface, SpotRequest, Volume
+from goldenami_sandbox.ec2.records import Attachment, Instance, Interface, Progress, SpotRequest, Volume
 from goldenami_sandbox.ec2.store import new_id
 
 
@@ -81,6 +81,8 @@ def _make(cloud: Ec2Cloud, ctx: Ctx, plan: LaunchPlan, reservation_id: str, inde
     _add_interface(cloud, ctx, plan, instance)
     attached = [_add_volume(cloud, ctx, plan, instance, request) for request in plan.volumes]
     problem = next((v.progress for v in attached if v.progress.failure), None)
+    if problem is None and spot is not None:
+        problem = _spot_problem(cloud, instance, attached)
     if problem is not None:
         # As in EC2, the call succeeds, and the instance goes from pending to terminated.
         guests.record_failure(
@@ -90,6 +92,16 @@ def _make(cloud: Ec2Cloud, ctx: Ctx, plan: LaunchPlan, reservation_id: str, inde
     else:
         queue_boot(cloud, instance, attached)
     return instance
+
+
+def _spot_problem(cloud: Ec2Cloud, instance: Instance, attached: list[Volume]) -> Progress | None:
+    """Return the failure of a spot instance whose volumes are encrypted under keys that Spot may not use."""
+    keys = {v.encryption.key_arn for v in attached if v.encryption is not None}
+    if all(cloud.hooks.kms_serves_spot(key, instance.owner) for key in keys):
+        return None
+    problem = cloud.progress(0.0)
+    problem.fail("Client error on launch", "Client.InternalError")
+    return problem
 
 
 def _spot_request(cloud: Ec2Cloud, ctx: Ctx, plan: LaunchPlan) -> SpotRequest:

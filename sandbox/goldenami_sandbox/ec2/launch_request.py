@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -81,7 +82,14 @@ def plan(cloud: Ec2Cloud, ctx: Ctx, request: Mapping[str, Any]) -> LaunchPlan:
     subnet, groups, interface = _network(cloud, ctx, params)
     public = interface.get("AssociatePublicIpAddress")
     spot = _spot(params)
+    if spot is not None and not cloud.hooks.spot_role(ctx.caller):
+        raise Ec2Error(
+            "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
+            "The provided credentials do not have permission to create the service-linked role for EC2 Spot Instances.",
+            403,
+        )
     _check_quota(cloud, ctx, kind.vcpus * least, is_spot=spot is not None)
+    _check_capacity(cloud, kind.name, subnet.availability_zone, is_spot=spot is not None)
     return LaunchPlan(
         image=image,
         type=kind,
@@ -119,6 +127,21 @@ def _check_quota(cloud: Ec2Cloud, ctx: Ctx, vcpus: int, *, is_spot: bool) -> Non
         f"You have requested more vCPU capacity than your current vCPU limit of {quota} allows for the instance bucket "
         "that the specified instance type belongs to. Please visit http://aws.amazon.com/contact-us/ec2-request to "
         "request an adjustment to this limit.",
+    )
+
+
+def _check_capacity(cloud: Ec2Cloud, kind: str, zone: str, *, is_spot: bool) -> None:
+    """Refuse a launch for which the settings leave no capacity."""
+    wanted = f"{'spot' if is_spot else 'on-demand'}/{kind}/{zone}"
+    if not any(fnmatch.fnmatchcase(wanted, pattern) for pattern in cloud.settings.no_capacity):
+        return
+    raise Ec2Error(
+        "InsufficientInstanceCapacity",
+        "There is no Spot capacity available that matches your request."
+        if is_spot
+        else f"We currently do not have sufficient {kind} capacity in the Availability Zone you requested ({zone}). "
+        "Our system will be working on provisioning additional capacity.",
+        500,
     )
 
 

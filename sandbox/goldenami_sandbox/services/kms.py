@@ -241,6 +241,22 @@ class Kms(Service):
             plain: bytes = backend.decrypt(wrapped, _CONTEXT)[0]
             return plain
 
+    def serves_role(self, key_arn: str, role: Caller) -> bool:
+        """Implements ``Hooks.kms_serves_spot``. A service-linked role has only the permissions that its service needs,
+        so the policies of the account do not help.
+        """
+        with self._surface.active():
+            key = self._find(role.account, key_arn.split(":")[3], key_arn)
+            if key is None or key.key_manager == "AWS":
+                return key is not None
+            facts = {"kms:CallerAccount": role.account}
+            for action in ("kms:Decrypt", "kms:CreateGrant"):
+                decision, itself = decide_resource(key.policy, action, role, facts)
+                granted = any(not names_account(one) for one in _granting(key, action, role, facts))
+                if decision is Decision.DENIED or not ((decision is Decision.ALLOWED and itself) or granted):
+                    return False
+            return True
+
     def _for_ebs(self, key_arn: str, caller: Caller, operation: str, *, only_enforced: bool = False) -> Any:
         """Return a key that EBS may use for a caller. A principal also needs kms:DescribeKey, and kms:CreateGrant for
         the grant that EBS makes ("Permissions for Amazon EBS encryption", EBS user guide); these are checked only if

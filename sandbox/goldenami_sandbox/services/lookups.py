@@ -15,7 +15,7 @@ from goldenami_sandbox.ec2.hooks import (
     Subnet,
 )
 from goldenami_sandbox.policy import Caller
-from goldenami_sandbox.services import Services
+from goldenami_sandbox.services import Services, spot_role
 from goldenami_sandbox.services.kms import Kms
 from goldenami_sandbox.services.ssm import Ssm
 from goldenami_sandbox.surface import Surface
@@ -80,6 +80,12 @@ class Lookups:
 
     def kms_decrypt(self, wrapped: bytes, key_arn: str, caller: Caller) -> bytes:
         return self._kms.decrypt(wrapped, key_arn, caller)
+
+    def spot_role(self, caller: Caller) -> bool:
+        return spot_role.ensure(self._services().of(Kms).world, caller)
+
+    def kms_serves_spot(self, key_arn: str, account: str) -> bool:
+        return self._kms.serves_role(key_arn, Caller(account, spot_role.arn(account)))
 
     def default_key(self, account: str, region: str) -> KeyInfo:
         return self._kms.default_key(account, region)

@@ -117,6 +117,12 @@ class MemoryHooks:
         assert arn == key_arn
         return plain
 
+    def spot_role(self, caller: Caller) -> bool:
+        return True
+
+    def kms_serves_spot(self, key_arn: str, account: str) -> bool:
+        return True
+
     def default_key(self, account: str, region: str) -> KeyInfo:
         if (account, region, "alias/aws/ebs") not in self.aliases:
             self.add_key(account, region, "alias/aws/ebs", aws_managed=True)
