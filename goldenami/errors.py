@@ -247,6 +247,12 @@ class UnjournaledMutation(GoldenAmiError):
     ends_everything = True
 
 
+class UnscopedRead(GoldenAmiError):
+    """A call would list all public images or snapshots, so it was not sent. This is a bug in goldenami."""
+
+    ends_everything = True
+
+
 class CatalogError(GoldenAmiError):
     """The catalog is damaged, locked by another process, or on a full disk; or an immutable file would change."""
 

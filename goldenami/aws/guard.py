@@ -1,7 +1,7 @@
-"""The hook that refuses a mutating call without an intent in the journal.
+"""The hooks that refuse a mutating call without an intent in the journal, and a read of all public resources.
 
-It handles the ``before-call`` event of every client, in production too. So a missing intent is an error in the first
-test that makes the call, and does not leave an unknown resource in a user's account.
+They handle events of every client, in production too. So a missing intent is an error in the first test that makes the
+call, and does not leave an unknown resource in a user's account.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from botocore.model import OperationModel
 
-from goldenami.errors import UnjournaledMutation
+from goldenami.errors import UnjournaledMutation, UnscopedRead
 
 _READING_VERBS: Final = ("Describe", "Get", "List", "Head", "Search", "BatchGet", "Lookup", "Simulate", "Validate")
 
@@ -102,6 +102,34 @@ def refuse_unjournaled(model: OperationModel, params: Mapping[str, Any] | None =
     if permit.catalog not in str((params or {}).get("body", "")):
         raise UnjournaledMutation(
             f"{service}:{operation} was about to create a resource without the id of its catalog, {permit.catalog}",
+            hint=_BUG,
+        )
+
+
+# What limits the answer: parameters, and filters.
+_SCOPES: Final[Mapping[tuple[str, str], tuple[frozenset[str], frozenset[str]]]] = {
+    ("ec2", "DescribeImages"): (
+        frozenset({"Owners", "ImageIds", "ExecutableUsers"}),
+        frozenset({"image-id", "owner-id", "owner-alias"}),
+    ),
+    ("ec2", "DescribeSnapshots"): (
+        frozenset({"OwnerIds", "SnapshotIds", "RestorableByUserIds"}),
+        frozenset({"snapshot-id", "owner-id", "owner-alias", "volume-id"}),
+    ),
+}
+
+
+def refuse_unscoped(params: Mapping[str, Any], model: OperationModel, **_: Any) -> None:
+    """Handle ``before-parameter-build``. Raises UnscopedRead for a call that would search the images or snapshots of
+    all accounts: AWS has a smaller rate for it, and it takes long ("Request throttling for the Amazon EC2 API"). The
+    call is not sent then."""
+    service, operation = model.service_model.service_name, model.name
+    names, filters = _SCOPES.get((service, operation), (None, frozenset()))
+    if names is None or any(params.get(name) for name in names):
+        return
+    if not filters & {f.get("Name") for f in params.get("Filters") or ()}:
+        raise UnscopedRead(
+            f"{service}:{operation} was about to be sent without {', '.join(sorted(names))}",
             hint=_BUG,
         )
 

@@ -62,7 +62,7 @@ def find_base(
     *,
     architecture: Architecture,
     filters: Mapping[str, Sequence[str]],
-    owners: Sequence[str] = (),
+    owners: Sequence[str],
 ) -> BaseImage:
     """Return the newest available image that matches the filters of DescribeImages (``{"name": ["debian-12-*"]}``).
 
@@ -70,18 +70,15 @@ def find_base(
     equal dates, the highest id. Raises NotFound, with the filters, if there is none.
     """
     query = {"state": ["available"], "architecture": [architecture], **{k: list(v) for k, v in filters.items()}}
-    request: dict[str, Any] = {"Filters": [{"Name": k, "Values": v} for k, v in query.items()]}
-    if owners:
-        request["Owners"] = list(owners)
+    request: dict[str, Any] = {"Owners": list(owners), "Filters": [{"Name": k, "Values": v} for k, v in query.items()]}
     found = sorted(
         cloud.pages(place, "ec2", "DescribeImages", "Images", request),
         key=lambda i: (i.get("CreationDate", ""), i["ImageId"]),
     )
     text = ", ".join(f"{k} {' or '.join(v)}" for k, v in filters.items()) or "any name"
     if not found:
-        by = f" owned by {', '.join(owners)}" if owners else ""
         raise NotFound(
-            f"no {architecture} image{by} in {place} matches {text}",
+            f"no {architecture} image owned by {', '.join(owners)} in {place} matches {text}",
             hint="Run `aws ec2 describe-images` with the same filter and owner to check them.",
         )
     return base_image(found[-1], f"filter {text}")

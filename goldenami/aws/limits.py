@@ -46,6 +46,51 @@ SCARCE: Final[Mapping[tuple[str, str], Bucket]] = {
 }
 
 
+# The largest pages that the API references allow. Without a size, EC2 counts a call against a smaller bucket, and other
+# services return small pages ("Request throttling for the Amazon EC2 API", "unfiltered and unpaginated"). Operations
+# that are missing here have no page size.
+PAGE_SIZES: Final[Mapping[tuple[str, str], tuple[str, int]]] = {
+    ("ec2", "DescribeFastSnapshotRestores"): ("MaxResults", 200),
+    ("ec2", "DescribeImageReferences"): ("MaxResults", 1000),
+    ("ec2", "DescribeImageUsageReportEntries"): ("MaxResults", 1000),
+    ("ec2", "DescribeImageUsageReports"): ("MaxResults", 500),
+    ("ec2", "DescribeImages"): ("MaxResults", 1000),
+    ("ec2", "DescribeInstanceStatus"): ("MaxResults", 1000),
+    ("ec2", "DescribeInstanceConnectEndpoints"): ("MaxResults", 50),
+    ("ec2", "DescribeInstanceTypeOfferings"): ("MaxResults", 1000),
+    ("ec2", "DescribeInstanceTypes"): ("MaxResults", 100),
+    ("ec2", "DescribeInstances"): ("MaxResults", 1000),
+    ("ec2", "DescribeLaunchTemplateVersions"): ("MaxResults", 200),
+    ("ec2", "DescribeLaunchTemplates"): ("MaxResults", 200),
+    ("ec2", "DescribeLockedSnapshots"): ("MaxResults", 1000),
+    ("ec2", "DescribeNetworkInterfaces"): ("MaxResults", 1000),
+    ("ec2", "DescribeReplaceRootVolumeTasks"): ("MaxResults", 50),
+    ("ec2", "DescribeRouteTables"): ("MaxResults", 100),
+    ("ec2", "DescribeSecurityGroups"): ("MaxResults", 1000),
+    ("ec2", "DescribeSnapshotTierStatus"): ("MaxResults", 1000),
+    ("ec2", "DescribeSnapshots"): ("MaxResults", 1000),
+    ("ec2", "DescribeSubnets"): ("MaxResults", 1000),
+    ("ec2", "DescribeVolumes"): ("MaxResults", 500),
+    ("ec2", "ListImagesInRecycleBin"): ("MaxResults", 1000),
+    ("ec2", "ListSnapshotsInRecycleBin"): ("MaxResults", 1000),
+    ("autoscaling", "DescribeAutoScalingGroups"): ("MaxRecords", 100),
+    ("autoscaling", "DescribeLaunchConfigurations"): ("MaxRecords", 100),
+    ("kms", "ListGrants"): ("Limit", 100),
+    ("rbin", "ListRules"): ("MaxResults", 1000),
+    ("ssm", "DescribeParameters"): ("MaxResults", 50),
+    ("ssm", "GetParameterHistory"): ("MaxResults", 50),
+    ("ssm", "GetParametersByPath"): ("MaxResults", 10),
+}
+
+
+def page_size(service: str, operation: str, request: Mapping[str, object]) -> dict[str, int]:
+    """Return the parameter for the size of a page; empty for a request with ids, which some operations refuse with a
+    page size, and for an operation without it."""
+    name, size = PAGE_SIZES.get((service, operation), ("", 0))
+    has_ids = any(key.endswith("Ids") and key != "OwnerIds" for key in request)
+    return {name: size} if name and not has_ids else {}
+
+
 def boot_clock() -> float:
     """Return a monotonic time in seconds that includes suspended time, if the system has such a clock."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()

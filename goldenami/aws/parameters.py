@@ -6,7 +6,7 @@ new version may never become effective. Therefore each value is read back. SSM k
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from goldenami.aws import errors
@@ -19,7 +19,7 @@ from goldenami.polling import Interval, poll
 
 DATA_TYPE: Final = "aws:ec2:image"
 _INTERVAL: Final = Interval(0.1, 1.5, 5.0)
-_AT_ONCE: Final = 10  # names in one GetParameters call
+_AT_ONCE: Final = 10  # names of GetParameters
 _EFFECTIVE_WITHIN: Final = 60.0  # seconds; SSM needs a few
 
 
@@ -42,14 +42,17 @@ def find(cloud: Cloud, place: Place, name: str, *, decrypt: bool = False) -> str
         raise
 
 
-def find_many(cloud: Cloud, place: Place, names: Collection[str]) -> dict[str, str]:
-    """Return the current values of the parameters that exist. One call for up to 10 names."""
-    ordered = sorted(names)
+def find_many(cloud: Cloud, place: Place, names: Iterable[str], *, decrypt: bool = False) -> dict[str, str]:
+    """Return the current values of the parameters that exist, by name. One call for ten names.
+
+    A name may have a selector: NAME:VERSION or NAME:LABEL.
+    """
+    wanted = sorted(set(names))
     found: dict[str, str] = {}
-    for start in range(0, len(ordered), _AT_ONCE):
-        request = {"Names": ordered[start : start + _AT_ONCE]}
+    for start in range(0, len(wanted), _AT_ONCE):
+        request = {"Names": wanted[start : start + _AT_ONCE], "WithDecryption": decrypt}
         for parameter in cloud.call(place, "ssm", "GetParameters", request)["Parameters"]:
-            found[str(parameter["Name"])] = str(parameter["Value"])
+            found[parameter["Name"] + (parameter.get("Selector") or "")] = str(parameter["Value"])
     return found
 
 

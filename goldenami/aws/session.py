@@ -33,8 +33,8 @@ from botocore.response import StreamingBody
 
 import goldenami
 from goldenami.aws import errors
-from goldenami.aws.guard import reads_only, refuse_unjournaled
-from goldenami.aws.limits import SCARCE, Clock, Pace, Retries, Retry, Sleep, boot_clock
+from goldenami.aws.guard import reads_only, refuse_unjournaled, refuse_unscoped
+from goldenami.aws.limits import SCARCE, Clock, Pace, Retries, Retry, Sleep, boot_clock, page_size
 from goldenami.errors import AccessError, CloudError, GoldenAmiError, Throttled, UnjournaledMutation
 from goldenami.model import Account, Connection, Environment, Place
 
@@ -207,8 +207,8 @@ class Cloud:
         self, place: Place, service: str, operation: str, result: str, request: Mapping[str, Any] | None = None
     ) -> Iterator[dict[str, Any]]:
         """Yield all items of the list ``result`` ("Images") of all pages. A repeated page token ends the iteration,
-        which would be endless otherwise."""
-        request = dict(request or {})
+        which would be endless otherwise. Pages have the largest size that the operation allows."""
+        request = {**page_size(service, operation, request or {}), **(request or {})}
         seen: set[str] = set()
         while True:
             answer = self.call(place, service, operation, request)
@@ -378,6 +378,7 @@ class Cloud:
         except Exception as error:
             raise errors.translate(error, service=service, action="client", place=place) from error
         client.meta.events.register_first("before-call", refuse_unjournaled)
+        client.meta.events.register("before-parameter-build", refuse_unscoped)
         return client
 
     def _session(self, role: str | None) -> botocore.session.Session:

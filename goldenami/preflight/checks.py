@@ -13,7 +13,7 @@ from typing import Final
 from goldenami.aws.session import Cloud
 from goldenami.each import each
 from goldenami.model import Environment
-from goldenami.preflight import access, images, launch, names
+from goldenami.preflight import access, images, launch
 from goldenami.preflight.context import Check, Context
 from goldenami.preflight.finding import Finding, PreflightFailed
 from goldenami.preflight.keys import check_keys
@@ -24,21 +24,19 @@ CHECKS: Final[tuple[Check, ...]] = (
     access.check_regions,
     access.check_clock,
     check_keys,
-    names.check_names,
     launch.check_builders,
     launch.check_quotas,
     images.check_allowed_images,
     images.check_public_access,
 )
-# Checks of what a plan or the start of a build finds, and of risks that do not stop a build.
-_PLANNED: Final = (access.check_regions, names.check_names, images.check_public_access)
+# Checks of what a plan has found already, and of risks that do not stop a build.
+_PLANNED: Final = (access.check_regions, images.check_public_access)
 # What each code checks, for the documentation and for --help.
 CODES: Final = {
     "role": "the credentials of each account work and belong to it",
     "region": "each region exists and is enabled in its account",
     "clock": "the clock of this machine agrees with AWS",
     "key": "each target's key exists there, can encrypt snapshots, and may be used by the target's role",
-    "names": "the names of the next release are free, and its parameters belong to this catalog",
     "subnet": "the network has a subnet for builders",
     "way-out": "builders reach package archives",
     "instance-type": "the instance types exist and fit the architecture",

@@ -107,21 +107,20 @@ def _instances(cloud: Cloud, place: Place) -> Iterator[Use]:
 
 
 def _templates(cloud: Cloud, place: Place) -> Iterator[Use]:
+    written: list[tuple[str, str]] = []  # the version, and its image id or ``resolve:ssm:NAME``
     for template in cloud.pages(place, "ec2", "DescribeLaunchTemplates", "LaunchTemplates"):
         request = {"LaunchTemplateId": template["LaunchTemplateId"]}
         what = f"launch template {template['LaunchTemplateName']}"
         for version in cloud.pages(place, "ec2", "DescribeLaunchTemplateVersions", "LaunchTemplateVersions", request):
-            written = str(version.get("LaunchTemplateData", {}).get("ImageId") or "")
-            image_id = _resolved(cloud, place, written)
-            if image_id:
-                yield Use(image_id, place, f"{what} version {version['VersionNumber']}")
-
-
-def _resolved(cloud: Cloud, place: Place, written: str) -> str:
-    """Return the image id of ``resolve:ssm:NAME``, also with ``:VERSION`` or ``:LABEL``. Other texts are unchanged."""
-    if not written.startswith(_RESOLVE):
-        return written
-    return parameters.find(cloud, place, written.removeprefix(_RESOLVE)) or ""
+            image = str(version.get("LaunchTemplateData", {}).get("ImageId") or "")
+            written.append((f"{what} version {version['VersionNumber']}", image))
+    # A name may end with a selector: NAME:VERSION or NAME:LABEL.
+    names = {image.removeprefix(_RESOLVE) for _, image in written if image.startswith(_RESOLVE)}
+    values = parameters.find_many(cloud, place, names)
+    for what, image in written:
+        image_id = values.get(image.removeprefix(_RESOLVE), "") if image.startswith(_RESOLVE) else image
+        if image_id:
+            yield Use(image_id, place, what)
 
 
 def _scaling(cloud: Cloud, place: Place) -> Iterator[Use]:
@@ -139,12 +138,8 @@ def _parameters(cloud: Cloud, place: Place) -> dict[str, list[str]]:
     """Return parameter name -> image ids in its value, for all parameters except secure strings."""
     request = {"ParameterFilters": [{"Key": "Type", "Values": ["String", "StringList"]}]}
     names = [str(p["Name"]) for p in cloud.pages(place, "ssm", "DescribeParameters", "Parameters", request)]
-    found: dict[str, list[str]] = {}
-    for start in range(0, len(names), 10):
-        answer = cloud.call(place, "ssm", "GetParameters", {"Names": names[start : start + 10]})
-        for parameter in answer["Parameters"]:
-            found[parameter["Name"]] = sorted(set(_IMAGE.findall(parameter["Value"])))
-    return found
+    values = parameters.find_many(cloud, place, names)
+    return {name: sorted(set(_IMAGE.findall(value))) for name, value in values.items()}
 
 
 def _copies(own: Mapping[str, Item], place: Place, wanted: frozenset[str]) -> Iterator[Use]:

@@ -197,7 +197,15 @@ def _begin(
 
 def secrets_of(recipe: Recipe, cloud: Cloud) -> dict[str, str]:
     """Read the values of a recipe's secrets. Raises InvalidInput or NotFound if a secret is missing."""
-    return read_secrets(recipe.secrets, lambda name: parameters.get(cloud, cloud.home, name, decrypt=True))
+    names = [secret.key for secret in recipe.secrets if secret.source == "ssm"]
+    values = parameters.find_many(cloud, cloud.home, names, decrypt=True)
+
+    def value_of(name: str) -> str:
+        if name not in values:
+            raise NotFound(f"parameter {name} does not exist in {cloud.home}")
+        return values[name]
+
+    return read_secrets(recipe.secrets, value_of)
 
 
 def deprecation(recipe: Recipe, created: datetime) -> datetime | None:

@@ -195,7 +195,7 @@ def test_a_base_that_is_not_there(world: World) -> None:
         )
     with pytest.raises(NotFound, match="does not exist"):
         images.base_by_id(world.cloud, HOME_PLACE, "ami-0123456789abcdef0", architecture="x86_64")
-    arm = images.find_base(world.cloud, HOME_PLACE, architecture="arm64", filters=DEBIAN)
+    arm = images.find_base(world.cloud, HOME_PLACE, architecture="arm64", filters=DEBIAN, owners=["136693071363"])
     with pytest.raises(NotFound, match="has the architecture arm64, expected x86_64"):
         images.base_by_id(world.cloud, HOME_PLACE, arm.image_id, architecture="x86_64")
     with pytest.raises(NotFound, match="parameter /none does not exist"):
@@ -303,7 +303,7 @@ def test_a_deadline(world: World) -> None:
 
 
 def spec(world: World, **options: Any) -> instances.LaunchSpec:
-    base = images.find_base(world.cloud, HOME_PLACE, architecture="x86_64", filters=DEBIAN)
+    base = images.find_base(world.cloud, HOME_PLACE, architecture="x86_64", filters=DEBIAN, owners=["136693071363"])
     subnets = network.subnets(world.cloud, HOME_PLACE, Network())
     group = world.raw("ec2").describe_security_groups()["SecurityGroups"][0]["GroupId"]
     key = keypairs.create(world.ledger, "key", HOME_PLACE, public_key=PUBLIC_KEY)

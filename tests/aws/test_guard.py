@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import threading
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import botocore.session
@@ -13,8 +15,9 @@ from goldenami_sandbox.testing import PaperCloud, paper_cloud
 
 import goldenami
 from goldenami.aws.guard import permitted, reads_only, refuse_unjournaled
+from goldenami.aws.limits import PAGE_SIZES, page_size
 from goldenami.aws.session import Cloud
-from goldenami.errors import UnjournaledMutation
+from goldenami.errors import UnjournaledMutation, UnscopedRead
 from goldenami.model import Account, Place
 
 SERVICES = ("ec2", "ssm", "kms", "sts", "s3", "iam", "ebs")
@@ -147,3 +150,76 @@ def test_no_client_is_made_anywhere_else() -> None:
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "boto3":
                 found.add((str(file.relative_to(root)), "boto3"))
     assert found == {("aws/session.py", "create_client")}
+
+
+# --- what is read -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments"),
+    [
+        ("describe_images", {}),
+        ("describe_images", {"Filters": [{"Name": "name", "Values": ["debian-12-*"]}]}),
+        ("describe_images", {"Owners": []}),
+        ("describe_snapshots", {"MaxResults": 1000}),
+        ("describe_snapshots", {"Filters": [{"Name": "tag:Name", "Values": ["web"]}]}),
+    ],
+)
+def test_public_images_and_snapshots_are_never_searched(
+    cloud: tuple[Cloud, PaperCloud], call: str, arguments: dict[str, object]
+) -> None:
+    ours, paper = cloud
+    before = len(paper.calls)
+    with pytest.raises(UnscopedRead):
+        getattr(ours.client("ec2", Place("111111111111", "eu-central-1")), call)(**arguments)
+    assert "Describe" not in str([entry["action"] for entry in paper.calls[before:]])
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments"),
+    [
+        ("describe_images", {"Owners": ["self"]}),
+        ("describe_images", {"Filters": [{"Name": "image-id", "Values": ["ami-0123456789abcdef0"]}]}),
+        ("describe_snapshots", {"OwnerIds": ["self"]}),
+        ("describe_snapshots", {"Filters": [{"Name": "volume-id", "Values": ["vol-0123456789abcdef0"]}]}),
+    ],
+)
+def test_own_and_named_images_and_snapshots_are_read(
+    cloud: tuple[Cloud, PaperCloud], call: str, arguments: dict[str, object]
+) -> None:
+    getattr(cloud[0].client("ec2", Place("111111111111", "eu-central-1")), call)(**arguments)
+
+
+def listed_operations() -> set[tuple[str, str]]:
+    """The operations whose pages the product reads, by its source: pages(place, "service", "Operation", …)."""
+    found = set()
+    for file in Path(goldenami.__file__).parent.rglob("*.py"):
+        text = file.read_text()
+        found |= set(re.findall(r'pages\(\s*\w+(?:\.\w+)*,\s*"(\w+)",\s*"(\w+)"', text))
+        # Kinds and waits have the operation as data; both are of EC2.
+        found |= {("ec2", name) for name in re.findall(r'"(Describe\w+|List\w+InRecycleBin)"', text) if "ec2" in text}
+    return {(service, name) for service, name in found if name in operations(service)}
+
+
+@cache
+def operations(service: str) -> dict[str, set[str]]:
+    """The parameters of each operation that has pages."""
+    model = botocore.session.get_session().get_service_model(service)
+    read = {n: model.operation_model(n) for n in model.operation_names}
+    return {
+        n: set(m.input_shape.members)
+        for n, m in read.items()
+        if m.input_shape is not None and {"NextToken", "Marker"} & set(m.input_shape.members)
+    }
+
+
+@pytest.mark.parametrize("operation", sorted(listed_operations()), ids=":".join)
+def test_every_list_has_a_page_size(operation: tuple[str, str]) -> None:
+    service, name = operation
+    sizes = {"MaxResults", "MaxRecords", "Limit", "MaxItems"} & operations(service)[name]
+    assert {size for size, _ in [PAGE_SIZES[operation]]} <= sizes if sizes else operation not in PAGE_SIZES
+
+
+def test_a_request_with_ids_has_no_page_size() -> None:
+    assert page_size("ec2", "DescribeInstances", {"InstanceIds": ["i-0123456789abcdef0"]}) == {}
+    assert page_size("ec2", "DescribeSnapshots", {"OwnerIds": ["self"]}) == {"MaxResults": 1000}

@@ -20,6 +20,7 @@ from goldenami.model import Network
 from tests.worlds.ledgers import APPS, APPS_PLACE, BUILD, CATALOG, HOME_PLACE, HOME_WEST, Crash, World, make_ledger
 
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEr0dCfNWsnLt9F6pfgzlMGpNJRQYdQ0MrH1cHdHFiCa builder"
+DEBIAN = "136693071363"
 PARAMETER = "/golden-ami/web/x86_64/1.4/image-id"
 
 
@@ -37,7 +38,7 @@ class Made:
 def launch(ledger: Ledger) -> tuple[str, str]:
     """A builder with all it needs."""
     place, cloud = HOME_PLACE, ledger.cloud
-    base = images.find_base(cloud, place, architecture="x86_64", filters={"name": ["debian-12-*"]})
+    base = images.find_base(cloud, place, architecture="x86_64", filters={"name": ["debian-12-*"]}, owners=[DEBIAN])
     subnets = network.subnets(cloud, place, Network())
     name = keypairs.create(ledger, "key-pair", place, public_key=PUBLIC_KEY)
     group = security_groups.create(
@@ -183,7 +184,9 @@ def make_group(world: World) -> str:
 
 
 def make_instance(world: World) -> str:
-    base = images.find_base(world.cloud, HOME_PLACE, architecture="x86_64", filters={"name": ["debian-12-*"]})
+    base = images.find_base(
+        world.cloud, HOME_PLACE, architecture="x86_64", filters={"name": ["debian-12-*"]}, owners=[DEBIAN]
+    )
     subnets = network.subnets(world.cloud, HOME_PLACE, Network())
     group = world.raw("ec2").describe_security_groups()["SecurityGroups"][0]["GroupId"]
     if not world.raw("ec2").describe_key_pairs()["KeyPairs"]:
@@ -197,7 +200,9 @@ def foreign_instance(world: World) -> str:
     known = world.raw("ec2").describe_instances()["Reservations"]
     if known:
         return str(known[0]["Instances"][0]["InstanceId"])
-    base = images.find_base(world.cloud, HOME_PLACE, architecture="x86_64", filters={"name": ["debian-12-*"]})
+    base = images.find_base(
+        world.cloud, HOME_PLACE, architecture="x86_64", filters={"name": ["debian-12-*"]}, owners=[DEBIAN]
+    )
     answer = world.raw("ec2").run_instances(ImageId=base.image_id, InstanceType="t3.small", MinCount=1, MaxCount=1)
     instance = str(answer["Instances"][0]["InstanceId"])
     instances.wait_running(world.ledger, HOME_PLACE, [instance])
@@ -249,7 +254,9 @@ def make_grant(world: World) -> str:
 
 
 def make_parameter(world: World) -> str:
-    base = images.find_base(world.cloud, HOME_PLACE, architecture="x86_64", filters={"name": ["debian-12-*"]})
+    base = images.find_base(
+        world.cloud, HOME_PLACE, architecture="x86_64", filters={"name": ["debian-12-*"]}, owners=[DEBIAN]
+    )
     parameters.create(world.ledger, "step", HOME_PLACE, name=PARAMETER, image_id=base.image_id)
     return PARAMETER
 
@@ -417,7 +424,9 @@ def test_resolve_never_makes_anything(world: World) -> None:
 
 
 def test_a_change_is_sent_once_and_again_when_it_differs(world: World) -> None:
-    base = images.find_base(world.cloud, HOME_PLACE, architecture="x86_64", filters={"name": ["debian-12-*"]}).image_id
+    base = images.find_base(
+        world.cloud, HOME_PLACE, architecture="x86_64", filters={"name": ["debian-12-*"]}, owners=[DEBIAN]
+    ).image_id
     make_parameter(world)
     copy = foreign_image(world)
     for value, sent in ((copy, 1), (copy, 0), (base, 1), (copy, 1), (copy, 0)):

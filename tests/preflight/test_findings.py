@@ -113,21 +113,6 @@ def key_denied(company: Company) -> None:
     kms.put_key_policy(KeyId=key, PolicyName="default", Policy=policy)
 
 
-def name_taken(company: Company) -> None:
-    ec2 = company.client("ec2")
-    volume = ec2.create_volume(Size=1, AvailabilityZone="eu-central-1a")["VolumeId"]
-    snapshot = ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
-    company.paper.cloud.settle()
-    name = f"web-1.0.{datetime.now(UTC):%Y%m%d}.1-x86_64"
-    devices = [{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}]
-    ec2.register_image(Name=name, RootDeviceName="/dev/xvda", BlockDeviceMappings=devices)
-
-
-def parameter_of_somebody_else(company: Company) -> None:
-    name = "/golden-ami/web/x86_64/stable/image-id"
-    company.client("ssm").put_parameter(Name=name, Type="String", Value="ami-0123456789abcdef0")
-
-
 def subnet_missing(company: Company) -> None:
     company.edit("goldenami.yaml", "    catalog:", "    network: {subnet: {tags: {tier: build}}}\n    catalog:")
 
@@ -195,8 +180,6 @@ CASES = (
     Case(region_not_enabled, "region", "error", "is not enabled", "goldenami.yaml:9:35", 4),
     Case(key_missing, "key", "error", "does not exist", "goldenami.yaml:9:35", 3),
     Case(key_denied, "key", "error", "may not encrypt", "goldenami.yaml:9:56", 4),
-    Case(name_taken, "names", "error", "is taken by", "goldenami.yaml:2:3"),
-    Case(parameter_of_somebody_else, "names", "error", "web@stable cannot be moved", "goldenami.yaml:2:3"),
     Case(subnet_missing, "subnet", "error", "has no subnet tagged tier=build", "goldenami.yaml:6:15", 3),
     Case(no_default_route, "way-out", "warning", "no default route", "goldenami.yaml:2:3"),
     Case(no_public_address, "way-out", "warning", "no public address", "goldenami.yaml:6:5"),
