@@ -26,7 +26,8 @@ def spec(world: World) -> LaunchSpec:
     ec2 = world.raw("ec2")
     ec2.create_key_pair(KeyName="k")
     group = ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]
-    subnets = network.subnets(world.cloud, HOME_PLACE, Network())
+    found = network.subnets(world.cloud, HOME_PLACE, Network())
+    subnets = tuple(sorted(found, key=lambda subnet: subnet.zone))
     assert tuple(s.zone for s in subnets) == ZONES
     return LaunchSpec(base.image_id, TYPES, subnets, group, "k", spot=True)
 
