@@ -406,6 +406,13 @@ class Cloud:
                 hint="The role must trust the caller (with its external_id, if the trust policy requires one), and the "
                 "caller needs the permission sts:AssumeRole.",
             ) from error
+        except CloudError as error:
+            if "MaxSessionDuration" not in error.message:
+                raise
+            raise AccessError(
+                f"cannot assume {role}: session_duration is {request['DurationSeconds']} seconds: {error.message}",
+                hint="Set a shorter session_duration in goldenami.yaml, or a longer maximum of the role.",
+            ) from error
         return {
             "access_key": answer["AccessKeyId"],
             "secret_key": answer["SecretAccessKey"],
