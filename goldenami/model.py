@@ -131,6 +131,16 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
+class Consumer:
+    """A principal that launches images for an account (its 12-digit id). ``service``: a short name of service-linked
+    roles ("autoscaling"), or empty; then ``principal`` is an ARN."""
+
+    account: str
+    service: str = ""
+    principal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Environment:
     """The accounts, targets, keys, network and stores for building and publishing."""
 
@@ -151,6 +161,7 @@ class Environment:
     local: str = ""  # a directory, absolute: for files that stay on this machine (reports)
     sandbox: bool = False  # only the command line and the Python API, which start the sandbox, may read it
     connection: Connection = Connection()
+    consumers: tuple[Consumer, ...] = ()
     # The positions of the keys in goldenami.yaml, by path below the environment; targets are named by their label.
     marks: Mapping[tuple[str, ...], Mark] = field(default_factory=dict, repr=False, compare=False)
 
@@ -212,7 +223,10 @@ class ManifestSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ManifestImage:
-    """One row of a release: the image that one account uses in one region. Shared rows name the owner's image."""
+    """One row of a release: the image that one account uses in one region. Shared rows name the owner's image.
+
+    ``shared_with``: who else may launch the image, in the row of its owner: account ids, and ARNs of organizations and
+    organizational units."""
 
     architecture: Architecture
     account: str
@@ -222,6 +236,7 @@ class ManifestImage:
     mode: str  # the mode of its target, one of ``release.targets``
     encrypted: bool
     snapshots: tuple[ManifestSnapshot, ...]
+    shared_with: tuple[str, ...] = ()
 
     @property
     def place(self) -> Place:

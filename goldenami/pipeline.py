@@ -26,6 +26,7 @@ from goldenami.journal import Journal, Journals, Summary
 from goldenami.model import MANIFEST_SCHEMA, Environment, ImageManifest, ManifestImage, TestReport
 from goldenami.planning import BuildPlan
 from goldenami.recipe import Project, Recipe
+from goldenami.release import consumers
 from goldenami.release.catalog import Catalog
 from goldenami.release.distribute import distribute
 from goldenami.release.order import ReleaseOrder
@@ -120,7 +121,14 @@ def build(
                     hint="The recipe, its files, its base image or the environment changed. "
                     f"Run `goldenami plan {recipe.name}` again.",
                 )
-            unchanged = find_unchanged(tools.cloud, tools.catalog, recipe.name, plan.digest, emit=emit_to)
+            unchanged = find_unchanged(
+                tools.cloud,
+                tools.catalog,
+                recipe.name,
+                plan.digest,
+                best_effort={target.place for target in plan.targets if not target.required},
+                emit=emit_to,
+            )
             if unchanged is not None and not force:
                 emit(emit_to, "build.skipped", reason=unchanged.reason, release=unchanged.release.version)
                 return Outcome("unchanged", unchanged.release, unchanged.reason)
@@ -153,6 +161,10 @@ def start(project: Project, plan: BuildPlan, variables: Mapping[str, str], tools
 def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
     """Run every stage from the builder to the release. Stages that the journal records as done are skipped."""
     manifest, failures = find_earlier_release(build, catalog) or make_images(build)
+    if build.environment.consumers:
+        with build.stage("consumers"):
+            refused = consumers.allow(build.ledger, build.environment, catalog.ensure_identity(), manifest)
+            failures = {**failures, **refused}
     with build.stage("publish"):
         published = publish(
             build.ledger,
@@ -217,6 +229,7 @@ def release_order(build: BuildContext) -> ReleaseOrder:
         description=recipe.description,
         tags=dict(recipe.image.tags),
         share_accounts=recipe.distribution.share_accounts,
+        share_organizations=recipe.distribution.share_organizations,
         imds_v2=recipe.image.imds == "v2",
         deprecate_at=opening.deprecation(recipe, build.journal.header.created),
         unavailable=build.plan.facts.unavailable,

@@ -139,6 +139,8 @@ def _material(recipe: Recipe, environment: Environment, facts: Facts) -> dict[st
     }
     if environment.image_name != IMAGE_NAME:
         parts["image_name"] = environment.image_name
+    if recipe.distribution.share_organizations:
+        parts["share:organizations"] = list(recipe.distribution.share_organizations)
     if recipe.secrets:
         parts["secrets"] = {ref.name: [ref.source, ref.key] for ref in recipe.secrets}
     for test in recipe.tests:
@@ -244,6 +246,7 @@ def to_json(plan: BuildPlan) -> dict[str, Any]:
             for target in plan.targets
         ],
         "share_accounts": list(recipe.distribution.share_accounts),
+        "share_organizations": list(recipe.distribution.share_organizations),
         "channel": recipe.distribution.channel,
     }
 
@@ -302,6 +305,10 @@ def describe(plan: BuildPlan) -> list[str]:
         lines.append(f"  {target.label:<{width}}  {what}{'' if target.required else ' (not required)'}")
     if recipe.distribution.share_accounts:
         lines.append(f"  also usable by {', '.join(recipe.distribution.share_accounts)}")
+    for arn in recipe.distribution.share_organizations:
+        lines.append(f"  can be launched by {arn}, but not copied; the policies of the keys must allow it")
+    if recipe.distribution.share_organizations:
+        lines.append("  `goldenami consumers` prints the statement for the policies")
     lines += ["", f"channel   {recipe.distribution.channel}", f"digest    {plan.digest}"]
     return lines
 

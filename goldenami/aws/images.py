@@ -309,20 +309,18 @@ def share(
     *,
     accounts: Collection[str] = (),
     organizations: Collection[str] = (),
-    units: Collection[str] = (),
 ) -> None:
     """Ensure that consumers may launch an image, and that accounts may create volumes of its snapshots, which they need
     to copy it.
 
-    ``organizations`` and ``units``: ARNs; snapshots cannot be shared with them. For an encrypted image the accounts
-    also need a grant on the key (``kms.create_grant``).
+    ``organizations``: ARNs of organizations and organizational units; snapshots cannot be shared with them. For an
+    encrypted image the accounts also need a grant on the key (``kms.create_grant``).
     """
     image = describe_many(ledger.cloud, place, [image_id]).get(image_id)
     if image is None:
         raise NotFound(f"image {image_id} does not exist in {place}")
     add = [{"UserId": a} for a in sorted(accounts)]
-    add += [{"OrganizationArn": a} for a in sorted(organizations)]
-    add += [{"OrganizationalUnitArn": a} for a in sorted(units)]
+    add += [{"OrganizationalUnitArn" if is_unit(a) else "OrganizationArn": a} for a in sorted(organizations)]
     request = {"ImageId": image_id, "LaunchPermission": {"Add": add}}
     if add:
         call = Call("ec2", "ModifyImageAttribute", request)
@@ -330,6 +328,11 @@ def share(
     if accounts:
         for snapshot_id in snapshots.of_image(image):
             snapshots.share(ledger, f"{key}/{snapshot_id}", place, snapshot_id, accounts)
+
+
+def is_unit(arn: str) -> bool:
+    """Return whether an ARN names an organizational unit, and not an organization."""
+    return arn.split(":", 5)[-1].startswith("ou/")
 
 
 def unshare(ledger: Ledger, key: str, place: Place, image_id: str, accounts: Collection[str]) -> None:

@@ -24,6 +24,11 @@ LAUNCH_OPERATIONS: Final = (
 )
 
 
+# The operations of a service that launches and attaches volumes for an account ("Required AWS KMS key policy for use
+# with encrypted volumes", EC2 Auto Scaling user guide). A grant can allow only what its creator's own grant allows.
+CONSUMER_OPERATIONS: Final = (*LAUNCH_OPERATIONS, "Encrypt", "GenerateDataKey")
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """A key as DescribeKey returns it."""

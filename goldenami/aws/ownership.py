@@ -23,6 +23,7 @@ from goldenami.aws import tags
 Whose = Literal["ours", "theirs", "unknown"]
 
 _GRANT: Final = re.compile(r"goldenami-(?P<catalog>[0-9a-f]{16})-(?P<build>\d{8}-\d{6}-[0-9a-f]{4,32})-[0-9a-f]{40}")
+_CONSUMER_GRANT: Final = re.compile(r"goldenami-(?P<catalog>[0-9a-f]{16})-consumer-[0-9a-f]{8}-[0-9a-f]{16}")
 _EARLIER_GRANT: Final = re.compile(r"goldenami-(?P<build>\d{8}-\d{6}-[0-9a-f]{4,32})-[0-9a-f]{40}")
 # Services that copy the tags of their source to what they create, and add their own.
 _SERVICES: Final = {"aws:dlm:": "Data Lifecycle Manager", "aws:backup:": "AWS Backup"}
@@ -61,7 +62,7 @@ class Owner:
     def of_grant(self, name: str) -> Answer:
         """Return whose a grant with this name is. The name does not contain the environment, so a grant of another
         environment with the same catalog is ours as well."""
-        found = _GRANT.fullmatch(name)
+        found = _GRANT.fullmatch(name) or _CONSUMER_GRANT.fullmatch(name)
         if found is not None:
             return self._of_names(found["catalog"], self.environment)
         if _EARLIER_GRANT.fullmatch(name):

@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "resolve": ("goldenami.cli.images", "resolve", "Print the image id behind NAME@CHANNEL or NAME@VERSION."),
     "snapshot": ("goldenami.cli.snapshots", "snapshot", "Snapshots: take, copy, share, restore, archive, lock."),
     "volume": ("goldenami.cli.volumes", "volume", "Replace the volumes of an instance with encrypted ones."),
+    "consumers": ("goldenami.cli.consumers", "consumers", "Principals that launch images: their grants on the keys."),
     "recipes": ("goldenami.cli.shipped", "recipes", "List recipes; copy a shipped one as a starting point."),
     "agents": ("goldenami.cli.shipped", "agents", "Agents that recipes can use: list, show, copy to change one."),
     "harden": ("goldenami.cli.harden", "harden", "Hardening: profiles, controls, coverage, drift of a host."),

@@ -18,7 +18,8 @@ def check_keys(context: Context) -> Iterator[Finding]:
     def check(target: Target) -> Iterator[Finding]:
         arn = context.keys.get(target.label) or kms.resolve(context.cloud, target.place, target.kms_key).arn
         denied = kms.denied_use(context.cloud, target.place, arn)
-        if denied:
+        # Nobody may use the AWS managed key of EBS directly; EC2 may use it for every principal of the account.
+        if denied and kms.manager(context.cloud, target.place, arn) != "AWS":
             yield Finding(
                 "key",
                 context.level(target),

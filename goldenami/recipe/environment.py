@@ -24,6 +24,7 @@ from goldenami.model import (
     MAXIMUM_LIFETIME,
     MINIMUM_LIFETIME,
     Account,
+    Consumer,
     Environment,
     Mark,
     Network,
@@ -42,6 +43,7 @@ from goldenami.recipe.words import (
     EXTERNAL_ID,
     NAME,
     PARAMETER_PREFIX,
+    PRINCIPAL,
     PROFILE,
     ROLE,
     SUBNET,
@@ -124,6 +126,26 @@ class TargetSpec(Spec):
     )
 
 
+class ConsumerSpec(Spec):
+    """Principals that launch images for one account. They get grants on the keys of its images."""
+
+    account: str = Field(HOME, description="home, a name of accounts, or a 12-digit id in quotes.")
+    services: tuple[Literal["autoscaling", "spot", "fleet", "spot-fleet", "eks"], ...] = Field(
+        (),
+        description="Services whose service-linked roles launch instances. eks: EKS and Auto Scaling, which launches "
+        "its nodes.",
+    )
+    principals: tuple[Annotated[str, StringConstraints(pattern=PRINCIPAL)], ...] = Field(
+        (), description="ARNs of other roles or users of that account."
+    )
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> ConsumerSpec:
+        if not self.services and not self.principals:
+            raise ValueError("expected services or principals, or both")
+        return self
+
+
 class SubnetSpec(Spec):
     """A subnet, given by its id or its tags."""
 
@@ -192,6 +214,9 @@ class EnvironmentSpec(Spec):
         default_factory=dict, description="Other accounts, by names that you choose."
     )
     targets: tuple[TargetSpec, ...] = Field((), description="Accounts and regions that get images.")
+    consumers: tuple[ConsumerSpec, ...] = Field(
+        (), description="Principals that launch images, such as the role of Auto Scaling. They get grants on the keys."
+    )
     catalog: str | None = Field(
         None,
         min_length=1,
@@ -397,6 +422,7 @@ def _environment(
     accounts = {HOME: home} | {key: _account(key, value.id, value) for key, value in spec.accounts.items()}
     _check_accounts(accounts, at, document, problems)
     targets, paths = _targets(spec, accounts, at, document, problems)
+    consumers = _consumers(spec, accounts, at, document, problems)
     read_schedules(spec.schedules, (*at, "schedules"), document, accounts, spec.home.region, problems)
     transport, options = transports.read(spec.network.transport, (*at, "network", "transport"), document, problems)
     address = _address(transport, spec.network.address, at, document, problems)
@@ -452,6 +478,7 @@ def _environment(
         image_name=image_name,
         sandbox=spec.sandbox,
         marks=_marks(spec, at, document),
+        consumers=consumers,
     )
     at_sandbox = document.key_mark((*at, "sandbox"))
     return _Read(made, {target.label: marks.get(target.label, at_sandbox) for target in targets})
@@ -517,6 +544,27 @@ def environment_schedules(project: Project, name: str) -> tuple[Schedule, ...]:
     specs = {key: ScheduleSpec.model_validate(value) for key, value in written.items()}
     at: NodePath = ("environments", name, "schedules")
     return read_schedules(specs, at, document, every[name].accounts, every[name].home_region, problems)
+
+
+def _consumers(
+    spec: EnvironmentSpec, accounts: Mapping[str, Account], at: NodePath, document: Document, problems: Problems
+) -> tuple[Consumer, ...]:
+    found: list[Consumer] = []
+    for index, one in enumerate(spec.consumers):
+        here: NodePath = (*at, "consumers", index)
+        id = accounts[one.account].id if one.account in accounts else one.account
+        if not (id.isascii() and id.isdigit() and len(id) == 12):
+            near = nearest(one.account, list(accounts))
+            hint = f"Did you mean {near}?" if near else f"Accounts: {', '.join(accounts)}; or 12 digits in quotes."
+            problems.add(document.mark((*here, "account")), f"account: there is no account {one.account!r}", hint)
+            continue
+        found += [Consumer(id, service=service) for service in one.services]
+        for number, arn in enumerate(one.principals):
+            if arn.split(":")[4] != id:
+                mark = document.mark((*here, "principals", number))
+                problems.add(mark, f"principals: {arn} is in account {arn.split(':')[4]}, expected account {id}")
+            found.append(Consumer(id, principal=arn))
+    return tuple(dict.fromkeys(found))
 
 
 def _check_accounts(accounts: Mapping[str, Account], at: NodePath, document: Document, problems: Problems) -> None:

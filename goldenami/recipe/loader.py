@@ -31,7 +31,7 @@ from goldenami.recipe.project import Project, cycle, graph
 from goldenami.recipe.recipe import BaseRef, Builder, Distribution, Recipe, TestRef
 from goldenami.recipe.rendering import Namespace, Renderer, nearest
 from goldenami.recipe.schedules import read_schedules
-from goldenami.recipe.schema import LITERAL, BaseSpec, RecipeSpec
+from goldenami.recipe.schema import LITERAL, BaseSpec, RecipeSpec, ShareSpec
 from goldenami.recipe.scope import Scope, render_tree
 from goldenami.recipe.secrets import SecretRef
 from goldenami.recipe.testfiles import read_test
@@ -178,7 +178,9 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
         provisioning=stages,
         tests=tuple({(t.name, t.path): t for t in tests}.values()),
         image=first.image,
-        distribution=Distribution(targets, shared, first.distribution.channel),
+        distribution=Distribution(
+            targets, shared, first.distribution.channel, _organizations(first.distribution.share)
+        ),
         retention=first.retention,
         source=document.path,
         mark=document.mark(()),
@@ -368,6 +370,10 @@ def _distribution_targets(loading: _Loading, given: object) -> tuple[Target, ...
                 f"Add {source} to targets.",
             )
     return tuple(t for t in every if t.label in chosen)
+
+
+def _organizations(share: ShareSpec) -> tuple[str, ...]:
+    return tuple(sorted({*share.organizations, *share.organizational_units}))
 
 
 def _shared_accounts(loading: _Loading, given: object) -> tuple[str, ...]:

@@ -64,11 +64,13 @@ class TestRef:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """The targets of an image. ``share_accounts``: 12-digit ids that may launch the home account's images."""
+    """The targets of an image. ``share_accounts``: 12-digit ids that may launch the home account's images.
+    ``share_organizations``: ARNs of organizations and organizational units whose accounts may launch them."""
 
     targets: tuple[Target, ...]
     share_accounts: tuple[str, ...]
     channel: str
+    share_organizations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

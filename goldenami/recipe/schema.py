@@ -23,8 +23,10 @@ from goldenami.recipe.words import (
     IMAGE_ID,
     INSTANCE_TYPE,
     NAME,
+    ORGANIZATION,
     PARAMETER,
     PROFILE,
+    UNIT,
     USER,
     Duration,
     Name,
@@ -180,12 +182,24 @@ class ImageSpec(Spec):
     )
 
 
+Organization = Annotated[str, StringConstraints(pattern=ORGANIZATION)]
+Unit = Annotated[str, StringConstraints(pattern=UNIT)]
+
+
 class ShareSpec(Spec):
     """Other accounts that may use the images."""
 
     accounts: tuple[str, ...] = Field(
         (),
         description="Accounts that may launch the home account's images: names of the environment, or 12-digit ids.",
+    )
+    organizations: tuple[Organization, ...] = Field(
+        (),
+        description="ARNs of organizations whose accounts may launch the home account's images. They cannot copy them, "
+        "and the policies of the keys must allow them (goldenami consumers).",
+    )
+    organizational_units: tuple[Unit, ...] = Field(
+        (), description="ARNs of organizational units, in the same way as organizations."
     )
 
 

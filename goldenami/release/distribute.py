@@ -276,6 +276,12 @@ class Distribution:
         for account in self._order.users(target):
             if account not in borrowers:  # the thread of a target does this, so that an error counts for that target
                 self._allow(target, architecture, seen.id, account)
+        shared = self._order.organizations(target)
+        if shared:
+            # Snapshots and grants have no organizations: the policy of the key decides.
+            images.share(
+                ledger, f"share/{architecture}/{target.label}/organizations", place, seen.id, organizations=shared
+            )
 
     def _lend(self, architecture: Architecture, candidate: str, account: str) -> None:
         """Let an account copy the candidate until the clean-up of the build.

@@ -20,6 +20,7 @@ class ReleaseOrder:
     ``tags``: tags of images and snapshots, in addition to the tags of all resources of the build.
     ``share_accounts``: 12-digit ids of accounts that may also use the home account's images. They get no row in the
     manifest.
+    ``share_organizations``: ARNs of organizations and organizational units whose accounts may launch these images.
     ``unavailable``: label of a best-effort target that gets no image -> reason.
     ``deprecate_at``: a time within ten years, which EC2 rounds to the minute.
     ``names``: the template of AMI names (``release.names``).
@@ -33,6 +34,7 @@ class ReleaseOrder:
     description: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     share_accounts: tuple[str, ...] = ()
+    share_organizations: tuple[str, ...] = ()
     imds_v2: bool = True
     deprecate_at: datetime | None = None
     unavailable: Mapping[str, str] = field(default_factory=dict)
@@ -76,6 +78,12 @@ class ReleaseOrder:
         """Return the accounts of other targets that use or copy the image of a target."""
         found = {other.account.id for other in self.targets if modes.get_mode(other).source(other) == target.label}
         return frozenset(found - {target.account.id})
+
+    def organizations(self, target: Target) -> tuple[str, ...]:
+        """Return the organizations and organizational units that may launch the image of a target: those of the home
+        account's images only."""
+        owned = modes.get_mode(target).owns_image and target.account.id == self.home.account
+        return self.share_organizations if owned else ()
 
     def users(self, target: Target) -> tuple[str, ...]:
         """Return the accounts that may use the image of a target, without its owner; empty if it owns no image.

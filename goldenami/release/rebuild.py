@@ -230,10 +230,9 @@ def _rows(cloud: Cloud, environment: Environment, image: _Image) -> Iterator[Man
     targets = {target.place: target for target in environment.targets}
     own = targets.get(image.place)
     mode = own.mode if own is not None and modes.get_mode(own).owns_image else "copy"
-    yield manifest_row(image.item, behind, image.place, mode)
-    sharing = [t for t in environment.targets if _shares(environment, t, image.place)]
-    allowed = images.launch_permissions(cloud, image.place, image.id) if sharing else frozenset()
-    for target in sharing:
+    allowed = images.launch_permissions(cloud, image.place, image.id)
+    yield manifest_row(image.item, behind, image.place, mode, allowed)
+    for target in (t for t in environment.targets if _shares(environment, t, image.place)):
         if target.account.id in allowed:
             yield manifest_row(image.item, behind, target.place, target.mode)
 

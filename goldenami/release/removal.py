@@ -12,8 +12,8 @@ from goldenami.aws.ledger import Call
 from goldenami.aws.ownership import Owner
 from goldenami.aws.waiters import Item
 from goldenami.model import ImageManifest, Place
+from goldenami.release import consumers, usage
 from goldenami.release import targets as modes
-from goldenami.release import usage
 from goldenami.release.catalog import Catalog
 from goldenami.release.parameters import parameters_for
 from goldenami.release.retention import RetentionDecision
@@ -98,7 +98,7 @@ class Removal(Attempts):
     def take_back(self, manifest: ImageManifest, estate: Estate, rule: str) -> None:
         """Enable the images of a release again, because it came into use.
 
-        EC2 does not restore launch permissions. Only the shares of the manifest are created again.
+        EC2 does not restore launch permissions. The shares of the manifest are created again.
         """
         for place, image in usage.own_images(manifest, estate):
             id = str(image["ImageId"])
@@ -112,8 +112,18 @@ class Removal(Attempts):
         call = Call("ec2", "EnableImage", {"ImageId": id})
         self.ledger.change(f"enable/{place}/{id}", place, call, resource=id, kind="attribute")
         accounts = {i.account for i in manifest.images if i.image_id == id and not modes.owns(i)}
-        if accounts:
-            images.share(self.ledger, f"reshare/{place}/{id}", place, id, accounts=accounts)
+        shared = {one for i in manifest.images if i.image_id == id for one in i.shared_with}
+        organizations = {one for one in shared if one.startswith("arn:")}
+        accounts |= shared - organizations
+        if shared or accounts:
+            images.share(
+                self.ledger,
+                f"reshare/{place}/{id}",
+                place,
+                id,
+                accounts=accounts,
+                organizations=organizations,
+            )
 
     def delete(self, manifest: ImageManifest, estate: Estate) -> None:
         """Delete the images, then the snapshots, grants and parameters of a release.
@@ -154,7 +164,10 @@ class Removal(Attempts):
             self.tell_bin("snapshot", place, id, there[id])
 
     def revoke_grants(self, manifest: ImageManifest) -> None:
-        """Revoke the grants of the release's build. Their names contain the id of the build."""
+        """Revoke the grants of the release's build, and the grants of consumers that no other release needs.
+
+        The names of the build's grants contain its id."""
+        unneeded = consumers.unneeded(self.environment, self.catalog, manifest)
         keys = {
             (Place(_owner(key, image.account), image.region), key)
             for image in manifest.images
@@ -166,7 +179,7 @@ class Removal(Attempts):
             if place.account not in {a.id for a in self.environment.accounts.values()}:
                 continue
             for grant in kms.grants(self.cloud, place, key):
-                if str(grant.get("Name", "")).startswith(prefix):
+                if str(grant.get("Name", "")).startswith(prefix) or unneeded.contains(key, grant):
                     id = str(grant["GrantId"])
                     self.ledger.delete("grant", place, id, parent=key)
                     self.tell("grant", place, id)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from goldenami.aws import images
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import state_of
-from goldenami.each import all_of
+from goldenami.each import each
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.model import ImageManifest, ManifestImage, Place
 from goldenami.release.catalog import Catalog
@@ -22,21 +23,31 @@ class Unchanged:
 
 
 def find_unchanged(
-    cloud: Cloud, catalog: Catalog, name: str, digest: str, *, emit: Emit = ignore_events
+    cloud: Cloud,
+    catalog: Catalog,
+    name: str,
+    digest: str,
+    *,
+    best_effort: Collection[Place] = (),
+    emit: Emit = ignore_events,
 ) -> Unchanged | None:
     """Return the newest release with a digest whose images are all available to the accounts that use them, or None.
 
     Makes one describe call for each account and region. A release without one of its images causes a note and does not
-    count. Channels do not matter: a channel that was moved back from this release is not moved again.
+    count. Channels do not matter: a channel that was moved back from this release is not moved again. ``best_effort``:
+    places of targets that are not required: if one does not answer, its images count as available, with a note. Raises
+    the error of any other place that does not answer.
     """
     for release in catalog.with_digest(name, digest):
-        missing = missing_images(cloud, release)
+        missing, unreachable = missing_images(cloud, release, best_effort)
+        for place, reason in sorted(unreachable.items()):
+            _note(emit, f"{name} {release.version}: the images in {place} were not checked: {reason}")
         if not missing:
             count = len(release.images)
-            reason = (
-                f"{name} {release.version} was built from the same inputs (digest {digest[:12]}), "
-                f"and {'its image exists' if count == 1 else f'all of its {count} images exist'}"
-            )
+            exist = "its image exists" if count == 1 else f"all of its {count} images exist"
+            if unreachable:
+                exist = "no image is missing in the places that answered"
+            reason = f"{name} {release.version} was built from the same inputs (digest {digest[:12]}), and {exist}"
             return Unchanged(release, reason)
         first = missing[0]
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -48,16 +59,25 @@ def find_unchanged(
     return None
 
 
-def missing_images(cloud: Cloud, release: ImageManifest) -> tuple[ManifestImage, ...]:
-    """Return the rows whose image is not available to the account that uses it, in the order of the manifest."""
+def missing_images(
+    cloud: Cloud, release: ImageManifest, best_effort: Collection[Place] = ()
+) -> tuple[tuple[ManifestImage, ...], dict[Place, str]]:
+    """Return the rows whose image is not available to the account that uses it, in the order of the manifest; and the
+    places of ``best_effort`` that did not answer, with the reason. Raises the error of any other place."""
     by_place: dict[Place, list[str]] = {}
     for row in release.images:
         by_place.setdefault(row.place, []).append(row.image_id)
-    if not by_place:
-        return ()
-    described = all_of(by_place.items(), lambda item: images.describe_many(cloud, *item))
-    found = dict(zip(by_place, described, strict=True))
-    return tuple(row for row in release.images if state_of(found[row.place].get(row.image_id, {})) != "available")
+    answers = each(by_place, lambda place: images.describe_many(cloud, place, by_place[place]))
+    for place, error in answers.errors.items():
+        if place not in best_effort:
+            raise error
+    found = answers.results
+    missing = (
+        row
+        for row in release.images
+        if row.place in found and state_of(found[row.place].get(row.image_id, {})) != "available"
+    )
+    return tuple(missing), answers.reasons
 
 
 def _note(to: Emit, message: str) -> None:

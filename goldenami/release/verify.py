@@ -19,6 +19,7 @@ from goldenami.each import each
 from goldenami.errors import TargetsFailed
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.model import Architecture, ManifestImage, ManifestSnapshot, Place, Target
+from goldenami.release import targets as modes
 from goldenami.release.distribute import Distributed, Placed, account_root
 from goldenami.release.order import ReleaseOrder
 
@@ -33,7 +34,8 @@ class Expected:
 
     ``users``: exactly the accounts that may use the image, its snapshots and their key, without the owner.
     ``optional``: those of ``users`` whose best-effort target failed, so that they may lack a permission. ``tags``: the
-    image may have more tags.
+    image may have more tags. ``organizations``: ARNs of organizations and organizational units that may launch the
+    image.
     """
 
     label: str
@@ -49,6 +51,7 @@ class Expected:
     imds_v2: bool = True
     deprecate_at: datetime | None = None
     optional: frozenset[str] = frozenset()
+    organizations: frozenset[str] = frozenset()
 
     def allows(self, accounts: frozenset[str]) -> bool:
         """Return whether these accounts, and no others, may have a permission."""
@@ -114,6 +117,7 @@ def expect(order: ReleaseOrder, placed: Placed, every_tag: Mapping[str, str], fa
         kms_key=order.keys[owner.label],
         users=frozenset(order.users(owner)),
         optional=frozenset(order.users(owner)) - frozenset(needed),
+        organizations=frozenset(order.organizations(owner)),
         tags=tags.checked({**every_tag, **order.tags, tags.NAME: name}),
         imds_v2=order.imds_v2,
         deprecate_at=order.deprecate_at,
@@ -179,8 +183,9 @@ def _snapshot_differences(expected: Expected, actual: Actual, image: Item) -> It
 
 def _access_differences(expected: Expected, actual: Actual, image: Item) -> Iterable[_Difference]:
     """Yield missing accounts, which could not use the image, and additional accounts, which must not use it."""
-    if not expected.allows(actual.launch_permissions):
-        yield "launch permission", _listed(expected.users), _listed(actual.launch_permissions)
+    launchers = actual.launch_permissions
+    if not expected.allows(launchers - expected.organizations) or not expected.organizations <= launchers:
+        yield "launch permission", _listed(expected.users | expected.organizations), _listed(launchers)
     for snapshot_id in snapshots.of_image(image):
         allowed = actual.volume_permissions.get(snapshot_id, frozenset())
         if not expected.allows(allowed):
@@ -306,14 +311,20 @@ def _grantees(cloud: Cloud, place: Place, key: str) -> frozenset[str]:
 def _row(expected: Expected, actual: Actual) -> ManifestImage:
     image = actual.image
     assert image is not None  # compare() reports a missing image as a mismatch
-    return manifest_row(image, actual.snapshots, expected.user, expected.mode)
+    return manifest_row(image, actual.snapshots, expected.user, expected.mode, actual.launch_permissions)
 
 
 def manifest_row(
-    image: Mapping[str, Any], behind: Mapping[str, Mapping[str, Any]], user: Place, mode: str
+    image: Mapping[str, Any],
+    behind: Mapping[str, Mapping[str, Any]],
+    user: Place,
+    mode: str,
+    launchers: Collection[str] = (),
 ) -> ManifestImage:
-    """Return the row of a manifest for an image and its snapshots, as EC2 describes them. ``user``: the place that uses
-    it."""
+    """Return the row of a manifest for an image and its snapshots, as EC2 describes them.
+
+    ``user``: the place that uses it. ``launchers``: who may launch it besides its owner.
+    """
     devices = {m["Ebs"]["SnapshotId"]: m["DeviceName"] for m in image["BlockDeviceMappings"] if "Ebs" in m}
     rows = tuple(
         ManifestSnapshot(
@@ -334,6 +345,7 @@ def manifest_row(
         mode=mode,
         encrypted=all(row.encrypted for row in rows),
         snapshots=rows,
+        shared_with=tuple(sorted(launchers)) if modes.get_mode(mode).owns_image else (),
     )
 
 

@@ -118,5 +118,6 @@ def _users(recipe: Recipe, target: Target, every: Sequence[Target]) -> list[str]
     """Return the targets and accounts that use the image of a target, without its owner."""
     users = [t.label for t in every if modes.get_mode(t).source(t) == target.label and t.account != target.account]
     if target.account.name == "home":
-        users += [f"account {account} (distribution.share)" for account in recipe.distribution.share_accounts]
+        shared = (*recipe.distribution.share_accounts, *recipe.distribution.share_organizations)
+        users += [f"{one if one.startswith('arn:') else f'account {one}'} (distribution.share)" for one in shared]
     return users

@@ -38,6 +38,13 @@ class Caller:
         return (self.arn,)
 
     @property
+    def is_service_linked(self) -> bool:
+        """Whether the caller is a service-linked role. Its policies allow what its service needs, but no use of
+        customer managed keys.
+        """
+        return self.arn is not None and ("/aws-service-role/" in self.arn or ":assumed-role/AWSServiceRole" in self.arn)
+
+    @property
     def facts(self) -> dict[str, str]:
         """The condition keys that every request of the caller has."""
         return {

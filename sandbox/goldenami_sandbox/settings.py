@@ -80,6 +80,17 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
+class Organization:
+    """An organization. ``accounts``: account -> its organizational units, the outermost first ("ou-ab12-11111111/
+    ou-ab12-22222222"); an empty text means directly in the root. The management account is a member."""
+
+    id: str
+    management: str
+    accounts: dict[str, str] = field(default_factory=dict)
+    root: str = "r-ab12"
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
 class Settings:
     """All settings of a sandbox. Times are in seconds.
 
@@ -91,6 +102,7 @@ class Settings:
     "spot/*", "on-demand/t3.small/eu-central-1a". ``latency``: time added to each call of an action.
     ``enforce_policies``: every call is evaluated against the identity policies of its caller; without it, every
     principal has full rights within its account.
+    ``organizations``: the accounts' organizations.
 
     New settings apply to work that begins later. Work in progress keeps its time of completion.
     """
@@ -105,6 +117,7 @@ class Settings:
     latency: dict[str, Seconds] = field(default_factory=dict)
     throttle: dict[str, Throttle] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
+    organizations: tuple[Organization, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

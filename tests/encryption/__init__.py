@@ -1,1 +1,1 @@
-"""Accounts that encrypt every new volume."""
+"""Keys: accounts that encrypt every new volume, and principals that may use the keys of images."""

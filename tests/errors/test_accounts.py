@@ -64,6 +64,25 @@ def test_a_best_effort_account_holds_nothing_up(world: World) -> None:
     assert world.build().status == "unchanged"
 
 
+def test_an_account_that_cannot_be_asked_is_no_reason_to_build_again(world: World) -> None:
+    rewrite(world, APPS_TARGETS, APPS_TARGETS.replace("golden-ami}", "golden-ami, required: false}").replace(
+        "share}", "share, required: false}"
+    ))  # fmt: skip
+    assert len(world.build().images) == 4
+
+    def refuse(label: Label, call: Call, serve: Callable[[], Response]) -> Response:
+        if label.account == APPS:
+            return call.error("AccessDenied", "the session was revoked", 403)
+        return serve()
+
+    world.gate.start(refuse)
+    world.cloud.start_process()
+    outcome = world.build()
+    assert outcome.status == "unchanged"
+    assert "in the places that answered" in outcome.reason
+    assert any("222222222222/eu-west-1 were not checked" in str(e) for e in world.events)
+
+
 def test_an_account_that_goes_away_later_holds_nothing_up(world: World) -> None:
     """It was there for the plan. Then the role is taken away, before the first call for the copy."""
     rewrite(world, APPS_TARGETS, APPS_TARGETS.replace("golden-ami}", "golden-ami, required: false}").replace(

@@ -56,6 +56,8 @@ MANY = (
     Case("dlm plan"),
     Case("dlm apply"),
     Case("dlm import"),
+    Case("consumers show"),
+    Case("consumers apply"),
     Case("images list"),
     Case("images list --check"),
     Case("catalog rebuild"),

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
+from goldenami_sandbox import organizations
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
 from goldenami_sandbox.ec2.hooks import Hooks
 from goldenami_sandbox.ec2.records import Image, ImageCriterion, Instance, Progress, Resource, Snapshot, Token, Volume
@@ -109,10 +110,9 @@ class Ec2Cloud:
         return image
 
     def may_see_image(self, account: str, image: Image) -> bool:
-        """Return whether the account owns or may launch the image. Organizations are not modeled, so their ARNs admit
-        no account.
-        """
-        shared = not image.disabled and (image.public or account in image.users)
+        """Return whether the account owns or may launch the image."""
+        permitted = image.public or account in image.users or self.shared_with_organization(account, image)
+        shared = permitted and not image.disabled
         return image.owner == account or (shared and self._allows_image(account, image))
 
     def _allows_image(self, account: str, image: Image) -> bool:
@@ -126,6 +126,11 @@ class Ec2Cloud:
         if image.owner == account or settings is None or not settings.criteria:
             return True
         return any(_matches(one, image, self.now()) for one in settings.criteria)
+
+    def shared_with_organization(self, account: str, image: Image) -> bool:
+        """Return whether the account may launch the image by its organization or one of its organizational units."""
+        arns = (*image.organizations, *image.organizational_units)
+        return any(organizations.admits(self.settings.organizations, arn, account) for arn in arns)
 
     def own_snapshot(self, ctx: Ctx, snapshot_id: str) -> Snapshot:
         snapshot = self.readable_snapshot(ctx, snapshot_id)

@@ -139,7 +139,7 @@ def describe_images(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dic
     if params.get("Owners"):
         found = [i for i in found if owned_by(i.owner, i.owner_alias, params["Owners"], ctx)]
     if params.get("ExecutableUsers"):
-        found = [i for i in found if _executable(i, params["ExecutableUsers"], ctx)]
+        found = [i for i in found if _executable(cloud, i, params["ExecutableUsers"], ctx)]
     answers = [rendered(cloud, ctx, i) for i in found]
     return described("Images", answers, params, FILTERS, ["CreationDate", "ImageId"], least=1)
 
@@ -150,13 +150,18 @@ def _hidden_by_deprecation(cloud: Ec2Cloud, ctx: Ctx, image: Image, params: Mapp
     return deprecated and image.owner != ctx.account and not params.get("IncludeDeprecated")
 
 
-def _executable(image: Image, users: Iterable[str], ctx: Ctx) -> bool:
-    """Return whether an account has an explicit launch permission. The owner's implicit permission does not count."""
+def _executable(cloud: Ec2Cloud, image: Image, users: Iterable[str], ctx: Ctx) -> bool:
+    """Return whether an account has an explicit launch permission. The owner's implicit permission does not count, and
+    permissions by an organization count only for the caller's own account (DescribeImages).
+    """
     for user in users:
         if user == "all":
             if image.public:
                 return True
-        elif (ctx.account if user == "self" else user) in image.users:
+            continue
+        account = ctx.account if user == "self" else user
+        by_organization = account == ctx.account and cloud.shared_with_organization(account, image)
+        if by_organization or account in image.users:
             return True
     return False
 

@@ -1,8 +1,9 @@
 """EC2 Auto Scaling: the members of groups, and what a group does to a member that does not run.
 
 moto keeps the groups, launch configurations and suspended processes. This service keeps which instances are members: it
-attaches, detaches, and sets to standby. A group here launches no instances, so its size does not count, and
-DescribeAutoScalingGroups does not list members. As on AWS, a group terminates a member in service that is stopped,
+attaches, detaches, sets to standby, and launches or terminates members for SetDesiredCapacity, with the service-linked
+role of Auto Scaling. Other changes of a group's size launch nothing, and DescribeAutoScalingGroups does not list
+members. As on AWS, a group terminates a member in service that is stopped,
 with the volumes that are deleted on termination ("Health checks for instances in an Auto Scaling group").
 """
 
@@ -10,15 +11,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
 from goldenami_sandbox.credentials import Identity
+from goldenami_sandbox.ec2.context import Ctx, Ec2Error
 from goldenami_sandbox.http import Response
 from goldenami_sandbox.protocol import Call, xml_response
 from goldenami_sandbox.services import Service, World, service
 
+ROLE: Final = "AWSServiceRoleForAutoScaling"
 GROUP_TAG: Final = "aws:autoscaling:groupName"
 _NAMESPACE: Final = "http://autoscaling.amazonaws.com/doc/2011-01-01/"
 _IN_SERVICE, _STANDBY = "InService", "Standby"
@@ -76,6 +80,7 @@ class AutoScaling(Service):
             "DetachInstances": self._detach,
             "EnterStandby": self._enter_standby,
             "ExitStandby": self._exit_standby,
+            "SetDesiredCapacity": self._resize,
             "DescribeAutoScalingInstances": self._describe,
         }
         action = actions.get(call.action)
@@ -121,6 +126,33 @@ class AutoScaling(Service):
                 raise _Refusal(f"The instance {member.instance} is not in the 'running' state.")
             member.lifecycle = _IN_SERVICE
         return "<Activities/>"
+
+    def _resize(self, call: Call) -> str:
+        """Launch or terminate members until the group has the desired capacity. A launch that EC2 refuses, or that ends
+        in the state terminated, does not fail the call.
+        """
+        group, wanted = self._group(call), int(call.form.get("DesiredCapacity", ""))
+        if not group.min_size <= wanted <= group.max_size:
+            raise _Refusal(f"New SetDesiredCapacity value {wanted} is outside of the limits of the group.")
+        members = [
+            m
+            for m in self._members.values()
+            if (m.group, m.account, m.region) == (group.name, call.account, call.region)
+        ]
+        for member in members[wanted:]:
+            del self._members[member.instance]
+            self.world.ec2.replace_unhealthy(member.instance)
+        role = f"arn:aws:sts::{call.account}:assumed-role/{ROLE}/AutoScaling"
+        ctx = Ctx(call.account, call.region, role, call.request_id)
+        for _ in range(wanted - len(members)):
+            with suppress(Ec2Error):
+                launched = self.world.ec2.call(ctx, "RunInstances", {**_source(group), "MinCount": 1, "MaxCount": 1})
+                id = launched["Instances"][0]["InstanceId"]
+                self._members[id] = Member(id, group.name, call.account, call.region)
+                self.world.ec2.mark([id], {GROUP_TAG: group.name})
+        with self.world.surface.active():
+            group.desired_capacity = wanted
+        return ""
 
     def _describe(self, call: Call) -> str:
         wanted = _listed(call.form, "InstanceIds")
@@ -170,6 +202,15 @@ class AutoScaling(Service):
             "ProtectedFromScaleIn": "false",
         }
         return "".join(f"<{name}>{escape(value)}</{name}>" for name, value in values.items())
+
+
+def _source(group: Any) -> dict[str, Any]:
+    """Return the parameters of RunInstances for a group's launch template or launch configuration."""
+    template = group.launch_template
+    if template is not None:
+        version = {"Version": template["Version"]} if template.get("Version") else {}
+        return {"LaunchTemplate": {"LaunchTemplateId": template["LaunchTemplateId"], **version}}
+    return {"ImageId": group.launch_config.image_id, "InstanceType": group.launch_config.instance_type}
 
 
 def _listed(form: Mapping[str, str], name: str) -> list[str]:

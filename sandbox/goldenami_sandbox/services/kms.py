@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from goldenami_sandbox import organizations
 from goldenami_sandbox.credentials import Identity
 from goldenami_sandbox.ec2.hooks import DataKeyPair, KeyInfo, KeyRefused
 from goldenami_sandbox.http import Response
@@ -116,6 +117,8 @@ class Kms(Service):
                 key = self._require_key(call, reference)
                 action = "ReEncryptTo" if call.action == "ReEncrypt" else call.action
                 self._check(key, call.action, f"kms:{action}", identity.caller, facts, session)
+                if call.action == "CreateGrant":
+                    _check_passed_on(key, call, identity.caller, {**self._organization(identity.caller), **facts})
                 if call.json.get("DryRun"):
                     raise _DRY_RUN
                 if call.action == "CreateGrant" and (grant := _granted_before(key, call.json)) is not None:
@@ -164,7 +167,8 @@ class Kms(Service):
         """Raise an error unless the caller may do this with the key and the key's state allows it. ``session``: as for
         ``Authorization.decide``.
         """
-        lacking = self._lacking(key, action, caller, {"kms:CallerAccount": caller.account, **context}, session)
+        facts = {"kms:CallerAccount": caller.account, **self._organization(caller), **context}
+        lacking = self._lacking(key, action, caller, facts, session)
         if lacking is not None:
             who = caller.arn or f"arn:aws:iam::{caller.account}:root"
             raise KeyRefused(
@@ -179,6 +183,9 @@ class Kms(Service):
         if key.key_state == "Disabled" and operation in _NEEDS_ENABLED:
             raise KeyRefused("DisabledException", f"{key.arn} is disabled.")
 
+    def _organization(self, caller: Caller) -> dict[str, str | Sequence[str]]:
+        return organizations.facts(self.world.settings().organizations, caller.account)
+
     def _lacking(
         self, key: Any, action: str, caller: Caller, facts: Facts, session: Sequence[str] | None
     ) -> str | None:
@@ -186,12 +193,17 @@ class Kms(Service):
 
         A grant, or a key policy that names the caller itself, is enough. A key policy or a grant for an account leaves
         the decision to the identity policies of the account. A principal of another account needs both. (KMS developer
-        guide, "Key access and permissions", "Allowing users in other accounts to use a KMS key".)
+        guide, "Key access and permissions", "Allowing users in other accounts to use a KMS key".) A service-linked role
+        has no identity policy about keys, so a policy or a grant must name it ("Required AWS KMS key policy for use
+        with encrypted volumes", EC2 Auto Scaling user guide).
         """
         decision, itself = decide_resource(key.policy, action, caller, facts)
         if decision is Decision.DENIED:
             return "resource-based"
         grants = _granting(key, action, caller, facts)
+        if caller.is_service_linked:
+            named = decision is Decision.ALLOWED and itself
+            return None if named or any(not names_account(one) for one in grants) else "resource-based"
         shared = decision is Decision.ALLOWED or bool(grants)
         if not self.world.authorization.enforcing:
             return None if shared else "resource-based"
@@ -260,14 +272,14 @@ class Kms(Service):
     def _for_ebs(self, key_arn: str, caller: Caller, operation: str, *, only_enforced: bool = False) -> Any:
         """Return a key that EBS may use for a caller. A principal also needs kms:DescribeKey, and kms:CreateGrant for
         the grant that EBS makes ("Permissions for Amazon EBS encryption", EBS user guide); these are checked only if
-        policies are enforced, as is an operation with ``only_enforced``.
+        policies are enforced, or for a service-linked role, as is an operation with ``only_enforced``.
         """
         region = key_arn.split(":")[3] if key_arn.startswith("arn:") else ""
         key = self._find(caller.account, region, key_arn)
         if key is None:
             raise _not_found(caller.account, region, key_arn)
         via: dict[str, str | Sequence[str]] = {"kms:ViaService": f"ec2.{region}.amazonaws.com"}
-        enforced = self.world.authorization.enforcing and caller.arn is not None
+        enforced = (self.world.authorization.enforcing and caller.arn is not None) or caller.is_service_linked
         if not only_enforced or enforced:
             self._check(key, operation, f"kms:{operation}", caller, via)
         if enforced:
@@ -353,6 +365,27 @@ def _default_key_policy(account: str, region: str) -> str:
         {"Effect": "Allow", "Principal": root, "Action": read, "Resource": "*"},
     ]
     return json.dumps({"Version": "2012-10-17", "Id": "auto-ebs-2", "Statement": statements})
+
+
+def _check_passed_on(key: Any, call: Call, caller: Caller, facts: Facts) -> None:
+    """Refuse a grant with more operations than the caller's own, if the caller may create grants only by a grant (KMS
+    developer guide, "Granting CreateGrant permission").
+    """
+    context = {"kms:CallerAccount": caller.account, **facts}
+    if decide_resource(key.policy, "kms:CreateGrant", caller, context)[0] is Decision.ALLOWED:
+        return
+    wanted = set(call.json.get("Operations") or ())
+    own = [
+        set(grant.operations)
+        for grant in key.grants.values()
+        if "CreateGrant" in grant.operations and names_principal(grant.grantee_principal, caller)
+    ]
+    if not any(wanted <= operations for operations in own):
+        raise KeyRefused(
+            "AccessDeniedException",
+            f"User: {caller.arn} is not authorized to perform: kms:CreateGrant on resource: {key.arn} because the "
+            "operations are not a subset of those of the grant that allows it",
+        )
 
 
 def _granted_before(key: Any, request: Mapping[str, Any]) -> Any:

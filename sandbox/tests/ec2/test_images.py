@@ -311,6 +311,41 @@ def test_launch_permissions(rig: Any, fails: Any) -> None:
     assert fails(change, ImageId=encrypted) == "InvalidParameterCombination"
 
 
+def test_organizations_and_their_units(rig: Any, fails: Any) -> None:
+    third, outsider = "333333333333", "444444444444"
+    outer, inner = "ou-ab12-11111111", "ou-ab12-22222222"
+    members = {APPS: f"{outer}/{inner}", third: ""}
+    rig.set(organizations=[{"id": "o-abcdefghij", "management": HOME, "accounts": members}])
+    image_id = rig.captured()
+
+    def seen(account: str) -> bool:
+        found = rig.client(account).describe_images(ExecutableUsers=["self"])["Images"]
+        return [i["ImageId"] for i in found] == [image_id]
+
+    def share(change: str, arn: str) -> None:
+        kind = "OrganizationArn" if ":organization/" in arn else "OrganizationalUnitArn"
+        rig.client().modify_image_attribute(ImageId=image_id, LaunchPermission={change: [{kind: arn}]})
+
+    whole = f"arn:aws:organizations::{HOME}:organization/o-abcdefghij"
+    assert not seen(APPS)
+    share("Add", whole)
+    assert (seen(APPS), seen(third), seen(outsider)) == (True, True, False)
+    assert rig.instance(rig.run(APPS, ImageId=image_id)["InstanceId"], APPS)["State"]["Name"] == "running"
+    asked = rig.client(third).describe_images(ExecutableUsers=[APPS])["Images"]
+    assert asked == [], "an organization's permission shows to its own members only"
+    snapshot = rig.snapshot_id_of(image_id)
+    assert fails(rig.client(APPS).describe_snapshots, SnapshotIds=[snapshot]) == "InvalidSnapshot.NotFound"
+    assert (
+        fails(rig.client(APPS).copy_image, Name="copy", SourceImageId=image_id, SourceRegion=REGION) == "InvalidRequest"
+    )
+    share("Remove", whole)
+    assert fails(rig.client(APPS).describe_images, ImageIds=[image_id]) == "InvalidAMIID.NotFound"
+    share("Add", f"arn:aws:organizations::{HOME}:ou/o-abcdefghij/{outer}")
+    assert (seen(APPS), seen(third)) == (True, False), "a unit includes the units below it"
+    share("Add", f"arn:aws:organizations::{outsider}:organization/o-abcdefghij")
+    assert not seen(third), "the management account is part of the ARN"
+
+
 def test_other_attributes(rig: Any, fails: Any) -> None:
     client, image_id = rig.client(), rig.captured()
 
