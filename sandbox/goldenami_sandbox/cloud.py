@@ -67,7 +67,9 @@ class Cloud:
         self._public: dict[str, list[seed.PublicParameter]] = {}
         self.credentials = Credentials(self.accounts, self.surface, clock)
         self._optins = OptIns()
-        self.ec2 = Ec2(node, clock=clock, hooks=Lookups(self.surface, lambda: self.services), settings=self._settings)
+        visibility = Visibility(self.surface, clock, lambda: self._settings)
+        lookups = Lookups(self.surface, visibility, lambda: self.services)
+        self.ec2 = Ec2(node, clock=clock, hooks=lookups, settings=self._settings)
         self.authorization = Authorization(self.surface, self.ec2, self.credentials, lambda: self._settings)
         self.services = Services(
             World(
@@ -76,7 +78,7 @@ class Cloud:
                 node=node,
                 credentials=self.credentials,
                 authorization=self.authorization,
-                visibility=Visibility(self.surface, clock, lambda: self._settings.visibility_delay),
+                visibility=visibility,
                 clock=clock,
                 settings=lambda: self._settings,
                 public=self._public_parameters,

@@ -95,9 +95,10 @@ class Settings:
     """All settings of a sandbox. Times are in seconds.
 
     ``pending``: how long a kind of resource takes to become ready, in addition to the real work. ``visibility_delay``:
-    how long describe and list calls omit a new resource (eventual consistency). ``concurrent_snapshot_copies``: AWS's
-    quota per account and destination region. ``concurrent_image_copies``: the same for CopyImage; AWS does not publish
-    this quota. ``vcpu_quotas``: vCPUs of Standard instances in an account and region, by the codes of Service Quotas:
+    how long calls do not find a new resource, and a new permission has no effect (eventual consistency).
+    ``grant_delay``: how long a new grant on a KMS key has no effect. ``concurrent_snapshot_copies``: AWS's quota per
+    account and destination region. ``concurrent_image_copies``: the same for CopyImage; AWS does not publish this
+    quota. ``vcpu_quotas``: vCPUs of Standard instances in an account and region, by the codes of Service Quotas:
     on-demand and spot. ``no_capacity``: launches that find no capacity, as patterns of MARKET/TYPE/ZONE:
     "spot/*", "on-demand/t3.small/eu-central-1a". ``latency``: time added to each call of an action.
     ``enforce_policies``: every call is evaluated against the identity policies of its caller; without it, every
@@ -109,6 +110,7 @@ class Settings:
 
     pending: Pending = field(default_factory=Pending)
     visibility_delay: Seconds = 0.0
+    grant_delay: Seconds = 0.0
     concurrent_snapshot_copies: Count = 20
     concurrent_image_copies: Count = 100
     enforce_policies: bool = False

@@ -54,6 +54,7 @@ class Ec2Cloud:
         self.work = Work()
         self._readers: Counter[str] = Counter()
         self._to_delete: set[str] = set()
+        self._lent: dict[tuple[str, str], float] = {}  # (image or snapshot, account or "all") -> effective from
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -79,7 +80,7 @@ class Ec2Cloud:
 
     def is_visible(self, resource: Resource, ctx: Ctx) -> bool:
         """Return whether describe calls in this region contain the resource already."""
-        return resource.region == ctx.region and resource.visible_from <= self.now()
+        return self.is_known(resource, ctx.region)
 
     def visible_resources(self, table: Mapping[str, R], ctx: Ctx) -> list[R]:
         """Return the caller's resources in this region that describe calls contain."""
@@ -87,33 +88,65 @@ class Ec2Cloud:
 
     def select(self, prefix: str, table: Mapping[str, R], ctx: Ctx, ids: Iterable[str] | None) -> list[R]:
         """Return the caller's resources with these ids, or all without ids. Raises Malformed or NotFound."""
-        mine = self.visible_resources(table, ctx)
-        return select_resources(prefix, ids, {r.id: r for r in mine}) if ids else mine
+        mine = self.known_resources(table, ctx)
+        return select_resources(prefix, ids, mine) if ids else list(mine.values())
+
+    def known_resources(self, table: Mapping[str, R], ctx: Ctx) -> dict[str, R]:
+        """Return the caller's resources in this region by id, as calls that name their ids find them."""
+        return {r.id: r for r in self.visible_resources(table, ctx)}
 
     def owned_resources(self, table: Mapping[str, R], ctx: Ctx) -> dict[str, R]:
         """Return the caller's resources in this region by id, also those that describe calls do not contain yet."""
         return {r.id: r for r in table.values() if (r.owner, r.region) == (ctx.account, ctx.region)}
 
+    def is_known(self, resource: Resource, region: str) -> bool:
+        """Return whether calls of this region that name the resource find it already, changes included (EC2 developer
+        guide, "Eventual consistency")."""
+        return resource.region == region and resource.visible_from <= self.now()
+
     def image(self, ctx: Ctx, image_id: str, region: str | None = None) -> Image:
-        """Return an image that the caller may see, in any state. Raises InvalidAMIID.*"""
+        """Return an image that the caller may use, in any state. Raises InvalidAMIID.*, and AuthFailure for an image of
+        another account that is not shared with the caller.
+        """
         check_id("ami", image_id)
         image = self.store.images.get(image_id)
-        if image is None or image.region != (region or ctx.region) or not self.may_see_image(ctx.account, image):
+        if image is None or not self.is_known(image, region or ctx.region):
+            raise not_found("ami", [image_id])
+        if image.owner != ctx.account and not self.is_shared(ctx.account, image):
+            raise Ec2Error("AuthFailure", f"Not authorized for images: [{image_id}]", 403)
+        if not self.may_see_image(ctx.account, image):
             raise not_found("ami", [image_id])
         return image
 
     def own_image(self, ctx: Ctx, image_id: str) -> Image:
         """Return an image of the caller. Raises AuthFailure for another account's image."""
-        image = self.image(ctx, image_id)
+        check_id("ami", image_id)
+        image = self.store.images.get(image_id)
+        if image is None or not self.is_known(image, ctx.region):
+            raise not_found("ami", [image_id])
         if image.owner != ctx.account:
             raise Ec2Error("AuthFailure", f"Not authorized for image:{image_id}", 403)
         return image
 
     def may_see_image(self, account: str, image: Image) -> bool:
         """Return whether the account owns or may launch the image."""
-        permitted = image.public or account in image.users or self.shared_with_organization(account, image)
-        shared = permitted and not image.disabled
-        return image.owner == account or (shared and self._allows_image(account, image))
+        return image.owner == account or (self.is_shared(account, image) and self._allows_image(account, image))
+
+    def is_shared(self, account: str, image: Image) -> bool:
+        """Return whether the account may launch the image of another account, if its own settings allow it."""
+        permitted = self._admits(image.id, account, public=image.public, users=image.users)
+        return not image.disabled and (permitted or self.shared_with_organization(account, image))
+
+    def lend(self, resource_id: str, user: str) -> None:
+        """Record that an image or snapshot was shared now. ``user``: an account, or "all". It takes effect as late as a
+        new resource becomes visible.
+        """
+        self._lent[resource_id, user] = self.now() + self.settings.visibility_delay
+
+    def _admits(self, resource_id: str, account: str, *, public: bool, users: Iterable[str]) -> bool:
+        now = self.now()
+        shared = [user for user, is_shared in (("all", public), (account, account in users)) if is_shared]
+        return any(self._lent.get((resource_id, user), now) <= now for user in shared)
 
     def _allows_image(self, account: str, image: Image) -> bool:
         """Return whether the account's Allowed AMIs settings let it see and launch an image of another account."""
@@ -142,16 +175,17 @@ class Ec2Cloud:
         """Return a snapshot, in any state, from which the caller may create volumes."""
         check_id("snap", snapshot_id)
         snapshot = self.store.snapshots.get(snapshot_id)
-        if snapshot is None or snapshot.region != (region or ctx.region):
+        if snapshot is None or not self.is_known(snapshot, region or ctx.region):
             raise not_found("snap", [snapshot_id])
         if not self.may_read_snapshot(ctx.account, snapshot):
             raise not_found("snap", [snapshot_id])
         return snapshot
 
     def may_read_snapshot(self, account: str, snapshot: Snapshot) -> bool:
-        if snapshot.owner == account or account in snapshot.users:
+        if snapshot.owner == account:
             return True
-        return snapshot.public and self.public_access(snapshot.owner, snapshot.region) != "block-all-sharing"
+        public = snapshot.public and self.public_access(snapshot.owner, snapshot.region) != "block-all-sharing"
+        return self._admits(snapshot.id, account, public=public, users=snapshot.users)
 
     def volume(self, ctx: Ctx, volume_id: str) -> Volume:
         return self._own("vol", self.store.volumes, ctx, volume_id)
@@ -162,7 +196,7 @@ class Ec2Cloud:
     def _own(self, prefix: str, table: Mapping[str, R], ctx: Ctx, resource_id: str) -> R:
         check_id(prefix, resource_id)
         found = table.get(resource_id)
-        if found is None or found.owner != ctx.account or found.region != ctx.region:
+        if found is None or found.owner != ctx.account or not self.is_known(found, ctx.region):
             raise not_found(prefix, [resource_id])
         return found
 

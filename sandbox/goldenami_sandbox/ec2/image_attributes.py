@@ -88,6 +88,8 @@ def _permit(cloud: Ec2Cloud, image: Image, add: list[Mapping[str, str]], remove:
         for item in items:
             if item.get("Group"):
                 image.public = include
+            if include and (item.get("Group") or item.get("UserId") not in (None, *image.users)):
+                cloud.lend(image.id, item.get("UserId") or "all")
             _change(image.users, item.get("UserId"), include=include)
             _change(image.organizations, item.get("OrganizationArn"), include=include)
             _change(image.organizational_units, item.get("OrganizationalUnitArn"), include=include)

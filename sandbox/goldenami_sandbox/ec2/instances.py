@@ -16,7 +16,7 @@ from goldenami_sandbox.node.api import ExitReason
 
 
 def _targets(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> list[Instance]:
-    return select_resources("i", params["InstanceIds"], cloud.owned_resources(cloud.store.instances, ctx))
+    return select_resources("i", params["InstanceIds"], cloud.known_resources(cloud.store.instances, ctx))
 
 
 def _changes(cloud: Ec2Cloud, instances: list[Instance], change: Callable[[Instance], None]) -> list[dict[str, Any]]:

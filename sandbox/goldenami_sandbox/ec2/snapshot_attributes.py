@@ -43,6 +43,8 @@ def modify_snapshot_attribute(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, An
             if item.get("Group"):
                 snapshot.public = include
             user = item.get("UserId")
+            if include and (item.get("Group") or user not in (None, *snapshot.users)):
+                cloud.lend(snapshot.id, user or "all")
             if user and include and user not in snapshot.users:
                 snapshot.users.append(user)
             if user and not include and user in snapshot.users:

@@ -106,7 +106,7 @@ def describe_spot_instance_requests(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[s
 def cancel_spot_instance_requests(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     """CancelSpotInstanceRequests. The instance of a canceled request keeps running."""
     found = select_resources(
-        "sir", params["SpotInstanceRequestIds"], cloud.owned_resources(cloud.store.spot_requests, ctx)
+        "sir", params["SpotInstanceRequestIds"], cloud.known_resources(cloud.store.spot_requests, ctx)
     )
     for request in found:
         if request.state in ("open", "active"):

@@ -107,7 +107,7 @@ def _resources(cloud: Ec2Cloud, ctx: Ctx, ids: list[str]) -> list[Resource]:
         if prefix not in RESOURCE_TYPES:
             raise Ec2Error("InvalidID", f"The ID '{resource_id}' is not valid")
         resource = cloud.store.resource(resource_id)
-        if resource is None or resource.region != ctx.region or resource.owner != ctx.account:
+        if resource is None or not cloud.is_known(resource, ctx.region) or resource.owner != ctx.account:
             raise not_found(prefix, [resource_id])
         found.append(resource)
     return found

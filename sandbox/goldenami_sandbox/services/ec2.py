@@ -14,6 +14,8 @@ from goldenami_sandbox.optin import DEFAULT
 from goldenami_sandbox.protocol import Call, regions, replace_body
 from goldenami_sandbox.services import Service, World, service
 
+_KEY_PAIR = ("InvalidKeyPair.NotFound", "key pair")
+_GROUP = ("InvalidGroup.NotFound", "security group")
 _EC2_NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
 
 
@@ -87,6 +89,10 @@ class Ec2Service(Service):
         ids = _numbered(call.form, "ResourceId")
         own = [item for item in ids if self._ec2.owns(item)]
         others = [item for item in ids if item not in own]
+        for item in others:
+            if self.world.visibility.hides_tagged(call, item):
+                code, kind = _KEY_PAIR if item.startswith("key-") else _GROUP
+                return call.error(code, f"The {kind} '{item}' does not exist")
         if not others:
             return self._own(call, ctx, call.form)
         if not own:
@@ -140,7 +146,7 @@ class Ec2Service(Service):
             tags += [
                 (t["resource_type"], t["resource_id"], t["key"], t["value"] or "")
                 for t in found
-                if not self.world.visibility.hides_tags(call, t["resource_id"])
+                if not self.world.visibility.hides_tagged(call, t["resource_id"])
             ]
         tags.sort()
         start = int(token) if (token := call.form.get("NextToken", "")).isdigit() else 0
@@ -170,6 +176,8 @@ class Ec2Service(Service):
                     group = backend.get_security_group_from_name(call.form.get("GroupName", ""))
                 resource = "" if group is None else group.id
             message = f"resource {resource} has a dependent object"
+            if self.world.visibility.hides("security-group", call.account, call.region, resource):
+                return None  # moto answers that it does not exist
         if resource and self._ec2.users_of(resource):
             return call.error("DependencyViolation", message)
         return None

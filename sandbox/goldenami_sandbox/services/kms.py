@@ -85,9 +85,8 @@ class Kms(Service):
     # --- the API ------------------------------------------------------------------------------------------------------
 
     def serve(self, call: Call, identity: Identity) -> Response:
-        visibility = self.world.visibility
-        with visibility.hide_new(call):
-            return visibility.register(call, self._serve(call, identity))
+        with self.world.visibility.hide_new(call):
+            return self._serve(call, identity)
 
     def _serve(self, call: Call, identity: Identity) -> Response:
         field = _KEY_FIELD.get(call.action, "KeyId")
@@ -123,7 +122,7 @@ class Kms(Service):
                     raise _DRY_RUN
                 if call.action == "CreateGrant" and (grant := _granted_before(key, call.json)) is not None:
                     return json_response({"GrantId": grant.id, "GrantToken": grant.token})
-                return self._forward(call, key, {field: key.id})
+                return self.world.visibility.register(call, self._forward(call, key, {field: key.id}))
             except KeyRefused as refusal:
                 return call.error(refusal.code, refusal.message, 400)
 
@@ -200,7 +199,7 @@ class Kms(Service):
         decision, itself = decide_resource(key.policy, action, caller, facts)
         if decision is Decision.DENIED:
             return "resource-based"
-        grants = _granting(key, action, caller, facts)
+        grants = self._granting(key, action, caller, facts)
         if caller.is_service_linked:
             named = decision is Decision.ALLOWED and itself
             return None if named or any(not names_account(one) for one in grants) else "resource-based"
@@ -216,6 +215,18 @@ class Kms(Service):
         if not shared:
             return "resource-based"
         return None if own is Decision.ALLOWED else "identity-based"
+
+    def _granting(self, key: Any, action: str, caller: Caller, context: Facts) -> list[str]:
+        """Return the grantees of the grants that allow an action to the caller, and have an effect already."""
+        operation = action.removeprefix("kms:")
+        return [
+            str(grant.grantee_principal)
+            for grant in key.grants.values()
+            if operation in grant.operations
+            and names_principal(grant.grantee_principal, caller)
+            and _constraints_hold(grant.constraints or {}, context)
+            and self.world.visibility.is_effective(key.region, grant.id)
+        ]
 
     # --- what EC2 asks ------------------------------------------------------------------------------------------------
 
@@ -334,18 +345,6 @@ def _info(key: Any) -> KeyInfo:
         usage=key.key_usage or "ENCRYPT_DECRYPT",  # moto keeps the value of the request, which had none
         aws_managed=key.key_manager == "AWS",
     )
-
-
-def _granting(key: Any, action: str, caller: Caller, context: Facts) -> list[str]:
-    """Return the grantees of the grants that allow an action to the caller."""
-    operation = action.removeprefix("kms:")
-    return [
-        str(grant.grantee_principal)
-        for grant in key.grants.values()
-        if operation in grant.operations
-        and names_principal(grant.grantee_principal, caller)
-        and _constraints_hold(grant.constraints or {}, context)
-    ]
 
 
 def _default_key_policy(account: str, region: str) -> str:

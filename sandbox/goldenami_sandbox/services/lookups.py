@@ -19,13 +19,15 @@ from goldenami_sandbox.services import Services, spot_role
 from goldenami_sandbox.services.kms import Kms
 from goldenami_sandbox.services.ssm import Ssm
 from goldenami_sandbox.surface import Surface
+from goldenami_sandbox.visibility import Visibility
 
 
 class Lookups:
     """Implements ``ec2.hooks.Hooks``. ``services``: those of the cloud, which are created after EC2."""
 
-    def __init__(self, surface: Surface, services: Callable[[], Services]) -> None:
+    def __init__(self, surface: Surface, visibility: Visibility, services: Callable[[], Services]) -> None:
         self._surface = surface
+        self._visibility = visibility
         self._services = services
 
     @property
@@ -39,7 +41,7 @@ class Lookups:
     def key_pair(self, account: str, region: str, name: str) -> KeyPair | None:
         with self._surface.active():
             found = self._ec2(account, region).key_pairs.get(name)
-            if found is None:
+            if found is None or self._visibility.hides("key-pair", account, region, name):
                 return None
             return KeyPair(found.key_name, found.id, found.public_key.strip())
 
@@ -52,7 +54,7 @@ class Lookups:
                 vpc_id = vpc_id or self._default_vpc(backend)
                 groups = backend.groups.get(vpc_id, {}) if vpc_id else {}
                 found = next((item for item in groups.values() if item.name == group), None)
-            if found is None:
+            if found is None or self._visibility.hides("security-group", account, region, found.id):
                 return None
             return SecurityGroup(found.id, found.name, found.vpc_id)
 

@@ -141,6 +141,7 @@ def test_new_resources_are_visible_after_the_delay(paper_cloud: Factory) -> None
     key = kms.create_key()["KeyMetadata"]["KeyId"]
     base = ec2.describe_images(Filters=[{"Name": "name", "Values": ["debian-12-amd64-*"]}])["Images"][0]["ImageId"]
     old = ec2.create_volume(AvailabilityZone="eu-central-1a", Size=1)["VolumeId"]
+    snapshot = ec2.create_snapshot(VolumeId=old)["SnapshotId"]
     cloud.cloud.ec2.settle()
     ssm.put_parameter(Name="/changed", Value="old", Type="String")
     cloud.set(visibility_delay=5)
@@ -152,8 +153,7 @@ def test_new_resources_are_visible_after_the_delay(paper_cloud: Factory) -> None
     ec2.import_key_pair(KeyName="new", PublicKeyMaterial=PUBLIC_KEY, TagSpecifications=tagged("key-pair"))
     ec2.create_security_group(GroupName="new", Description="x", TagSpecifications=tagged("security-group"))
     ec2.run_instances(ImageId=base, MinCount=1, MaxCount=1, TagSpecifications=tagged("instance", "volume"))
-    snapshot = ec2.create_snapshot(VolumeId=old, TagSpecifications=tagged("snapshot"))["SnapshotId"]
-    cloud.cloud.ec2.settle()
+    ec2.create_snapshot(VolumeId=old, TagSpecifications=tagged("snapshot"))
     ec2.copy_snapshot(SourceSnapshotId=snapshot, SourceRegion="eu-central-1", TagSpecifications=tagged("snapshot"))
     ec2.register_image(
         Name="new",
@@ -241,6 +241,7 @@ def test_the_json_form() -> None:
     assert Settings().to_json() == {
         "pending": dict.fromkeys(PENDING_KINDS, 0.0),
         "visibility_delay": 0.0,
+        "grant_delay": 0.0,
         "concurrent_snapshot_copies": 20,
         "concurrent_image_copies": 100,
         "latency": {},
