@@ -172,6 +172,7 @@ class _Deletion:
         return False
 
     def await_deleted(self, kind: Kind, place: Place, ids: Collection[str]) -> None:
+        ids = [id for id in ids if not self.ledger.was_absent(place, id)]
         with self.failures.of(f"{kind.name}s {', '.join(ids)} in {place}"):
             kind.await_deleted(self.ledger.cloud, place, ids)
 

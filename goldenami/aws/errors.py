@@ -141,7 +141,6 @@ MISSING_CODES: Final = frozenset(
         "InvalidVolume.NotFound",
         "InvalidAMIID.NotFound",
         "InvalidAMIID.Malformed",
-        "InvalidAMIID.Unavailable",
         "InvalidInstanceID.NotFound",
         "InvalidInstanceID.Malformed",
         "InvalidAMIName.NotFound",
@@ -240,6 +239,9 @@ def _from_answer(
     if is_unknown_key(error):
         hint = "Check the credentials with `aws sts get-caller-identity`."
         return CredentialsRefused(message, hint=hint)
+    if code == "AuthFailure" and "Not authorized for" in text:
+        hint = f"Its owner must share the image, and its snapshots, with account {account}."
+        return AccessError(message, hint=hint)
     if code in CREDENTIAL_CODES:
         return AccessError(message, hint="Check the credentials with `aws sts get-caller-identity`.")
     if code in DENIED_CODES:
@@ -280,8 +282,16 @@ def is_unknown_key(error: Exception) -> bool:
     return _code(error) in UNKNOWN_CODES or (_code(error) == "AuthFailure" and "access credentials" in text)
 
 
+def code_of(error: BaseException) -> str:
+    """Return the service's error code of a translated error, of any class; empty if no service answered."""
+    if isinstance(error, CloudError):
+        return error.code
+    return _code(error.__cause__) if isinstance(error.__cause__, boto.ClientError) else ""
+
+
 def is_missing(error: BaseException) -> bool:
-    """Return whether an error means that the resource does not exist."""
+    """Return whether a service answered that the resource does not exist. It may exist all the same if it is new: see
+    ``recent``."""
     return isinstance(error, CloudError) and (error.code in MISSING_CODES or error.code.endswith(".NotFound"))
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from goldenami.aws import parameters, snapshots, waiters
 from goldenami.aws import tags as tagging
+from goldenami.aws.kinds import kind_of
 from goldenami.aws.ledger import Call, Ledger, OnWait
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Interval, Item, Observation, OnProgress
@@ -39,6 +41,8 @@ def valid_name(name: str) -> str:
         raise UsageError(f"image name {name!r} is too short, expected at least {shortest} characters")
     return usable
 
+
+VISIBLE: Final = replace(waiters.IMAGES, classify=lambda _: ("ready", ""))
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 
@@ -293,6 +297,7 @@ def wait(
         check=check,
     )
     for one in seen.values():
+        _learn_snapshots(ledger, place, one.item)
         if one.readiness == "failed":
             ledger.spoil("image", place, one.id, one.reason)
     return seen
@@ -316,7 +321,7 @@ def share(
     ``organizations``: ARNs of organizations and organizational units; snapshots cannot be shared with them. For an
     encrypted image the accounts also need a grant on the key (``kms.create_grant``).
     """
-    image = describe_many(ledger.cloud, place, [image_id]).get(image_id)
+    image = _look(ledger, place, image_id)
     if image is None:
         raise NotFound(f"image {image_id} does not exist in {place}")
     add = [{"UserId": a} for a in sorted(accounts)]
@@ -340,7 +345,7 @@ def unshare(ledger: Ledger, key: str, place: Place, image_id: str, accounts: Col
     remove = {"Remove": [{"UserId": a} for a in sorted(accounts)]}
     call = Call("ec2", "ModifyImageAttribute", {"ImageId": image_id, "LaunchPermission": remove})
     ledger.change(f"{key}/launch", place, call, resource=image_id, kind="permission")
-    image = describe_many(ledger.cloud, place, [image_id]).get(image_id)
+    image = _look(ledger, place, image_id)
     for snapshot_id in snapshots.of_image(image) if image is not None else ():
         snapshots.unshare(ledger, f"{key}/{snapshot_id}", place, snapshot_id, accounts)
 
@@ -369,15 +374,11 @@ def delete(ledger: Ledger, place: Place, image_id: str) -> None:
     Then the image is deregistered, and the snapshots are deleted one by one. If the image is not visible, this waits as
     long as a new image may be invisible, since only the image has the ids of its snapshots.
     """
-
-    def look() -> Item | None:
-        return describe_many(ledger.cloud, place, [image_id]).get(image_id)
-
     if ledger.journal.is_gone(place, image_id):
         behind = _noted(ledger, place, image_id)
     else:
         behind = _noted(ledger, place, image_id)
-        image = None if behind else ledger.patience.look(ledger.cloud, look)
+        image = None if behind else _look(ledger, place, image_id, also_unknown=True)
         if image is not None and (behind := snapshots.of_image(image)):
             ledger.journal.note(
                 "image.delete", account=place.account, region=place.region, image=image_id, snapshots=list(behind)
@@ -387,6 +388,27 @@ def delete(ledger: Ledger, place: Place, image_id: str) -> None:
     for snapshot_id in behind:
         if not ledger.journal.is_gone(place, snapshot_id):
             snapshots.delete(ledger, place, snapshot_id)
+
+
+def _look(ledger: Ledger, place: Place, image_id: str, *, also_unknown: bool = False) -> Item | None:
+    """Return an image. Waits while it may be too new to be visible; its snapshots are as new. ``also_unknown``: waits
+    also if it is not known when it was created."""
+
+    def find() -> Item | None:
+        return describe_many(ledger.cloud, place, [image_id]).get(image_id)
+
+    image = ledger.look(kind_of("image"), place, image_id, find, also_unknown=also_unknown)
+    if image is not None and ledger.cloud.recent.seconds_left(place, image_id):
+        _learn_snapshots(ledger, place, image)
+    return image
+
+
+def _learn_snapshots(ledger: Ledger, place: Place, image: Item) -> None:
+    """Record that the snapshots of an image are new: the call that created the image returned only its id."""
+    for snapshot_id in snapshots.of_image(image):
+        ledger.cloud.recent.created(
+            place, snapshot_id, kind_of("snapshot").codes_while_new(), within=ledger.patience.known
+        )
 
 
 def _noted(ledger: Ledger, place: Place, image_id: str) -> tuple[str, ...]:

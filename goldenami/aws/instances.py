@@ -337,6 +337,13 @@ def describe_many(cloud: Cloud, place: Place, ids: Collection[str]) -> dict[str,
     return {id: _instance(item) for id, item in found.items()}
 
 
+def find(ledger: Ledger, place: Place, instance_id: str) -> Instance | None:
+    """Return an instance, or None if EC2 omits it for as long as a describe may omit an existing instance."""
+    return ledger.patience.look(
+        ledger.cloud, lambda: describe_many(ledger.cloud, place, [instance_id]).get(instance_id)
+    )
+
+
 def address(instance: Instance, network: Network) -> str:
     """Return the address to connect to. Raises BuilderError if the instance has no address of the required kind."""
     choice = {

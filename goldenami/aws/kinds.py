@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
-from goldenami.aws import errors, tags
+from goldenami.aws import errors, recent, tags
 from goldenami.aws.session import Cloud
 from goldenami.errors import CloudError
 from goldenami.model import Place
@@ -44,8 +44,11 @@ class Kind:
     ``service``: botocore's name of the service. ``id_field``: where the answer of the creating call has the id.
     ``delete_operation``, ``delete_parameter``: the call that deletes one resource, and its parameter for the id.
     ``duplicate_codes``: error codes of the creating call for a name that is taken. ``missing_codes``: of the deleting
-    call, for a resource that does not exist. ``busy_codes``: of the deleting call, while another resource still uses
-    this one; it is repeated for ``busy_for`` seconds. ``repeat_safe``: a name makes repeating the creating call safe.
+    call, for a resource that does not exist or is not visible yet. ``uncertain_codes``: of the deleting call, for a
+    resource that may or may not exist. ``unknown_codes``: further errors of other calls, for one that is not visible.
+    ``visible_within``: seconds after which calls find a new resource.
+    ``busy_codes``: of the deleting call, while another resource still uses this one; it is repeated for ``busy_for``
+    seconds. ``repeat_safe``: a name makes repeating the creating call safe.
     ``order``: of deletion, lowest first: what uses another resource goes before it.
     ``everywhere``: builds create it, so a clean-up searches every place for its tag. False: only places where the
     journal has a call for it.
@@ -60,6 +63,9 @@ class Kind:
     delete_parameter: ClassVar[str]
     duplicate_codes: ClassVar[frozenset[str]] = frozenset()
     missing_codes: ClassVar[frozenset[str]] = frozenset()
+    uncertain_codes: ClassVar[frozenset[str]] = frozenset()
+    visible_within: ClassVar[float] = recent.LONGEST
+    unknown_codes: ClassVar[frozenset[str]] = frozenset()
     busy_codes: ClassVar[frozenset[str]] = frozenset()
     busy_for: ClassVar[float] = 0.0
     repeat_safe: ClassVar[bool] = False
@@ -99,6 +105,10 @@ class Kind:
         """Return the second value that the deleting call needs, from the request of the creating or deleting call."""
         return None
 
+    def codes_while_new(self) -> frozenset[str]:
+        """The error codes of any call that names a new resource of this kind before it is visible."""
+        return self.missing_codes | self.unknown_codes
+
     # --- finding ------------------------------------------------------------------------------------------------------
 
     def tagged(
@@ -122,14 +132,22 @@ class Kind:
                 yield id, None
 
     def is_gone(self, cloud: Cloud, place: Place, id: str) -> bool:
-        """Return whether a resource that was found is deleted or is being deleted."""
+        """Return whether a resource that was found is deleted or is being deleted. False if it is not visible."""
         return False
+
+    def is_there(self, cloud: Cloud, place: Place, id: str, parent: str | None) -> bool:
+        """Return whether reads show a resource that is not deleted."""
+        raise NotImplementedError
 
     # --- deleting -----------------------------------------------------------------------------------------------------
 
     def delete_request(self, id: str, parent: str | None) -> dict[str, Any]:
         """The parameters of the deleting call."""
         return {self.delete_parameter: id}
+
+    def was_deleted(self, answer: Mapping[str, Any]) -> bool:
+        """Return whether the answer of the deleting call means that it found the resource."""
+        return True
 
     def delete(self, ledger: Ledger, place: Place, id: str, parent: str | None = None) -> None:
         """Ensure that a resource is deleted, with all resources that exist only for it."""
@@ -174,13 +192,14 @@ def in_order() -> tuple[Kind, ...]:
 
 class Ec2Kind(Kind):
     """``tag_types``: the resource types that the creating call tags (TagSpecifications); a request may name others by
-    ``TagTypes``, which is not sent. ``describe``: the operation that lists them; ``result``: its list; ``query``: more
-    parameters."""
+    ``TagTypes``, which is not sent. ``describe``: the operation that lists them; ``result``: its list; ``id_filter``:
+    its filter by ids; ``query``: more parameters."""
 
     service = "ec2"
     tag_types: ClassVar[tuple[str, ...]]
     describe: ClassVar[str]
     result: ClassVar[str]
+    id_filter: ClassVar[str]
     query: ClassVar[Request] = {}
 
     def add_tags(self, request: dict[str, Any], token: str, build_id: str, every: Mapping[str, str]) -> None:
@@ -198,6 +217,13 @@ class Ec2Kind(Kind):
     def items(self, cloud: Cloud, place: Place, query: Request) -> Iterator[Mapping[str, Any]]:
         """Yield the resources that the describe operation returns."""
         yield from cloud.pages(place, "ec2", self.describe, self.result, query)
+
+    def by_id(self, cloud: Cloud, place: Place, id: str) -> list[Mapping[str, Any]]:
+        """Return the resource with this id, if it is visible. A filter raises no error for an id that is not."""
+        return list(self.items(cloud, place, {"Filters": [{"Name": self.id_filter, "Values": [id]}], **self.query}))
+
+    def is_there(self, cloud: Cloud, place: Place, id: str, parent: str | None) -> bool:
+        return bool(self.by_id(cloud, place, id)) and not self.is_gone(cloud, place, id)
 
 
 def _tag_filter(tag: str, value: str | None) -> dict[str, Any]:
@@ -218,6 +244,7 @@ class Instance(Ec2Kind):
     tag_types = ("instance", "volume", "network-interface")
     describe = "DescribeInstances"
     result = "Reservations"
+    id_filter = "instance-id"
     order = 2
 
     def items(self, cloud: Cloud, place: Place, query: Request) -> Iterator[Mapping[str, Any]]:
@@ -238,7 +265,7 @@ class Instance(Ec2Kind):
                 yield id, parent
 
     def is_gone(self, cloud: Cloud, place: Place, id: str) -> bool:
-        states = [i["State"]["Name"] for i in self.items(cloud, place, {"InstanceIds": [id]})]
+        states = [i["State"]["Name"] for i in self.by_id(cloud, place, id)]
         return bool(states) and all(s in ("terminated", "shutting-down") for s in states)
 
     def await_deleted(self, cloud: Cloud, place: Place, ids: Collection[str]) -> None:
@@ -256,10 +283,14 @@ class Image(Ec2Kind):
     delete_operation = "DeregisterImage"
     delete_parameter = "ImageId"
     duplicate_codes = frozenset({"InvalidAMIName.Duplicate"})
-    missing_codes = frozenset({"InvalidAMIID.NotFound", "InvalidAMIID.Unavailable"})
+    missing_codes = frozenset({"InvalidAMIID.NotFound"})
+    # "The specified AMI has been deregistered and is no longer available, or is not in a state from which you can
+    # launch an instance or modify attributes" (EC2 error codes).
+    uncertain_codes = frozenset({"InvalidAMIID.Unavailable"})
     tag_types = ("image", "snapshot")
     describe = "DescribeImages"
     result = "Images"
+    id_filter = "image-id"
     query: ClassVar[Request] = {"Owners": ["self"], "IncludeDeprecated": True, "IncludeDisabled": True}
     repeat_safe = True
     order = 3
@@ -282,6 +313,7 @@ class Snapshot(Ec2Kind):
     tag_types = ("snapshot",)
     describe = "DescribeSnapshots"
     result = "Snapshots"
+    id_filter = "snapshot-id"
     query: ClassVar[Request] = {"OwnerIds": ["self"]}
     order = 4
 
@@ -303,6 +335,7 @@ class Volume(Ec2Kind):
     tag_types = ("volume",)
     describe = "DescribeVolumes"
     result = "Volumes"
+    id_filter = "volume-id"
     order = 5
 
 
@@ -321,13 +354,15 @@ class SecurityGroup(Ec2Kind):
     tag_types = ("security-group",)
     describe = "DescribeSecurityGroups"
     result = "SecurityGroups"
+    id_filter = "group-id"
     repeat_safe = True
     order = 6
 
 
 @register
 class KeyPair(Ec2Kind):
-    """A key pair. Its id is its name, which is unique and which a launch needs."""
+    """A key pair. Its id is its name, which is unique and which a launch needs. DeleteKeyPair succeeds if there is no
+    key pair of that name; its answer names the key pair that it deleted."""
 
     name = "key-pair"
     id_field = "KeyName"
@@ -338,8 +373,12 @@ class KeyPair(Ec2Kind):
     tag_types = ("key-pair",)
     describe = "DescribeKeyPairs"
     result = "KeyPairs"
+    id_filter = "key-name"
     repeat_safe = True
     order = 7
+
+    def was_deleted(self, answer: Mapping[str, Any]) -> bool:
+        return bool(answer.get("KeyPairId"))
 
 
 # --- other services ---------------------------------------------------------------------------------------------------
@@ -356,6 +395,8 @@ class Parameter(Kind):
     delete_parameter = "Name"
     duplicate_codes = frozenset({"ParameterAlreadyExists"})
     missing_codes = frozenset({"ParameterNotFound"})
+    unknown_codes = frozenset({"ParameterNotFound", "InvalidResourceId"})
+    visible_within = 60.0  # SSM validates an image id within seconds
     repeat_safe = True
     order = 1
     in_manifest = False
@@ -378,9 +419,18 @@ class Parameter(Kind):
         name = str(request["Name"])
         return name if parameter_tags(cloud, place, name).get(tags.TOKEN) == token else None
 
+    def is_there(self, cloud: Cloud, place: Place, id: str, parent: str | None) -> bool:
+        try:
+            cloud.call(place, "ssm", "GetParameter", {"Name": id})
+        except CloudError as error:
+            if errors.is_missing(error):
+                return False
+            raise
+        return True
+
     def still_ours(self, ledger: Ledger, place: Place, id: str) -> bool:
         """A parameter without tags may be too new to show them; they are read again for as long as that can last."""
-        own = ledger.patience.look(ledger.cloud, lambda: parameter_tags(ledger.cloud, place, id))
+        own = ledger.look(self, place, id, lambda: parameter_tags(ledger.cloud, place, id))
         return tags.made_by(own or {}, ledger.journal.build_id, ledger.journal.header.catalog)
 
 
@@ -410,6 +460,15 @@ class LifecyclePolicy(Kind):
 
     def add_tags(self, request: dict[str, Any], token: str, build_id: str, every: Mapping[str, str]) -> None:
         request["Tags"] = dict(every)
+
+    def is_there(self, cloud: Cloud, place: Place, id: str, parent: str | None) -> bool:
+        try:
+            found = cloud.call(place, "dlm", "GetLifecyclePolicies", {"PolicyIds": [id]}).get("Policies") or ()
+        except CloudError as error:
+            if errors.is_missing(error):
+                return False
+            raise
+        return any(policy.get("PolicyId") == id for policy in found)
 
     def tagged(
         self, cloud: Cloud, place: Place, tag: str, value: str | None, *, without: Collection[str] = ()
@@ -455,6 +514,9 @@ class Grant(Kind):
             for grant in self.of_key(cloud, place, key):
                 if grant.get("Name", "").startswith(grant_prefix(build.id, build.catalog)):
                     yield str(grant["GrantId"]), key
+
+    def is_there(self, cloud: Cloud, place: Place, id: str, parent: str | None) -> bool:
+        return parent is not None and any(g.get("GrantId") == id for g in self.of_key(cloud, place, parent))
 
     def of_key(self, cloud: Cloud, place: Place, key: str) -> Iterator[Mapping[str, Any]]:
         """All grants of a key, as ListGrants returns them."""

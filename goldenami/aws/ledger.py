@@ -19,6 +19,10 @@ an intent and no result          looks the token up. Found: adopts the resource.
 
 The ledger does the same look-up inside one process when a reply is lost (a timeout, a reset, an internal error): the
 call may have had its effect. Only calls that were refused or throttled are known to have had none.
+
+A new resource may be unknown to the service for minutes. So a call that is refused because of that is sent again (see
+``recent``), and "not found" proves that a resource is deleted only if the resource is older than that, and neither its
+id nor its token is found.
 """
 
 from __future__ import annotations
@@ -27,20 +31,25 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from goldenami.aws import errors, tags
 from goldenami.aws.errors import Outcome
 from goldenami.aws.guard import permitted
 from goldenami.aws.kinds import Kind, kind_of
+from goldenami.aws.limits import CallAttempts
+from goldenami.aws.recent import LONGEST, PAUSES
 from goldenami.aws.session import Cloud
 from goldenami.errors import CloudError, GoldenAmiError, JournalError
 from goldenami.events import Emit, emit, ignore_events
-from goldenami.journal import Intent, Journal, Resource, Result, Secret, token
+from goldenami.journal import Intent, Journal, Resource, Result, Secret, token, utc_now
 from goldenami.model import DEFAULT_LIFETIME, Place
 from goldenami.polling import Interval, poll
 
 T = TypeVar("T")
+# The clocks of two machines may differ by so much: AWS accepts signatures of clocks that are up to five minutes off.
+_CLOCKS_DIFFER: Final = timedelta(minutes=10)
+_SAID_AFTER: Final = 10.0  # seconds of waiting until a note reports it
 
 # Called with the failure before each pause of a call that is tried again. An exception that it raises ends the wait.
 OnWait = Callable[[GoldenAmiError], None]
@@ -61,14 +70,16 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long the ledger looks for a resource by its token, in seconds.
+    """How long the ledger looks for a resource, in seconds.
 
-    ``visible``: how long a new resource may be missing in describes (EC2 is eventually consistent; its documentation
-    gives no limit, and a few seconds are usual). The ledger waits only if a repeated call could create a second
-    resource. With a ClientToken or a unique name the repeated call returns the first resource.
+    ``visible``: how long a resource may be missing in describes if it is not known whether it exists (EC2 is eventually
+    consistent; its documentation gives no limit, and a few seconds are usual). The ledger waits only if a repeated call
+    could create a second resource. With a ClientToken or a unique name the repeated call returns the first resource.
+    ``known``: the same for a resource that is known to have been created, from its creation on.
     """
 
-    visible: float = 15.0
+    visible: float = 60.0
+    known: float = LONGEST
     first: float = 0.25
     factor: float = 1.5
     longest: float = 4.0
@@ -122,6 +133,8 @@ class Ledger:
         self._locks: dict[str, threading.RLock] = {}
         self._mutex = threading.Lock()
         self.expires_at: datetime = max(journal.header.created, began or journal.header.created) + lifetime
+        self._absent: set[tuple[Place, str]] = set()
+        self._learn_from_journal()
 
     # --- creating -----------------------------------------------------------------------------------------------------
 
@@ -192,9 +205,12 @@ class Ledger:
         ids by token."""
         found: dict[str, str | None] = {}
         waiting = list(intents)
-        for _ in self.patience.rounds(self.cloud) if waiting else ():
+        long_ago = self._old_before(self.patience.visible)
+        for number, _ in enumerate(self.patience.rounds(self.cloud) if waiting else ()):
+            if number and all(self._is_before(long_ago, intent) for intent in waiting):
+                break
             for intent in list(waiting):
-                id = self._find(intent, patiently=False)
+                id = self._find(intent)
                 if id is not None:
                     found[intent.token] = self._adopt(intent, id)
                     waiting.remove(intent)
@@ -243,8 +259,11 @@ class Ledger:
     def delete(self, kind: str, place: Place, id: str, *, parent: str | None = None) -> None:
         """Ensure that a resource is deleted, or is being deleted (an instance is "shutting-down" when this returns).
 
-        If the journal has it as deleted, nothing is sent. A resource that does not exist counts as deleted. ``parent``:
-        for a grant, the ARN of its key. The snapshots of an image stay: ``images.delete`` deletes both.
+        If the journal has it as deleted, nothing is sent. A resource that does not exist counts as deleted, but "not
+        found" is no proof of that while the resource may be too new to be found: the call is sent again until then, and
+        afterwards neither its id nor its token may be found. Raises CloudError if the service does not delete a
+        resource that it lists. ``parent``: for a grant, the ARN of its key. The snapshots of an image stay:
+        ``images.delete`` deletes both.
         """
         key = f"delete/{kind}/{place}/{id}"
         with self._lock(key):
@@ -256,8 +275,26 @@ class Ledger:
             mark = token(self.journal.build_id, key, attempt)
             intent = Intent(key, "delete", kind, place, mark, call.service, call.operation, call.request, attempt, id)
             self.journal.intend(intent)
-            self._send_change(intent, definition.missing_codes, definition.busy_codes, definition.busy_for)
+            self._send_delete(intent, definition, id, parent)
             self.journal.record_deleted(kind, place, id)
+            self.cloud.recent.deleted(place, id)
+
+    def was_absent(self, place: Place, id: str) -> bool:
+        """Return whether :meth:`delete` of this process found that a resource did not exist."""
+        return (place, id) in self._absent
+
+    def look(
+        self, kind: Kind, place: Place, id: str, find: Callable[[], T | None], *, also_unknown: bool = False
+    ) -> T | None:
+        """Call ``find`` until it returns a true value, or the resource is so old that it would be visible. Return its
+        last value. There is at least one call. ``also_unknown``: wait also for a resource of unknown age."""
+        seconds = self._proof_takes(kind, place, id) if also_unknown else self.cloud.recent.seconds_left(place, id)
+        found: T | None = None
+        for _ in self.patience.busy(self.cloud, seconds):
+            found = find()
+            if found:
+                break
+        return found
 
     def delete_key(self, key: str) -> None:
         """Delete a key's resource, if it has one. The next ``create`` of the key creates a new resource."""
@@ -285,15 +322,21 @@ class Ledger:
 
         ``sent_before``: an earlier process may have sent it.
         """
-        retry = self.cloud.retry.start()
+        retry, news = self.cloud.retry.start(), _Pauses(self, intent)
         while True:
             try:
                 response = self._send(intent)
             except GoldenAmiError as error:
+                if self.cloud.recent.may_pass(error, intent.request):
+                    if on_wait is not None:
+                        on_wait(error)
+                    news.wait(error)
+                    continue
                 outcome = errors.outcome(error)
                 if isinstance(error, CloudError) and error.code in definition.duplicate_codes:
-                    # An earlier try of this intent created it, or another program did. Only the token shows which.
-                    found = self._find(intent, patiently=sent_before)
+                    # An earlier try of this intent created it, or another program did. Only the token shows which. It
+                    # exists, so it is looked for until it is visible in any case.
+                    found = self._find(intent, self._visible_within(definition) if sent_before else 0.0)
                     if found is not None:
                         return self._adopt(intent, found)
                 if outcome is Outcome.REFUSED:
@@ -302,7 +345,7 @@ class Ledger:
                     raise
                 if outcome is Outcome.UNKNOWN:
                     sent_before = True
-                    found = self._find(intent, patiently=not definition.repeatable(intent.operation))
+                    found = self._find(intent, self._doubt_lasts(intent))
                     if found is not None:
                         return self._adopt(intent, found)
                 if on_wait is not None:
@@ -312,38 +355,67 @@ class Ledger:
             else:
                 id = definition.id_of(intent.operation, response, intent.request)
                 self.journal.record_success(intent.token, id=id, data=_simple(response))
+                self._learn(intent, id)
                 self._tell(intent, id)
                 return id
 
-    def _send_change(
-        self, intent: Intent, already: Collection[str], busy: Collection[str] = (), busy_for: float = 0.0
-    ) -> Mapping[str, Any]:
-        retry = self.cloud.retry.start()
-        rounds = self.patience.busy(self.cloud, busy_for)
-        next(rounds)  # the time runs from here
+    def _send_change(self, intent: Intent, already: Collection[str]) -> Mapping[str, Any]:
+        retry, news = self.cloud.retry.start(), _Pauses(self, intent)
         while True:
             try:
                 response = self._send(intent)
-            except CloudError as error:
-                if error.code in already:
-                    response = {}
-                elif error.code in busy and next(rounds, None) is not None:
-                    continue
-                elif errors.outcome(error) is Outcome.REFUSED:
-                    self.journal.record_refusal(intent.token, code=error.code, message=error.message)
-                    raise
-                elif retry.wait(error):
-                    continue
-                else:
-                    raise
             except GoldenAmiError as error:
-                if errors.outcome(error) is Outcome.REFUSED:
-                    self.journal.record_refusal(intent.token, code=type(error).__name__, message=error.message)
-                raise
+                if self.cloud.recent.may_pass(error, intent.request):
+                    news.wait(error)
+                    continue
+                if isinstance(error, CloudError) and error.code in already:
+                    response = {}
+                else:
+                    self._wait_or_raise(intent, error, retry)
+                    continue
             data = _simple(response)
             self.journal.record_success(intent.token, data=data)
+            self._learn(intent, None)
             self._tell(intent, intent.resource)
             return data
+
+    def _send_delete(self, intent: Intent, definition: Kind, id: str, parent: str | None) -> None:
+        """Send a deletion until it is made, or until the resource provably does not exist."""
+        retry, busy = self.cloud.retry.start(), self.patience.busy(self.cloud, definition.busy_for)
+        proof = _Absence(self, definition, intent.place, id, parent)
+        next(busy)  # the time runs from here
+        while True:
+            try:
+                response = self._send(intent)
+            except GoldenAmiError as error:
+                code = error.code if isinstance(error, CloudError) else ""
+                if code in definition.missing_codes | definition.uncertain_codes:
+                    if not proof.is_given(intent, error):
+                        continue
+                    response = {}
+                    self._absent.add((intent.place, id))
+                elif code in definition.busy_codes and next(busy, None) is not None:
+                    continue
+                else:
+                    self._wait_or_raise(intent, error, retry)
+                    continue
+            else:
+                if not definition.was_deleted(response):
+                    if not proof.is_given(intent, None):
+                        continue
+                    self._absent.add((intent.place, id))
+            self.journal.record_success(intent.token, data=_simple(response))
+            self._tell(intent, id)
+            return
+
+    def _wait_or_raise(self, intent: Intent, error: GoldenAmiError, retry: CallAttempts) -> None:
+        """Pause before the next try of a change. Raises the error if there is none, and records a refusal."""
+        if errors.outcome(error) is Outcome.REFUSED:
+            code = error.code if isinstance(error, CloudError) else type(error).__name__
+            self.journal.record_refusal(intent.token, code=code, message=error.message)
+            raise error
+        if not retry.wait(error):
+            raise error
 
     def _send(self, intent: Intent) -> Mapping[str, Any]:
         # The intent may be old (throttling, retries), and another process may have taken the build over since.
@@ -356,23 +428,34 @@ class Ledger:
 
     def _resolve(self, intent: Intent, on_wait: OnWait | None) -> str:
         definition = kind_of(intent.kind)
-        found = self._find(intent, patiently=not definition.repeatable(intent.operation))
+        found = self._find(intent, self._doubt_lasts(intent))
         if found is not None:
             return self._adopt(intent, found)
         return self._send_create(intent, definition, on_wait, sent_before=True)
 
-    def _find(self, intent: Intent, *, patiently: bool) -> str | None:
-        """Return the id of the resource with the intent's token. Looks once, or (``patiently``) while a new resource
-        may be invisible."""
+    def _doubt_lasts(self, intent: Intent) -> float:
+        """Return for how many seconds the resource of a call of unknown outcome is looked for, before the call is sent
+        again: 0 if a repeated call cannot create a second resource, or if the first would be visible by now."""
+        is_old = self._is_before(self._old_before(self.patience.visible), intent)
+        return 0.0 if is_old or kind_of(intent.kind).repeatable(intent.operation) else self.patience.visible
+
+    def _find(self, intent: Intent, seconds: float = 0.0) -> str | None:
+        """Return the id of the resource with the intent's token. Looks once, and again for some seconds."""
         definition = kind_of(intent.kind)
 
         def find() -> str | None:
             return definition.find(self.cloud, intent.place, intent.token, intent.request)
 
-        return self.patience.look(self.cloud, find) if patiently else find()
+        found: str | None = None
+        for _ in self.patience.busy(self.cloud, seconds):
+            found = find()
+            if found is not None:
+                break
+        return found
 
     def _adopt(self, intent: Intent, id: str) -> str:
         self.journal.record_success(intent.token, id=id, adopted=True)
+        self._learn(intent, id)
         if kind_of(intent.kind).is_gone(self.cloud, intent.place, id):
             self.journal.record_deleted(intent.kind, intent.place, id)
         self._tell(intent, id)
@@ -380,6 +463,51 @@ class Ledger:
 
     def _is_unusable(self, place: Place, id: str) -> bool:
         return self.journal.is_gone(place, id) or self.journal.is_spoiled(place, id)
+
+    # --- what is new --------------------------------------------------------------------------------------------------
+
+    def _learn(self, intent: Intent, id: str | None) -> None:
+        """Record what a successful call created or shared."""
+        recent = self.cloud.recent
+        if intent.action == "create" and id is not None:
+            kind = kind_of(intent.kind)
+            recent.created(intent.place, id, kind.codes_while_new(), within=self._visible_within(kind))
+            if kind.name == "grant":
+                recent.granted(str(intent.request["KeyId"]))
+        elif intent.action == "change" and intent.kind == "permission" and intent.resource is not None:
+            recent.shared(intent.resource)
+
+    def _learn_from_journal(self) -> None:
+        """Record what earlier processes created or shared. The times in a journal are those of other clocks, so all
+        that may be new counts as created now."""
+        for intent, result in self.journal.done_since(self._old_before(self.patience.known)):
+            if result.id is None or not self.journal.is_gone(intent.place, result.id):
+                self._learn(intent, result.id)
+
+    def _old_before(self, seconds: float) -> datetime:
+        """Return the time before which a record is certainly older than some seconds."""
+        return utc_now() - timedelta(seconds=seconds) - _CLOCKS_DIFFER
+
+    def _is_before(self, moment: datetime, intent: Intent) -> bool:
+        at = self.journal.intended_at(intent.token)
+        return at is not None and at < moment
+
+    def _visible_within(self, kind: Kind) -> float:
+        """Return the seconds after which calls find a resource that was created."""
+        return min(kind.visible_within, self.patience.known)
+
+    def _proof_takes(self, kind: Kind, place: Place, id: str) -> float:
+        """Return for how many seconds "not found" does not prove that a resource is deleted."""
+        journaled = any(result.id == id and intent.place == place for intent, result in self._creations(kind, id))
+        if journaled:
+            return self.cloud.recent.seconds_left(place, id)  # 0: it is in the journal, and old
+        return max(self.cloud.recent.seconds_left(place, id), min(self.patience.visible, kind.visible_within))
+
+    def _creations(self, kind: Kind, id: str) -> Iterator[tuple[Intent, Result]]:
+        for intent in self.journal.calls(kind.name):
+            result = self.journal.result_of(intent.token)
+            if intent.action == "create" and result is not None and result.id == id:
+                yield intent, result
 
     # --- helpers ------------------------------------------------------------------------------------------------------
 
@@ -410,6 +538,87 @@ class Ledger:
     def _lock(self, key: str) -> threading.RLock:
         with self._mutex:
             return self._locks.setdefault(key, threading.RLock())
+
+
+class _Pauses:
+    """The pauses of a call that names something new. A note reports a long wait once."""
+
+    def __init__(self, ledger: Ledger, intent: Intent) -> None:
+        self._ledger = ledger
+        self._intent = intent
+        self._next = PAUSES.first
+        self._waited = 0.0
+        self._said = False
+
+    def wait(self, error: GoldenAmiError | None) -> None:
+        """Pause before the call is sent again."""
+        if not self._said and self._waited >= _SAID_AFTER:
+            self._said = True
+            why = f": {error.message}" if error is not None else ""
+            text = f"{self._intent.operation} is repeated until AWS finds what is new{why}"
+            emit(self._ledger._emit, "note", message=text, level="info")
+        self._ledger.cloud.sleep(self._next)
+        self._waited += self._next
+        self._next = min(self._next * PAUSES.factor, PAUSES.longest)
+
+
+class _Absence:
+    """The proof that a resource does not exist: the deleting call does not find it while it may be too new to be found,
+    and then neither its id nor its token is found."""
+
+    def __init__(self, ledger: Ledger, kind: Kind, place: Place, id: str, parent: str | None) -> None:
+        self._ledger = ledger
+        self._kind = kind
+        self._place = place
+        self._id = id
+        self._parent = parent
+        self._until: float | None = None
+        self._listed_until: float | None = None
+        self._pauses: _Pauses | None = None
+
+    def is_given(self, intent: Intent, error: GoldenAmiError | None) -> bool:
+        """Return whether "not found" proves that the resource does not exist. False after a pause: the call must be
+        sent again. Raises CloudError if reads show the resource for as long as a new one may be invisible.
+        ``error``: the answer; None if the call succeeded without a resource.
+        """
+        ledger = self._ledger
+        now = ledger.cloud.clock()
+        if self._until is None or self._pauses is None:
+            self._until = now + ledger._proof_takes(self._kind, self._place, self._id)
+            self._pauses = _Pauses(ledger, intent)
+        if now >= self._until:
+            if not self._is_listed():
+                return True
+            self._listed_until = self._listed_until or now + ledger._visible_within(self._kind)
+            if now >= self._listed_until:
+                place = self._place
+                answer = error.message if error is not None else f"{intent.operation} found nothing"
+                code = error.code if isinstance(error, CloudError) else "goldenami.NotDeleted"
+                ledger.journal.record_refusal(intent.token, code=code, message=answer)
+                raise CloudError(
+                    f"{self._kind.name} {self._id} in {place} exists, but {intent.operation} does not delete it: "
+                    f"{answer}",
+                    code="goldenami.NotDeleted",
+                    action=intent.operation,
+                    account=place.account,
+                    region=place.region,
+                    hint="Try again later. If it stays so, look at the state of the resource in the console.",
+                )
+        self._pauses.wait(error)
+        return False
+
+    def _is_listed(self) -> bool:
+        kind, cloud, place = self._kind, self._ledger.cloud, self._place
+        if kind.is_there(cloud, place, self._id, self._parent):
+            return True
+        for intent, _ in self._ledger._creations(kind, self._id):
+            if kind.has_tags:
+                found: Collection[str | None] = kind.tagged(cloud, place, tags.TOKEN, intent.token)
+            else:
+                found = (kind.find(cloud, place, intent.token, intent.request),)
+            if self._id in found and not kind.is_gone(cloud, place, self._id):
+                return True
+        return False
 
 
 def _plain(value: Any) -> Any:

@@ -35,6 +35,7 @@ import goldenami
 from goldenami.aws import errors
 from goldenami.aws.guard import reads_only, refuse_unjournaled, refuse_unscoped
 from goldenami.aws.limits import SCARCE, Clock, Pace, Retries, Retry, Sleep, boot_clock, page_size
+from goldenami.aws.recent import PAUSES, Recent
 from goldenami.errors import AccessError, CloudError, GoldenAmiError, Throttled, UnjournaledMutation
 from goldenami.model import Account, Connection, Environment, Place
 
@@ -87,6 +88,7 @@ class Cloud:
         self.home = home
         self._patience, self._jitter = retry, jitter or random.Random()
         self.retry = Retries(retry, clock, sleep, self._jitter)
+        self.recent = Recent(clock)
         self._accounts = {a.id: a for a in accounts.values()}
         self._timeouts = timeouts
         self._connection = connection
@@ -195,13 +197,22 @@ class Cloud:
         self, place: Place, service: str, operation: str, request: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """Make a call that changes nothing. It is retried after throttling, lost connections and internal errors,
-        within the limits of ``Retry``.
+        within the limits of ``Retry``, and while EC2 does not find a resource that is new (see ``recent``).
 
         Raises the translated error, and UnjournaledMutation for a mutating or unknown call.
         """
         if not reads_only(service, operation):
             raise UnjournaledMutation(f"{service}:{operation} is a mutating call, which only the ledger may send")
-        return self._reading(place, self.client(service, place), service, operation, request or {})
+        client, request, pause = self.client(service, place), request or {}, PAUSES.first
+        while True:
+            try:
+                return self._reading(place, client, service, operation, request)
+            except GoldenAmiError as error:
+                # Callers read parameters and grants to learn whether they exist, and wait for them if they have to.
+                if service != "ec2" or not self.recent.may_pass(error, request):
+                    raise
+            self.sleep(pause)
+            pause = min(pause * PAUSES.factor, PAUSES.longest)
 
     def pages(
         self, place: Place, service: str, operation: str, result: str, request: Mapping[str, Any] | None = None

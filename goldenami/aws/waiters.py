@@ -27,7 +27,8 @@ _AT_ONCE: Final = 150  # EC2 takes up to 200 values in one filter
 
 @dataclass(frozen=True, slots=True)
 class Interval(polling.Interval):
-    """Seconds between describes. ``visible``: how long a new id may be missing before it counts as failed."""
+    """Seconds between describes. ``visible``: how long an id may be missing without a break before it counts as failed,
+    or as deleted. A resource that is new may be missing for longer (see ``recent``)."""
 
     jitter: float = 0.1
     visible: float = 60.0
@@ -39,7 +40,7 @@ STANDARD: Final = Interval()
 @dataclass(frozen=True, slots=True)
 class Watched:
     """A kind of resource to wait for, and the meaning of its states. ``classify``: returns the readiness, and the
-    reason of a failure. ``missing_is``: the readiness of an id that stays invisible."""
+    reason of a failure. ``missing_is``: the readiness of an id that stays missing."""
 
     operation: str
     result: str
@@ -92,6 +93,8 @@ def watch(
     after their retries.
     """
     last: dict[str, Observation] = {id: Observation(id, "pending", "pending") for id in ids}
+    seen_at: dict[str, float] = {}
+    new = {id: max(interval.visible, cloud.recent.seconds_left(place, id)) for id in ids}
     for elapsed in polling.poll(
         cloud.clock, cloud.sleep, timeout=timeout, interval=interval, check=check, jitter=jitter
     ):
@@ -102,7 +105,13 @@ def watch(
         waiting = [found[id] for id in open_ids if id in found and what.classify(found[id])[0] == "pending"]
         percentages = percent(waiting) if percent is not None and waiting and on_progress is not None else {}
         for id in open_ids:
-            seen = _seen(what, id, found.get(id), percentages.get(id), elapsed >= interval.visible)
+            if id in found:
+                seen_at[id] = elapsed
+            longest = interval.visible if id in seen_at else new[id]
+            late = elapsed - seen_at.get(id, 0.0) >= longest
+            if id not in found and id in seen_at and not late:
+                continue  # the next describe may show it again
+            seen = _seen(what, id, found.get(id), percentages.get(id), late)
             if on_progress is not None and (seen.state, seen.percent) != (last[id].state, last[id].percent):
                 on_progress(seen)
             last[id] = seen
@@ -134,7 +143,7 @@ def failure(seen: Observation, what: str, place: Place) -> CloudError:
 
 def _seen(what: Watched, id: str, item: Item | None, percent: float | None, late: bool) -> Observation:
     if item is None:
-        if not late and what.missing_is != "ready":
+        if not late:
             return Observation(id, "pending", "pending")
         return Observation(id, what.missing_is, "missing", reason="it does not exist")
     readiness, reason = what.classify(item)

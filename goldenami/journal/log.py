@@ -262,6 +262,28 @@ class Journal:
         with self._mutex:
             return tuple(r for r in self._state.resources() if kind is None or r.kind == kind)
 
+    def done_since(self, moment: datetime) -> tuple[tuple[Intent, Result], ...]:
+        """Return the calls that succeeded at this time or later, by the clocks of the machines that made them, oldest
+        first. Secrets stay concealed."""
+        with self._mutex:
+            state = self._state
+            found = ((intent, state.results.get(token)) for token, intent in state.by_token.items())
+            return tuple(
+                (intent, result)
+                for intent, result in found
+                if result is not None and result.ok and state.times.get(intent.token, moment) >= moment
+            )
+
+    def result_of(self, token: str) -> Result | None:
+        """Return the result of a call, or None if it has none."""
+        with self._mutex:
+            return self._state.results.get(token)
+
+    def intended_at(self, token: str) -> datetime | None:
+        """Return the time of the last record about a call, by the clock of the machine that made it."""
+        with self._mutex:
+            return self._state.times.get(token)
+
     def unresolved(self) -> tuple[Intent, ...]:
         """Return the creating calls of unknown outcome. Secrets stay concealed."""
         with self._mutex:

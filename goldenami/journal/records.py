@@ -122,6 +122,7 @@ class State:
         self.by_key: dict[str, list[Intent]] = {}
         self.by_token: dict[str, Intent] = {}
         self.results: dict[str, Result] = {}
+        self.times: dict[str, datetime] = {}  # token -> of the last record about its call, by that machine's clock
         self.gone: set[tuple[Place, str]] = set()
         self.spoiled: dict[tuple[Place, str], str] = {}
         self.stages: dict[str, Json] = {}
@@ -131,6 +132,8 @@ class State:
     def apply(self, record: Json) -> None:
         """Apply one record. Raises KeyError, TypeError or ValueError if the record is not of this schema."""
         what = record["record"]
+        if "token" in record and "at" in record:
+            self.times[record["token"]] = datetime.fromisoformat(record["at"])
         if what == "intent":
             intent = intent_from(record)
             if intent.token in self.by_token and intent.action != "delete":

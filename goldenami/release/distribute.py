@@ -16,6 +16,7 @@ Their images are kept, and a resumed build repeats only the failed targets.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -53,12 +54,13 @@ _FindSource = Callable[[Architecture], Source]
 class Tries:
     """How often the copy of a target is tried in one run, and the pause in seconds before the second try.
 
-    Each pause is twice as long as the one before. Copies fail for a short time after a grant or a permission was
-    created, until AWS has propagated it.
+    Each pause is twice as long as the one before, up to ``longest``. A copy that fails because it cannot use a key is
+    tried more often while the grant on that key may have no effect yet.
     """
 
     count: int = 3
     pause: float = 2.0
+    longest: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class Distribution:
         self._emit = to
         self._tries = tries
         self._stopped = threading.Event()
+        self._lent_keys: dict[str, frozenset[str]] = {}  # of the candidates' snapshots, by the account that copies them
         self._available: dict[_Slot, Future[str]] = {
             (target.label, architecture): Future() for target in order.targets for architecture in self._candidates
         }
@@ -182,10 +185,10 @@ class Distribution:
     def _copy(self, target: Target, source: _FindSource) -> None:
         todo, pause = list(self._candidates), self._tries.pause
         given_up: list[GoldenAmiError] = []
-        for number in range(1, self._tries.count + 1):
+        for number in itertools.count(1):
             errors = self._attempt(target, todo, source)
-            last = number == self._tries.count
-            todo = [a for a, error in errors.items() if not last and _may_pass(error)]
+            last = number >= self._tries.count
+            todo = [a for a, e in errors.items() if _may_pass(e) and (not last or self._key_may_come(target, e))]
             for architecture, error in errors.items():
                 if architecture in todo:
                     self._tell(target, architecture, "retrying", detail=error.message)
@@ -195,9 +198,14 @@ class Distribution:
             if not todo:
                 break
             self._ledger.cloud.sleep(pause)
-            pause *= 2
+            pause = min(2 * pause, self._tries.longest)
         if given_up:
             raise given_up[0]
+
+    def _key_may_come(self, target: Target, error: GoldenAmiError) -> bool:
+        """Return whether a copy failed because the grant on a key of the candidate has no effect yet."""
+        keys = self._lent_keys.get(target.account.id, frozenset())
+        return self._ledger.cloud.recent.key_may_come(error.message, keys)
 
     def _attempt(
         self, target: Target, architectures: list[Architecture], source: _FindSource
@@ -295,6 +303,7 @@ class Distribution:
         image = images.describe_many(ledger.cloud, home, [candidate]).get(candidate, {})
         behind = snapshots.describe_many(ledger.cloud, home, snapshots.of_image(image))
         arns = sorted({str(s["KmsKeyId"]) for s in behind.values() if s.get("Encrypted")})
+        self._lent_keys[account] = self._lent_keys.get(account, frozenset()) | frozenset(arns)
         for number, arn in enumerate(arns):
             grantee = account_root(arn, account)
             kms.create_grant(ledger, f"{key}/grant-{number}", home, kms_key_arn=arn, grantee=grantee)

@@ -156,8 +156,9 @@ class Parameters:
         if self._ledger.existing(parameter.key) is not None:
             # SSM may not have validated a new parameter yet. A deletion would find nothing, and the parameter would
             # appear later.
-            current = self._ledger.patience.look(self._cloud, lambda: self.read(parameter))
-            if current is None or kind_of("parameter").still_ours(self._ledger, parameter.place, parameter.name):
+            kind, place, name = kind_of("parameter"), parameter.place, parameter.name
+            current = self._ledger.look(kind, place, name, lambda: self.read(parameter))
+            if current is None or kind.still_ours(self._ledger, place, name):
                 self._ledger.delete_key(parameter.key)
 
     def read(self, parameter: Parameter) -> str | None:

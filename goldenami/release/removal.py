@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
-from goldenami.aws import images, kms, parameters, recyclebin, snapshots, tags
+from goldenami.aws import images, kms, parameters, recent, recyclebin, snapshots, tags
 from goldenami.aws.kinds import grant_prefix, parameter_tags
 from goldenami.aws.ledger import Call
 from goldenami.aws.ownership import Owner
@@ -34,6 +34,11 @@ def is_due(decision: RetentionDecision, estate: Estate, now: datetime) -> bool:
     if decision.fate == "deprecate":
         return any(not _is_deprecated(image, now) for image in images_of)
     return any(image.get("State") != "disabled" for image in images_of)
+
+
+def is_new(manifest: ImageManifest, now: datetime) -> bool:
+    """Return whether reads may still omit resources of a release, so that a deletion would miss them."""
+    return now - datetime.fromisoformat(manifest.created) < timedelta(seconds=recent.LONGEST)
 
 
 def comes_back(decision: RetentionDecision, estate: Estate) -> bool:
@@ -73,6 +78,12 @@ class Removal(Attempts):
             manifest = decision.release.manifest
             if decision.fate == "keep":
                 self.take_back(manifest, estate, decision.rule)
+                continue
+            if decision.fate == "delete" and is_new(manifest, self.now):
+                self.failures[manifest.label] = (
+                    f"it was released less than {recent.LONGEST / 60:.0f} minutes ago, so AWS may not list all its "
+                    "resources yet; retire it later"
+                )
                 continue
             if decision.fate == "delete":
                 self.catalog.marks.begin(manifest.recipe, manifest.version, decision.rule, self.now)

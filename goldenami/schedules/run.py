@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from goldenami import task
-from goldenami.aws import images, journals, kms, snapshots
+from goldenami.aws import images, journals, kms, snapshots, waiters
 from goldenami.aws.ledger import Patience
 from goldenami.aws.session import Cloud
 from goldenami.each import Failures, each
@@ -122,6 +122,7 @@ def error_of(runs: Iterable[ScheduleRun]) -> TargetsFailed | None:
 def _run_one(
     environment: Environment, schedule: Schedule, now: datetime, cloud: Cloud, emit_to: Emit, wait: float
 ) -> ScheduleRun:
+    _await_visible(cloud)
     found = survey(cloud, environment, schedule)
     steps, unreachable = plan(schedule, found, now), dict(found.unreachable)
     if not steps:  # Without steps there is no journal: a run that starts every five minutes would fill the store.
@@ -135,13 +136,23 @@ def _run_one(
         if steps.makes:
             if schedule.copies:
                 work.await_snapshots(wait)
+            _await_visible(cloud)
             # Survey again: the new snapshots count now, with their actual state.
             again = survey(cloud, environment, schedule)
             second = plan(schedule, again, now)
             unreachable.update(again.unreachable)
         work.finish(second)
+        _await_visible(cloud)
     done = Steps(steps.makes, second.copies, second.changes, second.decisions)
     return ScheduleRun(schedule, done, work.made, work.failures, job.id, unreachable)
+
+
+def _await_visible(cloud: Cloud) -> None:
+    """Wait until reads show the new snapshots and images. Otherwise the next survey, maybe that of the next run, would
+    not find them by their tags, and a slot would get a second one. The survey reports places that do not answer."""
+    new_snapshots, new_images = cloud.recent.ids("snap-"), cloud.recent.ids("ami-")
+    each(new_snapshots, lambda place: waiters.watch(cloud, place, snapshots.VISIBLE, new_snapshots[place]))
+    each(new_images, lambda place: waiters.watch(cloud, place, images.VISIBLE, new_images[place]))
 
 
 def _finish_earlier(

@@ -7,7 +7,7 @@ is shared with the account, and the account has a grant on the key. Afterwards b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -24,6 +24,7 @@ from goldenami.snapshots.share import check_shareable
 from goldenami.task import TEMPORARY, Task
 
 SOURCE = tags.PREFIX + "source-snapshot"
+_FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 30.0  # seconds before a copy is made again
 _AT_ONCE = 20  # parallel copies to one region: EC2's default quota; the ledger queues further ones
 
 
@@ -110,7 +111,9 @@ def copy(
     failures |= {f"{id} to {d.place}": reason for (id, d), reason in answers.reasons.items()}
     made = [Copied(id, d.place, {"SnapshotId": copy_id}) for (id, d), copy_id in answers.results.items()]
     if wait:
-        made = _wait(job, made, failures)
+        by_place = {d.place: d for d in destinations}
+        keys = {id: str(source["KmsKeyId"]) for id, source in by_id.items() if source.get("Encrypted")}
+        made = _wait(job, made, failures, lambda c: _start(job, home, by_id[c.source], by_place[c.place], name), keys)
     if failures:
         job.own(*(c.item["SnapshotId"] for c in made))
         _return_all(job)
@@ -152,20 +155,43 @@ def _start(job: Task, home: Place, source: Item, target: Destination, name: str 
     )
 
 
-def _wait(job: Task, made: Sequence[Copied], failures: dict[str, str]) -> list[Copied]:
+def _wait(
+    job: Task, made: Sequence[Copied], failures: dict[str, str], again: Callable[[Copied], str], keys: Mapping[str, str]
+) -> list[Copied]:
+    """Wait until all copies are completed or have failed, and return the completed ones.
+
+    A copy that cannot use the key of its source is made again while the grant on that key may have no effect yet.
+    ``again``: makes a copy again, and returns its id. ``keys``: the ARN of the key of each encrypted source.
+    """
     done: list[Copied] = []
     places = sorted({c.place for c in made})
 
     def watch(place: Place) -> dict[str, waiters.Observation]:
-        ids = [c.item["SnapshotId"] for c in made if c.place == place]
-        return snapshots.wait(job.ledger, place, ids, on_progress=progress_events(job, place))
+        copies = {c.source: c for c in made if c.place == place}
+        left = {source: str(c.item["SnapshotId"]) for source, c in copies.items()}
+        final: dict[str, waiters.Observation] = {}
+        pause = _FIRST_PAUSE
+        while left:
+            seen = snapshots.wait(job.ledger, place, left.values(), on_progress=progress_events(job, place))
+            final |= {source: seen[id] for source, id in left.items()}
+            left = {s: id for s, id in left.items() if not seen[id].ok and may_come(s, seen[id].reason)}
+            if left:
+                job.cloud.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            for source, id in left.items():
+                snapshots.delete(job.ledger, place, id)
+                left[source] = again(copies[source])
+        return final
+
+    def may_come(source: str, reason: str) -> bool:
+        return job.cloud.recent.key_may_come(reason, [key for id, key in keys.items() if id == source])
 
     answers = each(places, watch)
     for one in made:
         if one.place in answers.reasons:
             failures[f"{one.source} to {one.place}"] = answers.reasons[one.place]
             continue
-        found = answers.results[one.place][one.item["SnapshotId"]]
+        found = answers.results[one.place][one.source]
         if found.ok:
             done.append(Copied(one.source, one.place, found.item))
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
-from goldenami.aws import snapshots
+from goldenami.aws import snapshots, waiters
 from goldenami.aws.waiters import Item
 from goldenami.model import Place
 from goldenami.snapshots.progress import completed
@@ -35,7 +35,10 @@ def create_of_volume(
         )
     if wait:
         return completed(job, place, [made])
-    return list(snapshots.describe_many(job.cloud, place, [made]).values())
+    seen = waiters.watch(job.cloud, place, snapshots.VISIBLE, [made])[made]
+    if not seen.ok:
+        raise waiters.failure(seen, "snapshot", place)
+    return [seen.item]
 
 
 def create_of_instance(

@@ -144,7 +144,11 @@ def volume_like(job: Task, place: Place, old: Volume, snapshot_id: str, kms_key:
 
 def _check_encrypted(cloud: Cloud, place: Place, ids: Sequence[str], kms_key: str) -> None:
     """Check the key of new volumes: the encryption defaults of the account could have changed it. Raises CloudError."""
-    for volume in volumes.describe_many(cloud, place, ids).values():
+    found = volumes.describe_many(cloud, place, ids)
+    for id in ids:
+        volume = found.get(id)
+        if volume is None:
+            raise CloudError(f"volume {id} in {place} is not visible, so its encryption is unknown")
         if not volume.encrypted or volume.kms_key != kms_key:
             raise CloudError(
                 f"{volume.id}: expected encryption under {kms_key}, found {volume.kms_key or 'no encryption'}"

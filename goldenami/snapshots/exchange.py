@@ -237,7 +237,7 @@ _SETTLED: Final = waiters.Watched(
 
 
 def _state(job: Task, place: Place, instance: str) -> str:
-    found = instances.describe_many(job.cloud, place, [instance]).get(instance)
+    found = instances.find(job.ledger, place, instance)
     if found is None:
         raise BuilderError(f"instance {instance} no longer exists in {place}")
     return found.state

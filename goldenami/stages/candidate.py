@@ -35,8 +35,8 @@ def already_prepared(build: BuildContext, architecture: Architecture) -> Prepare
     if build.ledger.existing(image_key(architecture)) is not None:
         return prepared
     if build.ledger.existing(hosts.key_of("builder", architecture)) == prepared.instance_id:
-        found = instances.describe_many(build.cloud, build.home, [prepared.instance_id])
-        if prepared.instance_id in found and found[prepared.instance_id].state in ("running", "stopping", "stopped"):
+        found = instances.find(build.ledger, build.home, prepared.instance_id)
+        if found is not None and found.state in ("running", "stopping", "stopped"):
             return prepared
     build.journal.stage_undone(f"prepared/{architecture}")
     return None
@@ -96,8 +96,7 @@ def stop(build: BuildContext, instance_id: str) -> None:
     One-time spot instances cannot be stopped. CreateImage shuts them down while it copies.
     Raises BuilderError if the builder does not exist any more.
     """
-    found = instances.describe_many(build.cloud, build.home, [instance_id])
-    instance = found.get(instance_id)
+    instance = instances.find(build.ledger, build.home, instance_id)
     if instance is None or instance.state not in ("running", "stopping", "stopped"):
         state = instance.state if instance else "deleted"
         raise BuilderError(

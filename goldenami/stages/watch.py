@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from goldenami.aws import instances
+from goldenami.aws import instances, waiters
 from goldenami.aws.instances import RECLAIMED_CODES, Instance
 from goldenami.errors import (
     BuilderError,
@@ -42,6 +42,7 @@ class Watch(threading.Event):
         self._host = host
         self._over = threading.Event()
         self.lost: HostLost | None = None
+        self._missing_since: float | None = None
         self.reached = False
         self.on_loss: list[Callable[[], None]] = []
 
@@ -56,11 +57,22 @@ class Watch(threading.Event):
             raise Interrupted("interrupted")
 
     def describe(self) -> HostLost | None:
-        """Describe the instance now. Returns the loss, or None. An error of EC2 does not count as a loss."""
+        """Describe the instance now. Returns the loss, or None.
+
+        An error of EC2 does not count as a loss. A describe without the instance counts only if EC2 omits it for a
+        minute, because a terminated instance stays visible for an hour.
+        """
         if self.lost is None:
             with contextlib.suppress(GoldenAmiError):
-                found = instances.describe_many(self._build.cloud, self._build.home, [self._host.instance_id])
-                self.lost = loss(self._host.instance_id, found.get(self._host.instance_id))
+                id, cloud = self._host.instance_id, self._build.cloud
+                found = instances.describe_many(cloud, self._build.home, [id]).get(id)
+                if found is None:
+                    self._missing_since = self._missing_since if self._missing_since is not None else cloud.clock()
+                    if cloud.clock() - self._missing_since < waiters.STANDARD.visible:
+                        return None
+                else:
+                    self._missing_since = None
+                self.lost = loss(id, found)
         return self.lost
 
     def run(self) -> None:

@@ -26,7 +26,7 @@ from tests.worlds.recordings import calls
 
 MOMENTS = ("before", "after")
 THEN = ("resume", "clean")
-LAGS = (0.0, 2.0)
+LAGS = (2.0, 40.0)  # seconds until calls find what is new
 
 
 @matrix("label, when, then", itertools.product(calls("build"), MOMENTS, THEN), every=7)
@@ -37,8 +37,17 @@ def test_a_build_killed_at_any_call_is_resumed_or_cleaned(
 
 
 def slow(world: World, lag: float) -> None:
-    """What is new shows late, and a parameter's value is effective late."""
-    world.paper.set(visibility_delay=lag, pending={"parameter": lag})
+    """What is new is unknown to reads and changes for a while, a permission, a grant and a parameter's value have no
+    effect."""
+    world.paper.set(visibility_delay=lag, grant_delay=2 * lag, pending={"parameter": min(lag, 20.0)})
+
+
+def place_decoys_at_once(world: World, lag: float, **options: str) -> inventory.Inventory:
+    """Decoys that are visible while what the build made is not yet."""
+    world.paper.set(visibility_delay=0.0)
+    placed = inventory.place_decoys(world, **options)
+    slow(world, lag)
+    return placed
 
 
 def killed(world: World, label: Label, when: str, then: str, lag: float) -> None:
@@ -47,8 +56,7 @@ def killed(world: World, label: Label, when: str, then: str, lag: float) -> None
     slow(world, lag)
     world.build_until(label, when)
     (build_id,) = world.builds
-    if not lag:  # else they would not be seen in time to be counted
-        decoys |= inventory.place_decoys(world, build_id=build_id, mark="b")
+    decoys |= place_decoys_at_once(world, lag, build_id=build_id, mark="b")
     if then == "clean":
         done = world.clean(build_id)
         assert done.complete, done.left

@@ -23,14 +23,15 @@ from tests.worlds.matrix import matrix
 from tests.worlds.recordings import calls
 
 THEN = ("resume", "clean")
+DELAYS = (1.0, 5.0, 40.0)  # seconds until calls find what is new
 
 
 def disturbed(world: World, fault: Disturb, *, then: str, delay: float = 0.0, must_release: bool = False) -> None:
-    """A build under a fault; after an error, a process that meets none."""
+    """A build under a fault; after an error, a process that meets none. ``delay``: until calls find what is new."""
     label = getattr(fault, "label", None)
     world.fresh(new_process=label is not None and label.service == "sts")
     decoys = inventory.place_decoys(world)
-    world.paper.set(visibility_delay=delay)
+    world.paper.set(visibility_delay=delay, grant_delay=2 * delay)
     error = build(world, fault)
     if error is None:
         (summary,) = world.journals.list()
@@ -78,14 +79,15 @@ def wait(world: World, delay: float) -> None:
 def test_any_call_may_fail_once(world: World, label: Label, fault: Fault, number: int) -> None:
     """A fault that passes is no reason for a build to fail; a refusal is, and leaves nothing."""
     turn = number // 4
-    then, delay = THEN[turn % 2], (0.0, 0.0, 2.0)[turn % 3]
+    then, delay = THEN[turn % 2], DELAYS[turn % 3]
     disturbed(world, Once(label, fault), then=then, delay=delay, must_release=fault in PASSING)
 
 
 @matrix("label, fault", itertools.product(calls("every-call"), (throttled, broken, lost, denied)), every=37)
 def test_an_action_may_fail_from_some_call_on(world: World, label: Label, fault: Fault, number: int) -> None:
     """The build ends with an error in bounded time, and what it could not delete is deleted by the next process."""
-    disturbed(world, FromThenOn(label, fault), then=THEN[(number // 4 + 1) % 2])
+    turn = number // 4
+    disturbed(world, FromThenOn(label, fault), then=THEN[(turn + 1) % 2], delay=DELAYS[turn % 3])
 
 
 @matrix("seed", ((seed,) for seed in range(200)), every=13)
@@ -93,7 +95,7 @@ def test_storms(world: World, seed: int) -> None:
     """Many faults at once."""
     turn = seed // 4
     storm, then = Storm(seed, (0.03, 0.1, 0.3)[turn % 3]), THEN[(turn + 1) % 2]
-    disturbed(world, storm, then=then, delay=(0.0, 2.0)[turn % 2])
+    disturbed(world, storm, then=then, delay=DELAYS[turn % 3])
 
 
 class Weather:
@@ -124,7 +126,7 @@ def test_any_weather(world: World, whole: bool) -> None:
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    @given(faults=WEATHER, then=st.sampled_from(("resume", "clean")), lag=st.sampled_from((0.0, 2.0)))
+    @given(faults=WEATHER, then=st.sampled_from(("resume", "clean")), lag=st.sampled_from(DELAYS))
     def hold(faults: Mapping[int, tuple[Callable[..., Response], int]], then: str, lag: float) -> None:
         disturbed(world, Weather(faults), then=then, delay=lag)
 

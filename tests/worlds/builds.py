@@ -43,7 +43,9 @@ from goldenami import pipeline
 from goldenami import recipe as recipes
 from goldenami.aws import journals
 from goldenami.aws.guard import reads_only
+from goldenami.aws.recent import Recent
 from goldenami.aws.session import Cloud, Timeouts
+from goldenami.errors import GoldenAmiError
 from goldenami.events import Event
 from goldenami.journal import Journals
 from goldenami.model import Architecture, Package, Place, TestReport
@@ -172,6 +174,7 @@ class MortalCloud(Cloud):
         self._count.clear()
         self.mutations = []
         self._paces.clear()  # what a process learnt about throttling ends with it
+        self.recent = Recent(self._time.now)
 
     def call(
         self, place: Place, service: str, operation: str, request: Mapping[str, Any] | None = None
@@ -191,7 +194,14 @@ class MortalCloud(Cloud):
         when = self._doom[1] if self._doom is not None and self._doom[0] == label else None
         if when == "before":
             self._die()
-        answer = super().send(place, service, operation, request)
+        try:
+            answer = super().send(place, service, operation, request)
+        except GoldenAmiError as error:
+            if self.recent.may_pass(error, request):  # sent again, it is the same call
+                with self._guard:
+                    self._count[identity] -= 1
+                    self.mutations.remove(label)
+            raise
         if when == "after":
             self._die()
         self._live()

@@ -33,7 +33,7 @@ BUILD = "20261124-030000-abcd"
 CATALOG = "0123456789abcdef"
 
 # Quick: what is looked for is there at once unless a test delays it.
-PATIENCE = Patience(visible=1.0, first=0.02, longest=0.1)
+PATIENCE = Patience(visible=1.0, known=1.0, first=0.02, longest=0.1)
 RETRY = Retry(first=0.01, longest=0.05, throttled=3.0, unreachable=1.0, queued=3.0)
 
 

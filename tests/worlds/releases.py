@@ -113,7 +113,7 @@ class World:
         every = tags.build_tags(
             recipe="debian-12-web", version=version, build_id=journal.build_id, own={"cost-center": "1234"}
         )
-        patience = Patience(visible=0.6, first=0.02)  # what is missing is missing: it is not waited for long
+        patience = Patience(visible=0.6, known=0.6, first=0.02)  # what is missing is missing: it is not waited for long
         return Ledger(self.cloud, journal, every, emit=self.events.append, patience=patience)
 
     def reopened(self, ledger: Ledger, version: str = "1.4.20261124.1") -> Ledger:

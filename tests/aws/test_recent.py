@@ -1,0 +1,393 @@
+"""A service that does not know for minutes what was made a moment ago. Time is virtual: nothing is waited for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from goldenami import reconcile
+from goldenami.aws import images, instances, keypairs, network, recent, security_groups, snapshots, waiters
+from goldenami.aws.kinds import kind_of
+from goldenami.aws.ledger import Call, Ledger, Patience
+from goldenami.errors import AccessError, CloudError
+from goldenami.events import Event
+from goldenami.journal import Header, Journal
+from goldenami.model import Network
+from tests.worlds.ledgers import APPS, APPS_PLACE, BUILD, CATALOG, HOME_PLACE, Crash, Trap, World, make_cloud
+
+from .test_ledger import KIND_OF_STEP, PUBLIC_KEY, STEPS, count, foreign_image, foreign_instance, launch, prepare
+
+if TYPE_CHECKING:
+    from goldenami_sandbox.testing import PaperCloud
+
+DELAY = 120.0  # seconds: longer than a look for what may not exist
+SOURCE = security_groups.Source(cidr="198.51.100.7/32")
+
+
+class Clock:
+    """Seconds since the epoch; sleeping moves them."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+        self._mutex = threading.Lock()
+
+    def now(self) -> float:
+        return time.time() + self._ahead
+
+    def sleep(self, seconds: float) -> None:
+        with self._mutex:
+            self._ahead += seconds
+        time.sleep(0.0002)
+
+
+class LateWorld(World):
+    """A cloud and a build on a virtual clock, and the ledger of a new process at each ``restart``."""
+
+    clock: Clock
+    events: list[Event]
+
+    def restart(self) -> None:
+        self.journal.close()
+        self.trap = Trap()
+        self.journal = Journal.open(self.journal.directory, sync=self.trap)
+        self.ledger = late_ledger(self.journal, self.clock, self.events)
+
+    def elapsed(self, step: Callable[[], object]) -> float:
+        before = self.clock.now()
+        step()
+        return self.clock.now() - before
+
+
+def late_ledger(journal: Journal, clock: Clock, events: list[Event]) -> Ledger:
+    cloud = make_cloud(clock=clock.now, sleep=clock.sleep)
+    return Ledger(cloud, journal, {"owner": "platform-team"}, emit=events.append)
+
+
+@pytest.fixture
+def late(
+    paper_cloud: Callable[..., PaperCloud], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[LateWorld]:
+    clock = Clock()
+    events: list[Event] = []
+    paper = paper_cloud(clock=clock.now)
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in paper.variables().items():
+        monkeypatch.setenv(name, value)
+    trap = Trap()
+    header = Header(BUILD, "debian-12-web", "d" * 64, "sandbox", datetime.now(UTC), {"catalog": CATALOG})
+    journal = Journal.create(tmp_path / "builds", header, sync=trap)
+    made = LateWorld(paper, tmp_path / "builds", journal, late_ledger(journal, clock, events), trap)
+    made.clock, made.events = clock, events
+    yield made
+    made.journal.close()
+
+
+def running(world: World) -> list[str]:
+    found = world.raw("ec2").describe_instances(Filters=[{"Name": "instance-state-name", "Values": ["running"]}])
+    return [str(i["InstanceId"]) for r in found["Reservations"] for i in r["Instances"]]
+
+
+def launch_only(world: World) -> str:
+    """A builder that is not waited for."""
+    ledger = world.ledger
+    base = images.find_base(ledger.cloud, HOME_PLACE, architecture="x86_64", filters={"name": ["debian-12-*"]})
+    subnets = network.subnets(ledger.cloud, HOME_PLACE, Network())
+    name = keypairs.create(ledger, "key-pair", HOME_PLACE, public_key=PUBLIC_KEY)
+    group = security_groups.create(ledger, "group", HOME_PLACE, vpc_id=subnets[0].vpc_id, source=SOURCE)
+    spec = instances.LaunchSpec(base.image_id, ("t3.small",), subnets, group, name)
+    return instances.launch(ledger, "builder", HOME_PLACE, spec)
+
+
+# --- "not found" is no proof ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("another_process", [False, True], ids=["same process", "next process"])
+def test_an_instance_that_is_not_found_yet_is_terminated(late: LateWorld, another_process: bool) -> None:
+    """TerminateInstances right after RunInstances answers InvalidInstanceID.NotFound, and the instance runs on (EC2
+    developer guide, "Eventual consistency")."""
+    late.paper.set(visibility_delay=DELAY)
+    instance = launch_only(late)
+    if another_process:
+        late.restart()
+    instances.terminate(late.ledger, HOME_PLACE, instance)
+    assert late.journal.is_gone(HOME_PLACE, instance)
+    late.paper.cloud.ec2.settle()
+    assert running(late) == []
+    state = late.raw("ec2").describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]["State"]
+    assert state["Name"] == "terminated"
+    notes = [str(e.fields["message"]) for e in late.events if e.kind == "note"]
+    assert any(note.startswith("TerminateInstances is repeated until AWS finds") for note in notes)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_every_kind_is_deleted_although_it_is_new(late: LateWorld, name: str) -> None:
+    _, _, step = STEPS[name]
+    prepare(late, step)
+    late.clock.sleep(DELAY)
+    delay = 40.0 if name == "parameter" else DELAY  # a value that has no effect after a minute is an error
+    late.paper.set(visibility_delay=delay)
+    step(late)
+    late.restart()
+    late.ledger.delete_key("step")
+    assert late.journal.resources(KIND_OF_STEP[name]) == ()
+    late.clock.sleep(DELAY)
+    late.paper.cloud.ec2.settle()
+    assert count(late, KIND_OF_STEP[name]) == 0
+
+
+def test_a_build_that_died_is_cleaned_before_anything_is_visible(late: LateWorld) -> None:
+    """Also the snapshots of a new image, whose ids only the image has, and what a lost result does not tell."""
+    late.paper.set(visibility_delay=40.0)
+    _, instance = launch(late.ledger)
+    late.trap.record, late.trap.lost = "result", True
+    with pytest.raises(Crash):
+        images.create(late.ledger, "candidate", HOME_PLACE, instance_id=instance, name="candidate", no_reboot=True)
+    late.restart()
+    done = reconcile.delete_all(late.cloud, late.journal)
+    assert done.complete, done.left
+    late.clock.sleep(DELAY)
+    late.paper.cloud.ec2.settle()
+    kinds = ("instance", "volume", "image", "snapshot", "security-group", "key-pair")
+    assert {kind: list(late.tagged(kind)) for kind in kinds} == {kind: [] for kind in kinds}
+
+
+def test_what_is_old_is_gone_at_once(late: LateWorld) -> None:
+    """Somebody else deleted it: no time is lost."""
+    group = new_group(late)
+    late.clock.sleep(recent.LONGEST)
+    late.raw("ec2").delete_security_group(GroupId=group)
+    assert late.elapsed(lambda: late.ledger.delete("security-group", HOME_PLACE, group)) < 1
+    assert late.journal.is_gone(HOME_PLACE, group)
+    assert late.ledger.was_absent(HOME_PLACE, group)
+
+
+def new_group(world: World) -> str:
+    vpc = network.subnets(world.cloud, HOME_PLACE, Network())[0].vpc_id
+    return security_groups.create(world.ledger, "group", HOME_PLACE, vpc_id=vpc, source=SOURCE)
+
+
+def test_the_journal_tells_a_later_process_what_is_old(late: LateWorld, tmp_path: Path) -> None:
+    """The times of its records count, as far as the clocks of two machines may differ."""
+    for minutes, new in ((60, False), (16, False), (1, True)):
+        builds, began = tmp_path / str(minutes), datetime.now(UTC) - timedelta(minutes=minutes)
+        header = Header(f"20261124-0300{minutes:02}-abcd", "r", "d" * 64, "sandbox", began, {"catalog": CATALOG})
+        with Journal.create(builds, header, now=partial(datetime.fromtimestamp, began.timestamp(), UTC)) as journal:
+            keypairs.create(late_ledger(journal, late.clock, []), "k", HOME_PLACE, public_key=PUBLIC_KEY)
+            (pair,) = journal.resources()
+        with Journal.open(journal.directory) as journal:
+            left = late_ledger(journal, late.clock, []).cloud.recent.seconds_left(HOME_PLACE, pair.id)
+            assert (left > 0) == new, minutes
+
+
+def test_an_unavailable_image_is_not_gone(late: LateWorld) -> None:
+    """InvalidAMIID.Unavailable is also the answer for an image in another state."""
+    image = foreign_image(late)
+    refused = {"action": "DeregisterImage", "nth": 0, "code": "InvalidAMIID.Unavailable", "status": 400}
+    late.paper.set(faults=[refused])
+    with pytest.raises(CloudError, match=r"image ami-\w+ in .* exists, but DeregisterImage does not delete it"):
+        images.delete(late.ledger, HOME_PLACE, image)
+    assert not late.journal.is_gone(HOME_PLACE, image)
+    late.paper.set(faults=[])
+    late.raw("ec2").deregister_image(ImageId=image)
+    late.paper.set(faults=[refused])  # EC2 answers so for a deregistered image, too
+    images.delete(late.ledger, HOME_PLACE, image)
+    assert late.journal.is_gone(HOME_PLACE, image)
+    assert late.raw("ec2").describe_snapshots(OwnerIds=["self"])["Snapshots"] == []
+
+
+def test_a_resource_that_is_listed_is_not_gone(late: LateWorld) -> None:
+    """However old it is: its id, and its token, are looked for."""
+    group = new_group(late)
+    late.clock.sleep(recent.LONGEST)
+    refused = {"action": "DeleteSecurityGroup", "times": 3, "code": "InvalidGroup.NotFound", "status": 400}
+    late.paper.set(faults=[refused])
+    late.ledger.delete("security-group", HOME_PLACE, group)
+    assert late.mutations()["DeleteSecurityGroup"] == 4
+    assert count(late, "security-group") == 0
+
+
+def test_an_instance_that_reads_omit_for_a_while_still_runs(late: LateWorld) -> None:
+    """A describe without the instance does not end the wait for its end."""
+    instance = launch_only(late)
+    late.clock.sleep(recent.LONGEST)
+    late.paper.set(visibility_delay=20.0)
+    other = launch_only_another(late)
+    interval = waiters.Interval(first=1.0, longest=1.0, jitter=0.0)
+    seen = waiters.watch(late.cloud, HOME_PLACE, waiters.TERMINATED, [other], timeout=30.0, interval=interval)
+    assert (seen[other].readiness, seen[other].state) == ("pending", "running")
+    assert sorted(running(late)) == sorted([instance, other])
+
+
+def launch_only_another(world: World) -> str:
+    base = images.find_base(world.cloud, HOME_PLACE, architecture="x86_64", filters={"name": ["debian-12-*"]})
+    answer = world.raw("ec2").run_instances(ImageId=base.image_id, InstanceType="t3.small", MinCount=1, MaxCount=1)
+    world.paper.cloud.ec2.settle()
+    return str(answer["Instances"][0]["InstanceId"])
+
+
+def test_an_adopted_instance_may_be_invisible_again(late: LateWorld) -> None:
+    """Whether it is gone is asked for by a filter, which is no error for an id that is not visible."""
+    late.paper.set(visibility_delay=DELAY)
+    instance = launch_only_another(late)
+    assert not kind_of("instance").is_gone(late.cloud, HOME_PLACE, instance)
+    assert not kind_of("instance").is_there(late.cloud, HOME_PLACE, instance, None)
+
+
+# --- calls that are sent again ----------------------------------------------------------------------------------------
+
+
+def test_a_launch_waits_for_its_group_and_its_key_pair(late: LateWorld) -> None:
+    late.paper.set(visibility_delay=DELAY)
+    instance = launch_only(late)
+    assert instances.wait_running(late.ledger, HOME_PLACE, [instance])[instance].state == "running"
+    calls = [(c["action"], c["result"]) for c in late.paper.calls]
+    assert ("AuthorizeSecurityGroupIngress", "InvalidGroup.NotFound") in calls
+    assert calls.count(("RunInstances", "ok")) == 1
+    assert len(late.journal.intents("builder")) == 1, "the same attempt, not a new one"
+
+
+def test_a_key_pair_alone_is_waited_for(late: LateWorld) -> None:
+    group = new_group(late)
+    late.paper.set(visibility_delay=DELAY)
+    name = keypairs.create(late.ledger, "key-pair", HOME_PLACE, public_key=PUBLIC_KEY)
+    base = images.find_base(late.cloud, HOME_PLACE, architecture="x86_64", filters={"name": ["debian-12-*"]})
+    subnets = network.subnets(late.cloud, HOME_PLACE, Network())
+    instances.launch(
+        late.ledger, "builder", HOME_PLACE, instances.LaunchSpec(base.image_id, ("t3.small",), subnets, group, name)
+    )
+    results = [c["result"] for c in late.paper.calls if c["action"] == "RunInstances"]
+    assert set(results) == {"InvalidKeyPair.NotFound", "ok"}
+
+
+def test_another_account_copies_as_soon_as_it_may(late: LateWorld) -> None:
+    """The launch permission first, the permission on the snapshots then: each has no effect for a while."""
+    source = foreign_image(late)
+    late.paper.set(visibility_delay=DELAY)
+    images.share(late.ledger, "share", HOME_PLACE, source, accounts=[APPS.id])
+    copy = images.copy(
+        late.ledger,
+        "copy",
+        APPS_PLACE,
+        source_image_id=source,
+        source_region=HOME_PLACE.region,
+        name="web 1.4",
+        kms_key="alias/golden-ami",
+    )
+    assert images.wait(late.ledger, APPS_PLACE, [copy])[copy].ok
+    results = [c["result"] for c in late.paper.calls if c["action"] == "CopyImage"]
+    assert set(results) == {"AuthFailure", "ok"}
+    assert len(late.journal.intents("copy")) == 1
+
+
+def test_a_snapshot_is_copied_as_soon_as_it_is_shared(late: LateWorld) -> None:
+    image = foreign_image(late)
+    (source,) = snapshots.of_image(images.describe_many(late.cloud, HOME_PLACE, [image])[image])
+    late.paper.set(visibility_delay=DELAY)
+    snapshots.share(late.ledger, "share", HOME_PLACE, source, [APPS.id])
+    snapshots.copy(late.ledger, "copy", APPS_PLACE, source=source, source_region=HOME_PLACE.region, name="copy")
+    results = [c["result"] for c in late.paper.calls if c["action"] == "CopySnapshot"]
+    assert set(results) == {"InvalidSnapshot.NotFound", "ok"}
+
+
+def test_a_new_image_is_shared_with_its_snapshots(late: LateWorld) -> None:
+    instance = foreign_instance(late)
+    late.paper.set(visibility_delay=DELAY)
+    image = images.create(late.ledger, "image", HOME_PLACE, instance_id=instance, name="new", no_reboot=True)
+    images.share(late.ledger, "share", HOME_PLACE, image, accounts=[APPS.id])
+    (behind,) = snapshots.of_image(images.describe_many(late.cloud, HOME_PLACE, [image])[image])
+    assert snapshots.volume_permissions(late.cloud, HOME_PLACE, behind) == {APPS.id}
+
+
+def test_an_id_that_this_build_did_not_make_fails_at_once(late: LateWorld) -> None:
+    rule = {"GroupId": "sg-0123456789abcdef0", "IpPermissions": []}
+    permission = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "192.0.2.1/32"}]}
+    call = Call("ec2", "AuthorizeSecurityGroupIngress", {**rule, "IpPermissions": [permission]})
+
+    def change() -> None:
+        with pytest.raises(CloudError, match=r"InvalidGroup\.NotFound"):
+            late.ledger.change("rule", HOME_PLACE, call)
+
+    assert late.elapsed(change) < 1
+    assert late.mutations()["AuthorizeSecurityGroupIngress"] == 1
+    image = foreign_image(late)
+
+    def copy() -> None:
+        with pytest.raises(AccessError, match="Not authorized for images") as caught:
+            images.copy(
+                late.ledger,
+                "copy",
+                APPS_PLACE,
+                source_image_id=image,
+                source_region=HOME_PLACE.region,
+                name="web 1.4",
+                kms_key="alias/golden-ami",
+            )
+        assert caught.value.hint == f"Its owner must share the image, and its snapshots, with account {APPS.id}."
+
+    assert late.elapsed(copy) < 1
+
+
+def test_another_error_about_something_new_fails_at_once(late: LateWorld) -> None:
+    group = new_group(late)
+    refused = {"action": "RunInstances", "nth": 0, "code": "InvalidParameterValue", "status": 400}
+    late.paper.set(faults=[refused])
+    name = keypairs.create(late.ledger, "key-pair", HOME_PLACE, public_key=PUBLIC_KEY)
+    base = images.find_base(late.cloud, HOME_PLACE, architecture="x86_64", filters={"name": ["debian-12-*"]})
+    subnets = network.subnets(late.cloud, HOME_PLACE, Network())
+    spec = instances.LaunchSpec(base.image_id, ("t3.small",), subnets, group, name)
+
+    def launched() -> None:
+        with pytest.raises(CloudError, match="InvalidParameterValue"):
+            instances.launch(late.ledger, "builder", HOME_PLACE, spec)
+
+    assert late.elapsed(launched) < 1
+
+
+def test_what_stays_unknown_fails_after_the_longest_delay(late: LateWorld) -> None:
+    group = new_group(late)
+    refused = {"action": "AuthorizeSecurityGroupIngress", "nth": 0, "code": "InvalidGroup.NotFound", "status": 400}
+    late.paper.set(faults=[refused])
+    permission = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "192.0.2.1/32"}]}
+    call = Call("ec2", "AuthorizeSecurityGroupIngress", {"GroupId": group, "IpPermissions": [permission]})
+
+    def change() -> None:
+        with pytest.raises(CloudError, match=r"InvalidGroup\.NotFound"):
+            late.ledger.change("rule", HOME_PLACE, call)
+
+    assert recent.LONGEST - 20 < late.elapsed(change) < recent.LONGEST + 20
+
+
+def test_a_copy_without_its_key_may_pass_while_a_grant_is_new() -> None:
+    clock = Clock()
+    known = recent.Recent(clock.now)
+    reason = "image ami-1 in apps failed: Given key ID is not accessible"
+    assert not known.key_may_come(reason, ["arn:1"])
+    known.granted("arn:1")
+    assert known.key_may_come(reason, ["arn:2", "arn:1"])
+    assert not known.key_may_come("image ami-1 in apps failed: internal error", ["arn:1"])
+    clock.sleep(recent.LONGEST)
+    assert not known.key_may_come(reason, ["arn:1"])
+
+
+def test_the_patience_for_what_may_not_exist_is_shorter() -> None:
+    assert Patience().visible < Patience().known == recent.LONGEST
+
+
+def test_one_answer_is_for_all_that_is_named(late: LateWorld) -> None:
+    """A resource of another build, in another region, with another code: none of them makes a call pass."""
+    known: Any = recent.Recent(late.clock.now)
+    known.created(HOME_PLACE, "sg-1", {"InvalidGroup.NotFound"})
+    missing = CloudError("x", code="InvalidGroup.NotFound")
+    assert known.may_pass(missing, {"SecurityGroupIds": ["sg-0", "sg-1"]})
+    assert not known.may_pass(missing, {"SecurityGroupIds": ["sg-0"]})
+    assert not known.may_pass(CloudError("x", code="InvalidKeyPair.NotFound"), {"SecurityGroupIds": ["sg-1"]})
+    known.deleted(HOME_PLACE, "sg-1")
+    assert not known.may_pass(missing, {"SecurityGroupIds": ["sg-1"]})
