@@ -16,13 +16,24 @@ from goldenami import reconcile
 from goldenami.aws import images, instances, keypairs, network, recent, security_groups, snapshots, waiters
 from goldenami.aws.kinds import kind_of
 from goldenami.aws.ledger import Call, Ledger, Patience
+from goldenami.aws.session import Cloud
 from goldenami.errors import AccessError, CloudError
 from goldenami.events import Event
 from goldenami.journal import Header, Journal
 from goldenami.model import Network
 from tests.worlds.ledgers import APPS, APPS_PLACE, BUILD, CATALOG, HOME_PLACE, Crash, Trap, World, make_cloud
 
-from .test_ledger import KIND_OF_STEP, PUBLIC_KEY, STEPS, count, foreign_image, foreign_instance, launch, prepare
+from .test_ledger import (
+    DEBIAN,
+    KIND_OF_STEP,
+    PUBLIC_KEY,
+    STEPS,
+    count,
+    foreign_image,
+    foreign_instance,
+    launch,
+    prepare,
+)
 
 if TYPE_CHECKING:
     from goldenami_sandbox.testing import PaperCloud
@@ -90,6 +101,12 @@ def late(
     made.journal.close()
 
 
+def debian(cloud: Cloud) -> str:
+    """A public image."""
+    filters = {"name": ["debian-12-*"]}
+    return images.find_base(cloud, HOME_PLACE, architecture="x86_64", filters=filters, owners=[DEBIAN]).image_id
+
+
 def running(world: World) -> list[str]:
     found = world.raw("ec2").describe_instances(Filters=[{"Name": "instance-state-name", "Values": ["running"]}])
     return [str(i["InstanceId"]) for r in found["Reservations"] for i in r["Instances"]]
@@ -98,11 +115,11 @@ def running(world: World) -> list[str]:
 def launch_only(world: World) -> str:
     """A builder that is not waited for."""
     ledger = world.ledger
-    base = images.find_base(ledger.cloud, HOME_PLACE, architecture="x86_64", filters={"name": ["debian-12-*"]})
+    base = debian(ledger.cloud)
     subnets = network.subnets(ledger.cloud, HOME_PLACE, Network())
     name = keypairs.create(ledger, "key-pair", HOME_PLACE, public_key=PUBLIC_KEY)
     group = security_groups.create(ledger, "group", HOME_PLACE, vpc_id=subnets[0].vpc_id, source=SOURCE)
-    spec = instances.LaunchSpec(base.image_id, ("t3.small",), subnets, group, name)
+    spec = instances.LaunchSpec(base, ("t3.small",), subnets, group, name)
     return instances.launch(ledger, "builder", HOME_PLACE, spec)
 
 
@@ -227,8 +244,8 @@ def test_an_instance_that_reads_omit_for_a_while_still_runs(late: LateWorld) -> 
 
 
 def launch_only_another(world: World) -> str:
-    base = images.find_base(world.cloud, HOME_PLACE, architecture="x86_64", filters={"name": ["debian-12-*"]})
-    answer = world.raw("ec2").run_instances(ImageId=base.image_id, InstanceType="t3.small", MinCount=1, MaxCount=1)
+    base = debian(world.cloud)
+    answer = world.raw("ec2").run_instances(ImageId=base, InstanceType="t3.small", MinCount=1, MaxCount=1)
     world.paper.cloud.ec2.settle()
     return str(answer["Instances"][0]["InstanceId"])
 
@@ -258,10 +275,10 @@ def test_a_key_pair_alone_is_waited_for(late: LateWorld) -> None:
     group = new_group(late)
     late.paper.set(visibility_delay=DELAY)
     name = keypairs.create(late.ledger, "key-pair", HOME_PLACE, public_key=PUBLIC_KEY)
-    base = images.find_base(late.cloud, HOME_PLACE, architecture="x86_64", filters={"name": ["debian-12-*"]})
+    base = debian(late.cloud)
     subnets = network.subnets(late.cloud, HOME_PLACE, Network())
     instances.launch(
-        late.ledger, "builder", HOME_PLACE, instances.LaunchSpec(base.image_id, ("t3.small",), subnets, group, name)
+        late.ledger, "builder", HOME_PLACE, instances.LaunchSpec(base, ("t3.small",), subnets, group, name)
     )
     results = [c["result"] for c in late.paper.calls if c["action"] == "RunInstances"]
     assert set(results) == {"InvalidKeyPair.NotFound", "ok"}
@@ -340,9 +357,9 @@ def test_another_error_about_something_new_fails_at_once(late: LateWorld) -> Non
     refused = {"action": "RunInstances", "nth": 0, "code": "InvalidParameterValue", "status": 400}
     late.paper.set(faults=[refused])
     name = keypairs.create(late.ledger, "key-pair", HOME_PLACE, public_key=PUBLIC_KEY)
-    base = images.find_base(late.cloud, HOME_PLACE, architecture="x86_64", filters={"name": ["debian-12-*"]})
+    base = debian(late.cloud)
     subnets = network.subnets(late.cloud, HOME_PLACE, Network())
-    spec = instances.LaunchSpec(base.image_id, ("t3.small",), subnets, group, name)
+    spec = instances.LaunchSpec(base, ("t3.small",), subnets, group, name)
 
     def launched() -> None:
         with pytest.raises(CloudError, match="InvalidParameterValue"):

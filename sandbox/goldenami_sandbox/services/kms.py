@@ -275,7 +275,7 @@ class Kms(Service):
             facts = {"kms:CallerAccount": role.account}
             for action in ("kms:Decrypt", "kms:CreateGrant"):
                 decision, itself = decide_resource(key.policy, action, role, facts)
-                granted = any(not names_account(one) for one in _granting(key, action, role, facts))
+                granted = any(not names_account(one) for one in self._granting(key, action, role, facts))
                 if decision is Decision.DENIED or not ((decision is Decision.ALLOWED and itself) or granted):
                     return False
             return True
