@@ -138,15 +138,18 @@ class Ec2Cloud:
         return not image.disabled and (permitted or self.shared_with_organization(account, image))
 
     def lend(self, resource_id: str, user: str) -> None:
-        """Record that an image or snapshot was shared now. ``user``: an account, or "all". It takes effect as late as a
-        new resource becomes visible.
+        """Record that an image or snapshot was shared now. ``user``: an account, the ARN of an organization or unit, or
+        "all". It takes effect as late as a new resource becomes visible.
         """
         self._lent[resource_id, user] = self.now() + self.settings.visibility_delay
 
     def _admits(self, resource_id: str, account: str, *, public: bool, users: Iterable[str]) -> bool:
-        now = self.now()
         shared = [user for user, is_shared in (("all", public), (account, account in users)) if is_shared]
-        return any(self._lent.get((resource_id, user), now) <= now for user in shared)
+        return any(self._is_effective(resource_id, user) for user in shared)
+
+    def _is_effective(self, resource_id: str, user: str) -> bool:
+        now = self.now()
+        return self._lent.get((resource_id, user), now) <= now
 
     def _allows_image(self, account: str, image: Image) -> bool:
         """Return whether the account's Allowed AMIs settings let it see and launch an image of another account."""
@@ -163,7 +166,10 @@ class Ec2Cloud:
     def shared_with_organization(self, account: str, image: Image) -> bool:
         """Return whether the account may launch the image by its organization or one of its organizational units."""
         arns = (*image.organizations, *image.organizational_units)
-        return any(organizations.admits(self.settings.organizations, arn, account) for arn in arns)
+        return any(
+            organizations.admits(self.settings.organizations, arn, account) and self._is_effective(image.id, arn)
+            for arn in arns
+        )
 
     def own_snapshot(self, ctx: Ctx, snapshot_id: str) -> Snapshot:
         snapshot = self.readable_snapshot(ctx, snapshot_id)

@@ -86,10 +86,17 @@ def _permit(cloud: Ec2Cloud, image: Image, add: list[Mapping[str, str]], remove:
             )
     for items, include in ((add, True), (remove, False)):
         for item in items:
+            known = {
+                *image.users,
+                *image.organizations,
+                *image.organizational_units,
+                *(["all"] if image.public else []),
+            }
+            for user in item.values() if include else ():  # an account, an ARN, or "all" for a group
+                if user not in known:
+                    cloud.lend(image.id, user)
             if item.get("Group"):
                 image.public = include
-            if include and (item.get("Group") or item.get("UserId") not in (None, *image.users)):
-                cloud.lend(image.id, item.get("UserId") or "all")
             _change(image.users, item.get("UserId"), include=include)
             _change(image.organizations, item.get("OrganizationArn"), include=include)
             _change(image.organizational_units, item.get("OrganizationalUnitArn"), include=include)

@@ -340,7 +340,11 @@ def test_organizations_and_their_units(rig: Any, fails: Any) -> None:
     )
     share("Remove", whole)
     assert fails(rig.client(APPS).describe_images, ImageIds=[image_id]) == "InvalidAMIID.NotFound"
+    rig.set(visibility_delay=5)
     share("Add", f"arn:aws:organizations::{HOME}:ou/o-abcdefghij/{outer}")
+    assert not seen(APPS), "it has no effect yet"
+    rig.clock.advance(5)
+    rig.set(visibility_delay=0)
     assert (seen(APPS), seen(third)) == (True, False), "a unit includes the units below it"
     share("Add", f"arn:aws:organizations::{outsider}:organization/o-abcdefghij")
     assert not seen(third), "the management account is part of the ARN"
