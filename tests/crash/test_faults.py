@@ -23,7 +23,7 @@ from tests.worlds.matrix import matrix
 from tests.worlds.recordings import calls
 
 THEN = ("resume", "clean")
-DELAYS = (1.0, 5.0, 40.0)  # seconds until calls find what is new
+DELAYS = (1.0, 1.0, 40.0)  # seconds until calls find what is new
 
 
 def disturbed(world: World, fault: Disturb, *, then: str, delay: float = 0.0, must_release: bool = False) -> None:
