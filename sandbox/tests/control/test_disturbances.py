@@ -244,7 +244,11 @@ def test_the_json_form() -> None:
         "grant_delay": 0.0,
         "concurrent_snapshot_copies": 20,
         "concurrent_image_copies": 100,
+        "enforce_policies": False,
+        "vcpu_quotas": {"L-1216C47A": 64, "L-34B43A08": 64},
+        "no_capacity": (),
         "latency": {},
         "throttle": {},
         "faults": (),
+        "organizations": (),
     }
