@@ -92,17 +92,22 @@ class Authorization:
         """
         if caller.arn is None or caller.arn.endswith(":root"):
             return Decision.ALLOWED
-        policies = self._policies(caller)
-        decision = decide(policies.identity, access, caller)
-        limits = [policies.boundary] if policies.boundary is not None else []
         limited = tuple(self._credentials.session_policies(caller.arn) if session is None else session)
-        for limit in [*limits, *([limited] if limited else [])]:
-            own = decide(limit, access, caller)
-            if own is Decision.DENIED or (own is Decision.NEITHER and decision is Decision.ALLOWED):
-                decision = own
+        decision = self.simulate(caller, access, limited)
         if decision is Decision.ALLOWED:
             with self._guard:
                 self.used.add(Use(caller.arns[-1], access.action, access.resource))
+        return decision
+
+    def simulate(self, caller: Caller, access: Access, session: tuple[str, ...] = ()) -> Decision:
+        """Evaluate one access by the identity policies of a user or role, without an effect on ``used``."""
+        policies = self._policies(caller)
+        decision = decide(policies.identity, access, caller)
+        limits = [policies.boundary] if policies.boundary is not None else []
+        for limit in [*limits, *([session] if session else [])]:
+            own = decide(limit, access, caller)
+            if own is Decision.DENIED or (own is Decision.NEITHER and decision is Decision.ALLOWED):
+                decision = own
         return decision
 
     def _decide_need(self, need: Need, caller: Caller, session: Iterable[str]) -> Decision:

@@ -166,7 +166,12 @@ class Kms(Service):
         """Raise an error unless the caller may do this with the key and the key's state allows it. ``session``: as for
         ``Authorization.decide``.
         """
-        facts = {"kms:CallerAccount": caller.account, **self._organization(caller), **context}
+        facts = {
+            "kms:CallerAccount": caller.account,
+            "kms:ResourceAliases": sorted(key.aliases),
+            **self._organization(caller),
+            **context,
+        }
         lacking = self._lacking(key, action, caller, facts, session)
         if lacking is not None:
             who = caller.arn or f"arn:aws:iam::{caller.account}:root"

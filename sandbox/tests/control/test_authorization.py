@@ -257,6 +257,30 @@ def test_a_missing_object_is_forbidden_without_the_list(worker: Worker, client: 
         s3.get_object(Bucket=bucket, Key="x/2")
 
 
+def test_the_simulator_evaluates_the_policies_of_a_principal(worker: Worker, client: Clients) -> None:
+    worker.may(
+        allow("ec2:DeleteVolume", Condition={"StringEquals": {"aws:ResourceTag/team": "red"}}), deny("ec2:DescribeVpcs")
+    )
+    user = f"arn:aws:iam::{HOME}:user/{worker.name}"
+
+    def decisions(team: str) -> dict[str, str]:
+        entry = {"ContextKeyName": "aws:ResourceTag/team", "ContextKeyType": "string", "ContextKeyValues": [team]}
+        found = client("iam").simulate_principal_policy(
+            PolicySourceArn=user,
+            ActionNames=["ec2:DeleteVolume", "ec2:DescribeVpcs", "ec2:DescribeSubnets"],
+            ContextEntries=[entry],
+        )
+        return {one["EvalActionName"]: one["EvalDecision"] for one in found["EvaluationResults"]}
+
+    others = {"ec2:DescribeVpcs": "explicitDeny", "ec2:DescribeSubnets": "implicitDeny"}
+    assert decisions("red") == {"ec2:DeleteVolume": "allowed", **others}
+    assert decisions("blue") == {"ec2:DeleteVolume": "implicitDeny", **others}
+    with refused("NoSuchEntity"):
+        client("iam").simulate_principal_policy(PolicySourceArn=f"{user}x", ActionNames=["ec2:DescribeVpcs"])
+    with refused("AccessDenied", "iam:SimulatePrincipalPolicy"):
+        worker.client("iam").simulate_principal_policy(PolicySourceArn=user, ActionNames=["ec2:DescribeVpcs"])
+
+
 # --- KMS --------------------------------------------------------------------------------------------------------------
 
 

@@ -99,7 +99,8 @@ def test_names_are_taken_once() -> None:
 def test_every_module_can_be_imported_first() -> None:
     """No cycle among the modules hangs on the order in which they are imported."""
     names = [
-        "goldenami_sandbox.services." + name for name in ("dlm", "ebs", "ec2", "kms", "lookups", "rbin", "ssm", "sts")
+        "goldenami_sandbox.services." + name
+        for name in ("dlm", "ebs", "ec2", "iam", "kms", "lookups", "rbin", "ssm", "sts")
     ]
     for name in [*names, "goldenami_sandbox.seed", "goldenami_sandbox.models", "goldenami_sandbox.contents"]:
         subprocess.run([sys.executable, "-c", f"import {name}"], check=True)
