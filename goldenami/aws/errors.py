@@ -10,6 +10,7 @@ SSM, STS and S3.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -245,7 +246,13 @@ def _from_answer(
     if code in CREDENTIAL_CODES:
         return AccessError(message, hint="Check the credentials with `aws sts get-caller-identity`.")
     if code in DENIED_CODES:
-        return AccessError(message, hint=f"The caller needs the permission {service}:{action} in account {account}.")
+        needed, resource = refused_access(text) or (f"{service}:{action}", "")
+        what = f"{needed} on {resource}" if resource not in ("", "*") else needed
+        return AccessError(
+            _ENCODED.sub("", message),
+            hint=f"The caller needs the permission {what} in account {account}. `goldenami iam policy` prints the "
+            "policies of all roles.",
+        )
     if _uncertain(error):
         return cloud(Unreachable, "The service has an internal error. Try again later.")
     if code in NO_SPOT_CODES:
@@ -257,6 +264,20 @@ def _from_answer(
     if code in CAPACITY_CODES:
         return cloud(CloudError, "Add more instance types to builder.instance_types in the recipe.")
     return cloud(CloudError)
+
+
+_REFUSAL = re.compile(r"perform: (?P<action>[\w-]+:\w+)(?: on resource: (?P<resource>\S+))?")
+# EC2 adds hundreds of characters that only sts:DecodeAuthorizationMessage can read.
+_ENCODED = re.compile(r"\.? Encoded authorization failure message: \S+")
+
+
+def refused_access(message: str) -> tuple[str, str] | None:
+    """Return the action and the resource ("" if unknown) in AWS's message about a refused call; None if there is none.
+
+    The action can be another one than that of the call: ec2:CreateTags, iam:PassRole or kms:CreateGrant.
+    """
+    found = _REFUSAL.search(message)
+    return (found["action"], (found["resource"] or "").rstrip(".")) if found is not None else None
 
 
 def _skew(error: boto.ClientError) -> float:

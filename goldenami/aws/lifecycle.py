@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from goldenami.aws.ledger import Call, Ledger
 from goldenami.aws.session import Cloud
 from goldenami.model import Place
 
 KIND = "lifecycle-policy"
+# The roles that DLM's console creates, for snapshots and for images ("IAM service roles", EBS user guide).
+SNAPSHOT_ROLE: Final = "service-role/AWSDataLifecycleManagerDefaultRole"
+IMAGE_ROLE: Final = "service-role/AWSDataLifecycleManagerDefaultRoleForAMIManagement"
 
 
 @dataclass(frozen=True, slots=True)

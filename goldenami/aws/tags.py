@@ -25,6 +25,7 @@ GIT_COMMIT: Final = "goldenami:git-commit"
 BASE_AMI: Final = "goldenami:base-ami"
 EXPIRES_AT: Final = "goldenami:expires-at"
 TASK: Final = "goldenami:task"
+KEPT_FROM: Final = "goldenami:kept-from"  # on an old volume: instance and device, "i-… /dev/xvda"
 CATALOG: Final = "goldenami:catalog"  # the id of the catalog that owns the resource
 ENVIRONMENT: Final = "goldenami:environment"  # the name of the environment that created it
 

@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "pin": ("goldenami.cli.lifecycle", "pin", "Keep a release; its retention rules do not apply."),
     "unpin": ("goldenami.cli.lifecycle", "unpin", "Apply the retention rules to a release again."),
     "orphans": ("goldenami.cli.lifecycle", "orphans", "Find resources with goldenami's tags that have no owner."),
+    "iam": ("goldenami.cli.iam", "iam", "IAM policies that the roles of an environment need."),
     "sandbox": ("goldenami.cli.sandbox", "command", "The embedded cloud: real instances on this machine."),
 }
 # Commands of another distribution: their attribute is a function that finds the command.

@@ -17,25 +17,29 @@ from goldenami.preflight import access, images, launch
 from goldenami.preflight.context import Check, Context
 from goldenami.preflight.finding import Finding, PreflightFailed
 from goldenami.preflight.keys import check_keys
+from goldenami.preflight.permissions import check_permissions
 from goldenami.recipe import Recipe
 from goldenami.release.catalog import Catalog
 
 CHECKS: Final[tuple[Check, ...]] = (
     access.check_regions,
     access.check_clock,
+    check_permissions,
     check_keys,
     launch.check_builders,
     launch.check_quotas,
     images.check_allowed_images,
     images.check_public_access,
 )
-# Checks of what a plan has found already, and of risks that do not stop a build.
-_PLANNED: Final = (access.check_regions, images.check_public_access)
+# Checks of what a plan has found already, of risks that do not stop a build, and of permissions, which take dozens of
+# calls.
+_PLANNED: Final = (access.check_regions, images.check_public_access, check_permissions)
 # What each code checks, for the documentation and for --help.
 CODES: Final = {
     "role": "the credentials of each account work and belong to it",
     "region": "each region exists and is enabled in its account",
     "clock": "the clock of this machine agrees with AWS",
+    "permission": "the policies of the roles have what builds need",
     "key": "each target's key exists there, can encrypt snapshots, and may be used by the target's role",
     "subnet": "the network has a subnet for builders",
     "way-out": "builders reach package archives",

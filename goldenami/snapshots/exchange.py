@@ -32,7 +32,7 @@ from goldenami.snapshots.points import replaces
 from goldenami.task import Task
 
 REPLACED_BY: Final = tags.PREFIX + "replaced-by"  # on an old volume: the id of the new one
-KEPT_FROM: Final = tags.PREFIX + "kept-from"  # on an old volume: instance and device, "i-… /dev/xvda"
+KEPT_FROM: Final = tags.KEPT_FROM
 
 _PLAN: Final = "exchange"  # stages in the journal
 _COMMITTED: Final = "exchange.committed"

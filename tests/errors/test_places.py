@@ -104,6 +104,7 @@ NONE = {
     "catalog show": "the catalog",
     "builds": "journals: a directory, or the bucket that the environment names",
     "harden": "files of the project, and a host over SSH",
+    "iam": "goldenami.yaml",
     "images show": "with --json: the catalog",
     "init": "writes files",
     "pin": "the catalog",

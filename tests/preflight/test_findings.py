@@ -113,6 +113,13 @@ def key_denied(company: Company) -> None:
     kms.put_key_policy(KeyId=key, PolicyName="default", Policy=policy)
 
 
+def statement_missing(company: Company) -> None:
+    iam = company.client("iam", APPS)
+    deny = {"Effect": "Deny", "Action": "ec2:CopyImage", "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
+    iam.put_role_policy(RoleName="goldenami-publisher", PolicyName="no-copies", PolicyDocument=document)
+
+
 def subnet_missing(company: Company) -> None:
     company.edit("goldenami.yaml", "    catalog:", "    network: {subnet: {tags: {tier: build}}}\n    catalog:")
 
@@ -178,6 +185,7 @@ CASES = (
     Case(role_missing, "role", "error", "cannot assume", "goldenami.yaml:5:34", 4),
     Case(role_missing_but_not_required, "role", "warning", "cannot assume", "goldenami.yaml:5:34", 4),
     Case(region_not_enabled, "region", "error", "is not enabled", "goldenami.yaml:9:35", 4),
+    Case(statement_missing, "permission", "error", "lacks ec2:CopyImage", "goldenami.yaml:5:34", 4),
     Case(key_missing, "key", "error", "does not exist", "goldenami.yaml:9:35", 3),
     Case(key_denied, "key", "error", "may not encrypt", "goldenami.yaml:9:56", 4),
     Case(subnet_missing, "subnet", "error", "has no subnet tagged tier=build", "goldenami.yaml:6:15", 3),

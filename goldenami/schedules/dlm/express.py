@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import Any, Final
 
+from goldenami.aws.lifecycle import IMAGE_ROLE, SNAPSHOT_ROLE
 from goldenami.aws.tags import CATALOG, ENVIRONMENT
 from goldenami.model import Environment, Place
 from goldenami.schedules.policy import SCHEDULE_TAG, Schedule, format_duration
@@ -32,10 +33,7 @@ MOST_SCHEDULES: Final = 4
 MOST_COPIES: Final = 3
 MOST_COUNT: Final = 1000
 _HOURS: Final = (1, 2, 3, 4, 6, 8, 12, 24)
-_ROLES: Final = {
-    SNAPSHOTS: "service-role/AWSDataLifecycleManagerDefaultRole",
-    IMAGES: "service-role/AWSDataLifecycleManagerDefaultRoleForAMIManagement",
-}
+_ROLES: Final = {SNAPSHOTS: SNAPSHOT_ROLE, IMAGES: IMAGE_ROLE}
 _DESCRIPTION: Final = 500
 _WEEKDAYS: Final = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 _WORKING_DAYS: Final = frozenset(range(5))

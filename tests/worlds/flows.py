@@ -1,0 +1,240 @@
+"""What goldenami does for its users, from end to end on paper: each flow is a run that a role needs permissions for.
+
+A flow gets a fresh world whose policies are enforced. What is not goldenami's work (an instance of the user, the wait
+for the cloud) is done by the administrator.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from goldenami_sandbox.direct import Direct
+
+from goldenami import pipeline
+from goldenami.aws.session import Cloud
+from goldenami.cli.main import main
+from goldenami.release import orphans
+from goldenami.release.retention import Rules
+from tests.worlds import retiring
+from tests.worlds.builds import APPS, HOME, RECIPE, Label, MortalCloud, World
+from tests.worlds.retiring import releases
+from tests.worlds.roles import Keep, Restricted, restrict
+from tests.worlds.volumes import HOME_PLACE, Estate
+
+SCHEDULES = """
+    schedules:
+      nightly:
+        what: {volumes: {tags: {backup: nightly}}}
+        when: "0 3 * * *"
+        time_zone: Europe/Berlin
+        retention: {keep: 2}
+        copies: [{region: eu-west-1, kms_key: alias/golden-ami, retention: {keep: 1}}]
+        share: {accounts: [apps]}
+        fast_restore: {keep: 1, zones: [eu-central-1a]}
+      images:
+        what: {instances: {tags: {backup: images}}}
+        make: images
+        when: "0 3 * * *"
+        time_zone: Europe/Berlin
+        retention: {keep: 1}
+        copies: [{region: eu-west-1, kms_key: alias/golden-ami, retention: {keep: 1}}]
+      old:
+        what: {volumes: {tags: {backup: old}}}
+        when: "0 3 * * *"
+        time_zone: Europe/Berlin
+        retention: {keep: 5}
+        archive: {after: 2d}
+"""
+
+
+@dataclass
+class Flow:
+    """``bucket``: catalog and journals are in a bucket. ``settings``: lines for the environment."""
+
+    work: Callable[[Stage], None]
+    bucket: bool = False
+    settings: str = ""
+    planner: bool = False
+
+
+@dataclass
+class Stage:
+    """A restricted world, and the commands in it."""
+
+    world: World
+    restricted: Restricted
+    patch: pytest.MonkeyPatch
+
+    def run(self, *arguments: str, code: int = 0) -> None:
+        """Run a command of goldenami in this process."""
+        self.patch.chdir(self.world.path)
+        assert main(list(arguments)) == code, arguments
+
+    @property
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.world.clock.now(), UTC)
+
+    def estate(self) -> Estate:
+        self.patch.chdir(self.world.path)
+        return Estate(self.world)
+
+    def settle(self) -> None:
+        self.world.clock.sleep(60)
+        assert self.world.behind.ec2.settle()
+
+    def volume(self, **tags: str) -> str:
+        pairs = [{"Key": key, "Value": value} for key, value in tags.items()]
+        made = self.world.client("ec2", HOME_PLACE).create_volume(
+            AvailabilityZone="eu-central-1a",
+            Size=1,
+            TagSpecifications=[{"ResourceType": "volume", "Tags": pairs}],
+        )
+        self.settle()
+        return str(made["VolumeId"])
+
+
+def play(world: World, flow: Flow, patch: pytest.MonkeyPatch, *, keep: Keep = lambda _, __: True) -> Restricted:
+    """Play a flow in a fresh world. Returns it, also for the calls that were made."""
+    world.fresh(new_process=True, bucket=flow.bucket)
+    restricted = restrict(world, patch, settings=flow.settings, keep=keep, planner=flow.planner)
+
+    def logged_in(environment: Any, **_: Any) -> Cloud:
+        return MortalCloud(world.clock, environment.accounts, environment.home_place, Direct(world.gate.serve))
+
+    patch.setattr(Cloud, "of", logged_in)
+    flow.work(Stage(world, restricted, patch))
+    return restricted
+
+
+# --- the flows --------------------------------------------------------------------------------------------------------
+
+
+def build_and_release(stage: Stage) -> None:
+    """Build, build again without a change, build with a change, list, resolve."""
+    world = stage.world
+    world.build()
+    world.cloud.start_process()
+    world.build()
+    world.change_recipe("second")
+    world.cloud.start_process()
+    world.build()
+    stage.run("images", "list", "-e", "test")
+    stage.run("images", "show", RECIPE, "-e", "test")
+    stage.run("resolve", f"{RECIPE}@stable", "-e", "test", "--region", "eu-west-1", "--account", "apps")
+
+
+def build_in_a_bucket(stage: Stage) -> None:
+    stage.world.build()
+    stage.run("builds", "list", "-e", "test")
+
+
+def interrupt_and_resume(stage: Stage) -> None:
+    stage.world.build_until(Label("ec2", "CopyImage", HOME, "eu-west-1", 1), "after")
+    stage.world.resume()
+
+
+def interrupt_and_clean(stage: Stage) -> None:
+    """Clean a build that ended before its first parameter, when everything else is there."""
+    stage.world.build_until(Label("ssm", "PutParameter", APPS, "eu-west-1", 2), "before")
+    (build_id,) = stage.world.builds
+    stage.world.clean(build_id)
+
+
+def clean_expired(stage: Stage) -> None:
+    world = stage.world
+    world.build_until(Label("ec2", "CopyImage", HOME, "eu-west-1", 1), "after")
+    shutil.rmtree(world.path / ".goldenami" / "test" / "builds")
+    world.cloud.start_process()
+    world.cloud.ahead = timedelta(hours=25)
+    pipeline.clean_expired(world.environment, cloud=world.cloud)
+
+
+def retire(stage: Stage) -> None:
+    """Releases a year later: one is disabled, one is deleted."""
+    world = stage.world
+    releases(world, 4)
+    world.cloud.start_process()
+    retiring.go(world, {RECIPE: Rules(keep=1)}, dry_run=True)
+    ec2 = world.client("ec2", HOME_PLACE)
+    for image in ec2.describe_images(Owners=["self"])["Images"]:
+        ec2.create_image_usage_report(ImageId=image["ImageId"], ResourceTypes=[{"ResourceType": "ec2:Instance"}])
+    ec2.create_launch_template(LaunchTemplateName="web", LaunchTemplateData={"ImageId": "ami-0123456789abcdef0"})
+    _recycle_bin(world)
+    retiring.go(world, {RECIPE: Rules(keep=3, disable_after=timedelta(days=1), delete_after=timedelta(days=9999))})
+    retiring.go(world, {RECIPE: Rules(keep=1)})
+
+
+def _recycle_bin(world: World) -> None:
+    rbin = world.client("rbin", HOME_PLACE)
+    for kind in ("EC2_IMAGE", "EBS_SNAPSHOT"):
+        rbin.create_rule(ResourceType=kind, RetentionPeriod={"RetentionPeriodValue": 7, "RetentionPeriodUnit": "DAYS"})
+
+
+def delete_orphans(stage: Stage) -> None:
+    """A release that the catalog forgot, and a build whose journal is lost."""
+    world = stage.world
+    made = releases(world, 2)
+    world.change_recipe("third")
+    world.build_until(Label("ec2", "CreateImage", HOME, "eu-central-1", 1), "after")
+    path = world.path / ".goldenami/test"
+    (path / f"catalog/releases/{RECIPE}/{made[0].version}.json").unlink()
+    shutil.rmtree(path / "builds")
+    world.cloud.start_process()
+    stage.run("orphans", "-e", "test", "--all")
+    orphans.delete(world.cloud, world.environment, world.catalog, stage.now + timedelta(days=2))
+
+
+def volumes(stage: Stage) -> None:
+    estate = stage.estate()
+    run = stage.run
+    run("snapshot", "create", "web-1", "--name", "before", "-e", "test")
+    run("volume", "encrypt", "web-1", "--all", "--yes", "-e", "test")
+    run("volume", "kept", "-e", "test")
+    run("snapshot", "restore", "web-1", "--to", "before", "--yes", "-e", "test")
+    run("snapshot", "restore", "web-1", "--undo", "--yes", "-e", "test")
+    run("volume", "encrypt", "web-1", "--replace-root", "--yes", "-e", "test")
+    run("volume", "forget", estate.instance, "--yes", "-e", "test")
+
+
+def schedules(stage: Stage) -> None:
+    world = stage.world
+    stage.volume(backup="nightly")
+    stage.volume(backup="old")
+    estate = stage.estate()
+    estate.ec2().create_tags(Resources=[estate.instance], Tags=[{"Key": "backup", "Value": "images"}])
+    for _ in range(4):
+        world.clock.sleep(86400)
+        moment = stage.now.replace(hour=12)
+        stage.run("schedule", "run", "-e", "test", "--now", moment.isoformat())
+        stage.settle()
+    stage.run("schedule", "list", "-e", "test")
+
+
+def plan_and_list(stage: Stage) -> None:
+    """What whoever only plans does."""
+    world = stage.world
+    stage.run("plan", RECIPE, "-e", "test")
+    stage.run("images", "list", "-e", "test")
+    stage.run("builds", "list", "-e", "test")
+    stage.run("orphans", "-e", "test", "--all")
+    stage.run("retire", "-e", "test", "--dry-run")
+    assert world.cloud.mutations == []
+
+
+FLOWS: dict[str, Flow] = {
+    "build": Flow(build_and_release),
+    "build-in-a-bucket": Flow(build_in_a_bucket, bucket=True),
+    "resume": Flow(interrupt_and_resume),
+    "clean": Flow(interrupt_and_clean),
+    "clean-expired": Flow(clean_expired),
+    "retire": Flow(retire),
+    "orphans": Flow(delete_orphans),
+    "volumes": Flow(volumes),
+    "schedules": Flow(schedules, settings=SCHEDULES),
+    "plan": Flow(plan_and_list, planner=True),
+}
