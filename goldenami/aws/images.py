@@ -163,6 +163,7 @@ def create(
     """Ensure that an instance was captured. Return the image's id at once, while the image is pending.
 
     EC2 shuts a running instance down first, unless ``no_reboot``. ``name`` must be unique in the account and region.
+    ``boot_mode``: "uefi" is the only override that EC2 has, and only for an instance that booted by UEFI.
     """
     request: dict[str, Any] = {"InstanceId": instance_id, "Name": valid_name(name), "NoReboot": no_reboot}
     if description:
@@ -279,10 +280,14 @@ def wait(
     cloud = ledger.cloud
 
     def percentages(waiting: Sequence[Item]) -> dict[str, float]:
-        behind = {str(image["ImageId"]): snapshots.of_image(image) for image in waiting}
-        found = snapshots.describe_many(cloud, place, {s for every in behind.values() for s in every})
-        progress = {s: waiters.progress_percent(item.get("Progress")) or 0.0 for s, item in found.items()}
-        known = {image: [progress[s] for s in every if s in progress] for image, every in behind.items()}
+        listed = {str(image["ImageId"]): snapshots.of_image(image) for image in waiting}
+        found = snapshots.describe_many(cloud, place, {s for every in listed.values() for s in every})
+        behind = {image: [found[s] for s in every if s in found] for image, every in listed.items() if every}
+        behind |= snapshots.of_pending(cloud, place, [image for image, every in listed.items() if not every])
+        known = {
+            image: [waiters.progress_percent(item.get("Progress")) or 0.0 for item in every]
+            for image, every in behind.items()
+        }
         return {image: sum(values) / len(values) for image, values in known.items() if values}
 
     seen = waiters.watch(
@@ -379,7 +384,7 @@ def delete(ledger: Ledger, place: Place, image_id: str) -> None:
     else:
         behind = _noted(ledger, place, image_id)
         image = None if behind else _look(ledger, place, image_id, also_unknown=True)
-        if image is not None and (behind := snapshots.of_image(image)):
+        if image is not None and (behind := snapshots.of_images(ledger.cloud, place, [image])[image_id]):
             ledger.journal.note(
                 "image.delete", account=place.account, region=place.region, image=image_id, snapshots=list(behind)
             )
@@ -405,7 +410,7 @@ def _look(ledger: Ledger, place: Place, image_id: str, *, also_unknown: bool = F
 
 def _learn_snapshots(ledger: Ledger, place: Place, image: Item) -> None:
     """Record that the snapshots of an image are new: the call that created the image returned only its id."""
-    for snapshot_id in snapshots.of_image(image):
+    for snapshot_id in snapshots.of_images(ledger.cloud, place, [image])[str(image["ImageId"])]:
         ledger.cloud.recent.created(
             place, snapshot_id, kind_of("snapshot").codes_while_new(), within=ledger.patience.known
         )

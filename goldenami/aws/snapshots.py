@@ -6,6 +6,7 @@ pending; ``wait`` waits for several snapshots.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -30,6 +31,32 @@ def of_image(image: Item) -> tuple[str, ...]:
     """Return the ids of an image's snapshots, from its block device mappings, sorted."""
     mappings: Iterable[Any] = image.get("BlockDeviceMappings") or ()
     return tuple(sorted({m["Ebs"]["SnapshotId"] for m in mappings if m.get("Ebs", {}).get("SnapshotId")}))
+
+
+# The descriptions that EC2 gives to the snapshots of CreateImage and CopyImage.
+_OF_IMAGE = re.compile(r"(?:Created by CreateImage\(\S+\) for|Copied for DestinationAmi) (ami-[0-9a-f]+)(?:\s|$)")
+
+
+def of_images(cloud: Cloud, place: Place, images: Iterable[Item]) -> dict[str, tuple[str, ...]]:
+    """Return the ids of the snapshots of the caller's images, by image, sorted; also those of pending images."""
+    found = {str(image["ImageId"]): of_image(image) for image in images}
+    unlisted = of_pending(cloud, place, [id for id, shown in found.items() if not shown])
+    return found | {id: tuple(sorted(str(s["SnapshotId"]) for s in behind)) for id, behind in unlisted.items()}
+
+
+def of_pending(cloud: Cloud, place: Place, image_ids: Sequence[str]) -> dict[str, list[Item]]:
+    """Return the snapshots of pending images, whose describe lists none. They are found by EC2's description of them.
+
+    An image without snapshots is left out.
+    """
+    wanted = [text for id in image_ids for text in (f"Created by CreateImage(*) for {id}*", f"*DestinationAmi {id} *")]
+    behind: dict[str, list[Item]] = {}
+    for start in range(0, len(wanted), 150):
+        for snapshot in find(cloud, place, {"description": wanted[start : start + 150]}):
+            made_for = _OF_IMAGE.match(snapshot.get("Description") or "")
+            if made_for is not None:
+                behind.setdefault(made_for[1], []).append(snapshot)
+    return behind
 
 
 def find(

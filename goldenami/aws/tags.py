@@ -1,6 +1,6 @@
 """The tags of all created resources, and the limits of AWS for tags.
 
-Source: "Tag your Amazon EC2 resources": at most 50 tags for each resource, keys of 128 and values of 256 UTF-8
+Source: "Tag your Amazon EC2 resources": at most 50 tags for each resource, keys of 127 and values of 256 UTF-8
 characters, keys that do not start with "aws:". SSM and KMS allow letters, digits, spaces and ``_ . : / = + - @`` only;
 the tags of goldenami use no other characters.
 """
@@ -57,8 +57,8 @@ def checked(tags: Mapping[str, str]) -> dict[str, str]:
     if len(tags) > _MOST:
         raise UsageError(f"a resource would have {len(tags)} tags, expected {_MOST} at most (limit of AWS)")
     for key in tags:
-        if not key or len(key) > 128 or key.lower().startswith("aws:"):
-            raise UsageError(f"tag key {key!r} is invalid, expected 1 to 128 characters that do not start with aws:")
+        if not key or len(key) > 127 or key.lower().startswith("aws:"):
+            raise UsageError(f"tag key {key!r} is invalid, expected 1 to 127 characters that do not start with aws:")
     return {k: v[:256] for k, v in tags.items()}
 
 

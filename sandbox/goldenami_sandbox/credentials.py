@@ -79,6 +79,8 @@ def admin_key(account: str) -> AccessKey:
 class Credentials:
     def __init__(self, accounts: Mapping[str, str], surface: Surface, clock: Callable[[], float]) -> None:
         """``accounts``: ids by name."""
+        self.account_ids = frozenset(accounts.values())
+        self.admins = frozenset(f"arn:aws:iam::{account}:user/admin" for account in self.account_ids)
         self._clock = clock
         self._surface = surface
         self._guard = threading.Lock()

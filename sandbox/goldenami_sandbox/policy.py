@@ -96,15 +96,18 @@ def could_allow(documents: Iterable[Document], access: Access, caller: Caller) -
     )
 
 
-def decide_resource(document: Document, action: str, caller: Caller, context: Facts) -> tuple[Decision, bool]:
-    """Evaluate a resource's own policy. The second value: whether a statement that allows names the caller itself (or
+def decide_resource(
+    document: Document, action: str, caller: Caller, context: Facts, resource: str | None = None
+) -> tuple[Decision, bool]:
+    """Evaluate a resource's own policy. ``resource``: the ARN that its statements must name; None: they need not name
+    the resource. The second value: whether a statement that allows names the caller itself (or
     everybody), and not only the account. A statement for the account leaves the decision to its identity policies.
     """
     facts = {**caller.facts, **{key.lower(): value for key, value in context.items()}}
     decision, itself = Decision.NEITHER, False
     for statement in _statements([document]):
         named = statement.names(caller)
-        if not named or not statement.concerns(Access(action), facts, any_resource=True):
+        if not named or not statement.concerns(Access(action, resource or "*"), facts, any_resource=resource is None):
             continue
         if statement.conditions_hold(facts):
             if statement.effect == "Deny":

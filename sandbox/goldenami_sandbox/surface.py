@@ -75,6 +75,11 @@ class Surface:
         """
         return _dictionary(service)[account][region]
 
+    def bucket_owner(self, name: str) -> str | None:
+        """Return the account of a bucket of S3, or None if there is none. Use it only while ``active``."""
+        found = _dictionary("s3").bucket_accounts.get(name)
+        return None if found is None else str(found[1])
+
     def serve(self, call: Call, account: str | None = None) -> Response:
         """Return moto's answer, on behalf of ``account`` (default: the caller's)."""
         with self.active():
@@ -131,18 +136,24 @@ class Surface:
         result: dict[str, bytes] = {}
         with self.active():
             for backends in list(_in_use()):
-                content = {account: dict(regions) for account, regions in backends.items()}
-                extra = {name: getattr(backends, name) for name in _EXTRA if hasattr(backends, name)}
-                buffer = io.BytesIO()
                 try:
-                    _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump((content, extra))
+                    result[backends.service_name] = _dump_service(backends)
                 except (pickle.PicklingError, TypeError, AttributeError) as error:
                     _log.warning(
                         "the state of %s cannot be saved and is lost at a restart: %s", backends.service_name, error
                     )
-                    continue
-                result[backends.service_name] = buffer.getvalue()
         return result
+
+    @contextlib.contextmanager
+    def undone(self, service: str) -> Iterator[None]:
+        """Undo every change of a service's state at the end of the block, for dry runs."""
+        with self.active():
+            before = _dump_service(_dictionary(service))
+            try:
+                yield
+            finally:
+                _dictionary(service).clear()
+                self.load({service: before})
 
     def load(self, state: Mapping[str, bytes]) -> None:
         """Restore the result of ``dump``."""
@@ -161,6 +172,15 @@ class Surface:
 # Attributes of moto's backend dictionaries that are state besides their content: who owns a bucket; who is in an
 # organization.
 _EXTRA = ("bucket_accounts",)
+
+
+def _dump_service(backends: Any) -> bytes:
+    """Return the state of one service, pickled. Raises PicklingError, TypeError or AttributeError."""
+    content = {account: dict(regions) for account, regions in backends.items()}
+    extra = {name: getattr(backends, name) for name in _EXTRA if hasattr(backends, name)}
+    buffer = io.BytesIO()
+    _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump((content, extra))
+    return buffer.getvalue()
 
 
 def _dictionary(service: str) -> Any:

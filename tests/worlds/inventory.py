@@ -175,7 +175,7 @@ def _decoys(world: World, place: Place, tags: dict[str, str], build_id: str, mar
     # A grant has nothing but its name; that of a build is the build's id and a token, so a decoy has another id.
     kms.create_grant(
         KeyId=_key(world, place),
-        GranteePrincipal=f"arn:aws:iam::{APPS}:role/decoy-{mark}",
+        GranteePrincipal=f"arn:aws:iam::{APPS}:role/goldenami-publisher",
         Operations=["Decrypt"],
         Name=f"goldenami-20200101-000000-00000000-{mark}",
     )

@@ -32,7 +32,7 @@ def rendered(cloud: Ec2Cloud, ctx: Ctx, image: Image) -> dict[str, Any]:
         "ImageType": "machine",
         "PlatformDetails": image.platform_details,
         "UsageOperation": image.usage_operation,
-        "BlockDeviceMappings": [block_device(device) for device in image.devices],
+        "BlockDeviceMappings": [block_device(device, made=current != "pending") for device in image.devices],
         "Description": image.description or None,
         "EnaSupport": image.ena_support,
         "Hypervisor": "xen",  # fields that EC2 returns for all images
@@ -60,13 +60,14 @@ def _audited(cloud: Ec2Cloud, ctx: Ctx) -> bool:
     return settings is not None and settings.state != "disabled"
 
 
-def block_device(device: ImageDevice) -> dict[str, Any]:
+def block_device(device: ImageDevice, *, made: bool = True) -> dict[str, Any]:
+    """Return a mapping of an image. ``made``: whether the image has its snapshots: a pending image shows none."""
     if device.virtual_name:
         return {"DeviceName": device.device, "VirtualName": device.virtual_name}
     ebs = {
         "DeleteOnTermination": device.delete_on_termination,
         "Iops": device.iops,
-        "SnapshotId": device.snapshot_id,
+        "SnapshotId": device.snapshot_id if made else None,
         "VolumeSize": device.size,
         "VolumeType": device.type,
         "Throughput": device.throughput,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from goldenami_sandbox.ec2 import addresses, metadata, tags, volumes
+from goldenami_sandbox.ec2 import addresses, metadata, tags, types, volumes
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
 from goldenami_sandbox.ec2.core import Action, Ec2Cloud
 from goldenami_sandbox.ec2.filters import Source
@@ -79,9 +79,7 @@ def rendered(cloud: Ec2Cloud, instance: Instance) -> dict[str, Any]:
         "UsageOperation": instance.usage_operation,
         "UsageOperationUpdateTime": instance.created,
         "BootMode": instance.boot_mode,
-        "CurrentInstanceBootMode": "uefi"
-        if instance.architecture == "arm64" or instance.boot_mode in ("uefi", "uefi-preferred")
-        else "legacy-bios",
+        "CurrentInstanceBootMode": types.current_boot_mode(types.find(instance.type), instance.boot_mode),
         "TpmSupport": instance.tpm_support,
         "CapacityReservationSpecification": {"CapacityReservationPreference": "open"},
         "HibernationOptions": {"Configured": instance.hibernation},

@@ -10,7 +10,7 @@ from typing import Any
 from goldenami_sandbox.ec2 import describe_images, images
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
 from goldenami_sandbox.ec2.core import Action, Ec2Cloud
-from goldenami_sandbox.ec2.protocol import timestamp
+from goldenami_sandbox.ec2.protocol import check_text, timestamp
 from goldenami_sandbox.ec2.records import Image
 
 _ACCOUNT = re.compile(r"\d{12}")
@@ -21,53 +21,87 @@ _TWO_YEARS = 2 * 365.25 * 86400  # the limit of public images
 COOL_DOWN = 24 * 3600.0  # seconds that protection with a cool-down still holds after it was disabled
 
 
+# The parameters that belong to each attribute, besides Attribute itself.
+_PARAMETERS = {
+    "description": ("Description",),
+    "imdsSupport": ("ImdsSupport",),
+    "launchPermission": (
+        "LaunchPermission", "UserIds", "UserGroups", "OrganizationArns", "OrganizationalUnitArns",
+    ),
+}  # fmt: skip
+
+
 def modify_image_attribute(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     """ModifyImageAttribute, in both forms: the new one with named parameters, the old one with Attribute and
-    OperationType.
+    OperationType. A call changes one attribute.
     """
     image = cloud.own_image(ctx, params["ImageId"])
-    attribute, done = params.get("Attribute"), False
-    for name in ("Description", "ImdsSupport"):
-        given = params.get(name)
-        if given is not None or (attribute or "").lower() == name.lower():
-            _modify_value(image, name, (given or {}).get("Value") if given is not None else params.get("Value"))
-            done = True
-    permission = params.get("LaunchPermission")
-    if permission:
+    attribute = _attribute(params)
+    if attribute == "launchPermission":
         _check_usable(image)
-        _permit(cloud, image, permission.get("Add") or [], permission.get("Remove") or [])
-        done = True
-    elif any(params.get(name) for name in ("UserIds", "UserGroups", "OrganizationArns", "OrganizationalUnitArns")):
-        _check_usable(image)
-        items: list[Mapping[str, str]] = [{"UserId": u} for u in params.get("UserIds") or ()]
-        items += [{"Group": g} for g in params.get("UserGroups") or ()]
-        items += [{"OrganizationArn": o} for o in params.get("OrganizationArns") or ()]
-        items += [{"OrganizationalUnitArn": o} for o in params.get("OrganizationalUnitArns") or ()]
-        operation = params.get("OperationType") or "add"
-        if operation not in ("add", "remove"):
-            raise Ec2Error("InvalidParameterValue", f"Value ({operation}) for parameter operationType is invalid.")
-        _permit(cloud, image, items if operation == "add" else [], items if operation == "remove" else [])
-        done = True
-    if not done:
-        raise Ec2Error("InvalidParameterCombination", "No attributes specified.")
+        add, remove = _permission_changes(params)
+        if not add and not remove:
+            raise Ec2Error("InvalidParameterCombination", "No attributes specified.")
+        _permit(cloud, image, add, remove)
+        return {}
+    name = attribute[:1].upper() + attribute[1:]
+    given = params.get(name)
+    _modify_value(image, name, given.get("Value") if given is not None else params.get("Value"))
     return {}
+
+
+def _attribute(params: Mapping[str, Any]) -> str:
+    """Return the attribute that a request changes. Raises Ec2Error for none, several, or an unknown one."""
+    named = params.get("Attribute")
+    if named is not None and named not in _PARAMETERS:
+        raise Ec2Error("InvalidParameterValue", f"Value ({named}) for parameter attribute is invalid.")
+    given = {attribute for attribute, names in _PARAMETERS.items() if any(name in params for name in names)}
+    attributes = sorted(given | ({named} if named is not None else set()))
+    if not attributes:
+        raise Ec2Error("InvalidParameterCombination", "No attributes specified.")
+    if len(attributes) > 1:
+        raise Ec2Error(
+            "InvalidParameterCombination", f"Fields for multiple attribute types specified: {', '.join(attributes)}"
+        )
+    if "Value" in params and (named is None or named == "launchPermission"):
+        raise Ec2Error(
+            "InvalidParameterCombination",
+            "The parameter Value can be used only when Attribute is description or imdsSupport.",
+        )
+    if "OperationType" in params and attributes != ["launchPermission"]:
+        raise Ec2Error(
+            "InvalidParameterCombination",
+            "The parameter OperationType can be used only when Attribute is launchPermission.",
+        )
+    return attributes[0]
+
+
+def _permission_changes(params: Mapping[str, Any]) -> tuple[list[Mapping[str, str]], list[Mapping[str, str]]]:
+    permission = params.get("LaunchPermission") or {}
+    items: list[Mapping[str, str]] = [{"UserId": u} for u in params.get("UserIds") or ()]
+    items += [{"Group": g} for g in params.get("UserGroups") or ()]
+    items += [{"OrganizationArn": o} for o in params.get("OrganizationArns") or ()]
+    items += [{"OrganizationalUnitArn": o} for o in params.get("OrganizationalUnitArns") or ()]
+    if permission and items:
+        raise Ec2Error(
+            "InvalidParameterCombination", "LaunchPermission and the lists of users cannot be used in one request."
+        )
+    if items and (params.get("OperationType") or "add") == "add":
+        return items, []
+    return list(permission.get("Add") or ()), [*(permission.get("Remove") or ()), *items]
 
 
 def _modify_value(image: Image, name: str, value: str | None) -> None:
     if name == "Description":
-        if value is not None and len(value) > 255:
-            raise Ec2Error(
-                "InvalidParameterValue",
-                "Character sets beyond ASCII are not supported and descriptions have up to 255 characters.",
-            )
+        check_text("Description", value or "")
         image.description = value or ""
-    else:
-        if value != "v2.0":
-            raise Ec2Error(
-                "InvalidParameterValue",
-                f"Value ({value}) for parameter imdsSupport is invalid. It can be set to v2.0 only.",
-            )
-        image.imds_support = value
+        return
+    if value != "v2.0":
+        raise Ec2Error(
+            "InvalidParameterValue",
+            f"Value ({value}) for parameter imdsSupport is invalid. It can be set to v2.0 only.",
+        )
+    image.imds_support = value
 
 
 def _check_usable(image: Image) -> None:
@@ -157,7 +191,8 @@ def describe_image_attribute(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any
     elif attribute == "launchPermission":
         answer["LaunchPermissions"] = _permissions(image)
     elif attribute == "blockDeviceMapping":
-        answer["BlockDeviceMappings"] = [describe_images.block_device(d) for d in image.devices]
+        made = images.state(cloud, image) != "pending"
+        answer["BlockDeviceMappings"] = [describe_images.block_device(d, made=made) for d in image.devices]
     elif attribute == "productCodes":
         answer["ProductCodes"] = []
     else:

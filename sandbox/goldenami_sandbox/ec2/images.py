@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from goldenami_sandbox.ec2 import devices, guests, instances, recycle_bin, snapshots, tags
+from goldenami_sandbox.ec2 import devices, guests, instances, recycle_bin, snapshots, tags, types
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
 from goldenami_sandbox.ec2.core import Action, Ec2Cloud
 from goldenami_sandbox.ec2.records import Image, ImageDevice, Instance, Snapshot, Volume
@@ -56,6 +56,7 @@ def create_image(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[s
     attached = {v.attachment.device: v for v in cloud.volumes_of(instance) if v.attachment}
     current = [_device_of(volume) for volume in attached.values()]
     mapped = devices.merged(current, params.get("BlockDeviceMappings") or [])
+    _check_unchanged(attached, params.get("BlockDeviceMappings") or [])
     _check_overrides(cloud, ctx, instance, attached, mapped)
     image = Image(
         id=new_id("ami"),
@@ -66,7 +67,7 @@ def create_image(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[s
         root_device_name=instance.root_device_name,
         virtualization_type=instance.virtualization_type,
         ena_support=instance.ena_support,
-        boot_mode=instance.boot_mode,
+        boot_mode=_boot_mode(instance, params.get("BootModeOverride")),
         tpm_support=instance.tpm_support,
         imds_support=instance.imds_support,
         uefi_data=instance.uefi_data,
@@ -105,6 +106,51 @@ def _device_of(volume: Volume) -> ImageDevice:
     )
 
 
+def _boot_mode(instance: Instance, override: str | None) -> str | None:
+    """Return the boot mode of an instance's image. The only override is "uefi", and only of an instance that booted by
+    UEFI (CreateImage). AWS documents no error code for the others.
+    """
+    if override is None:
+        return instance.boot_mode
+    current = types.current_boot_mode(types.find(instance.type), instance.boot_mode)
+    if current != "uefi":
+        raise Ec2Error(
+            "OperationNotPermitted",
+            f"The boot mode override uefi requires an instance whose current boot mode is uefi. {instance.id} has "
+            f"{current}.",
+        )
+    return override
+
+
+def _check_unchanged(attached: Mapping[str, Volume], overrides: list[Mapping[str, Any]]) -> None:
+    """Refuse a change of a volume that the instance has. Only DeleteOnTermination can be changed (CreateImage).
+
+    "Encrypted" may be given if it changes nothing (EbsBlockDevice): false for an unencrypted volume, and both values
+    for an encrypted one.
+    """
+    for item in overrides:
+        ebs, volume = item.get("Ebs") or {}, attached.get(item.get("DeviceName", ""))
+        if volume is None or "NoDevice" in item:
+            continue
+        if ebs.get("Encrypted") and volume.encryption is None:
+            raise Ec2Error(
+                "InvalidBlockDeviceMapping",
+                f"The encryption status of the volume at {item['DeviceName']} cannot be changed by CreateImage. "
+                "Copy the image instead.",
+            )
+        current = {
+            "VolumeSize": volume.size, "VolumeType": volume.type, "Iops": volume.iops, "Throughput": volume.throughput,
+            "KmsKeyId": volume.encryption.key_arn if volume.encryption else None,
+        }  # fmt: skip
+        changed = [name for name, value in current.items() if name in ebs and ebs[name] != value]
+        if changed:
+            raise Ec2Error(
+                "InvalidBlockDeviceMapping",
+                f"{', '.join(changed)} cannot be changed for the existing volume at {item['DeviceName']}. "
+                "CreateImage can change DeleteOnTermination only.",
+            )
+
+
 def _check_overrides(
     cloud: Ec2Cloud, ctx: Ctx, instance: Instance, attached: Mapping[str, Volume], mapped: list[dict[str, Any]]
 ) -> None:
@@ -116,12 +162,6 @@ def _check_overrides(
         if volume is not None and ebs.get("SnapshotId"):
             raise Ec2Error(
                 "InvalidBlockDeviceMapping", f"snapshotId cannot be given for {item['DeviceName']}, which is attached."
-            )
-        if volume is not None and ebs["VolumeSize"] < volume.size:
-            raise Ec2Error(
-                "InvalidBlockDeviceMapping",
-                f"Volume of size {ebs['VolumeSize']}GB is smaller than the volume at {item['DeviceName']}, "
-                f"expect size >= {volume.size}GB",
             )
         source = cloud.own_snapshot(ctx, ebs["SnapshotId"]) if ebs.get("SnapshotId") else None
         devices.check(item, source)
@@ -182,9 +222,13 @@ def register_image(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict
             "InvalidBlockDeviceMapping",
             "Root device is not found in the block device mapping.",
         )
+    for item in params.get("BlockDeviceMappings") or ():
+        if (item.get("Ebs") or {}).keys() >= {"Encrypted", "SnapshotId"}:
+            raise Ec2Error(
+                "InvalidBlockDeviceMapping",
+                f"the encrypted flag cannot be specified since device {item['DeviceName']} has a snapshot specified.",
+            )
     architecture = params.get("Architecture") or "i386"
-    if architecture not in ("i386", "x86_64", "arm64"):
-        raise Ec2Error("InvalidParameterValue", f"Value ({architecture}) for parameter architecture is invalid.")
     image_devices, default_user = [], ""
     for item in mapped:
         snapshot = _registrable(cloud, ctx, item)

@@ -132,17 +132,25 @@ _CHANGES: Mapping[str, Change] = {
 }
 
 
+# Attributes whose parameter has another name.
+_ATTRIBUTE_PARAMETERS = {"groupSet": "Groups", "blockDeviceMapping": "BlockDeviceMappings"}
+
+
 def modify_instance_attribute(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     """ModifyInstanceAttribute. A call changes one attribute: by its own parameter, or by Attribute and Value."""
     instance = cloud.instance(ctx, params["InstanceId"])
     given = {name: params[name] for name in _CHANGES if name in params}
-    if params.get("Attribute") and "Value" in params:
-        name = params["Attribute"][0].upper() + params["Attribute"][1:]
+    named = params.get("Attribute")
+    if named:
+        name = _ATTRIBUTE_PARAMETERS.get(named, named[0].upper() + named[1:])
         if name not in _CHANGES:
-            raise Ec2Error(
-                "InvalidParameterValue", f"Value ({params['Attribute']}) for parameter attribute is invalid."
-            )
-        given[name] = params["Value"]
+            raise Ec2Error("InvalidParameterValue", f"Value ({named}) for parameter attribute is invalid.")
+        if "Value" in params:
+            given[name] = params["Value"]
+        elif name not in given:  # another attribute is given, or none
+            given = {**given, name: None} if given else {}
+    elif "Value" in params:
+        raise Ec2Error("InvalidParameterCombination", "The parameter Value requires the parameter Attribute.")
     if len(given) != 1:
         what = "Only one attribute can be modified at a time." if given else "No attributes specified."
         raise Ec2Error("InvalidParameterCombination", what)

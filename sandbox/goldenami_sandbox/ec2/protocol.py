@@ -179,7 +179,7 @@ def _text_reader(name: str, member: Shape) -> _Reader:
 
         def read(tree: _Tree, path: str) -> Any:
             value = plain(tree, path)
-            _check_text(name, value)
+            check_text(name, value)
             return value
 
         return read
@@ -187,13 +187,14 @@ def _text_reader(name: str, member: Shape) -> _Reader:
 
     def read_value(tree: _Tree, path: str) -> Any:
         value = structure(tree, path)
-        _check_text(name, value.get("Value", ""))
+        check_text(name, value.get("Value", ""))
         return value
 
     return read_value
 
 
-def _check_text(name: str, value: object) -> None:
+def check_text(name: str, value: object) -> None:
+    """Check a description or a name. Raises Ec2Error for characters beyond ASCII, and beyond 255 characters."""
     if not isinstance(value, str):
         return
     if not value.isascii():

@@ -34,6 +34,7 @@ from goldenami_sandbox.ec2 import (
     launch,
     protocol,
     recycle_bin,
+    rehearsal,
     replace_root,
     restore,
     snapshot_attributes,
@@ -123,10 +124,14 @@ class Ec2:
         return self._cloud.store.table(resource_id) is not None
 
     def call(self, ctx: Ctx, action: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Run one action. Raises Ec2Error with the API's errors."""
-        if params.get("DryRun"):
-            raise Ec2Error("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
+        """Run one action. Raises Ec2Error with the API's errors. A dry run that would have succeeded raises
+        DryRunOperation.
+        """
         with self._cloud.lock:
+            if params.get("DryRun"):
+                rest = {name: value for name, value in params.items() if name != "DryRun"}
+                ACTIONS[action](rehearsal.copy_of(self._cloud), ctx, rest)
+                raise rehearsal.succeeded()
             reply = ACTIONS[action](self._cloud, ctx, params)
         if isinstance(reply, Reply):
             wait(reply.after, _POINT_IN_TIME_SECONDS)

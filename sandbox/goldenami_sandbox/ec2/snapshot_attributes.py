@@ -15,6 +15,7 @@ from goldenami_sandbox.ec2.records import Snapshot
 
 _ACCOUNT = re.compile(r"\d{12}")
 _PERMISSION = "createVolumePermission"
+_MOST_CHANGES = 500  # in one request (ModifySnapshotAttribute)
 
 
 def modify_snapshot_attribute(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,10 +25,21 @@ def modify_snapshot_attribute(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, An
     add, remove = list(change.get("Add") or ()), list(change.get("Remove") or ())
     listed: list[Mapping[str, str]] = [{"UserId": u} for u in params.get("UserIds") or ()]
     listed += [{"Group": g} for g in params.get("GroupNames") or ()]
+    if change and listed:
+        raise Ec2Error(
+            "InvalidParameterCombination",
+            "CreateVolumePermission and the lists of users cannot be used in one request.",
+        )
     if listed:
         (remove if params.get("OperationType") == "remove" else add).extend(listed)
     if not add and not remove:
         raise Ec2Error("InvalidParameterCombination", "No attributes specified.")
+    if add and remove:
+        raise Ec2Error("InvalidParameterCombination", "Permissions cannot be added and removed in one request.")
+    if len(add) + len(remove) > _MOST_CHANGES:
+        raise Ec2Error(
+            "InvalidParameterValue", f"A request can make at most {_MOST_CHANGES} modifications to a snapshot."
+        )
     for item in (*add, *remove):
         _check_item(item)
     if add and snapshots.tier(cloud, snapshot) == "archive":

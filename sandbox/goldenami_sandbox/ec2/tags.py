@@ -15,7 +15,7 @@ from goldenami_sandbox.ec2.store import RESOURCE_TYPES
 
 _MAX_TAGS = 50
 _MAX_KEY = 127
-_MAX_VALUE = 255
+_MAX_VALUE = 256
 
 
 def from_specifications(params: Mapping[str, Any], *allowed: str) -> dict[str, dict[str, str]]:

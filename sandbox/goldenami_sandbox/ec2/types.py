@@ -162,6 +162,18 @@ def boot_modes(kind: InstanceType) -> list[str]:
     return ["legacy-bios", "uefi"] if kind.nitro else ["legacy-bios"]
 
 
+def current_boot_mode(kind: InstanceType, boot_mode: str | None) -> str:
+    """Return the boot mode with which an instance of this type boots an image of this boot mode.
+
+    Without one, the default of the type is used: legacy-bios for Intel and AMD, uefi for Graviton ("Determine the boot
+    mode parameter of an AMI", EC2 user guide).
+    """
+    supported = boot_modes(kind)
+    if boot_mode == "uefi-preferred":
+        return "uefi" if "uefi" in supported else "legacy-bios"
+    return boot_mode or supported[0]
+
+
 FILTERS: dict[str, Source] = {
     "bare-metal": "BareMetal",
     "burstable-performance-supported": "BurstablePerformanceSupported",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from goldenami_sandbox.ec2 import encryption, snapshots, tags
@@ -47,19 +48,66 @@ def check_size(size: int, kind: str, source: Snapshot | None) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Provisioned:
+    """The limits of a volume type with provisioned performance. ``per_gib``: IOPS per GiB at most."""
+
+    iops: tuple[int, int]
+    per_gib: int
+    throughput: tuple[int, int] | None = None  # MiB/s
+
+
+# CreateVolume, EC2 API reference; "Amazon EBS volume types", EBS user guide.
+_PROVISIONED = {
+    "gp3": _Provisioned((3000, 80000), 500, (125, 2000)),
+    "io1": _Provisioned((100, 64000), 50),
+    "io2": _Provisioned((100, 256000), 1000),
+}
+_THROUGHPUT_PER_IOPS = 0.25  # MiB/s
+_FREE_IOPS = 3000  # gp3 has them at every size
+
+
 def performance(kind: str, size: int, iops: int | None, throughput: int | None) -> tuple[int | None, int | None]:
-    """Return IOPS and throughput (MiB/s) in EC2's form, by default the type's. Raises Ec2Error if the type has none."""
-    if throughput is not None and kind != "gp3":
-        raise Ec2Error("InvalidParameterCombination", f"The parameter throughput is not supported for {kind} volumes.")
-    if iops is not None and kind not in ("gp3", "io1", "io2"):
+    """Return IOPS and throughput (MiB/s) in EC2's form, by default the type's.
+
+    Raises Ec2Error if the type has none, and for values that the type or the size (GiB) does not allow.
+    """
+    limits = _PROVISIONED.get(kind)
+    if throughput is not None and (limits is None or limits.throughput is None):
+        raise Ec2Error("InvalidParameterCombination", "throughput can only be specified for volumeType gp3.")
+    if iops is not None and limits is None:
         raise Ec2Error("InvalidParameterCombination", f"The parameter iops is not supported for {kind} volumes.")
-    if kind == "gp3":
-        return iops or 3000, throughput or 125
-    if kind in ("io1", "io2") and iops is None:
-        raise Ec2Error("MissingParameter", f"The parameter iops must be specified for {kind} volumes.")
     if kind == "gp2":
         return max(100, min(16000, 3 * size)), None
-    return iops, None
+    if limits is None:
+        return None, None
+    if iops is None and kind != "gp3":
+        raise Ec2Error("MissingParameter", f"The parameter iops must be specified for {kind} volumes.")
+    iops = _FREE_IOPS if iops is None else iops
+    _check_range("iops", iops, limits.iops)
+    if iops / size > limits.per_gib and not (kind == "gp3" and iops <= _FREE_IOPS):
+        raise Ec2Error(
+            "InvalidParameterValue",
+            f"Iops to volume size ratio of {iops / size:.6f} is too high; maximum is {limits.per_gib}",
+        )
+    if limits.throughput is None:
+        return iops, None
+    throughput = limits.throughput[0] if throughput is None else throughput
+    _check_range("throughput", throughput, limits.throughput)
+    if throughput / iops > _THROUGHPUT_PER_IOPS:
+        raise Ec2Error(
+            "InvalidParameterValue",
+            f"Throughput (MiBps) to iops ratio of {throughput / iops:.6f} is too high; "
+            f"maximum is {_THROUGHPUT_PER_IOPS:.6f} MiBps per iops",
+        )
+    return iops, throughput
+
+
+def _check_range(name: str, value: int, limits: tuple[int, int]) -> None:
+    least, most = limits
+    if not least <= value <= most:
+        relation = f"low; minimum is {least}" if value < least else f"high; maximum is {most}"
+        raise Ec2Error("InvalidParameterValue", f"Volume {name} of {value} is too {relation}.")
 
 
 def create_volume(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from urllib.parse import urlencode
 from xml.sax.saxutils import escape
 
 from goldenami_sandbox.credentials import Identity
+from goldenami_sandbox.ec2 import rehearsal
 from goldenami_sandbox.ec2.context import Ctx
 from goldenami_sandbox.http import Response
 from goldenami_sandbox.optin import DEFAULT
 from goldenami_sandbox.protocol import Call, regions, replace_body
-from goldenami_sandbox.services import Service, World, service
+from goldenami_sandbox.services import Service, World, security_groups, service
 
 _KEY_PAIR = ("InvalidKeyPair.NotFound", "key pair")
 _GROUP = ("InvalidGroup.NotFound", "security group")
@@ -41,13 +42,15 @@ class Ec2Service(Service):
         self.world.public(call.region)
         self._ensure_gateway(call.account, call.region)
         ctx = Ctx(call.account, call.region, identity.arn, call.request_id)
+        if call.form.get("DryRun", "").lower() == "true" and not self._is_own(call):
+            return self._dry_run(call, ctx)
         if call.action in ("CreateTags", "DeleteTags"):
             return self._tag(call, ctx)
         if call.action == "DescribeRegions":
             return self._describe_regions(call)
         if call.action == "DescribeTags":
             return self._describe_tags(call, ctx)
-        if call.action in ("DeleteSecurityGroup", "DeleteSubnet") and (refusal := self._in_use(call)):
+        if refusal := self._refuse(call):
             return refusal
         if call.action == "CreateLaunchTemplateVersion" and call.form.get("SourceVersion"):
             return self._launch_template_version(call)
@@ -76,6 +79,42 @@ class Ec2Service(Service):
                     backend.attach_internet_gateway(gateway.id, vpc.id)
                     backend.create_route(table.id, "0.0.0.0/0", None, gateway_id=gateway.id)
             self._with_gateway.add((account, region))
+
+    def _is_own(self, call: Call) -> bool:
+        """Return whether the sandbox's EC2 serves the whole call, without moto."""
+        if call.action in ("CreateTags", "DeleteTags"):
+            return all(self._ec2.owns(item) for item in _numbered(call.form, "ResourceId"))
+        return self._ec2.handles(call.action)
+
+    def _refuse(self, call: Call) -> Response | None:
+        """Return the error for a call that AWS refuses and moto accepts."""
+        if call.action in ("DeleteSecurityGroup", "DeleteSubnet"):
+            return self._in_use(call)
+        if call.action == "CreateSecurityGroup":
+            with self._surface.active():
+                return security_groups.refuse(call, self._surface.backend("ec2", call.account, call.region))
+        return security_groups.refuse_rules(call) if call.action in security_groups.RULES else None
+
+    def _dry_run(self, call: Call, ctx: Ctx) -> Response:
+        """Let moto serve the call, and undo all that it did."""
+        form = {name: value for name, value in call.form.items() if name != "DryRun"}
+        if refusal := self._refuse(call):
+            return refusal
+        if call.action in ("CreateTags", "DeleteTags"):
+            ids = _numbered(form, "ResourceId")
+            own = [item for item in ids if self._ec2.owns(item)]
+            form = {name: value for name, value in form.items() if not name.startswith("ResourceId.")}
+            if own:
+                response = self._own(call, ctx, {**form, "DryRun": "true", **_number("ResourceId", own)})
+                if response.status != 412:
+                    return response
+            form |= _number("ResourceId", [item for item in ids if item not in own])
+        with self._surface.undone("ec2"):
+            response = self._surface.serve(_with_form(call, form))
+        if response.status != 200:
+            return response
+        error = rehearsal.succeeded()
+        return call.error(error.code, error.message, error.status)
 
     def _own(self, call: Call, ctx: Ctx, form: dict[str, str], params: Mapping[str, Any] | None = None) -> Response:
         headers = [("Content-Type", "text/xml;charset=UTF-8")]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -71,6 +72,12 @@ _WHILE_PENDING = frozenset(
 )
 # Actions that accept an alias for a key.
 _TAKES_ALIAS = _CRYPTOGRAPHY | {"DescribeKey"}
+# Operations of grants that only keys of other kinds have ("Grant operations", KMS developer guide).
+_OF_ASYMMETRIC_KEYS = frozenset({"Sign", "Verify", "GetPublicKey", "GenerateMac", "VerifyMac", "DeriveSharedSecret"})
+_PRINCIPAL = re.compile(
+    r"arn:aws[\w-]*:(?:iam|sts)::(?P<account>\d{12}):"
+    r"(?:(?P<kind>user|role|assumed-role|federated-user)/(?P<name>[\w+=,.@/-]+)|root)"
+)
 _KEY_FIELD = {"CreateAlias": "TargetKeyId", "UpdateAlias": "TargetKeyId", "ReEncrypt": "DestinationKeyId"}
 
 
@@ -118,6 +125,7 @@ class Kms(Service):
                 self._check(key, call.action, f"kms:{action}", identity.caller, facts, session)
                 if call.action == "CreateGrant":
                     _check_passed_on(key, call, identity.caller, {**self._organization(identity.caller), **facts})
+                    self._check_grant(key, call.json)
                 if call.json.get("DryRun"):
                     raise _DRY_RUN
                 if call.action == "CreateGrant" and (grant := _granted_before(key, call.json)) is not None:
@@ -125,6 +133,42 @@ class Kms(Service):
                 return self.world.visibility.register(call, self._forward(call, key, {field: key.id}))
             except KeyRefused as refusal:
                 return call.error(refusal.code, refusal.message, 400)
+
+    def _check_grant(self, key: Any, request: Mapping[str, Any]) -> None:
+        """Check the principals and the operations of a new grant. Raises KeyRefused."""
+        grantee, of_service = request.get("GranteePrincipal"), request.get("GranteeServicePrincipal")
+        if (grantee is None) == (of_service is None):
+            raise KeyRefused(
+                "ValidationException", "Specify either GranteePrincipal or GranteeServicePrincipal, and not both."
+            )
+        for principal in (grantee, request.get("RetiringPrincipal")):
+            if principal is not None and not self._is_principal(str(principal)):
+                raise KeyRefused("InvalidArnException", f"ARN does not refer to a valid principal: {principal}")
+        unsupported = [name for name in request["Operations"] if name in _OF_ASYMMETRIC_KEYS]
+        if unsupported and key.key_spec == "SYMMETRIC_DEFAULT":
+            raise KeyRefused(
+                "ValidationException", f"The operations {', '.join(unsupported)} are not supported by this key."
+            )
+
+    def _is_principal(self, arn: str) -> bool:
+        """Return whether a principal exists. Service-linked roles, and principals of accounts that the sandbox does not
+        have, need only the form.
+        """
+        found = _PRINCIPAL.fullmatch(arn)
+        if found is None:
+            return False
+        account, kind, name = found["account"], found["kind"], found["name"]
+        credentials = self.world.credentials
+        if account not in credentials.account_ids or arn in credentials.admins or kind in (None, "federated-user"):
+            return True
+        if kind == "role" and name.startswith("aws-service-role/"):
+            return True
+        iam = self._surface.backend("iam", account, "aws")
+        if kind == "assumed-role":
+            name = name.partition("/")[0]
+            return any(role.name == name for role in iam.roles.values())
+        table = iam.roles if kind == "role" else iam.users
+        return any(one.arn == arn for one in table.values())
 
     def _forward(self, call: Call, key: Any, change: Mapping[str, Any]) -> Response:
         """Let moto answer in the account that owns the key. The key's id replaces its ARN or alias."""

@@ -20,7 +20,7 @@ from goldenami_sandbox.ec2.context import Ctx, Ec2Error
 from goldenami_sandbox.http import Request, Response
 from goldenami_sandbox.protocol import Call, json_response, new_request_id
 from goldenami_sandbox.seed import IMAGE_TYPE, PublicParameter
-from goldenami_sandbox.services import Service, World, service, sessions
+from goldenami_sandbox.services import Service, World, parameter_rules, service, sessions
 
 _IMAGE_ID = re.compile(r"ami-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 
@@ -50,6 +50,8 @@ class Ssm(Service):
         if call.action in sessions.ACTIONS:
             return self._sessions.serve(call, identity)
         self.prime(call.account, call.region)
+        if refusal := self._refuse(call):
+            return refusal
         if call.action == "PutParameter":
             is_image = self._is_image(call)
             return self.world.visibility.register(
@@ -76,6 +78,22 @@ class Ssm(Service):
                 return self._surface.serve(call)
             finally:
                 parameters.update(public)
+
+    def _refuse(self, call: Call) -> Response | None:
+        """Return the error for a call that AWS refuses and moto accepts."""
+        match call.action:
+            case "PutParameter":
+                current = self._current(call.account, call.region, str(call.json.get("Name")))
+                return parameter_rules.refuse_put(call, current)
+            case "AddTagsToResource" if call.json.get("ResourceType") == "Parameter":
+                name = str(call.json.get("ResourceId"))
+                with self._surface.active():
+                    backend = self._surface.backend("ssm", call.account, call.region)
+                    tags = backend.list_tags_for_resource("Parameter", name) if name in backend._parameters else {}
+                return parameter_rules.refuse_tags(
+                    call, {**tags, **{tag["Key"]: tag["Value"] for tag in call.json["Tags"]}}
+                )
+        return None
 
     def settle(self) -> None:
         """Complete the puts that are due. It calls EC2, so the caller must not hold a lock that EC2 needs."""

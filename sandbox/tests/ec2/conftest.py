@@ -222,7 +222,13 @@ class Rig:
         return image_id
 
     def snapshot_id_of(self, image_id: str, account: str = HOME, region: str = REGION) -> str:
-        return str(self.image_of(image_id, account, region)["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"])
+        """The root snapshot of an image. A pending image shows none; EC2's description of the snapshot names it."""
+        shown = self.image_of(image_id, account, region)["BlockDeviceMappings"][0]["Ebs"].get("SnapshotId")
+        if shown is not None:
+            return str(shown)
+        filters = [{"Name": "description", "Values": [f"*{image_id}*"]}]
+        found = self.client(account, region).describe_snapshots(OwnerIds=["self"], Filters=filters)["Snapshots"]
+        return str(found[0]["SnapshotId"])
 
 
 def new_rig() -> Rig:

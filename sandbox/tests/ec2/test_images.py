@@ -54,13 +54,13 @@ def test_no_reboot(rig: Any) -> None:
 
 def test_capture_with_block_devices_and_tags(rig: Any) -> None:
     devices = [
-        {"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 20, "VolumeType": "gp2"}},
-        {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1}},
+        {"DeviceName": "/dev/xvda", "Ebs": {"DeleteOnTermination": False, "VolumeSize": 8, "Encrypted": False}},
+        {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1, "Encrypted": True}},
     ]
     image_id = rig.captured(BlockDeviceMappings=devices, TagSpecifications=TAGS, Description="a web server")
     image = rig.image_of(image_id)
     found = {m["DeviceName"]: m["Ebs"] for m in image["BlockDeviceMappings"]}
-    assert (found["/dev/xvda"]["VolumeSize"], found["/dev/xvda"]["VolumeType"]) == (20, "gp2")
+    assert (found["/dev/xvda"]["VolumeSize"], found["/dev/xvda"]["DeleteOnTermination"]) == (8, False)
     assert "SnapshotId" not in found["/dev/sdf"]
     assert (image["Description"], image["Tags"]) == ("a web server", TAGS[0]["Tags"])
     snapshot = rig.snapshot(found["/dev/xvda"]["SnapshotId"])
@@ -78,6 +78,13 @@ def test_capture_with_block_devices_and_tags(rig: Any) -> None:
         ({"InstanceId": "i-00000000000000000"}, "InvalidInstanceID.NotFound"),
         ({"BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "NoDevice": ""}]}, "InvalidBlockDeviceMapping"),
         ({"BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 4}}]}, "InvalidBlockDeviceMapping"),
+        *(
+            ({"BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": ebs}]}, "InvalidBlockDeviceMapping")
+            for ebs in ({"Encrypted": True}, {"VolumeSize": 20}, {"VolumeType": "gp2"}, {"SnapshotId": "snap-1"})
+        ),
+        ({"BootModeOverride": "uefi-preferred"}, "InvalidParameterValue"),
+        ({"BootModeOverride": "legacy-bios"}, "InvalidParameterValue"),
+        ({"Description": "für alle"}, "InvalidParameterValue"),
         ({"TagSpecifications": [{"ResourceType": "volume", "Tags": [{"Key": "a"}]}]}, "InvalidParameterValue"),
     ],
 )
@@ -86,6 +93,56 @@ def test_refused_captures(rig: Any, fails: Any, params: Any, code: str) -> None:
     instance_id = rig.run()["InstanceId"]
     assert fails(rig.client().create_image, **{"InstanceId": instance_id, "Name": "fine", **params}) == code
     assert len(rig.client().describe_images(Owners=["self"])["Images"]) == 1
+
+
+def test_the_boot_mode_can_be_overridden_only_for_an_instance_that_booted_by_uefi(rig: Any, fails: Any) -> None:
+    image_id = rig.captured(BootModeOverride="uefi")
+    assert rig.image_of(image_id)["BootMode"] == "uefi"
+    bios = rig.client().run_instances(ImageId=rig.image, InstanceType="t2.small", MinCount=1, MaxCount=1)
+    rig.settle()
+    instance_id = bios["Instances"][0]["InstanceId"]
+    assert rig.instance(instance_id)["CurrentInstanceBootMode"] == "legacy-bios"
+    call = rig.client().create_image
+    assert fails(call, InstanceId=instance_id, Name="bios", BootModeOverride="uefi") == "OperationNotPermitted"
+
+
+def test_a_pending_image_shows_no_snapshots(rig: Any) -> None:
+    rig.set(pending={"image": 5, "copy": 5})
+    client = rig.client()
+    image_id = client.create_image(InstanceId=rig.run()["InstanceId"], Name="candidate")["ImageId"]
+    rig.settle()
+
+    def shown(image_id: str) -> bool:
+        return "SnapshotId" in rig.image_of(image_id)["BlockDeviceMappings"][0]["Ebs"]
+
+    assert not shown(image_id)
+    mapping = client.describe_image_attribute(ImageId=image_id, Attribute="blockDeviceMapping")["BlockDeviceMappings"]
+    assert "SnapshotId" not in mapping[0]["Ebs"]
+    rig.clock.advance(6)
+    assert shown(image_id)
+    copied = client.copy_image(SourceImageId=image_id, SourceRegion=REGION, Name="copy")["ImageId"]
+    rig.settle()
+    assert not shown(copied)
+    rig.clock.advance(6)
+    assert shown(copied)
+
+
+def test_a_dry_run_checks_everything_and_changes_nothing(rig: Any, fails: Any) -> None:
+    client, image_id = rig.client(), rig.captured()
+    instance_id = client.describe_instances()["Reservations"][0]["Instances"][0]["InstanceId"]
+    before = rig.ec2.dump()
+    capture = {"InstanceId": instance_id, "DryRun": True}
+    assert fails(client.create_image, **capture, Name="second") == "DryRunOperation"
+    assert fails(client.create_image, **capture, Name="candidate") == "InvalidAMIName.Duplicate"
+    assert fails(client.create_image, **capture, Name="x") == "InvalidAMIName.Malformed"
+    assert fails(client.terminate_instances, InstanceIds=[instance_id], DryRun=True) == "DryRunOperation"
+    assert fails(client.terminate_instances, InstanceIds=["i-00000000"], DryRun=True) == "InvalidInstanceID.NotFound"
+    launch = {"ImageId": image_id, "InstanceType": "t3.small", "MinCount": 1, "MaxCount": 1, "DryRun": True}
+    assert fails(client.run_instances, **launch) == "DryRunOperation"
+    assert fails(client.run_instances, **{**launch, "KeyName": "nobody"}) == "InvalidKeyPair.NotFound"
+    rig.settle()
+    assert rig.ec2.dump() == before
+    assert rig.instance(instance_id)["State"]["Name"] == "running"
 
 
 def test_an_image_is_pending_until_its_snapshots_are_stored(rig: Any) -> None:
@@ -368,6 +425,22 @@ def test_other_attributes(rig: Any, fails: Any) -> None:
     client.create_image(InstanceId=instance["InstanceId"], Name="child")
     rig.settle()
     assert client.describe_images(Filters=[{"Name": "name", "Values": ["child"]}])["Images"][0]["ImdsSupport"] == "v2.0"
+    both = {"Description": {"Value": "x"}, "ImdsSupport": {"Value": "v2.0"}}
+    assert fails(client.modify_image_attribute, ImageId=image_id, **both) == "InvalidParameterCombination"
+    for params in (
+        {"Description": {"Value": "x"}, "LaunchPermission": {"Add": [{"UserId": APPS}]}},
+        {"Attribute": "description", "UserIds": [APPS]},
+        {"Attribute": "launchPermission", "OperationType": "add", "Value": "x"},
+        {"Attribute": "description", "OperationType": "add", "Value": "x"},
+        {"LaunchPermission": {"Add": [{"UserId": APPS}]}, "UserIds": [APPS]},
+        {"Value": "x"},
+    ):
+        assert fails(client.modify_image_attribute, ImageId=image_id, **params) == "InvalidParameterCombination"
+    for text in ("größer", "x" * 256):
+        change = {"ImageId": image_id, "Description": {"Value": text}}
+        assert fails(client.modify_image_attribute, **change) == "InvalidParameterValue"
+    unknown = {"ImageId": image_id, "Attribute": "bootMode", "Value": "uefi"}
+    assert fails(client.modify_image_attribute, **unknown) == "InvalidParameterValue"
     bad = {"ImageId": image_id, "ImdsSupport": {"Value": "v1.0"}}
     assert fails(client.modify_image_attribute, **bad) == "InvalidParameterValue"
 
@@ -467,6 +540,8 @@ def test_register_keeps_its_parameters(rig: Any, fails: Any) -> None:
     request = {"Name": "bad", "RootDeviceName": "/dev/sda1"}
     assert fails(call, **request, BlockDeviceMappings=small) == "InvalidBlockDeviceMapping"
     assert fails(call, **request) == "InvalidBlockDeviceMapping"
+    encrypted = [{"DeviceName": "/dev/sda1", "Ebs": {"SnapshotId": snapshot_id, "Encrypted": True}}]
+    assert fails(call, **request, BlockDeviceMappings=encrypted) == "InvalidBlockDeviceMapping"
     missing = [{"DeviceName": "/dev/sda1", "Ebs": {"SnapshotId": "snap-00000000000000000"}}]
     assert fails(call, **request, BlockDeviceMappings=missing) == "InvalidSnapshot.NotFound"
     assert fails(rig.client(APPS).register_image, **request, BlockDeviceMappings=devices) == "InvalidSnapshot.NotFound"

@@ -101,7 +101,7 @@ def test_everything_that_was_asked_for_is_described(rig: Any) -> None:
         InstanceInitiatedShutdownBehavior="terminate",
         BlockDeviceMappings=[
             {"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 12, "DeleteOnTermination": False}},
-            {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 5, "VolumeType": "gp3", "Iops": 4000}},
+            {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 8, "VolumeType": "gp3", "Iops": 4000}},
         ],
         TagSpecifications=tags,
     )
@@ -118,7 +118,7 @@ def test_everything_that_was_asked_for_is_described(rig: Any) -> None:
     volumes = {v["Attachments"][0]["Device"]: v for v in rig.client().describe_volumes()["Volumes"]}
     assert (volumes["/dev/xvda"]["Size"], volumes["/dev/xvda"]["VolumeType"]) == (12, "gp3")
     assert volumes["/dev/xvda"]["Attachments"][0]["DeleteOnTermination"] is False
-    assert (volumes["/dev/sdf"]["Size"], volumes["/dev/sdf"]["Iops"]) == (5, 4000)
+    assert (volumes["/dev/sdf"]["Size"], volumes["/dev/sdf"]["Iops"]) == (8, 4000)
     assert all(v["Tags"] == [{"Key": "token", "Value": "volume"}] for v in volumes.values())
     spec = rig.node.guests[instance["InstanceId"]].spec
     assert (spec.user_data, spec.imds, spec.default_user) == (b"#!/bin/sh\n", "required", "admin")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
 
 HOME, APPS, REGION, OTHER = "111111111111", "222222222222", "eu-central-1", "eu-west-1"
 
@@ -256,3 +260,48 @@ def test_tags(rig: Any, fails: Any) -> None:
     assert [rig.ec2.owns(i) for i in ("ami-1", "snap-1", "eni-1", "sg-1", "subnet-1", "key-1")] == [True] * 3 + [
         False
     ] * 3
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"VolumeType": "gp3", "Size": 20, "Iops": 15000}, "Iops to volume size ratio of 750.000000 is too high"),
+        ({"VolumeType": "gp3", "Size": 20, "Iops": 2999}, "Volume iops of 2999 is too low; minimum is 3000"),
+        ({"VolumeType": "gp3", "Size": 500, "Iops": 80001}, "Volume iops of 80001 is too high; maximum is 80000"),
+        ({"VolumeType": "gp3", "Size": 20, "Throughput": 1000}, "Throughput (MiBps) to iops ratio of 0.333333"),
+        ({"VolumeType": "gp3", "Size": 20, "Throughput": 124}, "Volume throughput of 124 is too low; minimum is 125"),
+        ({"VolumeType": "io1", "Size": 10, "Iops": 501}, "maximum is 50"),
+        ({"VolumeType": "io2", "Size": 10, "Iops": 10001}, "maximum is 1000"),
+        ({"VolumeType": "io2", "Size": 10}, "iops must be specified"),
+        ({"VolumeType": "gp2", "Size": 10, "Throughput": 125}, "throughput can only be specified for volumeType gp3"),
+        ({"VolumeType": "st1", "Size": 125, "Iops": 500}, "iops is not supported for st1"),
+    ],
+)
+def test_performance_that_the_type_or_the_size_does_not_allow(rig: Any, params: dict[str, Any], message: str) -> None:
+    with pytest.raises(ClientError, match=re.escape(message)):
+        rig.client().create_volume(AvailabilityZone="eu-central-1a", **params)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"VolumeType": "gp3", "Size": 1},
+        {"VolumeType": "gp3", "Size": 30, "Iops": 15000, "Throughput": 2000},
+        {"VolumeType": "io1", "Size": 10, "Iops": 500},
+        {"VolumeType": "io2", "Size": 10, "Iops": 10000},
+    ],
+)
+def test_performance_at_the_limits(rig: Any, params: dict[str, Any]) -> None:
+    assert rig.client().create_volume(AvailabilityZone="eu-central-1a", **params)["State"] in ("creating", "available")
+
+
+def test_snapshot_permissions_change_in_one_direction_at_a_time(rig: Any, fails: Any) -> None:
+    client = rig.client()
+    snapshot_id = rig.snapshot_id_of(rig.captured())
+    both = {"Add": [{"UserId": APPS}], "Remove": [{"UserId": "333333333333"}]}
+    call = client.modify_snapshot_attribute
+    assert fails(call, SnapshotId=snapshot_id, CreateVolumePermission=both) == "InvalidParameterCombination"
+    two = {"CreateVolumePermission": {"Add": [{"UserId": APPS}]}, "UserIds": [APPS]}
+    assert fails(call, SnapshotId=snapshot_id, **two) == "InvalidParameterCombination"
+    many = {"Add": [{"UserId": f"{number:012}"} for number in range(501)]}
+    assert fails(call, SnapshotId=snapshot_id, CreateVolumePermission=many) == "InvalidParameterValue"
