@@ -231,6 +231,7 @@ def release_order(build: BuildContext) -> ReleaseOrder:
         share_accounts=recipe.distribution.share_accounts,
         share_organizations=recipe.distribution.share_organizations,
         imds_v2=recipe.image.imds == "v2",
+        boot_modes={a: recipe.image.boot_mode or base.boot_mode for a, base in build.plan.facts.base.items()},
         deprecate_at=opening.deprecation(recipe, build.journal.header.created),
         unavailable=build.plan.facts.unavailable,
         names=build.environment.image_name,

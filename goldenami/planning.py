@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from goldenami.errors import GoldenAmiError, UsageError
 from goldenami.hardening import Hardening
@@ -85,6 +85,7 @@ def make(recipe: Recipe, environment: Environment, facts: Facts) -> BuildPlan:
                 f"{place}: the base {base.image_id} ({base.name}) is {base.architecture}, expected {architecture}",
                 hint="Use {{ architecture }} in the base, or list the architectures of the base in `architectures`.",
             )
+        boot_mode_override(recipe, base)
         size = recipe.image.root_volume.size_gib
         if size is not None and size < base.root_volume_gib:
             raise GoldenAmiError(
@@ -105,6 +106,31 @@ def make(recipe: Recipe, environment: Environment, facts: Facts) -> BuildPlan:
     material = _material(recipe, environment, facts)
     inputs = {label: _sha256(part) for label, part in sorted(material.items())}
     return BuildPlan(recipe, environment, facts, _sha256(inputs), inputs)
+
+
+def boot_mode_override(recipe: Recipe, base: BaseImage) -> str | None:
+    """Return the boot mode with which CreateImage must override that of the base, or None.
+
+    The only override is uefi, and only of a builder that booted by UEFI: its base is uefi-preferred, or is for arm64
+    and has no boot mode ("Set the boot mode of an AMI", EC2 user guide). Raises UsageError for a boot mode that the
+    image cannot get.
+    """
+    wanted = recipe.image.boot_mode
+    if wanted is None or wanted == base.boot_mode:
+        return None
+    if wanted == "uefi" and (base.boot_mode or _BOOTS_BY_DEFAULT[base.architecture]) in ("uefi", "uefi-preferred"):
+        return wanted
+    raise UsageError(
+        f"{recipe.mark.file}: image.boot_mode is {wanted}, but the base {base.image_id} ({base.name}) has "
+        f"{base.boot_mode or 'no boot mode'}. Expected {base.boot_mode or 'no value'}"
+        f"{', or uefi' if base.boot_mode == 'uefi-preferred' else ''}.",
+        hint="EC2 can change the boot mode of a captured image only to uefi, if the builder boots by UEFI. Remove "
+        "boot_mode, or choose a base with this boot mode; `goldenami snapshot register --boot-mode` registers one.",
+    )
+
+
+# The boot mode of instances whose image has none.
+_BOOTS_BY_DEFAULT: Final[Mapping[Architecture, str]] = {"x86_64": "legacy-bios", "arm64": "uefi"}
 
 
 def changes(plan: BuildPlan, before: Mapping[str, str]) -> list[str]:

@@ -31,7 +31,7 @@ from goldenami.model import (
     Place,
     Target,
 )
-from goldenami.recipe import transports
+from goldenami.recipe import limits, transports
 from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.problems import Problems, translate
 from goldenami.recipe.project import Project
@@ -353,6 +353,8 @@ def read_environments(project: Project, problems: Problems, endpoint: str | None
         # The rules across fields are checked for each well-formed environment, even if another one is not well-formed.
         raw = document.value.get("environments")
         for name in raw if isinstance(raw, dict) else ():
+            if isinstance(raw[name], dict):
+                limits.check_environment(raw[name], ("environments", name), document, problems)
             try:
                 one = spec.environments[name] if spec else EnvironmentSpec.model_validate(raw[name])
             except ValidationError:

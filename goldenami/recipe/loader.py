@@ -22,7 +22,7 @@ from goldenami.hardening import stages as hardening_stages
 from goldenami.model import Architecture, Environment, Mark, Target
 from goldenami.os import SYSTEMS, of_reference
 from goldenami.provision import PatchSpec, Stage, outputs
-from goldenami.recipe import agents, hardening, operations
+from goldenami.recipe import agents, hardening, limits, operations
 from goldenami.recipe.context import base_names, environment_names, recipe_names
 from goldenami.recipe.document import Document
 from goldenami.recipe.extensions import check_compiles
@@ -107,6 +107,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
     loading.context["vars"] = Namespace("vars", variables, declared)
     outer = Scope(loading.project, document, Renderer(loading.context), problems)
     common = _render(outer, [k for k in value if k not in (*LITERAL, *_PER_ARCHITECTURE, "vars")])
+    limits.check_recipe({**value, **common}, loading.environment.tags, document, problems)
     os = _os(loading)
     specs: dict[Architecture, RecipeSpec] = {}
     stages: dict[Architecture, tuple[Stage, ...]] = {}

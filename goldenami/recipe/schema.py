@@ -144,7 +144,7 @@ class RootVolume(Spec):
     size_gib: int | None = Field(
         None,
         ge=1,
-        le=16384,
+        le=65536,
         description="Size in GiB, at least that of the base's root volume. Default: the same size.",
     )
     type: Literal["gp3", "gp2", "io1", "io2", "standard"] = Field("gp3", description="EBS volume type.")
@@ -174,7 +174,9 @@ class ImageSpec(Spec):
         "v2", description="v2: instances of the image answer only IMDSv2. optional: they answer IMDSv1 too."
     )
     boot_mode: Literal["uefi-preferred", "uefi", "legacy-bios"] | None = Field(
-        None, description="Boot mode of the AMI. Default: the boot mode of the base."
+        None,
+        description="Boot mode of the AMI: that of the base, or uefi if the builder boots by UEFI. No other change is "
+        "possible. Default: the boot mode of the base.",
     )
     tags: Annotated[Tags, AfterValidator(check_tags)] = Field(
         default_factory=dict,
@@ -213,7 +215,9 @@ class DistributionSpec(Spec):
     share: ShareSpec = Field(
         default_factory=lambda: ShareSpec.model_validate({}), description="Launch permission for other accounts."
     )
-    channel: str = Field("candidate", description="The channel that a successful build moves.", pattern=NAME)
+    channel: str = Field(
+        "candidate", description="The channel that a successful build moves.", pattern=NAME, max_length=64
+    )
 
 
 def check_order(spec: RetentionSpec | ChannelRetentionSpec) -> None:
@@ -249,7 +253,7 @@ class RetentionSpec(Spec):
     minimum_age: Duration = Field("7d", description="Releases younger than this are never changed.")
     unused_for: Duration = Field("7d", description="A release that was launched more recently counts as in use.")
     deprecate_after: Duration | None = Field(
-        None, description='Age at which an image is marked deprecated, such as "90d".'
+        None, description='Age at which an image is marked deprecated, such as "90d"; at most ten years.'
     )
     disable_after: Duration | None = Field(
         None, description="Age at which it is disabled: it cannot be launched until it is enabled again."
@@ -334,7 +338,9 @@ class RecipeSpec(Spec):
 
     name: Name = Field(description="Name of the image: the file's name without .yaml.")
     version: Annotated[str, AfterValidator(_version)] = Field(description='MAJOR.MINOR in quotes, such as "1.4".')
-    description: str = Field("", description="What the image is for; becomes the AMI's description.", max_length=255)
+    description: str = Field(
+        "", description="What the image is for, in ASCII; becomes the AMI's description.", max_length=255
+    )
     owner: str = Field("", description="Team or person that is responsible for the image.", max_length=255)
     os: OsId | None = Field(
         None,

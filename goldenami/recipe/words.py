@@ -93,8 +93,9 @@ class OneOf:
         return value
 
 
+# EC2's limits. SSM accepts keys of 128 characters.
 Tags = dict[
-    Annotated[str, StringConstraints(min_length=1, max_length=128)], Annotated[str, StringConstraints(max_length=256)]
+    Annotated[str, StringConstraints(min_length=1, max_length=127)], Annotated[str, StringConstraints(max_length=256)]
 ]
 
 

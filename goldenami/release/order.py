@@ -22,6 +22,8 @@ class ReleaseOrder:
     manifest.
     ``share_organizations``: ARNs of organizations and organizational units whose accounts may launch these images.
     ``unavailable``: label of a best-effort target that gets no image -> reason.
+    ``boot_modes``: the expected boot mode of the images by architecture; None: they have none. Those of an architecture
+    that is missing are not compared.
     ``deprecate_at``: a time within ten years, which EC2 rounds to the minute.
     ``names``: the template of AMI names (``release.names``).
     """
@@ -36,6 +38,7 @@ class ReleaseOrder:
     share_accounts: tuple[str, ...] = ()
     share_organizations: tuple[str, ...] = ()
     imds_v2: bool = True
+    boot_modes: Mapping[Architecture, str | None] = field(default_factory=dict)
     deprecate_at: datetime | None = None
     unavailable: Mapping[str, str] = field(default_factory=dict)
     names: str = IMAGE_NAME

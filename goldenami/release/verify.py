@@ -24,6 +24,7 @@ from goldenami.release.distribute import Distributed, Placed, account_root
 from goldenami.release.order import ReleaseOrder
 
 Item = Mapping[str, Any]
+NOT_COMPARED: Final = "any"  # a boot mode that is not known
 _MINUTE: Final = 60.0  # seconds; EC2 rounds the time of deprecation to the minute
 _UNSEEN: Final = ("missing", "not visible")  # a new resource may cause these values of a mismatch for some seconds
 
@@ -49,6 +50,7 @@ class Expected:
     users: frozenset[str]
     tags: Mapping[str, str]
     imds_v2: bool = True
+    boot_mode: str | None = NOT_COMPARED
     deprecate_at: datetime | None = None
     optional: frozenset[str] = frozenset()
     organizations: frozenset[str] = frozenset()
@@ -120,6 +122,7 @@ def expect(order: ReleaseOrder, placed: Placed, every_tag: Mapping[str, str], fa
         organizations=frozenset(order.organizations(owner)),
         tags=tags.checked({**every_tag, **order.tags, tags.NAME: name}),
         imds_v2=order.imds_v2,
+        boot_mode=order.boot_modes.get(placed.architecture, NOT_COMPARED),
         deprecate_at=order.deprecate_at,
     )
 
@@ -149,11 +152,18 @@ def _image_differences(expected: Expected, image: Item) -> Iterable[_Difference]
         "RootDeviceType": "ebs",
         "VirtualizationType": "hvm",
         **({"ImdsSupport": "v2.0"} if expected.imds_v2 else {}),
+        **({"BootMode": expected.boot_mode} if expected.boot_mode != NOT_COMPARED else {}),
     }
-    words = {"Architecture": "architecture", "State": "state", "Name": "name", "OwnerId": "owner"}
+    words = {
+        "Architecture": "architecture",
+        "State": "state",
+        "Name": "name",
+        "OwnerId": "owner",
+        "BootMode": "boot mode",
+    }
     for attribute, value in wanted.items():
         if image.get(attribute) != value:
-            yield words.get(attribute, attribute), value, str(image.get(attribute) or "not set")
+            yield words.get(attribute, attribute), value or "none", str(image.get(attribute) or "not set")
     roots = [m.get("DeviceName") for m in image.get("BlockDeviceMappings") or () if "Ebs" in m]
     if image.get("RootDeviceName") not in roots:
         yield "root device", f"one of {', '.join(map(str, roots)) or 'no devices'}", str(image.get("RootDeviceName"))

@@ -6,6 +6,7 @@ from goldenami.aws import images, instances, waiters
 from goldenami.aws.instances import RootVolume
 from goldenami.errors import BuilderError
 from goldenami.model import Architecture
+from goldenami.planning import boot_mode_override
 from goldenami.stages import hosts
 from goldenami.stages.build import BuildContext, Candidate, Prepared
 from goldenami.stages.replacing import on_a_host
@@ -80,7 +81,7 @@ def capture(build: BuildContext, prepared: Prepared) -> str:
             instance_id=instance_id,
             name=f"{build.recipe.name}-{build.version}-{architecture}-candidate-{build.journal.build_id}",
             description=f"candidate for {build.label}; not released",
-            boot_mode=build.recipe.image.boot_mode,
+            boot_mode=boot_mode_override(build.recipe, build.plan.facts.base[architecture]),
             temporary=True,
         )
         seen = images.wait(build.ledger, build.home, [image_id])[image_id]

@@ -14,8 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from goldenami import planning, recipe
+from goldenami.aws import tags
 from goldenami.errors import GoldenAmiError, InvalidInput, UsageError
 from goldenami.model import BaseImage
+from goldenami.recipe import limits
 from goldenami.recipe.secrets import display
 
 Write = Callable[[dict[str, str]], Path]
@@ -67,6 +69,14 @@ def make(root: Path, variables: dict[str, str] | None = None) -> planning.BuildP
     environment = recipe.environment(project)
     loaded = recipe.load(project, "web", environment, variables)
     return planning.make(loaded, environment, facts(loaded))
+
+
+def make_of_base(root: Path, boot_mode: str | None) -> planning.BuildPlan:
+    """The plan with a base of this boot mode."""
+    project = recipe.load_project(root)
+    environment = recipe.environment(project)
+    loaded = recipe.load(project, "web", environment)
+    return planning.make(loaded, environment, facts(loaded, boot_mode=boot_mode))
 
 
 def changed(path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
@@ -252,6 +262,54 @@ def test_facts_that_do_not_fit_are_refused(write_project: Write) -> None:
         with pytest.raises(GoldenAmiError) as caught:
             planning.make(plan.recipe, plan.environment, wrong)
         assert words in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("wanted", "base", "override"),
+    [
+        (None, "uefi-preferred", None),
+        ("uefi-preferred", "uefi-preferred", None),
+        ("legacy-bios", "legacy-bios", None),
+        ("uefi", "uefi", None),
+        ("uefi", "uefi-preferred", "uefi"),
+    ],
+)
+def test_a_boot_mode_that_the_image_can_get(
+    write_project: Write, wanted: str | None, base: str, override: str | None
+) -> None:
+    image = {"boot_mode": wanted} if wanted else {}
+    plan = make_of_base(project_of(write_project, changed(("image",), image)), base)
+    assert planning.boot_mode_override(plan.recipe, plan.facts.base["x86_64"]) == override
+
+
+@pytest.mark.parametrize(
+    ("wanted", "base", "words"),
+    [
+        ("uefi", None, "has no boot mode. Expected no value."),
+        ("uefi", "legacy-bios", "has legacy-bios. Expected legacy-bios."),
+        ("legacy-bios", "uefi-preferred", "has uefi-preferred. Expected uefi-preferred, or uefi."),
+        ("uefi-preferred", "uefi", "has uefi. Expected uefi."),
+    ],
+)
+def test_a_boot_mode_that_the_image_cannot_get_is_refused(
+    write_project: Write, wanted: str, base: str | None, words: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        make_of_base(project_of(write_project, changed(("image",), {"boot_mode": wanted})), base)
+    assert f"image.boot_mode is {wanted}" in caught.value.message
+    assert words in caught.value.message
+
+
+def test_graviton_boots_by_uefi_without_a_boot_mode(write_project: Write) -> None:
+    plan = make(project_of(write_project, RECIPE))
+    graviton = replace(plan.facts.base["x86_64"], architecture="arm64", boot_mode=None)
+    loaded = replace(plan.recipe, image=plan.recipe.image.model_copy(update={"boot_mode": "uefi"}))
+    assert planning.boot_mode_override(loaded, graviton) == "uefi"
+
+
+def test_the_number_of_own_tags_is_that_of_the_constants() -> None:
+    own = [name for name, value in vars(tags).items() if name.isupper() and str(value).startswith("goldenami:")]
+    assert len([*own, tags.NAME]) - own.count("PREFIX") == limits.OWN_TAGS
 
 
 def test_what_a_plan_says(write_project: Write) -> None:

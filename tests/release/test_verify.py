@@ -13,7 +13,7 @@ from goldenami.errors import TargetsFailed
 from goldenami.model import Place, Target
 from goldenami.release.distribute import Distributed, distribute
 from goldenami.release.order import ReleaseOrder
-from goldenami.release.verify import Actual, Expected, compare, verify
+from goldenami.release.verify import NOT_COMPARED, Actual, Expected, compare, verify
 
 if TYPE_CHECKING:
     from tests.worlds.releases import World
@@ -35,6 +35,7 @@ EXPECTED = Expected(
     kms_key=KEY,
     users=frozenset({USER.account}),
     tags={"Name": "web"},
+    boot_mode="uefi",
     deprecate_at=datetime(2027, 2, 22, 3, 0, 40, tzinfo=UTC),
 )
 
@@ -52,6 +53,7 @@ def right() -> dict[str, Any]:
             "RootDeviceName": "/dev/xvda",
             "VirtualizationType": "hvm",
             "ImdsSupport": "v2.0",
+            "BootMode": "uefi",
             "DeprecationTime": "2027-02-22T03:01:00.000Z",
             "BlockDeviceMappings": [
                 {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": "snap-1"}},
@@ -73,6 +75,12 @@ def right() -> dict[str, Any]:
 
 def test_what_is_as_expected_has_no_differences() -> None:
     assert compare(EXPECTED, Actual(**right())) == ()
+
+
+def test_a_boot_mode_that_the_base_does_not_have_is_a_difference() -> None:
+    [difference] = compare(replace(EXPECTED, boot_mode=None), Actual(**right()))
+    assert "boot mode is uefi, not none" in str(difference)
+    assert compare(replace(EXPECTED, boot_mode=NOT_COMPARED), Actual(**right())) == ()
 
 
 def set_to(*path: str, value: object) -> Callable[[dict[str, Any]], None]:
@@ -108,6 +116,8 @@ def without(*path: str) -> Callable[[dict[str, Any]], None]:
         (set_to("image", "RootDeviceType", value="instance-store"), "RootDeviceType is instance-store, not ebs"),
         (set_to("image", "VirtualizationType", value="paravirtual"), "VirtualizationType is paravirtual, not hvm"),
         (without("image", "ImdsSupport"), "ImdsSupport is not set, not v2.0"),
+        (set_to("image", "BootMode", value="uefi-preferred"), "boot mode is uefi-preferred, not uefi"),
+        (without("image", "BootMode"), "boot mode is not set, not uefi"),
         (set_to("image", "RootDeviceName", value="/dev/sda1"), "root device is /dev/sda1, not one of /dev/xvda"),
         (set_to("image", "Tags", value=[]), "tag Name is missing, not 'web'"),
         (set_to("image", "Tags", value=[{"Key": "Name", "Value": "x"}]), "tag Name is 'x', not 'web'"),
