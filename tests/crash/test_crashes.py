@@ -56,7 +56,8 @@ def killed(world: World, label: Label, when: str, then: str, lag: float) -> None
     slow(world, lag)
     world.build_until(label, when)
     (build_id,) = world.builds
-    decoys |= place_decoys_at_once(world, lag, build_id=build_id, mark="b")
+    if lag == max(LAGS):  # after a short one, what the build made could show meanwhile, and be taken for decoys
+        decoys |= place_decoys_at_once(world, lag, build_id=build_id, mark="b")
     if then == "clean":
         done = world.clean(build_id)
         assert done.complete, done.left
