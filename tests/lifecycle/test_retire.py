@@ -335,6 +335,7 @@ def test_killed_at_any_call_the_next_run_ends_in_the_same_state(world: World, wh
     cases = cases if whole else cases[::9]
     decoys = inventory.place_decoys(world)
     kept = made[1:]
+    world.paper.set(visibility_delay=1.0)
     for label, when in cases:
         kept += releases(world, 1)
         world.cloud.start_process(label, when)
@@ -344,6 +345,7 @@ def test_killed_at_any_call_the_next_run_ends_in_the_same_state(world: World, wh
         retired = go(world)
         assert failed(retired) is None
         gone = kept.pop(0)
+        world.clock.sleep(1.0)
         assert differences(world, kept, decoys) == [], f"killed {when} {label}"
         retirement = world.catalog.marks.retirement(RECIPE, gone.version)
         assert retirement is not None

@@ -279,6 +279,13 @@ def test_no_volume_is_lost_if_the_stopped_instance_is_terminated(estate: Estate)
 # --- the matrices -----------------------------------------------------------------------------------------------------
 
 
+DELAY = 2.0  # seconds until calls find what is new, and a permission or grant has an effect
+
+
+def late(estate: Estate) -> None:
+    estate.world.paper.set(visibility_delay=DELAY, grant_delay=2 * DELAY)
+
+
 @pytest.fixture
 def estates(build_world: World) -> Callable[[], Estate]:
     return lambda: fresh(build_world)
@@ -287,6 +294,7 @@ def estates(build_world: World) -> Callable[[], Estate]:
 def check(estate: Estate, before: dict[str, str], kept: set[str], *, done: bool | None) -> None:
     """The instance runs; all of its volumes are the old ones, and nothing else is there; or all are new, and the old
     ones are kept. Never anything in between."""
+    estate.world.clock.sleep(DELAY)
     estate.settle()
     after = estate.attached()
     found = estate.volumes()
@@ -314,6 +322,7 @@ def check(estate: Estate, before: dict[str, str], kept: set[str], *, done: bool 
 def faulted(estates: Callable[[], Estate], name: str, fault: Disturb) -> None:
     estate, kept = prepared(estates(), name)
     before = estate.attached()
+    late(estate)
     world = estate.world
     world.gate.start(fault)
     error: GoldenAmiError | None = None
@@ -352,6 +361,7 @@ def test_a_kind_of_call_may_be_denied_from_then_on(estates: Callable[[], Estate]
 def test_killed_at_any_call_then_cleaned(estates: Callable[[], Estate], name: str, label: Label, when: str) -> None:
     estate, kept = prepared(estates(), name)
     before = estate.attached()
+    late(estate)
     estate.world.cloud.start_process(label, when)
     with pytest.raises(Death):
         WORK[name](estate)
@@ -368,11 +378,13 @@ def test_a_copy_killed_at_any_call_then_cleaned(estates: Callable[[], Estate], l
     estate = estates()
     sources = sealed(estate)
     before = set(estate.snapshots())
+    late(estate)
     estate.world.cloud.start_process(label, when)
     with pytest.raises(Death):
         copying(estate, sources)
     (summary,) = Journals(Path(estate.world.environment.builds)).list()
     assert estate.world.clean(summary.build_id).complete
+    estate.world.clock.sleep(2 * DELAY)
     estate.settle()
     assert set(estate.snapshots()) == before
     assert [estate.shared_with(s) for s in sources] == [set(), set()]
