@@ -343,7 +343,7 @@ def clean(
 
     def work(interrupts: Interrupts, emit_to: Emit) -> CleanUp:
         environment = project._connect(emit_to)
-        chosen = pipeline.choose_build(journals.open_journals(environment), build_id).build_id
+        chosen = pipeline.choose_build(journals.open_journals(environment), build_id, environment).build_id
         return pipeline.clean(environment, chosen, dry_run=dry_run, wait=wait, emit_to=emit_to, interrupts=interrupts)
 
     return _run_work(work, on_event, stop)

@@ -327,7 +327,7 @@ def resume(
     are several, or if the recipe, its files or the environment have changed since the build began.
     """
     with open_tools(environment, host_work, cloud, on_failure, emit_to, wait, interrupts) as tools:
-        chosen = choose_build(tools.journals, build_id)
+        chosen = choose_build(tools.journals, build_id, environment)
         if chosen.header is not None:
             task.refuse_resume(chosen.header)
         recipe = chosen.header.recipe if chosen.header is not None else chosen.build_id
@@ -351,13 +351,14 @@ def clean(
 ) -> reconcile.CleanUp:
     """Delete the resources of a build that no release owns, or undo a task. A second call changes nothing.
 
-    ``dry_run``: only return what would be deleted. Raises CatalogError if the catalog does not have the build's
-    release.
+    ``dry_run``: only return what would be deleted. Raises CatalogError if the build belongs to another catalog, or if
+    the catalog does not have the build's release. Raises UsageError if the build is of another environment.
     """
     with (
         open_tools(environment, None, cloud, "clean", emit_to, wait, interrupts) as tools,
         tools.journals.open(build_id, tools.patience) as journal,
     ):
+        opening.check_owner(journal.header, environment, tools.catalog)
         tools.cloud.check_caller()
         kind = task.kind_of(journal.header)
         if kind is not None:
@@ -392,15 +393,16 @@ def clean_expired(
     """Delete expired temporary resources in every account and region of the environment.
 
     Returns a clean-up for each build id. Resources of builds that have a journal here are deleted through that journal.
-    All others are deleted through a new task; their clean-up has the key None. ``dry_run``: only return what would be
-    deleted.
+    All others are deleted through a new task; their clean-up has the key None. ``CleanUp.others``: the resources of
+    other catalogs, and those of unknown owners; they are kept. ``dry_run``: only return what would be deleted. Raises
+    CatalogError for an empty catalog beside released resources.
     """
     with open_tools(environment, None, cloud, "clean", emit_to) as tools:
         left = expired.find(tools.cloud, environment, tools.catalog, tools.journals)
         done: dict[str | None, reconcile.CleanUp] = {
             build_id: reconcile.CleanUp(tuple(found), {}) for build_id, found in left.builds.items()
         }
-        done[None] = reconcile.CleanUp(tuple(left.orphans), {}, left.unreachable)
+        done[None] = reconcile.CleanUp(tuple(left.orphans), {}, left.unreachable, left.others)
         cloud = tools.cloud
     if dry_run:
         return done
@@ -413,7 +415,7 @@ def clean_expired(
     if left.orphans:
         with task.run(environment, "clean --expired", {}, cloud=cloud, emit_to=emit_to) as job:
             deleted = reconcile.delete_these(job.ledger, left.orphans, emit=emit_to)
-        done[None] = reconcile.CleanUp(deleted.deleted, deleted.left, left.unreachable)
+        done[None] = reconcile.CleanUp(deleted.deleted, deleted.left, left.unreachable, left.others)
     return done
 
 
@@ -438,14 +440,14 @@ def withdraw_release(environment: Environment, journal: Journal, tools: Tools) -
     return {f"{manifest.recipe}@{channel} in {label}": reason for label, reason in refused.items()}
 
 
-def choose_build(builds: Journals, build_id: str | None) -> Summary:
-    """Return the build with that id, or the only unfinished build.
+def choose_build(builds: Journals, build_id: str | None, environment: Environment) -> Summary:
+    """Return the build with that id, or the only unfinished build of the environment.
 
     Raises NotFound if there is none, and UsageError if several builds are unfinished.
     """
     if build_id is not None:
         return builds.read(build_id)
-    unfinished = builds.unfinished()
+    unfinished = [summary for summary in builds.unfinished() if opening.is_of(summary.header, environment)]
     if not unfinished:
         raise NotFound("no build is unfinished", hint="`goldenami builds list` shows all builds.")
     if len(unfinished) > 1:

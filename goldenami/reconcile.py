@@ -49,11 +49,13 @@ class Found:
 @dataclass(frozen=True, slots=True)
 class CleanUp:
     """The result of a clean-up. ``left``: the reasons why resources could not be deleted, by resource.
-    ``unreachable``: the reasons why places could not be searched, by place."""
+    ``unreachable``: the reasons why places could not be searched, by place. ``others``: whose the resources are that a
+    search found and that are not ours, by resource; they are kept."""
 
     deleted: tuple[Found, ...]
     left: dict[str, str]
     unreachable: dict[str, str] = field(default_factory=dict)
+    others: dict[str, str] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:

@@ -216,7 +216,7 @@ def conclude(
     ended = []
     all_journals = journals.open_journals(environment, cloud)
     for summary in all_journals.unfinished():
-        if summary.header is None or kind_of(summary.header) != kind:
+        if summary.header is None or kind_of(summary.header) != kind or summary.header.environment != environment.name:
             continue
         given = summary.header.data.get("arguments", {})
         if any(given.get(name) != value for name, value in (arguments or {}).items()):

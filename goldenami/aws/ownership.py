@@ -71,12 +71,12 @@ class Owner:
 
     def _of_names(self, catalog: str | None, environment: str | None) -> Answer:
         if not catalog:
-            return Answer("unknown", f"without the tag {tags.CATALOG}, so its owner cannot be determined")
+            return Answer("unknown", f"without the tag {tags.CATALOG}: the owner cannot be determined")
         if catalog != self.catalog:
             also = f", environment {environment}" if environment else ""
             return Answer("theirs", f"of the catalog {catalog}{also}")
         if not environment:
-            return Answer("unknown", f"without the tag {tags.ENVIRONMENT}, so its owner cannot be determined")
+            return Answer("unknown", f"without the tag {tags.ENVIRONMENT}: the owner cannot be determined")
         if environment != self.environment:
             return Answer("theirs", f"of the environment {environment}, which has the same catalog")
         return _OURS

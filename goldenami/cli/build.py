@@ -184,7 +184,7 @@ def next_steps(builds: list[Summary]) -> dict[str, str]:
 @click.command(cls=Waiting)
 @click.argument("build_id", metavar="[BUILD_ID]", required=False)
 @environment_option
-@click.option("--all", "every", is_flag=True, help="Every unfinished or failed build.")
+@click.option("--all", "every", is_flag=True, help="Every unfinished or failed build of the environment.")
 @click.option(
     "--expired",
     is_flag=True,
@@ -208,8 +208,9 @@ def clean(
     unfinished build is cleaned. The id of a task (a copy of a snapshot, the encryption of a volume) is accepted as
     well: the command first undoes what the task changed.
 
-    --expired needs no journal. It deletes resources with goldenami's tags, a valid token and an expiry time that has
-    passed by the cloud's clock, unless a release in the catalog owns them.
+    --expired needs no journal. It deletes resources with the tags of this catalog and environment, a valid token and
+    an expiry time that has passed by the cloud's clock, unless a release in the catalog owns them. Expired resources
+    of other catalogs and environments are listed and kept.
 
     The exit code is 6 if an account or region did not answer, or something could not be deleted.
     """
@@ -226,11 +227,12 @@ def clean(
         reach(environment)
         done = pipeline.clean_expired(environment, dry_run=dry_run)
     else:
-        wanted = (
-            [s.build_id for s in journals.unfinished()]
-            if every
-            else [pipeline.choose_build(journals, build_id).build_id]
-        )
+        unfinished = journals.unfinished() if every else [pipeline.choose_build(journals, build_id, environment)]
+        wanted = [s.build_id for s in unfinished if not every or _is_of(s, environment)]
+        for summary in unfinished:
+            if summary.build_id not in wanted and summary.header is not None:
+                message = f"{summary.build_id} is of the environment {summary.header.environment}: nothing is changed"
+                click.echo(message, err=True)
         if wanted:
             reach(environment)
         done = {}
@@ -246,6 +248,12 @@ def clean(
     return code or next((error.exit_code for error in failures.errors.values()), 0)
 
 
+def _is_of(summary: Summary, environment: Environment) -> bool:
+    from goldenami.stages import opening
+
+    return opening.is_of(summary.header, environment)
+
+
 def _print_clean_ups(
     done: Mapping[str | None, CleanUp], failed: Mapping[str, str], *, dry_run: bool, expired: bool, as_json: bool
 ) -> int:
@@ -254,7 +262,13 @@ def _print_clean_ups(
     for one, clean_up in done.items():
         deleted = [{"kind": f.kind, "id": f.id, "place": str(f.place)} for f in clean_up.deleted]
         answers.append(
-            {"build_id": one, "deleted": deleted, "left": clean_up.left, "unreachable": clean_up.unreachable}
+            {
+                "build_id": one,
+                "deleted": deleted,
+                "left": clean_up.left,
+                "unreachable": clean_up.unreachable,
+                "others": clean_up.others,
+            }
         )
         if not as_json:
             word = "would delete" if dry_run else "deleted"
@@ -265,6 +279,8 @@ def _print_clean_ups(
                 click.echo(f"  {found}", err=True)
             for what, why in clean_up.left.items():
                 click.echo(f"  not deleted: {what}: {why}", err=True)
+            for what, whose in clean_up.others.items():
+                click.echo(f"  kept: {what}: {whose}", err=True)
             for place, why in clean_up.unreachable.items():
                 click.echo(f"  {place} did not answer: {why}", err=True)
     if as_json:

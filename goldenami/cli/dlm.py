@@ -24,6 +24,13 @@ role_option = click.option(
 )
 
 
+adopt_option = click.option(
+    "--adopt",
+    is_flag=True,
+    help="Take over policies whose tags name no catalog, if they belong to a schedule or do the same.",
+)
+
+
 @click.group()
 def dlm() -> None:
     """Create policies of Amazon Data Lifecycle Manager (DLM) from schedules.
@@ -37,19 +44,23 @@ def dlm() -> None:
 @schedules_argument
 @environment_option
 @role_option
+@adopt_option
 @json_option
-def plan_policies(names: tuple[str, ...], environment_name: str | None, role: str | None, as_json: bool) -> int:
+def plan_policies(
+    names: tuple[str, ...], environment_name: str | None, role: str | None, adopt: bool, as_json: bool
+) -> int:
     """Show which policies `apply` would create, change, adopt or delete.
 
     This changes nothing. Schedules that DLM cannot run are listed with the reasons. Without NAME, all schedules are
-    planned, and policies of deleted schedules are planned for deletion. The exit code is 6 if an account or region did
+    planned, and policies of deleted schedules are planned for deletion. Policies of other catalogs and environments
+    are listed as theirs, and never changed. The exit code is 6 if an account or region did
     not answer. Nothing is planned there.
     """
     from goldenami.schedules.dlm import sync
 
     chosen, environment = open_schedules(environment_name, names)
     reach(environment)
-    planned = sync.make_plan(environment, chosen, role=role, everything=not names)
+    planned = sync.make_plan(environment, chosen, role=role, everything=not names, adopt=adopt)
     if as_json:
         print_json(_plan_json(planned))
     else:
@@ -61,15 +72,22 @@ def plan_policies(names: tuple[str, ...], environment_name: str | None, role: st
 @schedules_argument
 @environment_option
 @role_option
+@adopt_option
 @events_option
 @json_option
 def apply_policies(
-    names: tuple[str, ...], environment_name: str | None, role: str | None, events: Path | None, as_json: bool
+    names: tuple[str, ...],
+    environment_name: str | None,
+    role: str | None,
+    adopt: bool,
+    events: Path | None,
+    as_json: bool,
 ) -> int:
     """Create, change, adopt and delete policies to match the schedules.
 
-    `goldenami dlm plan` shows the steps first. The exit code is 6 if a step failed, if a place did not answer, or if
-    DLM cannot run one of the schedules.
+    `goldenami dlm plan` shows the steps first. Policies of other catalogs and environments are never changed. The exit
+    code is 6 if a step failed, if a place did not answer, if DLM cannot run one of the schedules, or if the owner of a
+    policy cannot be determined.
     """
     from goldenami import report
     from goldenami.schedules.dlm import sync
@@ -78,7 +96,7 @@ def apply_policies(
     reach(environment)
     console = report.stderr_console()
     with report.progress(console, events=events) as emit:
-        planned = sync.make_plan(environment, chosen, role=role, everything=not names, to_apply=True)
+        planned = sync.make_plan(environment, chosen, role=role, everything=not names, to_apply=True, adopt=adopt)
         applied = sync.apply(environment, planned, emit_to=emit)
     if as_json:
         done = {**_plan_json(planned), "applied": dict(applied.ids), "failures": dict(applied.failures)}
@@ -98,7 +116,7 @@ def apply_policies(
 def import_policies(environment_name: str | None, as_json: bool) -> int:
     """Print policies without a schedule as schedules for goldenami.yaml.
 
-    This changes nothing. Add the printed schedules to goldenami.yaml. The next `apply` then adopts each policy that
+    This changes nothing. Add the printed schedules to goldenami.yaml. `apply --adopt` then takes over each policy that
     matches its schedule, instead of creating a second one.
     """
     from goldenami.aws import lifecycle
@@ -157,6 +175,8 @@ def _plan_json(planned: Plan) -> dict[str, Any]:
         "cannot_express": {one.schedule.name: list(one.reasons) for one in planned.inexpressible},
         "notes": {one.schedule.name: list(one.notes) for one in planned.expressed if one.notes},
         "left_as_they_are": [policy.id for policy in planned.kept],
+        "others": dict(planned.others),
+        "unowned": dict(planned.unowned),
         "unreachable": places.to_json(planned.unreachable),
     }
 
@@ -178,6 +198,10 @@ def _print_plan(planned: Plan, *, ids: dict[str, str] | None = None) -> None:
             click.echo(f"{one.schedule.name}: {note}")
     for policy in planned.kept:
         click.echo(f"{policy.id} in {policy.place} is not changed")
+    for what, owner in planned.others.items():
+        click.echo(f"theirs: {what}: {owner}")
+    for what, reason in planned.unowned.items():
+        click.echo(f"unknown: {what}: {reason}. --adopt takes it over")
     places.tell(planned.unreachable)
     if not (planned.steps or planned.in_step or planned.expressed):
         click.echo(NO_SCHEDULES, err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,8 @@ import click
 
 from goldenami.cli import places
 from goldenami.cli.context import open_catalog, open_project, print_json, reach
-from goldenami.cli.options import environment_option, json_option
+from goldenami.cli.options import environment_option, json_option, yes_option
+from goldenami.cli.tasks import confirm
 from goldenami.errors import UsageError
 
 if TYPE_CHECKING:
@@ -107,18 +109,26 @@ def unpin(reference: str, environment_name: str | None, as_json: bool) -> None:
 )
 @click.option("--dry-run", is_flag=True, help="Only list the orphans. This is the default.")
 @click.option("--all", "every", is_flag=True, help="List owned resources as well, with their owners.")
+@yes_option
 @json_option
-def orphans(environment_name: str | None, deleting: bool, dry_run: bool, every: bool, as_json: bool) -> int:
+def orphans(environment_name: str | None, deleting: bool, dry_run: bool, every: bool, yes: bool, as_json: bool) -> int:
     """Find resources with goldenami's tags that have no owner, in every account and region: instances, images,
     snapshots, volumes, key pairs, security groups and parameters.
 
     An owner is a release, an instance, an unfinished build, a task or a schedule. Resources younger than a day are
-    kept as well, because their build may run on another machine. The exit code is 6 if an account or region did not
-    answer, or something could not be deleted.
+    kept as well, because their build may run on another machine. An image is kept if it is in use in any account or
+    region of the environment, or if its use cannot be determined.
+
+    Only resources of this catalog and environment can be orphans. Those of other catalogs and environments are listed
+    as theirs, and those whose tags name no catalog as unknown. Both are kept.
+
+    --delete asks for confirmation. The exit code is 6 if an account or region did not answer, or something could not
+    be deleted.
     """
     from goldenami.aws.session import Cloud
     from goldenami.release import orphans as searching
     from goldenami.release.catalog import Catalog
+    from goldenami.release.empty import refuse_empty
 
     if deleting and dry_run:
         raise UsageError("--delete and --dry-run cannot be combined", hint="Give one of them.")
@@ -126,8 +136,16 @@ def orphans(environment_name: str | None, deleting: bool, dry_run: bool, every: 
     reach(environment)
     cloud, catalog, now = Cloud.of(environment), Catalog.of(environment), datetime.now(UTC)
     cloud.check_caller()
-    work = searching.delete if deleting else searching.find
-    found = work(cloud, environment, catalog, now)
+    if deleting:
+        refuse_empty(cloud, environment, catalog)
+    found = searching.find(cloud, environment, catalog, now)
+    if deleting and found.orphaned:
+        count = len(found.orphaned)
+        if not yes and not as_json:
+            _print_orphans(found, deleting=False, every=False)
+        confirm(f"Delete {count} orphan{'s' if count != 1 else ''}? This cannot be undone.", yes)
+        only = {resource.id for resource in found.orphaned}
+        found = searching.delete(cloud, environment, catalog, now, only=only)
     if as_json:
         print_json({"schema": ORPHANS_SCHEMA, "deleted": deleting, **_orphans_json(found, every=every)})
     else:
@@ -218,10 +236,11 @@ def _orphans_json(found: Orphans, *, every: bool) -> dict[str, Any]:
                 "id": v.resource.id,
                 "place": str(v.resource.place),
                 "orphan": v.orphan,
+                "owner": v.whose,
                 "rule": v.rule,
             }
             for v in found.decisions
-            if v.orphan or every
+            if v.orphan or every or v.whose != "ours"
         ],
         "gone": [str(resource) for resource in found.deleted],
         "left": dict(found.left),
@@ -230,11 +249,25 @@ def _orphans_json(found: Orphans, *, every: bool) -> dict[str, Any]:
     }
 
 
+def _print_of_others(found: Orphans, *, every: bool) -> None:
+    """Print what is not ours: with ``every`` each resource, otherwise one line for each owner."""
+    others = [decision for decision in found.decisions if decision.whose != "ours"]
+    if every:
+        for decision in others:
+            click.echo(f"{decision.whose:<7}  {decision.resource}: {decision.rule}")
+        return
+    for (whose, rule), count in sorted(Counter((decision.whose, decision.rule) for decision in others).items()):
+        click.echo(f"{whose:<7}  {count} resource{'s' if count != 1 else ''} {rule}")
+    if others:
+        click.echo("Nothing of other or unknown owners is deleted; --all lists each resource", err=True)
+
+
 def _print_orphans(found: Orphans, *, deleting: bool, every: bool) -> None:
-    for decision in found.decisions:
+    for decision in found.of("ours"):
         if decision.orphan or every:
             word = "deleted" if decision.resource in found.deleted else "orphan" if decision.orphan else "owned"
             click.echo(f"{word:<7}  {decision.resource}: {decision.rule}{_bin_of(found, str(decision.resource))}")
+    _print_of_others(found, every=every)
     for what, why in found.left.items():
         click.echo(f"not deleted: {what}: {why}", err=True)
     places.tell(found.unreachable)

@@ -137,6 +137,8 @@ def show_schedule(name: str, environment_name: str | None, as_json: bool) -> int
             word = "kept" if decision.keep else "to delete"
             local = chosen.local(made.saved.slot).strftime("%a %Y-%m-%d %H:%M")
             click.echo(f"  {made.id}  {made.place}  {local}  {made.saved.source}  {word}: {decision.rule}")
+        for what, owner in run.others.items():
+            click.echo(f"  theirs: {what}: {owner}")
     places.tell(run.unreachable)
     return places.exit_code(run.unreachable)
 
@@ -259,6 +261,7 @@ def _run_json(run: ScheduleRun) -> dict[str, Any]:
             for made, decision in run.steps.decisions
         ],
         "failures": run.failures,
+        "others": dict(run.others),
         "unreachable": places.to_json(run.unreachable),
     }
 
@@ -273,6 +276,8 @@ def _print_run(run: ScheduleRun, *, dry_run: bool) -> None:
     click.echo(f"{run.schedule.name}: {done}, {kept} kept")
     for line in lines:
         click.echo(f"  {line}")
+    for what, owner in run.others.items():
+        click.echo(f"  theirs: {what}: {owner}")
 
 
 def _description(one: Schedule) -> Sequence[str]:

@@ -221,7 +221,7 @@ def show(references: tuple[str, ...], where: Where, as_json: bool) -> None:
     """
     from goldenami.snapshots import listing
 
-    chosen = Chosen.find(references, where)
+    chosen = Chosen.find(references, where, to_change=False)
     rows = listing.details(chosen.cloud, chosen.place, chosen.items)
     if as_json:
         print_snapshots(chosen.place, chosen.items, as_json=True, full=rows)
@@ -276,7 +276,7 @@ def copy(
     from goldenami.snapshots import copy as copying
     from goldenami.snapshots import listing
 
-    chosen = Chosen.find(references, where)
+    chosen = Chosen.find(references, where, to_change=False)
     environment, place = chosen.environment, chosen.place
     targets = [find_place(environment, r, a) for a in accounts or [place.account] for r in regions or [place.region]]
     keys = {p: kms_key or (environment_key(environment, p) if encrypt else None) for p in targets}
@@ -898,14 +898,21 @@ class Chosen:
     items: Sequence[Item]
 
     @classmethod
-    def find(cls, references: Sequence[str], where: Where) -> Chosen:
-        """Find snapshots by id, Name tag or release. Raises NotFound for a reference that matches no snapshot."""
+    def find(cls, references: Sequence[str], where: Where, *, to_change: bool = True) -> Chosen:
+        """Find snapshots by id, Name tag or release. Raises NotFound for a reference that matches no snapshot.
+
+        ``to_change``: the command changes them. Raises UsageError then if one belongs to another catalog or
+        environment.
+        """
         from goldenami.snapshots import names
+        from goldenami.snapshots.others import refuse_others
 
         environment, place, cloud = open_place(where)
-        return cls(
-            environment, place, cloud, names.many(cloud, place, _expand_releases(environment, place, references))
-        )
+        items = names.many(cloud, place, _expand_releases(environment, place, references))
+        if to_change:
+            every = {item["SnapshotId"]: {t["Key"]: t["Value"] for t in item.get("Tags") or ()} for item in items}
+            refuse_others(environment, cloud, every)
+        return cls(environment, place, cloud, items)
 
     @property
     def ids(self) -> list[str]:

@@ -73,12 +73,14 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A version that one build has reserved."""
+    """A version that one build has reserved. ``environment``: that of the build; None in a file of an earlier version
+    of goldenami."""
 
     name: str
     version: str
     build_id: str
     reserved: str  # ISO 8601, UTC
+    environment: str | None = None
     schema: str = RESERVATION_SCHEMA
 
 
@@ -200,7 +202,15 @@ class Catalog:
         return str(replace(first, number=number))
 
     def reserve(
-        self, name: str, line: str, day: date, *, build_id: str, now: datetime, taken: Collection[int] = ()
+        self,
+        name: str,
+        line: str,
+        day: date,
+        *,
+        build_id: str,
+        now: datetime,
+        taken: Collection[int] = (),
+        environment: str | None = None,
     ) -> str:
         """Reserve the next version for a build. A second call for the same build returns the same version.
 
@@ -214,13 +224,19 @@ class Catalog:
                     return reservation.version
             for _ in range(_RACES):
                 version = self.next_version(name, line, day, taken=taken)
-                reservation = Reservation(name, version, build_id, _timestamp(now))
+                reservation = Reservation(name, version, build_id, _timestamp(now), environment)
                 if self._store.create(_reservation_key(name, version), _encode(reservation)) is not None:
                     return version
             raise CatalogError(
                 f"{name} {version} was reserved by another process, although this process holds the catalog's lock",
                 hint="Check that all processes use the same catalog and the same version of goldenami, then try again.",
             )
+
+    def environment_of(self, build_id: str) -> str | None:
+        """Return the environment of a build that reserved a version here. None for another build, and for a build of
+        an earlier version of goldenami. Reads all reservations."""
+        every = (reservation for name in self._store.names("reservations") for reservation in self.reservations(name))
+        return next((r.environment for r in every if r.build_id == build_id), None)
 
     def reservations(self, name: str) -> tuple[Reservation, ...]:
         """Return the reservations of all builds, lowest version first, whether they run, were released or failed."""

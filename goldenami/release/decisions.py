@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
+from goldenami.aws import tags
+from goldenami.aws.ownership import Owner
 from goldenami.aws.session import Cloud
 from goldenami.model import Environment, ImageManifest
 from goldenami.release import usage
@@ -29,11 +31,12 @@ def decide_releases(
     manifests = living(catalog)
     ids = {id for manifest in manifests for id in usage.ids_of(manifest)}
     estate = usage.survey(cloud, usage.places_of(environment, manifests), ids)
-    releases = gather(catalog, manifests, estate, environment)
+    owner = Owner(catalog.identity(), environment.name)
+    releases = gather(catalog, manifests, estate, environment, owner)
     decisions = decide(releases, rules, now, only=only)
     # The permissions of an image need one call each, so they are read only for releases that would be removed.
     sharing = {
-        v.release.label: usage.shared_beyond(cloud, estate, v.release.manifest, environment, now)
+        v.release.label: usage.shared_beyond(cloud, estate, usage.ids_of(v.release.manifest), environment, now)
         for v in decisions
         if v.fate in ("disable", "delete")
     }
@@ -56,8 +59,20 @@ def living(catalog: Catalog) -> tuple[ImageManifest, ...]:
     return tuple(found)
 
 
+def _of_others(manifest: ImageManifest, estate: Estate, owner: Owner) -> tuple[str, ...]:
+    """Return the images of a release that are not ours by their tags, with the reason. A release of another environment
+    with the same catalog is not ours either, also if its images do not exist any more."""
+    if manifest.environment != owner.environment:
+        return (f"{manifest.label} is of the environment {manifest.environment}",)
+    answers = (
+        (place, image["ImageId"], owner.of_tags(tags.from_list(image.get("Tags"))))
+        for place, image in usage.own_images(manifest, estate)
+    )
+    return tuple(f"image {id} in {place} is {answer.reason}" for place, id, answer in answers if not answer.is_ours)
+
+
 def gather(
-    catalog: Catalog, manifests: Iterable[ImageManifest], estate: Estate, environment: Environment
+    catalog: Catalog, manifests: Iterable[ImageManifest], estate: Estate, environment: Environment, owner: Owner
 ) -> list[ReleaseFacts]:
     """Return the facts of each release, from the catalog and from the survey of the cloud."""
     every = list(manifests)
@@ -87,10 +102,11 @@ def gather(
                 ),
                 channels=frozenset(c.channel for c in channels if version in {m.version for m in c.history}),
                 uses=usage.uses_of(estate, manifest, environment.parameter_prefix),
-                launched=usage.last_launch(estate, manifest),
+                launched=usage.last_launch(estate, usage.ids_of(manifest)),
                 children=frozenset(children.get(manifest.label, ())),
+                others=_of_others(manifest, estate, owner),
                 unknown=usage.unknown_uses(estate, manifest, environment),
-                protected=usage.protected_images(estate, manifest),
+                protected=usage.protected_images(estate, usage.ids_of(manifest)),
                 retiring=retirement is not None,
             )
         )

@@ -4,10 +4,14 @@
 
     facts (``find``) → decisions (``decide``, pure) → deletions (``delete``)
 
+Only a resource of this catalog and environment can be an orphan (``aws.ownership``). Resources of another catalog or
+environment are listed as theirs. A resource whose tags name no catalog has an unknown owner. Both are kept.
+
 The owner of a resource is the release whose manifest names it, an image that uses it, an instance that uses it, a build
 or task that has not ended (``goldenami clean`` deletes those), a schedule, or the task that created it for its user. A
 resource without an owner is an orphan, unless it is younger than ``MINIMUM_AGE``: a build on another machine may need
-it.
+it. An image without an owner is kept if it is in use in any account, or if its use cannot be determined: the questions
+are those of ``retire``. The parameter of a channel is kept as well, because consumers may read it.
 """
 
 from __future__ import annotations
@@ -15,11 +19,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Final
 
 from goldenami import task
 from goldenami.aws import images, journals, recyclebin, snapshots, tags
 from goldenami.aws.kinds import kind_of, parameter_tags
+from goldenami.aws.ownership import Answer, Owner, Whose
 from goldenami.aws.session import Cloud
 from goldenami.each import each
 from goldenami.events import Emit, ignore_events
@@ -27,11 +33,15 @@ from goldenami.model import Environment, Place
 from goldenami.release import usage
 from goldenami.release.catalog import Catalog
 from goldenami.release.decisions import living
+from goldenami.release.empty import refuse_empty
 from goldenami.release.parameters import parameters_for
+from goldenami.release.retention import Rules
+from goldenami.release.versions import is_version
 from goldenami.work import Attempts
 
 TASK: Final = "orphans"
 MINIMUM_AGE: Final = timedelta(days=1)  # a younger resource may belong to a build on another machine
+UNUSED_FOR: Final = Rules().unused_for  # an image that was launched more recently is in use
 _KINDS: Final = ("instance", "image", "snapshot", "volume", "key-pair", "security-group", "parameter")
 _SCHEDULE_TAG: Final = "goldenami:schedule"
 
@@ -59,21 +69,24 @@ class TaggedResource:
 class Owners:
     """The owners of resources.
 
-    ``released``: place and id or name -> release ("web 1.0.20261124.1"). ``unfinished``: ids of builds and tasks that
-    have not ended.
+    ``owner``: the catalog and environment of the search. ``released``: place and id or name -> release
+    ("web 1.0.20261124.1"). ``unfinished``: ids of builds and tasks that have not ended.
     """
 
     released: Mapping[tuple[Place, str], str]
     unfinished: frozenset[str]
+    owner: Owner
 
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """The decision whether a resource is an orphan. ``rule``: the owner, or the reason."""
+    """The decision whether a resource is an orphan. ``rule``: the owner, or the reason. ``whose``: only a resource of
+    ours can be an orphan."""
 
     resource: TaggedResource
     orphan: bool
     rule: str
+    whose: Whose = "ours"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,25 +106,46 @@ class Orphans:
     def orphaned(self) -> tuple[TaggedResource, ...]:
         return tuple(v.resource for v in self.decisions if v.orphan)
 
+    def of(self, whose: Whose) -> tuple[Ownership, ...]:
+        """Return the decisions about resources that are ours, theirs or of an unknown owner."""
+        return tuple(v for v in self.decisions if v.whose == whose)
+
 
 # --- deciding ---------------------------------------------------------------------------------------------------------
 
 
-def decide(resources: Iterable[TaggedResource], owners: Owners, now: datetime) -> tuple[Ownership, ...]:
+def decide(
+    resources: Iterable[TaggedResource],
+    owners: Owners,
+    now: datetime,
+    uses: Mapping[tuple[Place, str], str] = MappingProxyType({}),
+) -> tuple[Ownership, ...]:
     """Decide for each resource whether it is an orphan; sorted by place and kind.
 
-    A snapshot of an orphaned image is an orphan. A resource that an owned image or an instance uses is not.
+    A snapshot of an orphaned image is an orphan. A resource that an owned image or an instance uses is not. ``uses``:
+    why images are kept although they have no owner, by place and id.
     """
     ordered = sorted(resources, key=lambda t: (t.place, _KINDS.index(t.kind), t.id))
     decisions: dict[tuple[Place, str], Ownership] = {}
     for resource in ordered:
-        owner = _find_owner(resource, owners, now)
+        whose = _whose(resource, owners)
+        if whose.whose != "ours":
+            decisions[resource.place, resource.id] = Ownership(resource, False, whose.reason, whose.whose)
+            continue
+        owner = _find_owner(resource, owners, now) or uses.get((resource.place, resource.id))
         using = decisions.get((resource.place, resource.used_by))
         if owner is None and resource.used_by and not (using is not None and using.orphan):
             owner = f"used by {resource.used_by}"
         rule = owner or "no release, instance, build, task or schedule owns it"
         decisions[resource.place, resource.id] = Ownership(resource, owner is None, rule)
     return tuple(decisions.values())
+
+
+def _whose(resource: TaggedResource, owners: Owners) -> Answer:
+    """Return whose a resource is. A resource in a manifest of this catalog is ours, whatever its tags are."""
+    if (resource.place, resource.id) in owners.released:
+        return Answer("ours")
+    return owners.owner.of_tags(resource.tags)
 
 
 def _find_owner(resource: TaggedResource, owners: Owners, now: datetime) -> str | None:
@@ -130,6 +164,8 @@ def _find_owner(resource: TaggedResource, owners: Owners, now: datetime) -> str 
     expires = tags.parse_timestamp(resource.tags.get(tags.EXPIRES_AT, ""))
     if expires is not None and expires > now:
         return f"of build {build}, which may run until {expires:%Y-%m-%dT%H:%M}Z"
+    if resource.kind == "parameter" and not any(is_version(part) for part in resource.id.split("/")):
+        return "the parameter of a channel, which consumers may read"
     made = resource.made or _start_of_build(build)
     if expires is None and made is not None and now - made < MINIMUM_AGE:
         return f"of build {build}, which may still run: it is younger than a day"
@@ -152,11 +188,57 @@ def find(cloud: Cloud, environment: Environment, catalog: Catalog, now: datetime
     A place that does not answer is listed in ``unreachable``. None of its resources is reported as an orphan.
     """
     owners = _read_owners(cloud, environment, catalog)
-    answers = each(
-        usage.places_of(environment, living(catalog)), lambda place: list(_read_resources(cloud, place, owners))
-    )
-    resources = (resource for answer in answers.results.values() for resource in answer)
-    return Orphans(decide(resources, owners, now), answers.reasons)
+    places = usage.places_of(environment, living(catalog))
+    answers = each(places, lambda place: list(_read_resources(cloud, place, owners)))
+    resources = [resource for answer in answers.results.values() for resource in answer]
+    decisions, unreachable = decide(resources, owners, now), dict(answers.reasons)
+    images_of = [v.resource for v in decisions if v.orphan and v.resource.kind == "image"]
+    if images_of:
+        uses, unsure = _read_uses(cloud, environment, places, images_of, now)
+        decisions, unreachable = decide(resources, owners, now, uses), {**unsure, **unreachable}
+    return Orphans(decisions, unreachable)
+
+
+def _read_uses(
+    cloud: Cloud, environment: Environment, places: Collection[Place], found: Iterable[TaggedResource], now: datetime
+) -> tuple[dict[tuple[Place, str], str], Mapping[Place, str]]:
+    """Return why images must be kept, by place and id: they are in use, or that cannot be determined. Also return the
+    places that did not answer, with the reason."""
+    wanted = {resource.id: resource for resource in found}
+    estate = usage.survey(cloud, places, wanted)
+    reasons: dict[tuple[Place, str], str] = {}
+    unreachable = dict(estate.unreachable)
+    for id, resource in wanted.items():
+        version = resource.tags.get(tags.VERSION, "")
+        # The parameter of the version belongs to the release of the image, and has no other user. An image that is an
+        # orphan itself is no user either.
+        used = [
+            str(use)
+            for use in estate.using({id})
+            if not (version and f"/{version}/" in use.name)
+            and not any(use.by.startswith(f"image {other},") for other in wanted)
+        ]
+        launched = usage.last_launch(estate, {id})
+        doubts = [f"{place} did not answer: {reason}" for place, reason in sorted(estate.unreachable.items())]
+        protected = usage.protected_images(estate, {id})
+        reason = ""
+        if used:
+            reason = f"in use: {sorted(used)[0]}"
+        elif launched is not None and now - launched < UNUSED_FOR:
+            reason = f"in use: launched less than {UNUSED_FOR.days} days ago, on {launched:%Y-%m-%d}"
+        elif protected:
+            reason = f"protected from deregistration: {protected[0]}"
+        elif not doubts:
+            sharing = usage.shared_beyond(cloud, estate, {id}, environment, now)
+            doubts += sharing.doubts
+            unreachable.update(sharing.unreachable)
+        if doubts and not reason:
+            reason = f"its use cannot be determined: {doubts[0]}"
+        if reason:
+            reasons[resource.place, id] = reason
+            named = ((use.place, use.name) for use in estate.using({id}) if use.name)
+            reasons.update(dict.fromkeys(named, f"it names {id}, which is kept"))
+    return reasons, unreachable
 
 
 def _read_owners(cloud: Cloud, environment: Environment, catalog: Catalog) -> Owners:
@@ -172,7 +254,8 @@ def _read_owners(cloud: Cloud, environment: Environment, catalog: Catalog) -> Ow
             for p in parameters_for(manifest, environment.parameter_prefix, which):
                 released[p.place, p.name] = manifest.label
     unfinished = {s.build_id for s in journals.open_journals(environment, cloud).unfinished()}
-    return Owners(released, frozenset(unfinished))
+    owner = Owner(catalog.identity(), environment.name)
+    return Owners(released, frozenset(unfinished), owner)
 
 
 def _read_resources(cloud: Cloud, place: Place, owners: Owners) -> Iterator[TaggedResource]:
@@ -244,7 +327,11 @@ def delete(
     emit_to: Emit = ignore_events,
     only: Collection[str] = (),
 ) -> Orphans:
-    """Search again, and delete the orphans. A second call does nothing. ``only``: delete only these ids."""
+    """Search again, and delete the orphans. A second call does nothing. ``only``: delete only these ids.
+
+    Raises CatalogError for an empty catalog beside released resources.
+    """
+    refuse_empty(cloud, environment, catalog)
     found = find(cloud, environment, catalog, now)
     to_delete = [resource for resource in found.orphaned if not only or resource.id in only]
     if not to_delete:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -66,6 +66,7 @@ class Removal(Attempts):
         self.cloud = job.cloud
         self.environment = job.environment
         self.catalog = catalog
+        self.owner = Owner(catalog.identity(), job.environment.name)
         self.now = now
         self.deleted: list[str] = []
         self.bins = recyclebin.Bins(job.cloud)
@@ -161,10 +162,12 @@ class Removal(Attempts):
             self.catalog.marks.finish(manifest.recipe, manifest.version, self.now)
 
     def delete_snapshots(self, place: Place, ids: Collection[str]) -> None:
-        """Delete the existing snapshots that no other image uses."""
+        """Delete the existing snapshots of this catalog and environment that no other image uses."""
         there = snapshots.describe_many(self.cloud, place, ids)
         using = snapshots.images_using(self.cloud, place, there)
         for id in sorted(there):
+            if not self.is_ours(f"snapshot {id} in {place}", tags.from_list(there[id].get("Tags"))):
+                continue
             others = [image for image in using.get(id, ()) if f"image {image} in {place}" not in self.deleted]
             if others:
                 self.failures[f"snapshot {id} in {place}"] = f"image {', '.join(others)} uses it"
@@ -196,19 +199,18 @@ class Removal(Attempts):
                     self.tell("grant", place, id)
 
     def delete_parameter(self, place: Place, name: str, image_id: str) -> None:
-        """Delete the parameter of a release, unless another program has changed its value, or another catalog or
-        environment owns it."""
+        """Delete the parameter of a release, unless another program has changed its value or its tags."""
         found = parameters.find(self.cloud, place, name)
-        if found != image_id:
-            return
-        answer = Owner(self.ledger.journal.header.catalog, self.environment.name).of_tags(
-            parameter_tags(self.cloud, place, name)
-        )
-        if answer.is_ours:
+        if found == image_id and self.is_ours(f"parameter {name} in {place}", parameter_tags(self.cloud, place, name)):
             parameters.delete(self.ledger, place, name)
             self.tell("parameter", place, name)
-        else:
-            self.job.note(f"parameter {name} in {place} is kept: it is {answer.reason}", "warning")
+
+    def is_ours(self, what: str, own: Mapping[str, str]) -> bool:
+        """Return whether a resource of the release is ours by its tags. Otherwise it is kept, and that is reported."""
+        answer = self.owner.of_tags(own)
+        if not answer.is_ours:
+            self.job.note(f"{what} is kept: it is {answer.reason}", "warning")
+        return answer.is_ours
 
     def tell(self, kind: str, place: Place, id: str) -> None:
         if self.ledger.journal.is_gone(place, id):

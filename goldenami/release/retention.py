@@ -3,9 +3,9 @@
 All images of a release have the same fate: if one image must be kept, the release is kept. These conditions are checked
 in this order, and the first one that is true decides::
 
-    pinned · current or previous in a channel · in use · use cannot be determined · shared outside the environment
-    · protected from deregistration · younger than the minimum age · one of the newest N · one of a channel's newest N
-    · first of its month · time to be deprecated, disabled, deleted
+    pinned · current or previous in a channel · of another or an unknown owner · in use · use cannot be determined
+    · shared outside the environment · protected from deregistration · younger than the minimum age
+    · one of the newest N · one of a channel's newest N · first of its month · time to be deprecated, disabled, deleted
 """
 
 from __future__ import annotations
@@ -63,8 +63,9 @@ class ReleaseFacts:
 
     ``pointed``: the channels that point to it now ("current of stable"). ``channels``: all channels that ever pointed
     to it. ``uses``: what uses its images, as text. ``children``: releases ("name version") that are built on it.
-    ``unknown``: why its use cannot be determined. ``protected``: images with deregistration protection. ``retiring``:
-    an earlier run began to delete it and was killed.
+    ``others``: its images that are not of this catalog and environment, or whose owner cannot be determined, with the
+    reason. ``unknown``: why its use cannot be determined. ``protected``: images with deregistration protection.
+    ``retiring``: an earlier run began to delete it and was killed.
     """
 
     manifest: ImageManifest
@@ -75,6 +76,7 @@ class ReleaseFacts:
     uses: tuple[str, ...] = ()
     launched: datetime | None = None  # EC2 reports it with up to a day's delay
     children: frozenset[str] = frozenset()
+    others: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     protected: tuple[str, ...] = ()
     retiring: bool = False
@@ -173,6 +175,9 @@ def _protection(one: ReleaseFacts) -> str | None:
         return f"pinned: {one.pin}"
     if one.pointed:
         return ", ".join(one.pointed)
+    if one.others:
+        more = f" and {len(one.others) - 1} more" if len(one.others) > 1 else ""
+        return f"not ours: {one.others[0]}{more}"
     if one.uses:
         more = f" and {len(one.uses) - 1} more" if len(one.uses) > 1 else ""
         return f"in use: {one.uses[0]}{more}"

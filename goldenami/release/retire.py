@@ -26,6 +26,7 @@ from goldenami.model import Environment, Place
 from goldenami.release import usage
 from goldenami.release.catalog import Catalog
 from goldenami.release.decisions import decide_releases
+from goldenami.release.empty import refuse_empty
 from goldenami.release.removal import Removal, comes_back, is_due
 from goldenami.release.retention import Fate, RetentionDecision, Rules
 from goldenami.release.usage import Estate
@@ -72,10 +73,12 @@ def retire(
     """Apply the retention rules to every release of a catalog. A second run does nothing.
 
     ``rules``: by recipe. ``only``: change only releases of these recipes; the other releases still keep their bases.
-    A failure is listed in ``left`` and does not stop the other removals. ``dry_run``: change nothing.
+    A failure is listed in ``left`` and does not stop the other removals. ``dry_run``: change nothing. Raises
+    CatalogError for an empty catalog beside released resources.
     """
     cloud = cloud or Cloud.of(environment)
     cloud.check_caller()
+    refuse_empty(cloud, environment, catalog)
     if dry_run:
         decisions, estate = decide_releases(cloud, environment, catalog, rules, now, only)
         bins = recyclebin.Bins(cloud)

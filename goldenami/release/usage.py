@@ -213,26 +213,24 @@ def uses_of(estate: Estate, manifest: ImageManifest, prefix: str) -> tuple[str, 
     return tuple(sorted({str(use) for use in uses}))
 
 
-def last_launch(estate: Estate, manifest: ImageManifest) -> datetime | None:
-    """Return when an image of a release was last launched, or None if EC2 reports no launch."""
-    wanted = ids_of(manifest)
+def last_launch(estate: Estate, image_ids: Collection[str]) -> datetime | None:
+    """Return when one of these images was last launched, or None if EC2 reports no launch."""
     found = [
         datetime.fromisoformat(str(item["LastLaunchedTime"]))
         for every in estate.own.values()
         for id, item in every.items()
-        if id in wanted and item.get("LastLaunchedTime")
+        if id in image_ids and item.get("LastLaunchedTime")
     ]
     return max(found, default=None)
 
 
-def protected_images(estate: Estate, manifest: ImageManifest) -> tuple[str, ...]:
-    """Return the images of a release with deregistration protection."""
-    wanted = ids_of(manifest)
+def protected_images(estate: Estate, image_ids: Collection[str]) -> tuple[str, ...]:
+    """Return which of these images have deregistration protection."""
     return tuple(
         f"{id} in {place}"
         for place, every in sorted(estate.own.items())
         for id, item in every.items()
-        if id in wanted and str(item.get("DeregistrationProtection") or "disabled") != "disabled"
+        if id in image_ids and str(item.get("DeregistrationProtection") or "disabled") != "disabled"
     )
 
 
@@ -249,22 +247,22 @@ def unknown_uses(estate: Estate, manifest: ImageManifest, environment: Environme
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
-    """``doubts``: why the uses of a release cannot be determined. ``unreachable``: places that did not answer."""
+    """``doubts``: why the uses of images cannot be determined. ``unreachable``: places that did not answer."""
 
     doubts: tuple[str, ...]
     unreachable: Mapping[Place, str]
 
 
 def shared_beyond(
-    cloud: Cloud, estate: Estate, manifest: ImageManifest, environment: Environment, now: datetime
+    cloud: Cloud, estate: Estate, image_ids: Collection[str], environment: Environment, now: datetime
 ) -> Sharing:
-    """Find accounts outside the environment, organizations and the public that a release is shared with.
+    """Find accounts outside the environment, organizations and the public that images are shared with.
 
     An account does not count if a recent usage report shows that it does not use the image. Each image needs one or two
-    calls, so call this only for releases that would be removed.
+    calls, so call this only for images that would be removed.
     """
     known = {account.id for account in environment.accounts.values()}
-    wanted = ids_of(manifest)
+    wanted = frozenset(image_ids)
     images_of = [(place, id) for place, every in sorted(estate.own.items()) for id in sorted(wanted & every.keys())]
 
     def others(one: tuple[Place, str]) -> list[str]:

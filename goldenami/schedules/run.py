@@ -44,7 +44,8 @@ class ScheduleRun:
     """The outcome of one schedule's run.
 
     ``steps``: the steps that were done; with ``dry_run``, those that would be done. ``made``: the new ids by step.
-    ``failures``: the reasons by step. ``unreachable``: places that did not answer, with the reasons.
+    ``failures``: the reasons by step. ``unreachable``: places that did not answer, with the reasons. ``others``:
+    snapshots of another catalog's schedule of the same name, with their owner; they are not changed.
     """
 
     schedule: Schedule
@@ -53,6 +54,7 @@ class ScheduleRun:
     failures: dict[str, str]
     task_id: str = ""
     unreachable: Mapping[Place, str] = field(default_factory=dict)
+    others: Mapping[str, str] = field(default_factory=dict)
 
 
 def run(
@@ -92,7 +94,7 @@ def run(
 
 def _plan_run(environment: Environment, schedule: Schedule, now: datetime, cloud: Cloud) -> ScheduleRun:
     found = survey(cloud, environment, schedule)
-    return ScheduleRun(schedule, plan(schedule, found, now), {}, {}, unreachable=found.unreachable)
+    return ScheduleRun(schedule, plan(schedule, found, now), {}, {}, unreachable=found.unreachable, others=found.others)
 
 
 def inspect(environment: Environment, schedule: Schedule, now: datetime, *, cloud: Cloud | None = None) -> ScheduleRun:
@@ -100,7 +102,8 @@ def inspect(environment: Environment, schedule: Schedule, now: datetime, *, clou
     cloud = cloud or Cloud.of(environment)
     cloud.check_caller()
     found = survey(cloud, environment, schedule)
-    return ScheduleRun(schedule, plan(schedule, replace(found, sources=()), now), {}, {}, unreachable=found.unreachable)
+    steps = plan(schedule, replace(found, sources=()), now)
+    return ScheduleRun(schedule, steps, {}, {}, unreachable=found.unreachable, others=found.others)
 
 
 def error_of(runs: Iterable[ScheduleRun]) -> TargetsFailed | None:
@@ -126,7 +129,7 @@ def _run_one(
     found = survey(cloud, environment, schedule)
     steps, unreachable = plan(schedule, found, now), dict(found.unreachable)
     if not steps:  # Without steps there is no journal: a run that starts every five minutes would fill the store.
-        return ScheduleRun(schedule, steps, {}, {}, unreachable=found.unreachable)
+        return ScheduleRun(schedule, steps, {}, {}, unreachable=found.unreachable, others=found.others)
     with task.run(environment, KIND, {"schedule": schedule.name}, cloud=cloud, emit_to=emit_to) as job:
         work = _Work(job, schedule, tag_value(environment, schedule))
         for make in steps.makes:
@@ -144,7 +147,7 @@ def _run_one(
         work.finish(second)
         _await_visible(cloud)
     done = Steps(steps.makes, second.copies, second.changes, second.decisions)
-    return ScheduleRun(schedule, done, work.made, work.failures, job.id, unreachable)
+    return ScheduleRun(schedule, done, work.made, work.failures, job.id, unreachable, found.others)
 
 
 def _await_visible(cloud: Cloud) -> None:

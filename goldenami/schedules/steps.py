@@ -36,7 +36,8 @@ class Made:
     """A snapshot or image that the schedule created.
 
     ``saved.source``: the series, which is a volume or, for images, an instance. ``slot_source``: the source of the
-    slot; for snapshots of an instance, this is the instance.
+    slot; for snapshots of an instance, this is the instance. ``unowned``: why its owner cannot be determined; empty for
+    a snapshot of this catalog. It fills its slot, but is never changed, copied or deleted.
     """
 
     saved: Saved
@@ -48,6 +49,7 @@ class Made:
     archived: bool = False
     shared: frozenset[str] = frozenset()
     fast: frozenset[str] = frozenset()
+    unowned: str = ""
 
     @property
     def id(self) -> str:
@@ -56,11 +58,14 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The sources and snapshots of a schedule. ``unreachable``: places that did not answer, with the reasons."""
+    """The sources and snapshots of a schedule. ``unreachable``: places that did not answer, with the reasons.
+    ``others``: snapshots of a schedule with the same name that belong to another catalog, with the owner; they are
+    neither counted nor changed."""
 
     sources: tuple[Source, ...]
     made: tuple[Made, ...]
     unreachable: Mapping[Place, str] = field(default_factory=dict)
+    others: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +126,13 @@ class Steps:
 
 def plan(schedule: Schedule, survey: Survey, now: datetime) -> Steps:
     """Plan the steps for the time ``now``. Places that did not answer get no step."""
-    originals = [m for m in survey.made if not m.copied and m.place not in survey.unreachable]
+    every = [m for m in survey.made if not m.copied and m.place not in survey.unreachable]
+    originals = [m for m in every if not m.unowned]
     makes = tuple(
         Make(source, slot)
         for source in survey.sources
         if source.place not in survey.unreachable
-        for slot in due_slots(schedule, filled(originals, source), now)
+        for slot in due_slots(schedule, filled(every, source), now)
     )
     # Planned snapshots count: with keep: 5, the sixth snapshot causes the deletion of the first.
     coming = [_coming(make) for make in makes if schedule.selection.resource == "volumes" or schedule.make == "images"]
@@ -137,9 +143,11 @@ def plan(schedule: Schedule, survey: Survey, now: datetime) -> Steps:
         copied = (m for m in survey.made if m.copied and m.place.region == copy.region)
         there = [m for m in copied if m.place not in survey.unreachable]
         copies += _copies(schedule, copy, originals, there, survey, now)
-        decisions += _decide_by_place(there, copy.retention, schedule, now)
+        decisions += _decide_by_place([m for m in there if not m.unowned], copy.retention, schedule, now)
     decisions = _hold(decisions, survey, copies)
     changes = tuple(_changes(schedule, decisions, now))
+    unowned = (m for m in survey.made if m.unowned and m.place not in survey.unreachable)
+    decisions += [(m, SnapshotDecision(m.saved, "keep", m.unowned)) for m in unowned]
     return Steps(makes, tuple(copies), changes, tuple(decisions))
 
 

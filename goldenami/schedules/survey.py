@@ -1,21 +1,25 @@
 """Reads the sources of a schedule, and all snapshots and images that it created.
 
 The snapshots are found by their tags, in every place of the schedule and every region of its copies. There is no other
-record of them, so a run on another machine gets the same result.
+record of them, so a run on another machine with the same catalog gets the same result. Snapshots of another catalog
+are listed separately, also if their schedule and environment have the same names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from goldenami.aws import images, snapshots, tags
+from goldenami.aws import catalogs, images, snapshots, tags
+from goldenami.aws.ownership import Owner
 from goldenami.aws.session import Cloud
 from goldenami.each import each
 from goldenami.model import Environment, Place
 from goldenami.schedules.policy import SCHEDULE_TAG, SLOT_TAG, SOURCE_TAG, Schedule, parse_slot
 from goldenami.schedules.retention import Saved
 from goldenami.schedules.steps import Made, Source, Survey
+from goldenami.store import read_identity
 
 COPY_TAG: Final = "goldenami:copy-of"
 _STATES: Final[Mapping[str, Literal["completed", "pending", "error"]]] = {
@@ -41,21 +45,24 @@ def survey(cloud: Cloud, environment: Environment, schedule: Schedule) -> Survey
     A place that does not answer is in ``unreachable``. The other places are read.
     """
     value = tag_value(environment, schedule)
+    owner = Owner(read_identity(catalogs.open_store(environment, cloud)), environment.name)
+    others: dict[str, str] = {}
     originals = each(
         schedule.places,
         lambda place: (
             list(_sources(cloud, schedule, place)),
-            _made(cloud, schedule, place, value, copied=False),
+            _made(cloud, schedule, place, _Search(value, owner, others), copied=False),
         ),
     )
     places = [Place(p.account, c.region) for p in schedule.places for c in schedule.copies]
-    copies = each(places, lambda place: _made(cloud, schedule, place, value, copied=True))
+    copies = each(places, lambda place: _made(cloud, schedule, place, _Search(value, owner, others), copied=True))
     return Survey(
         sources=tuple(source for found, _ in originals.results.values() for source in found),
         made=tuple(
             made for there in (*(m for _, m in originals.results.values()), *copies.results.values()) for made in there
         ),
         unreachable={**originals.reasons, **copies.reasons},
+        others=dict(sorted(others.items())),
     )
 
 
@@ -120,10 +127,28 @@ def _own_tags(own: Mapping[str, str]) -> dict[str, str]:
 # --- snapshots and images ---------------------------------------------------------------------------------------------
 
 
-def _made(cloud: Cloud, schedule: Schedule, place: Place, value: str, *, copied: bool) -> list[Made]:
-    ours = {f"tag:{SCHEDULE_TAG}": [value]}
-    found = images.own(cloud, place, ours) if schedule.make == "images" else snapshots.find(cloud, place, ours)
-    every = [item for item in found if (COPY_TAG in tags.from_list(item.get("Tags"))) == copied]
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """What is searched: the value of the schedule tag, for an owner. ``others``: gets the snapshots of other owners."""
+
+    value: str
+    owner: Owner
+    others: dict[str, str]
+
+
+def _made(cloud: Cloud, schedule: Schedule, place: Place, search: _Search, *, copied: bool) -> list[Made]:
+    tagged = {f"tag:{SCHEDULE_TAG}": [search.value]}
+    found = images.own(cloud, place, tagged) if schedule.make == "images" else snapshots.find(cloud, place, tagged)
+    every = []
+    for item in found:
+        own = tags.from_list(item.get("Tags"))
+        answer = search.owner.of_tags(own)
+        if (COPY_TAG in own) != copied:
+            continue
+        if answer.whose == "theirs":
+            search.others[f"{item.get('SnapshotId') or item['ImageId']} in {place}"] = answer.reason
+            continue
+        every.append(item)
     ids = [str(item.get("SnapshotId") or item["ImageId"]) for item in every]
     held = _held(cloud, place, ids) if schedule.make == "snapshots" else _protected(every)
     fast = _fast(cloud, place, ids) if schedule.fast_restore is not None and not copied else {}
@@ -143,8 +168,11 @@ def _made(cloud: Cloud, schedule: Schedule, place: Place, value: str, *, copied:
         shared = _shared(cloud, schedule, place, id) if schedule.share_accounts and not copied else frozenset()
         encrypted = bool(item.get("Encrypted"))
         kind: Literal["snapshot", "image"] = "image" if schedule.make == "images" else "snapshot"
+        unowned = search.owner.of_tags(own).reason
         made.append(
-            Made(saved, place, slot_source, kind, copied, encrypted, archived, shared, fast.get(id, frozenset()))
+            Made(
+                saved, place, slot_source, kind, copied, encrypted, archived, shared, fast.get(id, frozenset()), unowned
+            )
         )
     return made
 

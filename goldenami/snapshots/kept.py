@@ -10,6 +10,7 @@ from goldenami.aws.volumes import Volume
 from goldenami.errors import NotFound, UsageError
 from goldenami.model import Place
 from goldenami.snapshots.exchange import KEPT_FROM
+from goldenami.snapshots.others import refuse_others
 from goldenami.task import Task
 
 
@@ -48,6 +49,10 @@ def choose(cloud: Cloud, place: Place, references: Sequence[str]) -> list[Volume
 
 
 def forget(job: Task, place: Place, chosen: Sequence[Volume]) -> None:
-    """Delete kept volumes. This cannot be undone."""
+    """Delete kept volumes. This cannot be undone.
+
+    Raises UsageError, before the first deletion, if one belongs to another catalog or environment.
+    """
+    refuse_others(job.environment, job.cloud, {volume.id: volume.tags for volume in chosen})
     for volume in chosen:
         volumes.delete(job.ledger, place, volume.id)

@@ -2,6 +2,8 @@
 
 Temporary resources have the tag ``goldenami:expires-at``. A resource is expired only if all of this is true:
 
+- Its tags name this catalog and this environment (``aws.ownership``). Expired resources of others are listed in
+  ``Left.others`` and kept, as are those whose tags name no catalog.
 - Its tags name a build, a key and a token, and the token belongs to this build and key. So similar tags, or tags that
   another program copied in part, are not enough.
 - Its time has passed by the clock of the cloud. So a wrong clock on this machine deletes nothing early.
@@ -25,7 +27,7 @@ from typing import Any, Final
 
 from goldenami.aws import errors, tags
 from goldenami.aws.kinds import in_order, kind_of
-from goldenami.aws.ownership import Owner
+from goldenami.aws.ownership import Answer, Owner
 from goldenami.aws.session import Cloud
 from goldenami.each import each
 from goldenami.errors import CloudError
@@ -34,9 +36,10 @@ from goldenami.model import MAXIMUM_LIFETIME, Environment, Place, Target
 from goldenami.reconcile import TEMPORARY, Found
 from goldenami.release import targets as modes
 from goldenami.release.catalog import Catalog
+from goldenami.release.empty import refuse_empty
 
 _BUILD_ID: Final = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4,32}")
-_GRANT: Final = re.compile(rf"goldenami-([0-9a-f]{{16}})-({_BUILD_ID.pattern})-([0-9a-f]{{40}})")
+_GRANT: Final = re.compile(rf"goldenami-([0-9a-f]{{16}}-)?(?P<build>{_BUILD_ID.pattern})-(?P<token>[0-9a-f]{{40}})")
 _ARCHITECTURES: Final = ("x86_64", "arm64")
 _ATTEMPTS: Final = range(1, 20)
 _GRANTS: Final = range(4)  # grants of one candidate to one account: one for each key of its snapshots
@@ -47,20 +50,33 @@ class Left:
     """Expired resources.
 
     ``orphans``: resources of builds without a journal here. ``builds``: build id -> resources of builds with a journal
-    here. ``unreachable``: place -> reason, for places that could not be searched.
+    here. ``unreachable``: place -> reason, for places that could not be searched. ``others``: resource -> whose it is,
+    for expired resources that are not ours; they are kept.
     """
 
     orphans: list[Found] = field(default_factory=list)
     builds: dict[str, list[Found]] = field(default_factory=dict)
     unreachable: dict[str, str] = field(default_factory=dict)
+    others: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Expired:
+    """An expired resource, its build, and whose it is."""
+
+    build_id: str
+    resource: Found
+    answer: Answer
 
 
 def find(cloud: Cloud, environment: Environment, catalog: Catalog, journals: Journals) -> Left:
     """Search every account and region of the environment for expired resources. Changes nothing.
 
-    Raises CatalogError if the catalog cannot be read, and AccessError for wrong credentials.
+    Raises CatalogError if the catalog cannot be read, or if it is empty beside released resources. Raises AccessError
+    for wrong credentials.
     """
     cloud.check_caller()
+    refuse_empty(cloud, environment, catalog)
     owned, released = _owned(catalog)
     journaled = frozenset(journals.storage.names())
     places = sorted({environment.home_place, *(target.place for target in environment.targets)})
@@ -68,11 +84,20 @@ def find(cloud: Cloud, environment: Environment, catalog: Catalog, journals: Jou
     answers = each(places, lambda place: _search(cloud, environment, place, owner))
     left = Left(unreachable={str(place): reason for place, reason in answers.reasons.items()})
     found: dict[str, list[Found]] = defaultdict(list)
-    for build_id, one in (pair for pairs in answers.results.values() for pair in pairs):
+    for expired in (one for every in answers.results.values() for one in every):
+        build_id, one = expired.build_id, expired.resource
+        if not expired.answer.is_ours:
+            left.others[str(one)] = f"{expired.answer.whose}: {expired.answer.reason}"
+            continue
         # Manifests do not list grants, and a parameter has only its name. So the grants and parameters of a build that
         # made a release are kept.
-        if one.id not in owned and (kind_of(one.kind).in_manifest or build_id not in released):
-            found[build_id].append(one)
+        if one.id in owned or (build_id in released and not kind_of(one.kind).in_manifest):
+            continue
+        # The name of a grant does not contain the environment, but the reservation of the build's version does.
+        if one.kind == "grant" and catalog.environment_of(build_id) != environment.name:
+            left.others[str(one)] = "unknown: its build has no reservation of this environment"
+            continue
+        found[build_id].append(one)
     for build_id, resources in sorted(found.items()):
         if build_id in journaled:
             left.builds[build_id] = sorted(resources)
@@ -81,30 +106,30 @@ def find(cloud: Cloud, environment: Environment, catalog: Catalog, journals: Jou
     return left
 
 
-def _search(cloud: Cloud, environment: Environment, place: Place, owner: Owner) -> list[tuple[str, Found]]:
+def _search(cloud: Cloud, environment: Environment, place: Place, owner: Owner) -> list[_Expired]:
     return [*_tagged(cloud, place, owner), *_grants(cloud, environment, place, owner)]
 
 
-def _tagged(cloud: Cloud, place: Place, owner: Owner) -> Iterator[tuple[str, Found]]:
+def _tagged(cloud: Cloud, place: Place, owner: Owner) -> Iterator[_Expired]:
     for kind in in_order():
         # Builds create only kinds that exist in every place. A lifecycle policy is kept as long as it is declared.
         if not kind.has_tags or not kind.everywhere:
             continue
         for id, own in kind.tagged(cloud, place, tags.EXPIRES_AT, None).items():
             build_id = own.get(tags.BUILD_ID, "")
-            if is_expired(own, cloud.now(), owner) and not kind.is_gone(cloud, place, id):
-                yield build_id, Found(place, kind.name, id)
+            if is_expired(own, cloud.now()) and not kind.is_gone(cloud, place, id):
+                yield _Expired(build_id, Found(place, kind.name, id), owner.of_tags(own))
 
 
-def is_expired(own: Mapping[str, str], now: datetime, owner: Owner) -> bool:
-    """Return whether the tags belong to a temporary resource of the owner whose time has passed."""
+def is_expired(own: Mapping[str, str], now: datetime) -> bool:
+    """Return whether the tags belong to a temporary resource of goldenami whose time has passed, of any owner."""
     build_id, ends = own.get(tags.BUILD_ID, ""), tags.parse_timestamp(own.get(tags.EXPIRES_AT, ""))
     if ends is None or ends > now or not _BUILD_ID.fullmatch(build_id):
         return False
-    return owner.of_tags(own).is_ours and tags.made_by(own, build_id, owner.catalog)
+    return tags.made_by(own, build_id, own.get(tags.CATALOG))
 
 
-def _grants(cloud: Cloud, environment: Environment, place: Place, owner: Owner) -> Iterator[tuple[str, Found]]:
+def _grants(cloud: Cloud, environment: Environment, place: Place, owner: Owner) -> Iterator[_Expired]:
     """Yield the expired grants of builds on the environment's keys.
 
     A build creates grants to let an account copy a candidate, and to share an image.
@@ -120,12 +145,12 @@ def _grants(cloud: Cloud, environment: Environment, place: Place, owner: Owner) 
             raise
         for grant in cloud.pages(place, "kms", "ListGrants", "Grants", {"KeyId": arn}):
             name = _GRANT.fullmatch(grant.get("Name", ""))
-            if name is None or not owner.of_grant(name[0]).is_ours:
+            if name is None or _made(grant, name["build"]) + environment.lifetime > cloud.now():
                 continue
-            if _made(grant, name[2]) + environment.lifetime > cloud.now():
-                continue
-            if name[3] in _grant_tokens(name[2], environment, target):
-                yield name[2], Found(place, "grant", grant["GrantId"], arn)
+            # The grants of other catalogs are not listed: whether they belong to a release cannot be determined here.
+            answer = owner.of_grant(name[0])
+            if answer.is_ours and name["token"] in _grant_tokens(name["build"], environment, target):
+                yield _Expired(name["build"], Found(place, "grant", grant["GrantId"], arn), answer)
 
 
 def _made(grant: Mapping[str, Any], build_id: str) -> datetime:

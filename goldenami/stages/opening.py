@@ -16,7 +16,7 @@ from goldenami.aws import parameters, tags
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.ownership import Owner
 from goldenami.aws.session import Cloud
-from goldenami.errors import JournalError, NameTaken, NotFound, UsageError
+from goldenami.errors import CatalogError, JournalError, NameTaken, NotFound, UsageError
 from goldenami.events import emit, masked
 from goldenami.journal import Header, Journal, Summary, new_build_id
 from goldenami.model import Environment, ImageManifest
@@ -68,7 +68,13 @@ def _create(
     for warning in taken.warnings:
         emit(tools.emit, "note", message=warning, level="warning")
     version = tools.catalog.reserve(
-        name, plan.recipe.version, now.date(), build_id=build_id, now=now, taken=taken.numbers
+        name,
+        plan.recipe.version,
+        now.date(),
+        build_id=build_id,
+        now=now,
+        taken=taken.numbers,
+        environment=plan.environment.name,
     )
     data = {
         "catalog": tools.catalog.ensure_identity(),
@@ -85,7 +91,11 @@ def _create(
 
 @contextmanager
 def reopen(project: Project, environment: Environment, summary: Summary, tools: Tools) -> Iterator[BuildContext]:
-    """Reopen a build for a resume. Raises UsageError if the build has ended, or if one of its inputs has changed."""
+    """Reopen a build for a resume.
+
+    Raises UsageError if the build has ended, is of another environment, or if one of its inputs has changed. Raises
+    CatalogError if it is of another catalog.
+    """
     with tools.journals.open(summary.build_id, tools.patience) as journal:
         header = journal.header
         if journal.ending not in (None, "failed"):
@@ -93,11 +103,7 @@ def reopen(project: Project, environment: Environment, summary: Summary, tools: 
                 f"build {header.build_id} is {journal.ending}, expected an unfinished or failed build",
                 hint="`goldenami builds list` shows the unfinished builds.",
             )
-        if header.environment != environment.name:
-            raise UsageError(
-                f"build {header.build_id} is of the environment {header.environment!r}, not {environment.name!r}",
-                hint=f"Use --environment {header.environment}.",
-            )
+        check_owner(header, environment, tools.catalog)
         data = header.data
         recipe = recipes.load(project, str(project.root / data["source"]), environment, data["variables"])
         plan = planning.make(recipe, environment, _FACTS.validate_python(data["facts"]))
@@ -139,6 +145,31 @@ def check_channel(plan: BuildPlan, wanted: availability.ReleaseNames, tools: Too
     """Raise CloudError if the parameters that the build will move belong to another catalog or environment."""
     owner = Owner(tools.catalog.identity(), plan.environment.name)
     availability.check_channel(tools.cloud, tools.catalog, owner, wanted, plan.recipe.distribution.channel)
+
+
+def is_of(header: Header | None, environment: Environment) -> bool:
+    """Return whether a build or task is of an environment. Several environments may share the place of the journals."""
+    return header is not None and header.environment == environment.name
+
+
+def check_owner(header: Header, environment: Environment, catalog: Catalog) -> None:
+    """Check that a build or task is of this environment and catalog, before it is resumed or cleaned.
+
+    Raises UsageError for another environment, and CatalogError for another catalog: its releases are unknown here.
+    """
+    if not is_of(header, environment):
+        raise UsageError(
+            f"build {header.build_id} is of the environment {header.environment!r}, not {environment.name!r}",
+            hint=f"Use --environment {header.environment}.",
+        )
+    identity = catalog.identity()
+    if header.catalog not in (None, identity):
+        found = f"{environment.catalog} is the catalog {identity}" if identity else f"{environment.catalog} is empty"
+        raise CatalogError(
+            f"build {header.build_id} is of the catalog {header.catalog}, and {found}: nothing is changed",
+            hint="Set `catalog` in goldenami.yaml to the catalog of this build. If it is lost, `goldenami catalog "
+            "rebuild` restores it from what is in the cloud.",
+        )
 
 
 def _within(project: Project, source: Path) -> str:

@@ -18,9 +18,9 @@ from goldenami_sandbox.protocol import Call
 
 from goldenami import pipeline
 from goldenami.aws import tags
-from goldenami.aws.ownership import Owner
 from goldenami.errors import Busy, CatalogError
 from goldenami.journal import Journals, token
+from goldenami.release.catalog import Catalog
 from goldenami.stages.expired import is_expired
 from tests.worlds import inventory
 from tests.worlds.builds import PLACES, RECIPE, Label, World
@@ -38,25 +38,22 @@ GOOD = {
     tags.CATALOG: "0123456789abcdef",
     tags.ENVIRONMENT: "test",
 }
-OWNER = Owner("0123456789abcdef", "test")
 
 
 def test_only_what_is_ours_and_past_its_time_is_expired() -> None:
-    assert is_expired(GOOD, NOW, OWNER)
-    assert not is_expired(GOOD, NOW - timedelta(seconds=2), OWNER), "its time has not passed"
+    assert is_expired(GOOD, NOW)
+    assert not is_expired(GOOD, NOW - timedelta(seconds=2)), "its time has not passed"
     wrong: dict[str, list[str]] = {
         tags.BUILD_ID: ["", "20261124-030000-0123abce", "production", "*"],
         tags.KEY: ["", "builder/arm64"],
         tags.TOKEN: ["", "0" * 40, token("20261124-030000-ffffffff", "builder/x86_64", 3)],
-        tags.CATALOG: ["", "fedcba9876543210"],
-        tags.ENVIRONMENT: ["", "production"],
         tags.EXPIRES_AT: ["", "yesterday", "2026-11-24", "2026-11-24T12:00:01Z", "9999-01-01T00:00:00Z", "0"],
     }
     for key, values in wrong.items():
         without = {k: v for k, v in GOOD.items() if k != key}
-        assert not is_expired(without, NOW, OWNER), f"no {key}"
+        assert not is_expired(without, NOW), f"no {key}"
         for value in values:
-            assert not is_expired({**GOOD, key: value}, NOW, OWNER), f"{key}={value}"
+            assert not is_expired({**GOOD, key: value}, NOW), f"{key}={value}"
 
 
 def lose_journals(world: World) -> None:
@@ -192,7 +189,11 @@ def test_a_release_is_not_cleaned_by_who_sees_another_catalog(world: World) -> N
     manifest = world.build().manifest
     world.environment = replace(world.environment, catalog=str(world.path / "elsewhere"))
     before = inventory.take(world)
-    with pytest.raises(CatalogError, match="made a release"):
+    mine = Catalog(world.path / ".goldenami/test/catalog").identity()
+    with pytest.raises(CatalogError, match=f"is of the catalog {mine}, and .*elsewhere is empty: nothing is changed"):
+        world.clean(manifest.build_id)
+    other = world.catalog.ensure_identity()
+    with pytest.raises(CatalogError, match=f"is of the catalog {mine}, and .*elsewhere is the catalog {other}"):
         world.clean(manifest.build_id)
     assert inventory.take(world) == before
 

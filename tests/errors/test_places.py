@@ -45,7 +45,7 @@ MANY = (
     Case("retire"),
     Case("retire --dry-run"),
     Case("orphans"),
-    Case("orphans --delete"),
+    Case("orphans --delete --yes"),
     Case("clean --expired"),
     Case("clean --expired --dry-run"),
     Case("clean --all", unfinished=True),

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from goldenami.aws import tags
+from goldenami.aws.ownership import Owner
 from goldenami.cli.main import main
 from goldenami.journal import token
 from goldenami.model import Place
@@ -24,6 +25,7 @@ from tests.worlds.retiring import differences, releases
 HERE = Place(HOME, "eu-central-1")
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 BUILD = "20261101-000000-aaaaaaaa"
+OWNER = Owner("0123456789abcdef", "test")
 
 
 def marks(build: str = BUILD, **more: str) -> Mapping[str, str]:
@@ -37,15 +39,18 @@ def resource(kind: str = "snapshot", id: str = "snap-1", **fields: Any) -> Tagge
     )
 
 
-def rule(*resources: TaggedResource, owners: Owners = Owners({}, frozenset())) -> tuple[bool, str]:  # noqa: B008  frozen
+def rule(*resources: TaggedResource, owners: Owners = Owners({}, frozenset(), OWNER)) -> tuple[bool, str]:  # noqa: B008  frozen
     decision = decide(resources, owners, NOW)[-1]
     return decision.orphan, decision.rule
 
 
 def test_who_owns_what() -> None:
     assert rule(resource()) == (True, "no release, instance, build, task or schedule owns it")
-    assert rule(resource(), owners=Owners({(HERE, "snap-1"): "web 1"}, frozenset())) == (False, "of the release web 1")
-    assert not rule(resource(), owners=Owners({}, frozenset({BUILD})))[0]
+    assert rule(resource(), owners=Owners({(HERE, "snap-1"): "web 1"}, frozenset(), OWNER)) == (
+        False,
+        "of the release web 1",
+    )
+    assert not rule(resource(), owners=Owners({}, frozenset({BUILD}), OWNER))[0]
     assert rule(resource(tags=marks(**{"goldenami:schedule": "test/nightly"})))[1] == "of the schedule test/nightly"
     assert rule(resource(tags=marks(**{tags.TASK: "snapshot copy"})))[1] == "made by 'snapshot copy' for its user"
     assert not rule(resource(tags={**marks(), tags.TOKEN: "0" * 40}))[0]
@@ -59,8 +64,40 @@ def test_who_owns_what() -> None:
 def test_a_snapshot_follows_its_image() -> None:
     image, snapshot = resource("image", "ami-1"), resource(used_by="ami-1")
     assert rule(image, snapshot)[0]
-    assert rule(image, snapshot, owners=Owners({(HERE, "ami-1"): "web 1"}, frozenset())) == (False, "used by ami-1")
+    assert rule(image, snapshot, owners=Owners({(HERE, "ami-1"): "web 1"}, frozenset(), OWNER)) == (
+        False,
+        "used by ami-1",
+    )
     assert not rule(snapshot)[0]  # of an image that is not ours
+
+
+def test_an_image_in_use_is_kept_with_its_snapshots() -> None:
+    image, snapshot = resource("image", "ami-1"), resource(used_by="ami-1")
+    kept = decide([image, snapshot], Owners({}, frozenset(), OWNER), NOW, {(HERE, "ami-1"): "in use: instance i-1"})
+    assert [(v.orphan, v.rule) for v in kept] == [(False, "in use: instance i-1"), (False, "used by ami-1")]
+
+
+@pytest.mark.parametrize(
+    ("own", "whose", "reason"),
+    [
+        ({tags.CATALOG: "fedcba9876543210"}, "theirs", "of the catalog fedcba9876543210, environment test"),
+        ({tags.ENVIRONMENT: "other"}, "theirs", "of the environment other, which has the same catalog"),
+        ({tags.CATALOG: ""}, "unknown", "without the tag goldenami:catalog: the owner cannot be determined"),
+        ({tags.ENVIRONMENT: ""}, "unknown", "without the tag goldenami:environment: the owner cannot be determined"),
+        ({"aws:dlm:lifecycle-policy-id": "policy-1"}, "theirs", "created by Data Lifecycle Manager"),
+        ({"aws:backup:source-resource": "x"}, "theirs", "created by AWS Backup"),
+        ({tags.TASK: "snapshot copy", tags.CATALOG: "fedcba9876543210"}, "theirs", "of the catalog fedcba9876543210"),
+    ],
+)
+def test_what_is_not_ours_is_never_an_orphan(own: dict[str, str], whose: str, reason: str) -> None:
+    found = {k: v for k, v in marks(**own).items() if v}
+    (decision,) = decide([resource(tags=found)], Owners({}, frozenset(), OWNER), NOW)
+    assert (decision.orphan, decision.whose) == (False, whose)
+    assert decision.rule.startswith(reason)
+    # A catalog without an id owns nothing.
+    (decision,) = decide([resource(tags=found)], Owners({}, frozenset(), Owner(None, "test")), NOW)
+    assert not decision.orphan
+    assert decision.whose != "ours"
 
 
 KINDS = st.sampled_from(["instance", "image", "snapshot", "volume", "key-pair", "security-group", "parameter"])
@@ -71,7 +108,7 @@ def test_random_estates(rows: list[tuple[str, int, int, int]]) -> None:
     released, unfinished = {}, frozenset({"20261102-000000-bbbbbbbb"})
     resources = []
     for number, (kind, owner, hours, user) in enumerate(rows):
-        id = f"{kind}-{number}"
+        id = f"/golden-ami/web{number}/x86_64/1.0.20261101.1/image-id" if kind == "parameter" else f"{kind}-{number}"
         given_tags = {
             1: marks("20261102-000000-bbbbbbbb"),
             2: marks(**{tags.TASK: "x"}),
@@ -82,7 +119,7 @@ def test_random_estates(rows: list[tuple[str, int, int, int]]) -> None:
             released[HERE, id] = "web 1"
         used = f"i-{user}" if user == 1 else ""
         resources.append(resource(kind, id, tags=given_tags, made=NOW - timedelta(hours=hours), used_by=used))
-    for decision in decide(resources, Owners(released, unfinished), NOW):
+    for decision in decide(resources, Owners(released, unfinished, OWNER), NOW):
         one = decision.resource
         plain = one.tags == marks() and (HERE, one.id) not in released and not one.used_by
         assert decision.orphan == (plain and one.made is not None and NOW - one.made >= timedelta(days=1))
@@ -111,7 +148,7 @@ def test_a_release_that_the_catalog_forgot(world: World) -> None:
     made = releases(world, 3)
     decoys = inventory.place_decoys(world)
     lose(world, made[0])
-    now = datetime.now(UTC) + timedelta(days=2)
+    now = datetime.now(UTC) + timedelta(days=9)
     before = inventory.take(world)
     world.cloud.start_process()
     asked = len(world.paper.calls)
@@ -140,7 +177,7 @@ def test_a_place_that_does_not_answer(world: World) -> None:
     lose(world, made[0])
     refusal = {"code": "AccessDenied", "status": 403, "nth": 0}
     world.paper.set(faults=[{"action": "ec2:DescribeVolumes", "account": APPS, "region": "eu-central-1", **refusal}])
-    now = datetime.now(UTC) + timedelta(days=2)
+    now = datetime.now(UTC) + timedelta(days=9)
     found = orphans.find(world.cloud, world.environment, world.catalog, now)
     assert list(found.unreachable) == [Place(APPS, "eu-central-1")]
     assert Place(APPS, "eu-central-1") not in {t.place for t in found.orphaned}
@@ -178,7 +215,7 @@ def test_the_commands(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pyt
 def test_killed_while_deleting_the_next_run_ends_it(world: World) -> None:
     made = releases(world, 2)
     lose(world, made[0])
-    now = datetime.now(UTC) + timedelta(days=2)
+    now = datetime.now(UTC) + timedelta(days=9)
     assert len(orphans.find(world.cloud, world.environment, world.catalog, now).orphaned) > 9
     for action in ("DeregisterImage", "DeleteSnapshot"):
         world.cloud.start_process(Label("ec2", action, HOME, "eu-central-1", 1), "after")

@@ -54,8 +54,8 @@ def expressed(world: World, **changes: Any) -> express.Expressed:
     return express.express(world.environment, one, {})
 
 
-def step(world: World, schedules: tuple[Schedule, ...]) -> sync.Applied:
-    plan = sync.make_plan(world.environment, schedules, cloud=world.cloud)
+def step(world: World, schedules: tuple[Schedule, ...], *, adopt: bool = False) -> sync.Applied:
+    plan = sync.make_plan(world.environment, schedules, cloud=world.cloud, to_apply=True, adopt=adopt)
     return sync.apply(world.environment, plan, cloud=world.cloud)
 
 
@@ -82,7 +82,10 @@ def test_the_example(world: World) -> None:
                 {
                     "Name": "nightly",
                     "CopyTags": True,
-                    "TagsToAdd": [{"Key": "owner", "Value": "platform-team"}],
+                    "TagsToAdd": [
+                        {"Key": "goldenami:environment", "Value": "test"},
+                        {"Key": "owner", "Value": "platform-team"},
+                    ],
                     "CreateRule": {"CronExpression": "cron(0 3 ? * MON-FRI *)"},
                     "RetainRule": {"Count": 5},
                 }
@@ -314,9 +317,12 @@ def test_a_policy_is_imported_and_taken_over(
         }
     }
     schedules = declare(world, **written)
-    (adopt,) = sync.make_plan(world.environment, schedules, cloud=world.cloud).steps
+    plan = sync.make_plan(world.environment, schedules, cloud=world.cloud)
+    assert plan.steps == (), "a policy of an unknown owner is taken over only on request"
+    assert list(plan.unowned) == [f"{id} in {HOME_PLACE}"]
+    (adopt,) = sync.make_plan(world.environment, schedules, cloud=world.cloud, adopt=True).steps
     assert (adopt.action, adopt.policy and adopt.policy.id) == ("adopt", id)
-    assert step(world, schedules).failures == {}
+    assert step(world, schedules, adopt=True).failures == {}
     (policy,) = there(world)
     assert policy["PolicyId"] == id
     assert policy["ExecutionRoleArn"].endswith("role/ours"), "the role that it works as stays"

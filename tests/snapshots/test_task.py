@@ -119,7 +119,8 @@ def test_killed_then_cleaned(world: World, when: str) -> None:
         make(job, "first")
     assert len(volumes(world)) == (when == "after")
     id = journal(world).build_id
-    assert pipeline.choose_build(Journals(Path(world.environment.builds)), None).build_id == id
+    journals = Journals(Path(world.environment.builds))
+    assert pipeline.choose_build(journals, None, world.environment).build_id == id
     world.cloud.start_process()
     with pytest.raises(UsageError, match="is a task") as caught:
         pipeline.resume(world.project, world.environment, id, cloud=world.cloud)

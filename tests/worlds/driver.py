@@ -27,7 +27,7 @@ def main(verb: str, build_id: str | None = None) -> int:
             pipeline.resume(project, environment, build_id, host_work=PaperHostWork())
         else:
             done = pipeline.clean(
-                environment, pipeline.choose_build(journals.open_journals(environment), build_id).build_id
+                environment, pipeline.choose_build(journals.open_journals(environment), build_id, environment).build_id
             )
             return 0 if done.complete else 1
     except GoldenAmiError as error:

@@ -23,6 +23,7 @@ from goldenami_sandbox.ec2.records import (
     Snapshot,
 )
 
+from goldenami.aws import tags
 from goldenami.model import MANIFEST_SCHEMA, BaseImage, ImageManifest, ManifestImage, ManifestSnapshot, Place
 from goldenami.release.retention import ChannelRules, Rules
 from tests.worlds.builds import APPS, HOME, PLACES, REGIONS, World
@@ -72,6 +73,8 @@ class Builder:
     def __init__(self, world: World, seed: int, *, releases: int, uses: int) -> None:
         self.world = world
         self.behind = world.behind
+        self.catalog = world.catalog.ensure_identity()
+        self.tags = {tags.CATALOG: self.catalog, tags.ENVIRONMENT: "test"}
         self.store = self.behind.ec2._cloud.store
         self.draw = random.Random(seed)
         self.uses = uses
@@ -185,7 +188,12 @@ class Builder:
             self.parameter(Place(row.account, row.region), own_parameter(manifest, row), row.image_id)
 
     def image(self, place: Place, architecture: Any, name: str, born: datetime, source: str | None) -> ManifestImage:
-        common: dict[str, Any] = {"owner": place.account, "region": place.region, "created": born.timestamp()}
+        common: dict[str, Any] = {
+            "owner": place.account,
+            "region": place.region,
+            "created": born.timestamp(),
+            "tags": dict(self.tags),
+        }
         made = []
         for _ in range(self.draw.choice((1, 1, 2, 3))):
             snapshot = Snapshot(
@@ -217,7 +225,7 @@ class Builder:
         return ManifestImage(architecture, place.account, place.region, image.id, name, "copy", True, snapshots)
 
     def grant(self, build: str, place: Place) -> None:
-        name = f"goldenami-{build}-{self.draw.getrandbits(64):016x}"
+        name = f"goldenami-{self.catalog}-{build}-{self.draw.getrandbits(64):016x}"
         with self.behind.surface.active():
             kms = self.behind.surface.backend("kms", place.account, place.region)
             id = self.keys[place].rpartition("/")[2]
@@ -226,7 +234,8 @@ class Builder:
     def parameter(self, place: Place, name: str, value: str) -> None:
         with self.behind.surface.active():
             ssm = self.behind.surface.backend("ssm", place.account, place.region)
-            ssm.put_parameter(name, "", value, "String", "", "", True, [], "text", None, None)
+            every = [{"Key": key, "Value": own} for key, own in self.tags.items()]
+            ssm.put_parameter(name, "", value, "String", "", "", True, every, "text", None, None)
 
     def channels(self) -> None:
         for recipe in RECIPES:
@@ -494,8 +503,8 @@ def owned(manifest: ImageManifest, lines: frozenset[str]) -> frozenset[str]:
     """What of an inventory is a release's."""
     ids = {i.image_id for i in manifest.images} | {s.snapshot_id for i in manifest.images for s in i.snapshots}
     names = {f"parameter {own_parameter(manifest, i)} in {Place(i.account, i.region)}" for i in manifest.images}
-    grants = f"grant goldenami-{manifest.build_id}-"
-    return frozenset(line for line in lines if line.split()[1] in ids or line in names or line.startswith(grants))
+    grant = f"-{manifest.build_id}-"
+    return frozenset(line for line in lines if line.split()[1] in ids or line in names or grant in line)
 
 
 def condition(world: World, manifest: ImageManifest) -> list[str]:

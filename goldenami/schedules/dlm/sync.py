@@ -1,7 +1,11 @@
 """Creates, changes, adopts and deletes DLM policies so that they match the schedules.
 
-The tag goldenami:schedule on a policy names its schedule. A policy without this tag that matches a schedule is adopted:
-it gets the tag, and later runs of ``apply`` change it with the schedule. Other policies are not changed.
+The tags of a policy name its schedule (goldenami:schedule), catalog and environment. Only policies of this catalog and
+environment are changed or deleted. Policies of another catalog are listed, also if their schedule has the same name.
+
+A policy without the tag of a catalog has an unknown owner. If it matches a schedule, or has the schedule's tag, nothing
+is created or changed for this schedule in its place, because a second policy would create the same snapshots. With
+``adopt`` it gets the tags, and later runs of ``apply`` change it with the schedule.
 """
 
 from __future__ import annotations
@@ -13,7 +17,9 @@ from typing import Any, Final, Literal
 from goldenami import task
 from goldenami.aws import catalogs, kms, lifecycle
 from goldenami.aws.lifecycle import LifecyclePolicy
+from goldenami.aws.ownership import Owner
 from goldenami.aws.session import Cloud
+from goldenami.aws.tags import CATALOG, ENVIRONMENT
 from goldenami.each import each
 from goldenami.errors import NotFound, TargetsFailed
 from goldenami.events import Emit, ignore_events
@@ -61,6 +67,8 @@ class Plan:
 
     ``in_step``: the number of policies that match already. ``unreachable``: places that did not answer, with the
     reasons; nothing is planned there. ``kept``: policies of schedules that DLM can no longer run; they are not changed.
+    ``others``: policies of another catalog that have the tag of a schedule of this name, with their owner. ``unowned``:
+    policies of schedules whose owner cannot be determined, with the reason. Both are not changed.
     """
 
     steps: tuple[Step, ...]
@@ -68,6 +76,8 @@ class Plan:
     in_step: int = 0
     unreachable: Mapping[Place, str] = field(default_factory=dict)
     kept: tuple[LifecyclePolicy, ...] = ()
+    others: Mapping[str, str] = field(default_factory=dict)
+    unowned: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def inexpressible(self) -> tuple[Expressed, ...]:
@@ -92,13 +102,15 @@ def make_plan(
     everything: bool = True,
     cloud: Cloud | None = None,
     to_apply: bool = False,
+    adopt: bool = False,
 ) -> Plan:
     """Plan the steps of ``apply``. This changes nothing in the cloud.
 
     ``to_apply``: ``apply`` follows, so the catalog gets its id now if it has none. The policies carry it.
 
     ``everything``: ``schedules`` are all schedules of the environment, so policies of other schedules are planned for
-    deletion. ``role``: see ``express.role_arn``.
+    deletion. ``adopt``: take over policies of unknown owners that belong to a schedule. ``role``: see
+    ``express.role_arn``.
     """
     cloud = cloud or Cloud.of(environment)
     cloud.check_caller()
@@ -110,26 +122,46 @@ def make_plan(
     unreachable |= answers.reasons
     # Without the ARN of a key, a policy would be planned with another key. So such a place is omitted as well.
     found = {place: policies for place, policies in answers.results.items() if place not in unreachable}
+    owner = Owner(identity, environment.name)
     steps: list[Step] = []
     in_step = 0
+    unowned: dict[str, str] = {}
     for one in expressed:
         for place, details in one.details.items():
-            if place in found:
-                step = _step(environment, one.schedule, place, details, found[place], role)
-                in_step += step is None
-                steps += [step] if step is not None else []
+            if place not in found:
+                continue
+            wanted = _Wanted(environment, one.schedule, place, details, role)
+            mine = [policy for policy in found[place] if _is_of(policy, owner, wanted.name)]
+            twin = None if mine else next((p for p in found[place] if _may_be_of(p, owner, wanted)), None)
+            if twin is not None and not adopt:
+                reason = "an unknown owner has the policy"
+                if SCHEDULE_TAG in twin.tags:
+                    reason = owner.of_tags(twin.tags).reason
+                unowned[f"{twin.id} in {place}"] = f"{reason}; it belongs to {one.schedule.name}"
+                continue
+            step = _step(wanted, mine[0] if mine else None, twin)
+            in_step += step is None
+            steps += [step] if step is not None else []
     known = {owner_of(environment, one.schedule): one for one in expressed}
     kept: list[LifecyclePolicy] = []
+    others: dict[str, str] = {}
     for place, there in found.items():
         for policy in there:
-            owner = policy.tags.get(SCHEDULE_TAG, "")
-            if not owner.startswith(f"{environment.name}/"):
+            named = policy.tags.get(SCHEDULE_TAG, "")
+            if not named.startswith(f"{environment.name}/"):
                 continue
-            schedule = known.get(owner)
+            answer, what = owner.of_tags(policy.tags), f"{policy.id} in {place}"
+            if not answer.is_ours:
+                if answer.whose == "theirs":
+                    others[what] = answer.reason
+                elif not any(step.policy is policy for step in steps):
+                    unowned.setdefault(what, answer.reason)
+                continue
+            schedule = known.get(named)
             if schedule is not None and schedule.reasons:
                 kept.append(policy)
             elif (schedule is None and everything) or (schedule is not None and place not in schedule.details):
-                name = owner.partition("/")[2]
+                name = named.partition("/")[2]
                 steps.append(
                     Step(
                         "delete",
@@ -139,7 +171,7 @@ def make_plan(
                         changes=("the schedule does not exist or does not include this place",),
                     )
                 )
-    return Plan(tuple(steps), expressed, in_step, unreachable, tuple(kept))
+    return Plan(tuple(steps), expressed, in_step, unreachable, tuple(kept), others, unowned)
 
 
 def apply(
@@ -169,36 +201,58 @@ def error_of(applied: Applied) -> TargetsFailed | None:
     failures = dict(applied.failures)
     failures |= {f"{place}": reason for place, reason in applied.plan.unreachable.items()}
     failures |= {one.schedule.name: "; ".join(one.reasons) for one in applied.plan.inexpressible}
+    failures |= dict(applied.plan.unowned)
     if not failures:
         return None
     return TargetsFailed(
         f"{len(failures)} schedules or places do not match the policies of DLM",
         failures=failures,
-        hint="Use `goldenami schedule run NAME` for schedules that DLM cannot run. Run `goldenami dlm apply` again for "
-        "the other failures.",
+        hint="Use `goldenami schedule run NAME` for schedules that DLM cannot run. Policies of an unknown owner are "
+        "taken over with `goldenami dlm apply --adopt`. Run `goldenami dlm apply` again for the other failures.",
     )
 
 
 # --- one step ---------------------------------------------------------------------------------------------------------
 
 
-def _step(
-    environment: Environment,
-    schedule: Schedule,
-    place: Place,
-    details: Details,
-    there: Iterable[LifecyclePolicy],
-    role: str | None,
-) -> Step | None:
-    owner = owner_of(environment, schedule)
-    text = description(environment, schedule)
-    mine = [policy for policy in there if policy.tags.get(SCHEDULE_TAG) == owner]
-    if not mine:
-        twin = next((p for p in there if SCHEDULE_TAG not in p.tags and _matches(p.details, details)), None)
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The policy that a schedule needs in a place. ``role``: that of the option; None if it is not given."""
+
+    environment: Environment
+    schedule: Schedule
+    place: Place
+    details: Details
+    role: str | None
+
+    @property
+    def name(self) -> str:
+        """The value of the schedule tag."""
+        return owner_of(self.environment, self.schedule)
+
+
+def _is_of(policy: LifecyclePolicy, owner: Owner, name: str) -> bool:
+    return policy.tags.get(SCHEDULE_TAG) == name and owner.of_tags(policy.tags).is_ours
+
+
+def _may_be_of(policy: LifecyclePolicy, owner: Owner, wanted: _Wanted) -> bool:
+    """Return whether a policy of an unknown owner has the schedule's tag, or does the same without a tag."""
+    if owner.of_tags(policy.tags).whose != "unknown":
+        return False
+    if SCHEDULE_TAG in policy.tags:
+        return policy.tags[SCHEDULE_TAG] == wanted.name
+    return _matches(policy.details, wanted.details)
+
+
+def _step(wanted: _Wanted, mine: LifecyclePolicy | None, twin: LifecyclePolicy | None) -> Step | None:
+    """Return the step for a schedule in a place. ``mine``: its policy. ``twin``: the policy to adopt."""
+    schedule, place, details, role = wanted.schedule, wanted.place, wanted.details, wanted.role
+    text = description(wanted.environment, schedule)
+    if mine is None:
         action: Action = "adopt" if twin is not None else "create"
         arn = twin.role if twin is not None and role is None else role_arn(details, place, role)
         return Step(action, place, schedule.name, arn, text, details, twin)
-    policy = mine[0]
+    policy = mine
     # Keep a role that was set outside goldenami, unless --role is given.
     arn = role_arn(details, place, role) if role is not None else policy.role
     changes = differences(plain(details), plain(policy.details))
@@ -238,7 +292,9 @@ def _carry_out(job: Task, step: Step) -> str:
         lifecycle.delete(ledger, place, id)
         return id
     if step.action == "adopt":
-        lifecycle.tag(ledger, f"{key}/tags", place, step.policy, owner)
+        catalog = job.journal.header.catalog or ""
+        every = {**owner, CATALOG: catalog, ENVIRONMENT: job.environment.name}
+        lifecycle.tag(ledger, f"{key}/tags", place, step.policy, every)
     lifecycle.update(ledger, f"{key}/update", place, id, **words)
     return id
 

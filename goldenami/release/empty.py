@@ -1,0 +1,63 @@
+"""Refuses to delete anything for an empty catalog beside released resources.
+
+A catalog is empty if it has no id or no release. In a fresh clone the default catalog is such a directory. Images that
+were released from another machine would look as if no release owned them. So commands that delete stop here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from goldenami.aws import images, tags
+from goldenami.aws.ownership import Owner
+from goldenami.aws.session import Cloud
+from goldenami.each import each
+from goldenami.errors import CatalogError
+from goldenami.model import Environment, Place
+from goldenami.release import usage
+from goldenami.release.catalog import Catalog
+
+REBUILD_HINT = (
+    "If they belong to this environment, run `goldenami catalog rebuild`, or set `catalog` in goldenami.yaml to the "
+    "catalog that owns them. Several machines need a catalog in a bucket: s3://BUCKET/PREFIX."
+)
+
+
+def refuse_empty(cloud: Cloud, environment: Environment, catalog: Catalog) -> None:
+    """Raise CatalogError if the catalog is empty, and released images or parameters exist that may belong to it.
+
+    A catalog without an id may own all of them. A catalog with an id may own those that carry its id or none; the
+    resources of other catalogs are never changed, so they do not count then. A place that does not answer does not
+    count either: nothing is deleted there. Makes no call if the catalog has a release.
+    """
+    identity = catalog.identity()
+    if identity is not None and any(catalog.versions(name) for name in catalog.names()):
+        return
+    owner = Owner(identity, environment.name)
+    answers = each(usage.places_of(environment), lambda place: next(_released(cloud, environment, place, owner), None))
+    found = [one for _, one in sorted(answers.results.items()) if one is not None]
+    if not found:
+        return
+    what = "has no release" if identity is not None else "does not exist yet"
+    more = f", and in {len(found) - 1} more places" if len(found) > 1 else ""
+    raise CatalogError(
+        f"the catalog {environment.catalog} {what}, but there are released resources: {found[0]}{more}. "
+        "Nothing is deleted",
+        hint=REBUILD_HINT,
+    )
+
+
+def _released(cloud: Cloud, environment: Environment, place: Place, owner: Owner) -> Iterator[str]:
+    """Yield the images and the parameters of releases in a place, as text."""
+    for image in images.own(cloud, place, {"tag-key": [tags.VERSION]}):
+        own = tags.from_list(image.get("Tags"))
+        if tags.BUILD_ID not in own or tags.EXPIRES_AT in own:  # a candidate belongs to no release
+            continue
+        answer = owner.of_tags(own)
+        if owner.catalog is None or answer.whose != "theirs":
+            yield f"image {image['ImageId']} in {place}"
+    under = {"Key": "Name", "Option": "BeginsWith", "Values": [f"{environment.parameter_prefix}/"]}
+    ours = [] if owner.catalog is None else [{"Key": f"tag:{tags.CATALOG}", "Values": [owner.catalog]}]
+    request = {"ParameterFilters": [under, *ours]}
+    for parameter in cloud.pages(place, "ssm", "DescribeParameters", "Parameters", request):
+        yield f"parameter {parameter['Name']} in {place}"
