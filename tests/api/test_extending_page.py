@@ -126,7 +126,7 @@ def test_the_options_of_the_transport_are_checked(company: Company) -> None:
     write(settings, written.replace("host: bastion", "hots: bastion"))
     done = company.run("goldenami validate acme")
     assert done.returncode == 2
-    assert "goldenami.yaml:4:40: error: unknown key 'hots' of transport acme-bastion" in done.stderr
+    assert "goldenami.yaml:4:42: error: unknown key 'hots' of transport acme-bastion" in done.stderr
     assert "hint: Did you mean host?" in done.stderr
 
 
