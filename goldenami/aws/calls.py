@@ -403,7 +403,7 @@ TABLE: Final[tuple[ApiCall, ...]] = (
         _ALL_READERS,
         "parameter",
     ),
-    _row("ssm:GetParametersByPath", "rebuild a catalog from what is in the cloud", (_RETIRE,), (_B, _P), "parameter"),
+    _row("ssm:GetParametersByPath", "rebuild a catalog from what is in the cloud", (_RETIRE,), (_B, _P), "parameters"),
     _row(
         "ssm:GetParameterHistory",
         "find the previous image of a channel",

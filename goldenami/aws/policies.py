@@ -263,6 +263,8 @@ class _Statements:
                 return [f"arn:{p}:ec2:*::{kind}/*"]
             case "parameter":
                 return [f"arn:{p}:ssm:*:{account}:parameter/{prefix}/*"]
+            case "parameters":  # GetParametersByPath needs the path itself
+                return [f"arn:{p}:ssm:*:{account}:parameter/{prefix}{end}" for end in ("", "/*")]
             case "public-parameter":
                 return [f"arn:{p}:ssm:*::parameter/aws/service/*"]
             case "any-parameter":

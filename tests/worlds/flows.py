@@ -50,6 +50,14 @@ SCHEDULES = """
         retention: {keep: 5}
         archive: {after: 2d}
 """
+LIFECYCLES = """
+    schedules:
+      nightly:
+        what: {volumes: {tags: {backup: nightly}}}
+        when: "0 3 * * 1-5"
+        missed: none
+        retention: {keep: 5}
+"""
 
 
 @dataclass
@@ -215,6 +223,24 @@ def schedules(stage: Stage) -> None:
     stage.run("schedule", "list", "-e", "test")
 
 
+def doctor(stage: Stage) -> None:
+    stage.run("doctor", RECIPE, "-e", "test")
+
+
+def lifecycles(stage: Stage) -> None:
+    """Plan, apply, change, and end policies of DLM; and adopt one that was there before."""
+    world = stage.world
+    stage.run("dlm", "plan", "-e", "test")
+    stage.run("dlm", "apply", "-e", "test")
+    file = world.path / "goldenami.yaml"
+    file.write_text(file.read_text().replace("keep: 5", "keep: 6"))
+    stage.run("dlm", "apply", "-e", "test")
+    text = file.read_text()
+    file.write_text(text[: text.index("    schedules:")])
+    stage.run("dlm", "apply", "-e", "test")
+    stage.run("dlm", "import", "-e", "test")
+
+
 def plan_and_list(stage: Stage) -> None:
     """What whoever only plans does."""
     world = stage.world
@@ -234,7 +260,9 @@ FLOWS: dict[str, Flow] = {
     "clean-expired": Flow(clean_expired),
     "retire": Flow(retire),
     "orphans": Flow(delete_orphans),
+    "doctor": Flow(doctor),
     "volumes": Flow(volumes),
     "schedules": Flow(schedules, settings=SCHEDULES),
+    "dlm": Flow(lifecycles, settings=LIFECYCLES),
     "plan": Flow(plan_and_list, planner=True),
 }
