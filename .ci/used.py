@@ -16,14 +16,16 @@ _.daemon_threads, _.request_queue_size, _.disable_nagle_algorithm, _.rbufsize, _
 _.server_version, _.sys_version, _.protocol_version, _.log_message  # http.server
 _.reducer_override  # pickle
 _.has_location, _.is_package, _.get_source, _.get_code  # importlib
-_.latest_amis_loaded, _.latest_ecs_amis_loaded, _.last_modified  # moto
+_.latest_amis_loaded, _.latest_ecs_amis_loaded, _.last_modified, _.desired_capacity  # moto
 _.teardown  # hypothesis
 _.setup  # sphinx
+_kill_all  # atexit
+VOLUMES, DLM  # members of an enumeration that is unpacked
 
 # Subclasses that register themselves: operations, target modes, kinds of resources, services of the sandbox.
 SystemAccounts, Deb, TimeZone, Alternative, Unit, DropIn, TmpFiles, DefaultTarget, AuthorizedKey
 Share, Grant
-Dlm, Ebs, Ec2Service, RecycleBin, Sts
+AutoScaling, Dlm, Ebs, Ec2Service, Iam, RecycleBin, S3, ServiceQuotas, Sts
 Again
 
 # Facts of a record that go to JSON, or to the sandbox's state, as a whole.

@@ -237,8 +237,8 @@ def test_a_check_that_may_not_read_is_unknown(company: Company) -> None:
 def test_the_clock(company: Company, monkeypatch: pytest.MonkeyPatch, seconds: int, level: str | None) -> None:
     class Wrong(datetime):
         @classmethod
-        def now(cls, tz: Any = None) -> Any:
-            return datetime.now(UTC) + timedelta(seconds=seconds)
+        def now(cls, tz: Any = UTC) -> Any:
+            return datetime.now(tz) + timedelta(seconds=seconds)
 
     monkeypatch.setattr(access, "datetime", Wrong)
     assert [f.level for f in company.find() if f.code == "clock"] == ([level] if level else [])
