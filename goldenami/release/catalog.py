@@ -243,6 +243,10 @@ class Catalog:
         found = (self._reservation(name, str(version)) for version in sorted(self._numbers("reservations", name)))
         return tuple(reservation for reservation in found if reservation is not None)
 
+    def all_reservations(self) -> tuple[Reservation, ...]:
+        """Return the reservations of all names."""
+        return tuple(one for name in self._store.names("reservations") for one in self.reservations(name))
+
     # --- channels -----------------------------------------------------------------------------------------------------
 
     def channels(self, name: str) -> tuple[Channel, ...]:

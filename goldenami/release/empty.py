@@ -6,7 +6,7 @@ were released from another machine would look as if no release owned them. So co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from goldenami.aws import images, tags
 from goldenami.aws.ownership import Owner
@@ -15,7 +15,7 @@ from goldenami.each import each
 from goldenami.errors import CatalogError
 from goldenami.model import Environment, Place
 from goldenami.release import usage
-from goldenami.release.catalog import Catalog
+from goldenami.release.catalog import Catalog, Reservation
 
 REBUILD_HINT = (
     "If they belong to this environment, run `goldenami catalog rebuild`, or set `catalog` in goldenami.yaml to the "
@@ -27,14 +27,18 @@ def refuse_empty(cloud: Cloud, environment: Environment, catalog: Catalog) -> No
     """Raise CatalogError if the catalog is empty, and released images or parameters exist that may belong to it.
 
     A catalog without an id may own all of them. A catalog with an id may own those that carry its id or none; the
-    resources of other catalogs are never changed, so they do not count then. A place that does not answer does not
+    resources of other catalogs are never changed, so they do not count then. Resources of a version that the catalog
+    has reserved do not count: they belong to a build that made no release. A place that does not answer does not
     count either: nothing is deleted there. Makes no call if the catalog has a release.
     """
     identity = catalog.identity()
     if identity is not None and any(catalog.versions(name) for name in catalog.names()):
         return
     owner = Owner(identity, environment.name)
-    answers = each(usage.places_of(environment), lambda place: next(_released(cloud, environment, place, owner), None))
+    reserved = catalog.all_reservations() if identity is not None else ()
+    answers = each(
+        usage.places_of(environment), lambda place: next(_released(cloud, environment, place, owner, reserved), None)
+    )
     found = [one for _, one in sorted(answers.results.items()) if one is not None]
     if not found:
         return
@@ -47,11 +51,16 @@ def refuse_empty(cloud: Cloud, environment: Environment, catalog: Catalog) -> No
     )
 
 
-def _released(cloud: Cloud, environment: Environment, place: Place, owner: Owner) -> Iterator[str]:
+def _released(
+    cloud: Cloud, environment: Environment, place: Place, owner: Owner, reserved: Sequence[Reservation]
+) -> Iterator[str]:
     """Yield the images and the parameters of releases in a place, as text."""
+    builds = {one.build_id for one in reserved}
+    versions = {(one.name, one.version) for one in reserved}
     for image in images.own(cloud, place, {"tag-key": [tags.VERSION]}):
         own = tags.from_list(image.get("Tags"))
-        if tags.BUILD_ID not in own or tags.EXPIRES_AT in own:  # a candidate belongs to no release
+        # A candidate belongs to no release.
+        if tags.BUILD_ID not in own or tags.EXPIRES_AT in own or own[tags.BUILD_ID] in builds:
             continue
         answer = owner.of_tags(own)
         if owner.catalog is None or answer.whose != "theirs":
@@ -60,4 +69,6 @@ def _released(cloud: Cloud, environment: Environment, place: Place, owner: Owner
     ours = [] if owner.catalog is None else [{"Key": f"tag:{tags.CATALOG}", "Values": [owner.catalog]}]
     request = {"ParameterFilters": [under, *ours]}
     for parameter in cloud.pages(place, "ssm", "DescribeParameters", "Parameters", request):
-        yield f"parameter {parameter['Name']} in {place}"
+        parts = str(parameter["Name"]).split("/")
+        if not any(name in parts and version in parts for name, version in versions):
+            yield f"parameter {parameter['Name']} in {place}"

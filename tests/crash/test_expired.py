@@ -269,5 +269,7 @@ def test_a_clock_that_is_days_off_changes_no_time_that_is_written(world: World, 
     assert abs(created - datetime.now(UTC) - timedelta(days=days)) < timedelta(minutes=5)
     query = [{"Name": "key", "Values": [tags.EXPIRES_AT]}]
     found = [t["Value"] for p in PLACES for t in world.client("ec2", p).describe_tags(Filters=query)["Tags"]]
-    assert {tags.parse_timestamp(value) for value in found} == {(created + timedelta(hours=24)).replace(microsecond=0)}
+    (expires,) = {tags.parse_timestamp(value) for value in found}
+    assert expires is not None
+    assert abs(expires - created - timedelta(hours=24)) < timedelta(seconds=10)
     assert world.resume(summary.build_id).status == "released"
