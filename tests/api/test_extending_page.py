@@ -149,7 +149,7 @@ def test_the_builds(company: Company, real_sandbox: SandboxInfo) -> None:
     for command in builds:
         done = company.run(command, **real_sandbox.variables())
         assert done.returncode == 0, done.stderr
-    release = json.loads(company.run("goldenami images show acme --json").stdout)
+    release = json.loads(company.run("goldenami images show acme --json", **real_sandbox.variables()).stdout)
     assert {"operation:acme_motd", "test:acme-baseline"} <= set(release["inputs"])
     reports = [path for path in company.project.rglob("tests-*.xml") if "test_motd_names" in path.read_text()]
     assert sorted(path.name for path in reports) == ["tests-builder-x86_64.xml", "tests-image-x86_64.xml"]
