@@ -11,6 +11,8 @@ from goldenami import reconcile
 from goldenami.aws import kinds, tags
 from goldenami.aws.kinds import KINDS, Ec2Kind, kind_of
 from goldenami.aws.ledger import Call
+from goldenami.aws.session import Cloud
+from goldenami.model import Place
 from tests.worlds.ledgers import HOME_PLACE, Crash, World
 
 CALL = Call(
@@ -37,6 +39,10 @@ class LaunchTemplate(Ec2Kind):
 
     def id_of(self, operation: str, answer: Mapping[str, Any], request: Mapping[str, Any]) -> str:
         return str(answer["LaunchTemplate"]["LaunchTemplateId"])
+
+    def by_id(self, cloud: Cloud, place: Place, id: str) -> list[Mapping[str, Any]]:
+        """DescribeLaunchTemplates has no filter by id."""
+        return [one for one in self.items(cloud, place, {}) if one[self.id_field] == id]
 
 
 @pytest.fixture(autouse=True)
