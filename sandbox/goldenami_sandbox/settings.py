@@ -100,7 +100,7 @@ class Settings:
     account and destination region. ``concurrent_image_copies``: the same for CopyImage; AWS does not publish this
     quota. ``vcpu_quotas``: vCPUs of Standard instances in an account and region, by the codes of Service Quotas:
     on-demand and spot. ``no_capacity``: launches that find no capacity, as patterns of MARKET/TYPE/ZONE:
-    "spot/*", "on-demand/t3.small/eu-central-1a". ``latency``: time added to each call of an action.
+    ``spot/*``, ``on-demand/t3.small/eu-central-1a``. ``latency``: time added to each call of an action.
     ``enforce_policies``: every call is evaluated against the identity policies of its caller; without it, every
     principal has full rights within its account.
     ``organizations``: the accounts' organizations.

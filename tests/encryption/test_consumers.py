@@ -5,6 +5,7 @@ Whole builds on a cloud of paper; witnesses are plain boto3 clients.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -70,6 +71,12 @@ def rewrite(world: World, old: str, new: str, name: str = "goldenami.yaml") -> N
 
 def with_consumers(world: World) -> None:
     rewrite(world, "    tags: {owner", CONSUMERS.lstrip("\n") + "    tags: {owner")
+    # KMS refuses a grant to a role that does not exist.
+    trust = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    iam = world.client("iam", Place(APPS, "us-east-1"))
+    with contextlib.suppress(iam.exceptions.EntityAlreadyExistsException):
+        iam.create_role(RoleName="runner", AssumeRolePolicyDocument=document)
 
 
 def share(world: World, what: str) -> None:

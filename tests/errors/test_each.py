@@ -23,6 +23,7 @@ from goldenami.errors import (
     LeaseLost,
     NotFound,
     UnjournaledMutation,
+    UnscopedRead,
 )
 
 ENDS_EVERYTHING: set[type[GoldenAmiError]] = {
@@ -31,6 +32,7 @@ ENDS_EVERYTHING: set[type[GoldenAmiError]] = {
     JournalError,
     LeaseLost,
     UnjournaledMutation,
+    UnscopedRead,
 }
 
 
