@@ -22,6 +22,7 @@
     │   ├── LeaseLost                 ! 1   another process may have taken the journal over
     │   └── Busy                        1   another process holds the lock
     ├── UnjournaledMutation           ! 1   a bug: a mutating call without an intent
+    ├── UnscopedRead              ! 1   a bug: a search of all public images or snapshots
     ├── CatalogError                    1   the catalog cannot be read, written or locked, or is damaged
     │   └── ManifestError               1   a manifest is damaged, or newer than this program
     └── SandboxError                    1   the sandbox cannot start or work on this machine

@@ -25,6 +25,9 @@ POOLS = {"ThreadPoolExecutor", "ProcessPoolExecutor", "as_completed"}
 EACH, POLLING = "each.py", "polling.py"
 # Loops that sleep but wait for no answer, with the reason.
 SLEEPS = {
+    "aws/session.py": "sends a read again while what it names may be too new to be found",
+    "release/consumers.py": "creates a grant again while the one that it needs may have no effect yet",
+    "snapshots/copy.py": "copies again while a grant may have no effect yet",
     "ssh/connection.py": "three short looks at a transport that is about to say that it ended",
     "ssh/tunnel.py": "waits for a transport's program to leave, in the few lines that may not raise",
     "validate/plugin.py": "the pause before a test is tried again",
