@@ -38,8 +38,14 @@ def read_traces(connection: Connection, public_key: str) -> Traces:
 
 def parse_traces(text: str, public_key: str) -> Traces:
     """Parse the output of READ_TRACES. Raises BuilderError for any other text."""
-    parts = [tuple(line.strip() for line in part.splitlines() if line.strip()) for part in text.split("--\n")]
+    # By lines: with no file, "--" is the last line, and the text of a connection ends without a line break.
+    parts: list[list[str]] = [[]]
+    for line in map(str.strip, text.splitlines()):
+        if line == "--":
+            parts.append([])
+        elif line:
+            parts[-1].append(line)
     if len(parts) != 3:
         raise BuilderError(f"The builder's machine-id, host keys and files: expected lines -- between, found {text!r}")
     machine_id, host_keys, files = parts
-    return Traces(public_key.strip(), host_keys, machine_id[0] if machine_id else "", files)
+    return Traces(public_key.strip(), tuple(host_keys), machine_id[0] if machine_id else "", tuple(files))

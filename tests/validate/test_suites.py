@@ -6,13 +6,14 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
 import pytest
 
-from goldenami import ssh
+from goldenami import lifetime, ssh
 from goldenami.model import SshEndpoint
 from goldenami.validate import read_traces, require, run_suite
 
@@ -102,6 +103,7 @@ FOUND = {
     "sealed::test_no_login_is_remembered",
     "sealed::test_no_package_archives",
     "sealed::test_no_shell_history",
+    "sealed::test_nothing_ends_instances_of_the_image",
 }
 
 
@@ -109,7 +111,12 @@ def test_suites_find_every_fault_that_they_check(instance: tuple[SshEndpoint, st
     """The instance is compared with itself, so its keys and identity are those of the "builder"."""
     endpoint, public_key = instance
     with ssh.connect(endpoint, timeout=30, sleep=time.sleep, clock=time.monotonic) as connection:
+        assert read_traces(connection, public_key).files == ()  # nothing ends this instance
+        ending = lifetime.boot_command("builder", datetime.now(UTC), timedelta(days=1))
+        planted = connection.run("sudo -n sh -e", stdin=ending.encode())
+        assert planted.status == 0, planted.stderr
         traces = read_traces(connection, public_key)
+        assert len(traces.files) == 2
         done = connection.run("sudo -n sh -e", stdin=BREAK.encode())
         assert done.status == 0, done.stderr
     report = run_suite(
@@ -128,4 +135,9 @@ def test_sealed_proves_nothing_without_traces(instance: tuple[SshEndpoint, str],
     endpoint, _ = instance
     report = run_suite(endpoint, ["sealed"], gate="image", architecture="x86_64", report_dir=tmp_path, retries=0)
     unproven = [test.name for test in report.failures if "the traces of the builder are missing" in test.message]
-    assert len(unproven) == 3
+    assert set(unproven) == {
+        "sealed::test_host_keys_are_new",
+        "sealed::test_key_of_the_builder_opens_nothing",
+        "sealed::test_machine_id_is_new",
+        "sealed::test_nothing_ends_instances_of_the_image",
+    }
