@@ -14,6 +14,7 @@ from goldenami_sandbox.ec2.hooks import KeyRefused
 from goldenami_sandbox.ec2.service import Ctx
 from goldenami_sandbox.errors import NotFound, SandboxError, UsageError
 from goldenami_sandbox.node.api import DataKey, ExportForm, Node
+from goldenami_sandbox.policy import Caller
 from goldenami_sandbox.services.kms import Kms
 
 
@@ -108,7 +109,8 @@ def export(cloud: Cloud, node: Node, image: str, output: Path, form: str) -> Non
     if snapshot["encryption"] is not None:
         try:
             wrapped = base64.b64decode(snapshot["encryption"]["wrapped"])
-            key = DataKey(cloud.services.of(Kms).decrypt(wrapped, snapshot["encryption"]["key_arn"], snapshot["owner"]))
+            owner = Caller(str(snapshot["owner"]))
+            key = DataKey(cloud.services.of(Kms).decrypt(wrapped, str(snapshot["encryption"]["key_arn"]), owner))
         except KeyRefused as refusal:
             raise SandboxError(f"{image} cannot be decrypted: {refusal.message}") from refusal
     source = node.base(snapshot["release"]) if snapshot["release"] else snapshot["id"]
