@@ -82,6 +82,8 @@ def _permission_changes(params: Mapping[str, Any]) -> tuple[list[Mapping[str, st
     items += [{"Group": g} for g in params.get("UserGroups") or ()]
     items += [{"OrganizationArn": o} for o in params.get("OrganizationArns") or ()]
     items += [{"OrganizationalUnitArn": o} for o in params.get("OrganizationalUnitArns") or ()]
+    if permission and "OperationType" not in params and permission == {"Add": items}:
+        return items, []  # Packer sends the users of LaunchPermission.Add as UserIds too, which EC2 accepts
     if permission and items:
         raise Ec2Error(
             "InvalidParameterCombination", "LaunchPermission and the lists of users cannot be used in one request."

@@ -25,6 +25,8 @@ def modify_snapshot_attribute(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, An
     add, remove = list(change.get("Add") or ()), list(change.get("Remove") or ())
     listed: list[Mapping[str, str]] = [{"UserId": u} for u in params.get("UserIds") or ()]
     listed += [{"Group": g} for g in params.get("GroupNames") or ()]
+    if "OperationType" not in params and change == {"Add": listed}:
+        listed = []  # Packer sends the users of CreateVolumePermission.Add as UserIds too, which EC2 accepts
     if change and listed:
         raise Ec2Error(
             "InvalidParameterCombination",

@@ -24,7 +24,8 @@ _ALLOWED = "strings less than 256 characters from the following set: a-zA-Z0-9. 
 
 def refuse(call: Call, backend: Any) -> Response | None:
     """Return the error for a new group with a name, a description or a VPC that is not valid, or None."""
-    name, vpc = call.form.get("GroupName", ""), call.form.get("VpcId")
+    # Packer sends an empty VpcId if its template names no VPC: EC2 takes that as no VPC named.
+    name, vpc = call.form.get("GroupName", ""), call.form.get("VpcId") or None
     if not name or not _TEXT.fullmatch(name):
         return call.error("InvalidParameterValue", f"Invalid security group name. Valid names are {_ALLOWED}.")
     if name.lower().startswith("sg-"):

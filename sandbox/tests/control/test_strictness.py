@@ -138,6 +138,14 @@ def test_refused_security_groups(client: Clients, params: dict[str, Any], code: 
         ec2.create_security_group(**{"GroupName": "strict", "Description": "x", **params})
 
 
+def test_an_empty_vpc_of_a_security_group_is_the_default_one(client: Clients) -> None:
+    ec2 = client("ec2")
+    group = ec2.create_security_group(GroupName="strict-default-vpc", Description="x", VpcId="")["GroupId"]
+    [made] = ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"]
+    [vpc] = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
+    assert made["VpcId"] == vpc["VpcId"]
+
+
 def test_descriptions_of_rules(client: Clients) -> None:
     ec2 = client("ec2")
     group = ec2.create_security_group(GroupName="strict-rules", Description="x")["GroupId"]

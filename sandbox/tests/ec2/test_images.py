@@ -432,10 +432,15 @@ def test_other_attributes(rig: Any, fails: Any) -> None:
         {"Attribute": "description", "UserIds": [APPS]},
         {"Attribute": "launchPermission", "OperationType": "add", "Value": "x"},
         {"Attribute": "description", "OperationType": "add", "Value": "x"},
-        {"LaunchPermission": {"Add": [{"UserId": APPS}]}, "UserIds": [APPS]},
+        {"LaunchPermission": {"Add": [{"UserId": APPS}]}, "UserIds": ["333333333333"]},
+        {"LaunchPermission": {"Remove": [{"UserId": APPS}]}, "UserIds": [APPS]},
+        {"LaunchPermission": {"Add": [{"UserId": APPS}]}, "UserIds": [APPS], "OperationType": "remove"},
         {"Value": "x"},
     ):
         assert fails(client.modify_image_attribute, ImageId=image_id, **params) == "InvalidParameterCombination"
+    twice = {"LaunchPermission": {"Add": [{"UserId": APPS}]}, "UserIds": [APPS]}  # as Packer sends it
+    client.modify_image_attribute(ImageId=image_id, **twice)
+    assert get("launchPermission")["LaunchPermissions"] == [{"UserId": APPS}]
     for text in ("größer", "x" * 256):
         change = {"ImageId": image_id, "Description": {"Value": text}}
         assert fails(client.modify_image_attribute, **change) == "InvalidParameterValue"

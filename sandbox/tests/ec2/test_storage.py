@@ -301,7 +301,12 @@ def test_snapshot_permissions_change_in_one_direction_at_a_time(rig: Any, fails:
     both = {"Add": [{"UserId": APPS}], "Remove": [{"UserId": "333333333333"}]}
     call = client.modify_snapshot_attribute
     assert fails(call, SnapshotId=snapshot_id, CreateVolumePermission=both) == "InvalidParameterCombination"
-    two = {"CreateVolumePermission": {"Add": [{"UserId": APPS}]}, "UserIds": [APPS]}
+    two = {"CreateVolumePermission": {"Add": [{"UserId": APPS}]}, "UserIds": ["333333333333"]}
     assert fails(call, SnapshotId=snapshot_id, **two) == "InvalidParameterCombination"
+    removed = {"CreateVolumePermission": {"Add": [{"UserId": APPS}]}, "UserIds": [APPS], "OperationType": "remove"}
+    assert fails(call, SnapshotId=snapshot_id, **removed) == "InvalidParameterCombination"
+    call(SnapshotId=snapshot_id, CreateVolumePermission={"Add": [{"UserId": APPS}]}, UserIds=[APPS])  # as Packer does
+    got = client.describe_snapshot_attribute(SnapshotId=snapshot_id, Attribute="createVolumePermission")
+    assert got["CreateVolumePermissions"] == [{"UserId": APPS}]
     many = {"Add": [{"UserId": f"{number:012}"} for number in range(501)]}
     assert fails(call, SnapshotId=snapshot_id, CreateVolumePermission=many) == "InvalidParameterValue"
