@@ -37,6 +37,7 @@ class Host:
     instance: str
     login: ssh.KeyPair
     key_file: Path
+    folder: Path  # of the configuration and the catalog. All tests share it: a catalog forgets only its own volumes
     capsys: pytest.CaptureFixture[str] | None = None
 
     def run(self, *arguments: str) -> Any:
@@ -95,7 +96,9 @@ def launched(real_sandbox: SandboxInfo, tmp_path_factory: pytest.TempPathFactory
     data = ec2.create_volume(AvailabilityZone=zone, Size=1, VolumeType="gp3")["VolumeId"]
     ec2.get_waiter("volume_available").wait(VolumeIds=[data], WaiterConfig={"Delay": 1, "MaxAttempts": 60})
     ec2.attach_volume(VolumeId=data, InstanceId=instance, Device="/dev/sdf")
-    host = Host(real_sandbox, ec2, instance, login, key_file)
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "goldenami.yaml").write_text("environments:\n  sandbox: {sandbox: true}\n")
+    host = Host(real_sandbox, ec2, instance, login, key_file, folder)
     until(lambda: ec2.describe_volumes(VolumeIds=[data])["Volumes"][0]["Attachments"][0]["State"] == "attached")
     host.sh("mkfs.ext4 -q /dev/xvdf")
     host.mount()
@@ -105,9 +108,8 @@ def launched(real_sandbox: SandboxInfo, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture
-def host(launched: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Host:
-    (tmp_path / "goldenami.yaml").write_text("environments:\n  sandbox: {sandbox: true}\n")
-    monkeypatch.chdir(tmp_path)
+def host(launched: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Host:
+    monkeypatch.chdir(launched.folder)
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     for name, value in launched.info.variables().items():
@@ -188,7 +190,8 @@ def test_what_was_written_before_comes_back_and_what_came_after_is_kept_for_the_
     )
     assert answer["healthy"] is True
     host.mount()
-    assert host.sh("cat /root/before /data/before; ls /data") == "root beforedata beforebefore\nlost+found\nprobe"
+    assert host.sh("cat /root/before /data/before") == "root beforedata before"
+    assert "after" not in host.sh("ls /data").split()
     code, _, err = host.try_(
         "snapshot",
         "restore",
