@@ -45,14 +45,17 @@ def find(cloud: Cloud, place: Place, name: str, *, decrypt: bool = False) -> str
 def find_many(cloud: Cloud, place: Place, names: Iterable[str], *, decrypt: bool = False) -> dict[str, str]:
     """Return the current values of the parameters that exist, by name. One call for ten names.
 
-    A name may have a selector: NAME:VERSION or NAME:LABEL.
+    A name may have a selector: NAME:VERSION or NAME:LABEL. Such names take one call each: the answer to a call for
+    several names does not always say which selector a value belongs to.
     """
-    wanted = sorted(set(names))
-    found: dict[str, str] = {}
+    every = set(names)
+    selected = {name: find(cloud, place, name, decrypt=decrypt) for name in sorted(every) if ":" in name}
+    wanted = sorted(every - set(selected))
+    found = {name: value for name, value in selected.items() if value is not None}
     for start in range(0, len(wanted), _AT_ONCE):
         request = {"Names": wanted[start : start + _AT_ONCE], "WithDecryption": decrypt}
         for parameter in cloud.call(place, "ssm", "GetParameters", request)["Parameters"]:
-            found[parameter["Name"] + (parameter.get("Selector") or "")] = str(parameter["Value"])
+            found[str(parameter["Name"])] = str(parameter["Value"])
     return found
 
 

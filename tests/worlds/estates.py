@@ -235,7 +235,9 @@ class Builder:
         with self.behind.surface.active():
             ssm = self.behind.surface.backend("ssm", place.account, place.region)
             every = [{"Key": key, "Value": own} for key, own in self.tags.items()]
-            ssm.put_parameter(name, "", value, "String", "", "", True, every, "text", None, None)
+            # SSM takes tags only for a new parameter.
+            known = name in ssm._parameters
+            ssm.put_parameter(name, "", value, "String", "", "", known, [] if known else every, "text", None, None)
 
     def channels(self) -> None:
         for recipe in RECIPES:
