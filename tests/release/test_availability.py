@@ -186,7 +186,7 @@ def test_a_parameter_whose_owner_cannot_be_determined_is_kept(build_world: World
     world.fresh()
     made = register(world, "other")
     world.client("ssm", PLACES[1]).put_parameter(Name=PARAMETER, Value=made, Type="String")
-    assert "so its owner cannot be determined" in refused(world).message
+    assert "the owner cannot be determined" in refused(world).message
 
 
 def test_a_best_effort_target_holds_nothing_up(build_world: World) -> None:

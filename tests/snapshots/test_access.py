@@ -13,6 +13,7 @@ from goldenami.errors import NotFound, UsageError
 from goldenami.model import Network
 from goldenami.snapshots import access
 from goldenami.snapshots.access import Access
+from tests.worlds.builds import World
 from tests.worlds.volumes import HOME_PLACE, Estate
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPlanted"
@@ -22,6 +23,13 @@ def hashed(address: str) -> str:
     salt = b"01234567890123456789"
     digest = hmac.new(salt, address.encode(), hashlib.sha1).digest()
     return f"|1|{base64.b64encode(salt).decode()}|{base64.b64encode(digest).decode()}"
+
+
+@pytest.fixture
+def estate(build_world: World, estate: Estate) -> Estate:
+    """Its instance has a public address."""
+    estate.ec2().terminate_instances(InstanceIds=[estate.instance])
+    return Estate(build_world, estate.capsys, public=True)
 
 
 @pytest.fixture

@@ -40,6 +40,8 @@ READY = Progress(0.0, 0.0, done=True)
 RECIPES = {"base": None, "web": "base", "shop": "web", "gone": "base"}
 CHANNELS = ("stable", "beta")
 
+_CATALOG = re.compile(r"^goldenami-[0-9a-f]{16}-")
+
 
 @dataclass
 class Estate:
@@ -496,7 +498,8 @@ def inventory(world: World) -> frozenset[str]:
         for account in (HOME, APPS):
             for region in REGIONS:
                 for key in behind.surface.backend("kms", account, region).keys.values():
-                    lines |= {f"grant {grant.name}" for grant in key.grants.values()}
+                    # Each world has a catalog with an id of its own.
+                    lines |= {f"grant {_CATALOG.sub('goldenami-', grant.name)}" for grant in key.grants.values()}
     lines |= {f"parameter {name} in {place}" for place, name in _parameters(world)}
     return frozenset(lines)
 
