@@ -12,8 +12,12 @@ from pathlib import Path
 from goldenami import pipeline
 from goldenami import recipe as recipes
 from goldenami.aws import journals
+from goldenami.aws.kinds import Kind
 from goldenami.errors import GoldenAmiError
 from tests.worlds.builds import RECIPE, PaperHostWork
+
+# These clouds show at once what was created. On AWS, "not found" proves a deletion only after minutes.
+Kind.visible_within = 2.0
 
 
 def main(verb: str, build_id: str | None = None) -> int:
