@@ -80,6 +80,7 @@ PAGE_SIZES: Final[Mapping[tuple[str, str], tuple[str, int]]] = {
     ("ssm", "DescribeParameters"): ("MaxResults", 50),
     ("ssm", "GetParameterHistory"): ("MaxResults", 50),
     ("ssm", "GetParametersByPath"): ("MaxResults", 10),
+    ("iam", "SimulatePrincipalPolicy"): ("MaxItems", 1000),
 }
 
 

@@ -224,11 +224,12 @@ class Cloud:
         while True:
             answer = self.call(place, service, operation, request)
             yield from answer.get(result) or ()
-            token = answer.get("NextToken") or answer.get("NextMarker")
+            # IAM returns the token as Marker, other services under other names.
+            token = answer.get("NextToken") or answer.get("NextMarker") or answer.get("Marker")
             if not token or token in seen:
                 return
             seen.add(token)
-            request["Marker" if "NextMarker" in answer else "NextToken"] = token
+            request["NextToken" if "NextToken" in answer else "Marker"] = token
 
     def send(self, place: Place, service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Send a call once, without retries. The guard checks mutating calls. For the ledger, which decides about

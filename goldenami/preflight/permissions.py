@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from goldenami.aws.calls import Job, Role, rows_for
 from goldenami.aws.policies import Probe, RolePolicies, Scope, probes, role_policies
@@ -40,15 +39,7 @@ def _check(context: Context, scope: Scope, one: RolePolicies) -> Iterator[Findin
     def lacking(sid: str) -> list[str]:
         actions = sorted(needed & set(_actions(wanted[sid])))
         request = {"PolicySourceArn": principal, **wanted[sid].request, "ActionNames": actions}
-        found: list[Mapping[str, Any]] = []
-        while True:
-            answer = context.cloud.call(
-                place, "iam", "SimulatePrincipalPolicy", {"PolicySourceArn": principal, **request}
-            )
-            found += answer["EvaluationResults"]
-            if not answer.get("IsTruncated"):
-                break
-            request["Marker"] = answer["Marker"]
+        found = context.cloud.pages(place, "iam", "SimulatePrincipalPolicy", "EvaluationResults", request)
         return sorted({str(r["EvalActionName"]) for r in found if r["EvalDecision"] != "allowed"})
 
     answers = each(wanted, lacking)
