@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from goldenami.aws import errors, waiters
+from goldenami.aws.kms import CONSUMER_OPERATIONS
 from goldenami.aws.ledger import Call, Ledger
 from goldenami.aws.network import Subnet
 from goldenami.aws.session import Cloud
@@ -33,16 +34,6 @@ _KEY_CODES = frozenset(
     }
 )
 SPOT_ROLE = "AWSServiceRoleForEC2Spot"
-_SPOT_OPERATIONS = (
-    "Decrypt",
-    "Encrypt",
-    "GenerateDataKey",
-    "GenerateDataKeyWithoutPlaintext",
-    "CreateGrant",
-    "DescribeKey",
-    "ReEncryptFrom",
-    "ReEncryptTo",
-)
 
 Warn = Callable[[str], None]
 
@@ -210,7 +201,7 @@ def _spot_key_hint(place: Place, spec: LaunchSpec) -> str:
     return (
         f"Probably {role} may not use the key {spec.encrypted_under} of its volumes. Create a grant: "
         f"aws kms create-grant --region {place.region} --key-id {spec.encrypted_under} --grantee-principal {arn} "
-        f"--operations {' '.join(_SPOT_OPERATIONS)}"
+        f"--operations {' '.join(sorted(CONSUMER_OPERATIONS))}"
     )
 
 
