@@ -16,13 +16,20 @@ def _logged_in(environment: Any, **options: Any) -> Cloud:
 
 
 @pytest.fixture
+def public() -> bool:
+    """Whether the instance has a public address. A file of tests may override it."""
+    return False
+
+
+@pytest.fixture
 def estate(
     build_world: World,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    public: bool,
 ) -> Estate:
     build_world.fresh()
     # Each command logs in anew; what takes half a second of it is reading botocore's service descriptions again.
     monkeypatch.setattr(Cloud, "of", _logged_in)
     monkeypatch.chdir(build_world.path)
-    return Estate(build_world, capsys)
+    return Estate(build_world, capsys, public=public)

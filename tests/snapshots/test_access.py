@@ -13,7 +13,6 @@ from goldenami.errors import NotFound, UsageError
 from goldenami.model import Network
 from goldenami.snapshots import access
 from goldenami.snapshots.access import Access
-from tests.worlds.builds import World
 from tests.worlds.volumes import HOME_PLACE, Estate
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPlanted"
@@ -26,10 +25,8 @@ def hashed(address: str) -> str:
 
 
 @pytest.fixture
-def estate(build_world: World, estate: Estate) -> Estate:
-    """Its instance has a public address."""
-    estate.ec2().terminate_instances(InstanceIds=[estate.instance])
-    return Estate(build_world, estate.capsys, public=True)
+def public() -> bool:
+    return True
 
 
 @pytest.fixture
