@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -378,3 +378,8 @@ class Transport(Protocol):
         again. Closing the socket must end every process and connection that belongs to it.
         """
         ...
+
+
+def timestamp(moment: datetime) -> str:
+    """Return a time as text, in UTC and whole seconds: 2026-11-28T03:00:00Z. ``moment`` must have a time zone."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from goldenami.aws import parameters, snapshots, waiters
@@ -20,7 +20,7 @@ from goldenami.aws.ledger import Call, Ledger, OnWait
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Interval, Item, Observation, OnProgress
 from goldenami.errors import CloudError, NameTaken, NotFound, UsageError
-from goldenami.model import Architecture, BaseDevice, BaseImage, Place
+from goldenami.model import Architecture, BaseDevice, BaseImage, Place, timestamp
 
 _NAME_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9()\[\] ./\-'@_]")
 _NAME_LIMITS: Final = (3, 128)
@@ -364,8 +364,7 @@ def require_imds_v2(ledger: Ledger, key: str, place: Place, image_id: str) -> No
 
 def deprecate(ledger: Ledger, key: str, place: Place, image_id: str, at: datetime) -> None:
     """Ensure that an image is deprecated from a time on. EC2 rounds it to the minute, and allows ten years at most."""
-    moment = at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    request = {"ImageId": image_id, "DeprecateAt": moment}
+    request = {"ImageId": image_id, "DeprecateAt": timestamp(at)}
     ledger.change(key, place, Call("ec2", "EnableImageDeprecation", request), resource=image_id, kind="attribute")
 
 

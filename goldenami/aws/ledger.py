@@ -43,7 +43,7 @@ from goldenami.aws.session import Cloud
 from goldenami.errors import CloudError, GoldenAmiError, JournalError
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.journal import Intent, Journal, Resource, Result, Secret, token, utc_now
-from goldenami.model import DEFAULT_LIFETIME, Place
+from goldenami.model import DEFAULT_LIFETIME, Place, timestamp
 from goldenami.polling import Interval, poll
 
 T = TypeVar("T")
@@ -518,7 +518,7 @@ class Ledger:
         every |= {tags.CATALOG: self._catalog(), tags.ENVIRONMENT: self.journal.header.environment}
         every |= {tags.BUILD_ID: self.journal.build_id, tags.TOKEN: mark, tags.KEY: key}
         if temporary:
-            every[tags.EXPIRES_AT] = tags.timestamp(self.expires_at)
+            every[tags.EXPIRES_AT] = timestamp(self.expires_at)
         return tags.checked(every)
 
     def _catalog(self) -> str:

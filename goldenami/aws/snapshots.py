@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from goldenami.aws import tags, waiters
@@ -16,7 +16,7 @@ from goldenami.aws.ledger import Call, Ledger
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Interval, Item, Observation, OnProgress
 from goldenami.errors import CloudError
-from goldenami.model import Place
+from goldenami.model import Place, timestamp
 
 _DESCRIPTION_LIMIT = 255
 
@@ -292,7 +292,7 @@ def lock(
     if days is not None:
         request["LockDuration"] = days
     if until is not None:
-        request["ExpirationDate"] = until.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        request["ExpirationDate"] = timestamp(until)
     if cool_off_hours is not None:
         request["CoolOffPeriod"] = cool_off_hours
     return ledger.change(key, place, Call("ec2", "LockSnapshot", request), resource=snapshot_id, kind="lock")

@@ -84,10 +84,6 @@ def made_by(tags: Mapping[str, str], build_id: str, catalog: str | None) -> bool
     return any(token(build_id, key, attempt) == mark for attempt in range(1, _MOST_ATTEMPTS))
 
 
-def timestamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def parse_timestamp(value: str) -> datetime | None:
     """Return the time in an expiry tag; None if the value has another format."""
     try:

@@ -13,6 +13,7 @@ from goldenami.cli import places
 from goldenami.cli.context import NO_SCHEDULES, open_schedules, print_json, reach
 from goldenami.cli.options import environment_option, events_option, json_option, schedules_argument
 from goldenami.errors import UsageError
+from goldenami.model import timestamp
 
 if TYPE_CHECKING:
     from goldenami.schedules.policy import Schedule
@@ -80,7 +81,7 @@ def run_schedules(
         runs = running.run(environment, chosen, moment, dry_run=dry_run, emit_to=emit, wait=wait)
     if as_json:
         shown = [_run_json(one) for one in runs]
-        print_json({"schema": RUN_SCHEMA, "now": _format_time(moment), "dry_run": dry_run, "schedules": shown})
+        print_json({"schema": RUN_SCHEMA, "now": timestamp(moment), "dry_run": dry_run, "schedules": shown})
     else:
         for one in runs:
             _print_run(one, dry_run=dry_run)
@@ -103,7 +104,7 @@ def list_schedules(environment_name: str | None, as_json: bool) -> None:
     rows = []
     for one in chosen:
         coming = following(one.timing, one.zone, now, 1, anchor=one.anchor)
-        rows.append({**_schedule_json(one), "next": _format_time(coming[0]) if coming else None})
+        rows.append({**_schedule_json(one), "next": timestamp(coming[0]) if coming else None})
     if as_json:
         print_json({"schema": SCHEDULES_SCHEMA, "schedules": rows})
         return
@@ -169,10 +170,10 @@ def next_runs(
                 "time_zone": str(one.zone),
                 "runs": [
                     {
-                        "slot": _format_time(r.moment),
+                        "slot": timestamp(r.moment),
                         "local": one.local(r.moment).isoformat(),
-                        "deletes": [_format_time(slot) for slot in r.deleted],
-                        "keeps": [{"slot": _format_time(v.saved.slot), "rule": v.rule} for v in r.kept],
+                        "deletes": [timestamp(slot) for slot in r.deleted],
+                        "keeps": [{"slot": timestamp(v.saved.slot), "rule": v.rule} for v in r.kept],
                     }
                     for r in runs
                 ],
@@ -189,7 +190,7 @@ def next_runs(
             for v in runs[-1].kept:
                 click.echo(f"    {one.local(v.saved.slot):%a %Y-%m-%d %H:%M}  {v.rule}")
     if as_json:
-        print_json({"schema": NEXT_SCHEMA, "now": _format_time(now), "schedules": answers})
+        print_json({"schema": NEXT_SCHEMA, "now": timestamp(now), "schedules": answers})
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
@@ -204,10 +205,6 @@ def _parse_now(text: str | None) -> datetime:
         hint = "Write 2026-11-28T03:00 for UTC, or 2026-11-28T03:00+01:00."
         raise UsageError(f"--now: found {text!r}, expected a time in ISO 8601", hint=hint) from None
     return given.astimezone(UTC) if given.tzinfo else given.replace(tzinfo=UTC)
-
-
-def _format_time(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _schedule_json(one: Schedule) -> dict[str, Any]:
@@ -234,7 +231,7 @@ def _run_json(run: ScheduleRun) -> dict[str, Any]:
             {
                 "source": m.source.id,
                 "place": str(m.source.place),
-                "slot": _format_time(m.slot),
+                "slot": timestamp(m.slot),
                 "made": run.made.get(str(m)),
             }
             for m in run.steps.makes
@@ -243,7 +240,7 @@ def _run_json(run: ScheduleRun) -> dict[str, Any]:
             {
                 "of": c.made.id,
                 "place": str(c.place),
-                "slot": _format_time(c.made.saved.slot),
+                "slot": timestamp(c.made.saved.slot),
                 "made": run.made.get(str(c)),
             }
             for c in run.steps.copies
@@ -254,7 +251,7 @@ def _run_json(run: ScheduleRun) -> dict[str, Any]:
                 "id": made.id,
                 "place": str(made.place),
                 "source": made.saved.source,
-                "slot": _format_time(made.saved.slot),
+                "slot": timestamp(made.saved.slot),
                 "action": decision.action,
                 "rule": decision.rule,
             }

@@ -34,7 +34,7 @@ from pydantic import TypeAdapter, ValidationError
 from goldenami import manifest as codec
 from goldenami.aws import catalogs
 from goldenami.errors import Busy, CatalogError, NotFound, UsageError
-from goldenami.model import Architecture, Environment, ImageManifest, ManifestImage, Place
+from goldenami.model import Architecture, Environment, ImageManifest, ManifestImage, Place, timestamp
 from goldenami.release import targets as modes
 from goldenami.release.marks import Marks
 from goldenami.release.versions import Reference, Version, check_name, is_version
@@ -224,7 +224,7 @@ class Catalog:
                     return reservation.version
             for _ in range(_RACES):
                 version = self.next_version(name, line, day, taken=taken)
-                reservation = Reservation(name, version, build_id, _timestamp(now), environment)
+                reservation = Reservation(name, version, build_id, timestamp(now), environment)
                 if self._store.create(_reservation_key(name, version), _encode(reservation)) is not None:
                     return version
             raise CatalogError(
@@ -284,7 +284,7 @@ class Catalog:
             before = None if stored is None else self._channel(name, channel, key, stored.data)
             if before is not None and before.current == version:
                 return before
-            history = (*(before.history if before else ()), Move(version, _timestamp(now), build_id))
+            history = (*(before.history if before else ()), Move(version, timestamp(now), build_id))
             after = Channel(name, channel, version, before.current if before else None, history)
             if self._store.replace(key, _encode(after), stored) is None:
                 raise CatalogError(
@@ -472,10 +472,6 @@ def _channel_key(name: str, channel: str) -> str:
 def _encode(form: Channel | Reservation) -> bytes:
     fields: dict[str, Any] = TypeAdapter(type(form)).dump_python(form, mode="json")
     return (json.dumps({"schema": form.schema} | fields, indent=2) + "\n").encode()
-
-
-def _timestamp(now: datetime) -> str:
-    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from goldenami.errors import CatalogError
+from goldenami.model import timestamp
 from goldenami.release.versions import Version, check_name
 from goldenami.store import Store
 
@@ -59,7 +60,7 @@ class Marks:
 
     def pin(self, name: str, version: str, reason: str, now: datetime) -> Pin:
         """Pin a release, so that no rule deletes it. A second call replaces the reason."""
-        pin = Pin(name, version, reason, _timestamp(now))
+        pin = Pin(name, version, reason, timestamp(now))
         self._write(_key("pins", name, version), {**asdict(pin), "active": True})
         return pin
 
@@ -86,7 +87,7 @@ class Marks:
         before = self.retirement(name, version)
         if before is not None:
             return before
-        retirement = Retirement(name, version, "retiring", rule, _timestamp(now))
+        retirement = Retirement(name, version, "retiring", rule, timestamp(now))
         self._write(_key("retired", name, version), asdict(retirement))
         return retirement
 
@@ -94,7 +95,7 @@ class Marks:
         """Mark a release as retired: all its resources are deleted. A second call does nothing."""
         before = self.retirement(name, version)
         if before is not None and before.status == "retiring":
-            form = {**asdict(before), "status": "retired", "finished": _timestamp(now)}
+            form = {**asdict(before), "status": "retired", "finished": timestamp(now)}
             self._write(_key("retired", name, version), form)
 
     def cancel(self, name: str, version: str) -> None:
@@ -156,7 +157,3 @@ _RETIREMENT: TypeAdapter[Retirement] = TypeAdapter(Retirement)
 def _key(folder: str, name: str, version: str) -> str:
     check_name(name, "release")
     return f"{folder}/{name}/{Version.parse(version)}.json"
-
-
-def _timestamp(now: datetime) -> str:
-    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

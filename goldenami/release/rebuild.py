@@ -40,6 +40,7 @@ from goldenami.model import (
     ManifestImage,
     Place,
     Target,
+    timestamp,
 )
 from goldenami.release import targets as modes
 from goldenami.release.catalog import Catalog, Channel, Move
@@ -269,7 +270,7 @@ def _manifest(
         changes={},
         git_commit=first.tags.get(tags.GIT_COMMIT),
         description=_description(first),
-        restored=_timestamp(now),
+        restored=timestamp(now),
     )
 
 
@@ -299,7 +300,7 @@ def _base(cloud: Cloud, environment: Environment, group: Sequence[_Image]) -> di
 def _created(build_id: str) -> str | None:
     """Return the time in the id of a build."""
     match = _BUILD_ID.fullmatch(build_id)
-    return _timestamp(datetime.strptime(match[1], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)) if match else None
+    return timestamp(datetime.strptime(match[1], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)) if match else None
 
 
 # --- channels ---------------------------------------------------------------------------------------------------------
@@ -350,12 +351,8 @@ def _channel(
     for one in parameters.history(cloud, first.place, first.name):
         release = of_image.get((name, str(one["Value"])))
         if release is not None and (not moves or moves[-1].version != release.version):
-            moves.append(Move(release.version, _timestamp(one["LastModifiedDate"])))
+            moves.append(Move(release.version, timestamp(one["LastModifiedDate"])))
     if not moves or moves[-1].version != version:
         release = of_image[name, first.value]
         moves.append(Move(version, release.created))
     return Channel(name, channel, version, moves[-2].version if len(moves) > 1 else None, tuple(moves))
-
-
-def _timestamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

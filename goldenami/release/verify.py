@@ -18,7 +18,7 @@ from goldenami.aws.session import Cloud
 from goldenami.each import each
 from goldenami.errors import TargetsFailed
 from goldenami.events import Emit, emit, ignore_events
-from goldenami.model import Architecture, ManifestImage, ManifestSnapshot, Place, Target
+from goldenami.model import Architecture, ManifestImage, ManifestSnapshot, Place, Target, timestamp
 from goldenami.release import targets as modes
 from goldenami.release.distribute import Distributed, Placed, account_root
 from goldenami.release.order import ReleaseOrder
@@ -169,7 +169,7 @@ def _image_differences(expected: Expected, image: Item) -> Iterable[_Difference]
         yield "root device", f"one of {', '.join(map(str, roots)) or 'no devices'}", str(image.get("RootDeviceName"))
     yield from _tag_differences("tag", expected.tags, image)
     if expected.deprecate_at is not None and not _same_minute(expected.deprecate_at, image.get("DeprecationTime")):
-        moment = tags.timestamp(expected.deprecate_at)
+        moment = timestamp(expected.deprecate_at)
         yield "deprecation time", moment, str(image.get("DeprecationTime") or "not set")
 
 

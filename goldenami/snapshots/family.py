@@ -9,7 +9,6 @@ previous copy; only the EBS direct APIs return whether this is possible.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC
 from typing import Any, Final
 
 from goldenami.aws import blocks, images, snapshots
@@ -17,7 +16,7 @@ from goldenami.aws.blocks import NotComparable
 from goldenami.aws.session import Cloud
 from goldenami.each import all_of
 from goldenami.errors import NotFound
-from goldenami.model import Place
+from goldenami.model import Place, timestamp
 from goldenami.snapshots.lineage import Described, Lineage, Reading, weigh
 
 COPIED: Final = "vol-ffffffff"  # what EC2 shows as the volume of a copy
@@ -140,7 +139,7 @@ def _described(snapshot: Any, parent: str | None) -> Described:
     return Described(
         id=snapshot["SnapshotId"],
         volume_id=snapshot["VolumeId"],
-        started=snapshot["StartTime"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        started=timestamp(snapshot["StartTime"]),
         volume_gib=snapshot["VolumeSize"],
         name=tags.get("Name", ""),
         full_bytes=snapshot.get("FullSnapshotSizeInBytes"),

@@ -9,7 +9,7 @@ from typing import Any
 from goldenami.aws import snapshots, tags
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Item
-from goldenami.model import Place
+from goldenami.model import Place, timestamp
 
 SCHEMA = "goldenami.snapshots/1"
 
@@ -109,7 +109,7 @@ def _lock(item: Item) -> dict[str, Any]:
 
 
 def _text(moment: datetime | None) -> str | None:
-    return tags.timestamp(moment) if moment is not None else None
+    return timestamp(moment) if moment is not None else None
 
 
 def age(started: datetime, now: datetime) -> str:

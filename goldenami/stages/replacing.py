@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from goldenami.errors import HostLost
 from goldenami.events import emit
-from goldenami.model import Architecture, Replacement
+from goldenami.model import Architecture, Replacement, timestamp
 from goldenami.stages.build import BuildContext
 
 LIMIT = 2  # replacements of one purpose and architecture, in one run
@@ -76,7 +76,7 @@ def _record(build: BuildContext, architecture: Architecture, purpose: str, lost:
         instance_id=lost.instance_id,
         reason=lost.reason,
         reclaimed=lost.reclaimed,
-        at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        at=timestamp(datetime.now(UTC)),
     )
     with _RECORDING:  # architectures are built in parallel
         build.journal.stage_done(_RECORD, instances=[asdict(r) for r in (*replacements(build), entry)])

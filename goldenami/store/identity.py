@@ -14,10 +14,11 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from goldenami.errors import CatalogError
+from goldenami.model import timestamp
 from goldenami.store.protocol import Store
 
 KEY: Final = "catalog.json"
@@ -47,7 +48,7 @@ def ensure_identity(store: Store, now: datetime, *, identity: str | None = None)
         record = {
             "schema": SCHEMA,
             "id": identity or secrets.token_hex(8),
-            "created": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "created": timestamp(now),
         }
         found = store.create(KEY, (json.dumps(record, indent=2) + "\n").encode()) or store.read(KEY)
     if found is None:

@@ -15,6 +15,7 @@ from goldenami.aws.limits import SCARCE, Bucket, Pace, Retries, Retry
 from goldenami.aws.network import choose_source, local_address
 from goldenami.errors import CloudError, Throttled, Unreachable, UsageError
 from goldenami.journal import token
+from goldenami.model import timestamp
 
 
 class Time:
@@ -163,7 +164,7 @@ def test_only_what_has_a_token_of_its_own_is_ours() -> None:
 
 def test_expiry_is_written_and_read() -> None:
     moment = datetime(2026, 11, 25, 3, 0, tzinfo=UTC)
-    assert tags.parse_timestamp(tags.timestamp(moment)) == moment
+    assert tags.parse_timestamp(timestamp(moment)) == moment
     assert tags.parse_timestamp("tomorrow") is None
 
 

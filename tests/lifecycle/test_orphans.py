@@ -15,7 +15,7 @@ from goldenami.aws import tags
 from goldenami.aws.ownership import Owner
 from goldenami.cli.main import main
 from goldenami.journal import token
-from goldenami.model import Place
+from goldenami.model import Place, timestamp
 from goldenami.release import orphans
 from goldenami.release.orphans import Owners, TaggedResource, decide
 from tests.worlds import inventory
@@ -56,9 +56,9 @@ def test_who_owns_what() -> None:
     assert not rule(resource(tags={**marks(), tags.TOKEN: "0" * 40}))[0]
     assert rule(resource("volume", "vol-1", used_by="i-1")) == (False, "used by i-1")
     assert not rule(resource(made=NOW - timedelta(hours=2)))[0]
-    young = tags.timestamp(NOW + timedelta(hours=1))
+    young = timestamp(NOW + timedelta(hours=1))
     assert rule(resource(tags=marks(**{tags.EXPIRES_AT: young})))[1].endswith("which may run until 2026-11-24T01:00Z")
-    assert rule(resource(tags=marks(**{tags.EXPIRES_AT: tags.timestamp(NOW - timedelta(hours=1))})))[0]
+    assert rule(resource(tags=marks(**{tags.EXPIRES_AT: timestamp(NOW - timedelta(hours=1))})))[0]
 
 
 def test_a_snapshot_follows_its_image() -> None:
