@@ -3,3 +3,4 @@
 from __future__ import annotations
 
 from tests.snapshots.conftest import estate as estate
+from tests.snapshots.conftest import public as public
