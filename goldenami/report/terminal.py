@@ -54,6 +54,9 @@ class Live:
         self._console = console
         self._clock = clock
         self._lock = threading.RLock()
+        # Rich writes what it drew without a lock: two threads at once would erase each other's lines.
+        self._drawing = threading.RLock()
+        self._closed = threading.Event()
         self._state = BuildState()
         ascii_only = console.options.ascii_only
         self._marks = {"ok": "+", "bad": "x", "warning": "!"} if ascii_only else {"ok": "✓", "bad": "✗", "warning": "!"}
@@ -62,30 +65,42 @@ class Live:
         self._live = RichLive(
             _Guarded(self._view),
             console=console,
-            auto_refresh=refresh,
-            refresh_per_second=REDRAWS_PER_SECOND,
+            auto_refresh=False,
             transient=True,
             redirect_stdout=False,  # stdout is data
             redirect_stderr=True,  # a stray warning is printed above, not into the view
             vertical_overflow="ellipsis",
         )
         self._live.start()
+        self._redrawing = threading.Thread(target=self._redraw, name="live view", daemon=True) if refresh else None
+        if self._redrawing is not None:
+            self._redrawing.start()
 
     def __call__(self, event: Event) -> None:
         with self._lock:
             subject = self._state.apply(event, self._clock())
             line = self._result_line(event.kind, event.fields, subject)
-        # Print without the lock. The thread that redraws holds rich's lock and waits for this one (deadlock).
+        # Print without the lock: a thread that draws waits for it (deadlock).
         if line is not None:
-            self._console.print(line, soft_wrap=True, highlight=False)
+            with self._drawing:
+                self._console.print(line, soft_wrap=True, highlight=False)
 
     def draw(self) -> None:
         """Draw the running part now."""
-        self._live.refresh()
+        with self._drawing:
+            self._live.refresh()
+
+    def _redraw(self) -> None:
+        while not self._closed.wait(1 / REDRAWS_PER_SECOND):
+            self.draw()
 
     def close(self) -> None:
         """Remove the running part. A second call does nothing."""
-        self._live.stop()
+        self._closed.set()
+        if self._redrawing is not None:
+            self._redrawing.join()
+        with self._drawing:
+            self._live.stop()
 
     # --- permanent lines ----------------------------------------------------------------------------------------------
 

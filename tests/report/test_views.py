@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ from rich.console import Console
 from goldenami.errors import UsageError
 from goldenami.events import Emit, Event, masked
 from goldenami.report import EventFile, Lines, Live, progress, tee
+from tests.worlds.terminal import Screen
 
 Recorded = list[tuple[float, Event]]
 
@@ -302,3 +304,39 @@ def test_the_next_build_of_a_run_starts_without_targets(recorded: Recorded) -> N
     last = stream.getvalue().splitlines()[-1]
     assert "home/eu-central-1" in last
     assert "ami-" not in last
+
+
+@pytest.mark.parametrize("round", range(4))
+def test_threads_do_not_erase_each_others_lines(round: int) -> None:
+    """Stages of two architectures and copies end in threads, and the view is drawn in another one."""
+    stream, switched = io.StringIO(), sys.getswitchinterval()
+    live = Live(Console(file=stream, force_terminal=True, width=100, height=60), refresh=False)
+    over = threading.Event()
+
+    def draw() -> None:
+        while not over.wait(0.002):
+            live.draw()
+
+    def run(thread: int) -> None:
+        for number in range(60):
+            live(Event("stage.started", {"stage": f"stage {thread}.{number}"}))
+            live(Event("stage.finished", {"stage": f"stage {thread}.{number}", "status": "ok", "seconds": 1.0}))
+
+    drawing = threading.Thread(target=draw)
+    threads = [threading.Thread(target=run, args=[number]) for number in range(4)]
+    sys.setswitchinterval(1e-5)
+    try:
+        drawing.start()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        over.set()
+        drawing.join()
+        live.close()
+        sys.setswitchinterval(switched)
+    screen = Screen()
+    screen.feed(stream.getvalue())
+    expected = [f"✓ stage {thread}.{number} · 1.0 s" for thread in range(4) for number in range(60)]
+    assert sorted(screen.text.splitlines()) == sorted(expected)
