@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from goldenami.aws import images, snapshots
 from goldenami.aws.kinds import Build, Kind, in_order, kind_of
-from goldenami.aws.ledger import Ledger, Patience
+from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
 from goldenami.each import Failures, each
 from goldenami.errors import GoldenAmiError
@@ -101,15 +101,13 @@ def delete_all(
     *,
     keep: Collection[str] = (),
     emit: Emit = ignore_events,
-    patience: Patience | None = None,
 ) -> CleanUp:
     """Delete every resource of the build, except ``keep`` (see :func:`released`) and the snapshots of kept images.
 
     A failure to delete one resource is reported in ``left`` and does not stop the others. A second call tries again to
     delete what is left. Raises errors that end everything, for example JournalError.
-    ``patience``: how long to look for resources that may not be visible yet.
     """
-    ledger = Ledger(cloud, journal, emit=emit, patience=patience or Patience())
+    ledger = Ledger(cloud, journal, emit=emit)
     work = _Deletion(ledger, frozenset(keep), emit)
     places = journal.places()
     unreachable: dict[str, str] = {}

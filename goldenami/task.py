@@ -24,7 +24,7 @@ from typing import Any, Final, Literal
 
 from goldenami import reconcile
 from goldenami.aws import catalogs, journals, kinds, tags
-from goldenami.aws.ledger import Ledger, Patience
+from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
 from goldenami.each import Failures
 from goldenami.errors import GoldenAmiError, Interrupted, UsageError
@@ -174,7 +174,6 @@ def clean(
     undo: Undo | None = None,
     dry_run: bool = False,
     emit_to: Emit = ignore_events,
-    patience: Patience | None = None,
 ) -> CleanUp:
     """Clean up a task whose process has ended, as after a failure: undo its changes and delete its resources.
 
@@ -193,7 +192,7 @@ def clean(
         return done
     if undo is not None:
         undo(job)
-    done = reconcile.delete_all(cloud, journal, keep=owned(journal), emit=emit_to, patience=patience)
+    done = reconcile.delete_all(cloud, journal, keep=owned(journal), emit=emit_to)
     if done.complete:
         journal.finish("cleaned")
     return done
@@ -206,7 +205,6 @@ def conclude(
     *,
     arguments: Mapping[str, Any] | None = None,
     emit_to: Emit = ignore_events,
-    patience: Patience | None = None,
 ) -> list[str]:
     """End the unfinished tasks of a kind and keep their results. Return the ids of these tasks.
 
@@ -222,7 +220,7 @@ def conclude(
         if any(given.get(name) != value for name, value in (arguments or {}).items()):
             continue
         with all_journals.open(summary.build_id) as journal:
-            Ledger(cloud, journal, emit=emit_to, patience=patience or Patience()).resolve_all(journal.unresolved())
+            Ledger(cloud, journal, emit=emit_to).resolve_all(journal.unresolved())
             journal.finish("done")
         ended.append(summary.build_id)
     return ended

@@ -411,7 +411,7 @@ def _learn_snapshots(ledger: Ledger, place: Place, image: Item) -> None:
     """Record that the snapshots of an image are new: the call that created the image returned only its id."""
     for snapshot_id in snapshots.of_images(ledger.cloud, place, [image])[str(image["ImageId"])]:
         ledger.cloud.recent.created(
-            place, snapshot_id, kind_of("snapshot").codes_while_new(), within=ledger.patience.known
+            place, snapshot_id, kind_of("snapshot").codes_while_new(), within=ledger.cloud.patience.known
         )
 
 

@@ -330,9 +330,7 @@ def describe_many(cloud: Cloud, place: Place, ids: Collection[str]) -> dict[str,
 
 def find(ledger: Ledger, place: Place, instance_id: str) -> Instance | None:
     """Return an instance, or None if EC2 omits it for as long as a describe may omit an existing instance."""
-    return ledger.patience.look(
-        ledger.cloud, lambda: describe_many(ledger.cloud, place, [instance_id]).get(instance_id)
-    )
+    return ledger.cloud.look(lambda: describe_many(ledger.cloud, place, [instance_id]).get(instance_id))
 
 
 def address(instance: Instance, network: Network) -> str:

@@ -38,13 +38,12 @@ from goldenami.aws.errors import Outcome
 from goldenami.aws.guard import permitted
 from goldenami.aws.kinds import Kind, kind_of
 from goldenami.aws.limits import CallAttempts
-from goldenami.aws.recent import LONGEST, PAUSES
+from goldenami.aws.recent import PAUSES
 from goldenami.aws.session import Cloud
 from goldenami.errors import CloudError, GoldenAmiError, JournalError
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.journal import Intent, Journal, Resource, Result, Secret, token, utc_now
 from goldenami.model import DEFAULT_LIFETIME, Place, timestamp
-from goldenami.polling import Interval, poll
 
 T = TypeVar("T")
 # The clocks of two machines may differ by so much: AWS accepts signatures of clocks that are up to five minutes off.
@@ -68,44 +67,6 @@ class Call:
     request: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long the ledger looks for a resource, in seconds.
-
-    ``visible``: how long a resource may be missing in describes if it is not known whether it exists (EC2 is eventually
-    consistent; its documentation gives no limit, and a few seconds are usual). The ledger waits only if a repeated call
-    could create a second resource. With a ClientToken or a unique name the repeated call returns the first resource.
-    ``known``: the same for a resource that is known to have been created, from its creation on.
-    """
-
-    visible: float = 60.0
-    known: float = LONGEST
-    first: float = 0.25
-    factor: float = 1.5
-    longest: float = 4.0
-
-    def look(self, cloud: Cloud, find: Callable[[], T | None]) -> T | None:
-        """Call ``find`` until it returns a true value or ``visible`` seconds have passed. Return its last value."""
-        found = None
-        for _ in self.rounds(cloud):
-            found = find()
-            if found:
-                break
-        return found
-
-    def rounds(self, cloud: Cloud) -> Iterator[float]:
-        """Yield once for each look, with pauses, while a new resource may be invisible."""
-        return self._poll(cloud, self.visible)
-
-    def busy(self, cloud: Cloud, seconds: float) -> Iterator[float]:
-        """Yield once for each try, with pauses, for some seconds: while a resource is used by another one that ends."""
-        return self._poll(cloud, seconds)
-
-    def _poll(self, cloud: Cloud, timeout: float) -> Iterator[float]:
-        interval = Interval(self.first, self.factor, self.longest)
-        return poll(cloud.clock, cloud.sleep, timeout=timeout, interval=interval)
-
-
 class Ledger:
     """Creates, changes and deletes resources for one build, through its journal. Methods may be called from any thread;
     two calls with the same key run one after the other."""
@@ -119,7 +80,6 @@ class Ledger:
         emit: Emit = ignore_events,
         lifetime: timedelta = DEFAULT_LIFETIME,
         began: datetime | None = None,
-        patience: Patience = Patience(),
     ) -> None:
         """``tags``: the tags of every resource (see ``tags.build_tags``). The ledger adds the tags of the owner: the
         catalog and the environment in the journal's header. ``lifetime``: how long after ``began`` temporary resources
@@ -129,7 +89,7 @@ class Ledger:
         self.journal = journal
         self.tags = dict(tags or {})
         self._emit = emit
-        self.patience = patience
+        self.patience = cloud.patience
         self._locks: dict[str, threading.RLock] = {}
         self._mutex = threading.Lock()
         self.expires_at: datetime = max(journal.header.created, began or journal.header.created) + lifetime
@@ -206,7 +166,7 @@ class Ledger:
         found: dict[str, str | None] = {}
         waiting = list(intents)
         long_ago = self._old_before(self.patience.visible)
-        for number, _ in enumerate(self.patience.rounds(self.cloud) if waiting else ()):
+        for number, _ in enumerate(self.cloud.rounds() if waiting else ()):
             if number and all(self._is_before(long_ago, intent) for intent in waiting):
                 break
             for intent in list(waiting):
@@ -216,10 +176,22 @@ class Ledger:
                     waiting.remove(intent)
             if not waiting:
                 break
+            if not number:
+                self._tell_of_the_wait(waiting)
         for intent in waiting:
             self.journal.record_refusal(intent.token, code="goldenami.NotMade", message="nothing carries this token")
             found[intent.token] = None
         return found
+
+    def _tell_of_the_wait(self, intents: Sequence[Intent]) -> None:
+        long_ago = self._old_before(self.patience.visible)
+        calls = sorted({intent.operation for intent in intents if not self._is_before(long_ago, intent)})
+        if calls:
+            message = (
+                f"the answer to {', '.join(calls)} is missing. What it may have created is looked for, up to "
+                f"{self.patience.visible:.0f} s, because a new resource can be hidden for some time"
+            )
+            emit(self._emit, "note", message=message)
 
     # --- changing and deleting ----------------------------------------------------------------------------------------
 
@@ -289,12 +261,7 @@ class Ledger:
         """Call ``find`` until it returns a true value, or the resource is so old that it would be visible. Return its
         last value. There is at least one call. ``also_unknown``: wait also for a resource of unknown age."""
         seconds = self._proof_takes(kind, place, id) if also_unknown else self.cloud.recent.seconds_left(place, id)
-        found: T | None = None
-        for _ in self.patience.busy(self.cloud, seconds):
-            found = find()
-            if found:
-                break
-        return found
+        return self.cloud.look(find, seconds)
 
     def delete_key(self, key: str) -> None:
         """Delete a key's resource, if it has one. The next ``create`` of the key creates a new resource."""
@@ -381,7 +348,7 @@ class Ledger:
 
     def _send_delete(self, intent: Intent, definition: Kind, id: str, parent: str | None) -> None:
         """Send a deletion until it is made, or until the resource provably does not exist."""
-        retry, busy = self.cloud.retry.start(), self.patience.busy(self.cloud, definition.busy_for)
+        retry, busy = self.cloud.retry.start(), self.cloud.rounds(definition.busy_for)
         proof = _Absence(self, definition, intent.place, id, parent)
         next(busy)  # the time runs from here
         while True:
@@ -442,16 +409,7 @@ class Ledger:
     def _find(self, intent: Intent, seconds: float = 0.0) -> str | None:
         """Return the id of the resource with the intent's token. Looks once, and again for some seconds."""
         definition = kind_of(intent.kind)
-
-        def find() -> str | None:
-            return definition.find(self.cloud, intent.place, intent.token, intent.request)
-
-        found: str | None = None
-        for _ in self.patience.busy(self.cloud, seconds):
-            found = find()
-            if found is not None:
-                break
-        return found
+        return self.cloud.look(lambda: definition.find(self.cloud, intent.place, intent.token, intent.request), seconds)
 
     def _adopt(self, intent: Intent, id: str) -> str:
         self.journal.record_success(intent.token, id=id, adopted=True)
@@ -637,4 +595,4 @@ def _simple(response: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in response.items() if isinstance(v, (str, int, float, bool))}
 
 
-__all__ = ["Call", "Intent", "Ledger", "OnWait", "Patience", "Result"]
+__all__ = ["Call", "Intent", "Ledger", "OnWait", "Result"]

@@ -37,6 +37,26 @@ PAUSES: Final = Interval(0.5, 1.5, 10.0)
 _NOT_SHARED: Final = frozenset({"InvalidAMIID.NotFound", "InvalidSnapshot.NotFound"})
 
 
+_LOOKS: Final = Interval(0.25, 1.5, 4.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """For how many seconds a cloud may hide what it created or shared.
+
+    ``visible``: how long a resource may be missing in describes if it is not known whether it exists (EC2 is eventually
+    consistent; its documentation gives no limit, and a few seconds are usual). Clean-ups wait for it, and a call of
+    unknown outcome if a repeated call could create a second resource. With a ClientToken or a unique name the repeated
+    call returns the first resource.
+    ``known``: the same for a resource that is known to have been created, from its creation on.
+    ``pauses``: the pauses between two looks.
+    """
+
+    visible: float = 60.0
+    known: float = LONGEST
+    pauses: Interval = _LOOKS
+
+
 @dataclass(frozen=True, slots=True)
 class _New:
     """``since``: by the clock of the process. ``codes``: the errors of calls that name the resource too early."""

@@ -19,10 +19,10 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import botocore.session
 from botocore import xform_name
@@ -35,9 +35,12 @@ import goldenami
 from goldenami.aws import errors
 from goldenami.aws.guard import reads_only, refuse_unjournaled, refuse_unscoped
 from goldenami.aws.limits import SCARCE, Clock, Pace, Retries, Retry, Sleep, boot_clock, page_size
-from goldenami.aws.recent import PAUSES, Recent
+from goldenami.aws.recent import PAUSES, Patience, Recent
 from goldenami.errors import AccessError, CloudError, GoldenAmiError, Throttled, UnjournaledMutation
 from goldenami.model import Account, Connection, Environment, Place
+from goldenami.polling import poll
+
+T = TypeVar("T")
 
 SESSION_NAME: Final = "goldenami"
 ENABLE_REGION: Final = "Enable the region (`aws account enable-region`), or remove it from goldenami.yaml."
@@ -80,13 +83,16 @@ class Cloud:
         jitter: random.Random | None = None,
         caller: botocore.session.Session | None = None,
         connection: Connection = Connection(),  # noqa: B008  frozen
+        patience: Patience = Patience(),  # noqa: B008  frozen
     ) -> None:
         """``accounts``: the accounts that may be used, by name. ``home``: the place of STS calls. ``caller``: the
-        session with the caller's credentials; None: a session of ``connection``."""
+        session with the caller's credentials; None: a session of ``connection``. ``patience``: for how long these
+        services may hide what is new."""
         self.clock = clock
         self.sleep = sleep
         self.home = home
-        self._patience, self._jitter = retry, jitter or random.Random()
+        self.patience = patience
+        self._retry, self._jitter = retry, jitter or random.Random()
         self.retry = Retries(retry, clock, sleep, self._jitter)
         self.recent = Recent(clock)
         self._accounts = {a.id: a for a in accounts.values()}
@@ -114,8 +120,22 @@ class Cloud:
         """Return a copy with another sleep function. It shares the clients and credentials."""
         other = copy.copy(self)
         other.sleep = sleep
-        other.retry = Retries(self._patience, self.clock, sleep, self._jitter)
+        other.retry = Retries(self._retry, self.clock, sleep, self._jitter)
         return other
+
+    def rounds(self, seconds: float | None = None) -> Iterator[float]:
+        """Yield once for each look at a resource, with pauses, for some seconds. Default: ``patience.visible``."""
+        timeout = self.patience.visible if seconds is None else seconds
+        return poll(self.clock, self.sleep, timeout=timeout, interval=self.patience.pauses)
+
+    def look(self, find: Callable[[], T | None], seconds: float | None = None) -> T | None:
+        """Call ``find`` in :meth:`rounds` until it returns a true value. Return its last value."""
+        found: T | None = None
+        for _ in self.rounds(seconds):
+            found = find()
+            if found:
+                break
+        return found
 
     # --- identities ---------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from goldenami.aws import images, parameters, tags
 from goldenami.aws.kinds import kind_of, parameter_tags
-from goldenami.aws.ledger import Ledger, Patience
+from goldenami.aws.ledger import Ledger
 from goldenami.aws.ownership import Owner
 from goldenami.aws.session import Cloud
 from goldenami.errors import CloudError
@@ -19,7 +19,6 @@ from goldenami.journal import Intent
 from goldenami.model import Architecture, ImageManifest, ManifestImage, Place
 from goldenami.release.catalog import Catalog
 
-PATIENCE: Final = Patience()
 NOT_OURS: Final = "goldenami.NotOurs"  # the code of an error: a parameter belongs to another catalog or program
 
 
@@ -61,7 +60,6 @@ def why_not_ours(
     place: Place,
     name: str,
     value: str,
-    patience: Patience = PATIENCE,
 ) -> str | None:
     """Return why a parameter must not be changed, or None if it belongs to this catalog.
 
@@ -69,7 +67,7 @@ def why_not_ours(
     tags are ours, since that program replaced it on purpose.
     """
     # A new parameter may not show its tags yet.
-    own = patience.look(cloud, lambda: parameter_tags(cloud, place, name))
+    own = cloud.look(lambda: parameter_tags(cloud, place, name))
     answer = owner.of_tags(own or {})
     if not answer.is_ours:
         return f"Parameter {name} in {place} with the value {value} is {answer.reason}"
@@ -130,9 +128,7 @@ class Parameters:
     def _refuse_if_not_ours(self, parameter: Parameter, current: str) -> None:
         header, place = self._ledger.journal.header, parameter.place
         owner = Owner(header.catalog, header.environment)
-        reason = why_not_ours(
-            self._cloud, self._catalog, owner, self._recipe, place, parameter.name, current, self._ledger.patience
-        )
+        reason = why_not_ours(self._cloud, self._catalog, owner, self._recipe, place, parameter.name, current)
         if reason is not None:
             raise CloudError(
                 f"{reason}. It is not changed",

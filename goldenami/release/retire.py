@@ -17,7 +17,6 @@ from typing import Final
 
 from goldenami import task
 from goldenami.aws import journals, recyclebin, snapshots, tags
-from goldenami.aws.ledger import Patience
 from goldenami.aws.session import Cloud
 from goldenami.errors import TargetsFailed
 from goldenami.events import Emit, ignore_events
@@ -68,7 +67,6 @@ def retire(
     dry_run: bool = False,
     cloud: Cloud | None = None,
     emit_to: Emit = ignore_events,
-    patience: Patience | None = None,
 ) -> Retired:
     """Apply the retention rules to every release of a catalog. A second run does nothing.
 
@@ -88,7 +86,7 @@ def retire(
         )
     with journals.open_journals(environment, cloud).exclusive(KIND, Wait(_WAIT_FOR_OTHERS, cloud.clock, cloud.sleep)):
         # A killed run left no new resources. The marks show which releases it was deleting.
-        task.conclude(environment, cloud, KIND, emit_to=emit_to, patience=patience)
+        task.conclude(environment, cloud, KIND, emit_to=emit_to)
         decisions, estate = decide_releases(cloud, environment, catalog, rules, now, only)
         due = [v for v in decisions if is_due(v, estate, now)]
         if not due:

@@ -269,10 +269,10 @@ def _verify_target(
 ) -> tuple[list[ManifestImage], list[Mismatch]]:
     """Verify one target. Reads again while something is missing, because new resources may not be visible yet."""
     expected = [expect(order, placed, ledger.tags, failed) for placed in group]
-    cloud, patience = ledger.cloud, ledger.patience
+    cloud = ledger.cloud
     actual: dict[str, Actual] = {}
     wrong: list[Mismatch] = []
-    for _ in patience.rounds(cloud):
+    for _ in cloud.rounds():
         actual = _read(cloud, expected)
         wrong = [mismatch for one in expected for mismatch in compare(one, actual[one.image_id])]
         if not wrong or not all(m.actual in _UNSEEN for m in wrong):

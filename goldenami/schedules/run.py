@@ -19,7 +19,6 @@ from typing import Any, Final
 
 from goldenami import task
 from goldenami.aws import images, journals, kms, snapshots, waiters
-from goldenami.aws.ledger import Patience
 from goldenami.aws.session import Cloud
 from goldenami.each import Failures, each
 from goldenami.errors import CloudError, TargetsFailed
@@ -66,7 +65,6 @@ def run(
     cloud: Cloud | None = None,
     emit_to: Emit = ignore_events,
     wait: float = _WAIT_FOR_SNAPSHOTS,
-    patience: Patience | None = None,
 ) -> tuple[ScheduleRun, ...]:
     """Run schedules one after the other for the time ``now``. A second call for the same time changes nothing.
 
@@ -85,7 +83,7 @@ def run(
                 else:
                     lock_wait = Wait(_WAIT_FOR_OTHERS, cloud.clock, cloud.sleep)
                     with journals.open_journals(environment, cloud).exclusive(f"schedule.{schedule.name}", lock_wait):
-                        _finish_earlier(environment, schedule, cloud, emit_to, patience)
+                        _finish_earlier(environment, schedule, cloud, emit_to)
                         runs.append(_run_one(environment, schedule, now, cloud, emit_to, wait))
             if failures.reasons:  # the run did not start: the lock was held, or a killed run could not be finished
                 runs.append(ScheduleRun(schedule, Steps((), (), (), ()), {}, failures.reasons))
@@ -158,12 +156,10 @@ def _await_visible(cloud: Cloud) -> None:
     each(new_images, lambda place: waiters.watch(cloud, place, images.VISIBLE, new_images[place]))
 
 
-def _finish_earlier(
-    environment: Environment, schedule: Schedule, cloud: Cloud, emit_to: Emit, patience: Patience | None
-) -> None:
+def _finish_earlier(environment: Environment, schedule: Schedule, cloud: Cloud, emit_to: Emit) -> None:
     """Conclude killed runs. Their snapshots belong to the schedule: the survey finds them by their tags."""
     arguments = {"schedule": schedule.name}
-    for id in task.conclude(environment, cloud, KIND, arguments=arguments, emit_to=emit_to, patience=patience):
+    for id in task.conclude(environment, cloud, KIND, arguments=arguments, emit_to=emit_to):
         emit(emit_to, "note", message=f"run {id} of {schedule.name} was interrupted; it is finished now")
 
 

@@ -61,7 +61,7 @@ def make(world: World) -> str:
 
 
 def clean(world: World) -> reconcile.CleanUp:
-    return reconcile.delete_all(world.cloud, world.journal, patience=world.ledger.patience)
+    return reconcile.delete_all(world.cloud, world.journal)
 
 
 def test_it_is_created_once_and_marked(world: World) -> None:

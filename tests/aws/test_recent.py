@@ -15,11 +15,11 @@ import pytest
 from goldenami import reconcile
 from goldenami.aws import images, instances, keypairs, network, recent, security_groups, snapshots, waiters
 from goldenami.aws.kinds import kind_of
-from goldenami.aws.ledger import Call, Ledger, Patience
+from goldenami.aws.ledger import Call, Ledger
 from goldenami.aws.session import Cloud
 from goldenami.errors import AccessError, CloudError
 from goldenami.events import Event
-from goldenami.journal import Header, Journal
+from goldenami.journal import Header, Intent, Journal
 from goldenami.model import Network
 from tests.worlds.ledgers import APPS, APPS_PLACE, BUILD, CATALOG, HOME_PLACE, Crash, Trap, World, make_cloud
 
@@ -77,7 +77,7 @@ class LateWorld(World):
 
 
 def late_ledger(journal: Journal, clock: Clock, events: list[Event]) -> Ledger:
-    cloud = make_cloud(clock=clock.now, sleep=clock.sleep)
+    cloud = make_cloud(clock=clock.now, sleep=clock.sleep, patience=recent.Patience())
     return Ledger(cloud, journal, {"owner": "platform-team"}, emit=events.append)
 
 
@@ -395,7 +395,7 @@ def test_a_copy_without_its_key_may_pass_while_a_grant_is_new() -> None:
 
 
 def test_the_patience_for_what_may_not_exist_is_shorter() -> None:
-    assert Patience().visible < Patience().known == recent.LONGEST
+    assert recent.Patience().visible < recent.Patience().known == recent.LONGEST
 
 
 def test_one_answer_is_for_all_that_is_named(late: LateWorld) -> None:
@@ -408,3 +408,26 @@ def test_one_answer_is_for_all_that_is_named(late: LateWorld) -> None:
     assert not known.may_pass(CloudError("x", code="InvalidKeyPair.NotFound"), {"SecurityGroupIds": ["sg-1"]})
     known.deleted(HOME_PLACE, "sg-1")
     assert not known.may_pass(missing, {"SecurityGroupIds": ["sg-1"]})
+
+
+# --- what is said -----------------------------------------------------------------------------------------------------
+
+
+def test_a_clean_up_says_why_it_waits(late: LateWorld) -> None:
+    """After Ctrl-C the screen does not stand still for a minute without a word."""
+    request = {"Name": "x", "SourceImageId": "ami-1", "SourceRegion": "eu-central-1"}
+    intent = Intent("copy", "create", "image", HOME_PLACE, "gm-copy", "ec2", "CopyImage", request, 1)
+    late.journal.intend(intent)
+    assert late.ledger.resolve(intent) is None
+    (note,) = [event for event in late.events if event.kind == "note"]
+    assert note.fields["message"].startswith("the answer to CopyImage is missing. What it may have created is looked ")
+    assert "up to 60 s" in note.fields["message"]
+
+
+def test_nothing_is_said_of_what_is_long_ago(late: LateWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    intent = Intent("copy", "create", "image", HOME_PLACE, "gm-copy", "ec2", "CopyImage", {"Name": "x"}, 1)
+    late.journal.intend(intent)
+    later = datetime.now(UTC) + timedelta(hours=1)
+    monkeypatch.setattr("goldenami.aws.ledger.utc_now", lambda: later)
+    assert late.elapsed(lambda: late.ledger.resolve(intent)) < 2
+    assert late.events == []

@@ -40,7 +40,7 @@ def inventory(world: World) -> set[tuple[Place, str, str]]:
 
 
 def clean(world: World, **options: Any) -> reconcile.CleanUp:
-    return reconcile.delete_all(world.cloud, world.journal, patience=world.ledger.patience, **options)
+    return reconcile.delete_all(world.cloud, world.journal, **options)
 
 
 def decoys(world: World) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from goldenami.aws.session import Cloud
 from goldenami.cli.main import main
 from tests.worlds import inventory
-from tests.worlds.builds import World
+from tests.worlds.builds import World, logged_in
 from tests.worlds.cases import check
 from tests.worlds.recordings import calls
 
@@ -26,6 +27,7 @@ def test_what_is_said_of_a_build_that_died(
 
     def say(*arguments: str, code: int = 0) -> tuple[str, str]:
         monkeypatch.chdir(world.path)
+        monkeypatch.setattr(Cloud, "of", logged_in)
         assert main([*arguments, "--environment", "test"]) == code
         said = capsys.readouterr()
         return said.out, said.err

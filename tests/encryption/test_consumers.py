@@ -18,9 +18,8 @@ from goldenami.errors import InvalidInput, TargetsFailed
 from goldenami.model import Place
 from goldenami.pipeline import Request
 from goldenami.release.retention import Rules
-from tests.snapshots.conftest import _logged_in
 from tests.worlds import retiring
-from tests.worlds.builds import APPS, HOME, RECIPE, REGIONS, World
+from tests.worlds.builds import APPS, HOME, RECIPE, REGIONS, World, logged_in
 from tests.worlds.volumes import Estate
 
 THIRD = "333333333333"
@@ -98,7 +97,7 @@ def arn(world: World, place: Place) -> str:
 
 @pytest.fixture
 def estate(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Estate:
-    monkeypatch.setattr(Cloud, "of", _logged_in)
+    monkeypatch.setattr(Cloud, "of", logged_in)
     monkeypatch.chdir(world.path)
     return Estate(world, capsys)
 

@@ -43,12 +43,12 @@ from goldenami import pipeline
 from goldenami import recipe as recipes
 from goldenami.aws import journals
 from goldenami.aws.guard import reads_only
-from goldenami.aws.recent import Recent
+from goldenami.aws.recent import Patience, Recent
 from goldenami.aws.session import Cloud, Timeouts
 from goldenami.errors import GoldenAmiError
 from goldenami.events import Event
 from goldenami.journal import Journals
-from goldenami.model import Architecture, Package, Place, TestReport
+from goldenami.model import Architecture, Environment, Package, Place, TestReport
 from goldenami.pipeline import Outcome, Request
 from goldenami.release.catalog import Catalog
 from goldenami.stages.build import BuildContext, Candidate, Host, Prepared
@@ -311,6 +311,13 @@ def _session() -> botocore.session.Session:
     session = botocore.session.Session()
     session.register_component("data_loader", _LOADER)
     return session
+
+
+def logged_in(environment: Environment, **options: Any) -> Cloud:
+    """``Cloud.of`` without reading botocore's descriptions again, and with little patience: these clouds show at once
+    what was created, so "not found" proves something after 2 seconds."""
+    every = {"caller": _session(), "patience": Patience(visible=2.0, known=2.0), **options}
+    return Cloud(environment.accounts, environment.home_place, connection=environment.connection, **every)
 
 
 @dataclass

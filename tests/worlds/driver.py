@@ -8,36 +8,46 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from goldenami import pipeline
 from goldenami import recipe as recipes
 from goldenami.aws import journals
-from goldenami.aws.kinds import Kind
+from goldenami.aws.recent import Patience
+from goldenami.aws.session import Cloud
 from goldenami.errors import GoldenAmiError
+from goldenami.events import Event
+from goldenami.interrupts import Interrupts
 from tests.worlds.builds import RECIPE, PaperHostWork
 
-# These clouds show at once what was created. On AWS, "not found" proves a deletion only after minutes.
-Kind.visible_within = 2.0
+# These clouds show at once what was created. On AWS, "not found" proves something only after minutes.
+PATIENCE = Patience(visible=2.0, known=2.0)
 
 
 def main(verb: str, build_id: str | None = None) -> int:
     project = recipes.load_project(Path.cwd())
     environment = recipes.environment(project, "test")
     try:
-        if verb == "build":
-            request = pipeline.Request(project, environment, RECIPE)
-            pipeline.build(request, host_work=PaperHostWork())
-        elif verb == "resume":
-            pipeline.resume(project, environment, build_id, host_work=PaperHostWork())
-        else:
-            done = pipeline.clean(
-                environment, pipeline.choose_build(journals.open_journals(environment), build_id, environment).build_id
-            )
-            return 0 if done.complete else 1
+        with Interrupts() as interrupts:
+            cloud = Cloud.of(environment, sleep=interrupts.sleep, patience=PATIENCE)
+            options: dict[str, Any] = {"cloud": cloud, "interrupts": interrupts, "emit_to": tell}
+            if verb == "build":
+                request = pipeline.Request(project, environment, RECIPE)
+                pipeline.build(request, host_work=PaperHostWork(), **options)
+            elif verb == "resume":
+                pipeline.resume(project, environment, build_id, host_work=PaperHostWork(), **options)
+            else:
+                build = pipeline.choose_build(journals.open_journals(environment), build_id, environment)
+                return 0 if pipeline.clean(environment, build.build_id, **options).complete else 1
     except GoldenAmiError as error:
         sys.stderr.write(f"{time.time():.3f} {type(error).__name__}: {error.message}\n")
         return error.exit_code
     return 0
+
+
+def tell(event: Event) -> None:
+    if event.kind == "note":
+        sys.stderr.write(f"{time.time():.3f} {event.fields['message']}\n")
 
 
 if __name__ == "__main__":

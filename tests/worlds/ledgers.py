@@ -15,11 +15,13 @@ import botocore.session
 
 from goldenami.aws import tags
 from goldenami.aws.guard import reads_only
-from goldenami.aws.ledger import Ledger, Patience
+from goldenami.aws.ledger import Ledger
 from goldenami.aws.limits import Retry
+from goldenami.aws.recent import Patience
 from goldenami.aws.session import Cloud
 from goldenami.journal import Journal
 from goldenami.model import Account, Place
+from goldenami.polling import Interval
 
 if TYPE_CHECKING:
     from goldenami_sandbox.testing import PaperCloud
@@ -33,7 +35,7 @@ BUILD = "20261124-030000-abcd"
 CATALOG = "0123456789abcdef"
 
 # Quick: what is looked for is there at once unless a test delays it.
-PATIENCE = Patience(visible=1.0, known=1.0, first=0.02, longest=0.1)
+PATIENCE = Patience(visible=1.0, known=1.0, pauses=Interval(0.02, 1.5, 0.1))
 RETRY = Retry(first=0.01, longest=0.05, throttled=3.0, unreachable=1.0, queued=3.0)
 
 
@@ -125,10 +127,10 @@ def new_session() -> botocore.session.Session:
 
 def make_cloud(**options: Any) -> Cloud:
     accounts = {a.name: a for a in (HOME, APPS)}
-    defaults = {"retry": RETRY, "jitter": random.Random(1), "caller": new_session()}
+    defaults = {"retry": RETRY, "patience": PATIENCE, "jitter": random.Random(1), "caller": new_session()}
     return Cloud(accounts, HOME_PLACE, **{**defaults, **options})
 
 
 def make_ledger(journal: Journal, **options: Any) -> Ledger:
     every = tags.build_tags(recipe="debian-12-web", version="1.4", build_id=BUILD, own={"owner": "platform-team"})
-    return Ledger(make_cloud(), journal, every, patience=PATIENCE, **options)
+    return Ledger(make_cloud(), journal, every, **options)

@@ -16,12 +16,14 @@ import boto3
 from goldenami_sandbox.testing import PaperCloud
 
 from goldenami.aws import tags
-from goldenami.aws.ledger import Ledger, Patience
+from goldenami.aws.ledger import Ledger
 from goldenami.aws.limits import Retry
+from goldenami.aws.recent import Patience
 from goldenami.aws.session import Cloud
 from goldenami.events import Event
 from goldenami.journal import Header, Journal
 from goldenami.model import Account, Architecture, ImageManifest, Place, Target
+from goldenami.polling import Interval
 from goldenami.release.catalog import Catalog
 from goldenami.release.order import ReleaseOrder
 from goldenami.release.verify import Verified
@@ -54,7 +56,9 @@ class World:
     def __post_init__(self) -> None:
         # Reads and lost replies are retried, briefly: a test that waits a minute for a fault says nothing more.
         retry = Retry(first=0.01, longest=0.05, throttled=1.0, unreachable=0.3, queued=5.0)
-        self.cloud = Cloud({"home": HOME, "apps": APPS}, HOME_PLACE, retry=retry)
+        # What is missing is missing: it is not waited for long.
+        patience = Patience(visible=0.6, known=0.6, pauses=Interval(0.02, 1.5, 4.0))
+        self.cloud = Cloud({"home": HOME, "apps": APPS}, HOME_PLACE, retry=retry, patience=patience)
         self.catalog = Catalog(self.path / "catalog")
 
     # --- plain boto3 --------------------------------------------------------------------------------------------------
@@ -113,8 +117,7 @@ class World:
         every = tags.build_tags(
             recipe="debian-12-web", version=version, build_id=journal.build_id, own={"cost-center": "1234"}
         )
-        patience = Patience(visible=0.6, known=0.6, first=0.02)  # what is missing is missing: it is not waited for long
-        return Ledger(self.cloud, journal, every, emit=self.events.append, patience=patience)
+        return Ledger(self.cloud, journal, every, emit=self.events.append)
 
     def reopened(self, ledger: Ledger, version: str = "1.4.20261124.1") -> Ledger:
         """The same build in the next process."""
