@@ -467,13 +467,16 @@ class Ledger:
             if intent.action == "create" and result is not None and result.id == id:
                 yield intent, result
 
+    def owner_tags(self) -> dict[str, str]:
+        """Return the tags that say whose a resource is: those of its catalog and environment."""
+        return {tags.CATALOG: self._catalog(), tags.ENVIRONMENT: self.journal.header.environment}
+
     # --- helpers ------------------------------------------------------------------------------------------------------
 
     def _tags_for(
         self, key: str, mark: str, name: str, more: Mapping[str, str] | None, *, temporary: bool
     ) -> dict[str, str]:
-        every = {**self.tags, **(more or {}), tags.NAME: name}
-        every |= {tags.CATALOG: self._catalog(), tags.ENVIRONMENT: self.journal.header.environment}
+        every = {**self.tags, **(more or {}), tags.NAME: name, **self.owner_tags()}
         every |= {tags.BUILD_ID: self.journal.build_id, tags.TOKEN: mark, tags.KEY: key}
         if temporary:
             every[tags.EXPIRES_AT] = timestamp(self.expires_at)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from goldenami.aws import volumes
+from goldenami.aws import tags, volumes
 from goldenami.aws.ledger import Call
 from goldenami.aws.volumes import Volume
 from goldenami.aws.waiters import Item
@@ -68,7 +68,16 @@ def replace_root(
 
 def _replace(job: Task, place: Place, instance_id: str, image_id: str) -> None:
     # With the same token, a call that is repeated after a lost response returns the first task.
-    request = {"InstanceId": instance_id, "ImageId": image_id, "ClientToken": f"{job.id}-root"}
+    specification = {
+        "ResourceType": "replace-root-volume-task",
+        "Tags": tags.to_list({**job.ledger.tags, **job.ledger.owner_tags()}),
+    }
+    request = {
+        "InstanceId": instance_id,
+        "ImageId": image_id,
+        "ClientToken": f"{job.id}-root",
+        "TagSpecifications": [specification],
+    }
     call = Call("ec2", "CreateReplaceRootVolumeTask", request)
     job.ledger.change(_KEY, place, call, resource=instance_id, kind="replace-root")
     state = ""
