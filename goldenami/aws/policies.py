@@ -477,34 +477,31 @@ def _matches(pattern: str, resource: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A way to find out whether a role has the permissions of a statement, without changing anything.
+    """A way to find out whether a role has the permissions of a statement, without changing anything: parameters of
+    iam:SimulatePrincipalPolicy.
 
-    ``request``: the parameters of iam:SimulatePrincipalPolicy, besides PolicySourceArn. The simulation evaluates the
-    identity policies and boundaries of a principal, but not policies of keys and buckets, and not those of a session.
-    ``dry_run``: the operations of EC2 among the actions that accept DryRun, which evaluates everything.
+    The simulation evaluates the identity policies and boundaries of a principal, but not policies of keys and buckets,
+    and not those of a session. ``context``: the ContextEntries with which the statement's conditions hold.
     """
 
     sid: str
-    request: Mapping[str, Any]
-    dry_run: tuple[str, ...]
+    actions: tuple[str, ...]
+    resources: tuple[str, ...]
+    context: tuple[Mapping[str, Any], ...]
 
 
-def probes(scope: Scope, kind: Role, account: Account, dry_run: Collection[str] = ()) -> list[Probe]:
-    """Return a probe for each statement of a role. ``dry_run``: the operations of EC2 that have the parameter DryRun.
-
-    Where a statement has a wildcard in an ARN, the request names an example resource.
-    """
-    found = []
-    for statement in _policies(scope, kind, account).statements:
-        actions = _list(statement["Action"])
-        request = {
-            "ActionNames": actions,
-            "ResourceArns": [_example(arn, scope.environment.home_region) for arn in _list(statement["Resource"])],
-            "ContextEntries": list(_context(statement.get("Condition", {}))),
-        }
-        own = tuple(a.partition(":")[2] for a in actions if a.startswith("ec2:") and a.partition(":")[2] in dry_run)
-        found.append(Probe(str(statement["Sid"]), request, own))
-    return found
+def probes(scope: Scope, kind: Role, account: Account) -> list[Probe]:
+    """Return a probe for each statement of a role. Where a statement has a wildcard in an ARN, the probe has an example
+    resource."""
+    return [
+        Probe(
+            str(statement["Sid"]),
+            tuple(_list(statement["Action"])),
+            tuple(_example(arn, scope.environment.home_region) for arn in _list(statement["Resource"])),
+            tuple(_context(statement.get("Condition", {}))),
+        )
+        for statement in _policies(scope, kind, account).statements
+    ]
 
 
 def _example(arn: str, region: str) -> str:

@@ -31,9 +31,8 @@ CHECKS: Final[tuple[Check, ...]] = (
     images.check_allowed_images,
     images.check_public_access,
 )
-# Checks of what a plan has found already, of risks that do not stop a build, and of permissions, which take dozens of
-# calls.
-_PLANNED: Final = (access.check_regions, images.check_public_access, check_permissions)
+# Checks of what a plan has found already, and of risks that do not stop a build.
+_PLANNED: Final = (access.check_regions, images.check_public_access)
 # What each code checks, for the documentation and for --help.
 CODES: Final = {
     "role": "the credentials of each account work and belong to it",
@@ -62,10 +61,11 @@ def find(
     """Run all checks at the same time, and return the findings: errors first, then in the order of ``CODES``.
 
     ``recipes``: those to build; without recipes, only the environment is checked. ``keys``: the ARN of each target's
-    key by label, if a plan has resolved regions and keys already; then only the rest is checked. Raises only errors
+    key by label, if a plan has resolved regions and keys already; then only the rest is checked, and a permission that
+    a role lacks is a warning. Raises only errors
     that end everything, such as credentials of the caller that AWS refuses.
     """
-    context = Context(cloud, environment, catalog, tuple(recipes), keys=keys or {})
+    context = Context(cloud, environment, catalog, tuple(recipes), keys=keys or {}, planned=keys is not None)
     refused = list(access.check_accounts(context))
     context = replace(context, refused=frozenset(account for account, _ in refused))
     found = [finding for _, finding in refused]

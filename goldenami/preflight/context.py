@@ -17,7 +17,7 @@ from goldenami.release.catalog import Catalog
 class Context:
     """``recipes``: those that will be built; empty for the checks of an environment alone. ``refused``: the ids of the
     accounts whose credentials failed; no other check uses them. ``keys``: label of a
-    target -> ARN of its key, where it is known."""
+    target -> ARN of its key, where it is known. ``planned``: a build of a finished plan begins."""
 
     cloud: Cloud
     environment: Environment
@@ -25,6 +25,7 @@ class Context:
     recipes: Sequence[Recipe] = ()
     refused: frozenset[str] = frozenset()
     keys: Mapping[str, str] = field(default_factory=dict)
+    planned: bool = False
 
     @property
     def targets(self) -> tuple[Target, ...]:
