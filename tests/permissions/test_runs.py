@@ -1,17 +1,24 @@
-"""Whole runs with exactly the permissions that `goldenami iam policy` prints; and the table has every call."""
+"""Whole runs with exactly the permissions that `goldenami iam policy` prints; and the table of calls against them."""
 
 from __future__ import annotations
 
+import fnmatch
+import json
+import random
 from dataclasses import dataclass
 from typing import Any
 
+import boto3
 import pytest
+from botocore.exceptions import ClientError
 from goldenami_sandbox.authorization import Use
 
-from goldenami.aws.calls import Role, rows_of
-from tests.worlds.builds import World
-from tests.worlds.flows import FLOWS, play
-from tests.worlds.roles import is_ours
+from goldenami.aws.calls import TABLE, Role, rows_of
+from goldenami.aws.policies import Scope, missing_permission, probes, role_policies
+from goldenami.errors import AccessError, GoldenAmiError, TargetsFailed
+from tests.worlds.builds import APPS, HOME, PLACES, World
+from tests.worlds.flows import FLOWS, Flow, Stage, build_and_release, play
+from tests.worlds.roles import Restricted, is_ours
 
 NAMES = {"servicequotas": "service-quotas"}  # as requests are signed, and as botocore calls it
 
@@ -70,3 +77,141 @@ def test_the_table_has_every_call_of_every_run(runs: dict[str, Run]) -> None:
             if not any(role in row.roles for row in rows_of(call["service"], call["action"])):
                 unknown.add(f"{call['service']}:{call['action']} as {role} in the flow {name}")
     assert unknown == set(), "add a row to goldenami/aws/calls.py for each, with its permissions"
+
+
+def test_every_row_of_the_table_is_called_by_a_run_or_says_why_not(runs: dict[str, Run]) -> None:
+    called = {(call["service"], call["action"]) for run in runs.values() for call in run.calls}
+    own = [row for row in TABLE if row.roles != {Role.CONSUMER}]
+    silent = {row.name for row in own if (row.service, row.operation) not in called and not row.unrecorded}
+    assert silent == set(), "no flow in tests/worlds/flows.py makes these calls"
+    excused = {row.name for row in own if (row.service, row.operation) in called and row.unrecorded}
+    assert excused == set(), "these calls are made, so `unrecorded` is wrong"
+
+
+def test_every_permission_of_the_policies_is_used_by_a_run(runs: dict[str, Run], build_world: World) -> None:
+    used = {use.action for run in runs.values() for use in run.used if "role/goldenami-" in use.principal}
+    excused = {p.action for row in TABLE if row.unrecorded for p in row.permissions}
+    given = {p.action for row in TABLE if row.roles & {Role.BUILDER, Role.PUBLISHER} for p in row.permissions}
+    assert given - used - excused == set()
+
+
+# --- a statement is taken away ----------------------------------------------------------------------------------------
+
+
+def listed(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def serves(statement: dict[str, Any], use: Use) -> bool:
+    return use.action in listed(statement["Action"]) and any(
+        fnmatch.fnmatchcase(use.resource, pattern) for pattern in listed(statement["Resource"])
+    )
+
+
+RELEASE = Flow(build_and_release)
+
+
+def test_without_one_statement_a_build_fails_and_names_it(
+    runs: dict[str, Run], build_world: World, whole: bool
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        restricted: Restricted = play(build_world, RELEASE, patch)
+    scope: Scope = restricted.scope
+    needed = []
+    for one in restricted.policies:
+        principal = one.role if one.kind is not Role.CALLER else f"arn:aws:iam::{HOME}:user/ci"
+        uses = [use for use in runs["build"].used if use.principal == principal]
+        for use in uses:
+            serving = [s for s in one.statements if serves(s, use)]
+            if len(serving) == 1 and (one.kind, one.account.id, serving[0]["Sid"]) not in needed:
+                needed.append((one.kind, one.account.id, serving[0]["Sid"]))
+    assert len(needed) > 20
+    for kind, account, sid in needed if whole else random.Random(1).sample(needed, 8):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(GoldenAmiError) as failure:
+            play(
+                build_world,
+                RELEASE,
+                patch,
+                keep=lambda k, s, gone=(kind, sid): (k, s["Sid"]) != gone,  # type: ignore[misc]
+            )
+        where = f"{kind} {account} {sid}: {failure.value.message}"
+        assert failure.value.exit_code in (1, 4, 6), where
+        denied = [call["denied"] for call in build_world.paper.calls if "denied" in call]
+        if denied:
+            assert isinstance(failure.value, AccessError | TargetsFailed), where
+            found = missing_permission(scope, account, _message_of(failure.value), kind=kind)
+            assert found is not None, where
+            assert found.sid == sid, where
+        told = [e.fields["message"] for e in build_world.events if e.kind == "note"]
+        told += [str(finding) for finding in getattr(failure.value, "findings", ())]
+        if kind is not Role.CALLER:
+            assert any(f"the statement {sid} of the {kind}'s policy" in text for text in told), where
+
+
+def _message_of(error: GoldenAmiError) -> str:
+    return " ".join([error.message, *getattr(error, "failures", {}).values()])
+
+
+# --- consumers, and probes --------------------------------------------------------------------------------------------
+
+
+def test_a_consumer_launches_released_images_and_no_others(build_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(stage: Stage) -> None:
+        stage.world.build()
+
+    restricted = play(build_world, Flow(work), monkeypatch)
+    (policies,) = (p for p in role_policies(restricted.scope, Role.CONSUMER) if p.account.id == APPS)
+    admin = build_world.client("iam", PLACES[2])
+    admin.create_user(UserName="consumer")
+    for number, document in enumerate(policies.documents):
+        made = admin.create_policy(PolicyName=f"consumer-{number}", PolicyDocument=json.dumps(document))["Policy"]
+        admin.attach_user_policy(UserName="consumer", PolicyArn=made["Arn"])
+    key = admin.create_access_key(UserName="consumer")["AccessKey"]
+    keys = {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
+
+    def client(service: str, region: str) -> Any:
+        factory: Any = boto3.client
+        return factory(service, region_name=region, endpoint_url=build_world.paper.endpoint, **keys)
+
+    def launch(image: str, region: str) -> str:
+        ec2 = client("ec2", region)
+        made = ec2.run_instances(ImageId=image, InstanceType="t3.small", MinCount=1, MaxCount=1)["Instances"]
+        build_world.behind.ec2.settle()
+        place = next(p for p in PLACES if (p.account, p.region) == (APPS, region))
+        (found,) = build_world.client("ec2", place).describe_instances(InstanceIds=[made[0]["InstanceId"]])[
+            "Reservations"
+        ]
+        return str(found["Instances"][0]["State"]["Name"])
+
+    for region in ("eu-central-1", "eu-west-1"):  # its own copy, and the home account's image
+        name = "/golden-ami/web/x86_64/stable/image-id"
+        image = client("ssm", region).get_parameter(Name=name)["Parameter"]["Value"]
+        assert launch(image, region) == "running"
+    base = client("ec2", "eu-central-1").describe_images(Owners=["136693071363"])["Images"][0]["ImageId"]
+    with pytest.raises(ClientError, match="UnauthorizedOperation"):
+        launch(base, "eu-central-1")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        client("ssm", "eu-central-1").get_parameter(Name="/aws/service/debian/release/12/latest/amd64")
+
+
+def test_probes_find_the_statement_that_is_missing(build_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = "InstanceOurs"
+    restricted = play(
+        build_world,
+        Flow(lambda stage: None),
+        monkeypatch,
+        keep=lambda kind, s: (kind, s["Sid"]) != (Role.BUILDER, gone),
+    )
+    iam = build_world.client("iam", PLACES[0])
+    home = build_world.environment.home
+    denied = set()
+    for probe in probes(restricted.scope, Role.BUILDER, home):
+        answer = iam.simulate_principal_policy(
+            PolicySourceArn=home.role,
+            ActionNames=probe.actions,
+            ResourceArns=probe.resources,
+            ContextEntries=probe.context,
+        )
+        if any(one["EvalDecision"] != "allowed" for one in answer["EvaluationResults"]):
+            denied.add(probe.sid)
+    assert denied == {gone}

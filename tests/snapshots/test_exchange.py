@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from goldenami_sandbox.http import Response
@@ -21,7 +20,7 @@ from tests.worlds.exchanges import WORK, copying, fresh, prepared, sealed
 from tests.worlds.faults import FAULTS, Fault, FromThenOn, Once, denied
 from tests.worlds.matrix import matrix
 from tests.worlds.recordings import calls
-from tests.worlds.volumes import APPS_PLACE, HOME_PLACE, WEST, Estate, tags_of
+from tests.worlds.volumes import APPS_PLACE, HOME_PLACE, WEST, Estate, joined, tags_of
 
 # --- what they do -----------------------------------------------------------------------------------------------------
 
@@ -179,23 +178,6 @@ def refused(estate: Estate, command: str, *words: str) -> None:
     actions = {c["action"] for c in estate.world.paper.calls[seen:]}
     assert {a for a in actions if not a.startswith(("Describe", "Get", "List", "AssumeRole"))} == set()
     assert estate.attached() == before
-
-
-def joined(estate: Estate) -> Any:
-    """Make the instance a member of the group "web". Returns the client."""
-    groups = estate.world.client("autoscaling", HOME_PLACE)
-    groups.create_launch_configuration(
-        LaunchConfigurationName="web", ImageId=estate.describe()["ImageId"], InstanceType="t3.small"
-    )
-    groups.create_auto_scaling_group(
-        AutoScalingGroupName="web",
-        LaunchConfigurationName="web",
-        MinSize=0,
-        MaxSize=1,
-        AvailabilityZones=["eu-central-1a"],
-    )
-    groups.attach_instances(InstanceIds=[estate.instance], AutoScalingGroupName="web")
-    return groups
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -21,10 +21,10 @@ from goldenami.cli.main import main
 from goldenami.release import orphans
 from goldenami.release.retention import Rules
 from tests.worlds import retiring
-from tests.worlds.builds import APPS, HOME, RECIPE, Label, MortalCloud, World
+from tests.worlds.builds import APPS, HOME, RECIPE, Death, Label, MortalCloud, World
 from tests.worlds.retiring import releases
 from tests.worlds.roles import Keep, Restricted, restrict
-from tests.worlds.volumes import HOME_PLACE, Estate
+from tests.worlds.volumes import HOME_PLACE, Estate, joined
 
 SCHEDULES = """
     schedules:
@@ -146,6 +146,13 @@ def interrupt_and_resume(stage: Stage) -> None:
     stage.world.resume()
 
 
+def resume_in_a_bucket(stage: Stage) -> None:
+    """Resume a build whose builder was launched: its keys are in the bucket, sealed."""
+    stage.world.build_until(Label("ec2", "RunInstances", HOME, "eu-central-1", 1), "after")
+    stage.world.leases_run_out()
+    stage.world.resume()
+
+
 def interrupt_and_clean(stage: Stage) -> None:
     """Clean a build that ended before its first parameter, when everything else is there."""
     stage.world.build_until(Label("ssm", "PutParameter", APPS, "eu-west-1", 2), "before")
@@ -163,17 +170,27 @@ def clean_expired(stage: Stage) -> None:
 
 
 def retire(stage: Stage) -> None:
-    """Releases a year later: one is disabled, one is deleted."""
+    """Releases a year later: some are disabled, one of these comes into use again, some are deleted."""
     world = stage.world
-    releases(world, 4)
+    made = releases(world, 5)
     world.cloud.start_process()
     retiring.go(world, {RECIPE: Rules(keep=1)}, dry_run=True)
     ec2 = world.client("ec2", HOME_PLACE)
     for image in ec2.describe_images(Owners=["self"])["Images"]:
         ec2.create_image_usage_report(ImageId=image["ImageId"], ResourceTypes=[{"ResourceType": "ec2:Instance"}])
-    ec2.create_launch_template(LaunchTemplateName="web", LaunchTemplateData={"ImageId": "ami-0123456789abcdef0"})
+    (copied,) = {i.image_id for i in made[0].images if (i.account, i.region) == (HOME, "eu-central-1")}
+    ec2.modify_image_attribute(ImageId=copied, LaunchPermission={"Add": [{"UserId": "999999999999"}]})
     _recycle_bin(world)
-    retiring.go(world, {RECIPE: Rules(keep=3, disable_after=timedelta(days=1), delete_after=timedelta(days=9999))})
+    disable = {RECIPE: Rules(keep=1, disable_after=timedelta(days=1), delete_after=timedelta(days=9999))}
+    retiring.go(world, disable)
+    world.cloud.start_process(Label("ec2", "DeregisterImage", HOME, "eu-central-1", 1), "before")
+    with pytest.raises(Death):
+        retiring.go(world, {RECIPE: Rules(keep=1)})
+    (used,) = {i.image_id for i in made[1].images if (i.account, i.region) == (HOME, "eu-central-1")}
+    ec2.create_launch_template(LaunchTemplateName="web", LaunchTemplateData={"ImageId": used})
+    world.cloud.start_process()
+    retiring.go(world, {RECIPE: Rules(keep=1)})
+    ec2.delete_launch_template(LaunchTemplateName="web")
     retiring.go(world, {RECIPE: Rules(keep=1)})
 
 
@@ -197,15 +214,52 @@ def delete_orphans(stage: Stage) -> None:
     orphans.delete(world.cloud, world.environment, world.catalog, stage.now + timedelta(days=2))
 
 
+def snapshots(stage: Stage) -> None:
+    estate = stage.estate()
+    run = stage.run
+    plain = estate.snapshot(estate.root, "plain")
+    run("snapshot", "create", "web-1", "--name", "both", "-e", "test")
+    run("snapshot", "create", estate.data, "--name", "one", "-e", "test")
+    run("snapshot", "list", "-e", "test")
+    run("snapshot", "copy", plain, "--kms-key", "alias/golden-ami", "--name", "sealed", "-e", "test")
+    sealed = next(s for s, item in estate.snapshots().items() if item["Encrypted"])
+    run("snapshot", "show", sealed, "-e", "test")
+    run("snapshot", "copy", sealed, "--to-account", "apps", "--kms-key", "alias/golden-ami", "-e", "test")
+    run("snapshot", "copy", sealed, "--to-region", "eu-west-1", "--kms-key", "alias/golden-ami", "-e", "test")
+    run("snapshot", "share", sealed, "--with", "apps", "-e", "test")
+    run("snapshot", "unshare", sealed, "--with", "apps", "-e", "test")
+    run("snapshot", "make-public", plain, "--yes", "-e", "test")
+    run("snapshot", "make-private", plain, "-e", "test")
+    run("snapshot", "lock", plain, "--days", "2", "-e", "test")
+    run("snapshot", "unlock", plain, "-e", "test")
+    run("snapshot", "volume", sealed, "--attach", estate.instance, "--device", "/dev/sdg", "-e", "test")
+    run("snapshot", "image", "web-1", "--name", "whole", "--no-reboot", "-e", "test")
+    run("snapshot", "register", sealed, "--name", "registered", "--architecture", "x86_64", "-e", "test")
+    run("snapshot", "lineage", estate.root, "-e", "test")
+    run("snapshot", "archive", sealed, "--yes", "-e", "test", code=2)  # an image uses it
+    old = estate.snapshot(estate.data, "old")
+    run("snapshot", "archive", old, "--yes", "-e", "test")
+    stage.settle()
+    run("snapshot", "restore-archive", old, "--permanent", "-e", "test")
+    stage.settle()
+    _recycle_bin(stage.world)
+    run("snapshot", "delete", plain, "--yes", "-e", "test")
+
+
 def volumes(stage: Stage) -> None:
     estate = stage.estate()
     run = stage.run
     run("snapshot", "create", "web-1", "--name", "before", "-e", "test")
+    groups = joined(estate)
+    run("volume", "encrypt", "web-1", "--all", "--yes", "-e", "test", code=2)
+    groups.detach_instances(
+        InstanceIds=[estate.instance], AutoScalingGroupName="web", ShouldDecrementDesiredCapacity=True
+    )
+    run("volume", "encrypt", "web-1", "--replace-root", "--yes", "-e", "test")
     run("volume", "encrypt", "web-1", "--all", "--yes", "-e", "test")
     run("volume", "kept", "-e", "test")
     run("snapshot", "restore", "web-1", "--to", "before", "--yes", "-e", "test")
     run("snapshot", "restore", "web-1", "--undo", "--yes", "-e", "test")
-    run("volume", "encrypt", "web-1", "--replace-root", "--yes", "-e", "test")
     run("volume", "forget", estate.instance, "--yes", "-e", "test")
 
 
@@ -227,6 +281,14 @@ def doctor(stage: Stage) -> None:
     stage.run("doctor", RECIPE, "-e", "test")
 
 
+def rebuild_catalog(stage: Stage) -> None:
+    """A catalog that was lost."""
+    stage.world.build()
+    shutil.rmtree(stage.world.path / ".goldenami" / "test" / "catalog")
+    stage.run("catalog", "show", "-e", "test")
+    stage.run("catalog", "rebuild", "-e", "test", "--yes")
+
+
 def lifecycles(stage: Stage) -> None:
     """Plan, apply, change, and end policies of DLM; and adopt one that was there before."""
     world = stage.world
@@ -235,6 +297,11 @@ def lifecycles(stage: Stage) -> None:
     file = world.path / "goldenami.yaml"
     file.write_text(file.read_text().replace("keep: 5", "keep: 6"))
     stage.run("dlm", "apply", "-e", "test")
+    admin = world.client("dlm", HOME_PLACE)
+    (policy,) = admin.get_lifecycle_policies()["Policies"]
+    arn = admin.get_lifecycle_policy(PolicyId=policy["PolicyId"])["Policy"]["PolicyArn"]
+    admin.untag_resource(ResourceArn=arn, TagKeys=list(policy["Tags"]))
+    stage.run("dlm", "apply", "--adopt", "-e", "test")
     text = file.read_text()
     file.write_text(text[: text.index("    schedules:")])
     stage.run("dlm", "apply", "-e", "test")
@@ -256,11 +323,14 @@ FLOWS: dict[str, Flow] = {
     "build": Flow(build_and_release),
     "build-in-a-bucket": Flow(build_in_a_bucket, bucket=True),
     "resume": Flow(interrupt_and_resume),
+    "resume-in-a-bucket": Flow(resume_in_a_bucket, bucket=True),
     "clean": Flow(interrupt_and_clean),
     "clean-expired": Flow(clean_expired),
     "retire": Flow(retire),
     "orphans": Flow(delete_orphans),
     "doctor": Flow(doctor),
+    "rebuild": Flow(rebuild_catalog),
+    "snapshots": Flow(snapshots),
     "volumes": Flow(volumes),
     "schedules": Flow(schedules, settings=SCHEDULES),
     "dlm": Flow(lifecycles, settings=LIFECYCLES),

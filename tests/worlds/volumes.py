@@ -119,3 +119,20 @@ class Estate:
 
 def tags_of(item: dict[str, Any]) -> dict[str, str]:
     return {t["Key"]: t["Value"] for t in item.get("Tags", [])}
+
+
+def joined(estate: Estate) -> Any:
+    """Make the instance a member of the group "web". Returns the client."""
+    groups = estate.world.client("autoscaling", HOME_PLACE)
+    groups.create_launch_configuration(
+        LaunchConfigurationName="web", ImageId=estate.describe()["ImageId"], InstanceType="t3.small"
+    )
+    groups.create_auto_scaling_group(
+        AutoScalingGroupName="web",
+        LaunchConfigurationName="web",
+        MinSize=0,
+        MaxSize=1,
+        AvailabilityZones=["eu-central-1a"],
+    )
+    groups.attach_instances(InstanceIds=[estate.instance], AutoScalingGroupName="web")
+    return groups
