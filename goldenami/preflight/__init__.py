@@ -4,6 +4,7 @@
 """
 
 from goldenami.preflight.checks import CODES, find, require
-from goldenami.preflight.finding import SCHEMA, Finding, PreflightFailed
+from goldenami.preflight.context import Check, Context
+from goldenami.preflight.finding import SCHEMA, Finding, PreflightFailed, from_error
 
-__all__ = ["CODES", "SCHEMA", "Finding", "PreflightFailed", "find", "require"]
+__all__ = ["CODES", "SCHEMA", "Check", "Context", "Finding", "PreflightFailed", "find", "from_error", "require"]

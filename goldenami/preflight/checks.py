@@ -40,6 +40,8 @@ CODES: Final = {
     "clock": "the clock of this machine agrees with AWS",
     "permission": "the policies of the roles have what builds need",
     "key": "each target's key exists there, can encrypt snapshots, and may be used by the target's role",
+    "base": "the base images exist",
+    "encryption": "no image that another account uses is encrypted under the AWS managed key of EBS",
     "subnet": "the network has a subnet for builders",
     "way-out": "builders reach package archives",
     "instance-type": "the instance types exist and fit the architecture",
@@ -57,12 +59,13 @@ def find(
     recipes: Sequence[Recipe] = (),
     *,
     keys: Mapping[str, str] | None = None,
+    more: Sequence[Check] = (),
 ) -> tuple[Finding, ...]:
     """Run all checks at the same time, and return the findings: errors first, then in the order of ``CODES``.
 
     ``recipes``: those to build; without recipes, only the environment is checked. ``keys``: the ARN of each target's
     key by label, if a plan has resolved regions and keys already; then only the rest is checked, and a permission that
-    a role lacks is a warning. Raises only errors
+    a role lacks is a warning. ``more``: checks of the caller. Raises only errors
     that end everything, such as credentials of the caller that AWS refuses.
     """
     context = Context(cloud, environment, catalog, tuple(recipes), keys=keys or {}, planned=keys is not None)
@@ -70,7 +73,7 @@ def find(
     context = replace(context, refused=frozenset(account for account, _ in refused))
     found = [finding for _, finding in refused]
     checks = CHECKS if keys is None else [check for check in CHECKS if check not in _PLANNED]
-    answers = each(checks, lambda check: list(check(context)))
+    answers = each([*checks, *more], lambda check: list(check(context)))
     for results in answers.results.values():
         found += results
     for check, error in answers.errors.items():

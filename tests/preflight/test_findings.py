@@ -19,6 +19,7 @@ from goldenami.aws.session import Cloud
 from goldenami.cli.main import main
 from goldenami.preflight import Finding, access
 from goldenami.release.catalog import Catalog
+from goldenami.stages.checks import PLAN_CHECKS
 
 HOME, APPS = "111111111111", "222222222222"
 DEBIAN = "136693071363"
@@ -64,7 +65,9 @@ class Company:
         project = recipe.load_project(self.path)
         environment = recipe.environment(project, "company")
         loaded = [recipe.load(project, "web", environment, {})]
-        return preflight.find(Cloud.of(environment), environment, Catalog(self.path / "catalog"), loaded)
+        return preflight.find(
+            Cloud.of(environment), environment, Catalog(self.path / "catalog"), loaded, more=PLAN_CHECKS
+        )
 
 
 @pytest.fixture
@@ -118,6 +121,23 @@ def statement_missing(company: Company) -> None:
     deny = {"Effect": "Deny", "Action": "ec2:CopyImage", "Resource": "*"}
     document = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
     iam.put_role_policy(RoleName="goldenami-publisher", PolicyName="no-copies", PolicyDocument=document)
+
+
+def base_missing(company: Company) -> None:
+    company.edit("recipes/web.yaml", "debian-12-amd64-*", "debian-99-*")
+
+
+def managed_key_that_is_shared(company: Company) -> None:
+    old = "account: home, regions: [eu-central-1], kms_key: alias/golden-ami"
+    company.edit("goldenami.yaml", old, old.replace("golden-ami", "aws/ebs"))
+    company.edit("goldenami.yaml", "      - {account: apps, regions: [eu-west-1], kms_key: alias/golden-ami}\n", "")
+    company.edit("recipes/web.yaml", "channel: stable", "channel: stable, share: {accounts: ['333333333333']}")
+
+
+def managed_key_by_default(company: Company) -> None:
+    """The home region is no target, so that the builder's volumes would be under the account's default key."""
+    company.client("ec2").enable_ebs_encryption_by_default()
+    company.edit("goldenami.yaml", "      - {account: home, regions: [eu-central-1], kms_key: alias/golden-ami}\n", "")
 
 
 def subnet_missing(company: Company) -> None:
@@ -188,6 +208,9 @@ CASES = (
     Case(statement_missing, "permission", "error", "lacks ec2:CopyImage", "goldenami.yaml:5:34", 4),
     Case(key_missing, "key", "error", "does not exist", "goldenami.yaml:9:35", 3),
     Case(key_denied, "key", "error", "may not encrypt", "goldenami.yaml:9:56", 4),
+    Case(base_missing, "base", "error", "debian-99-*", "recipes/web.yaml:4:11", 3),
+    Case(managed_key_that_is_shared, "encryption", "error", "managed key of EBS, expected", "goldenami.yaml:7:5", 2),
+    Case(managed_key_by_default, "encryption", "error", "copied into another account", "goldenami.yaml:7:5", 2),
     Case(subnet_missing, "subnet", "error", "has no subnet tagged tier=build", "goldenami.yaml:6:15", 3),
     Case(no_default_route, "way-out", "warning", "no default route", "goldenami.yaml:2:3"),
     Case(no_public_address, "way-out", "warning", "no public address", "goldenami.yaml:6:5"),
@@ -224,7 +247,7 @@ def test_a_right_environment_has_no_finding(company: Company) -> None:
 def test_all_findings_at_once(company: Company) -> None:
     for provoke in (role_missing, type_unknown, base_not_allowed):
         provoke(company)
-    assert {f.code for f in company.find() if f.level == "error"} == {"role", "instance-type", "allowed-images"}
+    assert {f.code for f in company.find() if f.level == "error"} == {"role", "base", "instance-type", "allowed-images"}
 
 
 def test_a_check_that_may_not_read_is_unknown(company: Company) -> None:
