@@ -16,6 +16,7 @@ from goldenami.cli.lineage import lineage
 from goldenami.cli.options import (
     Where,
     address_option,
+    description_option,
     everywhere_option,
     instance_argument,
     no_wait_option,
@@ -68,7 +69,7 @@ snapshot.add_command(lineage)
 @snapshot.command()
 @click.argument("subject", metavar="VOLUME|INSTANCE")
 @click.option("--name", required=True, help="Name tag. `snapshot restore --to NAME` finds the snapshots by it.")
-@click.option("--description", default="", help="Description of the snapshots.")
+@description_option
 @click.option("--exclude", metavar="VOLUME", multiple=True, help="Exclude this data volume of the instance.")
 @click.option("--exclude-root", is_flag=True, help="Exclude the root volume.")
 @click.option(
@@ -423,7 +424,7 @@ def volume(
     help="Required version of the instance metadata service.",
 )
 @click.option("--ena/--no-ena", default=True, show_default=True, help="Enable enhanced networking (ENA).")
-@click.option("--description", default="")
+@description_option
 @place_options
 def register(
     reference: str,
@@ -462,7 +463,7 @@ def register(
 @snapshot.command()
 @instance_argument
 @click.option("--name", required=True, help="The image's name; it has to be new in the account and region.")
-@click.option("--description", default="")
+@description_option
 @click.option(
     "--no-reboot",
     is_flag=True,

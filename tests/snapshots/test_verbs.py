@@ -331,3 +331,23 @@ def test_every_verb_is_journaled(estate: Estate) -> None:
     _, out, _ = estate.try_("builds", "list", "--json")
     (task,) = json.loads(out)["builds"]
     assert (task["task"], task["status"]) == ("snapshot share", "done")
+
+
+# --- descriptions -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("vor Größenänderung", "'ö' is not an ASCII character"), ("x" * 256, "256 characters, expected 255 at most")],
+)
+def test_a_description_that_ec2_would_refuse_is_refused_before_any_call(estate: Estate, text: str, said: str) -> None:
+    before = len(estate.world.paper.calls)
+    for command in (
+        ("create", estate.instance),
+        ("register", "snap-0123456789abcdef0", "--architecture", "x86_64"),
+        ("image", "web-1", "--yes"),
+    ):
+        code, _, err = estate.try_("snapshot", *command, "--name", "x", "--description", text)
+        assert code == 2
+        assert said in err
+    assert len(estate.world.paper.calls) == before
