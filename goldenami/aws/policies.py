@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from goldenami.aws import lifecycle, s3, tags
@@ -490,18 +490,36 @@ class Probe:
     context: tuple[Mapping[str, Any], ...]
 
 
-def probes(scope: Scope, kind: Role, account: Account) -> list[Probe]:
+def probes(scope: Scope, kind: Role, account: Account, jobs: Collection[Job] | None = None) -> list[Probe]:
     """Return a probe for each statement of a role. Where a statement has a wildcard in an ARN, the probe has an example
-    resource."""
+    resource. ``jobs``: only the parts of statements that these jobs need."""
+    every = _policies(scope, kind, account).statements
+    if jobs is None:
+        parts = [(str(statement["Sid"]), statement) for statement in every]
+    else:
+        needed = _policies(replace(scope, jobs=frozenset(jobs)), kind, account).statements
+        parts = [(str(whole["Sid"]), common) for part in needed for whole in every for common in _common(whole, part)]
     return [
         Probe(
-            str(statement["Sid"]),
+            sid,
             tuple(_list(statement["Action"])),
             tuple(_example(arn, scope.environment.home_region) for arn in _list(statement["Resource"])),
             tuple(_context(statement.get("Condition", {}))),
         )
-        for statement in _policies(scope, kind, account).statements
+        for sid, statement in parts
     ]
+
+
+def _common(whole: Statement, part: Statement) -> Iterator[Statement]:
+    """Yield what a statement gives of a smaller one, unless it gives nothing of it."""
+    actions = [action for action in _list(part["Action"]) if action in _list(whole["Action"])]
+    resources = [arn for arn in _list(part["Resource"]) if arn in _list(whole["Resource"])]
+    if actions and resources and _keys_of(whole) <= _keys_of(part):
+        yield {**part, "Action": actions, "Resource": resources}
+
+
+def _keys_of(statement: Statement) -> set[str]:
+    return {key for entries in statement.get("Condition", {}).values() for key in entries}
 
 
 def _example(arn: str, region: str) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
-from goldenami.aws.calls import Job, Role, rows_for
+from goldenami.aws.calls import Job, Role
 from goldenami.aws.policies import Probe, RolePolicies, Scope, probes, role_policies
 from goldenami.aws.session import Cloud
 from goldenami.each import each
@@ -36,35 +35,35 @@ def _check(context: Context, scope: Scope, one: RolePolicies) -> Iterator[Findin
     principal = one.role or context.cloud.caller().arn
     if one.role is None and ":user/" not in principal:
         return  # the ARN of a session does not have the path of its role, which the simulator needs
-    needed = {p.action for row in rows_for(one.kind, {Job.BUILD}) for p in row.permissions}
-    wanted = [
-        replace(probe, actions=tuple(a for a in probe.actions if a in needed))
-        for probe in probes(scope, one.kind, one.account)
-    ]
-    groups = _same_context([probe for probe in wanted if probe.actions])
+    groups = _same_context(probes(scope, one.kind, one.account, {Job.BUILD}))
 
-    def lacking(number: int) -> dict[str, list[str]]:
+    def lacking(number: int) -> list[tuple[str, str]]:
+        """Return the statements, and the actions of them that are not allowed."""
         allowed = _simulate(context.cloud, place, principal, groups[number])
-        return {
-            probe.sid: [a for a in probe.actions if not all((a, resource) in allowed for resource in probe.resources)]
+        return [
+            (probe.sid, action)
             for probe in groups[number]
-        }
+            for action in probe.actions
+            if not all((action, resource) in allowed for resource in probe.resources)
+        ]
 
     answers = each(range(len(groups)), lacking)
     # A policy of another shape can be enough for one recipe. So a build tells, and doctor refuses.
     level: Level = "warning" if context.planned else "error"
+    missing: dict[str, set[str]] = {}
     for found in answers.results.values():
-        for sid, actions in found.items():
-            if actions:
-                yield Finding(
-                    "permission",
-                    level,
-                    f"{principal} lacks {', '.join(sorted(actions))}: the statement {sid} of the {one.kind}'s policy",
-                    f"`goldenami iam policy --role {one.kind}` prints the statement.",
-                    place,
-                    mark,
-                    exit_code=4,
-                )
+        for sid, action in found:
+            missing.setdefault(sid, set()).add(action)
+    for sid, actions in sorted(missing.items()):
+        yield Finding(
+            "permission",
+            level,
+            f"{principal} lacks {', '.join(sorted(actions))}: the statement {sid} of the {one.kind}'s policy",
+            f"`goldenami iam policy --role {one.kind}` prints the statement.",
+            place,
+            mark,
+            exit_code=4,
+        )
     if answers.errors:
         error = next(iter(answers.errors.values()))
         yield Finding("permission", "unknown", error.message, error.hint or "", place, mark)

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from goldenami.aws.calls import TABLE, Job, Role, rows_for
 from goldenami.aws.policies import (
     MOST_CHARACTERS,
     MOST_POLICIES,
+    Probe,
     Scope,
     key_policies,
     length,
@@ -227,6 +229,21 @@ def test_probes_cover_every_statement() -> None:
     found = probes(SCOPE, Role.BUILDER, HOME)
     assert [p.sid for p in found] == [s["Sid"] for s in statements(Role.BUILDER)]
     assert all(p.actions and "*/" not in json.dumps(p.resources) for p in found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "account"), [(Role.BUILDER, HOME), (Role.PUBLISHER, APPS)], ids=["builder", "publisher"]
+)
+def test_probes_of_builds_are_all_that_builds_need(kind: Role, account: Account) -> None:
+    """And no more: a role without the permissions of volumes is enough for builds."""
+
+    def pairs(found: list[Probe]) -> set[tuple[str, str]]:
+        return {(action, resource) for probe in found for action in probe.actions for resource in probe.resources}
+
+    found = probes(SCOPE, kind, account, {Job.BUILD})
+    assert pairs(found) == pairs(probes(replace(SCOPE, jobs=frozenset({Job.BUILD})), kind, account))
+    assert {p.sid for p in found} < {p.sid for p in probes(SCOPE, kind, account)}
+    assert "ReplaceRootVolumeTaskCreating" not in {p.sid for p in found}
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
