@@ -75,7 +75,7 @@ def wait(world: World, delay: float) -> None:
         world.clock.sleep(delay)
 
 
-@matrix("label, fault", itertools.product(calls("every-call"), FAULTS), every=23)
+@matrix("label, fault", itertools.product(calls("every-call"), FAULTS), every=37)
 def test_any_call_may_fail_once(world: World, label: Label, fault: Fault, number: int) -> None:
     """A fault that passes is no reason for a build to fail; a refusal is, and leaves nothing."""
     turn = number // 4
@@ -83,7 +83,7 @@ def test_any_call_may_fail_once(world: World, label: Label, fault: Fault, number
     disturbed(world, Once(label, fault), then=then, delay=delay, must_release=fault in PASSING)
 
 
-@matrix("label, fault", itertools.product(calls("every-call"), (throttled, broken, lost, denied)), every=37)
+@matrix("label, fault", itertools.product(calls("every-call"), (throttled, broken, lost, denied)), every=53)
 def test_an_action_may_fail_from_some_call_on(world: World, label: Label, fault: Fault, number: int) -> None:
     """The build ends with an error in bounded time, and what it could not delete is deleted by the next process."""
     turn = number // 4
