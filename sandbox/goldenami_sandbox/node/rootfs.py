@@ -7,14 +7,15 @@ too many ``..``, stays inside the root.
 from __future__ import annotations
 
 import os
-import subprocess
+import stat
 from collections import deque
 from pathlib import Path
 
 from goldenami_sandbox.errors import SandboxError
-from goldenami_sandbox.node.command import last_line
 
 _LINKS = 40  # as the kernel's limit
+_LONGEST = 16 << 20
+_WRITING = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class Rootfs:
@@ -50,11 +51,26 @@ class Rootfs:
         return self.path(inside).exists()
 
     def read(self, inside: str) -> str:
-        """Return the contents of a file, empty if it does not exist."""
+        """Return the contents of a file, empty if it does not exist. Raises SandboxError as :meth:`read_bytes`."""
+        return self.read_bytes(inside).decode(errors="replace")
+
+    def read_bytes(self, inside: str) -> bytes:
+        """Return the contents of a file, empty if it does not exist or is a directory. Raises SandboxError for a device
+        or a pipe, which could be one of the host, and for a file of more than 16 MiB."""
         try:
-            return self.path(inside).read_text(errors="replace")
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            return ""
+            handle = os.open(self.path(inside), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return b""
+        with os.fdopen(handle, "rb") as file:
+            kind = os.fstat(handle).st_mode
+            if stat.S_ISDIR(kind):
+                return b""
+            if not stat.S_ISREG(kind):
+                raise SandboxError(f"{inside} of the image is not a regular file")
+            content = file.read(_LONGEST + 1)
+        if len(content) > _LONGEST:
+            raise SandboxError(f"{inside} of the image has more than {_LONGEST >> 20} MiB")
+        return content
 
     def mkdir(self, inside: str, mode: int = 0o755, owner: tuple[int, int] = (0, 0)) -> Path:
         """Create a directory with its parents. Existing directories keep mode and owner."""
@@ -75,15 +91,18 @@ class Rootfs:
         owner: tuple[int, int] = (0, 0),
         append: bool = False,
     ) -> None:
-        """Write a file, and create its directory if missing. A dangling link at the path is replaced."""
+        """Write a file, and create its directory if missing. A dangling link at the path is replaced, and so is a
+        device, which would be the host's, or a pipe."""
         link = self.path(inside.rpartition("/")[0]) / inside.rpartition("/")[2]
         if link.is_symlink() and not self.path(inside).exists():
             link.unlink()
         path = self.path(inside)
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.unlink()
         if not path.parent.is_dir():
             self.mkdir("/" + str(path.parent.relative_to(self.root)))
         data = content.encode() if isinstance(content, str) else content
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if append else os.O_TRUNC), 0o600)
+        handle = os.open(path, _WRITING | (os.O_APPEND if append else os.O_TRUNC), 0o600)
         with os.fdopen(handle, "ab" if append else "wb") as file:
             file.write(data)
             os.fchown(file.fileno(), *owner)
@@ -107,14 +126,6 @@ class Rootfs:
         """
         user, _, group = text.partition(":")
         return self._number(user, "/etc/passwd"), self._number(group or user, "/etc/group")
-
-    def run(self, *argv: str) -> None:
-        """Run a program of the image in the root (chroot). Raises SandboxError if it fails."""
-        done = subprocess.run(
-            ["chroot", str(self.root), *argv], capture_output=True, text=True, errors="replace", check=False
-        )
-        if done.returncode:
-            raise SandboxError(f"{argv[0]} failed in the image: {last_line(done.stderr)}")
 
     def _number(self, name: str, database: str) -> int:
         if name.isdigit():

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from goldenami_sandbox.errors import SandboxError
-from goldenami_sandbox.node import hostkeys, userdata
+from goldenami_sandbox.node import hostkeys, userdata, users
 from goldenami_sandbox.node.api import InstanceSpec
 from goldenami_sandbox.node.rootfs import Rootfs
 
@@ -75,7 +75,7 @@ def _users(root: Rootfs, spec: InstanceSpec, data: userdata.UserData) -> None:
     rules: list[str] = []
     if data.default_user:
         name = spec.default_user
-        _ensure_user(root, userdata.User(name, groups=("adm", "sudo")))
+        users.ensure_user(root, userdata.User(name, groups=("adm", "sudo")))
         _authorize(root, name, keys)
         rules.append(f"# User rules for {name}\n{name} ALL=(ALL) NOPASSWD:ALL\n")
         if root.user("root") and keys:
@@ -84,28 +84,12 @@ def _users(root: Rootfs, spec: InstanceSpec, data: userdata.UserData) -> None:
             options = f'no-port-forwarding,no-agent-forwarding,no-X11-forwarding,command="{command}"'
             _authorize(root, "root", [f"{options} {key}" for key in keys])
     for user in data.users:
-        _ensure_user(root, user)
+        users.ensure_user(root, user)
         _authorize(root, user.name, list(user.keys))
         if user.sudo:
             rules.append(f"# User rules for {user.name}\n" + "".join(f"{user.name} {rule}\n" for rule in user.sudo))
     if rules and root.exists("/etc/sudoers.d"):
         root.write(_SUDOERS, "# Created by cloud-init\n\n" + "\n".join(rules), mode=0o440)
-
-
-def _ensure_user(root: Rootfs, user: userdata.User) -> None:
-    if root.user(user.name) is None:
-        argv = ["useradd", "--shell", user.shell, "--create-home"]
-        if user.home:
-            argv += ["--home-dir", user.home]
-        if user.system:
-            argv.append("--system")
-        if f"\n{user.name}:" in "\n" + root.read("/etc/group"):
-            argv.append("--no-user-group")
-        root.run(*argv, user.name)
-    known = {line.partition(":")[0] for line in root.read("/etc/group").splitlines()}
-    groups = [group for group in user.groups if group in known]
-    if groups:
-        root.run("usermod", "--append", "--groups", ",".join(groups), user.name)
 
 
 def _authorize(root: Rootfs, name: str, keys: list[str]) -> None:
