@@ -146,7 +146,7 @@ def sweep(files: state.Files) -> None:
         while cgroup.exists() and time.monotonic() < deadline:  # killed processes need a moment to end
             namespaces.remove_cgroup(cgroup)
             time.sleep(0.01)
-    network.remove_rules(sandbox)
+    network.clear(sandbox)
 
 
 def end_half_started(files: state.Files) -> None:

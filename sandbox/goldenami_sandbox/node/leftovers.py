@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from goldenami_sandbox.node import network
 from goldenami_sandbox.node.namespaces import cgroup2_root, cgroup_name, remove_cgroup
-from goldenami_sandbox.node.network import remove_rules
 
 
 def clear(sandbox: str) -> None:
@@ -12,7 +12,7 @@ def clear(sandbox: str) -> None:
     ``sandbox`` is an id from ``namespaces.sandbox_id``. ``RealNode.start`` removes what is in its way; this function is
     for a sandbox that will not start again.
     """
-    remove_rules(sandbox)
+    network.clear(sandbox)
     root = cgroup2_root()
     if root is not None:
         remove_cgroup(root / cgroup_name(sandbox))

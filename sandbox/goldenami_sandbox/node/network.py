@@ -8,15 +8,22 @@ route over that link, except private guests: the router drops new connections fr
 other over the bridge, and other networks through the host and a masquerade rule. 169.254.169.254 is an address of the
 router. All this ends with the enclosure, except the nft table and, if the host's FORWARD policy is DROP, two iptables
 rules; ``remove_rules`` removes them. The next start of any sandbox on the host removes those of a killed one.
+
+Only this host opens connections to guests: what other machines and namespaces send through it is dropped. The host has
+to forward packets. If it did not before, the table ``goldenami_forwarding`` says so: it drops what the host would
+forward between the links that it had, so that it is no router for others, and with the last sandbox the table goes and
+forwarding is switched off again.
 """
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import json
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +37,9 @@ _ID = re.compile("[0-9a-f]{8}")  # as namespaces.sandbox_id makes it
 ROUTER = "router"
 METADATA_ADDRESS = "169.254.169.254"
 GUEST_LINK = "ens5"  # as Nitro instances call it
+_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+_FORWARDING = "goldenami_forwarding"
+_LOCK = Path("/run/goldenami-network.lock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +105,9 @@ class Network:
         )
         in_network(ROUTER, lambda: Path("/proc/sys/net/ipv4/ip_forward").write_text("1"))
         run("ip", "netns", "exec", ROUTER, "nft", "-f", "-", stdin=_ROUTER_RULES)
-        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        # First the rules, so that nothing comes in between.
         run("nft", "-f", "-", stdin=_rules(table(self._sandbox), here.network, self._link))
+        _switch_forwarding_on()
         if "-P FORWARD DROP" in _iptables_forward():
             for direction in ("-i", "-o"):
                 attempt("iptables", "-w", "-I", "FORWARD", direction, self._link, "-j", "ACCEPT")
@@ -105,6 +116,7 @@ class Network:
         attempt("ip", "link", "delete", self._link)
         attempt("ip", "netns", "delete", ROUTER)
         remove_rules(self._sandbox)
+        _restore_forwarding()
 
     def connect(self, instance: str, address: str, *, public: bool = True) -> None:
         """Create the guest's network namespace, named after the guest, with its address configured.
@@ -198,6 +210,12 @@ def table(sandbox: str) -> str:
     return f"goldenami_{sandbox}"
 
 
+def clear(sandbox: str) -> None:
+    """Remove what a sandbox that is not running left on the host. What is missing is ignored."""
+    remove_rules(sandbox)
+    _restore_forwarding()
+
+
 def remove_rules(sandbox: str) -> None:
     """Remove the rules of a sandbox, running or not. Missing rules are ignored."""
     attempt("nft", "delete", "table", "ip", table(sandbox))
@@ -212,10 +230,44 @@ def _remove_stale_rules() -> None:
 
     A sandbox makes its link before its rules, and removes it first.
     """
+    links = _links()
     for line in run("nft", "list", "tables").splitlines():
         sandbox = line.partition("table ip goldenami_")[2].strip()
-        if _ID.fullmatch(sandbox) and not Path(f"/sys/class/net/ga-{sandbox}").exists():
+        if _ID.fullmatch(sandbox) and f"ga-{sandbox}" not in links:
             remove_rules(sandbox)
+
+
+def _links() -> set[str]:
+    """Return the names of the host's links. /sys/class/net may be that of another network namespace."""
+    return {str(link["ifname"]) for link in json.loads(run("ip", "-json", "link", "show") or "[]")}
+
+
+def _switch_forwarding_on() -> None:
+    """Let the host forward packets. If it did not, it must not become a router between the links that it has. Links
+    that are made later, such as those of containers, belong to programs that rely on forwarding."""
+    with _alone():
+        if _FORWARD.read_text().strip() != "0":
+            return
+        old = ", ".join(f'"{link}"' for link in sorted(_links()) if not link.startswith("ga-"))
+        run("nft", "-f", "-", stdin=_FORWARDING_RULES.format(table=_FORWARDING, links=old))
+        _FORWARD.write_text("1")
+
+
+def _restore_forwarding() -> None:
+    """Switch forwarding off if a sandbox switched it on, and none runs any more."""
+    with _alone():
+        is_ours = f"table ip {_FORWARDING}" in run("nft", "list", "tables").splitlines()
+        if is_ours and not any(link.startswith("ga-") for link in _links()):
+            _FORWARD.write_text("0")
+            attempt("nft", "delete", "table", "ip", _FORWARDING)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Only one sandbox of the host at a time decides about forwarding. A sandbox makes its link before that."""
+    with _LOCK.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _iptables_forward() -> str:
@@ -237,6 +289,22 @@ table ip {name} {{
         type filter hook forward priority filter;
         iifname "{link}" tcp flags syn tcp option maxseg size set rt mtu
         oifname "{link}" tcp flags syn tcp option maxseg size set rt mtu
+        oifname "{link}" ct state established,related accept
+        oifname "{link}" drop
+    }}
+}}
+"""
+
+
+_FORWARDING_RULES = """\
+table ip {table} {{
+    set old {{
+        type ifname
+        elements = {{ {links} }}
+    }}
+    chain forward {{
+        type filter hook forward priority filter;
+        iifname @old oifname @old drop
     }}
 }}
 """
