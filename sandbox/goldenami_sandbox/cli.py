@@ -121,7 +121,7 @@ def up(
     restore the state of the last stop and boot the instances that were running.
     """
     from goldenami_sandbox import control
-    from goldenami_sandbox.seed import ACCOUNTS
+    from goldenami_sandbox.accounts import ACCOUNTS
 
     settings = {"pending": _pending(pending)} if pending else None
     before = time.monotonic()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from goldenami_sandbox import seed
+from goldenami_sandbox.accounts import ACCOUNTS
 from goldenami_sandbox.authorization import Authorization
 from goldenami_sandbox.calllog import CallLog
 from goldenami_sandbox.credentials import Credentials, Identity, Refused, unknown_key
@@ -48,7 +49,7 @@ class Cloud:
         self,
         node: Any,
         *,
-        accounts: Mapping[str, str] = seed.ACCOUNTS,
+        accounts: Mapping[str, str] = ACCOUNTS,
         clock: Callable[[], float],
         sleep: Callable[[float], None],
         log: Path | None = None,

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from goldenami_sandbox import launcher, state
-from goldenami_sandbox.credentials import AccessKey, admin_key
+from goldenami_sandbox.accounts import ACCOUNTS, REGIONS, AccessKey, admin_key
 from goldenami_sandbox.errors import InvalidSettings, NotFound, SandboxError, UsageError
-from goldenami_sandbox.seed import ACCOUNTS, REGIONS
 
 
 def _ignore_progress(_: str) -> None:

@@ -9,7 +9,6 @@ Requests over HTTP must be signed with the secret key. Calls in the same process
 from __future__ import annotations
 
 import base64
-import hashlib
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -17,17 +16,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from goldenami_sandbox import signatures
+from goldenami_sandbox.accounts import admin_key
 from goldenami_sandbox.http import Response
 from goldenami_sandbox.policy import Caller
 from goldenami_sandbox.protocol import Call
 from goldenami_sandbox.surface import Surface
-
-
-@dataclass(frozen=True, slots=True)
-class AccessKey:
-    access_key_id: str
-    secret_access_key: str
-    session_token: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +59,6 @@ class Refused(Exception):
     def __init__(self, response: Response) -> None:
         super().__init__("credentials refused")
         self.response = response
-
-
-def admin_key(account: str) -> AccessKey:
-    """Return the key of the account's administrator. It is the same on every machine, and only a sandbox accepts it."""
-    digest = hashlib.sha256(f"goldenami sandbox administrator of {account}".encode()).digest()
-    return AccessKey(
-        "AKIA" + base64.b32encode(digest)[:16].decode(), base64.b64encode(digest)[:40].decode().replace("/", "+")
-    )
 
 
 class Credentials:

@@ -12,13 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from goldenami_sandbox.credentials import admin_key
+from goldenami_sandbox.accounts import HOME, REGIONS, admin_key
 from goldenami_sandbox.ec2.service import Ec2
 from goldenami_sandbox.surface import Surface
 
-HOME = "111111111111"
-ACCOUNTS: Mapping[str, str] = {"home": HOME, "apps": "222222222222"}
-REGIONS = ("eu-central-1", "eu-west-1", "us-east-1")  # those with KMS keys; the first is home
 ROLES = ("goldenami-builder", "goldenami-publisher")
 KEY_ALIAS = "alias/golden-ami"
 SPOT_ROLE, SPOT_PATH = "AWSServiceRoleForEC2Spot", "/aws-service-role/spot.amazonaws.com/"

@@ -16,9 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from goldenami_sandbox import seed
+from goldenami_sandbox.accounts import ACCOUNTS, AccessKey, admin_key
 from goldenami_sandbox.cloud import Cloud
-from goldenami_sandbox.credentials import AccessKey, admin_key
 from goldenami_sandbox.ec2.paper import PaperNode
 from goldenami_sandbox.http import Server
 from goldenami_sandbox.settings import Settings
@@ -68,7 +67,7 @@ class PaperCloud:
 @contextlib.contextmanager
 def paper_cloud(
     *,
-    accounts: Mapping[str, str] = seed.ACCOUNTS,
+    accounts: Mapping[str, str] = ACCOUNTS,
     settings: Settings | None = None,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,

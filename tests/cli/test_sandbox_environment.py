@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import boto3
-from goldenami_sandbox import seed
+from goldenami_sandbox import accounts
 
 from goldenami.recipe.environment import HOME, SANDBOX_ACCOUNTS, SANDBOX_HOME, SANDBOX_TARGETS
 
 
 def test_accounts_and_regions_are_there() -> None:
-    assert SANDBOX_HOME["account"] == seed.HOME
-    assert seed.REGIONS[0] == SANDBOX_HOME["region"]
-    assert dict(seed.ACCOUNTS) == {
+    assert SANDBOX_HOME["account"] == accounts.HOME
+    assert accounts.REGIONS[0] == SANDBOX_HOME["region"]
+    assert dict(accounts.ACCOUNTS) == {
         HOME: SANDBOX_HOME["account"],
         **{name: account["id"] for name, account in SANDBOX_ACCOUNTS.items()},
     }
-    assert {region for target in SANDBOX_TARGETS for region in target["regions"]} <= set(seed.REGIONS)
+    assert {region for target in SANDBOX_TARGETS for region in target["regions"]} <= set(accounts.REGIONS)
 
 
 def test_roles_and_keys_are_there(paper_cloud: Any) -> None:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from goldenami_sandbox.credentials import admin_key
+from goldenami_sandbox.accounts import admin_key
 from goldenami_sandbox.testing import paper_cloud
 
 from goldenami.aws import images

@@ -28,9 +28,9 @@ from typing import Any, NamedTuple
 
 import botocore.session
 import pytest
-from goldenami_sandbox import guard, seed
+from goldenami_sandbox import guard
+from goldenami_sandbox.accounts import ACCOUNTS, admin_key
 from goldenami_sandbox.cloud import Cloud as SandboxCloud
-from goldenami_sandbox.credentials import admin_key
 from goldenami_sandbox.direct import Direct
 from goldenami_sandbox.ec2.paper import PaperNode
 from goldenami_sandbox.http import Request as HttpRequest
@@ -357,7 +357,7 @@ class World:
             behind.credentials.load(sessions)
         self._node, self.gate.target, self.clock.settle = node, behind, behind.ec2.settle
         endpoint = f"http://127.0.0.1:{self.server.port}"
-        self.paper = PaperCloud(endpoint, dict(seed.ACCOUNTS), behind, node)
+        self.paper = PaperCloud(endpoint, dict(ACCOUNTS), behind, node)
         self._in_a_bucket = bucket
         self._paths = []
         if bucket:
