@@ -11,8 +11,11 @@ Python program, the user who installs packages decides which code runs.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from goldenami.errors import NotFound, UsageError
@@ -27,7 +30,7 @@ TRANSPORTS: Final[Group] = "goldenami.transports"
 def installed(group: Group) -> Mapping[str, EntryPoint]:
     """Return the entry points of a group by name, sorted. Raises UsageError if two distributions have the same name."""
     found: dict[str, EntryPoint] = {}
-    for entry in entry_points(group=group):
+    for entry in _all(tuple((path, _changed(path)) for path in sys.path)).select(group=group):
         before = found.setdefault(entry.name, entry)
         if before != entry:
             raise UsageError(
@@ -35,6 +38,21 @@ def installed(group: Group) -> Mapping[str, EntryPoint]:
                 hint="Uninstall one of them.",
             )
     return dict(sorted(found.items()))
+
+
+@lru_cache(maxsize=2)
+def _all(paths: tuple[tuple[str, int], ...]) -> Any:  # the type has another name before Python 3.12
+    """Return the entry points of all packages. Reading them takes as long as loading a recipe, so they are read again
+    only after a change of the directories. ``paths``: those that Python searches, and when they were changed."""
+    del paths
+    return entry_points()
+
+
+def _changed(path: str) -> int:
+    try:
+        return Path(path or ".").stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def load(group: Group, name: str) -> Any:

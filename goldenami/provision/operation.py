@@ -56,7 +56,7 @@ class Operation(BaseModel):
     sets it; it is part of the plan's digest.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
     kind: ClassVar[str] = ""
     shorthand: ClassVar[str | None] = None

@@ -17,11 +17,13 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import FrameType
+from functools import lru_cache
+from types import CodeType, FrameType
 from typing import Any
 
-from jinja2 import TemplateError, TemplateSyntaxError, Undefined
+from jinja2 import TemplateError, TemplateSyntaxError, Undefined, pass_context
 from jinja2.exceptions import SecurityError
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import missing
 
@@ -251,19 +253,20 @@ class Renderer:
         notes = _Reporter(report)
         result: list[Any] = []
 
-        def keep(value: Any) -> str:
+        @pass_context  # without it, Jinja would call the filter of a constant once, when it compiles
+        def keep(_: Context, value: Any) -> str:
             result.append(_plain(value, notes))
             return ""
 
         self._run("{{ (" + source + ") | _keep }}", notes, keep)
         return None if notes.reported or not result else result[0]
 
-    def _run(self, source: str, notes: _Reporter, keep: Callable[[Any], str] | None = None) -> str | None:
-        environment = self._environment(notes)
+    def _run(self, source: str, notes: _Reporter, keep: Callable[[Context, Any], str] | None = None) -> str | None:
+        environment = _environment(_undefined_class(self.context, notes))
         if keep is not None:
             environment.filters["_keep"] = keep
         try:
-            code = environment.compile(source, name=_NAME, filename=_NAME)
+            code = _compiled(source, keep is not None)
             template = environment.template_class.from_code(environment, code, environment.make_globals(None))
             return template.render(dict(self.context))
         except TemplateSyntaxError as error:
@@ -274,20 +277,31 @@ class Renderer:
                 notes(_raised_at(error), "", _message(error), None)
         return None
 
-    def _environment(self, report: _Reporter) -> _Environment:
-        environment = _Environment(
-            undefined=_undefined_class(self.context, report),
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-            autoescape=False,  # the output is configuration, not HTML
-        )
-        environment.filters["quote"] = _quote
-        environment.filters["json"] = _json
-        for unwanted in ("lipsum", "cycler", "joiner"):
-            environment.globals.pop(unwanted, None)
-        environment.filters.pop("random", None)  # the same recipe gives the same image
-        return environment
+
+def _environment(undefined: type[Undefined]) -> _Environment:
+    environment = _Environment(
+        undefined=undefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # the output is configuration, not HTML
+    )
+    environment.filters["quote"] = _quote
+    environment.filters["json"] = _json
+    for unwanted in ("lipsum", "cycler", "joiner"):
+        environment.globals.pop(unwanted, None)
+    environment.filters.pop("random", None)  # the same recipe gives the same image
+    return environment
+
+
+@lru_cache(maxsize=4096)
+def _compiled(source: str, keeps: bool) -> CodeType:
+    """Return the code of a template. It does not depend on the context, and the same expressions come many times:
+    controls are bound for each recipe that uses them. ``keeps``: the filter ``_keep`` is allowed."""
+    environment = _environment(Undefined)
+    if keeps:
+        environment.filters["_keep"] = pass_context(lambda *_: "")
+    return environment.compile(source, name=_NAME, filename=_NAME)
 
 
 def has_expression(text: str) -> bool:

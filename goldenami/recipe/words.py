@@ -52,7 +52,7 @@ BASE_KINDS: tuple[BaseKind, ...] = get_args(BaseKind)
 class Spec(BaseModel):
     """Base of all models of recipes and environments: unknown keys are refused, and values are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False, defer_build=True)
 
 
 def _duration(given: object) -> str:
