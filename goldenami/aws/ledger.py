@@ -89,7 +89,6 @@ class Ledger:
         self.journal = journal
         self.tags = dict(tags or {})
         self._emit = emit
-        self.patience = cloud.patience
         self._locks: dict[str, threading.RLock] = {}
         self._mutex = threading.Lock()
         self.expires_at: datetime = max(journal.header.created, began or journal.header.created) + lifetime
@@ -165,33 +164,26 @@ class Ledger:
         ids by token."""
         found: dict[str, str | None] = {}
         waiting = list(intents)
-        long_ago = self._old_before(self.patience.visible)
+        long_ago = self._old_before(self.cloud.patience.visible)
         for number, _ in enumerate(self.cloud.rounds() if waiting else ()):
-            if number and all(self._is_before(long_ago, intent) for intent in waiting):
-                break
             for intent in list(waiting):
                 id = self._find(intent)
                 if id is not None:
                     found[intent.token] = self._adopt(intent, id)
                     waiting.remove(intent)
-            if not waiting:
+            recent = sorted({intent.operation for intent in waiting if not self._is_before(long_ago, intent)})
+            if not recent:
                 break
             if not number:
-                self._tell_of_the_wait(waiting)
+                message = (
+                    f"the answer to {', '.join(recent)} is missing. What it may have created is looked for, up to "
+                    f"{self.cloud.patience.visible:.0f} s, because a new resource can be hidden for some time"
+                )
+                emit(self._emit, "note", message=message)
         for intent in waiting:
             self.journal.record_refusal(intent.token, code="goldenami.NotMade", message="nothing carries this token")
             found[intent.token] = None
         return found
-
-    def _tell_of_the_wait(self, intents: Sequence[Intent]) -> None:
-        long_ago = self._old_before(self.patience.visible)
-        calls = sorted({intent.operation for intent in intents if not self._is_before(long_ago, intent)})
-        if calls:
-            message = (
-                f"the answer to {', '.join(calls)} is missing. What it may have created is looked for, up to "
-                f"{self.patience.visible:.0f} s, because a new resource can be hidden for some time"
-            )
-            emit(self._emit, "note", message=message)
 
     # --- changing and deleting ----------------------------------------------------------------------------------------
 
@@ -279,6 +271,10 @@ class Ledger:
         """Remove the expiry tag from resources that stay because they belong to a release now."""
         request = {"Resources": sorted(ids), "Tags": [{"Key": tags.EXPIRES_AT}]}
         self.change(key, place, Call("ec2", "DeleteTags", request))
+
+    def owner_tags(self) -> dict[str, str]:
+        """Return the tags that say whose a resource is: those of its catalog and environment."""
+        return {tags.CATALOG: self._catalog(), tags.ENVIRONMENT: self.journal.header.environment}
 
     # --- the calls ----------------------------------------------------------------------------------------------------
 
@@ -403,8 +399,8 @@ class Ledger:
     def _doubt_lasts(self, intent: Intent) -> float:
         """Return for how many seconds the resource of a call of unknown outcome is looked for, before the call is sent
         again: 0 if a repeated call cannot create a second resource, or if the first would be visible by now."""
-        is_old = self._is_before(self._old_before(self.patience.visible), intent)
-        return 0.0 if is_old or kind_of(intent.kind).repeatable(intent.operation) else self.patience.visible
+        is_old = self._is_before(self._old_before(self.cloud.patience.visible), intent)
+        return 0.0 if is_old or kind_of(intent.kind).repeatable(intent.operation) else self.cloud.patience.visible
 
     def _find(self, intent: Intent, seconds: float = 0.0) -> str | None:
         """Return the id of the resource with the intent's token. Looks once, and again for some seconds."""
@@ -438,7 +434,7 @@ class Ledger:
     def _learn_from_journal(self) -> None:
         """Record what earlier processes created or shared. The times in a journal are those of other clocks, so all
         that may be new counts as created now."""
-        for intent, result in self.journal.done_since(self._old_before(self.patience.known)):
+        for intent, result in self.journal.done_since(self._old_before(self.cloud.patience.known)):
             if result.id is None or not self.journal.is_gone(intent.place, result.id):
                 self._learn(intent, result.id)
 
@@ -452,24 +448,20 @@ class Ledger:
 
     def _visible_within(self, kind: Kind) -> float:
         """Return the seconds after which calls find a resource that was created."""
-        return min(kind.visible_within, self.patience.known)
+        return min(kind.visible_within, self.cloud.patience.known)
 
     def _proof_takes(self, kind: Kind, place: Place, id: str) -> float:
         """Return for how many seconds "not found" does not prove that a resource is deleted."""
         journaled = any(result.id == id and intent.place == place for intent, result in self._creations(kind, id))
         if journaled:
             return self.cloud.recent.seconds_left(place, id)  # 0: it is in the journal, and old
-        return max(self.cloud.recent.seconds_left(place, id), min(self.patience.visible, kind.visible_within))
+        return max(self.cloud.recent.seconds_left(place, id), min(self.cloud.patience.visible, kind.visible_within))
 
     def _creations(self, kind: Kind, id: str) -> Iterator[tuple[Intent, Result]]:
         for intent in self.journal.calls(kind.name):
             result = self.journal.result_of(intent.token)
             if intent.action == "create" and result is not None and result.id == id:
                 yield intent, result
-
-    def owner_tags(self) -> dict[str, str]:
-        """Return the tags that say whose a resource is: those of its catalog and environment."""
-        return {tags.CATALOG: self._catalog(), tags.ENVIRONMENT: self.journal.header.environment}
 
     # --- helpers ------------------------------------------------------------------------------------------------------
 
