@@ -4,7 +4,7 @@
 """
 
 from goldenami.preflight.checks import CODES, find, require
-from goldenami.preflight.context import Check, Context
+from goldenami.preflight.context import Context
 from goldenami.preflight.finding import SCHEMA, Finding, PreflightFailed, from_error
 
-__all__ = ["CODES", "SCHEMA", "Check", "Context", "Finding", "PreflightFailed", "find", "from_error", "require"]
+__all__ = ["CODES", "SCHEMA", "Context", "Finding", "PreflightFailed", "find", "from_error", "require"]

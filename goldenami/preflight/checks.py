@@ -65,10 +65,10 @@ def find(
 
     ``recipes``: those to build; without recipes, only the environment is checked. ``keys``: the ARN of each target's
     key by label, if a plan has resolved regions and keys already; then only the rest is checked, and a permission that
-    a role lacks is a warning. ``more``: checks of the caller. Raises only errors
-    that end everything, such as credentials of the caller that AWS refuses.
+    a role lacks is a warning. ``more``: checks of the caller. Raises only errors that end everything, such as
+    credentials of the caller that AWS refuses.
     """
-    context = Context(cloud, environment, catalog, tuple(recipes), keys=keys or {}, planned=keys is not None)
+    context = Context(cloud, environment, catalog, tuple(recipes), keys=keys)
     refused = list(access.check_accounts(context))
     context = replace(context, refused=frozenset(account for account, _ in refused))
     found = [finding for _, finding in refused]

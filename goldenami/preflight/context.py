@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from goldenami.aws.session import Cloud
 from goldenami.each import each
@@ -17,15 +17,14 @@ from goldenami.release.catalog import Catalog
 class Context:
     """``recipes``: those that will be built; empty for the checks of an environment alone. ``refused``: the ids of the
     accounts whose credentials failed; no other check uses them. ``keys``: label of a
-    target -> ARN of its key, where it is known. ``planned``: a build of a finished plan begins."""
+    target -> ARN of its key, from the plan of a build that begins; None: there is no plan."""
 
     cloud: Cloud
     environment: Environment
     catalog: Catalog
     recipes: Sequence[Recipe] = ()
     refused: frozenset[str] = frozenset()
-    keys: Mapping[str, str] = field(default_factory=dict)
-    planned: bool = False
+    keys: Mapping[str, str] | None = None
 
     @property
     def targets(self) -> tuple[Target, ...]:

@@ -16,7 +16,7 @@ def check_keys(context: Context) -> Iterator[Finding]:
     owning = [target for target in context.reachable if modes.get_mode(target).owns_image]
 
     def check(target: Target) -> Iterator[Finding]:
-        arn = context.keys.get(target.label) or kms.resolve(context.cloud, target.place, target.kms_key).arn
+        arn = (context.keys or {}).get(target.label) or kms.resolve(context.cloud, target.place, target.kms_key).arn
         denied = kms.denied_use(context.cloud, target.place, arn)
         # Nobody may use the AWS managed key of EBS directly; EC2 may use it for every principal of the account.
         if denied and kms.manager(context.cloud, target.place, arn) != "AWS":

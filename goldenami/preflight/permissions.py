@@ -49,7 +49,7 @@ def _check(context: Context, scope: Scope, one: RolePolicies) -> Iterator[Findin
 
     answers = each(range(len(groups)), lacking)
     # A policy of another shape can be enough for one recipe. So a build tells, and doctor refuses.
-    level: Level = "warning" if context.planned else "error"
+    level: Level = "error" if context.keys is None else "warning"
     missing: dict[str, set[str]] = {}
     for found in answers.results.values():
         for sid, action in found:

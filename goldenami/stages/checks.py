@@ -6,54 +6,37 @@ A build needs no check of it, since its plan has read the same facts.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from goldenami.aws import encryption, kms
 from goldenami.each import each
 from goldenami.errors import UsageError
-from goldenami.preflight import Check, Context, Finding, from_error
+from goldenami.preflight import Context, Finding, from_error
 from goldenami.release import targets as modes
 from goldenami.stages import volume_keys
 from goldenami.stages.facts import find_base
 
 
-def check_bases(context: Context) -> Iterator[Finding]:
-    """Each recipe's base image exists, and is of the right architecture."""
-    if not context.home_answers:
-        return
-    wanted = {(r.name, a): r.base[a] for r in context.recipes for a in r.architectures}
-    # A base recipe without a release is built first.
-    building = {recipe.name for recipe in context.recipes}
-    wanted = {key: base for key, base in wanted.items() if not (base.kind == "recipe" and base.value in building)}
-    environment = context.environment
-    answers = each(
-        wanted, lambda key: find_base(context.cloud, environment, context.catalog, wanted[key], architecture=key[1])
-    )
-    for key, error in answers.errors.items():
-        yield from_error("base", error, place=environment.home_place, mark=wanted[key].mark)
-
-
-def check_encryption(context: Context) -> Iterator[Finding]:
-    """No image that another account uses is under the AWS managed key of EBS, be it named or the account's default."""
+def check_plans(context: Context) -> Iterator[Finding]:
+    """Each recipe's base image exists. No image that another account uses is under the AWS managed key of EBS, be it
+    named or the account's default."""
     if not context.home_answers:
         return
     cloud, environment, home = context.cloud, context.environment, context.environment.home_place
+    # A base recipe without a release is built first.
+    building = {recipe.name for recipe in context.recipes}
+    wanted = {(r.name, a): r.base[a] for r in context.recipes for a in r.architectures}
+    wanted = {key: base for key, base in wanted.items() if not (base.kind == "recipe" and base.value in building)}
+    bases = each(wanted, lambda key: find_base(cloud, environment, context.catalog, wanted[key], architecture=key[1]))
+    for key, error in bases.errors.items():
+        yield from_error("base", error, place=home, mark=wanted[key].mark)
     owning = {t.label: t for t in context.reachable if modes.get_mode(t).owns_image}
     keys = each(owning, lambda label: kms.resolve(cloud, owning[label].place, owning[label].kms_key)).results
     defaults = encryption.read_defaults(cloud, home)
     for recipe in context.recipes:
-        bases = each(
-            recipe.architectures,
-            lambda a, recipe=recipe: find_base(  # type: ignore[misc]
-                cloud, environment, context.catalog, recipe.base[a], architecture=a
-            ),
-        ).results
+        base = {a: image for (name, a), image in bases.results.items() if name == recipe.name}
         try:
-            found = volume_keys.of_bases(cloud, home, bases, recipe, defaults)
+            found = volume_keys.of_bases(cloud, home, base, recipe, defaults)
             volume_keys.choose(recipe, home, keys, found, defaults)
         except UsageError as error:
             mark = context.mark("targets")
             yield Finding("encryption", "error", error.message, error.hint or "", home, mark, error.exit_code)
-
-
-PLAN_CHECKS: Final[tuple[Check, ...]] = (check_bases, check_encryption)

@@ -19,7 +19,7 @@ from goldenami.aws.session import Cloud
 from goldenami.cli.main import main
 from goldenami.preflight import Finding, access
 from goldenami.release.catalog import Catalog
-from goldenami.stages.checks import PLAN_CHECKS
+from goldenami.stages.checks import check_plans
 
 HOME, APPS = "111111111111", "222222222222"
 DEBIAN = "136693071363"
@@ -66,7 +66,7 @@ class Company:
         environment = recipe.environment(project, "company")
         loaded = [recipe.load(project, "web", environment, {})]
         return preflight.find(
-            Cloud.of(environment), environment, Catalog(self.path / "catalog"), loaded, more=PLAN_CHECKS
+            Cloud.of(environment), environment, Catalog(self.path / "catalog"), loaded, more=[check_plans]
         )
 
 
