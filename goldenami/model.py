@@ -15,6 +15,7 @@ IMAGE_NAME = "{{ recipe.name }}-{{ version }}-{{ architecture }}"  # the default
 DIRECT = "direct"  # the transport that connects to the address of an instance by TCP
 
 # How long the temporary resources of a build are kept: the default, and what an environment may set.
+LONGEST_DESCRIPTION = 255  # characters, of an image and of a snapshot
 DEFAULT_LIFETIME = timedelta(hours=24)
 MINIMUM_LIFETIME, MAXIMUM_LIFETIME = timedelta(minutes=1), timedelta(days=30)
 

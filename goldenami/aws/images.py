@@ -20,11 +20,10 @@ from goldenami.aws.ledger import Call, Ledger, OnWait
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Interval, Item, Observation, OnProgress
 from goldenami.errors import CloudError, NameTaken, NotFound, UsageError
-from goldenami.model import Architecture, BaseDevice, BaseImage, Place, timestamp
+from goldenami.model import LONGEST_DESCRIPTION, Architecture, BaseDevice, BaseImage, Place, timestamp
 
 _NAME_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9()\[\] ./\-'@_]")
 _NAME_LIMITS: Final = (3, 128)
-_DESCRIPTION_LIMIT: Final = 255
 _DUPLICATE: Final = "InvalidAMIName.Duplicate"
 _TELLING: Final = (tagging.CATALOG, tagging.ENVIRONMENT, tagging.RECIPE, tagging.VERSION, tagging.BUILD_ID)
 _TAGS_SHOWN: Final = 5
@@ -167,7 +166,7 @@ def create(
     """
     request: dict[str, Any] = {"InstanceId": instance_id, "Name": valid_name(name), "NoReboot": no_reboot}
     if description:
-        request["Description"] = description[:_DESCRIPTION_LIMIT]
+        request["Description"] = description[:LONGEST_DESCRIPTION]
     if boot_mode is not None:
         request["BootModeOverride"] = boot_mode
     call = Call("ec2", "CreateImage", request)
@@ -205,7 +204,7 @@ def copy(
         "KmsKeyId": kms_key,
     }
     if description:
-        request["Description"] = description[:_DESCRIPTION_LIMIT]
+        request["Description"] = description[:LONGEST_DESCRIPTION]
     call = Call("ec2", "CopyImage", request)
     _make_room(ledger, key)
     with name_refused(ledger, place, request["Name"]):

@@ -16,9 +16,7 @@ from goldenami.aws.ledger import Call, Ledger
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Interval, Item, Observation, OnProgress
 from goldenami.errors import CloudError
-from goldenami.model import Place, timestamp
-
-_DESCRIPTION_LIMIT = 255
+from goldenami.model import LONGEST_DESCRIPTION, Place, timestamp
 
 
 def describe_many(cloud: Cloud, place: Place, ids: Collection[str]) -> dict[str, Item]:
@@ -124,7 +122,7 @@ def create(
     copied afterwards."""
     request: dict[str, Any] = {"VolumeId": volume_id}
     if description:
-        request["Description"] = description[:_DESCRIPTION_LIMIT]
+        request["Description"] = description[:LONGEST_DESCRIPTION]
     call = Call("ec2", "CreateSnapshot", request)
     return ledger.create(key, "snapshot", place, call, name=name, tags=tags, temporary=temporary)
 
@@ -151,7 +149,7 @@ def create_all(
         instance["ExcludeDataVolumeIds"] = sorted(exclude)
     request: dict[str, Any] = {"InstanceSpecification": instance}
     if description:
-        request["Description"] = description[:_DESCRIPTION_LIMIT]
+        request["Description"] = description[:LONGEST_DESCRIPTION]
     first = ledger.create(key, "snapshot", place, Call("ec2", "CreateSnapshots", request), name=name, tags=tags)
     return set_of(ledger, key, place, first)
 
@@ -194,7 +192,7 @@ def copy(
     if kms_key is not None:
         request |= {"Encrypted": True, "KmsKeyId": kms_key}
     if description:
-        request["Description"] = description[:_DESCRIPTION_LIMIT]
+        request["Description"] = description[:LONGEST_DESCRIPTION]
     call = Call("ec2", "CopySnapshot", request)
     return ledger.create(key, "snapshot", place, call, name=name, tags=tags, temporary=temporary)
 

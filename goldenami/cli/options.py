@@ -6,15 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from goldenami.errors import UsageError
+from goldenami.model import LONGEST_DESCRIPTION
 
 _R = TypeVar("_R")
-
-LONGEST_DESCRIPTION: Final = 255  # of an image and of a snapshot
 
 environment_option = click.option(
     "-e", "--environment", "environment_name", metavar="NAME", help="Environment of goldenami.yaml. Default: sandbox."
@@ -36,16 +35,21 @@ address_option = click.option(
 
 def _description(_: click.Context, __: click.Parameter, value: str) -> str:
     """EC2 refuses other characters, and longer texts, after the first resources were created."""
-    other = next((character for character in value if not character.isascii()), None)
-    if other is not None:
-        raise click.BadParameter(f"{other!r} is not an ASCII character, and EC2 accepts ASCII only")
+    from goldenami.recipe.limits import not_ascii
+
+    problem = not_ascii(value)
+    if problem is not None:
+        raise click.BadParameter(". ".join(problem))
     if len(value) > LONGEST_DESCRIPTION:
         raise click.BadParameter(f"it has {len(value)} characters, expected {LONGEST_DESCRIPTION} at most")
     return value
 
 
 description_option = click.option(
-    "--description", default="", callback=_description, help="Description, in ASCII, at most 255 characters."
+    "--description",
+    default="",
+    callback=_description,
+    help=f"Description, in ASCII, at most {LONGEST_DESCRIPTION} characters.",
 )
 schedules_argument = click.argument("names", metavar="[NAME]…", nargs=-1)
 snapshot_argument = click.argument("reference", metavar="SNAPSHOT")

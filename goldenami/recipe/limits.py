@@ -62,18 +62,19 @@ def _retention_rules(retention: object) -> Iterator[tuple[NodePath, Mapping[str,
 
 
 def _check_ascii(text: object, at: NodePath, document: Document, problems: Problems) -> None:
-    if isinstance(text, str) and not text.isascii():
-        character = next(c for c in text if not c.isascii())
-        problems.add(
-            document.mark(at),
-            f"{at[-1]}: {character!r} is not an ASCII character, and EC2 accepts ASCII only",
-            _replacement(character),
-        )
+    problem = not_ascii(text) if isinstance(text, str) else None
+    if problem is not None:
+        problems.add(document.mark(at), f"{at[-1]}: {problem[0]}", problem[1])
 
 
-def _replacement(character: str) -> str:
+def not_ascii(text: str) -> tuple[str, str] | None:
+    """Return what is wrong with a text that EC2 accepts only in ASCII, and a hint; None if it is right."""
+    character = next((c for c in text if not c.isascii()), None)
+    if character is None:
+        return None
     plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
-    return f"Write {plain!r} instead." if plain else "Remove it, or write it in ASCII."
+    hint = f"Write {plain!r} instead." if plain else "Remove it, or write it in ASCII."
+    return f"{character!r} is not an ASCII character, and EC2 accepts ASCII only", hint
 
 
 def _check_tags(given: object, at: NodePath, document: Document, problems: Problems, *, others: int) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from goldenami.model import LONGEST_DESCRIPTION
 from goldenami.os import LIKENESSES, SYSTEMS
 from goldenami.provision import PatchSpec
 from goldenami.recipe.schedulespec import ScheduleSpec
@@ -339,7 +340,9 @@ class RecipeSpec(Spec):
     name: Name = Field(description="Name of the image: the file's name without .yaml.")
     version: Annotated[str, AfterValidator(_version)] = Field(description='MAJOR.MINOR in quotes, such as "1.4".')
     description: str = Field(
-        "", description="What the image is for, in ASCII; becomes the AMI's description.", max_length=255
+        "",
+        description="What the image is for, in ASCII; becomes the AMI's description.",
+        max_length=LONGEST_DESCRIPTION,
     )
     owner: str = Field("", description="Team or person that is responsible for the image.", max_length=255)
     os: OsId | None = Field(

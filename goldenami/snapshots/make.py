@@ -10,7 +10,7 @@ from goldenami.aws.ledger import Call
 from goldenami.aws.volumes import Volume
 from goldenami.aws.waiters import Item
 from goldenami.errors import UsageError
-from goldenami.model import Architecture, Place
+from goldenami.model import LONGEST_DESCRIPTION, Architecture, Place
 from goldenami.snapshots import names
 from goldenami.snapshots.progress import progress_events
 from goldenami.task import TEMPORARY, Task
@@ -119,7 +119,7 @@ def register(
     if imds_v2:
         request["ImdsSupport"] = "v2.0"
     if description:
-        request["Description"] = description[:255]
+        request["Description"] = description[:LONGEST_DESCRIPTION]
     call = Call("ec2", "RegisterImage", request)
     temporary = key.startswith(TEMPORARY)
     with images.name_refused(job.ledger, place, request["Name"]):
