@@ -7,7 +7,7 @@ is for guests, with the router at its first address; the last /30 is the link to
 route over that link, except private guests: the router drops new connections from the host to them. Guests reach each
 other over the bridge, and other networks through the host and a masquerade rule. 169.254.169.254 is an address of the
 router. All this ends with the enclosure, except the nft table and, if the host's FORWARD policy is DROP, two iptables
-rules; ``remove_rules`` removes them. The next start of any sandbox on the host removes those of a killed one.
+rules; ``clear`` removes them. The next start of any sandbox on the host removes those of a killed one.
 
 Only this host opens connections to guests: what other machines and namespaces send through it is dropped. The host has
 to forward packets. If it did not before, the table ``goldenami_forwarding`` says so: it drops what the host would
@@ -256,7 +256,7 @@ def _switch_forwarding_on() -> None:
 def _restore_forwarding() -> None:
     """Switch forwarding off if a sandbox switched it on, and none runs any more."""
     with _alone():
-        is_ours = f"table ip {_FORWARDING}" in run("nft", "list", "tables").splitlines()
+        is_ours = attempt("nft", "list", "table", "ip", _FORWARDING)
         if is_ours and not any(link.startswith("ga-") for link in _links()):
             _FORWARD.write_text("0")
             attempt("nft", "delete", "table", "ip", _FORWARDING)

@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -31,19 +31,21 @@ _DEFAULTS: Final = {
     "PASS_MIN_DAYS": 0,
     "PASS_MAX_DAYS": 99999,
     "PASS_WARN_AGE": 7,
+    "UMASK": 0o022,
 }
+_OCTAL: Final = frozenset({"UMASK", "HOME_MODE"})
 _USERS_GROUP: Final = 100  # the default group of useradd, if the user gets no group of its own
 
 
-def ensure_user(root: Rootfs, user: User, *, now: Callable[[], float] = time.time) -> None:
+def ensure_user(root: Rootfs, user: User) -> None:
     """Create a user with its group and home directory, if there is none of this name, and add it to those of its groups
     that exist. A second call changes nothing. Raises SandboxError for a name or path that passwd(5) cannot hold."""
     if root.user(user.name) is None:
-        _create(root, user, now)
+        _create(root, user)
     _join(root, user.name, user.groups)
 
 
-def _create(root: Rootfs, user: User, now: Callable[[], float]) -> None:
+def _create(root: Rootfs, user: User) -> None:
     home = user.home or f"/home/{user.name}"
     if not _NAME.fullmatch(user.name):
         raise SandboxError(f"{user.name!r} is not a valid user name")
@@ -57,7 +59,7 @@ def _create(root: Rootfs, user: User, now: Callable[[], float]) -> None:
     _append(root, "/etc/passwd", f"{user.name}:x:{uid}:{gid}::{home}:{user.shell}")
     ages = ("", "", "") if user.system else ("PASS_MIN_DAYS", "PASS_MAX_DAYS", "PASS_WARN_AGE")
     days = ":".join(str(settings[key]) if key else "" for key in ages)
-    _append(root, "/etc/shadow", f"{user.name}:!:{int(now() // _DAY)}:{days}:::")
+    _append(root, "/etc/shadow", f"{user.name}:!:{int(time.time() // _DAY)}:{days}:::")
     if own_group:
         _append(root, "/etc/group", f"{user.name}:x:{gid}:")
         _append(root, "/etc/gshadow", f"{user.name}:!::")
@@ -66,13 +68,14 @@ def _create(root: Rootfs, user: User, now: Callable[[], float]) -> None:
             if root.exists(file):
                 _append(root, file, f"{user.name}:{_free_range(root, file, settings)}:{_SUBORDINATE_IDS}")
     if not root.exists(home):
-        root.mkdir(home, _home_mode(root), (uid, gid))
+        root.mkdir(home, settings["HOME_MODE"], (uid, gid))
         _copy_skeleton(root, home, (uid, gid))
 
 
 def _join(root: Rootfs, name: str, groups: Collection[str]) -> None:
     """Add a user to the groups that exist."""
-    for file, members in (("/etc/group", 3), ("/etc/gshadow", 3)):
+    members = 3  # the field with the members, in both files
+    for file in ("/etc/group", "/etc/gshadow"):
         lines = [line.split(":") for line in root.read(file).splitlines()]
         changed = False
         for fields in lines:
@@ -85,18 +88,16 @@ def _join(root: Rootfs, name: str, groups: Collection[str]) -> None:
 
 
 def _login_definitions(root: Rootfs) -> dict[str, int]:
+    """Return the numbers of login.defs(5). Masks and modes are octal."""
     found = dict(_DEFAULTS)
     for line in root.read("/etc/login.defs").splitlines():
         words = line.split()
-        if len(words) >= 2 and words[0] in found and re.fullmatch(r"-?[0-9]{1,9}", words[1]):
-            found[words[0]] = int(words[1])
-    return found
-
-
-def _home_mode(root: Rootfs) -> int:
-    words = dict(line.split()[:2] for line in root.read("/etc/login.defs").splitlines() if len(line.split()) >= 2)
-    given = {name: int(text, 8) for name, text in words.items() if re.fullmatch("[0-7]{1,4}", text)}
-    return given.get("HOME_MODE", 0o777 & ~given.get("UMASK", 0o022))
+        if len(words) < 2:
+            continue
+        digits, base = (r"[0-7]{1,4}", 8) if words[0] in _OCTAL else (r"-?[0-9]{1,9}", 10)
+        if re.fullmatch(digits, words[1]):
+            found[words[0]] = int(words[1], base)
+    return {"HOME_MODE": 0o777 & ~found["UMASK"], **found}
 
 
 def _free_id(root: Rootfs, file: str, settings: dict[str, int], *, system: bool, best: int | None = None) -> int:
