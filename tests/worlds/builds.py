@@ -313,10 +313,13 @@ def _session() -> botocore.session.Session:
     return session
 
 
+# These clouds show at once what was created. On AWS, "not found" proves something only after minutes.
+PATIENCE = Patience(visible=2.0, known=2.0)
+
+
 def logged_in(environment: Environment, **options: Any) -> Cloud:
-    """``Cloud.of`` without reading botocore's descriptions again, and with little patience: these clouds show at once
-    what was created, so "not found" proves something after 2 seconds."""
-    every = {"caller": _session(), "patience": Patience(visible=2.0, known=2.0), **options}
+    """``Cloud.of`` without reading botocore's descriptions again, and with little patience."""
+    every = {"caller": _session(), "patience": PATIENCE, **options}
     return Cloud(environment.accounts, environment.home_place, connection=environment.connection, **every)
 
 

@@ -13,15 +13,11 @@ from typing import Any
 from goldenami import pipeline
 from goldenami import recipe as recipes
 from goldenami.aws import journals
-from goldenami.aws.recent import Patience
 from goldenami.aws.session import Cloud
 from goldenami.errors import GoldenAmiError
 from goldenami.events import Event
 from goldenami.interrupts import Interrupts
-from tests.worlds.builds import RECIPE, PaperHostWork
-
-# These clouds show at once what was created. On AWS, "not found" proves something only after minutes.
-PATIENCE = Patience(visible=2.0, known=2.0)
+from tests.worlds.builds import PATIENCE, RECIPE, PaperHostWork
 
 
 def main(verb: str, build_id: str | None = None) -> int:
