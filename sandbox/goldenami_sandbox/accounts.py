@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -22,9 +23,11 @@ class AccessKey:
     session_token: str | None = None
 
 
-def admin_key(account: str) -> AccessKey:
-    """Return the key of the account's administrator. It is the same on every machine, and only a sandbox accepts it."""
+def admin_key(account: str, secret: str) -> AccessKey:
+    """Return the key of the account's administrator in the sandbox that has this secret. Its id is the same in every
+    sandbox; who does not know the secret cannot sign with it."""
     digest = hashlib.sha256(f"goldenami sandbox administrator of {account}".encode()).digest()
+    key = hmac.digest(secret.encode(), account.encode(), "sha256")
     return AccessKey(
-        "AKIA" + base64.b32encode(digest)[:16].decode(), base64.b64encode(digest)[:40].decode().replace("/", "+")
+        "AKIA" + base64.b32encode(digest)[:16].decode(), base64.b64encode(key)[:40].decode().replace("/", "+")
     )

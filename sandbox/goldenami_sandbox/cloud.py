@@ -11,6 +11,7 @@ uses it with a real node and saves its state; ``testing`` uses it with a paper n
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -41,8 +42,8 @@ _REQUEST_ID = frozenset({"x-amzn-requestid", "x-amz-request-id"})
 class Cloud:
     """A complete cloud. ``accounts``: ids by name. ``kinds``: service classes by name, by default all registered ones.
 
-    ``changed`` is called after each call that may have changed the state. ``services`` are the services of this cloud.
-    ``ec2`` is the EC2 that several of them use.
+    ``secret``: that of the administrators' keys; by default a new one. ``changed`` is called after each call that may
+    have changed the state. ``services`` are the services of this cloud. ``ec2`` is the EC2 that several of them use.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Cloud:
         settings: Settings | None = None,
         changed: Callable[[], None] = lambda: None,
         kinds: Mapping[str, type[Service]] | None = None,
+        secret: str | None = None,
     ) -> None:
         self.accounts = dict(accounts)
         self.log = CallLog(log)
@@ -66,7 +68,7 @@ class Cloud:
         self._disturbance = Disturbance(clock, sleep)
         self._guard = threading.Lock()
         self._public: dict[str, list[seed.PublicParameter]] = {}
-        self.credentials = Credentials(self.accounts, self.surface, clock)
+        self.credentials = Credentials(self.accounts, self.surface, clock, secret or secrets.token_hex(32))
         self._optins = OptIns()
         visibility = Visibility(self.surface, clock, lambda: self._settings)
         lookups = Lookups(self.surface, visibility, lambda: self.services)

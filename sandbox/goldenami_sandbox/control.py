@@ -43,6 +43,7 @@ class SandboxInfo:
     pid: int
     token: str
     accounts: Mapping[str, str]
+    secret: str
 
     def key(self, account: str = "home") -> AccessKey:
         """Return the administrator's key of an account, by name or id. Raises UsageError for an unknown account."""
@@ -51,7 +52,12 @@ class SandboxInfo:
                 f"the sandbox has no account {account!r}",
                 hint="Use one of " + ", ".join(f"{name} ({number})" for name, number in self.accounts.items()) + ".",
             )
-        return admin_key(self.accounts.get(account, account))
+        if not self.secret:
+            raise SandboxError(
+                f"the sandbox {self.name!r} was started by an older version",
+                hint=f"Start it again: `goldenami-sandbox down{_flag(self.name)}`, then `up`.",
+            )
+        return admin_key(self.accounts.get(account, account), self.secret)
 
     def variables(self, account: str = "home", region: str = REGIONS[0]) -> dict[str, str]:
         """Return the environment variables that direct any AWS client to this sandbox."""
@@ -147,7 +153,13 @@ def find(name: str = "default", home: Path | None = None) -> SandboxInfo | None:
     if record is None:
         return None
     return SandboxInfo(
-        name, f"http://127.0.0.1:{record['port']}", root, record["pid"], record["token"], record["accounts"]
+        name,
+        f"http://127.0.0.1:{record['port']}",
+        root,
+        record["pid"],
+        record["token"],
+        record["accounts"],
+        record.get("secret", ""),
     )
 
 

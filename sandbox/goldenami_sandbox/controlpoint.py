@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from goldenami_sandbox import contents
+from goldenami_sandbox import browsers, contents
 from goldenami_sandbox.cloud import Cloud
 from goldenami_sandbox.ec2.service import Ec2Error
 from goldenami_sandbox.errors import InvalidSettings, NotFound, SandboxError
@@ -46,6 +46,9 @@ class ControlPoint:
         self._started = clock()
 
     def __call__(self, request: Request) -> Response:
+        reason = browsers.refusal(request)
+        if reason is not None:
+            return _error(403, f"the sandbox does not answer this request: {reason}")
         if not request.path.startswith(PREFIX):
             return self._cloud(request)
         if not hmac.compare_digest(request.headers.get(TOKEN_HEADER, ""), self._token):

@@ -1,7 +1,7 @@
 """Access keys: the account and principal of each key, and its expiry.
 
-There are three kinds. Each configured account has an administrator, whose key is derived from the account id, so that
-it can be printed before anything runs. IAM users have keys, which moto keeps. STS returns temporary keys.
+There are three kinds. Each configured account has an administrator, whose key is derived from the account id and the
+secret of the sandbox. IAM users have keys, which moto keeps. STS returns temporary keys.
 
 Requests over HTTP must be signed with the secret key. Calls in the same process (``direct``) have no signature.
 """
@@ -11,12 +11,13 @@ from __future__ import annotations
 import base64
 import secrets
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from goldenami_sandbox import signatures
-from goldenami_sandbox.accounts import admin_key
+from goldenami_sandbox.accounts import AccessKey, admin_key
 from goldenami_sandbox.http import Response
 from goldenami_sandbox.policy import Caller
 from goldenami_sandbox.protocol import Call
@@ -62,8 +63,9 @@ class Refused(Exception):
 
 
 class Credentials:
-    def __init__(self, accounts: Mapping[str, str], surface: Surface, clock: Callable[[], float]) -> None:
-        """``accounts``: ids by name."""
+    def __init__(self, accounts: Mapping[str, str], surface: Surface, clock: Callable[[], float], secret: str) -> None:
+        """``accounts``: ids by name. ``secret``: who knows it is an administrator of every account."""
+        self._secret = secret
         self.account_ids = frozenset(accounts.values())
         self.admins = frozenset(f"arn:aws:iam::{account}:user/admin" for account in self.account_ids)
         self._clock = clock
@@ -75,18 +77,26 @@ class Credentials:
                 key.secret_access_key,
                 Identity(account, f"arn:aws:iam::{account}:user/admin", "AIDA" + key.access_key_id[4:]),
             )
-            for account, key in ((account, admin_key(account)) for account in accounts.values())
+            for account, key in ((account, self.admin_key(account)) for account in accounts.values())
         }
+
+    def admin_key(self, account: str) -> AccessKey:
+        """Return the administrator's key of an account."""
+        return admin_key(account, self._secret)
 
     def identify(self, call: Call) -> Identity:
         """Return the identity of a key.
 
         Raises Refused if the key is unknown, inactive or expired, if a session token is missing or wrong, or if the
-        signature was not made with the secret key.
+        signature was not made with the secret key, or not now.
         """
         secret, identity = self._find(call)
-        if call.wire and not signatures.is_valid(call.request, secret):
-            raise Refused(_wrong_signature(call))
+        if call.wire:
+            if not signatures.is_valid(call.request, secret):
+                raise Refused(_wrong_signature(call))
+            # The time of this machine, by which clients sign, also where the cloud's clock is a virtual one.
+            if not signatures.is_timely(call.request, call.service, time.time()):
+                raise Refused(_wrong_time(call))
         return identity
 
     def _find(self, call: Call) -> tuple[str, Identity]:
@@ -173,6 +183,18 @@ def _wrong_signature(call: Call) -> Response:
     )
     code = "InvalidSignatureException" if call.protocol in ("json", "rest-json") else "SignatureDoesNotMatch"
     return call.error(code, message, 403)
+
+
+def _wrong_time(call: Call) -> Response:
+    if call.service == "ec2":
+        return call.error("RequestExpired", "Request has expired.", 400)
+    if call.service == "s3" and "X-Amz-Date=" in call.request.query:
+        return call.error("AccessDenied", "Request has expired", 403)
+    if call.service == "s3":
+        message = "The difference between the request time and the current time is too large."
+        return call.error("RequestTimeTooSkewed", message, 403)
+    code = "InvalidSignatureException" if call.protocol in ("json", "rest-json") else "SignatureDoesNotMatch"
+    return call.error(code, "Signature expired: its time is not within 5 minutes of the current time", 403)
 
 
 def _expired(call: Call) -> Response:

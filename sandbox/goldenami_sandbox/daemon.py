@@ -109,7 +109,16 @@ def _start(
     cleanup.callback(node.close)
     node.start()
     keeper = state.Keeper(files.state, lambda: cloud.dump())
-    cloud = Cloud(node, accounts=accounts, clock=time.time, sleep=time.sleep, log=files.calls, changed=keeper.changed)
+    secret = _secret(files)
+    cloud = Cloud(
+        node,
+        accounts=accounts,
+        clock=time.time,
+        sleep=time.sleep,
+        log=files.calls,
+        changed=keeper.changed,
+        secret=secret,
+    )
     cleanup.callback(_save_and_stop, cloud, keeper)
     if known is not None:
         with state.taken_over(files.state):
@@ -135,7 +144,14 @@ def _start(
     server = _listen(files, port, ControlPoint(cloud, node, name, token, time.time))
     cleanup.callback(server.close)
     server.serve_in_thread()
-    return {"port": server.port, "token": token, "accounts": dict(accounts)}
+    return {"port": server.port, "token": token, "secret": secret, "accounts": dict(accounts)}
+
+
+def _secret(files: state.Files) -> str:
+    """Return the secret of the administrators' keys. A restart keeps it, so that clients' keys stay valid."""
+    if not files.secret.exists():
+        state.write_atomically(files.secret, secrets.token_hex(32).encode())
+    return files.secret.read_text()
 
 
 def _listen(files: state.Files, port: int, app: ControlPoint) -> Server:

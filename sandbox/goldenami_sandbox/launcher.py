@@ -26,7 +26,7 @@ _SWEEP_SECONDS = 5.0
 
 
 def running(files: state.Files) -> dict[str, Any] | None:
-    """Return process.json (pid, port, token, accounts) if its process lives and was ready, else None."""
+    """Return process.json (pid, port, token, secret, accounts) if its process lives and was ready, else None."""
     try:
         record: dict[str, Any] = json.loads(files.process.read_text())
         alive = _start_ticks(record["pid"]) == record["started"]

@@ -184,7 +184,7 @@ _ALL_RIGHTS = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "All
 def _administrator(iam: Any, account: str) -> None:
     """Create the IAM user of the account's administrator key. It always has all rights."""
     user = iam.users.get("admin") or iam.create_user("us-east-1", "admin")
-    user.id = "AIDA" + admin_key(account).access_key_id[4:]
+    user.id = "AIDA" + admin_key(account, "").access_key_id[4:]
     user.policies["all"] = _ALL_RIGHTS
 
 

@@ -1,9 +1,8 @@
 """Signature Version 4: whether a request was signed with the secret key of its access key.
 
-It checks signatures in the Authorization header and in the query of presigned URLs. (IAM user guide, "AWS Signature
-Version 4 for API requests"; S3 API reference, "Authenticating requests".) The time of the signature is not checked,
-because clocks of tests are virtual. Signatures of single chunks of a body (``STREAMING-AWS4-HMAC-SHA256-PAYLOAD``) are
-not checked either; botocore sends none.
+It checks signatures in the Authorization header and in the query of presigned URLs, and their time. (IAM user guide,
+"AWS Signature Version 4 for API requests"; S3 API reference, "Authenticating requests".) Signatures of single chunks of
+a body (``STREAMING-AWS4-HMAC-SHA256-PAYLOAD``) are not checked; botocore sends none.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from datetime import UTC, datetime
 from functools import lru_cache
 from urllib.parse import parse_qsl, quote
 
@@ -21,6 +21,7 @@ _HEADER = re.compile(
 )
 _DATE = re.compile(r"\d{8}T\d{6}Z")
 _HASH = re.compile(r"[0-9a-f]{64}")
+_LONGEST = 7 * 86400
 _SPACES = re.compile(r" +")
 _EMPTY = hashlib.sha256(b"").hexdigest()
 
@@ -39,6 +40,24 @@ def is_valid(request: Request, secret: str) -> bool:
     scope, names = given.get("X-Amz-Credential", ""), given.get("X-Amz-SignedHeaders", "")
     moment, signature = given.get("X-Amz-Date", ""), given.get("X-Amz-Signature", "")
     return _check(request, secret, scope, names, signature, moment, signed, True)
+
+
+def is_timely(request: Request, service: str, now: float) -> bool:
+    """Return whether a valid signature was made within the last minutes, or, if it is in the query, is still good.
+
+    ``now``: seconds since the epoch. AWS allows 5 minutes, S3 15. A presigned URL is good for ``X-Amz-Expires``
+    seconds, at most 7 days, and without that parameter as long as a header.
+    """
+    skew = 900.0 if service == "s3" else 300.0
+    given = dict(parse_qsl(request.query, keep_blank_values=True))
+    presigned = "authorization" not in request.headers
+    moment = given.get("X-Amz-Date", "") if presigned else request.headers.get("x-amz-date", "")
+    signed_at = datetime.strptime(moment, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+    good_for = given.get("X-Amz-Expires") if presigned else None
+    if good_for is None:
+        return abs(now - signed_at) <= skew
+    seconds = int(good_for) if good_for.isdecimal() and len(good_for) < 10 else 0
+    return 0 < seconds <= _LONGEST and signed_at - skew <= now <= signed_at + seconds
 
 
 def _check(

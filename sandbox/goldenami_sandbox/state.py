@@ -4,7 +4,7 @@
         format.json   the format of all other files here, and the version that wrote it
         lock          held by the daemon while it runs
         up.lock       held by a command that starts or stops the daemon
-        process.json  the daemon's process id on the host, its port and the token of the control endpoints
+        process.json  the daemon's process id on the host, its port, the token of the control endpoints, and the secret
         port          the port, kept over restarts
         state.zip     the state of the API: state.json, and moto's services pickled
         calls.jsonl   the log of calls
@@ -76,6 +76,10 @@ class Files:
     @property
     def process(self) -> Path:
         return self.root / "process.json"
+
+    @property
+    def secret(self) -> Path:
+        return self.root / "secret"
 
     @property
     def port(self) -> Path:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from goldenami_sandbox.accounts import ACCOUNTS, AccessKey, admin_key
+from goldenami_sandbox.accounts import ACCOUNTS, AccessKey
 from goldenami_sandbox.cloud import Cloud
 from goldenami_sandbox.ec2.paper import PaperNode
 from goldenami_sandbox.http import Server
@@ -36,7 +36,7 @@ class PaperCloud:
 
     def key(self, account: str = "home") -> AccessKey:
         """Return the administrator's access key of an account, by name or id."""
-        return admin_key(self.accounts.get(account, account))
+        return self.cloud.credentials.admin_key(self.accounts.get(account, account))
 
     def client(self, region: str = "eu-central-1", account: str = "home") -> dict[str, Any]:
         """Return keyword arguments for ``boto3.client``, to pass after the name of the service."""

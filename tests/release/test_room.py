@@ -16,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from goldenami_sandbox.accounts import admin_key
 from goldenami_sandbox.testing import paper_cloud
 
 from goldenami.aws import images
@@ -39,7 +38,7 @@ def clock() -> Clock:
 @pytest.fixture
 def world(clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     with paper_cloud(clock=clock.now, sleep=clock.sleep) as paper:
-        key = admin_key(HOME.id)
+        key = paper.key(HOME.id)
         monkeypatch.setenv("AWS_ENDPOINT_URL", paper.endpoint)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", key.access_key_id)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key.secret_access_key)

@@ -303,6 +303,7 @@ def _account(target: SandboxCloud, call: Call) -> str:
         return "?"
 
 
+SECRET = "that of all worlds, so that clients need not log in again"
 _LOADER = botocore.session.Session().get_component("data_loader")
 
 
@@ -354,7 +355,7 @@ class World:
         node = PaperNode()
         node.start()
         sessions = self.gate.target.credentials.dump() if self.gate.target is not None else []
-        behind = SandboxCloud(node, clock=self.clock.now, sleep=self.clock.sleep, settings=Settings())
+        behind = SandboxCloud(node, clock=self.clock.now, sleep=self.clock.sleep, settings=Settings(), secret=SECRET)
         behind.seed()
         if sessions and not new_process:
             behind.credentials.load(sessions)
@@ -524,7 +525,7 @@ def a_world(path: Path, patch: pytest.MonkeyPatch, *, wire: bool = False) -> Ite
         with open_world(base, wire=wire) as world:
             for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
                 patch.delenv(name, raising=False)
-            key = admin_key(HOME)
+            key = admin_key(HOME, SECRET)
             patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{world.server.port}")
             patch.setenv("AWS_ACCESS_KEY_ID", key.access_key_id)
             patch.setenv("AWS_SECRET_ACCESS_KEY", key.secret_access_key)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import http.client
 import io
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from goldenami_sandbox.testing import PaperCloud
+from goldenami_sandbox.controlpoint import ControlPoint
+from goldenami_sandbox.http import Server
+from goldenami_sandbox.testing import PaperCloud, paper_cloud
 
 Clients = Callable[..., Any]
 KEY = "a b/ü+x=&?.txt"
@@ -84,3 +89,98 @@ def test_keys_of_users_and_sessions_sign_as_well(cloud: PaperCloud, client: Clie
     for keys in (user, session):
         with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
             client("sts", **keys, aws_secret_access_key="wrong").get_caller_identity()
+
+
+# --- their time -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("service", "call", "minutes", "code"),
+    [
+        ("ec2", "describe_vpcs", 6, "RequestExpired"),
+        ("ec2", "describe_vpcs", -6, "RequestExpired"),
+        ("sts", "get_caller_identity", 6, "SignatureDoesNotMatch"),
+        ("kms", "list_keys", 6, "InvalidSignatureException"),
+        ("s3", "list_buckets", 16, "RequestTimeTooSkewed"),
+        ("sts", "get_caller_identity", 4, None),
+        ("s3", "list_buckets", 14, None),
+    ],
+)
+def test_a_signature_is_of_now(
+    client: Clients, monkeypatch: pytest.MonkeyPatch, service: str, call: str, minutes: int, code: str | None
+) -> None:
+    asked = client(service)
+    moment = datetime.now(UTC).replace(tzinfo=None) - timedelta(minutes=minutes)
+    monkeypatch.setattr("botocore.auth.get_current_datetime", lambda *_, **__: moment)
+    if code is None:
+        getattr(asked, call)()
+        return
+    with pytest.raises(ClientError, match=rf"\({code}\)"):
+        getattr(asked, call)()
+
+
+def test_a_presigned_url_ends(client: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3, now = client("s3"), time.time
+    s3.create_bucket(Bucket="short", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    s3.put_object(Bucket="short", Key="a", Body=b"hello")
+    url = s3.generate_presigned_url("get_object", Params={"Bucket": "short", "Key": "a"}, ExpiresIn=60)
+    assert urllib.request.urlopen(url).read() == b"hello"
+    monkeypatch.setattr("goldenami_sandbox.credentials.time.time", lambda: now() + 61)
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(url)
+    longest = s3.generate_presigned_url("get_object", Params={"Bucket": "short", "Key": "a"}, ExpiresIn=8 * 86400)
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(longest)
+
+
+# --- who may call at all ----------------------------------------------------------------------------------------------
+
+
+def test_an_administrators_key_is_good_for_one_sandbox_only(cloud: PaperCloud, client: Clients) -> None:
+    """It cannot be computed from what is known of every sandbox."""
+    with paper_cloud() as another:
+        theirs = another.key()
+    ours = cloud.key()
+    assert theirs.access_key_id == ours.access_key_id
+    assert theirs.secret_access_key != ours.secret_access_key
+    with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
+        client("sts", aws_secret_access_key=theirs.secret_access_key).get_caller_identity()
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        ({"Host": "evil.example"}, "the header Host is 'evil.example'"),
+        ({"Host": "127.0.0.1.evil.example:80"}, "the header Host"),
+        ({"Host": ""}, "the header Host"),
+        ({"Origin": "https://evil.example"}, "a page of https://evil.example"),
+        ({"Origin": "null"}, "a page of null"),
+        ({"Sec-Fetch-Site": "cross-site"}, "a page of another origin"),
+        ({"Sec-Fetch-Site": "same-site"}, "a page of another origin"),
+        ({}, None),
+        ({"Host": "localhost:1234"}, None),
+        ({"Host": "bucket.localhost:1234"}, None),
+        ({"Host": "[::1]:1234"}, None),
+        ({"Origin": "http://127.0.0.1:8080", "Sec-Fetch-Site": "same-origin"}, None),
+    ],
+)
+def test_pages_of_other_origins_are_refused(cloud: PaperCloud, headers: dict[str, str], reason: str | None) -> None:
+    server = Server(ControlPoint(cloud.cloud, cloud.node, "default", "token", time.time))
+    server.serve_in_thread()
+    try:
+        before = len(cloud.calls)
+        for path in ("/?Action=DescribeInstances&Version=2016-11-15", "/_sandbox/status"):
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+            connection.putrequest("GET", path, skip_host=True)
+            for name, value in {"Host": f"127.0.0.1:{server.port}", **headers, "X-Sandbox-Token": "token"}.items():
+                connection.putheader(name, value)
+            connection.endheaders()
+            answer = connection.getresponse()
+            text = answer.read().decode()
+            if reason is not None:
+                assert answer.status == 403
+                assert reason in text
+            connection.close()
+        assert (len(cloud.calls) == before) == (reason is not None), "what is refused is not even looked at"
+    finally:
+        server.close()
