@@ -10,8 +10,9 @@ BIN   := $(VENV)/bin
 # Real instances need root: mounts, namespaces, loop devices. All other commands run as the current user.
 SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
 PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check
-# In CI, dependencies have the versions and hashes of the lock file. Elsewhere, pip uses the versions that pyproject.toml allows.
-LOCK  := $(if $(CI),.ci/lock.txt)
+# Dependencies have the versions and hashes of the lock files. With `make LOCK= …`, pip uses the versions that pyproject.toml allows.
+LOCK  ?= .ci/lock.txt
+DEMO_LOCK := $(if $(LOCK),.ci/lock-demo.txt)
 # Workers for the tests; pytest-xdist's "auto" is one per core.
 JOBS  ?= auto
 ARGS  ?=
@@ -82,16 +83,35 @@ dist: setup-test ## Build both distributions into dist/, each as an sdist and a 
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python -m build --outdir dist sandbox
 
-# One file for all supported versions of Python. uv is needed only for this.
+# Each file is for all supported versions of Python. uv is needed only for this.
 LOCK_VENV := .venv-lock
+UV_COMPILE = $(LOCK_VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--no-emit-package goldenami --no-emit-package goldenami-sandbox
 
 .PHONY: lock
-lock: ## Update .ci/lock.txt to the newest versions that both pyproject.toml allow, with hashes
+lock: ## Update the lock files to the newest versions that both pyproject.toml allow, with hashes
 	@[ -d $(LOCK_VENV) ] || python3 -m venv $(LOCK_VENV)
 	@$(LOCK_VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv
-	printf -- '-e ./sandbox\n-e .[dev]\n' | $(LOCK_VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --upgrade \
-	  --generate-hashes --no-header --no-annotate --no-emit-package goldenami --no-emit-package goldenami-sandbox \
-	  --output-file .ci/lock.txt -
+	printf '%s\n' '-e ./sandbox' '-e .[dev]' | $(UV_COMPILE) --upgrade --output-file .ci/lock.txt -
+	printf '%s\n' '-e ./sandbox' '-e .[sandbox]' editables hatchling | \
+	  $(UV_COMPILE) --constraint .ci/lock.txt --output-file .ci/lock-demo.txt -
+
+# Both tools have an environment of their own, so that they and their dependencies cannot change what they check.
+AUDIT_VENV     := .venv-audit
+AUDIT_PACKAGES := pip-audit==2.10.1 pip-licenses==5.5.5
+
+.PHONY: audit
+audit: setup-test $(AUDIT_VENV)/.done ## Check the locked dependencies for known vulnerabilities, and their licences (needs pypi.org)
+	$(AUDIT_VENV)/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off --requirement .ci/lock.txt
+	$(AUDIT_VENV)/bin/pip-licenses --python $(BIN)/python >build/licences.txt
+	@echo "All licences are in the list of pyproject.toml: build/licences.txt"
+
+$(AUDIT_VENV)/.done: Makefile
+	@echo "Installing with pip into $(AUDIT_VENV): $(AUDIT_PACKAGES)"
+	@python3 -m venv $(AUDIT_VENV)
+	@$(AUDIT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(AUDIT_PACKAGES)
+	@mkdir -p build
+	@touch $@
 
 .PHONY: bench
 bench: setup-test ## Measure the sandbox and a whole build, and print the results
@@ -152,19 +172,25 @@ $(VENV)/bin/python:
 	@echo "Creating a virtual environment in $(VENV)"
 	@python3 -m venv $(VENV)
 
-$(VENV)/.demo: pyproject.toml sandbox/pyproject.toml | apt-sandbox $(VENV)/bin/python
+# Installs both distributions editable, with an extra and the versions of a lock file: $(call pip_install,EXTRA,LOCK FILE)
+define pip_install
+	@$(if $(2),$(PIP) install --require-hashes --requirement $(2) || \
+	  { echo "This Python cannot install $(2). To use other versions: make LOCK= …" >&2; exit 1; })
+	@$(PIP) install $(if $(2),--no-deps --no-build-isolation) --editable ./sandbox --editable '.[$(1)]'
+endef
+
+$(VENV)/.demo: pyproject.toml sandbox/pyproject.toml $(DEMO_LOCK) | apt-sandbox $(VENV)/bin/python
 	@echo "Installing with pip into $(VENV): goldenami with its sandbox"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ./sandbox --editable '.[sandbox]'
+	$(call pip_install,sandbox,$(DEMO_LOCK))
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml sandbox/pyproject.toml $(LOCK) | apt-test $(VENV)/bin/python
-	@echo "Installing with pip into $(VENV): goldenami with its sandbox and development tools$(if $(LOCK), with the versions of $(LOCK))"
-	@$(if $(LOCK),$(PIP) install --require-hashes --requirement $(LOCK))
-	@$(PIP) install $(if $(LOCK),--no-deps --no-build-isolation) --editable ./sandbox --editable '.[dev]'
+	@echo "Installing with pip into $(VENV): goldenami with its sandbox and development tools"
+	$(call pip_install,dev,$(LOCK))
 	@touch $@ $(VENV)/.demo
 
 .PHONY: clean
 clean: ## Stop the sandbox, and remove its state, the virtual environment and the caches of the tools
 	@if [ -x $(BIN)/goldenami ]; then $(SUDO) $(BIN)/goldenami sandbox reset --yes || exit 1; fi
-	@$(SUDO) rm -rf $(VENV) $(BENCH_VENV) $(LOCK_VENV) .goldenami .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	@$(SUDO) rm -rf $(VENV) $(BENCH_VENV) $(LOCK_VENV) $(AUDIT_VENV) .goldenami .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,9 +1,11 @@
-"""What continuous integration installs: .ci/lock.txt, of both pyproject.toml."""
+"""The lock files satisfy both pyproject.toml, and goldenami needs few packages."""
 
 from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,9 @@ OWN = {"goldenami", "goldenami-sandbox"}
 _LINE = re.compile(r"^(?P<requirement>[a-z0-9].*?) \\$", re.MULTILINE)
 
 
-def locked() -> dict[str, list[Requirement]]:
+def locked(file: str = "lock.txt") -> dict[str, list[Requirement]]:
     found: dict[str, list[Requirement]] = {}
-    for match in _LINE.finditer((ROOT / ".ci" / "lock.txt").read_text()):
+    for match in _LINE.finditer((ROOT / ".ci" / file).read_text()):
         requirement = Requirement(match["requirement"])
         found.setdefault(canonicalize_name(requirement.name), []).append(requirement)
     return found
@@ -46,12 +48,44 @@ def test_the_lock_file_satisfies(wanted: Requirement) -> None:
     assert not wrong, f".ci/lock.txt has {wanted.name} {wrong}, and pyproject.toml wants {wanted}: run `make lock`"
 
 
-def test_every_entry_is_one_version_with_hashes_from_no_certain_registry() -> None:
-    text = (ROOT / ".ci" / "lock.txt").read_text()
+@pytest.mark.parametrize("file", ["lock.txt", "lock-demo.txt"])
+def test_every_entry_is_one_version_with_hashes_from_no_certain_registry(file: str) -> None:
+    text = (ROOT / ".ci" / file).read_text()
     assert "://" not in text
     assert "--index" not in text
     entries = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
-    assert len(entries) == sum(map(len, locked().values())) > 50
+    assert len(entries) == sum(map(len, locked(file).values())) > 50
     for entry in entries:
         assert re.match(r"[a-z0-9][a-z0-9._\-]*(\[[a-z,]+\])?==[^=, ]+ ", entry), entry
         assert "--hash=sha256:" in entry, entry
+
+
+def test_the_demo_has_versions_of_the_lock_file() -> None:
+    demo, every = locked("lock-demo.txt"), locked()
+    assert {"moto", "botocore", "hatchling"} <= set(demo)
+    for name, found in demo.items():
+        assert {one.specifier for one in found} <= {one.specifier for one in every[name]}, f"{name}: run `make lock`"
+
+
+def needs(name: str, extras: Iterable[str] = ()) -> set[str]:
+    """The distributions that an installed one needs on this machine, with their own requirements."""
+    found: set[str] = set()
+    waiting = [Requirement(f"{name}[{','.join(extras)}]")]
+    while waiting:
+        parent = waiting.pop()
+        for text in metadata.requires(parent.name) or []:
+            child = Requirement(text)
+            wanted = [{"extra": ""}, *({"extra": extra} for extra in parent.extras)]
+            if child.marker and not any(child.marker.evaluate(one) for one in wanted):
+                continue
+            if (key := canonicalize_name(child.name)) not in found:
+                found.add(key)
+                waiting.append(child)
+    return found
+
+
+def test_goldenami_alone_needs_few_packages_and_none_of_the_sandbox() -> None:
+    alone = needs("goldenami")
+    assert len(alone) <= 32, sorted(alone)
+    assert not alone & {"boto3", "flask", "goldenami-sandbox", "moto", "requests", "werkzeug"}
+    assert {"flask", "goldenami-sandbox", "moto"} <= needs("goldenami", ["sandbox"])
