@@ -194,7 +194,7 @@ def _agent(project: Project, found: Found) -> dict[str, Any]:
         **found.to_json(),
         "description": str(value.get("description", "")),
         "systems": list(operations) if isinstance(operations, dict) else [],
-        "files": [str(file) for file in lookup.files(found.path)],
+        "files": [str(file) for file in lookup.members(found.path)],
     }
 
 

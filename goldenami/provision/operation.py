@@ -17,8 +17,8 @@ already (Jinja); provision/ renders nothing and quotes all values for the shell.
 * ``"verbatim"``: bytes as they are. * ``"template"``: UTF-8 text, rendered with the recipe's variables first.
 
 For each of these fields that is not None, recipe/ resolves the path against the recipe's directory and puts the result
-into ``BoundOperation.payloads[field]``: ``Payload.of(rendered)`` or ``Payload.read(path)``. The field itself keeps the
-text of the recipe, for titles and messages. Inline ``content`` needs no payload.
+into ``BoundOperation.payloads[field]``: ``Payload.of(rendered)`` or ``Payload.read(path, files)``. The field itself
+keeps the text of the recipe, for titles and messages. Inline ``content`` needs no payload.
 
 ``mark`` is file:line:column, for messages. Handlers: ``Handler(name, operations)``. If the recipe defines no handler
 for a name in ``notify``, ``implied_handler(name, mark)`` reloads or restarts the service of that name.
@@ -27,6 +27,7 @@ for a name in ``notify``, ``implied_handler(name, mark)`` reloads or restarts th
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,7 @@ from pydantic import BaseModel, ConfigDict
 
 from goldenami.model import Mark
 from goldenami.provision.shell import Compilation, Steps
+from goldenami.reading import Files, Source
 
 SourceForm = Literal["verbatim", "template"]
 
@@ -100,7 +102,7 @@ class Operation(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """The contents of one file for the host: either ``data``, or the file at ``path``. That file must not change before
+    """The contents of one file for the host: either ``data``, or the file ``source``. That file must not change before
     it is sent.
 
     ``sha256``: hex digest of the contents. ``mode``: permission bits of the source file, or None. An operation without
@@ -110,7 +112,7 @@ class Payload:
     sha256: str
     size: int
     data: bytes | None = field(default=None, repr=False)
-    path: Path | None = None
+    source: Source | None = None
     mode: int | None = None
 
     @classmethod
@@ -118,21 +120,24 @@ class Payload:
         return cls(hashlib.sha256(data).hexdigest(), len(data), data=data, mode=mode)
 
     @classmethod
-    def read(cls, path: Path) -> Payload:
+    def read(cls, path: Path, files: Files) -> Payload:
         """Return the payload of an existing file. Its contents are read again when they are sent. Raises OSError."""
+        source = Source(path, files)
         digest = hashlib.sha256()
-        size = 0
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
+        with source.open() as stream:
+            status = os.fstat(stream.fileno())
+            size = status.st_size
+            while block := stream.read(min(1 << 20, size)):
                 digest.update(block)
-                size += len(block)
-        return cls(digest.hexdigest(), size, path=path, mode=path.stat().st_mode & 0o777)
+                size -= len(block)
+        return cls(digest.hexdigest(), status.st_size, source=source, mode=status.st_mode & 0o777)
 
     def contents(self) -> bytes:
         if self.data is not None:
             return self.data
-        assert self.path is not None
-        return self.path.read_bytes()
+        assert self.source is not None
+        with self.source.open() as stream:
+            return stream.read(self.size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
 import tarfile
 import tempfile
 import zlib
@@ -30,6 +31,7 @@ from typing import IO
 from goldenami.os import MANAGERS
 from goldenami.provision.operation import BoundOperation, Payload, Stage, all_operations
 from goldenami.provision.shell import Script, Steps, lines, quote, sh
+from goldenami.reading import Source
 
 MEMORY_BYTES = 8 << 20  # archives larger than this are kept in a temporary file
 _WORTH_A_LOOK = 256 << 10
@@ -66,7 +68,7 @@ class Program:
     stages: tuple[Stage, ...]
     text: str
     steps: tuple[Steps, ...]
-    files: dict[str, bytes | Path]
+    files: dict[str, bytes | Source]
 
     @property
     def operations(self) -> list[Placed]:
@@ -234,13 +236,13 @@ def _flag(stage: Stage, handler: str) -> str:
     return hashlib.sha256(f"{stage.name}\0{handler}".encode()).hexdigest()[:16]
 
 
-def _level(files: Mapping[str, bytes | Path]) -> int:
+def _level(files: Mapping[str, bytes | Source]) -> int:
     """Returns gzip's level for an archive of these files: 6 for small archives, 1 for large ones, and 0 if most of the
     data is compressed already, because compression would then only cost time on both sides.
     """
     total = useless = 0
     for contents in files.values():
-        size = len(contents) if isinstance(contents, bytes) else contents.stat().st_size
+        size = len(contents) if isinstance(contents, bytes) else _size(contents)
         total += size
         if size >= _WORTH_A_LOOK:
             sample = _sample(contents)
@@ -250,33 +252,38 @@ def _level(files: Mapping[str, bytes | Path]) -> int:
     return 6 if total <= _MUCH else 1
 
 
-def _sample(contents: bytes | Path, size: int = 64 << 10) -> bytes:
+def _sample(contents: bytes | Source, size: int = 64 << 10) -> bytes:
     """Returns bytes from the middle of a file, because many formats begin with text."""
     if isinstance(contents, bytes):
         return contents[len(contents) // 2 :][:size]
-    with contents.open("rb") as source:
-        source.seek(contents.stat().st_size // 2)
-        return source.read(size)
+    with contents.open() as stream:
+        stream.seek(os.fstat(stream.fileno()).st_size // 2)
+        return stream.read(size)
 
 
-def _add(tar: tarfile.TarFile, name: str, contents: bytes | Path) -> None:
+def _size(source: Source) -> int:
+    with source.open() as stream:
+        return os.fstat(stream.fileno()).st_size
+
+
+def _add(tar: tarfile.TarFile, name: str, contents: bytes | Source) -> None:
     entry = tarfile.TarInfo(name)
     entry.mode = 0o600
     if isinstance(contents, bytes):
         entry.size = len(contents)
         tar.addfile(entry, io.BytesIO(contents))
         return
-    with contents.open("rb") as source:
-        entry.size = contents.stat().st_size
-        tar.addfile(entry, source)
+    with contents.open() as stream:
+        entry.size = os.fstat(stream.fileno()).st_size
+        tar.addfile(entry, stream)
 
 
 @dataclass
 class _Compiler:
-    files: dict[str, bytes | Path] = field(default_factory=dict)
+    files: dict[str, bytes | Source] = field(default_factory=dict)
     names: dict[str, int] = field(default_factory=dict)
 
-    def file(self, digest: str, contents: bytes | Path) -> Script:
+    def file(self, digest: str, contents: bytes | Source) -> Script:
         self.files[digest] = contents
         return Script(f'"$work/{digest}"')
 
@@ -322,7 +329,7 @@ class _Place:
 
     def payload(self, name: str) -> Script:
         payload = self._payload(name)
-        contents = payload.data if payload.data is not None else payload.path
+        contents = payload.data if payload.data is not None else payload.source
         assert contents is not None
         return self.compiler.file(payload.sha256, contents)
 

@@ -153,7 +153,7 @@ def _add(scope: Scope, document: Document, use: AgentUse, path: NodePath, os: Os
     found.operations += tuple(replace(o, notify=tuple(f"{use.name}/{n}" for n in o.notify)) for o in bound)
     found.handlers += tuple(replace(handler, name=f"{use.name}/{handler.name}") for handler in handlers)
     for index, name in enumerate(spec.tests):
-        ref = read_test(name, document, ("tests", index), scope.problems, origin=use.name)
+        ref = read_test(name, scope.project, document, ("tests", index), scope.problems, origin=use.name)
         if ref is not None:
             found.tests.append(ref)
 

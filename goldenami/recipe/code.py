@@ -27,6 +27,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from goldenami.errors import InvalidInput, Problem, UsageError
+from goldenami.reading import Files, describe, hint_of
 
 FOLDER = "operations"
 VARIABLE = "GOLDENAMI_ALLOW_PROJECT_CODE"
@@ -137,34 +138,38 @@ _LOCK = threading.Lock()
 _CODE: dict[str, ProjectCode] = {}  # by the name of the package that it is imported as
 
 
-def read_code(root: Path) -> ProjectCode:
+def read_code(root: Path, files: Files) -> ProjectCode:
     """Read and parse the files below ``operations/`` of a project. Nothing is executed.
 
-    Raises InvalidInput for too many or too large files, and for links to files outside the project.
+    Raises InvalidInput for too many or too large files, and for files that ``files`` does not read.
     """
     from goldenami.recipe.project import shown as name_of
 
     folder = root / FOLDER
-    files: dict[str, bytes] = {}
+    found: dict[str, bytes] = {}
     size = 0
+    try:
+        files.check(folder)  # before its files are listed: a link can lead to the root of the file system
+    except OSError as error:
+        raise InvalidInput([Problem(name_of(folder), 0, 0, describe(error, "the folder"), hint_of(error))]) from None
     for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
         name = path.relative_to(folder)
         if any(part.startswith(".") or part == "__pycache__" for part in name.parts) or not path.is_file():
             continue
-        if not path.resolve().is_relative_to(root.resolve()):
-            raise InvalidInput(
-                [Problem(name_of(path), 0, 0, "the link points to a file outside the project", "Copy the file.")]
-            )
-        size += path.stat().st_size
-        if len(files) == _FILES or size > _BYTES:
+        try:
+            contents = files.read_bytes(path)
+        except OSError as error:
+            raise InvalidInput([Problem(name_of(path), 0, 0, describe(error, "the file"), hint_of(error))]) from None
+        size += len(contents)
+        if len(found) == _FILES or size > _BYTES:
             text = f"found more than {_FILES} files or {_BYTES >> 20} MiB, which is the limit for this folder"
             raise InvalidInput(
                 [Problem(name_of(folder), 0, 0, text, "Move files that operations do not need to another folder.")]
             )
-        files[name.as_posix()] = path.read_bytes()
+        found[name.as_posix()] = contents
     trees: dict[str, ast.Module] = {}
     problems = []
-    for file, source in files.items():
+    for file, source in found.items():
         if not file.endswith(".py"):
             continue
         try:
@@ -174,7 +179,7 @@ def read_code(root: Path) -> ProjectCode:
             problems.append(Problem(name_of(folder / file), *place, f"not valid Python: {error.msg}"))
         except (ValueError, RecursionError, MemoryError) as error:
             problems.append(Problem(name_of(folder / file), 0, 0, f"not valid Python: {error or type(error).__name__}"))
-    return ProjectCode(folder, files, trees, tuple(problems))
+    return ProjectCode(folder, found, trees, tuple(problems))
 
 
 def _digest(files: Mapping[str, bytes]) -> str:

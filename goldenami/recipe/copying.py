@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from goldenami.errors import NotFound, UsageError
+from goldenami.reading import describe, hint_of
 from goldenami.recipe import lookup
 from goldenami.recipe.lookup import Kind
 from goldenami.recipe.problems import Problems
@@ -61,7 +62,7 @@ def copy_agent(project: Project, name: str, *, force: bool = False) -> list[Copi
         raise UsageError(
             f"the project has the agent {name} in {shown(single)}", hint="Remove or rename that file, then copy again."
         )
-    return _copy(project, [_File(_below(project, file)) for file in lookup.files(source)], force)
+    return _copy(project, [_File(_below(project, file)) for file in lookup.members(source)], force)
 
 
 def copy_profile(project: Project, name: str, *, force: bool = False) -> list[Copied]:
@@ -155,7 +156,7 @@ def _copy(project: Project, wanted: Iterator[_File] | list[_File], force: bool) 
     for path, outcome in outcomes.items():
         target = project.root / path
         if outcome in ("written", "replaced"):
-            _write(project.shipped / path, target, new=outcome == "written")
+            _write(_contents(project, project.shipped / path), project.shipped / path, target, new=outcome == "written")
         assert outcome is not None
         done.append(Copied(target, outcome))
     return done
@@ -166,19 +167,26 @@ def _outcome(project: Project, file: _File, force: bool) -> Outcome | None:
     target = project.root / file.path
     if not target.exists():
         return "written"
-    if target.is_file() and target.read_bytes() == (project.shipped / file.path).read_bytes():
+    if target.is_file() and _contents(project, target) == _contents(project, project.shipped / file.path):
         return "unchanged"
     if force and target.is_file():
         return "replaced"
     return "kept" if file.needed else None
 
 
-def _write(source: Path, target: Path, *, new: bool) -> None:
+def _contents(project: Project, path: Path) -> bytes:
+    try:
+        return project.files.read_bytes(path)
+    except OSError as error:
+        raise UsageError(describe(error, shown(path)), hint=hint_of(error)) from None
+
+
+def _write(contents: bytes, source: Path, target: Path, *, new: bool) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # Mode "x" fails for a file that was created after the check, and does not overwrite it.
         with target.open("xb" if new else "wb") as stream:
-            stream.write(source.read_bytes())
+            stream.write(contents)
         shutil.copymode(source, target)  # an operation without a mode uses the mode of the file
     except OSError as error:
         raise UsageError(f"cannot write {shown(target)}: {error.strerror}") from None

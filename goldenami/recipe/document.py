@@ -22,6 +22,7 @@ import yaml
 
 from goldenami.errors import InvalidInput, Problem
 from goldenami.model import Mark
+from goldenami.reading import Files, describe, hint_of
 
 NodePath = tuple[str | int, ...]
 
@@ -110,16 +111,16 @@ def _at(value: Any, path: NodePath) -> Any:
     return value
 
 
-def read_text(path: Path, file: str) -> str:
+def read_text(files: Files, path: Path, file: str) -> str:
     """Return the text of a file. Raises InvalidInput if it cannot be read or is not UTF-8."""
     try:
-        return path.read_bytes().decode("utf-8")
+        return files.read_bytes(path).decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidInput(
             [Problem(file, 0, 0, f"is not UTF-8 text (byte {error.start})", "Save the file as UTF-8.")]
         ) from None
     except OSError as error:
-        raise InvalidInput([Problem(file, 0, 0, f"cannot be read: {error.strerror}")]) from None
+        raise InvalidInput([Problem(file, 0, 0, describe(error, "the file"), hint_of(error))]) from None
 
 
 def parse(text: str, path: Path, file: str) -> Document:

@@ -265,6 +265,11 @@ class ProjectSpec(Spec):
     environments: dict[Annotated[str, StringConstraints(pattern=NAME)], EnvironmentSpec] = Field(
         min_length=1, description="Environments by name. sandbox is the default one."
     )
+    allow_outside: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = Field(
+        (),
+        description="Folders outside the project whose files recipes, agents and profiles may use: absolute, or "
+        "relative to goldenami.yaml. Without them, a path or link that leads out of the project is an error.",
+    )
 
 
 # The accounts and keys that `goldenami sandbox up` creates in the embedded cloud.

@@ -61,7 +61,7 @@ def _read(project: Project) -> Operations:
             if not wrong:
                 _add(cls, digest, origin, kinds, origins)
     try:
-        code = read_code(project.root) if project.exists else None
+        code = read_code(project.root, project.files) if project.exists else None
     except InvalidInput as error:
         return Operations(kinds, {}, (*problems, *error.problems))
     if code is None or not code.files:

@@ -323,7 +323,7 @@ def _tests(loading: _Loading, given: object) -> list[TestRef]:
     found = []
     for index, name in enumerate(names):
         if isinstance(name, str):
-            ref = read_test(name, document, ("tests", index), loading.problems)
+            ref = read_test(name, loading.project, document, ("tests", index), loading.problems)
             if ref is not None:
                 found.append(ref)
     return found

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from goldenami import extensions
 from goldenami.errors import UsageError
+from goldenami.reading import Files
 
 Kind = Literal["agent", "profile", "controls", "recipe"]
 Hidden = Literal["", "same", "different"]
@@ -102,16 +103,16 @@ def names(root: Path, kind: Kind) -> list[str]:
     return sorted(found)
 
 
-def find(root: Path | None, shipped: Path, kind: Kind, name: str) -> Found | None:
-    """Return the project's own definition, else the shipped one, else None. ``root``: None if there is no project."""
+def find(root: Path | None, shipped: Path, kind: Kind, name: str, files: Files) -> Found | None:
+    """Return the project's own definition, else the shipped one, else None. ``root``: None if there is no project.
+    ``files``: reads both, to compare them."""
     own = definition(root, kind, name) if root is not None else None
     theirs = definition(shipped, kind, name)
     if own is None:
         return Found(kind, name, theirs, True) if theirs is not None else None
     if theirs is None or own.samefile(theirs):  # a checkout of goldenami is also a project
         return Found(kind, name, own, False)
-    same = contents(own) == contents(theirs)
-    return Found(kind, name, own, False, "same" if same else "different")
+    return Found(kind, name, own, False, "same" if _same(own, theirs, files) else "different")
 
 
 def installed_agents() -> dict[str, Found]:
@@ -136,7 +137,7 @@ def installed_agents() -> dict[str, Found]:
     return found
 
 
-def files(path: Path) -> Iterator[Path]:
+def members(path: Path) -> Iterator[Path]:
     """Yield the files of a definition: all files in the folder of an agent, else the single file."""
     if path.name != AGENT_FILE:
         yield path
@@ -146,7 +147,13 @@ def files(path: Path) -> Iterator[Path]:
             yield item
 
 
-def contents(path: Path) -> dict[str, bytes]:
-    """Return the contents of the files of a definition, by their path relative to its folder."""
-    top = path.parent
-    return {file.relative_to(top).as_posix(): file.read_bytes() for file in files(path)}
+def _same(own: Path, theirs: Path, files: Files) -> bool:
+    """Return whether two definitions have the same files. A file that cannot be read is reported when it is used."""
+    try:
+        files.check(own)  # before the files of its folder are listed
+        first, second = ({file.relative_to(path.parent): file for file in members(path)} for path in (own, theirs))
+        return first.keys() == second.keys() and all(
+            files.read_bytes(first[name]) == files.read_bytes(second[name]) for name in second
+        )
+    except OSError:
+        return False

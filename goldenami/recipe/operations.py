@@ -7,6 +7,7 @@ for a particular operation. Files that an operation names become its payloads; t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 
 from goldenami.model import Mark
 from goldenami.provision import OPERATIONS, BoundOperation, Handler, Operation, Payload, Stage
+from goldenami.reading import TEXT_BYTES, describe, hint_of
 from goldenami.recipe.document import NodePath
 from goldenami.recipe.extensions import operations_of
 from goldenami.recipe.rendering import nearest
@@ -151,16 +153,15 @@ def _payloads(scope: Scope, model: type[Operation], fields: Any, at: NodePath) -
 
 def _payload(scope: Scope, path: Path, mark: Mark, field: str, written: str, render: bool) -> Payload | None:
     hint = f"Paths are relative to {scope.document.file}."
-    if path.is_dir():
-        scope.problems.add(mark, f"{field}: {written} is a directory", "Name a file.")
-        return None
+    files = scope.project.files
     try:
         if not render:
-            return Payload.read(path)
-        source = path.read_text(encoding="utf-8")
-        mode = path.stat().st_mode & 0o777
+            return Payload.read(path, files)
+        with files.open(path, TEXT_BYTES) as stream:
+            mode = os.fstat(stream.fileno()).st_mode & 0o777
+        source = files.read_bytes(path).decode("utf-8")
     except OSError as error:
-        scope.problems.add(mark, f"{field}: {written}: {error.strerror}", hint)
+        scope.problems.add(mark, f"{field}: {describe(error, written)}", hint_of(error, hint))
         return None
     except UnicodeDecodeError:
         scope.problems.add(

@@ -25,6 +25,7 @@ from goldenami.model import Mark
 from goldenami.os import LIKENESSES, serving
 from goldenami.provision.fields import Sha256, Url
 from goldenami.provision.repositories import Repository
+from goldenami.reading import describe, hint_of
 from goldenami.recipe.document import NodePath
 from goldenami.recipe.project import shown
 from goldenami.recipe.rendering import nearest
@@ -188,10 +189,13 @@ def _json(name: str, spec: ParamSpec, given: Given) -> Any:
         return {}
     path = given.scope.resolve(given.value)
     try:
-        source = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8 text"
-        _report(given, (), f"{name}: {given.value}: {reason}", f"Paths are relative to {given.scope.document.file}.")
+        source = given.scope.project.files.read_bytes(path).decode("utf-8")
+    except UnicodeDecodeError:
+        _report(given, (), f"{name}: {given.value} is not UTF-8 text", "Save the file as UTF-8.")
+        return {}
+    except OSError as error:
+        hint = hint_of(error, f"Paths are relative to {given.scope.document.file}.")
+        _report(given, (), f"{name}: {describe(error, given.value)}", hint)
         return {}
     text = given.scope.template(path, source)
     if text is None:

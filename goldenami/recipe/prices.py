@@ -9,6 +9,7 @@ from typing import Annotated, Final
 from pydantic import Field, StringConstraints, ValidationError
 
 from goldenami.errors import InvalidInput
+from goldenami.reading import ANYWHERE
 from goldenami.recipe.document import parse, read_text
 from goldenami.recipe.problems import translate
 from goldenami.recipe.project import Project, shown
@@ -41,7 +42,7 @@ def prices(project: Project, path: Path | None = None) -> Prices:
         text, file, given = files("goldenami.snapshots").joinpath(FILE).read_text(), FILE, Path(FILE)
     else:
         file = shown(given)
-        text = read_text(given, file)
+        text = read_text(project.files if path is None else ANYWHERE, given, file)
     document = parse(text, given, file)
     try:
         spec = PricesSpec.model_validate(document.value)

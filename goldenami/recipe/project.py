@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from goldenami import shipped
-from goldenami.errors import InvalidInput, NotFound, Problem
+from goldenami.errors import InvalidInput, NotFound, Problem, UsageError
+from goldenami.reading import Files
 from goldenami.recipe import lookup
 from goldenami.recipe.code import EVERYTHING, NOTHING, Consent
 from goldenami.recipe.document import Document, parse_leniently, read_text
@@ -22,6 +23,9 @@ from goldenami.recipe.problems import Problems
 from goldenami.recipe.rendering import nearest
 
 FILE = "goldenami.yaml"
+ALLOW_OUTSIDE = "allow_outside"
+
+_ALLOW = f"Copy the file into the project, or add its folder to {ALLOW_OUTSIDE} in {FILE}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,32 @@ class Project:
         """The directory of hardening profiles and controls; it may not exist."""
         return self.root / "hardening"
 
+    @property
+    def files(self) -> Files:
+        """The reader of all files of the project: in its folder, shipped, of installed agents, or in a folder of
+        ``allow_outside``."""
+        if "files" not in self.kept:
+            self.kept["files"] = Files([*self._folders, *self._installed_folders(), *self._allowed()], _ALLOW)
+        files: Files = self.kept["files"]
+        return files
+
+    @property
+    def _folders(self) -> list[Path]:
+        return [*([self.root] if self.exists else []), *(self.shipped / name for name in ("recipes", "hardening"))]
+
+    def _allowed(self) -> list[Path]:
+        """Return the folders of ``allow_outside``. The check of goldenami.yaml reports the problems of the key."""
+        document = self.document(self.file, Problems()) if self.exists else None
+        written = document.value.get(ALLOW_OUTSIDE) if document is not None else None
+        names = written if isinstance(written, list) else []
+        return [self.root / Path(name).expanduser() for name in names if isinstance(name, str)]
+
+    def _installed_folders(self) -> list[Path]:
+        try:
+            return [found.path.parent for found in self._installed("agent").values()]
+        except UsageError:  # reported where an agent is looked up
+            return []
+
     def shown(self, path: Path) -> str:
         """Return a file's name for messages: see the function ``shown``."""
         return shown(path)
@@ -60,7 +90,9 @@ class Project:
         if path not in self._read:
             name = shown(path)
             try:
-                document, mistakes = parse_leniently(read_text(path, name), path, name)
+                # goldenami.yaml decides which folders are allowed, so it must be in the project itself.
+                files = Files(self._folders, "Copy the file.") if path == self.file else self.files
+                document, mistakes = parse_leniently(read_text(files, path, name), path, name)
                 self._read[path] = (document, mistakes)
             except InvalidInput as error:
                 self._read[path] = (None, list(error.problems))
@@ -86,7 +118,7 @@ class Project:
 
     def find(self, kind: Kind, name: str) -> Found | None:
         """Find a definition by name: the project's own, else of an installed package, else shipped, else None."""
-        found = lookup.find(self.root if self.exists else None, self.shipped, kind, name)
+        found = lookup.find(self.root if self.exists else None, self.shipped, kind, name, self.files)
         return self._installed(kind).get(name, found) if found is None or found.shipped else found
 
     def _installed(self, kind: Kind) -> Mapping[str, Found]:
@@ -112,11 +144,11 @@ class Project:
         with a hint."""
         if "/" in ref or ref.endswith((".yaml", ".yml")):
             path = Path(ref).absolute()
-            if not path.is_file():
+            if not _may_be_file(path):
                 raise NotFound(f"there is no recipe {ref}", hint=self.recipe_hint(Path(ref).stem))
             return path
         path = self.recipes / f"{ref}.yaml"
-        if not path.is_file():
+        if not _may_be_file(path):
             raise NotFound(f"there is no recipe {ref!r} in {shown(self.recipes)}", hint=self.recipe_hint(ref))
         return path
 
@@ -202,6 +234,11 @@ def cycle(edges: Mapping[str, str | None], start: str) -> list[str] | None:
         walked.append(current)
         current = edges.get(current)
     return None
+
+
+def _may_be_file(path: Path) -> bool:
+    """Return whether the path exists and is no directory. Reading it reports a broken link, a FIFO or a device."""
+    return os.path.lexists(path) and not path.is_dir()
 
 
 def _stems(directory: Path) -> list[str]:

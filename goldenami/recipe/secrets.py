@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from goldenami.errors import InvalidInput, Problem
 from goldenami.model import Mark
+from goldenami.reading import Files, describe, hint_of
 
 # Private-use characters: filters do not change them, and they do not occur in normal text.
 _OPEN, _CLOSE = "\ue0f0", "\ue0f1"
@@ -49,12 +50,14 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class SecretRef:
-    """The source of a secret: an environment variable, a file, or an SSM SecureString parameter."""
+    """The source of a secret: an environment variable, a file, or an SSM SecureString parameter. ``files`` reads it if
+    it is a file."""
 
     name: str
     source: Literal["env", "file", "ssm"]
     key: str
     mark: Mark
+    files: Files = field(repr=False, compare=False)
 
 
 def is_mangled(text: str) -> bool:
@@ -82,7 +85,7 @@ def read(refs: Iterable[SecretRef], ssm: Callable[[str], str]) -> dict[str, str]
     problems: list[Problem] = []
     for ref in refs:
         found: str | None = None
-        why = ""
+        why, hint = "", None
         if ref.source == "ssm":
             found = ssm(ref.key)
         elif ref.source == "env":
@@ -91,12 +94,14 @@ def read(refs: Iterable[SecretRef], ssm: Callable[[str], str]) -> dict[str, str]
         else:
             try:
                 # A newline at the end is part of the file, not of the secret.
-                found = Path(ref.key).read_text(encoding="utf-8").removesuffix("\n")
+                found = ref.files.read_bytes(Path(ref.key)).decode("utf-8").removesuffix("\n")
+            except UnicodeDecodeError:
+                why = f"{ref.key} is not UTF-8 text"
             except OSError as error:
-                why = f"{ref.key} cannot be read: {error.strerror}"
+                why, hint = describe(error, ref.key), hint_of(error)
         if not found:
             message = f"the secret {ref.name}: {why or 'its value is empty'}"
-            problems.append(Problem(ref.mark.file, ref.mark.line, ref.mark.column, message))
+            problems.append(Problem(ref.mark.file, ref.mark.line, ref.mark.column, message, hint))
         else:
             values[ref.name] = found
     if problems:

@@ -10,14 +10,17 @@ from pathlib import Path
 
 from goldenami import extensions
 from goldenami.model import Mark
+from goldenami.reading import Files, describe, hint_of
 from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.lookup import AGENT_FILE
 from goldenami.recipe.problems import Problems
-from goldenami.recipe.project import shown
+from goldenami.recipe.project import Project, shown
 from goldenami.recipe.recipe import TestRef
 
 
-def read_test(name: str, document: Document, at: NodePath, problems: Problems, origin: str = "") -> TestRef | None:
+def read_test(
+    name: str, project: Project, document: Document, at: NodePath, problems: Problems, origin: str = ""
+) -> TestRef | None:
     """Read one entry of ``tests``. The file is parsed, to find syntax errors before an instance costs money."""
     mark = document.mark(at)
     if name == "base":
@@ -25,11 +28,11 @@ def read_test(name: str, document: Document, at: NodePath, problems: Problems, o
     suite = _installed(name, mark, problems)
     path = suite or document.path.parent / name
     try:
-        source = path.read_bytes()
+        source = (Files([path.parent]) if suite else project.files).read_bytes(path)
     except OSError as error:
         suites = ", ".join(("base", *extensions.installed(extensions.CHECKS)))
         hint = f"Write the name of a suite ({suites}), or a path relative to {document.file}."
-        problems.add(mark, f"tests: {name}: {error.strerror}", hint)
+        problems.add(mark, f"tests: {describe(error, name)}", hint_of(error, hint))
         return None
     try:
         tree = ast.parse(source, str(path))

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from goldenami.errors import Problem
+from goldenami.reading import describe, hint_of
 from goldenami.recipe.document import Document
 from goldenami.recipe.problems import Problems, translate
 from goldenami.recipe.project import Project
@@ -42,7 +43,7 @@ def read_variables(
         if isinstance(default, datetime.date):
             default = default.isoformat()  # as written, because expressions and tests have no dates
         if isinstance(default, dict) and set(default) == {"secret"}:
-            ref = _secret(name, default, document, problems)
+            ref = _secret(name, default, project, document, problems)
             if ref is not None:
                 secrets.append(ref)
             values[name] = Secret(name)
@@ -69,18 +70,25 @@ def read_variables(
     return values, tuple(secrets)
 
 
-def _secret(name: str, default: dict[str, Any], document: Document, problems: Problems) -> SecretRef | None:
+def _secret(
+    name: str, default: dict[str, Any], project: Project, document: Document, problems: Problems
+) -> SecretRef | None:
     try:
         spec = SecretVar.model_validate(default).secret
     except ValidationError as error:
         problems.extend(translate(error, document, ("vars", name), SecretVar))
         return None
     mark = document.mark(("vars", name))
-    if spec.env is not None:
-        return SecretRef(name, "env", spec.env, mark)
-    if spec.ssm is not None:
-        return SecretRef(name, "ssm", spec.ssm, mark)
-    return SecretRef(name, "file", str(document.path.parent / str(spec.file)), mark)
+    kind, key = spec.place
+    if kind == "file":
+        path = document.path.parent / key
+        try:
+            project.files.check(path)  # the file need not exist yet; its value is read when it is needed
+        except OSError as error:
+            mark = document.mark(("vars", name, "secret", "file"))
+            problems.add(mark, f"file: {describe(error, key)}", hint_of(error))
+        key = str(path)
+    return SecretRef(name, kind, key, mark, project.files)
 
 
 def _as(text: str, default: Any) -> Any:

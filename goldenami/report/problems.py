@@ -8,8 +8,9 @@
           = hint: did you mean 'package'?
 
 The first line of each problem is ``file:line:column: error: message``, so that editors and CI systems can jump to it.
-Source files are read again when a problem is printed. If a file cannot be read, its source line is left out. Rich's
-markup in texts is not interpreted. Lines are not wrapped; a long source line is cut around the column.
+Source files are read again when a problem is printed. Only the lines of files that were already read as files of the
+project are printed. Rich's markup in texts is not interpreted. Lines are not wrapped; a long source line is cut around
+the column.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from goldenami import shipped
+from goldenami import reading, shipped
 from goldenami.errors import (
     CloudError,
     GoldenAmiError,
@@ -52,11 +53,8 @@ def stderr_console() -> Console:
 
 
 def read_source(file: str) -> str | None:
-    """Return the text of the file of a problem, or None if it cannot be read."""
-    try:
-        return shipped.path_of(file).read_text(encoding="utf-8", errors="replace")
-    except (OSError, ValueError):
-        return None
+    """Return the text of the file of a problem. None: this process has not read that file, or it cannot be read."""
+    return reading.read_again(shipped.path_of(file))
 
 
 def render_error(error: GoldenAmiError, console: Console | None = None, *, read: ReadSource = read_source) -> None:

@@ -19,6 +19,7 @@ from goldenami.aws.security_groups import Source
 from goldenami.aws.session import Cloud
 from goldenami.errors import BuilderError
 from goldenami.model import DIRECT, Environment, Mark, Place, SshEndpoint, Transport
+from goldenami.reading import ANYWHERE
 from goldenami.recipe.schema import SecretSource
 from goldenami.recipe.secrets import SecretRef
 from goldenami.recipe.secrets import read as read_secrets
@@ -226,5 +227,5 @@ def placeholders(endpoint: SshEndpoint) -> dict[str, str]:
 
 def _secret(what: str, source: SecretSource, environment: Environment, cloud: Cloud) -> str:
     kind, key = source.place
-    ref = SecretRef(what, kind, key, Mark(f"environment {environment.name}", 0, 0))
+    ref = SecretRef(what, kind, key, Mark(f"environment {environment.name}", 0, 0), ANYWHERE)
     return read_secrets([ref], lambda name: parameters.get(cloud, cloud.home, name, decrypt=True))[what]

@@ -259,7 +259,7 @@ def test_a_link_out_of_the_project_is_refused(workspace: Workspace, tmp_path_fac
     outside = tmp_path_factory.mktemp("outside") / "secret.py"
     outside.write_text("x = 1\n")
     (workspace.root / "operations" / "link.py").symlink_to(outside)
-    assert "operations/link.py: the link points to a file outside the project" in workspace.problems()
+    assert f"operations/link.py: the file leads to {outside}, which is outside the project" in workspace.problems()
 
 
 # --- mistakes in the files --------------------------------------------------------------------------------------------

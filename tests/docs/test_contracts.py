@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 PROJECT = Path(__file__).parents[2]
 
@@ -31,3 +36,70 @@ def test_what_is_forbidden_is_forbidden_everywhere() -> None:
     rules = contracts("forbidden")
     partial = [c["name"] for c in rules if any(m.startswith("goldenami.") for m in c["source_modules"])]
     assert not partial, f"pyproject.toml: use 'goldenami' as `source_modules` in {partial}, and `ignore_imports`"
+
+
+# --- files are read by goldenami/reading.py ---------------------------------------------------------------------------
+
+# Calls that open files without ``reading.Files``. Everything else could follow a link of a merge request.
+OWN_FILES = {
+    "cli/harden.py": {"path.read_text()"},  # the user's SSH key
+    "provision/operation.py": {"source.open()", "self.source.open()"},  # a reading.Source
+    "provision/program.py": {"contents.open()", "source.open()"},  # a reading.Source
+    "recipe/extensions.py": {"Path(source).read_bytes()"},  # code of an installed package
+    "recipe/prices.py": {'files("goldenami.snapshots").joinpath(FILE).read_text()'},  # the shipped prices
+    "snapshots/access.py": {"path.read_text()"},  # the user's SSH key and known_hosts
+    "validate/settings.py": {'open(descriptor, encoding="utf-8")'},  # memory that the parent process wrote
+}
+OWN_STATE = ("store/", "journal/", "reading.py")
+
+
+def reads(source: str) -> Iterator[str]:
+    """Yield the calls that open a file for reading and do not use ``Files`` or the folder of the module."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        text = ast.unparse(node).replace("'", '"')
+        mode = next(
+            (
+                a.value
+                for a in [*node.args[:2], *(k.value for k in node.keywords if k.arg == "mode")]
+                if isinstance(a, ast.Constant) and isinstance(a.value, str)
+            ),
+            "r",
+        )
+        match node.func:
+            case ast.Name("open"):
+                opens = mode[0] == "r"
+            case ast.Attribute(ast.Name("os"), "open"):
+                opens = "O_WRONLY" not in text
+            case ast.Attribute(_, "open"):
+                opens = mode[0] == "r" and (not node.args or isinstance(node.args[0], ast.Constant))
+            case ast.Attribute(_, "read_text" | "read_bytes"):
+                opens = True
+            case _:
+                opens = False
+        if opens and not re.match(r"([\w.]*\bfiles|\(?Files\(.*|Path\(__file__\).*)\.\w+\(", text):
+            yield text
+
+
+def test_only_one_module_reads_files_of_a_project() -> None:
+    package = PROJECT / "goldenami"
+    found: dict[str, set[str]] = {}
+    for path in sorted(package.rglob("*.py")):
+        name = path.relative_to(package).as_posix()
+        calls = set(reads(path.read_text(encoding="utf-8"))) if not name.startswith(OWN_STATE) else set()
+        if calls:
+            found[name] = calls
+    assert found == OWN_FILES, "read files of a project with `Files` of goldenami/reading.py: it refuses links outward"
+
+
+@pytest.mark.parametrize(
+    "call", ["open(p)", "open(p, 'rb')", "p.open()", "p.open('rb')", "p.read_text()", "os.open(p, os.O_RDONLY)"]
+)
+def test_a_direct_read_is_found(call: str) -> None:
+    assert list(reads(f"def f(p):\n    return {call}\n"))
+
+
+@pytest.mark.parametrize("call", ["p.open('x')", "scope.project.files.read_bytes(p)", "Files([p]).open(p)"])
+def test_other_calls_are_no_direct_reads(call: str) -> None:
+    assert not list(reads(f"def f(p):\n    return {call}\n"))

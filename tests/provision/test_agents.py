@@ -17,6 +17,7 @@ import pytest
 from goldenami import recipe, ssh
 from goldenami.model import SshEndpoint
 from goldenami.provision import run_stage
+from goldenami.reading import ANYWHERE
 from goldenami.recipe import Recipe
 from goldenami.validate import TestPath, run_suite
 from tests.provision.archives import AptSuite, Key, Served, build_deb, served
@@ -146,7 +147,7 @@ def file_at(web: Served, name: str) -> dict[str, str]:
     from goldenami.provision import Payload
 
     built = build_deb(web.folder / "files", name, "3.3.0", VENDOR[name])
-    return {"url": f"{web.url}/files/{built.name}", "sha256": Payload.read(built).sha256}
+    return {"url": f"{web.url}/files/{built.name}", "sha256": Payload.read(built, ANYWHERE).sha256}
 
 
 def test_every_agent_that_is_shipped_is_tested_here(loaded: Recipe) -> None:

@@ -16,6 +16,7 @@ import pytest
 from goldenami import ssh
 from goldenami.model import SshEndpoint
 from goldenami.provision import Payload
+from goldenami.reading import ANYWHERE
 from tests.provision.archives import AptSuite, Key, Served, build_rpm, publish_rpms, served
 from tests.provision.examples import bind
 from tests.provision.hosts import Host
@@ -191,7 +192,7 @@ def test_an_index_that_another_key_signed_is_refused(
 
 def test_a_package_from_a_url(host: Host, web: Served, suite: AptSuite) -> None:
     built = suite.add("gold-file", "3", Depends="gold")
-    fields: dict[str, Any] = {"url": f"{web.url}/apt/pool/{built.name}", "sha256": Payload.read(built).sha256}
+    fields: dict[str, Any] = {"url": f"{web.url}/apt/pool/{built.name}", "sha256": Payload.read(built, ANYWHERE).sha256}
     host.changes(bind("package", name="gold-file", **fields, version="3"))
     assert installed(host, "gold-file") == "ii 3"
     other = bind("package", name="gold-other", **fields)
@@ -328,5 +329,5 @@ def test_dnf_takes_from_a_repository_only_what_it_may(dnf: Rpm) -> None:
 def test_dnf_installs_a_file_from_a_url(dnf: Rpm) -> None:
     built = build_rpm(dnf.web.folder / "files", "silver-file", "3")
     url = f"{dnf.web.url}/files/noarch/{built.name}"
-    dnf.host.changes(bind("package", name="silver-file", url=url, sha256=Payload.read(built).sha256))
+    dnf.host.changes(bind("package", name="silver-file", url=url, sha256=Payload.read(built, ANYWHERE).sha256))
     assert dnf.installed("silver-file") == "3-1"

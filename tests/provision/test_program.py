@@ -26,6 +26,7 @@ from goldenami.provision import (
 from goldenami.provision.operation import Operation
 from goldenami.provision.program import compile_program, compile_stage
 from goldenami.provision.seal import traces_of
+from goldenami.reading import ANYWHERE
 from tests.provision.examples import bind, elsewhere, examples, further
 
 # A public key that belongs to nobody: an ed25519 one, as its packet.
@@ -90,7 +91,7 @@ def test_the_same_stage_is_the_same_program() -> None:
 def test_contents_travel_in_the_archive_once_and_are_read_when_sent(tmp_path: Path) -> None:
     source = tmp_path / "big"
     source.write_bytes(b"x" * 100_000)
-    payload = Payload.read(source)
+    payload = Payload.read(source, ANYWHERE)
     bound = [bind("file", dest=f"/srv/{n}", src="big", payload=payload) for n in range(3)]
     program = compile_stage(Stage("files", tuple(bound)))
     with program.archive() as archive, tarfile.open(fileobj=archive) as tar:
@@ -116,7 +117,9 @@ def test_compressed_files_are_not_compressed_again(
     bound = []
     for number, data in enumerate(contents):
         (tmp_path / str(number)).write_bytes(data)
-        bound.append(bind("file", dest=f"/srv/{number}", src="x", payload=Payload.read(tmp_path / str(number))))
+        bound.append(
+            bind("file", dest=f"/srv/{number}", src="x", payload=Payload.read(tmp_path / str(number), ANYWHERE))
+        )
     program = compile_stage(Stage("files", tuple(bound)))
     with program.archive() as archive:
         assert size[0] <= archive.seek(0, 2) - len(gzip.compress(program.text.encode())) <= size[1]

@@ -16,6 +16,7 @@ from goldenami.errors import NotFound, Problem, UsageError
 from goldenami.model import BaseImage
 from goldenami.recipe import lookup
 from goldenami.recipe.copying import copy_agent, copy_profile, copy_recipe
+from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import shown
 from goldenami.report.problems import render_problems
 from goldenami.shipped import ROOT, path_of
@@ -199,6 +200,7 @@ def test_a_shipped_file_has_a_short_name_that_is_shown_with_its_lines(root: Path
     assert path_of("recipes/web.yaml") == Path("recipes/web.yaml")
     assert shown(root / "recipes/web.yaml") == "recipes/web.yaml"
     console = Console(width=100, record=True, file=io.StringIO())
+    assert recipe.load_project(root).document(agent, Problems()) is not None
     render_problems([Problem(name, 3, 1, "a mistake")], console)
     text = console.export_text()
     assert f"{name}:3:1: error: a mistake" in text
