@@ -159,6 +159,7 @@ class Environment:
     instance_profile: str | None = None  # of temporary instances; a recipe can name another one
     bucket_owner: str = ""  # the id of the account that owns the buckets of catalog and builds; empty: home
     image_name: str = IMAGE_NAME  # a template of ``release.names``; it has the name of the environment already
+    test_environment: tuple[str, ...] = ()  # names of environment variables that the tests on this machine get
     local: str = ""  # a directory, absolute: for files that stay on this machine (reports)
     sandbox: bool = False  # only the command line and the Python API, which start the sandbox, may read it
     connection: Connection = Connection()

@@ -41,6 +41,7 @@ from goldenami.recipe.schedulespec import ScheduleSpec
 from goldenami.recipe.words import (
     CIDR,
     EXTERNAL_ID,
+    IDENTIFIER,
     NAME,
     PARAMETER_PREFIX,
     PRINCIPAL,
@@ -253,6 +254,11 @@ class EnvironmentSpec(Spec):
     )
     tags: Annotated[Tags, AfterValidator(check_tags)] = Field(
         default_factory=dict, description="Tags for every resource that is created."
+    )
+    test_environment: tuple[Annotated[str, StringConstraints(pattern=IDENTIFIER)], ...] = Field(
+        (),
+        description="Names of environment variables that the tests of recipes get from the process of the build, in "
+        "addition to PATH, HOME and the locale. Credentials and other variables are removed.",
     )
     schedules: dict[Name, ScheduleSpec] = Field(
         default_factory=dict, description="Scheduled snapshots (`goldenami schedule run`)."
@@ -479,6 +485,7 @@ def _environment(
         local=str(local),
         tags=dict(spec.tags),
         lifetime=timedelta(seconds=seconds(spec.lifetime)),
+        test_environment=spec.test_environment,
         instance_profile=spec.builder.instance_profile,
         bucket_owner=spec.bucket_owner or home.id,
         parameter_prefix=parameter_prefix,

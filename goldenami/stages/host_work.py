@@ -112,6 +112,7 @@ def _test(
             },
             traces=traces,
             secrets=tuple(build.secrets.values()),
+            environment=build.environment.test_environment,
             connect_timeout=build.recipe.builder[architecture].ssh_timeout,
             stop=watch,
         )

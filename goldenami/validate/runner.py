@@ -1,8 +1,9 @@
 """Runs tests against a host in a child process, and distinguishes failed tests from failed infrastructure.
 
-pytest runs in a child for three reasons. Tests cannot disturb a build by their modules, signals, working directory or
-exits. Two hosts can be tested at the same time. The project's own pytest configuration, plugins and environment do not
-change the tests. The child ends with its parent, and writes no file into the folder of the recipes.
+pytest runs in a child for several reasons. Tests cannot disturb a build by their modules, signals, working directory or
+exits. Two hosts can be tested at the same time. The project's own pytest configuration and plugins do not change the
+tests. Tests do not get the caller's credentials from the environment. The child ends with its parent, and writes no
+file into the folder of the recipes.
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ SUITES: Mapping[str, TestPath] = {
     name: TestPath(_SUITES / f"{name}.py", name) for name in ("base", "sealed")
 }  # the built-in suites
 
+# The environment variables that tests get, and those of the locale. All others may be credentials of the user or the
+# pipeline. HOME and PYTHON… are needed to find the modules of this program.
+_PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PYTHONPATH", "PYTHONUSERBASE")
+
 _POLL = 0.2  # seconds between two checks of the time limit, of ``stop`` and of the child
 _GRACE = 3.0  # seconds that the child has to exit after its last answer
 _OUTPUT_BYTES = 4 << 20  # of pytest's own output; only the end of longer output is kept
@@ -63,6 +68,7 @@ def run_suite(
     variables: Mapping[str, Any] | None = None,
     traces: Traces | None = None,
     secrets: Sequence[str] = (),
+    environment: Sequence[str] = (),
     time_limit: float = 1800.0,
     test_timeout: float = 120.0,
     connect_timeout: float = 120.0,
@@ -76,10 +82,11 @@ def run_suite(
 
     ``tests``: names of built-in suites ("base", "sealed"), files or folders. ``variables`` must be JSON; tests get them
     by the fixture of that name. ``traces``: the traces of the builder; the suite "sealed" fails without them.
-    ``secrets`` are masked in events, report, log and JUnit file. Times are seconds; ``time_limit`` is for the whole
-    run, the other times are explained in TestSettings. Writes ``tests-GATE-ARCHITECTURE.xml`` (JUnit) and ``.log``
-    (pytest's own output) into ``report_dir``, and replaces the files of an earlier run. Emits tests.started,
-    test.started, test.finished and tests.finished.
+    ``secrets`` are masked in events, report, log and JUnit file. ``environment``: names of variables of this process
+    that the tests get, in addition to ``_PASSED``; their values are masked as secrets are. Times are seconds;
+    ``time_limit`` is for the whole run, the other times are explained in TestSettings. Writes
+    ``tests-GATE-ARCHITECTURE.xml`` (JUnit) and ``.log`` (pytest's own output) into ``report_dir``, and replaces the
+    files of an earlier run. Emits tests.started, test.started, test.finished and tests.finished.
 
     Raises TestsFailed if there is no test, if a named file contains no test, or if the time limit is over; InvalidInput
     if a file does not exist or cannot be imported; BuilderError if the host is unreachable or pytest crashed;
@@ -99,7 +106,7 @@ def run_suite(
         architecture=architecture,
         variables=dict(variables or {}),
         traces=traces,
-        secrets=(*secrets, endpoint.private_key),
+        secrets=(*secrets, endpoint.private_key, *(os.environ[name] for name in environment if name in os.environ)),
         connect_timeout=connect_timeout,
         test_timeout=test_timeout,
         retries=retries,
@@ -108,7 +115,7 @@ def run_suite(
     )
     results = _Results(gate, architecture, emit)
     started = clock()
-    with _pytest(settings, junit) as child:
+    with _pytest(settings, junit, environment) as child:
         try:
             child.follow(results.add_answer, deadline=started + time_limit, stop=stop, clock=clock)
         except TimeoutError:
@@ -265,7 +272,7 @@ class _Results:
 
 
 @contextmanager
-def _pytest(settings: TestSettings, junit: Path) -> Iterator[_Child]:
+def _pytest(settings: TestSettings, junit: Path, environment: Sequence[str]) -> Iterator[_Child]:
     """Start the child. At the end, kill the child and its process group, and delete its scratch folder."""
     scratch = Path(tempfile.mkdtemp(prefix="goldenami-tests-"))
     ours: list[int] = []
@@ -287,7 +294,7 @@ def _pytest(settings: TestSettings, junit: Path) -> Iterator[_Child]:
         process = subprocess.Popen(
             [sys.executable, "-B", "-P", "-m", "pytest", *_arguments(settings, junit, scratch)],
             cwd=scratch,
-            env=_environment(theirs),
+            env=_environment(environment, theirs),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -331,8 +338,9 @@ def _arguments(settings: TestSettings, junit: Path, scratch: Path) -> list[str]:
     ]
 
 
-def _environment(descriptors: Sequence[int]) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
+def _environment(names: Sequence[str], descriptors: Sequence[int]) -> dict[str, str]:
+    wanted = {*_PASSED, *names}
+    kept = {name: value for name, value in os.environ.items() if name in wanted or name.startswith("LC_")}
     return kept | {
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         VARIABLE: ",".join(map(str, descriptors)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -294,6 +295,32 @@ def test_one(host, variables):
     everything = bench.log + Path(report.junit).read_text() + repr(report) + repr(bench.events)
     assert "sesame" not in everything
     assert "********" in report.failures[0].message
+
+
+def test_the_callers_credentials_are_not_in_the_environment(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = bench.write(
+        """
+import os
+def test_one(host):
+    assert host.run("true").rc == 0
+    print("license", os.environ["LICENSE_SERVER"])
+    assert sorted(os.environ) == []
+"""
+    )
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", "CI_JOB_TOKEN", "SSH_AUTH_SOCK", "PYTEST_ADDOPTS"):
+        monkeypatch.setenv(name, "--caller's-own")
+    monkeypatch.setenv("LICENSE_SERVER", "license.example:4711")
+    monkeypatch.setenv("LC_TIME", "C.UTF-8")
+    report = bench.run(path, environment=["LICENSE_SERVER", "NOT_SET"])
+    assert report.junit is not None
+    everything = bench.log + Path(report.junit).read_text() + repr(report)
+    assert "license.example" not in everything
+    [message] = [failure.message for failure in report.failures]
+    given = set(re.findall(r"[A-Z_]{2,}", message))
+    assert {"LICENSE_SERVER", "PATH", "LC_TIME"} <= given
+    assert not [
+        name for name in given if name.startswith(("AWS", "CI", "SSH")) or name in ("PYTEST_ADDOPTS", "NOT_SET")
+    ]
 
 
 def test_the_private_key_is_in_no_file_argument_or_variable(bench: Bench) -> None:
