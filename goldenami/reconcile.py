@@ -48,7 +48,8 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class CleanUp:
-    """The result of a clean-up. ``left``: the reasons why resources could not be deleted, by resource.
+    """The result of a clean-up. ``deleted``: the resources whose deletion this process sent and AWS confirmed, so
+    without those that did not exist any more. ``left``: the reasons why resources could not be deleted, by resource.
     ``unreachable``: the reasons why places could not be searched, by place. ``others``: whose the resources are that a
     search found and that are not ours, by resource; they are kept."""
 
@@ -159,14 +160,16 @@ class _Deletion:
                     self.await_deleted(kind, place, [one.id for one in done])
 
     def delete(self, one: Found) -> bool:
-        """Delete a resource. Return whether it is deleted, or is being deleted."""
+        """Delete a resource that was found, also if the journal has it as deleted. Return whether it is deleted, or is
+        being deleted."""
         ledger, kind = self.ledger, kind_of(one.kind)
         with self.failures.of(str(one)):
             if self.check_owner and not kind.still_ours(ledger, one.place, one.id):
                 ledger.journal.record_deleted(one.kind, one.place, one.id)
                 return False
+            ledger.found_again(one.place, one.id)
             kind.delete(ledger, one.place, one.id, one.parent)
-            if one not in self.deleted:
+            if ledger.has_deleted(one.place, one.id) and one not in self.deleted:
                 self.deleted.append(one)
             return True
         return False

@@ -377,7 +377,7 @@ def delete(ledger: Ledger, place: Place, image_id: str) -> None:
     Then the image is deregistered, and the snapshots are deleted one by one. If the image is not visible, this waits as
     long as a new image may be invisible, since only the image has the ids of its snapshots.
     """
-    if ledger.journal.is_gone(place, image_id):
+    if ledger.is_deleted(place, image_id):
         behind = _noted(ledger, place, image_id)
     else:
         behind = _noted(ledger, place, image_id)
@@ -389,7 +389,7 @@ def delete(ledger: Ledger, place: Place, image_id: str) -> None:
         ledger.delete("image", place, image_id)
     # A describe may not show new snapshots, so each one is deleted without a check before.
     for snapshot_id in behind:
-        if not ledger.journal.is_gone(place, snapshot_id):
+        if not ledger.is_deleted(place, snapshot_id):
             snapshots.delete(ledger, place, snapshot_id)
 
 

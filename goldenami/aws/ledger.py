@@ -93,6 +93,7 @@ class Ledger:
         self._mutex = threading.Lock()
         self.expires_at: datetime = max(journal.header.created, began or journal.header.created) + lifetime
         self._absent: set[tuple[Place, str]] = set()
+        self._back: set[tuple[Place, str]] = set()
         self._learn_from_journal()
 
     # --- creating -----------------------------------------------------------------------------------------------------
@@ -231,7 +232,7 @@ class Ledger:
         """
         key = f"delete/{kind}/{place}/{id}"
         with self._lock(key):
-            if self.journal.is_gone(place, id):
+            if self.is_deleted(place, id):
                 return
             definition = kind_of(kind)
             call = Call(definition.service, definition.delete_operation, definition.delete_request(id, parent))
@@ -242,6 +243,22 @@ class Ledger:
             self._send_delete(intent, definition, id, parent)
             self.journal.record_deleted(kind, place, id)
             self.cloud.recent.deleted(place, id)
+            self._back.discard((place, id))
+
+    def is_deleted(self, place: Place, id: str) -> bool:
+        """Return whether the journal has a resource as deleted, and :meth:`found_again` does not know better."""
+        return self.journal.is_gone(place, id) and (place, id) not in self._back
+
+    def found_again(self, place: Place, id: str) -> None:
+        """Tell that a resource of the build was found. If the journal has it as deleted (somebody restored it from the
+        Recycle Bin), the next :meth:`delete` deletes it again. A resource that this process has just deleted may still
+        be listed; for it this does nothing."""
+        if not self.cloud.recent.was_deleted(place, id):
+            self._back.add((place, id))
+
+    def has_deleted(self, place: Place, id: str) -> bool:
+        """Return whether this process sent the deletion of a resource that existed, and AWS confirmed it."""
+        return self.cloud.recent.was_deleted(place, id) and not self.was_absent(place, id)
 
     def was_absent(self, place: Place, id: str) -> bool:
         """Return whether :meth:`delete` of this process found that a resource did not exist."""

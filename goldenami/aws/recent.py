@@ -73,6 +73,7 @@ class Recent:
         self._clock = clock
         self._mutex = threading.Lock()
         self._created: dict[tuple[Place, str], _New] = {}
+        self._deleted: dict[tuple[Place, str], float] = {}
         self._shared: dict[str, float] = {}
         self._granted: dict[str, float] = {}
 
@@ -99,6 +100,7 @@ class Recent:
         """Record that a resource does not exist any more."""
         with self._mutex:
             self._created.pop((place, id), None)
+            self._deleted[place, id] = self._clock()
 
     def _forget_old(self) -> None:
         now = self._clock()
@@ -106,6 +108,7 @@ class Recent:
         for times in (self._shared, self._granted):
             for id in [id for id, since in times.items() if now - since >= LONGEST]:
                 del times[id]
+        self._deleted = {one: since for one, since in self._deleted.items() if now - since < LONGEST}
 
     # --- decisions ----------------------------------------------------------------------------------------------------
 
@@ -115,6 +118,12 @@ class Recent:
         with self._mutex:
             new = self._created.get((place, id))
             return 0.0 if new is None else max(0.0, new.within - (self._clock() - new.since))
+
+    def was_deleted(self, place: Place, id: str) -> bool:
+        """Return whether this process deleted a resource so recently that reads may still show it."""
+        with self._mutex:
+            since = self._deleted.get((place, id))
+            return since is not None and self._clock() - since < LONGEST
 
     def ids(self, prefix: str) -> dict[Place, list[str]]:
         """Return the ids of new resources that begin with a prefix ("snap-"), by place."""

@@ -140,6 +140,8 @@ class State:
                 raise ValueError(f"token {intent.token} is used twice")
             self.by_token[intent.token] = intent
             self.by_key.setdefault(intent.key, []).append(intent)
+            if intent.action == "delete" and intent.resource is not None:
+                self.gone.discard((intent.place, intent.resource))  # it was found again, and is deleted once more
             self.ending = None
         elif what == "result":
             if record["token"] not in self.by_token:

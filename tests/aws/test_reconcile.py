@@ -222,3 +222,45 @@ def test_what_is_still_under_way_is_deleted_too(world: World) -> None:
     done = clean(world)
     assert done.complete, done.left
     assert inventory(world) == before
+
+
+def test_what_is_found_alive_is_deleted_whatever_the_journal_says(world: World) -> None:
+    """The journal has an instance as gone, and images and snapshots that somebody restored from the Recycle Bin."""
+    before = inventory(world)
+    for kind in ("EC2_IMAGE", "EBS_SNAPSHOT"):
+        period = {"RetentionPeriodValue": 7, "RetentionPeriodUnit": "DAYS"}
+        world.raw("rbin").create_rule(ResourceType=kind, RetentionPeriod=period)
+    made = build(world.ledger)
+    _, instance = launch(world.ledger)
+    world.journal.record_deleted("instance", HOME_PLACE, instance)
+    done = clean(world)
+    assert done.complete, done.left
+    assert instance in {f.id for f in done.deleted}
+    assert inventory(world) == before
+    ec2 = world.raw("ec2")
+    snapshots = [s["SnapshotId"] for s in ec2.list_snapshots_in_recycle_bin()["Snapshots"]]
+    for snapshot in snapshots:
+        ec2.restore_snapshot_from_recycle_bin(SnapshotId=snapshot)
+    ec2.restore_image_from_recycle_bin(ImageId=made.candidate)
+    back = {id for _, _, id in inventory(world) - before}
+    assert back == {made.candidate, *snapshots}
+    world.restart()
+    assert {f.id for f in reconcile.find_all(world.cloud, world.journal).deleted} == back
+    mark = world.mark()
+    done = clean(world)
+    assert done.complete, done.left
+    assert {f.id for f in done.deleted} == back
+    assert world.mutations(mark) == {"DeregisterImage": 1, "DeleteSnapshot": len(snapshots)}
+    assert inventory(world) == before
+    world.restart()
+    assert not world.journal.resources()
+    assert not clean(world).deleted
+
+
+def test_what_does_not_exist_any_more_is_not_counted(world: World) -> None:
+    group, instance = launch(world.ledger)
+    world.raw("ec2").terminate_instances(InstanceIds=[instance])
+    world.raw("ec2").delete_security_group(GroupId=group)
+    done = clean(world)
+    assert done.complete, done.left
+    assert group not in {f.id for f in done.deleted}, "no deletion of it was confirmed"
