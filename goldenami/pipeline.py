@@ -178,7 +178,7 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
         )
     with build.stage("clean up"):
         keep = reconcile.released(build.journal, published.manifest)
-        done = reconcile.delete_all(build.cloud, build.journal, keep=keep, emit=build.emit)
+        done = reconcile.delete_all(build.cloud, build.journal, build.ledger.proofs, keep=keep, emit=build.emit)
     if done.complete:
         build.journal.finish("released")
     else:  # The build stays unfinished, so that `goldenami builds list` shows it.
@@ -374,9 +374,9 @@ def clean(
                 hint="Set `catalog` in goldenami.yaml to the catalog that this build published to.",
             )
         if dry_run:
-            return reconcile.find_all(tools.cloud, journal, keep=keep)
+            return reconcile.find_all(tools.cloud, journal, tools.proofs, keep=keep)
         kept = withdraw_release(environment, journal, tools)
-        done = reconcile.delete_all(tools.cloud, journal, keep=keep, emit=emit_to)
+        done = reconcile.delete_all(tools.cloud, journal, tools.proofs, keep=keep, emit=emit_to)
         done.left.update(kept)
         if done.complete:
             journal.finish("released" if keep else "cleaned")
@@ -398,7 +398,7 @@ def clean_expired(
     CatalogError for an empty catalog beside released resources.
     """
     with open_tools(environment, None, cloud, "clean", emit_to) as tools:
-        left = expired.find(tools.cloud, environment, tools.catalog, tools.journals)
+        left = expired.find(tools.cloud, environment, tools.catalog, tools.journals, tools.proofs)
         done: dict[str | None, reconcile.CleanUp] = {
             build_id: reconcile.CleanUp(tuple(found), {}) for build_id, found in left.builds.items()
         }
@@ -429,7 +429,7 @@ def withdraw_release(environment: Environment, journal: Journal, tools: Tools) -
     if manifest is None or channel is None:
         return {}
     refused = withdraw(
-        Ledger(tools.cloud, journal, emit=tools.emit),
+        Ledger(tools.cloud, journal, proofs=tools.proofs, emit=tools.emit),
         tools.catalog,
         manifest,
         channel=channel,

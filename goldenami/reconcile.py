@@ -8,8 +8,8 @@ First the creating calls of unknown outcome are looked up. Then the kinds are de
     → volumes → security groups → key pairs
 
 All of it is done twice, since new resources may be invisible in the first round. The caller names the resources of a
-release (``keep``). A resource without the build's id, with the id of another
-catalog, or with a token that the build did not create, is never deleted.
+release (``keep``). A resource that is not in the journal is deleted only if its tags prove that the build created it
+(``aws.ownership.Proofs``).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from goldenami.aws import images, snapshots
 from goldenami.aws.kinds import Build, Kind, in_order, kind_of
 from goldenami.aws.ledger import Ledger
+from goldenami.aws.ownership import UNPROVEN, Proofs
 from goldenami.aws.session import Cloud
 from goldenami.each import Failures, each
 from goldenami.errors import GoldenAmiError
@@ -84,31 +85,35 @@ def finish_deletions(ledger: Ledger) -> None:
         kind.delete(ledger, intent.place, str(intent.resource), kind.parent(intent.request))
 
 
-def find_all(cloud: Cloud, journal: Journal, *, keep: Collection[str] = ()) -> CleanUp:
+def find_all(cloud: Cloud, journal: Journal, proofs: Proofs, *, keep: Collection[str] = ()) -> CleanUp:
     """Return what :func:`delete_all` would delete now, sorted. Changes nothing, and writes nothing to the journal."""
+    others: dict[str, str] = {}
 
     def find(place: Place) -> set[Found]:
-        found = {one for kind in in_order() for one in _find(cloud, journal, place, kind, keep)}
+        found = {one for kind in in_order() for one in _find(cloud, journal, proofs, place, kind, keep, others)}
         return found - set(_behind_kept(cloud, place, keep))
 
     answers = each(journal.places(), find)
     every = {one for found in answers.results.values() for one in found if one.id not in keep}
-    return CleanUp(tuple(sorted(every)), {}, {str(place): reason for place, reason in answers.reasons.items()})
+    return CleanUp(tuple(sorted(every)), {}, {str(place): reason for place, reason in answers.reasons.items()}, others)
 
 
 def delete_all(
     cloud: Cloud,
     journal: Journal,
+    proofs: Proofs,
     *,
     keep: Collection[str] = (),
     emit: Emit = ignore_events,
 ) -> CleanUp:
     """Delete every resource of the build, except ``keep`` (see :func:`released`) and the snapshots of kept images.
 
+    A resource that is not in the journal, and only has the tags of the build, is deleted if its proof is right. Others
+    are listed in ``others`` and kept.
     A failure to delete one resource is reported in ``left`` and does not stop the others. A second call tries again to
     delete what is left. Raises errors that end everything, for example JournalError.
     """
-    ledger = Ledger(cloud, journal, emit=emit)
+    ledger = Ledger(cloud, journal, proofs=proofs, emit=emit)
     work = _Deletion(ledger, frozenset(keep), emit)
     places = journal.places()
     unreachable: dict[str, str] = {}
@@ -119,7 +124,7 @@ def delete_all(
             break
         answers = each(places, work.clean, on_failure=work.warn)
         unreachable = {str(place): reason for place, reason in answers.reasons.items()}
-    return CleanUp(tuple(work.deleted), dict(work.left), unreachable)
+    return CleanUp(tuple(work.deleted), dict(work.left), unreachable, dict(work.others))
 
 
 def delete_these(ledger: Ledger, to_delete: Collection[Found], *, emit: Emit = ignore_events) -> CleanUp:
@@ -143,6 +148,7 @@ class _Deletion:
         self.emit = emit
         self.check_owner = check_owner
         self.deleted: list[Found] = []
+        self.others: dict[str, str] = {}
         self.failures = Failures[str](self.warn)
         self.left = self.failures.reasons
 
@@ -153,7 +159,8 @@ class _Deletion:
         behind = {one.id for one in _behind_kept(cloud, place, self.keep)}
         for kind in in_order():
             with self.failures.of(f"{kind.name}s in {place}"):
-                found = sorted(set(_find(cloud, journal, place, kind, self.keep)))
+                every = _find(cloud, journal, self.ledger.proofs, place, kind, self.keep, self.others)
+                found = sorted(set(every))
                 deletable = [one for one in found if one.id not in self.keep and one.id not in behind]
                 done = [one for one in deletable if self.delete(one)]
                 if done:
@@ -191,17 +198,29 @@ def _resolve(ledger: Ledger, work: _Deletion) -> None:
             ledger.resolve_all([intent for intent in unresolved if intent.place == place])
 
 
-def _find(cloud: Cloud, journal: Journal, place: Place, kind: Kind, keep: Collection[str]) -> Iterable[Found]:
+def _find(
+    cloud: Cloud,
+    journal: Journal,
+    proofs: Proofs,
+    place: Place,
+    kind: Kind,
+    keep: Collection[str],
+    others: dict[str, str],
+) -> Iterable[Found]:
     """Yield the resources of a kind in a place: those in the journal, and those with the build's tags that are not to
-    be kept."""
+    be kept and whose proof is right. ``others`` gets those whose proof is wrong."""
     known = [r for r in journal.resources(kind.name) if r.place == place]
     yield from (Found(place, kind.name, r.id, kind.parent(r.request)) for r in known)
     calls = [i.request for i in journal.calls(kind.name) if i.place == place]
     if kind.everywhere or calls:
         without = {*keep, *(r.id for r in known)}
         build = Build(journal.build_id, journal.header.catalog)
-        for id, parent in kind.of_build(cloud, place, build, calls, without=without):
-            yield Found(place, kind.name, id, parent)
+        for one in kind.of_build(cloud, place, build, calls, proofs, without=without):
+            found = Found(place, kind.name, one.id, one.parent)
+            if one.proven:
+                yield found
+            else:
+                others[str(found)] = f"{UNPROVEN.whose}: {UNPROVEN.reason}"
 
 
 def _behind_kept(cloud: Cloud, place: Place, keep: Collection[str]) -> Iterable[Found]:

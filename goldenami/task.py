@@ -139,7 +139,7 @@ def _undo_and_delete(job: Task, undo: Undo | None) -> bool:
     try:
         if undo is not None:
             undo(job)
-        done = reconcile.delete_all(job.cloud, job.journal, keep=owned(job.journal), emit=job.emit)
+        done = reconcile.delete_all(job.cloud, job.journal, job.ledger.proofs, keep=owned(job.journal), emit=job.emit)
     except GoldenAmiError as error:
         job.note(f"the clean-up stopped: {error.message}", "warning")
         return False
@@ -183,7 +183,7 @@ def clean(
     if dry_run:
         if is_done(journal):
             return CleanUp(tuple(Found(r.place, r.kind, r.id) for r in _temporary(journal)), {})
-        return reconcile.find_all(cloud, journal, keep=owned(journal))
+        return reconcile.find_all(cloud, journal, catalogs.open_proofs(environment, cloud), keep=owned(journal))
     job = _task(environment, journal, cloud, interrupts, emit_to)
     if is_done(journal):
         done = _delete_temporary(job.ledger)
@@ -192,7 +192,7 @@ def clean(
         return done
     if undo is not None:
         undo(job)
-    done = reconcile.delete_all(cloud, journal, keep=owned(journal), emit=emit_to)
+    done = reconcile.delete_all(cloud, journal, job.ledger.proofs, keep=owned(journal), emit=emit_to)
     if done.complete:
         journal.finish("cleaned")
     return done
@@ -220,7 +220,8 @@ def conclude(
         if any(given.get(name) != value for name, value in (arguments or {}).items()):
             continue
         with all_journals.open(summary.build_id) as journal:
-            Ledger(cloud, journal, emit=emit_to).resolve_all(journal.unresolved())
+            proofs = catalogs.open_proofs(environment, cloud)
+            Ledger(cloud, journal, proofs=proofs, emit=emit_to).resolve_all(journal.unresolved())
             journal.finish("done")
         ended.append(summary.build_id)
     return ended
@@ -244,7 +245,14 @@ def _task(environment: Environment, journal: Journal, cloud: Cloud, interrupts: 
         kind=kind,
         arguments=arguments,
         environment=environment,
-        ledger=Ledger(cloud, journal, every, emit=to, lifetime=environment.lifetime),
+        ledger=Ledger(
+            cloud,
+            journal,
+            every,
+            proofs=catalogs.open_proofs(environment, cloud),
+            emit=to,
+            lifetime=environment.lifetime,
+        ),
         interrupts=interrupts,
         emit=to,
     )

@@ -386,8 +386,8 @@ TABLE: Final[tuple[ApiCall, ...]] = (
         (_B, _P),
         "key",
     ),
-    _row("kms:GenerateDataKey", "seal secrets in a bucket", (_BUILD,), (_B,), "bucket-key secret"),
-    _row("kms:Decrypt", "open secrets in a bucket", (_BUILD,), (_B,), "bucket-key secret"),
+    _row("kms:GenerateDataKey", "seal secrets in a bucket", _EVERY, (_B,), "bucket-key secret"),
+    _row("kms:Decrypt", "open secrets in a bucket", _EVERY, (_B,), "bucket-key secret"),
     # --- parameters ---------------------------------------------------------------------------------------------------
     _row(
         "ssm:GetParameter",

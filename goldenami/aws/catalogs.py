@@ -1,6 +1,6 @@
 """Opens the store of an environment's catalog, in a directory or in a bucket. Only this module decides between the two.
 
-``open_store`` itself sends no request.
+``open_store`` and ``open_proofs`` themselves send no request.
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from goldenami.aws.ownership import Proofs
 from goldenami.errors import CatalogError
 from goldenami.model import Environment
-from goldenami.store import DirectoryStore, Store
+from goldenami.store import DirectoryStore, SecretKey, Store
 
 if TYPE_CHECKING:
     from goldenami.aws.session import Cloud
@@ -31,3 +32,22 @@ def open_store(environment: Environment, cloud: Cloud | None = None) -> Store:
 
     owner = environment.storage_owner
     return BucketStore(Bucket(cloud or Cloud.of(environment), environment.home_place, where, owner))
+
+
+def open_proofs(environment: Environment, cloud: Cloud) -> Proofs:
+    """Return the proofs of what the environment created. The key is read or created when it is first needed, and is
+    encrypted in a bucket. Sends no request."""
+    store = open_store(environment, cloud)
+
+    def key() -> SecretKey:
+        if not environment.catalog.startswith("s3://"):
+            return SecretKey(store, environment.name, None, CatalogError)
+        from goldenami.aws.envelope import Envelopes, key_of
+
+        kms_key, name = key_of(environment, "catalog"), environment.name
+        seal = Envelopes(
+            cloud, environment.home_place, kms_key, environment=name, purpose="catalog", error=CatalogError
+        )
+        return SecretKey(store, name, seal, CatalogError)
+
+    return Proofs(lambda: key().read(), lambda: key().ensure())

@@ -15,7 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from goldenami.errors import UsageError
+from goldenami.errors import JournalError
 from goldenami.journal import IN_A_BUCKET, Journals, Storage
 from goldenami.model import Environment
 
@@ -34,7 +34,7 @@ def open_journals(environment: Environment, cloud: Cloud | None = None, *, terms
         return Journals(Path(environment.builds))
     # The imports are here, because loading botocore is slow and a directory does not need it.
     from goldenami.aws.bucketstore import BucketStore
-    from goldenami.aws.envelope import Envelopes
+    from goldenami.aws.envelope import Envelopes, key_of
     from goldenami.aws.lease import Terms
     from goldenami.aws.s3 import Bucket
     from goldenami.aws.session import Cloud
@@ -42,24 +42,14 @@ def open_journals(environment: Environment, cloud: Cloud | None = None, *, terms
     bucket = Bucket(
         cloud or Cloud.of(environment), environment.home_place, environment.builds, environment.storage_owner
     )
-    terms, key = terms or Terms(), _key(environment)
+    terms, key = terms or Terms(), key_of(environment, "builds")
 
     def seal(build_id: str) -> Envelopes:
-        return Envelopes(bucket.cloud, bucket.place, key, build_id)
+        name = environment.name
+        return Envelopes(
+            bucket.cloud, bucket.place, key, environment=name, purpose="build", error=JournalError, build_id=build_id
+        )
 
     local = Path(environment.local) / "builds"
     storage = Storage(BucketStore(bucket, terms=terms), IN_A_BUCKET, local, seal=seal, now=terms.now)
     return Journals(storage)
-
-
-def _key(environment: Environment) -> str:
-    """Return the KMS key of the home target. Raises UsageError if no target is at home."""
-    home = environment.home_place
-    found = next((t.kms_key for t in environment.targets if t.place == home and t.kms_key), None)
-    if found is None:
-        raise UsageError(
-            f"environment {environment.name}: builds is {environment.builds}, and no target is in {home}. "
-            "The key of that target encrypts the secrets of the journals.",
-            hint=f"Add a target with the home account and region {home.region} to the environment in goldenami.yaml.",
-        )
-    return found

@@ -12,11 +12,14 @@ the tag identifies the resource.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from goldenami.aws import errors, recent, tags
+from goldenami.aws.ownership import UNPROVEN, Answer, Owner, Proofs
 from goldenami.aws.session import Cloud
 from goldenami.errors import CloudError
 from goldenami.model import Place
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from goldenami.aws.ledger import Ledger
 
 Request = Mapping[str, Any]
-Tagged = dict[str, Mapping[str, str]]  # ids, each with all its tags
+Prove = Callable[[str, Mapping[str, str], str], str]  # returns the proof for a type, tags and facts
 
 _CLIENT_TOKEN: Final = frozenset({"RunInstances", "CopyImage", "CreateVolume"})
 
@@ -36,6 +39,24 @@ class Build:
 
     id: str
     catalog: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """A resource that was found by a tag. ``item``: the resource as the service returns it."""
+
+    tags: Mapping[str, str]
+    item: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OfBuild:
+    """A resource with the tags of a build. ``parent``: see ``Kind.parent``. ``proven``: its proof is right, so the
+    build created it."""
+
+    id: str
+    parent: str | None = None
+    proven: bool = True
 
 
 class Kind:
@@ -81,17 +102,38 @@ class Kind:
         return self.repeat_safe or operation in _CLIENT_TOKEN
 
     def mark(
-        self, operation: str, request: dict[str, Any], token: str, build_id: str, every: Mapping[str, str]
+        self,
+        operation: str,
+        request: dict[str, Any],
+        token: str,
+        build_id: str,
+        every: Mapping[str, str],
+        prove: Prove,
     ) -> dict[str, Any]:
-        """Add the token, and the tags or the name, to the request of the creating call. ``every``: all tags."""
+        """Add the token, and the tags or the name, to the request of the creating call. ``every``: all tags but the
+        proof."""
         if operation in _CLIENT_TOKEN:
             request["ClientToken"] = token
-        self.add_tags(request, token, build_id, every)
+        self.add_tags(operation, request, token, build_id, every, prove)
         return request
 
-    def add_tags(self, request: dict[str, Any], token: str, build_id: str, every: Mapping[str, str]) -> None:
+    def add_tags(
+        self,
+        operation: str,
+        request: dict[str, Any],
+        token: str,
+        build_id: str,
+        every: Mapping[str, str],
+        prove: Prove,
+    ) -> None:
         """Add the tags in the form that the creating call requires."""
-        request["Tags"] = tags.to_list(every)
+        proof = prove(self.name, every, self.facts(self.name, operation, request))
+        request["Tags"] = tags.to_list({**every, tags.PROOF: proof})
+
+    def facts(self, type: str, operation: str, request: Request) -> str:
+        """Return what the creating call fixes of a resource of a type, and nothing can change afterwards. The proof
+        covers it."""
+        raise NotImplementedError
 
     def id_of(self, operation: str, answer: Mapping[str, Any], request: Request) -> str:
         """Return the id in the answer of the creating call."""
@@ -113,23 +155,47 @@ class Kind:
 
     def tagged(
         self, cloud: Cloud, place: Place, tag: str, value: str | None, *, without: Collection[str] = ()
-    ) -> Tagged:
-        """The resources with a tag of that value (None: of any value). ``without``: ids to leave out, which saves a
-        call each where tags are read one resource at a time. Only for a kind that ``has_tags``."""
+    ) -> dict[str, Tagged]:
+        """The resources with a tag of that value (None: of any value), by id. ``without``: ids to leave out, which
+        saves a call each where tags are read one resource at a time. Only for a kind that ``has_tags``."""
         raise NotImplementedError
 
-    def find(self, cloud: Cloud, place: Place, token: str, request: Request) -> str | None:
-        """The id of the resource that carries a token, or None. ``request``: that of the creating call."""
-        return min(self.tagged(cloud, place, tags.TOKEN, token), default=None)
+    def facts_of(self, cloud: Cloud, place: Place, found: Tagged) -> Iterator[str]:
+        """Yield what :meth:`facts` may have returned for a resource: one text for each way to create it."""
+        raise NotImplementedError
+
+    def is_proven(self, cloud: Cloud, place: Place, found: Tagged, proofs: Proofs) -> bool:
+        """Return whether the proof of a resource is right, so that goldenami created it for this environment."""
+        return proofs.check(self.name, place, found.tags, self.facts_of(cloud, place, found))
+
+    def owner_of(self, cloud: Cloud, place: Place, found: Tagged, owner: Owner) -> Answer:
+        """Return whose a resource is. It is ours only if its proof is right."""
+        answer = owner.of_tags(found.tags)
+        if not answer.is_ours or (owner.proofs is not None and self.is_proven(cloud, place, found, owner.proofs)):
+            return answer
+        return UNPROVEN
+
+    def find(self, cloud: Cloud, place: Place, token: str, request: Request, proofs: Proofs) -> str | None:
+        """The id of the resource that carries a token and its proof, or None. ``request``: that of the creating
+        call."""
+        found = self.tagged(cloud, place, tags.TOKEN, token)
+        return min((id for id, one in found.items() if self.is_proven(cloud, place, one, proofs)), default=None)
 
     def of_build(
-        self, cloud: Cloud, place: Place, build: Build, calls: Iterable[Request], *, without: Collection[str] = ()
-    ) -> Iterator[tuple[str, str | None]]:
-        """Yield id and parent of the resources of a build in a place. ``calls``: the requests of all calls for this
-        kind and place in the build's journal. ``without``: ids to leave out."""
-        for id, own in self.tagged(cloud, place, tags.BUILD_ID, build.id, without=without).items():
-            if tags.made_by(own, build.id, build.catalog):
-                yield id, None
+        self,
+        cloud: Cloud,
+        place: Place,
+        build: Build,
+        calls: Iterable[Request],
+        proofs: Proofs,
+        *,
+        without: Collection[str] = (),
+    ) -> Iterator[OfBuild]:
+        """Yield the resources of a build in a place. ``calls``: the requests of all calls for this kind and place in
+        the build's journal. ``without``: ids to leave out."""
+        for id, found in self.tagged(cloud, place, tags.BUILD_ID, build.id, without=without).items():
+            if tags.made_by(found.tags, build.id, build.catalog) and not self.is_gone(cloud, place, id):
+                yield OfBuild(id, proven=self.is_proven(cloud, place, found, proofs))
 
     def is_gone(self, cloud: Cloud, place: Place, id: str) -> bool:
         """Return whether a resource that was found is deleted or is being deleted. False if it is not visible."""
@@ -193,26 +259,44 @@ def in_order() -> tuple[Kind, ...]:
 class Ec2Kind(Kind):
     """``tag_types``: the resource types that the creating call tags (TagSpecifications); a request may name others by
     ``TagTypes``, which is not sent. ``describe``: the operation that lists them; ``result``: its list; ``id_filter``:
-    its filter by ids; ``query``: more parameters."""
+    its filter by ids; ``query``: more parameters. ``name_field``: the field of request and result with the name."""
 
     service = "ec2"
+    name_field: ClassVar[str] = "Name"
     tag_types: ClassVar[tuple[str, ...]]
     describe: ClassVar[str]
     result: ClassVar[str]
     id_filter: ClassVar[str]
     query: ClassVar[Request] = {}
 
-    def add_tags(self, request: dict[str, Any], token: str, build_id: str, every: Mapping[str, str]) -> None:
-        pairs = tags.to_list(every)
+    def add_tags(
+        self,
+        operation: str,
+        request: dict[str, Any],
+        token: str,
+        build_id: str,
+        every: Mapping[str, str],
+        prove: Prove,
+    ) -> None:
         types = request.pop("TagTypes", self.tag_types)
-        request["TagSpecifications"] = [{"ResourceType": t, "Tags": pairs} for t in types]
+        proofs = {type: prove(type, every, self.facts(type, operation, request)) for type in types}
+        request["TagSpecifications"] = [
+            {"ResourceType": type, "Tags": tags.to_list({**every, tags.PROOF: proof})} for type, proof in proofs.items()
+        ]
 
     def tagged(
         self, cloud: Cloud, place: Place, tag: str, value: str | None, *, without: Collection[str] = ()
-    ) -> Tagged:
+    ) -> dict[str, Tagged]:
         query = {"Filters": [_tag_filter(tag, value)], **self.query}
-        found = {str(i[self.id_field]): i.get("Tags") for i in self.items(cloud, place, query)}
-        return {id: tags.from_list(own) for id, own in found.items() if id not in without}
+        found = {str(i[self.id_field]): i for i in self.items(cloud, place, query)}
+        return {id: Tagged(tags.from_list(i.get("Tags")), i) for id, i in found.items() if id not in without}
+
+    def facts(self, type: str, operation: str, request: Request) -> str:
+        """The name, which is unique and cannot be changed. It is also where the id of a key pair is."""
+        return str(request[self.name_field])
+
+    def facts_of(self, cloud: Cloud, place: Place, found: Tagged) -> Iterator[str]:
+        yield str(found.item.get(self.name_field, ""))
 
     def items(self, cloud: Cloud, place: Place, query: Request) -> Iterator[Mapping[str, Any]]:
         """Yield the resources that the describe operation returns."""
@@ -230,6 +314,32 @@ def _tag_filter(tag: str, value: str | None) -> dict[str, Any]:
     if value is None:
         return {"Name": "tag-key", "Values": [tag]}
     return {"Name": f"tag:{tag}", "Values": [value]}
+
+
+# What EC2 writes into the descriptions of an image's snapshots.
+_OF_IMAGE: Final = re.compile(
+    r"Created by CreateImage\((?P<instance>i-[0-9a-f]+)\) for ami-[0-9a-f]+"
+    r"|Copied for DestinationAmi ami-[0-9a-f]+ from SourceAmi (?P<image>ami-[0-9a-f]+) for SourceSnapshot "
+)
+_CLOCKS_DIFFER: Final = timedelta(minutes=10)
+
+
+def _source_of_image(id: str) -> str:
+    return f"of an image from {id}"
+
+
+def _volume_and_description(volume: str, description: str) -> str:
+    return f"of {volume}: {description}"
+
+
+def _snapshot_and_zone(fields: Mapping[str, Any]) -> str:
+    return f"of {fields.get('SnapshotId') or 'nothing'} in {fields.get('AvailabilityZone', '')}"
+
+
+def _is_after_build(found: Tagged, field: str) -> bool:
+    """Return whether a resource is not older than its build. True if one of the times is unknown."""
+    began, made = tags.start_of_build(found.tags.get(tags.BUILD_ID, "")), found.item.get(field)
+    return began is None or not isinstance(made, datetime) or made >= began - _CLOCKS_DIFFER
 
 
 @register
@@ -257,12 +367,12 @@ class Instance(Ec2Kind):
     def delete_request(self, id: str, parent: str | None) -> dict[str, Any]:
         return {"InstanceIds": [id]}
 
-    def of_build(
-        self, cloud: Cloud, place: Place, build: Build, calls: Iterable[Request], *, without: Collection[str] = ()
-    ) -> Iterator[tuple[str, str | None]]:
-        for id, parent in super().of_build(cloud, place, build, calls, without=without):
-            if not self.is_gone(cloud, place, id):
-                yield id, parent
+    def facts(self, type: str, operation: str, request: Request) -> str:
+        """The ClientToken. The volumes that the call creates have it through their instance."""
+        return str(request["ClientToken"])
+
+    def facts_of(self, cloud: Cloud, place: Place, found: Tagged) -> Iterator[str]:
+        yield str(found.item.get("ClientToken", ""))
 
     def is_gone(self, cloud: Cloud, place: Place, id: str) -> bool:
         states = [i["State"]["Name"] for i in self.by_id(cloud, place, id)]
@@ -295,6 +405,12 @@ class Image(Ec2Kind):
     repeat_safe = True
     order = 3
 
+    def facts(self, type: str, operation: str, request: Request) -> str:
+        """The name. For the snapshots of the image, what EC2 writes into their descriptions."""
+        if type == "snapshot":
+            return _source_of_image(str(request.get("InstanceId") or request.get("SourceImageId") or ""))
+        return super().facts(type, operation, request)
+
     def delete(self, ledger: Ledger, place: Place, id: str, parent: str | None = None) -> None:
         from goldenami.aws import images  # that module imports the ledger, which imports this module
 
@@ -322,6 +438,23 @@ class Snapshot(Ec2Kind):
             return str(answer["Snapshots"][0]["SnapshotId"])
         return super().id_of(operation, answer, request)
 
+    def facts(self, type: str, operation: str, request: Request) -> str:
+        """The volume, if the call names it, and the description, which cannot be changed."""
+        text = request.get("Description", "")
+        if operation == "CopySnapshot" and not text:  # EC2 writes one
+            text = f"[Copied {request['SourceSnapshotId']} from {request['SourceRegion']}]"
+        return _volume_and_description(request.get("VolumeId", ""), text)
+
+    def facts_of(self, cloud: Cloud, place: Place, found: Tagged) -> Iterator[str]:
+        if not _is_after_build(found, "StartTime"):
+            return
+        text = str(found.item.get("Description", ""))
+        yield _volume_and_description(found.item.get("VolumeId", ""), text)
+        yield _volume_and_description("", text)  # CreateSnapshots, CopySnapshot
+        source = _OF_IMAGE.match(text)
+        if source is not None:
+            yield _source_of_image(source["instance"] or source["image"])
+
 
 @register
 class Volume(Ec2Kind):
@@ -337,6 +470,18 @@ class Volume(Ec2Kind):
     result = "Volumes"
     id_filter = "volume-id"
     order = 5
+
+    def facts(self, type: str, operation: str, request: Request) -> str:
+        """The snapshot and the zone."""
+        return _snapshot_and_zone(request)
+
+    def facts_of(self, cloud: Cloud, place: Place, found: Tagged) -> Iterator[str]:
+        if not _is_after_build(found, "CreateTime"):
+            return
+        yield _snapshot_and_zone(found.item)
+        for attachment in found.item.get("Attachments") or ():
+            for instance in Instance().by_id(cloud, place, str(attachment["InstanceId"])):
+                yield str(instance.get("ClientToken", ""))
 
 
 @register
@@ -355,8 +500,17 @@ class SecurityGroup(Ec2Kind):
     describe = "DescribeSecurityGroups"
     result = "SecurityGroups"
     id_filter = "group-id"
+    name_field = "GroupName"
     repeat_safe = True
     order = 6
+
+    def facts(self, type: str, operation: str, request: Request) -> str:
+        """The name, and the network, because another network may have a group of the same name."""
+        return f"{request['GroupName']} in {request.get('VpcId', '')}"
+
+    def facts_of(self, cloud: Cloud, place: Place, found: Tagged) -> Iterator[str]:
+        for network in (found.item.get("VpcId", ""), ""):
+            yield self.facts(self.name, "", {**found.item, "VpcId": network})
 
 
 @register
@@ -374,6 +528,7 @@ class KeyPair(Ec2Kind):
     describe = "DescribeKeyPairs"
     result = "KeyPairs"
     id_filter = "key-name"
+    name_field = "KeyName"
     repeat_safe = True
     order = 7
 
@@ -407,17 +562,24 @@ class Parameter(Kind):
     def known_id(self, request: Request) -> str | None:
         return str(request["Name"])
 
+    def facts(self, type: str, operation: str, request: Request) -> str:
+        return str(request["Name"])
+
+    def facts_of(self, cloud: Cloud, place: Place, found: Tagged) -> Iterator[str]:
+        yield str(found.item["Name"])
+
     def tagged(
         self, cloud: Cloud, place: Place, tag: str, value: str | None, *, without: Collection[str] = ()
-    ) -> Tagged:
+    ) -> dict[str, Tagged]:
         """SSM filters by tags, also by a key alone, but returns the tags of one parameter at a time only."""
         query = {"ParameterFilters": [{"Key": f"tag:{tag}"} | ({"Values": [value]} if value is not None else {})]}
         names = [str(p["Name"]) for p in cloud.pages(place, "ssm", "DescribeParameters", "Parameters", query)]
-        return {name: parameter_tags(cloud, place, name) for name in names if name not in without}
+        return {name: _parameter(cloud, place, name) for name in names if name not in without}
 
-    def find(self, cloud: Cloud, place: Place, token: str, request: Request) -> str | None:
-        name = str(request["Name"])
-        return name if parameter_tags(cloud, place, name).get(tags.TOKEN) == token else None
+    def find(self, cloud: Cloud, place: Place, token: str, request: Request, proofs: Proofs) -> str | None:
+        found = _parameter(cloud, place, str(request["Name"]))
+        ours = found.tags.get(tags.TOKEN) == token and self.is_proven(cloud, place, found, proofs)
+        return str(request["Name"]) if ours else None
 
     def is_there(self, cloud: Cloud, place: Place, id: str, parent: str | None) -> bool:
         try:
@@ -430,8 +592,14 @@ class Parameter(Kind):
 
     def still_ours(self, ledger: Ledger, place: Place, id: str) -> bool:
         """A parameter without tags may be too new to show them; they are read again for as long as that can last."""
-        own = ledger.look(self, place, id, lambda: parameter_tags(ledger.cloud, place, id))
-        return tags.made_by(own or {}, ledger.journal.build_id, ledger.journal.header.catalog)
+        own = ledger.look(self, place, id, lambda: parameter_tags(ledger.cloud, place, id)) or {}
+        if not tags.made_by(own, ledger.journal.build_id, ledger.journal.header.catalog):
+            return False
+        return self.is_proven(ledger.cloud, place, Tagged(own, {"Name": id}), ledger.proofs)
+
+
+def _parameter(cloud: Cloud, place: Place, name: str) -> Tagged:
+    return Tagged(parameter_tags(cloud, place, name), {"Name": name})
 
 
 def parameter_tags(cloud: Cloud, place: Place, name: str) -> Mapping[str, str]:
@@ -458,8 +626,23 @@ class LifecyclePolicy(Kind):
     everywhere = False
     order = 1
 
-    def add_tags(self, request: dict[str, Any], token: str, build_id: str, every: Mapping[str, str]) -> None:
-        request["Tags"] = dict(every)
+    def add_tags(
+        self,
+        operation: str,
+        request: dict[str, Any],
+        token: str,
+        build_id: str,
+        every: Mapping[str, str],
+        prove: Prove,
+    ) -> None:
+        request["Tags"] = {**every, tags.PROOF: prove(self.name, every, self.facts(self.name, operation, request))}
+
+    def facts(self, type: str, operation: str, request: Request) -> str:
+        """Nothing: whatever the call fixes of a policy can be changed."""
+        return ""
+
+    def facts_of(self, cloud: Cloud, place: Place, found: Tagged) -> Iterator[str]:
+        yield ""
 
     def is_there(self, cloud: Cloud, place: Place, id: str, parent: str | None) -> bool:
         try:
@@ -472,11 +655,15 @@ class LifecyclePolicy(Kind):
 
     def tagged(
         self, cloud: Cloud, place: Place, tag: str, value: str | None, *, without: Collection[str] = ()
-    ) -> Tagged:
+    ) -> dict[str, Tagged]:
         """The list of policies has no filter for these tags, and contains all of them."""
         found = cloud.call(place, "dlm", "GetLifecyclePolicies", {}).get("Policies") or ()
-        every = {str(p["PolicyId"]): p.get("Tags") or {} for p in found}
-        return {id: own for id, own in every.items() if tag in own and value in (None, own[tag]) and id not in without}
+        every = {str(p["PolicyId"]): Tagged(p.get("Tags") or {}, p) for p in found}
+        return {
+            id: one
+            for id, one in every.items()
+            if tag in one.tags and value in (None, one.tags[tag]) and id not in without
+        }
 
 
 @register
@@ -495,25 +682,40 @@ class Grant(Kind):
     has_tags = False
     in_manifest = False
 
-    def add_tags(self, request: dict[str, Any], token: str, build_id: str, every: Mapping[str, str]) -> None:
+    def add_tags(
+        self,
+        operation: str,
+        request: dict[str, Any],
+        token: str,
+        build_id: str,
+        every: Mapping[str, str],
+        prove: Prove,
+    ) -> None:
         request["Name"] = grant_name(build_id, every[tags.CATALOG], token)
 
     def parent(self, request: Request) -> str | None:
         key = request.get("KeyId")
         return None if key is None else str(key)
 
-    def find(self, cloud: Cloud, place: Place, token: str, request: Request) -> str | None:
+    def find(self, cloud: Cloud, place: Place, token: str, request: Request, proofs: Proofs) -> str | None:
         found = self.of_key(cloud, place, str(request["KeyId"]))
         return next((str(g["GrantId"]) for g in found if g.get("Name", "").endswith(token)), None)
 
     def of_build(
-        self, cloud: Cloud, place: Place, build: Build, calls: Iterable[Request], *, without: Collection[str] = ()
-    ) -> Iterator[tuple[str, str | None]]:
+        self,
+        cloud: Cloud,
+        place: Place,
+        build: Build,
+        calls: Iterable[Request],
+        proofs: Proofs,
+        *,
+        without: Collection[str] = (),
+    ) -> Iterator[OfBuild]:
         """Those on the keys that the build's calls name."""
         for key in sorted({str(request["KeyId"]) for request in calls}):
             for grant in self.of_key(cloud, place, key):
                 if grant.get("Name", "").startswith(grant_prefix(build.id, build.catalog)):
-                    yield str(grant["GrantId"]), key
+                    yield OfBuild(str(grant["GrantId"]), key)
 
     def is_there(self, cloud: Cloud, place: Place, id: str, parent: str | None) -> bool:
         return parent is not None and any(g.get("GrantId") == id for g in self.of_key(cloud, place, parent))

@@ -31,6 +31,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from goldenami.aws import errors, tags
@@ -38,6 +39,7 @@ from goldenami.aws.errors import Outcome
 from goldenami.aws.guard import permitted
 from goldenami.aws.kinds import Kind, kind_of
 from goldenami.aws.limits import CallAttempts
+from goldenami.aws.ownership import Proofs
 from goldenami.aws.recent import PAUSES
 from goldenami.aws.session import Cloud
 from goldenami.errors import CloudError, GoldenAmiError, JournalError
@@ -77,16 +79,19 @@ class Ledger:
         journal: Journal,
         tags: Mapping[str, str] | None = None,
         *,
+        proofs: Proofs,
         emit: Emit = ignore_events,
         lifetime: timedelta = DEFAULT_LIFETIME,
         began: datetime | None = None,
     ) -> None:
         """``tags``: the tags of every resource (see ``tags.build_tags``). The ledger adds the tags of the owner: the
-        catalog and the environment in the journal's header. ``lifetime``: how long after ``began`` temporary resources
+        catalog and the environment in the journal's header. ``proofs``: of that environment; every resource gets one.
+        ``lifetime``: how long after ``began`` temporary resources
         expire (goldenami:expires-at); then ``goldenami clean --expired`` may delete them. ``began``: when this run of
         the build began, by the cloud's clock. Default: the start of the build."""
         self.cloud = cloud
         self.journal = journal
+        self.proofs = proofs
         self.tags = dict(tags or {})
         self._emit = emit
         self._locks: dict[str, threading.RLock] = {}
@@ -133,7 +138,8 @@ class Ledger:
             mark = token(self.journal.build_id, key, attempt)
             definition = kind_of(kind)
             every = self._tags_for(key, mark, name or key, tags, temporary=temporary)
-            request = definition.mark(call.operation, dict(call.request), mark, self.journal.build_id, every)
+            prove = partial(self._prove, place)
+            request = definition.mark(call.operation, dict(call.request), mark, self.journal.build_id, every, prove)
             intent = Intent(key, "create", kind, place, mark, call.service, call.operation, request, attempt)
             self.journal.intend(intent)
             return self._send_create(intent, definition, on_wait)
@@ -422,7 +428,11 @@ class Ledger:
     def _find(self, intent: Intent, seconds: float = 0.0) -> str | None:
         """Return the id of the resource with the intent's token. Looks once, and again for some seconds."""
         definition = kind_of(intent.kind)
-        return self.cloud.look(lambda: definition.find(self.cloud, intent.place, intent.token, intent.request), seconds)
+
+        def find() -> str | None:
+            return definition.find(self.cloud, intent.place, intent.token, intent.request, self.proofs)
+
+        return self.cloud.look(find, seconds)
 
     def _adopt(self, intent: Intent, id: str) -> str:
         self.journal.record_success(intent.token, id=id, adopted=True)
@@ -490,6 +500,9 @@ class Ledger:
         if temporary:
             every[tags.EXPIRES_AT] = timestamp(self.expires_at)
         return tags.checked(every)
+
+    def _prove(self, place: Place, type: str, every: Mapping[str, str], facts: str) -> str:
+        return self.proofs.make(type, place, every, facts)
 
     def _catalog(self) -> str:
         """Return the id of the catalog that owns what is created. Raises JournalError if the journal has none."""
@@ -585,7 +598,7 @@ class _Absence:
             if kind.has_tags:
                 found: Collection[str | None] = kind.tagged(cloud, place, tags.TOKEN, intent.token)
             else:
-                found = (kind.find(cloud, place, intent.token, intent.request),)
+                found = (kind.find(cloud, place, intent.token, intent.request, self._ledger.proofs),)
             if self._id in found and not kind.is_gone(cloud, place, self._id):
                 return True
         return False

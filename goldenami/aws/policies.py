@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from goldenami.aws import lifecycle, s3, tags
+from goldenami.aws import envelope, lifecycle, s3, tags
 from goldenami.aws.calls import Job, Permission, Role, rows_for
 from goldenami.aws.errors import refused_access
 from goldenami.aws.kms import CONSUMER_OPERATIONS, LAUNCH_OPERATIONS
@@ -340,7 +340,7 @@ class _Statements:
                 granted = CONSUMER_OPERATIONS if self.environment.consumers else LAUNCH_OPERATIONS
                 found = {"ForAllValues:StringEquals": {"kms:GrantOperations": sorted(granted)}}
             case "secret":
-                found = {"StringLike": {"kms:EncryptionContext:goldenami:build-id": "*"}}
+                found = {"StringEquals": {f"kms:EncryptionContext:{envelope.ENVIRONMENT}": name}}
             case "pass-to-dlm":
                 found = {"StringEquals": {"iam:PassedToService": "dlm.amazonaws.com"}}
             case "pass-to-ec2":

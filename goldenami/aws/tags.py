@@ -24,6 +24,7 @@ KEY: Final = "goldenami:key"
 GIT_COMMIT: Final = "goldenami:git-commit"
 BASE_AMI: Final = "goldenami:base-ami"
 EXPIRES_AT: Final = "goldenami:expires-at"
+PROOF: Final = "goldenami:proof"  # a MAC: see ``ownership.Proofs``
 TASK: Final = "goldenami:task"
 KEPT_FROM: Final = "goldenami:kept-from"  # on an old volume: instance and device, "i-… /dev/xvda"
 CATALOG: Final = "goldenami:catalog"  # the id of the catalog that owns the resource
@@ -74,7 +75,8 @@ def from_list(tags: Iterable[Mapping[str, Any]] | None) -> dict[str, str]:
 
 def made_by(tags: Mapping[str, str], build_id: str, catalog: str | None) -> bool:
     """Return whether these are the tags of a resource that this build created: its id, the id of its catalog, and a
-    token that belongs to the key. Returns False for similar tags, and for tags that were copied in part.
+    token that belongs to the key. Returns False for similar tags, and for tags that were copied in part. It proves
+    nothing: everybody can compute a token. ``ownership.Proofs`` does.
 
     ``catalog``: None for a build of an earlier version of goldenami, whose resources have no such tag.
     """
@@ -82,6 +84,14 @@ def made_by(tags: Mapping[str, str], build_id: str, catalog: str | None) -> bool
     if tags.get(BUILD_ID) != build_id or tags.get(CATALOG) != catalog or not mark or not key:
         return False
     return any(token(build_id, key, attempt) == mark for attempt in range(1, _MOST_ATTEMPTS))
+
+
+def start_of_build(build_id: str) -> datetime | None:
+    """Return the time at which a build or task began, by its id; None for a text that is no such id."""
+    try:
+        return datetime.strptime(build_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def parse_timestamp(value: str) -> datetime | None:

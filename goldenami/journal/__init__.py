@@ -35,8 +35,8 @@ from goldenami.journal.records import (
     utc_now,
     walk,
 )
-from goldenami.journal.storage import FILE, IN_A_BUCKET, IN_A_DIRECTORY, Layout, Records, Seal, Storage
-from goldenami.store import Holder, Wait
+from goldenami.journal.storage import FILE, IN_A_BUCKET, IN_A_DIRECTORY, Layout, Records, Storage
+from goldenami.store import Holder, Seal, Wait
 
 __all__ = [
     "FILE",

@@ -29,11 +29,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from goldenami.errors import GoldenAmiError, JournalError
 from goldenami.journal.records import Json, Secret, line, replay, timestamp, utc_now
-from goldenami.store import DirectoryStore, Holder, Lock, Log, Store
+from goldenami.store import DirectoryStore, Holder, Lock, Log, Seal, Store
 
 FILE: Final = "journal.jsonl"
 SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")
@@ -69,16 +69,6 @@ class Layout:
 
 IN_A_DIRECTORY: Final = Layout(builds="", records=FILE, lock="lock", open="")
 IN_A_BUCKET: Final = Layout(builds="builds", records="", lock="lease", open="open")
-
-
-class Seal(Protocol):
-    """Encrypts the secrets of one build, so that readers of the store cannot read them."""
-
-    def close(self, name: str, value: bytes) -> bytes:
-        """Encrypt a secret. Return the envelope to store."""
-
-    def open(self, name: str, envelope: bytes) -> bytes:
-        """Decrypt an envelope. Raises JournalError if it was not encrypted for this build and name."""
 
 
 class Storage:

@@ -16,16 +16,16 @@ are those of ``retire``. The parameter of a channel is kept as well, because con
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final
 
 from goldenami import task
-from goldenami.aws import images, journals, recyclebin, snapshots, tags
-from goldenami.aws.kinds import kind_of, parameter_tags
-from goldenami.aws.ownership import Answer, Owner, Whose
+from goldenami.aws import catalogs, images, journals, recyclebin, snapshots, tags
+from goldenami.aws.kinds import Tagged, kind_of, parameter_tags
+from goldenami.aws.ownership import UNPROVEN, Answer, Owner, Whose
 from goldenami.aws.session import Cloud
 from goldenami.each import each
 from goldenami.events import Emit, ignore_events
@@ -51,7 +51,7 @@ class TaggedResource:
     """A resource with goldenami's tags.
 
     ``used_by``: the instance, image or interface that uses it, or empty. ``made``: its creation time; None if AWS
-    returns none.
+    returns none. ``proven``: its proof is right, so goldenami created it for this environment.
     """
 
     place: Place
@@ -60,6 +60,7 @@ class TaggedResource:
     tags: Mapping[str, str]
     made: datetime | None = None
     used_by: str = ""
+    proven: bool = False
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id} in {self.place}"
@@ -137,7 +138,8 @@ def decide(
         if owner is None and resource.used_by and not (using is not None and using.orphan):
             owner = f"used by {resource.used_by}"
         rule = owner or "no release, instance, build, task or schedule owns it"
-        decisions[resource.place, resource.id] = Ownership(resource, owner is None, rule)
+        decided: Whose = "unknown" if rule == UNPROVEN.reason else "ours"
+        decisions[resource.place, resource.id] = Ownership(resource, owner is None, rule, decided)
     return tuple(decisions.values())
 
 
@@ -159,24 +161,17 @@ def _find_owner(resource: TaggedResource, owners: Owners, now: datetime) -> str 
         return f"of the schedule {resource.tags[_SCHEDULE_TAG]}"
     if tags.TASK in resource.tags:
         return f"made by {resource.tags[tags.TASK]!r} for its user"
-    if not tags.made_by(resource.tags, build, resource.tags.get(tags.CATALOG)):
-        return "its tags were copied from another resource: the token does not match"
+    if not resource.proven:
+        return UNPROVEN.reason
     expires = tags.parse_timestamp(resource.tags.get(tags.EXPIRES_AT, ""))
     if expires is not None and expires > now:
         return f"of build {build}, which may run until {expires:%Y-%m-%dT%H:%M}Z"
     if resource.kind == "parameter" and not any(is_version(part) for part in resource.id.split("/")):
         return "the parameter of a channel, which consumers may read"
-    made = resource.made or _start_of_build(build)
+    made = resource.made or tags.start_of_build(build)
     if expires is None and made is not None and now - made < MINIMUM_AGE:
         return f"of build {build}, which may still run: it is younger than a day"
     return None
-
-
-def _start_of_build(build_id: str) -> datetime | None:
-    try:
-        return datetime.strptime(build_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
-    except ValueError:
-        return None
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -254,12 +249,17 @@ def _read_owners(cloud: Cloud, environment: Environment, catalog: Catalog) -> Ow
             for p in parameters_for(manifest, environment.parameter_prefix, which):
                 released[p.place, p.name] = manifest.label
     unfinished = {s.build_id for s in journals.open_journals(environment, cloud).unfinished()}
-    owner = Owner(catalog.identity(), environment.name)
+    owner = Owner(catalog.identity(), environment.name, catalogs.open_proofs(environment, cloud))
     return Owners(released, frozenset(unfinished), owner)
 
 
 def _read_resources(cloud: Cloud, place: Place, owners: Owners) -> Iterator[TaggedResource]:
     """Yield the resources with the tag of a build. The tags of a release's parameters are not read."""
+
+    def resource(kind: str, id: str, item: Mapping[str, Any], made: datetime | None, used: str = "") -> TaggedResource:
+        found = Tagged(tags.from_list(item.get("Tags")), item)
+        return _resource(cloud, place, owners.owner, kind, id, found, made, used)
+
     instances = [
         instance
         for reservation in cloud.pages(place, "ec2", "DescribeInstances", "Reservations")
@@ -268,51 +268,59 @@ def _read_resources(cloud: Cloud, place: Place, owners: Owners) -> Iterator[Tagg
     ]
     keys = {str(i["KeyName"]): str(i["InstanceId"]) for i in instances if i.get("KeyName")}
     for instance in instances:
-        own = tags.from_list(instance.get("Tags"))
-        if tags.BUILD_ID in own:
-            yield TaggedResource(place, "instance", instance["InstanceId"], own, instance.get("LaunchTime"))
+        if tags.BUILD_ID in tags.from_list(instance.get("Tags")):
+            yield resource("instance", instance["InstanceId"], instance, instance.get("LaunchTime"))
     every = images.own(cloud, place)
     behind = {snapshot: str(image["ImageId"]) for image in every for snapshot in snapshots.of_image(image)}
     for image in every:
-        own = tags.from_list(image.get("Tags"))
-        if tags.BUILD_ID in own:
-            made = datetime.fromisoformat(str(image["CreationDate"]))
-            yield TaggedResource(place, "image", image["ImageId"], own, made)
+        if tags.BUILD_ID in tags.from_list(image.get("Tags")):
+            yield resource("image", image["ImageId"], image, datetime.fromisoformat(str(image["CreationDate"])))
     tagged = {"Filters": [{"Name": "tag-key", "Values": [tags.BUILD_ID]}]}
     for one in cloud.pages(place, "ec2", "DescribeSnapshots", "Snapshots", {"OwnerIds": ["self"], **tagged}):
         id = str(one["SnapshotId"])
-        yield TaggedResource(
-            place, "snapshot", id, tags.from_list(one["Tags"]), one.get("StartTime"), behind.get(id, "")
-        )
+        yield resource("snapshot", id, one, one.get("StartTime"), behind.get(id, ""))
     for one in cloud.pages(place, "ec2", "DescribeVolumes", "Volumes", tagged):
         used = next((str(a["InstanceId"]) for a in one.get("Attachments") or ()), "")
-        yield TaggedResource(place, "volume", one["VolumeId"], tags.from_list(one["Tags"]), one.get("CreateTime"), used)
+        yield resource("volume", one["VolumeId"], one, one.get("CreateTime"), used)
     for one in cloud.pages(place, "ec2", "DescribeKeyPairs", "KeyPairs", tagged):
         name = str(one["KeyName"])
-        yield TaggedResource(
-            place, "key-pair", name, tags.from_list(one["Tags"]), one.get("CreateTime"), keys.get(name, "")
-        )
-    yield from _read_security_groups(cloud, place, tagged)
+        yield resource("key-pair", name, one, one.get("CreateTime"), keys.get(name, ""))
+    groups = list(cloud.pages(place, "ec2", "DescribeSecurityGroups", "SecurityGroups", tagged))
+    users = _users_of_groups(cloud, place, [str(group["GroupId"]) for group in groups])
+    for group in groups:
+        yield resource("security-group", group["GroupId"], group, None, users.get(group["GroupId"], ""))
     query = {"ParameterFilters": [{"Key": f"tag:{tags.BUILD_ID}"}]}
     for one in cloud.pages(place, "ssm", "DescribeParameters", "Parameters", query):
         name = str(one["Name"])
         # One call for each parameter: ListTagsForResource returns the tags of one parameter.
         marks = {} if (place, name) in owners.released else parameter_tags(cloud, place, name)
-        yield TaggedResource(place, "parameter", name, marks, one.get("LastModifiedDate"))
+        found = Tagged(marks, one)
+        yield _resource(cloud, place, owners.owner, "parameter", name, found, one.get("LastModifiedDate"))
 
 
-def _read_security_groups(cloud: Cloud, place: Place, tagged: Mapping[str, Any]) -> Iterator[TaggedResource]:
-    groups = list(cloud.pages(place, "ec2", "DescribeSecurityGroups", "SecurityGroups", tagged))
+def _resource(
+    cloud: Cloud,
+    place: Place,
+    owner: Owner,
+    kind: str,
+    id: str,
+    found: Tagged,
+    made: datetime | None,
+    used_by: str = "",
+) -> TaggedResource:
+    proven = kind_of(kind).owner_of(cloud, place, found, owner).is_ours
+    return TaggedResource(place, kind, id, found.tags, made, used_by, proven)
+
+
+def _users_of_groups(cloud: Cloud, place: Place, ids: Sequence[str]) -> dict[str, str]:
+    """Return the instance or interface that uses a security group, by the group's id."""
     users: dict[str, str] = {}
-    if groups:
-        ids = [g["GroupId"] for g in groups]
-        request = {"Filters": [{"Name": "group-id", "Values": ids[:200]}]}
+    if ids:
+        request = {"Filters": [{"Name": "group-id", "Values": list(ids[:200])}]}
         for one in cloud.pages(place, "ec2", "DescribeNetworkInterfaces", "NetworkInterfaces", request):
             instance = (one.get("Attachment") or {}).get("InstanceId") or one["NetworkInterfaceId"]
             users.update({g["GroupId"]: str(instance) for g in one.get("Groups") or ()})
-    for group in groups:
-        id = str(group["GroupId"])
-        yield TaggedResource(place, "security-group", id, tags.from_list(group["Tags"]), used_by=users.get(id, ""))
+    return users
 
 
 # --- deleting ---------------------------------------------------------------------------------------------------------

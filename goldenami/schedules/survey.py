@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from goldenami.aws import catalogs, images, snapshots, tags
+from goldenami.aws.kinds import Tagged, kind_of
 from goldenami.aws.ownership import Owner
 from goldenami.aws.session import Cloud
 from goldenami.each import each
@@ -45,7 +46,8 @@ def survey(cloud: Cloud, environment: Environment, schedule: Schedule) -> Survey
     A place that does not answer is in ``unreachable``. The other places are read.
     """
     value = tag_value(environment, schedule)
-    owner = Owner(read_identity(catalogs.open_store(environment, cloud)), environment.name)
+    identity = read_identity(catalogs.open_store(environment, cloud))
+    owner = Owner(identity, environment.name, catalogs.open_proofs(environment, cloud))
     others: dict[str, str] = {}
     originals = each(
         schedule.places,
@@ -139,16 +141,18 @@ class _Search:
 def _made(cloud: Cloud, schedule: Schedule, place: Place, search: _Search, *, copied: bool) -> list[Made]:
     tagged = {f"tag:{SCHEDULE_TAG}": [search.value]}
     found = images.own(cloud, place, tagged) if schedule.make == "images" else snapshots.find(cloud, place, tagged)
-    every = []
+    kind: Literal["snapshot", "image"] = "image" if schedule.make == "images" else "snapshot"
+    every, unowned = [], {}
     for item in found:
-        own = tags.from_list(item.get("Tags"))
-        answer = search.owner.of_tags(own)
+        own, id = tags.from_list(item.get("Tags")), str(item.get("SnapshotId") or item["ImageId"])
         if (COPY_TAG in own) != copied:
             continue
+        answer = kind_of(kind).owner_of(cloud, place, Tagged(own, item), search.owner)
         if answer.whose == "theirs":
-            search.others[f"{item.get('SnapshotId') or item['ImageId']} in {place}"] = answer.reason
+            search.others[f"{id} in {place}"] = answer.reason
             continue
         every.append(item)
+        unowned[id] = answer.reason
     ids = [str(item.get("SnapshotId") or item["ImageId"]) for item in every]
     held = _held(cloud, place, ids) if schedule.make == "snapshots" else _protected(every)
     fast = _fast(cloud, place, ids) if schedule.fast_restore is not None and not copied else {}
@@ -167,13 +171,8 @@ def _made(cloud: Cloud, schedule: Schedule, place: Place, search: _Search, *, co
         archived = item.get("StorageTier") == "archive"
         shared = _shared(cloud, schedule, place, id) if schedule.share_accounts and not copied else frozenset()
         encrypted = bool(item.get("Encrypted"))
-        kind: Literal["snapshot", "image"] = "image" if schedule.make == "images" else "snapshot"
-        unowned = search.owner.of_tags(own).reason
-        made.append(
-            Made(
-                saved, place, slot_source, kind, copied, encrypted, archived, shared, fast.get(id, frozenset()), unowned
-            )
-        )
+        restored = fast.get(id, frozenset())
+        made.append(Made(saved, place, slot_source, kind, copied, encrypted, archived, shared, restored, unowned[id]))
     return made
 
 

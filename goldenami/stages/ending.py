@@ -84,7 +84,9 @@ def _delete(build: BuildContext, catalog: Catalog, *, keep_images: bool) -> bool
         keep = owned_by_release(catalog, build.journal)
         if keep_images:
             keep |= {r.id for r in build.journal.resources() if r.kind in _REUSABLE}
-        return reconcile.delete_all(build.cloud, build.journal, keep=keep, emit=build.emit).complete
+        return reconcile.delete_all(
+            build.cloud, build.journal, build.ledger.proofs, keep=keep, emit=build.emit
+        ).complete
     except GoldenAmiError as error:
         build.note(f"the clean-up stopped: {error.message}", "warning")
         return False

@@ -4,8 +4,8 @@ Temporary resources have the tag ``goldenami:expires-at``. A resource is expired
 
 - Its tags name this catalog and this environment (``aws.ownership``). Expired resources of others are listed in
   ``Left.others`` and kept, as are those whose tags name no catalog.
-- Its tags name a build, a key and a token, and the token belongs to this build and key. So similar tags, or tags that
-  another program copied in part, are not enough.
+- Its tags name a build, a key and a token, and their proof is right for this resource. So similar tags, or tags that
+  somebody copied from a resource of ours, are not enough. It is listed in ``Left.others`` and kept.
 - Its time has passed by the clock of the cloud. So a wrong clock on this machine deletes nothing early.
 - No release in the catalog owns it. If the catalog cannot be read, no resource is expired.
 
@@ -27,7 +27,7 @@ from typing import Any, Final
 
 from goldenami.aws import errors, tags
 from goldenami.aws.kinds import in_order, kind_of
-from goldenami.aws.ownership import Answer, Owner
+from goldenami.aws.ownership import Answer, Owner, Proofs
 from goldenami.aws.session import Cloud
 from goldenami.each import each
 from goldenami.errors import CloudError
@@ -69,7 +69,7 @@ class _Expired:
     answer: Answer
 
 
-def find(cloud: Cloud, environment: Environment, catalog: Catalog, journals: Journals) -> Left:
+def find(cloud: Cloud, environment: Environment, catalog: Catalog, journals: Journals, proofs: Proofs) -> Left:
     """Search every account and region of the environment for expired resources. Changes nothing.
 
     Raises CatalogError if the catalog cannot be read, or if it is empty beside released resources. Raises AccessError
@@ -80,7 +80,7 @@ def find(cloud: Cloud, environment: Environment, catalog: Catalog, journals: Jou
     owned, released = _owned(catalog)
     journaled = frozenset(journals.storage.names())
     places = sorted({environment.home_place, *(target.place for target in environment.targets)})
-    owner = Owner(catalog.identity(), environment.name)
+    owner = Owner(catalog.identity(), environment.name, proofs)
     answers = each(places, lambda place: _search(cloud, environment, place, owner))
     left = Left(unreachable={str(place): reason for place, reason in answers.reasons.items()})
     found: dict[str, list[Found]] = defaultdict(list)
@@ -115,10 +115,10 @@ def _tagged(cloud: Cloud, place: Place, owner: Owner) -> Iterator[_Expired]:
         # Builds create only kinds that exist in every place. A lifecycle policy is kept as long as it is declared.
         if not kind.has_tags or not kind.everywhere:
             continue
-        for id, own in kind.tagged(cloud, place, tags.EXPIRES_AT, None).items():
-            build_id = own.get(tags.BUILD_ID, "")
-            if is_expired(own, cloud.now()) and not kind.is_gone(cloud, place, id):
-                yield _Expired(build_id, Found(place, kind.name, id), owner.of_tags(own))
+        for id, one in kind.tagged(cloud, place, tags.EXPIRES_AT, None).items():
+            if is_expired(one.tags, cloud.now()) and not kind.is_gone(cloud, place, id):
+                answer = kind.owner_of(cloud, place, one, owner)
+                yield _Expired(one.tags[tags.BUILD_ID], Found(place, kind.name, id), answer)
 
 
 def is_expired(own: Mapping[str, str], now: datetime) -> bool:
@@ -155,10 +155,8 @@ def _grants(cloud: Cloud, environment: Environment, place: Place, owner: Owner) 
 
 def _made(grant: Mapping[str, Any], build_id: str) -> datetime:
     """Return the creation time of a grant, or the start of the build, from its id, if KMS returns no date."""
-    created = grant.get("CreationDate")
-    try:
-        began = datetime.strptime(build_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
-    except ValueError:  # not the id of a build
+    created, began = grant.get("CreationDate"), tags.start_of_build(build_id)
+    if began is None:  # not the id of a build
         return datetime.max.replace(tzinfo=UTC) - MAXIMUM_LIFETIME
     return max(began, created.astimezone(UTC)) if isinstance(created, datetime) else began
 

@@ -214,7 +214,13 @@ def _begin(
         # After a resume, new resources have the whole lifetime again. Otherwise another machine could delete them while
         # they are in use.
         ledger=Ledger(
-            tools.cloud, journal, every, emit=to, lifetime=plan.environment.lifetime, began=tools.cloud.now()
+            tools.cloud,
+            journal,
+            every,
+            proofs=tools.proofs,
+            emit=to,
+            lifetime=plan.environment.lifetime,
+            began=tools.cloud.now(),
         ),
         version=version,
         reports=journal.directory / "reports",

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from goldenami.aws import journals
+from goldenami.aws import catalogs, journals
+from goldenami.aws.ownership import Proofs
 from goldenami.aws.session import Cloud
 from goldenami.errors import Busy
 from goldenami.events import Emit, emit
@@ -27,6 +28,7 @@ class Tools:
 
     cloud: Cloud
     catalog: Catalog
+    proofs: Proofs
     journals: Journals
     host_work: HostWork
     interrupts: Interrupts
@@ -60,6 +62,7 @@ def open_tools(
         yield Tools(
             cloud=cloud,
             catalog=Catalog.of(environment, cloud),
+            proofs=catalogs.open_proofs(environment, cloud),
             journals=journals.open_journals(environment, cloud),
             host_work=host_work or SshHostWork(),
             interrupts=interrupts,

@@ -123,6 +123,17 @@ class Lock(Protocol):
         """Release the lock. The second call does nothing."""
 
 
+class Seal(Protocol):
+    """Encrypts secrets, so that readers of a store cannot read them."""
+
+    def close(self, name: str, value: bytes) -> bytes:
+        """Encrypt a secret. Return the envelope to store."""
+
+    def open(self, name: str, envelope: bytes) -> bytes:
+        """Decrypt an envelope. Raises JournalError or CatalogError if it was not encrypted for this purpose and
+        name."""
+
+
 class Log(Protocol):
     """An append-only list of records, each one line that ends with a newline. Only the process that holds the log's
     lock may open it. Not thread-safe."""

@@ -13,7 +13,7 @@ from goldenami.aws.kinds import KINDS, Ec2Kind, kind_of
 from goldenami.aws.ledger import Call
 from goldenami.aws.session import Cloud
 from goldenami.model import Place
-from tests.worlds.ledgers import HOME_PLACE, Crash, World
+from tests.worlds.ledgers import HOME_PLACE, PROOFS, Crash, World
 
 CALL = Call(
     "ec2",
@@ -34,6 +34,7 @@ class LaunchTemplate(Ec2Kind):
     tag_types = ("launch-template",)
     describe = "DescribeLaunchTemplates"
     result = "LaunchTemplates"
+    name_field = "LaunchTemplateName"
     repeat_safe = True
     order = 1
 
@@ -61,7 +62,7 @@ def make(world: World) -> str:
 
 
 def clean(world: World) -> reconcile.CleanUp:
-    return reconcile.delete_all(world.cloud, world.journal)
+    return reconcile.delete_all(world.cloud, world.journal, PROOFS)
 
 
 def test_it_is_created_once_and_marked(world: World) -> None:
@@ -88,7 +89,7 @@ def test_a_clean_up_finds_it_by_its_tag_and_deletes_it(world: World) -> None:
         LaunchTemplateName="somebody-elses", LaunchTemplateData={"InstanceType": "t3.micro"}
     )["LaunchTemplate"]["LaunchTemplateId"]
     id = make(world)
-    assert [str(one) for one in reconcile.find_all(world.cloud, world.journal).deleted] == [
+    assert [str(one) for one in reconcile.find_all(world.cloud, world.journal, PROOFS).deleted] == [
         f"launch-template {id} in {HOME_PLACE}"
     ]
     done = clean(world)

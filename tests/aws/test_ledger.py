@@ -144,6 +144,7 @@ def test_what_is_made_is_what_was_asked_for(world: World) -> None:
         tags.BUILD_ID: BUILD,
         tags.KEY: key,
         tags.TOKEN: token(BUILD, key, 1),
+        tags.PROOF: found[tags.PROOF],
         tags.CATALOG: CATALOG,
         tags.ENVIRONMENT: "sandbox",
     }, "its expiry is taken off"
@@ -530,7 +531,8 @@ def test_every_kind_of_resource_names_its_owner(world: World) -> None:
     build(world.ledger)
     for place in (HOME_PLACE, HOME_WEST, APPS_PLACE):
         for kind in (kind for kind in KINDS.values() if kind.has_tags):
-            for own in kind.tagged(world.cloud, place, tags.BUILD_ID, BUILD).values():
+            for found in kind.tagged(world.cloud, place, tags.BUILD_ID, BUILD).values():
+                own = found.tags
                 assert (own[tags.CATALOG], own[tags.ENVIRONMENT]) == (CATALOG, "sandbox")
     arn = kms.resolve(world.cloud, HOME_WEST, "alias/golden-ami").arn
     (grant,) = kms.grants(world.cloud, HOME_WEST, arn)

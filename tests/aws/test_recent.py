@@ -21,7 +21,7 @@ from goldenami.errors import AccessError, CloudError
 from goldenami.events import Event
 from goldenami.journal import Header, Intent, Journal
 from goldenami.model import Network
-from tests.worlds.ledgers import APPS, APPS_PLACE, BUILD, CATALOG, HOME_PLACE, Crash, Trap, World, make_cloud
+from tests.worlds.ledgers import APPS, APPS_PLACE, BUILD, CATALOG, HOME_PLACE, PROOFS, Crash, Trap, World, make_cloud
 
 from .test_ledger import (
     DEBIAN,
@@ -78,7 +78,7 @@ class LateWorld(World):
 
 def late_ledger(journal: Journal, clock: Clock, events: list[Event]) -> Ledger:
     cloud = make_cloud(clock=clock.now, sleep=clock.sleep, patience=recent.Patience())
-    return Ledger(cloud, journal, {"owner": "platform-team"}, emit=events.append)
+    return Ledger(cloud, journal, {"owner": "platform-team"}, proofs=PROOFS, emit=events.append)
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_a_build_that_died_is_cleaned_before_anything_is_visible(late: LateWorld
     with pytest.raises(Crash):
         images.create(late.ledger, "candidate", HOME_PLACE, instance_id=instance, name="candidate", no_reboot=True)
     late.restart()
-    done = reconcile.delete_all(late.cloud, late.journal)
+    done = reconcile.delete_all(late.cloud, late.journal, PROOFS)
     assert done.complete, done.left
     late.clock.sleep(DELAY)
     late.paper.cloud.ec2.settle()

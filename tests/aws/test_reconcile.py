@@ -8,11 +8,13 @@ import pytest
 
 from goldenami import reconcile
 from goldenami.aws import images, instances, kms, tags, waiters
+from goldenami.aws.kinds import in_order
+from goldenami.aws.ownership import UNPROVEN, Owner
 from goldenami.errors import JournalError
 from goldenami.events import ignore_events
 from goldenami.journal import token
 from goldenami.model import Place
-from tests.worlds.ledgers import APPS, APPS_PLACE, BUILD, CATALOG, HOME_PLACE, HOME_WEST, Crash, World
+from tests.worlds.ledgers import APPS, APPS_PLACE, BUILD, CATALOG, HOME_PLACE, HOME_WEST, PROOFS, Crash, World
 
 from .test_ledger import PARAMETER, PUBLIC_KEY, build, foreign_image, foreign_instance, launch
 
@@ -40,7 +42,7 @@ def inventory(world: World) -> set[tuple[Place, str, str]]:
 
 
 def clean(world: World, **options: Any) -> reconcile.CleanUp:
-    return reconcile.delete_all(world.cloud, world.journal, **options)
+    return reconcile.delete_all(world.cloud, world.journal, PROOFS, **options)
 
 
 def decoys(world: World) -> None:
@@ -78,7 +80,7 @@ def test_a_whole_build_is_deleted_and_nothing_else(world: World) -> None:
     assert {kind for _, kind, _ in made} == {
         "instance", "image", "snapshot", "volume", "security-group", "key-pair", "parameter", "grant"
     }  # fmt: skip
-    listed = reconcile.find_all(world.cloud, world.journal).deleted
+    listed = reconcile.find_all(world.cloud, world.journal, PROOFS).deleted
     assert {(f.place, f.kind) for f in listed} == {(place, kind) for place, kind, _ in made}
     world.restart()
     done = clean(world)
@@ -111,7 +113,7 @@ def test_what_is_released_stays(world: World) -> None:
         (APPS_PLACE, "parameter", PARAMETER),
         (HOME_WEST, "grant", made.grant),
     }
-    assert reconcile.find_all(world.cloud, world.journal, keep=keep).deleted == ()
+    assert reconcile.find_all(world.cloud, world.journal, PROOFS, keep=keep).deleted == ()
 
 
 @pytest.mark.parametrize("lost", [True, False])
@@ -137,15 +139,57 @@ def test_what_the_journal_does_not_know_is_found_by_its_tags(world: World) -> No
     world.journal.record_deleted("instance", HOME_PLACE, "i-other")
     copy = {t["Key"]: t["Value"] for t in world.raw("ec2").describe_tags()["Tags"] if t["ResourceId"] == instance}
     assert tags.made_by(copy, BUILD, CATALOG)
-    orphan = world.raw("ec2").create_volume(
-        AvailabilityZone=world.raw("ec2").describe_subnets()["Subnets"][0]["AvailabilityZone"],
-        Size=1,
-        TagSpecifications=[{"ResourceType": "volume", "Tags": tags.to_list(copy)}],
-    )["VolumeId"]
     done = clean(world)
     assert done.complete
-    assert orphan in {f.id for f in done.deleted}
+    assert instance in {f.id for f in done.deleted}
     assert inventory(world) == before
+
+
+def test_copied_tags_delete_nothing(world: World) -> None:
+    """Somebody copies all tags of each resource of ours to one of theirs, of the same kind and in the same place."""
+    ec2 = world.raw("ec2")
+    theirs = foreign_resources(world)
+    build(world.ledger)
+    launch(world.ledger)
+    copied = set()
+    for tag in ec2.describe_tags(Filters=[{"Name": "key", "Values": [tags.PROOF]}])["Tags"]:
+        own = ec2.describe_tags(Filters=[{"Name": "resource-id", "Values": [tag["ResourceId"]]}])["Tags"]
+        type, copy = tag["ResourceType"], [{"Key": t["Key"], "Value": t["Value"]} for t in own]
+        if type in theirs and type not in copied:
+            ec2.create_tags(Resources=[theirs[type]], Tags=copy)
+            copied.add(type)
+    assert copied == {"instance", "volume", "snapshot", "image", "key-pair", "security-group"}
+    others = {
+        (kind.name, id)
+        for kind in in_order()
+        if kind.has_tags
+        for id, found in kind.tagged(world.cloud, HOME_PLACE, tags.BUILD_ID, BUILD).items()
+        if kind.owner_of(world.cloud, HOME_PLACE, found, Owner(CATALOG, "sandbox", PROOFS)).whose == "unknown"
+    }
+    told = reconcile.find_all(world.cloud, world.journal, PROOFS).others
+    done = clean(world)
+    assert done.complete, done.left
+    assert done.others == told == dict.fromkeys(told, f"unknown: {UNPROVEN.reason}")
+    wanted = {id for kind, id in theirs.items() if kind != "key-pair"} | {f"goldenami-{BUILD}-theirs"}
+    assert {id for _, id in others} == {what.split()[1] for what in told} == wanted
+    assert set(theirs.values()) <= {id for _, _, id in inventory(world)}
+
+
+def foreign_resources(world: World) -> dict[str, str]:
+    """One resource of each kind of EC2, by its type for tags."""
+    ec2 = world.raw("ec2")
+    image = foreign_image(world)
+    zone = ec2.describe_subnets()["Subnets"][0]["AvailabilityZone"]
+    behind = ec2.describe_images(ImageIds=[image])["Images"][0]["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+    key_pair = ec2.import_key_pair(KeyName=f"goldenami-{BUILD}-theirs", PublicKeyMaterial=PUBLIC_KEY.encode())
+    return {
+        "instance": foreign_instance(world),
+        "volume": ec2.create_volume(AvailabilityZone=zone, SnapshotId=behind)["VolumeId"],
+        "snapshot": behind,
+        "image": image,
+        "key-pair": key_pair["KeyPairId"],
+        "security-group": ec2.create_security_group(GroupName="theirs", Description="theirs")["GroupId"],
+    }
 
 
 def test_what_cannot_be_deleted_is_told_and_the_rest_goes(world: World) -> None:
@@ -245,7 +289,7 @@ def test_what_is_found_alive_is_deleted_whatever_the_journal_says(world: World) 
     back = {id for _, _, id in inventory(world) - before}
     assert back == {made.candidate, *snapshots}
     world.restart()
-    assert {f.id for f in reconcile.find_all(world.cloud, world.journal).deleted} == back
+    assert {f.id for f in reconcile.find_all(world.cloud, world.journal, PROOFS).deleted} == back
     mark = world.mark()
     done = clean(world)
     assert done.complete, done.left

@@ -23,7 +23,7 @@ from goldenami.aws.session import Cloud
 from goldenami.errors import AccessError, Busy, JournalError, NotFound, UnjournaledMutation
 from goldenami.journal import Header, Intent, Journal, Journals, Secret, Wait, token
 from goldenami.model import Environment, Network, Place, Target
-from tests.worlds.ledgers import APPS, HOME, HOME_PLACE, make_cloud, new_session
+from tests.worlds.ledgers import APPS, HOME, HOME_PLACE, PROOFS, make_cloud, new_session
 
 if TYPE_CHECKING:
     from goldenami_sandbox.testing import PaperCloud
@@ -300,7 +300,7 @@ def test_a_holder_that_cannot_renew_stops_before_its_next_call(bench: Bench) -> 
     """It cannot know whether it was taken over; its own clock, which counts suspended time too, says when to stop."""
     moment = [1000.0]
     journal = bench.machine(Terms(seconds=60.0, clock=lambda: moment[0])).create(header())
-    ledger = Ledger(make_cloud(), journal)
+    ledger = Ledger(make_cloud(), journal, proofs=PROOFS)
     bench.paper.set(faults=[fault("PutObject", "before", times=1000)])
     moment[0] += 30
     journal.check()
@@ -319,7 +319,7 @@ def test_a_freeze_between_intent_and_call_is_noticed(bench: Bench, taken: bool) 
     """The intent is written; then the process sleeps through its lease. If it was taken over, the call is not sent."""
     moment = [1000.0]
     journal = bench.machine(Terms(seconds=60.0, clock=lambda: moment[0])).create(header())
-    ledger = Ledger(make_cloud(), journal)
+    ledger = Ledger(make_cloud(), journal, proofs=PROOFS)
     plain = journal.intend
 
     def intend_and_freeze(intent: Intent) -> None:
@@ -400,7 +400,7 @@ def test_a_write_whose_reply_is_lost_is_known_to_be_our_own(bench: Bench, effect
 @pytest.mark.parametrize("effect", ["before", "after"])
 def test_a_write_that_never_gets_an_answer_is_looked_up_before_the_next(bench: Bench, effect: str) -> None:
     journal = bench.machine(Terms(HOUR)).create(header())
-    ledger = Ledger(make_cloud(), journal)
+    ledger = Ledger(make_cloud(), journal, proofs=PROOFS)
     bench.paper.set(faults=[fault("PutObject", effect, times=1000)])
     with pytest.raises(JournalError, match="cannot write the journal") as caught:
         ledger.create("sg", "security-group", HOME_PLACE, Call("ec2", "CreateSecurityGroup", {"GroupName": "x"}))

@@ -79,6 +79,9 @@ def test_what_a_lost_machine_left_is_collected_and_nothing_else(world: World, ac
     world.build_until(label, "after")
     (build_id,) = world.builds
     decoys |= inventory.place_decoys(world, build_id=build_id, mark="b")
+    copies = inventory.place_copies(world)
+    assert copies, "there is something whose tags can be copied"
+    decoys |= copies
     lose_journals(world)
     before = inventory.take(world)
     early = clean_expired(world, later=timedelta(hours=23))
@@ -89,6 +92,7 @@ def test_what_a_lost_machine_left_is_collected_and_nothing_else(world: World, ac
     done = clean_expired(world)
     assert {str(f) for f in done[None].deleted} == {str(f) for f in told[None].deleted}
     assert not done[None].left
+    assert any("does not prove" in why for why in done[None].others.values())
     check(world, decoys, released=False)
     (mine,) = world.journals.list()
     assert mine.header is not None

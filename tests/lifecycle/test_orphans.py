@@ -35,7 +35,15 @@ def marks(build: str = BUILD, **more: str) -> Mapping[str, str]:
 
 def resource(kind: str = "snapshot", id: str = "snap-1", **fields: Any) -> TaggedResource:
     return TaggedResource(
-        **{"place": HERE, "kind": kind, "id": id, "tags": marks(), "made": NOW - timedelta(days=9), **fields}
+        **{
+            "place": HERE,
+            "kind": kind,
+            "id": id,
+            "tags": marks(),
+            "made": NOW - timedelta(days=9),
+            "proven": True,
+            **fields,
+        }
     )
 
 
@@ -53,7 +61,10 @@ def test_who_owns_what() -> None:
     assert not rule(resource(), owners=Owners({}, frozenset({BUILD}), OWNER))[0]
     assert rule(resource(tags=marks(**{"goldenami:schedule": "test/nightly"})))[1] == "of the schedule test/nightly"
     assert rule(resource(tags=marks(**{tags.TASK: "snapshot copy"})))[1] == "made by 'snapshot copy' for its user"
-    assert not rule(resource(tags={**marks(), tags.TOKEN: "0" * 40}))[0]
+    assert rule(resource(proven=False)) == (
+        False,
+        "the tag goldenami:proof does not prove that goldenami created it: its tags were copied or changed",
+    )
     assert rule(resource("volume", "vol-1", used_by="i-1")) == (False, "used by i-1")
     assert not rule(resource(made=NOW - timedelta(hours=2)))[0]
     young = timestamp(NOW + timedelta(hours=1))
@@ -113,15 +124,15 @@ def test_random_estates(rows: list[tuple[str, int, int, int]]) -> None:
             1: marks("20261102-000000-bbbbbbbb"),
             2: marks(**{tags.TASK: "x"}),
             3: marks(**{"goldenami:schedule": "x"}),
-            4: {**marks(), tags.TOKEN: "1" * 40},
         }.get(owner, marks())
         if owner == 5:
             released[HERE, id] = "web 1"
         used = f"i-{user}" if user == 1 else ""
-        resources.append(resource(kind, id, tags=given_tags, made=NOW - timedelta(hours=hours), used_by=used))
+        made = NOW - timedelta(hours=hours)
+        resources.append(resource(kind, id, tags=given_tags, made=made, used_by=used, proven=owner != 4))
     for decision in decide(resources, Owners(released, unfinished, OWNER), NOW):
         one = decision.resource
-        plain = one.tags == marks() and (HERE, one.id) not in released and not one.used_by
+        plain = one.proven and one.tags == marks() and (HERE, one.id) not in released and not one.used_by
         assert decision.orphan == (plain and one.made is not None and NOW - one.made >= timedelta(days=1))
 
 

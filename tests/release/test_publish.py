@@ -347,7 +347,7 @@ class Stopping(Ledger):
     """A ledger under which the nth call of an operation is interrupted, as a wait is that hears of a signal."""
 
     def __init__(self, ledger: Ledger, operation: str, nth: int) -> None:
-        super().__init__(ledger.cloud, ledger.journal, ledger.tags)
+        super().__init__(ledger.cloud, ledger.journal, ledger.tags, proofs=ledger.proofs)
         self._operation, self._left = operation, nth
 
     def _send(self, intent: Any) -> Mapping[str, Any]:
@@ -363,7 +363,7 @@ class Dying(Ledger):
     """A ledger whose process ends at the nth call of an operation, before its effect or after it."""
 
     def __init__(self, ledger: Ledger, operation: str, nth: int, when: str) -> None:
-        super().__init__(ledger.cloud, ledger.journal, ledger.tags)
+        super().__init__(ledger.cloud, ledger.journal, ledger.tags, proofs=ledger.proofs)
         self._operation, self._left, self._when = operation, nth, when
         self._dead = False
 

@@ -21,7 +21,7 @@ import pytest
 from goldenami.aws import journals as journals_of
 from goldenami.aws.envelope import Envelopes
 from goldenami.aws.session import Cloud
-from goldenami.errors import Busy, NotFound
+from goldenami.errors import Busy, JournalError, NotFound
 from goldenami.journal import Intent, Journals, Secret, token
 from goldenami.model import Account, Environment, Network, Place, Target
 from goldenami.release.catalog import Catalog
@@ -120,7 +120,15 @@ def test_a_bucket_of_0_1_0(
     )
     cloud = Cloud.of(environment)
     # The data keys of the cloud that wrote them are gone; the same secrets under keys of this one.
-    envelopes = Envelopes(cloud, PLACE, "alias/golden-ami", KILLED)
+    envelopes = Envelopes(
+        cloud,
+        PLACE,
+        "alias/golden-ami",
+        environment="test",
+        purpose="build",
+        error=JournalError,
+        build_id=KILLED,
+    )
     digest = Secret("PRIVATE KEY").digest
     for name, secret in (("login", b"LOGIN KEY"), (digest, b"PRIVATE KEY")):
         assert json.loads(objects[f"golden/builds/{KILLED}/secrets/{name}"])["schema"] == "goldenami.envelope/1"

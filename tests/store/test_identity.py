@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from goldenami.aws.envelope import Envelopes
 from goldenami.errors import CatalogError
 from goldenami.release.catalog import Catalog
-from goldenami.store import DirectoryStore, Store, ensure_identity, is_identity, read_identity
+from goldenami.store import DirectoryStore, Seal, SecretKey, Store, ensure_identity, is_identity, read_identity
 from tests.worlds.builds import World
 
 NOW = datetime(2026, 11, 24, 3, tzinfo=UTC)
@@ -78,3 +80,41 @@ def test_reading_a_catalog_does_not_create_its_id(tmp_path: Path) -> None:
     assert catalog.identity() is None
     assert catalog.names() == ()
     assert not (tmp_path / "catalog").exists()
+
+
+def test_the_key_of_an_environment_is_created_once_and_private(
+    store: Store, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    if isinstance(store, DirectoryStore):
+        keys = [SecretKey(store, "test", None, CatalogError) for _ in range(16)]
+    else:
+        world: World = request.getfixturevalue("build_world")
+        keys = [SecretKey(store, "test", seal_of(world, "test"), CatalogError) for _ in range(16)]
+    assert keys[0].read() is None
+    with ThreadPoolExecutor(16) as pool:
+        (key,) = set(pool.map(lambda one: one.ensure(), keys))
+    assert len(key) == 32
+    assert keys[0].read() == key
+    found = store.read("keys/test")
+    assert found is not None
+    if isinstance(store, DirectoryStore):
+        assert stat.S_IMODE((tmp_path / "catalog/keys").stat().st_mode) == 0o700
+        assert stat.S_IMODE((tmp_path / "catalog/keys/test").stat().st_mode) == 0o600
+        (tmp_path / "catalog/keys/test").write_text("0123")
+        with pytest.raises(CatalogError, match="is damaged"):
+            keys[0].read()
+        return
+    assert key.hex().encode() not in found.data, "encrypted"
+    with pytest.raises(CatalogError, match="was not written for this"):
+        SecretKey(store, "test", seal_of(world, "other"), CatalogError).read()
+
+
+def seal_of(world: World, environment: str) -> Seal:
+    return Envelopes(
+        world.cloud,
+        world.environment.home_place,
+        "alias/golden-ami",
+        environment=environment,
+        purpose="catalog",
+        error=CatalogError,
+    )

@@ -140,12 +140,35 @@ def place_decoys(world: World, *, build_id: str = "20200101-000000-00000000", ma
     return made
 
 
-def _decoys(world: World, place: Place, tags: dict[str, str], build_id: str, mark: str) -> None:
+def place_copies(world: World) -> Inventory:
+    """One of each kind, somebody else's, with all tags of a resource of ours of this kind, wherever there is one.
+
+    Returns what the inventory has of them."""
+    before = take(world)
+    for place in PLACES:
+        ec2 = world.client("ec2", place)
+        ours: dict[str, str] = {}
+        for tag in ec2.describe_tags(Filters=[{"Name": "key", "Values": ["goldenami:proof"]}])["Tags"]:
+            ours[tag["ResourceType"]] = tag["ResourceId"]
+        if not ours:
+            continue
+        decoys = _decoys(world, place, {}, "20200101-000000-00000001", "c")
+        for type, id in ours.items():
+            if type in decoys:
+                own = ec2.describe_tags(Filters=[{"Name": "resource-id", "Values": [id]}])["Tags"]
+                copied = [{"Key": tag["Key"], "Value": tag["Value"]} for tag in own]
+                ec2.create_tags(Resources=[decoys[type]], Tags=copied)
+    # Whether a decoy is marked as temporary is not of interest.
+    return frozenset(take(world) - before)
+
+
+def _decoys(world: World, place: Place, tags: dict[str, str], build_id: str, mark: str) -> dict[str, str]:
+    """Returns the ids, by the type that EC2 has for tags."""
     pairs = [{"Key": k, "Value": v} for k, v in tags.items()]
     ec2, kms, ssm = (world.client(service, place) for service in ("ec2", "kms", "ssm"))
 
     def tagged(*kinds: str) -> list[dict[str, Any]]:
-        return [{"ResourceType": kind, "Tags": pairs} for kind in kinds]
+        return [{"ResourceType": kind, "Tags": pairs} for kind in kinds] if pairs else []
 
     base = ec2.describe_images(Filters=[{"Name": "name", "Values": ["debian-12-amd64-*"]}])["Images"][0]["ImageId"]
     instance = ec2.run_instances(
@@ -166,12 +189,12 @@ def _decoys(world: World, place: Place, tags: dict[str, str], build_id: str, mar
         TagSpecifications=tagged("image"),
     )["ImageId"]
     ec2.modify_image_attribute(ImageId=image, LaunchPermission={"Add": [{"UserId": "333333333333"}]})
-    ec2.import_key_pair(
+    key_pair = ec2.import_key_pair(
         KeyName=f"goldenami-{build_id}-{mark}", PublicKeyMaterial=_PUBLIC_KEY, TagSpecifications=tagged("key-pair")
-    )
-    ec2.create_security_group(
+    )["KeyPairId"]
+    group = ec2.create_security_group(
         GroupName=f"goldenami-{build_id}-{mark}", Description="decoy", TagSpecifications=tagged("security-group")
-    )
+    )["GroupId"]
     # A grant has nothing but its name; that of a build is the build's id and a token, so a decoy has another id.
     kms.create_grant(
         KeyId=_key(world, place),
@@ -182,6 +205,14 @@ def _decoys(world: World, place: Place, tags: dict[str, str], build_id: str, mar
     ssm.put_parameter(
         Name=f"/golden-ami/{RECIPE}/x86_64/decoy-{mark}/image-id", Value=instance, Type="String", Tags=pairs
     )
+    return {
+        "instance": instance,
+        "volume": volume,
+        "snapshot": snapshot,
+        "image": image,
+        "key-pair": key_pair,
+        "security-group": group,
+    }
 
 
 def _until(done: Any, world: World) -> None:

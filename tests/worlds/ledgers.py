@@ -17,6 +17,7 @@ from goldenami.aws import tags
 from goldenami.aws.guard import reads_only
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.limits import Retry
+from goldenami.aws.ownership import Proofs
 from goldenami.aws.recent import Patience
 from goldenami.aws.session import Cloud
 from goldenami.journal import Journal
@@ -33,6 +34,7 @@ HOME_WEST = Place(HOME.id, "eu-west-1")
 APPS_PLACE = Place(APPS.id, "eu-central-1")
 BUILD = "20261124-030000-abcd"
 CATALOG = "0123456789abcdef"
+PROOFS = Proofs.of_key(bytes(32))
 
 # Quick: what is looked for is there at once unless a test delays it.
 PATIENCE = Patience(visible=1.0, known=1.0, pauses=Interval(0.02, 1.5, 0.1))
@@ -133,4 +135,4 @@ def make_cloud(**options: Any) -> Cloud:
 
 def make_ledger(journal: Journal, **options: Any) -> Ledger:
     every = tags.build_tags(recipe="debian-12-web", version="1.4", build_id=BUILD, own={"owner": "platform-team"})
-    return Ledger(make_cloud(), journal, every, **options)
+    return Ledger(make_cloud(), journal, every, **{"proofs": PROOFS, **options})

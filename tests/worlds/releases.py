@@ -27,6 +27,7 @@ from goldenami.polling import Interval
 from goldenami.release.catalog import Catalog
 from goldenami.release.order import ReleaseOrder
 from goldenami.release.verify import Verified
+from tests.worlds.ledgers import PROOFS
 
 HOME = Account("home", "111111111111")
 APPS = Account("apps", "222222222222", "arn:aws:iam::222222222222:role/goldenami-publisher")
@@ -117,7 +118,7 @@ class World:
         every = tags.build_tags(
             recipe="debian-12-web", version=version, build_id=journal.build_id, own={"cost-center": "1234"}
         )
-        return Ledger(self.cloud, journal, every, emit=self.events.append)
+        return Ledger(self.cloud, journal, every, proofs=PROOFS, emit=self.events.append)
 
     def reopened(self, ledger: Ledger, version: str = "1.4.20261124.1") -> Ledger:
         """The same build in the next process."""
