@@ -102,7 +102,8 @@ def print_json(value: object) -> None:
     """Print one JSON document on stdout."""
     import json
 
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
+    ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=ascii_only)
     sys.stdout.write("\n")
 
 

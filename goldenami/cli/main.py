@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from goldenami import __version__
+from goldenami.cli import output
 from goldenami.errors import GoldenAmiError
 
 # name -> (module, attribute, one line of help). The help is here so that a list of commands imports none of them.
@@ -115,8 +116,18 @@ def program(ctx: click.Context, directory: str | None, allow_project_code: bool,
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; the table of codes is in goldenami/errors.py."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    """Run one command and return its exit code; the table of codes is in goldenami/errors.py.
+
+    ``arguments``: None for those of this process, whose stdout and stderr are then protected (see ``output``).
+    """
+    if arguments is None:
+        streams = output.protect()
+        return streams.finish(_run(sys.argv[1:]))
+    return _run(arguments)
+
+
+def _run(given: Sequence[str]) -> int:
+    arguments = list(given)
     debug = "--debug" in arguments
     try:
         outcome: Any = program.main(args=arguments, prog_name="goldenami", standalone_mode=False)
@@ -132,11 +143,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         error.show(file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:
-        # The reader of the output is gone (| head). SIGPIPE stays ignored, because its default action would also end
-        # the process when a socket is lost.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except (click.Abort, KeyboardInterrupt):
         print("Interrupted", file=sys.stderr)  # noqa: T201
         return 130

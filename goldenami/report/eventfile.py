@@ -10,6 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -46,8 +47,8 @@ class EventFile:
             self._file.flush()
 
     def close(self) -> None:
-        """Close the file. A second call does nothing."""
-        with self._lock:
+        """Close the file. A second call does nothing. A failure was reported by the call that wrote the event."""
+        with self._lock, suppress(OSError):
             self._file.close()
 
     def __enter__(self) -> EventFile:

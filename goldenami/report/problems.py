@@ -42,13 +42,22 @@ _OUTPUT_LINES = 25  # of a failed operation: the last lines, which usually conta
 
 
 _LOG_WIDTH = 160  # if stderr is not a terminal and COLUMNS is not set
+_LEAST_WIDTH = 20
+_SIZE = re.compile(r"[1-9][0-9]{0,3}")
 
 
 def stderr_console() -> Console:
-    """Return the console of progress and errors. Rich supports NO_COLOR, TERM=dumb and a stderr without a terminal."""
-    console = Console(stderr=True, highlight=False)
-    if not console.is_terminal and not os.environ.get("COLUMNS"):
+    """Return the console of progress and errors. Rich supports NO_COLOR, TERM=dumb and a stderr without a terminal.
+
+    COLUMNS and LINES count only if they are numbers from 1 to 9999.
+    """
+    useless = {name for name in ("COLUMNS", "LINES") if not _SIZE.fullmatch(os.environ.get(name, ""))}
+    environment = {name: value for name, value in os.environ.items() if name not in useless}
+    console = Console(stderr=True, highlight=False, _environ=environment)
+    if not console.is_terminal and "COLUMNS" in useless:
         console.width = _LOG_WIDTH
+    if console.width < _LEAST_WIDTH:
+        console.width = _LEAST_WIDTH
     return console
 
 

@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +54,7 @@ _PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR"
 
 _POLL = 0.2  # seconds between two checks of the time limit, of ``stop`` and of the child
 _GRACE = 3.0  # seconds that the child has to exit after its last answer
+_PROBE_BYTES = 64 << 10  # of a file that shows whether reports can be written
 _OUTPUT_BYTES = 4 << 20  # of pytest's own output; only the end of longer output is kept
 
 
@@ -94,7 +95,7 @@ def run_suite(
     no error. The child has ended before any error is raised. May be called from several threads.
     """
     chosen = _resolve(tests)
-    report_dir.mkdir(parents=True, exist_ok=True)
+    report_dir = _writable(report_dir, emit)
     stem = report_dir.absolute() / f"tests-{gate}-{architecture}"
     junit, log = stem.with_suffix(".xml"), stem.with_suffix(".log")
     for old in (junit, log):
@@ -125,9 +126,25 @@ def run_suite(
                 hint=f"The log of the tests is {log}.",
             ) from None
         finally:
-            log.write_text(mask(child.output.decode(errors="replace"), settings.secrets), encoding="utf-8")
+            with suppress(OSError):  # the disk is full; the log is for people only
+                log.write_text(mask(child.output.decode(errors="replace"), settings.secrets), encoding="utf-8")
     results.raise_unless_complete(child.status, child.output.decode(errors="replace"), log)
     return results.report(clock() - started, junit)
+
+
+def _writable(wanted: Path, say: Emit) -> Path:
+    """Return the directory for reports, or a temporary one if it cannot be written: that is no reason to fail."""
+    try:
+        wanted.mkdir(parents=True, exist_ok=True)
+        probe = wanted / ".probe"
+        probe.write_bytes(bytes(_PROBE_BYTES))
+        probe.unlink()
+    except OSError as error:
+        other = Path(tempfile.mkdtemp(prefix="goldenami-reports-"))
+        message = f"the reports of the tests are in {other}: {wanted} cannot be written: {error.strerror}"
+        events.emit(say, "note", message=message, level="warning")
+        return other
+    return wanted
 
 
 def require(report: TestReport) -> None:

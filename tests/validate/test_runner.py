@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -301,6 +302,7 @@ def test_the_callers_credentials_are_not_in_the_environment(bench: Bench, monkey
     path = bench.write(
         """
 import os
+import shutil
 def test_one(host):
     assert host.run("true").rc == 0
     print("license", os.environ["LICENSE_SERVER"])
@@ -470,3 +472,15 @@ def test_connections_come_from_the_parents_transport(bench: Bench) -> None:
     report = bench.run(bench.write("def test_one(host):\n    assert host.check_output('echo over') == 'over'\n"))
     require(report)
     assert set(opened) == {os.getpid()}
+
+
+def test_reports_that_cannot_be_written_do_not_fail_the_tests(bench: Bench, tmp_path: Path) -> None:
+    path = bench.write("def test_passes(host):\n    assert host.file('/etc/passwd').exists\n")
+    (tmp_path / "reports").write_text("a file in the way")
+    report = bench.run(path)
+    assert report.passed == 1
+    assert report.junit is not None
+    (note,) = bench.fields("note")
+    assert note["level"] == "warning"
+    assert str(Path(report.junit).parent) in note["message"]
+    shutil.rmtree(Path(report.junit).parent)
