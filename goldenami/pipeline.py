@@ -100,7 +100,7 @@ def build(
     that ``on_failure`` selects. Raises UsageError if the digest of the plan is not ``request.digest``.
 
     ``host_work`` and ``cloud`` replace SSH and the environment's cloud, for callers that run the pipeline without
-    hosts. ``interrupts``: how the caller stops the build; by default, with SIGINT or SIGTERM.
+    hosts. ``interrupts``: how the caller stops the build; by default, with SIGINT, SIGTERM or SIGHUP.
     """
     project, environment = request.project, request.environment
     with open_tools(environment, host_work, cloud, on_failure, emit_to, wait, interrupts) as tools:

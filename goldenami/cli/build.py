@@ -60,8 +60,8 @@ def build(
     If a release with the same inputs exists and its images still exist, nothing is built; the reason is printed. A
     base recipe without a release is built first. Only one build of a recipe runs at a time.
 
-    Ctrl-C stops the build and deletes what it created. A second Ctrl-C stops at once, and leaves a journal for
-    `goldenami resume` and `goldenami clean`.
+    Ctrl-C stops the build and deletes what it created, and so does a terminal that is closed. A second Ctrl-C stops at
+    once, and leaves a journal for `goldenami resume` and `goldenami clean`.
     """
     variables = parse_variables(assignments)
     project, environment = open_project(environment_name)

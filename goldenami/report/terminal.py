@@ -72,6 +72,8 @@ class Live:
             vertical_overflow="ellipsis",
         )
         self._live.start()
+        # Rich hides the cursor until its end. A process that is killed does not come to its end.
+        console.show_cursor(True)
         self._redrawing = threading.Thread(target=self._redraw, name="live view", daemon=True) if refresh else None
         if self._redrawing is not None:
             self._redrawing.start()

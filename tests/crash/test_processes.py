@@ -1,14 +1,19 @@
-"""A sample with real processes and real signals: SIGKILL, SIGTERM, SIGINT once and twice.
+"""A sample with real processes and real signals: SIGKILL, SIGTERM, SIGINT once and twice, and a closed terminal.
 
 The rest of the matrices dies inside of the test's process; this shows that the two are the same.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable
@@ -34,7 +39,7 @@ class Signals:
     ) -> None:
         self.action, self.nth, self.number, self.when, self.times = action, nth, number, when, times
         self.then = then
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Terminal | None = None
         self.sent_at = 0.0
         self._seen = 0
         self._guard = threading.Lock()
@@ -65,6 +70,53 @@ class Signals:
             time.sleep(0.2)
         if self.number == signal.SIGKILL:
             self.process.wait(10)
+
+
+class Terminal:
+    """A terminal that is closed at the first signal. The kernel sends SIGHUP then, and the shell sends one as well."""
+
+    def __init__(self, world: World, *arguments: str, before: Callable[[], object] = lambda: None) -> None:
+        self._here, there = pty.openpty()
+
+        def prepare() -> None:
+            os.setsid()
+            fcntl.ioctl(there, termios.TIOCSCTTY, 0)
+            before()
+
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.worlds.driver", *arguments],
+            cwd=world.path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"},
+            stdin=there,
+            stdout=there,
+            stderr=there,
+            preexec_fn=prepare,
+        )
+        os.close(there)
+        self.shown = b""
+        self._closed = False
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):
+            while not self._closed:
+                if select.select([self._here], [], [], 0.05)[0]:
+                    self.shown += os.read(self._here, 65536)
+        os.close(self._here)
+
+    def send_signal(self, number: int) -> None:
+        self._closed = True
+        time.sleep(0.3)
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    def wait(self, timeout: float) -> int:
+        try:
+            return self._process.wait(timeout)
+        finally:
+            self._process.kill()
+            self._process.wait()
+            self._closed = True
 
 
 def run(world: World, *arguments: str, signals: Signals | None = None) -> tuple[int, str]:
@@ -184,4 +236,35 @@ def test_a_second_signal_stops_at_once_and_resume_works(world: World) -> None:
     assert "goldenami resume" in stderr
     code, stderr = run(world, "resume")
     assert code == 0, stderr
+    check(world, decoys, released=True)
+
+
+def closed(world: World, number: int, *, before: Callable[[], object] = lambda: None) -> tuple[int, Signals, Terminal]:
+    """Build on a terminal that is closed after a launch; the exit code."""
+    terminal = Terminal(world, "build", before=before)
+    signals = Signals("RunInstances", 1, number, when="after")
+    signals.process = terminal
+    world.gate.start(signals)
+    try:
+        return terminal.wait(90), signals, terminal
+    finally:
+        world.gate.stop()
+
+
+def test_a_closed_terminal_stops_and_cleans_up(world: World) -> None:
+    """The cursor was never away, and what is printed after the end of the terminal breaks nothing."""
+    world.fresh()
+    decoys = inventory.place_decoys(world)
+    code, signals, terminal = closed(world, signal.SIGHUP)
+    assert code == 130
+    assert time.monotonic() - signals.sent_at < 30
+    assert terminal.shown.count(b"\x1b[?25h") >= terminal.shown.count(b"\x1b[?25l") == 1
+    check(world, decoys, released=False)
+
+
+def test_a_build_that_ignores_hangups_continues_without_its_terminal(world: World) -> None:
+    world.fresh()
+    decoys = inventory.place_decoys(world)
+    code, _, _ = closed(world, signal.SIGHUP, before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    assert code == 0
     check(world, decoys, released=True)

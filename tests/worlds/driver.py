@@ -1,21 +1,23 @@
 """The program as a separate process, without hosts: ``python driver.py build|resume|clean [BUILD_ID]``.
 
-It exits as the command line does. Of waiting it does little: the clouds it is run against are ready at once.
+It exits and prints as the command line does. Of waiting it does little: the clouds it is run against are ready at once.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from goldenami import pipeline
+from goldenami import pipeline, report
 from goldenami import recipe as recipes
 from goldenami.aws import journals
 from goldenami.aws.session import Cloud
+from goldenami.cli import output
 from goldenami.errors import GoldenAmiError
-from goldenami.events import Event
+from goldenami.events import Emit, Event
 from goldenami.interrupts import Interrupts
 from tests.worlds.builds import PATIENCE, RECIPE, PaperHostWork
 
@@ -24,9 +26,9 @@ def main(verb: str, build_id: str | None = None) -> int:
     project = recipes.load_project(Path.cwd())
     environment = recipes.environment(project, "test")
     try:
-        with Interrupts() as interrupts:
+        with show() as emit, Interrupts() as interrupts:
             cloud = Cloud.of(environment, sleep=interrupts.sleep, patience=PATIENCE)
-            options: dict[str, Any] = {"cloud": cloud, "interrupts": interrupts, "emit_to": tell}
+            options: dict[str, Any] = {"cloud": cloud, "interrupts": interrupts, "emit_to": emit}
             if verb == "build":
                 request = pipeline.Request(project, environment, RECIPE)
                 pipeline.build(request, host_work=PaperHostWork(), **options)
@@ -41,10 +43,15 @@ def main(verb: str, build_id: str | None = None) -> int:
     return 0
 
 
+def show() -> AbstractContextManager[Emit]:
+    return report.progress() if sys.stderr.isatty() else nullcontext(tell)
+
+
 def tell(event: Event) -> None:
     if event.kind == "note":
         sys.stderr.write(f"{time.time():.3f} {event.fields['message']}\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    streams = output.protect()
+    sys.exit(streams.finish(main(*sys.argv[1:])))
