@@ -8,11 +8,12 @@
     │   └── CredentialsRefused        ! 4   AWS does not accept the credentials any more: no call is possible
     ├── TestsFailed                     5   tests failed at a gate
     ├── TargetsFailed                   6   some targets have their image, others failed
-    ├── Interrupted                 ! 130   Ctrl-C or SIGTERM, after clean-up
+    ├── Interrupted                 ! 130   Ctrl-C, SIGTERM or SIGHUP, after clean-up
     ├── CloudError                      1   an API call was refused or failed (with code, action and place)
     │   ├── NameTaken                   1   another resource has the name that a new one must have
     │   ├── Throttled                   1   the service throttled the call until the retries ended
     │   └── Unreachable                 1   the endpoint gave no usable answer
+    │       └── PlaceUnreachable        1   a service of a place answers no call: further calls are not made
     ├── BuilderError                    1   the temporary instance did not start, or is unreachable
     │   ├── ConnectionLost              1   the SSH connection ended during an operation
     │   └── HostLost                    1   the instance ended or became unreachable
@@ -140,7 +141,7 @@ class TargetsFailed(GoldenAmiError):
 
 
 class Interrupted(GoldenAmiError):
-    """The run was ended by a signal (Ctrl-C, SIGTERM), and the clean-up is done."""
+    """The run was ended by a signal (Ctrl-C, SIGTERM, SIGHUP), and the clean-up is done."""
 
     exit_code = 130
     ends_everything = True
@@ -184,6 +185,21 @@ class Throttled(CloudError):
 
 class Unreachable(CloudError):
     """The endpoint gave no usable answer: its name does not resolve, or the connection failed or timed out."""
+
+
+class PlaceUnreachable(Unreachable):
+    """A service of a place has answered no call for so long that its calls are not made for a while."""
+
+    def copy(self) -> PlaceUnreachable:
+        """Return the same error, to raise it in another thread."""
+        return PlaceUnreachable(
+            self.message,
+            code=self.code,
+            action=self.action,
+            account=self.account,
+            region=self.region,
+            hint=self.hint,
+        )
 
 
 class BuilderError(GoldenAmiError):

@@ -23,7 +23,7 @@ from goldenami.aws.ledger import Ledger
 from goldenami.aws.ownership import UNPROVEN, Proofs
 from goldenami.aws.session import Cloud
 from goldenami.each import Failures, each
-from goldenami.errors import GoldenAmiError
+from goldenami.errors import GoldenAmiError, PlaceUnreachable
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.journal import Journal
 from goldenami.model import ImageManifest, Place
@@ -116,15 +116,14 @@ def delete_all(
     ledger = Ledger(cloud, journal, proofs=proofs, emit=emit)
     work = _Deletion(ledger, frozenset(keep), emit)
     places = journal.places()
-    unreachable: dict[str, str] = {}
+    unreachable: dict[Place, GoldenAmiError] = {}
     for _ in range(_ROUNDS):
         work.left.clear()
         _resolve(ledger, work)
-        if not places:
-            break
-        answers = each(places, work.clean, on_failure=work.warn)
-        unreachable = {str(place): reason for place, reason in answers.reasons.items()}
-    return CleanUp(tuple(work.deleted), dict(work.left), unreachable, dict(work.others))
+        gone = {place: error for place, error in unreachable.items() if isinstance(error, PlaceUnreachable)}
+        unreachable = {**gone, **each([p for p in places if p not in gone], work.clean, on_failure=work.warn).errors}
+    reasons = {str(place): error.message for place, error in unreachable.items()}
+    return CleanUp(tuple(work.deleted), dict(work.left), reasons, dict(work.others))
 
 
 def delete_these(ledger: Ledger, to_delete: Collection[Found], *, emit: Emit = ignore_events) -> CleanUp:
@@ -153,11 +152,14 @@ class _Deletion:
         self.left = self.failures.reasons
 
     def clean(self, place: Place) -> None:
-        """Delete the build's resources in a place, kind by kind. Raises the error if the place cannot be searched."""
+        """Delete the build's resources in a place, kind by kind. Raises the error if the place cannot be searched, or
+        does not answer any more."""
         cloud, journal = self.ledger.cloud, self.ledger.journal
         # If this fails, nothing is deleted here: the snapshots of a release would not be known.
         behind = {one.id for one in _behind_kept(cloud, place, self.keep)}
         for kind in in_order():
+            if (error := cloud.unreachable(place)) is not None:
+                raise error.copy()
             with self.failures.of(f"{kind.name}s in {place}"):
                 every = _find(cloud, journal, self.ledger.proofs, place, kind, self.keep, self.others)
                 found = sorted(set(every))
@@ -194,6 +196,8 @@ def _resolve(ledger: Ledger, work: _Deletion) -> None:
     """Look up the creating calls of unknown outcome, place by place: an unreachable place does not stop the others."""
     unresolved = ledger.journal.unresolved()
     for place in sorted({intent.place for intent in unresolved}):
+        if ledger.cloud.unreachable(place) is not None:
+            continue  # what is left there is told once
         with work.failures.of(f"calls of unknown outcome in {place}"):
             ledger.resolve_all([intent for intent in unresolved if intent.place == place])
 

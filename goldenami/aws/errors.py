@@ -295,6 +295,11 @@ def date_of(metadata: Mapping[str, Any]) -> datetime | None:
         return None
 
 
+def is_answer(error: Exception) -> bool:
+    """Return whether an error of botocore is the answer of a service."""
+    return isinstance(error, boto.ClientError)
+
+
 def is_unknown_key(error: Exception) -> bool:
     """Return whether a service does not know the caller's access key, in the region of the call."""
     if not isinstance(error, boto.ClientError):

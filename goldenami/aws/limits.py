@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from goldenami.aws.errors import QUEUE_CODES
-from goldenami.errors import Throttled, Unreachable
+from goldenami.errors import PlaceUnreachable, Throttled, Unreachable
 
 Clock = Callable[[], float]  # monotonic seconds
 Sleep = Callable[[float], None]
@@ -28,6 +28,7 @@ _WINDOW: Final = 2.0  # seconds over which the current rate is measured
 _SLOWEST: Final = 1.0  # calls a second: the lower limit of the rate (the slowest refill that AWS documents)
 _LEAST_CUT: Final = 4.0  # calls a second: a lower current rate counts as this one when it is cut
 _REGAIN: Final = 1.0  # calls a second by which the rate rises in each second without throttling
+_LONGEST_UNREACHABLE: Final = 5.0  # seconds between two calls to an endpoint that does not answer
 _UNLIMITED_AFTER: Final = 200.0  # calls a second: at this rate the limit is removed
 
 
@@ -168,14 +169,14 @@ class Pace:
 @dataclass(frozen=True, slots=True)
 class Retry:
     """The pauses and limits of retries, in seconds. ``first``, ``factor``, ``longest``: the pauses. The others limit
-    the time since the first failure of their kind. ``throttled``: the rate is too high. ``unreachable``: no answer.
-    ``queued``: too many copies run (a copy can take hours)."""
+    the time since the first failure of their kind. ``throttled``: the rate is too high. ``unreachable``: no answer
+    (see ``reach``); its pauses are short. ``queued``: too many copies run (a copy can take hours)."""
 
     first: float = 0.2
     factor: float = 2.0
     longest: float = 20.0
     throttled: float = 300.0
-    unreachable: float = 60.0
+    unreachable: float = 30.0
     queued: float = 6 * 3600.0
 
 
@@ -192,16 +193,19 @@ class CallAttempts:
 
     def wait(self, error: Exception) -> bool:
         """Pause before the next try, and return True. Return False if a retry cannot help or the limit is reached."""
+        longest = self._policy.longest
+        if isinstance(error, PlaceUnreachable):
+            return False
         if isinstance(error, Throttled):
             limit = self._policy.queued if error.code in QUEUE_CODES else self._policy.throttled
         elif isinstance(error, Unreachable):
-            limit = self._policy.unreachable
+            limit, longest = self._policy.unreachable, min(longest, _LONGEST_UNREACHABLE)
         else:
             return False
         now = self._clock()
         if now - self._since.setdefault(limit, now) >= limit:
             return False
-        self._sleep(self._jitter.uniform(0, self._pause))
+        self._sleep(self._jitter.uniform(0, min(self._pause, longest)))
         self._pause = min(self._pause * self._policy.factor, self._policy.longest)
         return True
 

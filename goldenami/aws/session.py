@@ -35,8 +35,17 @@ import goldenami
 from goldenami.aws import errors
 from goldenami.aws.guard import reads_only, refuse_unjournaled, refuse_unscoped
 from goldenami.aws.limits import SCARCE, Clock, Pace, Retries, Retry, Sleep, boot_clock, page_size
+from goldenami.aws.reach import Reach
 from goldenami.aws.recent import PAUSES, Patience, Recent
-from goldenami.errors import AccessError, CloudError, GoldenAmiError, Throttled, UnjournaledMutation
+from goldenami.errors import (
+    AccessError,
+    CloudError,
+    GoldenAmiError,
+    PlaceUnreachable,
+    Throttled,
+    UnjournaledMutation,
+    Unreachable,
+)
 from goldenami.model import Account, Connection, Environment, Place
 from goldenami.polling import poll
 
@@ -59,10 +68,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """The timeouts of one try, in seconds. EC2 answers CreateImage and CopyImage within a few seconds."""
+    """The timeouts of one try, in seconds. EC2 answers CreateImage and CopyImage within a few seconds. Two tries
+    end within a minute, and with them the work of a place that does not answer."""
 
-    connect: float = 10.0
-    read: float = 60.0
+    connect: float = 5.0
+    read: float = 25.0
 
 
 class Cloud:
@@ -95,6 +105,7 @@ class Cloud:
         self._retry, self._jitter = retry, jitter or random.Random()
         self.retry = Retries(retry, clock, sleep, self._jitter)
         self.recent = Recent(clock)
+        self._reach = Reach(clock, retry.unreachable)
         self._accounts = {a.id: a for a in accounts.values()}
         self._timeouts = timeouts
         self._connection = connection
@@ -256,6 +267,10 @@ class Cloud:
         retries."""
         return self._once(place, self.client(service, place), service, operation, request)
 
+    def unreachable(self, place: Place) -> PlaceUnreachable | None:
+        """Return the error if EC2 in a place does not answer (see ``reach``), otherwise None. Makes no call."""
+        return self._reach.unreachable(place, "ec2")
+
     def client(self, service: str, place: Place) -> Any:
         """Return botocore's client; it is created once. It does not retry and does not translate errors: prefer
         :meth:`call`."""
@@ -312,13 +327,20 @@ class Cloud:
     ) -> dict[str, Any]:
         pace = self._pace(place, service, operation)
         pace.acquire()
+        self._reach.check(place, service)
+        began = self.clock()
         try:
             answer: dict[str, Any] = getattr(client, xform_name(operation))(**request)
+            self._reach.answered(place, service)
             self._record_time(answer.get("ResponseMetadata", {}))
             # The body is read here, so that an incomplete body is translated like a lost reply.
             return {k: v.read() if isinstance(v, StreamingBody) else v for k, v in answer.items()}
         except Exception as error:
             translated = errors.translate(error, service=service, action=operation, place=place)
+            if errors.is_answer(error):
+                self._reach.answered(place, service)
+            elif isinstance(translated, Unreachable):
+                translated = self._reach.failed(place, service, began, translated)
             if isinstance(translated, Throttled) and translated.code in errors.THROTTLE_CODES:
                 pace.throttled()
             if errors.is_unknown_key(error) and not self._is_enabled(place):

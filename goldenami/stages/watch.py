@@ -7,7 +7,6 @@ seconds. It is described once more after an error, because the loss of the insta
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,10 +21,12 @@ from goldenami.errors import (
     HostLost,
     Interrupted,
     OperationDoubtful,
+    PlaceUnreachable,
 )
 from goldenami.stages.build import BuildContext, Host
 
 SECONDS = 5.0  # between two DescribeInstances calls; EC2 allows 20 a second in each account and region
+_PROBE_SECONDS = 3.0  # for an SSH connection while EC2 does not answer
 _STOP_SECONDS = 0.5  # between two checks whether the build was interrupted
 _CONSOLE_LINES = 15
 
@@ -33,7 +34,8 @@ _CONSOLE_LINES = 15
 class Watch(threading.Event):
     """Set when the instance is lost or the build is interrupted.
 
-    ``reached``: whether the instance has answered over SSH. ``on_loss``: functions that end the wait for the host.
+    ``reached``: whether the instance has answered over SSH. ``lost``: the loss of the instance. ``gone``: the error of
+    EC2 if neither EC2 nor the instance answers. ``on_loss``: functions that end the wait for the host.
     """
 
     def __init__(self, build: BuildContext, host: Host) -> None:
@@ -42,6 +44,7 @@ class Watch(threading.Event):
         self._host = host
         self._over = threading.Event()
         self.lost: HostLost | None = None
+        self.gone: PlaceUnreachable | None = None
         self._missing_since: float | None = None
         self.reached = False
         self.on_loss: list[Callable[[], None]] = []
@@ -50,20 +53,24 @@ class Watch(threading.Event):
         return super().is_set() or self._build.stop.is_set()
 
     def check(self) -> None:
-        """Raise HostLost if the instance is lost, and Interrupted if the build is interrupted."""
+        """Raise HostLost if the instance is lost, PlaceUnreachable if nothing answers, and Interrupted if the build is
+        interrupted."""
         if self.lost is not None:
             raise self.lost
+        if self.gone is not None:
+            raise self.gone
         if self._build.stop.is_set():
             raise Interrupted("interrupted")
 
     def describe(self) -> HostLost | None:
         """Describe the instance now. Returns the loss, or None.
 
-        An error of EC2 does not count as a loss. A describe without the instance counts only if EC2 omits it for a
-        minute, because a terminated instance stays visible for an hour.
+        An error of EC2 does not count as a loss. If EC2 does not answer at all, the instance is asked over SSH. A
+        describe without the instance counts only if EC2 omits it for a minute, because a terminated instance stays
+        visible for an hour.
         """
         if self.lost is None:
-            with contextlib.suppress(GoldenAmiError):
+            try:
                 id, cloud = self._host.instance_id, self._build.cloud
                 found = instances.describe_many(cloud, self._build.home, [id]).get(id)
                 if found is None:
@@ -73,7 +80,21 @@ class Watch(threading.Event):
                 else:
                     self._missing_since = None
                 self.lost = loss(id, found)
+            except PlaceUnreachable as error:
+                self.gone = None if self._answers() else error
+            except GoldenAmiError:
+                pass
         return self.lost
+
+    def _answers(self) -> bool:
+        """Return whether the instance answers over SSH."""
+        from goldenami import ssh  # here, because paramiko loads slowly
+
+        try:
+            ssh.connect(self._host.endpoint, timeout=_PROBE_SECONDS).close()
+        except GoldenAmiError as error:
+            return not isinstance(error, ssh.NotReachable)
+        return True
 
     def run(self) -> None:
         """Describe the instance every few seconds until ``end``.
@@ -83,7 +104,7 @@ class Watch(threading.Event):
         described = time.monotonic()
         while not self._over.wait(_STOP_SECONDS):
             due = time.monotonic() - described >= SECONDS
-            if self._build.stop.is_set() or (due and self.describe() is not None):
+            if self._build.stop.is_set() or (due and (self.describe() is not None or self.gone is not None)):
                 self.set()
                 for wake in self.on_loss:
                     wake()
@@ -129,13 +150,17 @@ def watched(build: BuildContext, host: Host) -> Iterator[Watch]:
     except GoldenAmiError as error:
         # When the watch sees a loss, the tests end with Interrupted, as after a signal.
         lost = watch.lost if isinstance(error, Interrupted) and not build.stop.is_set() else None
-        if lost is None and (error.ends_everything or isinstance(error, HostLost)):
+        gone = watch.gone is not None and not build.stop.is_set()
+        if lost is None and not gone and (error.ends_everything or isinstance(error, HostLost)):
             raise
         if build.stop.is_set():
             if isinstance(error, BuilderError):  # the interruption closed the connection
                 raise Interrupted("interrupted") from error
         else:
-            lost = lost or watch.describe() or _unreachable(watch, host, error)
+            lost = lost or watch.describe()
+            if lost is None and watch.gone is not None:
+                raise watch.gone from error
+            lost = lost or _unreachable(watch, host, error)
             if lost is not None:
                 lost.message += last_of_console(build, host)
                 lost.args = (lost.message,)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
+from goldenami_sandbox.http import Response
 
 from goldenami.errors import (
     BuilderError,
@@ -15,6 +16,7 @@ from goldenami.errors import (
     Interrupted,
     OperationDoubtful,
     OperationFailed,
+    PlaceUnreachable,
     TestsFailed,
 )
 from goldenami.model import Architecture, TestReport
@@ -176,3 +178,20 @@ def test_an_instance_that_runs(world: World, error: GoldenAmiError, reached: boo
     assert caught.value is error
     if isinstance(error, BuilderError):
         assert "The last lines of its console:" in error.message or "console" not in error.message
+
+
+def test_neither_ec2_nor_the_instance_answers(world: World) -> None:
+    """The error is that of the place: another instance would not answer either. A resume continues later."""
+
+    def gone(world: World, host: Host, watch: Watch) -> None:
+        world.gate.start(lambda label, call, serve: Response(0, drop=True))
+        raise ConnectionLost("the connection was lost during a command")
+
+    unlucky(world, spot=False, builders=[gone])
+    began = world.clock.now()
+    with pytest.raises(PlaceUnreachable, match=r"ec2 in 111111111111/eu-central-1 has not answered for \d+ s"):
+        world.build()
+    assert world.clock.now() - began < 60
+    world.gate.stop()
+    assert inventory.take(world), "nothing could be deleted"
+    assert world.resume().manifest.replacements == ()

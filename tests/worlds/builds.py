@@ -43,6 +43,7 @@ from goldenami import pipeline
 from goldenami import recipe as recipes
 from goldenami.aws import journals
 from goldenami.aws.guard import reads_only
+from goldenami.aws.reach import Reach
 from goldenami.aws.recent import Patience, Recent
 from goldenami.aws.session import Cloud, Timeouts
 from goldenami.errors import GoldenAmiError
@@ -175,6 +176,7 @@ class MortalCloud(Cloud):
         self.mutations = []
         self._paces.clear()  # what a process learnt about throttling ends with it
         self.recent = Recent(self._time.now)
+        self._reach = Reach(self._time.now, self._retry.unreachable)
 
     def call(
         self, place: Place, service: str, operation: str, request: Mapping[str, Any] | None = None
