@@ -355,7 +355,9 @@ MANIFEST_SCHEMA = "goldenami.manifest/1"
 class SshEndpoint:
     """The address and the keys to reach an instance over SSH, and the transport.
 
-    ``private_key``: OpenSSH PEM text (a secret). ``host_key``: the only host key that is accepted, "ssh-ed25519 AAAA…".
+    ``private_key``: OpenSSH PEM text without a passphrase (a secret). ``agent_keys``: public keys of the SSH agent that
+    are offered first; then ``private_key`` may be empty. ``host_key``: the only host key that is accepted,
+    "ssh-ed25519 AAAA…".
     ``transport``: opens each connection, and may need ``instance_id`` and ``region``. None: TCP to the address.
     """
 
@@ -364,6 +366,7 @@ class SshEndpoint:
     private_key: str = field(repr=False)
     host_key: str
     port: int = 22
+    agent_keys: tuple[str, ...] = ()
     transport: Transport | None = field(default=None, repr=False, compare=False)
     instance_id: str = ""
     region: str = ""

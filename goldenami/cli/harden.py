@@ -22,8 +22,6 @@ CONTROLS_SCHEMA = "goldenami.hardening-controls/1"
 COVERAGE_SCHEMA = "goldenami.hardening-coverage/1"
 DRIFT_SCHEMA = "goldenami.hardening-drift/1"
 
-_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
-
 
 @click.group()
 def harden() -> None:
@@ -212,7 +210,10 @@ def coverage(recipe_ref: str, environment_name: str | None, assignments: tuple[s
 @click.option("--user", help="Login user, who may use sudo. Default: root, or the part before @ in HOST.")
 @click.option("--port", type=click.IntRange(1, 65535), default=22, show_default=True)
 @click.option(
-    "-i", "--identity", type=click.Path(dir_okay=False, path_type=Path), help="Private key. Default: the one in ~/.ssh."
+    "-i",
+    "--identity",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Private key. Default: the keys of the SSH agent, and the one in ~/.ssh.",
 )
 @click.option("--host-key", metavar="KEY", help='The only host key to accept: "ssh-ed25519 AAAA…".')
 @click.option(
@@ -338,13 +339,10 @@ def _endpoint(
     from goldenami import ssh
     from goldenami.model import SshEndpoint
 
-    home = Path.home() / ".ssh"
-    candidates = [identity] if identity is not None else [home / name for name in _KEYS]
-    path = next((path for path in candidates if path.is_file()), None)
-    if path is None:
-        raise NotFound(f"there is no private key at {', '.join(map(str, candidates))}", hint="Name one with -i.")
-    key = host_key or ssh.known_host_key(known_hosts or home / "known_hosts", address, port)
-    return SshEndpoint(address, user, path.read_text(), key, port)
+    ask = ssh.ask_on_terminal()
+    login = ssh.read_identity(identity, "-i", ask=ask) if identity else ssh.default_identity("-i", ask=ask)
+    key = host_key or ssh.known_host_key(known_hosts or Path.home() / ".ssh/known_hosts", address, port)
+    return SshEndpoint(address, user, login.private_key, key, port, login.agent_keys)
 
 
 def _described(control: Control) -> dict[str, Any]:

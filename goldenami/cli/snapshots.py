@@ -104,6 +104,8 @@ def create(
     from goldenami.snapshots.create import create_of_instance, create_of_volume
     from goldenami.stages import transports
 
+    if consistent:
+        way_in = access.with_key(way_in)
     environment, place, cloud = open_place(where)
     is_volume = subject.startswith("vol-")
     volume = names.volume(cloud, place, subject) if is_volume else None
@@ -543,12 +545,14 @@ def restore(
 
     Example: goldenami snapshot restore i-0a1b --to 2026-11-24T03:00
     """
-    from goldenami.snapshots import exchange, interruption, names, points
+    from goldenami.snapshots import access, exchange, interruption, names, points
     from goldenami.snapshots import restore as restoring
 
     _expect_one(
         {"--to": to is not None, "--undo": undo}, "Give --to with a time, a Name tag or a snapshot id; or --undo."
     )
+    if check is not None and not dry_run:
+        way_in = access.with_key(way_in)
     environment, place, cloud = open_place(where)
     instance = names.instance(cloud, place, reference)
     id = instance["InstanceId"]

@@ -20,7 +20,7 @@ from goldenami import ssh
 from goldenami.aws import instances
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Item
-from goldenami.errors import BuilderError, NotFound, UsageError
+from goldenami.errors import BuilderError, NotFound
 from goldenami.model import Network, Place, SshEndpoint, Transport
 
 _KINDS: Final = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")
@@ -29,13 +29,25 @@ _CONSOLE: Final = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SS
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How to log in. ``host_key``: "ssh-ed25519 AAAA…", or None to search for it. ``timeout``: seconds."""
+    """How to log in. ``host_key``: "ssh-ed25519 AAAA…", or None to search for it. ``timeout``: seconds.
+    ``identity``: the key of ``key_file``, if it was read already (see :func:`with_key`)."""
 
     user: str
     key_file: Path
     host_key: str | None = None
     known_hosts: Path = Path("~/.ssh/known_hosts")
     timeout: float = 60.0
+    identity: ssh.Identity | None = None
+
+
+def with_key(access: Access) -> Access:
+    """Return the access with its private key, so that a key that cannot be read is an error before other work. Asks for
+    a passphrase on the terminal. Raises UsageError."""
+    return replace(access, identity=_identity(access))
+
+
+def _identity(access: Access) -> ssh.Identity:
+    return access.identity or ssh.read_identity(access.key_file, "--ssh-key", ask=ssh.ask_on_terminal())
 
 
 def connect(
@@ -58,20 +70,22 @@ def endpoint_of(cloud: Cloud, place: Place, instance: Item, network: Network, ac
         state = found.state if found is not None else "missing"
         raise BuilderError(f"{id} is {state}, expected running", hint="Start the instance and try again.")
     address = instances.address(found, network)
-    path = access.key_file.expanduser()
-    try:
-        private_key = path.read_text()
-    except OSError as error:
-        raise UsageError(
-            f"--ssh-key: cannot read {path}: {error.strerror}", hint="Give --ssh-key with the path of a private key."
-        ) from error
+    login = _identity(access)
     host_key = access.host_key or _known_key(access.known_hosts.expanduser(), address) or _console_key(cloud, place, id)
     if host_key is None:
         raise NotFound(
             f"the host key of {id} ({address}) is unknown: it is not in {access.known_hosts} or the console output",
             hint="Give --ssh-host-key, or add the host key to known_hosts.",
         )
-    return SshEndpoint(address, access.user, private_key, host_key, instance_id=id, region=place.region)
+    return SshEndpoint(
+        address,
+        access.user,
+        login.private_key,
+        host_key,
+        agent_keys=login.agent_keys,
+        instance_id=id,
+        region=place.region,
+    )
 
 
 def _console_key(cloud: Cloud, place: Place, instance_id: str) -> str | None:

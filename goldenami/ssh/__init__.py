@@ -10,6 +10,7 @@ command), CommandTimeout, NotBack. Errors of paramiko are translated into them.
 from goldenami.ssh.bastion import Bastion, BastionLogin
 from goldenami.ssh.connection import CommandTimeout, Completed, Connection, Deadline, NotBack, connect
 from goldenami.ssh.handover import ConnectionClient, ConnectionServer
+from goldenami.ssh.identity import Identity, ask_on_terminal, default_identity, plain_key, read_identity
 from goldenami.ssh.keys import KeyPair, generate_keypair
 from goldenami.ssh.knownhosts import known_host_key
 from goldenami.ssh.transport import NotReachable, Refused
@@ -24,13 +25,18 @@ __all__ = [
     "ConnectionClient",
     "ConnectionServer",
     "Deadline",
+    "Identity",
     "KeyPair",
     "NotBack",
     "NotReachable",
     "Refused",
     "TunnelSocket",
+    "ask_on_terminal",
     "connect",
+    "default_identity",
     "generate_keypair",
     "known_host_key",
     "open_process",
+    "plain_key",
+    "read_identity",
 ]

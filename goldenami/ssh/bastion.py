@@ -16,6 +16,7 @@ import paramiko
 
 from goldenami.errors import BuilderError
 from goldenami.model import SshEndpoint
+from goldenami.ssh.identity import plain_key
 from goldenami.ssh.transport import ATTEMPT_SECONDS, Refused, agent_keys, log_in, parse_key, translated
 from goldenami.ssh.tunnel import TunnelSocket, over_channel
 
@@ -113,7 +114,9 @@ class Bastion:
 
     def _keys(self) -> Sequence[paramiko.PKey]:
         if self._login.private_key is not None:
-            return [parse_key(self._login.private_key, f"the private key for {self._login.name}")]
+            what = f"the private key for {self._login.name}"
+            hint = "Add the key to an SSH agent (`ssh-add`), and set `agent: true` in its place."
+            return [parse_key(plain_key(self._login.private_key, what, hint=hint), what)]
         keys = agent_keys()
         if not keys:
             raise Refused(

@@ -1,8 +1,8 @@
 """Opens one authenticated SSH transport, and translates paramiko's errors into goldenami's errors.
 
 The host key is pinned: only the type of the expected key is negotiated, and the connection is closed if the host proves
-another key. No SSH agent is used, and no file of the user is read (known_hosts, config, keys). The only exception is
-the login to a bastion, whose options can request the agent.
+another key. No file of the user is read here (known_hosts, config, keys), and the SSH agent is used only where the
+endpoint or the options of a bastion request it.
 """
 
 from __future__ import annotations
@@ -52,9 +52,12 @@ def open_transport(endpoint: SshEndpoint, patience: float = ATTEMPT_SECONDS) -> 
     another program may listen on the port and send nothing. Raises NotReachable or Refused.
     """
     name = f"{endpoint.user}@{endpoint.address}:{endpoint.port}"
-    with translated(name, NotReachable):
-        key = paramiko.Ed25519Key.from_private_key(io.StringIO(endpoint.private_key))
-    return log_in(endpoint, [key], patience, name)
+    keys = [key for key in agent_keys() if f"{key.get_name()} {key.get_base64()}" in endpoint.agent_keys]
+    if endpoint.private_key:
+        keys.append(parse_key(endpoint.private_key, f"the private key for {name}"))
+    if not keys:
+        raise Refused(f"{name}: the SSH agent does not have the key any more", hint="Run `ssh-add` again.")
+    return log_in(endpoint, keys, patience, name)
 
 
 def log_in(endpoint: SshEndpoint, keys: Sequence[paramiko.PKey], patience: float, name: str) -> paramiko.Transport:
@@ -107,27 +110,22 @@ def _authenticate(transport: paramiko.Transport, user: str, keys: Sequence[param
 
 
 def parse_key(text: str, what: str) -> paramiko.PKey:
-    """Parse a private key without a passphrase, in OpenSSH's format or PEM. Raises Refused. ``what``: for messages."""
+    """Parse a private key without a passphrase, in OpenSSH's format. Raises Refused. ``what``: for messages."""
     kinds: tuple[type[paramiko.PKey], ...] = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
     for kind in kinds:
         try:
             return kind.from_private_key(io.StringIO(text))
-        except paramiko.PasswordRequiredException as error:
-            raise Refused(
-                f"{what} has a passphrase, expected a key without one",
-                hint="Add the key to an SSH agent (`ssh-add`), and set `agent: true` in its place.",
-            ) from error
         except (paramiko.SSHException, ValueError, TypeError, IndexError):
             continue
     raise Refused(f"{what} is not a private key of type ed25519, ECDSA or RSA")
 
 
-def agent_keys() -> Sequence[paramiko.PKey]:
+def agent_keys() -> list[paramiko.PKey]:
     """Return the keys of the user's SSH agent (SSH_AUTH_SOCK); none if there is no agent."""
     try:
-        return paramiko.Agent().get_keys()
+        return list(paramiko.Agent().get_keys())
     except paramiko.SSHException:
-        return ()
+        return []
 
 
 def expected_key(line: str) -> paramiko.PKey:
@@ -153,8 +151,8 @@ def translated(name: str, otherwise: type[BuilderError] = ConnectionLost) -> Ite
         ) from error
     except paramiko.AuthenticationException as error:
         raise Refused(
-            f"{name} does not accept the key that was given to the instance",
-            hint=f"Check that ssh_user is the login user of the base image: {_login_users()}.",
+            f"{name} does not accept the key",
+            hint=f"Check the key and the login user. Login users of base images (ssh_user): {_login_users()}.",
         ) from error
     except IncompatiblePeer as error:
         raise Refused(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from goldenami import ssh
 from goldenami.errors import NotFound, UsageError
 from goldenami.model import Network
 from goldenami.snapshots import access
@@ -37,7 +38,8 @@ def known(tmp_path: Path) -> Path:
 @pytest.fixture
 def login(tmp_path: Path) -> Path:
     path = tmp_path / "id"
-    path.write_text("a key")
+    path.write_text(ssh.generate_keypair().private_key)
+    path.chmod(0o600)
     return path
 
 

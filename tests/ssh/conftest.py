@@ -19,13 +19,18 @@ from goldenami.ssh import generate_keypair
 
 
 @pytest.fixture(scope="session")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshEndpoint]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the server, with its authorized_keys."""
+    return tmp_path_factory.mktemp("sshd")
+
+
+@pytest.fixture(scope="session")
+def endpoint(home: Path) -> Iterator[SshEndpoint]:
     program = shutil.which("sshd", path="/usr/sbin:/usr/bin:/sbin:/bin")
     if program is None:
         pytest.skip("openssh-server is not installed")
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd changes its root to this folder before a login
-    home = tmp_path_factory.mktemp("sshd")
     host, login = generate_keypair(), generate_keypair()
     (home / "host").write_text(host.private_key)
     (home / "host").chmod(0o600)
@@ -60,3 +65,19 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshEndpoint]:
     finally:
         server.kill()
         server.wait()
+
+
+@pytest.fixture
+def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An SSH agent without keys, which ssh-add and the program use."""
+    path = tmp_path / "agent"
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL)
+    try:
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
+        until = time.monotonic() + 10
+        while not path.exists() and time.monotonic() < until:
+            time.sleep(0.02)
+        yield path
+    finally:
+        process.kill()
+        process.wait()

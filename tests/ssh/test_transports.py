@@ -242,41 +242,26 @@ def test_a_login_that_the_bastion_does_not_accept_is_refused(endpoint: SshEndpoi
         wrong.connect()
 
 
-def test_a_key_of_the_agent_logs_in(endpoint: SshEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "key").write_text(endpoint.private_key)
-    (tmp_path / "other").write_text(ssh.generate_keypair().private_key)
-    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(tmp_path / "agent")], stdout=subprocess.DEVNULL)
-    try:
-        monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
-        until = time.monotonic() + 10
-        while not (tmp_path / "agent").exists() and time.monotonic() < until:
-            time.sleep(0.02)
-        bastion = Bastion(login(endpoint, private_key=None))
-        with pytest.raises(Refused, match="the SSH agent has no key"):
-            bastion.connect()
-        for name in ("other", "key"):
-            (tmp_path / name).chmod(0o600)
-            subprocess.run(["ssh-add", "-q", str(tmp_path / name)], check=True)
-        assert bastion.connect().is_authenticated()
-        bastion.close()
-    finally:
-        agent.kill()
-        agent.wait()
+def test_a_key_of_the_agent_logs_in(endpoint: SshEndpoint, agent: Path, tmp_path: Path) -> None:
+    bastion = Bastion(login(endpoint, private_key=None))
+    with pytest.raises(Refused, match="the SSH agent has no key"):
+        bastion.connect()
+    for name, key in (("other", ssh.generate_keypair().private_key), ("key", endpoint.private_key)):
+        (tmp_path / name).write_text(key)
+        (tmp_path / name).chmod(0o600)
+        subprocess.run(["ssh-add", "-q", str(tmp_path / name)], check=True)
+    assert bastion.connect().is_authenticated()
+    bastion.close()
 
 
-def test_a_private_key_may_be_of_another_type_or_have_no_use(endpoint: SshEndpoint, tmp_path: Path) -> None:
-    from goldenami.ssh.transport import parse_key
-
-    for kind, passphrase in (("rsa", ""), ("ecdsa", ""), ("ed25519", "secret")):
-        path = tmp_path / kind
-        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-f", str(path)], check=True)
-        if passphrase:
-            with pytest.raises(Refused, match="the key has a passphrase"):
-                parse_key(path.read_text(), "the key")
-        else:
-            assert parse_key(path.read_text(), "the key").get_name().startswith(("ssh-rsa", "ecdsa-"))
-    with pytest.raises(Refused, match="the key is not a private key"):
-        parse_key("nonsense", "the key")
+def test_a_private_key_of_a_bastion_that_has_no_use(endpoint: SshEndpoint, tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", str(path)], check=True)
+    with pytest.raises(UsageError, match=r"the private key for bastion .* has a passphrase") as raised:
+        Bastion(login(endpoint, private_key=path.read_text())).connect()
+    assert "agent: true" in (raised.value.hint or "")
+    with pytest.raises(UsageError, match=r"the private key for bastion .* is not a private key"):
+        Bastion(login(endpoint, private_key="nonsense")).connect()
 
 
 def test_a_host_that_the_bastion_cannot_reach_yet_is_tried_again(endpoint: SshEndpoint, bastion: Bastion) -> None:
