@@ -275,5 +275,6 @@ def _delete_temporary(ledger: Ledger) -> CleanUp:
         with failures.of(str(found)):
             parent = kinds.kind_of(resource.kind).parent(resource.request)
             ledger.delete(resource.kind, resource.place, resource.id, parent=parent)
-            deleted.append(found)
+            if ledger.has_deleted(resource.place, resource.id):
+                deleted.append(found)
     return CleanUp(tuple(deleted), failures.reasons)
