@@ -51,6 +51,7 @@ SUITES: Mapping[str, TestPath] = {
 # The environment variables that tests get, and those of the locale. All others may be credentials of the user or the
 # pipeline. HOME and PYTHON… are needed to find the modules of this program.
 _PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PYTHONPATH", "PYTHONUSERBASE")
+_MEASURED = "COVERAGE_PROCESS_CONFIG"  # the settings of `make coverage`
 
 _POLL = 0.2  # seconds between two checks of the time limit, of ``stop`` and of the child
 _GRACE = 3.0  # seconds that the child has to exit after its last answer
@@ -356,7 +357,7 @@ def _arguments(settings: TestSettings, junit: Path, scratch: Path) -> list[str]:
 
 
 def _environment(names: Sequence[str], descriptors: Sequence[int]) -> dict[str, str]:
-    wanted = {*_PASSED, *names}
+    wanted = {*_PASSED, _MEASURED, *names}
     kept = {name: value for name, value in os.environ.items() if name in wanted or name.startswith("LC_")}
     return kept | {
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",

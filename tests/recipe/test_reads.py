@@ -12,6 +12,7 @@ from rich.console import Console
 
 import goldenami
 from goldenami import recipe
+from goldenami.cli.main import main
 from goldenami.errors import InvalidInput
 from goldenami.reading import FILE_BYTES, TEXT_BYTES, Files, Refused, read_again
 from goldenami.recipe import Project
@@ -89,6 +90,16 @@ def test_allow_outside_allows_a_folder(write_project: Write, outside: Path) -> N
             f"environments: {{sandbox: {{sandbox: true}}}}\nallow_outside: [{allowed}]\n"
         )
         assert printed(root) == ""
+
+
+def test_a_recipe_that_the_command_line_names_is_in_the_project(
+    write_project: Write, outside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_project({"recipes/web.yaml": RECIPE})
+    (outside / "web.yaml").write_text(RECIPE)
+    assert main(["validate", str(outside / "web.yaml")]) == 2
+    assert "hint: Copy the file into the project, or add its folder to allow_outside" in capsys.readouterr().err
+    assert main(["validate", str(root / "recipes/web.yaml")]) == 0
 
 
 def test_links_inside_the_project_are_followed(write_project: Write) -> None:

@@ -306,19 +306,20 @@ import shutil
 def test_one(host):
     assert host.run("true").rc == 0
     print("license", os.environ["LICENSE_SERVER"])
-    assert sorted(os.environ) == []
+    print("names", *os.environ)
+    raise RuntimeError  # pytest writes the output of a failed test
 """
     )
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", "CI_JOB_TOKEN", "SSH_AUTH_SOCK", "PYTEST_ADDOPTS"):
         monkeypatch.setenv(name, "--caller's-own")
     monkeypatch.setenv("LICENSE_SERVER", "license.example:4711")
     monkeypatch.setenv("LC_TIME", "C.UTF-8")
-    report = bench.run(path, environment=["LICENSE_SERVER", "NOT_SET"])
+    report = bench.run(path, environment=["LICENSE_SERVER", "NOT_SET"], retries=0)
     assert report.junit is not None
     everything = bench.log + Path(report.junit).read_text() + repr(report)
     assert "license.example" not in everything
-    [message] = [failure.message for failure in report.failures]
-    given = set(re.findall(r"[A-Z_]{2,}", message))
+    [names] = re.findall(r"^names (.*)$", bench.log, re.MULTILINE)
+    given = set(names.split())
     assert {"LICENSE_SERVER", "PATH", "LC_TIME"} <= given
     assert not [
         name for name in given if name.startswith(("AWS", "CI", "SSH")) or name in ("PYTEST_ADDOPTS", "NOT_SET")
