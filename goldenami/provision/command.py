@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -26,7 +26,9 @@ class _Executed(Operation):
     environment: Mapping[str, str] = Field(default_factory=dict, description="Environment variables of the command.")
     cwd: AbsolutePath = Field("/", description="The directory in which the command runs.")
     user: Account | None = Field(None, description="The user that runs the command. Default: root.")
-    statuses: tuple[int, ...] = Field((0,), min_length=1, description="The exit statuses that mean success.")
+    statuses: tuple[Annotated[int, Field(ge=0, le=255)], ...] = Field(
+        (0,), min_length=1, description="The exit statuses that mean success."
+    )
     idempotent: bool = Field(
         False,
         description="Whether the command may run again after a lost connection, if it is unknown whether the first run "

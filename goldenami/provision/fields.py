@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any, get_args
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+
+def refuse_booleans(cls: type[BaseModel], value: object, info: ValidationInfo) -> object:
+    """A validator of all fields: Python, and so pydantic, takes true for the number 1."""
+    if isinstance(value, bool) or (isinstance(value, (list, tuple)) and any(isinstance(item, bool) for item in value)):
+        kinds = _leaves(cls.model_fields[str(info.field_name)].annotation)
+        if bool not in kinds and not kinds.isdisjoint({int, float}):
+            raise PydanticCustomError("int_type", "expected a whole number")
+    return value
+
+
+def _leaves(annotation: Any) -> set[Any]:
+    inner = get_args(annotation)
+    return set().union(*map(_leaves, inner)) if inner else {annotation}
+
+
+LARGEST_ID = (1 << 32) - 2  # of users and groups: the kernel uses the next one for "no change"
 
 
 def _absolute(value: str) -> str:
@@ -13,6 +32,8 @@ def _absolute(value: str) -> str:
         raise ValueError("expected an absolute path")
     if ".." in value.split("/"):
         raise ValueError("expected a path without ..")
+    if len(value.encode()) > 4095 or any(len(part.encode()) > 255 for part in value.split("/")):
+        raise ValueError("the path is too long: expected 4095 bytes at most, and 255 between two slashes")
     return value if value == "/" else value.rstrip("/")
 
 
@@ -64,6 +85,13 @@ def _version(value: str) -> str:
 def _url(value: str) -> str:
     if not re.fullmatch(r"(https?|ftp|file)://[^\s]+", value):
         raise ValueError("expected a URL: https://…, http://…")
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme == "file" or (parts.hostname and parts.port != 0)
+    except ValueError as error:  # of an address in brackets, and of a port
+        raise ValueError(f"not a URL: {error}") from None
+    if not usable:
+        raise ValueError("expected a URL with a host: https://host/…")
     return value
 
 

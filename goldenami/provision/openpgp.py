@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 
-_ARMORED = re.compile(r"-----BEGIN PGP [A-Z ]+-----\s*?\n(?:[A-Za-z]+: .*\n)*\s*\n(.*?)-----END PGP", re.DOTALL)
+_BEGIN, _END = re.compile(r"-----BEGIN PGP [A-Z ]+-----\s*"), "-----END PGP"
 _PUBLIC_KEY = 6  # the tag of a primary key's packet
 
 
@@ -32,8 +32,13 @@ def _binary(data: bytes) -> Iterator[bytes]:
         yield data
         return
     text = data.decode("ascii", errors="replace").replace("\r", "")
-    for match in _ARMORED.finditer(text):
-        lines = [line for line in match[1].split("\n") if not line.startswith("=")]  # the last one is a checksum
+    for part in text.split(_END):
+        armored = [line.strip() for line in part.split("\n")]
+        begin = next((number for number, line in enumerate(armored, 1) if _BEGIN.fullmatch(line)), None)
+        if begin is None or "" not in armored[begin:]:
+            continue
+        headers = armored.index("", begin)  # an empty line ends them
+        lines = [line for line in armored[headers:] if not line.startswith("=")]  # the last one is a checksum
         try:
             yield base64.b64decode("".join(lines), validate=True)
         except binascii.Error as error:

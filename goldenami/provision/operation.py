@@ -34,9 +34,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from goldenami.model import Mark
+from goldenami.provision.fields import refuse_booleans
 from goldenami.provision.shell import Compilation, Steps
 from goldenami.reading import Files, Source
 
@@ -59,6 +60,7 @@ class Operation(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
+    _no_booleans = field_validator("*", mode="before")(classmethod(refuse_booleans))
 
     kind: ClassVar[str] = ""
     shorthand: ClassVar[str | None] = None

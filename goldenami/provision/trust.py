@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -12,12 +12,19 @@ from pydantic import Field, model_validator
 from goldenami.provision.operation import Operation
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 
-_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s*(.*?)\s*-----END \1-----", re.S)
+
+def _blocks(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the kind and the contents of each block: BEGIN kind … END kind."""
+    for part in text.split("-----BEGIN ")[1:]:
+        kind, _, rest = part.partition("-----")
+        contents, end, _ = rest.partition(f"-----END {kind}-----")
+        if end:
+            yield kind, contents
 
 
 def check_certificates(text: str) -> None:
     """Raises ValueError if the text contains no certificate in PEM form, a damaged one, or a private key."""
-    blocks = _BLOCK.findall(text)
+    blocks = list(_blocks(text))
     if any("PRIVATE KEY" in kind for kind, _ in blocks):
         raise ValueError("the text contains a private key, which must not be in an image: remove it")
     bodies = [body for kind, body in blocks if kind in ("CERTIFICATE", "TRUSTED CERTIFICATE")]

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from goldenami.provision.fields import AbsolutePath, Account, OneLine
+from goldenami.provision.fields import LARGEST_ID, AbsolutePath, Account, OneLine
 from goldenami.provision.operation import Operation
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 from goldenami.provision.writing import write
@@ -32,7 +32,9 @@ class Group(Operation):
     shorthand: ClassVar[str | None] = "name"
 
     name: Account = Field(description="Name of the group.")
-    gid: int | None = Field(None, ge=0, description="Number of the group. Default: the next free number.")
+    gid: int | None = Field(
+        None, ge=0, le=LARGEST_ID, description="Number of the group. Default: the next free number."
+    )
     system: bool = Field(False, description="Whether a new group gets a number from the range of system groups.")
     state: Literal["present", "absent"] = Field("present", description="Whether the group exists.")
 
@@ -76,7 +78,7 @@ class User(Operation):
     shorthand: ClassVar[str | None] = "name"
 
     name: Account = Field(description="Name of the user.")
-    uid: int | None = Field(None, ge=0, description="Number of the user. Default: the next free number.")
+    uid: int | None = Field(None, ge=0, le=LARGEST_ID, description="Number of the user. Default: the next free number.")
     group: Account | None = Field(
         None, description="Primary group, which must exist. Default: a new group with the user's name."
     )
