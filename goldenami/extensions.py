@@ -29,8 +29,13 @@ TRANSPORTS: Final[Group] = "goldenami.transports"
 
 def installed(group: Group) -> Mapping[str, EntryPoint]:
     """Return the entry points of a group by name, sorted. Raises UsageError if two distributions have the same name."""
+    return _group(tuple((path, _changed(path)) for path in sys.path), group)
+
+
+@lru_cache(maxsize=8)
+def _group(paths: tuple[tuple[str, int], ...], group: Group) -> Mapping[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
-    for entry in _all(tuple((path, _changed(path)) for path in sys.path)).select(group=group):
+    for entry in _all(paths).select(group=group):
         before = found.setdefault(entry.name, entry)
         if before != entry:
             raise UsageError(

@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from goldenami.bounded import TooMuch
 from goldenami.hardening.checks import Check
 from goldenami.hardening.control import Control
 from goldenami.os import MANAGERS
@@ -166,8 +167,11 @@ def check_control(subject: Subject, values: Values) -> CheckResult:
         return CheckResult("not-applicable", subject.otherwise)
     for index, check in enumerate(subject.checks):
         reading = values.readings[subject.id, index]
-        if not reading.error and check.expected.holds(reading.value):
-            continue
+        try:
+            if not reading.error and check.expected.holds(reading.value):
+                continue
+        except TooMuch as error:
+            return CheckResult("failed", f"{subject.id}: the comparison with the host's value needs more than {error}")
         value, expected = reading.value, str(check.expected)
         if check.expected.kind == "contains" and not reading.error:
             missing, count = check.expected.missing(value), len(check.expected.values)

@@ -7,7 +7,6 @@ This module finds the controls and values of a profile by id; ``hardening.py`` a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
@@ -23,7 +22,7 @@ from goldenami.recipe.problems import Problems, translate
 from goldenami.recipe.project import Project
 from goldenami.recipe.rendering import nearest
 from goldenami.recipe.schema import OperationList
-from goldenami.recipe.words import IDENTIFIER, NAME, Name, OsId, Spec
+from goldenami.recipe.words import IDENTIFIER, NAME, Name, OsId, Spec, check_pattern
 
 Variables = dict[Annotated[str, StringConstraints(pattern=IDENTIFIER)], Any]
 
@@ -49,10 +48,7 @@ class CheckSpec(Spec):
         if sum(getattr(self, form) is not None for form in forms) != 1:
             raise ValueError("expected exactly one of expected, matches, at_least, at_most and contains")
         if self.matches is not None:
-            try:
-                re.compile(self.matches)
-            except re.error as error:
-                raise ValueError(f"matches is not a regular expression: {error}") from None
+            check_pattern("matches", self.matches)
         return self
 
     def check(self) -> Check:

@@ -15,8 +15,9 @@ import datetime
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -28,10 +29,17 @@ NodePath = tuple[str | int, ...]
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML without libyaml: the same grammar, slower
 
-# Aliases multiply what a small file holds ("billion laughs"); a real recipe has far fewer nodes.
-MAXIMUM_NODES = 100_000
+# Aliases and << multiply what a small file holds ("billion laughs"); a real recipe has far less.
+MAXIMUM_NODES = 20_000
+MAXIMUM_TEXT = 8 << 20  # characters of all scalars
+MAXIMUM_DEPTH = 50
+LARGEST = 1 << 63  # whole numbers are less than this
+OUT_OF_RANGE = "the number is out of range: expected less than 2 to the power of 63"
+_FIND = 2000  # characters of a line that are searched for a name
 
 _TAG = "tag:yaml.org,2002:"
+_SURPRISING = re.compile(r"[-+]?(0[0-7_]+$|[0-9][0-9_]*:)")  # numbers of base 8 and base 60
+_SCALARS = frozenset({"str", "int", "float", "bool", "null", "timestamp", "value", "merge"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +95,7 @@ class Document:
         scalar = self.scalars.get(path)
         block = scalar is not None and scalar.style in ("|", ">")
         number = start.line + line - 1 + (1 if block else 0)
-        lines = self.text.splitlines()
+        lines = lines_of(self.text)
         if not 0 < number <= len(lines):
             return start
         source = lines[number - 1]
@@ -95,11 +103,27 @@ class Document:
         return Mark(self.file, number, find_name(source, needle, begin) or begin + 1)
 
 
+@lru_cache(maxsize=8)
+def lines_of(text: str) -> list[str]:
+    """Return the lines of a text: split once, because each problem of a file has a line of it."""
+    return text.splitlines()
+
+
+def unusable(text: str) -> str | None:
+    """Return what a text has that no file name, argument or program can have, or None."""
+    if "\0" in text:
+        return "a NUL character"
+    return None if text.isascii() or not _SURROGATE.search(text) else "a character that cannot be written as UTF-8"
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def find_name(source: str, name: str, begin: int = 0) -> int:
     """Return the column, from 1, of a dotted name in a line, or of its last part. 0: the line has neither."""
     for needle in (name, name.rpartition(".")[2]) if name else ():
-        match = re.compile(rf"(?<![\w.]){re.escape(needle)}(?!\w)").search(source, begin)
-        match = match or re.compile(rf"(?<!\w){re.escape(needle)}(?!\w)").search(source, begin)
+        match = re.compile(rf"(?<![\w.]){re.escape(needle)}(?!\w)").search(source, begin, begin + _FIND)
+        match = match or re.compile(rf"(?<!\w){re.escape(needle)}(?!\w)").search(source, begin, begin + _FIND)
         if match:
             return match.start() + 1
     return 0
@@ -177,6 +201,7 @@ class _Builder:
         self.file = file
         self.problems: list[Problem] = []
         self._count = 0
+        self._characters = 0
         self._open: set[int] = set()
 
     def mark(self, node: yaml.Node) -> Mark:
@@ -187,19 +212,9 @@ class _Builder:
         self.problems.append(Problem(mark.file, mark.line, mark.column, message, hint))
 
     def build(self, node: yaml.Node, path: NodePath) -> Any:
-        self._count += 1
-        if self._count > MAXIMUM_NODES:
-            mark = self.mark(node)
-            raise InvalidInput(
-                [
-                    Problem(
-                        self.file,
-                        mark.line,
-                        mark.column,
-                        f"found more than {MAXIMUM_NODES} values after the aliases were expanded, which is the limit",
-                    )
-                ]
-            )
+        self._expand(node)
+        if len(path) > MAXIMUM_DEPTH:
+            self._stop(node, f"the values are nested more than {MAXIMUM_DEPTH} levels deep, which is the limit")
         if id(node) in self._open:
             self.problem(node, "an anchor contains itself")
             return None
@@ -217,15 +232,47 @@ class _Builder:
         finally:
             self._open.discard(id(node))
 
+    def _expand(self, node: yaml.Node) -> None:
+        """Count a node, each time that an alias or << refers to it."""
+        self._count += 1
+        if isinstance(node, yaml.ScalarNode):
+            self._characters += len(node.value)
+        if self._count > MAXIMUM_NODES:
+            self._stop(
+                node, f"found more than {MAXIMUM_NODES} values after the aliases were expanded, which is the limit"
+            )
+        if self._characters > MAXIMUM_TEXT:
+            self._stop(
+                node,
+                f"found more than {MAXIMUM_TEXT >> 20} MiB of text after the aliases were expanded, which is the limit",
+            )
+
+    def _stop(self, node: yaml.Node, message: str) -> NoReturn:
+        mark = self.mark(node)
+        raise InvalidInput([*self.problems, Problem(self.file, mark.line, mark.column, message)])
+
     def _scalar(self, node: yaml.ScalarNode, path: NodePath) -> Any:
         self.document.scalars[path] = Scalar(node.value, node.style or None)  # libyaml returns "" for a plain scalar
-        if not node.tag.startswith(_TAG) or node.tag == _TAG + "binary":
+        if node.tag.removeprefix(_TAG) not in _SCALARS:
             self.problem(node, f"the tag {_short(node.tag)} is not supported", "Remove the tag.")
             return node.value
+        wrong = unusable(node.value)
+        if wrong:
+            self.problem(node, f"the value has {wrong}", "Remove it.")
+            return ""
         try:
-            return _value(node)
+            value = _value(node)
+            if isinstance(value, int) and _SURPRISING.match(node.value):
+                self.document.broken.add(path)
+                self.problem(
+                    node,
+                    f"YAML reads {node.value} as the number {value}",
+                    f'Write "{node.value}" for a text, or {value} for the number.',
+                )
+            return value
         except ValueError as error:
-            self.problem(node, f"{node.value!r} cannot be read: {error}", f'If it is a string, write "{node.value}".')
+            short = node.value if len(node.value) <= 60 else f"{node.value[:57]}…"
+            self.problem(node, f"{short!r} cannot be read: {error}", f'If it is a string, write "{short}".')
             return node.value
 
     def _mapping(self, node: yaml.MappingNode, path: NodePath) -> dict[str, Any]:
@@ -279,6 +326,7 @@ class _Builder:
                 self.problem(source, "an anchor contains itself")
                 continue
             for key_node, value_node in source.value:
+                self._expand(key_node)
                 if key_node.tag == _TAG + "merge":
                     self._open.add(id(source))
                     yield from self._merge(value_node)
@@ -307,16 +355,19 @@ def _integer(text: str) -> int:
     digits = text.replace("_", "")
     sign = -1 if digits.startswith("-") else 1
     digits = digits.lstrip("+-")
+    if len(digits) > 100:
+        raise ValueError(OUT_OF_RANGE)
     if ":" in digits:  # YAML 1.1 counts in sixties: 1:30 is 90
-        total = 0
+        number = 0
         for part in digits.split(":"):
-            total = total * 60 + int(part)
-        return sign * total
-    if digits.startswith(("0x", "0b")):
-        return sign * int(digits, 0)
-    if len(digits) > 1 and digits.startswith("0"):
-        return sign * int(digits, 8)
-    return sign * int(digits)
+            number = number * 60 + int(part)
+    elif digits.startswith(("0x", "0b")):
+        number = int(digits, 0)
+    else:
+        number = int(digits, 8 if len(digits) > 1 and digits.startswith("0") else 10)
+    if number >= LARGEST:
+        raise ValueError(OUT_OF_RANGE)
+    return sign * number
 
 
 def _float(text: str) -> float:

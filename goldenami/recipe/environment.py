@@ -39,7 +39,6 @@ from goldenami.recipe.rendering import nearest
 from goldenami.recipe.schedules import read_schedules
 from goldenami.recipe.schedulespec import ScheduleSpec
 from goldenami.recipe.words import (
-    CIDR,
     EXTERNAL_ID,
     IDENTIFIER,
     NAME,
@@ -49,6 +48,7 @@ from goldenami.recipe.words import (
     ROLE,
     SUBNET,
     AccountId,
+    Cidr,
     Duration,
     Name,
     OneOf,
@@ -176,11 +176,10 @@ class NetworkSpec(Spec):
         description="Address to connect to. private: the builder gets no public address. auto: the private address "
         "with bastion, ssm and instance-connect; else the public address if there is one, else the private one.",
     )
-    source_cidr: str | None = Field(
+    source_cidr: Cidr | None = Field(
         None,
         description="Addresses that may connect to port 22 of the builder, as CIDR. Default: the caller's address, the "
         "bastion's address, or the security groups of the endpoint; nothing with ssm.",
-        pattern=CIDR,
     )
 
 
@@ -268,7 +267,7 @@ class EnvironmentSpec(Spec):
 class ProjectSpec(Spec):
     """goldenami.yaml."""
 
-    environments: dict[Annotated[str, StringConstraints(pattern=NAME)], EnvironmentSpec] = Field(
+    environments: dict[Name, EnvironmentSpec] = Field(
         min_length=1, description="Environments by name. sandbox is the default one."
     )
     allow_outside: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = Field(
@@ -671,7 +670,7 @@ def _storage(
     """Return an absolute directory or an S3 address, or "" after a problem."""
     if given is None:
         return str(local / key)
-    if "://" not in given:
+    if not re.match("[a-z0-9]+:/", given):
         return str((root / Path(given).expanduser()).resolve())
     address = _S3.fullmatch(given)
     if address is None:

@@ -69,9 +69,11 @@ def _check_ascii(text: object, at: NodePath, document: Document, problems: Probl
 
 def not_ascii(text: str) -> tuple[str, str] | None:
     """Return what is wrong with a text that EC2 accepts only in ASCII, and a hint; None if it is right."""
-    character = next((c for c in text if not c.isascii()), None)
+    character = next((c for c in text if not c.isascii() or not c.isprintable()), None)
     if character is None:
         return None
+    if character.isascii():
+        return f"{character!r} is a control character, which a description cannot have", "Write one line of text."
     plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
     hint = f"Write {plain!r} instead." if plain else "Remove it, or write it in ASCII."
     return f"{character!r} is not an ASCII character, and EC2 accepts ASCII only", hint
@@ -104,7 +106,11 @@ def _check_tags(given: object, at: NodePath, document: Document, problems: Probl
 
 
 def _check_age(age: object, at: NodePath, document: Document, problems: Problems) -> None:
-    if isinstance(age, str) and re.fullmatch(r"[0-9]+[smhdw]", age) and seconds(age) > MOST_DEPRECATION_DAYS * 86400:
+    if (
+        isinstance(age, str)
+        and re.fullmatch(r"[0-9]{1,11}[smhdw]", age)
+        and seconds(age) > MOST_DEPRECATION_DAYS * 86400
+    ):
         problems.add(
             document.mark(at),
             f"deprecate_after is {age}, expected {MOST_DEPRECATION_DAYS}d at most",

@@ -269,7 +269,7 @@ def _os(loading: _Loading) -> OsId | None:
         seen.add(document.path)
         written = document.value.get("os")
         if written is not None:
-            return written if written in SYSTEMS else None
+            return written if isinstance(written, str) and written in SYSTEMS else None
         kind, value = _base_kind(document.value.get("base"))
         if kind != "recipe":
             found = of_reference(value)
@@ -281,7 +281,7 @@ def _os(loading: _Loading) -> OsId | None:
                 )
             return found.id if found is not None else None
         parent = loading.project.recipes / f"{value}.yaml"
-        document = loading.project.document(parent, Problems()) if parent.is_file() else None
+        document = loading.project.document(parent, Problems()) if value in loading.project.recipe_names() else None
     return None
 
 

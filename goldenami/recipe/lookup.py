@@ -6,6 +6,7 @@ A project's own file is used instead of a shipped one of the same name. The resu
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -91,7 +92,12 @@ def definition(root: Path, kind: Kind, name: str) -> Path | None:
     candidates = [folder / f"{name}.yaml"]
     if kind == "agent":
         candidates.insert(0, folder / name / AGENT_FILE)
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if is_file(path)), None)
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a path is a file. Path.is_file raises an error for a name that is too long."""
+    return os.path.isfile(path)  # noqa: PTH113
 
 
 def names(root: Path, kind: Kind) -> list[str]:

@@ -14,13 +14,13 @@ mapping with the keys ``kind`` (distribution, repository, url), ``repository``, 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
+from goldenami import bounded
 from goldenami.model import Mark
 from goldenami.os import LIKENESSES, serving
 from goldenami.provision.fields import Sha256, Url
@@ -30,7 +30,7 @@ from goldenami.recipe.document import NodePath
 from goldenami.recipe.project import shown
 from goldenami.recipe.rendering import nearest
 from goldenami.recipe.scope import Scope, render_tree
-from goldenami.recipe.words import OsId, Spec
+from goldenami.recipe.words import OsId, Spec, check_pattern
 
 ParamType = Literal["string", "integer", "number", "boolean", "list", "mapping", "json", "source"]
 Plain = Literal["string", "integer", "number", "boolean", "mapping"]
@@ -74,10 +74,7 @@ class ParamSpec(Spec):
     @model_validator(mode="after")
     def _fits_its_type(self) -> ParamSpec:
         if self.pattern is not None:
-            try:
-                re.compile(self.pattern)
-            except re.error as error:
-                raise ValueError(f"pattern: {error}") from error
+            check_pattern("pattern", self.pattern)
         if (self.minimum is not None or self.maximum is not None) and self.type not in ("integer", "number"):
             raise ValueError("minimum and maximum are allowed only with type integer or number")
         if self.keys and self.type not in ("mapping", "json"):
@@ -159,8 +156,12 @@ def _one(name: str, spec: ParamSpec, value: Any, given: Given, below: NodePath) 
         near = nearest(str(value), [str(c) for c in spec.choices])
         hint = f"Did you mean {near}?" if near else None
         _report(given, below, f"{name}: {_shown(value)} is not one of {', '.join(map(str, spec.choices))}", hint)
-    if spec.pattern is not None and isinstance(value, str) and not re.fullmatch(spec.pattern, value):
-        _report(given, below, f"{name}: {_shown(value)} is not of the form {spec.pattern}", spec.description)
+    if spec.pattern is not None and isinstance(value, str):
+        try:
+            if not bounded.matches(given.scope.problems.budget, spec.pattern, value):
+                _report(given, below, f"{name}: {_shown(value)} is not of the form {spec.pattern}", spec.description)
+        except bounded.TooMuch as error:
+            _report(given, below, f"{name}: the comparison with the pattern {spec.pattern} needs more than {error}")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if spec.minimum is not None and value < spec.minimum:
             _report(given, below, f"{name}: {value} is less than {spec.minimum:g}")

@@ -10,12 +10,15 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from goldenami.bounded import Budget
 from goldenami.errors import Problem
 from goldenami.model import Mark
 from goldenami.recipe import words
 from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.rendering import nearest
 from goldenami.recipe.secrets import display
+
+_MOST = 1000  # problems of one value: more do not help, and each takes time
 
 _PATTERNS = {
     words.NAME: "made of lower-case letters and digits, with single dashes or dots between them",
@@ -56,19 +59,22 @@ _EXPECTED = {
 
 
 class Problems:
-    """The problems of one input, collected while it is read."""
+    """The problems of one input, collected while it is read. ``budget``: what its expressions may still take."""
 
     def __init__(self) -> None:
         self.found: list[Problem] = []
+        self._once: set[Problem] = set()
+        self.budget = Budget()
 
     def add(self, mark: Mark, message: str, hint: str | None = None) -> None:
         """Add a problem. A second call with the same arguments adds it again."""
         self.found.append(_problem(mark, message, hint))
 
     def add_once(self, mark: Mark, message: str, hint: str | None = None) -> None:
-        """Add a problem, unless it was added before: for parts that are read once per architecture."""
+        """Add a problem, unless it was added before in this way: for parts that are read once per architecture."""
         problem = _problem(mark, message, hint)
-        if problem not in self.found:
+        if problem not in self._once:
+            self._once.add(problem)
             self.found.append(problem)
 
     def extend(self, problems: Iterable[Problem]) -> None:
@@ -95,20 +101,25 @@ def translate(
         path = _path(details, document, prefix)
         groups.setdefault(path, []).append(details)
     problems = []
+    above = {path[:length] for path in groups for length in range(len(path))}
+    unknown: dict[NodePath, list[NodePath]] = {}
+    for path, group in groups.items():
+        if group[0]["type"] == "extra_forbidden":
+            unknown.setdefault(path[:-1], []).append(path)
     for path, group in groups.items():
         # pydantic reports an error for each alternative of a union. If one alternative has an error in an inner value,
         # the value was meant as that alternative, and the errors about the whole value do not help.
         # The same is true for a list that is too short because its items are wrong.
-        inner = any(other[: len(path)] == path and other != path for other in groups)
-        if inner and (group[0]["type"] == "too_short" or any(_passes_union(d, path, prefix) for d in group)):
+        if path in above and (group[0]["type"] == "too_short" or any(_passes_union(d, path, prefix) for d in group)):
             continue
         if path in known or path in document.broken:
             continue
         # A misspelt key gives two errors, unknown and missing. Only the first is reported.
-        unknown = (other for other, details in groups.items() if details[0]["type"] == "extra_forbidden")
-        if group[0]["type"] == "missing" and any(_means(other, path) for other in unknown):
+        if group[0]["type"] == "missing" and any(_means(other, path) for other in unknown.get(path[:-1], ())):
             continue
         problems.extend(_one(group, path, document, model, what))
+        if len(problems) >= _MOST:
+            break
     return problems
 
 
@@ -120,7 +131,7 @@ def _path(details: ErrorDetails, document: Document, prefix: NodePath) -> NodePa
 
 
 def _means(written: NodePath, missing: NodePath) -> bool:
-    return written[:-1] == missing[:-1] and nearest(str(written[-1]), [str(missing[-1])]) is not None
+    return nearest(str(written[-1]), [str(missing[-1])]) is not None
 
 
 def _passes_union(details: ErrorDetails, path: NodePath, prefix: NodePath) -> bool:

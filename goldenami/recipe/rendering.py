@@ -10,23 +10,28 @@ Any other value with expressions becomes a string.
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import json
 import re
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import CodeType, FrameType
 from typing import Any
 
-from jinja2 import TemplateError, TemplateSyntaxError, Undefined, pass_context
+from jinja2 import TemplateError, TemplateSyntaxError, Undefined, nodes, pass_context
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import missing
 
+from goldenami import bounded
+from goldenami.bounded import Budget
+from goldenami.recipe.document import LARGEST, OUT_OF_RANGE, unusable
 from goldenami.recipe.secrets import Secret, is_mangled
 
 Report = Callable[[int, str, str, str | None], None]
@@ -219,63 +224,143 @@ def _plain(value: Any, notes: _Reporter) -> Any:
     if isinstance(value, str):
         if is_mangled(value):
             notes(1, "", _MANGLED, None)
+        wrong = unusable(value)
+        if wrong:
+            notes(1, "", f"the result has {wrong}", None)
         return str(value)
     if isinstance(value, Mapping):
-        return {key: _plain(item, notes) for key, item in value.items()}
+        return {_plain(key, notes): _plain(item, notes) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item, notes) for item in value]
+    if isinstance(value, int) and abs(value) >= LARGEST:
+        notes(1, "", OUT_OF_RANGE, None)
+    elif value is not None and not isinstance(value, (int, float, datetime.date)):
+        notes(1, "", f"the result is of type {type(value).__name__}, which is not a value of a recipe", None)
     return value
 
 
 @dataclass(frozen=True, slots=True)
 class Renderer:
-    """Renders templates and values with one context: the names that expressions can use."""
+    """Renders templates and values with one context: the names that expressions can use.
+
+    ``budget``, in all methods: the time and the text that all expressions of one recipe may take together.
+    """
 
     context: Mapping[str, Any]
 
-    def text(self, source: str, report: Report) -> str | None:
+    def text(self, source: str, report: Report, budget: Budget | None = None) -> str | None:
         """Render a template. After a problem the result is None, and every problem was reported."""
-        notes = _Reporter(report)
-        rendered = self._run(source, notes)
-        if rendered is not None and is_mangled(rendered):
-            notes(1, "", _MANGLED, None)
-        return None if notes.reported else rendered
+        rendered = self._rendered(source, report, budget, whole=False)
+        return rendered if isinstance(rendered, str) else None
 
-    def value(self, source: str, report: Report) -> Any:
+    def value(self, source: str, report: Report, budget: Budget | None = None) -> Any:
         """Render a value. A single expression keeps its type, any other value becomes text. None after a problem."""
         whole = _WHOLE.fullmatch(source)
         if whole is None:
-            return self.text(source, report)
-        return self.expression(whole["expression"], report)
+            return self.text(source, report, budget)
+        return self.expression(whole["expression"], report, budget)
 
-    def expression(self, source: str, report: Report) -> Any:
+    def expression(self, source: str, report: Report, budget: Budget | None = None) -> Any:
         """Evaluate one expression without {{ }}, for example of ``when``. None after a problem."""
-        notes = _Reporter(report)
-        result: list[Any] = []
+        return self._rendered("{{ (" + source + ") | _keep }}", report, budget, whole=True)
 
-        @pass_context  # without it, Jinja would call the filter of a constant once, when it compiles
-        def keep(_: Context, value: Any) -> str:
-            result.append(_plain(value, notes))
-            return ""
-
-        self._run("{{ (" + source + ") | _keep }}", notes, keep)
-        return None if notes.reported or not result else result[0]
-
-    def _run(self, source: str, notes: _Reporter, keep: Callable[[Context, Any], str] | None = None) -> str | None:
-        environment = _environment(_undefined_class(self.context, notes))
-        if keep is not None:
-            environment.filters["_keep"] = keep
+    def _rendered(self, source: str, report: Report, budget: Budget | None, *, whole: bool) -> Any:
+        budget = budget or Budget()
+        start = time.thread_time()
+        result: Any = None
         try:
-            code = _compiled(source, keep is not None)
-            template = environment.template_class.from_code(environment, code, environment.make_globals(None))
-            return template.render(dict(self.context))
-        except TemplateSyntaxError as error:
-            notes(error.lineno, "", f"template syntax: {error.message}", None)
-        except Exception as error:  # an expression can raise any error (TypeError, ZeroDivisionError, …)
-            # An undefined name became empty text, which is probably the cause of this error. It was reported already.
-            if not notes.reported:
-                notes(_raised_at(error), "", _message(error), None)
-        return None
+            budget.spend(0)
+            if is_cheap(source):
+                result, problems = _render(source, self.context, whole)
+            else:
+                result, problems = bounded.call(budget, _render, source, self.context, whole)
+            budget.spend(time.thread_time() - start, _characters(result))
+        except bounded.TooMuch as error:
+            problems = [(1, "", _too_much(error), _SIMPLIFY)]
+        for problem in problems:
+            report(*problem)
+        return None if problems else result
+
+
+def _render(source: str, context: Mapping[str, Any], whole: bool) -> tuple[Any, list[tuple[int, str, str, str | None]]]:
+    """Return the result of a template, or of its only expression if ``whole``, and the problems."""
+    problems: list[tuple[int, str, str, str | None]] = []
+    notes = _Reporter(lambda *problem: problems.append(problem))
+    results: list[Any] = []
+
+    @pass_context  # without it, Jinja would call the filter of a constant once, when it compiles
+    def keep(_: Context, value: Any) -> str:
+        results.append(_plain(value, notes))
+        return ""
+
+    environment = _environment(_undefined_class(context, notes))
+    if whole:
+        environment.filters["_keep"] = keep
+    try:
+        code = _compiled(source, whole)
+        template = environment.template_class.from_code(environment, code, environment.make_globals(None))
+        rendered = template.render(dict(context))
+        if not whole:
+            results = [_plain(rendered, notes)]
+    except TemplateSyntaxError as error:
+        notes(error.lineno, "", f"template syntax: {error.message}", None)
+    except (bounded.TooMuch, MemoryError, RecursionError) as error:
+        notes(_raised_at(error), "", _too_much(error), _SIMPLIFY)
+    except Exception as error:  # an expression can raise any error (TypeError, ZeroDivisionError, …)
+        # An undefined name became empty text, which is probably the cause of this error. It was reported already.
+        if not problems:
+            notes(_raised_at(error), "", _message(error), None)
+    return (results[0] if results and not problems else None), problems
+
+
+_SIMPLIFY = "Write the value itself, or compute it in fewer steps."
+
+
+def _too_much(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "the expression is nested too deeply"
+    return f"the expression needs more than {bounded.SPACE if isinstance(error, MemoryError) else error}"
+
+
+def _characters(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(map(_characters, value.values()))
+    return sum(map(_characters, value)) if isinstance(value, list) else 0
+
+
+_SHORT = 500  # characters of a source
+_CHEAP = (
+    *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.Const, nodes.Name, nodes.Getattr, nodes.Keyword),
+    *(nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Test, nodes.If, nodes.CondExpr),
+    *(nodes.List, nodes.Tuple, nodes.Dict, nodes.Pair, nodes.Concat, nodes.Add, nodes.Sub),
+)
+_CHEAP_FILTERS = frozenset(
+    ["_keep", "d", "default", "string", "int", "float", "length", "count", "lower", "upper", "trim", "first", "last"]
+)
+_GROWING_FILTERS = frozenset(["quote", "json", "tojson"])  # once; each repetition can double the text
+
+
+@lru_cache(maxsize=4096)
+def is_cheap(source: str) -> bool:
+    """Return whether the time and memory of a template grow only with its values: it has no loops, calls, powers and
+    filters that make a short text long."""
+    if len(source) > _SHORT:
+        return False
+    try:
+        tree = _environment(Undefined).parse(source)
+    except Exception:  # reported when it is rendered
+        return True
+    growing = 0
+    for node in tree.find_all(nodes.Node):
+        if isinstance(node, nodes.Filter):
+            growing += node.name in _GROWING_FILTERS
+            if growing > 1 or node.name not in _CHEAP_FILTERS | _GROWING_FILTERS:
+                return False
+        elif not isinstance(node, _CHEAP):
+            return False
+    return True
 
 
 def _environment(undefined: type[Undefined]) -> _Environment:

@@ -34,14 +34,16 @@ from goldenami.recipe.words import (
     OsId,
     Spec,
     Tags,
+    Timeout,
     check_tags,
     seconds,
 )
 
 
 def _version(text: str) -> str:
-    if not re.fullmatch(r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)", text):
-        raise ValueError(f'{text!r} is not MAJOR.MINOR, such as "1.4"; each build appends its date and number')
+    if not re.fullmatch(r"(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})", text):
+        shown = text if len(text) <= 60 else f"{text[:57]}…"
+        raise ValueError(f'{shown!r} is not MAJOR.MINOR, such as "1.4"; each build appends its date and number')
     return text
 
 
@@ -123,8 +125,8 @@ class BuilderSpec(Spec):
         "builder.instance_profile of the environment, else none.",
         pattern=PROFILE,
     )
-    ssh_timeout: Duration = Field("10m", description="Longest wait until the instance answers over SSH.")
-    timeout: Duration = Field("2h", description="Longest time that one stage of provisioning may take.")
+    ssh_timeout: Timeout = Field("10m", description="Longest wait until the instance answers over SSH.")
+    timeout: Timeout = Field("2h", description="Longest time that one stage of provisioning may take.")
 
 
 class AgentUse(Spec):

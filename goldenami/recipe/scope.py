@@ -51,7 +51,7 @@ class Scope:
             text = lines[line - 1] if 0 < line <= len(lines) else ""
             self.problems.add(Mark(shown(path), line, find_name(text, needle)), message, hint)
 
-        return self.renderer.text(source, report)
+        return self.renderer.text(source, report, self.problems.budget)
 
 
 def render_tree(scope: Scope, value: Any, path: NodePath) -> Any:
@@ -90,7 +90,7 @@ def _rendered(scope: Scope, source: str, path: NodePath, *, bare: bool) -> Any:
         scope.problems.add(mark, message, hint)
 
     if bare:
-        rendered = scope.renderer.expression(source, report)
+        rendered = scope.renderer.expression(source, report, scope.problems.budget)
     else:
-        rendered = scope.renderer.value(source, report)
+        rendered = scope.renderer.value(source, report, scope.problems.budget)
     return source if path in scope.failed else rendered

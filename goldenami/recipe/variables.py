@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from goldenami.errors import Problem
 from goldenami.reading import describe, hint_of
-from goldenami.recipe.document import Document
+from goldenami.recipe.document import LARGEST, Document, unusable
 from goldenami.recipe.problems import Problems, translate
 from goldenami.recipe.project import Project
 from goldenami.recipe.rendering import Namespace, Renderer, nearest
@@ -93,6 +93,9 @@ def _secret(
 
 def _as(text: str, default: Any) -> Any:
     """Convert text from the command line to the type of the default. Raises ValueError with the expected form."""
+    wrong = unusable(text)
+    if wrong:
+        raise ValueError(f"the value has {wrong}")
     if isinstance(default, bool):
         words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
         if text.lower() not in words:
@@ -100,16 +103,21 @@ def _as(text: str, default: Any) -> Any:
         return words[text.lower()]
     if isinstance(default, (int, float)):
         try:
-            return int(text) if isinstance(default, int) else float(text)
+            number = int(text) if isinstance(default, int) else float(text)
+            if abs(number) < LARGEST:
+                return number
+            raise ValueError
         except ValueError:
-            raise ValueError(f"expected a {'whole ' if isinstance(default, int) else ''}number, not {text!r}") from None
+            raise ValueError(
+                f"expected a {'whole ' if isinstance(default, int) else ''}number, not {text[:60]!r}"
+            ) from None
     if isinstance(default, (list, dict)):
         what = "list" if isinstance(default, list) else "mapping"
         try:
             value = json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # no JSON; a number of too many digits; deep nesting
             value = None
         if not isinstance(value, type(default)):
-            raise ValueError(f"expected a {what} as JSON, not {text!r}")
+            raise ValueError(f"expected a {what} as JSON, not {text[:60]!r}")
         return value
     return text

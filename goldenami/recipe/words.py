@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     StringConstraints,
+    field_validator,
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from goldenami.os import SYSTEMS
+from goldenami.provision.fields import refuse_booleans
 
 NAME = r"^[a-z0-9]+(-[a-z0-9]+|\.[a-z0-9]+)*$"
 ACCOUNT_ID = r"^[0-9]{12}$"
@@ -53,16 +57,30 @@ class Spec(BaseModel):
     """Base of all models of recipes and environments: unknown keys are refused, and values are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False, defer_build=True)
+    _no_booleans = field_validator("*", mode="before")(classmethod(refuse_booleans))
+
+
+LONGEST_DURATION = 36500  # days
 
 
 def _duration(given: object) -> str:
     if not isinstance(given, str) or not re.fullmatch(r"[0-9]+[smhdw]", given):
-        raise ValueError(f'{given!r} is not a duration: a number and s, m, h, d or w, such as "15m" or "90d"')
+        shown = f"{given[:57]}…" if isinstance(given, str) and len(given) > 60 else given
+        raise ValueError(f'{shown!r} is not a duration: a number and s, m, h, d or w, such as "15m" or "90d"')
+    if len(given) > 12 or seconds(given) > LONGEST_DURATION * 86400:
+        raise ValueError(f"{given[:20]} is out of range: expected {LONGEST_DURATION}d at most")
+    return given
+
+
+def _positive(given: str) -> str:
+    if not seconds(given):
+        raise ValueError(f"{given!r} is out of range: expected 1s at least")
     return given
 
 
 # Checked before the type: for a bare number, the message is about the missing unit and not about missing quotes.
 Duration = Annotated[str, BeforeValidator(_duration)]
+Timeout = Annotated[Duration, AfterValidator(_positive)]
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -91,6 +109,32 @@ class OneOf:
             expected = f"{', '.join(others)} or {last}" if others else last
             raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
         return value
+
+
+LONGEST_PATTERN = 1000
+
+
+def check_pattern(key: str, pattern: str) -> None:
+    """Raises ValueError for a text that is not a regular expression, or a longer one than any form needs."""
+    if len(pattern) > LONGEST_PATTERN:
+        raise ValueError(f"{key} has {len(pattern)} characters, expected {LONGEST_PATTERN} at most")
+    try:
+        re.compile(pattern)
+    except RecursionError:
+        raise ValueError(f"{key} is not a regular expression: its groups are nested too deeply") from None
+    except (re.error, OverflowError) as error:
+        raise ValueError(f"{key} is not a regular expression: {error}") from None
+
+
+def _range(given: str) -> str:
+    try:
+        ipaddress.ip_network(given, strict=False)
+    except ValueError:
+        raise ValueError(f"{given[:60]!r} is not an address range, such as 192.0.2.0/24") from None
+    return given
+
+
+Cidr = Annotated[str, StringConstraints(pattern=CIDR), AfterValidator(_range)]
 
 
 # EC2's limits. SSM accepts keys of 128 characters.
