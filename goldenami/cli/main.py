@@ -7,8 +7,12 @@ A module with commands is imported only when one of them is called. So ``goldena
 from __future__ import annotations
 
 import difflib
+import errno
+import io
 import os
 import sys
+import tempfile
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -116,7 +120,7 @@ def program(ctx: click.Context, directory: str | None, allow_project_code: bool,
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; the table of codes is in goldenami/errors.py.
+    """Run one command and return its exit code; the table of codes is in goldenami/errors.py. No error leaves it.
 
     ``arguments``: None for those of this process, whose stdout and stderr are then protected (see ``output``).
     """
@@ -128,25 +132,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: Sequence[str]) -> int:
     arguments = list(given)
-    debug = "--debug" in arguments
     try:
         outcome: Any = program.main(args=arguments, prog_name="goldenami", standalone_mode=False)
-    except GoldenAmiError as error:
-        if debug:
-            raise
-        from goldenami.report.problems import render_error
-
-        render_error(error)
-        return error.exit_code
-    except click.ClickException as error:
-        if debug and error.__cause__ is not None:  # the error of a plugin, wrapped for click
-            raise
-        error.show(file=sys.stderr)
-        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         print("Interrupted", file=sys.stderr)  # noqa: T201
         return 130
+    except Exception as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        return _told(error)
     return outcome if isinstance(outcome, int) else 0
+
+
+def _told(error: Exception) -> int:
+    """Print an error, and return its exit code."""
+    from goldenami.report.problems import escaped, render_error
+
+    if isinstance(error, click.ClickException):
+        shown = io.StringIO()
+        error.show(file=shown)
+        click.echo(escaped(shown.getvalue()), nl=False, err=True)
+        return error.exit_code
+    if not isinstance(error, GoldenAmiError):
+        error = _unexpected(error)
+    render_error(error)
+    return error.exit_code
+
+
+def _unexpected(error: Exception) -> GoldenAmiError:
+    """Return an error of the operating system, or a bug, as one sentence, and write the traceback to a private file."""
+    if isinstance(error, OSError) and error.strerror:
+        if error.errno == errno.ENOENT and error.filename is None:
+            return GoldenAmiError("the working directory does not exist any more", hint="Change to another directory.")
+        name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else "a file"
+        message = f"{name if len(name) <= 200 else f'{name[:200]}…'} cannot be used: {error.strerror}"
+    else:
+        message = f"goldenami failed because of a bug: {type(error).__name__}"
+    try:
+        file, path = tempfile.mkstemp(prefix="goldenami-", suffix=".txt")  # with the permissions 0600
+        with open(file, "w", encoding="utf-8", errors="backslashreplace") as details:  # noqa: PTH123
+            print(f"goldenami {__version__}, Python {sys.version}", file=details)
+            traceback.print_exception(error, file=details)
+    except OSError:
+        return GoldenAmiError(message, hint="Run it again with --debug for the details.")
+    return GoldenAmiError(message, hint=f"The details are in {path}.")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import click
 _OPTION = "--wait"
 _FOREVER = "forever"
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"([0-9]+)([smh])")
+_DURATION = re.compile(r"([0-9]{1,9})([smh])")
 
 
 class Waiting(click.Command):
@@ -51,8 +51,8 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:
     found = _DURATION.fullmatch(value)
     if found is None:
         raise click.BadParameter(
-            f"found {value!r}, expected a duration: {_OPTION}=30s, {_OPTION}=10m or {_OPTION}=2h; or {_OPTION} alone "
-            "to wait without a limit",
+            f"found {value[:60]!r}, expected a duration: {_OPTION}=30s, {_OPTION}=10m or {_OPTION}=2h; or {_OPTION} "
+            "alone to wait without a limit",
             ctx,
             param,
         )

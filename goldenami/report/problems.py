@@ -36,6 +36,8 @@ from goldenami.errors import (
 ReadSource = Callable[[str], str | None]
 
 _TAB = "    "
+_MOST = 200  # problems that are shown: more do not help, and each takes about a millisecond
+_LONGEST = 4000  # characters of a message or hint that are shown
 _WORD = re.compile(r"""'[^']*'|"[^"]*"|\{\{.*?\}\}|[\w./@%+*-]+""")
 _PLACE = re.compile(r"^(?P<file>.+?):(?P<line>\d+)(?::(?P<column>\d+))?$")
 _OUTPUT_LINES = 25  # of a failed operation: the last lines, which usually contain the cause
@@ -71,10 +73,10 @@ def render_error(error: GoldenAmiError, console: Console | None = None, *, read:
     console = console or stderr_console()
     if isinstance(error, InvalidInput):
         render_problems(error.problems, console, read=read)
-        _print(console, Text(error.message, style="bold red"))
+        _print(console, _line((error.message, "bold red")))
     else:
         first, _, rest = error.message.partition("\n")
-        _print(console, Text.assemble(("error: ", "bold red"), (first, "bold"), f"\n{rest}" if rest else ""))
+        _print(console, _line(("error: ", "bold red"), (first, "bold"), f"\n{rest}" if rest else ""))
         for line in _details(error, read):
             _print(console, line)
     if error.hint:
@@ -82,18 +84,20 @@ def render_error(error: GoldenAmiError, console: Console | None = None, *, read:
 
 
 def render_problems(problems: Sequence[Problem], console: Console, *, read: ReadSource = read_source) -> None:
-    """Print every problem with its source line and a caret. Each file is read once."""
-    sources: dict[str, str | None] = {}
-    for problem in problems:
+    """Print the first problems, each with its source line and a caret. Each file is read once."""
+    sources: dict[str, list[str]] = {}
+    for problem in problems[:_MOST]:
         if problem.file not in sources:
-            sources[problem.file] = read(problem.file)
+            sources[problem.file] = (read(problem.file) or "").splitlines()
         place = ":".join([problem.file, *(str(n) for n in (problem.line, problem.column) if n)])
-        head = Text.assemble((f"{place}: ", "bold"), ("error: ", "bold red"), problem.message)
+        head = _line((f"{place}: ", "bold"), ("error: ", "bold red"), problem.message)
         _print(console, head)
         for line in _excerpt(sources[problem.file], problem.line, problem.column, console.width):
             _print(console, line)
         if problem.hint:
             _print(console, Text.assemble((" " * 6 + "= ", "blue"), _hint(problem.hint)))
+    if len(problems) > _MOST:
+        _print(console, Text(f"… and {len(problems) - _MOST} more problems. The option --json of validate has all."))
 
 
 def _details(error: GoldenAmiError, read: ReadSource) -> list[Text]:
@@ -101,7 +105,7 @@ def _details(error: GoldenAmiError, read: ReadSource) -> list[Text]:
     if isinstance(error, OperationFailed):
         return _operation_details(error, read)
     if isinstance(error, TargetsFailed):
-        return [Text.assemble((f"  {target}: ", "bold"), reason) for target, reason in sorted(error.failures.items())]
+        return [_line((f"  {target}: ", "bold"), reason) for target, reason in sorted(error.failures.items())]
     if isinstance(error, CloudError):
         facts = {
             "action": error.action,
@@ -110,7 +114,7 @@ def _details(error: GoldenAmiError, read: ReadSource) -> list[Text]:
             "region": error.region,
         }
         known = ", ".join(f"{name} {value}" for name, value in facts.items() if value and value not in error.message)
-        return [Text(f"  {known}", style="dim")] if known else []
+        return [_line((f"  {known}", "dim"))] if known else []
     return []
 
 
@@ -118,10 +122,10 @@ def _operation_details(error: OperationFailed, read: ReadSource) -> list[Text]:
     lines: list[Text] = []
     place = _PLACE.match(error.place)
     if place:
-        lines.append(Text.assemble("  at ", (error.place, "bold")))
-        lines += _excerpt(read(place["file"]), int(place["line"]), int(place["column"] or 0), 120)
+        lines.append(_line("  at ", (error.place, "bold")))
+        lines += _excerpt((read(place["file"]) or "").splitlines(), int(place["line"]), int(place["column"] or 0), 120)
     elif error.place:
-        lines.append(Text(f"  at {error.place}"))
+        lines.append(_line(f"  at {error.place}"))
     if error.status is not None and str(error.status) not in error.message:
         lines.append(Text(f"  exit status {error.status}"))
     output = error.output.rstrip().splitlines()
@@ -131,20 +135,19 @@ def _operation_details(error: OperationFailed, read: ReadSource) -> list[Text]:
     return lines
 
 
-def _excerpt(source: str | None, line: int, column: int, width: int) -> list[Text]:
+def _excerpt(lines: Sequence[str], line: int, column: int, width: int) -> list[Text]:
     """Return the source line, with a caret below it if the column is known. Empty if the line does not exist."""
-    if source is None or line < 1:
+    if not 0 < line <= len(lines):
         return []
-    lines = source.splitlines()
-    if line > len(lines):
-        return []
-    raw = lines[line - 1]
-    start = min(max(column - 1, 0), len(raw))
+    room = min(max(width - 9, 20), 1000)
+    start = min(max(column - 1, 0), len(lines[line - 1]))
+    left = max(0, start - room)  # of a long line, only the part around the column is processed
+    raw = ("…" if left else "") + lines[line - 1][left : start + room]
+    start -= left - bool(left)
     word = _WORD.match(raw, start)
     before = _printable(raw[:start])
     marked = _printable(word.group()) if word else ""
     text = _printable(raw)
-    room = max(width - 9, 20)
     if cell_len(text) > room:
         # Keep the marked word visible: cut from the left only as much as needed.
         cut = max(0, len(before) + min(len(marked), 20) - room + 4)
@@ -169,8 +172,25 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else "�" for c in text.replace("\t", _TAB))
 
 
+def escaped(text: str) -> str:
+    """Return a text with its control characters as escapes: they could move the cursor or change colors."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+# C0 without tab and newline, DEL, C1, and the characters that reorder text or cannot be written.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ud800-\udfff]")
+
+
+def _line(*parts: str | tuple[str, str]) -> Text:
+    """Return texts, some of them with a style, as one line: escaped, and cut if they are very long."""
+    pairs = [(part, "") if isinstance(part, str) else part for part in parts]
+    return Text.assemble(
+        *((escaped(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"), style) for text, style in pairs)
+    )
+
+
 def _hint(text: str) -> Text:
-    return Text.assemble(("hint: ", "cyan"), text)
+    return _line(("hint: ", "cyan"), text)
 
 
 def _print(console: Console, text: Text) -> None:
