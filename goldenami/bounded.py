@@ -41,7 +41,7 @@ class TooMuch(Exception):
 class Budget:
     """The processor time and the text that one input may use for all its calls together."""
 
-    def __init__(self, seconds: float = 3.0, characters: int = 16 << 20) -> None:
+    def __init__(self, seconds: float = 2.0, characters: int = 16 << 20) -> None:
         self.seconds = seconds
         self.characters = characters
         self._given = (seconds, characters)

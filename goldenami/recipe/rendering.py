@@ -23,7 +23,7 @@ from functools import lru_cache
 from types import CodeType, FrameType
 from typing import Any
 
-from jinja2 import TemplateError, TemplateSyntaxError, Undefined, nodes, pass_context
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, nodes, pass_context
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -383,7 +383,9 @@ def _environment(undefined: type[Undefined]) -> _Environment:
 def _compiled(source: str, keeps: bool) -> CodeType:
     """Return the code of a template. It does not depend on the context, and the same expressions come many times:
     controls are bound for each recipe that uses them. ``keeps``: the filter ``_keep`` is allowed."""
-    environment = _environment(Undefined)
+    environment = _environment(
+        StrictUndefined
+    )  # with Undefined, Jinja computes '' for a wrong constant when it compiles
     if keeps:
         environment.filters["_keep"] = pass_context(lambda *_: "")
     return environment.compile(source, name=_NAME, filename=_NAME)

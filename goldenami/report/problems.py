@@ -162,8 +162,11 @@ def _excerpt(lines: Sequence[str], line: int, column: int, width: int) -> list[T
 
 
 def _shorten(text: str, cells: int) -> str:
-    while cell_len(text) > cells - 1:
-        text = text[:-1]
+    width = 0
+    for position, character in enumerate(text):
+        width += cell_len(character)
+        if width > cells - 1:
+            return text[:position] + "…"
     return text + "…"
 
 
