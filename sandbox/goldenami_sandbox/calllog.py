@@ -50,11 +50,11 @@ class CallLog:
             "request_id": call.request_id,
             **call.notes,
         }
-        line = json.dumps(entry, ensure_ascii=False)
+        line = json.dumps(entry, ensure_ascii=False) + "\n" if self._file is not None else ""
         with self._guard:
             self._entries.append(entry)
             if self._file is not None:
-                self._file.write(line + "\n")
+                self._file.write(line)
 
     def entries(self) -> list[dict[str, Any]]:
         with self._guard:

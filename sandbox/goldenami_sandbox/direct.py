@@ -5,8 +5,7 @@
 
 Most of the client stays in use: botocore validates parameters, runs handlers of ``before-call``, serializes the
 request, gets and renews credentials, and raises its errors. Signature and HTTP are omitted, and so is XML for EC2's own
-service. A call then takes a few tenths of a millisecond, which thousands of test cases need. S3, EBS blocks and
-unsigned calls still use HTTP.
+service. A call then takes a millisecond or less, which thousands of test cases need. Unsigned calls still use HTTP.
 
 A dropped response raises ConnectionClosedError, as over HTTP. A response that is later than the read timeout raises
 ReadTimeoutError at once; the call has had its effect.
@@ -14,23 +13,25 @@ ReadTimeoutError at once; the call has had its effect.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
+from botocore.awsrequest import HeadersDict
 from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
+from botocore.httpchecksum import apply_request_checksum
 from botocore.model import OperationModel
 from botocore.parsers import create_parser
+from botocore.response import StreamingBody
 
 from goldenami_sandbox.ec2 import protocol as ec2
 from goldenami_sandbox.http import Request, Response
 from goldenami_sandbox.protocol import Call, new_request_id
 
-# The request or response bodies of these services are streams.
-_OVER_THE_WIRE = frozenset({"s3", "ebs"})
 _Answer = tuple[Any, dict[str, Any]]  # what a before-call handler returns: the HTTP response and the parsed one
 
 
@@ -54,7 +55,7 @@ class Direct:
         context: Mapping[str, Any],
         **_: Any,
     ) -> _Answer | None:
-        if request_signer.signing_name in _OVER_THE_WIRE or context.get("auth_type") == "none":
+        if context.get("auth_type") == "none":
             return None
         call = _call(params, request_signer)
         response = self._serve(call)
@@ -62,21 +63,27 @@ class Direct:
             raise ConnectionClosedError(endpoint_url=params["url"])
         if response.late > context["client_config"].read_timeout:
             raise ReadTimeoutError(endpoint_url=params["url"], error="the answer is late")
-        return SimpleNamespace(status_code=response.status), _parsed(model, response, call.request_id)
+        # Handlers of S3 read the body once more.
+        http = SimpleNamespace(status_code=response.status, content=response.body, raw=response.body)
+        return http, _parsed(model, response, call.request_id)
 
 
 def _call(params: Mapping[str, Any], signer: Any) -> Call:
     """Return the call for a request that botocore serialized."""
     keys = signer._credentials.get_frozen_credentials()  # as for a signature: this renews expired credentials
+    apply_request_checksum(params)
     body, form = params["body"], None
     if isinstance(body, dict):  # the query protocols: a form
         form = {name: str(value) for name, value in body.items()}
         body = urlencode(form)
+    elif hasattr(body, "read"):
+        body = body.read()
+    url = urlsplit(params["url"])
     headers = {name.lower(): _text(value) for name, value in params["headers"].items()}
     request = Request(
         method=params["method"],
-        path=quote(params["url_path"], safe="/%~"),
-        query=urlencode(params["query_string"], doseq=True),
+        path=quote(url.path or "/", safe="/%~"),
+        query=url.query,
         headers=headers,
         raw_headers=list(headers.items()),
         body=body.encode() if isinstance(body, str) else bytes(body),
@@ -108,7 +115,10 @@ def _parsed(model: OperationModel, response: Response, request_id: str) -> dict[
         parsed = ec2.parsed(model.name, response.answer)
         parsed["ResponseMetadata"] = {"RequestId": request_id, "HTTPStatusCode": response.status}
     else:
-        raw = {"status_code": response.status, "headers": headers, "body": response.body}
+        body: Any = response.body
+        if model.has_streaming_output and response.status < 300:
+            body = StreamingBody(io.BytesIO(body), len(body))
+        raw = {"status_code": response.status, "headers": HeadersDict(headers), "body": body}
         parsed = _parser(model.service_model.resolved_protocol)(raw, model.output_shape)
     parsed["ResponseMetadata"] |= {"HTTPHeaders": headers, "RetryAttempts": 0}
     return parsed

@@ -42,16 +42,21 @@ def answer(service: str, environ: dict[str, Any]) -> Response:
 
 @cache
 def _dispatch(service: str) -> _Dispatch:
-    _remember()
+    remember()
     (dispatch,) = import_module(f"moto.{service}.urls").url_paths.values()
     found: _Dispatch = dispatch
     return found
 
 
 @cache
-def _remember() -> None:
-    """Which methods a class has, and which errors a service: functions of their arguments, a third of each call."""
+def remember() -> None:
+    """Which modules moto has, which methods a class has, and which errors a service: functions of their arguments, a
+    third of each call."""
+    from moto import backends
     from moto.core import errors, responses
+
+    of_moto: Any = backends
+    of_moto.list_of_moto_modules = cache(lambda found=of_moto.list_of_moto_modules: frozenset(found()))
 
     of_classes: Any = responses
     of_classes.method_names_from_class = cache(of_classes.method_names_from_class)

@@ -96,6 +96,7 @@ class Surface:
         if self._app is None:
             from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
+            moto_calls.remember()
             make: Any = create_backend_app
 
             def found(backend: str | None) -> Any:

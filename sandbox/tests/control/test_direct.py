@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -167,12 +168,31 @@ def test_answers_that_do_not_come(ends: Ends, disturb: Callable[[Response], Resp
     assert sorted(p["Name"] for p in found) == ["/p/0", "/p/1"]
 
 
-def test_streams_take_the_wire(ends: Ends) -> None:
-    wire, direct = ends.both("s3")
-    direct.create_bucket(Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
-    direct.put_object(Bucket="bucket", Key="k", Body=b"text")
-    assert direct.get_object(Bucket="bucket", Key="k")["Body"].read() == b"text"
-    assert wire.get_object(Bucket="bucket", Key="k")["Body"].read() == b"text"
+def test_objects_are_the_same(ends: Ends) -> None:
+    """Bodies of requests and responses are streams; names are encoded; a condition can fail."""
+    clients = wire, direct = ends.both("s3")
+    key = "a b/\u2013+%41&c=d"
+    for name, client in (("one", wire), ("two", direct)):
+        client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+        client.put_object(Bucket=name, Key=key, Body=io.BytesIO(b"text"), Metadata={"my_key": "v"}, IfNoneMatch="*")
+        refused = refusal(
+            lambda: client.put_object(Bucket=name, Key=key, Body=b"other", IfNoneMatch="*")  # noqa: B023
+        )
+        assert refused[1][1] == 412
+    for bucket in ("one", "two"):
+        answers = [client.get_object(Bucket=bucket, Key=key) for client in clients]
+        assert [answer.pop("Body").read() for answer in answers] == [b"text", b"text"]
+        assert plain(answers[0]) == plain(answers[1])
+        for name, request in {
+            "head_object": {"Key": key},
+            "list_objects_v2": {"Prefix": "a b/", "Delimiter": "%"},
+            "get_bucket_location": {},
+        }.items():
+            answers = [plain(getattr(client, name)(Bucket=bucket, **request)) for client in clients]
+            assert answers[0] == answers[1], name
+    for name in ("get_object", "head_object"):
+        refusals = [refusal(lambda: getattr(client, name)(Bucket="one", Key="none")) for client in clients]  # noqa: B023
+        assert refusals[0] == refusals[1], name
 
 
 KEY = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHkS3hoR6tPzWXHRrQ6L8JYdKEe3OYo5sMoC5nbvhsEZ someone"
