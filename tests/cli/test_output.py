@@ -11,7 +11,7 @@ import pytest
 from rich.text import Text
 
 from goldenami.events import Event
-from goldenami.report import EventFile, Live, stderr_console
+from goldenami.report import EventFile, Live, progress, stderr_console
 
 # A command that prints more than a buffer holds, works on a file, and ends with an exit code.
 COMMAND = """
@@ -95,3 +95,13 @@ def test_a_useless_width_hides_nothing(
 def test_an_event_file_on_a_full_disk_ends_without_an_error() -> None:
     with EventFile(Path("/dev/full")) as events, pytest.raises(OSError, match="No space left"):
         events(Event("note", {"message": "x"}))
+
+
+def test_a_full_event_file_does_not_end_the_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress(stderr_console(), events=Path("/dev/full")) as emit:
+        for number in range(3):
+            emit(Event("note", {"message": f"note {number}"}))
+    stderr = capsys.readouterr().err
+    assert stderr.count("receives no more events") == 1
+    assert "No space left" in stderr
+    assert all(f"note {number}" in stderr for number in range(3))
