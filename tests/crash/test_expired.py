@@ -90,7 +90,10 @@ def test_what_a_lost_machine_left_is_collected_and_nothing_else(world: World, ac
     told = clean_expired(world, dry_run=True)
     assert inventory.take(world) == before, "a dry run changes nothing"
     done = clean_expired(world)
-    assert {str(f) for f in done[None].deleted} == {str(f) for f in told[None].deleted}
+    deleted, announced = set(done[None].deleted), set(told[None].deleted)
+    assert deleted <= announced
+    # EC2 deletes the volumes of an instance with it: the calls for them find nothing, and are not counted.
+    assert {found.kind for found in announced - deleted} <= {"volume"}
     assert not done[None].left
     assert any("does not prove" in why for why in done[None].others.values())
     check(world, decoys, released=False)
