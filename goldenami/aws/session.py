@@ -494,6 +494,10 @@ class Cloud:
 
 def _caller_session(connection: Connection) -> botocore.session.Session:
     session = _bare_session(connection, connection.profile)
+    try:
+        session.get_scoped_config()  # a broken configuration is found here, and not at some later call
+    except Exception as error:
+        raise errors.translate(error, service="", action="the AWS configuration", place=None) from error
     if connection.access_key_id is not None and connection.secret_access_key is not None:
         session.set_credentials(connection.access_key_id, connection.secret_access_key, connection.session_token)
     return session
