@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +19,11 @@ from goldenami_sandbox.http import Response
 from goldenami_sandbox.protocol import Call
 
 from goldenami import recipe
+from goldenami.aws.session import Cloud
 from goldenami.cli.main import main, program
 from goldenami.model import Place
 from tests.crash.test_credentials import Expiry
-from tests.worlds.builds import HOME, Label
+from tests.worlds.builds import HOME, Label, Saved, World, logged_in
 from tests.worlds.volumes import Estate
 
 WEST = Place(HOME, "eu-west-1")
@@ -147,16 +149,31 @@ def test_no_command_is_forgotten() -> None:
     assert listed - asking - other == set(), "a new command: add a case, or say why it asks no place"
 
 
-@pytest.fixture
-def scene(estate: Estate) -> Estate:
-    """A release, a schedule, and what a cloud holds besides."""
-    world = estate.world
+@pytest.fixture(scope="module")
+def prepared(build_world: World) -> tuple[Estate, Saved]:
+    """A release, a schedule, and what a cloud holds besides: made once, and copied for each test."""
+    world = build_world
+    world.fresh()
+    estate = Estate(world)
     file = world.path / "goldenami.yaml"
     file.write_text(file.read_text() + SCHEDULES.lstrip("\n"))
     world.project = recipe.load_project(world.path)
     world.environment = recipe.environment(world.project, "test")
     world.build()
-    return estate
+    return estate, world.save()
+
+
+@pytest.fixture
+def scene(
+    prepared: tuple[Estate, Saved], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Estate:
+    estate, saved = prepared
+    estate.world.fresh(saved=saved)
+    monkeypatch.setattr(Cloud, "of", logged_in)
+    monkeypatch.chdir(estate.world.path)
+    found = copy(estate)
+    found.capsys = capsys
+    return found
 
 
 def prepare(scene: Estate, case: Case) -> list[str]:

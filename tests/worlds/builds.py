@@ -134,8 +134,12 @@ class Clock:
             self._offset += seconds
         time.sleep(0.0002)
 
-    def reset(self) -> None:
-        self._offset = 0.0
+    @property
+    def offset(self) -> float:
+        return self._offset
+
+    def reset(self, offset: float = 0.0) -> None:
+        self._offset = offset
 
 
 class MortalCloud(Cloud):
@@ -326,6 +330,16 @@ def logged_in(environment: Environment, **options: Any) -> Cloud:
     return Cloud(environment.accounts, environment.home_place, connection=environment.connection, **every)
 
 
+class Saved(NamedTuple):
+    """What other cases begin with: the files of a project, and a cloud at rest, some virtual seconds from now."""
+
+    path: Path
+    node: PaperNode
+    own: Mapping[str, Any]
+    services: Mapping[str, bytes]
+    seconds: float
+
+
 @dataclass
 class World:
     """One case after the other: ``fresh`` begins one."""
@@ -346,19 +360,23 @@ class World:
     _in_a_bucket: bool = False
     _witness: Cloud | None = None
     _paths: list[Path] = field(default_factory=list)
+    _saved: list[Path] = field(default_factory=list)
     _clients: dict[tuple[str, Place], Any] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
-    def fresh(self, *, new_process: bool = False, bucket: bool = False) -> None:
-        """An empty cloud and an empty project. ``new_process``: its clients log in again, too (which takes a while).
-        ``bucket``: journals and catalog are kept in one."""
+    def fresh(self, *, new_process: bool = False, bucket: bool = False, saved: Saved | None = None) -> None:
+        """An empty cloud and an empty project, or saved ones. ``new_process``: its clients log in again, too (which
+        takes a while). ``bucket``: journals and catalog are kept in one."""
         self.end()
-        self.clock.reset()
-        node = PaperNode()
+        self.clock.reset(saved.seconds if saved is not None else 0.0)
+        node = PaperNode() if saved is None else saved.node.copy()
         node.start()
         sessions = self.gate.target.credentials.dump() if self.gate.target is not None else []
         behind = SandboxCloud(node, clock=self.clock.now, sleep=self.clock.sleep, settings=Settings(), secret=SECRET)
         behind.seed()
+        if saved is not None:
+            behind.load(saved.own, saved.services)
+            assert behind.settle()
         if sessions and not new_process:
             behind.credentials.load(sessions)
         self._node, self.gate.target, self.clock.settle = node, behind, behind.ec2.settle
@@ -369,7 +387,7 @@ class World:
         if bucket:
             location = {"LocationConstraint": REGIONS[0]}
             self.client("s3", PLACES[0]).create_bucket(Bucket="shared", CreateBucketConfiguration=location)
-        self.other_machine()
+        self.other_machine(saved.path if saved is not None else None)
         if new_process or not hasattr(self, "cloud"):
             direct = None if self.wire else Direct(self.gate.serve)
             self.cloud = MortalCloud(self.clock, self.environment.accounts, self.environment.home_place, direct)
@@ -378,8 +396,18 @@ class World:
         self.cloud.start_process()
         self.gate.stop()
 
-    def other_machine(self) -> None:
-        """A checkout of the project where nothing else is; what others left in the bucket is a while ago."""
+    def save(self) -> Saved:
+        """The case as it is, to begin others with it."""
+        assert self._node is not None
+        assert self.behind.settle()
+        path = self.base / f"saved-{next(self._numbers)}"
+        shutil.copytree(self.path, path)
+        self._saved.append(path)
+        return Saved(path, self._node.copy(), *self.behind.dump(), self.clock.offset)
+
+    def other_machine(self, saved: Path | None = None) -> None:
+        """A checkout of the project where nothing else is, or what was saved; what others left in the bucket is a while
+        ago."""
         self.path = self.base / f"case-{next(self._numbers)}"
         self._paths.append(self.path)
         for name, text in PROJECT.items():
@@ -387,6 +415,8 @@ class World:
             file.parent.mkdir(parents=True, exist_ok=True)
             stores = IN_A_BUCKET if self._in_a_bucket else IN_A_DIRECTORY
             file.write_text(text + (stores if name == "goldenami.yaml" else ""))
+        if saved is not None:
+            shutil.copytree(saved, self.path, dirs_exist_ok=True)
         self.project = recipes.load_project(self.path)
         self.environment = recipes.environment(self.project, "test")
         if self._in_a_bucket:
@@ -512,6 +542,8 @@ def open_world(base: Path, *, wire: bool = False) -> Iterator[World]:
         yield world
     finally:
         world.end()
+        for saved in world._saved:
+            shutil.rmtree(saved)
         server.close()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,6 +65,14 @@ class PaperNode:
             self.calls.append((method, subject))
         if method in self.failures:
             raise SandboxError(self.failures[method])
+
+    def copy(self) -> PaperNode:
+        """Return a node with the same volumes, snapshots and guests, and a life of its own."""
+        node = PaperNode()
+        with self._lock:
+            for name in ("volumes", "snapshots", "guests", "written", "_addresses", "_given"):
+                setattr(node, name, deepcopy(getattr(self, name)))
+        return node
 
     def start(self) -> None:
         for guest in self.guests.values():
