@@ -388,6 +388,7 @@ TABLE: Final[tuple[ApiCall, ...]] = (
     ),
     _row("kms:GenerateDataKey", "seal secrets in a bucket", _EVERY, (_B,), "bucket-key secret"),
     _row("kms:Decrypt", "open secrets in a bucket", _EVERY, (_B,), "bucket-key secret"),
+    _row("kms:Decrypt", "check journals in a bucket", _EVERY, (_L,), "bucket-key journals"),
     # --- parameters ---------------------------------------------------------------------------------------------------
     _row(
         "ssm:GetParameter",

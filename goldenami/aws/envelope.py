@@ -25,6 +25,8 @@ from goldenami.errors import CloudError, GoldenAmiError, UsageError
 from goldenami.model import Environment, Place
 
 ENVIRONMENT: Final = "goldenami:environment"  # in every encryption context; policies of the environment name it
+PURPOSE: Final = "goldenami:purpose"
+JOURNALS: Final = "journals"  # the purpose of the key that authenticates records
 _SCHEMA: Final = "goldenami.envelope/2"
 _NONCE: Final = 12  # bytes; the size for GCM
 
@@ -65,7 +67,7 @@ class Envelopes:
         self._cloud = cloud
         self._place = place
         self._key = key
-        self._context = {ENVIRONMENT: environment, "goldenami:purpose": purpose}
+        self._context = {ENVIRONMENT: environment, PURPOSE: purpose}
         if build_id:
             self._context["goldenami:build-id"] = build_id
         self._error = error

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from goldenami.errors import JournalError
-from goldenami.journal import IN_A_BUCKET, Journals, Storage
+from goldenami.journal import IN_A_BUCKET, Authenticator, Journals, Storage
 from goldenami.model import Environment
+from goldenami.store import SecretKey
 
 if TYPE_CHECKING:
     from goldenami.aws.lease import Terms
@@ -34,7 +35,7 @@ def open_journals(environment: Environment, cloud: Cloud | None = None, *, terms
         return Journals(Path(environment.builds))
     # The imports are here, because loading botocore is slow and a directory does not need it.
     from goldenami.aws.bucketstore import BucketStore
-    from goldenami.aws.envelope import Envelopes, key_of
+    from goldenami.aws.envelope import JOURNALS, Envelopes, key_of
     from goldenami.aws.lease import Terms
     from goldenami.aws.s3 import Bucket
     from goldenami.aws.session import Cloud
@@ -51,5 +52,8 @@ def open_journals(environment: Environment, cloud: Cloud | None = None, *, terms
         )
 
     local = Path(environment.local) / "builds"
-    storage = Storage(BucketStore(bucket, terms=terms), IN_A_BUCKET, local, seal=seal, now=terms.now)
+    store, name = BucketStore(bucket, terms=terms), environment.name
+    envelopes = Envelopes(bucket.cloud, bucket.place, key, environment=name, purpose=JOURNALS, error=JournalError)
+    authenticator = Authenticator(name, SecretKey(store, name, envelopes, JournalError))
+    storage = Storage(store, IN_A_BUCKET, local, seal=seal, authenticator=authenticator, now=terms.now)
     return Journals(storage)

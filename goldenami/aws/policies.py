@@ -341,6 +341,9 @@ class _Statements:
                 found = {"ForAllValues:StringEquals": {"kms:GrantOperations": sorted(granted)}}
             case "secret":
                 found = {"StringEquals": {f"kms:EncryptionContext:{envelope.ENVIRONMENT}": name}}
+            case "journals":
+                purpose = {f"kms:EncryptionContext:{envelope.PURPOSE}": envelope.JOURNALS}
+                found = {"StringEquals": {f"kms:EncryptionContext:{envelope.ENVIRONMENT}": name, **purpose}}
             case "pass-to-dlm":
                 found = {"StringEquals": {"iam:PassedToService": "dlm.amazonaws.com"}}
             case "pass-to-ec2":

@@ -17,6 +17,7 @@ resources.
 Replay is pure (``records``). This package does not depend on AWS.
 """
 
+from goldenami.journal.authentic import Authenticator
 from goldenami.journal.builds import Journals, Summary
 from goldenami.journal.log import Journal
 from goldenami.journal.records import (
@@ -44,6 +45,7 @@ __all__ = [
     "IN_A_DIRECTORY",
     "SCHEMA",
     "Action",
+    "Authenticator",
     "Ending",
     "Header",
     "Holder",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -51,10 +51,10 @@ class Journals:
         """Return the address of the journals for messages: a path, or an s3:// URL."""
         return self.storage.where()
 
-    def create(self, header: Header) -> Journal:
-        """Create the journal of a new build or task, and lock it. Raises JournalError if it exists or cannot be
-        written."""
-        return Journal.create(self.storage, header, now=self._now)
+    def create(self, header: Header, *, secrets: Mapping[str, bytes] | None = None) -> Journal:
+        """Create the journal of a new build or task, and lock it. ``secrets``: see ``Journal.create``. Raises
+        JournalError if it exists or cannot be written."""
+        return Journal.create(self.storage, header, secrets=secrets, now=self._now)
 
     def open(self, build_id: str, turn: Wait = _AT_ONCE) -> Journal:
         """Lock a journal, replay it and prepare it for more records. Raises NotFound, JournalError if it is damaged,
@@ -103,11 +103,11 @@ class Journals:
         return tuple(s for s in all_of(names, self._read, at_once=_READERS) if s is not None)
 
     def _read(self, build_id: str) -> Summary | None:
-        content = self.storage.read(build_id)
-        if content is None:
-            return None
         directory = self.storage.directory(build_id)
         try:
+            content = self.storage.read(build_id)
+            if content is None:
+                return None
             header, state, _, _ = replay(content, self.storage.where(build_id))
         except JournalError as error:
             return Summary(build_id, directory, None, None, (), 0, error.message)

@@ -72,17 +72,18 @@ class Journal:
         builds: Path | Storage,
         header: Header,
         *,
+        secrets: Mapping[str, bytes] | None = None,
         now: Callable[[], datetime] = utc_now,
         sync: Callable[[int], None] = os.fsync,
     ) -> Journal:
         """Create the journal of a new build in a storage, or in a directory, which is created if it is missing.
 
-        Raises JournalError if the build already exists or the journal cannot be written. ``sync``: see
-        ``DirectoryStore``.
+        ``secrets``: values by their names, which :meth:`secret` returns. Raises JournalError if the build already
+        exists or the journal cannot be written. ``sync``: see ``DirectoryStore``.
         """
         storage = Storage.in_directory(builds, now=now, sync=sync) if isinstance(builds, Path) else builds
         first = line({"record": "header", "schema": SCHEMA, "n": 0, **header_json(header)})
-        records = storage.create(header.build_id, first)
+        records = storage.create(header.build_id, first, secrets or {})
         return cls(records, header, State(), directory=storage.directory(header.build_id), count=1, now=now)
 
     @classmethod

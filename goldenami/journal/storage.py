@@ -1,19 +1,21 @@
 """The layout of an environment's journals in a store (``goldenami.store``).
 
-In a directory::
+In a directory, which only its owner can read and write (files of mode 0600, folders of mode 0700)::
 
     <build id>/journal.jsonl     one JSON object in each line, appended and fsynced, never rewritten
     <build id>/lock              the lock of the process that works on the build; contains its holder
-    <build id>/secrets/          mode 0700, with one file of mode 0600 for each secret; deleted at the end
+    <build id>/secrets/          one file for each secret; deleted at the end
     locks/<recipe>               the lock of the process that builds the recipe
 
 In a bucket, for pipelines whose next run is on another machine::
 
-    builds/<build id>/records/00000000.jsonl    one object for each record (``aws.bucketstore``)
+    builds/<build id>/records/00000000.jsonl    one object for each record (``aws.bucketstore``), with a MAC
+                                                (``authentic``)
     builds/<build id>/lease                     the lease of the process that works on the build
     builds/<build id>/secrets/<name>            envelopes (``aws.envelope``); deleted at the end
     open/<build id>                             empty; exists for as long as the build is not finished
     locks/<recipe>                              the lease of the process that builds the recipe
+    keys/<environment>                          the envelope of the key for the MACs
 
 A process that takes over an expired lease first writes a record. So the earlier holder cannot write its next intent,
 and does not make the call of that intent.
@@ -23,15 +25,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from goldenami.errors import GoldenAmiError, JournalError
+from goldenami.journal.authentic import Authenticator
 from goldenami.journal.records import Json, Secret, line, replay, timestamp, utc_now
 from goldenami.store import DirectoryStore, Holder, Lock, Log, Seal, Store
 
@@ -81,14 +86,17 @@ class Storage:
         local: Path,
         *,
         seal: Callable[[str], Seal] | None = None,
+        authenticator: Authenticator | None = None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         """``local``: the directory where this machine keeps the reports of builds. ``seal``: returns the encryption for
-        a build's secrets; None if the store's permissions protect them."""
+        a build's secrets; ``authenticator``: signs the records. Both are None if the store's permissions protect
+        them."""
         self._store = store
         self._layout = layout
         self._local = local
         self._seal = seal
+        self._authenticator = authenticator
         self._now = now
 
     @classmethod
@@ -96,7 +104,8 @@ class Storage:
         cls, root: Path, *, now: Callable[[], datetime] = utc_now, sync: Callable[[int], None] = os.fsync
     ) -> Storage:
         """Return the journals in a directory. ``sync``: see ``DirectoryStore``."""
-        return cls(DirectoryStore(root, error=JournalError, now=now, sync=sync), IN_A_DIRECTORY, root, now=now)
+        store = DirectoryStore(root, error=JournalError, now=now, sync=sync, private=True)
+        return cls(store, IN_A_DIRECTORY, root, now=now)
 
     def where(self, build_id: str | None = None) -> str:
         """Return the address of a build's records, or of all journals, for messages."""
@@ -117,21 +126,29 @@ class Storage:
         return tuple(name for name in names if self._store.has_log(self._layout.log(name)))
 
     def read(self, build_id: str) -> bytes | None:
-        """Return all records of a build, read without its lock; None if the build does not exist."""
-        return self._store.read_log(self._layout.log(build_id)) if SAFE_NAME.match(build_id) else None
+        """Return all records of a build, read without its lock; None if the build does not exist. Raises JournalError
+        if they are not authentic; those of another environment are not checked, and nothing is done with them."""
+        content = self._store.read_log(self._layout.log(build_id)) if SAFE_NAME.match(build_id) else None
+        if content is not None:
+            self.check(build_id, content)
+        return content
 
-    def create(self, build_id: str, header: bytes) -> Records:
-        """Create the records of a new build. Raises JournalError if it exists or cannot be written."""
+    def create(self, build_id: str, header: bytes, secrets: Mapping[str, bytes]) -> Records:
+        """Create the records of a new build, after its ``secrets``, by name. Raises JournalError if it exists or cannot
+        be written."""
         lock = self._lock_build(checked_name(build_id, "build"))
         try:
             self._mark(build_id)
+            for name, value in secrets.items():
+                self._secrets(build_id).named(name, partial(bytes, value))
+            header, mac = self.sign(build_id, "", header)
             log = self._store.create_log(self._layout.log(build_id), header, lock, _what(build_id))
             if log is None:
                 raise JournalError(f"build {build_id} already exists in {self.where()}")
         except BaseException:
             lock.give_back()
             raise
-        return self._records(build_id, lock, log)
+        return Records(self, build_id, lock, log, self._secrets(build_id), mac)
 
     def open(self, build_id: str) -> Records | None:
         """Lock a build's records. Returns None if the build does not exist. Raises Busy if another process holds the
@@ -143,12 +160,11 @@ class Storage:
         try:
             self._mark(build_id)
             log = self._store.open_log(key, lock, _what(build_id))
-            if lock.taken_over is not None:
-                self._fence(build_id, log, lock.taken_over)
+            mac = None if lock.taken_over is None else self._fence(build_id, log, lock.taken_over)
         except BaseException:
             lock.give_back()
             raise
-        return self._records(build_id, lock, log)
+        return Records(self, build_id, lock, log, self._secrets(build_id), mac)
 
     def holder(self, build_id: str) -> Holder | None:
         """Return the process that holds a build's lock now; None if the lock is free."""
@@ -180,18 +196,37 @@ class Storage:
     def _lock_key(self, build_id: str) -> str:
         return f"{self._layout.folder(build_id)}/{self._layout.lock}"
 
-    def _records(self, build_id: str, lock: Lock, log: Log) -> Records:
+    def _secrets(self, build_id: str) -> Secrets:
         seal = None if self._seal is None else self._seal(build_id)
-        secrets = Secrets(self._store, f"{self._layout.folder(build_id)}/secrets", seal)
-        return Records(self, build_id, lock, log, secrets)
+        return Secrets(self._store, f"{self._layout.folder(build_id)}/secrets", seal)
 
-    def _fence(self, build_id: str, log: Log, before: Holder) -> None:
-        """Write the next record, with the number that is free now. Then the earlier holder cannot write any more."""
+    def sign(self, build_id: str, before: str, line: bytes) -> tuple[bytes, str]:
+        """See ``Authenticator.sign``."""
+        return (line, "") if self._authenticator is None else self._authenticator.sign(build_id, before, line)
+
+    def check(self, build_id: str, content: bytes) -> str:
+        """Check all records of a build, and return the MAC of the last one: see ``Authenticator.check``. Those of
+        another environment are not checked."""
+        if self._authenticator is None or not self._authenticator.is_ours(content):
+            return ""
+        return self._authenticator.check(build_id, content, self.where(build_id))
+
+    def _fence(self, build_id: str, log: Log, before: Holder) -> str:
+        """Write the next record, with the number that is free now. Then the earlier holder cannot write any more.
+        Return the record's MAC."""
         while True:
-            _, _, count, _ = replay(log.content(), self.where(build_id))
+            content = log.content()
+            if self._authenticator is not None and not self._authenticator.is_ours(content):
+                raise JournalError(
+                    f"build {build_id} is of another environment",
+                    hint="`goldenami builds list` shows the environment. Use --environment.",
+                )
+            mac = self.check(build_id, content)
+            _, _, count, _ = replay(content, self.where(build_id))
             note = {"record": "note", "name": "taken over", "data": {"from": before.to_json()}}
-            if log.append(count, line({"n": count, "at": timestamp(self._now()), **note})):
-                return
+            signed, mac = self.sign(build_id, mac, line({"n": count, "at": timestamp(self._now()), **note}))
+            if log.append(count, signed):
+                return mac
 
 
 def _what(build_id: str) -> str:
@@ -201,8 +236,12 @@ def _what(build_id: str) -> str:
 class Records:
     """The records of one build, locked for this process. Not thread-safe: the journal serializes the calls."""
 
-    def __init__(self, storage: Storage, build_id: str, lock: Lock, log: Log, secrets: Secrets) -> None:
+    def __init__(
+        self, storage: Storage, build_id: str, lock: Lock, log: Log, secrets: Secrets, mac: str | None
+    ) -> None:
+        """``mac``: of the last record; None: :meth:`content` finds it."""
         self.secrets = secrets
+        self._mac = mac
         self._storage = storage
         self._build_id = build_id
         self._lock = lock
@@ -210,8 +249,11 @@ class Records:
         self._closed = False
 
     def content(self) -> bytes:
-        """Return all records, one in each line. The last line may be torn."""
-        return self._log.content()
+        """Return all records, one in each line. The last line may be torn. Raises JournalError if a record is not
+        authentic."""
+        content = self._log.content()
+        self._mac = self._storage.check(self._build_id, content)
+        return content
 
     def cut(self, whole: int) -> None:
         """Truncate the content to its first ``whole`` bytes, and end it with a newline."""
@@ -220,16 +262,21 @@ class Records:
     def append(self, number: int, line: bytes) -> None:
         """Append a record durably. ``number``: the number of records before it. Raises JournalError or an error of the
         cloud; then the record is absent, or :meth:`recover_appended` returns it."""
-        if not self._log.append(number, line):
+        signed, mac = self._storage.sign(self._build_id, self._mac or "", line)
+        if not self._log.append(number, signed):
             raise JournalError(
                 f"build {self._build_id} was taken over by another process, which has written record {number}",
                 hint=f"This process changed nothing more. Run `goldenami builds show {self._build_id}` to see the "
                 "lock's holder.",
             )
+        self._mac = mac
 
     def recover_appended(self) -> Sequence[bytes]:
         """See ``store.Log.recover_appended``."""
-        return self._log.recover_appended()
+        late = self._log.recover_appended()
+        for record in late:
+            self._mac = str(json.loads(record).get("mac", ""))
+        return late
 
     def check(self) -> None:
         """Raise JournalError if another process may hold the lock now. Usually sends no request."""

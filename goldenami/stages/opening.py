@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -32,6 +33,7 @@ from goldenami.stages.tools import Tools
 from goldenami.stages.transports import HostTransport
 
 _FACTS: TypeAdapter[Facts] = TypeAdapter(Facts)
+_VARIABLES = "variables"
 
 
 @contextmanager
@@ -81,11 +83,12 @@ def _create(
         "version": version,
         "channel": plan.recipe.distribution.channel,
         "source": _within(project, plan.recipe.source),
-        "variables": dict(variables),
+        "variables": sorted(variables),  # their values are in a secret of the journal
         "facts": _FACTS.dump_python(plan.facts, mode="json"),
     }
     header = Header(build_id, name, plan.digest, plan.environment.name, now, data)
-    with tools.journals.create(header) as journal:
+    values = {_VARIABLES: json.dumps(dict(variables)).encode()} if variables else {}
+    with tools.journals.create(header, secrets=values) as journal:
         yield _begin(plan, version, journal, secrets, transport, tools)
 
 
@@ -105,7 +108,7 @@ def reopen(project: Project, environment: Environment, summary: Summary, tools: 
             )
         check_owner(header, environment, tools.catalog)
         data = header.data
-        recipe = recipes.load(project, str(project.root / data["source"]), environment, data["variables"])
+        recipe = recipes.load(project, str(project.root / data["source"]), environment, _variables(journal))
         plan = planning.make(recipe, environment, _FACTS.validate_python(data["facts"]))
         if plan.digest != header.plan_digest:
             raise UsageError(
@@ -126,6 +129,21 @@ def reopen(project: Project, environment: Environment, summary: Summary, tools: 
             build = _begin(plan, data["version"], journal, secrets_of(recipe, tools.cloud), transport, tools)
             reconcile.finish_deletions(build.ledger)
             yield build
+
+
+def _variables(journal: Journal) -> dict[str, str]:
+    """Return the variables that a build was started with. Raises JournalError if their values are missing."""
+
+    def missing() -> bytes:
+        raise JournalError(
+            f"the values of --var of build {journal.build_id} are missing, so it cannot be resumed",
+            hint=f"Run `goldenami clean {journal.build_id}`, and build again.",
+        )
+
+    given = journal.header.data["variables"]
+    if isinstance(given, Mapping):  # a journal of version 0.2.0
+        return dict(given)
+    return dict(json.loads(journal.secret(_VARIABLES, missing))) if given else {}
 
 
 def release_names(plan: BuildPlan) -> availability.ReleaseNames:

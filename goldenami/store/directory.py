@@ -53,13 +53,16 @@ class DirectoryStore:
         error: type[GoldenAmiError],
         now: Callable[[], datetime] = _now,
         sync: Sync = os.fsync,
+        private: bool = False,
     ) -> None:
-        """``error``: the class of the error for a file that cannot be read or written. ``sync``: flushes a file
-        descriptor to the disk; tests that need no durability pass a function that does nothing."""
+        """``error``: the class of the error for a file that cannot be read or written. ``private``: only the user of
+        this process can read and write; otherwise the umask decides, so a store may belong to a group. ``sync``:
+        flushes a file descriptor to the disk; tests that need no durability pass a function that does nothing."""
         self._root = root
         self._error = error
         self._now = now
         self._sync = sync
+        self._private = private
 
     def where(self, key: str = "") -> str:
         return str(self._root / key)
@@ -124,9 +127,8 @@ class DirectoryStore:
     def lock(self, key: str, what: str, hint: str) -> Lock:
         path = self._root / key
         try:
-            _make_directories(path.parent, self._sync)
-            # 0666 and the umask, as for any file: a store may belong to a group.
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            _make_directories(path.parent, self._sync, self._private_from())
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, self._mode)
         except OSError as error:
             self._refuse("lock", path, error)
         try:
@@ -190,10 +192,10 @@ class DirectoryStore:
         final = self._root / key
         unfinished = final.parent / f"{_UNFINISHED}{secrets.token_hex(8)}"
         try:
-            _make_directories(final.parent, self._sync, private=private)
+            _make_directories(final.parent, self._sync, self._private_from(final.parent if private else None))
             _remove_old_unfinished(final.parent)
             try:
-                mode = 0o600 if private else 0o666
+                mode = 0o600 if private else self._mode
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
                 with os.fdopen(os.open(unfinished, flags, mode), "wb") as file:
                     file.write(data)
@@ -209,13 +211,21 @@ class DirectoryStore:
     def _guard(self) -> Iterator[None]:
         """Exclude every other writer of this store that compares contents before it writes."""
         path = self._root / _GUARD
-        path.parent.mkdir(exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        path.parent.mkdir(mode=0o700 if self._private else 0o777, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, self._mode)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)
+
+    @property
+    def _mode(self) -> int:
+        return 0o600 if self._private else 0o666
+
+    def _private_from(self, folder: Path | None = None) -> Path | None:
+        """Return the folder that only the user may read, with all below it; None if there is none."""
+        return self._root if self._private else folder
 
     def _refuse(self, verb: str, path: Path, error: OSError) -> NoReturn:
         raise self._error(f"cannot {verb} {path}: {error.strerror or error}", hint=_hint(error, path)) from error
@@ -292,15 +302,17 @@ def _stored(data: bytes) -> Stored:
     return Stored(data, hashlib.sha256(data).hexdigest())
 
 
-def _make_directories(path: Path, sync: Sync, *, private: bool = False) -> None:
-    """Create directories like ``mkdir -p``. Each new name is on the disk before anything is created below it."""
+def _make_directories(path: Path, sync: Sync, private: Path | None = None) -> None:
+    """Create directories like ``mkdir -p``. Each new name is on the disk before anything is created below it.
+    ``private``: this folder and those below it get the mode 0700."""
     if path.is_dir():
         return
     missing = [path]
     while not missing[-1].parent.is_dir():
         missing.append(missing[-1].parent)
     for folder in reversed(missing):
-        folder.mkdir(mode=0o700 if private and folder == path else 0o777, exist_ok=True)
+        own = private is not None and folder.is_relative_to(private)
+        folder.mkdir(mode=0o700 if own else 0o777, exist_ok=True)
         _flush_directory(folder.parent, sync)
 
 

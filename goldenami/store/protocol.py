@@ -18,7 +18,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,7 +49,7 @@ class Holder:
 
     @classmethod
     def this_process(cls, now: datetime) -> Holder:
-        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:500]
+        command = " ".join([Path(sys.argv[0]).name, *_without_values(sys.argv[1:])])[:500]
         since = now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         return cls(os.getpid(), socket.gethostname(), command, since)
 
@@ -74,6 +74,19 @@ class Holder:
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host} (`{self.command}`) since {self.since}"
+
+
+def _without_values(arguments: Sequence[str]) -> Iterator[str]:
+    """Yield the arguments of a command, without the values of variables (``--var name=value``)."""
+    is_variable = False
+    for argument in arguments:
+        option = "--var=" if argument.startswith("--var=") else ""
+        if is_variable or option:
+            name, equals, _ = argument.removeprefix(option).partition("=")
+            yield f"{option}{name}{equals}***" if equals else f"{option}***"
+        else:
+            yield argument
+        is_variable = not is_variable and argument == "--var"
 
 
 def busy(what: str, holder: Holder | None, hint: str) -> Busy:

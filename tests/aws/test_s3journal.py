@@ -3,6 +3,7 @@ over after its holder's death and not before, and secrets are never readable in 
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from goldenami.aws import journals, lease
+from goldenami.aws.envelope import Envelopes
 from goldenami.aws.guard import bookkeeping
 from goldenami.aws.lease import Terms
 from goldenami.aws.ledger import Call, Ledger
@@ -227,7 +229,7 @@ def test_damage_in_the_middle_is_refused(bench: Bench) -> None:
         journal.intend(intent(str(number)))
     bench.s3.delete_object(Bucket="journals", Key=f"team/builds/{BUILD}/records/00000002.jsonl")
     (summary,) = bench.machine().list()
-    assert "damaged" in str(summary.problem)
+    assert "record 2 of build" in str(summary.problem)
     journal.close()
 
 
@@ -478,3 +480,96 @@ def test_a_bucket_of_another_account_is_refused(bench: Bench) -> None:
         with pytest.raises(AccessError, match="Access Denied"):
             attempt()
     assert bench.bucket().read("x") is None
+
+
+# --- authenticity -----------------------------------------------------------------------------------------------------
+
+
+def write_journal(journals: Journals, build_id: str) -> None:
+    with journals.create(header(build_id)) as journal:
+        for key in ("image/a", "image/b"):
+            journal.intend(replace(intent(key), token=token(build_id, key, 1)))
+
+
+def record(build_id: str, number: int) -> str:
+    return f"team/builds/{build_id}/records/{number:08}.jsonl"
+
+
+def forged(bench: Bench, other: str) -> dict[str, Callable[[dict[str, bytes]], dict[str, bytes]]]:
+    """What somebody writes who may write into the bucket, by what they have read there."""
+    last, first = record(BUILD, 2), record(BUILD, 1)
+
+    def note(number: int) -> bytes:
+        fields = {"n": number, "at": "2026-11-24T03:00:00.000Z", "record": "stage", "name": "x", "status": "done"}
+        return json.dumps({**fields, "data": {}}).encode() + b"\n"
+
+    return {
+        "forged": lambda found: {record(BUILD, 3): note(3)},
+        "forged with a MAC": lambda found: {record(BUILD, 3): note(3)[:-2] + b',"mac":"' + b"0" * 64 + b'"}\n'},
+        "changed": lambda found: {last: found[last].replace(b"CopyImage", b"OtherCall")},
+        "of another build": lambda found: {last: found[record(other, 2)]},
+        "repeated": lambda found: {record(BUILD, 3): found[last].replace(b'"n":2', b'"n":3')},
+        "in another order": lambda found: {
+            first: found[last].replace(b'"n":2', b'"n":1'),
+            last: found[first].replace(b'"n":1', b'"n":2'),
+        },
+        "in the copy": lambda found: {f"team/builds/{BUILD}/upto/00000004.jsonl": found[record(other, 0)] + note(1)},
+    }
+
+
+def test_a_record_that_is_not_authentic_is_refused(bench: Bench) -> None:
+    other = "20261124-030000-ffff"
+    write_journal(bench.machine(), BUILD)
+    write_journal(bench.machine(), other)
+    found = bench.objects()
+    assert all(b'"mac":"' in text for key, text in found.items() if "/records/" in key)
+    assert bench.machine().read(BUILD).problem is None
+    for name, make in forged(bench, other).items():
+        written = make(found)
+        if name != "in the copy":  # it is read instead of the records
+            for key in found:
+                if "/upto/" in key:
+                    bench.s3.delete_object(Bucket="journals", Key=key)
+        for key, text in written.items():
+            bench.s3.put_object(Bucket="journals", Key=key, Body=text)
+        journals = bench.machine()
+        assert f"of build {BUILD} is not authentic" in str(journals.read(BUILD).problem), name
+        with pytest.raises(JournalError, match=r"record \d of build .* is not authentic") as caught:
+            journals.open(BUILD)
+        assert "access log of the bucket" in (caught.value.hint or "")
+        assert journals.read(other).problem is None
+        for key in written:
+            bench.s3.delete_object(Bucket="journals", Key=key)
+        for key, text in found.items():
+            if "/records/" in key or "/upto/" in key:
+                bench.s3.put_object(Bucket="journals", Key=key, Body=text)
+    with bench.machine().open(BUILD) as journal:
+        assert journal.attempts("image/b") == 1
+        journal.note("authentic", really=True)
+    assert bench.machine().read(BUILD).problem is None
+
+
+def test_a_key_of_somebody_else_is_refused(bench: Bench) -> None:
+    """Who can write into the bucket replaces the key, under a key of KMS that the builder may use as well."""
+    write_journal(bench.machine(), BUILD)
+    kms = cast(Any, new_session().create_client("kms", **bench.paper.client()))
+    mine = kms.create_key()["KeyMetadata"]["KeyId"]
+    context = {"goldenami:environment": "test", "goldenami:purpose": "journals"}
+    envelopes = Envelopes(make_cloud(), HOME_PLACE, mine, environment="test", purpose="journals", error=JournalError)
+    forged = envelopes.close("keys/test", b"0" * 64)
+    assert kms.decrypt(
+        CiphertextBlob=base64.b64decode(json.loads(forged)["key"]),
+        EncryptionContext={**context, "goldenami:secret": "keys/test"},
+    )
+    bench.s3.put_object(Bucket="journals", Key="team/keys/test", Body=forged)
+    with pytest.raises(JournalError, match="under another key than alias/golden-ami"):
+        bench.machine().open(BUILD)
+
+
+def test_values_of_variables_are_not_in_the_bucket(bench: Bench) -> None:
+    secrets = {"variables": b'{"title": "my title"}'}
+    with bench.machine().create(header(), secrets=secrets):
+        pass
+    assert not [key for key, text in bench.objects().items() if b"my title" in text]
+    with bench.machine().open(BUILD) as journal:
+        assert journal.secret("variables", lambda: b"") == secrets["variables"]

@@ -153,6 +153,9 @@ def test_secrets_are_beside_the_journal_and_never_in_it(tmp_path: Path) -> None:
     files = list((journal.directory / "secrets").iterdir())
     assert len(files) == 2
     assert {stat.S_IMODE(f.stat().st_mode) for f in files} == {0o600}
+    every = [path for path in journal.directory.parent.rglob("*") if not path.is_symlink()]
+    assert {(path.is_dir(), stat.S_IMODE(path.stat().st_mode)) for path in every} == {(True, 0o700), (False, 0o600)}
+    assert stat.S_IMODE(journal.directory.parent.stat().st_mode) == 0o700
     assert stat.S_IMODE((journal.directory / "secrets").stat().st_mode) == 0o700
 
     journal = reopen(journal)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -197,6 +199,13 @@ def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.Mo
     assert made == store.read("a.json")
     assert store.create("a.json", b"2") is None
     assert store.read("a.json") == made
+
+
+def test_a_holder_does_not_tell_values_of_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["/usr/bin/goldenami", "build", "web", "--var", "password=hunter2", "--var=token=abc", "--var", "x"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    command = Holder.this_process(datetime.now(UTC)).command
+    assert command == "goldenami build web --var password=*** --var=token=*** --var ***"
 
 
 def test_a_holder_that_cannot_be_read_is_nobody() -> None:

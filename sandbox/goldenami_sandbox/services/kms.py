@@ -105,18 +105,16 @@ class Kms(Service):
                 if call.action in ("Decrypt", "ReEncrypt"):
                     source = self._key_of_ciphertext(call)
                     action = "ReEncryptFrom" if call.action == "ReEncrypt" else "Decrypt"
+                    named = call.json.get("SourceKeyId" if call.action == "ReEncrypt" else "KeyId")
+                    if isinstance(named, str) and self._require_key(call, named) is not source:
+                        raise KeyRefused(
+                            "IncorrectKeyException",
+                            "The key ID in the request does not identify a CMK that can perform this operation.",
+                        )
                     self._check(source, call.action, f"kms:{action}", identity.caller, facts, session)
-                    if call.json.get("DryRun") and call.action == "Decrypt":
-                        raise _DRY_RUN
                     if call.action == "Decrypt":
-                        if (
-                            isinstance(reference, str)
-                            and self._find(call.account, call.region, reference) is not source
-                        ):
-                            raise KeyRefused(
-                                "IncorrectKeyException",
-                                "The key ID in the request does not identify a CMK that can perform this operation.",
-                            )
+                        if call.json.get("DryRun"):
+                            raise _DRY_RUN
                         return self._forward(call, source, {"KeyId": source.id})
                 if not isinstance(reference, str):
                     return self._surface.serve(call)

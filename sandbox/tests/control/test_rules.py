@@ -194,6 +194,29 @@ def test_a_key_belongs_to_one_region(client: Clients) -> None:
         client("kms", "us-east-1").describe_key(KeyId=arn.rpartition("/")[2])
 
 
+def test_a_ciphertext_is_of_one_key_and_one_context(client: Clients) -> None:
+    kms = client("kms")
+    arn, other = (kms.create_key()["KeyMetadata"]["Arn"] for _ in range(2))
+    kms.create_alias(AliasName="alias/one", TargetKeyId=arn)
+    context = {"purpose": "test"}
+    blob = kms.generate_data_key(KeyId=arn, KeySpec="AES_256", EncryptionContext=context)["CiphertextBlob"]
+    for name in (arn, "alias/one", arn.rpartition("/")[2]):
+        assert kms.decrypt(KeyId=name, CiphertextBlob=blob, EncryptionContext=context)["KeyId"] == arn
+    with refused("IncorrectKeyException"):
+        kms.decrypt(KeyId=other, CiphertextBlob=blob, EncryptionContext=context)
+    with refused("IncorrectKeyException"):
+        kms.decrypt(KeyId=other, CiphertextBlob=blob, EncryptionContext=context, DryRun=True)
+    with refused("IncorrectKeyException"):
+        kms.re_encrypt(SourceKeyId=other, CiphertextBlob=blob, SourceEncryptionContext=context, DestinationKeyId=other)
+    with refused("NotFoundException"):
+        kms.decrypt(KeyId="alias/nothing", CiphertextBlob=blob, EncryptionContext=context)
+    for wrong in ({}, {"purpose": "other"}, {**context, "more": "x"}):
+        with refused("InvalidCiphertextException"):
+            kms.decrypt(KeyId=arn, CiphertextBlob=blob, EncryptionContext=wrong)
+    with refused("InvalidCiphertextException"):
+        kms.decrypt(KeyId=arn, CiphertextBlob=blob[:-1] + bytes([blob[-1] ^ 1]), EncryptionContext=context)
+
+
 def test_another_account_needs_the_policy_or_a_grant(client: Clients) -> None:
     home, apps = client("kms"), client("kms", account="apps")
     arn = home.create_key()["KeyMetadata"]["Arn"]
