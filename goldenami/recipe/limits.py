@@ -62,7 +62,7 @@ def _retention_rules(retention: object) -> Iterator[tuple[NodePath, Mapping[str,
 
 
 def _check_ascii(text: object, at: NodePath, document: Document, problems: Problems) -> None:
-    problem = not_ascii(text) if isinstance(text, str) else None
+    problem = not_ascii(text.rstrip("\n")) if isinstance(text, str) else None  # a block of YAML ends with a line end
     if problem is not None:
         problems.add(document.mark(at), f"{at[-1]}: {problem[0]}", problem[1])
 

@@ -341,7 +341,7 @@ class RecipeSpec(Spec):
 
     name: Name = Field(description="Name of the image: the file's name without .yaml.")
     version: Annotated[str, AfterValidator(_version)] = Field(description='MAJOR.MINOR in quotes, such as "1.4".')
-    description: str = Field(
+    description: Annotated[str, StringConstraints(strip_whitespace=True)] = Field(
         "",
         description="What the image is for, in ASCII; becomes the AMI's description.",
         max_length=LONGEST_DESCRIPTION,

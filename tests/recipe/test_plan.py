@@ -207,6 +207,12 @@ def shuffled(value: Any, order: Callable[[list[Any]], list[Any]]) -> Any:
     return value
 
 
+def test_a_description_can_be_a_block(write_project: Write) -> None:
+    text = yaml.safe_dump(RECIPE | {"description": "WAITS"}).replace("WAITS", ">\n  a web server,\n  patched\n")
+    project = recipe.load_project(write_project({"recipes/web.yaml": text, **FILES}))
+    assert recipe.load(project, "web", recipe.environment(project)).description == "a web server, patched"
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), flow=st.booleans(), width=st.integers(20, 200), indent=st.integers(2, 6))
 def test_form_does_not_make_another_image(write_project: Write, data: Any, flow: bool, width: int, indent: int) -> None:
@@ -217,7 +223,7 @@ def test_form_does_not_make_another_image(write_project: Write, data: Any, flow:
 
     # The order of variables has a meaning: a default can use those above it. Here none does.
     text = yaml.safe_dump(shuffled(RECIPE, order), sort_keys=False, default_flow_style=flow, width=width, indent=indent)
-    text = "# a comment\n" + text.replace("\n", "\n\n", 1) + "\n# another\n"
+    text = f"# a comment\n\n{text}\n# another\n"
     after = make(write_project({"recipes/web.yaml": text, **FILES}))
     assert after.inputs == before.inputs
     assert after.digest == before.digest
