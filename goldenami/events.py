@@ -33,6 +33,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from goldenami.masking import masker
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -59,15 +61,8 @@ _SHORTEST_SECRET = 4  # characters; a shorter secret may be part of many ordinar
 
 
 def mask(text: str, secrets: Sequence[str]) -> str:
-    """Replace secrets in a text by asterisks, also in the quoted forms of Python and JSON, and line by line."""
-    for secret in secrets:
-        if len(secret) >= _SHORTEST_SECRET:
-            for form in {secret, repr(secret)[1:-1], secret.replace("\\", "\\\\").replace('"', '\\"')}:
-                text = text.replace(form, _MASK)
-            for line in secret.splitlines() if "\n" in secret else ():
-                if len(line) >= 4 * _SHORTEST_SECRET and not line.startswith("-----"):
-                    text = text.replace(line, _MASK)
-    return text
+    """Replace secrets in a text by asterisks, also line by line and in the forms of ``masking``."""
+    return masker(frozenset(secrets), _MASK, _SHORTEST_SECRET)(text)
 
 
 def masked(to: Emit, secrets: Sequence[str]) -> Emit:

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from goldenami.masking import masked_by
+
 MASK = "(secret)"
 
 
 def masker(secrets: Iterable[str]) -> Callable[[str], str]:
-    """Return a function that replaces every secret, and every line of a secret, by ``MASK``."""
-    # Line by line, since output is masked by the line. The longest first, since one secret can contain another.
-    parts = sorted({part for value in secrets for part in value.splitlines() if part.strip()}, key=len, reverse=True)
-
-    def mask(text: str) -> str:
-        for part in parts:
-            text = text.replace(part, MASK)
-        return text
-
-    return mask
+    """Return a function that replaces every secret, every line of a secret, and their encoded forms, by ``MASK``."""
+    # Line by line, since output is masked by the line.
+    return masked_by(secrets, MASK)

@@ -10,6 +10,7 @@ Any other value with expressions becomes a string.
 
 from __future__ import annotations
 
+import base64
 import datetime
 import difflib
 import json
@@ -19,20 +20,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import CodeType, FrameType
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, nodes, pass_context
+from jinja2 import filters as jinja_filters
+from jinja2 import tests as jinja_tests
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import missing
 
 from goldenami import bounded
 from goldenami.bounded import Budget
 from goldenami.recipe.document import LARGEST, OUT_OF_RANGE, unusable
-from goldenami.recipe.secrets import Secret, is_mangled
+from goldenami.recipe.secret_text import SecretsKeptWhole, guarded
+from goldenami.recipe.secrets import is_mangled
 
 Report = Callable[[int, str, str, str | None], None]
 """(line in the text from 1, what to look for in that line to find the column, message, hint)"""
@@ -62,7 +65,7 @@ class Namespace(Mapping[str, Any]):
         return str(self._values)
 
 
-class _Environment(ImmutableSandboxedEnvironment):
+class _Environment(SecretsKeptWhole):
     def getattr(self, obj: Any, attribute: str) -> Any:
         # A variable may have the name "items" or "keys". Declared names are used before the methods of the mapping.
         if isinstance(obj, Namespace) and attribute in obj:
@@ -184,9 +187,11 @@ def _explain(owner: Any, name: Any, context: Mapping[str, Any], refusal: str | N
 
 
 def _quote(value: Any) -> str:
-    if isinstance(value, Secret):
-        raise SecurityError("quote cannot be applied to a secret, because its value is not known yet")
     return shlex.quote(str(value))
+
+
+def _b64encode(value: Any) -> str:
+    return base64.b64encode(str(value).encode()).decode()
 
 
 def _json(value: Any, indent: int | None = None) -> str:
@@ -219,8 +224,6 @@ def _plain(value: Any, notes: _Reporter) -> Any:
     if isinstance(value, Undefined):
         str(value)  # str() reports an expression that is only an undefined name
         return None
-    if isinstance(value, Secret):
-        return str(value)
     if isinstance(value, str):
         if is_mangled(value):
             notes(1, "", _MANGLED, None)
@@ -371,12 +374,19 @@ def _environment(undefined: type[Undefined]) -> _Environment:
         keep_trailing_newline=True,
         autoescape=False,  # the output is configuration, not HTML
     )
-    environment.filters["quote"] = _quote
-    environment.filters["json"] = _json
+    filters, tests = _filters_and_tests()
+    environment.filters, environment.tests = dict(filters), dict(tests)
     for unwanted in ("lipsum", "cycler", "joiner"):
         environment.globals.pop(unwanted, None)
-    environment.filters.pop("random", None)  # the same recipe gives the same image
     return environment
+
+
+@cache
+def _filters_and_tests() -> tuple[Mapping[str, Callable[..., Any]], Mapping[str, Callable[..., Any]]]:
+    own: dict[str, Callable[..., Any]] = {"quote": _quote, "json": _json, "b64encode": _b64encode}
+    every: dict[str, Any] = {name: filter for name, filter in jinja_filters.FILTERS.items() if name != "random"}
+    checks: dict[str, Any] = {**jinja_tests.TESTS}
+    return guarded({**every, **own}, checks)  # without "random": the same recipe gives the same image
 
 
 @lru_cache(maxsize=4096)

@@ -3,49 +3,139 @@
 A variable such as ``db_password: {secret: {env: DB_PASSWORD}}`` renders to a placeholder. The plan, its
 digest, the journal and all output have the placeholder. ``read`` gets the values immediately before they are needed,
 ``fill`` inserts them into the operations for the host, and ``Masker`` removes them from the output of the host.
+
+A filter on a secret, ``{{ vars.db_password | urlencode }}``, cannot work while the template is rendered. It is recorded
+in a placeholder of its own, with the text that it is for, and ``fill`` applies it to the value. ``secret_text`` refuses
+what cannot be recorded.
 """
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Final, Literal
+from urllib.parse import quote, urlencode
+
+from jinja2.filters import do_indent
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import escape
 
 from goldenami.errors import InvalidInput, Problem
+from goldenami.masking import masked_by
 from goldenami.model import Mark
 from goldenami.reading import Files, describe, hint_of
 
 # Private-use characters: filters do not change them, and they do not occur in normal text.
 _OPEN, _CLOSE = "\ue0f0", "\ue0f1"
-_PLACEHOLDER = re.compile(f"{_OPEN}secret:(?P<name>[A-Za-z_][A-Za-z0-9_]*){_CLOSE}")
+_PLACEHOLDER = re.compile(
+    f"{_OPEN}(?:secret:(?P<name>[A-Za-z_][A-Za-z0-9_]*)|filtered:(?P<call>[A-Za-z0-9_=-]+)){_CLOSE}"
+)
+_LONGEST = 1 << 20  # characters of a recorded filter; each filter on the result of another one makes it a third longer
 MASK = "(secret)"
 
 
-class Secret:
-    """A secret variable in expressions. Its text is a placeholder; it has no value yet."""
+class Secret(str):
+    """Text with the placeholder of at least one secret, which has no value yet. ``Secret(NAME)`` is that of a
+    variable."""
 
-    __slots__ = ("_name",)
+    __slots__ = ()
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __new__(cls, name: str) -> Secret:
+        return cls.of_text(f"{_OPEN}secret:{name}{_CLOSE}")
+
+    @classmethod
+    def of_text(cls, text: str) -> Secret:
+        return str.__new__(cls, text)
+
+    @classmethod
+    def wrap(cls, text: str) -> str:
+        """Return a text as a secret if it has a placeholder, otherwise unchanged."""
+        return cls.of_text(text) if _OPEN in text else text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Secret.of_text, (str(self),)
 
     def __str__(self) -> str:
-        return f"{_OPEN}secret:{self._name}{_CLOSE}"
+        return str.__str__(self)
 
     def __repr__(self) -> str:
-        return f"Secret({self._name!r})"
+        return f"Secret({display(self)!r})"
 
     def __html__(self) -> str:
         return str(self)
 
-    def __len__(self) -> int:
-        raise TypeError("the length of a secret is not known yet when templates are rendered")
+    def __add__(self, other: str) -> Secret:
+        return Secret.of_text(f"{self}{other}") if isinstance(other, str) else NotImplemented
 
-    def __bool__(self) -> bool:
-        return True
+    def __radd__(self, other: str) -> Secret:
+        return Secret.of_text(f"{other}{self}") if isinstance(other, str) else NotImplemented
+
+    def __getitem__(self, key: object) -> str:  # Jinja compiles slices to this
+        raise TypeError("a part of a secret cannot be used, because its value is not known yet")
+
+
+def is_secret(value: object) -> bool:
+    """Return whether a value is text with the placeholder of a secret."""
+    return isinstance(value, str) and _OPEN in value
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of an expression for JSON."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, str) else value
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, indent=indent, ensure_ascii=False)
+
+
+def _urlencode(value: Any) -> str:
+    """Encode a secret for any part of a URL, so also the slash, which Jinja's filter keeps. Encode pairs as a query."""
+    if isinstance(value, str):
+        return quote(value, safe="")
+    return urlencode(value, quote_via=quote, safe="")
+
+
+# The filters that work on the value of a secret, with the names and the arguments that they have in templates.
+FILTERS: Final[Mapping[str, Callable[..., str]]] = {
+    "b64encode": lambda value: base64.b64encode(value.encode()).decode(),
+    "e": lambda value: str(escape(value)),
+    "escape": lambda value: str(escape(value)),
+    "forceescape": lambda value: str(escape(value)),
+    "indent": do_indent,
+    "json": _json,
+    "lower": str.lower,
+    "quote": shlex.quote,
+    "replace": lambda s, old, new, count=None: s.replace(old, new, -1 if count is None else count),
+    "tojson": lambda value, indent=None: str(htmlsafe_json_dumps(value, indent=indent)),
+    "trim": lambda value, chars=None: value.strip(chars),
+    "upper": str.upper,
+    "urlencode": _urlencode,
+}
+
+
+def deferred(filter: str, value: Any, arguments: Sequence[Any], options: Mapping[str, Any]) -> Secret:
+    """Return a placeholder for the result of a filter. Raises TypeError for values and arguments that are not plain,
+    and for a chain of filters that is too long."""
+    call = {"filter": filter, "value": value, "arguments": list(arguments), "options": dict(options)}
+    text = json.dumps(_plain(call), ensure_ascii=False)
+    if len(text) > _LONGEST:
+        raise TypeError(f"too many filters on a secret: their record has more than {_LONGEST} characters")
+    return Secret.of_text(f"{_OPEN}filtered:{base64.urlsafe_b64encode(text.encode()).decode()}{_CLOSE}")
+
+
+def _call(match: re.Match[str]) -> str:
+    """Return the record of a filter, as JSON."""
+    return base64.urlsafe_b64decode(match["call"]).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +158,10 @@ def is_mangled(text: str) -> bool:
 
 def names_in(text: str) -> frozenset[str]:
     """Return the names of the secrets in a rendered text."""
-    return frozenset(match["name"] for match in _PLACEHOLDER.finditer(text))
+    found: set[str] = set()
+    for match in _PLACEHOLDER.finditer(text):
+        found |= {match["name"]} if match["name"] else names_in(_call(match))
+    return frozenset(found)
 
 
 def display(text: str) -> str:
@@ -111,16 +204,29 @@ def read(refs: Iterable[SecretRef], ssm: Callable[[str], str]) -> dict[str, str]
 
 def fill(text: str, values: Mapping[str, str]) -> str:
     """Return a text with its placeholders replaced by values. Raises KeyError for a secret that was not read."""
-    return _PLACEHOLDER.sub(lambda match: values[match["name"]], text)
+
+    def value_of(match: re.Match[str]) -> str:
+        if match["name"]:
+            return values[match["name"]]
+        call = _filled(json.loads(_call(match)), values)
+        return FILTERS[call["filter"]](call["value"], *call["arguments"], **call["options"])
+
+    return _PLACEHOLDER.sub(value_of, text)
+
+
+def _filled(value: Any, values: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {fill(key, values): _filled(item, values) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(item, values) for item in value]
+    return fill(value, values) if isinstance(value, str) else value
 
 
 class Masker:
-    """Replaces secret values, and each line of them, in output and logs."""
+    """Replaces secret values, each line of them, and their encoded forms, in output and logs."""
 
     def __init__(self, values: Iterable[str]) -> None:
-        parts = {line for value in values for line in (value, *value.splitlines()) if line.strip()}
-        ordered = sorted(parts, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        self._mask = masked_by(values, MASK)
 
     def __call__(self, text: str) -> str:
-        return display(self._pattern.sub(MASK, text) if self._pattern else text)
+        return display(self._mask(text))

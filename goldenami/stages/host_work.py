@@ -12,7 +12,7 @@ from goldenami.model import Architecture, Package, TestReport
 from goldenami.provision import outputs as script_outputs
 from goldenami.provision.shell import Script
 from goldenami.recipe.project import shown
-from goldenami.recipe.secrets import Secret
+from goldenami.recipe.secrets import is_secret
 from goldenami.stages import hosts
 from goldenami.stages.build import BuildContext, Candidate, Host, Prepared
 from goldenami.stages.filling import fill_stage
@@ -131,7 +131,7 @@ def _tests(build: BuildContext) -> tuple[TestPath | str, ...]:
 def _variables(build: BuildContext, architecture: Architecture) -> dict[str, object]:
     """Return the variables that tests can read. Secrets are left out."""
     return {
-        **{k: v for k, v in build.recipe.variables.items() if not isinstance(v, Secret)},
+        **{k: v for k, v in build.recipe.variables.items() if not is_secret(v)},
         "agents": _plain(build.recipe.agents),
         "recipe": build.recipe.name,
         "version": build.version,
@@ -146,4 +146,4 @@ def _plain(value: object) -> object:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    return value if isinstance(value, (str, int, float, bool)) and not isinstance(value, Secret) else None
+    return value if isinstance(value, (str, int, float, bool)) and not is_secret(value) else None

@@ -128,14 +128,6 @@ def test_a_secret_is_a_placeholder_until_it_is_filled() -> None:
         fill(part, {})
 
 
-@pytest.mark.parametrize("change", ["upper", "reverse", "length", "quote", "json", "truncate(5, True, '')"])
-def test_a_filter_cannot_change_a_secret_that_has_no_value_yet(change: str) -> None:
-    for source in (f"{{{{ vars.key | {change} }}}}", f"x {{{{ vars.key | {change} }}}}"):
-        value, problems = render(source)
-        assert value is None, source
-        assert problems
-
-
 def test_masker_takes_values_and_their_lines_out() -> None:
     mask = Masker(["hunter2", "line one\nline two"])
     assert mask("password hunter2, again hunter2") == "password (secret), again (secret)"

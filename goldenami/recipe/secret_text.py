@@ -1,0 +1,200 @@
+"""Keeps secrets whole in templates: what can be done with a secret before its value is known, and what is refused.
+
+A filter that makes text of a secret is recorded in the placeholder (``secrets.deferred``), and works on the value when
+it is filled in. Text can be joined with ``~``, ``+`` and ``join``. Everything that needs the value while the template
+is rendered is refused: comparisons, tests, conditions, parts, methods of text and other filters. Otherwise the result
+would be wrong without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from types import GeneratorType
+from typing import Any, Final
+
+from jinja2 import nodes
+from jinja2.environment import Environment
+from jinja2.exceptions import SecurityError
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
+
+from goldenami.recipe.secrets import FILTERS, Secret, deferred, is_secret
+
+_UNKNOWN: Final = "because its value is not known yet when templates are rendered"
+# Filters that move values of a list or mapping, and look at none.
+_MOVING: Final = frozenset(
+    {"map", "list", "first", "last", "items", "default", "d", "length", "count", "batch", "slice", "reverse"}
+    | {"select", "reject", "selectattr", "rejectattr"}
+)
+_OF_CONTAINERS: Final = frozenset({"json", "tojson", "urlencode"})  # those of FILTERS that take lists and mappings
+_TESTS: Final = frozenset(
+    ["defined", "undefined", "none", "string", "mapping", "sequence", "iterable", "number", "boolean"]
+)
+
+
+class SecretsKeptWhole(ImmutableSandboxedEnvironment):
+    """A sandbox that refuses what would change a secret, with the filters and tests of :func:`guarded`."""
+
+    def concat(self, parts: Iterable[str]) -> str:
+        return Secret.wrap("".join(parts))
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if is_secret(obj):
+            raise _refused(f"{attribute!r} of a secret cannot be used")
+        return super().getattr(obj, attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        if is_secret(obj) or is_secret(argument):
+            raise _refused("a part of a secret, or a secret as a key, cannot be used")
+        return super().getitem(obj, argument)
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+        owner = getattr(getattr(__obj, "__wrapped__", __obj), "__self__", None)
+        if isinstance(owner, str) and any(map(_has_secret, (*args, *kwargs.values()))):
+            raise _refused("a secret cannot be given to a method of a text", "Join texts with ~.")
+        return super().call(__context, __obj, *args, **kwargs)
+
+    def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
+        return super()._generate(_Guarding(self).visit(source), *args, **kwargs)
+
+
+_Functions = Mapping[str, Callable[..., Any]]
+
+
+def guarded(filters: _Functions, tests: _Functions) -> tuple[_Functions, _Functions]:
+    """Return filters and tests that keep secrets whole, with the filters that this module needs."""
+    own = {"_joined": _joined, "_known": _known, "_known_text": _known_text}
+    return (
+        {**{name: _guarded_filter(name, one) for name, one in filters.items()}, **own},
+        {name: _guarded_test(name, one) for name, one in tests.items()},
+    )
+
+
+class _Guarding(NodeTransformer):
+    """Puts the filters of this module around what Jinja compiles to operators of Python."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+
+    def _by(self, name: str, node: Any) -> nodes.Filter:
+        made = nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+        made.set_environment(self._environment)
+        return made
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        self.generic_visit(node)
+        every = nodes.List(node.nodes, lineno=node.lineno).set_environment(self._environment)
+        return self._by("_joined", every)
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
+        self.generic_visit(node)
+        node.expr = self._by("_known", node.expr)
+        for operand in node.ops:
+            operand.expr = self._by("_known", operand.expr)
+        return node
+
+    def _visit_tested(self, node: Any) -> nodes.Node:
+        self.generic_visit(node)
+        node.test = self._by("_known_text", node.test)
+        return node  # type: ignore[no-any-return]
+
+    visit_If = visit_CondExpr = _visit_tested
+
+    def visit_Not(self, node: nodes.Not) -> nodes.Node:
+        self.generic_visit(node)
+        node.node = self._by("_known_text", node.node)
+        return node
+
+    def _visit_both(self, node: Any) -> nodes.Node:
+        self.generic_visit(node)
+        node.left = self._by("_known_text", node.left)
+        return node  # type: ignore[no-any-return]
+
+    visit_And = visit_Or = _visit_both
+
+    def _visit_numbers(self, node: Any) -> nodes.Node:
+        self.generic_visit(node)
+        node.left, node.right = self._by("_known", node.left), self._by("_known", node.right)
+        return node  # type: ignore[no-any-return]
+
+    visit_Mul = visit_Mod = visit_Sub = visit_Div = visit_FloorDiv = visit_Pow = _visit_numbers
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        self.generic_visit(node)
+        node.iter = self._by("_known_text", node.iter)
+        if node.test is not None:
+            node.test = self._by("_known_text", node.test)
+        return node
+
+
+def _refused(what: str, hint: str = "") -> SecurityError:
+    return SecurityError(f"{what}, {_UNKNOWN}.{' ' + hint if hint else ''}")
+
+
+def _has_secret(value: Any) -> bool:
+    if isinstance(value, (Mapping, dict)):
+        return any(_has_secret(item) for pair in value.items() for item in pair)
+    if isinstance(value, (list, tuple, set)):
+        return any(map(_has_secret, value))
+    return is_secret(value)
+
+
+def _joined(parts: Iterable[Any]) -> str:
+    return Secret.wrap("".join(map(str, parts)))
+
+
+def _known(value: Any) -> Any:
+    if _has_secret(value):
+        raise _refused("a secret cannot be compared or calculated with")
+    return value
+
+
+def _known_text(value: Any) -> Any:
+    if is_secret(value):
+        raise _refused("a secret cannot be a condition or a sequence")
+    return value
+
+
+def _guarded_test(name: str, test: Callable[..., Any]) -> Callable[..., Any]:
+    if name in _TESTS:
+        return test
+
+    @wraps(test)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        if any(map(_has_secret, (*args, *kwargs.values()))):
+            raise _refused(f"the test {name!r} cannot be applied to a secret")
+        return test(*args, **kwargs)
+
+    return guarded
+
+
+def _guarded_filter(name: str, filter: Callable[..., Any]) -> Callable[..., Any]:
+    first = 1 if getattr(filter, "jinja_pass_arg", None) is not None else 0  # Jinja passes its context before the value
+
+    @wraps(filter)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        args = (*args[:first], *(list(one) if isinstance(one, GeneratorType) else one for one in args[first:]))
+        value, more = args[first], args[first + 1 :]
+        if not any(map(_has_secret, (value, *more, *kwargs.values()))):
+            return filter(*args, **kwargs)
+        if isinstance(value, str) or not _has_secret(value):
+            if name in ("string", "safe"):
+                return Secret.wrap(str(value))
+            if name in FILTERS and isinstance(value, str):
+                return deferred(name, value, more, kwargs)
+            if name in ("default", "d"):
+                return filter(*args, **kwargs)
+        elif name in _OF_CONTAINERS:
+            return deferred(name, value, more, kwargs)
+        elif name == "join" and not isinstance(value, Mapping) and "attribute" not in kwargs and len(more) <= 1:
+            separator = str(kwargs.get("d", more[0] if more else ""))
+            return Secret.wrap(separator.join(map(str, value)))
+        elif name in _MOVING:
+            return filter(*args, **kwargs)
+        raise _refused(
+            f"the filter {name!r} cannot be applied to a secret", f"These filters can: {', '.join(sorted(FILTERS))}."
+        )
+
+    return guarded
