@@ -29,9 +29,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         matrix.generate(metafunc)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Long files first, so that no worker is left with one at the end: those with instances, then those with matrices.
-    xdist keeps this order with ``--no-loadscope-reorder``."""
+    xdist keeps this order with ``--no-loadscope-reorder``. Nightly tests are skipped, unless every case runs."""
+    from tests.worlds import matrix
+
+    if not matrix.whole(config):
+        for item in items:
+            if item.get_closest_marker("nightly") is not None:
+                item.add_marker(pytest.mark.skip(reason="`make test-crash` and the nightly pipeline run it"))
     ranks: dict[Path, int] = {}
     for item in items:
         rank = 0 if item.get_closest_marker("root") else 1 if item.get_closest_marker("matrix") else 2

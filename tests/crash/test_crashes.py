@@ -29,7 +29,7 @@ THEN = ("resume", "clean")
 LAGS = (1.0, 40.0)  # seconds until calls find what is new: every case has one; the long one costs a third more
 
 
-@matrix("label, when, then", itertools.product(calls("build"), MOMENTS, THEN), every=7)
+@matrix("label, when, then", itertools.product(calls("build"), MOMENTS, THEN), every=11)
 def test_a_build_killed_at_any_call_is_resumed_or_cleaned(
     world: World, label: Label, when: str, then: str, number: int
 ) -> None:
@@ -81,7 +81,7 @@ def summary(world: World) -> Any:
     return found
 
 
-@matrix("label, when, then, lag", itertools.product(calls("second-release"), MOMENTS, THEN, LAGS), every=9)
+@matrix("label, when, then, lag", itertools.product(calls("second-release"), MOMENTS, THEN, LAGS), every=15)
 def test_a_second_release_is_published_in_all_places_or_in_none(
     world: World, label: Label, when: str, then: str, lag: float
 ) -> None:

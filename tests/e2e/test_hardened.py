@@ -279,6 +279,7 @@ def test_drift_is_found(hardened: Hardened, tmp_path: Path) -> None:
     assert unknown.status in (1, 3)
 
 
+@pytest.mark.nightly
 def test_debian_13(workspace: Workspace, cloud: Cloud) -> None:
     """The other recipe, with its base: each control holds, nothing differs from the picture, and guessing locks."""
     from tests.worlds.machines import HOME
