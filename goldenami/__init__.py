@@ -16,10 +16,14 @@ if TYPE_CHECKING:
         clean,
         doctor,
         plan,
+        promote,
         rebuild_catalog,
         releases,
         resolve,
+        restore,
         resume,
+        revoke,
+        rollback,
         start,
     )
     from goldenami.errors import GoldenAmiError, Problem
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from goldenami.preflight import Finding
     from goldenami.provision.operation import Operation
     from goldenami.reconcile import CleanUp
+    from goldenami.release.channels import Moved, Revoked
     from goldenami.release.rebuild import Rebuild
 
 # The version of both distributions: pyproject.toml and sandbox/pyproject.toml read it from here.
@@ -37,7 +42,8 @@ __version__ = "0.2.0"
 _MODULES = {
     "goldenami.api": (
         *("Plan", "Project", "Release", "Run"),
-        *("build", "clean", "doctor", "plan", "rebuild_catalog", "releases", "resolve", "resume", "start"),
+        *("build", "clean", "doctor", "plan", "promote", "rebuild_catalog", "releases", "resolve", "restore", "resume"),
+        *("revoke", "rollback", "start"),
     ),
     "goldenami.errors": ("GoldenAmiError", "Problem"),
     "goldenami.events": ("Event",),
@@ -46,6 +52,7 @@ _MODULES = {
     "goldenami.preflight": ("Finding",),
     "goldenami.provision.operation": ("Operation",),
     "goldenami.reconcile": ("CleanUp",),
+    "goldenami.release.channels": ("Moved", "Revoked"),
     "goldenami.release.rebuild": ("Rebuild",),
 }
 _WHERE = {name: module for module, names in _MODULES.items() for name in names}
@@ -59,6 +66,7 @@ __all__ = [
     "GoldenAmiError",
     "ImageManifest",
     "ManifestImage",
+    "Moved",
     "Operation",
     "Outcome",
     "Place",
@@ -67,6 +75,7 @@ __all__ = [
     "Project",
     "Rebuild",
     "Release",
+    "Revoked",
     "Run",
     "Target",
     "__version__",
@@ -76,10 +85,14 @@ __all__ = [
     "errors",
     "events",
     "plan",
+    "promote",
     "rebuild_catalog",
     "releases",
     "resolve",
+    "restore",
     "resume",
+    "revoke",
+    "rollback",
     "start",
 ]
 

@@ -39,11 +39,13 @@ from goldenami.model import (
 )
 
 if TYPE_CHECKING:
+    from goldenami.aws.session import Cloud
     from goldenami.errors import Problem
     from goldenami.pipeline import Outcome
     from goldenami.planning import BuildPlan
     from goldenami.preflight import Finding
     from goldenami.reconcile import CleanUp
+    from goldenami.release.channels import Moved, Revoked
     from goldenami.release.rebuild import Rebuild
 
 OnEvent = Callable[[Event], object]
@@ -167,12 +169,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A release in the catalog: its manifest, channels, pin and retirement."""
+    """A release in the catalog: its manifest, channels, pin, retirement and revocation."""
 
     manifest: ImageManifest
     channels: tuple[str, ...] = ()  # the channels that point to it, sorted
     pinned: str | None = None  # the reason of its pin; None if it is not pinned
-    retired: str | None = None  # "started" or "done"; None if it is not retired
+    retired: str | None = None  # "retiring" or "retired"; None if it is not retired
+    revoked: str | None = None  # the reason of its revocation; None if it is not revoked
 
     @property
     def name(self) -> str:
@@ -225,6 +228,7 @@ def build(
     /,
     *,
     force: bool = False,
+    move: bool = True,
     on_failure: OnFailure = "clean",
     wait: float = 0.0,
     on_event: OnEvent | None = None,
@@ -240,6 +244,7 @@ def build(
     *,
     variables: Mapping[str, str] | None = None,
     force: bool = False,
+    move: bool = True,
     on_failure: OnFailure = "clean",
     wait: float = 0.0,
     on_event: OnEvent | None = None,
@@ -254,6 +259,7 @@ def build(
     *,
     variables: Mapping[str, str] | None = None,
     force: bool = False,
+    move: bool = True,
     on_failure: OnFailure = "clean",
     wait: float = 0.0,
     on_event: OnEvent | None = None,
@@ -263,8 +269,9 @@ def build(
 
     With a plan, the build has the digest of the plan. UsageError is raised if the inputs have changed since. With a
     recipe, base recipes without a release are built first. If a release of the same inputs exists, nothing is built
-    unless ``force``, and ``Outcome.status`` is "unchanged". Only one build of a recipe runs at a time. This function
-    waits ``wait`` seconds for another build to end, then raises Busy.
+    unless ``force``: the recipe's channel is pointed to that release, and ``Outcome.status`` is "moved"; or "unchanged"
+    if it points to it already, was rolled back from it, or ``move`` is False. Only one build of a recipe runs at a
+    time. This function waits ``wait`` seconds for another build to end, then raises Busy.
 
     After a failure, the resources of the build are deleted, and the error is raised. With ``on_failure="keep"`` they
     are kept for inspection, until ``clean`` deletes them. Targets that a release does not require may fail without an
@@ -287,7 +294,13 @@ def build(
     def work(interrupts: Interrupts, emit_to: Emit) -> Outcome:
         request = pipeline.Request(files, project._connect(emit_to), ref, given, digest)
         return pipeline.build(
-            request, force=force, on_failure=on_failure, wait=wait, emit_to=emit_to, interrupts=interrupts
+            request,
+            force=force,
+            move=move,
+            on_failure=on_failure,
+            wait=wait,
+            emit_to=emit_to,
+            interrupts=interrupts,
         )
 
     return _run_work(work, on_event, stop)
@@ -385,12 +398,14 @@ def releases(project: Project, name: str | None = None) -> tuple[Release, ...]:
             pointers.setdefault(channel.current, []).append(channel.channel)
         for version in catalog.versions(one):
             pin, retirement = catalog.marks.pinned(one, version), catalog.marks.retirement(one, version)
+            revocation = catalog.marks.revocation(one, version)
             found.append(
                 Release(
                     catalog.get(one, version),
                     tuple(sorted(pointers.get(version, ()))),
                     pin.reason if pin is not None else None,
                     retirement.status if retirement is not None else None,
+                    revocation.reason if revocation is not None else None,
                 )
             )
     return tuple(found)
@@ -417,6 +432,97 @@ def resolve(
     environment = project._connect_for(project.environment.catalog)
     place = Place(recipe.account_id(environment, account), region or environment.home_region)
     return Catalog.of(environment).resolve(Reference.parse(reference), place, architecture)
+
+
+def promote(
+    project: Project,
+    reference: str,
+    channel: str,
+    *,
+    reason: str | None = None,
+    partial: bool = False,
+    on_event: OnEvent | None = None,
+    stop: threading.Event | None = None,
+) -> Moved:
+    """Point a channel to the release of NAME@VERSION or NAME@CHANNEL, in all targets or in none. Builds nothing.
+
+    ``partial``: also if the release has no image in some places of the channel. A second call changes nothing. Raises
+    ConditionsUnmet if conditions of goldenami.yaml are unmet, NotFound if the release does not exist or cannot be used,
+    and TargetsFailed if a parameter cannot be moved; all have their earlier values then.
+    """
+    from goldenami.release import channels
+    from goldenami.release.versions import Reference
+
+    parsed = Reference.parse(reference)
+
+    def work(environment: Environment, cloud: Cloud, emit_to: Emit) -> Moved:
+        return channels.promote(
+            environment, parsed, channel, reason=reason, partial=partial, cloud=cloud, emit_to=emit_to
+        )
+
+    return _with_cloud(project, work, on_event, stop)
+
+
+def rollback(
+    project: Project,
+    name: str,
+    channel: str,
+    *,
+    to: str | None = None,
+    reason: str | None = None,
+    partial: bool = False,
+    on_event: OnEvent | None = None,
+    stop: threading.Event | None = None,
+) -> Moved:
+    """Point a channel to the release before the current one, or to the version ``to``. Raises as ``promote`` does."""
+    from goldenami.release import channels
+
+    def work(environment: Environment, cloud: Cloud, emit_to: Emit) -> Moved:
+        return channels.rollback(
+            environment, name, channel, to=to, reason=reason, partial=partial, cloud=cloud, emit_to=emit_to
+        )
+
+    return _with_cloud(project, work, on_event, stop)
+
+
+def revoke(
+    project: Project,
+    name: str,
+    version: str,
+    *,
+    reason: str,
+    cascade: bool = False,
+    on_event: OnEvent | None = None,
+    stop: threading.Event | None = None,
+) -> Revoked:
+    """Take a release out of use: its channels go back, its images are disabled, and no reference resolves to it.
+
+    ``cascade``: also the releases that were built on it. ``Revoked.left`` and ``unreachable`` have what failed; a
+    second call does the rest. ``Revoked.uses`` has the instances and other users of the images.
+    """
+    from goldenami.release import channels
+
+    def work(environment: Environment, cloud: Cloud, emit_to: Emit) -> Revoked:
+        return channels.revoke(environment, name, version, reason=reason, cascade=cascade, cloud=cloud, emit_to=emit_to)
+
+    return _with_cloud(project, work, on_event, stop)
+
+
+def restore(
+    project: Project,
+    name: str,
+    version: str,
+    *,
+    on_event: OnEvent | None = None,
+    stop: threading.Event | None = None,
+) -> Revoked:
+    """End the revocation of a release: its images are enabled and shared again. No channel moves."""
+    from goldenami.release import channels
+
+    def work(environment: Environment, cloud: Cloud, emit_to: Emit) -> Revoked:
+        return channels.restore(environment, name, version, cloud=cloud, emit_to=emit_to)
+
+    return _with_cloud(project, work, on_event, stop)
 
 
 def rebuild_catalog(
@@ -522,6 +628,23 @@ def start(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Ru
 class _Result(Generic[_T]):
     values: list[_T] = field(default_factory=list)
     error: BaseException | None = None
+
+
+def _with_cloud(
+    project: Project,
+    work: Callable[[Environment, Cloud, Emit], _T],
+    on_event: OnEvent | None,
+    stop: threading.Event | None,
+) -> _T:
+    """Run work that needs the environment and a cloud whose waits end when the caller stops it."""
+
+    def run(interrupts: Interrupts, emit_to: Emit) -> _T:
+        from goldenami.aws.session import Cloud
+
+        environment = project._connect(emit_to)
+        return work(environment, Cloud.of(environment, sleep=interrupts.sleep), emit_to)
+
+    return _run_work(run, on_event, stop)
 
 
 def _run_work(work: Callable[[Interrupts, Emit], _T], on_event: OnEvent | None, stop: threading.Event | None) -> _T:

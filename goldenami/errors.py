@@ -7,6 +7,7 @@
     ├── AccessError                     4   credentials are missing or lack a permission; an unknown account
     │   └── CredentialsRefused        ! 4   AWS does not accept the credentials any more: no call is possible
     ├── TestsFailed                     5   tests failed at a gate
+    ├── ConditionsUnmet                 5   a channel cannot be moved: conditions of goldenami.yaml are not met
     ├── TargetsFailed                   6   some targets have their image, others failed
     ├── Interrupted                 ! 130   Ctrl-C, SIGTERM or SIGHUP, after clean-up
     ├── CloudError                      1   an API call was refused or failed (with code, action and place)
@@ -125,6 +126,16 @@ class TestsFailed(GoldenAmiError):
 
     exit_code = 5
     __test__ = False  # the name starts like a test class; pytest must not collect it
+
+
+class ConditionsUnmet(GoldenAmiError):
+    """A channel cannot be moved to a release. ``reasons``: the conditions that are not met, as text."""
+
+    exit_code = 5
+
+    def __init__(self, message: str, *, reasons: Sequence[str], hint: str | None = None) -> None:
+        super().__init__(f"{message}: {'; '.join(reasons)}", hint=hint)
+        self.reasons = tuple(reasons)
 
 
 class TargetsFailed(GoldenAmiError):

@@ -142,6 +142,23 @@ class Consumer:
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelRules:
+    """What a release and a caller need before a channel is moved to the release.
+
+    ``sources``: the release is or was in one of these channels; empty: not required. ``soak``: the time since it came
+    there, or since its build if ``sources`` is empty. ``approvers``: ARNs of the callers that may move the channel,
+    with ``*``; empty: everyone. ``second_person``: the caller must not be the identity that built the release.
+    ``reason``: a text is required.
+    """
+
+    sources: tuple[str, ...] = ()
+    soak: timedelta = timedelta()
+    approvers: tuple[str, ...] = ()
+    second_person: bool = False
+    reason: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Environment:
     """The accounts, targets, keys, network and stores for building and publishing."""
 
@@ -164,6 +181,7 @@ class Environment:
     sandbox: bool = False  # only the command line and the Python API, which start the sandbox, may read it
     connection: Connection = Connection()
     consumers: tuple[Consumer, ...] = ()
+    channels: Mapping[str, ChannelRules] = field(default_factory=dict)  # by channel; builds do not move these channels
     # The positions of the keys in goldenami.yaml, by path below the environment; targets are named by their label.
     marks: Mapping[tuple[str, ...], Mark] = field(default_factory=dict, repr=False, compare=False)
 

@@ -19,19 +19,19 @@ from goldenami import recipe as recipes
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
 from goldenami.each import Failures, all_of
-from goldenami.errors import CatalogError, NotFound, UsageError
+from goldenami.errors import CatalogError, ConditionsUnmet, NotFound, UsageError
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.interrupts import Interrupts
 from goldenami.journal import Journal, Journals, Summary
 from goldenami.model import MANIFEST_SCHEMA, Environment, ImageManifest, ManifestImage, TestReport
 from goldenami.planning import BuildPlan
 from goldenami.recipe import Project, Recipe
-from goldenami.release import consumers
+from goldenami.release import channels, consumers
 from goldenami.release.catalog import Catalog
 from goldenami.release.distribute import distribute
 from goldenami.release.order import ReleaseOrder
 from goldenami.release.publish import publish, withdraw
-from goldenami.release.unchanged import find_unchanged
+from goldenami.release.unchanged import Unchanged, find_unchanged
 from goldenami.release.verify import Verified, verify
 from goldenami.stages import candidate, expired, facts, opening, proof
 from goldenami.stages.build import BuildContext, Candidate, HostWork
@@ -65,10 +65,11 @@ class Outcome:
     """The result of a build.
 
     ``status`` "unchanged": no build was needed; ``manifest`` is the release with the same inputs, and ``reason``
-    explains the decision. ``failures``: best-effort targets without an image; label -> reason.
+    explains the decision. "moved": no build was needed, and the recipe's channel was pointed to that release.
+    ``failures``: best-effort targets without an image or with an earlier parameter; label -> reason.
     """
 
-    status: Literal["released", "unchanged"]
+    status: Literal["released", "unchanged", "moved"]
     manifest: ImageManifest
     reason: str = ""
     failures: Mapping[str, str] = field(default_factory=dict)
@@ -86,6 +87,7 @@ def build(
     request: Request,
     *,
     force: bool = False,
+    move: bool = True,
     on_failure: OnFailure = "clean",
     wait: float = 0.0,
     emit_to: Emit = ignore_events,
@@ -94,6 +96,10 @@ def build(
     interrupts: Interrupts | None = None,
 ) -> Outcome:
     """Build a release of a recipe, unless a release with the same inputs exists.
+
+    If one exists, the recipe's channel is pointed to it (unless ``move`` is False), so that a reverted recipe reaches
+    the consumers. It is not if the channel was rolled back from exactly that release. Raises NotFound if that release
+    is revoked.
 
     Base recipes without a release are built first. One build of a recipe runs at a time: a second call waits up to
     ``wait`` seconds for the first build, and then raises Busy. Raises the errors of the stages, after the clean-up
@@ -121,17 +127,19 @@ def build(
                     hint="The recipe, its files, its base image or the environment changed. "
                     f"Run `goldenami plan {recipe.name}` again.",
                 )
-            unchanged = find_unchanged(
-                tools.cloud,
-                tools.catalog,
-                recipe.name,
-                plan.digest,
-                best_effort={target.place for target in plan.targets if not target.required},
-                emit=emit_to,
-            )
-            if unchanged is not None and not force:
-                emit(emit_to, "build.skipped", reason=unchanged.reason, release=unchanged.release.version)
-                return Outcome("unchanged", unchanged.release, unchanged.reason)
+            unchanged = None
+            if not force:
+                refuse_revoked(tools.catalog, recipe.name, plan.digest)
+                unchanged = find_unchanged(
+                    tools.cloud,
+                    tools.catalog,
+                    recipe.name,
+                    plan.digest,
+                    best_effort={target.place for target in plan.targets if not target.required},
+                    emit=emit_to,
+                )
+            if unchanged is not None:
+                return without_build(unchanged, plan, tools, move=move)
             for earlier in tools.journals.unfinished(plan_digest=plan.digest):
                 id = earlier.build_id
                 ways = [f"`goldenami resume {id}` continues it"] if earlier.can_resume else []
@@ -140,6 +148,42 @@ def build(
                 emit(emit_to, "note", message=message, level="warning")
             check_before(plan, tools)
             return start(project, plan, request.variables, tools)
+
+
+def refuse_revoked(catalog: Catalog, name: str, digest: str) -> None:
+    """Raise ConditionsUnmet if a release with the digest is revoked: the same inputs would give the same bad image."""
+    for release in catalog.with_digest(name, digest):
+        revocation = catalog.marks.revocation(name, release.version)
+        if revocation is not None:
+            raise ConditionsUnmet(
+                f"{name} has the same inputs as a revoked release",
+                reasons=[f"{release.label} was revoked at {revocation.revoked}: {revocation.reason}"],
+                hint="Change the recipe, or wait for a new base image. `--force` builds it anyway.",
+            )
+
+
+def without_build(unchanged: Unchanged, plan: BuildPlan, tools: Tools, *, move: bool) -> Outcome:
+    """Point the channel of a plan to the release with the same inputs, and return that release."""
+    release, reason, channel = unchanged.release, unchanged.reason, plan.recipe.distribution.channel
+    name = f"{release.recipe}@{channel}"
+    pointer = tools.catalog.channel(release.recipe, channel)
+    away = pointer.rolled_back(release.version) if pointer is not None else None
+    if away is not None:
+        why = f" ({away.reason})" if away.reason else ""
+        reason += (
+            f". {name} was moved away from it at {away.moved} by a {away.action}{why}, so it stays at "
+            f"{away.version}; `goldenami promote {release.recipe}@{release.version} --to {channel}` moves it there"
+        )
+    elif move and (pointer is None or pointer.current != release.version):
+        moved = channels.move_by_build(
+            plan.environment, tools.catalog, release, channel, cloud=tools.cloud, emit_to=tools.emit
+        )
+        before = f" instead of {moved.before}" if moved.before else ""
+        reason += f". {name} points to it now{before}"
+        emit(tools.emit, "build.skipped", reason=reason, release=release.version)
+        return Outcome("moved", release, reason, moved.failures)
+    emit(tools.emit, "build.skipped", reason=reason, release=release.version)
+    return Outcome("unchanged", release, reason)
 
 
 def check_before(plan: BuildPlan, tools: Tools) -> None:
@@ -170,10 +214,11 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
             build.ledger,
             catalog,
             manifest,
-            channel=build.recipe.distribution.channel,
+            channel=build.journal.header.data["channel"],
             prefix=build.environment.parameter_prefix,
             targets=build.plan.targets,
             now=build.cloud.now(),
+            by=build.plan.facts.caller_arn or None,
             emit=build.emit,
         )
     with build.stage("clean up"):
@@ -321,13 +366,19 @@ def resume(
     cloud: Cloud | None = None,
     interrupts: Interrupts | None = None,
 ) -> Outcome:
-    """Resume a build: adopt the resources that it created, and repeat what failed.
+    """Resume a build: adopt the resources that it created, and repeat what failed. Or complete the move of a channel.
 
     ``build_id`` None selects the only unfinished build. Raises NotFound if there is none. Raises UsageError if there
     are several, or if the recipe, its files or the environment have changed since the build began.
     """
     with open_tools(environment, host_work, cloud, on_failure, emit_to, wait, interrupts) as tools:
         chosen = choose_build(tools.journals, build_id, environment)
+        if chosen.header is not None and task.kind_of(chosen.header) in task.MOVES:
+            with tools.journals.open(chosen.build_id, tools.patience) as journal:
+                opening.check_owner(journal.header, environment, tools.catalog)
+                moved = channels.resume(environment, journal, tools.cloud, tools.interrupts, emit_to=emit_to)
+            reason = f"{moved.channel.name}@{moved.channel.channel} points to {moved.channel.current}"
+            return Outcome("moved", moved.manifest, reason, moved.failures)
         if chosen.header is not None:
             task.refuse_resume(chosen.header)
         recipe = chosen.header.recipe if chosen.header is not None else chosen.build_id

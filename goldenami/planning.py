@@ -160,7 +160,6 @@ def _material(recipe: Recipe, environment: Environment, facts: Facts) -> dict[st
             "os": recipe.os,
         },
         "image": recipe.image.model_dump(mode="json"),
-        "channel": recipe.distribution.channel,
         "share": sorted(recipe.distribution.share_accounts),
     }
     if environment.image_name != IMAGE_NAME:

@@ -37,6 +37,7 @@ from goldenami.store import ensure_identity
 from goldenami.work import JournaledWork
 
 OnFailure = Literal["clean", "keep"]
+MOVES: Final = ("promote", "rollback", "build")  # kinds that move one channel: they can be resumed
 TEMPORARY: Final = "temporary/"  # ledger keys of resources that are deleted in any case
 
 _KIND: Final = "task"  # in the header's data
@@ -102,6 +103,30 @@ def run(
 
 
 @contextmanager
+def again(
+    environment: Environment,
+    journal: Journal,
+    cloud: Cloud,
+    interrupts: Interrupts,
+    *,
+    undo: Undo | None = None,
+    emit_to: Emit = ignore_events,
+) -> Iterator[Task]:
+    """Run the ``with`` block as the task of an opened journal, whose process has ended. Its calls are not repeated if
+    they have results. Raises UsageError if the task is done or was undone."""
+    if journal.ending not in (None, "failed") or is_done(journal):
+        ending = "done" if is_done(journal) else journal.ending
+        raise UsageError(
+            f"{journal.build_id} is {ending}, expected an unfinished or failed task",
+            hint="`goldenami builds list` shows the unfinished builds and tasks.",
+        )
+    job = _task(environment, journal, cloud, interrupts, emit_to)
+    emit(emit_to, "task.started", task=job.kind, id=job.id, caller=cloud.check_caller().arn)
+    with _ending(job, "clean", undo):
+        yield job
+
+
+@contextmanager
 def _ending(job: Task, on_failure: OnFailure, undo: Undo | None) -> Iterator[None]:
     try:
         yield
@@ -153,6 +178,11 @@ def kind_of(header: Header) -> str | None:
     """Return the kind of a task; None for the journal of a build."""
     kind = header.data.get(_KIND)
     return kind if isinstance(kind, str) else None
+
+
+def can_resume(header: Header | None) -> bool:
+    """Return whether the journal is of a build, or of a task that moves a channel."""
+    return header is None or kind_of(header) in (None, *MOVES)
 
 
 def owned(journal: Journal) -> frozenset[str]:
@@ -219,12 +249,17 @@ def conclude(
         given = summary.header.data.get("arguments", {})
         if any(given.get(name) != value for name, value in (arguments or {}).items()):
             continue
-        with all_journals.open(summary.build_id) as journal:
-            proofs = catalogs.open_proofs(environment, cloud)
-            Ledger(cloud, journal, proofs=proofs, emit=emit_to).resolve_all(journal.unresolved())
-            journal.finish("done")
+        conclude_one(environment, cloud, summary.build_id, emit_to=emit_to)
         ended.append(summary.build_id)
     return ended
+
+
+def conclude_one(environment: Environment, cloud: Cloud, id: str, *, emit_to: Emit = ignore_events) -> None:
+    """End one unfinished task and keep its results. Raises Busy if its process still runs."""
+    with journals.open_journals(environment, cloud).open(id) as journal:
+        proofs = catalogs.open_proofs(environment, cloud)
+        Ledger(cloud, journal, proofs=proofs, emit=emit_to).resolve_all(journal.unresolved())
+        journal.finish("done")
 
 
 def refuse_resume(header: Header) -> None:

@@ -41,6 +41,7 @@ manifest_option = click.option("--json", "as_json", is_flag=True, help="Print th
 @environment_option
 @variable_option
 @click.option("--force", is_flag=True, help="Build even if a release with the same inputs exists.")
+@click.option("--no-move", is_flag=True, help="If such a release exists, do not point the recipe's channel to it.")
 @manifest_option
 @events_option
 @on_failure_option
@@ -50,6 +51,7 @@ def build(
     environment_name: str | None,
     assignments: tuple[str, ...],
     force: bool,
+    no_move: bool,
     as_json: bool,
     events: Path | None,
     on_failure: Literal["clean", "keep"],
@@ -57,7 +59,8 @@ def build(
 ) -> int:
     """Turn RECIPE (a name or a path) into tested, encrypted images in every target.
 
-    If a release with the same inputs exists and its images still exist, nothing is built; the reason is printed. A
+    If a release with the same inputs exists and its images still exist, nothing is built: the channel of the recipe is
+    pointed to that release, unless it was rolled back from it. The reason is printed. A
     base recipe without a release is built first. Only one build of a recipe runs at a time.
 
     Ctrl-C stops the build and deletes what it created, and so does a terminal that is closed. A second Ctrl-C stops at
@@ -71,7 +74,7 @@ def build(
         from goldenami import pipeline
 
         request = pipeline.Request(project, environment, recipe, variables)
-        return pipeline.build(request, force=force, on_failure=on_failure, wait=wait, emit_to=emit)
+        return pipeline.build(request, force=force, move=not no_move, on_failure=on_failure, wait=wait, emit_to=emit)
 
     # Report problems of the recipe before a sandbox is started for it.
     from goldenami import recipe as recipes
@@ -171,11 +174,12 @@ def _leftovers(builds: list[Summary]) -> list[Leftover]:
 
 
 def next_steps(builds: list[Summary]) -> dict[str, str]:
+    from goldenami import task
+
     steps: dict[str, str] = {}
     for summary in builds:
         if summary.resources or summary.unresolved:
-            is_task = summary.header is not None and summary.header.data.get("task") is not None
-            if summary.can_resume and not is_task:  # a task is run again instead
+            if summary.can_resume and task.can_resume(summary.header):  # other tasks are run again instead
                 steps["continue"] = f"goldenami resume {summary.build_id}"
             steps["delete what is left"] = f"goldenami clean {summary.build_id}"
     return steps

@@ -72,7 +72,9 @@ def list_releases(only: str | None, check: bool | None, environment_name: str | 
                 manifest = catalog.get(name, version)
                 row = _summary(manifest, pointers.get(version, []))
                 retirement, pinned = catalog.marks.retirement(name, version), catalog.marks.pinned(name, version)
+                revocation = catalog.marks.revocation(name, version)
                 marks = {
+                    "revoked": revocation.reason if revocation is not None else None,
                     "retired": retirement.status if retirement is not None else None,
                     "pinned": pinned.reason if pinned is not None else None,
                 }
@@ -89,8 +91,8 @@ def list_releases(only: str | None, check: bool | None, environment_name: str | 
         for row in rows:
             row["images"] = _count(row)
         columns = ("name", "version", "channels", "created", "architectures", "images")
-        for row in rows:  # these words go into the column of channels: no channel points to a retired release
-            row["channels"] = [*row["channels"], *(w for w in ("retired", "pinned") if row[w])]
+        for row in rows:  # these words go into the column of channels
+            row["channels"] = [*row["channels"], *(w for w in ("revoked", "retired", "pinned") if row[w])]
         print_table([c.upper() for c in columns], [[_cell(row[c]) for c in columns] for row in rows])
     elif not damaged.reasons:
         click.echo("There are no releases yet. `goldenami build RECIPE` makes one.", err=True)

@@ -24,6 +24,7 @@ from goldenami.model import (
     MAXIMUM_LIFETIME,
     MINIMUM_LIFETIME,
     Account,
+    ChannelRules,
     Consumer,
     Environment,
     Mark,
@@ -39,6 +40,7 @@ from goldenami.recipe.rendering import nearest
 from goldenami.recipe.schedules import read_schedules
 from goldenami.recipe.schedulespec import ScheduleSpec
 from goldenami.recipe.words import (
+    CALLER,
     EXTERNAL_ID,
     IDENTIFIER,
     NAME,
@@ -197,6 +199,25 @@ class BuilderDefaults(Spec):
     )
 
 
+class ChannelSpec(Spec):
+    """Conditions for moving a channel. Only `goldenami promote` and `goldenami rollback` move such a channel, and no
+    build does. A rollback needs only approvers and reason."""
+
+    sources: tuple[Name, ...] = Field(
+        (), alias="from", description="The release is or was in one of these channels, and was not rolled back there."
+    )
+    soak: Duration | None = Field(
+        None, description='Least time since the release came into such a channel, or since its build, such as "24h".'
+    )
+    approvers: tuple[Annotated[str, StringConstraints(pattern=CALLER)], ...] = Field(
+        (), description="ARNs of the callers that may move the channel; * stands for any text. Default: everyone."
+    )
+    second_person: bool = Field(
+        False, description="Whether the caller must be another identity than the one that built the release."
+    )
+    reason: bool = Field(False, description="Whether --reason is required.")
+
+
 class EnvironmentSpec(Spec):
     """The accounts, regions and keys where images are built and published."""
 
@@ -258,6 +279,9 @@ class EnvironmentSpec(Spec):
         (),
         description="Names of environment variables that the tests of recipes get from the process of the build, in "
         "addition to PATH, HOME and the locale. Credentials and other variables are removed.",
+    )
+    channels: dict[Name, ChannelSpec] = Field(
+        default_factory=dict, description="Conditions for moving channels, by channel. Others move without conditions."
     )
     schedules: dict[Name, ScheduleSpec] = Field(
         default_factory=dict, description="Scheduled snapshots (`goldenami schedule run`)."
@@ -492,9 +516,32 @@ def _environment(
         sandbox=spec.sandbox,
         marks=_marks(spec, at, document),
         consumers=consumers,
+        channels=_channels(spec, at, document, problems),
     )
+    if len(problems.found) > before:
+        return None
     at_sandbox = document.key_mark((*at, "sandbox"))
     return _Read(made, {target.label: marks.get(target.label, at_sandbox) for target in targets})
+
+
+def _channels(spec: EnvironmentSpec, at: NodePath, document: Document, problems: Problems) -> dict[str, ChannelRules]:
+    for name, rules in spec.channels.items():
+        if name in rules.sources:
+            problems.add(
+                document.mark((*at, "channels", name, "from")),
+                f"from: the channel {name!r} cannot require itself",
+                "Name the channel in which a release is before, such as candidate.",
+            )
+    return {
+        name: ChannelRules(
+            rules.sources,
+            timedelta(seconds=seconds(rules.soak)) if rules.soak else timedelta(),
+            rules.approvers,
+            rules.second_person,
+            rules.reason,
+        )
+        for name, rules in spec.channels.items()
+    }
 
 
 def _image_name(name: str, spec: EnvironmentSpec, at: NodePath, document: Document, problems: Problems) -> str:

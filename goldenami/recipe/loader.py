@@ -146,6 +146,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
     _check_base(loading)
     targets = _distribution_targets(loading, common.get("distribution"))
     shared = _shared_accounts(loading, common.get("distribution"))
+    _check_channel(loading, common.get("distribution"))
     _check_image_name(loading, value)
     valid = next(iter(specs.values()), None)
     schedules = read_schedules(
@@ -341,6 +342,17 @@ def _check_image_name(loading: _Loading, value: Mapping[str, Any]) -> None:
             f"name: the AMI of a build would have the name {longest!r} with {len(longest)} characters, "
             f"expected at most {names.LONGEST_IMAGE_NAME}",
             f"Choose a shorter name, or a shorter image_name of the environment {loading.environment.name}.",
+        )
+
+
+def _check_channel(loading: _Loading, given: object) -> None:
+    """Report a channel that has conditions in goldenami.yaml: only `goldenami promote` moves it."""
+    channel = given.get("channel") if isinstance(given, dict) else None
+    if isinstance(channel, str) and channel in loading.environment.channels:
+        loading.problems.add(
+            loading.document.mark(("distribution", "channel")),
+            f"channel: {channel} has conditions in the environment {loading.environment.name}: builds cannot move it",
+            f"Write another channel, such as candidate; then move {channel} with `goldenami promote`.",
         )
 
 

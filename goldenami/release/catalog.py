@@ -5,7 +5,7 @@ The files are below one directory, or below one prefix of a bucket::
     catalog.json                        the id of the catalog; written once, never changed (``store.identity``)
     releases/<name>/<version>.json      the manifest; written once, never changed
     channels/<name>/<channel>.json      where the channel points, where it pointed before, and all its moves
-    pins/, retired/                     releases that rules must keep, and releases that were retired (see ``marks``)
+    pins/, retired/, revoked/           marks of releases (see ``marks``)
     reservations/<name>/<version>.json  the build that reserved the version; written once, never changed
     locks/…                             the locks of processes that change the catalog: locked files, or leases
 
@@ -27,7 +27,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -50,13 +50,23 @@ _LOCK_TIMEOUT = 30.0  # seconds; these locks are held for milliseconds
 _T = TypeVar("_T")
 
 
+MoveAction = Literal["build", "promote", "rollback", "revoke"]
+
+
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One move of a channel. ``moved``: the time (ISO 8601, UTC) since which the channel points to the version."""
+    """One move of a channel.
+
+    ``moved``: the time (ISO 8601, UTC) since which the channel points to the version. ``build_id``: the id of the build
+    or task that moved it. ``action``: the command that moved it; ``by``: the ARN of its caller, None if it is unknown.
+    """
 
     version: str
     moved: str
     build_id: str | None = None
+    action: MoveAction = "build"
+    by: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +79,15 @@ class Channel:
     previous: str | None
     history: tuple[Move, ...]  # oldest first; the last is the current one
     schema: str = CHANNEL_SCHEMA
+
+    def rolled_back(self, version: str) -> Move | None:
+        """Return the rollback or revocation that moved the channel away from a version; None if the channel points to
+        the version, never did, or left it for another reason. Only the last time counts."""
+        numbers = [number for number, move in enumerate(self.history[:-1]) if move.version == version]
+        if self.current == version or not numbers:
+            return None
+        away = self.history[numbers[-1] + 1]
+        return away if away.action in ("rollback", "revoke") else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,11 +290,22 @@ class Catalog:
             )
         return found
 
-    def move(self, name: str, channel: str, version: str, *, now: datetime, build_id: str | None = None) -> Channel:
+    def move(
+        self,
+        name: str,
+        channel: str,
+        version: str,
+        *,
+        now: datetime,
+        build_id: str | None = None,
+        action: MoveAction = "build",
+        by: str | None = None,
+        reason: str | None = None,
+    ) -> Channel:
         """Point a channel to a release, in one step: readers see the old release or the new one.
 
         A second call changes nothing. Raises NotFound if the release does not exist, and CatalogError if another
-        process moved the channel at the same time.
+        process moved the channel at the same time. The last four arguments are kept in the history (:class:`Move`).
         """
         with self._locked(f"{name}.channels", timeout=_LOCK_TIMEOUT):
             self.get(name, version)
@@ -284,7 +314,7 @@ class Catalog:
             before = None if stored is None else self._channel(name, channel, key, stored.data)
             if before is not None and before.current == version:
                 return before
-            history = (*(before.history if before else ()), Move(version, timestamp(now), build_id))
+            history = (*(before.history if before else ()), Move(version, timestamp(now), build_id, action, by, reason))
             after = Channel(name, channel, version, before.current if before else None, history)
             if self._store.replace(key, _encode(after), stored) is None:
                 raise CatalogError(
@@ -323,7 +353,7 @@ class Catalog:
     def find(self, reference: Reference) -> ImageManifest:
         """Return the release of a reference: of its channel, of its version, or the newest one. Raises NotFound.
 
-        The newest release is the newest that is not retired; the newest of all, if all are retired.
+        The newest release is the newest that is neither retired nor revoked; the newest of all, if there is none.
         """
         if reference.version is not None:
             return self.get(reference.name, reference.version)
@@ -335,8 +365,23 @@ class Catalog:
         versions = self.versions(reference.name)
         if not versions:
             raise self._no_such_name(reference.name)
-        living = (version for version in versions if self.marks.retirement(reference.name, version) is None)
-        return self.get(reference.name, next(living, versions[0]))
+        return self.get(reference.name, self.newest_good(reference.name) or versions[0])
+
+    def newest_good(self, name: str) -> str | None:
+        """Return the newest version that is neither retired nor revoked, or None."""
+        marks = self.marks
+        return next((v for v in self.versions(name) if marks.why_unusable(name, v) is None), None)
+
+    def refuse_unusable(self, manifest: ImageManifest) -> None:
+        """Raise NotFound if a release is retired or revoked; the hint names the newest that is not."""
+        reason = self.marks.why_unusable(manifest.recipe, manifest.version)
+        if reason is not None:
+            good = self.newest_good(manifest.recipe)
+            newest = f"The newest usable release is {manifest.recipe}@{good}. " if good else ""
+            raise NotFound(
+                f"{manifest.label} is {reason}",
+                hint=f"{newest}`goldenami images list --name {manifest.recipe}` shows all releases.",
+            )
 
     def resolve(self, reference: Reference, place: Place, architecture: Architecture | None = None) -> ManifestImage:
         """Return the image of a release for an account and a region.
@@ -345,12 +390,7 @@ class Catalog:
         UsageError if there are images of several architectures and ``architecture`` is None.
         """
         manifest = self.find(reference)
-        retirement = self.marks.retirement(manifest.recipe, manifest.version)
-        if retirement is not None:
-            raise NotFound(
-                f"{manifest.label} is retired since {retirement.started}: {retirement.rule}",
-                hint=f"`goldenami images list --name {manifest.recipe}` shows newer releases.",
-            )
+        self.refuse_unusable(manifest)
         here = [image for image in manifest.images if image.place == place]
         if not here:
             places = sorted({str(image.place) for image in manifest.images})

@@ -1,9 +1,10 @@
-"""Marks of releases in the catalog, beside their manifests: pins and retirements.
+"""Marks of releases in the catalog, beside their manifests: pins, retirements and revocations.
 
 ::
 
     pins/<name>/<version>.json       the release must be kept, and the reason
     retired/<name>/<version>.json    "retiring" before its first image is deleted, "retired" when all are deleted
+    revoked/<name>/<version>.json    the release must not be used, and the reason; "restored" after `goldenami restore`
 
 The manifest of a retired release is kept as a record of the image that was in use.
 """
@@ -24,6 +25,7 @@ from goldenami.store import Store
 
 PIN_SCHEMA = "goldenami.pin/1"
 RETIREMENT_SCHEMA = "goldenami.retirement/1"
+REVOCATION_SCHEMA = "goldenami.revocation/1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,32 @@ class Retirement:
     started: str  # ISO 8601, UTC
     finished: str | None = None
     schema: str = RETIREMENT_SCHEMA
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """The revocation of a release. ``by``: the ARN of the caller. ``finished``: None until its images are disabled."""
+
+    name: str
+    version: str
+    status: Literal["revoked", "restored"]
+    reason: str
+    by: str
+    revoked: str  # ISO 8601, UTC
+    finished: str | None = None
+    restored: str | None = None
+    restored_by: str | None = None
+    schema: str = REVOCATION_SCHEMA
+
+
+@dataclass(frozen=True, slots=True)
+class MarkEvent:
+    """One event of a release's marks. ``action``: pin, retire, revoke or restore."""
+
+    time: str  # ISO 8601, UTC
+    action: str
+    by: str | None = None
+    reason: str | None = None
 
 
 class Marks:
@@ -115,6 +143,64 @@ class Marks:
         made: Retirement = self._validated(_RETIREMENT, form, _key("retired", name, version))
         return made
 
+    # --- revocation ---------------------------------------------------------------------------------------------------
+
+    def revoke(self, name: str, version: str, reason: str, by: str, now: datetime) -> Revocation:
+        """Mark a release as revoked, so that references do not resolve to it. A second call returns the first mark."""
+        before = self.revocation(name, version)
+        if before is not None:
+            return before
+        made = Revocation(name, version, "revoked", reason, by, timestamp(now))
+        self._write(_key("revoked", name, version), asdict(made))
+        return made
+
+    def finish_revocation(self, name: str, version: str, now: datetime) -> None:
+        """Record that all images of a revoked release are disabled. A second call does nothing."""
+        before = self.revocation(name, version)
+        if before is not None and before.finished is None:
+            self._write(_key("revoked", name, version), {**asdict(before), "finished": timestamp(now)})
+
+    def restore(self, name: str, version: str, by: str, now: datetime) -> None:
+        """End the revocation of a release. Does nothing for a release that is not revoked."""
+        before = self.revocation(name, version)
+        if before is not None:
+            form = {**asdict(before), "status": "restored", "restored": timestamp(now), "restored_by": by}
+            self._write(_key("revoked", name, version), form)
+
+    def revocation(self, name: str, version: str) -> Revocation | None:
+        """Return the revocation of a release, or None if it is not revoked."""
+        form = self._read(_key("revoked", name, version), REVOCATION_SCHEMA)
+        if form is None or form.get("status") == "restored":
+            return None
+        made: Revocation = self._validated(_REVOCATION, form, _key("revoked", name, version))
+        return made
+
+    # --- both ---------------------------------------------------------------------------------------------------------
+
+    def events(self, name: str, version: str) -> list[MarkEvent]:
+        """Return the events of a release's marks that are known: the last pin, retirement and revocation."""
+        found = []
+        pin, retirement = self.pinned(name, version), self.retirement(name, version)
+        if pin is not None:
+            found.append(MarkEvent(pin.pinned, "pin", None, pin.reason))
+        if retirement is not None:
+            found.append(MarkEvent(retirement.started, "retire", None, retirement.rule))
+        form = self._read(_key("revoked", name, version), REVOCATION_SCHEMA)
+        if form is not None:
+            made: Revocation = self._validated(_REVOCATION, form, _key("revoked", name, version))
+            found.append(MarkEvent(made.revoked, "revoke", made.by, made.reason))
+            if made.restored is not None:
+                found.append(MarkEvent(made.restored, "restore", made.restored_by))
+        return found
+
+    def why_unusable(self, name: str, version: str) -> str | None:
+        """Return why references must not resolve to a release ("revoked since …: reason"), or None."""
+        revocation = self.revocation(name, version)
+        if revocation is not None:
+            return f"revoked since {revocation.revoked}: {revocation.reason}"
+        retirement = self.retirement(name, version)
+        return None if retirement is None else f"retired since {retirement.started}: {retirement.rule}"
+
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _write(self, key: str, form: dict[str, Any]) -> None:
@@ -152,6 +238,7 @@ class Marks:
 
 _PIN: TypeAdapter[Pin] = TypeAdapter(Pin)
 _RETIREMENT: TypeAdapter[Retirement] = TypeAdapter(Retirement)
+_REVOCATION: TypeAdapter[Revocation] = TypeAdapter(Revocation)
 
 
 def _key(folder: str, name: str, version: str) -> str:

@@ -113,7 +113,7 @@ class Parameters:
     def move(self, parameter: Parameter) -> None:
         """Set the parameter of a channel to the image. Creates the parameter if it does not exist.
 
-        Raises CloudError if the parameter exists and does not belong to this catalog.
+        Call :meth:`refuse_if_not_ours` first.
         """
         self._settle(parameter)
         current = self.read(parameter)
@@ -122,10 +122,13 @@ class Parameters:
         if current is None:
             self._create(parameter)
         else:
-            self._refuse_if_not_ours(parameter, current)
             self._set(parameter, parameter.image.image_id)
 
-    def _refuse_if_not_ours(self, parameter: Parameter, current: str) -> None:
+    def refuse_if_not_ours(self, parameter: Parameter, current: str | None) -> None:
+        """Raise CloudError if a parameter with the value ``current`` must be changed and does not belong to this
+        catalog. None: it does not exist."""
+        if current is None or (current == parameter.image.image_id and not self._may_become_other(parameter, current)):
+            return
         header, place = self._ledger.journal.header, parameter.place
         owner = Owner(header.catalog, header.environment)
         reason = why_not_ours(self._cloud, self._catalog, owner, self._recipe, place, parameter.name, current)

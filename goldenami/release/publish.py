@@ -9,10 +9,11 @@ These are the steps, and the effect of a process that is killed after each step:
    images and the version's parameters lose the expiry tag. This step is before the next one, because a channel's
    parameter must never name an image that a clean-up can delete. Killed here: no channel points to the release; a
    resume continues.
-3. *The channel's parameters*, in every target. If one cannot be moved, or the build is interrupted, the moved
-   parameters get their earlier values again (or are deleted, if they had none). Killed here: some are moved; a resume
-   moves the others. These parameters never have the expiry tag, because consumers read them from their creation on, and
-   they only name images of releases. If the machine is lost, the next move of the channel moves all parameters.
+3. *The channel's parameters*, in every target: first all are checked, then all are moved. If one cannot be moved, or
+   the build is interrupted, the moved parameters get their earlier values again (or are deleted, if they had none).
+   Killed here: some are moved; a resume moves the others. These parameters never have the expiry tag, because consumers
+   read them from their creation on, and they only name images of releases. If the machine is lost, the next move of the
+   channel moves all parameters.
 4. *The channel's pointer in the catalog*. It is last, because it stores the earlier release for a restore of step 3.
 
 Every step reads the current state before it changes anything, so a second call changes nothing. If two processes
@@ -35,10 +36,10 @@ from goldenami.errors import GoldenAmiError, TargetsFailed
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.model import Architecture, ImageManifest, Place, Target
 from goldenami.release import targets as modes
-from goldenami.release.catalog import Catalog, Channel
+from goldenami.release.catalog import Catalog, Channel, Move
 from goldenami.release.parameters import Parameter, Parameters, parameters_for
 
-_LOCK_TIMEOUT: Final = 900.0  # seconds; another build's publishing takes one or two minutes at worst
+LOCK_TIMEOUT: Final = 900.0  # seconds; another build's publishing takes one or two minutes at worst
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +63,24 @@ def publish(
     prefix: str,
     targets: Sequence[Target],
     now: datetime,
+    by: str | None = None,
     emit: Emit = ignore_events,
 ) -> Published:
     """Make a release of a verified manifest and point the channel to it. The module describes the steps.
 
-    ``prefix``: the environment's, for example "/golden-ami". ``targets``: the targets of the order. A parameter that
-    cannot be set in a best-effort target is listed in ``failures``. Raises TargetsFailed if a parameter cannot be set
-    in a required target; every parameter of the channel has its earlier value then.
+    ``by``: the ARN of the caller, for the history of the channel. ``prefix``: the environment's, for example
+    "/golden-ami". ``targets``: the targets of the order. A parameter that cannot be set in a best-effort target is
+    listed in ``failures``. Raises TargetsFailed if a parameter cannot be set in a required target; every parameter of
+    the channel has its earlier value then.
     """
-    with catalog.publishing(manifest.recipe, channel, timeout=_LOCK_TIMEOUT):
+    with catalog.publishing(manifest.recipe, channel, timeout=LOCK_TIMEOUT):
         manifest = _as_released(catalog, manifest)
-        publication = _Publication(ledger, catalog, manifest, targets, emit)
+        publication = Publication(ledger, catalog, manifest, targets, emit)
         publication.make_version_parameters(prefix)
         catalog.add(manifest)
         publication.keep(prefix)
         with publication.channel_parameters_moved(prefix, channel):
-            moved = catalog.move(manifest.recipe, channel, manifest.version, now=now, build_id=manifest.build_id)
+            moved = catalog.move(manifest.recipe, channel, manifest.version, now=now, build_id=manifest.build_id, by=by)
         return Published(moved, manifest, publication.failures)
 
 
@@ -97,8 +100,8 @@ def withdraw(
     parameters of the new release are kept and lose the expiry tag. Changes nothing if the channel already points to the
     new release. Returns label of the target -> reason for each failure.
     """
-    with catalog.publishing(manifest.recipe, channel, timeout=_LOCK_TIMEOUT):
-        publication = _Publication(ledger, catalog, manifest, targets, emit)
+    with catalog.publishing(manifest.recipe, channel, timeout=LOCK_TIMEOUT):
+        publication = Publication(ledger, catalog, manifest, targets, emit)
         try:
             publication.keep(prefix)
             kept: Mapping[str, str] = {}
@@ -120,7 +123,9 @@ def _as_released(catalog: Catalog, manifest: ImageManifest) -> ImageManifest:
     return stored if same else manifest
 
 
-class _Publication:
+class Publication:
+    """Changes the parameters of a release in all targets. ``failures``: label of a best-effort target -> reason."""
+
     def __init__(
         self, ledger: Ledger, catalog: Catalog, manifest: ImageManifest, targets: Sequence[Target], to: Emit
     ) -> None:
@@ -159,6 +164,9 @@ class _Publication:
         pointer = self._catalog.channel(self._manifest.recipe, channel)
         before = self._before(wanted, pointer)
         name = f"{self._manifest.recipe}@{channel}"
+        refused = self._each(wanted, lambda p: self._parameters.refuse_if_not_ours(p, before[p]), None)
+        if refused:
+            raise self._failed(f"{name} was not moved: its parameters cannot be set", refused)
         try:
             refused = self._each(wanted, self._parameters.move, "publishing")
             if refused:
@@ -179,13 +187,21 @@ class _Publication:
                 self._tell(parameter, "published")
 
     def put_back(self, prefix: str, channel: str) -> dict[str, str]:
+        """Restore the channel's parameters, unless this build or task has moved its pointer.
+
+        Returns label -> reason for each failure.
+        """
         pointer = self._catalog.channel(self._manifest.recipe, channel)
-        if pointer is not None and any(move.version == self._manifest.version for move in pointer.history):
+        if pointer is not None and any(self._is_move(move) for move in pointer.history):
             return {}
         before = self._before(wanted := parameters_for(self._manifest, prefix, channel), pointer)
         moved = [p for p in wanted if self._parameters.may_differ(p, before[p])]
         kept = self._undo(moved, lambda p: self._parameters.put_back(p, before[p]), "putting back")
         return {self._label(parameter): reason for parameter, reason in kept.items()}
+
+    def _is_move(self, move: Move) -> bool:
+        """Return whether this build or task made a move. The moves of a restored catalog name no build."""
+        return move.version == self._manifest.version and move.build_id in (None, self._ledger.journal.build_id)
 
     def _keep(self, parameter: Parameter) -> None:
         parameters.settle(self._ledger, parameter.key)

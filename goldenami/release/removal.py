@@ -120,9 +120,11 @@ class Removal(Attempts):
         self.catalog.marks.cancel(manifest.recipe, manifest.version)
         self.job.note(f"{manifest.label} is kept and its images are enabled again: {rule}", "warning")
 
-    def enable(self, manifest: ImageManifest, place: Place, id: str) -> None:
-        call = Call("ec2", "EnableImage", {"ImageId": id})
-        self.ledger.change(f"enable/{place}/{id}", place, call, resource=id, kind="attribute")
+    def enable(self, manifest: ImageManifest, place: Place, id: str, *, disabled: bool = True) -> None:
+        """Enable an image, if it is ``disabled``, and share it as the manifest says."""
+        if disabled:
+            call = Call("ec2", "EnableImage", {"ImageId": id})
+            self.ledger.change(f"enable/{place}/{id}", place, call, resource=id, kind="attribute")
         accounts = {i.account for i in manifest.images if i.image_id == id and not modes.owns(i)}
         shared = {one for i in manifest.images if i.image_id == id for one in i.shared_with}
         organizations = {one for one in shared if one.startswith("arn:")}

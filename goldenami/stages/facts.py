@@ -148,7 +148,7 @@ def _released_base(
     except NotFound as error:
         raise NotFound(
             f"{base.mark}: the base {reference} has no {architecture} image in {home}: {error.message}",
-            hint=f"Build the base first: goldenami build {base.value}",
+            hint=" ".join(filter(None, (error.hint, f"To build the base: `goldenami build {base.value}`."))),
         ) from error
     found = images.base_by_id(
         cloud, home, image.image_id, architecture=architecture, source=f"{reference} {release.version}"

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from goldenami import task
+from goldenami.release import channels
 from goldenami.snapshots import copy, exchange
 from goldenami.task import Undo
 
 UNDO: Final[Mapping[str, Undo]] = {
+    **dict.fromkeys(task.MOVES, channels.put_back),
     "snapshot copy": copy.take_back,
     "snapshot restore": exchange.put_back,
     "volume encrypt": exchange.put_back,

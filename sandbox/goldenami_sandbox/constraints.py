@@ -10,6 +10,7 @@ import base64
 import binascii
 import re
 import sys
+import threading
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -71,7 +72,11 @@ Condition = Callable[[Any], "tuple[Kind, Any] | None"]  # the broken constraint 
 def check(service: str, shape: Shape, value: Any, *, typed: bool) -> list[Problem]:
     """Return all problems of a value. ``typed``: the types were checked when the value was read."""
     found: list[Problem] = []
-    compiled = _compile(service, shape, typed)
+    key = (service, shape.name, typed)
+    if key not in _finished:
+        with _compiling:
+            _finished[key] = _compile(service, shape, typed)
+    compiled = _finished[key]
     if compiled is not None:
         compiled(value, (), found)
     return found
@@ -80,6 +85,9 @@ def check(service: str, shape: Shape, value: Any, *, typed: bool) -> list[Proble
 # --- compiling --------------------------------------------------------------------------------------------------------
 
 _compiled: dict[tuple[str, str, bool], Check | None] = {}
+# The checks that may be called. One thread compiles at a time, since an unfinished check would only find itself.
+_finished: dict[tuple[str, str, bool], Check | None] = {}
+_compiling = threading.Lock()
 
 
 def _compile(service: str, shape: Shape, typed: bool) -> Check | None:

@@ -22,6 +22,7 @@ from goldenami import recipe
 from goldenami.aws.session import Cloud
 from goldenami.cli.main import main, program
 from goldenami.model import Place
+from goldenami.release import channels
 from tests.crash.test_credentials import Expiry
 from tests.worlds.builds import HOME, Label, Saved, World, logged_in
 from tests.worlds.volumes import Estate
@@ -62,6 +63,10 @@ MANY = (
     Case("consumers apply"),
     Case("images list"),
     Case("images list --check"),
+    Case("promote web@stable --to live", document=False),  # nothing moves
+    Case("rollback web@stable", document=False),
+    Case("revoke web@{version} --reason x --yes"),
+    Case("restore web@{version}"),
     Case("catalog rebuild"),
     Case("catalog rebuild --yes"),
     Case("images show web --check", document=False),  # --json is the manifest as the catalog has it
@@ -105,6 +110,7 @@ NONE = {
     "agents": "files of the project",
     "catalog show": "the catalog",
     "builds": "journals: a directory, or the bucket that the environment names",
+    "history": "the catalog",
     "harden": "files of the project, and a host over SSH",
     "iam": "goldenami.yaml",
     "images show": "with --json: the catalog",
@@ -183,7 +189,13 @@ def prepare(scene: Estate, case: Case) -> list[str]:
         world.build_until(Label("ec2", "CopyImage", HOME, "eu-west-1", 1), "after")
         world.cloud.start_process()
     snapshot = scene.snapshot() if "{snapshot}" in case.arguments else ""
-    arguments = case.arguments.format(snapshot=snapshot)
+    version = scene.world.catalog.versions("web")[0]
+    arguments = case.arguments.format(snapshot=snapshot, version=version)
+    if case.arguments.startswith("rollback "):
+        scene.world.change_recipe("another")
+        scene.world.build()
+    if case.arguments.startswith("restore "):
+        channels.revoke(scene.world.environment, "web", version, reason="x", cloud=scene.world.cloud)
     if case.arguments.startswith("build "):  # another one is built already
         scene.world.change_recipe("another")
     return [*arguments.split(), "--environment", "test"]

@@ -449,9 +449,10 @@ class World:
 
     # --- the program --------------------------------------------------------------------------------------------------
 
-    def build(self) -> Outcome:
+    def build(self, *, move: bool = True) -> Outcome:
         return pipeline.build(
             Request(self.project, self.environment, RECIPE),
+            move=move,
             emit_to=self.events.append,
             host_work=self.host_work,
             cloud=self.cloud,
