@@ -302,7 +302,12 @@ def _publication(job: Task, catalog: Catalog, manifest: ImageManifest) -> Public
     # A parameter that the task creates has the tags of those that a build creates.
     more = {tags.RECIPE: manifest.recipe, tags.VERSION: manifest.version}
     ledger = Ledger(
-        job.cloud, job.journal, {**job.ledger.tags, **more}, emit=job.emit, lifetime=job.environment.lifetime
+        job.cloud,
+        job.journal,
+        {**job.ledger.tags, **more},
+        proofs=job.ledger.proofs,
+        emit=job.emit,
+        lifetime=job.environment.lifetime,
     )
     return Publication(ledger, catalog, manifest, job.environment.targets, job.emit)
 
