@@ -151,7 +151,8 @@ def _run(given: Sequence[str]) -> int:
 
 def _told(error: Exception) -> int:
     """Print an error, and return its exit code."""
-    from goldenami.report.problems import escaped, render_error
+    from goldenami.printable import escaped
+    from goldenami.report.problems import render_error
 
     if isinstance(error, click.ClickException):
         shown = io.StringIO()

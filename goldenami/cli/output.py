@@ -15,6 +15,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from goldenami.printable import escaped
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
@@ -84,14 +86,24 @@ def protect() -> Streams:
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDONLY), True)  # it gets the lowest number that is free
     stdout, stderr = _Descriptor(1), _Descriptor(2)
-    sys.stdout = _stream(stdout, sys.stdout, line_buffering=stdout.isatty())
-    sys.stderr = _stream(stderr, sys.stderr, line_buffering=True)
+    sys.stdout = _stream(stdout, sys.stdout, _Escaping, line_buffering=stdout.isatty())
+    sys.stderr = _stream(stderr, sys.stderr, io.TextIOWrapper, line_buffering=True)  # has colors
     return Streams(stdout)
 
 
-def _stream(descriptor: _Descriptor, before: Any, *, line_buffering: bool) -> io.TextIOWrapper:
+class _Escaping(io.TextIOWrapper):
+    """Writes control characters as escapes, because names and texts of others are in the output."""
+
+    def write(self, text: str, /) -> int:
+        super().write(escaped(text))
+        return len(text)
+
+
+def _stream(
+    descriptor: _Descriptor, before: Any, kind: type[io.TextIOWrapper], *, line_buffering: bool
+) -> io.TextIOWrapper:
     """Return a text stream over a descriptor with the encoding of the stream before; None: it was closed."""
     encoding = before.encoding if before is not None else "utf-8"
     errors = before.errors if before is not None and before.errors != "strict" else "backslashreplace"
     buffer = io.BufferedWriter(descriptor)
-    return io.TextIOWrapper(buffer, encoding=encoding, errors=errors, line_buffering=line_buffering)
+    return kind(buffer, encoding=encoding, errors=errors, line_buffering=line_buffering)

@@ -52,6 +52,10 @@ def validate(
         project, names, all_agents=not recipes, environment=environment_name, variables=variables
     )
     found = inspection.problems
+    if inspection.warnings and not as_json:
+        from goldenami.report.problems import render_problems, stderr_console
+
+        render_problems(inspection.warnings, stderr_console(), warnings=True)
     if as_json:
         print_json(_report(project, names, inspection))
     elif found:
@@ -68,14 +72,16 @@ def validate(
 
 
 def _report(project: Project, names: Sequence[str], inspection: Inspection) -> dict[str, Any]:
-    problems = inspection.problems
+    problems, warnings = (
+        [{"file": p.file, "line": p.line, "column": p.column, "message": p.message, "hint": p.hint} for p in kind]
+        for kind in (inspection.problems, inspection.warnings)
+    )
     return {
         "schema": PROBLEMS_SCHEMA,
         "valid": not problems,
         "recipes": [project.shown(project.recipe_path(name)) for name in names],
-        "problems": [
-            {"file": p.file, "line": p.line, "column": p.column, "message": p.message, "hint": p.hint} for p in problems
-        ],
+        "problems": problems,
+        "warnings": warnings,
         "lookups": [one.to_json() for one in inspection.lookups],
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from goldenami.errors import InvalidInput, NotFound, Problem, UsageError
@@ -40,6 +40,7 @@ class Inspection:
 
     problems: list[Problem]
     lookups: list[Found]
+    warnings: list[Problem] = field(default_factory=list)
 
 
 def inspect(
@@ -59,7 +60,7 @@ def inspect(
     except (NotFound, UsageError):  # the named environment may be one of those with problems
         if not problems.found:
             raise
-        return Inspection(sorted(set(problems.found)), [])
+        return Inspection(sorted(set(problems.found)), [], problems.warnings)
     given = dict(variables or {})
     declared: set[str] = set()
     lookups: dict[tuple[Kind, str], Found] = {}
@@ -82,7 +83,7 @@ def inspect(
         hardening.check(project, problems)
         lookups.update(((one.kind, one.name), one) for one in _hiding(project))
     ordered = sorted(set(problems.found), key=lambda p: (p.file, p.line, p.column, p.message))
-    return Inspection(ordered, [lookups[key] for key in sorted(lookups)])
+    return Inspection(ordered, [lookups[key] for key in sorted(lookups)], problems.warnings)
 
 
 def _hiding(project: Project) -> Iterator[Found]:

@@ -487,6 +487,12 @@ def _environment(
         )
     if len(problems.found) > before:
         return None
+    if spec.network.source_cidr is not None and spec.network.source_cidr.endswith("/0"):
+        problems.warn(
+            document.mark((*at, "network", "source_cidr")),
+            f"source_cidr: {spec.network.source_cidr} lets the whole world connect to port 22 of the builder",
+            "Name the addresses of the machines that run goldenami, or leave the key out for the caller's address.",
+        )
     subnet = spec.network.subnet
     marks = {label: document.mark(path) for label, path in paths.items() if not spec.sandbox}
     made = Environment(

@@ -63,6 +63,7 @@ class Problems:
 
     def __init__(self) -> None:
         self.found: list[Problem] = []
+        self.warnings: list[Problem] = []
         self._once: set[Problem] = set()
         self.budget = Budget()
 
@@ -76,6 +77,10 @@ class Problems:
         if problem not in self._once:
             self._once.add(problem)
             self.found.append(problem)
+
+    def warn(self, mark: Mark, message: str, hint: str | None = None) -> None:
+        """Add a warning: it is told, and nothing is refused."""
+        self.warnings.append(_problem(mark, message, hint))
 
     def extend(self, problems: Iterable[Problem]) -> None:
         """Add several problems."""

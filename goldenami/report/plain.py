@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 from goldenami.events import Event
+from goldenami.printable import escaped
 from goldenami.report.state import BuildState, Stage, TargetRow, Tests
 from goldenami.report.text import counts, duration, elapsed, first_line
 
@@ -164,4 +165,4 @@ def target_label(row: TargetRow) -> str:
 
 def _get(fields: Mapping[str, Any], name: str) -> str:
     value = fields.get(name)
-    return "" if value is None else str(value)
+    return "" if value is None else escaped(str(value))

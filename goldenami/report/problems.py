@@ -32,6 +32,7 @@ from goldenami.errors import (
     Problem,
     TargetsFailed,
 )
+from goldenami.printable import escaped
 
 ReadSource = Callable[[str], str | None]
 
@@ -83,14 +84,17 @@ def render_error(error: GoldenAmiError, console: Console | None = None, *, read:
         _print(console, _hint(error.hint))
 
 
-def render_problems(problems: Sequence[Problem], console: Console, *, read: ReadSource = read_source) -> None:
+def render_problems(
+    problems: Sequence[Problem], console: Console, *, read: ReadSource = read_source, warnings: bool = False
+) -> None:
     """Print the first problems, each with its source line and a caret. Each file is read once."""
+    label = ("warning: ", "bold yellow") if warnings else ("error: ", "bold red")
     sources: dict[str, list[str]] = {}
     for problem in problems[:_MOST]:
         if problem.file not in sources:
             sources[problem.file] = (read(problem.file) or "").splitlines()
         place = ":".join([problem.file, *(str(n) for n in (problem.line, problem.column) if n)])
-        head = _line((f"{place}: ", "bold"), ("error: ", "bold red"), problem.message)
+        head = _line((f"{place}: ", "bold"), label, problem.message)
         _print(console, head)
         for line in _excerpt(sources[problem.file], problem.line, problem.column, console.width):
             _print(console, line)
@@ -173,15 +177,6 @@ def _shorten(text: str, cells: int) -> str:
 def _printable(text: str) -> str:
     """Replace tabs by spaces, and control characters, which could move the cursor or change colors."""
     return "".join(c if c.isprintable() else "�" for c in text.replace("\t", _TAB))
-
-
-def escaped(text: str) -> str:
-    """Return a text with its control characters as escapes: they could move the cursor or change colors."""
-    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
-
-
-# C0 without tab and newline, DEL, C1, and the characters that reorder text or cannot be written.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ud800-\udfff]")
 
 
 def _line(*parts: str | tuple[str, str]) -> Text:

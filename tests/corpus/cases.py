@@ -513,6 +513,10 @@ def _project(keys: Mapping[str, str]) -> str:
 
 
 def environment_cases() -> Iterator[Case]:
+    for number, world in enumerate(("0.0.0.0/0", "'::/0'")):
+        keys = {**PRODUCTION, "network": f"{{source_cidr: ¦{world}}}"}
+        files = {"goldenami.yaml": _project(keys), "recipes/web.yaml": HEAD}
+        yield case(f"warning-{number}", files, says="warning: source_cidr: ", status=0)
     for number, text in enumerate(
         (
             "",

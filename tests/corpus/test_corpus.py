@@ -120,6 +120,20 @@ def test_arguments_that_are_not_utf8(project: Path) -> None:
     assert "there is no recipe '\\udcff\\udcfe' in recipes" in done.stderr
 
 
+def test_output_of_texts_of_others_is_escaped(project: Path) -> None:
+    control = (
+        'controls:\n  - id: x\n    title: "\\ax"\n    why: x\n    operations: [package: x]\n'
+        "    check: {reads: x, expected: x}\n"
+    )
+    profile = "name: x\ntitle: x\nos: debian\nlevel: 1\nfiles: [x]\n"
+    for name, text in (("controls", control), ("profiles", profile)):
+        path = project / "hardening" / name / "x.yaml"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    done = goldenami(["harden", "list", "x"], project)
+    assert (done.returncode, done.stdout) == (0, "x  1  \\x07x\n")
+
+
 def test_the_details_of_a_bug_are_in_a_private_file(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
