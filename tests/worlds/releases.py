@@ -27,7 +27,7 @@ from goldenami.polling import Interval
 from goldenami.release.catalog import Catalog
 from goldenami.release.order import ReleaseOrder
 from goldenami.release.verify import Verified
-from tests.worlds.ledgers import PROOFS
+from tests.worlds.ledgers import PROOFS, new_session
 
 HOME = Account("home", "111111111111")
 APPS = Account("apps", "222222222222", "arn:aws:iam::222222222222:role/goldenami-publisher")
@@ -59,7 +59,8 @@ class World:
         retry = Retry(first=0.01, longest=0.05, throttled=1.0, unreachable=0.3, queued=5.0)
         # What is missing is missing: it is not waited for long.
         patience = Patience(visible=0.6, known=0.6, pauses=Interval(0.02, 1.5, 4.0))
-        self.cloud = Cloud({"home": HOME, "apps": APPS}, HOME_PLACE, retry=retry, patience=patience)
+        accounts = {"home": HOME, "apps": APPS}
+        self.cloud = Cloud(accounts, HOME_PLACE, retry=retry, patience=patience, caller=new_session())
         self.catalog = Catalog(self.path / "catalog")
 
     # --- plain boto3 --------------------------------------------------------------------------------------------------
