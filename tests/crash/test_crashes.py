@@ -29,7 +29,7 @@ THEN = ("resume", "clean")
 LAGS = (1.0, 40.0)  # seconds until calls find what is new: every case has one; the long one costs a third more
 
 
-@matrix("label, when, then", itertools.product(calls("build"), MOMENTS, THEN), every=11)
+@matrix("label, when, then", itertools.product(calls("build"), MOMENTS, THEN), every=11, each_kind=True)
 def test_a_build_killed_at_any_call_is_resumed_or_cleaned(
     world: World, label: Label, when: str, then: str, number: int
 ) -> None:

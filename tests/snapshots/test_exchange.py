@@ -339,7 +339,12 @@ def test_a_kind_of_call_may_be_denied_from_then_on(estates: Callable[[], Estate]
     faulted(estates, name, FromThenOn(label, denied))
 
 
-@matrix("name, label, when", ((*one, when) for one in calls_of("changes") for when in ("before", "after")), every=5)
+@matrix(
+    "name, label, when",
+    ((*one, when) for one in calls_of("changes") for when in ("before", "after")),
+    every=5,
+    each_kind=True,
+)
 def test_killed_at_any_call_then_cleaned(estates: Callable[[], Estate], name: str, label: Label, when: str) -> None:
     estate, kept = prepared(estates(), name)
     before = estate.attached()

@@ -15,13 +15,15 @@ import pytest
 from tests.worlds.accounts import NAMES
 
 
-def matrix(names: str, cases: Iterable[Sequence[Any]], *, every: int) -> pytest.MarkDecorator:
+def matrix(names: str, cases: Iterable[Sequence[Any]], *, every: int, each_kind: bool = False) -> pytest.MarkDecorator:
     """A test for each case. ``names``: of the test's arguments. ``every``: a sample has one case of that many; it has
     to have no common factor with the number of variations of a call, so that all variations come up.
 
+    ``each_kind``: the sample also has the first case of each kind of call (such as CopyImage) that it would not have.
+
     An argument ``number``, if the test has one, is the case's position: what alternates goes by it.
     """
-    return pytest.mark.matrix(names, list(cases), every)
+    return pytest.mark.matrix(names, list(cases), every, each_kind)
 
 
 def whole(config: pytest.Config) -> bool:
@@ -35,16 +37,24 @@ def generate(metafunc: pytest.Metafunc) -> None:
     mark = metafunc.definition.get_closest_marker("matrix")
     if mark is None:
         return
-    names, cases, every = mark.args
+    names, cases, every, each_kind = mark.args
     arguments = [name.strip() for name in names.split(",")]
     numbered = [(*case, number) for number, case in enumerate(cases)]
     chosen = numbered if whole(metafunc.config) else numbered[::every]
+    if each_kind:
+        seen = {_kind(case) for case in chosen}
+        firsts = {_kind(case): case for case in reversed(numbered)}
+        chosen += [case for kind, case in firsts.items() if kind not in seen]
     ids = ["-".join(_part(value) for value in case[:-1]) for case in chosen]
     if "number" in metafunc.fixturenames:
         arguments.append("number")
     else:
         chosen = [case[:-1] for case in chosen]
     metafunc.parametrize(arguments, chosen, ids=ids)
+
+
+def _kind(case: Sequence[Any]) -> tuple[str, str] | None:
+    return next(((value.service, value.action) for value in case if hasattr(value, "ordinal")), None)
 
 
 def _part(value: Any) -> str:
