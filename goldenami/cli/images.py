@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from goldenami.release.presence import Presence
 
 RELEASES_SCHEMA = "goldenami.releases/1"
+RESOLVE_SCHEMA = "goldenami.resolve/1"
 
 
 @click.group()
@@ -160,7 +161,7 @@ def show_release(
 
 
 @click.command()
-@click.argument("reference", metavar="NAME@CHANNEL|NAME@VERSION")
+@click.argument("reference", metavar="NAME@CHANNEL|NAME@VERSION|NAME@MAJOR.MINOR.x")
 @click.option("--region", required=True, metavar="REGION", help="Region to use the image in.")
 @click.option(
     "--account", metavar="ACCOUNT", help="Account to use it in: a name of goldenami.yaml or 12 digits. Default: home."
@@ -171,20 +172,42 @@ def show_release(
     help="Needed only where the release has images of both.",
 )
 @environment_option
+@json_option
 def resolve(
-    reference: str, region: str, account: str | None, architecture: Architecture | None, environment_name: str | None
+    reference: str,
+    region: str,
+    account: str | None,
+    architecture: Architecture | None,
+    environment_name: str | None,
+    as_json: bool,
 ) -> None:
     """Print the id of the image behind NAME@CHANNEL or NAME@VERSION for a region and an account, and nothing else.
 
-    NAME alone means its newest release.
+    NAME@1.4.x means the newest release of version 1.4, and NAME alone the newest of all. Revoked and retired releases
+    do not count. --json also prints the release and the channels that point to it.
     """
     from goldenami.model import Place
     from goldenami.release.versions import Reference
 
     _, environment = open_project(environment_name)
     place = Place(account_id(environment, account), region)
-    image = open_catalog(environment).resolve(Reference.parse(reference), place, architecture)
-    click.echo(image.image_id)
+    catalog, parsed = open_catalog(environment), Reference.parse(reference)
+    image = catalog.resolve(parsed, place, architecture)
+    if not as_json:
+        click.echo(image.image_id)
+        return
+    manifest = catalog.find(parsed)
+    form = {
+        "image_id": image.image_id,
+        "name": manifest.recipe,
+        "version": manifest.version,
+        "created": manifest.created,
+        "architecture": image.architecture,
+        "account": image.account,
+        "region": image.region,
+        "channels": [c.channel for c in catalog.channels(manifest.recipe) if c.current == manifest.version],
+    }
+    print_json({"schema": RESOLVE_SCHEMA, **form})
 
 
 def _look(environment: Environment, manifests: Sequence[ImageManifest], check: bool | None) -> Presence | None:

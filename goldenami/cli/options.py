@@ -16,7 +16,12 @@ from goldenami.model import LONGEST_DESCRIPTION
 _R = TypeVar("_R")
 
 environment_option = click.option(
-    "-e", "--environment", "environment_name", metavar="NAME", help="Environment of goldenami.yaml. Default: sandbox."
+    "-e",
+    "--environment",
+    "environment_name",
+    metavar="NAME",
+    envvar="GOLDENAMI_ENVIRONMENT",
+    help="Environment of goldenami.yaml. Default: $GOLDENAMI_ENVIRONMENT, or sandbox.",
 )
 variable_option = click.option(
     "--var", "assignments", metavar="NAME=VALUE", multiple=True, help="Set a variable that the recipe declares."

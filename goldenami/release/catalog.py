@@ -351,7 +351,8 @@ class Catalog:
     # --- resolving ----------------------------------------------------------------------------------------------------
 
     def find(self, reference: Reference) -> ImageManifest:
-        """Return the release of a reference: of its channel, of its version, or the newest one. Raises NotFound.
+        """Return the release of a reference: of its channel, of its version, or the newest one (of its line). Raises
+        NotFound.
 
         The newest release is the newest that is neither retired nor revoked; the newest of all, if there is none.
         """
@@ -365,12 +366,23 @@ class Catalog:
         versions = self.versions(reference.name)
         if not versions:
             raise self._no_such_name(reference.name)
-        return self.get(reference.name, self.newest_good(reference.name) or versions[0])
+        if reference.line is not None:
+            versions = tuple(v for v in versions if v.startswith(f"{reference.line}."))
+            if not versions:
+                lines = dict.fromkeys(v.rsplit(".", 2)[0] for v in self.versions(reference.name))
+                raise NotFound(
+                    f"{reference.name} has no release {reference.line}.x",
+                    hint=f"It has {_listed([f'{line}.x' for line in lines])}.",
+                )
+        return self.get(reference.name, self._first_good(reference.name, versions) or versions[0])
 
     def newest_good(self, name: str) -> str | None:
         """Return the newest version that is neither retired nor revoked, or None."""
+        return self._first_good(name, self.versions(name))
+
+    def _first_good(self, name: str, versions: Iterable[str]) -> str | None:
         marks = self.marks
-        return next((v for v in self.versions(name) if marks.why_unusable(name, v) is None), None)
+        return next((version for version in versions if marks.why_unusable(name, version) is None), None)
 
     def refuse_unusable(self, manifest: ImageManifest) -> None:
         """Raise NotFound if a release is retired or revoked; the hint names the newest that is not."""

@@ -64,21 +64,25 @@ def check_name(text: str, what: str) -> str:
             f"{text!r} cannot be the name of a {what}",
             hint="Use 1 to 64 lower-case letters, digits, dots, dashes and underscores; first a letter or a digit.",
         )
-    if what == "channel" and is_version(text):
+    if what == "channel" and (is_version(text) or (text.endswith(".x") and _LINE.fullmatch(text[:-2]))):
         raise UsageError(f"{text!r} cannot be the name of a channel: it is a version")
     return text
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a person wrote to name a release: ``NAME``, ``NAME@CHANNEL`` or ``NAME@VERSION``."""
+    """What a person wrote to name a release: ``NAME``, ``NAME@CHANNEL``, ``NAME@VERSION`` or ``NAME@MAJOR.MINOR.x``.
+
+    ``line``: the MAJOR.MINOR of the last form, which means the newest release of that line.
+    """
 
     name: str
     channel: str | None = None
     version: str | None = None
+    line: str | None = None
 
     def __str__(self) -> str:
-        tail = self.channel or self.version
+        tail = self.channel or self.version or (self.line and f"{self.line}.x")
         return f"{self.name}@{tail}" if tail else self.name
 
     @classmethod
@@ -90,4 +94,7 @@ class Reference:
             return cls(name)
         if is_version(tail):
             return cls(name, version=tail)
+        line = tail.removesuffix(".x")
+        if line != tail and _LINE.fullmatch(line):
+            return cls(name, line=line)
         return cls(name, channel=check_name(tail, "channel"))

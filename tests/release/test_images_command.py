@@ -76,6 +76,40 @@ def test_resolve_says_what_is_wrong(
     assert told in err
 
 
+def test_resolve_takes_the_newest_good_release_of_a_line(filled: Catalog, capsys: Capture) -> None:
+    arguments = ["resolve", "debian-12-web@1.4.x", "--region", "eu-west-1", "--architecture", "x86_64", "--json"]
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "schema": "goldenami.resolve/1",
+        "image_id": "ami-111-eu-west-1-x86_64",
+        "name": "debian-12-web",
+        "version": "1.4.20261124.2",
+        "created": "2026-11-24T03:00:00Z",
+        "architecture": "x86_64",
+        "account": "111111111111",
+        "region": "eu-west-1",
+        "channels": ["candidate"],
+    }
+    filled.marks.revoke("debian-12-web", "1.4.20261124.2", "it leaks", "arn:aws:iam::111111111111:user/ann", NOW)
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["version"] == "1.4.20261124.1"
+    assert main(["resolve", "debian-12-web@candidate", "--region", "eu-west-1", "--architecture", "x86_64"]) == 3
+    err = capsys.readouterr().err
+    assert "revoked since 2026-11-24T03:00:00Z: it leaks" in err
+    assert "debian-12-web@1.4.20261124.1" in err
+    assert main(["resolve", "debian-12-web@1.5.x", "--region", "eu-west-1"]) == 3
+    assert "It has 1.4.x." in capsys.readouterr().err
+
+
+def test_the_environment_can_come_from_a_variable(
+    filled: Catalog, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOLDENAMI_ENVIRONMENT", "production")
+    assert main(["resolve", "debian-12-web@stable", "--region", "eu-west-1"]) == 3
+    assert "production" in capsys.readouterr().err
+    assert main(["resolve", "debian-12-web@stable", "--region", "eu-west-1", "-e", "sandbox"]) == 0
+
+
 def test_list(filled: Catalog, capsys: Capture) -> None:
     assert main(["images", "list"]) == 0
     out, err = capsys.readouterr()

@@ -50,7 +50,9 @@ def test_references() -> None:
     assert Reference.parse("web") == Reference("web")
     assert Reference.parse("ubuntu-24.04-base@stable") == Reference("ubuntu-24.04-base", channel="stable")
     assert Reference.parse("web@1.4.20261124.1") == Reference("web", version="1.4.20261124.1")
-    assert str(Reference.parse("web@stable")) == "web@stable"
+    assert Reference.parse("web@1.4.x") == Reference("web", line="1.4")
+    assert Reference.parse("web@1.4") == Reference("web", channel="1.4")
+    assert [str(Reference.parse(text)) for text in ("web@stable", "web@1.4.x")] == ["web@stable", "web@1.4.x"]
 
 
 @pytest.mark.parametrize(
@@ -65,3 +67,5 @@ def test_what_could_leave_the_directory_is_no_reference(text: str) -> None:
 def test_a_channel_is_never_mistaken_for_a_version() -> None:
     with pytest.raises(UsageError):
         check_name("1.4.20261124.1", "channel")
+    with pytest.raises(UsageError):
+        check_name("1.4.x", "channel")
