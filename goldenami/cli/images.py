@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from goldenami.release.presence import Presence
 
 RELEASES_SCHEMA = "goldenami.releases/1"
+IMAGE_OF_SCHEMA = "goldenami.image-of/1"
 RESOLVE_SCHEMA = "goldenami.resolve/1"
 
 
@@ -158,6 +159,77 @@ def show_release(
         ],
     )
     return _print_unreachable(presence)
+
+
+@images.command("of")
+@click.argument("id", metavar="AMI|INSTANCE")
+@click.option("--region", metavar="REGION", help="Region of the instance. Default: the home region.")
+@click.option("--account", metavar="ACCOUNT", help="Account of the instance: a name or 12 digits. Default: home.")
+@environment_option
+@json_option
+def release_of_image(
+    id: str, region: str | None, account: str | None, environment_name: str | None, as_json: bool
+) -> None:
+    """Show which release an image belongs to, or the image that an instance runs: its channels, its age, and how many
+    releases are newer.
+
+    For an image only the catalog is read. An instance is described in its account and region.
+    """
+    from datetime import UTC, datetime
+
+    from goldenami.errors import NotFound, UsageError
+
+    _, environment = open_project(environment_name)
+    image_id = id
+    if id.startswith("i-"):
+        image_id = _image_of_instance(environment, id, region, account)
+    elif not id.startswith("ami-"):
+        raise UsageError(f"found {id!r}, expected the id of an image (ami-…) or of an instance (i-…)")
+    catalog = open_catalog(environment)
+    manifest = catalog.with_image(image_id)
+    if manifest is None:
+        raise NotFound(
+            f"{image_id} is no image of this catalog",
+            hint="It can be a base image, or of another environment or team. Its tags in EC2 show who made it.",
+        )
+    name, version = manifest.recipe, manifest.version
+    channels = catalog.channels(name)
+    newer = [v for v in catalog.versions(name) if catalog.marks.why_unusable(name, v) is None]
+    form = {
+        "image_id": image_id,
+        "instance": id if id != image_id else None,
+        "name": name,
+        "version": version,
+        "channels": [c.channel for c in channels if c.current == version],
+        "was_in": sorted({c.channel for c in channels for m in c.history if m.version == version}),
+        "created": manifest.created,
+        "age_days": (datetime.now(UTC) - datetime.fromisoformat(manifest.created)).days,
+        "newer_releases": newer.index(version) if version in newer else len(newer),
+        "newest": newer[0] if newer else None,
+        "unusable": catalog.marks.why_unusable(name, version),
+    }
+    if as_json:
+        print_json({"schema": IMAGE_OF_SCHEMA, **form})
+        return
+    for key, value in form.items():
+        if value not in (None, []):
+            click.echo(f"{key.replace('_', ' '):<14}  {', '.join(value) if isinstance(value, list) else value}")
+
+
+def _image_of_instance(environment: Environment, id: str, region: str | None, account: str | None) -> str:
+    from goldenami.aws import instances
+    from goldenami.aws.session import Cloud
+    from goldenami.cli.tasks import find_place
+    from goldenami.errors import NotFound
+
+    place = find_place(environment, region, account)
+    reach(environment)
+    cloud = Cloud.of(environment)
+    cloud.check_caller()
+    found = instances.describe_many(cloud, place, [id]).get(id)
+    if found is None:
+        raise NotFound(f"there is no instance {id} in {place}", hint="Give its --region and --account.")
+    return found.image_id
 
 
 @click.command()

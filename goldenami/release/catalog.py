@@ -209,6 +209,19 @@ class Catalog:
             for version in dict.fromkeys((*pointed, *self.versions(name)))
         )
 
+    def with_image(self, image_id: str) -> ImageManifest | None:
+        """Return the release that has an image, of any name; None if there is none. Reads the manifests until then."""
+        mark = json.dumps(image_id).encode()
+        for name in self.names():
+            for version in self.versions(name):
+                key = _release_key(name, version)
+                data = self._read(key)
+                if data is not None and mark in data:
+                    manifest = self._decode(key, data, name, version)
+                    if any(image.image_id == image_id for image in manifest.images):
+                        return manifest
+        return None
+
     # --- new versions -------------------------------------------------------------------------------------------------
 
     def next_version(self, name: str, line: str, day: date, *, taken: Collection[int] = ()) -> str:

@@ -86,6 +86,7 @@ MANY = (
 ONE = tuple(
     Case(f"{arguments} --region eu-west-1", document=False, code=4)
     for arguments in (
+        "images of i-0123456789abcdef0",
         "snapshot create vol-0123456789abcdef0 --name x",
         "snapshot show snap-0123456789abcdef0",
         "snapshot delete snap-0123456789abcdef0 --yes",

@@ -110,6 +110,32 @@ def test_the_environment_can_come_from_a_variable(
     assert main(["resolve", "debian-12-web@stable", "--region", "eu-west-1", "-e", "sandbox"]) == 0
 
 
+def test_the_release_of_an_image(filled: Catalog, capsys: Capture) -> None:
+    assert main(["images", "of", "ami-111-eu-west-1-x86_64", "--json"]) == 0
+    form = json.loads(capsys.readouterr().out)
+    assert form.pop("age_days") >= 0
+    assert form == {
+        "schema": "goldenami.image-of/1",
+        "image_id": "ami-111-eu-west-1-x86_64",
+        "instance": None,
+        "name": "debian-12-base",
+        "version": "1.0.20261101.1",
+        "channels": [],
+        "was_in": [],
+        "created": "2026-11-24T03:00:00Z",
+        "newer_releases": 0,
+        "newest": "1.0.20261101.1",
+        "unusable": None,
+    }
+    filled.marks.revoke("debian-12-base", "1.0.20261101.1", "it leaks", "arn:aws:iam::111111111111:user/ann", NOW)
+    assert main(["images", "of", "ami-111-eu-west-1-arm64"]) == 0
+    out = capsys.readouterr().out
+    assert "debian-12-web" in out
+    assert "candidate" in out
+    assert main(["images", "of", "ami-0123456789abcdef0"]) == 3
+    assert main(["images", "of", "vol-0123456789abcdef0"]) == 2
+
+
 def test_list(filled: Catalog, capsys: Capture) -> None:
     assert main(["images", "list"]) == 0
     out, err = capsys.readouterr()
