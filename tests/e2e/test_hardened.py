@@ -254,6 +254,7 @@ def test_drift_is_found(hardened: Hardened, tmp_path: Path) -> None:
     endpoint = hardened.endpoints[1]
     key = tmp_path / "key"
     key.write_text(endpoint.private_key)
+    key.chmod(0o600)
     known = tmp_path / "known_hosts"
     known.write_text(f"{endpoint.address} {endpoint.host_key}\n")
     arguments = ["harden", "check", f"admin@{endpoint.address}", "--recipe", NAME, "-i", str(key)]

@@ -86,6 +86,7 @@ def launched(real_sandbox: SandboxInfo, tmp_path_factory: pytest.TempPathFactory
     login = ssh.generate_keypair()
     key_file = tmp_path_factory.mktemp("key") / "id"
     key_file.write_text(login.private_key)
+    key_file.chmod(0o600)
     ec2.import_key_pair(KeyName=name, PublicKeyMaterial=login.public_key.encode())
     filters: list[FilterTypeDef] = [{"Name": "name", "Values": ["debian-12-amd64-*"]}]
     image = ec2.describe_images(Owners=["136693071363"], Filters=filters)["Images"][0]["ImageId"]
