@@ -229,7 +229,7 @@ def prepare_files(root: Path) -> state.Files:
     """Create the directory of the sandbox. Only its owner can read it, because its token gives access to the control
     endpoints.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    root.mkdir(0o700, parents=True, exist_ok=True)
     root.chmod(0o700)
     files = state.Files(root)
     for log in (files.calls, files.log):

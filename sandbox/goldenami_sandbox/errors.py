@@ -69,3 +69,7 @@ class StateError(SandboxError):
 
 class SandboxUnsupported(SandboxError):
     """This machine lacks something that the sandbox needs. The message lists everything that is missing."""
+
+
+class VolumeInUse(SandboxError):
+    """The guest has mounted a volume, or a program of the guest has it open."""

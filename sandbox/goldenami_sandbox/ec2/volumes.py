@@ -14,6 +14,7 @@ from goldenami_sandbox.ec2.filters import Source
 from goldenami_sandbox.ec2.pagination import described
 from goldenami_sandbox.ec2.records import Attachment, Snapshot, Volume
 from goldenami_sandbox.ec2.store import new_id
+from goldenami_sandbox.errors import VolumeInUse
 from goldenami_sandbox.policy import Caller
 
 # Sizes in GiB (least, most) by volume type, from the EBS user guide.
@@ -285,12 +286,17 @@ def detach_volume(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[
     attachment.detaching = True
 
     def detach() -> None:
+        is_in_use = False
         try:
             if instance.goal == "running":
                 cloud.node.detach(instance.id, volume.id)
+        except VolumeInUse:  # as on EC2, it is detached when the guest no longer uses it
+            is_in_use = True
+            cloud.work.submit(instance.id, detach)
         finally:
-            with cloud.lock:
-                volume.attachment = None
+            if not is_in_use:
+                with cloud.lock:
+                    volume.attachment = None
 
     cloud.work.submit(instance.id, detach)
     return _attachment(cloud, volume)

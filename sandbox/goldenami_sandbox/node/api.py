@@ -123,8 +123,8 @@ class Node(Protocol):
         """Attach a data volume to the running guest as block device ``device`` ("/dev/sdf": also as /dev/xvdf)."""
 
     def detach(self, instance: str, volume: str) -> None:
-        """Undo ``attach``. Fails while the guest has it mounted. Stopping an instance also detaches its
-        data volumes.
+        """Undo ``attach``. Raises VolumeInUse while the guest has it mounted or open. Stopping an instance also
+        detaches its data volumes.
         """
 
     # --- snapshots ---------------------------------------------------------------------------------------------------

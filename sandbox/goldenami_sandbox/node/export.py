@@ -18,7 +18,7 @@ from goldenami_sandbox.node.volumes import mount_image, unmount_image
 
 def write(image: Path, output: Path, form: ExportForm) -> None:
     """Write the contents. ``image``: a scratch file with the filesystem; mounting replays its journal, so
-    it is a copy.
+    it is a copy. Only root can read the output, since an image has secrets, and setuid programs of anybody.
     """
     if output.exists() and not (form == "dir" and output.is_dir() and not any(output.iterdir())):
         raise UsageError(f"{output} exists already")
@@ -32,9 +32,10 @@ def write(image: Path, output: Path, form: ExportForm) -> None:
     tree = ["--acls", "--xattrs", "--xattrs-include=*", "--numeric-owner", "--exclude=./lost+found"]
     try:
         if form == "tar":
+            os.close(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             run("tar", "--create", "--file", str(output), "--directory", str(directory), *tree, ".")
         else:
-            output.mkdir(exist_ok=True)
+            output.mkdir(0o700, exist_ok=True)
             _copy_tree(directory, output, tree)
     except SandboxError:
         if created:
@@ -46,7 +47,7 @@ def write(image: Path, output: Path, form: ExportForm) -> None:
 
 def _copy_tree(source: Path, target: Path, options: list[str]) -> None:
     reader = ["tar", "--create", "--directory", str(source), *options, "."]
-    writer = ["tar", "--extract", "--preserve-permissions", "--directory", str(target), *options]
+    writer = ["tar", "--extract", "--preserve-permissions", "--no-overwrite-dir", "--directory", str(target), *options]
     with subprocess.Popen(reader, stdout=subprocess.PIPE) as pipe:
         done = subprocess.run(writer, stdin=pipe.stdout, capture_output=True, text=True, errors="replace", check=False)
     if pipe.returncode or done.returncode:

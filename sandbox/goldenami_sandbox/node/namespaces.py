@@ -18,7 +18,8 @@ import hashlib
 import os
 import re
 import subprocess
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,7 +29,7 @@ RUN = Path("/run/goldenami")  # a tmpfs of the enclosure: mount points of guests
 CGROUP = Path("/sys/fs/cgroup")  # inside: a fresh cgroup2 whose root is the sandbox's subtree
 NETNS = Path("/run/netns")
 _MARK = "GOLDENAMI_SANDBOX_ENCLOSURE"
-_CLONE_NEWNET = 0x40000000
+_CLONE_NEWNET, _CLONE_NEWNS, _CLONE_FS = 0x40000000, 0x20000, 0x200
 _libc = ctypes.CDLL(None, use_errno=True)
 T = TypeVar("T")
 
@@ -110,6 +111,44 @@ def in_network(name: str, action: Callable[[], T]) -> T:
     """Return the result of ``action``, run by a thread in the network namespace ``name``. Sockets that it makes stay
     there.
     """
+    with _handles(NETNS / name) as (network,):
+        return _in_thread(lambda: _setns(network, _CLONE_NEWNET), action)
+
+
+def in_guest(pid: int, action: Callable[[], T]) -> T:
+    """Return the result of ``action``, run by a thread that sees the files of a guest as its process ``pid`` does: no
+    path and no link leads out of the guest. The thread keeps the rights of this process.
+    """
+    process = Path(f"/proc/{pid}")
+    with _handles(process / "ns/mnt", process / "root", process / "cwd") as (mounts, root, directory):
+
+        def enter() -> None:
+            if _libc.unshare(_CLONE_FS):
+                raise OSError(ctypes.get_errno(), "unshare")
+            _setns(mounts, _CLONE_NEWNS)
+            os.fchdir(root)
+            os.chroot(".")
+            os.fchdir(directory)
+
+        return _in_thread(enter, action)
+
+
+@contextlib.contextmanager
+def _handles(*paths: Path) -> Iterator[list[int]]:
+    with contextlib.ExitStack() as stack:
+        handles = []
+        for path in paths:
+            handles.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            stack.callback(os.close, handles[-1])
+        yield handles
+
+
+def _setns(handle: int, kind: int) -> None:
+    if _libc.setns(handle, kind):
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+def _in_thread(enter: Callable[[], None], action: Callable[[], T]) -> T:
     import threading
 
     result: list[T] = []
@@ -117,17 +156,12 @@ def in_network(name: str, action: Callable[[], T]) -> T:
 
     def run() -> None:
         try:
-            handle = os.open(NETNS / name, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                if _libc.setns(handle, _CLONE_NEWNET):
-                    raise OSError(ctypes.get_errno(), f"setns to {name}")
-            finally:
-                os.close(handle)
+            enter()
             result.append(action())
         except BaseException as e:  # any exception is raised again in the caller's thread
             error.append(e)
 
-    thread = threading.Thread(target=run, name=f"netns-{name}")
+    thread = threading.Thread(target=run, name="elsewhere")
     thread.start()
     thread.join()
     if error:
@@ -149,23 +183,27 @@ def remove_cgroup(directory: Path) -> None:
 def guest_leader(instance_cgroup: Path) -> int | None:
     """Return the guest's PID 1, as a number of the caller's PID namespace.
 
-    It is the process of the instance's cgroup whose innermost number is 1.
+    It is the process of the instance's cgroup whose innermost number is 1. A guest can make more PID namespaces, which
+    are deeper.
     """
-    for procs in instance_cgroup.rglob("cgroup.procs"):
+    leader: int | None = None
+    depth = sys.maxsize
+    for directory, _, _ in os.walk(instance_cgroup):  # it ignores cgroups that end meanwhile
         with contextlib.suppress(OSError):
-            for pid in procs.read_text().split():
+            for pid in Path(directory, "cgroup.procs").read_text().split():
                 with contextlib.suppress(OSError):
                     status = Path(f"/proc/{pid}/status").read_text()
-                    numbers = re.search(r"^NSpid:\s+(.*)$", status, re.MULTILINE)
-                    if numbers and len(numbers[1].split()) > 1 and numbers[1].split()[-1] == "1":
-                        return int(pid)
-    return None
+                    found = re.search(r"^NSpid:\s+(.*)$", status, re.MULTILINE)
+                    numbers = found[1].split() if found else []
+                    if 1 < len(numbers) < depth and numbers[-1] == "1":
+                        leader, depth = int(pid), len(numbers)
+    return leader
 
 
 def nsenter_argv(leader: int, argv: Sequence[str]) -> list[str]:
     """Return the command that runs ``argv`` as root in the guest's namespaces, with a plain environment."""
     return [
-        "nsenter", "--target", str(leader), "--mount", "--uts", "--ipc", "--net", "--pid", "--",
+        "nsenter", "--target", str(leader), "--user", "--mount", "--uts", "--ipc", "--net", "--pid", "--",
         "env", "-i", "HOME=/root", "USER=root", "LOGNAME=root", f"TERM={os.environ.get('TERM', 'dumb')}",
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", *argv,
     ]  # fmt: skip

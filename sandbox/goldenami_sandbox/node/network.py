@@ -118,8 +118,8 @@ class Network:
         remove_rules(self._sandbox)
         _restore_forwarding()
 
-    def connect(self, instance: str, address: str, *, public: bool = True) -> None:
-        """Create the guest's network namespace, named after the guest, with its address configured.
+    def connect(self, instance: str, address: str, pid: int, *, public: bool = True) -> None:
+        """Give the network namespace of process ``pid`` the guest's link and address, and the name of the guest.
 
         ``public``: the host can connect to the guest.
         """
@@ -127,7 +127,7 @@ class Network:
         if not public:
             self._private("add", address)
         port = f"v{self.range.number(address)}"
-        run("ip", "netns", "add", instance)
+        run("ip", "netns", "attach", instance, str(pid))
         _batch(
             f"link add {port} type veth peer name {GUEST_LINK} address {mac(address)} netns {instance}",
             f"link set {port} master br0 up",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -26,6 +27,7 @@ _PROGRAMS = {
     "nsenter": "util-linux",
     "unshare": "util-linux",
 }
+_LINUX = (5, 12)  # mounts with mapped owners
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -55,6 +57,10 @@ def _kernel_lacks() -> list[str]:
     lacks = []
     if platform.machine() not in ("x86_64", "amd64"):
         lacks.append(f"an x86_64 processor (this is {platform.machine()})")
+    if tuple(map(int, re.findall(r"\d+", platform.release())[:2])) < _LINUX:
+        lacks.append(f"Linux {_LINUX[0]}.{_LINUX[1]} or later (this is {platform.release()})")
+    if Path("/proc/sys/user/max_user_namespaces").read_text().strip() == "0":
+        lacks.append("user namespaces (the setting user.max_user_namespaces is 0)")
     filesystems = Path("/proc/filesystems").read_text().split()
     for kind in ("xfs", "ext4"):
         if kind not in filesystems and not _loadable(kind):
@@ -67,7 +73,9 @@ def _kernel_lacks() -> list[str]:
     elif not os.access(root, os.W_OK):
         lacks.append(f"a writable cgroup2 hierarchy ({root} is read-only)")
     lacks += [
-        f"{kind} namespaces" for kind in ("mnt", "pid", "net", "cgroup") if not Path(f"/proc/self/ns/{kind}").exists()
+        f"{kind} namespaces"
+        for kind in ("mnt", "pid", "net", "cgroup", "user")
+        if not Path(f"/proc/self/ns/{kind}").exists()
     ]
     return lacks
 

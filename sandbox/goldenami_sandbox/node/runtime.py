@@ -229,12 +229,13 @@ class RealNode:
                 hostname=spec.hostname,
                 console=self._instances / instance / "console.log",
                 prepare=lambda: self._prepare(instance, root),
+                connect=lambda pid: self._require_network().connect(instance, address, pid, public=spec.public),
+                devices=lambda: self._devices.of(instance),
                 ended=lambda guest, reason: self._on_guest_end(guest, reason, spec.root_volume, address),
             )
             self._guests[instance] = guest
         try:
             self._volumes.mount(spec.root_volume, root)
-            self._require_network().connect(instance, address, public=spec.public)
             guest.start()
         except BaseException:
             guest.wish = "down"

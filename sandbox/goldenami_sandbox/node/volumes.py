@@ -21,7 +21,8 @@ _FIFREEZE = 0xC0045877
 _FITHAW = 0xC0045878
 # A guest's fsync need not reach the disk below: the sandbox promises to survive its own death, not the host's.
 # noinit_itable keeps a background thread from filling the sparse file with zeros.
-_MOUNT_OPTIONS = "loop,noatime,nobarrier,noinit_itable"
+# An image may hold device nodes, which would be this machine's, and a filesystem that stops it after an error.
+_MOUNT_OPTIONS = "loop,noatime,nobarrier,noinit_itable,nodev,errors=remount-ro"
 _UNMOUNT_PATIENCE = 5.0  # seconds; a killed guest's last process may take a moment to let go
 
 

@@ -134,6 +134,7 @@ def test_life_of_an_instance(node: Node, identity: Path, tmp_path: Path) -> None
     tree = tmp_path / "tree"
     node.call("export", "snap-life-copy", key, tree, "dir")
     assert (tree / "etc/mark").read_text() == "captured\n"
+    assert oct(tree.stat().st_mode) == "0o40700"
     assert not (tree / "lost+found").exists()
 
     # Reboots from both sides keep the address and what was written; scripts run once, boot commands again.
@@ -152,8 +153,9 @@ def test_life_of_an_instance(node: Node, identity: Path, tmp_path: Path) -> None
     node.call("create_volume", "vol-data", 1, None, None)
     node.call("attach", "i-life", "vol-data", "/dev/sdf")
     ssh("sudo mkfs.ext4 -q /dev/xvdf && sudo mount /dev/xvdf /mnt && echo data | sudo tee /mnt/file")
-    with pytest.raises(RuntimeError, match="is mounted"):
+    with pytest.raises(RuntimeError, match="VolumeInUse"):
         node.call("detach", "i-life", "vol-data")
+    assert ssh("stat -c %u /mnt/file; lsblk -no MOUNTPOINT /dev/xvdf").split() == ["0", "/mnt"]
     ssh("sudo umount /mnt")
     node.call("detach", "i-life", "vol-data")
     node.call("delete_volume", "vol-data")
@@ -177,6 +179,9 @@ def test_debian_13_boots_without_a_failed_unit(node: Node, identity: Path) -> No
     node.call("create_volume", "vol-13", 8, node.call("base", "debian-13"), None)
     ssh = launch(node, "i-13", "vol-13", identity)
     assert ssh("sudo systemctl is-system-running --wait; cat /etc/debian_version").split()[0] == "running"
+    node.call("create_volume", "vol-13-data", 1, None, None)
+    node.call("attach", "i-13", "vol-13-data", "/dev/sdf")
+    ssh("sudo mkfs.ext4 -q /dev/sdf && sudo mount /dev/sdf /mnt && sudo umount /mnt")
     node.call("terminate", "i-13")
     node.call("delete_volume", "vol-13")
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.root
 
 # It runs as root of the case's namespaces: a host with another machine beside it, and a guest that answers on port 22.
 MACHINE = """\
-import os, socket, subprocess, sys, threading
+import os, socket, subprocess, sys, threading, time
 from pathlib import Path
 from goldenami_sandbox.node import leftovers, network
 from goldenami_sandbox.node.namespaces import NETNS, in_network
@@ -63,10 +63,16 @@ def on_a_machine(program: str) -> None:
 
 
 SANDBOX = """\
+def process():
+    made = subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE)
+    while os.readlink(f"/proc/{made.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
+        time.sleep(0.01)
+    return made.pid
+
 here = network.Network("0123abcd")
 here.start(None)
 guest = here.range.guest(4)
-here.connect("i-1", guest)
+here.connect("i-1", guest, process())
 in_network("i-1", listen)
 """
 
@@ -142,7 +148,7 @@ run("mount", "-t", "tmpfs", "tmpfs", str(NETNS))
 second = network.Network("4567cdef")
 second.start(None)
 here_too = second.range.guest(4)
-second.connect("i-2", here_too)
+second.connect("i-2", here_too, process())
 second.close()
 assert FORWARD.read_text() == "1\\n", "the first one still runs"
 run("umount", "--lazy", str(NETNS))
