@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 # asm/unistd_64.h, linux/mount.h, linux/fs.h
-MOUNT, IOCTL, SECCOMP, FSOPEN, FSCONFIG = 165, 16, 317, 430, 431
+MOUNT, IOCTL, SECCOMP, FSOPEN, FSCONFIG, FSPICK = 165, 16, 317, 430, 431, 433
 MS_REMOUNT, MS_BIND = 0x20, 0x1000
 _MS_BIND_MOVE, _MS_PROPAGATION = MS_BIND | 0x2000, 0x1E0000
 MS_MAGIC, MS_MAGIC_MASK = 0xC0ED0000, 0xFFFF0000  # old callers set it; then the upper half holds no flags
@@ -42,9 +42,10 @@ def program() -> bytes:
         ("", _LOAD, _NR, "", ""),
         ("", _JUMP_EQUAL, MOUNT, "mount", ""),
         ("", _JUMP_EQUAL, IOCTL, "ioctl", ""),
-        # The newer calls need several steps, whose state the kernel keeps. Without them programs use mount(2).
+        # The newer way has several steps, whose state the kernel keeps. Without it programs use mount(2).
         ("", _JUMP_EQUAL, FSOPEN, "missing", ""),
-        ("", _JUMP_EQUAL, FSCONFIG, "missing", "allow"),
+        ("", _JUMP_EQUAL, FSPICK, "notify", ""),
+        ("", _JUMP_EQUAL, FSCONFIG, "notify", "allow"),
         ("mount", _LOAD, _ARGUMENT_3, "", ""),
         ("", _JUMP_SET, _MS_BIND_MOVE, "allow", ""),
         ("", _AND, MS_MAGIC_MASK, "", ""),

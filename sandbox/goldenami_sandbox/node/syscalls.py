@@ -27,6 +27,7 @@ from goldenami_sandbox.node.confine import (
     FITRIM,
     FSCONFIG,
     FSOPEN,
+    FSPICK,
     IOCTL,
     MOUNT,
     MS_MAGIC,
@@ -36,7 +37,8 @@ from goldenami_sandbox.node.confine import (
 )  # fmt: skip
 from goldenami_sandbox.node.namespaces import in_guest
 
-_RECEIVE, _SEND, _IS_VALID = 0xC0502100, 0xC0182101, 0x40082102
+_RECEIVE, _SEND, _IS_VALID, _ADD_HANDLE = 0xC0502100, 0xC0182101, 0x40082102, 0x40182103
+_AND_SEND = 2
 _NOTIFICATION, _ANSWER = struct.Struct("=QIIiIQ6Q"), struct.Struct("=QqiI")
 _CONTINUE = 1
 _ADMINISTER, _SET_FLAGS = 1 << 21, 1 << 9 | 1 << 3  # CAP_SYS_ADMIN; CAP_LINUX_IMMUTABLE and CAP_FOWNER
@@ -58,6 +60,7 @@ _OPTIONS = re.compile(
     r"|inode(32|64)|largeio|nolargeio|swalloc|noalign|attr2|noattr2|ikeep|noikeep|logbufs=\d+|logbsize=\d+k?"
 )  # fmt: skip
 _TYPES = ("ext2", "ext3", "ext4", "xfs")
+_STAND_IN = "goldenami-filesystem"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -126,6 +129,7 @@ class Calls:
         self._root = root
         self._devices = devices
         self._connect: Callable[[int], None] | None = connect
+        self._prepared: frozenset[int] = frozenset()  # the devices of what nspawn mounted: /dev/shm, /run, /tmp
         self._network = Path("/proc/self/ns/net").stat().st_ino
 
     def serve(self) -> None:
@@ -167,6 +171,7 @@ class Calls:
             if Path(f"/proc/{call.thread}/ns/net").stat().st_ino == self._network:
                 return
             connect, self._connect = self._connect, None
+            self._prepared = _memory_filesystems(call.thread)
             connect(call.thread)
 
     def _act(self, call: _Call, action: Callable[[], None]) -> None:
@@ -193,6 +198,11 @@ class Calls:
             return self._choose_ioctl(call) if _has(call.thread, self._leader, needed) else None
         if not _has(call.thread, self._leader, _ADMINISTER):
             return None
+        if call.number == FSPICK:
+            return self._choose_pick(call)
+        if call.number == FSCONFIG:  # of a filesystem of this machine: its options stay as they are
+            link = Path(f"/proc/{call.thread}/fd/{call.arguments[0]}").readlink()
+            return _nothing if str(link).startswith(f"/memfd:{_STAND_IN}") else None
         target, kind, flags = call.arguments[1:4]
         if flags & MS_MAGIC_MASK == MS_MAGIC:
             flags &= ~MS_MAGIC_MASK
@@ -224,7 +234,7 @@ class Calls:
 
     def _remount(self, call: _Call, target: str, flags: int) -> Callable[[], None] | None:
         """Change the flags of the mount instead of those of the filesystem, which belongs to this machine."""
-        if not self._is_ours(in_guest(call.thread, Path(target).stat).st_dev):
+        if not self._is_of_machine(in_guest(call.thread, Path(target).stat).st_dev):
             return None
         wanted = _attributes(flags) & _CHANGEABLE
         attributes = struct.pack("=4Q", wanted, _CHANGEABLE & ~wanted, 0, 0)
@@ -232,12 +242,34 @@ class Calls:
         def change() -> None:
             handle = os.open(target, os.O_PATH | os.O_CLOEXEC)
             try:
-                if self._is_ours(os.fstat(handle).st_dev):
+                if self._is_of_machine(os.fstat(handle).st_dev):
                     _call(_MOUNT_SETATTR, handle, b"", _EMPTY_PATH, attributes, len(attributes))
             finally:
                 os.close(handle)
 
         return lambda: in_guest(call.thread, change)
+
+    def _choose_pick(self, call: _Call) -> Callable[[], None] | None:
+        """The newer way to remount: give the caller a handle that stands for the filesystem, whose options are not
+        changed. It changes the flags of the mount itself."""
+        directory, path, flags = call.arguments[:3]
+        name = call.text(path)
+        if name and not name.startswith("/"):
+            return None
+        place = Path(f"/proc/{call.thread}/fd/{directory}").stat if not name else Path(name).stat
+        if not self._is_of_machine((place() if not name else in_guest(call.thread, place)).st_dev):
+            return None
+
+        def give() -> None:
+            handle = os.memfd_create(_STAND_IN, os.MFD_CLOEXEC)
+            try:
+                close = os.O_CLOEXEC if flags & _CLOEXEC else 0
+                request = struct.pack("=QIIII", call.id, _AND_SEND, handle, 0, close)
+                fcntl.ioctl(self._listener, _ADD_HANDLE, request)
+            finally:
+                os.close(handle)
+
+        return give
 
     # --- ioctls ------------------------------------------------------------------------------------------------------
 
@@ -269,6 +301,10 @@ class Calls:
     def _is_ours(self, device: int) -> bool:
         return device == self._root or device in self._devices()
 
+    def _is_of_machine(self, device: int) -> bool:
+        """Return whether a filesystem belongs to this machine, so that the guest can change flags of its mount only."""
+        return device in self._prepared or self._is_ours(device)
+
     def _require(self, call: _Call) -> None:
         """Raises OSError if the caller is gone, so that its numbers may belong to another process."""
         fcntl.ioctl(self._listener, _IS_VALID, struct.pack("=Q", call.id))
@@ -281,6 +317,17 @@ def _has(thread: int, leader: int, capability: int) -> bool:
     status = Path(f"/proc/{thread}/status").read_text()
     found = re.search(r"^CapEff:\s+([0-9a-f]+)$", status, re.MULTILINE)
     return found is not None and int(found[1], 16) & capability == capability
+
+
+def _memory_filesystems(pid: int) -> frozenset[int]:
+    """Return the device numbers of the tmpfs that a process has mounted."""
+    lines = [line.partition(" - ") for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
+    numbers = [left.split()[2].split(":") for left, _, right in lines if right.startswith("tmpfs ")]
+    return frozenset(os.makedev(int(major), int(minor)) for major, minor in numbers)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _filesystem(kind: str, device: str, flags: int, options: list[str], leader: int) -> int:
