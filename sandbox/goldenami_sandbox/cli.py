@@ -170,6 +170,8 @@ def status(name: str, as_json: bool) -> None:
         return
     click.echo(f"sandbox    {facts['name']}  ({facts['endpoint']}, up for {_duration(facts['uptime_seconds'])})")
     click.echo(f"directory  {facts['directory']}")
+    storage = facts["storage"]
+    click.echo(f"storage    {_bytes(storage['used_bytes'])} used, {_bytes(storage['free_bytes'])} free")
     for account, number in facts["accounts"].items():
         click.echo(f"account    {account:<10} {number}")
     _table("instances", facts["instances"], ("instance_id", "account", "region", "state", "address", "name"))

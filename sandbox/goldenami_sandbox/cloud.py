@@ -62,6 +62,7 @@ class Cloud:
         self.accounts = dict(accounts)
         self.log = CallLog(log)
         self.surface = Surface()
+        self._node = node
         self._clock = clock
         self._changed = changed
         self._settings = settings or Settings()
@@ -178,6 +179,8 @@ class Cloud:
         self._settings = settings
         self._disturbance.apply(settings)
         self.ec2.settings = settings
+        limit = settings.storage_gib
+        self._node.limit_storage(None if limit is None else int(limit * 2**30))
 
     def change(self, change: object) -> Settings:
         """Merge a change in JSON form into the settings. Raises InvalidSettings."""

@@ -88,11 +88,13 @@ class ControlPoint:
         return _error(404, f"there is no {request.method} {request.path}")
 
     def _status(self) -> dict[str, Any]:
+        space = self._node.space()
         return {
             "name": self._name,
             "uptime_seconds": round(self._clock() - self._started, 1),
             "accounts": self._cloud.accounts,
             "settings": self._cloud.settings.to_json(),
+            "storage": {"used_bytes": space.used, "free_bytes": space.free},
             **contents.inventory(self._cloud),
         }
 

@@ -73,3 +73,7 @@ class SandboxUnsupported(SandboxError):
 
 class VolumeInUse(SandboxError):
     """The guest has mounted a volume, or a program of the guest has it open."""
+
+
+class NoRoom(SandboxError):
+    """The disk, or the limit of the settings, has no room for what was asked."""

@@ -103,7 +103,8 @@ class Settings:
     ``spot/*``, ``on-demand/t3.small/eu-central-1a``. ``latency``: time added to each call of an action.
     ``enforce_policies``: every call is evaluated against the identity policies of its caller; without it, every
     principal has full rights within its account.
-    ``organizations``: the accounts' organizations.
+    ``organizations``: the accounts' organizations. ``storage_gib``: what volumes and snapshots use at most, in GiB;
+    None: what the disk has, except a reserve.
 
     New settings apply to work that begins later. Work in progress keeps its time of completion.
     """
@@ -120,6 +121,7 @@ class Settings:
     throttle: dict[str, Throttle] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
     organizations: tuple[Organization, ...] = ()
+    storage_gib: Number | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -56,6 +56,8 @@ def new_copy(
     for_image: bool = False,
 ) -> Snapshot:
     """Create a pending copy in the caller's account and region. An error of the key appears in the copy's state."""
+    if not source.hollow:
+        cloud.require_room(source.full_bytes if encrypted or source.encryption is not None else 0)
     copy = Snapshot(
         id=new_id("snap"),
         **cloud.birth(ctx, given),

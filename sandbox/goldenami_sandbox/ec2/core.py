@@ -61,6 +61,17 @@ class Ec2Cloud:
     def now(self) -> float:
         return self.clock()
 
+    def require_room(self, size: int = 0) -> None:
+        """Raise Ec2Error if the storage of this machine has no room for ``size`` more bytes."""
+        free = self.node.space().free
+        if size > free or not free:
+            raise Ec2Error(
+                "InsufficientVolumeCapacity",
+                "There is not enough capacity to fulfill your EBS volume provision request: the sandbox needs "
+                f"{size >> 20} MiB, and its disk has {free >> 20} MiB left.",
+                500,
+            )
+
     def progress(self, seconds: float, *, done: bool = False) -> Progress:
         now = self.now()
         return Progress(now, now + seconds, done=done)

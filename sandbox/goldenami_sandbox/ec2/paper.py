@@ -22,6 +22,7 @@ from goldenami_sandbox.node.api import (
     InstanceSpec,
     InstanceState,
     SnapshotFacts,
+    Space,
 )
 
 
@@ -48,6 +49,7 @@ class PaperNode:
         self.calls: list[tuple[str, str]] = []
         self.gates: dict[str, threading.Event] = {}  # a method with an entry waits for it
         self.failures: dict[str, str] = {}  # a method with an entry fails with this message
+        self.room = 1 << 50  # bytes that are free; a test can set it
         self.volumes: dict[str, int] = {}
         self.snapshots: dict[str, _Snapshot] = {}
         self.guests: dict[str, _Guest] = {}
@@ -70,9 +72,15 @@ class PaperNode:
         """Return a node with the same volumes, snapshots and guests, and a life of its own."""
         node = PaperNode()
         with self._lock:
-            for name in ("volumes", "snapshots", "guests", "written", "_addresses", "_given"):
+            for name in ("volumes", "snapshots", "guests", "written", "room", "_addresses", "_given"):
                 setattr(node, name, deepcopy(getattr(self, name)))
         return node
+
+    def space(self) -> Space:
+        return Space(0, self.room)
+
+    def limit_storage(self, size: int | None) -> None:
+        self.room = 1 << 50 if size is None else size
 
     def start(self) -> None:
         for guest in self.guests.values():

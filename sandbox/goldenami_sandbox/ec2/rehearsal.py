@@ -13,7 +13,7 @@ from typing import Any, cast
 from goldenami_sandbox.ec2.context import Ec2Error
 from goldenami_sandbox.ec2.core import Ec2Cloud
 from goldenami_sandbox.ec2.work import Task, Work
-from goldenami_sandbox.node.api import Node
+from goldenami_sandbox.node.api import Node, Space
 
 
 class _NoWork(Work):
@@ -27,6 +27,12 @@ class _NoWork(Work):
 
 
 class _NoNode:
+    def __init__(self, space: Space) -> None:
+        self._space = space
+
+    def space(self) -> Space:
+        return self._space
+
     def allocate_address(self, instance: str) -> str:
         return "198.18.0.0"
 
@@ -41,7 +47,7 @@ def succeeded() -> Ec2Error:
 
 def copy_of(cloud: Ec2Cloud) -> Ec2Cloud:
     """Return a cloud for one dry run. Called with the lock held, which the copy shares."""
-    rehearsal = Ec2Cloud(cast(Node, _NoNode()), cloud.clock, cloud.hooks, cloud.settings)
+    rehearsal = Ec2Cloud(cast(Node, _NoNode(cloud.node.space())), cloud.clock, cloud.hooks, cloud.settings)
     rehearsal.store = copy.deepcopy(cloud.store)
     rehearsal.lock = cloud.lock
     rehearsal.work.close()

@@ -69,6 +69,7 @@ def snapshot_of(cloud: Ec2Cloud, ctx: Ctx, volume: Volume, description: str, giv
     """Create a snapshot of the volume without contents. It becomes the head of the volume's lineage."""
     if volume.progress.condition(cloud.now()) != "ready" or volume.deleting:
         raise Ec2Error("IncorrectState", f"The volume '{volume.id}' is not in a state that can be snapshotted.")
+    cloud.require_room()
     snapshot = Snapshot(
         id=new_id("snap"),
         **cloud.birth(ctx, given),

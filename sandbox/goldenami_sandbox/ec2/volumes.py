@@ -173,6 +173,7 @@ def new_volume(
 ) -> Volume:
     """Create a volume in the store, without contents (``fill``). A key problem is recorded as its failure."""
     check_size(size, kind, source)
+    cloud.require_room(source.full_bytes if source is not None and source.encryption and not source.hollow else 0)
     iops, throughput = performance(kind, size, iops, throughput)
     how = encryption.for_volume(cloud, ctx, source, encrypted=encrypted, key=key)
     volume = Volume(

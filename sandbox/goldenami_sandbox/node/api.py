@@ -55,6 +55,14 @@ class SnapshotFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Space:
+    """Bytes of storage: ``used`` by volumes and snapshots, and ``free`` for more of them."""
+
+    used: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceSpec:
     """The configuration of a guest.
 
@@ -93,6 +101,14 @@ class Node(Protocol):
         """Stop all guests and release all resources except the state on disk. Guests that do not stop in seconds are
         killed.
         """
+
+    # --- room --------------------------------------------------------------------------------------------------------
+
+    def space(self) -> Space:
+        """Return what volumes and snapshots use, and can use in addition. It follows the free space of the disk."""
+
+    def limit_storage(self, size: int | None) -> None:
+        """Let volumes and snapshots use at most ``size`` bytes, from now on. None: what the disk has."""
 
     # --- base images -------------------------------------------------------------------------------------------------
 

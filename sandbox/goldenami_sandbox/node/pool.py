@@ -2,20 +2,29 @@
 
 It is mounted in the enclosure only. The loop device is released with the mount (autoclear). ``discard`` returns freed
 space to the file, so that the contents of a deleted volume are removed from the disk too.
+
+The file can become as large as the disk, which others fill too. A write that the pool takes and the disk does not is
+lost, with whatever else it hits. So a file in the pool, the ballast, occupies what the disk could not hold: it has no
+contents, and a thread adapts its size every second. So a full disk is a full pool, which harms nothing that exists.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import threading
 from pathlib import Path
 
-from goldenami_sandbox.errors import SandboxError
+from goldenami_sandbox.errors import NoRoom, SandboxError
 from goldenami_sandbox.node import blocks
+from goldenami_sandbox.node.api import Space
 from goldenami_sandbox.node.command import run
 
-_SMALLEST = 16 * 2**30
-_RESERVE = 2 * 2**30  # bytes left to the host, so that a full pool is an ENOSPC and not an I/O error
+_SMALLEST = 2**30
+_RESERVE = 2 * 2**30  # bytes of the disk that are left to others; on a small disk, a tenth of it
+_STEP = 16 * 2**20  # smaller changes of the ballast are not made
+_SPARE = 64 * 2**20  # bytes that are left for indices and the filesystem's own blocks
 
 
 class Pool:
@@ -24,9 +33,13 @@ class Pool:
     def __init__(self, file: Path, root: Path) -> None:
         self.file = file
         self.root = root
+        self._limit: int | None = None
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._keep_settled, name="pool", daemon=True)
 
     def open(self) -> None:
-        """Mount the pool. The first call creates it: its size is the free disk space, and it occupies almost none."""
+        """Mount the pool. The first call creates it: it can grow to the size of the disk, and occupies almost none."""
         if not self.file.exists():
             self._make()
         self.root.mkdir(parents=True, exist_ok=True)
@@ -35,8 +48,12 @@ class Pool:
             directory.mkdir(exist_ok=True)
         for path in self.scratch.iterdir():  # of an interrupted predecessor
             path.unlink()
+        self.settle()
+        self._thread.start()
 
     def close(self) -> None:
+        self._closing.set()
+        self._thread.join()
         run("umount", str(self.root))
 
     @property
@@ -52,15 +69,94 @@ class Pool:
         """The directory of unfinished files and temporary clones. ``open`` empties it."""
         return self.root / "scratch"
 
+    # --- room --------------------------------------------------------------------------------------------------------
+
+    def limit(self, size: int | None) -> None:
+        """Let volumes and snapshots use at most ``size`` bytes. None: what the disk has."""
+        self._limit = size
+        if self.root.is_mount():
+            self.settle()
+
+    def space(self) -> Space:
+        """Return the bytes that volumes and snapshots use, and those that they can use in addition."""
+        self.settle()
+        with self._lock:
+            facts = os.statvfs(self.root)
+            used = (facts.f_blocks - facts.f_bfree) * facts.f_frsize - self._ballast_size()
+            return Space(used, max(0, facts.f_bavail * facts.f_frsize - _SPARE))
+
+    def require(self, size: int) -> None:
+        """Raises NoRoom if the pool cannot take ``size`` more bytes."""
+        free = self.space().free
+        if size > free or not free:
+            raise NoRoom(
+                f"the sandbox has no room for {size >> 20} MiB: {free >> 20} MiB are left for volumes and snapshots",
+                hint="Delete images, snapshots and volumes, or other files on the disk of the sandbox; raise the "
+                "setting storage_gib, if it is set.",
+            )
+
+    def settle(self) -> None:
+        """Adapt the ballast to the disk."""
+        with self._lock:
+            facts = os.statvfs(self.root)
+            free, ballast = facts.f_bavail * facts.f_frsize, self._ballast_size()
+            disk = shutil.disk_usage(self.file.parent)
+            allowed = disk.free - _reserve(disk.total)
+            if self._limit is not None:
+                used = (facts.f_blocks - facts.f_bfree) * facts.f_frsize - ballast
+                allowed = min(allowed, self._limit - used)
+            wanted = max(0, ballast + free - max(0, allowed))
+            if abs(wanted - ballast) < _STEP:
+                return
+            handle = os.open(self._ballast, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                if wanted < ballast:
+                    os.ftruncate(handle, wanted)
+                    os.fsync(handle)  # what is freed can be used once the filesystem's log has it
+                chunk = wanted - ballast
+                while wanted - ballast >= _STEP and chunk >= _STEP:
+                    try:
+                        os.posix_fallocate(handle, ballast, min(chunk, wanted - ballast))
+                        ballast += min(chunk, wanted - ballast)
+                    except OSError:  # the filesystem needs some of it itself
+                        chunk //= 2
+            finally:
+                os.close(handle)
+
+    @property
+    def _ballast(self) -> Path:
+        return self.root / "ballast"
+
+    def _ballast_size(self) -> int:
+        try:
+            return self._ballast.stat().st_blocks * 512
+        except FileNotFoundError:
+            return 0
+
+    def _keep_settled(self) -> None:
+        while not self._closing.wait(1.0):
+            with contextlib.suppress(OSError):
+                self.settle()
+
     def _make(self) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        size = max(shutil.disk_usage(self.file.parent).free - _RESERVE, _SMALLEST)
+        disk = shutil.disk_usage(self.file.parent)
+        if disk.free - _reserve(disk.total) < _SMALLEST:
+            raise SandboxError(
+                f"the disk of {self.file.parent} has {disk.free >> 20} MiB left; the sandbox needs "
+                f"{(_SMALLEST + _reserve(disk.total)) >> 20} MiB at its first start",
+                hint="Free some space, or set GOLDENAMI_SANDBOX_HOME to a directory on another disk.",
+            )
         new = self.file.with_suffix(".new")
         with new.open("wb") as file:
             os.fchmod(file.fileno(), 0o600)
-            file.truncate(size // 2**20 * 2**20)
+            file.truncate(disk.total // 2**20 * 2**20)
         run("mkfs.xfs", "-q", "-f", "-m", "reflink=1", "-l", "size=64m", str(new))
         new.rename(self.file)
+
+
+def _reserve(total: int) -> int:
+    return min(_RESERVE, total // 10)
 
 
 def clone_file(source: Path, target: Path) -> None:

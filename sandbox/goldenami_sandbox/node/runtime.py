@@ -11,6 +11,7 @@ It must run in the enclosure (``namespaces``), which has its mounts and removes 
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 import shutil
@@ -22,9 +23,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from goldenami_sandbox.errors import PROGRAM, SandboxError, StateError
+from goldenami_sandbox.errors import PROGRAM, NoRoom, SandboxError, StateError
 from goldenami_sandbox.node import baseimage, export, network, preflight
-from goldenami_sandbox.node.api import DataKey, ExitReason, ExportForm, InstanceSpec, InstanceState, SnapshotFacts
+from goldenami_sandbox.node.api import (
+    DataKey,
+    ExitReason,
+    ExportForm,
+    InstanceSpec,
+    InstanceState,
+    SnapshotFacts,
+    Space,
+)
 from goldenami_sandbox.node.devices import DataVolumes
 from goldenami_sandbox.node.hostkeys import HostKeys
 from goldenami_sandbox.node.imds import MetadataService
@@ -106,6 +115,12 @@ class RealNode:
         self._network.close()
         self._pool.close()
         self._network = None
+
+    def space(self) -> Space:
+        return self._pool.space()
+
+    def limit_storage(self, size: int | None) -> None:
+        self._pool.limit(size)
 
     # --- base images, volumes, snapshots -----------------------------------------------------------------------------
 
@@ -365,6 +380,8 @@ def _disk() -> Iterator[None]:
     try:
         yield
     except OSError as e:
+        if e.errno == errno.ENOSPC:
+            raise NoRoom("the disk of the sandbox is full", hint="`goldenami-sandbox status` prints its usage.") from e
         raise SandboxError(
             f"the sandbox's storage failed: {e}",
             hint="Check the free disk space of the state directory (`goldenami-sandbox status` prints it).",

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,6 +61,7 @@ class Snapshots:
         directory = self._directory(snapshot)
         if directory.exists():
             raise SandboxError(f"snapshot {snapshot} exists already")
+        self._pool.require(0)
         directory.mkdir()
         try:
             self._volumes.clone(volume, directory / "frozen")
@@ -96,6 +97,7 @@ class Snapshots:
         if self.exists(snapshot):
             return self.index(snapshot).facts
         original = self._unlocked(source, source_key)
+        self._pool.require(0)
         directory = self._directory(snapshot)
         directory.mkdir(exist_ok=True)
         with (self._directory(source) / "data").open("rb") as file:
@@ -119,10 +121,15 @@ class Snapshots:
         if key is None:
             clone_file(data, target)
             return target
-        with data.open("rb") as old, target.open("xb") as new:
-            new.truncate(index.size)
-            read, handle = _reader(old.fileno(), key), new.fileno()
-            _for_each(index.tokens, lambda i: blocks.write(handle, i, read(i)))
+        self._pool.require(len(index.tokens) * BLOCK_SIZE)
+        try:
+            with data.open("rb") as old, target.open("xb") as new:
+                new.truncate(index.size)
+                read, handle = _reader(old.fileno(), key), new.fileno()
+                _for_each(index.tokens, lambda i: blocks.write(handle, i, read(i)))
+        except BaseException:
+            discard(target)
+            raise
         return target
 
     def import_file(self, snapshot: str, file: Path) -> None:
@@ -132,6 +139,7 @@ class Snapshots:
             shutil.rmtree(directory)
         directory.mkdir()
         frozen = directory / "frozen"
+        self._pool.require(file.stat().st_blocks * 512)
         with file.open("rb") as old, frozen.open("xb") as new:
             new.truncate(file.stat().st_size)
             for i in blocks.allocated(old.fileno()):
@@ -209,7 +217,7 @@ class Snapshots:
                 blocks.share(old, new, i)
 
     def _encode(
-        self, target: Path, size: int, indices: Iterable[int], read: Callable[[int], bytes], parent: str | None,
+        self, target: Path, size: int, indices: Collection[int], read: Callable[[int], bytes], parent: str | None,
         key: DataKey | None,
     ) -> Index:  # fmt: skip
         """Write blocks in their stored form into a file that starts as a clone of the parent's."""
@@ -217,38 +225,56 @@ class Snapshots:
         tokens: dict[int, str] = {}
         cipher = BlockCipher(key) if key else None
         target.unlink(missing_ok=True)
-        if parent:
-            clone_file(self._directory(parent) / "data", target)
-        with target.open("r+b" if parent else "xb") as file:
-            file.truncate(size)
-            handle = file.fileno()
+        if not parent:
+            self._pool.require(len(indices) * BLOCK_SIZE)
+        try:
+            if parent:
+                clone_file(self._directory(parent) / "data", target)
+            with target.open("r+b" if parent else "xb") as file:
+                file.truncate(size)
+                handle = file.fileno()
 
-            def encode(i: int) -> None:
-                plain = read(i)
-                if plain == blocks.ZERO:
-                    return
-                stored = cipher.encrypt(i, plain) if cipher else plain
-                tokens[i] = blocks.token(stored)
-                if tokens[i] != known.get(i):
-                    blocks.write(handle, i, stored)
+                def encode(i: int) -> None:
+                    plain = read(i)
+                    if plain == blocks.ZERO:
+                        return
+                    stored = cipher.encrypt(i, plain) if cipher else plain
+                    tokens[i] = blocks.token(stored)
+                    if tokens[i] != known.get(i):
+                        blocks.write(handle, i, stored)
 
-            _for_each(indices, encode)
-            for i in known.keys() - tokens.keys():
-                if i * BLOCK_SIZE < size:
-                    blocks.punch(file.fileno(), i)
+                _for_each(indices, encode)
+                for i in known.keys() - tokens.keys():
+                    if i * BLOCK_SIZE < size:
+                        blocks.punch(file.fileno(), i)
+        except BaseException:
+            discard(target)
+            raise
         return Index(size, fingerprint(key) if key else None, tokens, _facts(tokens, known))
 
     def _commit(self, directory: Path, index: Index) -> None:
+        """Make the snapshot exist, once its blocks are on the disk."""
+        sync(directory / "data")
         new = directory / "index.new"
         with new.open("w") as file:
             file.write(index.to_json())
             file.flush()
             os.fsync(file.fileno())
         new.rename(directory / "index.json")
+        sync(directory)
 
     def _directory(self, snapshot: str) -> Path:
         self._volumes.path(snapshot)  # refuses what is not an id
         return self._pool.snapshots / snapshot
+
+
+def sync(path: Path) -> None:
+    """Write a file or a directory to the disk of the machine."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _for_each(indices: Iterable[int], action: Callable[[int], None]) -> None:

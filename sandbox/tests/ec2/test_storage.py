@@ -310,3 +310,24 @@ def test_snapshot_permissions_change_in_one_direction_at_a_time(rig: Any, fails:
     assert got["CreateVolumePermissions"] == [{"UserId": APPS}]
     many = {"Add": [{"UserId": f"{number:012}"} for number in range(501)]}
     assert fails(call, SnapshotId=snapshot_id, CreateVolumePermission=many) == "InvalidParameterValue"
+
+
+def test_without_room_nothing_is_begun(rig: Any, fails: Any) -> None:
+    client = rig.client()
+    rig.run()
+    rig.settle()
+    root = client.describe_volumes()["Volumes"][0]["VolumeId"]
+    snapshot = client.create_snapshot(VolumeId=root)["SnapshotId"]
+    rig.settle()
+    rig.node.room = 0
+    place = {"AvailabilityZone": f"{REGION}a", "VolumeType": "gp3"}
+    for call, given in (
+        (client.create_volume, {**place, "Size": 1}),
+        (client.create_snapshot, {"VolumeId": root}),
+        (client.copy_snapshot, {"SourceSnapshotId": snapshot, "SourceRegion": REGION, "Encrypted": True}),
+    ):
+        assert fails(call, **given) == "InsufficientVolumeCapacity"
+        assert fails(call, **given, DryRun=True) == "InsufficientVolumeCapacity"
+    assert [s["SnapshotId"] for s in client.describe_snapshots(OwnerIds=["self"])["Snapshots"]] == [snapshot]
+    rig.node.room = 1 << 40
+    client.create_volume(**place, Size=1)

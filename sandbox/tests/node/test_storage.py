@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,67 @@ def node_block(node: Node, volume: str, index: int) -> bytes:
     with (pool_of(node) / "volumes" / volume).open("rb") as file:
         file.seek(index * BLOCK_SIZE)
         return file.read(BLOCK_SIZE)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A filesystem of 4 GiB."""
+    image, directory = tmp_path / "disk", tmp_path / "small"
+    directory.mkdir()
+    with image.open("wb") as file:
+        file.truncate(4 << 30)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(directory)], check=True)
+    yield directory
+    subprocess.run(["umount", str(directory)], check=True)
+
+
+def test_a_full_disk_harms_nothing_that_exists(small_disk: Path, new_node: Callable[[Path], Node]) -> None:
+    node = new_node(small_disk / "state")
+    key = DataKey(os.urandom(32))
+    space = node.call("space")
+    assert 1 << 30 < space["free"] < 4 << 30  # not more than the disk has
+    node.call("create_volume", "vol-r", 1, None, None)
+    for index in range(256):
+        put(node, "vol-r", index, os.urandom(BLOCK_SIZE))
+    snap(node, "snap-r", "vol-r", None)
+    node.call("copy_snapshot", "snap-r", None, "snap-r2", key)
+    assert node.call("space")["used"] - space["used"] > 200 << 20
+    kept = [node.call("read_block", "snap-r2", i, key) for i in (0, 128, 255)]
+
+    with (small_disk / "others").open("wb") as file:  # somebody fills the disk
+        os.posix_fallocate(file.fileno(), 0, os.statvfs(small_disk).f_bavail * 4096 - (100 << 20))
+    with pytest.raises(RuntimeError, match="NoRoom"):
+        node.call("copy_snapshot", "snap-r", None, "snap-no", key)
+    assert node.call("space")["free"] == 0
+
+    def write_as_a_guest() -> None:
+        for index in range(256, 1024):
+            put(node, "vol-r", index, os.urandom(BLOCK_SIZE))
+
+    with pytest.raises(OSError, match="No space"):
+        write_as_a_guest()
+    with pytest.raises(RuntimeError, match="NoRoom"):
+        node.call("create_volume", "vol-no", 1, "snap-r2", key)
+    assert not node.call("has_snapshot", "snap-no")
+    node.kill()
+
+    again = new_node(small_disk / "state")
+    assert [again.call("read_block", "snap-r2", i, key) for i in (0, 128, 255)] == kept
+    (small_disk / "others").unlink()
+    assert again.call("copy_snapshot", "snap-r2", key, "snap-yes", None)["full_blocks"] == 256
+    again.call("limit_storage", 600 << 20)
+    with pytest.raises(RuntimeError, match="NoRoom"):
+        again.call("copy_snapshot", "snap-r2", key, "snap-no", None)
+
+
+def test_a_snapshot_that_exists_is_on_the_disk(node: Node) -> None:
+    node.call("create_volume", "vol-s", 1, None, None)
+    for index in range(64):
+        put(node, "vol-s", index, os.urandom(BLOCK_SIZE))
+    snap(node, "snap-s", "vol-s", None, DataKey(os.urandom(32)))
+    stored = pool_of(node) / "snapshots/snap-s/data"
+    extents = subprocess.run(["filefrag", "-v", str(stored)], capture_output=True, text=True, check=True).stdout
+    assert "delalloc" not in extents  # written to memory only
+    node.call("delete_volume", "vol-s")
+    node.call("delete_snapshot", "snap-s")
