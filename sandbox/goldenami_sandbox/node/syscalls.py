@@ -59,6 +59,9 @@ _OPTIONS = re.compile(
     r"|delalloc|auto_da_alloc|block_validity|init_itable|uuid|recovery|load|quota)|init_itable=\d+|stripe=\d+|dioread_(no)?lock"
     r"|inode(32|64)|largeio|nolargeio|swalloc|noalign|attr2|noattr2|ikeep|noikeep|logbufs=\d+|logbsize=\d+k?"
 )  # fmt: skip
+_OWNERS = ("uid", "gid")
+_MEMORY_OPTIONS = re.compile(r"((size|nr_blocks|nr_inodes)=\d+[kmgtKMGT%]?|mode=[0-7]+|inode(32|64)=|,)*")
+_TMPFS = 0x01021994
 _TYPES = ("ext2", "ext3", "ext4", "xfs")
 _STAND_IN = "goldenami-filesystem"
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -200,9 +203,8 @@ class Calls:
             return None
         if call.number == FSPICK:
             return self._choose_pick(call)
-        if call.number == FSCONFIG:  # of a filesystem of this machine: its options stay as they are
-            link = Path(f"/proc/{call.thread}/fd/{call.arguments[0]}").readlink()
-            return _nothing if str(link).startswith(f"/memfd:{_STAND_IN}") else None
+        if call.number == FSCONFIG:
+            return self._choose_option(call)
         target, kind, flags = call.arguments[1:4]
         if flags & MS_MAGIC_MASK == MS_MAGIC:
             flags &= ~MS_MAGIC_MASK
@@ -235,7 +237,7 @@ class Calls:
     def _remount(self, call: _Call, target: str, flags: int) -> Callable[[], None] | None:
         """Change the flags of the mount instead of those of the filesystem, which belongs to this machine."""
         if not self._is_of_machine(in_guest(call.thread, Path(target).stat).st_dev):
-            return None
+            return self._remount_memory(call, target, flags)
         wanted = _attributes(flags) & _CHANGEABLE
         attributes = struct.pack("=4Q", wanted, _CHANGEABLE & ~wanted, 0, 0)
 
@@ -249,6 +251,34 @@ class Calls:
 
         return lambda: in_guest(call.thread, change)
 
+    def _remount_memory(self, call: _Call, target: str, flags: int) -> Callable[[], None] | None:
+        """Change a tmpfs of the guest, if its options name owners that the kernel itself has listed."""
+        options = dict(option.partition("=")[::2] for option in call.text(call.arguments[4]).split(",") if option)
+        if not any(name in _OWNERS and self._is_listed_owner(value) for name, value in options.items()):
+            return None
+        kept = ",".join(f"{name}={value}" for name, value in options.items() if name not in _OWNERS)
+
+        def change() -> None:
+            if not _MEMORY_OPTIONS.fullmatch(kept):
+                raise OSError(errno.EINVAL, "an option that the sandbox does not allow")
+            place = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                if _file_system(place) != _TMPFS or self._is_of_machine(os.fstat(place).st_dev):
+                    raise OSError(errno.EPERM, "no tmpfs of the guest")
+                os.fchdir(place)  # of this thread only
+                _call(MOUNT, b"none", b".", b"tmpfs", flags, kept.encode())
+            finally:
+                os.close(place)
+
+        return lambda: in_guest(call.thread, change)
+
+    def _is_listed_owner(self, number: str) -> bool:
+        """Return whether a number is what /proc/self/mountinfo shows for a user or group of the guest. It is a number
+        of this machine, which the kernel does not take back from the guest."""
+        assert self._leader is not None
+        _, first, count = map(int, Path(f"/proc/{self._leader}/uid_map").read_text().split()[:3])
+        return number.isdecimal() and first <= int(number) < first + count
+
     def _choose_pick(self, call: _Call) -> Callable[[], None] | None:
         """The newer way to remount: give the caller a handle that stands for the filesystem, whose options are not
         changed. It changes the flags of the mount itself."""
@@ -261,7 +291,11 @@ class Calls:
             return None
 
         def give() -> None:
-            handle = os.memfd_create(_STAND_IN, os.MFD_CLOEXEC)
+            memory = os.memfd_create(_STAND_IN, os.MFD_CLOEXEC)
+            try:  # mount(8) reads messages of the kernel until that fails, so this handle must not be readable
+                handle = os.open(f"/proc/self/fd/{memory}", os.O_WRONLY | os.O_CLOEXEC)
+            finally:
+                os.close(memory)
             try:
                 close = os.O_CLOEXEC if flags & _CLOEXEC else 0
                 request = struct.pack("=QIIII", call.id, _AND_SEND, handle, 0, close)
@@ -270,6 +304,15 @@ class Calls:
                 os.close(handle)
 
         return give
+
+    def _choose_option(self, call: _Call) -> Callable[[], None] | None:
+        """Leave out the options of a filesystem of this machine, and owners that the kernel itself has listed."""
+        handle, command, key, value = call.arguments[:4]
+        link = str(Path(f"/proc/{call.thread}/fd/{handle}").readlink())
+        if link.startswith(f"/memfd:{_STAND_IN}"):
+            return _nothing
+        owner = command == _SET_STRING and call.text(key) in _OWNERS
+        return _nothing if owner and self._is_listed_owner(call.text(value)) else None
 
     # --- ioctls ------------------------------------------------------------------------------------------------------
 
@@ -324,6 +367,14 @@ def _memory_filesystems(pid: int) -> frozenset[int]:
     lines = [line.partition(" - ") for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
     numbers = [left.split()[2].split(":") for left, _, right in lines if right.startswith("tmpfs ")]
     return frozenset(os.makedev(int(major), int(minor)) for major, minor in numbers)
+
+
+def _file_system(handle: int) -> int:
+    """Return the magic number of the filesystem of an open file (statfs(2))."""
+    facts = (ctypes.c_long * 32)()
+    if _libc.fstatfs(handle, facts) < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return int(facts[0])
 
 
 def _nothing() -> None:

@@ -123,6 +123,21 @@ def test_a_guest_uses_its_volumes_as_an_instance_does(guest: Shell, volume: str)
     ) == (0, "1000:100\n1000:100\n")
 
 
+def test_a_guest_changes_its_filesystems_in_memory(guest: Shell) -> None:
+    """The kernel lists owners by the numbers of this machine, and mount(8) gives what is listed back to it."""
+    assert guest(
+        """set -e
+        mount -t tmpfs -o size=2M tmpfs /mnt
+        mount -o remount,size=1M,noexec /mnt
+        findmnt --noheadings --raw --output OPTIONS /mnt | grep -q noexec
+        df --block-size=1 --output=size /mnt | tail -1 | tr -d " "
+        umount /mnt
+        mount -o remount,noexec,nosuid,nodev /dev/shm
+        mount -o remount,rw /
+        """
+    ) == (0, "1048576\n")
+
+
 def test_only_the_root_of_a_guest_mounts_its_volumes(guest: Shell, volume: str) -> None:
     arguments = f'@a = ("{volume}", "/mnt", "ext4", "")'
     program = f"perl -e '{arguments}; exit(syscall(165, $a[0], $a[1], $a[2], 0, $a[3]) == -1 && $!{{EPERM}})'"

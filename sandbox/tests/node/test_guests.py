@@ -181,7 +181,11 @@ def test_debian_13_boots_without_a_failed_unit(node: Node, identity: Path) -> No
     assert ssh("sudo systemctl is-system-running --wait; cat /etc/debian_version").split()[0] == "running"
     node.call("create_volume", "vol-13-data", 1, None, None)
     node.call("attach", "i-13", "vol-13-data", "/dev/sdf")
-    ssh("sudo mkfs.ext4 -q /dev/sdf && sudo mount /dev/sdf /mnt && sudo umount /mnt")
+    ssh("sudo mkfs.ext4 -q /dev/sdf && sudo mount /dev/sdf /mnt && sudo mount -o remount,ro /mnt && sudo umount /mnt")
+    # In the newer way, with several system calls.
+    for change in ("rw /", "noatime /", "noexec,nosuid,nodev /dev/shm", "noexec /tmp", "exec /tmp"):
+        ssh(f"sudo timeout 20 mount -o remount,{change}")
+    ssh("sudo mount -t tmpfs tmpfs /mnt && sudo timeout 20 mount -o remount,size=1M /mnt && sudo umount /mnt")
     node.call("terminate", "i-13")
     node.call("delete_volume", "vol-13")
 
