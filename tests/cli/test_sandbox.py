@@ -8,7 +8,6 @@ import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
-import click
 import pytest
 
 import goldenami
@@ -45,10 +44,13 @@ def test_errors_keep_message_hint_and_exit_code(
     assert captured.out == ""
 
 
-def test_debug_shows_where_an_error_of_the_sandbox_comes_from() -> None:
-    with pytest.raises(click.ClickException) as caught:
-        main(["--debug", "sandbox", "status"])
-    assert type(caught.value.__cause__).__name__ == "NotFound"
+def test_debug_shows_where_an_error_of_the_sandbox_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["sandbox", "status"])
+    assert "Traceback" not in capsys.readouterr().err
+    assert main(["--debug", "sandbox", "status"]) == code
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert "NotFound" in err
 
 
 def test_errors_of_the_plugin_are_translated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -672,10 +672,11 @@ def test_a_recipe_costs_three_round_trips(endpoint: SshEndpoint) -> None:
             facts = run_program(connection, items).facts
             assert facts["packages"] == facts["after"]
             assert "bash" in {p.name for p in provision.parse_packages(facts["after"])}
-            times = []
-            for relay.delay in (0.0, 0.1):
-                times.append(min(run_program(connection, items).seconds for _ in range(3)))
-            assert round((times[1] - times[0]) / 0.2) <= 3
+            fast = min(run_program(connection, items).seconds for _ in range(3))
+            relay.delay = 0.1
+            # A busy computer only makes attempts slower. So one attempt with at most three is a proof.
+            attempts = (round((run_program(connection, items).seconds - fast) / 0.2) for _ in range(20))
+            assert any(found <= 3 for found in attempts)
 
 
 # --- several stages ---------------------------------------------------------------------------------------------------

@@ -145,7 +145,6 @@ DIFFERENT: list[tuple[tuple[str | int, ...], Any, list[str]]] = [
     (("image", "root_volume", "size_gib"), 9, ["image"]),
     (("image", "tags", "tier"), "app", ["image"]),
     (("distribution", "targets"), ["home"], ["target:apps/eu-west-1"]),
-    (("distribution", "channel"), "stable", ["channel"]),
     (("distribution", "share"), {"accounts": ["333333333333"]}, ["share"]),
 ]
 

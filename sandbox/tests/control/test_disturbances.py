@@ -251,4 +251,5 @@ def test_the_json_form() -> None:
         "throttle": {},
         "faults": (),
         "organizations": (),
+        "storage_gib": None,
     }
