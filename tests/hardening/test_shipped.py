@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -38,7 +39,9 @@ def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
     status = main(arguments)
-    return status, capsys.readouterr().out
+    out, err = capsys.readouterr()
+    sys.stderr.write(err)  # pytest shows it if the test fails
+    return status, out
 
 
 def test_all_systems_are_served() -> None:
