@@ -393,9 +393,8 @@ def _filters_and_tests() -> tuple[Mapping[str, Callable[..., Any]], Mapping[str,
 def _compiled(source: str, keeps: bool) -> CodeType:
     """Return the code of a template. It does not depend on the context, and the same expressions come many times:
     controls are bound for each recipe that uses them. ``keeps``: the filter ``_keep`` is allowed."""
-    environment = _environment(
-        StrictUndefined
-    )  # with Undefined, Jinja computes '' for a wrong constant when it compiles
+    # With Undefined, Jinja computes '' for a wrong constant when it compiles.
+    environment = _environment(StrictUndefined)
     if keeps:
         environment.filters["_keep"] = pass_context(lambda *_: "")
     return environment.compile(source, name=_NAME, filename=_NAME)

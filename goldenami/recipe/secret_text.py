@@ -95,38 +95,29 @@ class _Guarding(NodeTransformer):
             operand.expr = self._by("_known", operand.expr)
         return node
 
-    def _visit_tested(self, node: Any) -> nodes.Node:
-        self.generic_visit(node)
-        node.test = self._by("_known_text", node.test)
-        return node  # type: ignore[no-any-return]
-
-    visit_If = visit_CondExpr = _visit_tested
-
-    def visit_Not(self, node: nodes.Not) -> nodes.Node:
-        self.generic_visit(node)
-        node.node = self._by("_known_text", node.node)
+    def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
+        super().generic_visit(node, *args, **kwargs)
+        filter, fields = _GUARDS.get(type(node), ("", ()))
+        for field in fields:
+            value = getattr(node, field)
+            if value is not None:
+                setattr(node, field, self._by(filter, value))
         return node
 
-    def _visit_both(self, node: Any) -> nodes.Node:
-        self.generic_visit(node)
-        node.left = self._by("_known_text", node.left)
-        return node  # type: ignore[no-any-return]
 
-    visit_And = visit_Or = _visit_both
-
-    def _visit_numbers(self, node: Any) -> nodes.Node:
-        self.generic_visit(node)
-        node.left, node.right = self._by("_known", node.left), self._by("_known", node.right)
-        return node  # type: ignore[no-any-return]
-
-    visit_Mul = visit_Mod = visit_Sub = visit_Div = visit_FloorDiv = visit_Pow = _visit_numbers
-
-    def visit_For(self, node: nodes.For) -> nodes.Node:
-        self.generic_visit(node)
-        node.iter = self._by("_known_text", node.iter)
-        if node.test is not None:
-            node.test = self._by("_known_text", node.test)
-        return node
+# The filter for the parts of a node whose values Jinja needs when it renders the template.
+_CONDITION: Final = "_known_text"
+_GUARDS: Final[Mapping[type[nodes.Node], tuple[str, tuple[str, ...]]]] = {
+    nodes.If: (_CONDITION, ("test",)),
+    nodes.CondExpr: (_CONDITION, ("test",)),
+    nodes.Not: (_CONDITION, ("node",)),
+    nodes.And: (_CONDITION, ("left",)),
+    nodes.Or: (_CONDITION, ("left",)),
+    nodes.For: (_CONDITION, ("iter", "test")),
+    **dict.fromkeys(
+        (nodes.Mul, nodes.Mod, nodes.Sub, nodes.Div, nodes.FloorDiv, nodes.Pow), ("_known", ("left", "right"))
+    ),
+}
 
 
 def _refused(what: str, hint: str = "") -> SecurityError:
