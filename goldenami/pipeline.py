@@ -19,7 +19,7 @@ from goldenami import recipe as recipes
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
 from goldenami.each import Failures, all_of
-from goldenami.errors import CatalogError, ConditionsUnmet, NotFound, UsageError
+from goldenami.errors import CatalogError, NotFound, UsageError
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.interrupts import Interrupts
 from goldenami.journal import Journal, Journals, Summary
@@ -98,8 +98,8 @@ def build(
     """Build a release of a recipe, unless a release with the same inputs exists.
 
     If one exists, the recipe's channel is pointed to it (unless ``move`` is False), so that a reverted recipe reaches
-    the consumers. It is not if the channel was rolled back from exactly that release. Raises NotFound if that release
-    is revoked.
+    the consumers. The channel stays if it was rolled back from exactly that release. Raises ConditionsUnmet if that
+    release is revoked.
 
     Base recipes without a release are built first. One build of a recipe runs at a time: a second call waits up to
     ``wait`` seconds for the first build, and then raises Busy. Raises the errors of the stages, after the clean-up
@@ -129,7 +129,6 @@ def build(
                 )
             unchanged = None
             if not force:
-                refuse_revoked(tools.catalog, recipe.name, plan.digest)
                 unchanged = find_unchanged(
                     tools.cloud,
                     tools.catalog,
@@ -148,18 +147,6 @@ def build(
                 emit(emit_to, "note", message=message, level="warning")
             check_before(plan, tools)
             return start(project, plan, request.variables, tools)
-
-
-def refuse_revoked(catalog: Catalog, name: str, digest: str) -> None:
-    """Raise ConditionsUnmet if a release with the digest is revoked: the same inputs would give the same bad image."""
-    for release in catalog.with_digest(name, digest):
-        revocation = catalog.marks.revocation(name, release.version)
-        if revocation is not None:
-            raise ConditionsUnmet(
-                f"{name} has the same inputs as a revoked release",
-                reasons=[f"{release.label} was revoked at {revocation.revoked}: {revocation.reason}"],
-                hint="Change the recipe, or wait for a new base image. `--force` builds it anyway.",
-            )
 
 
 def without_build(unchanged: Unchanged, plan: BuildPlan, tools: Tools, *, move: bool) -> Outcome:

@@ -16,7 +16,7 @@ clean`` finds all its resources, even if its process was killed. A task ends in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -241,17 +241,25 @@ def conclude(
     First the outcome of each unresolved call is found out. This is for tasks that find their remaining work by the tags
     of resources when they run again. ``arguments``: only tasks that have these arguments.
     """
-    ended = []
-    all_journals = journals.open_journals(environment, cloud)
-    for summary in all_journals.unfinished():
-        if summary.header is None or kind_of(summary.header) != kind or summary.header.environment != environment.name:
-            continue
-        given = summary.header.data.get("arguments", {})
-        if any(given.get(name) != value for name, value in (arguments or {}).items()):
-            continue
-        conclude_one(environment, cloud, summary.build_id, emit_to=emit_to)
-        ended.append(summary.build_id)
+    ended = unfinished(environment, cloud, [kind], arguments)
+    for id in ended:
+        conclude_one(environment, cloud, id, emit_to=emit_to)
     return ended
+
+
+def unfinished(
+    environment: Environment, cloud: Cloud, kinds: Collection[str], arguments: Mapping[str, Any] | None = None
+) -> list[str]:
+    """Return the ids of the environment's unfinished tasks of some kinds. ``arguments``: only tasks that have these."""
+    found = []
+    for summary in journals.open_journals(environment, cloud).unfinished():
+        header = summary.header
+        if header is None or kind_of(header) not in kinds or header.environment != environment.name:
+            continue
+        given = header.data.get("arguments", {})
+        if all(given.get(name) == value for name, value in (arguments or {}).items()):
+            found.append(summary.build_id)
+    return found
 
 
 def conclude_one(environment: Environment, cloud: Cloud, id: str, *, emit_to: Emit = ignore_events) -> None:

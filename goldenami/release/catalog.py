@@ -190,37 +190,37 @@ class Catalog:
 
     def with_digest(self, name: str, digest: str) -> Iterator[ImageManifest]:
         """Yield the releases with a digest, newest first."""
-        mark = json.dumps(digest).encode()
-        for version in self.versions(name):
-            key = _release_key(name, version)
-            data = self._read(key)
-            # Most manifests have another digest. A search in the bytes is a thousand times faster than decoding.
-            if data is not None and mark in data:
-                manifest = self._decode(key, data, name, version)
-                if manifest.digest == digest:
-                    yield manifest
+        found = (self._decode(key, data, name, version) for version, key, data in self._containing(name, digest))
+        return (manifest for manifest in found if manifest.digest == digest)
 
     def has_image(self, name: str, image_id: str) -> bool:
         """Return whether a release of this name has an image. The releases of its channels are searched first."""
-        mark = json.dumps(image_id).encode()
         pointed = [move.version for channel in self.channels(name) for move in reversed(channel.history)]
-        return any(
-            (data := self._read(_release_key(name, version))) is not None and mark in data
-            for version in dict.fromkeys((*pointed, *self.versions(name)))
-        )
+        versions = dict.fromkeys((*pointed, *self.versions(name)))
+        return any(True for _ in self._containing(name, image_id, versions))
 
     def with_image(self, image_id: str) -> ImageManifest | None:
         """Return the release that has an image, of any name; None if there is none. Reads the manifests until then."""
-        mark = json.dumps(image_id).encode()
         for name in self.names():
-            for version in self.versions(name):
-                key = _release_key(name, version)
-                data = self._read(key)
-                if data is not None and mark in data:
-                    manifest = self._decode(key, data, name, version)
-                    if any(image.image_id == image_id for image in manifest.images):
-                        return manifest
+            for version, key, data in self._containing(name, image_id):
+                manifest = self._decode(key, data, name, version)
+                if any(image.image_id == image_id for image in manifest.images):
+                    return manifest
         return None
+
+    def _containing(
+        self, name: str, text: str, versions: Iterable[str] | None = None
+    ) -> Iterator[tuple[str, str, bytes]]:
+        """Yield the version, key and manifest of the releases with a text in quotes anywhere in them, newest first.
+
+        Most manifests do not have it. A search in the bytes is a thousand times faster than decoding.
+        """
+        mark = json.dumps(text).encode()
+        for version in self.versions(name) if versions is None else versions:
+            key = _release_key(name, version)
+            data = self._read(key)
+            if data is not None and mark in data:
+                yield version, key, data
 
     # --- new versions -------------------------------------------------------------------------------------------------
 
@@ -293,6 +293,13 @@ class Catalog:
         key = _channel_key(name, channel)
         data = self._read(key)
         return None if data is None else self._channel(name, channel, key, data)
+
+    def existing_channel(self, name: str, channel: str) -> Channel:
+        """Return a channel. Raises NotFound, with the nearest name or the channels that there are as a hint."""
+        pointer = self.channel(name, channel)
+        if pointer is None:
+            raise self._no_such_channel(name, channel)
+        return pointer
 
     def _channel(self, name: str, channel: str, key: str, data: bytes) -> Channel:
         found = self._read_form(_CHANNEL, key, data, CHANNEL_SCHEMA)
@@ -372,10 +379,7 @@ class Catalog:
         if reference.version is not None:
             return self.get(reference.name, reference.version)
         if reference.channel is not None:
-            pointer = self.channel(reference.name, reference.channel)
-            if pointer is None:
-                raise self._no_such_channel(reference.name, reference.channel)
-            return self.get(reference.name, pointer.current)
+            return self.get(reference.name, self.existing_channel(reference.name, reference.channel).current)
         versions = self.versions(reference.name)
         if not versions:
             raise self._no_such_name(reference.name)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from goldenami.aws import images
 from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import state_of
 from goldenami.each import each
+from goldenami.errors import ConditionsUnmet
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.model import ImageManifest, ManifestImage, Place
 from goldenami.release.catalog import Catalog
@@ -36,9 +37,11 @@ def find_unchanged(
     Makes one describe call for each account and region. A release without one of its images causes a note and does not
     count. Channels do not matter: a channel that was moved back from this release is not moved again. ``best_effort``:
     places of targets that are not required: if one does not answer, its images count as available, with a note. Raises
-    the error of any other place that does not answer.
+    the error of any other place that does not answer, and ConditionsUnmet if a release with the digest is revoked.
     """
-    for release in catalog.with_digest(name, digest):
+    releases = tuple(catalog.with_digest(name, digest))
+    _refuse_revoked(catalog, name, releases)
+    for release in releases:
         missing, unreachable = missing_images(cloud, release, best_effort)
         for place, reason in sorted(unreachable.items()):
             _note(emit, f"{name} {release.version}: the images in {place} were not checked: {reason}")
@@ -57,6 +60,18 @@ def find_unchanged(
             f"{first.account}/{first.region}{more} is no longer available",
         )
     return None
+
+
+def _refuse_revoked(catalog: Catalog, name: str, releases: Iterable[ImageManifest]) -> None:
+    """Raise ConditionsUnmet if one of these releases is revoked: the same inputs would give the same bad image."""
+    for release in releases:
+        revocation = catalog.marks.revocation(name, release.version)
+        if revocation is not None:
+            raise ConditionsUnmet(
+                f"{name} has the same inputs as a revoked release",
+                reasons=[f"{release.label} was revoked at {revocation.revoked}: {revocation.reason}"],
+                hint="Change the recipe, or wait for a new base image. `--force` builds it anyway.",
+            )
 
 
 def missing_images(
