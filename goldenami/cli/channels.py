@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -113,7 +114,7 @@ def revoke(reference: str, reason: str, cascade: bool, yes: bool, environment_na
     catalog = open_catalog(environment)
     manifest = catalog.get(parsed.name, str(parsed.version))
     reach(environment)
-    if catalog.marks.revocation(parsed.name, manifest.version) is None:
+    if not yes and catalog.marks.revocation(parsed.name, manifest.version) is None:
         children = channels.children_of(catalog, manifest) if cascade else ()
         labels = ", ".join(one.label for one in (manifest, *children))
         confirm(f"Revoke {labels} in all accounts and regions?", yes)
@@ -171,7 +172,7 @@ def history(reference: str, environment_name: str | None, as_json: bool) -> None
 
     parsed = _parse(reference)
     _, environment = open_project(environment_name)
-    rows = channels.history(open_catalog(environment), parsed)
+    rows = [asdict(event) for event in channels.history(open_catalog(environment), parsed)]
     if as_json:
         print_json({"schema": HISTORY_SCHEMA, "name": parsed.name, "events": rows})
         return

@@ -14,13 +14,13 @@ launch permissions and the sharing of snapshots end, and the images are disabled
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import cast
 
 from goldenami import task
-from goldenami.aws import journals, snapshots, tags
+from goldenami.aws import snapshots, tags
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
 from goldenami.each import Failures
@@ -38,9 +38,6 @@ from goldenami.release.unchanged import missing_images
 from goldenami.release.usage import Estate
 from goldenami.release.versions import Reference
 from goldenami.task import Task
-
-REVOKE: Final = "revoke"
-RESTORE: Final = "restore"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +124,9 @@ def rollback(
     only the conditions ``approvers`` and ``reason`` count.
     """
     mover = _Mover(environment, catalog, cloud, known, emit_to)
-    pointer = mover.catalog.channel(name, channel)
-    if pointer is None:
-        mover.catalog.find(Reference(name, channel=channel))  # raises NotFound, with the nearest name
-        raise AssertionError(channel)
+    pointer = mover.catalog.existing_channel(name, channel)
     if to is None:
-        to = mover.earlier(pointer)
+        to = earlier_version(mover.catalog, pointer)
         if to is None:
             raise NotFound(
                 f"{name}@{channel} has no earlier release that can be used",
@@ -208,10 +202,6 @@ class _Mover:
             _conclude_earlier(job, name, channel)
             return _move(job, self.catalog, manifest, caller)
 
-    def earlier(self, pointer: Channel) -> str | None:
-        """Return the version before the current one that is neither revoked nor retired."""
-        return earlier_version(self.catalog, pointer)
-
     def _check(
         self, manifest: ImageManifest, channel: str, action: MoveAction, caller: str, reason: str | None
     ) -> None:
@@ -248,19 +238,15 @@ class _Mover:
         if pointer is None or partial or pointer.current == manifest.version:
             return
         current = self.catalog.get(manifest.recipe, pointer.current)
-        here = {(row.place, row.architecture) for row in manifest.images}
-        without = sorted({f"{row.place} ({row.architecture})" for row in current.images} - _texts(here))
+        without = {(row.place, row.architecture) for row in current.images}
+        without -= {(row.place, row.architecture) for row in manifest.images}
         if without:
+            listed = ", ".join(f"{place} ({architecture})" for place, architecture in sorted(without))
             raise NotFound(
-                f"{manifest.label} has no image in {', '.join(without)}, which are places of "
-                f"{pointer.name}@{pointer.channel}",
+                f"{manifest.label} has no image in {listed}, which are places of {pointer.name}@{pointer.channel}",
                 hint="With --partial, the channel moves in the other places, and the parameters there keep the image "
                 f"of {pointer.current}.",
             )
-
-
-def _texts(rows: Iterable[tuple[Place, str]]) -> set[str]:
-    return {f"{place} ({architecture})" for place, architecture in rows}
 
 
 def earlier_version(catalog: Catalog, pointer: Channel) -> str | None:
@@ -278,9 +264,23 @@ def earlier_version(catalog: Catalog, pointer: Channel) -> str | None:
 
 def _move(job: Task, catalog: Catalog, manifest: ImageManifest, caller: str) -> Moved:
     """Move the channel of a task, inside its lock."""
-    channel, action, reason = str(job.arguments["channel"]), job.kind, job.arguments["reason"]
-    pointer = catalog.channel(manifest.recipe, channel)
-    sent = len(job.journal.calls("parameter")) + len(job.journal.calls("parameter-value"))
+    channel = str(job.arguments["channel"])
+    pointer, sent = catalog.channel(manifest.recipe, channel), _puts(job)
+    moved, failures = _switch(job, catalog, manifest, channel, caller, job.arguments["reason"])
+    before = pointer.current if pointer is not None else None
+    return Moved(moved, manifest, before, moved != pointer or _puts(job) > sent, job.id, failures)
+
+
+def _puts(job: Task) -> int:
+    """Return how many calls of a task wrote parameters."""
+    return sum(len(job.journal.calls(kind)) for kind in ("parameter", "parameter-value"))
+
+
+def _switch(
+    job: Task, catalog: Catalog, manifest: ImageManifest, channel: str, caller: str, reason: str | None
+) -> tuple[Channel, Mapping[str, str]]:
+    """Point the parameters of a channel, and then its pointer, to a release. Returns the channel, and label -> reason
+    for the best-effort targets that failed."""
     publication = _publication(job, catalog, manifest)
     with publication.channel_parameters_moved(job.environment.parameter_prefix, channel):
         moved = catalog.move(
@@ -289,13 +289,11 @@ def _move(job: Task, catalog: Catalog, manifest: ImageManifest, caller: str) -> 
             manifest.version,
             now=job.cloud.now(),
             build_id=job.id,
-            action=action,  # type: ignore[arg-type]  # a kind of task.MOVES
+            action=cast(MoveAction, job.kind),
             by=caller,
             reason=reason,
         )
-    changed = moved != pointer or sent < len(job.journal.calls("parameter")) + len(job.journal.calls("parameter-value"))
-    before = pointer.current if pointer is not None else None
-    return Moved(moved, manifest, before, changed, job.id, publication.failures)
+    return moved, publication.failures
 
 
 def _publication(job: Task, catalog: Catalog, manifest: ImageManifest) -> Publication:
@@ -314,18 +312,10 @@ def _publication(job: Task, catalog: Catalog, manifest: ImageManifest) -> Public
 
 def _conclude_earlier(job: Task, name: str, channel: str) -> None:
     """End the tasks of killed processes that moved the same channel: this move sets all its parameters."""
-    for kind in task.MOVES:
-        for summary in journals.open_journals(job.environment, job.cloud).unfinished():
-            header = summary.header
-            if header is None or task.kind_of(header) != kind or header.environment != job.environment.name:
-                continue
-            given = header.data.get("arguments", {})
-            if summary.build_id == job.id or (given.get("name"), given.get("channel")) != (name, channel):
-                continue
-            try:
-                task.conclude_one(job.environment, job.cloud, summary.build_id, emit_to=job.emit)
-            except Busy:
-                continue  # its process waits for the lock of the channel
+    for id in task.unfinished(job.environment, job.cloud, task.MOVES, {"name": name, "channel": channel}):
+        if id != job.id:
+            with suppress(Busy):  # its process waits for the lock of the channel
+                task.conclude_one(job.environment, job.cloud, id, emit_to=job.emit)
 
 
 # --- after a killed process -------------------------------------------------------------------------------------------
@@ -393,7 +383,7 @@ def revoke(
     caller = known.check_caller().arn
     _check_revocation(environment, catalog, chosen, caller, reason)
     arguments = {"releases": [one.label for one in chosen], "reason": reason}
-    with task.run(environment, REVOKE, arguments, cloud=cloud, known=known, emit_to=emit_to) as job:
+    with task.run(environment, "revoke", arguments, cloud=cloud, known=known, emit_to=emit_to) as job:
         now = job.cloud.now()
         for manifest in chosen:
             catalog.marks.revoke(manifest.recipe, manifest.version, reason, caller, now)
@@ -451,7 +441,7 @@ def restore(
         )
     caller = known.check_caller().arn
     arguments = {"releases": [manifest.label]}
-    with task.run(environment, RESTORE, arguments, cloud=cloud, known=known, emit_to=emit_to) as job:
+    with task.run(environment, "restore", arguments, cloud=cloud, known=known, emit_to=emit_to) as job:
         now = job.cloud.now()
         estate = _survey(job, [manifest])
         removal = Removal(job, catalog, now)
@@ -518,20 +508,9 @@ def _move_away(job: Task, catalog: Catalog, pointer: Channel, caller: str, reaso
             job.note(f"{name}@{channel} has no earlier release: its parameters keep the revoked images", "warning")
             return None
         manifest = catalog.get(name, earlier)
-        publication = _publication(job, catalog, manifest)
-        with publication.channel_parameters_moved(job.environment.parameter_prefix, channel):
-            catalog.move(
-                name,
-                channel,
-                earlier,
-                now=job.cloud.now(),
-                build_id=job.id,
-                action="revoke",
-                by=caller,
-                reason=reason,
-            )
-        if publication.failures:
-            raise TargetsFailed(f"{name}@{channel} did not move everywhere", failures=publication.failures)
+        _, failures = _switch(job, catalog, manifest, channel, caller, reason)
+        if failures:
+            raise TargetsFailed(f"{name}@{channel} did not move everywhere", failures=dict(failures))
         return earlier
 
 
@@ -569,31 +548,37 @@ def failed(done: Revoked, what: str) -> GoldenAmiError | None:
     )
 
 
-def history(catalog: Catalog, reference: Reference) -> list[dict[str, str | None]]:
-    """Return what happened to the releases of a name, or of one channel of it, oldest first.
+@dataclass(frozen=True, slots=True)
+class HistoryEvent:
+    """What happened to a release. ``action``: build, promote, rollback, revoke, restore, pin or retire. ``channel``:
+    the channel that moved to the version; None if no channel moved. ``time``: ISO 8601, UTC."""
 
-    The keys: time, action (build, promote, rollback, revoke, restore, pin, retire), version, channel, by, reason.
-    """
-    if reference.channel is not None and catalog.channel(reference.name, reference.channel) is None:
+    time: str
+    action: str
+    version: str
+    channel: str | None
+    by: str | None
+    reason: str | None
+
+
+def history(catalog: Catalog, reference: Reference) -> list[HistoryEvent]:
+    """Return what happened to the releases of a name, or of one channel of it, oldest first. Raises NotFound."""
+    name = reference.name
+    if reference.channel is not None:
+        catalog.existing_channel(name, reference.channel)
+    elif reference.version is not None or not catalog.versions(name):
         catalog.find(reference)
-    if reference.version is not None or not catalog.versions(reference.name):
-        catalog.find(reference)
-    rows: list[dict[str, str | None]] = []
-    for channel in catalog.channels(reference.name):
-        for move in channel.history if reference.channel in (None, channel.channel) else ():
-            rows.append(_row(move.moved, move.action, move.version, channel.channel, move.by, move.reason))
-    for version in catalog.versions(reference.name) if reference.channel is None else ():
-        for one in catalog.marks.events(reference.name, version):
-            rows.append(_row(one.time, one.action, version, None, one.by, one.reason))
-    chosen = (row for row in rows if reference.version in (None, row["version"]))
-    return sorted(chosen, key=lambda row: _time(row["time"]))
-
-
-def _row(
-    time: str, action: str, version: str, channel: str | None, by: str | None, reason: str | None
-) -> dict[str, str | None]:
-    return {"time": time, "action": action, "version": version, "channel": channel, "by": by, "reason": reason}
-
-
-def _time(text: str | None) -> datetime:
-    return datetime.fromisoformat(text or "")
+    found = [
+        HistoryEvent(move.moved, move.action, move.version, channel.channel, move.by, move.reason)
+        for channel in catalog.channels(name)
+        if reference.channel in (None, channel.channel)
+        for move in channel.history
+    ]
+    if reference.channel is None:
+        found += [
+            HistoryEvent(one.time, one.action, version, None, one.by, one.reason)
+            for version in catalog.versions(name)
+            for one in catalog.marks.events(name, version)
+        ]
+    chosen = (event for event in found if reference.version in (None, event.version))
+    return sorted(chosen, key=lambda event: datetime.fromisoformat(event.time))

@@ -266,7 +266,7 @@ def test_a_revoked_release_cannot_be_used_and_comes_back_as_it_was(world: World)
     world.client("ec2", PLACES[0]).terminate_instances(InstanceIds=[instance])
     world.clock.sleep(60)
     assert inventory.take(world) == before
-    actions = [(row["action"], row["version"]) for row in channels.history(world.catalog, Reference(RECIPE))]
+    actions = [(event.action, event.version) for event in channels.history(world.catalog, Reference(RECIPE))]
     # Some of them are of the same second.
     assert sorted(actions[-4:]) == [
         ("promote", second.version),
