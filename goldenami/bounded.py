@@ -60,12 +60,12 @@ def call(budget: Budget, function: Callable[P, R], *args: P.args, **kwargs: P.kw
     """Return ``function(*args, **kwargs)``, called in the child. Raises what it raises, and TooMuch at a limit."""
     budget.spend(0)
     with _LOCK:
-        child = _Child.current()
         seconds = max(min(SECONDS, budget.seconds), 0.001)
+        request = function, args, kwargs
         try:
-            used, (succeeded, answer) = child.ask(seconds, (function, args, kwargs))
-        except EOFError:
-            used, succeeded, answer = seconds, False, child.end(seconds)
+            used, (succeeded, answer) = _ask(seconds, request)
+        except TooMuch as error:
+            used, succeeded, answer = seconds, False, error
     budget.spend(used)
     if not succeeded:
         raise cast(Exception, answer)
@@ -107,23 +107,42 @@ class _Child:
         os.close(answers)
 
     def ask(self, seconds: float, request: object) -> tuple[float, tuple[bool, object]]:
+        """Return the processor time and the result. Raises EOFError if the child has ended."""
         data = pickle.dumps(request)
         try:
             _write(self._requests, seconds, data)
-        except BrokenPipeError:  # the child was ended from outside
+        except BrokenPipeError:
             raise EOFError from None
         used, data = _read(self._answers)
         return used, pickle.loads(data)
 
-    def end(self, seconds: float) -> TooMuch:
-        """Return why the child ended. The next call starts another one."""
+    def end(self) -> int:
+        """Return how the child ended, as ``os.waitpid`` does. The next call starts another one."""
         _Child._current = None
         os.close(self._requests)
         os.close(self._answers)
         _, status = os.waitpid(self._pid, 0)
-        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGSEGV:
-            return TooMuch("the stack of the process")
-        return TooMuch(_time(seconds) if os.WIFSIGNALED(status) else SPACE)
+        return status
+
+
+def _ask(seconds: float, request: object) -> tuple[float, tuple[bool, object]]:
+    """Ask the child. Raises TooMuch if it ended at a limit; a child that somebody else ended is replaced, once."""
+    for last in (False, True):
+        child = _Child.current()
+        try:
+            return child.ask(seconds, request)
+        except EOFError:
+            status = child.end()
+        match os.WIFSIGNALED(status) and os.WTERMSIG(status):
+            case signal.SIGVTALRM:
+                raise TooMuch(_time(seconds))
+            case signal.SIGSEGV:
+                raise TooMuch("the stack of the process")
+            case signal.SIGABRT:
+                break
+        if last:
+            break
+    raise TooMuch(SPACE)
 
 
 SPACE = f"{MEMORY >> 20} MiB of memory"

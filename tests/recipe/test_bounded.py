@@ -44,6 +44,10 @@ def _never_returns_to_python() -> bool:
     return first == second
 
 
+def _end() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _fill() -> int:
     return len(b"x" * (1 << 30))
 
@@ -76,9 +80,15 @@ def test_memory_is_limited() -> None:
 
 
 def test_a_child_that_was_ended_is_replaced() -> None:
-    os.kill(bounded.call(Budget(), _pid), signal.SIGKILL)
-    with pytest.raises(TooMuch):
-        bounded.call(Budget(), _double, 1)
+    first = bounded.call(Budget(), _pid)
+    os.kill(first, signal.SIGKILL)
+    assert bounded.call(Budget(), _double, 1) == 2
+    assert bounded.call(Budget(), _pid) != first
+
+
+def test_a_function_whose_child_is_ended_each_time_needs_too_much() -> None:
+    with pytest.raises(TooMuch, match="of memory"):
+        bounded.call(Budget(), _end)
     assert bounded.call(Budget(), _double, 1) == 2
 
 
