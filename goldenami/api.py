@@ -59,9 +59,10 @@ class Project:
     """A project and one of its environments.
 
     ``directory``: the directory of goldenami.yaml, or one below it. ``environment``: a name in goldenami.yaml; by
-    default ``sandbox``, or the only one. ``connection``: the endpoint and the credentials of the cloud; by default
-    those of the AWS_* variables and configuration files. For an environment with ``sandbox: true``, and without
-    AWS_ENDPOINT_URL, the default is the sandbox on this machine. It is started if it does not run.
+    default that of its key ``environment``, else ``sandbox``, or the only one. ``connection``: the endpoint and the
+    credentials of the cloud; by default those of the AWS_* variables and configuration files. For an environment with
+    ``sandbox: true``, and without AWS_ENDPOINT_URL, the default is the sandbox on this machine. It is started if it
+    does not run.
 
     ``allow_project_code``: whether ``plan`` and ``check`` may execute the project's own operations, the Python files in
     ``operations/``. By default they may if the variable GOLDENAMI_ALLOW_PROJECT_CODE allows it. ``build`` and

@@ -45,6 +45,7 @@ def canonical(manifest: ImageManifest) -> ImageManifest:
             for architecture, changes in sorted(manifest.changes.items())
         },
         inputs=dict(sorted(manifest.inputs.items())),
+        variables=dict(sorted(manifest.variables.items())),
         outputs={a: dict(sorted(values.items())) for a, values in sorted(manifest.outputs.items()) if values},
     )
 
@@ -58,6 +59,8 @@ def to_json(manifest: ImageManifest) -> dict[str, Any]:
     except PydanticSerializationError as error:
         raise ManifestError(f"the manifest of {manifest.label} cannot be written: {error}") from error
     assert isinstance(form, dict)
+    if not form["variables"]:
+        del form["variables"]
     if form["restored"] is None:  # no build has it, and so the same manifest has the same bytes as before this key
         del form["restored"]
     return form

@@ -356,6 +356,7 @@ class ImageManifest:
     inputs: Mapping[str, str] = field(default_factory=dict)  # what the digest covers: label -> sha256
     outputs: Mapping[Architecture, Mapping[str, str]] = field(default_factory=dict)  # of the recipe's scripts
     replacements: tuple[Replacement, ...] = ()  # temporary instances that were lost during the build
+    variables: Mapping[str, Any] = field(default_factory=dict)  # of the recipe, as used; without secrets
     # When `goldenami catalog rebuild` made this manifest from the resources in the cloud (ISO 8601, UTC); None for the
     # manifest of a build. Then digest, inputs, outputs, tests, packages, changes and owner are unknown, and empty.
     restored: str | None = None

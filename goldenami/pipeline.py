@@ -294,6 +294,7 @@ def manifest_of(
         inputs=build.plan.inputs,
         outputs={c.architecture: c.prepared.outputs for c in candidates if c.prepared.outputs},
         replacements=replacements(build),
+        variables=planning.variables(recipe),
     )
 
 

@@ -1,10 +1,10 @@
 """Plans: a recipe, an environment and facts make a ``BuildPlan``, which is frozen data. The functions here are pure.
 
 The digest covers everything that determines the images and their targets, and nothing else: the rendered recipe, the
-contents of its files and tests, the code of operations that are not built in, the ids of the base images, the
-attributes of the image, and the targets with the ARNs of their keys. A change of formatting, comments, the order of
-keys, descriptions, owners, titles, builder or retention does not change the digest. A new value of a secret does not
-change it, but a new reference to a secret does.
+values of its variables, which tests read too, the contents of its files and tests, the code of operations that are not
+built in, the ids of the base images, the attributes of the image, and the targets with the ARNs of their keys. A change
+of formatting, comments, the order of keys, descriptions, owners, titles, builder or retention does not change the
+digest. A new value of a secret does not change it, but a new reference to a secret does.
 
 ``inputs`` has one hash for each part. ``changes`` uses it to explain a changed digest.
 """
@@ -22,7 +22,7 @@ from goldenami.hardening import Hardening
 from goldenami.model import IMAGE_NAME, Architecture, BaseImage, Environment, Target
 from goldenami.provision import BoundOperation, Stage, all_operations
 from goldenami.recipe import Recipe, lookup
-from goldenami.recipe.secrets import display
+from goldenami.recipe.secrets import display, has_secret
 from goldenami.release import targets as modes
 
 SCHEMA = "goldenami.plan/1"
@@ -162,6 +162,8 @@ def _material(recipe: Recipe, environment: Environment, facts: Facts) -> dict[st
         "image": recipe.image.model_dump(mode="json"),
         "share": sorted(recipe.distribution.share_accounts),
     }
+    if recipe.variables:
+        parts["vars"] = variables(recipe)
     if environment.image_name != IMAGE_NAME:
         parts["image_name"] = environment.image_name
     if recipe.distribution.share_organizations:
@@ -191,6 +193,11 @@ def _material(recipe: Recipe, environment: Environment, facts: Facts) -> dict[st
                 if code.code_digest:
                     parts[f"operation:{code.kind}"] = code.code_digest
     return parts
+
+
+def variables(recipe: Recipe) -> dict[str, Any]:
+    """Return the values of the recipe's variables as used. Secrets, and texts made of them, are left out."""
+    return {name: value for name, value in recipe.variables.items() if not has_secret(value)}
 
 
 def _controls(hardening: Hardening) -> Any:
@@ -254,6 +261,7 @@ def to_json(plan: BuildPlan) -> dict[str, Any]:
             }
             for architecture in recipe.architectures
         ],
+        "variables": variables(recipe),
         "agents": list(recipe.agents),
         "lookups": [one.to_json() for one in recipe.lookups],
         "tests": [test.name for test in recipe.tests],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from goldenami.cli.context import open_journals, open_project, print_json, reach
-from goldenami.cli.options import environment_option, events_option, json_option, parse_variables, variable_option
+from goldenami.cli.options import environment_option, events_option, json_option, variable_options
 from goldenami.cli.waiting import Waiting, wait_option
 from goldenami.each import Failures
 from goldenami.errors import GoldenAmiError, Interrupted, TargetsFailed
@@ -39,7 +39,7 @@ manifest_option = click.option("--json", "as_json", is_flag=True, help="Print th
 @click.command(cls=Waiting)
 @click.argument("recipe", metavar="RECIPE")
 @environment_option
-@variable_option
+@variable_options
 @click.option("--force", is_flag=True, help="Build even if a release with the same inputs exists.")
 @click.option("--no-move", is_flag=True, help="If such a release exists, do not point the recipe's channel to it.")
 @manifest_option
@@ -49,7 +49,7 @@ manifest_option = click.option("--json", "as_json", is_flag=True, help="Print th
 def build(
     recipe: str,
     environment_name: str | None,
-    assignments: tuple[str, ...],
+    variables: dict[str, str],
     force: bool,
     no_move: bool,
     as_json: bool,
@@ -66,7 +66,6 @@ def build(
     Ctrl-C stops the build and deletes what it created, and so does a terminal that is closed. A second Ctrl-C stops at
     once, and leaves a journal for `goldenami resume` and `goldenami clean`.
     """
-    variables = parse_variables(assignments)
     project, environment = open_project(environment_name)
     project = project.trusted()  # a build executes the project's tests on this machine as well
 

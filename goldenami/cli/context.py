@@ -31,6 +31,16 @@ def open_project(environment_name: str | None) -> tuple[Project, Environment]:
     return project, recipe.environment(project, environment_name)
 
 
+def recipes_for(project: Project, environment: Environment) -> list[str]:
+    """Return the names of all recipes that are for an environment. Those that are left out are told on stderr."""
+    from goldenami import recipe
+
+    allowed, others = recipe.allowed_in(project, environment.name, project.recipe_names())
+    for line in recipe.skipped(others, environment.name):
+        click.echo(line, err=True)
+    return allowed
+
+
 def reach(environment: Environment) -> None:
     """Make sure that the environment's cloud can be called.
 

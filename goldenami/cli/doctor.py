@@ -17,8 +17,8 @@ from goldenami.cli.options import environment_option, json_option
 def doctor(recipes: tuple[str, ...], environment_name: str | None, as_json: bool) -> int:
     """Check accounts, keys, network, quotas and settings, and print all findings at once.
 
-    With recipes, their builders and base images are checked, too; without, all recipes of the project are. Only reads
-    are made. `goldenami build` makes the same checks before it creates anything.
+    With recipes, their builders and base images are checked, too; without, all recipes for the environment are. Only
+    reads are made. `goldenami build` makes the same checks before it creates anything.
 
     Exit code: 0 without errors (there may be warnings), else that of the errors, or 1 if they differ.
     """
@@ -28,7 +28,7 @@ def doctor(recipes: tuple[str, ...], environment_name: str | None, as_json: bool
     from goldenami.stages.checks import check_plans
 
     project, environment = context.open_project(environment_name)
-    names = recipes or tuple(project.recipe_names())
+    names = recipes or tuple(context.recipes_for(project, environment))
     loaded = [loader.load(project, name, environment, {}) for name in names]
     context.reach(environment)
     cloud = Cloud.of(environment)

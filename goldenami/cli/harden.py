@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from goldenami.cli.context import print_json, print_table
-from goldenami.cli.options import environment_option, json_option, parse_variables, variable_option
+from goldenami.cli.options import environment_option, json_option, variable_options
 from goldenami.cli.shipped import force_option, project_or_shipped, require, tell
 from goldenami.errors import BuilderError, InvalidInput, NotFound, TestsFailed, UsageError
 
@@ -145,15 +145,15 @@ def explain(control_id: str, profile: str | None, as_json: bool) -> None:
 @harden.command("coverage")
 @click.argument("recipe_ref", metavar="RECIPE")
 @environment_option
-@variable_option
+@variable_options
 @json_option
-def coverage(recipe_ref: str, environment_name: str | None, assignments: tuple[str, ...], as_json: bool) -> None:
+def coverage(recipe_ref: str, environment_name: str | None, variables: dict[str, str], as_json: bool) -> None:
     """Show how much of each profile for its operating system RECIPE covers, and its waivers."""
     from goldenami import recipe as recipes
 
     project = recipes.load_project(Path.cwd())
     environment = recipes.environment(project, environment_name)
-    recipe = recipes.load(project, recipe_ref, environment, parse_variables(assignments))
+    recipe = recipes.load(project, recipe_ref, environment, variables)
     own = next(iter(recipe.hardening.values()))
     applied, waived = {c.id for c in own.controls}, {w.control for w in own.waivers}
     rows: list[dict[str, Any]] = []
@@ -229,7 +229,7 @@ def coverage(recipe_ref: str, environment_name: str | None, assignments: tuple[s
     help="Timeout for the connection, in seconds.",
 )
 @environment_option
-@variable_option
+@variable_options
 @json_option
 def check(
     host: str,
@@ -242,7 +242,7 @@ def check(
     known_hosts: Path | None,
     timeout: float,
     environment_name: str | None,
-    assignments: tuple[str, ...],
+    variables: dict[str, str],
     as_json: bool,
 ) -> int:
     """Report how a running HOST ([USER@]ADDRESS) differs from a recipe or profile. Nothing on it is changed.
@@ -254,7 +254,7 @@ def check(
 
     if (recipe_ref is None) == (not profiles):
         raise UsageError("say what to check against: --recipe RECIPE, or --profile PROFILE")
-    sets = _sets(recipe_ref, profiles, environment_name, assignments)
+    sets = _sets(recipe_ref, profiles, environment_name, variables)
     controls = {control.id: control for found in sets for control in found.controls}
     named, _, address = host.rpartition("@")
     endpoint = _endpoint(address, user or named or "root", port, identity, host_key, known_hosts)
@@ -317,7 +317,7 @@ def _of_profile(project: Project, name: str, *, choices: bool = False, os: str |
 
 
 def _sets(
-    recipe_ref: str | None, profiles: tuple[str, ...], environment_name: str | None, assignments: tuple[str, ...]
+    recipe_ref: str | None, profiles: tuple[str, ...], environment_name: str | None, variables: dict[str, str]
 ) -> list[Hardening]:
     if recipe_ref is None:
         project = project_or_shipped()
@@ -326,7 +326,7 @@ def _sets(
 
     project = recipes.load_project(Path.cwd())
     environment = recipes.environment(project, environment_name)
-    found = recipes.load(project, recipe_ref, environment, parse_variables(assignments))
+    found = recipes.load(project, recipe_ref, environment, variables)
     sets = [hardening for hardening in found.hardening.values() if hardening.controls]
     if not sets:
         raise UsageError(f"{found.name} has no hardening to check against", hint="Name a profile with --profile.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from goldenami.cli import places
-from goldenami.cli.context import open_catalog, open_project, print_json, reach
+from goldenami.cli.context import open_catalog, open_project, print_json, reach, recipes_for
 from goldenami.cli.options import environment_option, json_option, yes_option
 from goldenami.cli.tasks import confirm
 from goldenami.errors import UsageError
@@ -43,7 +43,7 @@ def retire(recipes: tuple[str, ...], environment_name: str | None, dry_run: bool
     from goldenami.release.catalog import Catalog
 
     project, environment = open_project(environment_name)
-    rules = recipe.retention_rules(project, environment, recipes)
+    rules = recipe.retention_rules(project, environment, recipes or recipes_for(project, environment))
     reach(environment)
     console = report.stderr_console()
     with report.progress(console) as emit:

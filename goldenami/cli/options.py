@@ -21,10 +21,7 @@ environment_option = click.option(
     "environment_name",
     metavar="NAME",
     envvar="GOLDENAMI_ENVIRONMENT",
-    help="Environment of goldenami.yaml. Default: $GOLDENAMI_ENVIRONMENT, or sandbox.",
-)
-variable_option = click.option(
-    "--var", "assignments", metavar="NAME=VALUE", multiple=True, help="Set a variable that the recipe declares."
+    help="Environment of goldenami.yaml. Default: $GOLDENAMI_ENVIRONMENT, environment in goldenami.yaml, or sandbox.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 events_option = click.option(
@@ -77,6 +74,34 @@ def parse_variables(assignments: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"--var {name} is given twice")
         variables[name] = value
     return variables
+
+
+def variable_options(command: Callable[..., _R]) -> Callable[..., _R]:
+    """Add --var and --var-file, whose values the command receives as ``variables``, by name."""
+
+    @wraps(command)
+    def with_variables(*, assignments: tuple[str, ...], variable_files: tuple[Path, ...], **others: Any) -> _R:
+        given = parse_variables(assignments)
+        if variable_files:
+            from goldenami import recipe
+
+            given = {**recipe.read_files(variable_files), **given}
+        return command(variables=given, **others)
+
+    return _with(
+        with_variables,
+        click.option(
+            "--var", "assignments", metavar="NAME=VALUE", multiple=True, help="Set a variable that the recipe declares."
+        ),
+        click.option(
+            "--var-file",
+            "variable_files",
+            metavar="FILE",
+            type=click.Path(path_type=Path),
+            multiple=True,
+            help="Set variables from a YAML or JSON file. A later file wins over an earlier one, and --var over files.",
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)

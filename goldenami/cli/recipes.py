@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from goldenami.cli.context import open_project, print_json, reach
-from goldenami.cli.options import environment_option, json_option, parse_variables, variable_option
+from goldenami.cli.options import environment_option, json_option, variable_options
 from goldenami.cli.shipped import project_or_shipped, tell
 from goldenami.errors import InvalidInput, NotFound
 
@@ -28,11 +28,9 @@ PROBLEMS_SCHEMA = "goldenami.problems/1"
 @click.command()
 @click.argument("recipes", nargs=-1)
 @environment_option
-@variable_option
+@variable_options
 @json_option
-def validate(
-    recipes: tuple[str, ...], environment_name: str | None, assignments: tuple[str, ...], as_json: bool
-) -> int:
+def validate(recipes: tuple[str, ...], environment_name: str | None, variables: dict[str, str], as_json: bool) -> int:
     """Check recipes, with their agents, templates and tests, and goldenami.yaml; report all problems at once.
 
     RECIPES are names or paths. Without RECIPES, all recipes and agents of the project are checked. Needs no credentials
@@ -41,7 +39,6 @@ def validate(
     from goldenami import recipe
     from goldenami.recipe import lookup
 
-    variables = parse_variables(assignments)
     project = recipe.load_project(Path.cwd())
     names = list(recipes) or project.recipe_names()
     if not names:
@@ -66,7 +63,7 @@ def validate(
         count = len(names)
         shown = ", ".join(Path(name).name.removesuffix(".yaml") for name in names)
         click.echo(f"{count} recipe{'s' if count != 1 else ''} valid: {shown}", err=True)
-        for line in lookup.describe(inspection.lookups):
+        for line in (*inspection.notes, *lookup.describe(inspection.lookups)):
             click.echo(line, err=True)
     return InvalidInput.exit_code if found else 0
 
@@ -82,6 +79,7 @@ def _report(project: Project, names: Sequence[str], inspection: Inspection) -> d
         "recipes": [project.shown(project.recipe_path(name)) for name in names],
         "problems": problems,
         "warnings": warnings,
+        "notes": inspection.notes,
         "lookups": [one.to_json() for one in inspection.lookups],
     }
 
@@ -127,14 +125,13 @@ def _operations() -> Mapping[str, type[Operation]]:
 @click.command()
 @click.argument("recipe_ref", metavar="RECIPE")
 @environment_option
-@variable_option
+@variable_options
 @json_option
-def plan(recipe_ref: str, environment_name: str | None, assignments: tuple[str, ...], as_json: bool) -> None:
+def plan(recipe_ref: str, environment_name: str | None, variables: dict[str, str], as_json: bool) -> None:
     """Show what a build of RECIPE (a name or a path) would create, from which inputs, and in which targets.
 
     Changes nothing. Needs credentials, because it looks up the base image and the keys.
     """
-    variables = parse_variables(assignments)
     from goldenami import planning, recipe
 
     project, environment = open_project(environment_name)

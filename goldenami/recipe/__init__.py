@@ -8,8 +8,10 @@ Per architecture a recipe may differ, so ``Recipe.base``, ``.builder``, ``.patch
 by architecture.
 """
 
+from goldenami.recipe.allowed import allowed_in, skipped
 from goldenami.recipe.check import Inspection, check, inspect
 from goldenami.recipe.environment import account_id, environment, environments
+from goldenami.recipe.given import read_files
 from goldenami.recipe.loader import load
 from goldenami.recipe.project import Project, cycle, graph, load_project
 from goldenami.recipe.recipe import BaseRef, Builder, Distribution, Recipe, TestRef
@@ -28,6 +30,7 @@ __all__ = [
     "SecretRef",
     "TestRef",
     "account_id",
+    "allowed_in",
     "check",
     "choose_schedules",
     "cycle",
@@ -37,6 +40,8 @@ __all__ = [
     "inspect",
     "load",
     "load_project",
+    "read_files",
     "retention_rules",
     "schedules",
+    "skipped",
 ]

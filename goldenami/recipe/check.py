@@ -8,12 +8,15 @@ from pathlib import Path
 
 from goldenami.errors import InvalidInput, NotFound, Problem, UsageError
 from goldenami.recipe import agents, hardening
+from goldenami.recipe.allowed import allowed_in, skipped
 from goldenami.recipe.environment import choose, read_environments
 from goldenami.recipe.extensions import operations_of
+from goldenami.recipe.given import Written, environment_values
 from goldenami.recipe.loader import load
 from goldenami.recipe.lookup import Found, Kind
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
+from goldenami.recipe.rendering import nearest
 
 
 def check(
@@ -36,11 +39,13 @@ def check(
 @dataclass(frozen=True, slots=True)
 class Inspection:
     """The result of a check. ``lookups``: the agents, profiles and files of controls that valid recipes use. After a
-    check of the whole project, also its own ones that have the name of a shipped one."""
+    check of the whole project, also its own ones that have the name of a shipped one. ``notes``: recipes that were not
+    checked, or were checked for other environments than the chosen one, as lines for people."""
 
     problems: list[Problem]
     lookups: list[Found]
     warnings: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def inspect(
@@ -51,10 +56,15 @@ def inspect(
     environment: str | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> Inspection:
-    """Check as ``check`` does. Returns also where the agents, profiles and controls of the recipes were found."""
+    """Check as ``check`` does. Returns also where the agents, profiles and controls of the recipes were found.
+
+    A recipe with ``environments`` is checked for the chosen one if it is listed. Otherwise it is checked for those that
+    it lists if ``environment`` is None, and left out of a check of the whole project (``all_agents``).
+    """
     problems = Problems()
     found = read_environments(project, problems)
-    paths = [str(project.recipe_path(ref)) for ref in recipes]
+    names = list(recipes)
+    paths = [str(project.recipe_path(ref)) for ref in names]
     try:
         chosen = choose(project, found, environment)
     except (NotFound, UsageError):  # the named environment may be one of those with problems
@@ -63,27 +73,41 @@ def inspect(
         return Inspection(sorted(set(problems.found)), [], problems.warnings)
     given = dict(variables or {})
     declared: set[str] = set()
+    others = allowed_in(project, chosen.name, names)[1]
+    notes: list[str] = []
     lookups: dict[tuple[Kind, str], Found] = {}
-    for path in paths:
+    for name, path in zip(names, paths, strict=True):
         own = _declared(project, path)
         declared |= own
         # A variable is used for the recipes that declare it. If no recipe declares it, the last one reports it.
         fitting = {
-            name: value for name, value in given.items() if name in own or (path == paths[-1] and name not in declared)
+            key: value for key, value in given.items() if key in own or (path == paths[-1] and key not in declared)
         }
-        try:
-            loaded = load(project, path, chosen, fitting)
-            lookups.update(((one.kind, one.name), one) for one in loaded.lookups)
-        except InvalidInput as error:
-            problems.extend(error.problems)
+        places = [chosen]
+        elsewhere = [found[other] for other in others.get(name, ()) if other in found]
+        if elsewhere and environment is None:
+            places = elsewhere
+            notes.append(
+                f"{name} was checked for {', '.join(one.name for one in places)}, the environments that it is for"
+            )
+        elif elsewhere and all_agents:
+            notes += skipped({name: others[name]}, chosen.name)
+            continue
+        for place in places:
+            try:
+                loaded = load(project, path, place, fitting)
+                lookups.update(((one.kind, one.name), one) for one in loaded.lookups)
+            except InvalidInput as error:
+                problems.extend(error.problems)
     for name in project.own_names("agent") if all_agents else ():
         agents.check(project, name, chosen, problems)
     if all_agents:
+        _check_environment_values(project, found, problems)
         problems.extend(operations_of(project).problems)
         hardening.check(project, problems)
         lookups.update(((one.kind, one.name), one) for one in _hiding(project))
     ordered = sorted(set(problems.found), key=lambda p: (p.file, p.line, p.column, p.message))
-    return Inspection(ordered, [lookups[key] for key in sorted(lookups)], problems.warnings)
+    return Inspection(ordered, [lookups[key] for key in sorted(lookups)], problems.warnings, notes)
 
 
 def _hiding(project: Project) -> Iterator[Found]:
@@ -93,6 +117,19 @@ def _hiding(project: Project) -> Iterator[Found]:
             found = project.find(kind, name)
             if found is not None and found.hides:
                 yield found
+
+
+def _check_environment_values(project: Project, environments: Iterable[str], problems: Problems) -> None:
+    """Report variables of environments that no recipe of the project declares."""
+    declared = {
+        name for recipe in project.recipe_names() for name in _declared(project, str(project.recipe_path(recipe)))
+    }
+    for environment in environments:
+        for name, value in environment_values(project, environment, Problems())[1].items():
+            if name not in declared and isinstance(value, Written):
+                near = nearest(name, sorted(declared))
+                hint = f"Did you mean {near}?" if near else f"Declared: {', '.join(sorted(declared)) or 'none'}."
+                problems.add(value.key, f"vars: no recipe of the project declares the variable {name}", hint)
 
 
 def _declared(project: Project, path: str) -> set[str]:

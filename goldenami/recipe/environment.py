@@ -275,6 +275,11 @@ class EnvironmentSpec(Spec):
     tags: Annotated[Tags, AfterValidator(check_tags)] = Field(
         default_factory=dict, description="Tags for every resource that is created."
     )
+    vars: dict[Annotated[str, StringConstraints(pattern=IDENTIFIER)], Any] = Field(
+        default_factory=dict,
+        description="Values for variables that recipes declare, in place of their defaults. For a variable that is a "
+        "secret, another source: {secret: …}.",
+    )
     test_environment: tuple[Annotated[str, StringConstraints(pattern=IDENTIFIER)], ...] = Field(
         (),
         description="Names of environment variables that the tests of recipes get from the process of the build, in "
@@ -291,9 +296,12 @@ class EnvironmentSpec(Spec):
 class ProjectSpec(Spec):
     """goldenami.yaml."""
 
-    environments: dict[Name, EnvironmentSpec] = Field(
-        min_length=1, description="Environments by name. sandbox is the default one."
+    environment: Name | None = Field(
+        None,
+        description="The environment of commands without --environment and GOLDENAMI_ENVIRONMENT. Default: sandbox, or "
+        "the only one.",
     )
+    environments: dict[Name, EnvironmentSpec] = Field(min_length=1, description="Environments by name.")
     allow_outside: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = Field(
         (),
         description="Folders outside the project whose files recipes, agents and profiles may use: absolute, or "
@@ -321,7 +329,7 @@ class _Read:
 
 
 def environment(project: Project, name: str | None = None, *, endpoint: str | None = None) -> Environment:
-    """Return the named environment; without a name ``sandbox``, or the only one.
+    """Return the named environment; without a name that of the key ``environment``, else ``sandbox``, or the only one.
 
     ``endpoint``: the URL of the cloud's API, which decides where the catalog of a sandbox environment is; by default
     AWS_ENDPOINT_URL, or the sandbox of this machine.
@@ -335,14 +343,18 @@ def environment(project: Project, name: str | None = None, *, endpoint: str | No
 def choose(project: Project, every: Mapping[str, Environment], name: str | None) -> Environment:
     """Return one of ``every`` by its name. Rules and errors are those of ``environment``."""
     if name is None:
-        if DEFAULT in every:
+        document = project.document(project.file, Problems())
+        written = document.value.get("environment") if document is not None else None
+        if isinstance(written, str):
+            name = written
+        elif DEFAULT in every:
             name = DEFAULT
         elif len(every) == 1:
             name = next(iter(every))
         else:
             raise UsageError(
                 f"--environment is missing: {project.shown(project.file)} has {', '.join(every)}",
-                hint="Name one of them: --environment NAME.",
+                hint=f"Name one of them: --environment NAME, or `environment: NAME` in {project.shown(project.file)}.",
             )
     if name not in every:
         near = nearest(name, list(every))
@@ -386,6 +398,7 @@ def read_environments(project: Project, problems: Problems, endpoint: str | None
             spec = None
         # The rules across fields are checked for each well-formed environment, even if another one is not well-formed.
         raw = document.value.get("environments")
+        _check_default(document, raw, problems)
         for name in raw if isinstance(raw, dict) else ():
             if isinstance(raw[name], dict):
                 limits.check_environment(raw[name], ("environments", name), document, problems)
@@ -528,6 +541,14 @@ def _environment(
         return None
     at_sandbox = document.key_mark((*at, "sandbox"))
     return _Read(made, {target.label: marks.get(target.label, at_sandbox) for target in targets})
+
+
+def _check_default(document: Document, environments: object, problems: Problems) -> None:
+    name = document.value.get("environment")
+    if isinstance(name, str) and isinstance(environments, dict) and name not in environments:
+        near = nearest(name, list(environments))
+        hint = f"Did you mean {near}?" if near else f"Environments: {', '.join(environments)}."
+        problems.add(document.mark(("environment",)), f"environment: there is no environment {name!r}", hint)
 
 
 def _channels(spec: EnvironmentSpec, at: NodePath, document: Document, problems: Problems) -> dict[str, ChannelRules]:

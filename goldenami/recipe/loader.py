@@ -23,6 +23,7 @@ from goldenami.model import Architecture, Environment, Mark, Target
 from goldenami.os import SYSTEMS, of_reference
 from goldenami.provision import PatchSpec, Stage, outputs
 from goldenami.recipe import agents, hardening, limits, operations
+from goldenami.recipe.allowed import check_environments, environments_of
 from goldenami.recipe.context import base_names, environment_names, recipe_names
 from goldenami.recipe.document import Document
 from goldenami.recipe.extensions import check_compiles
@@ -73,7 +74,8 @@ def load(
 ) -> Recipe:
     """Load the recipe at a path or of a name, rendered for an environment.
 
-    ``variables`` override declared ones (``--var``); they are converted to the type of the default. ``today`` (UTC; by
+    ``variables`` override declared ones (``--var``, ``--var-file``), also those that the environment gives; they are
+    converted to the type of the default. ``today`` (UTC; by
     default the current day) decides which waivers have expired. Raises InvalidInput with all problems,
     NotFound for an unknown recipe.
     """
@@ -98,11 +100,14 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
             f"name is {value['name']}, expected {stem}, the name of the file",
             f"Write {stem}, or rename the file.",
         )
+    check_environments(loading.project, document, loading.environment.name, problems)
     loading.context = {
         "environment": environment_names(loading.environment),
         "recipe": recipe_names(value),
     }
-    variables, loading.secrets = read_variables(loading.project, document, loading.context, overrides, problems)
+    variables, loading.secrets = read_variables(
+        loading.project, document, loading.context, loading.environment.name, overrides, problems
+    )
     declared = f"Declare it under vars:. Declared there: {', '.join(variables) or 'nothing'}."
     loading.context["vars"] = Namespace("vars", variables, declared)
     outer = Scope(loading.project, document, Renderer(loading.context), problems)
@@ -306,6 +311,14 @@ def _check_base(loading: _Loading) -> None:
         return
     base = project.document(project.recipes / f"{parent}.yaml", Problems())
     if base is not None:
+        listed = environments_of(base)
+        if listed is not None and loading.environment.name not in listed:
+            problems.add(
+                mark,
+                f"base: the recipe {parent} is not for the environment {loading.environment.name}, "
+                f"only for {', '.join(listed)}",
+                f"Add {loading.environment.name} to environments in {project.shown(base.path)}, or use another base.",
+            )
         missing = [a for a in _architectures(document.value) if a not in _architectures(base.value)]
         if missing:
             problems.add(

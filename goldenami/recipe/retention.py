@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from goldenami.errors import InvalidInput
 from goldenami.model import Environment
+from goldenami.recipe.allowed import allowed_in
 from goldenami.recipe.loader import load
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
@@ -16,8 +17,9 @@ from goldenami.release.retention import ChannelRules, Rules
 
 
 def retention_rules(project: Project, environment: Environment, recipes: Iterable[str] = ()) -> dict[str, Rules]:
-    """Return the rules by recipe; of all recipes if none is named. Raises InvalidInput with every problem, NotFound."""
-    names = list(recipes) or project.recipe_names()
+    """Return the rules by recipe; of all recipes for the environment if none is named. Raises InvalidInput with every
+    problem, NotFound."""
+    names = list(recipes) or allowed_in(project, environment.name, project.recipe_names())[0]
     problems = Problems()
     found: dict[str, Rules] = {}
     for name in names:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from goldenami.errors import InvalidInput, NotFound
 from goldenami.model import Environment
+from goldenami.recipe.allowed import allowed_in
 from goldenami.recipe.environment import environment_schedules
 from goldenami.recipe.loader import load
 from goldenami.recipe.problems import Problems
@@ -13,10 +14,11 @@ from goldenami.schedules.policy import Schedule
 
 
 def schedules(project: Project, environment: Environment) -> tuple[Schedule, ...]:
-    """Return the schedules of an environment and then of its recipes. Raises InvalidInput with every problem."""
+    """Return the schedules of an environment and then of the recipes that are for it. Raises InvalidInput with every
+    problem."""
     found = list(environment_schedules(project, environment.name))
     problems = Problems()
-    for name in project.recipe_names():
+    for name in allowed_in(project, environment.name, project.recipe_names())[0]:
         path = project.recipes / f"{name}.yaml"
         document = project.document(path, Problems())
         if document is None or "schedules" not in document.value:

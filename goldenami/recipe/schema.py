@@ -333,7 +333,7 @@ OperationList = list[Any]
 
 
 # Keys whose values have no expressions, because the expressions of all other keys may refer to them.
-LITERAL = ("name", "version", "os", "architectures")
+LITERAL = ("name", "version", "os", "architectures", "environments")
 
 
 class RecipeSpec(Spec):
@@ -354,9 +354,16 @@ class RecipeSpec(Spec):
     architectures: tuple[Literal["x86_64", "arm64"], ...] = Field(
         ("x86_64",), min_length=1, description="Architectures. Each one gets an image, and all are released together."
     )
+    environments: tuple[Name, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Environments of goldenami.yaml that the recipe is for: it is built and checked only there. "
+        "Default: all.",
+    )
     vars: dict[Annotated[str, StringConstraints(pattern=IDENTIFIER)], Any] = Field(
         default_factory=dict,
-        description="Variables with their defaults, used as {{ vars.NAME }}; --var NAME=VALUE overrides one.",
+        description="Variables with their defaults, used as {{ vars.NAME }}. vars of the environment, --var-file FILE "
+        "and --var NAME=VALUE override them, in this order.",
     )
     base: BaseSpec = Field(description="The image that the build starts from.")
     builder: BuilderSpec = Field(

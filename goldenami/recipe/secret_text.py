@@ -20,7 +20,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-from goldenami.recipe.secrets import FILTERS, Secret, deferred, is_secret
+from goldenami.recipe.secrets import FILTERS, Secret, deferred, has_secret, is_secret
 
 _UNKNOWN: Final = "because its value is not known yet when templates are rendered"
 # Filters that move values of a list or mapping, and look at none.
@@ -52,7 +52,7 @@ class SecretsKeptWhole(ImmutableSandboxedEnvironment):
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         owner = getattr(getattr(__obj, "__wrapped__", __obj), "__self__", None)
-        if isinstance(owner, str) and any(map(_has_secret, (*args, *kwargs.values()))):
+        if isinstance(owner, str) and any(map(has_secret, (*args, *kwargs.values()))):
             raise _refused("a secret cannot be given to a method of a text", "Join texts with ~.")
         return super().call(__context, __obj, *args, **kwargs)
 
@@ -124,20 +124,12 @@ def _refused(what: str, hint: str = "") -> SecurityError:
     return SecurityError(f"{what}, {_UNKNOWN}.{' ' + hint if hint else ''}")
 
 
-def _has_secret(value: Any) -> bool:
-    if isinstance(value, (Mapping, dict)):
-        return any(_has_secret(item) for pair in value.items() for item in pair)
-    if isinstance(value, (list, tuple, set)):
-        return any(map(_has_secret, value))
-    return is_secret(value)
-
-
 def _joined(parts: Iterable[Any]) -> str:
     return Secret.wrap("".join(map(str, parts)))
 
 
 def _known(value: Any) -> Any:
-    if _has_secret(value):
+    if has_secret(value):
         raise _refused("a secret cannot be compared or calculated with")
     return value
 
@@ -154,7 +146,7 @@ def _guarded_test(name: str, test: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(test)
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        if any(map(_has_secret, (*args, *kwargs.values()))):
+        if any(map(has_secret, (*args, *kwargs.values()))):
             raise _refused(f"the test {name!r} cannot be applied to a secret")
         return test(*args, **kwargs)
 
@@ -168,9 +160,9 @@ def _guarded_filter(name: str, filter: Callable[..., Any]) -> Callable[..., Any]
     def guarded(*args: Any, **kwargs: Any) -> Any:
         args = (*args[:first], *(list(one) if isinstance(one, GeneratorType) else one for one in args[first:]))
         value, more = args[first], args[first + 1 :]
-        if not any(map(_has_secret, (value, *more, *kwargs.values()))):
+        if not any(map(has_secret, (value, *more, *kwargs.values()))):
             return filter(*args, **kwargs)
-        if isinstance(value, str) or not _has_secret(value):
+        if isinstance(value, str) or not has_secret(value):
             if name in ("string", "safe"):
                 return Secret.wrap(str(value))
             if name in FILTERS and isinstance(value, str):

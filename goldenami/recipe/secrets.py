@@ -85,6 +85,13 @@ def is_secret(value: object) -> bool:
     return isinstance(value, str) and _OPEN in value
 
 
+def has_secret(value: object) -> bool:
+    """Return whether a value, or a value in it, is text with the placeholder of a secret."""
+    if isinstance(value, Mapping):
+        return any(has_secret(key) or has_secret(item) for key, item in value.items())
+    return any(map(has_secret, value)) if isinstance(value, (list, tuple, set)) else is_secret(value)
+
+
 def _plain(value: Any) -> Any:
     """Return a value of an expression for JSON."""
     if isinstance(value, Mapping):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from goldenami import provision, ssh, validate
+from goldenami import planning, provision, ssh, validate
 from goldenami.hardening import LAST, SUITE, Batch, Collector, Hardening, results
 from goldenami.hardening import VARIABLE as HARDENING
 from goldenami.model import Architecture, Package, TestReport
@@ -131,7 +131,7 @@ def _tests(build: BuildContext) -> tuple[TestPath | str, ...]:
 def _variables(build: BuildContext, architecture: Architecture) -> dict[str, object]:
     """Return the variables that tests can read. Secrets are left out."""
     return {
-        **{k: v for k, v in build.recipe.variables.items() if not is_secret(v)},
+        **planning.variables(build.recipe),
         "agents": _plain(build.recipe.agents),
         "recipe": build.recipe.name,
         "version": build.version,

@@ -126,7 +126,6 @@ SAME: list[tuple[tuple[str | int, ...], Any]] = [
     (("retention", "keep"), 7),
     (("software", 3, "name"), "another title"),
     (("software", 3, "name"), None),
-    (("vars", "unused"), 1),
     (("software", 0), {"package": "curl"}),
     (("handlers", "nginx"), [{"service": {"name": "nginx", "state": "reloaded"}}]),
     (("distribution", "targets"), ["apps/eu-west-1", "home/us-east-1", "home"]),
@@ -140,7 +139,8 @@ DIFFERENT: list[tuple[tuple[str | int, ...], Any, list[str]]] = [
     (("software", 1, "file", "mode"), "0600", ["software:x86_64"]),
     (("software", 2, "notify"), None, ["software:x86_64"]),
     (("handlers", "nginx", "service", "state"), "restarted", ["software:x86_64"]),
-    (("vars", "title"), "Bye", ["software:x86_64"]),
+    (("vars", "title"), "Bye", ["software:x86_64", "vars"]),
+    (("vars", "unused"), 1, ["vars"]),  # tests read all variables
     (("tests",), ["base"], ["test:tests/web_test.py"]),
     (("image", "root_volume", "size_gib"), 9, ["image"]),
     (("image", "tags", "tier"), "app", ["image"]),

@@ -100,6 +100,7 @@ manifests = st.builds(
     description=text,
     owner=text,
     inputs=st.dictionaries(text, text, max_size=3),
+    variables=st.dictionaries(text, text | st.booleans() | counts | st.lists(text, max_size=2), max_size=3),
 )
 
 
