@@ -24,6 +24,7 @@ from goldenami.events import Emit, emit, ignore_events
 from goldenami.interrupts import Interrupts
 from goldenami.journal import Journal, Journals, Summary
 from goldenami.model import MANIFEST_SCHEMA, Environment, ImageManifest, ManifestImage, TestReport
+from goldenami.nextstep import command, step
 from goldenami.planning import BuildPlan
 from goldenami.recipe import Project, Recipe
 from goldenami.release import channels, consumers
@@ -125,7 +126,7 @@ def build(
                 raise UsageError(
                     f"the plan of {recipe.name} has changed: expected the digest {request.digest}, found {plan.digest}",
                     hint="The recipe, its files, its base image or the environment changed. "
-                    f"Run `goldenami plan {recipe.name}` again.",
+                    f"Run {step('plan', recipe.name)} again.",
                 )
             unchanged = None
             if not force:
@@ -141,8 +142,8 @@ def build(
                 return without_build(unchanged, plan, tools, move=move)
             for earlier in tools.journals.unfinished(plan_digest=plan.digest):
                 id = earlier.build_id
-                ways = [f"`goldenami resume {id}` continues it"] if earlier.can_resume else []
-                ways.append(f"`goldenami clean {id}` deletes its resources")
+                ways = [f"{step('resume', id)} continues it"] if earlier.can_resume else []
+                ways.append(f"{step('clean', id)} deletes its resources")
                 message = f"build {id} of the same inputs has not ended: {', '.join(ways)}"
                 emit(emit_to, "note", message=message, level="warning")
             check_before(plan, tools)
@@ -159,7 +160,7 @@ def without_build(unchanged: Unchanged, plan: BuildPlan, tools: Tools, *, move: 
         why = f" ({away.reason})" if away.reason else ""
         reason += (
             f". {name} was moved away from it at {away.moved} by a {away.action}{why}, so it stays at "
-            f"{away.version}; `goldenami promote {release.recipe}@{release.version} --to {channel}` moves it there"
+            f"{away.version}; {step('promote', f'{release.recipe}@{release.version}', '--to', channel)} moves it there"
         )
     elif move and (pointer is None or pointer.current != release.version):
         moved = channels.move_by_build(
@@ -214,7 +215,7 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
     if done.complete:
         build.journal.finish("released")
     else:  # The build stays unfinished, so that `goldenami builds list` shows it.
-        build.note(f"some temporary resources were not deleted; run: goldenami clean {build.journal.build_id}")
+        build.note(f"some temporary resources were not deleted; run: {command('clean', build.journal.build_id)}")
     return Outcome("released", published.manifest, failures={**failures, **published.failures})
 
 
@@ -488,10 +489,10 @@ def choose_build(builds: Journals, build_id: str | None, environment: Environmen
         return builds.read(build_id)
     unfinished = [summary for summary in builds.unfinished() if opening.is_of(summary.header, environment)]
     if not unfinished:
-        raise NotFound("no build is unfinished", hint="`goldenami builds list` shows all builds.")
+        raise NotFound("no build is unfinished", hint=f"{step('builds list')} shows all builds.")
     if len(unfinished) > 1:
         raise UsageError(
             f"{len(unfinished)} builds are unfinished: {', '.join(s.build_id for s in unfinished)}",
-            hint="Write the id of one of them after `goldenami resume`.",
+            hint=f"Write the id of one of them after {step('resume')}.",
         )
     return unfinished[0]

@@ -20,6 +20,7 @@ from typing import Any, Final
 from goldenami.errors import GoldenAmiError, UsageError
 from goldenami.hardening import Hardening
 from goldenami.model import IMAGE_NAME, Architecture, BaseImage, Environment, Target
+from goldenami.nextstep import step
 from goldenami.provision import BoundOperation, Stage, all_operations
 from goldenami.recipe import Recipe, lookup
 from goldenami.recipe.secrets import display, has_secret
@@ -125,7 +126,7 @@ def boot_mode_override(recipe: Recipe, base: BaseImage) -> str | None:
         f"{base.boot_mode or 'no boot mode'}. Expected {base.boot_mode or 'no value'}"
         f"{', or uefi' if base.boot_mode == 'uefi-preferred' else ''}.",
         hint="EC2 can change the boot mode of a captured image only to uefi, if the builder boots by UEFI. Remove "
-        "boot_mode, or choose a base with this boot mode; `goldenami snapshot register --boot-mode` registers one.",
+        "boot_mode, or choose a base with this boot mode: `snapshot register` has the option --boot-mode.",
     )
 
 
@@ -341,7 +342,7 @@ def describe(plan: BuildPlan) -> list[str]:
     for arn in recipe.distribution.share_organizations:
         lines.append(f"  can be launched by {arn}, but not copied; the policies of the keys must allow it")
     if recipe.distribution.share_organizations:
-        lines.append("  `goldenami consumers` prints the statement for the policies")
+        lines.append(f"  {step('consumers show')} prints the statement for the policies")
     lines += ["", f"channel   {recipe.distribution.channel}", f"digest    {plan.digest}"]
     return lines
 

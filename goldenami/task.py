@@ -32,6 +32,7 @@ from goldenami.events import Emit, emit, ignore_events
 from goldenami.interrupts import Interrupts
 from goldenami.journal import Header, Journal, new_build_id
 from goldenami.model import Environment
+from goldenami.nextstep import command, step
 from goldenami.reconcile import CleanUp, Found
 from goldenami.store import ensure_identity
 from goldenami.work import JournaledWork
@@ -118,7 +119,7 @@ def again(
         ending = "done" if is_done(journal) else journal.ending
         raise UsageError(
             f"{journal.build_id} is {ending}, expected an unfinished or failed task",
-            hint="`goldenami builds list` shows the unfinished builds and tasks.",
+            hint=f"{step('builds list')} shows the unfinished builds and tasks.",
         )
     job = _task(environment, journal, cloud, interrupts, emit_to)
     emit(emit_to, "task.started", task=job.kind, id=job.id, caller=cloud.check_caller().arn)
@@ -151,11 +152,11 @@ def _ending(job: Task, on_failure: OnFailure, undo: Undo | None) -> Iterator[Non
     if left.complete:
         job.journal.finish("done")
     else:
-        job.note(f"some temporary resources could not be deleted. Delete them: goldenami clean {job.id}", "warning")
+        job.note(f"some temporary resources could not be deleted. Delete them: {command('clean', job.id)}", "warning")
 
 
 def _clean_hint(id: str) -> str:
-    return f"To undo the rest: goldenami clean {id}"
+    return f"To undo the rest: {command('clean', id)}"
 
 
 def _undo_and_delete(job: Task, undo: Undo | None) -> bool:
@@ -276,7 +277,7 @@ def refuse_resume(header: Header) -> None:
     if kind is not None:
         raise UsageError(
             f"{header.build_id} is a task ({kind}). Only a build can be resumed",
-            hint=f"First run `goldenami clean {header.build_id}` to undo the task. Then run `goldenami {kind}` again.",
+            hint=f"First run {step('clean', header.build_id)} to undo the task. Then run the command again ({kind}).",
         )
 
 

@@ -24,6 +24,7 @@ from goldenami.aws.lease import Terms
 from goldenami.aws.s3 import Bucket
 from goldenami.each import all_of
 from goldenami.errors import CloudError, GoldenAmiError, JournalError
+from goldenami.nextstep import step
 from goldenami.store import Holder, Lock, Stored
 
 _READERS: Final = 16  # threads; a log that was not closed is read with one request for each record
@@ -128,7 +129,7 @@ class BucketLog:
         if there.data != line:
             raise JournalError(
                 f"another process has written record {number} of {self._what}",
-                hint="This process changed nothing more. Run `goldenami builds list` to see the lock's holder.",
+                hint=f"This process changed nothing more. Run {step('builds list')} to see the lock's holder.",
             )
         return (line,)
 

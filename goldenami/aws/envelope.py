@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from goldenami.aws.session import Cloud
 from goldenami.errors import CloudError, GoldenAmiError, UsageError
 from goldenami.model import Environment, Place
+from goldenami.nextstep import step
 
 ENVIRONMENT: Final = "goldenami:environment"  # in every encryption context; policies of the environment name it
 PURPOSE: Final = "goldenami:purpose"
@@ -73,7 +74,7 @@ class Envelopes:
         self._error = error
         self._owner = f"build {build_id}" if build_id else f"environment {environment}"
         self._hint = (
-            f"The build cannot be resumed. Run `goldenami clean {build_id}` to delete its resources."
+            f"The build cannot be resumed. Run {step('clean', build_id)} to delete its resources."
             if build_id
             else "Look in the versions and the access log of the bucket for who wrote it, and restore it from a backup."
         )

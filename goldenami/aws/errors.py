@@ -28,6 +28,7 @@ from goldenami.errors import (
     Unreachable,
 )
 from goldenami.model import Place
+from goldenami.nextstep import step
 
 THROTTLE_CODES: Final = frozenset(
     {
@@ -250,8 +251,8 @@ def _from_answer(
         what = f"{needed} on {resource}" if resource not in ("", "*") else needed
         return AccessError(
             _ENCODED.sub("", message),
-            hint=f"The caller needs the permission {what} in account {account}. `goldenami iam policy` prints the "
-            "policies of all roles.",
+            hint=f"The caller needs the permission {what} in account {account}. "
+            f"{step('iam policy', '--role', 'builder')} prints its policies; in other accounts, --role publisher.",
         )
     if _uncertain(error):
         return cloud(Unreachable, "The service has an internal error. Try again later.")
@@ -329,7 +330,7 @@ def not_found(error: CloudError, what: str, *, hint: str | None = None) -> NotFo
 # These hints do not name a command to continue: builds and tasks add their own command.
 _RENEW = "Log in again, for example with `aws sso login` or `aws login`."
 _CONFIGURE = (
-    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE. For the sandbox, use `goldenami sandbox env`."
+    f"Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE. For the sandbox, use {step('sandbox env')}."
 )
 _NETWORK = "Check the network, AWS_ENDPOINT_URL and the proxy settings."
 _CONFIG = "Check ~/.aws/config and the AWS_ variables."

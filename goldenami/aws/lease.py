@@ -25,6 +25,7 @@ from goldenami.aws.limits import boot_clock
 from goldenami.aws.s3 import Bucket, Object
 from goldenami.errors import CloudError, GoldenAmiError, LeaseLost
 from goldenami.journal import utc_now
+from goldenami.nextstep import step
 from goldenami.store import Holder, busy
 
 SECONDS: Final = 60.0  # how long a lease lasts without renewal
@@ -76,7 +77,7 @@ class Lease:
     def _lease_lost(self, why: str) -> LeaseLost:
         return LeaseLost(
             f"{self._what} {why}",
-            hint="This process changed nothing more. Run `goldenami builds list` to see the lock's holder.",
+            hint=f"This process changed nothing more. Run {step('builds list')} to see the lock's holder.",
         )
 
     def renew(self) -> None:

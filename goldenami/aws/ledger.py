@@ -46,6 +46,7 @@ from goldenami.errors import CloudError, GoldenAmiError, JournalError
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.journal import Intent, Journal, Resource, Result, Secret, token, utc_now
 from goldenami.model import DEFAULT_LIFETIME, Place, timestamp
+from goldenami.nextstep import step
 
 T = TypeVar("T")
 # The clocks of two machines may differ by so much: AWS accepts signatures of clocks that are up to five minutes off.
@@ -510,7 +511,7 @@ class Ledger:
         if found is None:
             raise JournalError(
                 f"the journal of {build_id} has no id of a catalog, so nothing is created for it",
-                hint=f"An earlier version of goldenami began it. Run `goldenami clean {build_id}`, and start it again.",
+                hint=f"An earlier version of goldenami began it. Run {step('clean', build_id)}, and start it again.",
             )
         return found
 

@@ -14,6 +14,7 @@ from goldenami.cli.options import environment_option, events_option, json_option
 from goldenami.cli.waiting import Waiting, wait_option
 from goldenami.each import Failures
 from goldenami.errors import GoldenAmiError, Interrupted, TargetsFailed
+from goldenami.nextstep import command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -162,8 +163,8 @@ def _print_unfinished(earlier: Sequence[Summary]) -> None:
     """Print the other unfinished builds of the same inputs, and the commands that end them."""
     for summary in earlier:
         click.echo(f"build {summary.build_id} of the same inputs has not ended:", err=True)
-        for purpose, command in next_steps([summary]).items():
-            click.echo(f"to {purpose}: {command}", err=True)
+        for purpose, line in next_steps([summary]).items():
+            click.echo(f"to {purpose}: {line}", err=True)
 
 
 def _leftovers(builds: list[Summary]) -> list[Leftover]:
@@ -179,8 +180,8 @@ def next_steps(builds: list[Summary]) -> dict[str, str]:
     for summary in builds:
         if summary.resources or summary.unresolved:
             if summary.can_resume and task.can_resume(summary.header):  # other tasks are run again instead
-                steps["continue"] = f"goldenami resume {summary.build_id}"
-            steps["delete what is left"] = f"goldenami clean {summary.build_id}"
+                steps["continue"] = command("resume", summary.build_id)
+            steps["delete what is left"] = command("clean", summary.build_id)
     return steps
 
 

@@ -12,6 +12,7 @@ from goldenami.cli.context import open_catalog, open_project, print_json, print_
 from goldenami.cli.options import environment_option, json_option, yes_option
 from goldenami.cli.tasks import confirm
 from goldenami.errors import TargetsFailed, UsageError
+from goldenami.nextstep import step
 
 if TYPE_CHECKING:
     from goldenami.release.channels import Moved, Revoked
@@ -131,7 +132,7 @@ def revoke(reference: str, reason: str, cascade: bool, yes: bool, environment_na
             click.echo(use)
         if done.children:
             click.echo(f"Built on it, and not revoked (--cascade): {', '.join(done.children)}", err=True)
-    return _end(done, "revoke")
+    return _end(done, "revoke", "--reason", reason, *(["--cascade"] if cascade else []))
 
 
 @click.command()
@@ -191,7 +192,7 @@ def _parse_version(reference: str) -> Reference:
     if parsed.version is None:
         raise UsageError(
             f"found {reference}, expected NAME@VERSION",
-            hint=f"`goldenami history {parsed.name}` shows the versions. A channel can move meanwhile.",
+            hint=f"{step('history', parsed.name)} shows the versions. A channel can move meanwhile.",
         )
     return parsed
 
@@ -246,11 +247,11 @@ def _revoked_json(done: Revoked) -> dict[str, Any]:
     }
 
 
-def _end(done: Revoked, what: str) -> int:
+def _end(done: Revoked, what: str, *options: str) -> int:
     from goldenami import report
     from goldenami.release import channels
 
-    error = channels.failed(done, what)
+    error = channels.failed(done, what, *options)
     if error is not None:
         report.render_failure(error, report.stderr_console())
     return places.exit_code(done.left, done.unreachable)

@@ -9,6 +9,7 @@ import click
 from goldenami.cli import places
 from goldenami.cli.context import open_project, print_json, print_table, reach
 from goldenami.cli.options import environment_option, json_option
+from goldenami.nextstep import step
 
 if TYPE_CHECKING:
     from goldenami.model import Environment
@@ -51,7 +52,7 @@ def show(environment_name: str | None, as_json: bool) -> int:
         if found.missing or found.surplus:
             count = len(found.missing), len(found.surplus)
             click.echo(
-                f"{count[0]} grants are missing, {count[1]} are no longer needed: run `goldenami consumers apply`",
+                f"{count[0]} grants are missing, {count[1]} are no longer needed: run {step('consumers apply')}",
                 err=True,
             )
     places.tell(found.unreachable)

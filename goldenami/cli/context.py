@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from goldenami.errors import NotFound, UsageError
+from goldenami.nextstep import use_environment
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -28,7 +31,25 @@ def open_project(environment_name: str | None) -> tuple[Project, Environment]:
     from goldenami import recipe
 
     project = recipe.load_project(Path.cwd())
-    return project, recipe.environment(project, environment_name)
+    return project, choose_environment(project, environment_name)
+
+
+def choose_environment(project: Project, name: str | None) -> Environment:
+    """Return an environment of a project. Commands in messages name it, unless it is the default one."""
+    from goldenami import recipe
+
+    environment = recipe.environment(project, name)
+    use_environment(None if name is None or _is_default(project, environment) else environment.name)
+    return environment
+
+
+def _is_default(project: Project, environment: Environment) -> bool:
+    from goldenami import recipe
+
+    try:
+        return recipe.environment(project).name == environment.name
+    except (NotFound, UsageError):  # there is no default
+        return False
 
 
 def recipes_for(project: Project, environment: Environment) -> list[str]:

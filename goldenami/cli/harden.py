@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from goldenami.cli.context import print_json, print_table
+from goldenami.cli.context import choose_environment, print_json, print_table
 from goldenami.cli.options import environment_option, json_option, variable_options
 from goldenami.cli.shipped import force_option, project_or_shipped, require, tell
 from goldenami.errors import BuilderError, InvalidInput, NotFound, TestsFailed, UsageError
+from goldenami.nextstep import step
 
 if TYPE_CHECKING:
     from goldenami.hardening import Control, Hardening
@@ -116,7 +117,7 @@ def explain(control_id: str, profile: str | None, as_json: bool) -> None:
         from goldenami.recipe.rendering import nearest
 
         near = nearest(control_id, known)
-        hint = f"Did you mean {near}?" if near else "`goldenami harden list PROFILE` prints the controls."
+        hint = f"Did you mean {near}?" if near else f"{step('harden list', 'PROFILE')} prints the controls."
         raise NotFound(f"there is no control {control_id!r}", hint=hint)
     if as_json:
         print_json({"schema": CONTROLS_SCHEMA, "profile": name, "controls": [_described(control)]})
@@ -152,7 +153,7 @@ def coverage(recipe_ref: str, environment_name: str | None, variables: dict[str,
     from goldenami import recipe as recipes
 
     project = recipes.load_project(Path.cwd())
-    environment = recipes.environment(project, environment_name)
+    environment = choose_environment(project, environment_name)
     recipe = recipes.load(project, recipe_ref, environment, variables)
     own = next(iter(recipe.hardening.values()))
     applied, waived = {c.id for c in own.controls}, {w.control for w in own.waivers}
@@ -325,7 +326,7 @@ def _sets(
     from goldenami import recipe as recipes
 
     project = recipes.load_project(Path.cwd())
-    environment = recipes.environment(project, environment_name)
+    environment = choose_environment(project, environment_name)
     found = recipes.load(project, recipe_ref, environment, variables)
     sets = [hardening for hardening in found.hardening.values() if hardening.controls]
     if not sets:

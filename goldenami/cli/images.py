@@ -15,6 +15,7 @@ from goldenami.cli import places
 from goldenami.cli.context import account_id, is_up, open_catalog, open_project, print_json, print_table, reach
 from goldenami.cli.options import environment_option, json_option
 from goldenami.each import Failures
+from goldenami.nextstep import step
 
 if TYPE_CHECKING:
     from goldenami.model import (
@@ -97,7 +98,7 @@ def list_releases(only: str | None, check: bool | None, environment_name: str | 
             row["channels"] = [*row["channels"], *(w for w in ("revoked", "retired", "pinned") if row[w])]
         print_table([c.upper() for c in columns], [[_cell(row[c]) for c in columns] for row in rows])
     elif not damaged.reasons:
-        click.echo("There are no releases yet. `goldenami build RECIPE` makes one.", err=True)
+        click.echo(f"There are no releases yet. {step('build', 'RECIPE')} makes one.", err=True)
     for reason in damaged.reasons.values():
         click.echo(f"error: {reason}", err=True)
     failed = next((error.exit_code for error in damaged.errors.values()), 0)

@@ -13,6 +13,7 @@ from goldenami.cli.context import open_catalog, open_project, print_json, reach,
 from goldenami.cli.options import environment_option, json_option, yes_option
 from goldenami.cli.tasks import confirm
 from goldenami.errors import UsageError
+from goldenami.nextstep import step
 
 if TYPE_CHECKING:
     from goldenami.model import ImageManifest
@@ -224,7 +225,7 @@ def _print_retired(retired: Retired, *, dry_run: bool) -> None:
         for line in retired.deleted:
             click.echo(f"  {line}{_bin_of(retired, line)}", err=True)
     else:
-        click.echo("There are no releases yet. `goldenami build RECIPE` makes one.", err=True)
+        click.echo(f"There are no releases yet. {step('build', 'RECIPE')} makes one.", err=True)
     _print_unknown_bins(retired)
 
 
@@ -274,7 +275,7 @@ def _print_orphans(found: Orphans, *, deleting: bool, every: bool) -> None:
     _print_unknown_bins(found)
     count = len(found.orphaned)
     if count and not deleting:
-        click.echo(f"{count} orphan{'s' if count != 1 else ''}; `goldenami orphans --delete` deletes them", err=True)
+        click.echo(f"{count} orphan{'s' if count != 1 else ''}; {step('orphans', '--delete')} deletes them", err=True)
     elif not count:
         where = " in the places that answered" if found.unreachable else ""
         click.echo(f"No orphans{where}.", err=True)

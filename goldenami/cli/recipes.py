@@ -12,6 +12,7 @@ from goldenami.cli.context import open_project, print_json, reach
 from goldenami.cli.options import environment_option, json_option, variable_options
 from goldenami.cli.shipped import project_or_shipped, tell
 from goldenami.errors import InvalidInput, NotFound
+from goldenami.nextstep import command
 
 if TYPE_CHECKING:
     from goldenami.provision import Operation
@@ -43,7 +44,7 @@ def validate(recipes: tuple[str, ...], environment_name: str | None, variables: 
     names = list(recipes) or project.recipe_names()
     if not names:
         raise NotFound(
-            f"there are no recipes in {project.shown(project.recipes)}", hint="Start one with: goldenami init"
+            f"there are no recipes in {project.shown(project.recipes)}", hint=f"Start one with: {command('init')}"
         )
     inspection = recipe.inspect(
         project, names, all_agents=not recipes, environment=environment_name, variables=variables
@@ -166,5 +167,5 @@ def init(directory: Path, recipe_name: str | None) -> None:
 
         tell(copying.copy_recipe(load_project(directory), recipe_name))
     where = "" if directory == Path() else f"cd {directory}, then "
-    click.echo(f"Next: {where}goldenami validate", err=True)
+    click.echo(f"Next: {where}{command('validate')}", err=True)
     click.echo(_OFFERS, err=True)

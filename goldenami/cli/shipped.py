@@ -11,6 +11,7 @@ import click
 from goldenami.cli.context import print_json, print_table
 from goldenami.cli.options import json_option
 from goldenami.errors import NotFound
+from goldenami.nextstep import command, step
 
 if TYPE_CHECKING:
     from goldenami.recipe import Project
@@ -59,7 +60,7 @@ def show_agent(name: str, as_json: bool) -> None:
     found = project.find("agent", name)
     if found is None:
         near = nearest(name, project.agent_names())
-        hint = f"Did you mean {near}?" if near else "goldenami agents list prints the names."
+        hint = f"Did you mean {near}?" if near else f"{step('agents list')} prints the names."
         raise NotFound(f"there is no agent {name!r}", hint=hint)
     described = _agent(project, found)
     value = read(project, found)
@@ -115,7 +116,7 @@ def list_recipes(as_json: bool) -> None:
     ]
     print_table(("RECIPE", "FROM", "VERSION", "BASE RECIPE", "DESCRIPTION"), rows)
     if any(one.shipped for one in found):
-        click.echo("A shipped recipe is a starting point: goldenami recipes copy NAME", err=True)
+        click.echo(f"A shipped recipe is a starting point: {command('recipes copy', 'NAME')}", err=True)
 
 
 @recipes.command("copy")
@@ -132,7 +133,7 @@ def copy_recipe(name: str, force: bool) -> None:
 
     project = recipe.load_project(Path.cwd())
     tell(copying.copy_recipe(project, name, force=force))
-    click.echo(f"Next: goldenami validate {name}", err=True)
+    click.echo(f"Next: {command('validate', name)}", err=True)
 
 
 # --- shared with cli/harden.py and cli/recipes.py ---------------------------------------------------------------------

@@ -37,6 +37,7 @@ from goldenami.cli.tasks import (
     run_task,
 )
 from goldenami.errors import TestsFailed, UsageError
+from goldenami.nextstep import command, step
 
 if TYPE_CHECKING:
     from goldenami.aws.session import Cloud
@@ -590,9 +591,9 @@ def restore(
         for e in done:
             click.echo(f"{e.device}  {e.new} replaces {e.old.id}, which is kept")
         if problem is None:
-            click.echo(f"To delete the kept volumes: goldenami volume forget {id}", err=True)
+            click.echo(f"To delete the kept volumes: {command('volume forget', id)}", err=True)
     if problem is not None:
-        raise TestsFailed(problem, hint=f"To attach the old volumes again: goldenami snapshot restore {id} --undo")
+        raise TestsFailed(problem, hint=f"To attach the old volumes again: {command('snapshot restore', id, '--undo')}")
     return 0
 
 
@@ -965,7 +966,7 @@ def _expand_releases(environment: Environment, place: Place, references: Sequenc
         if not ids:
             raise UsageError(
                 f"{release.label} owns no snapshot in {place}",
-                hint="Give --region and --account of one of its targets; `goldenami images` shows them.",
+                hint=f"Give --region and --account of one of its targets; {step('images list')} shows them.",
             )
         found += ids
     return found

@@ -13,6 +13,7 @@ from goldenami.cli.context import print_json, print_table
 from goldenami.cli.options import Where, address_option, everywhere_option, instance_argument, place_options, yes_option
 from goldenami.cli.tasks import confirm, confirm_address, environment_key, open_place, open_places, run_task
 from goldenami.errors import UsageError
+from goldenami.nextstep import command
 
 if TYPE_CHECKING:
     from goldenami.aws.volumes import Volume
@@ -129,7 +130,7 @@ def encrypt(
         read = f"{result.compared} of {result.blocks} blocks compared" if verify != "none" else "not compared"
         click.echo(f"{result.device}  {result.new} encrypted, {read}; {result.old} is kept")
     if results:
-        click.echo(f"To delete the kept volumes: goldenami volume forget {id}", err=True)
+        click.echo(f"To delete the kept volumes: {command('volume forget', id)}", err=True)
 
 
 @volume.command("kept")

@@ -14,6 +14,7 @@ from goldenami.errors import JournalError, NotFound
 from goldenami.journal.log import Journal
 from goldenami.journal.records import Header, Intent, Resource, Result, replay, utc_now, walk
 from goldenami.journal.storage import Storage
+from goldenami.nextstep import step
 from goldenami.store import Holder, Wait
 
 _AT_ONCE: Final = Wait()
@@ -71,7 +72,7 @@ class Journals:
         if found is None:
             raise NotFound(
                 f"there is no build {build_id} in {self.where()}",
-                hint="Run `goldenami builds list` to see all builds.",
+                hint=f"Run {step('builds list')} to see all builds.",
             )
         return found
 

@@ -33,6 +33,7 @@ from goldenami.journal.records import (
 )
 from goldenami.journal.storage import Records, Storage
 from goldenami.model import Place
+from goldenami.nextstep import step
 
 
 class Journal:
@@ -104,7 +105,7 @@ class Journal:
         if records is None:
             raise NotFound(
                 f"there is no build {build_id} in {storage.where()}",
-                hint="Run `goldenami builds list` to see all builds.",
+                hint=f"Run {step('builds list')} to see all builds.",
             )
         try:
             header, state, count, whole = replay(records.content(), storage.where(build_id))
@@ -325,7 +326,7 @@ class Journal:
         except FileNotFoundError as error:
             raise JournalError(
                 f"a secret of build {self.build_id} is missing: {error.filename}",
-                hint=f"The build cannot be resumed. Run `goldenami clean {self.build_id}` to delete its resources.",
+                hint=f"The build cannot be resumed. Run {step('clean', self.build_id)} to delete its resources.",
             ) from error
 
     # --- writing ------------------------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ from typing import Final
 from goldenami.errors import GoldenAmiError, JournalError
 from goldenami.journal.authentic import Authenticator
 from goldenami.journal.records import Json, Secret, line, replay, timestamp, utc_now
+from goldenami.nextstep import step
 from goldenami.store import DirectoryStore, Holder, Lock, Log, Seal, Store
 
 FILE: Final = "journal.jsonl"
@@ -219,7 +220,7 @@ class Storage:
             if self._authenticator is not None and not self._authenticator.is_ours(content):
                 raise JournalError(
                     f"build {build_id} is of another environment",
-                    hint="`goldenami builds list` shows the environment. Use --environment.",
+                    hint=f"{step('builds list')} shows the environment. Use --environment.",
                 )
             mac = self.check(build_id, content)
             _, _, count, _ = replay(content, self.where(build_id))
@@ -266,7 +267,7 @@ class Records:
         if not self._log.append(number, signed):
             raise JournalError(
                 f"build {self._build_id} was taken over by another process, which has written record {number}",
-                hint=f"This process changed nothing more. Run `goldenami builds show {self._build_id}` to see the "
+                hint=f"This process changed nothing more. Run {step('builds show', self._build_id)} to see the "
                 "lock's holder.",
             )
         self._mac = mac

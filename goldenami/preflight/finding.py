@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 from goldenami.errors import AccessError, GoldenAmiError, NotFound, UsageError
 from goldenami.model import Mark, Place
+from goldenami.nextstep import step
 
 Level = Literal["error", "warning", "unknown"]
 SCHEMA: Final = "goldenami.doctor/1"
@@ -69,7 +70,7 @@ class PreflightFailed(GoldenAmiError):
         count = f"{len(errors)} problem{'s' if len(errors) != 1 else ''}"
         super().__init__(
             f"{count} found before anything was created:\n" + "\n".join(lines),
-            hint="`goldenami doctor` makes the same checks.",
+            hint=f"{step('doctor')} makes the same checks.",
         )
         codes = {finding.exit_code for finding in errors}
         self.exit_code = codes.pop() if len(codes) == 1 else GoldenAmiError.exit_code

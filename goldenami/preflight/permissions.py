@@ -10,6 +10,7 @@ from goldenami.aws.policies import Probe, RolePolicies, Scope, probes, role_poli
 from goldenami.aws.session import Cloud
 from goldenami.each import each
 from goldenami.model import Place
+from goldenami.nextstep import step
 from goldenami.preflight.context import Context
 from goldenami.preflight.finding import Finding, Level
 
@@ -59,7 +60,7 @@ def _check(context: Context, scope: Scope, one: RolePolicies) -> Iterator[Findin
             "permission",
             level,
             f"{principal} lacks {', '.join(sorted(actions))}: the statement {sid} of the {one.kind}'s policy",
-            f"`goldenami iam policy --role {one.kind}` prints the statement.",
+            f"{step('iam policy', '--role', one.kind)} prints the statement.",
             place,
             mark,
             exit_code=4,

@@ -27,6 +27,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from goldenami.errors import InvalidInput, Problem, UsageError
+from goldenami.nextstep import step
 from goldenami.reading import Files, describe, hint_of
 
 FOLDER = "operations"
@@ -56,7 +57,7 @@ class Consent:
         if not all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in digests):
             raise UsageError(
                 f"{VARIABLE} is {variables[VARIABLE]!r}: expected 0, 1, or SHA-256 digests with commas between them",
-                hint="`goldenami validate` prints the digest of the files that it did not execute.",
+                hint=f"{step('validate')} prints the digest of the files that it did not execute.",
             )
         return cls(digests=digests)
 

@@ -15,6 +15,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from goldenami.hardening import Check, Expected
 from goldenami.model import Mark
+from goldenami.nextstep import step
 from goldenami.os import LIKENESSES, SYSTEMS
 from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.lookup import Found, Kind
@@ -309,7 +310,7 @@ class Library:
         if hint is None and choices:
             hint = f"Choices: {', '.join(known) or 'none'}."
         if hint is None:
-            hint = f"`goldenami harden list {profile.name}` prints the controls."
+            hint = f"{step('harden list', profile.name)} prints the controls."
         self.problems.add(mark, f"{profile.name} has no {'choice' if choices else 'control'} {id!r}", hint)
 
     def file(self, name: str, mark: Mark) -> dict[str, Written]:

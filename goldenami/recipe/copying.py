@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from goldenami.errors import NotFound, UsageError
+from goldenami.nextstep import command
 from goldenami.reading import describe, hint_of
 from goldenami.recipe import lookup
 from goldenami.recipe.lookup import Kind
@@ -30,10 +31,10 @@ _LABELS: Mapping[Kind, str] = {
     "recipe": "recipe",
 }
 _LIST: Mapping[Kind, str] = {
-    "agent": "goldenami agents list",
-    "profile": "goldenami harden list",
-    "controls": "goldenami harden list",
-    "recipe": "goldenami recipes list",
+    "agent": command("agents list"),
+    "profile": command("harden list"),
+    "controls": command("harden list"),
+    "recipe": command("recipes list"),
 }
 
 

@@ -18,6 +18,7 @@ from types import ModuleType
 
 from goldenami import extensions
 from goldenami.errors import GoldenAmiError, InvalidInput, Problem
+from goldenami.nextstep import step
 from goldenami.provision import OPERATIONS, BoundOperation, Operation, Stage, all_operations
 from goldenami.provision.program import compile_stage
 from goldenami.recipe.code import FOLDER, VARIABLE, ProjectCode, read_code
@@ -161,7 +162,7 @@ def _faults(cls: type[Operation]) -> Iterator[tuple[str, str, str | None]]:
         yield (
             "",
             f"{name} has no docstring",
-            "Write one sentence about it. `goldenami schema operations` prints it.",
+            f"Write one sentence about it. {step('schema', 'operations')} prints it.",
         )
     for method in ("title", "compile"):
         if getattr(cls, method) is getattr(Operation, method):

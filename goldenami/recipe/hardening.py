@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from goldenami.hardening import Check, Control, Hardening, Waiver
 from goldenami.model import Mark
+from goldenami.nextstep import step
 from goldenami.os import SYSTEMS, serving
 from goldenami.provision import BoundOperation, Handler
 from goldenami.recipe import operations
@@ -193,7 +194,7 @@ def _unknown(scope: Scope, library: Library, union: Profile, id: str, at: NodePa
         message = f"the control {id} is not in the recipe's profiles"
         scope.problems.add(mark, message, "Remove the waiver. The control is not applied.")
         return
-    hint = f"Did you mean {near}?" if near else f"`goldenami harden list {union.name}` prints the controls."
+    hint = f"Did you mean {near}?" if near else f"{step('harden list', union.name)} prints the controls."
     scope.problems.add(mark, f"there is no control {id!r}", hint)
 
 

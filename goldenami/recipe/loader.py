@@ -20,6 +20,7 @@ from goldenami.errors import InvalidInput
 from goldenami.hardening import Hardening
 from goldenami.hardening import stages as hardening_stages
 from goldenami.model import Architecture, Environment, Mark, Target
+from goldenami.nextstep import step
 from goldenami.os import SYSTEMS, of_reference
 from goldenami.provision import PatchSpec, Stage, outputs
 from goldenami.recipe import agents, hardening, limits, operations
@@ -167,7 +168,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
         problems.add(
             document.mark(("base", "recipe")),
             "os is not known, because the base recipe has problems",
-            "Check the base recipe with `goldenami validate`.",
+            f"Check the base recipe with {step('validate')}.",
         )
     if problems.found or os is None:
         return None
@@ -365,7 +366,8 @@ def _check_channel(loading: _Loading, given: object) -> None:
         loading.problems.add(
             loading.document.mark(("distribution", "channel")),
             f"channel: {channel} has conditions in the environment {loading.environment.name}: builds cannot move it",
-            f"Write another channel, such as candidate; then move {channel} with `goldenami promote`.",
+            "Write another channel, such as candidate. Then move the channel: "
+            f"{step('promote', 'NAME@candidate', '--to', channel)}.",
         )
 
 

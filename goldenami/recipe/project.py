@@ -14,6 +14,7 @@ from typing import Any
 
 from goldenami import shipped
 from goldenami.errors import InvalidInput, NotFound, Problem, UsageError
+from goldenami.nextstep import command
 from goldenami.reading import Files
 from goldenami.recipe import lookup
 from goldenami.recipe.code import EVERYTHING, NOTHING, Consent
@@ -158,15 +159,15 @@ class Project:
         Shipped recipes are not used directly, because a project has the files of every image that it releases.
         """
         if lookup.definition(self.shipped, "recipe", name) is not None:
-            return f"A recipe of this name is shipped. Copy it into the project: goldenami recipes copy {name}"
+            return f"A recipe of this name is shipped. Copy it into the project: {command('recipes copy', name)}"
         known = self.recipe_names() if known is None else known
         near = nearest(name, known)
         if near:
             return f"Did you mean {near}?"
         near = nearest(name, lookup.names(self.shipped, "recipe"))
         if near:
-            return f"Did you mean {near}? It is shipped. Copy it into the project: goldenami recipes copy {near}"
-        return f"Recipes here: {', '.join(known)}." if known else "Create a project with a recipe: goldenami init"
+            return f"Did you mean {near}? It is shipped. Copy it into the project: {command('recipes copy', near)}"
+        return f"Recipes here: {', '.join(known)}." if known else f"Create a project with a recipe: {command('init')}"
 
 
 def shown(path: Path) -> str:
@@ -187,7 +188,7 @@ def find(start: Path) -> Path:
     for directory in (start, *start.parents):
         if (directory / FILE).is_file():
             return directory / FILE
-    raise NotFound(f"no {FILE} in {start} or above it", hint="Create a project: goldenami init")
+    raise NotFound(f"no {FILE} in {start} or above it", hint=f"Create a project: {command('init')}")
 
 
 def load_project(start: Path, consent: Consent | None = None) -> Project:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from goldenami.errors import UsageError
+from goldenami.nextstep import command
 from goldenami.recipe.jsonschema import KINDS, json_schema
 
 _PROJECT = """\
@@ -111,7 +112,7 @@ def scaffold(directory: Path, *, example: bool = True) -> list[Path]:
     if existing:
         raise UsageError(
             f"nothing was written: these files exist: {', '.join(existing)}",
-            hint="Choose another directory: goldenami init DIR",
+            hint=f"Choose another directory: {command('init', 'DIR')}",
         )
     try:
         for path, text in paths.items():

@@ -35,6 +35,7 @@ from goldenami import manifest as codec
 from goldenami.aws import catalogs
 from goldenami.errors import Busy, CatalogError, NotFound, UsageError
 from goldenami.model import Architecture, Environment, ImageManifest, ManifestImage, Place, timestamp
+from goldenami.nextstep import step
 from goldenami.release import targets as modes
 from goldenami.release.marks import Marks
 from goldenami.release.versions import Reference, Version, check_name, is_version
@@ -339,7 +340,7 @@ class Catalog:
             if self._store.replace(key, _encode(after), stored) is None:
                 raise CatalogError(
                     f"{name}@{channel} was moved by another process at the same time",
-                    hint="`goldenami images list` shows the channel. Then try again.",
+                    hint=f"{step('images list')} shows the channel. Then try again.",
                 )
             return after
 
@@ -409,7 +410,7 @@ class Catalog:
             newest = f"The newest usable release is {manifest.recipe}@{good}. " if good else ""
             raise NotFound(
                 f"{manifest.label} is {reason}",
-                hint=f"{newest}`goldenami images list --name {manifest.recipe}` shows all releases.",
+                hint=f"{newest}{step('images list', '--name', manifest.recipe)} shows all releases.",
             )
 
     def resolve(self, reference: Reference, place: Place, architecture: Architecture | None = None) -> ManifestImage:
@@ -505,7 +506,7 @@ class Catalog:
     def _no_such_name(self, name: str) -> NotFound:
         hint = (
             _nearest(name, self.names(), "The names of releases are")
-            or "No release exists. `goldenami build` makes one."
+            or f"No release exists. {step('build', 'RECIPE')} makes one."
         )
         return NotFound(f"no release has the name {name!r}", hint=hint)
 

@@ -29,6 +29,7 @@ from goldenami.events import Emit, ignore_events
 from goldenami.interrupts import Interrupts
 from goldenami.journal import Journal
 from goldenami.model import ChannelRules, Environment, ImageManifest, Place
+from goldenami.nextstep import step
 from goldenami.release import usage
 from goldenami.release.catalog import Catalog, Channel, MoveAction
 from goldenami.release.conditions import unmet, unmet_by_rollback
@@ -130,14 +131,14 @@ def rollback(
         if to is None:
             raise NotFound(
                 f"{name}@{channel} has no earlier release that can be used",
-                hint=f"`goldenami history {name}@{channel}` shows its moves. `goldenami promote {name}@VERSION --to "
-                f"{channel}` points it to any release.",
+                hint=f"{step('history', f'{name}@{channel}')} shows its moves. "
+                f"{step('promote', f'{name}@VERSION', '--to', channel)} points it to any release.",
             )
     elif all(move.version != to for move in pointer.history):
         raise NotFound(
             f"{name} {to} was never in {channel}",
-            hint=f"`goldenami history {name}@{channel}` shows the versions; `goldenami promote {name}@{to} --to "
-            f"{channel}` moves the channel to another release.",
+            hint=f"{step('history', f'{name}@{channel}')} shows the versions; "
+            f"{step('promote', f'{name}@{to}', '--to', channel)} moves the channel to another release.",
         )
     return mover.move(mover.catalog.get(name, to), channel, "rollback", reason, partial=partial)
 
@@ -233,7 +234,7 @@ class _Mover:
             rows = ", ".join(f"{row.image_id} in {row.place}" for row in missing)
             raise NotFound(
                 f"{manifest.label} cannot be used everywhere: not available: {rows}",
-                hint=f"Build it again: `goldenami build {manifest.recipe} --force`.",
+                hint=f"Build it again: {step('build', manifest.recipe, '--force')}.",
             )
         if pointer is None or partial or pointer.current == manifest.version:
             return
@@ -332,7 +333,7 @@ def put_back(job: Task) -> None:
         raise TargetsFailed(
             f"{manifest.recipe}@{channel} was not restored in {', '.join(sorted(refused))}",
             failures=refused,
-            hint=f"Remove the cause; then `goldenami clean {job.id}`, or `goldenami resume {job.id}`.",
+            hint=f"Remove the cause; then {step('clean', job.id)}, or {step('resume', job.id)}.",
         )
 
 
@@ -436,9 +437,7 @@ def restore(
     catalog = catalog or Catalog.of(environment, known)
     manifest = catalog.get(name, version)
     if catalog.marks.revocation(name, version) is None:
-        raise NotFound(
-            f"{manifest.label} is not revoked", hint=f"`goldenami history {name}` shows what happened to it."
-        )
+        raise NotFound(f"{manifest.label} is not revoked", hint=f"{step('history', name)} shows what happened to it.")
     caller = known.check_caller().arn
     arguments = {"releases": [manifest.label]}
     with task.run(environment, "restore", arguments, cloud=cloud, known=known, emit_to=emit_to) as job:
@@ -536,15 +535,17 @@ def _disable(removal: Removal, manifest: ImageManifest, estate: Estate) -> list[
     return disabled
 
 
-def failed(done: Revoked, what: str) -> GoldenAmiError | None:
-    """Return an error with all failures of a revocation or of its end, or None."""
+def failed(done: Revoked, what: str, *options: str) -> GoldenAmiError | None:
+    """Return an error with all failures of a revocation or of its end, or None. ``options``: of the command, which
+    does what is left if it is run again."""
     if not done.left and not done.unreachable:
         return None
+    again = step(what, f"{done.releases[0].recipe}@{done.releases[0].version}", *options)
     failures = {**done.left, **{str(place): reason for place, reason in done.unreachable.items()}}
     return TargetsFailed(
         f"{', '.join(one.label for one in done.releases)}: {len(failures)} steps of the command `{what}` failed",
         failures=failures,
-        hint=f"Remove the causes, and run `goldenami {what}` again: it does what is left.",
+        hint=f"Remove the causes, and run {again} again: it does what is left.",
     )
 
 

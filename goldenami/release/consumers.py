@@ -26,6 +26,7 @@ from goldenami.each import each
 from goldenami.errors import AccessError, TargetsFailed
 from goldenami.events import Emit, ignore_events
 from goldenami.model import Consumer, Environment, ImageManifest, Place
+from goldenami.nextstep import step
 from goldenami.release import targets as modes
 from goldenami.release.catalog import Catalog
 
@@ -221,7 +222,7 @@ def allow(ledger: Ledger, environment: Environment, catalog: str, manifest: Imag
             f"nothing was published: consumers cannot use the keys of {', '.join(sorted(set(required)))}",
             failures=failures,
             hint="A service-linked role must exist before a grant names it (`aws iam create-service-linked-role`). The "
-            "images are kept. Remove the cause; then `goldenami resume` publishes them.",
+            f"images are kept. Remove the cause; then {step('resume')} publishes them.",
         )
     return failures
 

@@ -42,6 +42,7 @@ from goldenami.errors import (
 )
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.model import Architecture, Place, Target
+from goldenami.nextstep import step
 from goldenami.release import targets as modes
 from goldenami.release.order import ReleaseOrder
 from goldenami.release.targets import Source
@@ -153,7 +154,7 @@ class Distribution:
             hopeless = [
                 error for label, error in collected.errors.items() if label in required and not error.can_resume
             ]
-            hint = "The other targets keep their images. `goldenami resume` repeats only the failed targets."
+            hint = f"The other targets keep their images. {step('resume')} repeats only the failed targets."
             raise TargetsFailed(
                 f"{len(failures)} of {len(self._order.targets)} targets failed: {', '.join(failures)}",
                 failures=failures,

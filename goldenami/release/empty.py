@@ -14,13 +14,17 @@ from goldenami.aws.session import Cloud
 from goldenami.each import each
 from goldenami.errors import CatalogError
 from goldenami.model import Environment, Place
+from goldenami.nextstep import step
 from goldenami.release import usage
 from goldenami.release.catalog import Catalog, Reservation
 
-REBUILD_HINT = (
-    "If they belong to this environment, run `goldenami catalog rebuild`, or set `catalog` in goldenami.yaml to the "
-    "catalog that owns them. Several machines need a catalog in a bucket: s3://BUCKET/PREFIX."
-)
+
+def rebuild_hint() -> str:
+    """Return the next step of a user whose catalog does not have the released resources that exist."""
+    return (
+        f"If they belong to this environment, run {step('catalog rebuild')}, or set `catalog` in goldenami.yaml to the "
+        "catalog that owns them. Several machines need a catalog in a bucket: s3://BUCKET/PREFIX."
+    )
 
 
 def refuse_empty(cloud: Cloud, environment: Environment, catalog: Catalog) -> None:
@@ -47,7 +51,7 @@ def refuse_empty(cloud: Cloud, environment: Environment, catalog: Catalog) -> No
     raise CatalogError(
         f"the catalog {environment.catalog} {what}, but there are released resources: {found[0]}{more}. "
         "Nothing is deleted",
-        hint=REBUILD_HINT,
+        hint=rebuild_hint(),
     )
 
 

@@ -30,6 +30,7 @@ from goldenami.aws.session import Cloud
 from goldenami.each import each
 from goldenami.events import Emit, ignore_events
 from goldenami.model import Environment, Place
+from goldenami.nextstep import command
 from goldenami.release import usage
 from goldenami.release.catalog import Catalog
 from goldenami.release.decisions import living
@@ -156,7 +157,7 @@ def _find_owner(resource: TaggedResource, owners: Owners, now: datetime) -> str 
         return f"of the release {release}"
     build = resource.tags.get(tags.BUILD_ID, "")
     if build in owners.unfinished:
-        return f"of {build}, which has not ended: goldenami clean {build}"
+        return f"of {build}, which has not ended: {command('clean', build)}"
     if _SCHEDULE_TAG in resource.tags:
         return f"of the schedule {resource.tags[_SCHEDULE_TAG]}"
     if tags.TASK in resource.tags:

@@ -35,6 +35,7 @@ from goldenami.each import each
 from goldenami.errors import GoldenAmiError, TargetsFailed
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.model import Architecture, ImageManifest, Place, Target
+from goldenami.nextstep import step
 from goldenami.release import targets as modes
 from goldenami.release.catalog import Catalog, Channel, Move
 from goldenami.release.parameters import Parameter, Parameters, parameters_for
@@ -284,7 +285,7 @@ class Publication:
         return TargetsFailed(
             message,
             failures=failures,
-            hint="The images are kept. Remove the cause; then `goldenami resume` publishes them.",
+            hint=f"The images are kept. Remove the cause; then {step('resume')} publishes them.",
         )
 
     def _label(self, parameter: Parameter) -> str:

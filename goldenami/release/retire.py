@@ -22,6 +22,7 @@ from goldenami.errors import TargetsFailed
 from goldenami.events import Emit, ignore_events
 from goldenami.journal import Wait
 from goldenami.model import Environment, Place
+from goldenami.nextstep import step
 from goldenami.release import usage
 from goldenami.release.catalog import Catalog
 from goldenami.release.decisions import decide_releases
@@ -126,7 +127,7 @@ def failed(retired: Retired) -> TargetsFailed | None:
     return TargetsFailed(
         f"{count} resource{'s' if count != 1 else ''} could not be retired",
         failures=dict(retired.left),
-        hint="Remove the causes, and run `goldenami retire` again.",
+        hint=f"Remove the causes, and run {step('retire')} again.",
     )
 
 

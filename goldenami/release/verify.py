@@ -19,6 +19,7 @@ from goldenami.each import each
 from goldenami.errors import TargetsFailed
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.model import Architecture, ManifestImage, ManifestSnapshot, Place, Target, timestamp
+from goldenami.nextstep import step
 from goldenami.release import targets as modes
 from goldenami.release.distribute import Distributed, Placed, account_root
 from goldenami.release.order import ReleaseOrder
@@ -259,7 +260,7 @@ def verify(ledger: Ledger, order: ReleaseOrder, distributed: Distributed, *, emi
         raise TargetsFailed(
             f"{len(failures)} of {len(order.targets)} targets differ from the release order: {', '.join(failures)}",
             failures=failures,
-            hint="Nothing was published. Look in CloudTrail for the change of the images; then run `goldenami resume`.",
+            hint=f"Nothing was published. Look in CloudTrail for the change of the images; then run {step('resume')}.",
         )
     return Verified(tuple(sorted(rows, key=_row_order)), tuple(mismatches), failures)
 

@@ -26,6 +26,7 @@ from goldenami.events import Emit, emit, ignore_events
 from goldenami.interrupts import Interrupts
 from goldenami.journal import Wait
 from goldenami.model import Environment, Place
+from goldenami.nextstep import step
 from goldenami.schedules.policy import SCHEDULE_TAG, SLOT_TAG, SOURCE_TAG, Schedule, slot_of
 from goldenami.schedules.steps import Change, Made, Make, MakeCopy, Steps, plan
 from goldenami.schedules.survey import COPY_TAG, survey, tag_value
@@ -116,7 +117,7 @@ def error_of(runs: Iterable[ScheduleRun]) -> TargetsFailed | None:
     return TargetsFailed(
         f"{len(failures)} step{'s' if len(failures) != 1 else ''} of the schedules failed",
         failures=failures,
-        hint="The next `goldenami schedule run` tries them again.",
+        hint=f"The next {step('schedule run')} tries them again.",
     )
 
 

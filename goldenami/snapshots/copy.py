@@ -18,6 +18,7 @@ from goldenami.aws.waiters import Item
 from goldenami.each import each
 from goldenami.errors import CloudError, GoldenAmiError, NotFound, TargetsFailed, UsageError
 from goldenami.model import Place
+from goldenami.nextstep import step
 from goldenami.snapshots import names
 from goldenami.snapshots.progress import progress_events
 from goldenami.snapshots.share import check_shareable
@@ -135,8 +136,8 @@ def _check(sources: Sequence[Item]) -> None:
     if problems:
         raise UsageError(
             f"snapshots cannot be copied: {', '.join(problems)}",
-            hint="Wait until pending snapshots are completed. Restore archived snapshots with `goldenami snapshot "
-            "restore-archive`.",
+            hint="Wait until pending snapshots are completed. Restore archived snapshots with "
+            f"{step('snapshot restore-archive', 'SNAPSHOT')}.",
         )
 
 

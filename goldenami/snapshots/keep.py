@@ -12,6 +12,7 @@ from goldenami.aws.waiters import Item
 from goldenami.errors import UsageError
 from goldenami.events import emit
 from goldenami.model import Place
+from goldenami.nextstep import step
 from goldenami.task import Task
 
 _LOCKED = ("governance", "compliance", "compliance-cooloff")
@@ -27,7 +28,7 @@ def check_deletable(cloud: Cloud, place: Place, items: Sequence[Item]) -> None:
     if problems:
         raise UsageError(
             "no snapshot was deleted: " + "; ".join(problems),
-            hint="Deregister the images first, and lift the locks with `goldenami snapshot unlock`.",
+            hint=f"Deregister the images first, and lift the locks with {step('snapshot unlock', 'SNAPSHOT')}.",
         )
 
 

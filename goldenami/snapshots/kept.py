@@ -9,6 +9,7 @@ from goldenami.aws.session import Cloud
 from goldenami.aws.volumes import Volume
 from goldenami.errors import NotFound, UsageError
 from goldenami.model import Place
+from goldenami.nextstep import step
 from goldenami.snapshots.exchange import KEPT_FROM
 from goldenami.snapshots.others import refuse_others
 from goldenami.task import Task
@@ -36,13 +37,11 @@ def choose(cloud: Cloud, place: Place, references: Sequence[str]) -> list[Volume
     for reference in references:
         found = [v for v in every if reference in (v.id, origin(v)[0])]
         if not found and reference.startswith("vol-") and volumes.describe_many(cloud, place, [reference]):
-            raise UsageError(
-                f"{reference} is not a kept volume", hint="`goldenami volume kept` lists the kept volumes."
-            )
+            raise UsageError(f"{reference} is not a kept volume", hint=f"{step('volume kept')} lists the kept volumes.")
         if not found:
             raise NotFound(
                 f"there is no kept volume of {reference} in {place}",
-                hint="`goldenami volume kept` lists the kept volumes.",
+                hint=f"{step('volume kept')} lists the kept volumes.",
             )
         chosen |= {v.id: v for v in found}
     return list(chosen.values())

@@ -11,6 +11,7 @@ from goldenami.aws.volumes import Volume
 from goldenami.aws.waiters import Item
 from goldenami.errors import UsageError
 from goldenami.model import LONGEST_DESCRIPTION, Architecture, Place
+from goldenami.nextstep import command
 from goldenami.snapshots import names
 from goldenami.snapshots.progress import progress_events
 from goldenami.task import TEMPORARY, Task
@@ -28,7 +29,7 @@ def check_usable(item: Item) -> None:
     if item.get("StorageTier") == "archive":
         raise UsageError(
             f"{item['SnapshotId']} is archived",
-            hint=f"Restore it first: goldenami snapshot restore-archive {item['SnapshotId']}.",
+            hint=f"Restore it first: {command('snapshot restore-archive', item['SnapshotId'])}",
         )
 
 

@@ -17,6 +17,7 @@ from goldenami.aws.volumes import Volume
 from goldenami.aws.waiters import Item
 from goldenami.errors import NotFound, UsageError
 from goldenami.model import Place
+from goldenami.nextstep import step
 from goldenami.snapshots import names
 
 REPLACES: Final = tags.PREFIX + "replaces"  # on a volume: the ids of its predecessors, the latest first
@@ -71,7 +72,7 @@ def choose(cloud: Cloud, place: Place, instance_id: str, to: str | datetime) -> 
     if not points:
         raise NotFound(
             f"--to: found no snapshot {to!r} of a volume of {instance_id} in {place}",
-            hint=f"`goldenami snapshot list --instance {instance_id}` lists the snapshots of its volumes.",
+            hint=f"{step('snapshot list', '--instance', instance_id)} lists the snapshots of its volumes.",
         )
     return points
 

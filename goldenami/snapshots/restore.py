@@ -18,6 +18,7 @@ from goldenami.aws.volumes import Volume
 from goldenami.aws.waiters import Item
 from goldenami.errors import NotFound
 from goldenami.model import Place
+from goldenami.nextstep import step
 from goldenami.snapshots import exchange, make, names
 from goldenami.snapshots.encrypt import volume_like
 from goldenami.snapshots.exchange import REPLACED_BY, Exchange
@@ -86,7 +87,7 @@ def undo_plan(cloud: Cloud, place: Place, instance: Item) -> list[tuple[Volume, 
     if not pairs:
         raise NotFound(
             f"there is no kept volume that a volume of {instance['InstanceId']} replaced",
-            hint="`goldenami volume kept` lists the kept volumes.",
+            hint=f"{step('volume kept')} lists the kept volumes.",
         )
     return pairs
 

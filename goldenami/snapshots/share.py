@@ -9,6 +9,7 @@ from goldenami.aws.session import Cloud
 from goldenami.aws.waiters import Item
 from goldenami.errors import UsageError
 from goldenami.model import Place
+from goldenami.nextstep import command, step
 from goldenami.task import Task
 
 
@@ -26,8 +27,8 @@ def check_shareable(cloud: Cloud, place: Place, items: Sequence[Item]) -> None:
     if problems:
         raise UsageError(
             "snapshots cannot be shared: " + "; ".join(f"{id}: {why}" for id, why in sorted(problems.items())),
-            hint="Restore archived snapshots with `goldenami snapshot restore-archive SNAPSHOT --permanent`. Copy "
-            "snapshots under the default key with `goldenami snapshot copy SNAPSHOT --kms-key alias/KEY`, then "
+            hint=f"Restore archived snapshots with {step('snapshot restore-archive', 'SNAPSHOT', '--permanent')}. Copy "
+            f"snapshots under the default key with {step('snapshot copy', 'SNAPSHOT', '--kms-key', 'alias/KEY')}, then "
             "share the copies.",
         )
 
@@ -71,13 +72,13 @@ def check_publishable(cloud: Cloud, place: Place, items: Sequence[Item]) -> None
     if encrypted:
         raise UsageError(
             f"{', '.join(encrypted)}: an encrypted snapshot cannot be public",
-            hint="Share it with single accounts: goldenami snapshot share SNAPSHOT --with ACCOUNT.",
+            hint=f"Share it with single accounts: {command('snapshot share', 'SNAPSHOT', '--with', 'ACCOUNT')}",
         )
     archived = [s["SnapshotId"] for s in items if s.get("StorageTier") == "archive"]
     if archived:
         raise UsageError(
             f"{', '.join(archived)}: an archived snapshot cannot be public",
-            hint="Restore it first: goldenami snapshot restore-archive SNAPSHOT --permanent.",
+            hint=f"Restore it first: {command('snapshot restore-archive', 'SNAPSHOT', '--permanent')}",
         )
     state = snapshots.public_access(cloud, place)
     if state != "unblocked":

@@ -6,6 +6,7 @@ from goldenami.aws import images, instances, waiters
 from goldenami.aws.instances import RootVolume
 from goldenami.errors import BuilderError
 from goldenami.model import Architecture
+from goldenami.nextstep import step
 from goldenami.planning import boot_mode_override
 from goldenami.stages import hosts
 from goldenami.stages.build import BuildContext, Candidate, Prepared
@@ -102,7 +103,7 @@ def stop(build: BuildContext, instance_id: str) -> None:
         state = instance.state if instance else "deleted"
         raise BuilderError(
             f"builder {instance_id} is {state} before its capture, expected running or stopped",
-            hint="Look in CloudTrail for the account that stopped it. `goldenami resume` launches a new builder.",
+            hint=f"Look in CloudTrail for the account that stopped it. {step('resume')} launches a new builder.",
         )
     if instance.market == "on-demand":
         instances.stop(build.ledger, f"stop/{instance_id}", build.home, instance_id)

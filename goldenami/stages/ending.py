@@ -16,6 +16,7 @@ from goldenami.errors import (
 )
 from goldenami.events import emit
 from goldenami.journal import Ending
+from goldenami.nextstep import step
 from goldenami.release.catalog import Catalog
 from goldenami.stages.build import BuildContext
 from goldenami.stages.opening import owned_by_release
@@ -48,14 +49,14 @@ def ending(build: BuildContext, tools: Tools) -> Iterator[None]:
         _finish(build, "cleaned" if complete else "failed")
         finished("interrupted")
         what = "everything it made is deleted" if complete else "not everything it made could be deleted"
-        hint = None if complete else f"`goldenami clean {build.journal.build_id}` deletes the rest."
+        hint = None if complete else f"{step('clean', build.journal.build_id)} deletes the rest."
         raise Interrupted(f"build {build.journal.build_id} was interrupted; {what}", hint=hint) from interrupt
     except Exception as error:  # also after a defect of this program: no instance may keep running
         if isinstance(error, GoldenAmiError) and not error.can_clean_up:
             # An incomplete clean-up would make a resume impossible, so all resources are kept.
             _finish(build, "failed", error=str(error))
             finished("failed", str(error))
-            error.hint = f"{error.hint or ''} Then: `goldenami resume {build.journal.build_id}`".strip()
+            error.hint = f"{error.hint or ''} Then: {step('resume', build.journal.build_id)}".strip()
             raise
         tools.interrupts.clean_up()
         resumable = isinstance(error, (TargetsFailed, CloudError, HostLost)) and error.can_resume

@@ -18,6 +18,7 @@ from goldenami.aws.session import Cloud
 from goldenami.each import all_of, each
 from goldenami.errors import GoldenAmiError, NotFound, TargetsFailed
 from goldenami.model import Architecture, BaseImage, Environment, Place, Target
+from goldenami.nextstep import step
 from goldenami.planning import Facts
 from goldenami.recipe import BaseRef, Recipe
 from goldenami.release import targets as modes
@@ -148,7 +149,7 @@ def _released_base(
     except NotFound as error:
         raise NotFound(
             f"{base.mark}: the base {reference} has no {architecture} image in {home}: {error.message}",
-            hint=" ".join(filter(None, (error.hint, f"To build the base: `goldenami build {base.value}`."))),
+            hint=" ".join(filter(None, (error.hint, f"To build the base: {step('build', base.value)}."))),
         ) from error
     found = images.base_by_id(
         cloud, home, image.image_id, architecture=architecture, source=f"{reference} {release.version}"

@@ -21,6 +21,7 @@ from goldenami.errors import CatalogError, JournalError, NameTaken, NotFound, Us
 from goldenami.events import emit, masked
 from goldenami.journal import Header, Journal, Summary, new_build_id
 from goldenami.model import Environment, ImageManifest
+from goldenami.nextstep import step
 from goldenami.planning import BuildPlan, Facts
 from goldenami.recipe import Project, Recipe
 from goldenami.recipe.secrets import read as read_secrets
@@ -104,7 +105,7 @@ def reopen(project: Project, environment: Environment, summary: Summary, tools: 
         if journal.ending not in (None, "failed"):
             raise UsageError(
                 f"build {header.build_id} is {journal.ending}, expected an unfinished or failed build",
-                hint="`goldenami builds list` shows the unfinished builds.",
+                hint=f"{step('builds list')} shows the unfinished builds.",
             )
         check_owner(header, environment, tools.catalog)
         data = header.data
@@ -113,7 +114,7 @@ def reopen(project: Project, environment: Environment, summary: Summary, tools: 
         if plan.digest != header.plan_digest:
             raise UsageError(
                 f"{recipe.name} or its environment has changed since build {header.build_id} began",
-                hint=f"Delete the resources of this build with `goldenami clean {header.build_id}`, and build again.",
+                hint=f"Delete the resources of this build with {step('clean', header.build_id)}, and build again.",
             )
         tools.cloud.check_caller()
         if release_of(tools.catalog, journal) is None:
@@ -122,7 +123,7 @@ def reopen(project: Project, environment: Environment, summary: Summary, tools: 
             try:
                 availability.check_version(tools.cloud, wanted, data["version"], header.build_id)
             except NameTaken as error:
-                again = f"Or give this build up: `goldenami clean {header.build_id}`. A new build gets a free number."
+                again = f"Or give this build up: {step('clean', header.build_id)}. A new build gets a free number."
                 error.hint = f"{error.hint} {again}"
                 raise
         with transports.opened(environment, tools.cloud) as transport:
@@ -137,7 +138,7 @@ def _variables(journal: Journal) -> dict[str, str]:
     def missing() -> bytes:
         raise JournalError(
             f"the values of --var of build {journal.build_id} are missing, so it cannot be resumed",
-            hint=f"Run `goldenami clean {journal.build_id}`, and build again.",
+            hint=f"Run {step('clean', journal.build_id)}, and build again.",
         )
 
     given = journal.header.data["variables"]
@@ -185,8 +186,8 @@ def check_owner(header: Header, environment: Environment, catalog: Catalog) -> N
         found = f"{environment.catalog} is the catalog {identity}" if identity else f"{environment.catalog} is empty"
         raise CatalogError(
             f"build {header.build_id} is of the catalog {header.catalog}, and {found}: nothing is changed",
-            hint="Set `catalog` in goldenami.yaml to the catalog of this build. If it is lost, `goldenami catalog "
-            "rebuild` restores it from what is in the cloud.",
+            hint="Set `catalog` in goldenami.yaml to the catalog of this build. If it is lost, "
+            f"{step('catalog rebuild')} restores it from what is in the cloud.",
         )
 
 

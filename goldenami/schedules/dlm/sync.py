@@ -24,6 +24,7 @@ from goldenami.each import each
 from goldenami.errors import NotFound, TargetsFailed
 from goldenami.events import Emit, ignore_events
 from goldenami.model import Environment, Place
+from goldenami.nextstep import step
 from goldenami.schedules.dlm.express import (
     Details,
     Expressed,
@@ -207,8 +208,8 @@ def error_of(applied: Applied) -> TargetsFailed | None:
     return TargetsFailed(
         f"{len(failures)} schedules or places do not match the policies of DLM",
         failures=failures,
-        hint="Use `goldenami schedule run NAME` for schedules that DLM cannot run. Policies of an unknown owner are "
-        "taken over with `goldenami dlm apply --adopt`. Run `goldenami dlm apply` again for the other failures.",
+        hint=f"Use {step('schedule run', 'NAME')} for schedules that DLM cannot run. Policies of an unknown owner are "
+        f"taken over with {step('dlm apply', '--adopt')}. Run {step('dlm apply')} again for the other failures.",
     )
 
 
