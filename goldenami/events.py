@@ -29,11 +29,16 @@ note                   message, [level: "info" | "warning"]
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from goldenami.masking import masker
+
+SCHEMA: Final = "goldenami.events/1"
+"""The schema of events as JSON lines. Readers must ignore kinds and fields that they do not support."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,24 @@ def ignore_events(event: Event) -> None:
 def emit(to: Emit, kind: str, **fields: Any) -> None:
     """Send one event to a consumer. Fields that are None are omitted."""
     to(Event(kind, {k: v for k, v in fields.items() if v is not None}))
+
+
+def to_line(event: Event, at: datetime) -> str:
+    """Return an event as one line of JSON: schema, time (ISO 8601, UTC, milliseconds), kind, and its fields."""
+    moment = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    record = {"schema": SCHEMA, "time": moment, "kind": event.kind}
+    return json.dumps(record | {k: v for k, v in event.fields.items() if k not in record}, default=str) + "\n"
+
+
+def from_line(line: str | bytes) -> tuple[datetime, Event] | None:
+    """Return the time and the event of a line of ``to_line``; None for another line, for example a torn one."""
+    try:
+        record = json.loads(line)
+        at = datetime.fromisoformat(record.pop("time"))
+        known = record.pop("schema") == SCHEMA and at.tzinfo is not None
+        return (at, Event(str(record.pop("kind")), record)) if known else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 _MASK = "********"

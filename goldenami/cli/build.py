@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from goldenami.cli.context import open_journals, open_project, print_json, reach
+from goldenami.cli.moments import moment
 from goldenami.cli.options import environment_option, events_option, json_option, variable_options
 from goldenami.cli.waiting import Waiting, wait_option
 from goldenami.each import Failures
@@ -18,9 +19,10 @@ from goldenami.nextstep import command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from goldenami.events import Emit
-    from goldenami.journal import Summary
+    from goldenami.journal import Journals, Summary
     from goldenami.model import Environment
     from goldenami.pipeline import Outcome
     from goldenami.reconcile import CleanUp
@@ -194,6 +196,13 @@ def next_steps(builds: list[Summary]) -> dict[str, str]:
     is_flag=True,
     help="Temporary resources of lost machines that have expired, in every account and region.",
 )
+@click.option(
+    "--logs",
+    "logs_before",
+    callback=moment,
+    metavar="WHEN",
+    help="Delete only the logs of builds that ended, if they are older than this: 90d, or 2026-11-01.",
+)
 @click.option("--dry-run", is_flag=True, help="Only print what would be deleted.")
 @wait_option
 @json_option
@@ -202,6 +211,7 @@ def clean(
     environment_name: str | None,
     every: bool,
     expired: bool,
+    logs_before: datetime | None,
     dry_run: bool,
     wait: float,
     as_json: bool,
@@ -216,15 +226,19 @@ def clean(
     an expiry time that has passed by the cloud's clock, unless a release in the catalog owns them. Expired resources
     of other catalogs and environments are listed and kept.
 
+    --logs changes nothing in the cloud. It deletes the logs that `goldenami builds log` prints, and keeps the journals.
+
     The exit code is 6 if an account or region did not answer, or something could not be deleted.
     """
     from goldenami import pipeline
     from goldenami.errors import UsageError
 
-    if sum((every, expired, build_id is not None)) > 1:
-        raise UsageError("BUILD_ID, --all and --expired cannot be combined", hint="Give one of them.")
+    if sum((every, expired, build_id is not None, logs_before is not None)) > 1:
+        raise UsageError("BUILD_ID, --all, --expired and --logs cannot be combined", hint="Give one of them.")
     _, environment = open_project(environment_name)
     journals = open_journals(environment)
+    if logs_before is not None:
+        return _clean_logs(journals, logs_before, dry_run=dry_run, as_json=as_json)
     done: dict[str | None, CleanUp]
     failures = Failures[str]()
     if expired:
@@ -250,6 +264,19 @@ def clean(
         click.echo(f"{one}: {reason}", err=True)
     code = _print_clean_ups(done, failures.reasons, dry_run=dry_run, expired=expired, as_json=as_json)
     return code or next((error.exit_code for error in failures.errors.values()), 0)
+
+
+def _clean_logs(journals: Journals, before: datetime, *, dry_run: bool, as_json: bool) -> int:
+    """Delete old logs, and print the ids of their builds."""
+    found = journals.forget_events(before, dry_run=dry_run)
+    if as_json:
+        print_json({"schema": "goldenami.clean-logs/1", "dry_run": dry_run, "builds": list(found)})
+        return 0
+    for build_id in found:
+        click.echo(build_id)
+    count = f"{len(found)} log{'' if len(found) == 1 else 's'}"
+    click.echo(f"Would delete {count}" if dry_run else f"Deleted {count}", err=True)
+    return 0
 
 
 def _is_of(summary: Summary, environment: Environment) -> bool:

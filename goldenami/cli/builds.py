@@ -1,63 +1,123 @@
-"""The commands about builds and tasks: list them, show one, and who holds its lock."""
+"""The commands about builds and tasks: list them, show one and who holds its lock, print the log of one."""
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from goldenami.cli.build import next_steps
-from goldenami.cli.context import open_journals, open_project, print_json
+from goldenami.cli.context import in_bucket, open_journals, open_project, print_json
+from goldenami.cli.moments import moment
 from goldenami.cli.options import environment_option, json_option
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from goldenami.journal import Holder, Intent, Result, Summary
+    from goldenami.report.timeline import Timeline
+
+
+STATES = ("running", "unfinished", "failed", "released", "cleaned", "done", "skipped", "damaged")
+_WIDE = 110  # columns of a terminal that shows the bars of the timeline
+_POLL_SECONDS = 1.0  # between two reads of a log that is followed
+_POLL_SECONDS_BUCKET = 5.0  # each read of a bucket takes requests
 
 
 @click.group()
 def builds() -> None:
-    """List builds and tasks, or show one."""
+    """List builds and tasks; show one, or its log."""
 
 
 @builds.command("list")
 @environment_option
 @click.option("--unfinished", is_flag=True, help="Only those that can be resumed or cleaned.")
+@click.option("--recipe", metavar="NAME", help="Only builds of this recipe, or tasks of this kind.")
+@click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="Only those in one of these states.")
+@click.option(
+    "--since", callback=moment, metavar="WHEN", help="Only those that began at or after this: 7d, 12h, or 2026-11-01."
+)
+@click.option("--limit", type=click.IntRange(1), metavar="NUMBER", help="At most this many. Default: all.")
 @json_option
-def builds_list(environment_name: str | None, unfinished: bool, as_json: bool) -> None:
-    """List builds and tasks, oldest first. A task has its kind in the column of the recipe."""
+def builds_list(
+    environment_name: str | None,
+    unfinished: bool,
+    recipe: str | None,
+    states: tuple[str, ...],
+    since: datetime | None,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """List builds and tasks, newest first. A task has its kind in the column of the recipe.
+
+    Example: goldenami builds list --recipe debian-12-web --state failed --since 7d
+    """
     _, environment = open_project(environment_name)
     journals = open_journals(environment)
-    found = journals.unfinished() if unfinished else journals.list()
-    holders = {s.build_id: journals.holder(s.build_id) for s in found if s.ending is None}
+    every = reversed(journals.unfinished()) if unfinished else journals.newest(since)
+    found: list[tuple[Summary, Holder | None]] = []
+    for summary in every:
+        header = summary.header
+        if (since is not None and (header is None or header.created < since)) or (
+            recipe is not None and (header is None or header.recipe != recipe)
+        ):
+            continue
+        holder = journals.holder(summary.build_id) if summary.ending is None else None
+        if states and _state(summary, holder) not in states:
+            continue
+        found.append((summary, holder))
+        if len(found) == limit:
+            break
     if as_json:
-        rows = [_summary_json(s, holders.get(s.build_id)) for s in found]
+        rows = [{**_summary_json(s, holder), "state": _state(s, holder)} for s, holder in found]
         print_json({"schema": "goldenami.builds/1", "builds": rows})
         return
-    for summary in found:
-        header, holder = summary.header, holders.get(summary.build_id)
+    for summary, holder in found:
+        header = summary.header
         what = f"{header.recipe} {header.data.get('version', '')}".rstrip() if header else str(summary.problem)
-        state = "running" if holder else summary.ending or ("unfinished" if header else "damaged")
+        state = _state(summary, holder)
         left = f"  {len(summary.resources)} resources" if state in ("unfinished", "failed") else ""
         who = f"  {holder}" if holder else ""
         age = f"  {_age(header.created)}" if header else ""
         click.echo(f"{summary.build_id}  {state:<10}  {what}{age}{left}{who}")
 
 
+def _state(summary: Summary, holder: Holder | None) -> str:
+    """Return one of STATES."""
+    return "running" if holder else summary.ending or ("unfinished" if summary.header else "damaged")
+
+
 @builds.command("show")
 @click.argument("build_id")
 @environment_option
+@click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="Draw the timeline into this file.")
 @json_option
-def builds_show(build_id: str, environment_name: str | None, as_json: bool) -> None:
-    """Show one build: how it ended, which process works on it, every call with its result, and what still exists."""
+def builds_show(build_id: str, environment_name: str | None, svg: Path | None, as_json: bool) -> None:
+    """Show one build: how it ended, its stages with their times, every call with its result, and what still exists.
+
+    The stages are read from the log of the build. A build whose process was killed on another machine may have none
+    here.
+    """
+    from goldenami.report import timeline
+
     _, environment = open_project(environment_name)
     journals = open_journals(environment)
     summary = journals.read(build_id)
     holder = journals.holder(build_id)
+    times = timeline.timeline(journals.storage.events(build_id).read(), running=holder is not None)
+    if svg is not None:
+        what = summary.header.recipe if summary.header else ""
+        svg.write_text(timeline.draw(times, f"{what} {build_id}".lstrip()), encoding="utf-8")
+        click.echo(f"Drew {svg}", err=True)
     document = _summary_json(summary, holder)
     if as_json:
-        print_json({"schema": "goldenami.build/1", **document, "calls": [_call_json(i, r) for i, r in summary.calls]})
+        calls = [_call_json(i, r) for i, r in summary.calls]
+        stages = [span.to_json() for span in times.spans]
+        ended = None if times.ended is None or holder else timeline.timestamp(times.ended)
+        more = {"state": _state(summary, holder), "runs": times.runs, "ended": ended, "stages": stages}
+        print_json({"schema": "goldenami.build/1", **document, **more, "calls": calls})
         return
     for key, value in document.items():
         if key == "holder":
@@ -66,6 +126,7 @@ def builds_show(build_id: str, environment_name: str | None, as_json: bool) -> N
             click.echo(f"{key:<12} {value}")
     if summary.header:
         click.echo(f"{'age':<12} {_age(summary.header.created)}")
+    _print_timeline(times, bool(holder))
     click.echo(f"calls ({len(summary.calls)}):")
     for intent, result in summary.calls:
         click.echo(f"  {intent.operation:<28} {intent.place}  {intent.key}: {_outcome(intent, result)}")
@@ -76,6 +137,63 @@ def builds_show(build_id: str, environment_name: str | None, as_json: bool) -> N
     if summary.ending in (None, "failed") and not holder and summary.header is not None:
         for purpose, command in next_steps([summary]).items():
             click.echo(f"to {purpose}: {command}", err=True)
+
+
+def _print_timeline(times: Timeline, running: bool) -> None:
+    from goldenami.report import timeline
+    from goldenami.report.text import duration
+
+    if times.started is None or times.ended is None:
+        return
+    if not running:
+        click.echo(f"{'ended':<12} {timeline.timestamp(times.ended)}")
+        click.echo(f"{'took':<12} {duration((times.ended - times.started).total_seconds())}")
+    click.echo(f"stages ({len(times.spans)}{f', in {times.runs} runs' if times.runs > 1 else ''}):")
+    for line in timeline.lines(times, bars=shutil.get_terminal_size().columns >= _WIDE):
+        click.echo(f"  {line}")
+
+
+@builds.command("log")
+@click.argument("build_id")
+@click.option("-f", "--follow", is_flag=True, help="Print further lines until no process works on the build.")
+@environment_option
+def builds_log(build_id: str, follow: bool, environment_name: str | None) -> None:
+    """Print the log of one build: stages, operations with their output, tests, and calls that change the cloud.
+
+    Secrets are masked, as on the terminal. The first column is the time since the start of the run. A log has at most
+    10 MiB for each run. If the journals are in a bucket, the log of a run on another machine appears when that run
+    ends. `goldenami clean --logs AGE` deletes old logs.
+    """
+    import sys
+    import time
+
+    from goldenami.report import Lines
+
+    _, environment = open_project(environment_name)
+    journals = open_journals(environment)
+    journals.read(build_id)
+    events = journals.storage.events(build_id)
+    seconds = _POLL_SECONDS_BUCKET if in_bucket(environment.builds) else _POLL_SECONDS
+    found = (
+        events.follow(lambda: journals.holder(build_id) is not None, lambda: time.sleep(seconds))
+        if follow
+        else events.read()
+    )
+    run, now = None, 0.0
+
+    def clock() -> float:
+        return now
+
+    lines = Lines(sys.stdout, clock=clock, everything=True)
+    for recorded in found:
+        now = recorded.at.timestamp()
+        if recorded.run != run:
+            run = recorded.run
+            lines = Lines(sys.stdout, clock=clock, everything=True)
+            click.echo(f"run of {recorded.at:%Y-%m-%d %H:%M:%S} UTC")
+        lines(recorded.event)
+    if run is None:
+        click.echo(f"Build {build_id} has no log here.", err=True)
 
 
 def _age(created: datetime) -> str:

@@ -14,11 +14,14 @@ A crash can only tear the last line. If that line is incomplete, it is dropped w
 with any other unreadable line is refused, with file and line, because a wrong journal would leave or delete the wrong
 resources.
 
+Beside each journal are the events of its runs (``eventlog``), for people; nothing is decided by them.
+
 Replay is pure (``records``). This package does not depend on AWS.
 """
 
 from goldenami.journal.authentic import Authenticator
 from goldenami.journal.builds import Journals, Summary
+from goldenami.journal.eventlog import EventLogs, Recorded
 from goldenami.journal.log import Journal
 from goldenami.journal.records import (
     SCHEMA,
@@ -47,12 +50,14 @@ __all__ = [
     "Action",
     "Authenticator",
     "Ending",
+    "EventLogs",
     "Header",
     "Holder",
     "Intent",
     "Journal",
     "Journals",
     "Layout",
+    "Recorded",
     "Records",
     "Resource",
     "Result",

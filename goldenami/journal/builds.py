@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,7 @@ from goldenami.nextstep import step
 from goldenami.store import Holder, Wait
 
 _AT_ONCE: Final = Wait()
+_BATCH: Final = 32  # journals that are read together
 _READERS: Final = 8  # threads; to read a journal in a bucket takes some requests
 
 
@@ -65,6 +66,34 @@ class Journals:
     def list(self) -> tuple[Summary, ...]:
         """Return all builds and tasks, oldest first, read without their locks. A damaged one has a ``problem``."""
         return self._read_all(self.storage.names())
+
+    def newest(self, since: datetime | None = None) -> Iterator[Summary]:
+        """Yield builds and tasks, newest first, read when they are needed. ``since``: only those that began then or
+        later. A damaged one has a ``problem``."""
+        names = sorted(self.storage.names(), reverse=True)
+        # Ids begin with the time. A damaged journal has no other time.
+        first = f"{since.astimezone(UTC):%Y%m%d-%H%M%S}" if since is not None else ""
+        names = [name for name in names if name >= first]
+        for start in range(0, len(names), _BATCH):
+            yield from self._read_all(names[start : start + _BATCH])
+
+    def forget_events(self, before: datetime, *, dry_run: bool = False) -> tuple[str, ...]:
+        """Delete the logs of events of builds that ended, if their last run began before a time. Their journals stay.
+        Return the ids of these builds. ``dry_run``: delete nothing."""
+        done = []
+        for build_id in self.storage.names():
+            if build_id >= f"{before.astimezone(UTC):%Y%m%d-%H%M%S}":
+                continue
+            events = self.storage.events(build_id)
+            started = events.started()
+            if started is None or started >= before:
+                continue
+            found = self._read(build_id)
+            if found is not None and found.header is not None and found.ending not in (None, "failed"):
+                if not dry_run:
+                    events.delete()
+                done.append(build_id)
+        return tuple(done)
 
     def read(self, build_id: str) -> Summary:
         """Return one build or task, read without its lock. Raises NotFound."""

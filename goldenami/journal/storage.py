@@ -5,6 +5,7 @@ In a directory, which only its owner can read and write (files of mode 0600, fol
     <build id>/journal.jsonl     one JSON object in each line, appended and fsynced, never rewritten
     <build id>/lock              the lock of the process that works on the build; contains its holder
     <build id>/secrets/          one file for each secret; deleted at the end
+    <build id>/events/           the events of each run (``eventlog``)
     locks/<recipe>               the lock of the process that builds the recipe
 
 In a bucket, for pipelines whose next run is on another machine::
@@ -13,6 +14,7 @@ In a bucket, for pipelines whose next run is on another machine::
                                                 (``authentic``)
     builds/<build id>/lease                     the lease of the process that works on the build
     builds/<build id>/secrets/<name>            envelopes (``aws.envelope``); deleted at the end
+    events/<build id>/<run>.jsonl               the events of each run that ended; readers do not trust them
     open/<build id>                             empty; exists for as long as the build is not finished
     locks/<recipe>                              the lease of the process that builds the recipe
     keys/<environment>                          the envelope of the key for the MACs
@@ -37,6 +39,7 @@ from typing import Final
 
 from goldenami.errors import GoldenAmiError, JournalError
 from goldenami.journal.authentic import Authenticator
+from goldenami.journal.eventlog import EventLogs
 from goldenami.journal.records import Json, Secret, line, replay, timestamp, utc_now
 from goldenami.nextstep import step
 from goldenami.store import DirectoryStore, Holder, Lock, Log, Seal, Store
@@ -59,12 +62,14 @@ def checked_name(name: str, what: str) -> str:
 class Layout:
     """The keys of a build's parts in a store. ``builds``: the folder of all builds. ``records``: the key of the log in
     the build's folder; empty for the folder itself. ``lock``: the key of the lock in it. ``open``: the folder with a
-    mark for each unfinished build; empty if reading all builds is fast enough."""
+    mark for each unfinished build; empty if reading all builds is fast enough. ``events``: the folder of all logs of
+    events; empty if the local directory is the store."""
 
     builds: str
     records: str
     lock: str
     open: str
+    events: str
 
     def folder(self, build_id: str) -> str:
         return f"{self.builds}/{build_id}".strip("/")
@@ -73,8 +78,8 @@ class Layout:
         return f"{self.folder(build_id)}/{self.records}".strip("/")
 
 
-IN_A_DIRECTORY: Final = Layout(builds="", records=FILE, lock="lock", open="")
-IN_A_BUCKET: Final = Layout(builds="builds", records="", lock="lease", open="open")
+IN_A_DIRECTORY: Final = Layout(builds="", records=FILE, lock="lock", open="", events="")
+IN_A_BUCKET: Final = Layout(builds="builds", records="", lock="lease", open="open", events="events")
 
 
 class Storage:
@@ -115,6 +120,12 @@ class Storage:
     def directory(self, build_id: str) -> Path:
         """Return the directory where this machine keeps a build's reports. It may not exist."""
         return self._local / build_id
+
+    def events(self, build_id: str) -> EventLogs:
+        """Return the logs of the events of a build."""
+        name = checked_name(build_id, "build")
+        store = self._store if self._layout.events else None
+        return EventLogs(store, f"{self._layout.events}/{name}", self.directory(name) / "events", self._now)
 
     def names(self, *, unfinished: bool = False) -> tuple[str, ...]:
         """Return the ids of all builds, sorted. With ``unfinished``, some finished builds may be omitted, which is

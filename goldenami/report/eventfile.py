@@ -1,12 +1,10 @@
 """Writes events as JSON lines, for programs: ``--events FILE``.
 
-Each line is one object: ``schema`` ("goldenami.events/1"), ``time`` (ISO 8601, UTC, milliseconds), ``kind``, and the
-fields of that kind (goldenami/events.py). Readers must ignore kinds and fields that they do not support.
+``goldenami.events.to_line`` defines the lines.
 """
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -16,9 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from goldenami.errors import UsageError
-from goldenami.events import Event
-
-SCHEMA = "goldenami.events/1"
+from goldenami.events import Event, to_line
 
 
 class EventFile:
@@ -39,11 +35,9 @@ class EventFile:
             ) from error
 
     def __call__(self, event: Event) -> None:
-        moment = datetime.fromtimestamp(self._wall_clock(), UTC).isoformat(timespec="milliseconds")
-        record = {"schema": SCHEMA, "time": moment.replace("+00:00", "Z"), "kind": event.kind}
-        line = json.dumps(record | {k: v for k, v in event.fields.items() if k not in record}, default=str)
+        line = to_line(event, datetime.fromtimestamp(self._wall_clock(), UTC))
         with self._lock:
-            self._file.write(line + "\n")
+            self._file.write(line)
             self._file.flush()
 
     def close(self) -> None:

@@ -29,7 +29,8 @@ class Lines:
     """An Emit that prints lines to ``stream``. Calls from several threads need ``tee``.
 
     ``clock``: seconds, monotonic. ``sections``: mark stages as sections of GitLab's log, with the time of
-    ``wall_clock`` (seconds since the epoch).
+    ``wall_clock`` (seconds since the epoch). ``everything``: also print the output of operations, operations that
+    changed nothing, tests that passed, and calls that change the cloud.
     """
 
     def __init__(
@@ -39,8 +40,10 @@ class Lines:
         clock: Callable[[], float] = time.monotonic,
         sections: bool = False,
         wall_clock: Callable[[], float] = time.time,
+        everything: bool = False,
     ) -> None:
         self._stream = stream
+        self._everything = everything
         self._clock = clock
         self._sections = sections
         self._wall_clock = wall_clock
@@ -52,6 +55,8 @@ class Lines:
         now = self._clock()
         subject = self._state.apply(event, now)
         line = self._line(event.kind, event.fields, subject)
+        if line is None and self._everything:
+            line = _detail(event.kind, event.fields)
         if event.kind == "stage.started" and isinstance(subject, Stage):
             self._open_section(subject)
         if line is not None:
@@ -122,6 +127,21 @@ class Lines:
     def _write_section(self, what: str, name: str) -> None:
         # The escape sequence and the carriage return hide the marker in the log. The next line becomes its header.
         self._stream.write(f"\x1b[0Ksection_{what}:{int(self._wall_clock())}:{name}\r\x1b[0K")
+
+
+def _detail(kind: str, fields: Mapping[str, Any]) -> tuple[str, list[str]] | None:
+    """Return the line of an event that is not listed otherwise."""
+    match kind:
+        case "operation.output":
+            return "", [f"| {_get(fields, 'line')}"]
+        case "operation.finished":
+            return _get(fields, "status"), facts_of_operation(fields)
+        case "test.finished":
+            return _get(fields, "outcome"), facts_of_test(fields)
+        case "cloud.call":
+            place = f"{_get(fields, 'account')}/{_get(fields, 'region')}"
+            return "call", [_get(fields, "action"), place, _get(fields, "resource")]
+    return None
 
 
 def headline(fields: Mapping[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -89,8 +90,11 @@ def _create(
     }
     header = Header(build_id, name, plan.digest, plan.environment.name, now, data)
     values = {_VARIABLES: json.dumps(dict(variables)).encode()} if variables else {}
-    with tools.journals.create(header, secrets=values) as journal:
-        yield _begin(plan, version, journal, secrets, transport, tools)
+    with (
+        tools.journals.create(header, secrets=values) as journal,
+        tools.journals.storage.events(build_id).recording(tools.emit) as to,
+    ):
+        yield _begin(plan, version, journal, secrets, transport, replace(tools, emit=to))
 
 
 @contextmanager
@@ -126,8 +130,12 @@ def reopen(project: Project, environment: Environment, summary: Summary, tools: 
                 again = f"Or give this build up: {step('clean', header.build_id)}. A new build gets a free number."
                 error.hint = f"{error.hint} {again}"
                 raise
-        with transports.opened(environment, tools.cloud) as transport:
-            build = _begin(plan, data["version"], journal, secrets_of(recipe, tools.cloud), transport, tools)
+        with (
+            transports.opened(environment, tools.cloud) as transport,
+            tools.journals.storage.events(header.build_id).recording(tools.emit) as to,
+        ):
+            secrets = secrets_of(recipe, tools.cloud)
+            build = _begin(plan, data["version"], journal, secrets, transport, replace(tools, emit=to))
             reconcile.finish_deletions(build.ledger)
             yield build
 

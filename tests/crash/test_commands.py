@@ -57,6 +57,18 @@ def test_what_is_said_of_a_build_that_died(
     assert "ami-" in out
     assert f"goldenami resume {build_id}" in error
     assert f"goldenami clean {build_id}" in error
+    stages = {stage["stage"]: stage["status"] for stage in shown["stages"]}
+    log, _ = say("builds", "log", build_id, "-f")
+    if bucket:
+        assert (stages, log) == ({}, ""), "the machine that was killed has the log"
+    else:
+        assert stages["launch"] == "ok"
+        assert "launch (x86_64)" in out
+        assert f"{'build':<8} web 1.0." in log
+        assert f"{'call':<8} RunInstances" in log
+        drawing = world.path / "timeline.svg"
+        say("builds", "show", build_id, "--svg", str(drawing))
+        assert drawing.read_text().startswith("<svg")
     before = inventory.take(world)
     assert document("clean", "--expired")["builds"][0]["deleted"] == [], "its time has not passed"
     planned = document("clean", build_id, "--dry-run")
@@ -66,5 +78,16 @@ def test_what_is_said_of_a_build_that_died(
     check(world, decoys, released=False)
     assert "Nothing to clean" in say("clean", "--all")[1]
     assert "cleaned" in say("builds", "list")[0]
+    assert document("builds", "list", "--state", "released")["builds"] == []
+    assert document("builds", "list", "--recipe", "another")["builds"] == []
+    (row,) = document("builds", "list", "--state", "cleaned", "--recipe", "web", "--since", "1d", "--limit", "3")[
+        "builds"
+    ]
+    assert (row["build_id"], row["state"]) == (build_id, "cleaned")
+    assert document("builds", "list", "--since", "2100-01-01")["builds"] == []
+    assert "expected an age" in say("builds", "list", "--since", "soon", code=2)[1]
+    assert document("clean", "--logs", "1d")["builds"] == []
+    assert document("clean", "--logs", "2100-01-01T00:00:00Z")["builds"] == ([] if bucket else [build_id])
+    assert "has no log here" in say("builds", "log", build_id)[1]
     _, error = say("clean", build_id, "--all", code=2)
     assert "cannot be combined" in error
