@@ -14,7 +14,9 @@ if TYPE_CHECKING:
         Run,
         build,
         clean,
+        distribute,
         doctor,
+        drift,
         plan,
         promote,
         rebuild_catalog,
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
     from goldenami.provision.operation import Operation
     from goldenami.reconcile import CleanUp
     from goldenami.release.channels import Moved, Revoked
+    from goldenami.release.difference import Change, Difference
     from goldenami.release.rebuild import Rebuild
+    from goldenami.release.redistribute import Redistributed
 
 # The version of both distributions: pyproject.toml and sandbox/pyproject.toml read it from here.
 __version__ = "0.2.0"
@@ -42,8 +46,8 @@ __version__ = "0.2.0"
 _MODULES = {
     "goldenami.api": (
         *("Plan", "Project", "Release", "Run"),
-        *("build", "clean", "doctor", "plan", "promote", "rebuild_catalog", "releases", "resolve", "restore", "resume"),
-        *("revoke", "rollback", "start"),
+        *("build", "clean", "distribute", "doctor", "drift", "plan", "promote", "rebuild_catalog", "releases"),
+        *("resolve", "restore", "resume", "revoke", "rollback", "start"),
     ),
     "goldenami.errors": ("GoldenAmiError", "Problem"),
     "goldenami.events": ("Event",),
@@ -53,13 +57,17 @@ _MODULES = {
     "goldenami.provision.operation": ("Operation",),
     "goldenami.reconcile": ("CleanUp",),
     "goldenami.release.channels": ("Moved", "Revoked"),
+    "goldenami.release.difference": ("Change", "Difference"),
     "goldenami.release.rebuild": ("Rebuild",),
+    "goldenami.release.redistribute": ("Redistributed",),
 }
 _WHERE = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "Change",
     "CleanUp",
     "Connection",
+    "Difference",
     "Environment",
     "Event",
     "Finding",
@@ -74,6 +82,7 @@ __all__ = [
     "Problem",
     "Project",
     "Rebuild",
+    "Redistributed",
     "Release",
     "Revoked",
     "Run",
@@ -81,7 +90,9 @@ __all__ = [
     "__version__",
     "build",
     "clean",
+    "distribute",
     "doctor",
+    "drift",
     "errors",
     "events",
     "plan",

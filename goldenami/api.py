@@ -46,7 +46,9 @@ if TYPE_CHECKING:
     from goldenami.preflight import Finding
     from goldenami.reconcile import CleanUp
     from goldenami.release.channels import Moved, Revoked
+    from goldenami.release.difference import Difference
     from goldenami.release.rebuild import Rebuild
+    from goldenami.release.redistribute import Redistributed
 
 OnEvent = Callable[[Event], object]
 OnFailure = Literal["clean", "keep"]
@@ -524,6 +526,52 @@ def restore(
         return channels.restore(environment, name, version, cloud=cloud, emit_to=emit_to)
 
     return _with_cloud(project, work, on_event, stop)
+
+
+def distribute(
+    project: Project,
+    reference: str,
+    *,
+    dry_run: bool = False,
+    on_event: OnEvent | None = None,
+    stop: threading.Event | None = None,
+) -> Redistributed:
+    """Bring the release of NAME@VERSION or NAME@CHANNEL to the state that its recipe declares now, without a build.
+
+    New targets get a copy, and access, tags, deprecation, grants and parameters are set where they differ. A second
+    call changes nothing. ``dry_run``: only return the difference. Raises InvalidInput, NotFound if the release does not
+    exist or cannot be used, and TargetsFailed with the changes that were not made; the others are made.
+    """
+    from goldenami import recipe
+    from goldenami.release import redistribute
+    from goldenami.release.versions import Reference
+
+    parsed = Reference.parse(reference)
+    declared = recipe.declaration(project._files, project.environment, parsed.name)
+
+    def work(environment: Environment, cloud: Cloud, emit_to: Emit) -> Redistributed:
+        return redistribute.distribute(environment, parsed, declared, dry_run=dry_run, cloud=cloud, emit_to=emit_to)
+
+    return _with_cloud(project, work, on_event, stop)
+
+
+def drift(project: Project, *names: str) -> tuple[Difference, ...]:
+    """Return how each release that a channel points to differs from what its recipe declares now. Changes nothing.
+
+    ``names``: only the releases of these recipes. ``Difference.unreachable`` has the places that did not answer. Raises
+    InvalidInput with every problem of a recipe, NotFound for a recipe that does not exist, AccessError if AWS refuses
+    the caller's credentials.
+    """
+    from goldenami import recipe
+    from goldenami.aws.session import Cloud
+    from goldenami.release import redistribute
+    from goldenami.release.catalog import Catalog
+
+    declared = recipe.declarations(project._files, project.environment, names)
+    environment = project._connect(ignore_events)
+    cloud = Cloud.of(environment)
+    cloud.check_caller()
+    return redistribute.find_drift(cloud, environment, Catalog.of(environment, cloud), declared)
 
 
 def rebuild_catalog(

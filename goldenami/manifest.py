@@ -63,6 +63,8 @@ def to_json(manifest: ImageManifest) -> dict[str, Any]:
         del form["variables"]
     if form["restored"] is None:  # no build has it, and so the same manifest has the same bytes as before this key
         del form["restored"]
+    if not form["revisions"]:
+        del form["revisions"]
     return form
 
 

@@ -335,8 +335,32 @@ class Replacement:
 
 
 @dataclass(frozen=True, slots=True)
+class AccessChange:
+    """Who could launch an image besides its owner, before and after a revision (see ``ManifestImage.shared_with``)."""
+
+    image_id: str
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One change of the images of a release by `goldenami distribute`. ``at``: when, ISO 8601, UTC. ``task``: the id of
+    the task. ``by``: the ARN of the caller. ``added``: "account/region architecture image id" of each new row.
+    ``removed``: rows of accounts that may not use the image any more; their images exist."""
+
+    at: str
+    task: str
+    by: str
+    added: tuple[str, ...] = ()
+    removed: tuple[ManifestImage, ...] = ()
+    access: tuple[AccessChange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ImageManifest:
-    """The immutable record of one release. ``schema`` is the version of its JSON form."""
+    """The record of one release. ``schema`` is the version of its JSON form. Only ``images`` and ``revisions`` change,
+    by `goldenami distribute`; the catalog keeps the first one as the build wrote it."""
 
     schema: str  # "goldenami.manifest/1"
     recipe: str
@@ -360,6 +384,7 @@ class ImageManifest:
     # When `goldenami catalog rebuild` made this manifest from the resources in the cloud (ISO 8601, UTC); None for the
     # manifest of a build. Then digest, inputs, outputs, tests, packages, changes and owner are unknown, and empty.
     restored: str | None = None
+    revisions: tuple[Revision, ...] = ()  # oldest first: how ``images`` differs from what the build wrote
 
     @property
     def label(self) -> str:

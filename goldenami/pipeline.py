@@ -27,7 +27,7 @@ from goldenami.model import MANIFEST_SCHEMA, Environment, ImageManifest, Manifes
 from goldenami.nextstep import command, step
 from goldenami.planning import BuildPlan
 from goldenami.recipe import Project, Recipe
-from goldenami.release import channels, consumers
+from goldenami.release import channels, consumers, redistribute
 from goldenami.release.catalog import Catalog
 from goldenami.release.distribute import distribute
 from goldenami.release.order import ReleaseOrder
@@ -67,10 +67,11 @@ class Outcome:
 
     ``status`` "unchanged": no build was needed; ``manifest`` is the release with the same inputs, and ``reason``
     explains the decision. "moved": no build was needed, and the recipe's channel was pointed to that release.
+    "distributed": a task of ``distribute`` was completed.
     ``failures``: best-effort targets without an image or with an earlier parameter; label -> reason.
     """
 
-    status: Literal["released", "unchanged", "moved"]
+    status: Literal["released", "unchanged", "moved", "distributed"]
     manifest: ImageManifest
     reason: str = ""
     failures: Mapping[str, str] = field(default_factory=dict)
@@ -368,6 +369,13 @@ def resume(
                 moved = channels.resume(environment, journal, tools.cloud, tools.interrupts, emit_to=emit_to)
             reason = f"{moved.channel.name}@{moved.channel.channel} points to {moved.channel.current}"
             return Outcome("moved", moved.manifest, reason, moved.failures)
+        if chosen.header is not None and task.kind_of(chosen.header) == redistribute.KIND:
+            with tools.journals.open(chosen.build_id, tools.patience) as journal:
+                opening.check_owner(journal.header, environment, tools.catalog)
+                name = journal.header.data["arguments"]["name"]
+                wanted = recipes.declaration(project, environment, name)
+                done = redistribute.resume(environment, journal, tools.cloud, tools.interrupts, wanted, emit_to=emit_to)
+            return Outcome("distributed", done.manifest, f"{done.manifest.label} is distributed as its recipe declares")
         if chosen.header is not None:
             task.refuse_resume(chosen.header)
         recipe = chosen.header.recipe if chosen.header is not None else chosen.build_id
@@ -402,9 +410,18 @@ def clean(
         tools.cloud.check_caller()
         kind = task.kind_of(journal.header)
         if kind is not None:
-            undo = UNDO.get(kind)
+            undo, keep = UNDO.get(kind), frozenset[str]()
+            if kind == redistribute.KIND:
+                keep = reconcile.released(journal, redistribute.release_of(tools.catalog, journal))
             return task.clean(
-                environment, journal, tools.cloud, tools.interrupts, undo=undo, dry_run=dry_run, emit_to=emit_to
+                environment,
+                journal,
+                tools.cloud,
+                tools.interrupts,
+                undo=undo,
+                keep=keep,
+                dry_run=dry_run,
+                emit_to=emit_to,
             )
         keep = opening.owned_by_release(tools.catalog, journal)
         if not keep and journal.ending == "released":

@@ -39,6 +39,7 @@ from goldenami.work import JournaledWork
 
 OnFailure = Literal["clean", "keep"]
 MOVES: Final = ("promote", "rollback", "build")  # kinds that move one channel: they can be resumed
+RESUMED: Final = (*MOVES, "distribute")  # kinds that `goldenami resume` continues
 TEMPORARY: Final = "temporary/"  # ledger keys of resources that are deleted in any case
 
 _KIND: Final = "task"  # in the header's data
@@ -182,8 +183,8 @@ def kind_of(header: Header) -> str | None:
 
 
 def can_resume(header: Header | None) -> bool:
-    """Return whether the journal is of a build, or of a task that moves a channel."""
-    return header is None or kind_of(header) in (None, *MOVES)
+    """Return whether the journal is of a build, or of a task that moves a channel or distributes a release."""
+    return header is None or kind_of(header) in (None, *RESUMED)
 
 
 def owned(journal: Journal) -> frozenset[str]:
@@ -203,18 +204,22 @@ def clean(
     interrupts: Interrupts,
     *,
     undo: Undo | None = None,
+    keep: Collection[str] = (),
     dry_run: bool = False,
     emit_to: Emit = ignore_events,
 ) -> CleanUp:
     """Clean up a task whose process has ended, as after a failure: undo its changes and delete its resources.
 
-    For a task that is done, only its temporary resources are deleted. ``dry_run``: return what would be deleted, and
+    For a task that is done, only its temporary resources are deleted. ``keep``: ids of resources that a release has.
+    ``dry_run``: return what would be deleted, and
     change nothing.
     """
     if dry_run:
         if is_done(journal):
             return CleanUp(tuple(Found(r.place, r.kind, r.id) for r in _temporary(journal)), {})
-        return reconcile.find_all(cloud, journal, catalogs.open_proofs(environment, cloud), keep=owned(journal))
+        return reconcile.find_all(
+            cloud, journal, catalogs.open_proofs(environment, cloud), keep=owned(journal) | set(keep)
+        )
     job = _task(environment, journal, cloud, interrupts, emit_to)
     if is_done(journal):
         done = _delete_temporary(job.ledger)
@@ -223,7 +228,7 @@ def clean(
         return done
     if undo is not None:
         undo(job)
-    done = reconcile.delete_all(cloud, journal, job.ledger.proofs, keep=owned(journal), emit=emit_to)
+    done = reconcile.delete_all(cloud, journal, job.ledger.proofs, keep=owned(journal) | set(keep), emit=emit_to)
     if done.complete:
         journal.finish("cleaned")
     return done

@@ -328,7 +328,7 @@ TABLE: Final[tuple[ApiCall, ...]] = (
     ),
     _row(
         "ec2:ModifyImageAttribute",
-        "share an image, require IMDSv2, unshare",
+        "share an image, require IMDSv2, end the sharing",
         (_BUILD,),
         (_B, _P),
         "image ours",
@@ -339,6 +339,21 @@ TABLE: Final[tuple[ApiCall, ...]] = (
         (_BUILD, _RETIRE),
         (_B, _P),
         "image ours",
+    ),
+    _row(
+        "ec2:DisableImageDeprecation",
+        "end the deprecation of an image that its recipe does not declare any more",
+        (_BUILD,),
+        (_B, _P),
+        "image ours",
+    ),
+    _row(
+        "ec2:CreateTags",
+        "give the images and snapshots of a release their declared tags",
+        (_BUILD,),
+        (_B, _P),
+        "image ours",
+        "snapshot ours",
     ),
     _row(
         "ec2:DeleteTags",

@@ -328,15 +328,31 @@ def share(
     image = _look(ledger, place, image_id)
     if image is None:
         raise NotFound(f"image {image_id} does not exist in {place}")
-    add = [{"UserId": a} for a in sorted(accounts)]
-    add += [{"OrganizationalUnitArn" if is_unit(a) else "OrganizationArn": a} for a in sorted(organizations)]
-    request = {"ImageId": image_id, "LaunchPermission": {"Add": add}}
-    if add:
-        call = Call("ec2", "ModifyImageAttribute", request)
-        ledger.change(f"{key}/launch", place, call, resource=image_id, kind="permission")
+    if accounts or organizations:
+        change_launchers(ledger, f"{key}/launch", place, image_id, add=(*accounts, *organizations))
     if accounts:
         for snapshot_id in snapshots.of_image(image):
             snapshots.share(ledger, f"{key}/{snapshot_id}", place, snapshot_id, accounts)
+
+
+def change_launchers(
+    ledger: Ledger, key: str, place: Place, image_id: str, *, add: Collection[str] = (), remove: Collection[str] = ()
+) -> None:
+    """Ensure that some may launch an image, and that others may not: account ids, ARNs of organizations and units,
+    "all" for all accounts. The permissions on its snapshots stay."""
+    changes = {"Add": [_permission(one) for one in sorted(add)], "Remove": [_permission(one) for one in sorted(remove)]}
+    request = {"ImageId": image_id, "LaunchPermission": {name: found for name, found in changes.items() if found}}
+    call = Call("ec2", "ModifyImageAttribute", request)
+    ledger.change(key, place, call, resource=image_id, kind="permission")
+
+
+def _permission(who: str) -> dict[str, str]:
+    """Return a launch permission in the form of API calls."""
+    if who == "all":
+        return {"Group": who}
+    if not who.startswith("arn:"):
+        return {"UserId": who}
+    return {"OrganizationalUnitArn" if is_unit(who) else "OrganizationArn": who}
 
 
 def is_unit(arn: str) -> bool:
@@ -346,9 +362,7 @@ def is_unit(arn: str) -> bool:
 
 def unshare(ledger: Ledger, key: str, place: Place, image_id: str, accounts: Collection[str]) -> None:
     """Ensure that accounts may no longer launch an image or create volumes of its snapshots."""
-    remove = {"Remove": [{"UserId": a} for a in sorted(accounts)]}
-    call = Call("ec2", "ModifyImageAttribute", {"ImageId": image_id, "LaunchPermission": remove})
-    ledger.change(f"{key}/launch", place, call, resource=image_id, kind="permission")
+    change_launchers(ledger, f"{key}/launch", place, image_id, remove=accounts)
     image = _look(ledger, place, image_id)
     for snapshot_id in snapshots.of_image(image) if image is not None else ():
         snapshots.unshare(ledger, f"{key}/{snapshot_id}", place, snapshot_id, accounts)
@@ -365,6 +379,12 @@ def deprecate(ledger: Ledger, key: str, place: Place, image_id: str, at: datetim
     """Ensure that an image is deprecated from a time on. EC2 rounds it to the minute, and allows ten years at most."""
     request = {"ImageId": image_id, "DeprecateAt": timestamp(at)}
     ledger.change(key, place, Call("ec2", "EnableImageDeprecation", request), resource=image_id, kind="attribute")
+
+
+def undeprecate(ledger: Ledger, key: str, place: Place, image_id: str) -> None:
+    """Ensure that an image is not deprecated, now and later."""
+    call = Call("ec2", "DisableImageDeprecation", {"ImageId": image_id})
+    ledger.change(key, place, call, resource=image_id, kind="attribute")
 
 
 # --- deleting ---------------------------------------------------------------------------------------------------------

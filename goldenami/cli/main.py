@@ -42,6 +42,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "revoke": ("goldenami.cli.channels", "revoke", "Take a bad release out of use, in all accounts and regions."),
     "restore": ("goldenami.cli.channels", "restore", "End the revocation of a release."),
     "history": ("goldenami.cli.channels", "history", "Show the moves of channels, with callers and reasons."),
+    "distribute": ("goldenami.cli.distribution", "distribute", "Bring a release to what its recipe declares now."),
+    "drift": ("goldenami.cli.distribution", "drift", "Compare the releases in channels with what is declared now."),
     "catalog": ("goldenami.cli.catalog", "catalog", "Show the catalog, or restore a lost one from the cloud."),
     "resolve": ("goldenami.cli.images", "resolve", "Print the image id behind NAME@CHANNEL or NAME@VERSION."),
     "snapshot": ("goldenami.cli.snapshots", "snapshot", "Snapshots: take, copy, share, restore, archive, lock."),

@@ -10,6 +10,7 @@ by architecture.
 
 from goldenami.recipe.allowed import allowed_in, skipped
 from goldenami.recipe.check import Inspection, check, inspect
+from goldenami.recipe.declaration import declaration, declarations
 from goldenami.recipe.environment import account_id, environment, environments
 from goldenami.recipe.given import read_files
 from goldenami.recipe.loader import load
@@ -34,6 +35,8 @@ __all__ = [
     "check",
     "choose_schedules",
     "cycle",
+    "declaration",
+    "declarations",
     "environment",
     "environments",
     "graph",

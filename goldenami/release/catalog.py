@@ -3,7 +3,8 @@
 The files are below one directory, or below one prefix of a bucket::
 
     catalog.json                        the id of the catalog; written once, never changed (``store.identity``)
-    releases/<name>/<version>.json      the manifest; written once, never changed
+    releases/<name>/<version>.json      the manifest; only `goldenami distribute` changes it, and it says what and when
+    originals/<name>/<version>.json     the manifest as the build wrote it, for those that were changed
     channels/<name>/<channel>.json      where the channel points, where it pointed before, and all its moves
     pins/, retired/, revoked/           marks of releases (see ``marks``)
     reservations/<name>/<version>.json  the build that reserved the version; written once, never changed
@@ -187,6 +188,34 @@ class Catalog:
             raise CatalogError(
                 f"{manifest.label} is released already, with another manifest",
                 hint=f"Compare with {self._store.where(key)}. A release is immutable; a new build gets a new version.",
+            )
+
+    def revise(self, manifest: ImageManifest) -> None:
+        """Replace the manifest of a release by its next revision, which has one entry more in ``revisions``.
+
+        The manifest that the build wrote is kept unchanged below ``originals/``. A second call does nothing. Raises
+        CatalogError if something else than images and revisions differs, or another process revised it meanwhile.
+        """
+        key = _release_key(manifest.recipe, manifest.version)
+        stored = self._store.read(key)
+        if stored is None:
+            raise self._no_such_version(manifest.recipe, manifest.version)
+        data = codec.dumps(manifest).encode()
+        if stored.data == data:
+            return
+        before = self._decode(key, stored.data, manifest.recipe, manifest.version)
+        same = replace(manifest, images=before.images, revisions=before.revisions)
+        if codec.canonical(same) != before or manifest.revisions[:-1] != before.revisions:
+            raise CatalogError(
+                f"{manifest.label} cannot be revised: its manifest in {self._store.where(key)} was changed meanwhile",
+                hint=f"Run {step('distribute', f'{manifest.recipe}@{manifest.version}')} again.",
+            )
+        if not before.revisions:
+            self._store.create(f"originals/{manifest.recipe}/{manifest.version}.json", stored.data)
+        if self._store.replace(key, data, stored) is None:
+            raise CatalogError(
+                f"the manifest of {manifest.label} was changed by another process at the same time",
+                hint=f"Run {step('distribute', f'{manifest.recipe}@{manifest.version}')} again.",
             )
 
     def with_digest(self, name: str, digest: str) -> Iterator[ImageManifest]:

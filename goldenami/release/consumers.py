@@ -207,7 +207,7 @@ def allow(ledger: Ledger, environment: Environment, catalog: str, manifest: Imag
     """
     known = {account.id for account in environment.accounts.values()}
     wanted = [n for n in needs(environment.consumers, [manifest]) if n.place.account in known]
-    reasons = _create(ledger, environment, catalog, wanted)
+    reasons = create_grants(ledger, environment, catalog, wanted)
     targets = {target.place: target for target in environment.targets}
     failures: dict[str, str] = {}
     required = []
@@ -227,8 +227,8 @@ def allow(ledger: Ledger, environment: Environment, catalog: str, manifest: Imag
     return failures
 
 
-def _create(ledger: Ledger, environment: Environment, catalog: str, wanted: Iterable[Need]) -> dict[Need, str]:
-    """Create the grants. Returns the reasons of those that failed.
+def create_grants(ledger: Ledger, environment: Environment, catalog: str, wanted: Iterable[Need]) -> dict[Need, str]:
+    """Create grants of consumers. Returns the reasons of those that failed.
 
     A grant of another account's key is refused until the grant of the consumer's account is effective, which takes some
     minutes at most ("Grants in KMS", eventual consistency). It is tried again until then.
@@ -279,7 +279,7 @@ def apply(
     arguments = {"grants": len(before.missing), "revoked": len(before.surplus)}
     with task.run(environment, KIND, arguments, cloud=cloud, emit_to=emit_to) as job:
         identity = catalog.ensure_identity()
-        created = _create(job.ledger, environment, identity, before.missing)
+        created = create_grants(job.ledger, environment, identity, before.missing)
         revoked = each(before.surplus, lambda one: job.ledger.delete("grant", one[0], one[2], parent=one[1]))
     failures = {str(need): reason for need, reason in created.items()}
     failures |= {f"{principal} on {key}": reason for (_, key, _, principal), reason in revoked.reasons.items()}

@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from goldenami import reconcile
@@ -85,7 +85,13 @@ class Distribution:
     """The running copies. :func:`distribute` creates it. No copy starts after its ``with`` block has ended."""
 
     def __init__(
-        self, ledger: Ledger, order: ReleaseOrder, candidates: Mapping[Architecture, str], to: Emit, tries: Tries
+        self,
+        ledger: Ledger,
+        order: ReleaseOrder,
+        candidates: Mapping[Architecture, str],
+        to: Emit,
+        tries: Tries,
+        there: Mapping[Place, Mapping[Architecture, str]],
     ) -> None:
         self._ledger = ledger
         self._order = order
@@ -98,9 +104,15 @@ class Distribution:
             (target.label, architecture): Future() for target in order.targets for architecture in self._candidates
         }
         self._ended: dict[str, Future[None]] = {target.label: Future() for target in order.targets}
+        for target in order.targets:
+            if target.place in there:
+                for architecture in self._candidates:
+                    self._available[target.label, architecture].set_result(there[target.place][architecture])
+                self._ended[target.label].set_result(None)
         self._threads = [
             threading.Thread(target=self._run, args=(target,), name=f"distribute {target.label}", daemon=True)
             for target in order.targets
+            if target.place not in there
         ]
 
     def __enter__(self) -> Self:
@@ -406,6 +418,7 @@ def distribute(
     *,
     emit: Emit = ignore_events,
     tries: Tries = Tries(),
+    there: Mapping[Place, Mapping[Architecture, str]] = MappingProxyType({}),
 ) -> Distribution:
     """Distribute the candidates (ids of available images in the home region) to every target of the order::
 
@@ -413,7 +426,8 @@ def distribute(
             test(distribution.home_image("x86_64"))     # while the other copies continue
             distributed = distribution.finish()
 
-    A second call with the same journal does only what is missing. Raises UsageError for an invalid order before it
+    A second call with the same journal does only what is missing. ``there``: the images of targets that have them
+    already; nothing is done for these targets. Raises UsageError for an invalid order before it
     changes anything.
     """
     for target in order.targets:
@@ -425,7 +439,7 @@ def distribute(
                 f"target {target.label} has no KMS key, expected the key that encrypts the copy",
                 hint="Set kms_key of the target in goldenami.yaml.",
             )
-    return Distribution(ledger, order, candidates, emit, tries)
+    return Distribution(ledger, order, candidates, emit, tries, there)
 
 
 def account_root(arn: str, account: str) -> str:

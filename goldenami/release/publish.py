@@ -121,7 +121,8 @@ def _as_released(catalog: Catalog, manifest: ImageManifest) -> ImageManifest:
         return manifest
     stored = catalog.get(manifest.recipe, manifest.version)
     same = replace(stored, tests=manifest.tests) == codec.canonical(manifest)
-    return stored if same else manifest
+    revised = bool(stored.revisions) and stored.build_id == manifest.build_id  # `goldenami distribute` changed it since
+    return stored if same or revised else manifest
 
 
 class Publication:

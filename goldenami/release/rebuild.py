@@ -206,7 +206,8 @@ def _releases(
 ) -> Iterator[ImageManifest]:
     groups: dict[tuple[str, str, str], list[_Image]] = defaultdict(list)
     for image in found:
-        name, version, build_id = (image.tags.get(key, "") for key in (tags.RECIPE, tags.VERSION, tags.BUILD_ID))
+        name, version = (image.tags.get(key, "") for key in (tags.RECIPE, tags.VERSION))
+        build_id = image.tags.get(tags.ADDED_TO) or image.tags.get(tags.BUILD_ID, "")
         if tags.EXPIRES_AT in image.tags:
             left_out[f"image {image.id} in {image.place}"] = "it is temporary, so its build did not release it"
         elif not (name and is_version(version) and build_id):

@@ -14,6 +14,7 @@ from goldenami.aws.waiters import Item
 from goldenami.model import ImageManifest, Place
 from goldenami.release import consumers, usage
 from goldenami.release import targets as modes
+from goldenami.release.actual import makers
 from goldenami.release.catalog import Catalog
 from goldenami.release.parameters import parameters_for
 from goldenami.release.retention import RetentionDecision
@@ -182,7 +183,7 @@ class Removal(Attempts):
     def revoke_grants(self, manifest: ImageManifest) -> None:
         """Revoke the grants of the release's build, and the grants of consumers that no other release needs.
 
-        The names of the build's grants contain its id."""
+        The names of the grants contain the id of the build, or of the task of `goldenami distribute`."""
         unneeded = consumers.unneeded(self.environment, self.catalog, manifest)
         keys = {
             (Place(_owner(key, image.account), image.region), key)
@@ -190,12 +191,13 @@ class Removal(Attempts):
             for key in (s.kms_key_id for s in image.snapshots)
             if key is not None
         }
-        prefix = grant_prefix(manifest.build_id, self.ledger.journal.header.catalog)
+        catalog = self.ledger.journal.header.catalog
+        prefixes = tuple(grant_prefix(id, catalog) for id in makers(manifest))
         for place, key in sorted(keys):
             if place.account not in {a.id for a in self.environment.accounts.values()}:
                 continue
             for grant in kms.grants(self.cloud, place, key):
-                if str(grant.get("Name", "")).startswith(prefix) or unneeded.contains(key, grant):
+                if str(grant.get("Name", "")).startswith(prefixes) or unneeded.contains(key, grant):
                     id = str(grant["GrantId"])
                     self.ledger.delete("grant", place, id, parent=key)
                     self.tell("grant", place, id)

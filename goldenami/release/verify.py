@@ -72,6 +72,11 @@ class Actual:
     grantees: frozenset[str] = frozenset()  # principals that have a grant on the key with all that a launch takes
     seen_by_user: frozenset[str] = frozenset()  # of the image and its snapshots: the ids that the user's describes show
 
+    @property
+    def behind(self) -> tuple[str, ...]:
+        """The ids of the image's snapshots."""
+        return snapshots.of_image(self.image) if self.image is not None else ()
+
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
@@ -169,7 +174,7 @@ def _image_differences(expected: Expected, image: Item) -> Iterable[_Difference]
     if image.get("RootDeviceName") not in roots:
         yield "root device", f"one of {', '.join(map(str, roots)) or 'no devices'}", str(image.get("RootDeviceName"))
     yield from _tag_differences("tag", expected.tags, image)
-    if expected.deprecate_at is not None and not _same_minute(expected.deprecate_at, image.get("DeprecationTime")):
+    if expected.deprecate_at is not None and not same_minute(expected.deprecate_at, image.get("DeprecationTime")):
         moment = timestamp(expected.deprecate_at)
         yield "deprecation time", moment, str(image.get("DeprecationTime") or "not set")
 
@@ -218,7 +223,7 @@ def _tag_differences(what: str, expected: Mapping[str, str], item: Item) -> Iter
             yield f"{what} {key}", repr(value), repr(actual[key]) if key in actual else "missing"
 
 
-def _same_minute(expected: datetime, actual: object) -> bool:
+def same_minute(expected: datetime, actual: object) -> bool:
     try:
         moment = datetime.fromisoformat(str(actual))
     except ValueError:
@@ -284,37 +289,39 @@ def _verify_target(
 def _read(cloud: Cloud, expected: Sequence[Expected]) -> dict[str, Actual]:
     """Read the images of one target: one describe call for all images and one for all snapshots."""
     owner, user, key = expected[0].owner, expected[0].user, expected[0].kms_key
-    found = images.describe_many(cloud, owner, [one.image_id for one in expected])
-    behind = {image_id: snapshots.of_image(image) for image_id, image in found.items()}
-    every = [snapshot_id for ids in behind.values() for snapshot_id in ids]
-    read = snapshots.describe_many(cloud, owner, every)
+    found = read_images(cloud, owner, [one.image_id for one in expected])
     seen: frozenset[str] = frozenset()
     if user.account != owner.account:
-        seen = frozenset(images.describe_many(cloud, user, list(found)))
-        seen |= frozenset(snapshots.describe_many(cloud, user, every))
+        seen = frozenset(images.describe_many(cloud, user, [id for id, one in found.items() if one.image is not None]))
+        seen |= frozenset(snapshots.describe_many(cloud, user, [id for one in found.values() for id in one.behind]))
     # ListGrants needs a permission that a publisher without shared images does not need otherwise.
-    grantees = _grantees(cloud, owner, key) if expected[0].users else frozenset()
-    return {
-        one.image_id: Actual(
-            image=found.get(one.image_id),
-            snapshots={id: read[id] for id in behind.get(one.image_id, ()) if id in read},
-            launch_permissions=images.launch_permissions(cloud, owner, one.image_id)
-            if one.image_id in found
-            else frozenset(),
-            volume_permissions={
-                id: snapshots.volume_permissions(cloud, owner, id) for id in behind.get(one.image_id, ()) if id in read
-            },
-            grantees=grantees,
-            seen_by_user=seen,
+    grantees = grantees_of(kms.grants(cloud, owner, key)) if expected[0].users else frozenset()
+    return {id: replace(one, grantees=grantees, seen_by_user=seen) for id, one in found.items()}
+
+
+def read_images(cloud: Cloud, owner: Place, image_ids: Collection[str]) -> dict[str, Actual]:
+    """Read images and their snapshots as their owner: one describe call for all images and one for all snapshots, and
+    one for the permissions of each. Grants are not read."""
+    found = images.describe_many(cloud, owner, image_ids)
+    behind = {image_id: snapshots.of_image(image) for image_id, image in found.items()}
+    read = snapshots.describe_many(cloud, owner, [id for ids in behind.values() for id in ids])
+    actual = dict.fromkeys(image_ids, Actual(None))
+    for image_id, image in found.items():
+        own = [id for id in behind[image_id] if id in read]
+        actual[image_id] = Actual(
+            image=image,
+            snapshots={id: read[id] for id in own},
+            launch_permissions=images.launch_permissions(cloud, owner, image_id),
+            volume_permissions={id: snapshots.volume_permissions(cloud, owner, id) for id in own},
         )
-        for one in expected
-    }
+    return actual
 
 
-def _grantees(cloud: Cloud, place: Place, key: str) -> frozenset[str]:
+def grantees_of(grants: Iterable[Item]) -> frozenset[str]:
+    """Return the principals of those grants of a key that allow all that a launch takes."""
     return frozenset(
         str(grant["GranteePrincipal"])
-        for grant in kms.grants(cloud, place, key)
+        for grant in grants
         if set(kms.LAUNCH_OPERATIONS) <= set(grant.get("Operations") or ())
     )
 

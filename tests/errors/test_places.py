@@ -65,6 +65,8 @@ MANY = (
     Case("images list --check"),
     Case("promote web@stable --to live", document=False),  # nothing moves
     Case("rollback web@stable --to {version}", document=False),
+    Case("drift"),
+    Case("distribute web@stable --plan"),
     Case("revoke web@{version} --reason x --yes"),
     Case("restore web@{version}"),
     Case("catalog rebuild"),

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from goldenami_sandbox.direct import Direct
 
-from goldenami import pipeline
+from goldenami import pipeline, recipe
 from goldenami.aws.session import Cloud
 from goldenami.cli.main import main
 from goldenami.release import orphans
@@ -200,6 +200,26 @@ def _recycle_bin(world: World) -> None:
         rbin.create_rule(ResourceType=kind, RetentionPeriod={"RetentionPeriodValue": 7, "RetentionPeriodUnit": "DAYS"})
 
 
+def distribute_later(stage: Stage) -> None:
+    """A release gets another target, accounts come and go, and what somebody changed by hand is mended."""
+    world = stage.world
+    file = world.path / "recipes" / "web.yaml"
+    text = file.read_text()
+    file.write_text(text.replace("channel: stable}", "channel: stable, targets: [home]}"))
+    world.project = recipe.load_project(world.path)
+    world.build()
+    wanted = text.replace("channel: stable}", 'channel: stable, share: {accounts: ["999999999999"]}}')
+    file.write_text(wanted.replace("retention: {deprecate_after: 90d}", ""))
+    stage.run("drift", "-e", "test", "--detailed-exitcode", code=8)
+    stage.run("distribute", f"{RECIPE}@stable", "-e", "test")
+    ec2 = world.client("ec2", HOME_PLACE)
+    for image in ec2.describe_images(Owners=["self"])["Images"]:
+        ec2.create_tags(Resources=[image["ImageId"]], Tags=[{"Key": "owner", "Value": "somebody"}])
+    file.write_text(text)
+    stage.run("distribute", f"{RECIPE}@stable", "-e", "test")
+    stage.run("drift", "-e", "test", "--detailed-exitcode")
+
+
 def delete_orphans(stage: Stage) -> None:
     """A release that the catalog forgot, and a build whose journal is lost."""
     world = stage.world
@@ -316,6 +336,7 @@ def plan_and_list(stage: Stage) -> None:
     stage.run("builds", "list", "-e", "test")
     stage.run("orphans", "-e", "test", "--all")
     stage.run("retire", "-e", "test", "--dry-run")
+    stage.run("drift", "-e", "test")
     assert world.cloud.mutations == []
 
 
@@ -327,6 +348,7 @@ FLOWS: dict[str, Flow] = {
     "clean": Flow(interrupt_and_clean),
     "clean-expired": Flow(clean_expired),
     "retire": Flow(retire),
+    "distribute": Flow(distribute_later),
     "orphans": Flow(delete_orphans),
     "doctor": Flow(doctor),
     "rebuild": Flow(rebuild_catalog),

@@ -1,0 +1,163 @@
+"""The actual state of releases, as the cloud returns it. Reads only.
+
+All releases are read together: one describe call for the images of a place and one for their snapshots, one for the
+permissions of each image and snapshot, one for the grants of each key, and one for ten parameters. A place that does
+not answer is listed with the reason; the others are read.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from goldenami.aws import kms, parameters
+from goldenami.aws.kinds import grant_prefix
+from goldenami.aws.ownership import Owner
+from goldenami.aws.session import Cloud
+from goldenami.each import each
+from goldenami.model import Environment, ImageManifest, Place
+from goldenami.release import consumers
+from goldenami.release import targets as modes
+from goldenami.release.catalog import Catalog
+from goldenami.release.declared import Declared, key_of
+from goldenami.release.distribute import account_root
+from goldenami.release.parameters import why_not_ours
+from goldenami.release.verify import Actual, read_images
+
+Grant = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What was read. ``images``: by id. ``grants``: of each key, by its ARN. ``surplus``: by key, the ids of grants
+    that goldenami made for a release and that no release needs, with their principals. ``aws_managed``: keys of AWS.
+    ``parameters``: the values of those that exist. ``foreign``: why a parameter with another value is not ours.
+    ``unreachable``: places that did not answer -> reason."""
+
+    owner: Owner
+    now: datetime
+    images: Mapping[str, Actual] = field(default_factory=dict)
+    grants: Mapping[str, tuple[Grant, ...]] = field(default_factory=dict)
+    surplus: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    aws_managed: frozenset[str] = frozenset()
+    parameters: Mapping[tuple[Place, str], str] = field(default_factory=dict)
+    foreign: Mapping[tuple[Place, str], str] = field(default_factory=dict)
+    unreachable: Mapping[Place, str] = field(default_factory=dict)
+
+
+def read(cloud: Cloud, environment: Environment, catalog: Catalog, releases: Collection[Declared]) -> State:
+    """Read the state of releases in all accounts and regions. Changes nothing."""
+    owner = Owner(catalog.identity(), environment.name)
+    by_place: dict[Place, list[str]] = defaultdict(list)
+    for declared in releases:
+        for one in declared.images:
+            by_place[one.owner].append(one.image_id)
+    images_of = each(sorted(by_place), lambda place: read_images(cloud, place, by_place[place]))
+    keys = sorted({key for declared in releases for key in _keys(declared.manifest)})
+    grants = each(keys, lambda at: tuple(kms.grants(cloud, *at)))
+    every = {key: found for (_, key), found in grants.results.items()}
+    needs = (need for one in releases for need in one.needs)
+    missing = {(need.owner, need.key) for need in needs if not has_grant(every.get(need.key, ()), owner, need)}
+    managers = each(sorted(missing), lambda at: kms.manager(cloud, *at))
+    values, foreign, refused = _parameters(cloud, catalog, owner, releases)
+    unreachable = dict(refused)
+    unreachable |= {place: reason for (place, _), reason in (grants.reasons | managers.reasons).items()}
+    return State(
+        owner=owner,
+        now=cloud.now(),
+        images={id: one for found in images_of.results.values() for id, one in found.items()},
+        grants=every,
+        surplus=_surplus(catalog, releases, owner, every),
+        aws_managed=frozenset(key for (_, key), manager in managers.results.items() if manager == "AWS"),
+        parameters=values,
+        foreign=foreign,
+        unreachable={**unreachable, **images_of.reasons},
+    )
+
+
+def has_grant(grants: Iterable[Grant], owner: Owner, need: consumers.Need) -> bool:
+    """Return whether a consumer has its grant, among all grants of the key."""
+    if owner.catalog is None:
+        return False
+    wanted = consumers.grant_name(owner.catalog, owner.environment, need.principal), need.principal
+    return any((grant.get("Name"), grant.get("GranteePrincipal")) == wanted for grant in grants)
+
+
+def _keys(manifest: ImageManifest) -> set[tuple[Place, str]]:
+    rows = (row for row in manifest.images if modes.owns(row))
+    return {(Place(key.split(":")[4], row.region), key) for row in rows if (key := key_of(row))}
+
+
+def _parameters(
+    cloud: Cloud, catalog: Catalog, owner: Owner, releases: Iterable[Declared]
+) -> tuple[dict[tuple[Place, str], str], dict[tuple[Place, str], str], dict[Place, str]]:
+    """Return the values of all parameters, why some are not ours, and the places that did not answer."""
+    wanted: dict[Place, dict[str, tuple[str, str | None]]] = defaultdict(dict)  # name -> recipe, value
+    for declared in releases:
+        recipe = declared.manifest.recipe
+        for p in declared.every_parameter:
+            wanted[p.place][p.name] = recipe, p.image.image_id
+        for p in declared.leaving_parameters:
+            wanted[p.place][p.name] = recipe, None
+
+    def ask(place: Place) -> tuple[dict[str, str], dict[str, str]]:
+        found = parameters.find_many(cloud, place, wanted[place])
+        foreign = {}
+        for name, value in found.items():
+            recipe, expected = wanted[place][name]
+            if value != expected:
+                reason = why_not_ours(cloud, catalog, owner, recipe, place, name, value)
+                if reason is not None:
+                    foreign[name] = reason
+        return found, foreign
+
+    answers = each(sorted(wanted), ask)
+    values = {(place, name): value for place, (found, _) in answers.results.items() for name, value in found.items()}
+    foreign = {(place, name): text for place, (_, every) in answers.results.items() for name, text in every.items()}
+    return values, foreign, answers.reasons
+
+
+def _surplus(
+    catalog: Catalog, releases: Iterable[Declared], owner: Owner, grants: Mapping[str, Iterable[Grant]]
+) -> dict[str, dict[str, str]]:
+    """Return the grants that a build or `distribute` made for accounts that no release shares its images with any more.
+
+    Key -> id of the grant -> principal. The other releases are read only if there is a candidate.
+    """
+    needed: set[tuple[str, str]] = set()
+    for declared in releases:
+        for one in declared.images:
+            needed |= {(one.kms_key, account_root(one.kms_key, account)) for account in one.users}
+        needed |= {(need.key, need.principal) for need in declared.needs}
+    candidates = [
+        (key, grant)
+        for key, found in grants.items()
+        for grant in found
+        if str(grant.get("GranteePrincipal", "")).endswith(":root")
+        and (key, grant.get("GranteePrincipal")) not in needed
+        and owner.of_grant(str(grant.get("Name", ""))).is_ours
+    ]
+    if not candidates:
+        return {}
+    mine = {declared.manifest.label for declared in releases}
+    every = consumers.live(catalog)
+    for manifest in (one for one in every if one.label not in mine):
+        for row in manifest.images:
+            key = key_of(row)
+            users = set(row.shared_with) if modes.owns(row) else {row.account}
+            needed |= {(key, account_root(key, account)) for account in users if key and not account.startswith("arn:")}
+    prefixes = tuple(grant_prefix(id, owner.catalog) for manifest in every for id in makers(manifest))
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for key, grant in candidates:
+        principal = str(grant["GranteePrincipal"])
+        if (key, principal) not in needed and str(grant["Name"]).startswith(prefixes):
+            found[key][str(grant["GrantId"])] = principal
+    return dict(found)
+
+
+def makers(manifest: ImageManifest) -> tuple[str, ...]:
+    """Return the ids of the build and the tasks that made the resources of a release."""
+    return (manifest.build_id, *(revision.task for revision in manifest.revisions))

@@ -1,0 +1,252 @@
+"""Releases are brought to what their recipes declare now: access, tags, deprecation, targets and parameters."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from goldenami import recipe
+from goldenami.aws.guard import reads_only
+from goldenami.model import ImageManifest, Place
+from goldenami.release import rebuild, redistribute
+from goldenami.release.difference import Difference
+from goldenami.release.parameters import parameter_name
+from goldenami.release.retention import Rules
+from goldenami.release.versions import Reference
+from tests.worlds import retiring
+from tests.worlds.builds import APPS, CHANNEL, HOME, PLACES, RECIPE, World
+from tests.worlds.retiring import releases
+
+THIRD = "333333333333"
+ORGANIZATION = f"arn:aws:organizations::{HOME}:organization/o-abcdefghij"
+SHARED = f', share: {{accounts: ["{THIRD}"], organizations: ["{ORGANIZATION}"]}}'
+
+
+@pytest.fixture
+def world(build_world: World) -> World:
+    build_world.fresh()
+    return build_world
+
+
+def rewrite(world: World, old: str, new: str, name: str = "recipes/web.yaml") -> None:
+    file = world.path / name
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    world.project = recipe.load_project(world.path)
+    world.environment = recipe.environment(world.project, "test")
+
+
+def distribute(world: World, manifest: ImageManifest, **more: Any) -> redistribute.Redistributed:
+    return redistribute.distribute(
+        world.environment,
+        Reference(RECIPE, version=manifest.version),
+        recipe.declaration(world.project, world.environment, RECIPE),
+        cloud=world.cloud,
+        emit_to=world.events.append,
+        **more,
+    )
+
+
+def drift(world: World) -> tuple[Difference, ...]:
+    wanted = recipe.declarations(world.project, world.environment)
+    return redistribute.find_drift(world.cloud, world.environment, world.catalog, wanted)
+
+
+def made(world: World) -> list[str]:
+    """The changing calls since the last call of ``forget``."""
+    calls = world.paper.calls[getattr(world, "_seen", 0) :]
+    return [c["action"] for c in calls if not reads_only(c["service"], c["action"])]
+
+
+def forget(world: World) -> None:
+    world._seen = len(world.paper.calls)  # type: ignore[attr-defined]
+    world.cloud.start_process()
+
+
+def shown(difference: Difference) -> set[tuple[str, str, str | None, str | None]]:
+    return {(change.kind, change.what, change.before, change.after) for change in difference.changes}
+
+
+def test_a_release_is_in_sync_after_its_build(world: World) -> None:
+    (only,) = releases(world, 1)
+    forget(world)
+    (found,) = drift(world)
+    assert (found.changes, found.broken, found.kept, found.unreachable) == ((), (), (), {})
+    done = distribute(world, only)
+    assert (done.difference.in_sync, done.task_id, made(world)) == (True, None, [])
+
+
+def test_accounts_and_organizations_come_and_go(world: World) -> None:
+    (only,) = releases(world, 1)
+    rewrite(world, "channel: stable}", f"channel: stable{SHARED}}}")
+    forget(world)
+    (found,) = drift(world)
+    assert made(world) == []
+    plan = distribute(world, only, dry_run=True)
+    assert (plan.difference, made(world)) == (found, [])
+    root = f"arn:aws:iam::{THIRD}:root"
+    assert {(kind, what) for kind, what, before, after in shown(found) if kind != "record"} == {
+        ("launch permission", THIRD), ("launch permission", ORGANIZATION), ("snapshot permission", THIRD),
+        ("grant", root),
+    }  # fmt: skip
+    done = distribute(world, only)
+    assert done.failures == {}
+    assert drift(world)[0].in_sync
+    forget(world)
+    assert distribute(world, only).task_id is None
+    assert made(world) == []
+    row = next(r for r in done.manifest.images if r.account == HOME)
+    assert set(row.shared_with) >= {THIRD, ORGANIZATION}
+    (revision,) = done.manifest.revisions
+    assert revision.task == done.task_id
+    # taken out again
+    rewrite(world, SHARED, "")
+    again = distribute(world, only)
+    assert drift(world)[0].in_sync
+    for place in PLACES[:2]:
+        ec2 = world.client("ec2", place)
+        row = next(r for r in again.manifest.images if r.place == place)
+        held = ec2.describe_image_attribute(ImageId=row.image_id, Attribute="launchPermission")["LaunchPermissions"]
+        assert {p.get("UserId") for p in held} <= {APPS}
+        key = row.snapshots[0].kms_key_id
+        assert root not in {g["GranteePrincipal"] for g in world.client("kms", place).list_grants(KeyId=key)["Grants"]}
+
+
+def test_drift_by_hand_is_reported_and_mended(world: World) -> None:
+    first, second = releases(world, 2)
+    row = next(r for r in second.images if r.place == PLACES[1])  # the home account's image that apps uses
+    ec2, ssm = world.client("ec2", PLACES[1]), world.client("ssm", PLACES[1])
+    permission = {"Remove": [{"UserId": APPS}], "Add": [{"UserId": THIRD}]}
+    ec2.modify_image_attribute(ImageId=row.image_id, LaunchPermission=permission)
+    ec2.disable_image_deprecation(ImageId=row.image_id)
+    ec2.create_tags(Resources=[row.image_id], Tags=[{"Key": "owner", "Value": "me"}])
+    name = parameter_name("/golden-ami", RECIPE, "x86_64", CHANNEL)
+    old = next(r for r in first.images if r.place == PLACES[1])
+    ssm.put_parameter(Name=name, Value=old.image_id, Type="String", DataType="aws:ec2:image", Overwrite=True)
+    forget(world)
+    (found,) = drift(world)
+    assert shown(found) >= {
+        ("launch permission", APPS, None, "allowed"),
+        ("launch permission", THIRD, "allowed", None),
+        ("tag", "owner", "me", "platform-team"),
+        ("parameter", "", old.image_id, row.image_id),
+    }
+    assert [c.before for c in found.changes if c.kind == "deprecation"] == [None]
+    assert len(found.changes) == 5, found.changes
+    assert made(world) == []
+    distribute(world, second)
+    assert drift(world)[0].in_sync
+    forget(world)
+    distribute(world, second)
+    assert made(world) == []
+
+
+def test_a_new_target_gets_a_copy_without_a_build(world: World) -> None:
+    rewrite(world, "channel: stable}", "channel: stable, targets: [home/eu-central-1]}")
+    (only,) = releases(world, 1)
+    assert len(only.images) == 1
+    rewrite(world, ", targets: [home/eu-central-1]", "")
+    forget(world)
+    (found,) = drift(world)
+    assert [c.kind for c in found.changes].count("image") == 3
+    done = distribute(world, only)
+    calls = made(world)
+    assert (calls.count("CopyImage"), {"RunInstances", "CreateImage"} & set(calls)) == (2, set())
+    assert drift(world)[0].in_sync
+    forget(world)
+    assert distribute(world, only).task_id is None
+    assert made(world) == []
+    assert {row.place for row in done.manifest.images} == set(PLACES)
+    name = parameter_name("/golden-ami", RECIPE, "x86_64", CHANNEL)
+    for row in done.manifest.images:
+        assert world.client("ssm", row.place).get_parameter(Name=name)["Parameter"]["Value"] == row.image_id
+        answer = world.client("ec2", row.place).run_instances(
+            ImageId=row.image_id, InstanceType="t3.micro", MinCount=1, MaxCount=1
+        )
+        assert answer["Instances"][0]["ImageId"] == row.image_id
+    assert world.journals.unfinished() == ()
+
+
+# --- what was taken out -----------------------------------------------------------------------------------------------
+
+
+def test_a_place_that_was_taken_out_is_kept_and_an_account_that_used_an_image_leaves(world: World) -> None:
+    (only,) = releases(world, 1)
+    rewrite(world, "channel: stable}", "channel: stable, targets: [home]}")
+    (found,) = drift(world)
+    (copied,) = [r for r in only.images if r.place == PLACES[2]]
+    assert len(found.kept) == 1
+    assert copied.image_id in found.kept[0]
+    distribute(world, only)
+    (after,) = drift(world)
+    assert (after.in_sync, after.kept) == (True, found.kept)
+    manifest = world.catalog.get(RECIPE, only.version)
+    assert [r.place for r in manifest.images] == [PLACES[0], PLACES[1], PLACES[2]]
+    (revision,) = manifest.revisions
+    assert [r.place for r in revision.removed] == [PLACES[3]]
+    ssm = world.client("ssm", PLACES[3])
+    assert ssm.describe_parameters()["Parameters"] == [], "they would name an image that cannot be launched"
+    assert len(world.client("ssm", PLACES[2]).describe_parameters()["Parameters"]) == 2
+    with pytest.raises(ClientError, match="Not authorized for images"):
+        launch(world, PLACES[3], revision.removed[0].image_id)
+    assert launch(world, PLACES[2], copied.image_id)
+
+
+def launch(world: World, place: Place, image_id: str) -> str:
+    """Launch an image as a consumer does, and return the state of the instance."""
+    ec2 = world.client("ec2", place)
+    (made,) = ec2.run_instances(ImageId=image_id, InstanceType="t3.micro", MinCount=1, MaxCount=1)["Instances"]
+    world.behind.settle()
+    found = ec2.describe_instances(InstanceIds=[made["InstanceId"]])["Reservations"][0]["Instances"][0]
+    return str(found["State"]["Name"])
+
+
+def test_the_manifest_of_the_build_is_kept(world: World) -> None:
+    (only,) = releases(world, 1)
+    folder = world.path / ".goldenami/test/catalog"
+    before = (folder / f"releases/{RECIPE}/{only.version}.json").read_bytes()
+    rewrite(world, "channel: stable}", f"channel: stable{SHARED}}}")
+    distribute(world, only)
+    rewrite(world, SHARED, "")
+    manifest = distribute(world, only).manifest
+    assert (folder / f"originals/{RECIPE}/{only.version}.json").read_bytes() == before
+    first, second = manifest.revisions
+    assert first.access[0].after == second.access[0].before
+    assert replace(manifest, images=only.images, revisions=()) == only
+
+
+def test_a_retired_release_leaves_no_grant_of_its_tasks(world: World) -> None:
+    rewrite(world, "channel: stable}", "channel: stable, targets: [home]}")
+    (old,) = releases(world, 1)
+    rewrite(world, ", targets: [home]", "")
+    done = distribute(world, old)
+    assert any(str(done.task_id) in name for name in grants(world, PLACES[1])), "apps uses the image there"
+    releases(world, 2)
+    retired = retiring.go(world, {RECIPE: Rules(keep=1)})
+    assert {v.release.manifest.version: v.fate for v in retired.decisions}[old.version] == "delete"
+    assert retired.left == {}
+    assert not any(str(done.task_id) in name for name in grants(world, PLACES[1]))
+
+
+def grants(world: World, place: Place) -> set[str]:
+    kms = world.client("kms", place)
+    key = kms.describe_key(KeyId="alias/golden-ami")["KeyMetadata"]["Arn"]
+    return {grant["Name"] for grant in kms.list_grants(KeyId=key)["Grants"]}
+
+
+def test_a_lost_catalog_gets_added_images_back(world: World) -> None:
+    rewrite(world, "channel: stable}", "channel: stable, targets: [home]}")
+    (only,) = releases(world, 1)
+    rewrite(world, ", targets: [home]", "")
+    manifest = distribute(world, only).manifest
+    shutil.rmtree(world.path / ".goldenami/test/catalog")
+    found = rebuild.find(world.cloud, world.environment, world.catalog, world.cloud.now())
+    assert found.left_out == {}
+    (restored,) = found.releases
+    assert restored.images == manifest.images
+    assert restored.build_id == only.build_id
