@@ -13,7 +13,8 @@ _.banner_timeout, _.auth_timeout, _.key_types  # paramiko
 _.gname, _.uname  # tarfile
 _.external_attr  # zipfile
 _.daemon_threads, _.request_queue_size, _.disable_nagle_algorithm, _.rbufsize, _.handle_error  # socketserver
-_.server_version, _.sys_version, _.protocol_version, _.log_message  # http.server
+_.server_version, _.sys_version, _.protocol_version, _.log_message, _.log_request  # http.server
+_.buffer_text, _.StartDoctypeDeclHandler, _.StartElementHandler, _.CharacterDataHandler, _.EndElementHandler  # expat
 _.reducer_override  # pickle
 _.has_location, _.is_package, _.get_source, _.get_code  # importlib
 _.latest_amis_loaded, _.latest_ecs_amis_loaded, _.last_modified, _.desired_capacity  # moto

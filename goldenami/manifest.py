@@ -46,6 +46,8 @@ def canonical(manifest: ImageManifest) -> ImageManifest:
         },
         inputs=dict(sorted(manifest.inputs.items())),
         variables=dict(sorted(manifest.variables.items())),
+        sources=dict(sorted(manifest.sources.items())),
+        updates=dict(sorted(manifest.updates.items())),
         outputs={a: dict(sorted(values.items())) for a, values in sorted(manifest.outputs.items()) if values},
     )
 
@@ -59,12 +61,10 @@ def to_json(manifest: ImageManifest) -> dict[str, Any]:
     except PydanticSerializationError as error:
         raise ManifestError(f"the manifest of {manifest.label} cannot be written: {error}") from error
     assert isinstance(form, dict)
-    if not form["variables"]:
-        del form["variables"]
-    if form["restored"] is None:  # no build has it, and so the same manifest has the same bytes as before this key
-        del form["restored"]
-    if not form["revisions"]:
-        del form["revisions"]
+    # Keys that are newer than the schema: a manifest without these facts has the same bytes as before.
+    for key in ("restored", "sources", "updates", "variables", "revisions"):
+        if not form[key]:
+            del form[key]
     return form
 
 

@@ -323,6 +323,60 @@ class PackageChange:
 
 
 @dataclass(frozen=True, slots=True)
+class PackageRepository:
+    """A repository that the package manager of an image reads, as the image has it configured.
+
+    ``name``: its id for dnf; for apt, the file that names it. ``uris``: without user names and passwords. ``mirrors``:
+    for dnf, the URL of a list of mirrors. ``suite``, ``components`` and ``architectures`` (dpkg's names; empty: the
+    image's own) are for apt; ``priority``, ``only`` and ``exclude`` are for dnf.
+    """
+
+    name: str
+    uris: tuple[str, ...]
+    mirrors: str = ""
+    suite: str = ""
+    components: tuple[str, ...] = ()
+    architectures: tuple[str, ...] = ()
+    priority: int = 0
+    only: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PackagePin:
+    """An entry of apt_preferences(5): the names or patterns of packages, the pin, and its priority."""
+
+    packages: tuple[str, ...]
+    pin: str
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class PackageSources:
+    """Where the package manager of an image takes packages from. ``manager``: its name. ``held``: the packages that it
+    does not upgrade, names or patterns."""
+
+    manager: str
+    repositories: tuple[PackageRepository, ...]
+    held: tuple[str, ...] = ()
+    pins: tuple[PackagePin, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PackageUpdate:
+    """A newer version of an installed package in a repository. ``repository``: the suite or the id. ``advisories``:
+    their ids, if the repository names them."""
+
+    name: str
+    architecture: str
+    before: str
+    after: str
+    repository: str = ""
+    security: bool = False
+    advisories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Replacement:
     """A temporary instance that was lost and replaced. ``at``: when, ISO 8601, UTC."""
 
@@ -381,6 +435,9 @@ class ImageManifest:
     outputs: Mapping[Architecture, Mapping[str, str]] = field(default_factory=dict)  # of the recipe's scripts
     replacements: tuple[Replacement, ...] = ()  # temporary instances that were lost during the build
     variables: Mapping[str, Any] = field(default_factory=dict)  # of the recipe, as used; without secrets
+    # Where the package managers of the images take packages from; and the updates that were due when it was planned.
+    sources: Mapping[Architecture, PackageSources] = field(default_factory=dict)
+    updates: Mapping[Architecture, tuple[PackageUpdate, ...]] = field(default_factory=dict)
     # When `goldenami catalog rebuild` made this manifest from the resources in the cloud (ISO 8601, UTC); None for the
     # manifest of a build. Then digest, inputs, outputs, tests, packages, changes and owner are unknown, and empty.
     restored: str | None = None

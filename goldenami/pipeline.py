@@ -11,7 +11,7 @@ with a journal that is not empty. ``clean`` deletes the resources that the journ
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from goldenami import planning, preflight, reconcile, task
@@ -34,7 +34,7 @@ from goldenami.release.order import ReleaseOrder
 from goldenami.release.publish import publish, withdraw
 from goldenami.release.unchanged import Unchanged, find_unchanged
 from goldenami.release.verify import Verified, verify
-from goldenami.stages import candidate, expired, facts, opening, proof
+from goldenami.stages import candidate, expired, facts, freshness, opening, proof
 from goldenami.stages.build import BuildContext, Candidate, HostWork
 from goldenami.stages.ending import ending
 from goldenami.stages.replacing import replacements
@@ -126,7 +126,7 @@ def build(
             if request.digest not in (None, plan.digest):
                 raise UsageError(
                     f"the plan of {recipe.name} has changed: expected the digest {request.digest}, found {plan.digest}",
-                    hint="The recipe, its files, its base image or the environment changed. "
+                    hint="The recipe, its files, its base image, the environment or the updates that are due changed. "
                     f"Run {step('plan', recipe.name)} again.",
                 )
             unchanged = None
@@ -139,7 +139,10 @@ def build(
                     best_effort={target.place for target in plan.targets if not target.required},
                     emit=emit_to,
                 )
+            fresh = plan.facts.freshness
             if unchanged is not None:
+                since = f"; {fresh.summary}" if fresh.summary else ""
+                unchanged = replace(unchanged, reason=f"{unchanged.reason}{since}")
                 return without_build(unchanged, plan, tools, move=move)
             for earlier in tools.journals.unfinished(plan_digest=plan.digest):
                 id = earlier.build_id
@@ -147,6 +150,8 @@ def build(
                 ways.append(f"{step('clean', id)} deletes its resources")
                 message = f"build {id} of the same inputs has not ended: {', '.join(ways)}"
                 emit(emit_to, "note", message=message, level="warning")
+            for text in (*fresh.notes, *fresh.reasons):
+                emit(emit_to, "note", message=text)
             check_before(plan, tools)
             return start(project, plan, request.variables, tools)
 
@@ -290,6 +295,8 @@ def manifest_of(
         tests=(*(c.prepared.report for c in candidates), *proofs),
         packages={c.architecture: c.prepared.packages for c in candidates},
         changes={c.architecture: c.prepared.changes for c in candidates},
+        sources={c.architecture: c.prepared.sources for c in candidates if c.prepared.sources is not None},
+        updates=found.freshness.updates,
         git_commit=found.git_commit,
         description=recipe.description,
         owner=recipe.owner,
@@ -313,7 +320,8 @@ def make_plan(request: Request, *, interrupts: Interrupts | None = None) -> Buil
 
 def plan_for(recipe: Recipe, environment: Environment, tools: Tools) -> BuildPlan:
     """Read the current facts, and make the plan of a recipe."""
-    return planning.make(recipe, environment, facts.gather(tools.cloud, environment, tools.catalog, recipe))
+    found = facts.gather(tools.cloud, environment, tools.catalog, recipe)
+    return freshness.complete(planning.make(recipe, environment, found), tools.catalog, now=tools.cloud.now())
 
 
 def unreleased_parents(project: Project, environment: Environment, catalog: Catalog, recipe: Recipe) -> list[Recipe]:

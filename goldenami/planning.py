@@ -4,7 +4,8 @@ The digest covers everything that determines the images and their targets, and n
 values of its variables, which tests read too, the contents of its files and tests, the code of operations that are not
 built in, the ids of the base images, the attributes of the image, and the targets with the ARNs of their keys. A change
 of formatting, comments, the order of keys, descriptions, owners, titles, builder or retention does not change the
-digest. A new value of a secret does not change it, but a new reference to a secret does.
+digest. A new value of a secret does not change it, but a new reference to a secret does. An update of an installed
+package changes it (``Freshness``).
 
 ``inputs`` has one hash for each part. ``changes`` uses it to explain a changed digest.
 """
@@ -14,12 +15,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from goldenami.errors import GoldenAmiError, UsageError
 from goldenami.hardening import Hardening
-from goldenami.model import IMAGE_NAME, Architecture, BaseImage, Environment, Target
+from goldenami.model import IMAGE_NAME, Architecture, BaseImage, Environment, PackageUpdate, Target
 from goldenami.nextstep import step
 from goldenami.provision import BoundOperation, Stage, all_operations
 from goldenami.recipe import Recipe, lookup
@@ -38,6 +39,35 @@ class VolumeChoice:
 
 
 @dataclass(frozen=True, slots=True)
+class Freshness:
+    """What has happened since the last release with the same inputs, and what differs from the last one of all.
+
+    ``release``: the label of the release with the same inputs; empty if there is none. ``updates``: the updates of its
+    packages that are due now. ``due``: label -> value, the reasons to build it again; they are inputs of the plan.
+    ``carried``: if there is no such reason, the hashes of the reasons for which that release was built, so that its
+    digest and that of the plan are equal. ``reasons``: why a build is needed, as text. ``looked_up``: the number of
+    repositories that were read. ``notes``: what could not be looked up, and why.
+    """
+
+    release: str = ""
+    updates: Mapping[Architecture, tuple[PackageUpdate, ...]] = field(default_factory=dict)
+    due: Mapping[str, Any] = field(default_factory=dict)
+    carried: Mapping[str, str] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+    looked_up: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """What is known about updates since the release, as the end of a sentence; empty if they do not matter."""
+        known = []
+        if self.looked_up:
+            count = self.looked_up
+            known.append(f"no update since ({count} repositor{'y was' if count == 1 else 'ies were'} read)")
+        return "; ".join((*known, *self.notes))
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """The facts of a plan, as the cloud and the catalog gave them.
 
@@ -52,6 +82,7 @@ class Facts:
     git_commit: str | None = None
     volume_keys: Mapping[Architecture, VolumeChoice] = field(default_factory=dict)
     unavailable: Mapping[str, str] = field(default_factory=dict)
+    freshness: Freshness = Freshness()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +135,9 @@ def make(recipe: Recipe, environment: Environment, facts: Facts) -> BuildPlan:
                 f"{environment.name} reaches builders by ssm, which needs the policy AmazonSSMManagedInstanceCore",
                 hint="Set builder.instance_profile in the recipe, or for all recipes in the environment.",
             )
-    material = _material(recipe, environment, facts)
-    inputs = {label: _sha256(part) for label, part in sorted(material.items())}
+    material = {**_material(recipe, environment, facts), **facts.freshness.due}
+    inputs = {label: _sha256(part) for label, part in material.items()} | dict(facts.freshness.carried)
+    inputs = dict(sorted(inputs.items()))
     return BuildPlan(recipe, environment, facts, _sha256(inputs), inputs)
 
 
@@ -140,6 +172,14 @@ def changes(plan: BuildPlan, before: Mapping[str, str]) -> list[str]:
     ``before``: ``ImageManifest.inputs`` of an earlier release.
     """
     return sorted(label for label in {*plan.inputs, *before} if plan.inputs.get(label) != before.get(label))
+
+
+LAPSING: Final = ("updates", "age")  # the labels of the inputs in ``Freshness.due``, before a colon
+
+
+def lasting(inputs: Mapping[str, str]) -> dict[str, str]:
+    """Return the inputs of a plan or a release without those of ``Freshness``."""
+    return {label: value for label, value in inputs.items() if label.partition(":")[0] not in LAPSING}
 
 
 def canonical(value: Any) -> bytes:
@@ -282,6 +322,18 @@ def to_json(plan: BuildPlan) -> dict[str, Any]:
         "share_accounts": list(recipe.distribution.share_accounts),
         "share_organizations": list(recipe.distribution.share_organizations),
         "channel": recipe.distribution.channel,
+        "freshness": _freshness_json(facts.freshness),
+    }
+
+
+def _freshness_json(fresh: Freshness) -> dict[str, Any]:
+    return {
+        "release": fresh.release or None,
+        "changed": bool(fresh.reasons),
+        "reasons": list(fresh.reasons),
+        "updates": {a: [asdict(update) for update in updates] for a, updates in fresh.updates.items()},
+        "repositories_read": fresh.looked_up,
+        "notes": list(fresh.notes),
     }
 
 
@@ -343,8 +395,26 @@ def describe(plan: BuildPlan) -> list[str]:
         lines.append(f"  can be launched by {arn}, but not copied; the policies of the keys must allow it")
     if recipe.distribution.share_organizations:
         lines.append(f"  {step('consumers show')} prints the statement for the policies")
+    lines += _freshness_lines(facts.freshness)
     lines += ["", f"channel   {recipe.distribution.channel}", f"digest    {plan.digest}"]
     return lines
+
+
+def _freshness_lines(fresh: Freshness) -> list[str]:
+    if not fresh.release and not fresh.reasons:
+        return []
+    if fresh.reasons:
+        lines = ["", *(f"to build  {reason}" for reason in fresh.reasons)]
+        for updates in fresh.updates.values():
+            lines += [f"          - {display_update(update)}" for update in updates]
+        return lines + [f"note      {note}" for note in fresh.notes]
+    return ["", f"unchanged since {fresh.release}{f': {fresh.summary}' if fresh.summary else ''}"]
+
+
+def display_update(update: PackageUpdate) -> str:
+    """Return an update as text: "openssl 3.0.15 -> 3.0.16 (deb.debian.org bookworm-security)"."""
+    origin = ", ".join((update.repository, *update.advisories))
+    return f"{update.name} {update.before} -> {update.after} ({origin})"
 
 
 def _volume_lines(choice: VolumeChoice | None) -> list[str]:

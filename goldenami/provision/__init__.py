@@ -31,7 +31,7 @@ from goldenami.provision import (
     units,
     users,
 )
-from goldenami.provision.facts import PACKAGES, package_changes, packages, parse_packages
+from goldenami.provision.facts import PACKAGES, SOURCES, package_changes, packages, parse_packages
 from goldenami.provision.handlers import implied_handler
 from goldenami.provision.operation import (
     OPERATIONS,
@@ -75,6 +75,7 @@ __all__ = [
     "FAMILIES",
     "OPERATIONS",
     "PACKAGES",
+    "SOURCES",
     "TRACES",
     "BoundOperation",
     "Fact",

@@ -23,6 +23,12 @@ PACKAGES = Fact(
 )
 """The installed packages, as text for ``parse_packages``."""
 
+SOURCES = Fact(
+    "sources",
+    Script("".join(f"{m.detect.text} && {{\n{m.sources.text}\nexit 0\n}}\n" for m in MANAGERS.values()) + "exit 0"),
+)
+"""Where the package manager takes packages from, as text for ``updates.sources.read``."""
+
 
 def packages(connection: Connection) -> tuple[Package, ...]:
     """Return the installed packages, sorted by name. Raises BuilderError if the host has no known package manager."""

@@ -190,6 +190,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
             targets, shared, first.distribution.channel, _organizations(first.distribution.share)
         ),
         retention=first.retention,
+        refresh=first.refresh,
         source=document.path,
         mark=document.mark(()),
         patches_mark=document.mark(("patches",)),

@@ -11,7 +11,7 @@ from goldenami.hardening import Hardening
 from goldenami.model import Architecture, Mark, Target
 from goldenami.provision import PatchSpec, Stage
 from goldenami.recipe.lookup import Found
-from goldenami.recipe.schema import ImageSpec, RetentionSpec
+from goldenami.recipe.schema import ImageSpec, RefreshSpec, RetentionSpec
 from goldenami.recipe.secrets import SecretRef
 from goldenami.recipe.words import BaseKind, OsId
 from goldenami.schedules.policy import Schedule
@@ -94,6 +94,7 @@ class Recipe:
     image: ImageSpec
     distribution: Distribution
     retention: RetentionSpec
+    refresh: RefreshSpec
     source: Path
     mark: Mark
     patches_mark: Mark

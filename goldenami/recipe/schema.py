@@ -279,6 +279,19 @@ class RetentionSpec(Spec):
         return self
 
 
+class RefreshSpec(Spec):
+    """When a recipe whose inputs have not changed is built again."""
+
+    updates: bool = Field(
+        True,
+        description="Whether the repositories of the last release are searched for updates of its packages, of the "
+        "level in patches. An update is a reason to build. Without level, date and releasever nothing is searched.",
+    )
+    max_age: Duration | None = Field(
+        None, description='Age of the last release at which the recipe is built again in any case, such as "30d".'
+    )
+
+
 class SecretSource(Spec):
     """Where the value of a secret comes from; exactly one."""
 
@@ -394,6 +407,10 @@ class RecipeSpec(Spec):
     )
     retention: RetentionSpec = Field(
         default_factory=lambda: RetentionSpec.model_validate({}), description="How long releases are kept."
+    )
+    refresh: RefreshSpec = Field(
+        default_factory=lambda: RefreshSpec.model_validate({}),
+        description="When the recipe is built again although its inputs have not changed.",
     )
     schedules: dict[Name, ScheduleSpec] = Field(
         default_factory=dict,

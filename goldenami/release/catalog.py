@@ -23,7 +23,7 @@ from __future__ import annotations
 import difflib
 import json
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 CHANNEL_SCHEMA = "goldenami.channel/1"
 RESERVATION_SCHEMA = "goldenami.reservation/1"
+_NEWEST = 30  # releases in which equal inputs are searched
 _RACES = 5  # a lease in a bucket can expire while it is held, so each write checks again
 _LOCK_TIMEOUT = 30.0  # seconds; these locks are held for milliseconds
 _T = TypeVar("_T")
@@ -222,6 +223,17 @@ class Catalog:
         """Yield the releases with a digest, newest first."""
         found = (self._decode(key, data, name, version) for version, key, data in self._containing(name, digest))
         return (manifest for manifest in found if manifest.digest == digest)
+
+    def with_inputs(self, name: str, inputs: Mapping[str, str]) -> Iterator[ImageManifest]:
+        """Yield those of the newest 30 releases whose inputs include these (``ImageManifest.inputs``), newest first."""
+        marks = [json.dumps(value).encode() for value in set(inputs.values())]
+        for version in self.versions(name)[:_NEWEST]:
+            key = _release_key(name, version)
+            data = self._read(key)
+            if data is not None and all(mark in data for mark in marks):
+                manifest = self._decode(key, data, name, version)
+                if manifest.inputs.items() >= inputs.items():
+                    yield manifest
 
     def has_image(self, name: str, image_id: str) -> bool:
         """Return whether a release of this name has an image. The releases of its channels are searched first."""

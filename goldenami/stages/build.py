@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from pydantic import TypeAdapter
+
 from goldenami.errors import Interrupted
 from goldenami.events import emit
 from goldenami.model import (
@@ -17,6 +19,7 @@ from goldenami.model import (
     ControlResult,
     Package,
     PackageChange,
+    PackageSources,
     Place,
     SshEndpoint,
     TestFailure,
@@ -27,6 +30,8 @@ from goldenami.recipe import Recipe
 from goldenami.stages.transports import HostTransport
 from goldenami.validate import Traces
 from goldenami.work import JournaledWork
+
+_SOURCES: TypeAdapter[PackageSources | None] = TypeAdapter(PackageSources | None)
 
 
 class HostWork(Protocol):
@@ -94,7 +99,7 @@ class Prepared:
     """A builder that is provisioned, tested and sealed, so that only its capture remains; and the results.
 
     ``traces``: the keys and the machine id of the builder; no instance of the image may have them.
-    ``outputs``: name -> value, from scripts.
+    ``outputs``: name -> value, from scripts. ``sources``: where its package manager takes packages from, if known.
     """
 
     architecture: Architecture
@@ -104,6 +109,7 @@ class Prepared:
     changes: tuple[PackageChange, ...]
     traces: Traces
     outputs: Mapping[str, str] = field(default_factory=dict)
+    sources: PackageSources | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -112,6 +118,7 @@ class Prepared:
             "packages": [[p.name, p.version, p.architecture] for p in self.packages],
             "changes": [[c.name, c.before, c.after] for c in self.changes],
             "outputs": dict(self.outputs),
+            "sources": _SOURCES.dump_python(self.sources, mode="json"),
             "traces": [
                 self.traces.public_key,
                 list(self.traces.host_keys),
@@ -131,6 +138,7 @@ class Prepared:
             tuple(PackageChange(*c) for c in data["changes"]),
             Traces(public_key, tuple(host_keys), machine_id, tuple(*files)),
             dict(data.get("outputs", {})),
+            _SOURCES.validate_python(data.get("sources")),
         )
 
 

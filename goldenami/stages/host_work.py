@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from goldenami import planning, provision, ssh, validate
+from goldenami.events import mask
 from goldenami.hardening import LAST, SUITE, Batch, Collector, Hardening, results
 from goldenami.hardening import VARIABLE as HARDENING
 from goldenami.model import Architecture, Package, TestReport
@@ -17,6 +18,7 @@ from goldenami.stages import hosts
 from goldenami.stages.build import BuildContext, Candidate, Host, Prepared
 from goldenami.stages.filling import fill_stage
 from goldenami.stages.watch import watched
+from goldenami.updates import sources as package_sources
 from goldenami.validate import TestPath, Traces
 
 CONTROLS = TestPath(SUITE, "hardening")
@@ -40,13 +42,14 @@ class SshHostWork:
                 connection,
                 login_key=host.login_key,
                 emit=build.emit,
-                facts=(provision.PACKAGES, provision.Fact(_TRACES, Script(validate.READ_TRACES))),
+                facts=(provision.PACKAGES, provision.SOURCES, provision.Fact(_TRACES, Script(validate.READ_TRACES))),
                 within=lambda name: build.stage(name, architecture),
             )
         after = provision.parse_packages(sealed.facts[provision.PACKAGES.name])
         traces = validate.parse_traces(sealed.facts[_TRACES], host.login_key)
         changes = provision.package_changes(before, after)
-        return Prepared(architecture, host.instance_id, report, after, changes, traces, outputs)
+        sources = package_sources.read(mask(sealed.facts[provision.SOURCES.name], tuple(build.secrets.values())))
+        return Prepared(architecture, host.instance_id, report, after, changes, traces, outputs, sources)
 
     def prove(self, build: BuildContext, made: Candidate, host: Host) -> TestReport:
         """Run gate 2: the recipe's tests, and the tests of the sealing. Raises TestsFailed if a test failed."""

@@ -266,4 +266,9 @@ def test_a_second_build_launches_nothing(job: MainJob, cloud: Cloud) -> None:
 def test_plan_afterwards(job: MainJob, cloud: Cloud) -> None:
     plan = job.workspace.run("plan", "debian-12-web", "--json")
     assert plan.status == 0, plan.stderr
-    assert json.loads(plan.stdout)["digest"] == job.manifest["digest"]
+    planned = json.loads(plan.stdout)
+    assert planned["digest"] == job.manifest["digest"]
+    # The builder has installed all updates, by the judgement of the archive's indices too.
+    fresh = planned["freshness"]
+    assert (fresh["changed"], fresh["updates"], fresh["notes"]) == (False, {}, [])
+    assert fresh["repositories_read"] == len(job.manifest["sources"]["x86_64"]["repositories"]) >= 3

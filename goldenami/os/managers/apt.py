@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from goldenami.os.managers.manager import Code, Hint, PackageManager, Place, Proofs, RepositoryText, Snapshots, Source
-from goldenami.os.managers.writing import put_file
+from goldenami.os.managers.writing import SHOW_FILES, put_file
 from goldenami.os.system import SelfUpgrade, UpgradePolicy
 from goldenami.shell import Script, lines, sh
 
@@ -23,6 +23,14 @@ class Apt(PackageManager):
     precedence = 0
     detect = Script("[ -s /var/lib/dpkg/status ]")
     inventory = Script(r"dpkg-query -W -f '${db:Status-Abbrev}|${Package}|${Version}|${Architecture}\n'")
+    sources = Script(
+        f"""echo apt
+{SHOW_FILES}
+show_files /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources \\
+/etc/apt/mirrors/* /etc/apt/preferences /etc/apt/preferences.d/*
+echo =held
+dpkg-query -W -f '${{db:Status-Abbrev}} ${{Package}}\\n' | sed -n 's/^hi */ /p'"""
+    )
     is_installed = Script(
         """case $(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null) in ?i*) true ;; *) false ;; esac"""
     )

@@ -15,12 +15,39 @@ _DATED_SOURCE = "/etc/yum.repos.d/goldenami-dated.repo"
 _DATED_KEY = "/etc/pki/rpm-gpg/goldenami-dated.asc"
 _RELEASEVER = "/etc/dnf/vars/releasever"
 
+# dnf itself replaces the variables in the URLs. It reads no index for this.
+_REPOSITORIES = """\
+import dnf, json
+base = dnf.Base()
+base.conf.read()
+base.conf.substitutions.update_from_etc(base.conf.installroot)
+base.read_all_repos()
+for repo in base.repos.iter_enabled():
+    print(json.dumps({
+        "id": repo.id,
+        "baseurl": list(repo.baseurl),
+        "mirrors": repo.metalink or repo.mirrorlist,
+        "priority": repo.priority,
+        "only": list(repo.includepkgs),
+        "exclude": [*repo.excludepkgs, *base.conf.excludepkgs],
+    }))
+"""
+
 
 class Dnf(PackageManager):
     name = "dnf"
     precedence = 1
     detect = Script("command -v dnf >/dev/null")
     inventory = Script(r"rpm -qa --queryformat 'ii |%{NAME}|%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}|%{ARCH}\n'")
+    sources = Script(
+        f"""echo dnf
+_python=$(sed -n '1s/^#! *\\([^ ]*\\).*/\\1/p' "$(command -v dnf)")
+echo =repositories
+"$_python" -c '{_REPOSITORIES}' 2>/dev/null | sed 's/^/ /'
+echo =held
+[ ! -f /etc/dnf/plugins/versionlock.list ] || sed 's/^/ /' /etc/dnf/plugins/versionlock.list
+echo"""
+    )
     is_installed = Script('rpm -q "$1" >/dev/null 2>&1')
     database = "/var/lib/rpm"
     suffix = ".rpm"

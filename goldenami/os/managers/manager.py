@@ -152,6 +152,13 @@ class PackageManager(Protocol):
         ...
 
     @property
+    def sources(self) -> Script:
+        """Shell code that prints where the manager takes packages from: its name, then files, as ``updates.sources``
+        reads them. The output must not contain the passwords of repositories.
+        """
+        ...
+
+    @property
     def is_installed(self) -> Script:
         """A shell condition: the package ``$1`` is installed. It does not use ``functions``."""
         ...

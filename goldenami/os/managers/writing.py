@@ -1,8 +1,18 @@
-"""Shell code that writes files with the functions of ``provision/prelude.sh``, which every program contains."""
+"""Shell code that shows files, and that writes them with the functions of ``provision/prelude.sh``, which every program
+contains.
+"""
 
 from __future__ import annotations
 
 from goldenami.shell import Script, sh
+
+SHOW_FILES = """\
+show_files() {
+for _file in "$@"; do
+[ ! -f "$_file" ] || awk -v name="$_file" 'BEGIN { print "=" name } { print " " $0 }' "$_file"
+done
+}"""
+"""A function that prints files in the form of ``PackageManager.sources``."""
 
 
 def put_file(path: str, contents: Script) -> Script:

@@ -1,0 +1,276 @@
+"""Downloads of a lookup: bounded in size and time, and kept in a directory.
+
+A small file (a Release file, repomd.xml) is asked for again with the validators that the server gave, ETag and
+Last-Modified. An index is named by its checksum: what was read from it once is kept under that name, and no request is
+made. The directory is a cache: whatever is missing or unreadable in it is downloaded.
+"""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import gzip
+import hashlib
+import http.client
+import json
+import lzma
+import os
+import re
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+from urllib.parse import urlsplit
+
+from goldenami.errors import GoldenAmiError, NotFound, Unreachable
+
+SECONDS: Final = 120.0  # for all downloads of one lookup
+SMALL: Final = 4 << 20  # bytes of a Release file, repomd.xml or a list of mirrors
+PACKED: Final = 192 << 20  # bytes of an index as it is downloaded
+UNPACKED: Final = 2 << 30
+_UNPACKING_MEMORY: Final = 192 << 20  # xz -9 needs 65 MiB
+_PATIENCE: Final = 20.0  # seconds without an answer
+_CHUNK: Final = 1 << 18
+_KEPT: Final = 21 * 86400.0  # seconds for which an unused file stays in the cache
+_FORM: Final = "1"  # of the files in the cache
+
+Extract = Callable[[Iterable[bytes]], Iterable[tuple[str, ...]]]
+"""Reads the rows that a lookup needs from the contents of an index. The fields have no tabs and no line breaks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index file, as the file that lists it describes it. ``algorithm``: of the checksum, a name of hashlib."""
+
+    url: str
+    algorithm: str
+    checksum: str
+    size: int
+    packing: str  # the suffix of its name: ".xz", ".gz", …
+
+
+class Downloads:
+    """The downloads of one lookup. Its methods may be called by several threads."""
+
+    def __init__(self, directory: Path | None, *, seconds: float = SECONDS) -> None:
+        """``directory``: where files are kept; None keeps nothing. ``seconds``: for all downloads together."""
+        self._directory = directory
+        self._end = time.monotonic() + seconds
+        self._seconds = seconds
+        self._opener = urllib.request.OpenerDirector()
+        # Not those of build_opener: they read local files and speak FTP as well.
+        for handler in (
+            urllib.request.ProxyHandler,
+            urllib.request.HTTPHandler,
+            urllib.request.HTTPSHandler,
+            urllib.request.HTTPDefaultErrorHandler,
+            urllib.request.HTTPRedirectHandler,
+            urllib.request.HTTPErrorProcessor,
+            urllib.request.UnknownHandler,
+        ):
+            self._opener.add_handler(handler())
+        self._forget_old_files()
+
+    def small(self, url: str) -> bytes:
+        """Return a file of at most 4 MiB. Raises NotFound if it does not exist, Unreachable for other failures."""
+        kept = self._kept(_name(url, "file"))
+        headers, body = _split(kept) if kept is not None else ({}, b"")
+        validators = {
+            name: headers[of]
+            for name, of in (("If-None-Match", "etag"), ("If-Modified-Since", "modified"))
+            if of in headers
+        }
+        with tempfile.SpooledTemporaryFile(SMALL) as into:
+            answer = self._download(url, validators, into, SMALL)
+            if answer is None:
+                return body
+            into.seek(0)
+            body = into.read()
+        fresh = {"etag": answer.get("ETag"), "modified": answer.get("Last-Modified")}
+        given = {name: value for name, value in fresh.items() if value}
+        if given:
+            self._keep(_name(url, "file"), json.dumps(given).encode() + b"\n" + body)
+        return body
+
+    def rows(self, index: Index, kind: str, extract: Extract) -> list[tuple[str, ...]]:
+        """Return the rows of an index. ``kind``: the name of what is extracted.
+
+        Raises NotFound if the index does not exist, Unreachable if it cannot be downloaded, and GoldenAmiError if it
+        has another checksum, is too large, or cannot be read.
+        """
+        name = f"{index.checksum}.{kind}"
+        kept = self._kept(name)
+        if kept is not None:
+            with contextlib.suppress(OSError, EOFError, zlib.error, UnicodeDecodeError):
+                return [tuple(line.split("\t")) for line in gzip.decompress(kept).decode().splitlines()]
+        if index.size > PACKED:
+            raise GoldenAmiError(f"{index.url} has {index.size} bytes, expected {PACKED} at most")
+        with tempfile.TemporaryFile() as packed:
+            self._download(index.url, {}, packed, min(index.size, PACKED))
+            _check(packed, index)
+            packed.seek(0)
+            try:
+                found = list(extract(self._in_time(index.url, unpacked(packed, index.packing))))
+            except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
+                raise GoldenAmiError(f"{index.url} cannot be read: {error}") from error
+        self._keep(name, gzip.compress("\n".join("\t".join(row) for row in found).encode(), 1))
+        return found
+
+    def _in_time(self, url: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            self._check_time(url)
+            yield chunk
+
+    def _check_time(self, url: str) -> None:
+        if time.monotonic() > self._end:
+            raise Unreachable(f"{url}: the lookup took more than {self._seconds:.0f} seconds")
+
+    def _download(self, url: str, headers: Mapping[str, str], into: IO[bytes], most: int) -> Mapping[str, str] | None:
+        """Write a file to ``into``, and return the headers of the answer; None if the file is not modified."""
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise GoldenAmiError(f"{url} is not read from here: expected http or https")
+        self._check_time(url)
+        request = urllib.request.Request(url, headers={"User-Agent": "goldenami", **headers})
+        try:
+            with self._opener.open(request, timeout=min(_PATIENCE, max(1.0, self._end - time.monotonic()))) as answer:
+                size = 0
+                while chunk := answer.read(_CHUNK):
+                    size += len(chunk)
+                    if size > most:
+                        raise GoldenAmiError(f"{url} has more than {most} bytes")
+                    self._check_time(url)
+                    into.write(chunk)
+                found: Mapping[str, str] = answer.headers
+                return found
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code == http.HTTPStatus.NOT_MODIFIED and headers:
+                    return None
+                if error.code in (http.HTTPStatus.NOT_FOUND, http.HTTPStatus.GONE):
+                    raise NotFound(f"{url} does not exist") from error
+                raise Unreachable(f"{url}: {error.code} {error.reason}") from error
+        except (OSError, http.client.HTTPException, ValueError) as error:  # URLError is an OSError
+            reason = getattr(error, "reason", error)
+            raise Unreachable(f"{url}: {reason or type(error).__name__}") from error
+
+    # --- the directory ------------------------------------------------------------------------------------------------
+
+    def _kept(self, name: str) -> bytes | None:
+        if self._directory is None:
+            return None
+        path = self._directory / name
+        try:
+            data = path.read_bytes()
+            os.utime(path)
+        except OSError:
+            return None
+        return data
+
+    def _keep(self, name: str, data: bytes) -> None:
+        if self._directory is None:
+            return
+        with contextlib.suppress(OSError):
+            self._directory.mkdir(parents=True, exist_ok=True)
+            descriptor, path = tempfile.mkstemp(dir=self._directory, prefix="new-")
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            Path(path).replace(self._directory / name)
+
+    def _forget_old_files(self) -> None:
+        if self._directory is None:
+            return
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(self._directory):
+                if time.time() - entry.stat().st_mtime > _KEPT:
+                    Path(entry.path).unlink(missing_ok=True)
+
+
+def _name(url: str, kind: str) -> str:
+    return f"{hashlib.sha256(url.encode()).hexdigest()}.{kind}-{_FORM}"
+
+
+def _split(kept: bytes) -> tuple[dict[str, str], bytes]:
+    """Return the validators and the contents of a file in the cache; no validators if it is damaged."""
+    head, newline, body = kept.partition(b"\n")
+    with contextlib.suppress(ValueError):
+        found = json.loads(head)
+        if newline and isinstance(found, dict):
+            return {str(name): str(value) for name, value in found.items()}, body
+    return {}, b""
+
+
+def _check(packed: IO[bytes], index: Index) -> None:
+    """Raise GoldenAmiError if a file has another size or checksum than the file that lists it says."""
+    packed.seek(0)
+    digest = hashlib.new(index.algorithm)
+    for chunk in iter(lambda: packed.read(_CHUNK), b""):
+        digest.update(chunk)
+    size, found = packed.tell(), digest.hexdigest()
+    if (size, found) != (index.size, index.checksum):
+        raise GoldenAmiError(
+            f"{index.url} has {size} bytes and the {index.algorithm} {found}, expected {index.size} bytes and "
+            f"{index.checksum}; the repository may be changing now"
+        )
+
+
+def unpacked(packed: IO[bytes], packing: str) -> Iterator[bytes]:
+    """Yield the contents of a compressed file in pieces. ``packing``: ".xz", ".gz", ".bz2", ".zst", or "" for none.
+
+    Raises ValueError for another compression and for contents of more than 2 GiB, and the errors of the compression.
+    """
+    match packing:
+        case "":
+            chunks = iter(lambda: packed.read(_CHUNK), b"")
+        case ".gz":
+            stream = gzip.GzipFile(fileobj=packed)
+            chunks = iter(lambda: stream.read(_CHUNK), b"")
+        case ".bz2":
+            other = bz2.BZ2File(packed)
+            chunks = iter(lambda: other.read(_CHUNK), b"")
+        case ".xz":
+            chunks = _of_xz(packed)
+        case ".zst":
+            chunks = _of_zstd(packed)
+        case _:
+            raise ValueError(f"unknown compression {packing}")
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > UNPACKED:
+            raise ValueError(f"its contents have more than {UNPACKED} bytes")
+        yield chunk
+
+
+def _of_xz(packed: IO[bytes]) -> Iterator[bytes]:
+    """Yield the contents of an .xz file. LZMAFile has no limit for the memory that a file may ask for."""
+    decoder = lzma.LZMADecompressor(memlimit=_UNPACKING_MEMORY)
+    while not decoder.eof:
+        data = packed.read(_CHUNK) if decoder.needs_input else b""
+        if decoder.needs_input and not data:
+            raise EOFError("the file is not complete")
+        yield decoder.decompress(data, _CHUNK)
+
+
+def _of_zstd(packed: IO[bytes]) -> Iterator[bytes]:
+    """Yield the contents of a .zst file. A file that asks for more than 128 MiB of memory is refused by the library."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    try:
+        with zstd.ZstdFile(packed) as stream:
+            while chunk := stream.read(_CHUNK):
+                yield chunk
+    except zstd.ZstdError as error:
+        raise ValueError(str(error)) from error
+
+
+def without_credentials(url: str) -> str:
+    """Return a URL without a user name and a password."""
+    return re.sub(r"^([a-z0-9+.-]+://)[^/@]*@", r"\1", url, flags=re.IGNORECASE)

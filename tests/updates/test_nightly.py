@@ -1,0 +1,177 @@
+"""Nights of a recipe: an update that matters is a reason to build, and nothing else is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from goldenami import pipeline, planning
+from goldenami import recipe as recipes
+from goldenami.events import ignore_events
+from goldenami.model import Architecture, Package, PackageSources
+from goldenami.pipeline import Outcome
+from goldenami.planning import BuildPlan
+from goldenami.stages.build import BuildContext, Host, Prepared
+from goldenami.stages.tools import open_tools
+from tests.updates.archives import Archive
+from tests.worlds.builds import RECIPE, PaperHostWork, World
+
+OLD, NEW = "3.0.15-1", "3.0.16-1"
+
+
+class Installing(PaperHostWork):
+    """A builder on which the package manager installs what is given."""
+
+    def __init__(self, sources: PackageSources | None, version: str) -> None:
+        super().__init__()
+        self.sources = sources
+        self.version = version
+
+    def prepare(self, build: BuildContext, architecture: Architecture, host: Host) -> Prepared:
+        made = super().prepare(build, architecture, host)
+        architecture_name = "amd64" if self.sources is None or self.sources.manager == "apt" else "x86_64"
+        packages = (Package("openssl", self.version, architecture_name),)
+        return replace(made, packages=packages, sources=self.sources)
+
+
+class Nights:
+    """A recipe, and the archive from which its image takes packages."""
+
+    def __init__(self, world: World, archive: Archive, manager: str) -> None:
+        world.fresh()
+        self.world, self.archive, self.manager = world, archive, manager
+        self.write("level: security")
+        self.offer(security=OLD, main=OLD)
+        sources = archive.apt("stable", "stable-security") if manager == "apt" else archive.dnf("main")
+        self.host = Installing(sources, OLD)
+        world.host_work = self.host
+
+    def write(self, patches: str, more: str = "") -> None:
+        file = self.world.path / "recipes/web.yaml"
+        lines = [
+            f"patches: {{{patches}}}" if line.startswith("patches:") else line for line in file.read_text().split("\n")
+        ]
+        file.write_text("\n".join(line for line in lines if not line.startswith("refresh:")) + more)
+        self.world.project = recipes.load_project(self.world.path)
+
+    def offer(self, *, security: str = OLD, main: str = OLD, name: str = "openssl") -> None:
+        if self.manager == "apt":
+            self.archive.suite("stable", (name, main))
+            self.archive.suite("stable-security", (name, security))
+        else:
+            advisories = {(name, security): ("RHSA-2026:7", "security")}
+            self.archive.repository("main", (name, main), (name, security), advisories=advisories)
+
+    def night(self) -> Outcome:
+        self.world.cloud.start_process()
+        self.world.events.clear()
+        return self.world.build()
+
+    def plan(self) -> BuildPlan:
+        world = self.world
+        with open_tools(world.environment, world.host_work, world.cloud, "clean", ignore_events) as tools:
+            return pipeline.plan_for(recipes.load(world.project, RECIPE, world.environment), world.environment, tools)
+
+    @property
+    def notes(self) -> list[str]:
+        return [event.fields["message"] for event in self.world.events if event.kind == "note"]
+
+
+@pytest.fixture(params=["apt", "dnf"])
+def nights(request: pytest.FixtureRequest, build_world: World, archive: Archive) -> Nights:
+    return Nights(build_world, archive, request.param)
+
+
+def test_an_update_is_built_once(nights: Nights) -> None:
+    first = nights.night()
+    assert first.status == "released"
+    assert nights.notes[0] == "web has no release yet"
+    assert nights.plan().digest == first.manifest.digest
+    assert nights.night().status == "unchanged"
+
+    nights.offer(security=NEW)
+    plan = nights.plan()
+    assert plan.digest != first.manifest.digest
+    (reason,) = plan.facts.freshness.reasons
+    assert f"1 update since {first.manifest.label} (x86_64): openssl {OLD} -> {NEW}" in reason
+    assert ("stable-security" if nights.manager == "apt" else "RHSA-2026:7") in reason
+    assert f"to build  {reason}" in planning.describe(plan)
+    nights.host.version = NEW
+    second = nights.night()
+    assert (second.status, second.manifest.digest) == ("released", plan.digest)
+    assert reason in nights.notes
+    assert second.manifest.updates["x86_64"][0].after == NEW
+
+    third = nights.night()
+    assert (third.status, third.manifest.version) == ("unchanged", second.manifest.version)
+    count = len(nights.host.sources.repositories) if nights.host.sources else 0
+    read = f"{count} repositories were read" if count > 1 else "1 repository was read"
+    assert third.reason.endswith(f"; no update since ({read})")
+    assert nights.plan().facts.freshness.reasons == ()
+    assert len(nights.world.builds) == 2
+
+
+def test_updates_that_do_not_matter(nights: Nights) -> None:
+    nights.night()
+    for change in ({"main": NEW}, {"security": NEW, "name": "nginx"}):
+        nights.offer(**change)
+        assert nights.night().status == "unchanged"
+    nights.offer(security=NEW)
+    for patches in ("level: none", "level: security, exclude: [openssl]", "level: security, date: 2026-11-01"):
+        if nights.manager == "dnf" and "date" in patches:
+            continue
+        nights.write(patches)
+        assert nights.night().status == "released"  # another recipe
+        assert nights.night().status == "unchanged"
+    nights.write("level: security", "refresh: {updates: false}\n")
+    assert nights.night().status != "released"
+
+
+def test_an_update_that_the_build_does_not_install_is_not_built_every_night(nights: Nights) -> None:
+    nights.night()
+    nights.offer(security=NEW)
+    assert nights.night().status == "released"  # a dependency keeps it back
+    assert nights.night().status == "unchanged"
+    nights.world.cloud.ahead = timedelta(days=8)
+    assert nights.night().status == "released"
+    nights.world.cloud.ahead = timedelta()
+
+
+def test_a_lookup_that_fails_is_told(nights: Nights) -> None:
+    nights.night()
+    for path in nights.archive.root.iterdir():
+        path.rename(path.with_suffix(".gone"))
+    outcome = nights.night()
+    assert outcome.status == "unchanged"
+    assert "updates could not be looked up: http://127.0.0.1" in outcome.reason
+    nights.host.sources = None
+    nights.write("level: all")
+    nights.night()
+    outcome = nights.night()
+    assert f"{outcome.manifest.label} does not record where its packages come from" in outcome.reason
+
+
+def test_the_age_of_a_release(nights: Nights) -> None:
+    nights.write("level: none", "refresh: {max_age: 30d}\n")
+    first = nights.night()
+    assert nights.night().status == "unchanged"
+    nights.world.cloud.ahead = timedelta(days=31)
+    second = nights.night()
+    assert second.status == "released"
+    assert f"{first.manifest.label} is older than 30d (refresh.max_age)" in nights.notes
+    assert nights.night().manifest.version == second.manifest.version
+    nights.world.cloud.ahead = timedelta()
+
+
+def test_other_inputs_and_a_reverted_recipe(nights: Nights) -> None:
+    first = nights.night()
+    nights.world.change_recipe("bye")
+    nights.night()
+    assert f"the inputs differ from those of {first.manifest.label}: software:x86_64" in nights.notes
+    file = nights.world.path / "recipes/web.yaml"
+    file.write_text(file.read_text().replace("content: bye", "content: hello"))
+    nights.world.project = recipes.load_project(nights.world.path)
+    outcome = nights.night()
+    assert (outcome.status, outcome.manifest.version) == ("moved", first.manifest.version)
