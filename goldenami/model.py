@@ -207,11 +207,14 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class BaseDevice:
-    """An EBS volume of an image, from DescribeImages. ``snapshot_id`` None: the volume is created empty."""
+    """An EBS volume of an image, from DescribeImages. ``snapshot_id`` None: the volume is created empty. ``size_gib``
+    0: not known."""
 
     device_name: str
     snapshot_id: str | None
     encrypted: bool
+    size_gib: int = 0
+    delete_on_termination: bool = True
 
 
 @dataclass(frozen=True, slots=True)

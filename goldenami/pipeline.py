@@ -274,6 +274,7 @@ def release_order(build: BuildContext) -> ReleaseOrder:
         deprecate_at=opening.deprecation(recipe, build.journal.header.created),
         unavailable=build.plan.facts.unavailable,
         names=build.environment.image_name,
+        volumes={volume.device: volume.delete_on_termination for volume in recipe.image.volumes},
     )
 
 

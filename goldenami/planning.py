@@ -24,6 +24,7 @@ from goldenami.model import IMAGE_NAME, Architecture, BaseImage, Environment, Pa
 from goldenami.nextstep import step
 from goldenami.provision import BoundOperation, Stage, all_operations
 from goldenami.recipe import Recipe, lookup
+from goldenami.recipe.schema import VolumeSpec
 from goldenami.recipe.secrets import display, has_secret
 from goldenami.release import targets as modes
 
@@ -68,6 +69,14 @@ class Freshness:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceSnapshot:
+    """A snapshot that a data volume starts from."""
+
+    size_gib: int
+    encrypted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """The facts of a plan, as the cloud and the catalog gave them.
 
@@ -83,6 +92,7 @@ class Facts:
     volume_keys: Mapping[Architecture, VolumeChoice] = field(default_factory=dict)
     unavailable: Mapping[str, str] = field(default_factory=dict)
     freshness: Freshness = Freshness()
+    snapshots: Mapping[str, SourceSnapshot] = field(default_factory=dict)  # of image.volumes, by id
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +135,7 @@ def make(recipe: Recipe, environment: Environment, facts: Facts) -> BuildPlan:
                 f"expected {base.root_volume_gib} or more: the base {base.image_id} has {base.root_volume_gib} GiB",
                 hint="A volume cannot be smaller than the snapshot that it is created from.",
             )
+        _check_volumes(recipe, base, facts)
     for target in recipe.distribution.targets:
         if modes.get_mode(target).owns_image and target.required and target.label not in facts.kms_keys:
             raise GoldenAmiError(f"{target.label}: no key was found for {target.kms_key}")
@@ -139,6 +150,40 @@ def make(recipe: Recipe, environment: Environment, facts: Facts) -> BuildPlan:
     inputs = {label: _sha256(part) for label, part in material.items()} | dict(facts.freshness.carried)
     inputs = dict(sorted(inputs.items()))
     return BuildPlan(recipe, environment, facts, _sha256(inputs), inputs)
+
+
+def _check_volumes(recipe: Recipe, base: BaseImage, facts: Facts) -> None:
+    """Raise GoldenAmiError for a data volume that does not fit the base or its snapshot."""
+    there = {device.device_name: device for device in base.devices}
+    for volume in recipe.image.volumes:
+        where = f"{recipe.mark.file}: image.volumes: {volume.device}"
+        if volume.device == base.root_device_name:
+            hint = "Set image.root_volume, or choose another device name, such as /dev/sdf."
+            raise UsageError(f"{where} is the root device of the base {base.image_id}", hint=hint)
+        same = [name for name in there if name != volume.device and name.endswith(f"d{volume.letter}")]
+        if same:
+            hint = f"Write {same[0]} to change that volume, or choose another device name."
+            raise UsageError(f"{where} is the device {same[0]} of the base {base.image_id}", hint=hint)
+        source = facts.snapshots.get(volume.snapshot or "")
+        least = source.size_gib if source is not None else 0
+        if source is None and volume.device in there:
+            least = there[volume.device].size_gib
+        if volume.size_gib is None and not least:
+            hint = "Write size_gib, or a snapshot to start from."
+            raise UsageError(f"{where} has no size_gib, and the base {base.image_id} has no volume there", hint=hint)
+        if volume.size_gib is not None and volume.size_gib < least:
+            raise UsageError(
+                f"{where} has size_gib {volume.size_gib}, expected {least} or more: its snapshot has {least} GiB",
+                hint="A volume cannot be smaller than the snapshot that it is created from.",
+            )
+
+
+def kept_devices(recipe: Recipe, base: BaseImage) -> tuple[str, ...]:
+    """Return the devices of an image whose volumes outlive its instances: those of the base, as the recipe changes
+    them."""
+    deleted = {d.device_name: d.delete_on_termination for d in base.devices if d.device_name != base.root_device_name}
+    deleted |= {volume.device: volume.delete_on_termination for volume in recipe.image.volumes}
+    return tuple(sorted(device for device, is_deleted in deleted.items() if not is_deleted))
 
 
 def boot_mode_override(recipe: Recipe, base: BaseImage) -> str | None:
@@ -200,7 +245,8 @@ def _material(recipe: Recipe, environment: Environment, facts: Facts) -> dict[st
             "architectures": sorted(recipe.architectures),
             "os": recipe.os,
         },
-        "image": recipe.image.model_dump(mode="json"),
+        # Without data volumes, the digest is that of a version that had none.
+        "image": recipe.image.model_dump(mode="json", exclude=None if recipe.image.volumes else {"volumes"}),
         "share": sorted(recipe.distribution.share_accounts),
     }
     if recipe.variables:
@@ -375,6 +421,7 @@ def describe(plan: BuildPlan) -> list[str]:
             waived = [f"{w.control} until {w.expires}" for w in hardening.waivers]
             lines.append(f"  controls  {len(hardening.controls)} of {', '.join(hardening.profiles)}")
             lines += [f"            waived: {', '.join(waived)}"] if waived else []
+    lines += ["", "volumes", *map(_data_volume, recipe.image.volumes)] if recipe.image.volumes else []
     if recipe.lookups:
         lines += ["", "definitions", *(f"  {line}" for line in lookup.describe(recipe.lookups))]
     lines += [
@@ -419,6 +466,15 @@ def display_update(update: PackageUpdate) -> str:
 
 def _volume_lines(choice: VolumeChoice | None) -> list[str]:
     return [] if choice is None else [f"            volumes encrypted under {choice.key}: {choice.reason}"]
+
+
+def _data_volume(volume: VolumeSpec) -> str:
+    words = [f"{volume.size_gib} GiB" if volume.size_gib else "", volume.type]
+    words.append(f"from {volume.snapshot}" if volume.snapshot else "")
+    if volume.filesystem is not None:
+        words.append(f"{volume.filesystem.type or 'its file system'} on {volume.filesystem.mount}")
+    words.append("" if volume.delete_on_termination else "kept after the instance")
+    return f"  {volume.device}  {', '.join(filter(None, words))}"
 
 
 def _patches(plan: BuildPlan, architecture: Architecture) -> str:

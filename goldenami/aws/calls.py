@@ -239,6 +239,7 @@ TABLE: Final[tuple[ApiCall, ...]] = (
         (_BUILD,),
         (_B,),
         "image",
+        "snapshot",
         "instance new",
         "network-interface new",
         "volume new",

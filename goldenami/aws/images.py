@@ -127,7 +127,13 @@ def base_image(image: Item, source: str) -> BaseImage:
         platform_details=image.get("PlatformDetails") or "Linux/UNIX",
         boot_mode=image.get("BootMode"),
         devices=tuple(
-            BaseDevice(m["DeviceName"], m["Ebs"].get("SnapshotId"), bool(m["Ebs"].get("Encrypted")))
+            BaseDevice(
+                m["DeviceName"],
+                m["Ebs"].get("SnapshotId"),
+                bool(m["Ebs"].get("Encrypted")),
+                int(m["Ebs"].get("VolumeSize") or 0),
+                bool(m["Ebs"].get("DeleteOnTermination", True)),
+            )
             for m in image["BlockDeviceMappings"]
             if "Ebs" in m
         ),
@@ -157,18 +163,23 @@ def create(
     tags: Mapping[str, str] | None = None,
     no_reboot: bool = False,
     boot_mode: str | None = None,
+    kept_devices: Sequence[str] = (),
     temporary: bool = False,
 ) -> str:
     """Ensure that an instance was captured. Return the image's id at once, while the image is pending.
 
     EC2 shuts a running instance down first, unless ``no_reboot``. ``name`` must be unique in the account and region.
     ``boot_mode``: "uefi" is the only override that EC2 has, and only for an instance that booted by UEFI.
+    ``kept_devices``: the devices whose volumes outlive the instances of the image.
     """
     request: dict[str, Any] = {"InstanceId": instance_id, "Name": valid_name(name), "NoReboot": no_reboot}
     if description:
         request["Description"] = description[:LONGEST_DESCRIPTION]
     if boot_mode is not None:
         request["BootModeOverride"] = boot_mode
+    if kept_devices:
+        kept = {"DeleteOnTermination": False}
+        request["BlockDeviceMappings"] = [{"DeviceName": device, "Ebs": kept} for device in kept_devices]
     call = Call("ec2", "CreateImage", request)
     _make_room(ledger, key)
     with name_refused(ledger, place, request["Name"]):

@@ -55,12 +55,26 @@ class RootVolume:
 
 
 @dataclass(frozen=True, slots=True)
+class DataVolume:
+    """A volume besides the root volume: a new one, or the properties that replace those of the image's volume at this
+    device. ``size_gib`` and ``snapshot_id`` None: those of the image's volume, or the size of the snapshot."""
+
+    device_name: str
+    size_gib: int | None
+    type: str = "gp3"
+    iops: int | None = None
+    throughput: int | None = None
+    snapshot_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchSpec:
     """The properties of an instance to launch. ``instance_types`` and ``subnets`` are tried in order, with ``spot`` as
     spot instances first. ``user_data`` may contain a private key, so it is not written to the journal.
     ``volume_key``: the ARN of the key that encrypts the root volume and the volumes of ``data_devices``; None: EC2
     decides about their encryption. ``image_key``: the ARN of the key of the image's snapshots if it is known, for
-    messages."""
+    messages. ``volumes``: data volumes. ``kept_devices``: devices of the image whose volumes would outlive an instance;
+    those of this one are deleted with it."""
 
     image_id: str
     instance_types: tuple[str, ...]
@@ -72,6 +86,8 @@ class LaunchSpec:
     volume_key: str | None = None
     image_key: str | None = None
     data_devices: tuple[str, ...] = ()
+    volumes: tuple[DataVolume, ...] = ()
+    kept_devices: tuple[str, ...] = ()
     spot: bool = False
     name: str = ""
     instance_profile: str | None = None  # a name or an ARN
@@ -99,6 +115,7 @@ class Instance:
     market: Market
     reason: str = ""
     reason_code: str = ""
+    volumes: Mapping[str, str] = field(default_factory=dict)  # ids by device name, with the root volume
 
 
 # --- launching --------------------------------------------------------------------------------------------------------
@@ -254,9 +271,13 @@ def _request(spec: LaunchSpec, market: Market, instance_type: str, subnet: Subne
 def _mappings(spec: LaunchSpec) -> list[dict[str, Any]]:
     """Return what replaces attributes of the image's volumes. EC2 keeps the attributes that a mapping does not name."""
     mappings = [_mapping(spec.root_volume)] if spec.root_volume is not None else []
+    mappings += [_data_mapping(volume) for volume in spec.volumes]
+    named = {m["DeviceName"] for m in mappings}
+    kept = [name for name in spec.kept_devices if name not in named]
+    mappings += [{"DeviceName": name, "Ebs": {"DeleteOnTermination": True}} for name in kept]
     if spec.volume_key is not None:
-        root = {m["DeviceName"] for m in mappings}
-        mappings += [{"DeviceName": name, "Ebs": {}} for name in spec.data_devices if name not in root]
+        named.update(kept)
+        mappings += [{"DeviceName": name, "Ebs": {}} for name in spec.data_devices if name not in named]
         for mapping in mappings:
             mapping["Ebs"] |= {"Encrypted": True, "KmsKeyId": spec.volume_key}
     return mappings
@@ -277,8 +298,17 @@ def _placed(spec: LaunchSpec, subnet: Subnet) -> dict[str, Any]:
     return {"NetworkInterfaces": [interface]}
 
 
-def _mapping(volume: RootVolume) -> dict[str, Any]:
-    ebs: dict[str, Any] = {"VolumeSize": volume.size_gib, "VolumeType": volume.type, "DeleteOnTermination": True}
+def _data_mapping(volume: DataVolume) -> dict[str, Any]:
+    mapping = _mapping(volume)
+    if volume.snapshot_id is not None:
+        mapping["Ebs"]["SnapshotId"] = volume.snapshot_id
+    return mapping
+
+
+def _mapping(volume: RootVolume | DataVolume) -> dict[str, Any]:
+    ebs: dict[str, Any] = {"VolumeType": volume.type, "DeleteOnTermination": True}
+    if volume.size_gib is not None:
+        ebs["VolumeSize"] = volume.size_gib
     if volume.iops is not None:
         ebs["Iops"] = volume.iops
     if volume.throughput is not None:
@@ -389,6 +419,7 @@ def _instance(item: Item) -> Instance:
         private_address=item.get("PrivateIpAddress") or None,
         public_address=item.get("PublicIpAddress") or None,
         root_volume_id=volumes.get(root),
+        volumes={str(name): str(id) for name, id in volumes.items() if id},
         market="spot" if item.get("InstanceLifecycle") == "spot" else "on-demand",
         reason=_reason(item)[1],
         reason_code=_reason(item)[0],

@@ -31,6 +31,7 @@ from goldenami.provision import (
     units,
     users,
 )
+from goldenami.provision.datavolumes import DataVolume, data_volume_stage
 from goldenami.provision.facts import PACKAGES, SOURCES, package_changes, packages, parse_packages
 from goldenami.provision.handlers import implied_handler
 from goldenami.provision.operation import (
@@ -78,6 +79,7 @@ __all__ = [
     "SOURCES",
     "TRACES",
     "BoundOperation",
+    "DataVolume",
     "Fact",
     "Handler",
     "Operation",
@@ -91,6 +93,7 @@ __all__ = [
     "Trace",
     "all_operations",
     "closing_stage",
+    "data_volume_stage",
     "implied_handler",
     "package_changes",
     "packages",

@@ -67,26 +67,7 @@ class Mount(Operation):
         return " ".join(filter(None, ["mount", self.path, self.source, ",".join(self.options)]))
 
     def compile(self, to: Compilation) -> Steps:
-        def run(mode: str) -> Script:
-            return sh(
-                """_mode=@mode _state=@state _point=@point _source=@source _type=@type _options=@options \\
-_dump=@dump _pass=@pass @awk "$_fstab" /proc/self/mounts""",
-                mode=mode,
-                state=self.state,
-                point=self.path,
-                source=self.source or "",
-                type=self.fstype or "",
-                options=",".join(self.options),
-                dump=self.dump,
-                **{"pass": self.fsck},
-                awk=awk(to, "mounts"),
-            )
-
-        fstab = Script("/etc/fstab")
-        found = Script("_fstab=/etc/fstab\n[ -e $_fstab ] || _fstab=/dev/null")
-        check = lines(found, sh("detail=$(@run)", run=run("check")))
-        # systemd's generator creates units from fstab. With outdated units systemd may undo the current mount.
-        apply = lines(found, write(fstab, run("edit"), keep_attributes(fstab)), Script("systemctl daemon-reload"))
+        check, apply = fstab_entry(to, self, self.source or "")
         if self.state == "mounted":
             apply = lines(apply, self._mount())
         elif self.state == "absent":
@@ -102,6 +83,33 @@ mount -- @path
 fi || die 'it is in /etc/fstab, but cannot be mounted so now: use state boot to mount it at the next boot'""",
             path=self.path,
         )
+
+
+def fstab_entry(to: Compilation, mount: Mount, source: str | Script) -> tuple[Script, Script]:
+    """Return the code that checks a mount and its entry in /etc/fstab, and the code that edits the entry. ``source``:
+    that of the entry, or shell code for it."""
+
+    def run(mode: str) -> Script:
+        return sh(
+            """_mode=@mode _state=@state _point=@point _source=@source _type=@type _options=@options \\
+_dump=@dump _pass=@pass @awk "$_fstab" /proc/self/mounts""",
+            mode=mode,
+            state=mount.state,
+            point=mount.path,
+            source=source,
+            type=mount.fstype or "",
+            options=",".join(mount.options),
+            dump=mount.dump,
+            **{"pass": mount.fsck},
+            awk=awk(to, "mounts"),
+        )
+
+    fstab = Script("/etc/fstab")
+    found = Script("_fstab=/etc/fstab\n[ -e $_fstab ] || _fstab=/dev/null")
+    check = lines(found, sh("detail=$(@run)", run=run("check")))
+    # systemd's generator creates units from fstab. With outdated units systemd may undo the current mount.
+    apply = lines(found, write(fstab, run("edit"), keep_attributes(fstab)), Script("systemctl daemon-reload"))
+    return check, apply
 
 
 class Swap(Operation):

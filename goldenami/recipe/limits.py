@@ -47,6 +47,9 @@ def check_recipe(
         others = len(environment_tags.keys() - given.keys()) if isinstance(given, dict) else 0
         _check_tags(given, ("image", "tags"), document, problems, others=others)
         _check_volume(image.get("root_volume"), ("image", "root_volume"), document, problems)
+        volumes = image.get("volumes")
+        for index, volume in enumerate(volumes if isinstance(volumes, list) else ()):
+            _check_volume(volume, ("image", "volumes", index), document, problems)
     for at, rules in _retention_rules(value.get("retention")):
         _check_age(rules.get("deprecate_after"), (*at, "deprecate_after"), document, problems)
 
@@ -125,6 +128,8 @@ _SIZES: Final[Mapping[str, tuple[int, int]]] = {
     "gp2": (1, 16384),
     "io1": (4, 16384),
     "io2": (4, 65536),
+    "st1": (125, 16384),
+    "sc1": (125, 16384),
     "standard": (1, 1024),
 }
 _IOPS: Final[Mapping[str, tuple[int, int]]] = {"gp3": (3000, 80000), "io1": (100, 64000), "io2": (100, 256000)}

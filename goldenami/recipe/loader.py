@@ -194,6 +194,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
         source=document.path,
         mark=document.mark(()),
         patches_mark=document.mark(("patches",)),
+        volumes_mark=document.mark(("image", "volumes")),
         variables=variables,
         agents=used,
         secrets=loading.secrets,

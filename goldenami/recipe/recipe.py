@@ -98,6 +98,7 @@ class Recipe:
     source: Path
     mark: Mark
     patches_mark: Mark
+    volumes_mark: Mark
     variables: Mapping[str, object] = field(default_factory=dict)  # as used; secrets as Secret
     agents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # parameters as used, by name
     secrets: tuple[SecretRef, ...] = ()

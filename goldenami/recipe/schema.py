@@ -20,13 +20,17 @@ from goldenami.recipe.schedulespec import ScheduleSpec
 from goldenami.recipe.words import (
     ACCOUNT_ID,
     BASE_KINDS,
+    DEVICE,
     IDENTIFIER,
     IMAGE_ID,
     INSTANCE_TYPE,
+    LABEL,
+    MOUNT_OPTION,
     NAME,
     ORGANIZATION,
     PARAMETER,
     PROFILE,
+    SNAPSHOT_ID,
     UNIT,
     USER,
     Duration,
@@ -45,6 +49,12 @@ def _version(text: str) -> str:
         shown = text if len(text) <= 60 else f"{text[:57]}…"
         raise ValueError(f'{shown!r} is not MAJOR.MINOR, such as "1.4"; each build appends its date and number')
     return text
+
+
+def _mount_point(path: str) -> str:
+    if not re.fullmatch(r"(/[A-Za-z0-9._-]+)+", path) or {".", ".."} & set(path.split("/")):
+        raise ValueError(f"{path!r} is not the absolute path of a mount point, such as /srv/data")
+    return path
 
 
 class BaseSpec(Spec):
@@ -141,6 +151,16 @@ class AgentUse(Spec):
     )
 
 
+def _check_performance(volume: RootVolume | VolumeSpec) -> None:
+    """Raise ValueError for IOPS and throughput that the type of a volume does not have."""
+    if volume.iops is not None and volume.type not in ("gp3", "io1", "io2"):
+        raise ValueError(f"iops is allowed only for gp3, io1 and io2, not for {volume.type}")
+    if volume.iops is None and volume.type in ("io1", "io2"):
+        raise ValueError(f"{volume.type} needs iops")
+    if volume.throughput is not None and volume.type != "gp3":
+        raise ValueError(f"throughput is allowed only for gp3, not for {volume.type}")
+
+
 class RootVolume(Spec):
     """The root volume of the image."""
 
@@ -158,13 +178,83 @@ class RootVolume(Spec):
 
     @model_validator(mode="after")
     def _type_allows(self) -> RootVolume:
-        if self.iops is not None and self.type not in ("gp3", "io1", "io2"):
-            raise ValueError(f"iops is allowed only for gp3, io1 and io2, not for {self.type}")
-        if self.iops is None and self.type in ("io1", "io2"):
-            raise ValueError(f"{self.type} needs iops")
-        if self.throughput is not None and self.type != "gp3":
-            raise ValueError(f"throughput is allowed only for gp3, not for {self.type}")
+        _check_performance(self)
         return self
+
+
+class FilesystemSpec(Spec):
+    """The file system of a data volume. It is mounted on the builder before agents and software, so that they can write
+    to it, and at every boot of the instances."""
+
+    type: Literal["ext4", "xfs"] | None = Field(
+        None,
+        description="File system that is made on an empty volume. A volume that has another one is refused. Default, "
+        "only with snapshot: the one that is there.",
+    )
+    label: str | None = Field(
+        None,
+        pattern=LABEL,
+        description="Label of the file system that is made: at most 12 letters, digits and . _ -",
+    )
+    mount: Annotated[str, AfterValidator(_mount_point)] = Field(
+        description="Mount point. The entry in /etc/fstab names the file system by its UUID."
+    )
+    options: tuple[Annotated[str, StringConstraints(pattern=MOUNT_OPTION)], ...] = Field(
+        (), description="Mount options, such as noatime. nofail is always added: an instance boots without the volume."
+    )
+
+
+class VolumeSpec(Spec):
+    """A data volume of the image."""
+
+    device: str = Field(
+        pattern=DEVICE,
+        description="Device name of the attachment: /dev/sdf to /dev/sdp are free in most images. The instance sees an "
+        "NVMe device, whose name is another one. The name of a volume that the base has changes that volume.",
+    )
+    size_gib: int | None = Field(
+        None, ge=1, le=65536, description="Size in GiB. Default, with snapshot or a volume of the base: its size."
+    )
+    type: Literal["gp3", "gp2", "io1", "io2", "st1", "sc1", "standard"] = Field("gp3", description="EBS volume type.")
+    iops: int | None = Field(
+        None, ge=100, le=256000, description="Provisioned IOPS, for gp3 (3000 to 80000), io1 and io2."
+    )
+    throughput: int | None = Field(None, ge=125, le=2000, description="Throughput in MiB/s, for gp3.")
+    snapshot: str | None = Field(
+        None,
+        pattern=SNAPSHOT_ID,
+        description="Id of a snapshot in the home account and region, or shared with it, that the volume starts from.",
+    )
+    delete_on_termination: bool = Field(
+        True,
+        description="Whether the volume of an instance of the image is deleted with the instance. The builder's always "
+        "is.",
+    )
+    filesystem: FilesystemSpec | None = Field(
+        None, description="File system and mount point. Without it, the volume is captured as it is."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> VolumeSpec:
+        _check_performance(self)
+        if self.filesystem is not None and self.filesystem.type is None and self.snapshot is None:
+            raise ValueError("filesystem needs type, because an empty volume has no file system")
+        return self
+
+    @property
+    def letter(self) -> str:
+        """The device name without its prefix: /dev/sdf and /dev/xvdf are the same device on Xen instances."""
+        return self.device.removeprefix("/dev/").removeprefix("sd").removeprefix("xvd")
+
+
+def _distinct_volumes(volumes: tuple[VolumeSpec, ...]) -> tuple[VolumeSpec, ...]:
+    mounts = [volume.filesystem.mount for volume in volumes if volume.filesystem is not None]
+    for what, given in (("device", [volume.letter for volume in volumes]), ("mount point", mounts)):
+        twice = next((one for one in given if given.count(one) > 1), None)
+        if twice is not None:
+            shown = f"/dev/sd{twice}" if what == "device" else twice
+            raise ValueError(f"two volumes have the {what} {shown}")
+    return volumes
 
 
 class ImageSpec(Spec):
@@ -172,6 +262,10 @@ class ImageSpec(Spec):
 
     root_volume: RootVolume = Field(
         default_factory=lambda: RootVolume.model_validate({}), description="The root volume."
+    )
+    volumes: Annotated[tuple[VolumeSpec, ...], AfterValidator(_distinct_volumes)] = Field(
+        (),
+        description="Data volumes, in addition to those of the base. Each target gets an encrypted snapshot of each.",
     )
     imds: Literal["v2", "optional"] = Field(
         "v2", description="v2: instances of the image answer only IMDSv2. optional: they answer IMDSv1 too."

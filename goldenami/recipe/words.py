@@ -27,6 +27,10 @@ NAME = r"^[a-z0-9]+(-[a-z0-9]+|\.[a-z0-9]+)*$"
 ACCOUNT_ID = r"^[0-9]{12}$"
 REGION = r"^[a-z]{2,}(-[a-z]+)+-[0-9]+$"
 IMAGE_ID = r"^ami-([0-9a-f]{8}|[0-9a-f]{17})$"
+SNAPSHOT_ID = r"^snap-([0-9a-f]{8}|[0-9a-f]{17})$"
+LABEL = r"^[A-Za-z0-9._-]{1,12}$"  # of a file system; XFS has the shortest limit
+MOUNT_OPTION = r"^[A-Za-z0-9_.=:/@+-]+$"
+DEVICE = r"^/dev/(sd|xvd)[b-z]$"  # "Device names for volumes on Amazon EC2 instances", EC2 user guide; a is the root
 INSTANCE_TYPE = r"^[a-z0-9-]+\.[a-z0-9-]+$"
 USER = r"^[a-z_][a-z0-9_-]{0,31}$"
 PARAMETER = r"^/?[A-Za-z0-9_./-]+$"

@@ -26,6 +26,7 @@ class ReleaseOrder:
     that is missing are not compared.
     ``deprecate_at``: a time within ten years, which EC2 rounds to the minute.
     ``names``: the template of AMI names (``release.names``).
+    ``volumes``: the data volumes that every image must have: device name -> whether it is deleted with an instance.
     """
 
     recipe: str
@@ -42,6 +43,7 @@ class ReleaseOrder:
     deprecate_at: datetime | None = None
     unavailable: Mapping[str, str] = field(default_factory=dict)
     names: str = IMAGE_NAME
+    volumes: Mapping[str, bool] = field(default_factory=dict)
 
     def image_name(self, architecture: Architecture) -> str:
         """Return the name of the AMI. The version is reserved for one build, and its names were free then."""

@@ -55,6 +55,7 @@ class Expected:
     deprecate_at: datetime | None = None
     optional: frozenset[str] = frozenset()
     organizations: frozenset[str] = frozenset()
+    volumes: Mapping[str, bool] = field(default_factory=dict)  # data volumes, as in ReleaseOrder
 
     def allows(self, accounts: frozenset[str]) -> bool:
         """Return whether these accounts, and no others, may have a permission."""
@@ -130,6 +131,7 @@ def expect(order: ReleaseOrder, placed: Placed, every_tag: Mapping[str, str], fa
         imds_v2=order.imds_v2,
         boot_mode=order.boot_modes.get(placed.architecture, NOT_COMPARED),
         deprecate_at=order.deprecate_at,
+        volumes=order.volumes,
     )
 
 
@@ -173,10 +175,21 @@ def _image_differences(expected: Expected, image: Item) -> Iterable[_Difference]
     roots = [m.get("DeviceName") for m in image.get("BlockDeviceMappings") or () if "Ebs" in m]
     if image.get("RootDeviceName") not in roots:
         yield "root device", f"one of {', '.join(map(str, roots)) or 'no devices'}", str(image.get("RootDeviceName"))
+    yield from _volume_differences(expected, image)
     yield from _tag_differences("tag", expected.tags, image)
     if expected.deprecate_at is not None and not same_minute(expected.deprecate_at, image.get("DeprecationTime")):
         moment = timestamp(expected.deprecate_at)
         yield "deprecation time", moment, str(image.get("DeprecationTime") or "not set")
+
+
+def _volume_differences(expected: Expected, image: Item) -> Iterable[_Difference]:
+    found = {m.get("DeviceName"): m["Ebs"] for m in image.get("BlockDeviceMappings") or () if "Ebs" in m}
+    for device, is_deleted in sorted(expected.volumes.items()):
+        ebs = found.get(device, {})
+        if not ebs.get("SnapshotId"):
+            yield f"volume {device}", "in the image, with a snapshot", "missing"
+        elif bool(ebs.get("DeleteOnTermination")) != is_deleted:
+            yield f"DeleteOnTermination of {device}", str(is_deleted).lower(), str(not is_deleted).lower()
 
 
 def _snapshot_differences(expected: Expected, actual: Actual, image: Item) -> Iterable[_Difference]:

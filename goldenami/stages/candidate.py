@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from goldenami.aws import images, instances, waiters
-from goldenami.aws.instances import RootVolume
+from goldenami.aws.instances import DataVolume, RootVolume
 from goldenami.errors import BuilderError
 from goldenami.model import Architecture
 from goldenami.nextstep import step
-from goldenami.planning import boot_mode_override
+from goldenami.planning import boot_mode_override, kept_devices
 from goldenami.stages import hosts
 from goldenami.stages.build import BuildContext, Candidate, Prepared
 from goldenami.stages.replacing import on_a_host
@@ -59,6 +59,8 @@ def prepare(build: BuildContext, architecture: Architecture) -> Prepared:
                 volume,
                 volume_key=choice.key if choice is not None else None,
                 data_devices=tuple(d.device_name for d in base.devices if d.device_name != base.root_device_name),
+                volumes=data_volumes(build),
+                kept_devices=kept_devices(build.recipe, base),
                 spot=spot,
             )
         return build.host_work.prepare(build, architecture, host)
@@ -83,6 +85,7 @@ def capture(build: BuildContext, prepared: Prepared) -> str:
             name=f"{build.recipe.name}-{build.version}-{architecture}-candidate-{build.journal.build_id}",
             description=f"candidate for {build.label}; not released",
             boot_mode=boot_mode_override(build.recipe, build.plan.facts.base[architecture]),
+            kept_devices=kept_devices(build.recipe, build.plan.facts.base[architecture]),
             temporary=True,
         )
         seen = images.wait(build.ledger, build.home, [image_id])[image_id]
@@ -119,3 +122,11 @@ def root_volume(build: BuildContext, architecture: Architecture) -> RootVolume:
     base, wanted = build.plan.facts.base[architecture], build.recipe.image.root_volume
     size = wanted.size_gib or base.root_volume_gib
     return RootVolume(base.root_device_name, size, wanted.type, wanted.iops, wanted.throughput)
+
+
+def data_volumes(build: BuildContext) -> tuple[DataVolume, ...]:
+    """Return the data volumes that the recipe gives the builder. The image gets a snapshot of each."""
+    return tuple(
+        DataVolume(one.device, one.size_gib, one.type, one.iops, one.throughput, one.snapshot)
+        for one in build.recipe.image.volumes
+    )

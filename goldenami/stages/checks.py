@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 from goldenami.aws import encryption, kms
 from goldenami.each import each
-from goldenami.errors import UsageError
+from goldenami.errors import NotFound, UsageError
 from goldenami.preflight import Context, Finding, from_error
 from goldenami.release import targets as modes
 from goldenami.stages import volume_keys
-from goldenami.stages.facts import find_base
+from goldenami.stages.facts import find_base, source_snapshots
 
 
 def check_plans(context: Context) -> Iterator[Finding]:
@@ -35,8 +35,11 @@ def check_plans(context: Context) -> Iterator[Finding]:
     for recipe in context.recipes:
         base = {a: image for (name, a), image in bases.results.items() if name == recipe.name}
         try:
-            found = volume_keys.of_bases(cloud, home, base, recipe, defaults)
+            sources = source_snapshots(cloud, home, recipe)
+            found = volume_keys.of_bases(cloud, home, base, recipe, defaults, sources)
             volume_keys.choose(recipe, home, keys, found, defaults)
+        except NotFound as error:
+            yield from_error("base", error, place=home, mark=recipe.volumes_mark)
         except UsageError as error:
             mark = context.mark("targets")
             yield Finding("encryption", "error", error.message, error.hint or "", home, mark, error.exit_code)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from goldenami.aws import encryption, images, kms, regions
+from goldenami.aws import encryption, images, kms, regions, snapshots
 from goldenami.aws.encryption import EbsDefaults
 from goldenami.aws.kms import Key
 from goldenami.aws.session import Cloud
@@ -19,7 +19,7 @@ from goldenami.each import all_of, each
 from goldenami.errors import GoldenAmiError, NotFound, TargetsFailed
 from goldenami.model import Architecture, BaseImage, Environment, Place, Target
 from goldenami.nextstep import step
-from goldenami.planning import Facts
+from goldenami.planning import Facts, SourceSnapshot
 from goldenami.recipe import BaseRef, Recipe
 from goldenami.release import targets as modes
 from goldenami.release.catalog import Catalog
@@ -54,7 +54,8 @@ def gather(cloud: Cloud, environment: Environment, catalog: Catalog, recipe: Rec
         lambda: encryption.read_defaults(cloud, home),
     )
     base = dict(zip(recipe.architectures, bases, strict=True))
-    keys = volume_keys.of_bases(cloud, home, base, recipe, defaults)
+    sources = source_snapshots(cloud, home, recipe)
+    keys = volume_keys.of_bases(cloud, home, base, recipe, defaults, sources)
     choices = volume_keys.choose(recipe, home, targets.keys, keys, defaults)
     return Facts(
         base=base,
@@ -63,7 +64,22 @@ def gather(cloud: Cloud, environment: Environment, catalog: Catalog, recipe: Rec
         git_commit=git_commit(recipe.source.parent),
         volume_keys=choices,
         unavailable=targets.unavailable,
+        snapshots=sources,
     )
+
+
+def source_snapshots(cloud: Cloud, home: Place, recipe: Recipe) -> dict[str, SourceSnapshot]:
+    """Return the snapshots of the recipe's data volumes. Raises NotFound for one that cannot be used."""
+    ids = sorted({volume.snapshot for volume in recipe.image.volumes if volume.snapshot is not None})
+    seen = snapshots.describe_many(cloud, home, ids)
+    for id in ids:
+        state = seen[id].get("State") if id in seen else "not visible"
+        if state != "completed":
+            raise NotFound(
+                f"{recipe.mark.file}: image.volumes: snapshot {id} is {state} in {home}, expected completed",
+                hint="Name a snapshot of the home account and region, or one that is shared with the home account.",
+            )
+    return {id: SourceSnapshot(int(seen[id]["VolumeSize"]), bool(seen[id].get("Encrypted"))) for id in ids}
 
 
 def _at_once(

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from goldenami import planning, provision, ssh, validate
+from goldenami.aws import instances
+from goldenami.errors import BuilderError
 from goldenami.events import mask
 from goldenami.hardening import LAST, SUITE, Batch, Collector, Hardening, results
 from goldenami.hardening import VARIABLE as HARDENING
 from goldenami.model import Architecture, Package, TestReport
+from goldenami.provision import Stage
 from goldenami.provision import outputs as script_outputs
 from goldenami.provision.shell import Script
 from goldenami.recipe.project import shown
@@ -36,7 +39,7 @@ class SshHostWork:
         the host.
         """
         with hosts.connected(build, host, architecture) as connection:
-            before, outputs = _provision(build, architecture, connection)
+            before, outputs = _provision(build, architecture, host, connection)
             report = _test(build, architecture, host, gate="builder", outputs=outputs)
             sealed = provision.seal(
                 connection,
@@ -58,7 +61,7 @@ class SshHostWork:
 
 
 def _provision(
-    build: BuildContext, architecture: Architecture, connection: ssh.Connection
+    build: BuildContext, architecture: Architecture, host: Host, connection: ssh.Connection
 ) -> tuple[tuple[Package, ...], dict[str, str]]:
     """Run every stage of the recipe in one program. Only a reboot divides it.
 
@@ -69,6 +72,7 @@ def _provision(
     provisioning = recipe.provisioning[architecture]
     stages = (
         provision.patch_stage(spec, mark, os=recipe.os),
+        *_volumes(build, host),
         *(stage for stage in provisioning if stage.name not in LAST),
         provision.closing_stage(spec, mark, os=recipe.os),
         *(stage for stage in provisioning if stage.name in LAST),  # they read the final state
@@ -86,6 +90,31 @@ def _provision(
     for name, value in found.items():
         build.note(f"output {name}: {value}")
     return provision.parse_packages(result.facts[provision.PACKAGES.name]), found
+
+
+def _volumes(build: BuildContext, host: Host) -> tuple[Stage, ...]:
+    """Return the stage that makes the file systems of the data volumes. The ids of the volumes are known now."""
+    wanted = [volume for volume in build.recipe.image.volumes if volume.filesystem is not None]
+    if not wanted:
+        return ()
+    instance = instances.find(build.ledger, build.home, host.instance_id)
+    attached = instance.volumes if instance is not None else {}
+    missing = [volume.device for volume in wanted if volume.device not in attached]
+    if missing:
+        raise BuilderError(f"builder {host.instance_id} has no volume at {', '.join(missing)}")
+    made = [
+        provision.DataVolume(
+            volume=attached[volume.device],
+            device=volume.device,
+            path=volume.filesystem.mount,
+            fstype=volume.filesystem.type,
+            label=volume.filesystem.label,
+            options=volume.filesystem.options,
+        )
+        for volume in wanted
+        if volume.filesystem is not None
+    ]
+    return (provision.data_volume_stage(made, build.recipe.volumes_mark),)
 
 
 def _test(

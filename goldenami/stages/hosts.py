@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from goldenami import lifetime, ssh
 from goldenami.aws import instances, keypairs, network, security_groups
-from goldenami.aws.instances import LaunchSpec, RootVolume
+from goldenami.aws.instances import DataVolume, LaunchSpec, RootVolume
 from goldenami.model import Architecture, SshEndpoint
 from goldenami.stages.build import BuildContext, Host
 from goldenami.stages.watch import watched
@@ -32,6 +32,8 @@ def launch(
     volume_key: str | None = None,
     image_key: str | None = None,
     data_devices: tuple[str, ...] = (),
+    volumes: tuple[DataVolume, ...] = (),
+    kept_devices: tuple[str, ...] = (),
     spot: bool = True,
 ) -> Host:
     """Launch a temporary instance and wait until EC2 reports that it runs.
@@ -39,6 +41,7 @@ def launch(
     An instance of an earlier run is replaced, because its state is unknown. ``purpose``: "builder" or "proof".
     ``volume_key``: the ARN of the key of the root volume and of the volumes of ``data_devices``; None: EC2's choice.
     ``image_key``: the ARN of the key of the image, if it is known, for messages.
+    ``volumes``: data volumes. ``kept_devices``: devices of the image whose volumes would outlive the instance.
     ``spot``: False launches an on-demand instance even if the recipe requests a spot instance.
     """
     key = key_of(purpose, architecture)
@@ -62,6 +65,8 @@ def launch(
         volume_key=volume_key,
         image_key=image_key,
         data_devices=data_devices,
+        volumes=volumes,
+        kept_devices=kept_devices,
         spot=wanted.spot and spot,
         name=f"goldenami {purpose} {build.label}",
         instance_profile=wanted.instance_profile or build.environment.instance_profile,

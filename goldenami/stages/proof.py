@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from goldenami.model import TestReport
+from goldenami.planning import kept_devices
 from goldenami.release.targets import home_label
 from goldenami.stages import hosts
 from goldenami.stages.build import BuildContext, Candidate, report_from_json, report_to_json
@@ -23,7 +24,11 @@ def boot_and_test(build: BuildContext, made: Candidate, image_id: str) -> TestRe
 
     def once(spot: bool) -> TestReport:
         with build.stage("boot image", architecture):
-            host = hosts.launch(build, architecture, "proof", image_id, None, image_key=home_key(build), spot=spot)
+            kept = kept_devices(build.recipe, build.plan.facts.base[architecture])
+            key = home_key(build)
+            host = hosts.launch(
+                build, architecture, "proof", image_id, None, image_key=key, kept_devices=kept, spot=spot
+            )
         report = build.host_work.prove(build, made, host)
         hosts.dispose(build, host)
         return report

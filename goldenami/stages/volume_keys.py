@@ -7,15 +7,15 @@ volumes are then launched under the key of the target in the home region, so tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from goldenami.aws import encryption
 from goldenami.aws.encryption import EbsDefaults, VolumeKey
 from goldenami.aws.kms import Key
 from goldenami.aws.session import Cloud
 from goldenami.errors import UsageError
-from goldenami.model import Architecture, BaseImage, Place, Target
-from goldenami.planning import VolumeChoice
+from goldenami.model import Architecture, BaseDevice, BaseImage, Place, Target
+from goldenami.planning import SourceSnapshot, VolumeChoice
 from goldenami.recipe import Recipe
 from goldenami.release import targets as modes
 
@@ -23,12 +23,32 @@ VolumeKeys = Mapping[str, VolumeKey | None]  # by device; None: the volume is no
 
 
 def of_bases(
-    cloud: Cloud, home: Place, base: Mapping[Architecture, BaseImage], recipe: Recipe, defaults: EbsDefaults
+    cloud: Cloud,
+    home: Place,
+    base: Mapping[Architecture, BaseImage],
+    recipe: Recipe,
+    defaults: EbsDefaults,
+    sources: Mapping[str, SourceSnapshot],
 ) -> dict[Architecture, VolumeKeys]:
-    """Return the keys that EC2 would use for the builder's volumes. Queries EC2 only if another account copies."""
+    """Return the keys that EC2 would use for the builder's volumes. Queries EC2 only if another account copies.
+    ``sources``: the snapshots of the recipe's data volumes, by id."""
     if not borrowers(recipe, home):
         return {}
-    return {a: encryption.keys_of_launch(cloud, home, image.devices, defaults) for a, image in base.items()}
+    return {
+        a: encryption.keys_of_launch(cloud, home, _devices(image, recipe, sources), defaults)
+        for a, image in base.items()
+    }
+
+
+def _devices(base: BaseImage, recipe: Recipe, sources: Mapping[str, SourceSnapshot]) -> Collection[BaseDevice]:
+    """Return the volumes of a builder: those of the base, and those that the recipe adds or replaces."""
+    found = {device.device_name: device for device in base.devices}
+    for volume in recipe.image.volumes:
+        if volume.snapshot is not None:
+            found[volume.device] = BaseDevice(volume.device, volume.snapshot, sources[volume.snapshot].encrypted)
+        else:
+            found.setdefault(volume.device, BaseDevice(volume.device, None, False))
+    return found.values()
 
 
 def borrowers(recipe: Recipe, home: Place) -> tuple[Target, ...]:

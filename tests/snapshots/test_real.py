@@ -76,7 +76,7 @@ class Host:
         self.sh(f"cat > {path} && sync", text.encode())
 
     def mount(self) -> None:
-        self.sh("mkdir -p /data && mount /dev/xvdf /data")
+        self.sh("mkdir -p /data && mount /dev/nvme1n1 /data")
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +101,7 @@ def launched(real_sandbox: SandboxInfo, tmp_path_factory: pytest.TempPathFactory
     (folder / "goldenami.yaml").write_text("environments:\n  sandbox: {sandbox: true}\n")
     host = Host(real_sandbox, ec2, instance, login, key_file, folder)
     until(lambda: ec2.describe_volumes(VolumeIds=[data])["Volumes"][0]["Attachments"][0]["State"] == "attached")
-    host.sh("mkfs.ext4 -q /dev/xvdf")
+    host.sh("mkfs.ext4 -q /dev/nvme1n1")
     host.mount()
     yield host
     ec2.terminate_instances(InstanceIds=[instance])
@@ -237,7 +237,7 @@ def test_encrypted_with_everything_that_is_on_it_and_ciphertext_on_the_disk(host
     # And it is there for who has the key.
     copied = host.run("snapshot", "volume", sealed, "--attach", host.instance, "--device", "/dev/sdg")
     assert copied["encrypted"] is True
-    assert host.sh("mkdir -p /copy && mount /dev/xvdg /copy && cat /copy/secret && umount /copy") == MARKER
+    assert host.sh("mkdir -p /copy && mount /dev/nvme2n1 /copy && cat /copy/secret && umount /copy") == MARKER
     host.run("volume", "forget", host.instance, "--yes")
     host.run("snapshot", "delete", plain, sealed, "--yes")
 

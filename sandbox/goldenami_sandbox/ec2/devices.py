@@ -26,6 +26,8 @@ def merged(own: Sequence[ImageDevice], overrides: Sequence[Mapping[str, Any]]) -
         name = item.get("DeviceName")
         if not name:
             raise Ec2Error("MissingParameter", "The request must contain the parameter deviceName")
+        if not volumes.is_device_name(name):
+            raise Ec2Error("InvalidBlockDeviceMapping", f"Invalid device name {name}")
         if name in seen:
             raise Ec2Error(
                 "InvalidBlockDeviceMapping", f"The device '{name}' is used in more than one block-device mapping"

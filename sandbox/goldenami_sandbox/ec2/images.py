@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from goldenami_sandbox.ec2 import devices, guests, instances, recycle_bin, snapshots, tags, types
+from goldenami_sandbox.ec2 import devices, guests, instances, metadata, recycle_bin, snapshots, tags, types
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
 from goldenami_sandbox.ec2.core import Action, Ec2Cloud
 from goldenami_sandbox.ec2.records import Image, ImageDevice, Instance, Snapshot, Volume
@@ -199,7 +199,9 @@ def _resume(cloud: Ec2Cloud, instance: Instance) -> None:
     with cloud.lock:
         if instance.goal != "running":
             return
+        spec = metadata.spec(cloud, instance)
     try:
+        cloud.node.configure(spec)
         cloud.node.start_instance(instance.id)
         guests.attach_data_volumes(cloud, instance)
     except Exception:

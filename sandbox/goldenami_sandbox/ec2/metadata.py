@@ -6,6 +6,7 @@ import base64
 import json
 from typing import Literal
 
+from goldenami_sandbox.ec2 import types
 from goldenami_sandbox.ec2.core import Ec2Cloud
 from goldenami_sandbox.ec2.protocol import timestamp
 from goldenami_sandbox.ec2.records import Instance
@@ -40,6 +41,12 @@ def spec(cloud: Ec2Cloud, instance: Instance) -> InstanceSpec:
         imds="disabled" if options.endpoint == "disabled" else imds,
         metadata_tags=dict(instance.tags) if options.tags == "enabled" else None,
         public=bool(interface.public_address or interface.elastic_id),
+        data_volumes={
+            v.attachment.device: v.id
+            for v in cloud.volumes_of(instance)
+            if v.attachment and not v.attachment.detaching and v.id != root.id
+        },
+        nvme=types.find(instance.type).nitro,
     )
 
 

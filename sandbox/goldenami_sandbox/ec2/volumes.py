@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,15 @@ _SIZES = {
     "sc1": (125, 16384),
     "standard": (1, 1024),
 }
+
+
+# "Device names for volumes on Amazon EC2 instances", EC2 user guide.
+_NAME = re.compile(r"(/dev/)?(sd[a-z]|hd[a-z]|xvd[a-z]|xvd[a-d][a-z])([1-9]|1[0-5])?")
+
+
+def is_device_name(name: str) -> bool:
+    """Return whether EBS accepts a device name for an attachment."""
+    return _NAME.fullmatch(name) is not None
 
 
 def check_size(size: int, kind: str, source: Snapshot | None) -> None:
@@ -247,6 +257,11 @@ def attach_volume(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[
         raise Ec2Error("IncorrectState", f"Volume '{volume.id}' is not 'available'.")
     if instance.state(cloud.now()) not in ("running", "stopped"):
         raise Ec2Error("IncorrectState", f"Instance '{instance.id}' is not 'running'.")
+    if not is_device_name(device):
+        raise Ec2Error(
+            "InvalidParameterValue",
+            f"Value ({device}) for parameter device is invalid. {device} is not a valid EBS device name.",
+        )
     if volume.availability_zone != instance.availability_zone:
         raise Ec2Error(
             "InvalidVolume.ZoneMismatch",

@@ -73,6 +73,8 @@ class InstanceSpec:
     omits it. Keys that begin with ``/`` are paths below ``/latest`` ("/dynamic/instance-identity/document"). ``imds``:
     "optional" answers versions 1 and 2, "required" version 2 only, "disabled" refuses all requests. ``public``: this
     machine can connect to the guest. If not, only other guests can; the guest itself can connect to all networks.
+    ``data_volumes``: existing volumes that the guest has from its start on, by the device names of their attachments.
+    ``nvme``: it sees data volumes as NVMe devices, as instances on Nitro do.
     """
 
     instance: str
@@ -87,6 +89,8 @@ class InstanceSpec:
     imds: Literal["optional", "required", "disabled"] = "optional"
     metadata_tags: Mapping[str, str] | None = None  # instance tags, if InstanceMetadataTags is enabled
     public: bool = True
+    data_volumes: Mapping[str, str] = field(default_factory=dict)
+    nvme: bool = False
 
 
 class Node(Protocol):
@@ -136,7 +140,9 @@ class Node(Protocol):
         """
 
     def attach(self, instance: str, volume: str, device: str) -> None:
-        """Attach a data volume to the running guest as block device ``device`` ("/dev/sdf": also as /dev/xvdf)."""
+        """Attach a data volume to the running guest as block device ``device`` ("/dev/sdf": also as /dev/xvdf), or as
+        the next NVMe device. One that the guest has since its start is left as it is.
+        """
 
     def detach(self, instance: str, volume: str) -> None:
         """Undo ``attach``. Raises VolumeInUse while the guest has it mounted or open. Stopping an instance also

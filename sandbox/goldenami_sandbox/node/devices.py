@@ -1,5 +1,9 @@
 """Data volumes in guests: a loop device, with nodes in the guest's /dev under the names of EC2.
 
+A guest on Nitro sees NVMe devices (/dev/nvme1n1), numbered in the order in which they were attached, and the links of
+udev: /dev/disk/by-id has the id of the volume. Other guests see the name of the attachment. The volumes that an
+instance has are there before its init runs, so that it can mount them.
+
 A guest cannot make device nodes, and its filesystems are mounted without devices, except the /dev of nspawn. So these
 nodes are all that it can use, while they belong to its root: ``detach`` takes them away, also if the guest kept them
 under other names. A device that the guest still uses is not detached, and a loop device is removed from the machine
@@ -10,9 +14,13 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import os
+import re
 import stat
+import subprocess
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,6 +42,7 @@ class _Attached:
     names: tuple[str, ...]
     handle: int  # keeps the loop device alive until it is closed
     root: int  # the guest's root, as this machine numbers it
+    links: tuple[str, ...]  # below /dev/disk
     nodes: list[int] = field(default_factory=list)  # handles, because the guest can rename them
 
     def give(self, owner: int, mode: int) -> None:
@@ -56,24 +65,56 @@ def names_in_guest(device: str) -> tuple[str, ...]:
     return (name, "xvd" + name[2:]) if name.startswith("sd") else (name,)
 
 
+def _links(loop: str, volume: str, *, nvme: bool) -> tuple[str, ...]:
+    """Return the links that udev makes for a device: by the volume's id, and by the file system on it."""
+    links = [f"by-id/nvme-Amazon_Elastic_Block_Store_{volume.replace('-', '')}"] if nvme else []
+    found = subprocess.run(["blkid", "-p", "-o", "export", loop], capture_output=True, text=True, check=False).stdout
+    for tag, folder in (("UUID", "by-uuid"), ("LABEL", "by-label")):
+        value = re.search(rf"^{tag}=([A-Za-z0-9._-]+)$", found, re.MULTILINE)
+        links += [f"{folder}/{value[1]}"] if value and value[1] not in (".", "..") else []
+    return tuple(links)
+
+
+def root_of(pid: int) -> int:
+    """Return the number of a guest's root on this machine, from the user namespace of one of its processes."""
+    return int(Path(f"/proc/{pid}/uid_map").read_text().split()[1])
+
+
 class DataVolumes:
     """Keeps which data volumes are in which guest."""
 
     def __init__(self, volumes: Volumes) -> None:
         self._volumes = volumes
         self._attached: dict[str, _Attached] = {}
+        self._expected: dict[str, dict[str, str]] = {}  # instance -> volume -> device name of the attachment
+
+    def expect(self, instance: str, devices: Mapping[str, str]) -> None:
+        """Set the volumes that an instance has when it starts, by device name."""
+        self._expected[instance] = {volume: device for device, volume in devices.items()}
+
+    def boot(self, instance: str, process: int, *, nvme: bool) -> None:
+        """Attach the volumes of a guest that boots. ``process``: one that sees its /dev, before its init runs."""
+        for volume in [v for v, attached in self._attached.items() if attached.instance == instance]:
+            self._attached.pop(volume).close()  # of the last boot: its /dev no longer exists
+        for volume, device in sorted(self._expected.get(instance, {}).items(), key=lambda item: item[1]):
+            self.attach(instance, process, volume, device, nvme=nvme)
 
     def of(self, instance: str) -> dict[int, str]:
         """Return the paths on this machine of a guest's data volumes, by device number."""
         return {a.number: a.loop for a in list(self._attached.values()) if a.instance == instance}
 
-    def attach(self, instance: str, leader: int, volume: str, device: str) -> None:
-        if volume in self._attached:
+    def attach(self, instance: str, leader: int, volume: str, device: str, *, nvme: bool = False) -> None:
+        """Attach a volume. A volume that the guest has already, since its boot, stays as it is."""
+        before = self._attached.get(volume)
+        if before is not None and before.instance == instance and volume in self._expected.get(instance, {}):
+            return
+        if before is not None:
             raise SandboxError(f"volume {volume} is attached already")
-        names = names_in_guest(device)
-        root = Path(f"/proc/{leader}").stat().st_uid
+        names = self._next_nvme(instance) if nvme else names_in_guest(device)
+        root = root_of(leader)
         loop, handle = self._loop(volume, "--find")
-        attached = _Attached(instance, loop, os.fstat(handle).st_rdev, names, handle, root)
+        links = _links(loop, volume, nvme=nvme)
+        attached = _Attached(instance, loop, os.fstat(handle).st_rdev, names, handle, root, links)
         try:
             in_guest(leader, lambda: _make_nodes(attached))
             attached.give(root, 0o660)
@@ -81,6 +122,14 @@ class DataVolumes:
             attached.close()
             raise SandboxError(f"cannot make {device} in {instance}: {e.strerror}") from e
         self._attached[volume] = attached
+        self._expected.setdefault(instance, {})[volume] = device
+
+    def _next_nvme(self, instance: str) -> tuple[str, ...]:
+        """Return the name of the next NVMe device. The root volume is nvme0n1."""
+        taken = {
+            name for attached in self._attached.values() if attached.instance == instance for name in attached.names
+        }
+        return (next(name for n in itertools.count(1) if (name := f"nvme{n}n1") not in taken),)
 
     def detach(self, instance: str, leader: int | None, volume: str) -> None:
         attached = self._attached.get(volume)
@@ -99,9 +148,11 @@ class DataVolumes:
             with suppress(OSError):
                 in_guest(leader, lambda: _remove_nodes(attached))
         self._attached.pop(volume).close()
+        self._expected.get(instance, {}).pop(volume, None)
 
     def forget(self, instance: str) -> None:
         """Drop the records of a guest that ended. Its /dev no longer exists."""
+        self._expected.pop(instance, None)
         for volume in [v for v, attached in self._attached.items() if attached.instance == instance]:
             self._attached.pop(volume).close()
 
@@ -126,9 +177,20 @@ def _make_nodes(attached: _Attached) -> None:
         made = os.fstat(node)
         if not stat.S_ISBLK(made.st_mode) or made.st_rdev != attached.number:
             raise OSError(errno.EEXIST, "the guest changed it meanwhile")
+    for link in attached.links:
+        path = Path("/dev/disk", link)
+        for folder in (path.parent.parent, path.parent):
+            if not folder.is_dir():
+                folder.mkdir()
+                folder.chmod(0o755)
+        path.unlink(missing_ok=True)
+        path.symlink_to(f"../../{attached.names[0]}")
 
 
 def _remove_nodes(attached: _Attached) -> None:
+    for link in attached.links:
+        with suppress(OSError):
+            Path("/dev/disk", link).unlink()
     for name in attached.names:
         path = Path("/dev", name)
         with suppress(OSError):

@@ -34,7 +34,8 @@ from goldenami_sandbox.node.api import (
     SnapshotFacts,
     Space,
 )
-from goldenami_sandbox.node.devices import DataVolumes
+from goldenami_sandbox.node.devices import DataVolumes, root_of
+from goldenami_sandbox.node.fstab import give_generator
 from goldenami_sandbox.node.hostkeys import HostKeys
 from goldenami_sandbox.node.imds import MetadataService
 from goldenami_sandbox.node.instances import CONSOLE_BYTES, Guest, tail_of
@@ -143,7 +144,8 @@ class RealNode:
         self._volumes.delete(volume)
 
     def attach(self, instance: str, volume: str, device: str) -> None:
-        self._devices.attach(instance, self._require_guest(instance).leader(), volume, device)
+        leader, nvme = self._require_guest(instance).leader(), self._specs[instance].nvme
+        self._devices.attach(instance, leader, volume, device, nvme=nvme)
 
     def detach(self, instance: str, volume: str) -> None:
         guest = self._guests.get(instance)
@@ -244,11 +246,12 @@ class RealNode:
                 hostname=spec.hostname,
                 console=self._instances / instance / "console.log",
                 prepare=lambda: self._prepare(instance, root),
-                connect=lambda pid: self._require_network().connect(instance, address, pid, public=spec.public),
+                connect=lambda pid: self._connect(instance, address, pid),
                 devices=lambda: self._devices.of(instance),
                 ended=lambda guest, reason: self._on_guest_end(guest, reason, spec.root_volume, address),
             )
             self._guests[instance] = guest
+        self._devices.expect(instance, spec.data_volumes)
         try:
             self._volumes.mount(spec.root_volume, root)
             guest.start()
@@ -299,6 +302,15 @@ class RealNode:
         said = seed(Rootfs(root), spec, around)
         with (self._instances / instance / "console.log").open("ab") as console:
             console.write(said.encode())
+
+    def _connect(self, instance: str, address: str, process: int) -> None:
+        """Give a guest that boots its volumes and its network, before its init runs."""
+        spec = self._require_spec(instance)
+        try:
+            give_generator(process, root_of(process))
+            self._devices.boot(instance, process, nvme=spec.nvme)
+        finally:
+            self._require_network().connect(instance, address, process, public=spec.public)
 
     def _on_guest_end(self, guest: Guest, reason: ExitReason, volume: str, address: str) -> None:
         self._devices.forget(guest.instance)

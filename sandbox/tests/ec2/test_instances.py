@@ -41,6 +41,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 4}}]},
         "InvalidBlockDeviceMapping",
     ),
+    "no device name": (
+        {"BlockDeviceMappings": [{"DeviceName": "/dev/nvme1n1", "Ebs": {"VolumeSize": 1}}]},
+        "InvalidBlockDeviceMapping",
+    ),
     "no root": ({"BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "NoDevice": ""}]}, "InvalidBlockDeviceMapping"),
     "volume without size": ({"BlockDeviceMappings": [{"DeviceName": "/dev/sdf", "Ebs": {}}]}, "MissingParameter"),
     "volume type": (

@@ -182,6 +182,7 @@ def test_the_life_of_a_volume(rig: Any, fails: Any) -> None:
     rig.clock.advance(5)
     client.get_waiter("volume_available").wait(VolumeIds=[volume_id])
     assert fails(client.attach_volume, **{**place, "Device": "/dev/xvda"}) == "InvalidParameterValue"
+    assert fails(client.attach_volume, **{**place, "Device": "/dev/data"}) == "InvalidParameterValue"
     client.attach_volume(**place)
     rig.settle()
     client.get_waiter("volume_in_use").wait(VolumeIds=[volume_id])

@@ -240,3 +240,23 @@ def _output(*argv: str) -> str:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
+
+
+def test_a_guest_has_its_data_volumes_when_it_boots(node: Node, identity: Path) -> None:
+    node.call("create_volume", "vol-boots", 8, node.call("base", "debian-12"), None)
+    node.call("create_volume", "vol-0da7a", 1, None, None)
+    ssh = launch(node, "i-boots", "vol-boots", identity, data_volumes={"/dev/sdf": "vol-0da7a"}, nvme=True)
+    link = "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0da7a"
+    assert ssh(f"readlink -f {link}; ls /dev/sdf /dev/xvdf 2>&1 | grep -c 'No such'").split() == ["/dev/nvme1n1", "2"]
+    ssh(f"sudo mkfs.ext4 -q -L data {link} && sudo mkdir /data")
+    ssh("echo 'LABEL=data /data ext4 defaults,nofail 0 2' | sudo tee -a /etc/fstab")
+    node.call("reboot", "i-boots")
+    assert ssh("systemctl is-system-running --wait").strip() == "running"
+    assert ssh("findmnt -no FSTYPE /data").strip() == "ext4"
+    ssh("echo kept | sudo tee /data/file")
+    node.call("stop", "i-boots")
+    node.call("start_instance", "i-boots")
+    assert ssh("cat /data/file") == "kept\n"
+    node.call("terminate", "i-boots")
+    for volume in ("vol-boots", "vol-0da7a"):
+        node.call("delete_volume", volume)
