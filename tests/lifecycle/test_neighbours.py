@@ -18,6 +18,7 @@ from goldenami.release.versions import Reference
 from goldenami.schedules.dlm import sync
 from tests.worlds import inventory
 from tests.worlds.builds import APPS, HOME, PLACES, World
+from tests.worlds.matrix import matrix
 from tests.worlds.neighbours import COMMANDS, Neighbour, Street, checkout
 from tests.worlds.recordings import calls
 
@@ -346,7 +347,7 @@ def test_a_use_that_cannot_be_determined_keeps_the_images(world: World) -> None:
 # --- all of it --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@matrix("seed", [(seed,) for seed in range(SEEDS)], every=SEEDS)
 def test_random_interleavings_change_only_what_is_ones_own(world: World, seed: int) -> None:
     """Two machines with one catalog, an environment with the same catalog, an environment with another one that shares
     the place of the journals, and a fresh clone."""
