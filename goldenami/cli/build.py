@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from goldenami.cli.context import open_journals, open_project, print_json, reach
+from goldenami.cli import results
+from goldenami.cli.context import open_catalog, open_journals, open_project, print_json, reach
 from goldenami.cli.moments import moment
 from goldenami.cli.options import environment_option, events_option, json_option, variable_options
 from goldenami.cli.waiting import Waiting, wait_option
 from goldenami.each import Failures
-from goldenami.errors import GoldenAmiError, Interrupted, TargetsFailed
+from goldenami.errors import GoldenAmiError, NotFound, TargetsFailed, UsageError
 from goldenami.nextstep import command
+from goldenami.nextstep import step as next_step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from goldenami.events import Emit
+    from rich.console import Console
+
+    from goldenami import many
     from goldenami.journal import Journals, Summary
+    from goldenami.many import Result
     from goldenami.model import Environment
-    from goldenami.pipeline import Outcome
     from goldenami.reconcile import CleanUp
     from goldenami.report import Leftover
 
@@ -36,59 +41,105 @@ on_failure_option = click.option(
     show_default=True,
     help="After a failure: delete what the build created, or keep it for inspection, with the builder.",
 )
-manifest_option = click.option("--json", "as_json", is_flag=True, help="Print the manifest of the release on stdout.")
+results_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print how each build ended, with its manifest, as JSON on stdout."
+)
 
 
 @click.command(cls=Waiting)
-@click.argument("recipe", metavar="RECIPE")
+@click.argument("references", metavar="[RECIPE]...", nargs=-1)
 @environment_option
 @variable_options
+@click.option("--all", "every", is_flag=True, help="Build all recipes that are for the environment.")
+@click.option("--children", is_flag=True, help="Build also the recipes that are built on these, and those on them.")
+@click.option(
+    "-j",
+    "--at-once",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="Builds at the same time, at most.",
+)
+@click.option("-k", "--keep-going", is_flag=True, help="After a failure, build what does not depend on it.")
 @click.option("--force", is_flag=True, help="Build even if a release with the same inputs exists.")
 @click.option("--no-move", is_flag=True, help="If such a release exists, do not point the recipe's channel to it.")
-@manifest_option
+@results_option
+@click.option(
+    "--junit",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the results to this file, with one JUnit test case for each recipe.",
+)
 @events_option
 @on_failure_option
 @wait_option
 def build(
-    recipe: str,
+    references: tuple[str, ...],
     environment_name: str | None,
     variables: dict[str, str],
+    every: bool,
+    children: bool,
+    at_once: int,
+    keep_going: bool,
     force: bool,
     no_move: bool,
     as_json: bool,
+    junit: Path | None,
     events: Path | None,
     on_failure: Literal["clean", "keep"],
     wait: float,
 ) -> int:
-    """Turn RECIPE (a name or a path) into tested, encrypted images in every target.
+    """Turn each RECIPE (a name or a path) into tested, encrypted images in every target.
 
     If a release with the same inputs exists and its images still exist, nothing is built: the channel of the recipe is
-    pointed to that release, unless it was rolled back from it. The reason is printed. A
-    base recipe without a release is built first. Only one build of a recipe runs at a time.
+    pointed to that release, unless it was rolled back from it. The reason is printed.
 
-    Ctrl-C stops the build and deletes what it created, and so does a terminal that is closed. A second Ctrl-C stops at
-    once, and leaves a journal for `goldenami resume` and `goldenami clean`.
+    Several recipes are built in the order of their graph, side by side where they do not depend on each other. A base
+    recipe without a release is built first. Only one build of a recipe runs at a time. After a failure no other build
+    starts, unless --keep-going is given.
+
+    Ctrl-C stops all builds and deletes what they created, and so does a terminal that is closed. A second Ctrl-C stops
+    at once, and leaves journals for `goldenami resume` and `goldenami clean`.
     """
-    project, environment = open_project(environment_name)
-    project = project.trusted()  # a build executes the project's tests on this machine as well
+    if bool(references) == every:
+        raise UsageError(
+            "expected recipes, or --all" if every is False else "RECIPE and --all cannot be combined",
+            hint=f"{next_step('validate')} lists the recipes of the project.",
+        )
+    environment: Environment | None = None
+    try:
+        project, environment = open_project(environment_name)
+        project = project.trusted()  # a build executes the project's tests on this machine as well
+        from goldenami import many
 
-    def run(emit: Emit) -> Outcome:
-        from goldenami import pipeline
+        # Report problems of the recipes before a sandbox is started for them.
+        work = many.choose(project, environment, references, variables, children=children)
+        results.print_notes(work.notes)
+        if not work.steps:
+            raise NotFound(f"no recipe is for the environment {environment.name}")
+        reach(environment)
+        work = many.with_missing_bases(work, project, environment, open_catalog(environment))
+    except GoldenAmiError as error:
+        if as_json:
+            print_json(results.refusal(environment.name if environment is not None else None, error))
+        raise
+    options = many.Options(force=force, move=not no_move, on_failure=on_failure, wait=wait)
 
-        request = pipeline.Request(project, environment, recipe, variables)
-        return pipeline.build(request, force=force, move=not no_move, on_failure=on_failure, wait=wait, emit_to=emit)
+    def run(emit_for: many.EmitFor) -> tuple[Result, ...]:
+        return many.build(
+            project, environment, work, options, at_once=at_once, keep_going=keep_going, emit_for=emit_for
+        )
 
-    # Report problems of the recipe before a sandbox is started for it.
-    from goldenami import recipe as recipes
-
-    recipes.load(project, recipe, environment, variables)
-    return _carry_out(environment, run, as_json=as_json, events=events)
+    names = [one.name for one in work.steps]
+    for one in work.steps:
+        if one.why:
+            click.echo(f"{one.name} is built too: {one.why}", err=True)
+    return _carry_out(environment, names, run, as_json=as_json, events=events, junit=junit, notes=work.notes)
 
 
 @click.command(cls=Waiting)
 @click.argument("build_id", metavar="[BUILD_ID]", required=False)
 @environment_option
-@manifest_option
+@results_option
 @events_option
 @on_failure_option
 @wait_option
@@ -106,59 +157,104 @@ def resume(
     """
     project, environment = open_project(environment_name)
     project = project.trusted()  # a build executes the project's tests on this machine as well
-
-    def run(emit: Emit) -> Outcome:
-        from goldenami import pipeline
-
-        return pipeline.resume(project, environment, build_id, on_failure=on_failure, wait=wait, emit_to=emit)
-
-    return _carry_out(environment, run, as_json=as_json, events=events)
-
-
-def _carry_out(environment: Environment, run: Callable[[Emit], Outcome], *, as_json: bool, events: Path | None) -> int:
-    """Run a build, show its progress, and print how it ended. Returns the exit code."""
-    from goldenami import manifest, report
-    from goldenami.release import targets as modes
-
     reach(environment)
+    from goldenami import many
+
+    def run(emit_for: many.EmitFor) -> tuple[Result, ...]:
+        emit = emit_for("")
+        return (many.resume(project, environment, build_id, on_failure=on_failure, wait=wait, emit_to=emit),)
+
+    return _carry_out(environment, [""], run, as_json=as_json, events=events)
+
+
+def _carry_out(
+    environment: Environment,
+    names: Sequence[str],
+    run: Callable[[many.EmitFor], tuple[Result, ...]],
+    *,
+    as_json: bool,
+    events: Path | None,
+    junit: Path | None = None,
+    notes: Sequence[str] = (),
+) -> int:
+    """Run builds, show their progress, and print how they ended. Returns the exit code. ``names``: of the recipes."""
+    from goldenami import many, report
+
     console = report.stderr_console()
     builds = open_journals(environment)
     before = {summary.build_id: summary for summary in builds.unfinished()}
     known = frozenset(builds.storage.names())
-    try:
-        with report.progress(console, events=events) as emit:
-            outcome = run(emit)
-    except (GoldenAmiError, KeyboardInterrupt) as error:
-        if isinstance(error, KeyboardInterrupt):
-            error = Interrupted("interrupted before anything was created")
-        unfinished: list[Summary] = []
-        steps: dict[str, str] | None = None
-        with suppress(GoldenAmiError):  # the error may be that the bucket with the journals is unreachable
-            now = builds.unfinished()
-            unfinished = [s for s in now if s.build_id not in before or s.ending != before[s.build_id].ending]
-            touched = bool(unfinished) or not known.issuperset(builds.storage.names())
-            steps = next_steps(unfinished) if touched else None
-        report.render_failure(error, console, leftovers=_leftovers(unfinished), next_steps=steps)
-        digests = {s.header.plan_digest for s in unfinished if s.header}
-        _print_unfinished(
-            [s for s in before.values() if s.header and s.header.plan_digest in digests and s not in unfinished]
-        )
-        return error.exit_code
+    started = time.monotonic()
+    with ExitStack() as stack:
+        if len(names) == 1:
+            emit = stack.enter_context(report.progress(console, events=events))
+            done = run(lambda _: emit)
+        else:
+            done = run(stack.enter_context(report.progress_of_several(names, console, events=events)))
+    for result in done:
+        if result.error is not None and result.outcome is None:
+            _render_failure(result, builds, before, known, console, alone=len(done) == 1)
+        elif result.outcome is not None:
+            _render_success(result, environment, builds, console, table=len(done) == 1 and not as_json)
+    if len(done) > 1:
+        results.render_table(done, console, time.monotonic() - started)
+    if as_json:
+        print_json(results.document(environment.name, done, notes))
+    if junit is not None:
+        results.write_junit(junit, done)
+    return many.exit_code(done)
+
+
+def _render_failure(
+    result: Result,
+    builds: Journals,
+    before: Mapping[str, Summary],
+    known: frozenset[str],
+    console: Console,
+    *,
+    alone: bool,
+) -> None:
+    """Print a failure, what it left, and the next commands. ``before``: the unfinished builds before this command;
+    ``known``: the names of all journals then."""
+    from goldenami import report
+
+    unfinished: list[Summary] = []
+    steps: dict[str, str] | None = None
+    with suppress(GoldenAmiError):  # the error may be that the bucket with the journals is unreachable
+        new = [s for s in builds.unfinished() if s.build_id not in before or s.ending != before[s.build_id].ending]
+        unfinished = [s for s in new if alone or (s.header is not None and s.header.recipe == result.recipe)]
+        touched = bool(unfinished) or not known.issuperset(builds.storage.names())
+        steps = next_steps(unfinished) if touched else None
+    if not alone:
+        console.print(f"\n{result.recipe}", style="bold", highlight=False, end="")
+    assert result.error is not None
+    report.render_failure(result.error, console, leftovers=_leftovers(unfinished), next_steps=steps)
+    digests = {s.header.plan_digest for s in unfinished if s.header}
+    _print_unfinished(
+        [s for s in before.values() if s.header and s.header.plan_digest in digests and s not in unfinished]
+    )
+
+
+def _render_success(
+    result: Result, environment: Environment, builds: Journals, console: Console, *, table: bool
+) -> None:
+    """Print the images (``table``), failed best-effort targets, and other unfinished builds of the same inputs."""
+    from goldenami import report
+    from goldenami.release import targets as modes
+
+    outcome = result.outcome
+    assert outcome is not None
     with suppress(GoldenAmiError):
         _print_unfinished(builds.unfinished(plan_digest=outcome.manifest.digest))
-    names = {account.id: account.name for account in environment.accounts.values()}
-    if as_json:
-        print_json(manifest.to_json(outcome.manifest))
-    else:
-        report.render_release(outcome.manifest, console, accounts=names, notes=modes.notes())
+    if table:
+        names = {account.id: account.name for account in environment.accounts.values()}
+        report.render_release(outcome.manifest, console, accounts=names, notes=modes.notes(), seconds=result.seconds)
     if outcome.failures:
         failed = TargetsFailed(
-            f"released, but not to {', '.join(outcome.failures)}, which the release does not require",
+            f"{outcome.manifest.label} is released, but not to {', '.join(outcome.failures)}: not required",
             failures=dict(outcome.failures),
         )
         report.render_failure(failed, console)
-        return failed.exit_code
-    return 0
 
 
 def _print_unfinished(earlier: Sequence[Summary]) -> None:

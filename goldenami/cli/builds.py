@@ -117,7 +117,7 @@ def builds_show(build_id: str, environment_name: str | None, svg: Path | None, a
         stages = [span.to_json() for span in times.spans]
         ended = None if times.ended is None or holder else timeline.timestamp(times.ended)
         more = {"state": _state(summary, holder), "runs": times.runs, "ended": ended, "stages": stages}
-        print_json({"schema": "goldenami.build/1", **document, **more, "calls": calls})
+        print_json({"schema": "goldenami.build-record/1", **document, **more, "calls": calls})
         return
     for key, value in document.items():
         if key == "holder":

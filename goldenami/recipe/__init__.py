@@ -9,7 +9,7 @@ by architecture.
 """
 
 from goldenami.recipe.allowed import allowed_in, skipped
-from goldenami.recipe.check import Inspection, check, inspect
+from goldenami.recipe.check import Inspection, check, fitting, inspect
 from goldenami.recipe.declaration import declaration, declarations
 from goldenami.recipe.environment import account_id, environment, environments
 from goldenami.recipe.given import read_files
@@ -39,6 +39,7 @@ __all__ = [
     "declarations",
     "environment",
     "environments",
+    "fitting",
     "graph",
     "inspect",
     "load",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,18 +71,10 @@ def inspect(
         if not problems.found:
             raise
         return Inspection(sorted(set(problems.found)), [], problems.warnings)
-    given = dict(variables or {})
-    declared: set[str] = set()
     others = allowed_in(project, chosen.name, names)[1]
     notes: list[str] = []
     lookups: dict[tuple[Kind, str], Found] = {}
-    for name, path in zip(names, paths, strict=True):
-        own = _declared(project, path)
-        declared |= own
-        # A variable is used for the recipes that declare it. If no recipe declares it, the last one reports it.
-        fitting = {
-            key: value for key, value in given.items() if key in own or (path == paths[-1] and key not in declared)
-        }
+    for (name, given), path in zip(fitting(project, names, variables or {}), paths, strict=True):
         places = [chosen]
         elsewhere = [found[other] for other in others.get(name, ()) if other in found]
         if elsewhere and environment is None:
@@ -95,7 +87,7 @@ def inspect(
             continue
         for place in places:
             try:
-                loaded = load(project, path, place, fitting)
+                loaded = load(project, path, place, given)
                 lookups.update(((one.kind, one.name), one) for one in loaded.lookups)
             except InvalidInput as error:
                 problems.extend(error.problems)
@@ -108,6 +100,18 @@ def inspect(
         lookups.update(((one.kind, one.name), one) for one in _hiding(project))
     ordered = sorted(set(problems.found), key=lambda p: (p.file, p.line, p.column, p.message))
     return Inspection(ordered, [lookups[key] for key in sorted(lookups)], problems.warnings, notes)
+
+
+def fitting(
+    project: Project, names: Sequence[str], variables: Mapping[str, str]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield each recipe (a name or a path) with the variables that it declares. The last one also gets those that no
+    recipe declares, and reports them."""
+    declared: set[str] = set()
+    for number, name in enumerate(names, 1):
+        own = _declared(project, str(project.recipe_path(name)))
+        declared |= own
+        yield name, {k: v for k, v in variables.items() if k in own or (number == len(names) and k not in declared)}
 
 
 def _hiding(project: Project) -> Iterator[Found]:

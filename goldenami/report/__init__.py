@@ -7,14 +7,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.console import Console
 
-from goldenami.events import Emit
+from goldenami.events import Emit, Event
 from goldenami.report.eventfile import EventFile
+from goldenami.report.overview import NamedLines, Overview
 from goldenami.report.plain import Lines
 from goldenami.report.problems import render_error, render_problems, stderr_console
 from goldenami.report.summary import Leftover, images_table, render_failure, render_release
@@ -26,8 +27,11 @@ __all__ = [
     "Leftover",
     "Lines",
     "Live",
+    "NamedLines",
+    "Overview",
     "images_table",
     "progress",
+    "progress_of_several",
     "render_error",
     "render_failure",
     "render_problems",
@@ -60,3 +64,31 @@ def progress(
             stack.callback(lines.close)
             consumers.append(lines)
         yield tee(*consumers)
+
+
+@contextmanager
+def progress_of_several(
+    names: Sequence[str], console: Console | None = None, *, events: Path | None = None
+) -> Iterator[Callable[[str], Emit]]:
+    """Provide a function that returns the Emit of a recipe's build, for builds that run side by side: one row for each
+    on a terminal, otherwise lines with the recipe's name. In the file of events, each has the field ``recipe``.
+
+    Leave the block before you print a summary. Raises UsageError if the file of events cannot be opened.
+    """
+    console = console or stderr_console()
+    with ExitStack() as stack:
+        file = stack.enter_context(EventFile(events)) if events is not None else None
+        view: Overview | NamedLines
+        if console.is_terminal and not console.is_dumb_terminal:
+            view = Overview(console, len(names))
+            stack.callback(view.close)
+        else:
+            view = NamedLines(console.file, list(names))
+
+        def of(recipe: str) -> Emit:
+            shown = view.of(recipe)
+            if file is None:
+                return shown
+            return tee(lambda event: file(Event(event.kind, {"recipe": recipe, **event.fields})), shown)
+
+        yield of

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import IO, Any
+from typing import Any, Protocol
 
 from goldenami.events import Event
 from goldenami.printable import escaped
@@ -23,6 +23,16 @@ from goldenami.report.text import counts, duration, elapsed, first_line
 OPERATION_ORDER = ("failed", "changed", "ok", "skipped")
 TEST_ORDER = ("failed", "passed", "flaky", "skipped")
 _STEP = 25  # percent of progress between two lines about the same target
+
+
+class Stream(Protocol):
+    """The methods of a text file that ``Lines`` uses."""
+
+    def write(self, text: str, /) -> object:
+        """Write a text."""
+
+    def flush(self) -> object:
+        """Make it visible."""
 
 
 class Lines:
@@ -35,7 +45,7 @@ class Lines:
 
     def __init__(
         self,
-        stream: IO[str],
+        stream: Stream,
         *,
         clock: Callable[[], float] = time.monotonic,
         sections: bool = False,

@@ -44,10 +44,11 @@ _FAILED_STATES = ("failed", "error", "invalid")
 _READY_STATES = ("available", "ready", "done", "shared", "verified", "released", "completed")
 
 
-class Live:
-    """An Emit that draws on a terminal. Close it before you print other text.
+class Drawing:
+    """A part at the bottom of a terminal that is drawn again and again, below permanent lines. Close it before you
+    print other text.
 
-    ``clock``: seconds, monotonic. ``refresh`` False: draw only at events and at ``draw`` (for tests).
+    A subclass has ``_view``, which is called from another thread. ``refresh`` False: draw only at ``draw`` (for tests).
     """
 
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic, refresh: bool = True) -> None:
@@ -57,10 +58,8 @@ class Live:
         # Rich writes what it drew without a lock: two threads at once would erase each other's lines.
         self._drawing = threading.RLock()
         self._closed = threading.Event()
-        self._state = BuildState()
         ascii_only = console.options.ascii_only
         self._marks = {"ok": "+", "bad": "x", "warning": "!"} if ascii_only else {"ok": "✓", "bad": "✗", "warning": "!"}
-        self._bar_cells = ("#", ".") if ascii_only else ("━", "─")
         self._spinner = Spinner("line" if ascii_only else "dots", style="cyan")
         self._live = RichLive(
             _Guarded(self._view),
@@ -78,14 +77,13 @@ class Live:
         if self._redrawing is not None:
             self._redrawing.start()
 
-    def __call__(self, event: Event) -> None:
-        with self._lock:
-            subject = self._state.apply(event, self._clock())
-            line = self._result_line(event.kind, event.fields, subject)
-        # Print without the lock: a thread that draws waits for it (deadlock).
-        if line is not None:
-            with self._drawing:
-                self._console.print(line, soft_wrap=True, highlight=False)
+    def _view(self) -> RenderableType:
+        raise NotImplementedError
+
+    def print(self, line: Text) -> None:
+        """Print a permanent line. The caller must not hold the lock of the view: a thread that draws waits for it."""
+        with self._drawing:
+            self._console.print(line, soft_wrap=True, highlight=False)
 
     def draw(self) -> None:
         """Draw the running part now."""
@@ -103,6 +101,33 @@ class Live:
             self._redrawing.join()
         with self._drawing:
             self._live.stop()
+
+    def _mark(self, kind: str) -> Text:
+        style = {"ok": "green", "bad": "bold red", "warning": "yellow"}[kind]
+        return Text.assemble((self._marks[kind], style), " ")
+
+    def _spinning(self, text: Text, now: float) -> RenderableType:
+        frame = self._spinner.render(now)
+        return _cut(Text.assemble(frame if isinstance(frame, Text) else "*", " ", text))
+
+
+class Live(Drawing):
+    """An Emit that draws one build on a terminal.
+
+    ``clock``: seconds, monotonic. ``refresh`` False: draw only at events and at ``draw`` (for tests).
+    """
+
+    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic, refresh: bool = True) -> None:
+        self._state = BuildState()
+        self._bar_cells = ("#", ".") if console.options.ascii_only else ("━", "─")
+        super().__init__(console, clock=clock, refresh=refresh)
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            subject = self._state.apply(event, self._clock())
+            line = self._result_line(event.kind, event.fields, subject)
+        if line is not None:
+            self.print(line)
 
     # --- permanent lines ----------------------------------------------------------------------------------------------
 
@@ -140,10 +165,6 @@ class Live:
                 message = first_line(str(fields.get("message", "")))
                 return _join(self._mark("warning") if warning else Text("  "), [message])
         return None
-
-    def _mark(self, kind: str) -> Text:
-        style = {"ok": "green", "bad": "bold red", "warning": "yellow"}[kind]
-        return Text.assemble((self._marks[kind], style), " ")
 
     # --- the running part ---------------------------------------------------------------------------------------------
 
@@ -193,10 +214,6 @@ class Live:
         full, empty = self._bar_cells
         done = round(percent / 100 * _BAR_CELLS)
         return Text.assemble((full * done, "cyan"), (empty * (_BAR_CELLS - done), "dim"), f" {percent:3.0f} %")
-
-    def _spinning(self, text: Text, now: float) -> RenderableType:
-        frame = self._spinner.render(now)
-        return _cut(Text.assemble(frame if isinstance(frame, Text) else "*", " ", text))
 
 
 class _Guarded:

@@ -45,7 +45,7 @@ def test_what_is_said_of_a_build_that_died(
     (row,) = document("builds", "list", "--unfinished")["builds"]
     assert (row["build_id"], row["status"], row["holder"]) == (build_id, "unfinished", None)
     shown = document("builds", "show", build_id)
-    assert shown["schema"] == "goldenami.build/1"
+    assert shown["schema"] == "goldenami.build-record/1"
     unresolved = [c for c in shown["calls"] if c["status"] == "unresolved" and c["action"] == "create"]
     assert shown["unresolved"] == len(unresolved) >= 1, "of which it is not known whether they made something"
     operations = [c["operation"] for c in shown["calls"]]

@@ -41,7 +41,7 @@ def test_environment_that_is_no_sandbox(workspace: Workspace, cloud: Cloud) -> N
     done = workspace.run("build", "elsewhere", "--json", variables=variables)
     assert done.status == 0, done.stderr
     assert not nowhere.exists()
-    manifest = done.json
+    manifest = done.manifest
     rows = {(r["account"], r["region"]): r for r in manifest["images"]}
     assert sorted(rows) == [(HOME, "eu-west-1"), (APPS, "eu-central-1"), (APPS, "eu-west-1")]
     assert manifest["environment"] == "production"

@@ -75,7 +75,7 @@ def hardened(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     )
     done = workspace.run("build", NAME, "--json")
     assert done.status == 0, done.stderr
-    [image] = done.json["images"]
+    [image] = done.manifest["images"]
     place = (HOME, "eu-central-1")
     ec2 = cloud.client("ec2", place)
     instances: list[str] = []
@@ -97,7 +97,7 @@ def hardened(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             instances.append(launched["Instances"][0]["InstanceId"])
             address = cloud.address(place, instances[-1])
             endpoints.append(SshEndpoint(address, "admin", login.private_key, host_key.public_key))
-        yield Hardened(workspace, done.json, instances, endpoints)
+        yield Hardened(workspace, done.manifest, instances, endpoints)
     finally:
         ec2.terminate_instances(InstanceIds=instances)
         for number in (1, 2):
@@ -291,11 +291,11 @@ def test_debian_13(workspace: Workspace, cloud: Cloud) -> None:
         edit(path, dict([ONE_TARGET]))
     done = workspace.run("build", "debian-13-hardened", "--json")
     assert done.status == 0, done.stderr
-    assert done.json["base"]["x86_64"]["name"].startswith("debian-13-base-")
-    for report in done.json["tests"]:
+    assert done.manifest["base"]["x86_64"]["name"].startswith("debian-13-base-")
+    for report in done.manifest["tests"]:
         failed = [result["control"] for result in report["controls"] if result["outcome"] == "failed"]
         assert (failed, len(report["controls"]) >= 120) == ([], True), report["gate"]
-    [row] = done.json["images"]
+    [row] = done.manifest["images"]
     place = (HOME, "eu-central-1")
     [instance] = cloud.launch(place, row["image_id"])
     try:

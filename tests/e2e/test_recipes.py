@@ -57,5 +57,5 @@ def test_reboot_in_the_middle(workspace: Workspace) -> None:
         ("service ssh restarted", "changed", "recipes/reboots.yaml:7:5"),
         ("script wc -l </etc/written-after >/etc/lines", "changed", "recipes/reboots.yaml:8:5"),
     ]
-    assert done.json["outputs"] == {"x86_64": {"lines": "1"}}
+    assert done.manifest["outputs"] == {"x86_64": {"lines": "1"}}
     assert "output lines: 1" in {e["message"] for e in events_of(events) if e["kind"] == "note"}

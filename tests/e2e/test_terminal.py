@@ -112,7 +112,7 @@ def test_no_colours(project: Workspace) -> None:
     assert status == 0, screen.text
     assert not screen.colours
     assert re.search(r"nothing to build · live 1\.0\.\d+\.1 was built from the same inputs", screen.text)
-    assert json.loads(output)["recipe"] == "live"
+    assert json.loads(output)["builds"][0]["recipe"] == "live"
 
 
 def test_failure_on_a_terminal(project: Workspace) -> None:
@@ -140,9 +140,9 @@ def test_lines_and_events(project: Workspace) -> None:
     assert "\r" not in done.stderr
     progress = [line for line in done.stderr.splitlines() if line]
     assert all(re.match(r"\d\d:\d\d  \w+ ", line) for line in progress), progress
-    assert progress[0].split()[1:4] == ["build", "lines", done.json["version"]]
+    assert progress[0].split()[1:4] == ["build", "lines", done.manifest["version"]]
     assert progress[-1].split()[1] == "released"
-    check_events(events_of(events), done.json)
+    check_events(events_of(events), done.manifest)
 
 
 def check_events(events: list[dict[str, object]], manifest: dict[str, object]) -> None:

@@ -136,6 +136,12 @@ class Done:
     def json(self) -> Any:
         return json.loads(self.stdout)
 
+    @property
+    def manifest(self) -> Any:
+        """Of the only build that ``build --json`` printed."""
+        (one,) = self.json["builds"]
+        return one["manifest"]
+
 
 @dataclass
 class Workspace:

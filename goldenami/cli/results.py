@@ -1,0 +1,130 @@
+"""The results of builds, as a table, as JSON (``goldenami.build/1``) and as JUnit."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from goldenami.errors import GoldenAmiError, InvalidInput, UsageError
+from goldenami.printable import escaped
+from goldenami.report.text import counts, duration, first_line
+
+if TYPE_CHECKING:
+    from goldenami.many import Result
+
+SCHEMA = "goldenami.build/1"
+ORDER = ("built", "moved", "distributed", "unchanged", "failed", "skipped")
+_STYLES = {"built": "green", "moved": "green", "failed": "bold red", "skipped": "yellow"}
+
+
+def document(environment: str, results: Sequence[Result], notes: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the JSON document of some builds; docs/pipelines.md describes it."""
+    return {
+        "schema": SCHEMA,
+        "environment": environment,
+        "builds": [_build(result) for result in results],
+        "notes": list(notes),
+        "error": None,
+    }
+
+
+def refusal(environment: str | None, error: GoldenAmiError) -> dict[str, Any]:
+    """Return the JSON document of an error before the first build."""
+    return {"schema": SCHEMA, "environment": environment, "builds": [], "notes": [], "error": _error(error)}
+
+
+def _build(result: Result) -> dict[str, Any]:
+    from goldenami import manifest
+
+    outcome = result.outcome
+    return {
+        "recipe": result.recipe,
+        "status": result.status,
+        "reason": result.reason,
+        "release": outcome.manifest.label if outcome is not None else None,
+        "channel": {"name": result.channel, "before": result.before, "after": result.after},
+        "seconds": round(result.seconds, 1),
+        "failed_targets": dict(outcome.failures) if outcome is not None else {},
+        "manifest": manifest.to_json(outcome.manifest) if outcome is not None else None,
+        "error": _error(result.error) if result.error is not None else None,
+    }
+
+
+def _error(error: GoldenAmiError) -> dict[str, Any]:
+    problems = error.problems if isinstance(error, InvalidInput) else ()
+    return {
+        "kind": type(error).__name__,
+        "message": error.message,
+        "hint": error.hint,
+        "exit_code": error.exit_code,
+        "problems": [
+            {"file": p.file, "line": p.line, "column": p.column, "message": p.message, "hint": p.hint} for p in problems
+        ],
+    }
+
+
+def write_junit(path: Path, results: Sequence[Result]) -> None:
+    """Write a JUnit file with one case for each recipe. Raises UsageError if it cannot be written."""
+    numbers = Counter(result.status for result in results)
+    suite = ET.Element(
+        "testsuite",
+        name="goldenami build",
+        tests=str(len(results)),
+        failures=str(numbers["failed"]),
+        errors="0",
+        skipped=str(numbers["skipped"] + numbers["unchanged"]),
+        time=f"{sum(result.seconds for result in results):.1f}",
+    )
+    for result in results:
+        case = ET.SubElement(suite, "testcase", classname="goldenami", name=result.recipe, time=f"{result.seconds:.1f}")
+        reason = escaped(result.reason)
+        if result.status == "failed":
+            ET.SubElement(case, "failure", message=first_line(reason), type=type(result.error).__name__).text = reason
+        elif result.status in ("skipped", "unchanged"):
+            ET.SubElement(case, "skipped", message=f"{result.status}: {first_line(reason)}")
+        elif result.outcome is not None:
+            ET.SubElement(case, "system-out").text = result.outcome.manifest.label
+    root = ET.Element("testsuites")
+    root.append(suite)
+    try:
+        path.write_bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n")
+    except OSError as error:
+        raise UsageError(
+            f"the results cannot be written to {path}: {error.strerror}", hint="Pass another file with --junit."
+        ) from error
+
+
+def render_table(results: Sequence[Result], console: Console, seconds: float) -> None:
+    """Print a line for each recipe, and how many ended in which way."""
+    console.print()
+    rows = [("RECIPE", "RESULT", "CHANNEL", "TOOK", "")]
+    for result in results:
+        moved = result.after if result.before == result.after else f"{result.before or 'none'} → {result.after}"
+        channel = f"{result.channel} {moved or 'none'}" if result.channel else ""
+        took = duration(result.seconds) if result.seconds else ""
+        why = "" if result.status == "built" else first_line(result.reason)
+        rows.append((result.recipe, result.status, channel, took, why))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for number, row in enumerate(rows):
+        line = Text()
+        for column, (cell, width) in enumerate(zip(row, widths, strict=False)):
+            style = "bold" if number == 0 else _STYLES.get(cell, "") if column == 1 else ""
+            line.append(f"{cell:<{width}}  ", style=style)
+        line.append(row[4])
+        line.rstrip()
+        console.print(line, soft_wrap=True, highlight=False)
+    numbers = Counter[str](result.status for result in results)
+    console.print(Text(f"{counts(numbers, ORDER)} · {duration(seconds)}"), soft_wrap=True, highlight=False)
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """Print which recipes were left out."""
+    for note in notes:
+        click.echo(note, err=True)
