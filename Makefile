@@ -13,8 +13,8 @@ PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Dependencies have the versions and hashes of the lock files. With `make LOCK= …`, pip uses the versions that pyproject.toml allows.
 LOCK  ?= .ci/lock.txt
 DEMO_LOCK := $(if $(LOCK),.ci/lock-demo.txt)
-# Workers for the tests; pytest-xdist's "auto" is one per core.
-JOBS  ?= auto
+# Workers for the tests: one more than cores, because builds of real instances wait for boots and downloads.
+JOBS  ?= $(shell expr $$(nproc) + 1)
 ARGS  ?=
 
 SANDBOX_PACKAGES := ca-certificates e2fsprogs iproute2 mmdebstrap nftables openssh-client procps python3 python3-venv \
