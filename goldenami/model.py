@@ -415,6 +415,23 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True)
+class Declaration:
+    """What a recipe says about the distribution of its releases in one environment.
+
+    ``share_accounts``, ``share_organizations``: as in ``ReleaseOrder``. ``tags``: the recipe's own tags of images.
+    ``deprecate_after``: counts from the start of the build; None: images are not deprecated.
+    """
+
+    recipe: str
+    targets: tuple[Target, ...]
+    share_accounts: tuple[str, ...] = ()
+    share_organizations: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    imds_v2: bool = True
+    deprecate_after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ImageManifest:
     """The record of one release. ``schema`` is the version of its JSON form. Only ``images`` and ``revisions`` change,
     by `goldenami distribute`; the catalog keeps the first one as the build wrote it."""

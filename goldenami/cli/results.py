@@ -75,7 +75,7 @@ def write_junit(path: Path, results: Sequence[Result]) -> None:
     numbers = Counter(result.status for result in results)
     suite = ET.Element(
         "testsuite",
-        name="goldenami build",
+        name="builds",
         tests=str(len(results)),
         failures=str(numbers["failed"]),
         errors="0",

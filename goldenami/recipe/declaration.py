@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from goldenami.errors import InvalidInput
-from goldenami.model import Environment
+from goldenami.model import Declaration, Environment
 from goldenami.recipe.allowed import allowed_in
 from goldenami.recipe.loader import load
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
 from goldenami.recipe.words import seconds
-from goldenami.release.declared import Declaration
 
 
 def declaration(

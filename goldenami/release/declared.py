@@ -11,34 +11,17 @@ has its image already. A build with another value makes another release.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from goldenami.aws import tags
-from goldenami.model import Account, Architecture, Environment, ImageManifest, ManifestImage, Place, Target
+from goldenami.model import Account, Architecture, Declaration, Environment, ImageManifest, ManifestImage, Place, Target
 from goldenami.release import consumers
 from goldenami.release import targets as modes
 from goldenami.release.distribute import Placed
 from goldenami.release.order import ReleaseOrder
 from goldenami.release.parameters import Parameter, parameters_for
 from goldenami.release.verify import Expected, expect
-
-
-@dataclass(frozen=True, slots=True)
-class Declaration:
-    """What a recipe says about the distribution of its releases in one environment.
-
-    ``share_accounts``, ``share_organizations``: as in ``ReleaseOrder``. ``tags``: the recipe's own tags of images.
-    ``deprecate_after``: counts from the start of the build; None: images are not deprecated.
-    """
-
-    recipe: str
-    targets: tuple[Target, ...]
-    share_accounts: tuple[str, ...] = ()
-    share_organizations: tuple[str, ...] = ()
-    tags: Mapping[str, str] = field(default_factory=dict)
-    imds_v2: bool = True
-    deprecate_after: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ from goldenami.journal import Journal, Wait
 from goldenami.model import (
     AccessChange,
     Architecture,
+    Declaration,
     Environment,
     ImageManifest,
     ManifestImage,
@@ -52,7 +53,7 @@ from goldenami.release import actual, consumers
 from goldenami.release import targets as modes
 from goldenami.release.actual import State
 from goldenami.release.catalog import Catalog
-from goldenami.release.declared import Declaration, Declared, declare
+from goldenami.release.declared import Declared, declare
 from goldenami.release.difference import ALLOWED, Change, Difference, compare, of_kind, why_broken
 from goldenami.release.distribute import Distributed, Placed
 from goldenami.release.distribute import distribute as copy_to_targets

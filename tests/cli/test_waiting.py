@@ -17,7 +17,8 @@ COMMANDS = pytest.mark.parametrize("command", [build, resume, clean], ids=lambda
 def read(command: click.Command, *words: str) -> tuple[object, object]:
     """Return the name and the waiting time that a command line gives."""
     with command.make_context(str(command.name), list(words)) as ctx:
-        return ctx.params.get("recipe", ctx.params.get("build_id")), ctx.params["wait"]
+        (name,) = ctx.params.get("references") or (ctx.params.get("build_id"),)
+        return name, ctx.params["wait"]
 
 
 @COMMANDS
