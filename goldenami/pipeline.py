@@ -322,7 +322,9 @@ def make_plan(request: Request, *, interrupts: Interrupts | None = None) -> Buil
 def plan_for(recipe: Recipe, environment: Environment, tools: Tools) -> BuildPlan:
     """Read the current facts, and make the plan of a recipe."""
     found = facts.gather(tools.cloud, environment, tools.catalog, recipe)
-    return freshness.complete(planning.make(recipe, environment, found), tools.catalog, now=tools.cloud.now())
+    return freshness.complete(
+        planning.make(recipe, environment, found), tools.catalog, tools.indices, now=tools.cloud.now()
+    )
 
 
 def unreleased_parents(project: Project, environment: Environment, catalog: Catalog, recipe: Recipe) -> list[Recipe]:

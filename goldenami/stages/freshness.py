@@ -22,27 +22,28 @@ from goldenami.model import Architecture, BaseImage, ImageManifest, PackageUpdat
 from goldenami.planning import BuildPlan, Freshness
 from goldenami.recipe.words import seconds
 from goldenami.release.catalog import Catalog
-from goldenami.updates.fetch import Downloads
+from goldenami.updates.fetch import Downloads, Memory
 from goldenami.updates.lookup import Found, find
 
 _TRIED_AGAIN: Final = timedelta(days=7)
 _SHOWN = 3  # updates in the sentence of a reason
 
 
-def complete(plan: BuildPlan, catalog: Catalog, *, now: datetime) -> BuildPlan:
-    """Return the plan with its freshness. ``now``: by the cloud's clock. Reads the catalog and the repositories.
+def complete(plan: BuildPlan, catalog: Catalog, indices: Memory, *, now: datetime) -> BuildPlan:
+    """Return the plan with its freshness. Reads the catalog and the repositories. ``indices``: what was read of them
+    already. ``now``: by the cloud's clock.
 
     A repository that cannot be read is in ``Freshness.notes``; it raises no error.
     """
     releases = catalog.with_inputs(plan.recipe.name, plan.inputs)
     last = next((release for release in releases if planning.lasting(release.inputs) == plan.inputs), None)
-    found = _since(plan, last, now) if last is not None else Freshness(reasons=_differences(plan, catalog))
+    found = _since(plan, last, indices, now) if last is not None else Freshness(reasons=_differences(plan, catalog))
     return planning.make(plan.recipe, plan.environment, replace(plan.facts, freshness=found))
 
 
-def _since(plan: BuildPlan, last: ImageManifest, now: datetime) -> Freshness:
+def _since(plan: BuildPlan, last: ImageManifest, indices: Memory, now: datetime) -> Freshness:
     """Return the freshness of a plan whose inputs are those of a release."""
-    answers = {a: _look_up(plan, last, a, now) for a in plan.recipe.architectures}
+    answers = {a: _look_up(plan, last, a, indices, now) for a in plan.recipe.architectures}
     updates = {a: found.updates for a, found in answers.items() if found.updates}
     age = now - datetime.fromisoformat(last.created)
     due: dict[str, Any] = {}
@@ -70,7 +71,7 @@ def _since(plan: BuildPlan, last: ImageManifest, now: datetime) -> Freshness:
     )
 
 
-def _look_up(plan: BuildPlan, last: ImageManifest, architecture: Architecture, now: datetime) -> Found:
+def _look_up(plan: BuildPlan, last: ImageManifest, architecture: Architecture, indices: Memory, now: datetime) -> Found:
     patches = plan.recipe.patches[architecture]
     # Packages of a day, or of a release of the distribution, do not change.
     if patches.level == "none" or patches.source is not None or not plan.recipe.refresh.updates:
@@ -85,7 +86,7 @@ def _look_up(plan: BuildPlan, last: ImageManifest, architecture: Architecture, n
         architecture,
         level=patches.level,
         exclude=patches.exclude,
-        downloads=Downloads(Path(local) / "cache" / "updates" if local else None),
+        downloads=Downloads(Path(local) / "cache" / "updates" if local else None, indices),
         now=now,
     )
 

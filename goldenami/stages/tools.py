@@ -18,6 +18,7 @@ from goldenami.model import Environment
 from goldenami.release.catalog import Catalog
 from goldenami.stages.build import HostWork
 from goldenami.stages.host_work import SshHostWork
+from goldenami.updates.fetch import Memory
 
 OnFailure = Literal["clean", "keep"]
 
@@ -34,6 +35,7 @@ class Tools:
     interrupts: Interrupts
     on_failure: OnFailure
     emit: Emit
+    indices: Memory  # of package repositories, as read so far
     patience: Wait  # for another process that builds the same recipe or works on the same build
 
 
@@ -68,5 +70,6 @@ def open_tools(
             interrupts=interrupts,
             on_failure=on_failure,
             emit=emit_to,
+            indices=Memory(),
             patience=Wait(wait, cloud.clock, cloud.sleep, waiting),
         )

@@ -23,7 +23,7 @@ import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
 from urllib.parse import urlsplit
@@ -55,12 +55,23 @@ class Index:
     packing: str  # the suffix of its name: ".xz", ".gz", …
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a process has read: lookups for several recipes ask for nothing twice. ``files``: small files by URL.
+    ``rows``: by checksum and kind."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    rows: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
+
+
 class Downloads:
     """The downloads of one lookup. Its methods may be called by several threads."""
 
-    def __init__(self, directory: Path | None, *, seconds: float = SECONDS) -> None:
-        """``directory``: where files are kept; None keeps nothing. ``seconds``: for all downloads together."""
+    def __init__(self, directory: Path | None, memory: Memory | None = None, *, seconds: float = SECONDS) -> None:
+        """``directory``: where files are kept; None keeps nothing. ``memory``: of earlier lookups in this process.
+        ``seconds``: for all downloads together."""
         self._directory = directory
+        self._memory = memory or Memory()
         self._end = time.monotonic() + seconds
         self._seconds = seconds
         self._opener = urllib.request.OpenerDirector()
@@ -79,6 +90,11 @@ class Downloads:
 
     def small(self, url: str) -> bytes:
         """Return a file of at most 4 MiB. Raises NotFound if it does not exist, Unreachable for other failures."""
+        if url not in self._memory.files:
+            self._memory.files[url] = self._small(url)
+        return self._memory.files[url]
+
+    def _small(self, url: str) -> bytes:
         kept = self._kept(_name(url, "file"))
         headers, body = _split(kept) if kept is not None else ({}, b"")
         validators = {
@@ -105,6 +121,11 @@ class Downloads:
         has another checksum, is too large, or cannot be read.
         """
         name = f"{index.checksum}.{kind}"
+        if name not in self._memory.rows:
+            self._memory.rows[name] = self._rows(index, name, extract)
+        return self._memory.rows[name]
+
+    def _rows(self, index: Index, name: str, extract: Extract) -> list[tuple[str, ...]]:
         kept = self._kept(name)
         if kept is not None:
             with contextlib.suppress(OSError, EOFError, zlib.error, UnicodeDecodeError):

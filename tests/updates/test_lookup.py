@@ -19,7 +19,7 @@ import pytest
 from goldenami.model import Package, PackagePin, PackageRepository, PackageSources
 from goldenami.provision.facts import SOURCES
 from goldenami.updates import fetch, sources
-from goldenami.updates.fetch import Downloads, unpacked
+from goldenami.updates.fetch import Downloads, Memory, unpacked
 from goldenami.updates.lookup import Found, find
 from tests.updates.archives import Archive
 
@@ -195,6 +195,15 @@ def test_nothing_is_downloaded_twice(debian: Archive, tmp_path: Path) -> None:
     for file in cache.iterdir():  # damaged
         file.write_bytes(b"x")
     assert look(APT, at, cache) == first
+
+
+def test_lookups_of_one_process_share_what_they_read(debian: Archive) -> None:
+    debian.suite("bookworm", ("bash", "9"))
+    memory = Memory()
+    first = look(APT, debian.apt("bookworm"), downloads=Downloads(None, memory))
+    debian.requests.clear()
+    assert look(APT[:2], debian.apt("bookworm"), downloads=Downloads(None, memory)) == first
+    assert debian.requests == []
 
 
 def test_dnf_downloads_nothing_twice(rocky: Archive, tmp_path: Path) -> None:

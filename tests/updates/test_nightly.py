@@ -11,7 +11,7 @@ from goldenami import pipeline, planning
 from goldenami import recipe as recipes
 from goldenami.events import ignore_events
 from goldenami.model import Architecture, Package, PackageSources
-from goldenami.pipeline import Outcome
+from goldenami.pipeline import Outcome, Request
 from goldenami.planning import BuildPlan
 from goldenami.stages.build import BuildContext, Host, Prepared
 from goldenami.stages.tools import open_tools
@@ -46,7 +46,6 @@ class Nights:
         self.offer(security=OLD, main=OLD)
         sources = archive.apt("stable", "stable-security") if manager == "apt" else archive.dnf("main")
         self.host = Installing(sources, OLD)
-        world.host_work = self.host
 
     def write(self, patches: str, more: str = "") -> None:
         file = self.world.path / "recipes/web.yaml"
@@ -64,14 +63,16 @@ class Nights:
             advisories = {(name, security): ("RHSA-2026:7", "security")}
             self.archive.repository("main", (name, main), (name, security), advisories=advisories)
 
-    def night(self) -> Outcome:
-        self.world.cloud.start_process()
-        self.world.events.clear()
-        return self.world.build()
+    def night(self, recipe: str = RECIPE) -> Outcome:
+        world = self.world
+        world.cloud.start_process()
+        world.events.clear()
+        request = Request(world.project, world.environment, recipe)
+        return pipeline.build(request, emit_to=world.events.append, host_work=self.host, cloud=world.cloud)
 
     def plan(self) -> BuildPlan:
         world = self.world
-        with open_tools(world.environment, world.host_work, world.cloud, "clean", ignore_events) as tools:
+        with open_tools(world.environment, self.host, world.cloud, "clean", ignore_events) as tools:
             return pipeline.plan_for(recipes.load(world.project, RECIPE, world.environment), world.environment, tools)
 
     @property
@@ -175,3 +176,30 @@ def test_other_inputs_and_a_reverted_recipe(nights: Nights) -> None:
     nights.world.project = recipes.load_project(nights.world.path)
     outcome = nights.night()
     assert (outcome.status, outcome.manifest.version) == ("moved", first.manifest.version)
+
+
+CHILD = """
+name: shop
+version: "1.0"
+base: {recipe: web, channel: stable}
+patches: {level: none}
+software:
+  - file: {dest: /etc/shop, content: hello}
+distribution: {channel: stable}
+"""
+
+
+def test_a_child_follows_its_base(nights: Nights) -> None:
+    world = nights.world
+    (world.path / "recipes/shop.yaml").write_text(CHILD)
+    world.project = recipes.load_project(world.path)
+    base, child = nights.night(), nights.night("shop")
+    nights.offer(security=NEW)
+    assert nights.night("shop").status == "unchanged"  # its base has not moved yet
+    nights.host.version = NEW
+    newer = nights.night()
+    assert nights.night("shop").status == "released"
+    label = child.manifest.label
+    expected = f"the base web@stable is {newer.manifest.label} now, and {label} has {base.manifest.label}"
+    assert expected in nights.notes
+    assert [nights.night(name).status for name in ("web", "shop")] == ["unchanged", "unchanged"]

@@ -154,7 +154,7 @@ class PackageManager(Protocol):
     @property
     def sources(self) -> Script:
         """Shell code that prints where the manager takes packages from: its name, then files, as ``updates.sources``
-        reads them. The output must not contain the passwords of repositories.
+        reads them. It ends with 0, also if it prints nothing.
         """
         ...
 
