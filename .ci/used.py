@@ -16,6 +16,9 @@ _.daemon_threads, _.request_queue_size, _.disable_nagle_algorithm, _.rbufsize, _
 _.server_version, _.sys_version, _.protocol_version, _.log_message, _.log_request  # http.server
 _.buffer_text, _.StartDoctypeDeclHandler, _.StartElementHandler, _.CharacterDataHandler, _.EndElementHandler  # expat
 _.reducer_override  # pickle
+_.redirect_request  # urllib
+_.schema_  # the key schema of a document
+_.do_POST  # http.server
 _.has_location, _.is_package, _.get_source, _.get_code  # importlib
 _.latest_amis_loaded, _.latest_ecs_amis_loaded, _.last_modified, _.desired_capacity  # moto
 _.teardown  # hypothesis
@@ -26,7 +29,7 @@ VOLUMES, DLM  # members of an enumeration that is unpacked
 # Subclasses that register themselves: operations, target modes, kinds of resources, services of the sandbox.
 SystemAccounts, Deb, TimeZone, Alternative, Unit, DropIn, TmpFiles, DefaultTarget, AuthorizedKey
 Share, Grant
-AutoScaling, Dlm, Ebs, Ec2Service, Iam, RecycleBin, S3, ServiceQuotas, Sts
+AutoScaling, Dlm, Ebs, Ec2Service, Events, Iam, RecycleBin, S3, ServiceQuotas, Sns, Sts
 Again
 
 # Facts of a record that go to JSON, or to the sandbox's state, as a whole.

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from goldenami.reading import Files
+
 if TYPE_CHECKING:
     import socket
 
@@ -159,6 +161,69 @@ class ChannelRules:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretSource:
+    """Where a value is that goldenami.yaml does not contain. ``key``: a variable, a file or an SSM parameter. ``files``
+    reads it if it is a file."""
+
+    source: Literal["env", "file", "ssm"]
+    key: str
+    files: Files = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class EventBus:
+    """A bus of EventBridge, by its name or ARN."""
+
+    bus: str
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """An SNS topic."""
+
+    arn: str
+
+    @property
+    def region(self) -> str:
+        return self.arn.split(":")[3]
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """An address that gets a POST. ``body``: a Jinja template; None: the default of ``notify``. ``allow_http``: also
+    without TLS, and not only on this machine."""
+
+    url: str | SecretSource
+    headers: Mapping[str, str | SecretSource] = field(default_factory=dict)
+    body: str | None = None
+    allow_http: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program on this machine that gets the event on stdin. ``environment``: names of more variables that it gets.
+    ``directory``: where it starts."""
+
+    arguments: tuple[str, ...]
+    environment: tuple[str, ...]
+    directory: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """Who gets which notifications. ``on``: the events. ``recipes``, ``channels``: only these; empty: all.
+    ``timeout``: seconds for one notification, with its retries."""
+
+    name: str
+    to: EventBus | Topic | Webhook | Program
+    on: frozenset[str]
+    recipes: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    timeout: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class Environment:
     """The accounts, targets, keys, network and stores for building and publishing."""
 
@@ -182,6 +247,7 @@ class Environment:
     connection: Connection = Connection()
     consumers: tuple[Consumer, ...] = ()
     channels: Mapping[str, ChannelRules] = field(default_factory=dict)  # by channel; builds do not move these channels
+    notify: tuple[Receiver, ...] = ()
     # The positions of the keys in goldenami.yaml, by path below the environment; targets are named by their label.
     marks: Mapping[tuple[str, ...], Mark] = field(default_factory=dict, repr=False, compare=False)
 

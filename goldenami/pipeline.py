@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from goldenami import planning, preflight, reconcile, task
+from goldenami import notify, planning, preflight, reconcile, task
 from goldenami import recipe as recipes
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
@@ -34,7 +34,7 @@ from goldenami.release.order import ReleaseOrder
 from goldenami.release.publish import publish, withdraw
 from goldenami.release.unchanged import Unchanged, find_unchanged
 from goldenami.release.verify import Verified, verify
-from goldenami.stages import candidate, expired, facts, freshness, opening, proof
+from goldenami.stages import candidate, expired, facts, freshness, notices, opening, proof
 from goldenami.stages.build import BuildContext, Candidate, HostWork
 from goldenami.stages.ending import ending
 from goldenami.stages.replacing import replacements
@@ -69,12 +69,14 @@ class Outcome:
     explains the decision. "moved": no build was needed, and the recipe's channel was pointed to that release.
     "distributed": a task of ``distribute`` was completed.
     ``failures``: best-effort targets without an image or with an earlier parameter; label -> reason.
+    ``unsent``: receivers of notifications that did not get one -> reason.
     """
 
     status: Literal["released", "unchanged", "moved", "distributed"]
     manifest: ImageManifest
     reason: str = ""
     failures: Mapping[str, str] = field(default_factory=dict)
+    unsent: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def images(self) -> tuple[ManifestImage, ...]:
@@ -111,7 +113,10 @@ def build(
     hosts. ``interrupts``: how the caller stops the build; by default, with SIGINT, SIGTERM or SIGHUP.
     """
     project, environment = request.project, request.environment
-    with open_tools(environment, host_work, cloud, on_failure, emit_to, wait, interrupts) as tools:
+    with (
+        open_tools(environment, host_work, cloud, on_failure, emit_to, wait, interrupts) as tools,
+        notices.told(environment, request.recipe, tools),
+    ):
         recipe = recipes.load(project, request.recipe, environment, request.variables)
         for parent in unreleased_parents(project, environment, tools.catalog, recipe):
             with tools.journals.exclusive(parent.name, tools.patience):
@@ -143,6 +148,9 @@ def build(
             if unchanged is not None:
                 since = f"; {fresh.summary}" if fresh.summary else ""
                 unchanged = replace(unchanged, reason=f"{unchanged.reason}{since}")
+                soon = notices.waivers(recipe, environment, unchanged.release.build_id, tools.cloud.now())
+                if soon is not None:
+                    notices.alone(environment, tools, soon)
                 return without_build(unchanged, plan, tools, move=move)
             for earlier in tools.journals.unfinished(plan_digest=plan.digest):
                 id = earlier.build_id
@@ -175,7 +183,7 @@ def without_build(unchanged: Unchanged, plan: BuildPlan, tools: Tools, *, move: 
         before = f" instead of {moved.before}" if moved.before else ""
         reason += f". {name} points to it now{before}"
         emit(tools.emit, "build.skipped", reason=reason, release=release.version)
-        return Outcome("moved", release, reason, moved.failures)
+        return Outcome("moved", release, reason, moved.failures, moved.unsent)
     emit(tools.emit, "build.skipped", reason=reason, release=release.version)
     return Outcome("unchanged", release, reason)
 
@@ -198,6 +206,9 @@ def start(project: Project, plan: BuildPlan, variables: Mapping[str, str], tools
 
 def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
     """Run every stage from the builder to the release. Stages that the journal records as done are skipped."""
+    ending_waivers = notices.waivers(build.recipe, build.environment, build.journal.build_id, build.cloud.now())
+    if ending_waivers is not None:
+        notify.due(build, ending_waivers)
     manifest, failures = find_earlier_release(build, catalog) or make_images(build)
     if build.environment.consumers:
         with build.stage("consumers"):
@@ -215,14 +226,21 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
             by=build.plan.facts.caller_arn or None,
             emit=build.emit,
         )
+    notices.released(build, catalog, published.manifest)
     with build.stage("clean up"):
         keep = reconcile.released(build.journal, published.manifest)
         done = reconcile.delete_all(build.cloud, build.journal, build.ledger.proofs, keep=keep, emit=build.emit)
+    notify.deliver(build)
     if done.complete:
         build.journal.finish("released")
     else:  # The build stays unfinished, so that `goldenami builds list` shows it.
         build.note(f"some temporary resources were not deleted; run: {command('clean', build.journal.build_id)}")
-    return Outcome("released", published.manifest, failures={**failures, **published.failures})
+    return Outcome(
+        "released",
+        published.manifest,
+        failures={**failures, **published.failures},
+        unsent=notify.unsent(build.journal),
+    )
 
 
 def find_earlier_release(build: BuildContext, catalog: Catalog) -> tuple[ImageManifest, Mapping[str, str]] | None:
@@ -374,21 +392,25 @@ def resume(
     """
     with open_tools(environment, host_work, cloud, on_failure, emit_to, wait, interrupts) as tools:
         chosen = choose_build(tools.journals, build_id, environment)
-        if chosen.header is not None and task.kind_of(chosen.header) in task.MOVES:
+        kind = task.kind_of(chosen.header) if chosen.header is not None else None
+        if kind is not None:
             with tools.journals.open(chosen.build_id, tools.patience) as journal:
                 opening.check_owner(journal.header, environment, tools.catalog)
+                if task.is_done(journal):  # only notifications are left
+                    return complete_task(environment, journal, tools)
+                if kind == redistribute.KIND:
+                    name = journal.header.data["arguments"]["name"]
+                    wanted = recipes.declaration(project, environment, name)
+                    given = redistribute.resume(
+                        environment, journal, tools.cloud, tools.interrupts, wanted, emit_to=emit_to
+                    )
+                    reason = f"{given.manifest.label} is distributed as its recipe declares"
+                    return Outcome("distributed", given.manifest, reason)
+                if kind not in task.MOVES:
+                    task.refuse_resume(journal.header)
                 moved = channels.resume(environment, journal, tools.cloud, tools.interrupts, emit_to=emit_to)
             reason = f"{moved.channel.name}@{moved.channel.channel} points to {moved.channel.current}"
-            return Outcome("moved", moved.manifest, reason, moved.failures)
-        if chosen.header is not None and task.kind_of(chosen.header) == redistribute.KIND:
-            with tools.journals.open(chosen.build_id, tools.patience) as journal:
-                opening.check_owner(journal.header, environment, tools.catalog)
-                name = journal.header.data["arguments"]["name"]
-                wanted = recipes.declaration(project, environment, name)
-                done = redistribute.resume(environment, journal, tools.cloud, tools.interrupts, wanted, emit_to=emit_to)
-            return Outcome("distributed", done.manifest, f"{done.manifest.label} is distributed as its recipe declares")
-        if chosen.header is not None:
-            task.refuse_resume(chosen.header)
+            return Outcome("moved", moved.manifest, reason, moved.failures, moved.unsent)
         recipe = chosen.header.recipe if chosen.header is not None else chosen.build_id
         with (
             tools.journals.exclusive(recipe, tools.patience),
@@ -396,6 +418,22 @@ def resume(
             ending(opened, tools),
         ):
             return carry_out(opened, tools.catalog)
+
+
+def complete_task(environment: Environment, journal: Journal, tools: Tools) -> Outcome:
+    """Send the notifications of a task whose process was killed after its work was done."""
+    task.clean(environment, journal, tools.cloud, tools.interrupts, emit_to=tools.emit)
+    arguments = journal.header.data["arguments"]
+    name, version = arguments.get("name"), arguments.get("version")
+    if name is None:
+        name, _, version = next(iter(arguments.get("releases", ())), "").rpartition(" ")
+    if not name:
+        raise UsageError(
+            f"{journal.build_id} was done already; its notifications are sent now",
+            hint=f"{step('builds list')} shows the unfinished builds.",
+        )
+    reason = f"{journal.build_id} was done already; its notifications are sent now"
+    return Outcome("moved", tools.catalog.get(name, version), reason, unsent=notify.unsent(journal))
 
 
 def clean(

@@ -17,12 +17,12 @@ clean`` finds all its resources, even if its process was killed. A task ends in 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from goldenami import reconcile
+from goldenami import notify, reconcile
 from goldenami.aws import catalogs, journals, kinds, tags
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
@@ -31,7 +31,7 @@ from goldenami.errors import GoldenAmiError, Interrupted, UsageError
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.interrupts import Interrupts
 from goldenami.journal import Header, Journal, new_build_id
-from goldenami.model import Environment
+from goldenami.model import Environment, timestamp
 from goldenami.nextstep import command, step
 from goldenami.reconcile import CleanUp, Found
 from goldenami.store import ensure_identity
@@ -42,6 +42,7 @@ MOVES: Final = ("promote", "rollback", "build")  # kinds that move one channel: 
 RESUMED: Final = (*MOVES, "distribute")  # kinds that `goldenami resume` continues
 TEMPORARY: Final = "temporary/"  # ledger keys of resources that are deleted in any case
 
+_RELEASING: Final = (*MOVES, "revoke", "restore", "retire")  # kinds whose failures are notified
 _KIND: Final = "task"  # in the header's data
 _DONE: Final = "task.done"  # stages of the journal
 _OWNED: Final = "task.owned"
@@ -136,6 +137,7 @@ def _ending(job: Task, on_failure: OnFailure, undo: Undo | None) -> Iterator[Non
     except (KeyboardInterrupt, Interrupted) as interrupt:
         job.interrupts.clean_up()
         complete = _undo_and_delete(job, undo)
+        _tell_failure(job, None)
         job.journal.finish("cleaned" if complete else "failed")
         what = "all of it was undone" if complete else "not all of it could be undone"
         raise Interrupted(
@@ -144,11 +146,13 @@ def _ending(job: Task, on_failure: OnFailure, undo: Undo | None) -> Iterator[Non
     except Exception as error:  # a bug in this program must not leave resources behind either
         job.interrupts.clean_up()
         complete = _undo_and_delete(job, undo) if on_failure == "clean" else False
+        _tell_failure(job, error)
         job.journal.finish("cleaned" if complete and not owned(job.journal) else "failed", error=str(error))
         if not complete and isinstance(error, GoldenAmiError) and not (error.hint and error.can_clean_up):
             error.hint = f"{error.hint or ''} {_clean_hint(job.id)}".strip()
         raise
     job.interrupts.clean_up()
+    notify.deliver(job)
     left = _delete_temporary(job.ledger)
     if left.complete:
         job.journal.finish("done")
@@ -158,6 +162,39 @@ def _ending(job: Task, on_failure: OnFailure, undo: Undo | None) -> Iterator[Non
 
 def _clean_hint(id: str) -> str:
     return f"To undo the rest: {command('clean', id)}"
+
+
+def _tell_failure(job: Task, error: Exception | None) -> None:
+    """Send that a task failed which moves channels or changes releases, after its undo. ``error`` None: it was
+    interrupted, and time is short. Raises no GoldenAmiError."""
+    with suppress(GoldenAmiError):  # the error may be that the journal cannot be written
+        if job.kind in _RELEASING:
+            notify.due(job, _failure(job, error))
+        notify.deliver(job, seconds=notify.AT_INTERRUPT if error is None else notify.LONGEST)
+
+
+def _failure(job: Task, error: Exception | None) -> notify.EventDocument:
+    given = job.arguments
+    label = " ".join(str(given[key]) for key in ("name", "version") if given.get(key)) or ", ".join(given["releases"])
+    name, _, version = label.partition(", ")[0].rpartition(" ")
+    channel = given.get("channel")
+    what = f"{job.kind} of {label}{f' to {channel}' if channel else ''}"
+    text = error.message if isinstance(error, GoldenAmiError) else type(error).__name__
+    return notify.make(
+        "failure",
+        id=notify.id_of(job.id, "failure", notify.number_of(job.journal)),
+        title=f"{what} {'was interrupted' if error is None else 'failed'}",
+        time=timestamp(job.cloud.now()),
+        environment=job.environment.name,
+        name=name,
+        version=version,
+        channels=(notify.channel(channel),) if channel else (),
+        by=job.journal.header.data.get("caller"),
+        reason=given.get("reason"),
+        error="interrupted" if error is None else text,
+        task=job.id,
+        command=command("builds show", job.id),
+    )
 
 
 def _undo_and_delete(job: Task, undo: Undo | None) -> bool:
@@ -222,6 +259,7 @@ def clean(
         )
     job = _task(environment, journal, cloud, interrupts, emit_to)
     if is_done(journal):
+        notify.deliver(job)
         done = _delete_temporary(job.ledger)
         if done.complete:
             journal.finish("done")
@@ -273,15 +311,18 @@ def conclude_one(environment: Environment, cloud: Cloud, id: str, *, emit_to: Em
     with journals.open_journals(environment, cloud).open(id) as journal:
         proofs = catalogs.open_proofs(environment, cloud)
         Ledger(cloud, journal, proofs=proofs, emit=emit_to).resolve_all(journal.unresolved())
+        if is_done(journal):
+            with Interrupts(signals=False) as interrupts:
+                notify.deliver(_task(environment, journal, cloud, interrupts, emit_to))
         journal.finish("done")
 
 
 def refuse_resume(header: Header) -> None:
-    """Raise UsageError for the journal of a task: a task is not resumed but run again."""
+    """Raise UsageError for the journal of a task that is not resumed but run again."""
     kind = kind_of(header)
-    if kind is not None:
+    if kind not in (None, *MOVES):
         raise UsageError(
-            f"{header.build_id} is a task ({kind}). Only a build can be resumed",
+            f"{header.build_id} is a task ({kind}). It cannot be resumed",
             hint=f"First run {step('clean', header.build_id)} to undo the task. Then run the command again ({kind}).",
         )
 

@@ -72,6 +72,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "recipe": reference.recipe_reference,
     "environment": reference.environment_reference,
     "agent": reference.agent_reference,
+    "event": reference.event_reference,
     "layers": layers.page,
     "modules": module_map,
     "python": python_api,

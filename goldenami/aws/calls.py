@@ -455,6 +455,10 @@ TABLE: Final[tuple[ApiCall, ...]] = (
         "any-parameter",
     ),
     _row("ssm:GetParameters", "find what uses an image", (_RETIRE,), _ALL_READERS, "any-parameter"),
+    # --- notifications ------------------------------------------------------------------------------------------------
+    _row("events:PutEvents", "tell a bus what happened (notify)", (_BUILD, _RETIRE), (_B,), "event-bus"),
+    _row("events:DescribeEventBus", "see whether a bus exists (notify)", (_BUILD, _RETIRE), (_B,), "event-bus"),
+    _row("sns:Publish", "tell a topic what happened (notify)", (_BUILD, _RETIRE), (_B,), "topic"),
     # --- the bucket of catalog and journals ---------------------------------------------------------------------------
     _row("s3:GetObject", "read the catalog and journals", _EVERY, (_B, _L), "object"),
     _row("s3:PutObject", "write the catalog and journals", _EVERY, (_B,), "object"),

@@ -27,6 +27,7 @@ id nor its token is found.
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ from goldenami.aws import errors, tags
 from goldenami.aws.errors import Outcome
 from goldenami.aws.guard import permitted
 from goldenami.aws.kinds import Kind, kind_of
-from goldenami.aws.limits import CallAttempts
+from goldenami.aws.limits import CallAttempts, Retries, Retry
 from goldenami.aws.ownership import Proofs
 from goldenami.aws.recent import PAUSES
 from goldenami.aws.session import Cloud
@@ -84,13 +85,16 @@ class Ledger:
         emit: Emit = ignore_events,
         lifetime: timedelta = DEFAULT_LIFETIME,
         began: datetime | None = None,
+        retry: Retry | None = None,
     ) -> None:
         """``tags``: the tags of every resource (see ``tags.build_tags``). The ledger adds the tags of the owner: the
         catalog and the environment in the journal's header. ``proofs``: of that environment; every resource gets one.
         ``lifetime``: how long after ``began`` temporary resources
         expire (goldenami:expires-at); then ``goldenami clean --expired`` may delete them. ``began``: when this run of
-        the build began, by the cloud's clock. Default: the start of the build."""
+        the build began, by the cloud's clock. Default: the start of the build. ``retry``: other limits for retries than
+        those of the cloud."""
         self.cloud = cloud
+        self._retries = cloud.retry if retry is None else Retries(retry, cloud.clock, cloud.sleep, random.Random())
         self.journal = journal
         self.proofs = proofs
         self.tags = dict(tags or {})
@@ -204,13 +208,15 @@ class Ledger:
         resource: str | None = None,
         kind: str = "change",
         already: Collection[str] = (),
+        check: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> Mapping[str, Any]:
         """Ensure that an idempotent call that creates nothing was made. Return the simple values of its answer.
 
         If the last call under this key had the same parameters and succeeded, nothing is sent, and its answer is
         returned. If its outcome is unknown, it is sent again, so ``call`` must be safe to repeat.
         ``already``: error codes that count as success, since the change was made before
-        ("InvalidPermission.Duplicate").
+        ("InvalidPermission.Duplicate"). ``check`` raises the error that an answer with status 200 contains, as those of
+        batches do.
         """
         with self._lock(key):
             latest = self.journal.latest(key)
@@ -219,14 +225,14 @@ class Ledger:
                 if result is not None and result.ok:
                     return result.data
                 if result is None:
-                    return self._send_change(previous, already)
+                    return self._send_change(previous, already, check)
             attempt = self.journal.attempts(key) + 1
             mark = token(self.journal.build_id, key, attempt)
             intent = Intent(
                 key, "change", kind, place, mark, call.service, call.operation, call.request, attempt, resource
             )
             self.journal.intend(intent)
-            return self._send_change(intent, already)
+            return self._send_change(intent, already, check)
 
     def delete(self, kind: str, place: Place, id: str, *, parent: str | None = None) -> None:
         """Ensure that a resource is deleted, or is being deleted (an instance is "shutting-down" when this returns).
@@ -309,7 +315,7 @@ class Ledger:
 
         ``sent_before``: an earlier process may have sent it.
         """
-        retry, news = self.cloud.retry.start(), _Pauses(self, intent)
+        retry, news = self._retries.start(), _Pauses(self, intent)
         while True:
             try:
                 response = self._send(intent)
@@ -346,11 +352,15 @@ class Ledger:
                 self._tell(intent, id)
                 return id
 
-    def _send_change(self, intent: Intent, already: Collection[str]) -> Mapping[str, Any]:
-        retry, news = self.cloud.retry.start(), _Pauses(self, intent)
+    def _send_change(
+        self, intent: Intent, already: Collection[str], check: Callable[[Mapping[str, Any]], None] | None
+    ) -> Mapping[str, Any]:
+        retry, news = self._retries.start(), _Pauses(self, intent)
         while True:
             try:
                 response = self._send(intent)
+                if check is not None:
+                    check(response)
             except GoldenAmiError as error:
                 if self.cloud.recent.may_pass(error, intent.request):
                     news.wait(error)
@@ -368,7 +378,7 @@ class Ledger:
 
     def _send_delete(self, intent: Intent, definition: Kind, id: str, parent: str | None) -> None:
         """Send a deletion until it is made, or until the resource provably does not exist."""
-        retry, busy = self.cloud.retry.start(), self.cloud.rounds(definition.busy_for)
+        retry, busy = self._retries.start(), self.cloud.rounds(definition.busy_for)
         proof = _Absence(self, definition, intent.place, id, parent)
         next(busy)  # the time runs from here
         while True:

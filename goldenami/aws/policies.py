@@ -20,7 +20,7 @@ from goldenami.aws import envelope, lifecycle, s3, tags
 from goldenami.aws.calls import Job, Permission, Role, rows_for
 from goldenami.aws.errors import refused_access
 from goldenami.aws.kms import CONSUMER_OPERATIONS, LAUNCH_OPERATIONS
-from goldenami.model import Account, Environment, Place, Target
+from goldenami.model import Account, Environment, EventBus, Place, Target, Topic
 
 # Characters of a managed policy, without white space ("IAM and AWS STS quotas").
 MOST_CHARACTERS: Final = 6144
@@ -296,6 +296,12 @@ class _Statements:
                 return [f"arn:{p}:rbin:*:{account}:rule/*"]
             case "role":
                 return [one.role for one in self.environment.accounts.values() if one.role]
+            case "event-bus":
+                buses = [one.to for one in self.environment.notify if isinstance(one.to, EventBus)]
+                prefix = f"arn:{p}:events:{{}}:{account}:event-bus/{{}}"
+                return [b.bus if b.bus.startswith("arn:") else prefix.format(b.region, b.bus) for b in buses]
+            case "topic":
+                return [one.to.arn for one in self.environment.notify if isinstance(one.to, Topic)]
             case "bucket":
                 return [f"arn:{p}:s3:::{bucket}" for bucket, _ in self._stores()]
             case "object":
@@ -361,7 +367,19 @@ class _Statements:
 # without regions, or with regions in their own conditions.
 _REGIONAL: Final = frozenset({"any", "image", "snapshot"})
 _ELSEWHERE: Final = frozenset(
-    {"key", "any-key", "bucket-key", "role", "dlm-role", "bucket", "object", "profile-role", "own-identity"}
+    {
+        "key",
+        "any-key",
+        "bucket-key",
+        "role",
+        "dlm-role",
+        "bucket",
+        "object",
+        "profile-role",
+        "own-identity",
+        "event-bus",
+        "topic",
+    }
 )
 # Kinds of resources that share no statement with others.
 _ALONE: Final = _ELSEWHERE | {"any", "connect-endpoints"}

@@ -214,6 +214,7 @@ def _print_moved(moved: Moved, *, as_json: bool) -> int:
                 for i in moved.manifest.images
             ],
             "failures": dict(moved.failures),
+            "unsent": dict(moved.unsent),
         }
         print_json({"schema": CHANNEL_SCHEMA, **form})
     else:
@@ -243,6 +244,7 @@ def _revoked_json(done: Revoked) -> dict[str, Any]:
         "uses": list(done.uses),
         "images": list(done.images),
         "left": dict(done.left),
+        "unsent": dict(done.unsent),
         "unreachable": places.to_json(done.unreachable),
     }
 

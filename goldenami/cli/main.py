@@ -45,6 +45,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "distribute": ("goldenami.cli.distribution", "distribute", "Bring a release to what its recipe declares now."),
     "drift": ("goldenami.cli.distribution", "drift", "Compare the releases in channels with what is declared now."),
     "catalog": ("goldenami.cli.catalog", "catalog", "Show the catalog, or restore a lost one from the cloud."),
+    "notify": ("goldenami.cli.notify", "notify", "Receivers of notifications: send them a test."),
     "resolve": ("goldenami.cli.images", "resolve", "Print the image id behind NAME@CHANNEL or NAME@VERSION."),
     "snapshot": ("goldenami.cli.snapshots", "snapshot", "Snapshots: take, copy, share, restore, archive, lock."),
     "volume": ("goldenami.cli.volumes", "volume", "Replace the volumes of an instance with encrypted ones."),

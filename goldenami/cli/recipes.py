@@ -86,10 +86,12 @@ def _report(project: Project, names: Sequence[str], inspection: Inspection) -> d
 
 
 @click.command()
-@click.argument("kind", default="recipe", type=click.Choice(["recipe", "environment", "agent", "operations", "agents"]))
+@click.argument(
+    "kind", default="recipe", type=click.Choice(["recipe", "environment", "agent", "event", "operations", "agents"])
+)
 def schema(kind: str) -> None:
-    """Print the JSON Schema (draft 2020-12) of recipes, of goldenami.yaml (environment), or of agents; or a reference
-    as Markdown: of all operations, or of all agents.
+    """Print the JSON Schema (draft 2020-12) of recipes, of goldenami.yaml (environment), of agents, or of
+    events (notifications); or a reference as Markdown: of all operations, or of all agents.
 
     In a project, its own operations (Python files in operations/) are included if you allow that they are executed:
     --allow-project-code.

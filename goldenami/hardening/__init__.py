@@ -9,7 +9,7 @@ from pathlib import Path
 
 from goldenami.hardening.batch import Batch, CheckResult, check_control
 from goldenami.hardening.checks import Check, Expected
-from goldenami.hardening.control import LAST, Control, Hardening, Waiver, stages
+from goldenami.hardening.control import LAST, WAIVER_ENDS_SOON, Control, Hardening, Waiver, stages
 from goldenami.hardening.results import Collector, results
 
 SUITE = Path(__file__).with_name("suite.py")
@@ -21,6 +21,7 @@ __all__ = [
     "LAST",
     "SUITE",
     "VARIABLE",
+    "WAIVER_ENDS_SOON",
     "Batch",
     "Check",
     "CheckResult",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import SerializeAsAny
 
@@ -39,6 +39,9 @@ class Control:
     reboot: bool = False
     last: Literal[False, True, "of-all"] = False
     exclusive: str = ""
+
+
+WAIVER_ENDS_SOON: Final = datetime.timedelta(days=14)  # it is told from then on
 
 
 @dataclass(frozen=True, slots=True)

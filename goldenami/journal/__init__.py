@@ -24,6 +24,7 @@ from goldenami.journal.builds import Journals, Summary
 from goldenami.journal.eventlog import EventLogs, Recorded
 from goldenami.journal.log import Journal
 from goldenami.journal.records import (
+    NOTIFICATION,
     SCHEMA,
     Action,
     Ending,
@@ -46,6 +47,7 @@ __all__ = [
     "FILE",
     "IN_A_BUCKET",
     "IN_A_DIRECTORY",
+    "NOTIFICATION",
     "SCHEMA",
     "Action",
     "Authenticator",

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from goldenami.errors import JournalError, NotFound
 from goldenami.journal.records import (
+    NOTIFICATION,
     SCHEMA,
     Ending,
     Header,
@@ -302,9 +303,10 @@ class Journal:
             return tuple(i for i in self._state.by_token.values() if i.kind == kind)
 
     def places(self) -> tuple[Place, ...]:
-        """Return all places that the build's intents name, sorted."""
+        """Return all places that the build's intents name, sorted. A notification creates nothing, so its place has
+        nothing to clean up, and the caller may have no other permission there."""
         with self._mutex:
-            return tuple(sorted({i.place for i in self._state.by_token.values()}))
+            return tuple(sorted({i.place for i in self._state.by_token.values() if i.kind != NOTIFICATION}))
 
     # --- secrets ------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from goldenami.errors import JournalError
 from goldenami.model import Place
 
 SCHEMA: Final = "goldenami.journal/1"
+NOTIFICATION: Final = "notification"  # the kind of calls that send a message
 
 Action = Literal["create", "change", "delete"]
 Ending = Literal["released", "failed", "cleaned", "skipped", "done"]

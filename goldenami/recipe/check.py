@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from goldenami.errors import InvalidInput, NotFound, Problem, UsageError
+from goldenami.hardening import WAIVER_ENDS_SOON
 from goldenami.recipe import agents, hardening
 from goldenami.recipe.allowed import allowed_in, skipped
 from goldenami.recipe.environment import choose, read_environments
@@ -16,6 +18,7 @@ from goldenami.recipe.loader import load
 from goldenami.recipe.lookup import Found, Kind
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
+from goldenami.recipe.recipe import Recipe
 from goldenami.recipe.rendering import nearest
 
 
@@ -89,6 +92,7 @@ def inspect(
             try:
                 loaded = load(project, path, place, given)
                 lookups.update(((one.kind, one.name), one) for one in loaded.lookups)
+                _warn_of_waivers(project, path, loaded, problems)
             except InvalidInput as error:
                 problems.extend(error.problems)
     for name in project.own_names("agent") if all_agents else ():
@@ -112,6 +116,21 @@ def fitting(
         own = _declared(project, str(project.recipe_path(name)))
         declared |= own
         yield name, {k: v for k, v in variables.items() if k in own or (number == len(names) and k not in declared)}
+
+
+def _warn_of_waivers(project: Project, path: str, loaded: Recipe, problems: Problems) -> None:
+    """Warn of waivers that end soon: the builds after their last day fail."""
+    today = datetime.datetime.now(datetime.UTC).date()
+    document = project.document(Path(path), Problems())
+    waivers = {w.control: w for one in loaded.hardening.values() for w in one.waivers}
+    for id, waiver in sorted(waivers.items()):
+        days = (waiver.expires - today).days
+        if document is not None and waiver.expires <= today + WAIVER_ENDS_SOON:
+            ends = {0: "today", 1: "tomorrow"}.get(days, f"in {days} days")
+            mark = document.mark(("hardening", "waivers", id, "expires"))
+            problems.warn(
+                mark, f"the waiver of {id} ends {ends}", "Builds after that day fail: fix the cause, or renew it."
+            )
 
 
 def _hiding(project: Project) -> Iterator[Found]:

@@ -289,7 +289,7 @@ class _Builder:
             if key_node.tag == _TAG + "merge":
                 merged.extend(self._merge(value_node))
                 continue
-            key = self._key(key_node)
+            key = self._key(key_node, path)
             if key in value:
                 first = self.document.keys[(*path, key)]
                 self.problem(
@@ -306,11 +306,12 @@ class _Builder:
                 value[key] = self.build(value_node, (*path, key))
         return value
 
-    def _key(self, node: yaml.Node) -> str:
+    def _key(self, node: yaml.Node, path: NodePath = ()) -> str:
         if not isinstance(node, yaml.ScalarNode):
             self.problem(node, "a key must be a string", 'Quote a value that starts with {{ or [: "{{ name }}".')
             return f"<{self.mark(node)}>"
-        if not node.style and node.tag != _TAG + "str":
+        # The key "on" of receivers is a text in YAML 1.2, which editors use, and a truth value in YAML 1.1.
+        if not node.style and node.tag != _TAG + "str" and not (node.value == "on" and path[-2:-1] == ("notify",)):
             self.problem(
                 node, f"the key {node.value} must be a string, but YAML reads {_kind(node)}", f'Write "{node.value}":'
             )

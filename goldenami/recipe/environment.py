@@ -34,6 +34,7 @@ from goldenami.model import (
 )
 from goldenami.recipe import limits, transports
 from goldenami.recipe.document import Document, NodePath
+from goldenami.recipe.notifyspec import ReceiverSpec, read_receivers
 from goldenami.recipe.problems import Problems, translate
 from goldenami.recipe.project import Project
 from goldenami.recipe.rendering import nearest
@@ -288,6 +289,9 @@ class EnvironmentSpec(Spec):
     channels: dict[Name, ChannelSpec] = Field(
         default_factory=dict, description="Conditions for moving channels, by channel. Others move without conditions."
     )
+    notify: dict[Name, ReceiverSpec] = Field(
+        default_factory=dict, description="Receivers of notifications, by names that you choose."
+    )
     schedules: dict[Name, ScheduleSpec] = Field(
         default_factory=dict, description="Scheduled snapshots (`goldenami schedule run`)."
     )
@@ -407,8 +411,11 @@ def read_environments(project: Project, problems: Problems, endpoint: str | None
             except ValidationError:
                 continue
             made = _environment(name, one, project.root, document, problems, endpoint)
+            at: NodePath = ("environments", name, "notify")
+            region = one.home.region if one.home is not None else SANDBOX_HOME["region"]
+            receivers = read_receivers(one.notify, at, document, project, region, problems)
             if made is not None:
-                found[name] = made
+                found[name] = replace(made, environment=replace(made.environment, notify=receivers))
         _check_parameters_apart([read for name, read in found.items() if re.fullmatch(NAME, name)], problems)
     return {name: read.environment for name, read in found.items()}
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from goldenami.notify import EventDocument
 from goldenami.os import SYSTEMS
 from goldenami.provision import OPERATIONS, Operation
 from goldenami.recipe.environment import ProjectSpec
@@ -18,15 +19,18 @@ from goldenami.recipe.operations import COMMON
 from goldenami.recipe.params import ParamSpec
 from goldenami.recipe.schema import LITERAL, AgentSpec, AgentUse, RecipeSpec
 
-Kind = Literal["recipe", "environment", "agent"]
-KINDS: tuple[Kind, ...] = ("recipe", "environment", "agent")
+Kind = Literal["recipe", "environment", "agent", "event"]
+KINDS: tuple[Kind, ...] = ("recipe", "environment", "agent", "event")
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _EXPRESSION = {"type": "string", "pattern": r"\{\{.*\}\}"}
 
 
 def json_schema(kind: Kind, known: Mapping[str, type[Operation]] = OPERATIONS) -> dict[str, Any]:
-    """Return the schema of recipes, of goldenami.yaml, or of agents. ``known``: the operations to describe, by kind."""
+    """Return the schema of recipes, goldenami.yaml, agents or events. ``known``: the operations, by kind."""
+    if kind == "event":
+        body = EventDocument.model_json_schema(mode="serialization", by_alias=True)
+        return {"$schema": DIALECT, **body, "title": "goldenami.event/1"}
     if kind == "environment":
         return _document(ProjectSpec, "goldenami.yaml", {})
     definitions: dict[str, Any] = {}

@@ -38,6 +38,9 @@ _PATTERNS = {
     words.PROFILE: "the name or the ARN of an instance profile",
     words.EXTERNAL_ID: "an external id: 2 to 1224 letters, digits and _ + = , . @ : / -",
     words.SUBNET: "a subnet id, such as subnet-0123456789abcdef0",
+    words.BUS: "the name or the ARN of an event bus",
+    words.TOPIC: "the ARN of a topic, such as arn:aws:sns:eu-central-1:111111111111:golden-images",
+    words.HEADER: "the name of an HTTP header",
     words.CIDR: "an address range, such as 192.0.2.0/24",
     words.IDENTIFIER: "made of letters, digits and underscores, without a digit at the start",
 }

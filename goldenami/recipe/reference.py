@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from goldenami.errors import InvalidInput
+from goldenami.notify import EventDocument
 from goldenami.os import serving
 from goldenami.provision import OPERATIONS, Operation
 from goldenami.recipe.environment import NetworkSpec, ProjectSpec
@@ -114,6 +115,11 @@ def recipe_reference() -> str:
 def environment_reference() -> str:
     """Return the reference of goldenami.yaml: all sections and their fields."""
     return "\n".join(_sections(ProjectSpec, ""))
+
+
+def event_reference() -> str:
+    """Return the reference of the document of notifications."""
+    return "\n".join(_sections(EventDocument, ""))
 
 
 def agent_reference() -> str:

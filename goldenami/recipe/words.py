@@ -45,6 +45,9 @@ ENDPOINT = r"^eice-[0-9a-f]+$"
 PROFILE = r"^(arn:aws[a-z-]*:iam::[0-9]{12}:instance-profile/[A-Za-z0-9+=,.@_/-]+|[A-Za-z0-9+=,.@_-]{1,128})$"
 EXTERNAL_ID = r"^[A-Za-z0-9+=,.@:/_-]{2,1224}$"
 CIDR = r"^[0-9a-fA-F.:]+/[0-9]+$"
+BUS = r"^([A-Za-z0-9._/-]{1,256}|arn:aws[a-z-]*:events:[a-z0-9-]+:[0-9]{12}:event-bus/[A-Za-z0-9._/-]+)$"
+TOPIC = r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}(\.fifo)?$"
+HEADER = r"^[A-Za-z0-9-]+$"
 IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
 Name = Annotated[str, StringConstraints(pattern=NAME, max_length=64)]

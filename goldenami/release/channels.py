@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import cast
 
-from goldenami import task
+from goldenami import notify, task
 from goldenami.aws import snapshots, tags
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
@@ -30,7 +30,7 @@ from goldenami.interrupts import Interrupts
 from goldenami.journal import Journal
 from goldenami.model import ChannelRules, Environment, ImageManifest, Place
 from goldenami.nextstep import step
-from goldenami.release import usage
+from goldenami.release import notices, usage
 from goldenami.release.catalog import Catalog, Channel, MoveAction
 from goldenami.release.conditions import unmet, unmet_by_rollback
 from goldenami.release.publish import LOCK_TIMEOUT, Publication
@@ -45,7 +45,8 @@ from goldenami.task import Task
 class Moved:
     """A channel after a move. ``before``: the version that it pointed to; None if it did not exist. ``changed``: False
     if it pointed to the release already, and all its parameters did. ``failures``: label -> reason, for best-effort
-    targets whose parameters could not be set."""
+    targets whose parameters could not be set. ``unsent``: receivers of notifications that did not get one -> reason.
+    """
 
     channel: Channel
     manifest: ImageManifest
@@ -53,6 +54,7 @@ class Moved:
     changed: bool
     task_id: str | None = None
     failures: Mapping[str, str] = field(default_factory=dict)
+    unsent: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class Revoked:
     left: Mapping[str, str]
     unreachable: Mapping[Place, str]
     task_id: str
+    unsent: Mapping[str, str] = field(default_factory=dict)
 
 
 # --- promote and roll back --------------------------------------------------------------------------------------------
@@ -201,7 +204,8 @@ class _Mover:
         ):
             self._check(manifest, channel, action, caller, reason)  # another process may have moved a channel meanwhile
             _conclude_earlier(job, name, channel)
-            return _move(job, self.catalog, manifest, caller)
+            moved = _move(job, self.catalog, manifest, caller)
+        return replace(moved, unsent=notify.unsent(job.journal))
 
     def _check(
         self, manifest: ImageManifest, channel: str, action: MoveAction, caller: str, reason: str | None
@@ -263,13 +267,16 @@ def earlier_version(catalog: Catalog, pointer: Channel) -> str | None:
     return None
 
 
-def _move(job: Task, catalog: Catalog, manifest: ImageManifest, caller: str) -> Moved:
-    """Move the channel of a task, inside its lock."""
+def _move(job: Task, catalog: Catalog, manifest: ImageManifest, caller: str, *, again: bool = False) -> Moved:
+    """Move the channel of a task, inside its lock. ``again``: an earlier process may have moved it already."""
     channel = str(job.arguments["channel"])
     pointer, sent = catalog.channel(manifest.recipe, channel), _puts(job)
     moved, failures = _switch(job, catalog, manifest, channel, caller, job.arguments["reason"])
     before = pointer.current if pointer is not None else None
-    return Moved(moved, manifest, before, moved != pointer or _puts(job) > sent, job.id, failures)
+    changed = moved != pointer or _puts(job) > sent
+    if changed or again:
+        notices.moved(job, manifest, channel, job.arguments["before"], caller)
+    return Moved(moved, manifest, before, changed, job.id, failures)
 
 
 def _puts(job: Task) -> int:
@@ -344,7 +351,8 @@ def resume(environment: Environment, journal: Journal, cloud: Cloud, interrupts:
         _catalog_of(job) as (catalog, manifest, _),
     ):
         catalog.refuse_unusable(manifest)
-        return _move(job, catalog, manifest, str(journal.header.data.get("caller", "")))
+        moved = _move(job, catalog, manifest, str(journal.header.data.get("caller", "")), again=True)
+    return replace(moved, unsent=notify.unsent(job.journal))
 
 
 @contextmanager
@@ -401,12 +409,13 @@ def revoke(
         disabled: list[str] = []
         for manifest in chosen:
             disabled += _disable(removal, manifest, estate)
-            done = {**failures.reasons, **removal.failures}
-            if not done and not estate.unreachable:
+            left = {**failures.reasons, **removal.failures}
+            if not left and not estate.unreachable:
                 catalog.marks.finish_revocation(manifest.recipe, manifest.version, now)
         prefix = environment.parameter_prefix
         uses = dict.fromkeys(use for manifest in chosen for use in usage.uses_of(estate, manifest, prefix))
-        return Revoked(
+        notices.revoked(job, chosen, moved, caller, {**failures.reasons, **removal.failures})
+        revoked = Revoked(
             chosen,
             moved,
             () if cascade else tuple(child.label for child in children),
@@ -416,6 +425,7 @@ def revoke(
             estate.unreachable,
             job.id,
         )
+    return replace(revoked, unsent=notify.unsent(job.journal))
 
 
 def restore(
@@ -455,7 +465,9 @@ def restore(
             removal.failures[manifest.label] = f"these images do not exist any more: {', '.join(sorted(lost))}"
         if not removal.failures and not estate.unreachable:
             catalog.marks.restore(name, version, caller, now)
-        return Revoked((manifest,), {}, (), (), tuple(enabled), removal.failures, estate.unreachable, job.id)
+            notices.restored(job, manifest, caller)
+        restored = Revoked((manifest,), {}, (), (), tuple(enabled), removal.failures, estate.unreachable, job.id)
+    return replace(restored, unsent=notify.unsent(job.journal))
 
 
 def children_of(catalog: Catalog, manifest: ImageManifest) -> tuple[ImageManifest, ...]:

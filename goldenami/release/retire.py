@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from goldenami import task
+from goldenami import notify, task
 from goldenami.aws import journals, recyclebin, snapshots, tags
 from goldenami.aws.session import Cloud
 from goldenami.errors import TargetsFailed
@@ -23,7 +23,7 @@ from goldenami.events import Emit, ignore_events
 from goldenami.journal import Wait
 from goldenami.model import Environment, Place
 from goldenami.nextstep import step
-from goldenami.release import usage
+from goldenami.release import notices, usage
 from goldenami.release.catalog import Catalog
 from goldenami.release.decisions import decide_releases
 from goldenami.release.empty import refuse_empty
@@ -42,7 +42,7 @@ class Retired:
     ``deleted``: resources in the order of their deletion. ``left``: resource or step -> reason why it failed.
     ``unreachable``: places that did not answer -> reason. ``recoverable``: resource, as in ``deleted``, -> end of its
     time in the Recycle Bin. Other deleted resources cannot be recovered. ``unknown_bins``: places whose Recycle Bin
-    rules could not be read -> reason.
+    rules could not be read -> reason. ``unsent``: receivers of notifications that did not get one -> reason.
     """
 
     decisions: tuple[RetentionDecision, ...]
@@ -52,6 +52,7 @@ class Retired:
     task_id: str = ""
     recoverable: Mapping[str, datetime] = field(default_factory=dict)
     unknown_bins: Mapping[Place, str] = field(default_factory=dict)
+    unsent: Mapping[str, str] = field(default_factory=dict)
 
     def with_fate(self, fate: Fate) -> tuple[RetentionDecision, ...]:
         """Return the decisions with a fate."""
@@ -96,6 +97,7 @@ def retire(
         with task.run(environment, KIND, arguments, cloud=cloud, emit_to=emit_to) as job:
             work = Removal(job, catalog, now)
             to_delete = work.prepare(due, estate)
+            notices.retired(job, due, work.failures)
             if to_delete:
                 again, estate = decide_releases(cloud, environment, catalog, rules, now, only)
                 fates = {v.release.label: v for v in again}
@@ -116,6 +118,7 @@ def retire(
             job.id,
             work.recoverable,
             unknown_bins=work.bins.unreachable,
+            unsent=notify.unsent(job.journal),
         )
 
 

@@ -18,6 +18,7 @@ from goldenami.events import emit
 from goldenami.journal import Ending
 from goldenami.nextstep import step
 from goldenami.release.catalog import Catalog
+from goldenami.stages import notices
 from goldenami.stages.build import BuildContext
 from goldenami.stages.opening import owned_by_release
 from goldenami.stages.tools import Tools
@@ -46,6 +47,7 @@ def ending(build: BuildContext, tools: Tools) -> Iterator[None]:
         tools.interrupts.clean_up()
         build.note("interrupted: deleting the resources of this build", "warning")
         complete = _delete(build, tools.catalog, keep_images=False)
+        notices.failed(build, None)
         _finish(build, "cleaned" if complete else "failed")
         finished("interrupted")
         what = "everything it made is deleted" if complete else "not everything it made could be deleted"
@@ -54,6 +56,7 @@ def ending(build: BuildContext, tools: Tools) -> Iterator[None]:
     except Exception as error:  # also after a defect of this program: no instance may keep running
         if isinstance(error, GoldenAmiError) and not error.can_clean_up:
             # An incomplete clean-up would make a resume impossible, so all resources are kept.
+            _tell(build, tools, error)
             _finish(build, "failed", error=str(error))
             finished("failed", str(error))
             error.hint = f"{error.hint or ''} Then: {step('resume', build.journal.build_id)}".strip()
@@ -62,12 +65,18 @@ def ending(build: BuildContext, tools: Tools) -> Iterator[None]:
         resumable = isinstance(error, (TargetsFailed, CloudError, HostLost)) and error.can_resume
         if tools.on_failure == "clean":
             _delete(build, tools.catalog, keep_images=resumable)
+        _tell(build, tools, error)
         hopeless = isinstance(error, GoldenAmiError) and not error.can_resume
         _finish(build, "failed", error=str(error), **({"can_resume": False} if hopeless else {}))
         finished("failed", str(error))
         raise
     else:
         finished("released")
+
+
+def _tell(build: BuildContext, tools: Tools, error: Exception) -> None:
+    tools.told.append(error)
+    notices.failed(build, error)
 
 
 def _finish(build: BuildContext, status: Ending, **data: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from goldenami.aws import catalogs, journals
@@ -37,6 +37,7 @@ class Tools:
     emit: Emit
     indices: Memory  # of package repositories, as read so far
     patience: Wait  # for another process that builds the same recipe or works on the same build
+    told: list[BaseException] = field(default_factory=list)  # failures of builds that were notified
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goldenami import events, shipped
+from goldenami.childenv import clean_environment
 from goldenami.errors import (
     BuilderError,
     ConnectionLost,
@@ -48,9 +49,7 @@ SUITES: Mapping[str, TestPath] = {
     name: TestPath(_SUITES / f"{name}.py", name) for name in ("base", "sealed")
 }  # the built-in suites
 
-# The environment variables that tests get, and those of the locale. All others may be credentials of the user or the
-# pipeline. HOME and PYTHON… are needed to find the modules of this program.
-_PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PYTHONPATH", "PYTHONUSERBASE")
+_MODULES = ("PYTHONPATH", "PYTHONUSERBASE")  # where the modules of this program are, as HOME says
 _MEASURED = "COVERAGE_PROCESS_CONFIG"  # the settings of `make coverage`
 
 _POLL = 0.2  # seconds between two checks of the time limit, of ``stop`` and of the child
@@ -357,9 +356,7 @@ def _arguments(settings: TestSettings, junit: Path, scratch: Path) -> list[str]:
 
 
 def _environment(names: Sequence[str], descriptors: Sequence[int]) -> dict[str, str]:
-    wanted = {*_PASSED, _MEASURED, *names}
-    kept = {name: value for name, value in os.environ.items() if name in wanted or name.startswith("LC_")}
-    return kept | {
+    return clean_environment((*_MODULES, _MEASURED, *names)) | {
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         VARIABLE: ",".join(map(str, descriptors)),
         "PYTHONDONTWRITEBYTECODE": "1",  # for programs that the tests start; -B is for pytest itself

@@ -65,6 +65,12 @@ def needs(call: Call, look: Look, role_of: RoleOf) -> list[Need]:
             found = [Access("sts:DecodeAuthorizationMessage")] if call.action == "DecodeAuthorizationMessage" else []
         case "iam":
             found = _iam(call)
+        case "events" if call.action == "PutEvents":
+            found = [Access("events:PutEvents", arn) for arn in _buses(call)]
+        case "events" if call.action == "DescribeEventBus":
+            found = [Access("events:DescribeEventBus", _bus(call, str(call.json.get("Name") or "default")))]
+        case "sns" if call.action == "Publish":
+            found = [Access("sns:Publish", call.form.get("TopicArn") or call.form.get("TargetArn") or "*")]
         case service:
             found = [Access(f"{service}:{call.action}")]
     everywhere = {"aws:requestedregion": call.region}
@@ -395,6 +401,15 @@ def _rbin(call: Call) -> list[Access]:
     if call.action in ("GetRule", "UpdateRule", "DeleteRule", "LockRule", "UnlockRule"):
         return [Access(f"rbin:{call.action}", f"arn:{PARTITION}:rbin:{call.region}:{call.account}:rule/{id}")]
     return [Access(f"rbin:{call.action}")]
+
+
+def _buses(call: Call) -> list[str]:
+    names = dict.fromkeys(str(entry.get("EventBusName") or "default") for entry in call.json.get("Entries") or ())
+    return [_bus(call, name) for name in names]
+
+
+def _bus(call: Call, name: str) -> str:
+    return name if name.startswith("arn:") else f"arn:{PARTITION}:events:{call.region}:{call.account}:event-bus/{name}"
 
 
 def _names_key(call: Call) -> bool:

@@ -118,6 +118,7 @@ NONE = {
     "iam": "goldenami.yaml",
     "images show": "with --json: the catalog",
     "init": "writes files",
+    "notify": "receivers: one that does not answer is in the table",
     "pin": "the catalog",
     "recipes": "files of the project",
     "resolve": "the catalog: a script gets its id without a call to EC2",

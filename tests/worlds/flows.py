@@ -60,6 +60,13 @@ LIFECYCLES = """
 """
 
 
+RECEIVERS = """
+    notify:
+      bus: {eventbridge: {bus: images}}
+      topic: {sns: {topic: "arn:aws:sns:eu-central-1:111111111111:images"}}
+"""
+
+
 @dataclass
 class Flow:
     """``bucket``: catalog and journals are in a bucket. ``settings``: lines for the environment."""
@@ -134,6 +141,14 @@ def build_and_release(stage: Stage) -> None:
     stage.run("images", "list", "-e", "test")
     stage.run("images", "show", RECIPE, "-e", "test")
     stage.run("resolve", f"{RECIPE}@stable", "-e", "test", "--region", "eu-west-1", "--account", "apps")
+
+
+def notify(stage: Stage) -> None:
+    """Build with a bus and a topic that are told, and test them."""
+    stage.world.client("events", HOME_PLACE).create_event_bus(Name="images")
+    stage.world.client("sns", HOME_PLACE).create_topic(Name="images")
+    assert stage.world.build().unsent == {}
+    stage.run("notify", "test", "-e", "test")
 
 
 def build_in_a_bucket(stage: Stage) -> None:
@@ -342,6 +357,7 @@ def plan_and_list(stage: Stage) -> None:
 
 FLOWS: dict[str, Flow] = {
     "build": Flow(build_and_release),
+    "notify": Flow(notify, settings=RECEIVERS),
     "build-in-a-bucket": Flow(build_in_a_bucket, bucket=True),
     "resume": Flow(interrupt_and_resume),
     "resume-in-a-bucket": Flow(resume_in_a_bucket, bucket=True),
