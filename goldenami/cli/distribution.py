@@ -57,6 +57,7 @@ def distribute(reference: str, planning: bool, environment_name: str | None, as_
         count = len(found.changes)
         text = f"{count} changes {word}" if count else "it is as declared; nothing was changed"
         click.echo(f"{found.manifest.label}: {text}", err=True)
+    places.tell(found.unreachable)
     return places.exit_code(found.unreachable)
 
 

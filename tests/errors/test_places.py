@@ -67,6 +67,7 @@ MANY = (
     Case("rollback web@stable --to {version}", document=False),
     Case("drift"),
     Case("distribute web@stable --plan"),
+    Case("distribute web@stable", document=False),  # nothing differs where it could ask
     Case("revoke web@{version} --reason x --yes"),
     Case("restore web@{version}"),
     Case("catalog rebuild"),

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from goldenami_sandbox.direct import Direct
+from goldenami_sandbox.http import Response
+from goldenami_sandbox.protocol import Call
 
 from goldenami import recipe
 from goldenami.aws.guard import reads_only
+from goldenami.errors import TargetsFailed
 from goldenami.model import ImageManifest, Place
 from goldenami.release import rebuild, redistribute
 from goldenami.release.difference import Difference
@@ -18,7 +24,8 @@ from goldenami.release.parameters import parameter_name
 from goldenami.release.retention import Rules
 from goldenami.release.versions import Reference
 from tests.worlds import retiring
-from tests.worlds.builds import APPS, CHANNEL, HOME, PLACES, RECIPE, World
+from tests.worlds.builds import APPS, CHANNEL, HOME, PLACES, RECIPE, Death, Label, MortalCloud, Saved, World
+from tests.worlds.matrix import matrix
 from tests.worlds.retiring import releases
 
 THIRD = "333333333333"
@@ -250,3 +257,236 @@ def test_a_lost_catalog_gets_added_images_back(world: World) -> None:
     (restored,) = found.releases
     assert restored.images == manifest.images
     assert restored.build_id == only.build_id
+
+
+# --- what cannot be mended --------------------------------------------------------------------------------------------
+
+
+def test_what_is_lost_or_of_others_is_reported_and_the_rest_is_mended(world: World) -> None:
+    (only,) = releases(world, 1)
+    lost, other = (next(r for r in only.images if r.place == place) for place in (PLACES[0], PLACES[2]))
+    world.client("ec2", lost.place).deregister_image(ImageId=lost.image_id)
+    world.client("ec2", other.place).create_tags(
+        Resources=[other.image_id],
+        Tags=[{"Key": "goldenami:catalog", "Value": "0123456789abcdef"}, {"Key": "owner", "Value": "me"}],
+    )
+    name = parameter_name("/golden-ami", RECIPE, "x86_64", CHANNEL)
+    ssm = world.client("ssm", PLACES[1])
+    (base, *_) = world.client("ec2", PLACES[1]).describe_images(Owners=["136693071363"])["Images"]
+    ssm.put_parameter(Name=name, Value=base["ImageId"], Type="String", DataType="aws:ec2:image", Overwrite=True)
+    shared = next(r for r in only.images if r.place == PLACES[1])
+    world.client("ec2", PLACES[1]).disable_image_deprecation(ImageId=shared.image_id)
+    (found,) = drift(world)
+    assert [change.kind for change in found.changes] == ["deprecation"]
+    texts = "\n".join(found.broken)
+    assert f"{lost.image_id} in {lost.place} does not exist any more" in texts
+    assert f"{other.image_id} in {other.place} is of the catalog 0123456789abcdef" in texts
+    assert f"{base['ImageId']}, which is not an image of this catalog" in texts
+    forget(world)
+    with pytest.raises(TargetsFailed) as caught:
+        distribute(world, only)
+    assert made(world) == ["EnableImageDeprecation"], "nothing else was touched"
+    assert len(caught.value.failures) == 3
+    assert drift(world)[0].changes == ()
+
+
+def test_a_target_that_fails_does_not_stop_the_others(world: World) -> None:
+    rewrite(world, "channel: stable}", "channel: stable, targets: [home/eu-central-1]}")
+    (only,) = releases(world, 1)
+    rewrite(world, ", targets: [home/eu-central-1]", "")
+
+    def refuse(label: Label, call: Call, serve: Callable[[], Response]) -> Response:
+        if call.action == "CopyImage" and call.region == "eu-west-1":
+            return call.error("UnauthorizedOperation", "You are not authorized to perform this operation.", 403)
+        return serve()
+
+    world.gate.start(refuse)
+    world.cloud.start_process()
+    with pytest.raises(TargetsFailed) as caught:
+        distribute(world, only)
+    world.gate.stop()
+    assert set(caught.value.failures) == {"home/eu-west-1", "apps/eu-west-1"}
+    manifest = world.catalog.get(RECIPE, only.version)
+    assert {row.place for row in manifest.images} == {PLACES[0], PLACES[2]}
+    world.cloud.start_process()
+    distribute(world, only)
+    assert drift(world)[0].in_sync
+    assert world.journals.unfinished() == ()
+
+
+# --- three accounts, four regions -------------------------------------------------------------------------------------
+
+REGIONS = ("eu-central-1", "eu-west-1", "us-east-1", "eu-north-1")
+WIDE = f"""
+environments:
+  test:
+    home: {{account: "{HOME}", region: eu-central-1}}
+    network: {{source_cidr: 192.0.2.7/32}}
+    accounts:
+      apps: {{id: "{APPS}", role: "arn:aws:iam::{APPS}:role/goldenami-publisher"}}
+      ml: {{id: "{THIRD}", role: "arn:aws:iam::{THIRD}:role/goldenami-publisher"}}
+    targets:
+      - {{account: home, regions: [{", ".join(REGIONS)}], kms_key: alias/golden-ami}}
+      - {{account: apps, regions: [{", ".join(REGIONS)}], kms_key: alias/golden-ami}}
+      - {{account: ml, regions: [{", ".join(REGIONS[:2])}], kms_key: alias/golden-ami}}
+      - {{account: ml, regions: [{", ".join(REGIONS[2:])}], mode: share}}
+    consumers:
+      - {{account: home, services: [autoscaling]}}
+      - {{account: apps, services: [autoscaling]}}
+      - {{account: ml, services: [autoscaling]}}
+    tags: {{owner: platform-team}}
+    catalog: .goldenami/test/catalog
+"""
+EVERYWHERE = [Place(account, region) for account in (HOME, APPS, THIRD) for region in REGIONS]
+
+
+@pytest.fixture
+def wide(build_world: World) -> Iterator[World]:
+    """A cloud with a third account, and keys in a fourth region."""
+    before = build_world.accounts, build_world.cloud if hasattr(build_world, "cloud") else None
+    build_world.accounts = {**build_world.accounts, "ml": THIRD}
+    build_world.fresh()
+    for place in EVERYWHERE:
+        kms = build_world.client("kms", place)
+        if "alias/golden-ami" not in {alias["AliasName"] for alias in kms.list_aliases()["Aliases"]}:
+            key = kms.create_key()["KeyMetadata"]["KeyId"]
+            kms.create_alias(AliasName="alias/golden-ami", TargetKeyId=key)
+    (build_world.path / "goldenami.yaml").write_text(WIDE)
+    rewrite(build_world, "channel: stable}", "channel: stable, targets: [home/eu-central-1]}")
+    environment = build_world.environment
+    direct = Direct(build_world.gate.serve)
+    build_world.cloud = MortalCloud(build_world.clock, environment.accounts, environment.home_place, direct)
+    yield build_world
+    build_world.accounts = before[0]
+    if before[1] is not None:
+        build_world.cloud = before[1]
+    build_world.fresh(new_process=before[1] is None)
+
+
+def launched_by_a_group(world: World, place: Place, image_id: str) -> str:
+    """Launch an image through Auto Scaling and its service-linked role. Returns the state of the instance."""
+    ec2, groups = world.client("ec2", place), world.client("autoscaling", place)
+    data = {"ImageId": image_id, "InstanceType": "t3.small"}
+    template = ec2.create_launch_template(LaunchTemplateName="web", LaunchTemplateData=data)["LaunchTemplate"]
+    groups.create_auto_scaling_group(
+        AutoScalingGroupName="web",
+        MinSize=0,
+        MaxSize=1,
+        AvailabilityZones=[f"{place.region}a"],
+        LaunchTemplate={"LaunchTemplateId": template["LaunchTemplateId"], "Version": "$Latest"},
+    )
+    groups.set_desired_capacity(AutoScalingGroupName="web", DesiredCapacity=1)
+    world.behind.settle()
+    found = ec2.describe_instances(Filters=[{"Name": "tag:aws:autoscaling:groupName", "Values": ["web"]}])
+    (instance,) = (i for r in found["Reservations"] for i in r["Instances"])
+    return str(instance["State"]["Name"])
+
+
+def test_every_account_launches_the_image_in_every_region_and_one_that_is_taken_out_cannot(wide: World) -> None:
+    (only,) = releases(wide, 1)
+    assert len(only.images) == 1
+    rewrite(wide, ", targets: [home/eu-central-1]", "")
+    forget(wide)
+    done = distribute(wide, only)
+    calls = made(wide)
+    assert (calls.count("CopyImage"), calls.count("RunInstances"), calls.count("CreateImage")) == (9, 0, 0)
+    images = {row.place: row.image_id for row in done.manifest.images}
+    assert set(images) == set(EVERYWHERE)
+    for place, image_id in images.items():
+        assert launch(wide, place, image_id) == "running", place
+        assert launched_by_a_group(wide, place, image_id) == "running", place
+    forget(wide)
+    assert distribute(wide, only).task_id is None
+    assert made(wide) == []
+    text = (wide.path / "goldenami.yaml").read_text().splitlines()
+    kept = [line for line in text if "{account: ml" not in line]
+    (wide.path / "goldenami.yaml").write_text("\n".join(kept) + "\n")
+    rewrite(wide, "channel: stable}", "channel: stable}")
+    distribute(wide, only)
+    assert drift(wide)[0].in_sync
+    for region in REGIONS[2:]:
+        with pytest.raises(ClientError, match="Not authorized for images"):
+            launch(wide, Place(THIRD, region), images[Place(THIRD, region)])
+    for region in REGIONS[:2]:  # its own images
+        assert launch(wide, Place(THIRD, region), images[Place(THIRD, region)]) == "running"
+
+
+# --- killed at any call -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Before:
+    """A release whose declaration has changed since, the calls that make the difference, and what is there then."""
+
+    saved: Saved
+    version: str
+    calls: tuple[Label, ...]
+    there: frozenset[str]
+
+
+@pytest.fixture(scope="module")
+def before(build_world: World) -> Before:
+    world = build_world
+    world.fresh()
+    text = (world.path / "recipes/web.yaml").read_text()
+    rewrite(world, "channel: stable}", "channel: stable, targets: [home], share: {accounts: ['444444444444']}}")
+    (only,) = releases(world, 1)
+    (world.path / "recipes/web.yaml").write_text(text.replace("channel: stable}", f"channel: stable{SHARED}}}"))
+    rewrite(world, "deprecate_after: 90d", "deprecate_after: 60d")
+    saved = world.save()
+    world.cloud.start_process()
+    distribute(world, only)
+    calls = tuple(sorted(set(world.cloud.mutations)))
+    return Before(saved, only.version, calls, everything(world))
+
+
+def everything(world: World) -> frozenset[str]:
+    """Who owns how many images and snapshots, who may use them, which parameters and which grants are there."""
+    found: list[str] = []
+    for place in PLACES:
+        ec2, kms = world.client("ec2", place), world.client("kms", place)
+        for image in ec2.describe_images(Owners=["self"])["Images"]:
+            name, tags = image["Name"], {t["Key"] for t in image["Tags"]}
+            held = ec2.describe_image_attribute(ImageId=image["ImageId"], Attribute="launchPermission")
+            users = sorted(p.get("UserId") or p["OrganizationArn"] for p in held["LaunchPermissions"])
+            found.append(f"{place} image {name} {users} {image['DeprecationTime']} {'goldenami:expires-at' in tags}")
+            for device in image["BlockDeviceMappings"]:
+                attribute = {"SnapshotId": device["Ebs"]["SnapshotId"], "Attribute": "createVolumePermission"}
+                shared = ec2.describe_snapshot_attribute(**attribute)["CreateVolumePermissions"]
+                found.append(f"{place} snapshot of {name} {sorted(p['UserId'] for p in shared)}")
+        own = ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]
+        found.append(f"{place} {len(own)} snapshots")
+        names = [p["Name"] for p in world.client("ssm", place).describe_parameters()["Parameters"]]
+        found.append(f"{place} {sorted(names)}")
+        key = kms.describe_key(KeyId="alias/golden-ami")["KeyMetadata"]["Arn"]
+        found.append(f"{place} {sorted(g['GranteePrincipal'] for g in kms.list_grants(KeyId=key)['Grants'])}")
+    return frozenset(found)
+
+
+MOMENTS = 31  # spread over the calls, of which there are about as many
+KILLS = tuple(itertools.product(range(MOMENTS), ("before", "after"), ("resume", "again", "clean")))
+
+
+@matrix("at, when, then", KILLS, every=23)
+def test_killed_at_any_call(build_world: World, before: Before, at: int, when: str, then: str) -> None:
+    world = build_world
+    world.fresh(saved=before.saved)
+    world.events = []
+    only = world.catalog.get(RECIPE, before.version)
+    world.cloud.start_process(before.calls[at * len(before.calls) // MOMENTS], when)
+    with pytest.raises(Death):
+        distribute(world, only)
+    (left,) = world.journals.unfinished()
+    if then == "resume":
+        assert world.resume(left.build_id).status == "distributed"
+    elif then == "clean":
+        assert world.clean(left.build_id).complete
+    world.cloud.start_process()
+    if then != "resume":
+        distribute(world, only)
+    assert drift(world)[0].in_sync
+    assert world.journals.unfinished() == ()
+    assert everything(world) == before.there
+    forget(world)
+    distribute(world, only)
+    assert made(world) == []

@@ -356,6 +356,7 @@ class World:
     events: list[Event] = field(init=False)
     project: Any = field(init=False)
     environment: Any = field(init=False)
+    accounts: Mapping[str, str] = field(default_factory=lambda: dict(ACCOUNTS))  # of the next cloud
     _node: PaperNode | None = None
     _in_a_bucket: bool = False
     _witness: Cloud | None = None
@@ -372,7 +373,14 @@ class World:
         node = PaperNode() if saved is None else saved.node.copy()
         node.start()
         sessions = self.gate.target.credentials.dump() if self.gate.target is not None else []
-        behind = SandboxCloud(node, clock=self.clock.now, sleep=self.clock.sleep, settings=Settings(), secret=SECRET)
+        behind = SandboxCloud(
+            node,
+            accounts=self.accounts,
+            clock=self.clock.now,
+            sleep=self.clock.sleep,
+            settings=Settings(),
+            secret=SECRET,
+        )
         behind.seed()
         if saved is not None:
             behind.load(saved.own, saved.services)
@@ -381,7 +389,7 @@ class World:
             behind.credentials.load(sessions)
         self._node, self.gate.target, self.clock.settle = node, behind, behind.ec2.settle
         endpoint = f"http://127.0.0.1:{self.server.port}"
-        self.paper = PaperCloud(endpoint, dict(ACCOUNTS), behind, node)
+        self.paper = PaperCloud(endpoint, dict(self.accounts), behind, node)
         self._in_a_bucket = bucket
         self._paths = []
         if bucket:
