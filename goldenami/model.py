@@ -80,13 +80,15 @@ class Place:
 class Account:
     """An account of an environment. ``role``: the ARN of the role to assume; None: the caller's own credentials are
     used. ``external_id``: the external id that its trust policy requires. ``session_seconds``: how long a session of
-    the role is requested for; sessions are renewed."""
+    the role is requested for; sessions are renewed. ``parameters``: the account also gets SSM parameters of images that
+    are only shared with it."""
 
     name: str
     id: str
     role: str | None = None
     external_id: str | None = None
     session_seconds: int = 3600
+    parameters: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +263,11 @@ class Environment:
     @property
     def home_place(self) -> Place:
         return Place(self.home.id, self.home_region)
+
+    @property
+    def informed(self) -> tuple[Account, ...]:
+        """The accounts that also get parameters of images that are only shared with them."""
+        return tuple(account for account in self.accounts.values() if account.parameters)
 
     @property
     def storage_owner(self) -> str:

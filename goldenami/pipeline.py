@@ -222,6 +222,7 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
             channel=build.journal.header.data["channel"],
             prefix=build.environment.parameter_prefix,
             targets=build.plan.targets,
+            informed=build.environment.informed,
             now=build.cloud.now(),
             by=build.plan.facts.caller_arn or None,
             emit=build.emit,
@@ -541,6 +542,7 @@ def withdraw_release(environment: Environment, journal: Journal, tools: Tools) -
         channel=channel,
         prefix=environment.parameter_prefix,
         targets=environment.targets,
+        informed=environment.informed,
         emit=tools.emit,
     )
     return {f"{manifest.recipe}@{channel} in {label}": reason for label, reason in refused.items()}

@@ -1,12 +1,16 @@
-"""SSM parameters that hold image ids.
+"""The SSM parameters that goldenami writes: image ids, and texts about them.
 
-Their data type is ``aws:ec2:image``. SSM validates it *after* the answer ("Native parameter support for AMI IDs"), so a
-new version may never become effective. Therefore each value is read back. SSM keeps 100 versions of a parameter.
+The data type of an image id is ``aws:ec2:image``. SSM validates it *after* the answer ("Native parameter support for
+AMI IDs"), so a new version may never become effective. Therefore each value is read back.
+
+SSM keeps 100 versions of a parameter, and a new version deletes the oldest. But it refuses the new version if the
+oldest one has a label ("ParameterMaxVersionLimitExceeded", Systems Manager API reference).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from goldenami.aws import errors
@@ -17,10 +21,20 @@ from goldenami.errors import CloudError, NotFound
 from goldenami.model import Place
 from goldenami.polling import Interval, poll
 
-DATA_TYPE: Final = "aws:ec2:image"
+IMAGE: Final = "aws:ec2:image"  # the data types
+TEXT: Final = "text"
+MOST_VERSIONS: Final = 100  # that SSM keeps of one parameter
 _INTERVAL: Final = Interval(0.1, 1.5, 5.0)
 _AT_ONCE: Final = 10  # names of GetParameters
 _EFFECTIVE_WITHIN: Final = 60.0  # seconds; SSM needs a few
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """The value of a parameter, and the number of its version, which counts from 1."""
+
+    value: str
+    version: int
 
 
 def get(cloud: Cloud, place: Place, name: str, *, decrypt: bool = False) -> str:
@@ -33,9 +47,16 @@ def get(cloud: Cloud, place: Place, name: str, *, decrypt: bool = False) -> str:
 
 def find(cloud: Cloud, place: Place, name: str, *, decrypt: bool = False) -> str | None:
     """Return the current value; None if the parameter does not exist."""
+    found = current(cloud, place, name, decrypt=decrypt)
+    return None if found is None else found.value
+
+
+def current(cloud: Cloud, place: Place, name: str, *, decrypt: bool = False) -> Current | None:
+    """Return the current value and the number of its version; None if the parameter does not exist."""
     request = {"Name": name, "WithDecryption": decrypt}
     try:
-        return str(cloud.call(place, "ssm", "GetParameter", request)["Parameter"]["Value"])
+        found = cloud.call(place, "ssm", "GetParameter", request)["Parameter"]
+        return Current(str(found["Value"]), int(found["Version"]))
     except CloudError as error:
         if errors.is_missing(error):
             return None
@@ -77,13 +98,29 @@ def history(cloud: Cloud, place: Place, name: str) -> list[dict[str, Any]]:
         raise
 
 
+def why_full(cloud: Cloud, place: Place, name: str, puts: int) -> str | None:
+    """Return why SSM would refuse one of the next ``puts`` versions of a parameter, and what to do; or None."""
+    versions = history(cloud, place, name)
+    for oldest in versions[: max(0, len(versions) + puts - MOST_VERSIONS)]:
+        if oldest.get("Labels"):
+            labels, version = " ".join(oldest["Labels"]), oldest["Version"]
+            return (
+                f"Parameter {name} in {place} has {len(versions)} versions. A new one deletes version {version}, and "
+                f"SSM keeps that one because it has the label {labels}. The owner of the label must move or remove it: "
+                f"`aws ssm unlabel-parameter-version --region {place.region} --name {name} --parameter-version "
+                f"{version} --labels {labels}`"
+            )
+    return None
+
+
 def create(
     ledger: Ledger,
     key: str,
     place: Place,
     *,
     name: str,
-    image_id: str,
+    value: str,
+    data_type: str = IMAGE,
     description: str = "",
     tags: Mapping[str, str] | None = None,
     temporary: bool = False,
@@ -95,13 +132,13 @@ def create(
     Raises CloudError if another program created the parameter (ParameterAlreadyExists), and if the value does not
     become effective.
     """
-    request = {"Name": name, "Value": image_id, "Type": "String", "DataType": DATA_TYPE, "Overwrite": False}
+    request = {"Name": name, "Value": value, "Type": "String", "DataType": data_type, "Overwrite": False}
     if description:
         request["Description"] = description[:1024]
     ledger.create(
         key, "parameter", place, Call("ssm", "PutParameter", request), name=name, tags=tags, temporary=temporary
     )
-    await_value(ledger.cloud, place, name, image_id)
+    await_value(ledger.cloud, place, name, value)
 
 
 def settle(ledger: Ledger, key: str) -> None:
@@ -115,11 +152,14 @@ def settle(ledger: Ledger, key: str) -> None:
     ledger.change(f"keep/{key}", made.place, call, resource=made.id, already={"InvalidResourceId"})
 
 
-def put(ledger: Ledger, key: str, place: Place, *, name: str, image_id: str) -> None:
-    """Ensure that an existing parameter has this value, and that it is effective. Tags and description stay."""
-    request = {"Name": name, "Value": image_id, "Type": "String", "DataType": DATA_TYPE, "Overwrite": True}
+def put(ledger: Ledger, key: str, place: Place, *, name: str, value: str, data_type: str = IMAGE) -> None:
+    """Ensure that an existing parameter has this value, and that it is effective. Tags and description stay.
+
+    Raises CloudError if SSM would have to delete a version with a label, and if the value does not become effective.
+    """
+    request = {"Name": name, "Value": value, "Type": "String", "DataType": data_type, "Overwrite": True}
     ledger.change(key, place, Call("ssm", "PutParameter", request), resource=name, kind="parameter-value")
-    await_value(ledger.cloud, place, name, image_id)
+    await_value(ledger.cloud, place, name, value)
 
 
 def delete(ledger: Ledger, place: Place, name: str) -> None:
@@ -129,13 +169,13 @@ def delete(ledger: Ledger, place: Place, name: str) -> None:
 
 def await_value(cloud: Cloud, place: Place, name: str, value: str, *, timeout: float = _EFFECTIVE_WITHIN) -> None:
     """Wait until a parameter has the value ``value``. Raises CloudError after ``timeout`` seconds."""
-    current: str | None = None
+    found: str | None = None
     for _ in poll(cloud.clock, cloud.sleep, timeout=timeout, interval=_INTERVAL):
-        current = find(cloud, place, name)
-        if current == value:
+        found = find(cloud, place, name)
+        if found == value:
             return
     raise CloudError(
-        f"parameter {name} in {place} is {current or 'missing'} after {timeout:.0f} seconds, expected {value}",
+        f"parameter {name} in {place} is {found or 'missing'} after {timeout:.0f} seconds, expected {value}",
         code="goldenami.NotEffective",
         action="PutParameter",
         account=place.account,

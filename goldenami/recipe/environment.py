@@ -108,9 +108,14 @@ class HomeSpec(RoleSpec):
 
 
 class AccountSpec(RoleSpec):
-    """Another account, for targets."""
+    """Another account: for targets, for consumers, or to share images with."""
 
     id: AccountId = Field(description="12-digit account id, in quotes.")
+    parameters: bool = Field(
+        False,
+        description="Whether the account also gets SSM parameters of images that a recipe only shares with it "
+        "(distribution.share.accounts). Its role must be allowed to write them. Targets always get them.",
+    )
 
 
 class TargetSpec(Spec):
@@ -475,7 +480,8 @@ def _environment(
             "Add the accounts and regions that get images: targets: [{account: home, regions: […], kms_key: …}]",
         )
     home = _account(HOME, spec.home.account, spec.home)
-    accounts = {HOME: home} | {key: _account(key, value.id, value) for key, value in spec.accounts.items()}
+    others = {key: _account(key, one.id, one, parameters=one.parameters) for key, one in spec.accounts.items()}
+    accounts = {HOME: home} | others
     _check_accounts(accounts, at, document, problems)
     targets, paths = _targets(spec, accounts, at, document, problems)
     consumers = _consumers(spec, accounts, at, document, problems)
@@ -597,8 +603,8 @@ def _sandbox_storage(name: str, endpoint: str | None) -> Path | None:
     return None if directory is None else directory / name
 
 
-def _account(name: str, id: str, spec: RoleSpec) -> Account:
-    return Account(name, id, spec.role, spec.external_id, seconds(spec.session_duration))
+def _account(name: str, id: str, spec: RoleSpec, *, parameters: bool = False) -> Account:
+    return Account(name, id, spec.role, spec.external_id, seconds(spec.session_duration), parameters)
 
 
 def _address(transport: str, address: Address, at: NodePath, document: Document, problems: Problems) -> Address:

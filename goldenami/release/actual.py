@@ -99,7 +99,7 @@ def _parameters(
     for declared in releases:
         recipe = declared.manifest.recipe
         for p in declared.every_parameter:
-            wanted[p.place][p.name] = recipe, p.image.image_id
+            wanted[p.place][p.name] = recipe, p.value
         for p in declared.leaving_parameters:
             wanted[p.place][p.name] = recipe, None
 

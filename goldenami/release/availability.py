@@ -30,7 +30,7 @@ from goldenami.model import Architecture, Place, Target
 from goldenami.release import names
 from goldenami.release import targets as modes
 from goldenami.release.catalog import Catalog
-from goldenami.release.parameters import NOT_OURS, parameter_name, why_not_ours
+from goldenami.release.parameters import CHANNEL_PARAMETERS, NOT_OURS, parameter_name, why_not_ours
 from goldenami.release.versions import Version
 
 _R = TypeVar("_R")
@@ -38,7 +38,8 @@ _R = TypeVar("_R")
 
 @dataclass(frozen=True, slots=True)
 class ReleaseNames:
-    """What determines the names of a recipe's releases. ``line``: MAJOR.MINOR; ``image_name``: the template."""
+    """What determines the names of a recipe's releases. ``line``: MAJOR.MINOR; ``image_name``: the template.
+    ``informed``: places without a target that also get parameters."""
 
     recipe: str
     line: str
@@ -46,10 +47,16 @@ class ReleaseNames:
     targets: tuple[Target, ...]
     image_name: str
     prefix: str
+    informed: tuple[Place, ...] = ()
 
-    def parameters(self, which: str) -> tuple[str, ...]:
-        """Return the names of the parameters of a channel or version; they are the same in each place."""
-        return tuple(parameter_name(self.prefix, self.recipe, a, which) for a in self.architectures)
+    def parameters(self, which: str, *what: str) -> tuple[str, ...]:
+        """Return the names of the parameters of a channel or version; they are the same in each place. ``what``: their
+        last parts, by default those with image ids."""
+        return tuple(
+            parameter_name(self.prefix, self.recipe, a, which, one)
+            for a in self.architectures
+            for one in what or ("image-id",)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +115,16 @@ def check_version(cloud: Cloud, wanted: ReleaseNames, version: str, build_id: st
 
 def check_channel(cloud: Cloud, catalog: Catalog, owner: Owner, wanted: ReleaseNames, channel: str) -> None:
     """Raise CloudError if a channel's parameter in a required target does not belong to this catalog."""
+    every = wanted.parameters(channel, *CHANNEL_PARAMETERS)
 
     def search(place: Place) -> list[str]:
-        found = parameters.find_many(cloud, place, wanted.parameters(channel))
+        found = parameters.find_many(cloud, place, every)
         reasons = (why_not_ours(cloud, catalog, owner, wanted.recipe, place, *one) for one in sorted(found.items()))
         return [reason for reason in reasons if reason is not None]
 
     required = {target.place for target in wanted.targets if target.required}
-    answers = _ask_all(wanted.targets, search)
-    reasons = [reason for place, found in answers.items() if place in required for reason in found]
+    answers = _ask_all(wanted.targets, search, wanted.informed)
+    reasons = [reason for place, found in answers.items() if place in required | {*wanted.informed} for reason in found]
     if reasons:
         raise CloudError(
             f"{wanted.recipe}@{channel} cannot be moved. {'. '.join(reasons)}",
@@ -150,7 +158,8 @@ def _images_of_day(
 
 def _parameters(cloud: Cloud, wanted: ReleaseNames, version: str) -> list[tuple[Place, str, str]]:
     """Return the parameters of a version that exist: place, name and value."""
-    answers = _ask_all(wanted.targets, lambda place: parameters.find_many(cloud, place, wanted.parameters(version)))
+    names_of = wanted.parameters(version)
+    answers = _ask_all(wanted.targets, lambda place: parameters.find_many(cloud, place, names_of), wanted.informed)
     return [(place, name, value) for place, found in answers.items() for name, value in sorted(found.items())]
 
 
@@ -158,13 +167,15 @@ def _owning(wanted: ReleaseNames) -> tuple[Target, ...]:
     return tuple(target for target in wanted.targets if modes.get_mode(target).owns_image)
 
 
-def _ask_all(targets: Iterable[Target], ask: Callable[[Place], _R]) -> dict[Place, _R]:
-    """Ask the places of all targets. A place of best-effort targets only that does not answer is left out.
+def _ask_all(targets: Iterable[Target], ask: Callable[[Place], _R], more: Iterable[Place] = ()) -> dict[Place, _R]:
+    """Ask the places of all targets, and ``more``. A place of best-effort targets only that does not answer is left
+    out.
 
     Raises the error of a required target, or TargetsFailed if there are several.
     """
-    required = {target.place: target.label for target in targets if target.required}
-    answers = each(sorted({target.place for target in targets}), ask)
+    others = {place: str(place) for place in more}
+    required = others | {target.place: target.label for target in targets if target.required}
+    answers = each(sorted({target.place for target in targets} | others.keys()), ask)
     failed = {required[place]: error for place, error in answers.errors.items() if place in required}
     if len(failed) == 1:
         raise next(iter(failed.values()))

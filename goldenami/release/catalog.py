@@ -21,6 +21,7 @@ points to an existing release. So nothing has to be repaired after a crash.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -106,6 +107,15 @@ class Reservation:
     schema: str = RESERVATION_SCHEMA
 
 
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The manifest of a release as a file. ``address``: its s3:// URL; None for a catalog in a directory, which other
+    machines cannot read. ``sha256``: the digest of the file, in hexadecimal digits."""
+
+    address: str | None
+    sha256: str
+
+
 class Catalog:
     """The catalog in a directory or in another store. A directory that does not exist is an empty catalog.
 
@@ -174,6 +184,17 @@ class Catalog:
             raise self._no_such_version(name, version)
         return self._decode(key, data, name, version)
 
+    def evidence(self, name: str, version: str) -> Evidence:
+        """Return where the manifest that the build wrote is, and its digest, which never changes. Raises NotFound."""
+        for key in (_original_key(name, version), _release_key(name, version)):
+            data = self._read(key)
+            if data is not None:
+                break
+        else:
+            raise self._no_such_version(name, version)
+        where = self._store.where(key)
+        return Evidence(where if where.startswith("s3://") else None, hashlib.sha256(data).hexdigest())
+
     def add(self, manifest: ImageManifest) -> None:
         """Add a release. A release is immutable.
 
@@ -212,7 +233,7 @@ class Catalog:
                 hint=f"Run {step('distribute', f'{manifest.recipe}@{manifest.version}')} again.",
             )
         if not before.revisions:
-            self._store.create(f"originals/{manifest.recipe}/{manifest.version}.json", stored.data)
+            self._store.create(_original_key(manifest.recipe, manifest.version), stored.data)
         if self._store.replace(key, data, stored) is None:
             raise CatalogError(
                 f"the manifest of {manifest.label} was changed by another process at the same time",
@@ -570,6 +591,10 @@ _RESERVATION = TypeAdapter(Reservation)
 
 def _release_key(name: str, version: str) -> str:
     return f"releases/{check_name(name, 'release')}/{Version.parse(version)}.json"
+
+
+def _original_key(name: str, version: str) -> str:
+    return f"originals/{check_name(name, 'release')}/{Version.parse(version)}.json"
 
 
 def _reservation_key(name: str, version: str) -> str:

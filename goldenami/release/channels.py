@@ -315,7 +315,7 @@ def _publication(job: Task, catalog: Catalog, manifest: ImageManifest) -> Public
         emit=job.emit,
         lifetime=job.environment.lifetime,
     )
-    return Publication(ledger, catalog, manifest, job.environment.targets, job.emit)
+    return Publication(ledger, catalog, manifest, job.environment.targets, job.emit, job.environment.informed)
 
 
 def _conclude_earlier(job: Task, name: str, channel: str) -> None:

@@ -18,9 +18,10 @@ from goldenami.aws import tags
 from goldenami.model import Account, Architecture, Declaration, Environment, ImageManifest, ManifestImage, Place, Target
 from goldenami.release import consumers
 from goldenami.release import targets as modes
+from goldenami.release.catalog import Evidence
 from goldenami.release.distribute import Placed
 from goldenami.release.order import ReleaseOrder
-from goldenami.release.parameters import Parameter, parameters_for
+from goldenami.release.parameters import Parameter, channel_parameters, parameters_for
 from goldenami.release.verify import Expected, expect
 
 
@@ -32,7 +33,8 @@ class Declared:
     release owns. ``missing``: targets that have no image yet. ``leaving``: rows of accounts that may not use the image
     of another account any more. ``kept``: what is not declared any more, or declared differently, and stays as it is.
     ``channels``: the channels that point to the release. ``parameters``: of the rows that stay, by channel, and by the
-    version. ``leaving_parameters``: of the rows that leave. ``needs``: the grants of consumers.
+    version. ``leaving_parameters``: of accounts that may not use the images any more. ``needs``: the grants of
+    consumers.
     """
 
     manifest: ImageManifest
@@ -63,9 +65,10 @@ def declare(
     environment: Environment,
     catalog: str | None,
     channels: Iterable[str],
+    evidence: Evidence,
 ) -> Declared:
     """Return the declared state of a release. ``catalog``: the id of the catalog. ``channels``: those that point to the
-    release."""
+    release. ``evidence``: its manifest as the build wrote it."""
     targets = tuple(_targets(manifest, declaration, environment))
     declared = {target.place for target in declaration.targets}
     rows = {row.place for row in manifest.images}
@@ -102,6 +105,8 @@ def declare(
     pointing = tuple(sorted(channels))
     shared = {one.image_id: tuple(sorted(one.users | one.organizations)) for one in images}
     after = replace(staying, images=tuple(_with_access(row, shared) for row in staying.images))
+    wanted = wanted_parameters(after, environment, pointing, evidence)
+    names = {(parameter.place, parameter.name) for every in wanted.values() for parameter in every}
     return Declared(
         manifest=manifest,
         order=order,
@@ -110,22 +115,24 @@ def declare(
         leaving=leaving,
         kept=tuple(_kept(manifest, declaration, declared)),
         channels=pointing,
-        parameters=wanted_parameters(staying, environment, pointing),
+        parameters=wanted,
         leaving_parameters=tuple(
-            p
-            for every in wanted_parameters(replace(manifest, images=leaving), environment, pointing).values()
-            for p in every
+            parameter
+            for every in wanted_parameters(manifest, environment, pointing, evidence).values()
+            for parameter in every
+            if (parameter.place, parameter.name) not in names
         ),
         needs=consumers.needs(environment.consumers, [after]),
     )
 
 
 def wanted_parameters(
-    manifest: ImageManifest, environment: Environment, channels: Iterable[str]
+    manifest: ImageManifest, environment: Environment, channels: Iterable[str], evidence: Evidence
 ) -> dict[str, tuple[Parameter, ...]]:
     """Return the parameters of a release: those of its version, and those of the channels that point to it."""
-    prefix = environment.parameter_prefix
-    return {which: parameters_for(manifest, prefix, which) for which in (manifest.version, *channels)}
+    prefix, accounts = environment.parameter_prefix, [account.id for account in environment.informed]
+    of_channels = {one: channel_parameters(manifest, prefix, one, evidence, accounts) for one in channels}
+    return {manifest.version: parameters_for(manifest, prefix, manifest.version, accounts), **of_channels}
 
 
 def _targets(manifest: ImageManifest, declaration: Declaration, environment: Environment) -> Iterator[Target]:

@@ -191,7 +191,7 @@ def _grant_changes(declared: Declared, state: State) -> Iterator[Change]:
 
 
 def _parameter_changes(declared: Declared, state: State, broken: list[str]) -> Iterator[Change]:
-    staying = [(p, p.image.image_id) for p in declared.every_parameter]
+    staying = [(p, p.value) for p in declared.every_parameter]
     for parameter, after in (*staying, *((p, None) for p in declared.leaving_parameters)):
         at = parameter.place, parameter.name
         before = state.parameters.get(at)

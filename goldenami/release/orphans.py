@@ -32,10 +32,10 @@ from goldenami.events import Emit, ignore_events
 from goldenami.model import Environment, Place
 from goldenami.nextstep import command
 from goldenami.release import usage
-from goldenami.release.catalog import Catalog
+from goldenami.release.catalog import Catalog, Evidence
 from goldenami.release.decisions import living
 from goldenami.release.empty import refuse_empty
-from goldenami.release.parameters import parameters_for
+from goldenami.release.parameters import channel_parameters, parameters_for
 from goldenami.release.retention import Rules
 from goldenami.release.versions import is_version
 from goldenami.work import Attempts
@@ -45,6 +45,7 @@ MINIMUM_AGE: Final = timedelta(days=1)  # a younger resource may belong to a bui
 UNUSED_FOR: Final = Rules().unused_for  # an image that was launched more recently is in use
 _KINDS: Final = ("instance", "image", "snapshot", "volume", "key-pair", "security-group", "parameter")
 _SCHEDULE_TAG: Final = "goldenami:schedule"
+_NO_EVIDENCE: Final = Evidence(None, "")  # only the names of the parameters matter here
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,10 +246,11 @@ def _read_owners(cloud: Cloud, environment: Environment, catalog: Catalog) -> Ow
             for at in {image.place, Place(environment.home.id, image.region)}:
                 released[at, image.image_id] = manifest.label
                 released.update({(at, s.snapshot_id): manifest.label for s in image.snapshots})
-        channels = [c.channel for c in catalog.channels(manifest.recipe)]
-        for which in (manifest.version, *channels):
-            for p in parameters_for(manifest, environment.parameter_prefix, which):
-                released[p.place, p.name] = manifest.label
+        prefix, accounts = environment.parameter_prefix, {account.id for account in environment.accounts.values()}
+        own = [*parameters_for(manifest, prefix, manifest.version, accounts)]
+        for channel in catalog.channels(manifest.recipe):
+            own += channel_parameters(manifest, prefix, channel.channel, _NO_EVIDENCE, accounts)
+        released.update({(parameter.place, parameter.name): manifest.label for parameter in own})
     unfinished = {s.build_id for s in journals.open_journals(environment, cloud).unfinished()}
     owner = Owner(catalog.identity(), environment.name, catalogs.open_proofs(environment, cloud))
     return Owners(released, frozenset(unfinished), owner)

@@ -1,4 +1,9 @@
-"""The SSM parameters of a release: one for each of its images, in the account and region of the image.
+"""The SSM parameters of a release, in the account and region of each of its images.
+
+The id of the image is in ``…/VERSION/image-id``, which never changes, and in ``…/CHANNEL/image-id``, which moves with
+the channel. Beside the latter, ``…/CHANNEL/version`` has the version of the release, and ``…/CHANNEL/manifest`` has all
+facts in one value (JSON), so that one read returns facts that belong together. An account that an image is only shared
+with gets the same parameters if the environment says so (``accounts.NAME.parameters``).
 
 The journal of a build records each change of a parameter. The functions read the journal first, because SSM validates a
 new value after it has answered the call. Until then, SSM still returns the old value.
@@ -6,6 +11,8 @@ new value after it has answered the call. Until then, SSM still returns the old 
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,39 +24,90 @@ from goldenami.aws.session import Cloud
 from goldenami.errors import CloudError
 from goldenami.journal import Intent
 from goldenami.model import Architecture, ImageManifest, ManifestImage, Place
-from goldenami.release.catalog import Catalog
+from goldenami.release.catalog import Catalog, Evidence
 
+MANIFEST_SCHEMA: Final = "goldenami.channel-manifest/1"
+CHANNEL_PARAMETERS: Final = ("version", "manifest", "image-id")  # the last parts of their names
+_PUTS: Final = 2  # that a move may need for one parameter: the new value, and the earlier one if the move is undone
 NOT_OURS: Final = "goldenami.NotOurs"  # the code of an error: a parameter belongs to another catalog or program
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One SSM parameter, and the image that it must name."""
+    """One SSM parameter, and the value that it must have. ``image``: the image that the value is or describes."""
 
     place: Place
     name: str
     image: ManifestImage
+    value: str
+    data_type: str = parameters.IMAGE
 
     @property
     def key(self) -> str:
         return f"parameter/{self.place}{self.name}"
 
+    @property
+    def names_image(self) -> bool:
+        """Whether the value is the id of the image."""
+        return self.data_type == parameters.IMAGE
 
-def parameter_name(prefix: str, recipe: str, architecture: Architecture, which: str) -> str:
-    """Return a name such as ``/golden-ami/debian-12-web/x86_64/stable/image-id``. ``which``: a channel or a version."""
-    return f"{prefix}/{recipe}/{architecture}/{which}/image-id"
+
+def parameter_name(prefix: str, recipe: str, architecture: Architecture, which: str, what: str = "image-id") -> str:
+    """Return a name such as ``/golden-ami/debian-12-web/x86_64/stable/image-id``. ``which``: a channel or a version.
+    ``what``: "image-id", "version" or "manifest"."""
+    return f"{prefix}/{recipe}/{architecture}/{which}/{what}"
 
 
-def parameters_for(manifest: ImageManifest, prefix: str, which: str) -> tuple[Parameter, ...]:
-    """Return one parameter for each row of a manifest, in the account and region of the row."""
+def parameters_for(
+    manifest: ImageManifest, prefix: str, which: str, accounts: Collection[str] = ()
+) -> tuple[Parameter, ...]:
+    """Return the parameters with the image ids of a channel or a version: one for each row of a manifest.
+
+    ``accounts``: ids of accounts that also get one for each image that is shared with them.
+    """
     return tuple(
         Parameter(
-            image.place,
-            parameter_name(prefix, manifest.recipe, image.architecture, which),
-            image,
+            place, parameter_name(prefix, manifest.recipe, image.architecture, which), image, value=image.image_id
         )
-        for image in manifest.images
+        for place, image in _images(manifest, accounts)
     )
+
+
+def channel_parameters(
+    manifest: ImageManifest, prefix: str, channel: str, evidence: Evidence, accounts: Collection[str] = ()
+) -> tuple[Parameter, ...]:
+    """Return all parameters of a channel: the texts first, then the image ids. They must be set in this order.
+
+    Who reacts to a new image id then finds the version and the manifest of the same image.
+    """
+    texts = []
+    for place, image in _images(manifest, accounts):
+        facts = {
+            "schema": MANIFEST_SCHEMA,
+            "name": manifest.recipe,
+            "version": manifest.version,
+            "architecture": image.architecture,
+            "image_id": image.image_id,
+            "created": manifest.created,
+            "manifest": evidence.address,
+            "sha256": evidence.sha256,
+        }
+        for what, value in (("version", manifest.version), ("manifest", json.dumps(facts))):
+            name = parameter_name(prefix, manifest.recipe, image.architecture, channel, what)
+            texts.append(Parameter(place, name, image, value, parameters.TEXT))
+    return (*texts, *parameters_for(manifest, prefix, channel, accounts))
+
+
+def _images(manifest: ImageManifest, accounts: Collection[str]) -> Iterator[tuple[Place, ManifestImage]]:
+    """Yield each row of a manifest with its place, and then each row that is shared with one of ``accounts`` and for
+    which that account has no row."""
+    rows = {(row.place, row.architecture) for row in manifest.images}
+    yield from ((row.place, row) for row in manifest.images)
+    for row in manifest.images:
+        for account in sorted(set(row.shared_with) & set(accounts)):
+            place = Place(account, row.region)
+            if (place, row.architecture) not in rows:
+                yield place, row
 
 
 def why_not_ours(
@@ -63,14 +121,18 @@ def why_not_ours(
 ) -> str | None:
     """Return why a parameter must not be changed, or None if it belongs to this catalog.
 
-    Its tags must be ours, and its value an image of this catalog. The value of another program is kept, also if the
-    tags are ours, since that program replaced it on purpose.
+    Its tags must be ours, and its value an image or a release of this catalog. The value of another program is kept,
+    also if the tags are ours, since that program replaced it on purpose.
     """
     # A new parameter may not show its tags yet.
     own = cloud.look(lambda: parameter_tags(cloud, place, name))
     answer = owner.of_tags(own or {})
     if not answer.is_ours:
         return f"Parameter {name} in {place} with the value {value} is {answer.reason}"
+    if name.endswith(("/version", "/manifest")):
+        if _version_in(name, recipe, value) in catalog.versions(recipe):
+            return None
+        return f"Parameter {name} in {place} has the value {value}, which is not a release of this catalog"
     if catalog.has_image(recipe, value):
         return None
     # A build that was killed while it published has set the parameter before it wrote the catalog.
@@ -78,6 +140,18 @@ def why_not_ours(
     if image is not None and owner.of_tags(tags.from_list(image.get("Tags"))).is_ours:
         return None
     return f"Parameter {name} in {place} has the value {value}, which is not an image of this catalog"
+
+
+def _version_in(name: str, recipe: str, value: str) -> str:
+    """Return the version in the value of a parameter with a text; empty if the value has another form."""
+    if name.endswith("/version"):
+        return value
+    try:
+        facts = json.loads(value)
+    except ValueError:
+        return ""
+    ours = isinstance(facts, dict) and facts.get("name") == recipe
+    return str(facts.get("version", "")) if ours else ""
 
 
 class Parameters:
@@ -97,11 +171,11 @@ class Parameters:
         """
         self._settle(parameter)
         current = self.read(parameter)
-        if current == parameter.image.image_id:
+        if current == parameter.value:
             return
         if current is not None and self._ledger.existing(parameter.key) is None:
             raise CloudError(
-                f"parameter {parameter.name} in {parameter.place} is {current}, expected {parameter.image.image_id}: "
+                f"parameter {parameter.name} in {parameter.place} is {current}, expected {parameter.value}: "
                 "the parameter of a version never changes",
                 code="goldenami.Immutable",
                 account=parameter.place.account,
@@ -111,23 +185,23 @@ class Parameters:
         self._create(parameter, temporary=temporary)
 
     def move(self, parameter: Parameter) -> None:
-        """Set the parameter of a channel to the image. Creates the parameter if it does not exist.
+        """Set the parameter of a channel. Creates the parameter if it does not exist.
 
-        Call :meth:`refuse_if_not_ours` first.
+        Call :meth:`refuse` first.
         """
         self._settle(parameter)
         current = self.read(parameter)
-        if current == parameter.image.image_id and not self._may_become_other(parameter, current):
+        if current == parameter.value and not self._may_become_other(parameter, current):
             return
         if current is None:
             self._create(parameter)
         else:
-            self._set(parameter, parameter.image.image_id)
+            self._set(parameter, parameter.value)
 
-    def refuse_if_not_ours(self, parameter: Parameter, current: str | None) -> None:
+    def refuse(self, parameter: Parameter, current: str | None) -> None:
         """Raise CloudError if a parameter with the value ``current`` must be changed and does not belong to this
-        catalog. None: it does not exist."""
-        if current is None or (current == parameter.image.image_id and not self._may_become_other(parameter, current)):
+        catalog, or if SSM would refuse the change or its undo. None: it does not exist."""
+        if current is None or (current == parameter.value and not self._may_become_other(parameter, current)):
             return
         header, place = self._ledger.journal.header, parameter.place
         owner = Owner(header.catalog, header.environment)
@@ -140,6 +214,9 @@ class Parameters:
                 region=place.region,
                 hint="Set another parameter_prefix, or use the catalog that the parameter belongs to.",
             )
+        full = self._why_full(parameter)
+        if full is not None:
+            raise CloudError(full, code="ParameterMaxVersionLimitExceeded", account=place.account, region=place.region)
 
     def put_back(self, parameter: Parameter, value: str | None) -> None:
         """Restore the earlier value of a parameter. ``value`` None deletes it if this build created it."""
@@ -163,6 +240,13 @@ class Parameters:
     def read(self, parameter: Parameter) -> str | None:
         """Return the current value of a parameter, or None if it does not exist."""
         return parameters.find(self._cloud, parameter.place, parameter.name)
+
+    def _why_full(self, parameter: Parameter) -> str | None:
+        # Most parameters have few versions. They need no further call.
+        current = parameters.current(self._cloud, parameter.place, parameter.name)
+        if current is None or current.version + _PUTS <= parameters.MOST_VERSIONS:
+            return None
+        return parameters.why_full(self._cloud, parameter.place, parameter.name, _PUTS)
 
     def may_differ(self, parameter: Parameter, value: str | None) -> bool:
         """Return whether the parameter has another value than ``value``, or may get one."""
@@ -206,7 +290,8 @@ class Parameters:
             parameter.key,
             parameter.place,
             name=parameter.name,
-            image_id=parameter.image.image_id,
+            value=parameter.value,
+            data_type=parameter.data_type,
             description=self._description,
             temporary=temporary,
         )
@@ -217,4 +302,11 @@ class Parameters:
         number = 1
         while (latest := self._ledger.journal.latest(f"{parameter.key}/{number}")) and latest[1] and latest[1].ok:
             number += 1
-        parameters.put(self._ledger, f"{parameter.key}/{number}", parameter.place, name=parameter.name, image_id=value)
+        parameters.put(
+            self._ledger,
+            f"{parameter.key}/{number}",
+            parameter.place,
+            name=parameter.name,
+            value=value,
+            data_type=parameter.data_type,
+        )

@@ -9,11 +9,14 @@ These are the steps, and the effect of a process that is killed after each step:
    images and the version's parameters lose the expiry tag. This step is before the next one, because a channel's
    parameter must never name an image that a clean-up can delete. Killed here: no channel points to the release; a
    resume continues.
-3. *The channel's parameters*, in every target: first all are checked, then all are moved. If one cannot be moved, or
-   the build is interrupted, the moved parameters get their earlier values again (or are deleted, if they had none).
-   Killed here: some are moved; a resume moves the others. These parameters never have the expiry tag, because consumers
-   read them from their creation on, and they only name images of releases. If the machine is lost, the next move of the
-   channel moves all parameters.
+3. *The channel's parameters*, in every target: first all are checked, then all are moved: the versions and manifests
+   everywhere, and then the image ids everywhere. So an account that cannot be written to is found before any image id
+   has moved, and who reacts to a new image id finds the version and manifest of the same release. Between the two,
+   for as long as the move takes, a version can be newer than the image id beside it; the manifest has both in one
+   value. If one parameter cannot be moved, or the build is interrupted, the moved parameters get their earlier values
+   again, in the same order (or are deleted, if they had none). Killed here: some are moved; a resume moves the others.
+   These parameters never have the expiry tag, because consumers read them from their creation on, and they only name
+   images of releases. If the machine is lost, the next move of the channel moves all parameters.
 4. *The channel's pointer in the catalog*. It is last, because it stores the earlier release for a restore of step 3.
 
 Every step reads the current state before it changes anything, so a second call changes nothing. If two processes
@@ -22,7 +25,7 @@ publish to one channel, the second one waits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -34,11 +37,11 @@ from goldenami.aws.ledger import Ledger
 from goldenami.each import each
 from goldenami.errors import GoldenAmiError, TargetsFailed
 from goldenami.events import Emit, emit, ignore_events
-from goldenami.model import Architecture, ImageManifest, Place, Target
+from goldenami.model import Account, ImageManifest, Target
 from goldenami.nextstep import step
 from goldenami.release import targets as modes
 from goldenami.release.catalog import Catalog, Channel, Move
-from goldenami.release.parameters import Parameter, Parameters, parameters_for
+from goldenami.release.parameters import Parameter, Parameters, channel_parameters, parameters_for
 
 LOCK_TIMEOUT: Final = 900.0  # seconds; another build's publishing takes one or two minutes at worst
 
@@ -63,6 +66,7 @@ def publish(
     channel: str,
     prefix: str,
     targets: Sequence[Target],
+    informed: Sequence[Account] = (),
     now: datetime,
     by: str | None = None,
     emit: Emit = ignore_events,
@@ -70,13 +74,14 @@ def publish(
     """Make a release of a verified manifest and point the channel to it. The module describes the steps.
 
     ``by``: the ARN of the caller, for the history of the channel. ``prefix``: the environment's, for example
-    "/golden-ami". ``targets``: the targets of the order. A parameter that cannot be set in a best-effort target is
+    "/golden-ami". ``targets``: the targets of the order. ``informed``: accounts that also get parameters of images that
+    are only shared with them. A parameter that cannot be set in a best-effort target is
     listed in ``failures``. Raises TargetsFailed if a parameter cannot be set in a required target; every parameter of
     the channel has its earlier value then.
     """
     with catalog.publishing(manifest.recipe, channel, timeout=LOCK_TIMEOUT):
         manifest = _as_released(catalog, manifest)
-        publication = Publication(ledger, catalog, manifest, targets, emit)
+        publication = Publication(ledger, catalog, manifest, targets, emit, informed)
         publication.make_version_parameters(prefix)
         catalog.add(manifest)
         publication.keep(prefix)
@@ -93,6 +98,7 @@ def withdraw(
     channel: str,
     prefix: str,
     targets: Sequence[Target],
+    informed: Sequence[Account] = (),
     emit: Emit = ignore_events,
 ) -> dict[str, str]:
     """Undo step 3 of a process that was killed between steps 2 and 4.
@@ -102,7 +108,7 @@ def withdraw(
     new release. Returns label of the target -> reason for each failure.
     """
     with catalog.publishing(manifest.recipe, channel, timeout=LOCK_TIMEOUT):
-        publication = Publication(ledger, catalog, manifest, targets, emit)
+        publication = Publication(ledger, catalog, manifest, targets, emit, informed)
         try:
             publication.keep(prefix)
             kept: Mapping[str, str] = {}
@@ -129,7 +135,13 @@ class Publication:
     """Changes the parameters of a release in all targets. ``failures``: label of a best-effort target -> reason."""
 
     def __init__(
-        self, ledger: Ledger, catalog: Catalog, manifest: ImageManifest, targets: Sequence[Target], to: Emit
+        self,
+        ledger: Ledger,
+        catalog: Catalog,
+        manifest: ImageManifest,
+        targets: Sequence[Target],
+        to: Emit,
+        informed: Sequence[Account] = (),
     ) -> None:
         self._ledger = ledger
         self._cloud = ledger.cloud
@@ -137,12 +149,13 @@ class Publication:
         self._manifest = manifest
         self._parameters = Parameters(ledger, catalog, manifest)
         self._targets = {target.place: target for target in targets}
+        self._informed = {account.id: account.name for account in informed}
         self._emit = to
         self.failures: dict[str, str] = {}
 
     def make_version_parameters(self, prefix: str) -> None:
         released = self._manifest.version in self._catalog.versions(self._manifest.recipe)
-        wanted = parameters_for(self._manifest, prefix, self._manifest.version)
+        wanted = self._version_parameters(prefix)
         # The parameters of an existing release are not temporary, also if one was deleted and is created again.
         refused = self._each(wanted, lambda p: self._parameters.make(p, temporary=not released), "publishing")
         if refused:
@@ -154,25 +167,28 @@ class Publication:
         """Take the mark off that lets anybody collect what a dead machine left (goldenami:expires-at): the images and
         the version's parameters are a release's now. Before the channel moves, so that nothing that is in use ever
         looks left over."""
-        wanted = parameters_for(self._manifest, prefix, self._manifest.version)
-        refused = self._each(wanted, self._keep, "publishing")
+        refused = self._each(self._version_parameters(prefix), self._keep, "publishing")
         if refused:
             raise self._failed("the release is still marked as temporary", refused)
 
     @contextmanager
     def channel_parameters_moved(self, prefix: str, channel: str) -> Iterator[None]:
         """Inside, all of them are moved; if they cannot be, or the inside fails or is interrupted, all are back."""
-        wanted = parameters_for(self._manifest, prefix, channel)
+        wanted = self._channel_parameters(self._manifest, prefix, channel)
         pointer = self._catalog.channel(self._manifest.recipe, channel)
-        before = self._before(wanted, pointer)
+        before = self._before(wanted, pointer, prefix)
         name = f"{self._manifest.recipe}@{channel}"
-        refused = self._each(wanted, lambda p: self._parameters.refuse_if_not_ours(p, before[p]), None)
+        refused = self._each(wanted, lambda p: self._parameters.refuse(p, before[p]), None)
         if refused:
             raise self._failed(f"{name} was not moved: its parameters cannot be set", refused)
         try:
-            refused = self._each(wanted, self._parameters.move, "publishing")
+            for wave in in_order(wanted):
+                refused = refused or self._each(wave, self._parameters.move, "publishing")
             if refused:
                 raise self._failed(f"{name} was not moved: its parameters cannot be set", refused)
+            # A best-effort target that failed keeps its earlier values, all of them.
+            behind = [parameter for parameter in wanted if self._label(parameter) in self.failures]
+            self._undo(behind, lambda p: self._parameters.put_back(p, before[p]), None)
             yield
         except (Exception, KeyboardInterrupt) as error:
             if self._catalog.channel(self._manifest.recipe, channel) != pointer:
@@ -185,7 +201,7 @@ class Publication:
                 emit(self._emit, "note", message=what, level="warning")
             raise
         for parameter in wanted:
-            if self._label(parameter) not in self.failures:
+            if parameter.names_image and self._label(parameter) not in self.failures:
                 self._tell(parameter, "published")
 
     def put_back(self, prefix: str, channel: str) -> dict[str, str]:
@@ -196,7 +212,7 @@ class Publication:
         pointer = self._catalog.channel(self._manifest.recipe, channel)
         if pointer is not None and any(self._is_move(move) for move in pointer.history):
             return {}
-        before = self._before(wanted := parameters_for(self._manifest, prefix, channel), pointer)
+        before = self._before(wanted := self._channel_parameters(self._manifest, prefix, channel), pointer, prefix)
         moved = [p for p in wanted if self._parameters.may_differ(p, before[p])]
         kept = self._undo(moved, lambda p: self._parameters.put_back(p, before[p]), "putting back")
         return {self._label(parameter): reason for parameter, reason in kept.items()}
@@ -219,23 +235,30 @@ class Publication:
 
     # --- all parameters -----------------------------------------------------------------------------------------------
 
-    def _before(self, wanted: Sequence[Parameter], pointer: Channel | None) -> dict[Parameter, str | None]:
+    def _version_parameters(self, prefix: str) -> tuple[Parameter, ...]:
+        return parameters_for(self._manifest, prefix, self._manifest.version, self._informed)
+
+    def _channel_parameters(self, manifest: ImageManifest, prefix: str, channel: str) -> tuple[Parameter, ...]:
+        evidence = self._catalog.evidence(manifest.recipe, manifest.version)
+        return channel_parameters(manifest, prefix, channel, evidence, self._informed)
+
+    def _before(self, wanted: Sequence[Parameter], pointer: Channel | None, prefix: str) -> dict[Parameter, str | None]:
         """Return the value to restore for each parameter.
 
-        It is the current value, unless a killed process has already moved the parameter. Then it is the image of the
+        It is the current value, unless a killed process has already moved the parameter. Then it is the value for the
         release that the channel points to, because the pointer moves last.
         """
         moving = pointer is None or pointer.current != self._manifest.version
-        previous: dict[tuple[Place, Architecture], str] = {}
+        previous: dict[str, str] = {}
         if pointer is not None and moving:
             old = self._catalog.get(self._manifest.recipe, pointer.current)
-            previous = {(i.place, i.architecture): i.image_id for i in old.images}
+            previous = {p.key: p.value for p in self._channel_parameters(old, prefix, pointer.channel)}
         values: dict[Parameter, str | None] = {}
 
         def read(parameter: Parameter) -> None:
             current = self._parameters.read(parameter)
-            if moving and current == parameter.image.image_id:
-                current = previous.get((parameter.place, parameter.image.architecture))
+            if moving and current == parameter.value:
+                current = previous.get(parameter.key)
             values[parameter] = current
 
         refused = self._each(wanted, read, None)
@@ -257,15 +280,20 @@ class Publication:
         self.failures |= {self._label(p): reason for p, reason in failed.items() if not self._is_required(p)}
         return {parameter: reason for parameter, reason in failed.items() if self._is_required(parameter)}
 
-    def _undo(self, wanted: Sequence[Parameter], do: Callable[[Parameter], None], state: str) -> dict[Parameter, str]:
-        """Call ``do`` for all parameters in parallel, also after an interruption. Returns all failures."""
-        return self._all_at_once(wanted, do, state, undoing=True)
+    def _undo(
+        self, wanted: Sequence[Parameter], do: Callable[[Parameter], None], state: str | None
+    ) -> dict[Parameter, str]:
+        """Call ``do`` for all parameters, also after an interruption. Returns all failures."""
+        failed: dict[Parameter, str] = {}
+        for wave in in_order(wanted):
+            failed |= self._all_at_once(wave, do, state, undoing=True)
+        return failed
 
     def _all_at_once(
         self, todo: Sequence[Parameter], do: Callable[[Parameter], None], state: str | None, *, undoing: bool
     ) -> dict[Parameter, str]:
         def one(parameter: Parameter) -> None:
-            if state is not None:
+            if state is not None and parameter.names_image:
                 self._tell(parameter, state)
             do(parameter)
 
@@ -290,8 +318,10 @@ class Publication:
         )
 
     def _label(self, parameter: Parameter) -> str:
-        target = self._targets.get(parameter.place)
-        return target.label if target is not None else str(parameter.place)
+        target, place = self._targets.get(parameter.place), parameter.place
+        if target is not None:
+            return target.label
+        return f"{self._informed.get(place.account, place.account)}/{place.region}"
 
     def _is_required(self, parameter: Parameter) -> bool:
         target = self._targets.get(parameter.place)
@@ -307,3 +337,9 @@ class Publication:
             image_id=parameter.image.image_id,
             detail=detail,
         )
+
+
+def in_order(wanted: Iterable[Parameter]) -> tuple[list[Parameter], list[Parameter]]:
+    """Return the parameters that must be set first, all at once, and those that follow."""
+    texts = [parameter for parameter in wanted if not parameter.names_image]
+    return texts, [parameter for parameter in wanted if parameter.names_image]

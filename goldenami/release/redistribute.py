@@ -58,7 +58,7 @@ from goldenami.release.difference import ALLOWED, Change, Difference, compare, o
 from goldenami.release.distribute import Distributed, Placed
 from goldenami.release.distribute import distribute as copy_to_targets
 from goldenami.release.parameters import Parameter, Parameters
-from goldenami.release.publish import LOCK_TIMEOUT, Publication
+from goldenami.release.publish import LOCK_TIMEOUT, Publication, in_order
 from goldenami.release.verify import verify
 from goldenami.release.versions import Reference
 from goldenami.task import Task
@@ -115,7 +115,8 @@ def pointed(catalog: Catalog, name: str) -> list[ImageManifest]:
 
 def _declare(catalog: Catalog, environment: Environment, manifest: ImageManifest, declaration: Declaration) -> Declared:
     channels = [c.channel for c in catalog.channels(manifest.recipe) if c.current == manifest.version]
-    return declare(manifest, declaration, environment, catalog.identity(), channels)
+    evidence = catalog.evidence(manifest.recipe, manifest.version)
+    return declare(manifest, declaration, environment, catalog.identity(), channels, evidence)
 
 
 # --- distribute -------------------------------------------------------------------------------------------------------
@@ -321,9 +322,11 @@ class _Work(Attempts):
         if not added:
             return manifest
         revised = self._revise(manifest, (*manifest.images, *added), added=added)
-        Publication(self.ledger, self.catalog, revised, self.environment.targets, self.job.emit).keep(
-            self.environment.parameter_prefix
+        environment = self.environment
+        publication = Publication(
+            self.ledger, self.catalog, revised, environment.targets, self.job.emit, environment.informed
         )
+        publication.keep(environment.parameter_prefix)
         return revised
 
     def _borrowed(self, placed: Iterable[Placed], rows: Sequence[ManifestImage]) -> list[ManifestImage]:
@@ -490,11 +493,12 @@ class _Work(Attempts):
         work = Parameters(self.ledger, self.catalog, manifest)
 
         def set_one(parameter: Parameter) -> None:
-            work.refuse_if_not_ours(parameter, work.read(parameter))
+            work.refuse(parameter, work.read(parameter))
             work.move(parameter)
 
-        done = each(chosen, set_one)
-        self.failures |= {f"parameter {p.name} in {p.place}": reason for p, reason in done.reasons.items()}
+        for wave in in_order(chosen):
+            done = each(wave, set_one)
+            self.failures |= {f"parameter {p.name} in {p.place}": reason for p, reason in done.reasons.items()}
 
 
 def _source(manifest: ImageManifest, environment: Environment) -> Place:

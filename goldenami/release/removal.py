@@ -158,7 +158,8 @@ class Removal(Attempts):
                 self.delete_snapshots(place, ids)
         with self.attempt("grants"):
             self.revoke_grants(manifest)
-        for parameter in parameters_for(manifest, self.environment.parameter_prefix, manifest.version):
+        accounts = {account.id for account in self.environment.accounts.values()}
+        for parameter in parameters_for(manifest, self.environment.parameter_prefix, manifest.version, accounts):
             with self.attempt(f"parameter {parameter.name} in {parameter.place}"):
                 self.delete_parameter(parameter.place, parameter.name, parameter.image.image_id)
         if len(self.failures) == before:

@@ -208,7 +208,8 @@ def snapshots_of(manifest: ImageManifest, estate: Estate) -> dict[Place, set[str
 
 def uses_of(estate: Estate, manifest: ImageManifest, prefix: str) -> tuple[str, ...]:
     """Return the uses of a release's images as text. The release's own parameters and images do not count."""
-    own = {(p.place, p.name) for p in parameters_for(manifest, prefix, manifest.version)}
+    every = {account for row in manifest.images for account in row.shared_with}
+    own = {(p.place, p.name) for p in parameters_for(manifest, prefix, manifest.version, every)}
     uses = (use for use in estate.using(ids_of(manifest)) if (use.place, use.name) not in own)
     return tuple(sorted({str(use) for use in uses}))
 

@@ -21,7 +21,7 @@ from goldenami.aws.session import Cloud
 from goldenami.errors import CatalogError, JournalError, NameTaken, NotFound, UsageError
 from goldenami.events import emit, masked
 from goldenami.journal import Header, Journal, Summary, new_build_id
-from goldenami.model import Environment, ImageManifest
+from goldenami.model import Environment, ImageManifest, Place
 from goldenami.nextstep import step
 from goldenami.planning import BuildPlan, Facts
 from goldenami.recipe import Project, Recipe
@@ -158,13 +158,18 @@ def _variables(journal: Journal) -> dict[str, str]:
 def release_names(plan: BuildPlan) -> availability.ReleaseNames:
     """Return what determines the names of a plan's release."""
     recipe, environment = plan.recipe, plan.environment
+    targets = tuple(target for target in plan.targets if target.label not in plan.facts.unavailable)
+    own = {target.place for target in targets}
+    shared = {target.region for target in targets if target.account.id == environment.home.id}
+    accounts = [a.id for a in environment.informed if a.id in recipe.distribution.share_accounts]
     return availability.ReleaseNames(
         recipe.name,
         recipe.version,
         recipe.architectures,
-        tuple(target for target in plan.targets if target.label not in plan.facts.unavailable),
+        targets,
         environment.image_name,
         environment.parameter_prefix,
+        tuple(place for place in (Place(a, region) for a in accounts for region in sorted(shared)) if place not in own),
     )
 
 

@@ -88,7 +88,7 @@ def build(ledger: Ledger) -> Made:
         kms_key_arn=kms.resolve(cloud, HOME_WEST, "alias/golden-ami").arn,
         grantee=f"arn:aws:iam::{APPS.id}:root",
     )
-    parameters.create(ledger, "parameter", APPS_PLACE, name=PARAMETER, image_id=made.copy)
+    parameters.create(ledger, "parameter", APPS_PLACE, name=PARAMETER, value=made.copy)
     builder = ledger.existing("builder")
     if builder is not None:
         instances.terminate(ledger, HOME_PLACE, builder)
@@ -258,7 +258,7 @@ def make_parameter(world: World) -> str:
     base = images.find_base(
         world.cloud, HOME_PLACE, architecture="x86_64", filters={"name": ["debian-12-*"]}, owners=[DEBIAN]
     )
-    parameters.create(world.ledger, "step", HOME_PLACE, name=PARAMETER, image_id=base.image_id)
+    parameters.create(world.ledger, "step", HOME_PLACE, name=PARAMETER, value=base.image_id)
     return PARAMETER
 
 
@@ -432,7 +432,7 @@ def test_a_change_is_sent_once_and_again_when_it_differs(world: World) -> None:
     copy = foreign_image(world)
     for value, sent in ((copy, 1), (copy, 0), (base, 1), (copy, 1), (copy, 0)):
         before = world.mark()
-        parameters.put(world.ledger, "channel", HOME_PLACE, name=PARAMETER, image_id=value)
+        parameters.put(world.ledger, "channel", HOME_PLACE, name=PARAMETER, value=value)
         assert world.mutations(before)["PutParameter"] == sent
         assert parameters.get(world.cloud, HOME_PLACE, PARAMETER) == value
     assert len(parameters.history(world.cloud, HOME_PLACE, PARAMETER)) == 4

@@ -95,7 +95,7 @@ def test_promote_moves_the_pointer_and_builds_nothing(world: World) -> None:
     moved = promote(world, first, "live", reason="soaked for a week")
     assert (moved.before, moved.changed, moved.channel.current) == (None, True, first.version)
     assert values(world, "live") == ids(first)
-    assert made(world) == ["PutParameter"] * len(PLACES)
+    assert made(world) == ["PutParameter"] * 3 * len(PLACES)
     name = parameter_name("/golden-ami", RECIPE, "x86_64", "live")
     own = world.client("ssm", PLACES[0]).list_tags_for_resource(ResourceType="Parameter", ResourceId=name)["TagList"]
     assert {t["Key"]: t["Value"] for t in own}["goldenami:recipe"] == RECIPE
@@ -208,7 +208,7 @@ def test_a_reverted_recipe_moves_the_channel_back_without_a_build(world: World) 
     outcome = world.build()
     assert (outcome.status, outcome.manifest) == ("moved", first)
     assert values(world) == ids(first)
-    assert made(world) == ["PutParameter"] * len(PLACES)
+    assert made(world) == ["PutParameter"] * 3 * len(PLACES)
     forget(world)
     assert (world.build().status, made(world)) == ("unchanged", [])
 

@@ -198,7 +198,7 @@ def test_a_place_that_was_taken_out_is_kept_and_an_account_that_used_an_image_le
     assert [r.place for r in revision.removed] == [PLACES[3]]
     ssm = world.client("ssm", PLACES[3])
     assert ssm.describe_parameters()["Parameters"] == [], "they would name an image that cannot be launched"
-    assert len(world.client("ssm", PLACES[2]).describe_parameters()["Parameters"]) == 2
+    assert len(world.client("ssm", PLACES[2]).describe_parameters()["Parameters"]) == 4
     with pytest.raises(ClientError, match="Not authorized for images"):
         launch(world, PLACES[3], revision.removed[0].image_id)
     assert launch(world, PLACES[2], copied.image_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from goldenami_sandbox.ec2.context import Ctx
@@ -64,7 +65,7 @@ def _in_moto(surface: Surface, place: Place) -> list[str]:
         lines += [f"grant {grant.name} to {grant.grantee_principal}" for grant in grants]
         for name, versions in dict.items(ssm._parameters):
             if name.startswith("/golden-ami"):
-                lines.append(f"parameter {name} = {versions[-1].value}")
+                lines.append(f"parameter {name} = {_value(name, versions[-1].value)}")
                 marks = ssm.list_tags_for_resource("Parameter", name)
                 lines += [f"parameter {name} is temporary" for key in marks if key == "goldenami:expires-at"]
         return lines
@@ -82,10 +83,21 @@ def owned(manifest: ImageManifest, *, channel: bool = True) -> Inventory:
             lines.add(f"{owner}: image {row.image_id} for {APPS}")
             lines |= {f"{owner}: snapshot {s.snapshot_id} for {APPS}" for s in row.snapshots}
             lines.add(f"{owner}: grant * to arn:aws:iam::{APPS}:root")
-        for which in (manifest.version, *([CHANNEL] if channel else [])):
-            name = f"/golden-ami/{manifest.recipe}/{row.architecture}/{which}/image-id"
-            lines.add(f"{place}: parameter {name} = {row.image_id}")
+        prefix = f"{place}: parameter /golden-ami/{manifest.recipe}/{row.architecture}"
+        lines.add(f"{prefix}/{manifest.version}/image-id = {row.image_id}")
+        if channel:
+            lines.add(f"{prefix}/{CHANNEL}/image-id = {row.image_id}")
+            lines.add(f"{prefix}/{CHANNEL}/version = {manifest.version}")
+            lines.add(f"{prefix}/{CHANNEL}/manifest = {manifest.version} {row.image_id}")
     return frozenset(lines)
+
+
+def _value(name: str, value: str) -> str:
+    """What the value of a parameter says, without the digest and the time in it."""
+    if not name.endswith("/manifest"):
+        return value
+    facts = json.loads(value)
+    return f"{facts['version']} {facts['image_id']}"
 
 
 def difference(actual: Inventory, expected: Inventory, *, releases: int) -> list[str]:

@@ -5,13 +5,14 @@ parameter tiers", Systems Manager user guide).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from goldenami_sandbox.http import Response
 from goldenami_sandbox.protocol import Call
 
 MOST_LEVELS: Final = 15
+MOST_VERSIONS: Final = 100
 MOST_TAGS: Final = 50
 LONGEST_ARN: Final = 1011  # the name with the ARN in front of it
 _VALUE_LIMITS: Final = {"Standard": 4096, "Advanced": 8192}
@@ -59,6 +60,25 @@ def refuse_put(call: Call, current: Any) -> Response | None:
             "ValidationException",
             f"{kind} tier parameters support a maximum parameter value of {limit} characters.{advice}",
         )
+    return None
+
+
+def refuse_full(call: Call, versions: Sequence[Any], waiting: int) -> Response | None:
+    """Return the error for a put that would delete a version with a label, or None.
+
+    moto knows the rule, but the puts of image ids reach it only after they were validated. ``versions``: moto's
+    objects, oldest first. ``waiting``: the number of puts that are not validated yet.
+    """
+    if not call.json.get("Overwrite"):
+        return None
+    for oldest in versions[: max(0, len(versions) + waiting + 1 - MOST_VERSIONS)]:
+        if oldest.labels:
+            return call.error(
+                "ParameterMaxVersionLimitExceeded",
+                f"You attempted to create a new version of {oldest.name} by calling the PutParameter API with the "
+                f"overwrite flag. Version {oldest.version}, the oldest version, can't be deleted because it has a "
+                "label associated with it. Move the label to another version of the parameter, and try again.",
+            )
     return None
 
 

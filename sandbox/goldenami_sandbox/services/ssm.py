@@ -83,8 +83,11 @@ class Ssm(Service):
         """Return the error for a call that AWS refuses and moto accepts."""
         match call.action:
             case "PutParameter":
-                current = self._current(call.account, call.region, str(call.json.get("Name")))
-                return parameter_rules.refuse_put(call, current)
+                name = str(call.json.get("Name"))
+                versions = self._versions(call.account, call.region, name)
+                waiting = self._waiting(call.account, call.region, name)
+                refusal = parameter_rules.refuse_put(call, versions[-1] if versions else None)
+                return refusal or parameter_rules.refuse_full(call, versions, waiting)
             case "AddTagsToResource" if call.json.get("ResourceType") == "Parameter":
                 name = str(call.json.get("ResourceId"))
                 with self._surface.active():
@@ -140,9 +143,7 @@ class Ssm(Service):
                 "to true.",
             )
         with self._guard:
-            waiting = sum(
-                1 for put in self._pending if (put.account, put.region, put.name) == (call.account, call.region, name)
-            )
+            waiting = self._waiting(call.account, call.region, name)
             delay = self.world.settings().pending.parameter
             body = json.dumps({**call.json, "DataType": IMAGE_TYPE}).encode()
             put = _Put(call.account, call.region, name, value, body, self.world.clock() + delay)
@@ -201,9 +202,17 @@ class Ssm(Service):
                     dict.__setitem__(parameters, public.name, [_moto_parameter(account, public, self.world.clock())])
 
     def _current(self, account: str, region: str, name: str) -> Any:
+        versions = self._versions(account, region, name)
+        return versions[-1] if versions else None
+
+    def _versions(self, account: str, region: str, name: str) -> list[Any]:
         with self._surface.active():
-            versions = self._surface.backend("ssm", account, region)._parameters.get(name)
-            return versions[-1] if versions else None
+            return list(self._surface.backend("ssm", account, region)._parameters.get(name) or ())
+
+    def _waiting(self, account: str, region: str, name: str) -> int:
+        """Return how many puts of a parameter were accepted and are not validated yet."""
+        with self._guard:
+            return sum((put.account, put.region, put.name) == (account, region, name) for put in self._pending)
 
     def dump(self) -> list[dict[str, Any]]:
         with self._guard:
