@@ -69,7 +69,7 @@ def parameters_for(
         Parameter(
             place, parameter_name(prefix, manifest.recipe, image.architecture, which), image, value=image.image_id
         )
-        for place, image in _images(manifest, accounts)
+        for place, image in images_for(manifest, accounts)
     )
 
 
@@ -81,7 +81,7 @@ def channel_parameters(
     Who reacts to a new image id then finds the version and the manifest of the same image.
     """
     texts = []
-    for place, image in _images(manifest, accounts):
+    for place, image in images_for(manifest, accounts):
         facts = {
             "schema": MANIFEST_SCHEMA,
             "name": manifest.recipe,
@@ -98,7 +98,7 @@ def channel_parameters(
     return (*texts, *parameters_for(manifest, prefix, channel, accounts))
 
 
-def _images(manifest: ImageManifest, accounts: Collection[str]) -> Iterator[tuple[Place, ManifestImage]]:
+def images_for(manifest: ImageManifest, accounts: Collection[str]) -> Iterator[tuple[Place, ManifestImage]]:
     """Yield each row of a manifest with its place, and then each row that is shared with one of ``accounts`` and for
     which that account has no row."""
     rows = {(row.place, row.architecture) for row in manifest.images}

@@ -116,6 +116,8 @@ def test_a_second_catalog_with_its_own_prefix_gets_the_next_free_number(build_wo
     assert sorted({name.partition("/eu-")[2].partition("/")[2] for name in after.keys() - before.keys()}) == [
         f"test/web/x86_64/{made.version}/image-id",
         "test/web/x86_64/stable/image-id",
+        "test/web/x86_64/stable/manifest",
+        "test/web/x86_64/stable/version",
     ]
     notes = [e.fields["message"] for e in world.events if e.kind == "note"]
     assert any("is not used, because its names are taken: web-" in note for note in notes), notes
