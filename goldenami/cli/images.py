@@ -15,6 +15,7 @@ from goldenami.cli import places
 from goldenami.cli.context import account_id, is_up, open_catalog, open_project, print_json, print_table, reach
 from goldenami.cli.options import environment_option, json_option
 from goldenami.each import Failures
+from goldenami.errors import UsageError
 from goldenami.nextstep import step
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def release_of_image(
     """
     from datetime import UTC, datetime
 
-    from goldenami.errors import NotFound, UsageError
+    from goldenami.errors import NotFound
 
     _, environment = open_project(environment_name)
     image_id = id
@@ -244,6 +245,13 @@ def _image_of_instance(environment: Environment, id: str, region: str | None, ac
     type=click.Choice(["x86_64", "arm64"]),
     help="Needed only where the release has images of both.",
 )
+@click.option(
+    "--parameter",
+    "by_parameter",
+    is_flag=True,
+    help="Read the SSM parameter in the account of your credentials, without goldenami.yaml.",
+)
+@click.option("--prefix", metavar="PATH", help="Prefix of the parameters, with --parameter. Default: /golden-ami.")
 @environment_option
 @json_option
 def resolve(
@@ -251,6 +259,8 @@ def resolve(
     region: str,
     account: str | None,
     architecture: Architecture | None,
+    by_parameter: bool,
+    prefix: str | None,
     environment_name: str | None,
     as_json: bool,
 ) -> None:
@@ -258,10 +268,17 @@ def resolve(
 
     NAME@1.4.x means the newest release of version 1.4, and NAME alone the newest of all. Revoked and retired releases
     do not count. --json also prints the release and the channels that point to it.
+
+    With --parameter, a consumer needs only ssm:GetParameters on the parameters of NAME@CHANNEL or NAME@VERSION.
     """
     from goldenami.model import Place
     from goldenami.release.versions import Reference
 
+    if by_parameter:
+        _resolve_by_parameter(reference, region, account, architecture, prefix, as_json=as_json)
+        return
+    if prefix is not None:
+        raise UsageError("--prefix is used with --parameter only", hint="Add --parameter, or remove --prefix.")
     _, environment = open_project(environment_name)
     place = Place(account_id(environment, account), region)
     catalog, parsed = open_catalog(environment), Reference.parse(reference)
@@ -279,6 +296,43 @@ def resolve(
         "account": image.account,
         "region": image.region,
         "channels": [c.channel for c in catalog.channels(manifest.recipe) if c.current == manifest.version],
+    }
+    print_json({"schema": RESOLVE_SCHEMA, **form})
+
+
+def _resolve_by_parameter(
+    text: str,
+    region: str,
+    account: str | None,
+    architecture: Architecture | None,
+    prefix: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    from goldenami.release import published
+    from goldenami.release.versions import Reference
+
+    if account is not None:
+        raise UsageError(
+            "--account cannot be used with --parameter, which reads in the account of your credentials",
+            hint="Remove --account, and use credentials of that account.",
+        )
+    reference = Reference.parse(text)
+    cloud = published.open_caller(region)
+    prefix = prefix or published.DEFAULT_PREFIX
+    found = published.read_published(cloud, reference, prefix=prefix, architecture=architecture)
+    if not as_json:
+        click.echo(found.image_id)
+        return
+    form = {
+        "image_id": found.image_id,
+        "name": reference.name,
+        "version": found.version,
+        "created": found.created,
+        "architecture": found.architecture,
+        "account": found.place.account,
+        "region": found.place.region,
+        "channels": [reference.channel] if reference.channel else [],
     }
     print_json({"schema": RESOLVE_SCHEMA, **form})
 

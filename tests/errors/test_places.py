@@ -115,6 +115,7 @@ NONE = {
     "catalog show": "the catalog",
     "builds": "journals: a directory, or the bucket that the environment names",
     "history": "the catalog",
+    "export": "the catalog",
     "harden": "files of the project, and a host over SSH",
     "iam": "goldenami.yaml",
     "images show": "with --json: the catalog",

@@ -76,6 +76,18 @@ def test_resolve_says_what_is_wrong(
     assert told in err
 
 
+def test_export_prints_a_snippet_or_writes_a_file(filled: Catalog, tmp_path: Path, capsys: Capture) -> None:
+    assert main(["export", "env", "debian-12-web@stable", "--pinned", "--account", "apps"]) == 0
+    assert "AMI_DEBIAN_12_WEB_X86_64_EU_WEST_1=ami-222-eu-west-1-x86_64\n" in capsys.readouterr().out
+    file = tmp_path / "ami.json"
+    assert main(["export", "json", "debian-12-web@candidate", "-o", str(file)]) == 0
+    assert capsys.readouterr() == ("", f"wrote {file}\n")
+    names = [one["name"] for one in json.loads(file.read_text())["parameters"]]
+    assert names == [f"/golden-ami/debian-12-web/{a}/candidate/image-id" for a in ("arm64", "x86_64")]
+    assert main(["export", "env", "debian-12-web@1.4.20261124.1", "--following"]) == 2
+    assert main(["export", "env", "debian-12-web@other"]) == 3
+
+
 def test_resolve_takes_the_newest_good_release_of_a_line(filled: Catalog, capsys: Capture) -> None:
     arguments = ["resolve", "debian-12-web@1.4.x", "--region", "eu-west-1", "--architecture", "x86_64", "--json"]
     assert main(arguments) == 0

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from botocore.exceptions import ClientError
 
-from goldenami.errors import TargetsFailed
+from goldenami.cli.main import main
+from goldenami.errors import NotFound, TargetsFailed, UsageError
+from goldenami.release.published import read_published
+from goldenami.release.versions import Reference
 from tests.release.test_publish import CHANNEL, go, ids, make_shared, values
 
 if TYPE_CHECKING:
@@ -81,3 +86,52 @@ def test_ssm_refuses_the_version_after_the_hundredth(world: World) -> None:
     world.paper.set(pending={"parameter": 5})  # it answers before it validates, and refuses before that
     with pytest.raises(ClientError, match="ParameterMaxVersionLimitExceeded"):
         ssm.put_parameter(Name=CHANNEL, Value=manifest.images[0].image_id, Type="String", Overwrite=True)
+
+
+def test_a_consumer_reads_a_release_from_its_parameters_alone(world: World) -> None:
+    _, manifest = two(world)[1]
+    row = manifest.images[0]
+    found = read_published(world.cloud, Reference.parse("debian-12-web@stable"))
+    assert (found.image_id, found.version, found.created) == (row.image_id, manifest.version, manifest.created)
+    version = read_published(world.cloud, Reference.parse("debian-12-web@1.4.20261124.1"))
+    assert (version.version, version.place) == ("1.4.20261124.1", row.place)
+    # While a channel moves, the texts are of the next release.
+    ssm = world.client("ssm", row.place)
+    ssm.put_parameter(Name=CHANNEL, Value=version.image_id, Type="String", Overwrite=True)
+    torn = read_published(world.cloud, Reference.parse("debian-12-web@stable"), architecture="x86_64")
+    assert (torn.image_id, torn.version, torn.created) == (version.image_id, None, None)
+    with pytest.raises(
+        NotFound, match="/golden-ami/debian-12-web/x86_64/other/image-id does not exist in 111111111111"
+    ):
+        read_published(world.cloud, Reference.parse("debian-12-web@other"))
+    with pytest.raises(UsageError, match="has no parameter"):
+        read_published(world.cloud, Reference.parse("debian-12-web"))
+
+
+def test_resolve_needs_no_goldenami_yaml(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, manifest = two(world)[1]
+    (row,) = manifest.images
+    options = world.paper.client(row.region, row.account)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", options["endpoint_url"])
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", options["aws_access_key_id"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", options["aws_secret_access_key"])
+    monkeypatch.chdir(tmp_path)
+    command = ["resolve", "debian-12-web@stable", "--parameter", "--region", row.region]
+    assert main(command) == 0
+    assert capsys.readouterr() == (f"{row.image_id}\n", "")
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "schema": "goldenami.resolve/1",
+        "image_id": row.image_id,
+        "name": "debian-12-web",
+        "version": manifest.version,
+        "created": manifest.created,
+        "architecture": "x86_64",
+        "account": row.account,
+        "region": row.region,
+        "channels": ["stable"],
+    }
+    assert main([*command, "--prefix", "/other"]) == 3
+    assert main([*command, "--account", "home"]) == 2
