@@ -126,16 +126,17 @@ def told(environment: Environment, recipe: str, tools: Tools) -> Iterator[None]:
     except GoldenAmiError as error:
         mistake = error.exit_code == UsageError.exit_code
         if error not in tools.told and not (mistake or error.ends_everything or isinstance(error, Busy)):
-            now = tools.cloud.now()
-            event = notify.make(
-                "failure",
-                id=notify.id_of(environment.name, recipe, "failure", now),
-                title=f"The build of {recipe} failed before it began",
-                time=timestamp(now),
-                environment=environment.name,
-                name=recipe,
-                error=error.message,
-                command=command("doctor", recipe),
-            )
-            alone(environment, tools, event)
+            with suppress(GoldenAmiError):  # the cloud may have answered nothing, so that its time is unknown
+                now = tools.cloud.now()
+                event = notify.make(
+                    "failure",
+                    id=notify.id_of(environment.name, recipe, "failure", now),
+                    title=f"The build of {recipe} failed before it began",
+                    time=timestamp(now),
+                    environment=environment.name,
+                    name=recipe,
+                    error=error.message,
+                    command=command("doctor", recipe),
+                )
+                alone(environment, tools, event)
         raise

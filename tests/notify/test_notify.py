@@ -144,7 +144,7 @@ def test_a_waiver_that_ends_soon_is_told_by_a_build(world: World) -> None:
 
     queues = Queues(world)
     notify(world, BUS)
-    soon = (world.cloud.now() + timedelta(days=3)).date().isoformat()
+    soon = (datetime.now(UTC) + timedelta(days=3)).date().isoformat()
     file = world.path / "recipes/web.yaml"
     file.write_text(
         file.read_text()
