@@ -171,6 +171,9 @@ class DataVolumes:
 def _make_nodes(attached: _Attached) -> None:
     """Make the nodes, seen from the guest. Until they are given to its root, they are of no use to it."""
     for name in attached.names:
+        path = Path("/dev", name)
+        if path.is_block_device() and not path.is_symlink():
+            path.unlink()  # of an attempt that failed: a guest cannot make block devices
         os.mknod(f"/dev/{name}", stat.S_IFBLK, attached.number)
         node = os.open(f"/dev/{name}", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         attached.nodes.append(node)
