@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         distribute,
         doctor,
         drift,
+        fleet,
         plan,
         promote,
         rebuild_catalog,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from goldenami.reconcile import CleanUp
     from goldenami.release.channels import Moved, Revoked
     from goldenami.release.difference import Change, Difference
+    from goldenami.release.fleet import Fleet
     from goldenami.release.rebuild import Rebuild
     from goldenami.release.redistribute import Redistributed
 
@@ -46,8 +48,8 @@ __version__ = "0.2.0"
 _MODULES = {
     "goldenami.api": (
         *("Plan", "Project", "Release", "Run"),
-        *("build", "clean", "distribute", "doctor", "drift", "plan", "promote", "rebuild_catalog", "releases"),
-        *("resolve", "restore", "resume", "revoke", "rollback", "start"),
+        *("build", "clean", "distribute", "doctor", "drift", "fleet", "plan", "promote", "rebuild_catalog"),
+        *("releases", "resolve", "restore", "resume", "revoke", "rollback", "start"),
     ),
     "goldenami.errors": ("GoldenAmiError", "Problem"),
     "goldenami.events": ("Event",),
@@ -58,6 +60,7 @@ _MODULES = {
     "goldenami.reconcile": ("CleanUp",),
     "goldenami.release.channels": ("Moved", "Revoked"),
     "goldenami.release.difference": ("Change", "Difference"),
+    "goldenami.release.fleet": ("Fleet",),
     "goldenami.release.rebuild": ("Rebuild",),
     "goldenami.release.redistribute": ("Redistributed",),
 }
@@ -71,6 +74,7 @@ __all__ = [
     "Environment",
     "Event",
     "Finding",
+    "Fleet",
     "GoldenAmiError",
     "ImageManifest",
     "ManifestImage",
@@ -95,6 +99,7 @@ __all__ = [
     "drift",
     "errors",
     "events",
+    "fleet",
     "plan",
     "promote",
     "rebuild_catalog",

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from goldenami.reconcile import CleanUp
     from goldenami.release.channels import Moved, Revoked
     from goldenami.release.difference import Difference
+    from goldenami.release.fleet import Fleet
     from goldenami.release.rebuild import Rebuild
     from goldenami.release.redistribute import Redistributed
 
@@ -435,6 +436,21 @@ def resolve(
     environment = project._connect_for(project.environment.catalog)
     place = Place(recipe.account_id(environment, account), region or environment.home_region)
     return Catalog.of(environment).resolve(Reference.parse(reference), place, architecture)
+
+
+def fleet(project: Project, name: str | None = None) -> Fleet:
+    """Return the instances of all accounts and regions by the release that they run; of one recipe, if it is named.
+
+    Only reads are made. Raises no error for a place that does not answer: ``Fleet.unreachable`` has the reason.
+    """
+    from goldenami.aws.session import Cloud
+    from goldenami.release.catalog import Catalog
+    from goldenami.release.fleet import read_fleet
+
+    environment = project._connect(ignore_events)
+    cloud = Cloud.of(environment)
+    cloud.check_caller()
+    return read_fleet(cloud, environment, Catalog.of(environment, cloud).indexed(), cloud.now(), name)
 
 
 def promote(

@@ -34,6 +34,7 @@ class BucketStore:
     """A store below a bucket's prefix. Thread-safe."""
 
     poll = 0.5
+    lists_freely = False
 
     def __init__(self, bucket: Bucket, *, terms: Terms = Terms()) -> None:  # noqa: B008  frozen
         self._bucket = bucket
@@ -67,6 +68,9 @@ class BucketStore:
 
     def names(self, folder: str) -> tuple[str, ...]:
         return self._bucket.names(folder)
+
+    def stamps(self, folder: str) -> dict[str, str]:
+        return self._bucket.stamps(folder)
 
     def lock(self, key: str, what: str, hint: str) -> Lock:
         return leases.take(self._bucket, key, what, self._terms, hint)

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from goldenami.aws.ownership import Proofs
 from goldenami.errors import CatalogError
-from goldenami.model import Environment
+from goldenami.model import Account, Environment, Place
 from goldenami.store import DirectoryStore, SecretKey, Store
 
 if TYPE_CHECKING:
@@ -32,6 +33,28 @@ def open_store(environment: Environment, cloud: Cloud | None = None) -> Store:
 
     owner = environment.storage_owner
     return BucketStore(Bucket(cloud or Cloud.of(environment), environment.home_place, where, owner))
+
+
+def open_for_consumer(where: str, region: str) -> tuple[Store, Callable[[], str | None]]:
+    """Return the store of a catalog for a caller without an environment, and a function that returns the id of the
+    caller's account; None if there are no credentials.
+
+    ``where``: a directory or an s3:// URL. ``region``: any region, for the first call. Any account may own the bucket,
+    because only reads are made. Sends no request for a directory; for a bucket, one to STS.
+    """
+    from goldenami.aws.session import Cloud
+
+    cloud = Cloud({}, Place("", region))
+    if not where.startswith("s3://"):
+        return DirectoryStore(
+            Path(where), error=CatalogError
+        ), lambda: cloud.caller().account if cloud.has_credentials() else None
+    from goldenami.aws.bucketstore import BucketStore
+    from goldenami.aws.s3 import Bucket
+
+    account = cloud.caller().account
+    caller = Cloud({"caller": Account("caller", account)}, Place(account, region))
+    return BucketStore(Bucket(caller, caller.home, where, None)), lambda: account
 
 
 def open_proofs(environment: Environment, cloud: Cloud) -> Proofs:

@@ -59,10 +59,11 @@ class Object:
 class Bucket:
     """A bucket and a prefix in it; keys are relative to the prefix. Thread-safe. Errors are of ``goldenami.errors``."""
 
-    def __init__(self, cloud: Cloud, place: Place, url: str, owner: str) -> None:
+    def __init__(self, cloud: Cloud, place: Place, url: str, owner: str | None) -> None:
         """``place``: the account whose credentials are used, and any region (S3 redirects to the bucket's region).
         ``owner``: the id of the account that owns the bucket. S3 refuses every call if another account owns it, for
-        example after the bucket was deleted and its name was taken ("Verifying bucket ownership", S3 user guide)."""
+        example after the bucket was deleted and its name was taken ("Verifying bucket ownership", S3 user guide).
+        None: any account, for reads only."""
         self._cloud = cloud
         self._place = place
         self._owner = owner
@@ -117,15 +118,21 @@ class Bucket:
         for item in self._pages(request, "Contents"):
             yield self._relative(item["Key"])
 
+    def stamps(self, folder: str) -> dict[str, str]:
+        """Return all objects below a folder: key, relative to the folder, -> ETag."""
+        prefix = self._key(folder) + "/"
+        found = self._pages({"Prefix": prefix}, "Contents")
+        return {str(item["Key"])[len(prefix) :]: str(item["ETag"]) for item in found}
+
     def names(self, folder: str = "") -> tuple[str, ...]:
         """Return the names of the objects and folders directly in a folder, sorted."""
         prefix = self._key(folder) + "/" if self._key(folder) else ""
         request = {"Prefix": prefix, "Delimiter": "/"}
-        found = {item["Key"] for item in self._pages(request, "Contents")}
-        found |= {item["Prefix"].rstrip("/") for item in self._pages(request, "CommonPrefixes")}
+        items = self._pages(request, "Contents", "CommonPrefixes")
+        found = {item["Key"] if "Key" in item else item["Prefix"].rstrip("/") for item in items}
         return tuple(sorted(name[len(prefix) :] for name in found if name != prefix.rstrip("/")))
 
-    def _pages(self, request: dict[str, Any], result: str) -> Iterator[dict[str, Any]]:
+    def _pages(self, request: dict[str, Any], *results: str) -> Iterator[dict[str, Any]]:
         token: str | None = None
         while True:
             more = {"ContinuationToken": token} if token else {}
@@ -133,7 +140,8 @@ class Bucket:
                 answer = self._cloud.call(self._place, "s3", "ListObjectsV2", {**self._of_bucket(), **request, **more})
             except CloudError as error:
                 raise self._explained(error) from error
-            yield from answer.get(result) or ()
+            for result in results:
+                yield from answer.get(result) or ()
             token = answer.get("NextContinuationToken")
             if not token:
                 return
@@ -171,7 +179,8 @@ class Bucket:
         return {**self._of_bucket(), "Key": self._key(key)}
 
     def _of_bucket(self) -> dict[str, Any]:
-        return {"Bucket": self._bucket, "ExpectedBucketOwner": self._owner}
+        owner = {"ExpectedBucketOwner": self._owner} if self._owner is not None else {}
+        return {"Bucket": self._bucket, **owner}
 
     def _key(self, key: str) -> str:
         return "/".join(part for part in (self._prefix, key) if part)

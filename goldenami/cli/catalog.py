@@ -1,4 +1,4 @@
-"""The commands about the catalog itself: show, rebuild."""
+"""The commands about the catalog itself: show, reindex, rebuild."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from goldenami.release.rebuild import Rebuild
 
 CATALOG_SCHEMA = "goldenami.catalog-show/1"
+REINDEX_SCHEMA = "goldenami.catalog-reindex/1"
 REBUILD_SCHEMA = "goldenami.catalog-rebuild/1"
 
 
@@ -32,7 +33,7 @@ def show_catalog(environment_name: str | None, as_json: bool) -> None:
     Everything that goldenami creates has the id as the tag goldenami:catalog.
     """
     _, environment = open_project(environment_name)
-    found = open_catalog(environment)
+    found = open_catalog(environment).indexed()
     names: list[dict[str, Any]] = [
         {
             "name": name,
@@ -54,6 +55,23 @@ def show_catalog(environment_name: str | None, as_json: bool) -> None:
         click.echo()
         rows = [[one["name"], str(one["releases"]), _channels(one["channels"])] for one in names]
         print_table(["NAME", "RELEASES", "CHANNELS"], rows)
+
+
+@catalog.command("reindex")
+@environment_option
+@json_option
+def reindex_catalog(environment_name: str | None, as_json: bool) -> None:
+    """Compare the index of the catalog with all its records, and write it again.
+
+    The index only makes reading fast. Run this command once for a large catalog of an earlier version of goldenami,
+    and after an earlier version marked releases in a bucket. Nothing else is changed.
+    """
+    _, environment = open_project(environment_name)
+    count = open_catalog(environment).reindex()
+    if as_json:
+        print_json({"schema": REINDEX_SCHEMA, "catalog": environment.catalog, "releases": count})
+    else:
+        click.echo(f"The index has {count} releases.", err=True)
 
 
 @catalog.command("rebuild")

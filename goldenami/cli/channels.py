@@ -169,11 +169,17 @@ def history(reference: str, environment_name: str | None, as_json: bool) -> None
 
     Oldest first, with the identity of the caller and the reason. Reads only the catalog.
     """
+    print_history(reference, environment_name, as_json=as_json)
+
+
+def print_history(reference: str, environment_name: str | None, *, as_json: bool) -> None:
+    """Print what happened to the releases of a reference."""
     from goldenami.release import channels
 
     parsed = _parse(reference)
     _, environment = open_project(environment_name)
-    rows = [asdict(event) for event in channels.history(open_catalog(environment), parsed)]
+    catalog = open_catalog(environment).indexed(parsed.name)
+    rows = [asdict(event) for event in channels.history(catalog, parsed)]
     if as_json:
         print_json({"schema": HISTORY_SCHEMA, "name": parsed.name, "events": rows})
         return

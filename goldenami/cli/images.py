@@ -7,28 +7,38 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from goldenami.cli import places
-from goldenami.cli.context import account_id, is_up, open_catalog, open_project, print_json, print_table, reach
+from goldenami.cli.context import (
+    account_id,
+    in_bucket,
+    is_up,
+    open_catalog,
+    open_project,
+    print_json,
+    print_table,
+    reach,
+)
 from goldenami.cli.options import environment_option, json_option
+from goldenami.cli.releases import Filters, filter_options
 from goldenami.each import Failures
-from goldenami.errors import UsageError
+from goldenami.errors import NotFound, UsageError
 from goldenami.nextstep import step
 
 if TYPE_CHECKING:
-    from goldenami.model import (
-        Architecture,
-        ControlResult,
-        Environment,
-        ImageManifest,
-        ManifestImage,
-        PackageChange,
-    )
-    from goldenami.release.presence import Presence
+    from goldenami.model import Architecture, ControlResult, Environment, ImageManifest, PackageChange
+    from goldenami.release.consume import ResolvedImage
+    from goldenami.release.index import IndexedImage
+    from goldenami.release.listing import Filter, ListedRelease
+    from goldenami.release.presence import Presence, WithImages
+    from goldenami.release.versions import Reference
 
+IMAGE_LINEAGE_SCHEMA = "goldenami.image-lineage/1"
 RELEASES_SCHEMA = "goldenami.releases/1"
 IMAGE_OF_SCHEMA = "goldenami.image-of/1"
 RESOLVE_SCHEMA = "goldenami.resolve/1"
@@ -36,7 +46,7 @@ RESOLVE_SCHEMA = "goldenami.resolve/1"
 
 @click.group()
 def images() -> None:
-    """List releases, or show one."""
+    """List releases, or show one, its relatives and its history."""
 
 
 check_option = click.option(
@@ -48,46 +58,51 @@ check_option = click.option(
 
 
 @images.command("list")
-@click.option("--name", "only", metavar="NAME", help="Only the releases of this recipe.")
+@click.option(
+    "--name", "only", metavar="NAME", help="Only releases of this recipe, or of a pattern such as `debian-*`."
+)
+@filter_options
 @check_option
 @environment_option
 @json_option
-def list_releases(only: str | None, check: bool | None, environment_name: str | None, as_json: bool) -> int:
-    """List all releases, newest first, with their channels and the state of their images.
+def list_releases(
+    only: str | None, chosen: Filters, check: bool | None, environment_name: str | None, as_json: bool
+) -> int:
+    """List releases, newest first, with their channels and the state of their images.
+
+    All options that choose releases must match. The images are counted, and queried, in the chosen account and region
+    only. --state deprecated needs the state of the images, and so credentials.
 
     A release that cannot be read is named on stderr; the others are listed, and the exit code is 1. The exit code is 6
     if an account or region did not answer.
-    """
-    _, environment = open_project(environment_name)
-    catalog = open_catalog(environment)
-    if only is not None and not catalog.versions(only):
-        from goldenami.release.versions import Reference
 
-        catalog.find(Reference(only))  # raises NotFound, with the nearest name
-    rows: list[dict[str, Any]] = []
-    there: list[ImageManifest] = []
+    Example: `goldenami images list --name 'debian-*' --channel stable --since 30d`
+    """
+    from goldenami.release import listing
+    from goldenami.release.versions import Reference
+
+    _, environment = open_project(environment_name)
+    literal = only if only is not None and not listing.is_pattern(only) else None
+    wanted = chosen.to_filter(environment, only)
+    if chosen.state == "deprecated" and check is False:
+        raise UsageError(
+            "found --no-check with --state deprecated, expected only one of them",
+            hint="EC2 has the time of the deprecation, not the catalog.",
+        )
+    catalog = open_catalog(environment).indexed(literal)
+    if literal is not None and not catalog.versions(literal):
+        catalog.find(Reference(literal))  # raises NotFound, with the nearest name
     damaged = Failures[tuple[str, str]]()
-    for name in [only] if only is not None else catalog.names():
-        pointers: dict[str, list[str]] = {}
-        for channel in catalog.channels(name):
-            pointers.setdefault(channel.current, []).append(channel.channel)
-        for version in catalog.versions(name):
-            with damaged.of((name, version)):
-                manifest = catalog.get(name, version)
-                row = _summary(manifest, pointers.get(version, []))
-                retirement, pinned = catalog.marks.retirement(name, version), catalog.marks.pinned(name, version)
-                revocation = catalog.marks.revocation(name, version)
-                marks = {
-                    "revoked": revocation.reason if revocation is not None else None,
-                    "retired": retirement.status if retirement is not None else None,
-                    "pinned": pinned.reason if pinned is not None else None,
-                }
-                rows.append(row | marks)
-                there.append(manifest)
-    presence = _look(environment, [m for m, row in zip(there, rows, strict=True) if not row["retired"]], check)
+    listed = list(listing.list_releases(catalog, wanted, damaged))
+    presence = _look(environment, _existing(listed, wanted), True if chosen.state == "deprecated" else check)
+    if chosen.state == "deprecated" and presence is not None:
+        listed = [one for one in listed if _deprecated(one.entry.images, presence)]
+    rows = [_summary(one, wanted) for one in listed]
     if presence is not None:
-        for manifest, row in zip(there, rows, strict=True):
-            row["states"] = [_state(image, presence) for image in manifest.images] if not row["retired"] else []
+        for one, row in zip(listed, rows, strict=True):
+            chosen_images = [image for image in one.entry.images if wanted.matches_image(image)]
+            row["states"] = [] if row["retired"] else [_state(image, presence) for image in chosen_images]
+            row["deprecated"] = None if row["retired"] else _deprecated(chosen_images, presence)
     if as_json:
         unreachable = {"unreachable": places.to_json(presence.unreachable)} if presence is not None else {}
         print_json({"schema": RELEASES_SCHEMA, "releases": rows, **unreachable})
@@ -96,10 +111,16 @@ def list_releases(only: str | None, check: bool | None, environment_name: str | 
             row["images"] = _count(row)
         columns = ("name", "version", "channels", "created", "architectures", "images")
         for row in rows:  # these words go into the column of channels
-            row["channels"] = [*row["channels"], *(w for w in ("revoked", "retired", "pinned") if row[w])]
+            words = ("revoked", "retired", "pinned", "deprecated")
+            row["channels"] = [*row["channels"], *(word for word in words if row.get(word))]
         print_table([c.upper() for c in columns], [[_cell(row[c]) for c in columns] for row in rows])
     elif not damaged.reasons:
-        click.echo(f"There are no releases yet. {step('build', 'RECIPE')} makes one.", err=True)
+        found = (
+            "No release matches."
+            if catalog.names()
+            else f"There are no releases yet. {step('build', 'RECIPE')} makes one."
+        )
+        click.echo(found, err=True)
     for reason in damaged.reasons.values():
         click.echo(f"error: {reason}", err=True)
     failed = next((error.exit_code for error in damaged.errors.values()), 0)
@@ -163,23 +184,93 @@ def show_release(
     return _print_unreachable(presence)
 
 
+@images.command("lineage")
+@click.argument("reference", metavar="NAME[@CHANNEL|@VERSION]")
+@environment_option
+@json_option
+def show_lineage(reference: str, environment_name: str | None, as_json: bool) -> None:
+    """Show the releases that a release is built on, and all releases that are built on it.
+
+    Parents come first. Reads only the catalog, so a base image of another owner has no row.
+    """
+    from goldenami.release import listing
+    from goldenami.release.versions import Reference
+
+    _, environment = open_project(environment_name)
+    catalog = open_catalog(environment).indexed()
+    parsed = Reference.parse(reference)
+    version = catalog.version_of(parsed)
+    if version not in catalog.versions(parsed.name):
+        catalog.get(parsed.name, version)  # raises NotFound
+    relatives = listing.descent(catalog, parsed.name, version)
+    rows: list[dict[str, Any]] = [
+        {
+            "distance": one.distance,
+            "name": one.release.entry.name,
+            "version": one.release.entry.version,
+            "channels": list(one.release.channels),
+            "created": one.release.entry.created,
+            "states": list(one.release.states),
+            "built_on": list(one.built_on),
+        }
+        for one in relatives
+    ]
+    if as_json:
+        print_json({"schema": IMAGE_LINEAGE_SCHEMA, "name": parsed.name, "version": version, "releases": rows})
+        return
+    words = {-1: "parent", 0: "this release", 1: "child"}
+    print_table(
+        ["RELATION", "RELEASE", "CHANNELS", "STATES", "CREATED", "BUILT ON"],
+        [
+            [
+                words[max(-1, min(1, row["distance"]))],
+                f"{row['name']} {row['version']}",
+                _cell(row["channels"]),
+                _cell(row["states"]),
+                row["created"],
+                ", ".join(row["built_on"]) or "-",
+            ]
+            for row in rows
+        ],
+    )
+
+
+@images.command("history")
+@click.argument("reference", metavar="NAME[@CHANNEL|@VERSION]")
+@environment_option
+@json_option
+def show_history(reference: str, environment_name: str | None, as_json: bool) -> None:
+    """Show what happened to the releases of a recipe: the same as `goldenami history`."""
+    from goldenami.cli.channels import print_history
+
+    print_history(reference, environment_name, as_json=as_json)
+
+
 @images.command("of")
 @click.argument("id", metavar="AMI|INSTANCE")
 @click.option("--region", metavar="REGION", help="Region of the instance. Default: the home region.")
 @click.option("--account", metavar="ACCOUNT", help="Account of the instance: a name or 12 digits. Default: home.")
+@check_option
 @environment_option
 @json_option
 def release_of_image(
-    id: str, region: str | None, account: str | None, environment_name: str | None, as_json: bool
-) -> None:
+    id: str,
+    region: str | None,
+    account: str | None,
+    check: bool | None,
+    environment_name: str | None,
+    as_json: bool,
+) -> int:
     """Show which release an image belongs to, or the image that an instance runs: its channels, its age, and how many
     releases are newer.
 
-    For an image only the catalog is read. An instance is described in its account and region.
+    Also how far it is behind each channel that it was in, and when it is deprecated. An instance is described in its
+    account and region, and an image where it is. The exit code is 6 if that place did not answer; then the time of the
+    deprecation is unknown.
     """
     from datetime import UTC, datetime
 
-    from goldenami.errors import NotFound
+    from goldenami.release import listing
 
     _, environment = open_project(environment_name)
     image_id = id
@@ -187,42 +278,61 @@ def release_of_image(
         image_id = _image_of_instance(environment, id, region, account)
     elif not id.startswith("ami-"):
         raise UsageError(f"found {id!r}, expected the id of an image (ami-…) or of an instance (i-…)")
-    catalog = open_catalog(environment)
-    manifest = catalog.with_image(image_id)
-    if manifest is None:
+    catalog = open_catalog(environment).indexed()
+    entry = catalog.entry_with_image(image_id)
+    if entry is None:
         raise NotFound(
             f"{image_id} is no image of this catalog",
             hint="It can be a base image, or of another environment or team. Its tags in EC2 show who made it.",
         )
-    name, version = manifest.recipe, manifest.version
+    name, version = entry.name, entry.version
     channels = catalog.channels(name)
-    newer = [v for v in catalog.versions(name) if catalog.marks.why_unusable(name, v) is None]
-    form = {
+    newer = listing.newer(catalog, name, version)
+    versions = catalog.versions(name)
+    presence = _look(environment, [_OneImage(tuple(i for i in entry.images if i.image_id == image_id))], check)
+    form: dict[str, Any] = {
         "image_id": image_id,
         "instance": id if id != image_id else None,
         "name": name,
         "version": version,
         "channels": [c.channel for c in channels if c.current == version],
         "was_in": sorted({c.channel for c in channels for m in c.history if m.version == version}),
-        "created": manifest.created,
-        "age_days": (datetime.now(UTC) - datetime.fromisoformat(manifest.created)).days,
-        "newer_releases": newer.index(version) if version in newer else len(newer),
-        "newest": newer[0] if newer else None,
+        "created": entry.created,
+        "age_days": (datetime.now(UTC) - datetime.fromisoformat(entry.created)).days,
+        "newer_releases": len(newer),
+        "newest": newer[0] if newer else (version if catalog.marks.why_unusable(name, version) is None else None),
+        "behind": {
+            c.channel: {"current": c.current, "releases": _between(versions, c.current, version)}
+            for c in channels
+            if c.current != version and any(move.version == version for move in c.history)
+        },
         "unusable": catalog.marks.why_unusable(name, version),
     }
+    if presence is not None:
+        form["deprecated"] = _deprecated(entry.images, presence)
+        form["unreachable"] = places.to_json(presence.unreachable)
     if as_json:
         print_json({"schema": IMAGE_OF_SCHEMA, **form})
-        return
-    for key, value in form.items():
-        if value not in (None, []):
-            click.echo(f"{key.replace('_', ' '):<14}  {', '.join(value) if isinstance(value, list) else value}")
+    else:
+        form.pop("unreachable", None)
+        form["behind"] = [f"{c} by {one['releases']} ({one['current']})" for c, one in form["behind"].items()]
+        for key, value in form.items():
+            if value not in (None, []):
+                click.echo(f"{key.replace('_', ' '):<14}  {', '.join(value) if isinstance(value, list) else value}")
+    return _print_unreachable(presence)
+
+
+def _between(versions: Sequence[str], current: str, version: str) -> int | None:
+    """Return how many releases a version is behind the current one of a channel; negative if it is newer."""
+    if current not in versions or version not in versions:
+        return None
+    return versions.index(version) - versions.index(current)
 
 
 def _image_of_instance(environment: Environment, id: str, region: str | None, account: str | None) -> str:
     from goldenami.aws import instances
     from goldenami.aws.session import Cloud
     from goldenami.cli.tasks import find_place
-    from goldenami.errors import NotFound
 
     place = find_place(environment, region, account)
     reach(environment)
@@ -236,7 +346,13 @@ def _image_of_instance(environment: Environment, id: str, region: str | None, ac
 
 @click.command()
 @click.argument("reference", metavar="NAME@CHANNEL|NAME@VERSION|NAME@MAJOR.MINOR.x")
-@click.option("--region", required=True, metavar="REGION", help="Region to use the image in.")
+@click.option(
+    "--region",
+    required=True,
+    metavar="REGION",
+    envvar="AWS_REGION",
+    help="Region to use the image in. Default: $AWS_REGION.",
+)
 @click.option(
     "--account", metavar="ACCOUNT", help="Account to use it in: a name of goldenami.yaml or 12 digits. Default: home."
 )
@@ -252,6 +368,12 @@ def _image_of_instance(environment: Environment, id: str, region: str | None, ac
     help="Read the SSM parameter in the account of your credentials, without goldenami.yaml.",
 )
 @click.option("--prefix", metavar="PATH", help="Prefix of the parameters, with --parameter. Default: /golden-ami.")
+@click.option(
+    "--catalog",
+    "where",
+    metavar="S3_URL|DIRECTORY",
+    help="Read this catalog, without goldenami.yaml. Then the default of --account is the account of the caller.",
+)
 @environment_option
 @json_option
 def resolve(
@@ -261,6 +383,7 @@ def resolve(
     architecture: Architecture | None,
     by_parameter: bool,
     prefix: str | None,
+    where: str | None,
     environment_name: str | None,
     as_json: bool,
 ) -> None:
@@ -270,8 +393,14 @@ def resolve(
     do not count. --json also prints the release and the channels that point to it.
 
     With --parameter, a consumer needs only ssm:GetParameters on the parameters of NAME@CHANNEL or NAME@VERSION.
+
+    With --catalog, a consumer needs s3:GetObject on one object: channels/NAME/CHANNEL.json for NAME@CHANNEL, otherwise
+    index/catalog.json. Then --json prints only the channels that these objects name.
+
+    Example: goldenami resolve debian-12-web@stable --catalog s3://acme-golden-ami/catalog --region eu-central-1
     """
     from goldenami.model import Place
+    from goldenami.release.consume import ResolvedImage
     from goldenami.release.versions import Reference
 
     if by_parameter:
@@ -279,23 +408,34 @@ def resolve(
         return
     if prefix is not None:
         raise UsageError("--prefix is used with --parameter only", hint="Add --parameter, or remove --prefix.")
-    _, environment = open_project(environment_name)
-    place = Place(account_id(environment, account), region)
-    catalog, parsed = open_catalog(environment), Reference.parse(reference)
-    image = catalog.resolve(parsed, place, architecture)
+    parsed = Reference.parse(reference)
+    if where is not None:
+        found = _resolve_for_consumer(where, parsed, region, account, architecture)
+    else:
+        _, environment = open_project(environment_name)
+        place = Place(account_id(environment, account), region)
+        catalog = open_catalog(environment)
+        if not as_json and (parsed.channel or parsed.version):
+            click.echo(catalog.resolve(parsed, place, architecture).image_id)
+            return
+        catalog = catalog.indexed(parsed.name)
+        entry, image = catalog.resolve_entry(parsed, place, architecture)
+        channels = tuple(c.channel for c in catalog.channels(entry.name) if c.current == entry.version)
+        found = ResolvedImage(
+            image.image_id, entry.name, entry.version, entry.created, image.architecture, image.place, channels
+        )
     if not as_json:
-        click.echo(image.image_id)
+        click.echo(found.image_id)
         return
-    manifest = catalog.find(parsed)
     form = {
-        "image_id": image.image_id,
-        "name": manifest.recipe,
-        "version": manifest.version,
-        "created": manifest.created,
-        "architecture": image.architecture,
-        "account": image.account,
-        "region": image.region,
-        "channels": [c.channel for c in catalog.channels(manifest.recipe) if c.current == manifest.version],
+        "image_id": found.image_id,
+        "name": found.name,
+        "version": found.version,
+        "created": found.created,
+        "architecture": found.architecture,
+        "account": found.place.account,
+        "region": found.place.region,
+        "channels": list(found.channels),
     }
     print_json({"schema": RESOLVE_SCHEMA, **form})
 
@@ -337,14 +477,46 @@ def _resolve_by_parameter(
     print_json({"schema": RESOLVE_SCHEMA, **form})
 
 
-def _look(environment: Environment, manifests: Sequence[ImageManifest], check: bool | None) -> Presence | None:
+def _resolve_for_consumer(
+    where: str, reference: Reference, region: str, account: str | None, architecture: Architecture | None
+) -> ResolvedImage:
+    from goldenami.aws import catalogs
+    from goldenami.release import consume
+
+    if account is not None and not (account.isascii() and account.isdigit() and len(account) == 12):
+        raise UsageError(
+            f"--account is {account!r}, expected 12 digits", hint="With --catalog there are no names of accounts."
+        )
+    if not in_bucket(where) and not Path(where).is_dir():
+        raise NotFound(f"--catalog {where} is no directory", hint="Write s3://BUCKET/PREFIX, or a directory.")
+    store, caller = catalogs.open_for_consumer(where, region)
+    return consume.resolve_in(store, reference, region, account, architecture, caller)
+
+
+@dataclass(frozen=True, slots=True)
+class _OneImage:
+    """Some images of a release, whose state is read."""
+
+    images: Sequence[IndexedImage]
+
+
+def _existing(listed: Sequence[ListedRelease], wanted: Filter) -> list[_OneImage]:
+    """Return the images to query: those of releases that are not retired, in the chosen places."""
+    return [
+        _OneImage([image for image in one.entry.images if wanted.matches_image(image)])
+        for one in listed
+        if one.retired is None
+    ]
+
+
+def _look(environment: Environment, releases: Sequence[WithImages], check: bool | None) -> Presence | None:
     """Read the states of the images of these releases. None with --no-check, and if no cloud can be called."""
+    if not releases or check is False or (check is None and not is_up(environment)):
+        return None
     from goldenami.aws.session import Cloud
     from goldenami.errors import Unreachable
     from goldenami.release import presence
 
-    if not manifests or check is False or (check is None and not is_up(environment)):
-        return None
     reach(environment)
     cloud = Cloud.of(environment)
     if check is None and not cloud.has_credentials():
@@ -353,9 +525,14 @@ def _look(environment: Environment, manifests: Sequence[ImageManifest], check: b
     try:
         cloud.check_caller()
     except Unreachable as error:
-        every = {image.place for manifest in manifests for image in manifest.images}
-        return presence.Presence({}, dict.fromkeys(sorted(every), error.message))
-    return presence.read_presence(cloud, manifests)
+        every = {image.place for one in releases for image in one.images}
+        return presence.Presence({}, {}, dict.fromkeys(sorted(every), error.message))
+    return presence.read_presence(cloud, releases)
+
+
+def _deprecated(images: Sequence[IndexedImage], presence: Presence) -> str | None:
+    """Return when the first of some images is or was deprecated (ISO 8601), or None."""
+    return min((at for image in images if (at := presence.deprecation_of(image))), default=None)
 
 
 def _print_unreachable(presence: Presence | None) -> int:
@@ -366,10 +543,10 @@ def _print_unreachable(presence: Presence | None) -> int:
     return places.exit_code(presence.unreachable)
 
 
-def _state(image: ManifestImage, presence: Presence) -> dict[str, str]:
+def _state(image: IndexedImage, presence: Presence) -> dict[str, str]:
     return {
-        "account": image.account,
-        "region": image.region,
+        "account": image.place.account,
+        "region": image.place.region,
         "architecture": image.architecture,
         "image_id": image.image_id,
         "state": presence.state_of(image),
@@ -382,16 +559,21 @@ def _count(row: dict[str, Any]) -> str:
     return ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or str(row["images"])
 
 
-def _summary(manifest: ImageManifest, channels: Sequence[str]) -> dict[str, Any]:
+def _summary(release: ListedRelease, wanted: Filter) -> dict[str, Any]:
+    entry = release.entry
+    in_places = wanted.region or wanted.account or wanted.architecture
     return {
-        "name": manifest.recipe,
-        "version": manifest.version,
-        "channels": list(channels),
-        "created": manifest.created,
-        "architectures": sorted({image.architecture for image in manifest.images}),
-        "images": len(manifest.images),
-        "build_id": manifest.build_id,
-        "digest": manifest.digest,
+        "name": entry.name,
+        "version": entry.version,
+        "channels": list(release.channels),
+        "created": entry.created,
+        "architectures": list(entry.architectures),
+        "images": sum(map(wanted.matches_image, entry.images)) if in_places else len(entry.rows),
+        "build_id": entry.build_id,
+        "digest": entry.digest,
+        "revoked": release.revoked,
+        "retired": release.retired,
+        "pinned": release.pinned,
     }
 
 

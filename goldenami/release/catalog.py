@@ -8,6 +8,7 @@ The files are below one directory, or below one prefix of a bucket::
     channels/<name>/<channel>.json      where the channel points, where it pointed before, and all its moves
     pins/, retired/, revoked/           marks of releases (see ``marks``)
     reservations/<name>/<version>.json  the build that reserved the version; written once, never changed
+    index/                              a copy of what lists and searches need, for fast reading (see ``index``)
     locks/…                             the locks of processes that change the catalog: locked files, or leases
 
 A build *reserves* its version before it creates any resource, because the names of images contain the version. A second
@@ -20,26 +21,28 @@ points to an existing release. So nothing has to be repaired after a crash.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import json
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from goldenami import manifest as codec
 from goldenami.aws import catalogs
-from goldenami.errors import Busy, CatalogError, NotFound, UsageError
+from goldenami.errors import Busy, CatalogError, GoldenAmiError, NotFound, UsageError
 from goldenami.model import Architecture, Environment, ImageManifest, ManifestImage, Place, timestamp
 from goldenami.nextstep import step
 from goldenami.release import targets as modes
-from goldenami.release.marks import Marks
+from goldenami.release.index import Index, IndexedImage, IndexedRelease, Records, View
+from goldenami.release.marks import MARKS, Marks
 from goldenami.release.versions import Reference, Version, check_name, is_version
 from goldenami.store import DirectoryStore, Store, Wait, ensure_identity, read_identity
 
@@ -75,13 +78,21 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A pointer to a release. ``previous``: the version before the last move; None if it was moved once."""
+    """A pointer to a release. ``previous``: the version before the last move; None if it was moved once.
+
+    A consumer may be allowed to read this object only, so it has a copy of what a consumer needs: ``images`` are those
+    of the current release, and empty in a file of an earlier version of goldenami. ``created``: when it was built.
+    ``unusable``: why it must not be used, if it was revoked while the channel had no earlier release.
+    """
 
     name: str
     channel: str
     current: str
     previous: str | None
     history: tuple[Move, ...]  # oldest first; the last is the current one
+    images: tuple[ManifestImage, ...] = ()
+    created: str | None = None
+    unusable: str | None = None
     schema: str = CHANNEL_SCHEMA
 
     def rolled_back(self, version: str) -> Move | None:
@@ -133,6 +144,8 @@ class Catalog:
     ) -> None:
         """``clock`` and ``sleep`` are used to wait for locks, in seconds."""
         self._store: Store = store or DirectoryStore(Path(path), error=CatalogError)
+        self._records: Records = self._store
+        self._index = Index(self._store, self._decode_record, sleep)
         self._clock = clock
         self._sleep = sleep
         self._identity: str | None = None
@@ -166,15 +179,74 @@ class Catalog:
             self._identity = ensure_identity(self._store, datetime.now(UTC), identity=identity)
         return self._identity
 
+    # --- index --------------------------------------------------------------------------------------------------------
+
+    def indexed(self, name: str | None = None) -> Catalog:
+        """Return the catalog as its index shows it now, for commands that read many records: names, versions, channels
+        and marks need no further read. With ``name``, only this name may be read.
+
+        The answers are those of the catalog itself. In a bucket, a mark that an earlier version of goldenami made is
+        found only after the next change of a release of this name, or after `goldenami catalog reindex`.
+        """
+        if name is not None:
+            check_name(name, "release")
+        other = copy.copy(self)
+        other._records = self._index.read(name)
+        return other
+
+    def only_indexed(self) -> Catalog:
+        """Return the catalog as the index has it, with one read, for a caller that may read nothing else.
+
+        It can be some seconds behind, and does not have what a killed process did not write. Raises NotFound if there
+        is no index.
+        """
+        other = copy.copy(self)
+        view = self._index.read_unchecked()
+        if view is None:
+            raise NotFound(
+                f"{self._store.where()} has no index", hint=f"{step('catalog reindex')} writes it. Check the address."
+            )
+        other._records = view
+        return other
+
+    def entry(self, name: str, version: str) -> IndexedRelease:
+        """Return what the index has of a release. Raises as :meth:`get` does."""
+        found = self._records.release(name, version) if isinstance(self._records, View) else None
+        return found or IndexedRelease.of(self.get(name, version))
+
+    def entry_with_image(self, image_id: str) -> IndexedRelease | None:
+        """Return the release that has an image, of any name; None if there is none."""
+        records = self._records if isinstance(self._records, View) else self._index.read()
+        found = next(records.names_with_image(image_id), None)
+        return None if found is None else records.release(*found)
+
+    def reindex(self) -> int:
+        """Write the index anew where it differs from the catalog. Returns the number of releases. Changes nothing else.
+
+        Raises CatalogError if other processes write it all the time.
+        """
+        return self._index.rebuild()
+
+    @contextmanager
+    def writing_many(self) -> Iterator[None]:
+        """Delete the index, and write it once at the end of the block, for a caller that adds very many records."""
+        self._index.suspend()
+        yield
+        self._index.rebuild()
+
     # --- releases -----------------------------------------------------------------------------------------------------
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all releases, sorted."""
-        return self._store.names("releases")
+        return self._records.names("releases")
 
     def versions(self, name: str) -> tuple[str, ...]:
         """Return the released versions, highest first; empty for an unknown name. No file is opened."""
-        return tuple(str(version) for version in sorted(self._numbers("releases", name), reverse=True))
+        return tuple(sorted(self._stems("releases", name), key=Version.parse, reverse=True))
+
+    def marked_versions(self, name: str) -> frozenset[str]:
+        """Return the versions with a pin, a retirement or a revocation now or in the past. No file is opened."""
+        return frozenset(stem for folder in MARKS for stem in self._stems(folder, name))
 
     def get(self, name: str, version: str) -> ImageManifest:
         """Return the manifest of a release. Raises NotFound, with the nearest name or the newest versions as a hint."""
@@ -206,11 +278,13 @@ class Catalog:
         if reserved is not None and reserved.build_id != manifest.build_id:
             raise CatalogError(f"{manifest.label} is reserved by build {reserved.build_id}")
         data = codec.dumps(manifest).encode()
-        if self._store.create(key, data) is None and self._read(key) != data:
-            raise CatalogError(
-                f"{manifest.label} is released already, with another manifest",
-                hint=f"Compare with {self._store.where(key)}. A release is immutable; a new build gets a new version.",
-            )
+        with self._index.changing("releases", manifest.recipe, manifest.version):
+            if self._store.create(key, data) is None and self._read(key) != data:
+                raise CatalogError(
+                    f"{manifest.label} is released already, with another manifest",
+                    hint=f"Compare with {self._store.where(key)}. A release is immutable; "
+                    "a new build gets a new version.",
+                )
 
     def revise(self, manifest: ImageManifest) -> None:
         """Replace the manifest of a release by its next revision, which has one entry more in ``revisions``.
@@ -224,6 +298,7 @@ class Catalog:
             raise self._no_such_version(manifest.recipe, manifest.version)
         data = codec.dumps(manifest).encode()
         if stored.data == data:
+            self.refresh_channels(manifest.recipe, manifest.version)  # a killed process may not have done it
             return
         before = self._decode(key, stored.data, manifest.recipe, manifest.version)
         same = replace(manifest, images=before.images, revisions=before.revisions)
@@ -234,11 +309,13 @@ class Catalog:
             )
         if not before.revisions:
             self._store.create(_original_key(manifest.recipe, manifest.version), stored.data)
-        if self._store.replace(key, data, stored) is None:
-            raise CatalogError(
-                f"the manifest of {manifest.label} was changed by another process at the same time",
-                hint=f"Run {step('distribute', f'{manifest.recipe}@{manifest.version}')} again.",
-            )
+        with self._index.changing("releases", manifest.recipe, manifest.version):
+            if self._store.replace(key, data, stored) is None:
+                raise CatalogError(
+                    f"the manifest of {manifest.label} was changed by another process at the same time",
+                    hint=f"Run {step('distribute', f'{manifest.recipe}@{manifest.version}')} again.",
+                )
+        self.refresh_channels(manifest.recipe, manifest.version)
 
     def with_digest(self, name: str, digest: str) -> Iterator[ImageManifest]:
         """Yield the releases with a digest, newest first."""
@@ -261,15 +338,6 @@ class Catalog:
         pointed = [move.version for channel in self.channels(name) for move in reversed(channel.history)]
         versions = dict.fromkeys((*pointed, *self.versions(name)))
         return any(True for _ in self._containing(name, image_id, versions))
-
-    def with_image(self, image_id: str) -> ImageManifest | None:
-        """Return the release that has an image, of any name; None if there is none. Reads the manifests until then."""
-        for name in self.names():
-            for version, key, data in self._containing(name, image_id):
-                manifest = self._decode(key, data, name, version)
-                if any(image.image_id == image_id for image in manifest.images):
-                    return manifest
-        return None
 
     def _containing(
         self, name: str, text: str, versions: Iterable[str] | None = None
@@ -347,7 +415,7 @@ class Catalog:
     def channels(self, name: str) -> tuple[Channel, ...]:
         """Return all channels of a name, sorted by name."""
         check_name(name, "release")
-        files = self._store.names(f"channels/{name}")
+        files = self._records.names(f"channels/{name}")
         found = (self.channel(name, file.removesuffix(".json")) for file in files if file.endswith(".json"))
         return tuple(channel for channel in found if channel is not None)
 
@@ -391,20 +459,47 @@ class Catalog:
         process moved the channel at the same time. The last four arguments are kept in the history (:class:`Move`).
         """
         with self._locked(f"{name}.channels", timeout=_LOCK_TIMEOUT):
-            self.get(name, version)
+            manifest = self.get(name, version)
             key = _channel_key(name, channel)
             stored = self._store.read(key)
             before = None if stored is None else self._channel(name, channel, key, stored.data)
             if before is not None and before.current == version:
                 return before
             history = (*(before.history if before else ()), Move(version, timestamp(now), build_id, action, by, reason))
-            after = Channel(name, channel, version, before.current if before else None, history)
+            previous = before.current if before else None
+            after = Channel(name, channel, version, previous, history, manifest.images, manifest.created)
             if self._store.replace(key, _encode(after), stored) is None:
                 raise CatalogError(
                     f"{name}@{channel} was moved by another process at the same time",
                     hint=f"{step('images list')} shows the channel. Then try again.",
                 )
+            self._index_channels(name)
             return after
+
+    def refresh_channels(self, name: str, version: str) -> None:
+        """Copy the images of a release again, and whether it is usable, into the channels that point to it.
+
+        Call it after a change of the manifest, and after a revocation or its end.
+        """
+        with self._locked(f"{name}.channels", timeout=_LOCK_TIMEOUT):
+            manifest, unusable = self.get(name, version), self.marks.why_unusable(name, version)
+            for one in self.channels(name):
+                key = _channel_key(name, one.channel)
+                stored = self._store.read(key)
+                channel = one if stored is None else self._channel(name, one.channel, key, stored.data)
+                after = replace(channel, images=manifest.images, created=manifest.created, unusable=unusable)
+                if channel.current != version or after == channel:
+                    continue
+                if self._store.replace(key, _encode(after), stored) is None:
+                    raise CatalogError(
+                        f"{name}@{channel.channel} was changed by another process at the same time", hint="Try again."
+                    )
+            self._index_channels(name)
+
+    def _index_channels(self, name: str) -> None:
+        """A channel that the index does not have is found by its stamp, so this only makes reading faster."""
+        with suppress(GoldenAmiError):
+            self._index.update(name)
 
     def restore_channel(self, channel: Channel) -> bool:
         """Write a channel that does not exist, with its history. Returns False, and changes nothing, if it exists.
@@ -414,7 +509,12 @@ class Catalog:
         with self._locked(f"{channel.name}.channels", timeout=_LOCK_TIMEOUT):
             for move in channel.history:
                 self.get(channel.name, move.version)
-            return self._store.create(_channel_key(channel.name, channel.channel), _encode(channel)) is not None
+            key = _channel_key(channel.name, channel.channel)
+            manifest = self.get(channel.name, channel.current)
+            made = replace(channel, images=manifest.images, created=manifest.created)
+            is_new = self._store.create(key, _encode(made)) is not None
+            self._index_channels(channel.name)
+            return is_new
 
     def publishing(self, name: str, channel: str, *, timeout: float) -> AbstractContextManager[None]:
         """Lock a channel while its parameters and its pointer move. A second publisher waits.
@@ -429,7 +529,7 @@ class Catalog:
     @property
     def marks(self) -> Marks:
         """The pins and the retirements of releases."""
-        return Marks(self._store)
+        return Marks(self._store, self._index, self._records)
 
     # --- resolving ----------------------------------------------------------------------------------------------------
 
@@ -439,10 +539,28 @@ class Catalog:
 
         The newest release is the newest that is neither retired nor revoked; the newest of all, if there is none.
         """
+        return self.get(reference.name, self.version_of(reference))
+
+    def version_of(self, reference: Reference) -> str:
+        """Return the version of a reference, as :meth:`find` does. A version that is written is not checked."""
         if reference.version is not None:
-            return self.get(reference.name, reference.version)
+            return reference.version
         if reference.channel is not None:
-            return self.get(reference.name, self.existing_channel(reference.name, reference.channel).current)
+            return self.existing_channel(reference.name, reference.channel).current
+        return self._newest_view(reference.name)._newest(reference)
+
+    def existing_version_of(self, reference: Reference) -> str:
+        """Return the version of a reference. Raises NotFound also for a version that does not exist."""
+        version = self.version_of(reference)
+        if version not in self.versions(reference.name):
+            raise self._no_such_version(reference.name, version)
+        return version
+
+    def _newest_view(self, name: str) -> Catalog:
+        """Return the catalog to search for the newest usable release, which needs many marks."""
+        return self if isinstance(self._records, View) else self.indexed(name)
+
+    def _newest(self, reference: Reference) -> str:
         versions = self.versions(reference.name)
         if not versions:
             raise self._no_such_name(reference.name)
@@ -454,11 +572,12 @@ class Catalog:
                     f"{reference.name} has no release {reference.line}.x",
                     hint=f"It has {_listed([f'{line}.x' for line in lines])}.",
                 )
-        return self.get(reference.name, self._first_good(reference.name, versions) or versions[0])
+        return self._first_good(reference.name, versions) or versions[0]
 
     def newest_good(self, name: str) -> str | None:
         """Return the newest version that is neither retired nor revoked, or None."""
-        return self._first_good(name, self.versions(name))
+        view = self._newest_view(name)
+        return view._first_good(name, view.versions(name))
 
     def _first_good(self, name: str, versions: Iterable[str]) -> str | None:
         marks = self.marks
@@ -466,13 +585,17 @@ class Catalog:
 
     def refuse_unusable(self, manifest: ImageManifest) -> None:
         """Raise NotFound if a release is retired or revoked; the hint names the newest that is not."""
-        reason = self.marks.why_unusable(manifest.recipe, manifest.version)
+        self.refuse_unusable_version(manifest.recipe, manifest.version)
+
+    def refuse_unusable_version(self, name: str, version: str) -> None:
+        """Do as :meth:`refuse_unusable` for a release that was not read."""
+        reason = self.marks.why_unusable(name, version)
         if reason is not None:
-            good = self.newest_good(manifest.recipe)
-            newest = f"The newest usable release is {manifest.recipe}@{good}. " if good else ""
+            good = self.newest_good(name)
+            newest = f"The newest usable release is {name}@{good}. " if good else ""
             raise NotFound(
-                f"{manifest.label} is {reason}",
-                hint=f"{newest}{step('images list', '--name', manifest.recipe)} shows all releases.",
+                f"{name} {version} is {reason}",
+                hint=f"{newest}{step('images list', '--name', name)} shows all releases.",
             )
 
     def resolve(self, reference: Reference, place: Place, architecture: Architecture | None = None) -> ManifestImage:
@@ -481,33 +604,40 @@ class Catalog:
         Raises NotFound if the release or its image in that place does not exist; the error lists what exists. Raises
         UsageError if there are images of several architectures and ``architecture`` is None.
         """
-        manifest = self.find(reference)
-        self.refuse_unusable(manifest)
-        here = [image for image in manifest.images if image.place == place]
-        if not here:
-            places = sorted({str(image.place) for image in manifest.images})
-            near = [p for p in places if p.startswith(f"{place.account}/")] or places
-            raise NotFound(
-                f"{manifest.label} has no image in {place}",
-                hint=f"It has images in {_listed(near)}. To add a target, edit goldenami.yaml and build again.",
-            )
-        matching = [image for image in here if architecture in (None, image.architecture)]
-        architectures = sorted({image.architecture for image in here})
-        if not matching:
-            raise NotFound(
-                f"{manifest.label} has no {architecture} image in {place}", hint=f"It has {_listed(architectures)}."
-            )
-        if len(matching) > 1:
-            raise UsageError(
-                f"{manifest.label} has several images in {place}: {_listed(architectures)}",
-                hint="Choose one with --architecture.",
-            )
-        return matching[0]
+        name = reference.name
+        if reference.channel is not None:
+            pointer = self.existing_channel(name, reference.channel)
+            self.refuse_unusable_version(name, pointer.current)
+            # A file of an earlier version of goldenami has no images, and an image can be copied to more places later.
+            if any(image.place == place for image in pointer.images):
+                return choose_image(f"{name} {pointer.current}", pointer.images, place, architecture)
+            manifest = self.get(name, pointer.current)
+        elif reference.version is not None:
+            manifest = self.get(name, reference.version)
+            self.refuse_unusable_version(name, reference.version)
+        else:
+            view = self._newest_view(name)
+            version = view._newest(reference)
+            view.refuse_unusable_version(name, version)
+            manifest = self.get(name, version)
+        return choose_image(manifest.label, manifest.images, place, architecture)
+
+    def resolve_entry(
+        self, reference: Reference, place: Place, architecture: Architecture | None = None
+    ) -> tuple[IndexedRelease, IndexedImage]:
+        """Return a release and its image for a place, from the index. Raises as :meth:`resolve` does.
+
+        For the catalog of :meth:`indexed`.
+        """
+        version = self.existing_version_of(reference)
+        entry = self.entry(reference.name, version)
+        self.refuse_unusable_version(reference.name, version)
+        return entry, choose_image(entry.label, entry.images, place, architecture)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _read(self, key: str) -> bytes | None:
-        found = self._store.read(key)
+        found = self._records.read(key)
         return None if found is None else found.data
 
     @contextmanager
@@ -527,10 +657,13 @@ class Catalog:
         finally:
             held.give_back()
 
-    def _numbers(self, folder: str, name: str) -> list[Version]:
+    def _stems(self, folder: str, name: str) -> list[str]:
         check_name(name, "release")
-        stems = (f.removesuffix(".json") for f in self._store.names(f"{folder}/{name}") if f.endswith(".json"))
-        return [Version.parse(stem) for stem in stems if is_version(stem)]
+        stems = (f.removesuffix(".json") for f in self._records.names(f"{folder}/{name}") if f.endswith(".json"))
+        return [stem for stem in stems if is_version(stem)]
+
+    def _numbers(self, folder: str, name: str) -> list[Version]:
+        return [Version.parse(stem) for stem in self._stems(folder, name)]
 
     def _decode(self, key: str, data: bytes, name: str, version: str) -> ImageManifest:
         manifest = codec.loads(data, source=self._store.where(key))
@@ -541,6 +674,10 @@ class Catalog:
                 hint="Restore the file from a backup.",
             )
         return manifest
+
+    def _decode_record(self, key: str, data: bytes) -> ImageManifest:
+        _, name, file = key.split("/")
+        return self._decode(key, data, name, file.removesuffix(".json"))
 
     def _reservation(self, name: str, version: str) -> Reservation | None:
         key = _reservation_key(name, version)
@@ -583,6 +720,45 @@ class Catalog:
             return self._no_such_name(name)
         channels = [c.channel for c in self.channels(name)]
         return NotFound(f"{name} has no channel {channel!r}", hint=_nearest(channel, channels, "Its channels are"))
+
+
+class Located(Protocol):
+    """An image with its place."""
+
+    @property
+    def place(self) -> Place:
+        """The account and the region that use the image."""
+
+    @property
+    def architecture(self) -> str:
+        """The architecture of the image."""
+
+
+_Image = TypeVar("_Image", bound=Located)
+
+
+def choose_image(label: str, images: Sequence[_Image], place: Place, architecture: Architecture | None) -> _Image:
+    """Return the image of a release for a place. ``label``: the release, for messages. Raises as
+    :meth:`Catalog.resolve` does."""
+    here = [image for image in images if image.place == place]
+    if not here:
+        places = sorted({str(image.place) for image in images})
+        near = [p for p in places if p.startswith(f"{place.account}/")] or places
+        raise NotFound(
+            f"{label} has no image in {place}",
+            hint=f"It has images in {_listed(near)}. To add a target, edit goldenami.yaml and build again."
+            if near
+            else None,
+        )
+    matching = [image for image in here if architecture in (None, image.architecture)]
+    architectures = sorted({image.architecture for image in here})
+    if not matching:
+        raise NotFound(f"{label} has no {architecture} image in {place}", hint=f"It has {_listed(architectures)}.")
+    if len(matching) > 1:
+        raise UsageError(
+            f"{label} has several images in {place}: {_listed(architectures)}", hint="Choose one with --architecture."
+        )
+    return matching[0]
 
 
 _CHANNEL = TypeAdapter(Channel)

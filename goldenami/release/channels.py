@@ -404,6 +404,8 @@ def revoke(
                     what = f"{pointer.name}@{pointer.channel}"
                     with failures.of(what):
                         moved[what] = _move_away(job, catalog, pointer, caller, reason)
+        for manifest in chosen:
+            catalog.refresh_channels(manifest.recipe, manifest.version)
         estate = _survey(job, chosen)
         removal = Removal(job, catalog, now)
         disabled: list[str] = []
@@ -465,6 +467,7 @@ def restore(
             removal.failures[manifest.label] = f"these images do not exist any more: {', '.join(sorted(lost))}"
         if not removal.failures and not estate.unreachable:
             catalog.marks.restore(name, version, caller, now)
+            catalog.refresh_channels(name, version)
             notices.restored(job, manifest, caller)
         restored = Revoked((manifest,), {}, (), (), tuple(enabled), removal.failures, estate.unreachable, job.id)
     return replace(restored, unsent=notify.unsent(job.journal))
@@ -590,7 +593,7 @@ def history(catalog: Catalog, reference: Reference) -> list[HistoryEvent]:
     if reference.channel is None:
         found += [
             HistoryEvent(one.time, one.action, version, None, one.by, one.reason)
-            for version in catalog.versions(name)
+            for version in sorted(catalog.marked_versions(name) & {*catalog.versions(name)})
             for one in catalog.marks.events(name, version)
         ]
     chosen = (event for event in found if reference.version in (None, event.version))

@@ -20,9 +20,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from goldenami.errors import CatalogError
 from goldenami.model import timestamp
+from goldenami.release.index import Index, Records
 from goldenami.release.versions import Version, check_name
 from goldenami.store import Store
 
+MARKS = ("pins", "retired", "revoked")
 PIN_SCHEMA = "goldenami.pin/1"
 RETIREMENT_SCHEMA = "goldenami.retirement/1"
 REVOCATION_SCHEMA = "goldenami.revocation/1"
@@ -81,8 +83,11 @@ class MarkEvent:
 class Marks:
     """The marks in a catalog's store. Raises CatalogError for a file that is damaged."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, index: Index, records: Records | None = None) -> None:
+        """``records``: where marks are read; None: in the store."""
         self._store = store
+        self._index = index
+        self._records: Records = records or store
 
     # --- pins ---------------------------------------------------------------------------------------------------------
 
@@ -205,13 +210,15 @@ class Marks:
 
     def _write(self, key: str, form: dict[str, Any]) -> None:
         data = (json.dumps(form, indent=2, sort_keys=True) + "\n").encode()
-        if self._store.replace(key, data, self._store.read(key)) is None:
-            raise CatalogError(
-                f"{self._store.where(key)} was changed by another process at the same time", hint="Try again."
-            )
+        section, name, file = key.split("/")
+        with self._index.changing(section, name, file.removesuffix(".json")):
+            if self._store.replace(key, data, self._store.read(key)) is None:
+                raise CatalogError(
+                    f"{self._store.where(key)} was changed by another process at the same time", hint="Try again."
+                )
 
     def _read(self, key: str, schema: str) -> dict[str, Any] | None:
-        stored = self._store.read(key)
+        stored = self._records.read(key)
         if stored is None:
             return None
         try:

@@ -145,11 +145,12 @@ def restore(catalog: Catalog, rebuild: Rebuild) -> None:
             hint="A manifest is never changed, so all its images must be known. Try again when all places answer.",
         )
     catalog.ensure_identity(identity=rebuild.identity)
-    for manifest in rebuild.releases:
-        if manifest.version not in catalog.versions(manifest.recipe):
-            catalog.add(manifest)
-    for channel in rebuild.channels:
-        catalog.restore_channel(channel)
+    with catalog.writing_many():
+        for manifest in rebuild.releases:
+            if manifest.version not in catalog.versions(manifest.recipe):
+                catalog.add(manifest)
+        for channel in rebuild.channels:
+            catalog.restore_channel(channel)
 
 
 # --- reading the cloud ------------------------------------------------------------------------------------------------

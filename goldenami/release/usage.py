@@ -98,12 +98,18 @@ def _survey_place(
     return [use for use in found if use.image_id in wanted], own
 
 
-def _instances(cloud: Cloud, place: Place) -> Iterator[Use]:
+def instances(cloud: Cloud, place: Place) -> Iterator[tuple[str, str, str]]:
+    """Yield image id, instance id and state of every instance of a place that is not terminated."""
     for reservation in cloud.pages(place, "ec2", "DescribeInstances", "Reservations"):
         for instance in reservation["Instances"]:
-            state = instance["State"]["Name"]
+            state = str(instance["State"]["Name"])
             if state != "terminated":
-                yield Use(instance["ImageId"], place, f"instance {instance['InstanceId']} ({state})")
+                yield str(instance["ImageId"]), str(instance["InstanceId"]), state
+
+
+def _instances(cloud: Cloud, place: Place) -> Iterator[Use]:
+    for image_id, id, state in instances(cloud, place):
+        yield Use(image_id, place, f"instance {id} ({state})")
 
 
 def _templates(cloud: Cloud, place: Place) -> Iterator[Use]:

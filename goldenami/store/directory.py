@@ -45,6 +45,7 @@ class DirectoryStore:
     """Implements ``protocol.Store``. The directory is created with the first object. Thread-safe."""
 
     poll = 0.05
+    lists_freely = True
 
     def __init__(
         self,
@@ -121,6 +122,28 @@ class DirectoryStore:
             return ()
         except OSError as error:
             self._refuse("list", self._root / folder, error)
+
+    def stamps(self, folder: str) -> dict[str, str]:
+        found: dict[str, str] = {}
+        waiting = [""]
+        while waiting:
+            start = waiting.pop()
+            try:
+                with os.scandir(self._root / folder / start) as entries:
+                    for entry in entries:
+                        if entry.name.startswith("."):
+                            continue
+                        if entry.is_dir():
+                            waiting.append(f"{start}{entry.name}/")
+                        else:
+                            status = entry.stat()
+                            # A write is a new file, so two writes within one tick of the clock have different inodes.
+                            found[start + entry.name] = f"{status.st_mtime_ns:x}-{status.st_ino:x}-{status.st_size:x}"
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                self._refuse("list", self._root / folder / start, error)
+        return found
 
     # --- locks --------------------------------------------------------------------------------------------------------
 

@@ -177,6 +177,10 @@ class Store(Protocol):
     def poll(self) -> float:
         """Seconds between two attempts to take a lock. In a bucket each attempt is a request."""
 
+    @property
+    def lists_freely(self) -> bool:
+        """Whether a listing costs no request, so that everything can be listed at any time."""
+
     def where(self, key: str = "") -> str:
         """Return the address of an object for messages: a path, or an s3:// URL."""
 
@@ -199,6 +203,10 @@ class Store(Protocol):
 
     def names(self, folder: str) -> tuple[str, ...]:
         """Return the names of the objects and folders directly in a folder, sorted; none if it does not exist."""
+
+    def stamps(self, folder: str) -> dict[str, str]:
+        """Return all objects below a folder, also in folders of it: key, relative to the folder, -> stamp. Each write
+        of an object changes its stamp. A stamp is opaque, and not the ``version`` of :class:`Stored`."""
 
     def lock(self, key: str, what: str, hint: str) -> Lock:
         """Take a lock without waiting. Raises Busy, with ``what``, the holder and ``hint``, if it is held. A lock is

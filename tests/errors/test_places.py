@@ -63,6 +63,7 @@ MANY = (
     Case("consumers apply"),
     Case("images list"),
     Case("images list --check"),
+    Case("fleet"),
     Case("promote web@stable --to live", document=False),  # nothing moves
     Case("rollback web@stable --to {version}", document=False),
     Case("drift"),
@@ -112,12 +113,15 @@ ONE = tuple(
 # These ask no places, with the reason. A name stands for a whole group, too.
 NONE = {
     "agents": "files of the project",
+    "catalog reindex": "the catalog",
     "catalog show": "the catalog",
     "builds": "journals: a directory, or the bucket that the environment names",
     "history": "the catalog",
     "export": "the catalog",
     "harden": "files of the project, and a host over SSH",
     "iam": "goldenami.yaml",
+    "images history": "the catalog",
+    "images lineage": "the catalog",
     "images show": "with --json: the catalog",
     "init": "writes files",
     "notify": "receivers: one that does not answer is in the table",

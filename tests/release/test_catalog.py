@@ -329,7 +329,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_catalog(tmp_path: Path, ma
     # Large enough that a write takes a while.
     text = codec.dumps(replace(manifest(), description="x" * 300_000))
     start, confirmed = 1, ""
-    for delay_ms in (0, 1, 3, 7, 13, 29, 61, 97):
+    for delay_ms in (0, 1, 3, 7, 13, 29, 61, 97, 193, 389):
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITE, tmp_path, str(start)],
             stdin=subprocess.PIPE,

@@ -13,7 +13,7 @@ import pytest
 
 from goldenami import manifest as codec
 from goldenami.cli.main import main
-from goldenami.model import PackageChange
+from goldenami.model import BaseImage, PackageChange
 from goldenami.release.catalog import Catalog
 
 from .conftest import ManifestFactory
@@ -137,6 +137,7 @@ def test_the_release_of_an_image(filled: Catalog, capsys: Capture) -> None:
         "created": "2026-11-24T03:00:00Z",
         "newer_releases": 0,
         "newest": "1.0.20261101.1",
+        "behind": {},
         "unusable": None,
     }
     filled.marks.revoke("debian-12-base", "1.0.20261101.1", "it leaks", "arn:aws:iam::111111111111:user/ann", NOW)
@@ -144,6 +145,12 @@ def test_the_release_of_an_image(filled: Catalog, capsys: Capture) -> None:
     out = capsys.readouterr().out
     assert "debian-12-web" in out
     assert "candidate" in out
+    filled.move("debian-12-web", "stable", "1.4.20261124.2", now=NOW)
+    filled.move("debian-12-web", "stable", "1.4.20261124.1", now=NOW)
+    filled.move("debian-12-web", "candidate", "1.4.20261124.1", now=NOW)
+    assert main(["images", "of", "ami-111-eu-west-1-arm64", "--json"]) == 0
+    behind = {"current": "1.4.20261124.1", "releases": -1}
+    assert json.loads(capsys.readouterr().out)["behind"] == {"candidate": behind, "stable": behind}
     assert main(["images", "of", "ami-0123456789abcdef0"]) == 3
     assert main(["images", "of", "vol-0123456789abcdef0"]) == 2
 
@@ -164,6 +171,18 @@ def test_list(filled: Catalog, capsys: Capture) -> None:
     assert [(r["name"], r["version"], r["channels"]) for r in form["releases"]] == [
         ("debian-12-base", "1.0.20261101.1", [])
     ]
+    assert main(["images", "list", "--json", "--name", "debian-*", "--channel", "stable", "--since", "2026-11-01"]) == 0
+    form = json.loads(capsys.readouterr().out)
+    assert [r["version"] for r in form["releases"]] == ["1.4.20261124.1"]
+    assert (
+        main(["images", "list", "--json", "--region", "us-east-1", "--account", "apps", "--before", "2026-12-01"]) == 0
+    )
+    assert [r["images"] for r in json.loads(capsys.readouterr().out)["releases"]] == [1, 2, 1]
+    assert main(["images", "list", "--name", "x*"]) == 0
+    assert capsys.readouterr() == ("", "No release matches.\n")
+    assert main(["images", "list", "--since", "soon"]) == 2
+    assert main(["images", "list", "--state", "deprecated", "--no-check"]) == 2
+    capsys.readouterr()
     assert main(["images", "list", "--name", "debian-12-bass"]) == 3
     assert "debian-12-base" in capsys.readouterr().err
 
@@ -195,6 +214,35 @@ def test_show(filled: Catalog, manifest: ManifestFactory, capsys: Capture) -> No
     assert out.startswith("debian-12-web 1.4.20261124.2\n")
     assert "candidate" in out
     assert "ami-222-us-east-1-arm64" in out
+
+
+def test_the_lineage_of_a_release(filled: Catalog, manifest: ManifestFactory, capsys: Capture) -> None:
+    base = BaseImage(
+        "ami-1", "base", "self", "x86_64", "/dev/xvda", 8, "2026-11-01", "x", "debian-12-base 1.0.20261101.1"
+    )
+    filled.add(replace(manifest("1.0.20261124.1", name="child"), base={"x86_64": base}))
+    assert main(["images", "lineage", "debian-12-base", "--json"]) == 0
+    form = json.loads(capsys.readouterr().out)
+    assert [(r["name"], r["distance"]) for r in form["releases"]] == [("debian-12-base", 0), ("child", 1)]
+    assert main(["images", "lineage", "child@1.0.20261124.1"]) == 0
+    assert [line.split()[:3] for line in capsys.readouterr().out.splitlines()[1:]] == [
+        ["parent", "debian-12-base", "1.0.20261101.1"],
+        ["this", "release", "child"],
+    ]
+    assert main(["images", "lineage", "child@1.0.20261124.2"]) == 3
+    capsys.readouterr()
+    assert main(["images", "history", "debian-12-web"]) == 0
+    history = capsys.readouterr().out
+    assert main(["history", "debian-12-web"]) == 0
+    assert capsys.readouterr().out == history
+
+
+def test_the_index_is_written_again(filled: Catalog, project: Path, capsys: Capture) -> None:
+    index = project / ".goldenami/sandbox/catalog/index/catalog.json"
+    index.unlink()
+    assert main(["catalog", "reindex", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["releases"] == 3
+    assert index.exists()
 
 
 def test_resolving_loads_no_aws_library(filled: Catalog, project: Path) -> None:
