@@ -26,6 +26,7 @@ from goldenami.pipeline import OnFailure, Outcome
 from goldenami.recipe import Project, Recipe
 from goldenami.release.catalog import Catalog
 from goldenami.stages.build import HostWork
+from goldenami.stages.tools import Decide
 
 Status = Literal["built", "unchanged", "moved", "distributed", "failed", "skipped"]
 EmitFor = Callable[[str], Emit]
@@ -177,7 +178,7 @@ class Options:
 
     force: bool = False
     move: bool = True
-    on_failure: OnFailure = "clean"
+    on_failure: OnFailure | Decide = "clean"
     wait: float = 0.0
     host_work: HostWork | None = None
     cloud: Cloud | None = None
@@ -304,7 +305,7 @@ def resume(
     environment: Environment,
     build_id: str | None,
     *,
-    on_failure: OnFailure = "clean",
+    on_failure: OnFailure | Decide = "clean",
     wait: float = 0.0,
     emit_to: Emit = ignore_events,
 ) -> Result:

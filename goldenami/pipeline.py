@@ -36,10 +36,10 @@ from goldenami.release.unchanged import Unchanged, find_unchanged
 from goldenami.release.verify import Verified, verify
 from goldenami.stages import candidate, expired, facts, freshness, notices, opening, proof
 from goldenami.stages.build import BuildContext, Candidate, HostWork
-from goldenami.stages.ending import ending
+from goldenami.stages.ending import to_the_end
 from goldenami.stages.replacing import replacements
 from goldenami.stages.tasks import UNDO
-from goldenami.stages.tools import OnFailure, Tools, open_tools
+from goldenami.stages.tools import Decide, OnFailure, Tools, open_tools
 
 VERIFIED = "verified"  # the stage's name in the journal
 
@@ -92,7 +92,7 @@ def build(
     *,
     force: bool = False,
     move: bool = True,
-    on_failure: OnFailure = "clean",
+    on_failure: OnFailure | Decide = "clean",
     wait: float = 0.0,
     emit_to: Emit = ignore_events,
     host_work: HostWork | None = None,
@@ -107,7 +107,8 @@ def build(
 
     Base recipes without a release are built first. One build of a recipe runs at a time: a second call waits up to
     ``wait`` seconds for the first build, and then raises Busy. Raises the errors of the stages, after the clean-up
-    that ``on_failure`` selects. Raises UsageError if the digest of the plan is not ``request.digest``.
+    that ``on_failure`` selects (see ``stages.ending``). Raises UsageError if the digest of the plan is not
+    ``request.digest``.
 
     ``host_work`` and ``cloud`` replace SSH and the environment's cloud, for callers that run the pipeline without
     hosts. ``interrupts``: how the caller stops the build; by default, with SIGINT, SIGTERM or SIGHUP.
@@ -200,8 +201,8 @@ def check_before(plan: BuildPlan, tools: Tools) -> None:
 
 def start(project: Project, plan: BuildPlan, variables: Mapping[str, str], tools: Tools) -> Outcome:
     """Open the journal of a new build of a plan, and run all stages."""
-    with opening.create(project, plan, variables, tools) as opened, ending(opened, tools):
-        return carry_out(opened, tools.catalog)
+    with opening.create(project, plan, variables, tools) as opened:
+        return to_the_end(opened, tools, project.root, lambda: carry_out(opened, tools.catalog))
 
 
 def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
@@ -379,7 +380,7 @@ def resume(
     environment: Environment,
     build_id: str | None,
     *,
-    on_failure: OnFailure = "clean",
+    on_failure: OnFailure | Decide = "clean",
     wait: float = 0.0,
     emit_to: Emit = ignore_events,
     host_work: HostWork | None = None,
@@ -416,9 +417,8 @@ def resume(
         with (
             tools.journals.exclusive(recipe, tools.patience),
             opening.reopen(project, environment, chosen, tools) as opened,
-            ending(opened, tools),
         ):
-            return carry_out(opened, tools.catalog)
+            return to_the_end(opened, tools, project.root, lambda: carry_out(opened, tools.catalog))
 
 
 def complete_task(environment: Environment, journal: Journal, tools: Tools) -> Outcome:

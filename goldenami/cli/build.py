@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -27,19 +28,22 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from goldenami import many
+    from goldenami.events import Emit
     from goldenami.journal import Journals, Summary
     from goldenami.many import Result
     from goldenami.model import Environment
     from goldenami.reconcile import CleanUp
     from goldenami.report import Leftover
+    from goldenami.stages.tools import Decide, OnFailure
 
 
 on_failure_option = click.option(
     "--on-failure",
-    type=click.Choice(["clean", "keep"]),
+    type=click.Choice(["clean", "keep", "ask"]),
     default="clean",
     show_default=True,
-    help="After a failure: delete what the build created, or keep it for inspection, with the builder.",
+    help="After a failure: delete what the build created; keep it for inspection, with the builder; or ask on the "
+    "terminal (clean, keep, or retry what failed).",
 )
 results_option = click.option(
     "--json", "as_json", is_flag=True, help="Print how each build ended, with its manifest, as JSON on stdout."
@@ -85,7 +89,7 @@ def build(
     as_json: bool,
     junit: Path | None,
     events: Path | None,
-    on_failure: Literal["clean", "keep"],
+    on_failure: Literal["clean", "keep", "ask"],
     wait: float,
 ) -> int:
     """Turn each RECIPE (a name or a path) into tested, encrypted images in every target.
@@ -105,6 +109,7 @@ def build(
             "expected recipes, or --all" if every is False else "RECIPE and --all cannot be combined",
             hint=f"{next_step('validate')} lists the recipes of the project.",
         )
+    _require_terminal(on_failure)
     environment: Environment | None = None
     try:
         project, environment = open_project(environment_name)
@@ -118,18 +123,24 @@ def build(
             raise NotFound(f"no recipe is for the environment {environment.name}")
         reach(environment)
         work = many.with_missing_bases(work, project, environment, open_catalog(environment))
+        if on_failure == "ask" and len(work.steps) > 1:
+            raise UsageError(
+                f"--on-failure ask builds one recipe, found {', '.join(step.name for step in work.steps)}",
+                hint="Use --on-failure clean or keep, or build them one after the other.",
+            )
     except GoldenAmiError as error:
         if as_json:
             print_json(results.refusal(environment.name if environment is not None else None, error))
         raise
-    options = many.Options(force=force, move=not no_move, on_failure=on_failure, wait=wait)
+    names = [one.name for one in work.steps]
 
     def run(emit_for: many.EmitFor) -> tuple[Result, ...]:
+        decide = _decide(on_failure, emit_for(names[0])) if on_failure == "ask" else on_failure
+        options = many.Options(force=force, move=not no_move, on_failure=decide, wait=wait)
         return many.build(
             project, environment, work, options, at_once=at_once, keep_going=keep_going, emit_for=emit_for
         )
 
-    names = [one.name for one in work.steps]
     for one in work.steps:
         if one.why:
             click.echo(f"{one.name} is built too: {one.why}", err=True)
@@ -148,7 +159,7 @@ def resume(
     environment_name: str | None,
     as_json: bool,
     events: Path | None,
-    on_failure: Literal["clean", "keep"],
+    on_failure: Literal["clean", "keep", "ask"],
     wait: float,
 ) -> int:
     """Continue a build that was interrupted or failed: use what it created, and repeat what failed.
@@ -160,11 +171,42 @@ def resume(
     reach(environment)
     from goldenami import many
 
+    _require_terminal(on_failure)
+
     def run(emit_for: many.EmitFor) -> tuple[Result, ...]:
         emit = emit_for("")
-        return (many.resume(project, environment, build_id, on_failure=on_failure, wait=wait, emit_to=emit),)
+        decide = _decide(on_failure, emit)
+        return (many.resume(project, environment, build_id, on_failure=decide, wait=wait, emit_to=emit),)
 
     return _carry_out(environment, [""], run, as_json=as_json, events=events)
+
+
+def _require_terminal(on_failure: str) -> None:
+    if on_failure == "ask" and not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError("--on-failure ask needs a terminal", hint="Use --on-failure clean or keep.")
+
+
+def _decide(on_failure: Literal["clean", "keep", "ask"], emit: Emit) -> OnFailure | Decide:
+    """Return what ``pipeline`` does after a failure. "ask" stops the live view while it asks."""
+    if on_failure != "ask":
+        return on_failure
+
+    def decide(error: Exception) -> Literal["clean", "keep", "retry"]:
+        from goldenami import report
+
+        with report.paused(emit):
+            report.render_error(error if isinstance(error, GoldenAmiError) else GoldenAmiError(repr(error)))
+            try:
+                choice = click.prompt(
+                    "Clean up, keep everything for inspection, or retry what failed?",
+                    type=click.Choice(["clean", "keep", "retry"]),
+                    err=True,
+                )
+            except click.Abort:  # Ctrl-C, or the end of the input
+                return "clean"
+        return "keep" if choice == "keep" else "retry" if choice == "retry" else "clean"
+
+    return decide
 
 
 def _carry_out(
@@ -327,7 +369,6 @@ def clean(
     The exit code is 6 if an account or region did not answer, or something could not be deleted.
     """
     from goldenami import pipeline
-    from goldenami.errors import UsageError
 
     if sum((every, expired, build_id is not None, logs_before is not None)) > 1:
         raise UsageError("BUILD_ID, --all, --expired and --logs cannot be combined", hint="Give one of them.")

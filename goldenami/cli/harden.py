@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from goldenami.cli.context import choose_environment, print_json, print_table
+from goldenami.cli.endpoints import Access, endpoint_of, login_options
 from goldenami.cli.options import environment_option, json_option, variable_options
 from goldenami.cli.shipped import force_option, project_or_shipped, require, tell
 from goldenami.errors import BuilderError, InvalidInput, NotFound, TestsFailed, UsageError
@@ -15,7 +16,6 @@ from goldenami.nextstep import step
 
 if TYPE_CHECKING:
     from goldenami.hardening import Control, Hardening
-    from goldenami.model import SshEndpoint
     from goldenami.recipe import Project
 
 PROFILES_SCHEMA = "goldenami.hardening-profiles/1"
@@ -210,25 +210,7 @@ def coverage(recipe_ref: str, environment_name: str | None, variables: dict[str,
 )
 @click.option("--user", help="Login user, who may use sudo. Default: root, or the part before @ in HOST.")
 @click.option("--port", type=click.IntRange(1, 65535), default=22, show_default=True)
-@click.option(
-    "-i",
-    "--identity",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Private key. Default: the keys of the SSH agent, and the one in ~/.ssh.",
-)
-@click.option("--host-key", metavar="KEY", help='The only host key to accept: "ssh-ed25519 AAAA…".')
-@click.option(
-    "--known-hosts",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="File with the host key. Default: ~/.ssh/known_hosts.",
-)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(1),
-    default=30.0,
-    show_default=True,
-    help="Timeout for the connection, in seconds.",
-)
+@login_options
 @environment_option
 @variable_options
 @json_option
@@ -238,10 +220,7 @@ def check(
     profiles: tuple[str, ...],
     user: str | None,
     port: int,
-    identity: Path | None,
-    host_key: str | None,
-    known_hosts: Path | None,
-    timeout: float,
+    access: Access,
     environment_name: str | None,
     variables: dict[str, str],
     as_json: bool,
@@ -258,9 +237,9 @@ def check(
     sets = _sets(recipe_ref, profiles, environment_name, variables)
     controls = {control.id: control for found in sets for control in found.controls}
     named, _, address = host.rpartition("@")
-    endpoint = _endpoint(address, user or named or "root", port, identity, host_key, known_hosts)
+    endpoint = endpoint_of(address, user or named or "root", port, access)
     batch = Batch.of(controls.values())
-    with ssh.connect(endpoint, timeout=timeout) as connection:
+    with ssh.connect(endpoint, timeout=access.timeout) as connection:
         done = connection.run(batch.command, stdin=batch.program)
     try:
         values = batch.values(done.stdout)
@@ -332,18 +311,6 @@ def _sets(
     if not sets:
         raise UsageError(f"{found.name} has no hardening to check against", hint="Name a profile with --profile.")
     return sets[:1]
-
-
-def _endpoint(
-    address: str, user: str, port: int, identity: Path | None, host_key: str | None, known_hosts: Path | None
-) -> SshEndpoint:
-    from goldenami import ssh
-    from goldenami.model import SshEndpoint
-
-    ask = ssh.ask_on_terminal()
-    login = ssh.read_identity(identity, "-i", ask=ask) if identity else ssh.default_identity("-i", ask=ask)
-    key = host_key or ssh.known_host_key(known_hosts or Path.home() / ".ssh/known_hosts", address, port)
-    return SshEndpoint(address, user, login.private_key, key, port, login.agent_keys)
 
 
 def _described(control: Control) -> dict[str, Any]:

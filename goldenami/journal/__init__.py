@@ -40,13 +40,14 @@ from goldenami.journal.records import (
     utc_now,
     walk,
 )
-from goldenami.journal.storage import FILE, IN_A_BUCKET, IN_A_DIRECTORY, Layout, Records, Storage
+from goldenami.journal.storage import FILE, IN_A_BUCKET, IN_A_DIRECTORY, LOGINS, Layout, Records, Storage
 from goldenami.store import Holder, Seal, Wait
 
 __all__ = [
     "FILE",
     "IN_A_BUCKET",
     "IN_A_DIRECTORY",
+    "LOGINS",
     "NOTIFICATION",
     "SCHEMA",
     "Action",

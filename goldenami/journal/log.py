@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -32,7 +33,7 @@ from goldenami.journal.records import (
     uncover,
     utc_now,
 )
-from goldenami.journal.storage import Records, Storage
+from goldenami.journal.storage import LOGINS, Records, Storage
 from goldenami.model import Place
 from goldenami.nextstep import step
 
@@ -316,9 +317,10 @@ class Journal:
             return self._records.secrets.named(name, make)
 
     def remove_secrets(self) -> None:
-        """Delete all secrets of the build. The second call does nothing."""
+        """Delete all secrets of the build, and this machine's files for logins. The second call does nothing."""
         with self._mutex:
             self._records.secrets.remove()
+            shutil.rmtree(self.directory / LOGINS, ignore_errors=True)
 
     def _reveal(self, intent: Intent) -> Intent:
         if intent.action != "create" or intent.token in self._state.results:

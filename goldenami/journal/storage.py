@@ -6,6 +6,7 @@ In a directory, which only its owner can read and write (files of mode 0600, fol
     <build id>/lock              the lock of the process that works on the build; contains its holder
     <build id>/secrets/          one file for each secret; deleted at the end
     <build id>/events/           the events of each run (``eventlog``)
+    <build id>/ssh/              files for logins to its instances (``stages.logins``); deleted at the end
     locks/<recipe>               the lock of the process that builds the recipe
 
 In a bucket, for pipelines whose next run is on another machine::
@@ -45,6 +46,7 @@ from goldenami.nextstep import step
 from goldenami.store import DirectoryStore, Holder, Lock, Log, Seal, Store
 
 FILE: Final = "journal.jsonl"
+LOGINS: Final = "ssh"  # in the local directory of a build: keys and known_hosts for logins to its instances
 SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")
 
 
@@ -181,6 +183,10 @@ class Storage:
     def holder(self, build_id: str) -> Holder | None:
         """Return the process that holds a build's lock now; None if the lock is free."""
         return self._store.holder(self._lock_key(build_id)) if SAFE_NAME.match(build_id) else None
+
+    def secret(self, build_id: str, name: str) -> bytes | None:
+        """Return the secret of a name, read without the build's lock; None if it does not exist."""
+        return self._secrets(checked_name(build_id, "build")).find(name)
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -329,6 +335,11 @@ class Secrets:
         if found is None:
             raise FileNotFoundError(errno.ENOENT, "the secret does not exist", self._store.where(self._key(digest)))
         return Secret(self._opened(digest, found.data).decode())
+
+    def find(self, name: str) -> bytes | None:
+        """Return the secret of a name; None if it does not exist."""
+        found = self._store.read(self._key(name))
+        return None if found is None else self._opened(name, found.data)
 
     def named(self, name: str, make: Callable[[], bytes]) -> bytes:
         """Return the secret of a name. It is created and stored if it does not exist."""

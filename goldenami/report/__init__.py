@@ -19,7 +19,7 @@ from goldenami.report.overview import NamedLines, Overview
 from goldenami.report.plain import Lines
 from goldenami.report.problems import render_error, render_problems, stderr_console
 from goldenami.report.summary import Leftover, images_table, render_failure, render_release
-from goldenami.report.tee import tee
+from goldenami.report.tee import paused, tee
 from goldenami.report.terminal import Live
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "NamedLines",
     "Overview",
     "images_table",
+    "paused",
     "progress",
     "progress_of_several",
     "render_error",

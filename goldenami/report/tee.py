@@ -7,9 +7,11 @@ receive a ``note`` about it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 from goldenami.events import Emit, Event
+from goldenami.report.terminal import Live
 
 
 def tee(*consumers: Emit) -> Emit:
@@ -17,10 +19,24 @@ def tee(*consumers: Emit) -> Emit:
     return _Tee(consumers)
 
 
+@contextmanager
+def paused(emit: Emit) -> Iterator[None]:
+    """Pause the live view of an Emit of ``tee`` inside a ``with`` block, for a question on the terminal."""
+    with ExitStack() as stack:
+        for consumer in emit.consumers if isinstance(emit, _Tee) else ():
+            if isinstance(consumer, Live):
+                stack.enter_context(consumer.paused())
+        yield
+
+
 class _Tee:
     def __init__(self, consumers: Sequence[Emit]) -> None:
         self._consumers = list(consumers)
         self._lock = threading.RLock()  # reentrant, because a consumer may emit an event itself
+
+    @property
+    def consumers(self) -> tuple[Emit, ...]:
+        return tuple(self._consumers)
 
     def __call__(self, event: Event) -> None:
         with self._lock:

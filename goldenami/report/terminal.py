@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -93,6 +94,17 @@ class Drawing:
     def _redraw(self) -> None:
         while not self._closed.wait(1 / REDRAWS_PER_SECOND):
             self.draw()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Remove the running part inside a ``with`` block, and draw it again after it."""
+        with self._drawing:
+            self._live.stop()
+            try:
+                yield
+            finally:
+                self._live.start()
+                self._console.show_cursor(True)
 
     def close(self) -> None:
         """Remove the running part. A second call does nothing."""

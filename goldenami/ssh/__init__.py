@@ -12,7 +12,8 @@ from goldenami.ssh.connection import CommandTimeout, Completed, Connection, Dead
 from goldenami.ssh.handover import ConnectionClient, ConnectionServer
 from goldenami.ssh.identity import Identity, ask_on_terminal, default_identity, plain_key, read_identity
 from goldenami.ssh.keys import KeyPair, generate_keypair
-from goldenami.ssh.knownhosts import known_host_key
+from goldenami.ssh.knownhosts import key_with_fingerprint, known_host_key
+from goldenami.ssh.relay import relay
 from goldenami.ssh.transport import NotReachable, Refused
 from goldenami.ssh.tunnel import TunnelSocket, open_process
 
@@ -35,8 +36,10 @@ __all__ = [
     "connect",
     "default_identity",
     "generate_keypair",
+    "key_with_fingerprint",
     "known_host_key",
     "open_process",
     "plain_key",
     "read_identity",
+    "relay",
 ]

@@ -65,7 +65,7 @@ def log_in(endpoint: SshEndpoint, keys: Sequence[paramiko.PKey], patience: float
 
     The private key of the endpoint is not used. ``name``: the server, for messages. Raises NotReachable or Refused.
     """
-    connection = _socket(endpoint, name, patience)
+    connection = open_socket(endpoint, name, patience)
     transport: paramiko.Transport | None = None
     try:
         with translated(name, NotReachable):
@@ -172,7 +172,8 @@ def direct(endpoint: SshEndpoint, patience: float) -> socket.socket:
     return socket.create_connection((endpoint.address, endpoint.port), timeout=patience)
 
 
-def _socket(endpoint: SshEndpoint, name: str, patience: float) -> socket.socket:
+def open_socket(endpoint: SshEndpoint, name: str, patience: float) -> socket.socket:
+    """Connect to the address of an endpoint by its transport. ``name``: for messages. Raises NotReachable."""
     opener = endpoint.transport or direct
     with translated(name, NotReachable):
         connection = opener(endpoint, patience)

@@ -10,5 +10,8 @@
 ``replacing``   replaces an instance that was lost
 ``watch``       detects that an instance was lost
 ``ending``      deletes or keeps the resources of a build that failed or was interrupted
+``logins``      logins to the instances of a build that runs or was kept
+``remote``      a recipe on a host that exists: apply it, report what differs, run its tests
+``fresh``       a task: tests an image on a fresh instance, and deletes it
 ``expired``     finds expired temporary resources
 """

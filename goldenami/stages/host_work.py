@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from goldenami import planning, provision, ssh, validate
 from goldenami.aws import instances
 from goldenami.errors import BuilderError
-from goldenami.events import mask
+from goldenami.events import Emit, mask
 from goldenami.hardening import LAST, SUITE, Batch, Collector, Hardening, results
 from goldenami.hardening import VARIABLE as HARDENING
-from goldenami.model import Architecture, Package, TestReport
+from goldenami.model import Architecture, Environment, Package, SshEndpoint, TestReport
 from goldenami.provision import Stage
 from goldenami.provision import outputs as script_outputs
 from goldenami.provision.shell import Script
+from goldenami.recipe import Recipe
 from goldenami.recipe.project import shown
 from goldenami.recipe.secrets import is_secret
 from goldenami.stages import hosts
@@ -68,16 +71,7 @@ def _provision(
     Returns the packages before the stages, and the outputs of the recipe's scripts.
     """
     recipe = build.recipe
-    spec, mark = recipe.patches[architecture], recipe.patches_mark
-    provisioning = recipe.provisioning[architecture]
-    stages = (
-        provision.patch_stage(spec, mark, os=recipe.os),
-        *_volumes(build, host),
-        *(stage for stage in provisioning if stage.name not in LAST),
-        provision.closing_stage(spec, mark, os=recipe.os),
-        *(stage for stage in provisioning if stage.name in LAST),  # they read the final state
-    )
-    full = [fill_stage(stage, build.secrets) for stage in stages]
+    full = stages_of(recipe, architecture, build.secrets, _volumes(build, host))
     result = provision.run_program(
         connection,
         [provision.PACKAGES, *full, *script_outputs.output_facts(full)],
@@ -117,6 +111,23 @@ def _volumes(build: BuildContext, host: Host) -> tuple[Stage, ...]:
     return (provision.data_volume_stage(made, build.recipe.volumes_mark),)
 
 
+def stages_of(
+    recipe: Recipe, architecture: Architecture, secrets: Mapping[str, str], volumes: tuple[Stage, ...] = ()
+) -> list[Stage]:
+    """Return all stages of a recipe in their order, with the values of its secrets. ``volumes``: the stage of the data
+    volumes, which only a builder has."""
+    spec, mark = recipe.patches[architecture], recipe.patches_mark
+    provisioning = recipe.provisioning[architecture]
+    stages = (
+        provision.patch_stage(spec, mark, os=recipe.os),
+        *volumes,
+        *(stage for stage in provisioning if stage.name not in LAST),
+        provision.closing_stage(spec, mark, os=recipe.os),
+        *(stage for stage in provisioning if stage.name in LAST),  # they read the final state
+    )
+    return [fill_stage(stage, secrets) for stage in stages]
+
+
 def _test(
     build: BuildContext,
     architecture: Architecture,
@@ -126,49 +137,83 @@ def _test(
     outputs: Mapping[str, str],
     traces: Traces | None = None,
 ) -> TestReport:
-    hardening = build.recipe.hardening.get(architecture, Hardening())
-    proven = Collector(build.emit)
-    suites = (*(("sealed",) if traces is not None else ()), *((CONTROLS,) if hardening.controls else ()))
     with build.stage(f"test {gate}", architecture), watched(build, host) as watch:
-        report = validate.run_suite(
+        report = run_tests(
+            build.recipe,
+            build.environment,
+            build.version,
+            architecture,
             host.endpoint,
-            (*_tests(build), *suites),
             gate=gate,
-            architecture=architecture,
             report_dir=build.reports,
-            emit=proven,
-            variables={
-                **_variables(build, architecture),
-                "outputs": dict(outputs),
-                HARDENING: Batch.of(hardening.controls).to_json(),
-            },
+            emit=build.emit,
+            secrets=build.secrets,
+            outputs=outputs,
             traces=traces,
-            secrets=tuple(build.secrets.values()),
-            environment=build.environment.test_environment,
-            connect_timeout=build.recipe.builder[architecture].ssh_timeout,
             stop=watch,
         )
         validate.require(report)
+    return report
+
+
+def run_tests(
+    recipe: Recipe,
+    environment: Environment,
+    version: str,
+    architecture: Architecture,
+    endpoint: SshEndpoint,
+    *,
+    gate: str,
+    report_dir: Path,
+    emit: Emit,
+    secrets: Mapping[str, str],
+    outputs: Mapping[str, str],
+    traces: Traces | None = None,
+    stop: threading.Event | None = None,
+) -> TestReport:
+    """Run the tests of a recipe on one host: its suites, its files and its hardening controls. ``traces``: of the
+    builder; with them the tests of the sealing run as well. A failed test raises no error; see ``run_suite``."""
+    hardening = recipe.hardening.get(architecture, Hardening())
+    proven = Collector(emit)
+    suites = (*(("sealed",) if traces is not None else ()), *((CONTROLS,) if hardening.controls else ()))
+    report = validate.run_suite(
+        endpoint,
+        (*_tests(recipe), *suites),
+        gate=gate,
+        architecture=architecture,
+        report_dir=report_dir,
+        emit=proven,
+        variables={
+            **_variables(recipe, environment, version, architecture),
+            "outputs": dict(outputs),
+            HARDENING: Batch.of(hardening.controls).to_json(),
+        },
+        traces=traces,
+        secrets=tuple(secrets.values()),
+        environment=environment.test_environment,
+        connect_timeout=recipe.builder[architecture].ssh_timeout,
+        stop=stop,
+    )
     return replace(report, controls=results(hardening, proven.ended))
 
 
-def _tests(build: BuildContext) -> tuple[TestPath | str, ...]:
+def _tests(recipe: Recipe) -> tuple[TestPath | str, ...]:
     """Return the recipe's tests for ``validate``: suites by name, files by the path that the user sees."""
     return tuple(
         TestPath(t.path, t.name if t.installed else shown(t.path), t.installed) if t.path is not None else t.name
-        for t in build.recipe.tests
+        for t in recipe.tests
     )
 
 
-def _variables(build: BuildContext, architecture: Architecture) -> dict[str, object]:
+def _variables(recipe: Recipe, environment: Environment, version: str, architecture: Architecture) -> dict[str, object]:
     """Return the variables that tests can read. Secrets are left out."""
     return {
-        **planning.variables(build.recipe),
-        "agents": _plain(build.recipe.agents),
-        "recipe": build.recipe.name,
-        "version": build.version,
+        **planning.variables(recipe),
+        "agents": _plain(recipe.agents),
+        "recipe": recipe.name,
+        "version": version,
         "architecture": architecture,
-        "environment": build.environment.name,
+        "environment": environment.name,
     }
 
 

@@ -85,6 +85,7 @@ def _create(
         "version": version,
         "channel": plan.recipe.distribution.channel,
         "source": _within(project, plan.recipe.source),
+        "users": {a: builder.ssh_user for a, builder in plan.recipe.builder.items()},  # for ``logins``
         "variables": sorted(variables),  # their values are in a secret of the journal
         "facts": _FACTS.dump_python(plan.facts, mode="json"),
     }
@@ -118,7 +119,7 @@ def reopen(project: Project, environment: Environment, summary: Summary, tools: 
         if plan.digest != header.plan_digest:
             raise UsageError(
                 f"{recipe.name} or its environment has changed since build {header.build_id} began",
-                hint=f"Delete the resources of this build with {step('clean', header.build_id)}, and build again.",
+                hint=_changed_hint(journal),
             )
         tools.cloud.check_caller()
         if release_of(tools.catalog, journal) is None:
@@ -138,6 +139,22 @@ def reopen(project: Project, environment: Environment, summary: Summary, tools: 
             build = _begin(plan, data["version"], journal, secrets, transport, replace(tools, emit=to))
             reconcile.finish_deletions(build.ledger)
             yield build
+
+
+def _changed_hint(journal: Journal) -> str:
+    """Return what to do with a build whose inputs have changed.
+
+    Its builder never becomes an image of the changed recipe. A person may have changed it, and what an operation did
+    that is not in the recipe any more is still there: the image would not be what the recipe says.
+    """
+    id = journal.build_id
+    hint = f"Delete the resources of this build with {step('clean', id)}, and build again."
+    if any(resource.key.startswith("builder/") for resource in journal.resources("instance")):
+        hint += (
+            f" To try the change on its builder before that, if it was kept: {step('apply', 'RECIPE', '--on', id)} and "
+            f"{step('test', 'RECIPE', '--on', id)}."
+        )
+    return hint
 
 
 def _variables(journal: Journal) -> dict[str, str]:

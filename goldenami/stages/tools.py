@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -21,6 +21,8 @@ from goldenami.stages.host_work import SshHostWork
 from goldenami.updates.fetch import Memory
 
 OnFailure = Literal["clean", "keep"]
+Decide = Callable[[Exception], Literal["clean", "keep", "retry"]]
+"""Decides what to do after the error of a build."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Tools:
     journals: Journals
     host_work: HostWork
     interrupts: Interrupts
-    on_failure: OnFailure
+    on_failure: OnFailure | Decide
     emit: Emit
     indices: Memory  # of package repositories, as read so far
     patience: Wait  # for another process that builds the same recipe or works on the same build
@@ -45,7 +47,7 @@ def open_tools(
     environment: Environment,
     host_work: HostWork | None,
     cloud: Cloud | None,
-    on_failure: OnFailure,
+    on_failure: OnFailure | Decide,
     emit_to: Emit,
     wait: float = 0.0,
     interrupts: Interrupts | None = None,

@@ -14,6 +14,7 @@ from fnmatch import fnmatchcase
 from typing import Final
 from urllib.parse import urlsplit
 
+from goldenami.each import Failures
 from goldenami.errors import GoldenAmiError, NotFound
 from goldenami.model import Architecture, Package, PackagePin, PackageRepository, PackageSources, PackageUpdate
 from goldenami.updates.fetch import Downloads, Index, without_credentials
@@ -165,20 +166,18 @@ def _title(repository: PackageRepository, host: str) -> str:
 
 def _read_release(downloads: Downloads, repository: PackageRepository) -> tuple[str, dict[str, str]]:
     """Return the URL of the directory of a suite, and the fields of its Release file. The first URI that answers."""
-    failure: GoldenAmiError | None = None
+    failures = Failures[str]()
     for uri in repository.uris[:3]:
         flat = repository.suite.endswith("/")
         base = f"{uri.rstrip('/')}/{repository.suite.strip('/') if flat else f'dists/{repository.suite}'}".rstrip("./")
-        try:
+        with failures.of(uri):
             try:
                 text = downloads.small(f"{base}/InRelease")
             except NotFound:
                 text = downloads.small(f"{base}/Release")
-        except GoldenAmiError as error:
-            failure = failure or error
-            continue
-        return base, next(_stanzas(_unsigned(text.decode(errors="replace"))), {})
-    raise failure or GoldenAmiError(f"{repository.name} has no URI for {repository.suite}")
+            return base, next(_stanzas(_unsigned(text.decode(errors="replace"))), {})
+    missing = GoldenAmiError(f"{repository.name} has no URI for {repository.suite}")
+    raise next(iter(failures.errors.values()), missing)
 
 
 def _unsigned(text: str) -> str:

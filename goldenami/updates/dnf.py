@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
+from goldenami.each import Failures
 from goldenami.errors import GoldenAmiError, NotFound
 from goldenami.model import Package, PackageRepository, PackageSources, PackageUpdate
 from goldenami.updates import markup
@@ -98,16 +99,12 @@ def read_repository(downloads: Downloads, repository: PackageRepository, names: 
 def _read_repomd(downloads: Downloads, repository: PackageRepository) -> tuple[str, dict[str, Index]]:
     """Return the URL of a repository, and its indices by type. The first mirror that answers."""
     uris = repository.uris or _mirrors(downloads, repository)
-    failure: GoldenAmiError | None = None
+    failures = Failures[str]()
     for uri in uris[:_MIRRORS]:
         base = uri.rstrip("/")
-        try:
-            data = downloads.small(f"{base}/repodata/repomd.xml")
-        except GoldenAmiError as error:
-            failure = failure or error
-            continue
-        return base, _indices(base, data)
-    raise failure or NotFound(f"the repository {repository.name} has no URL")
+        with failures.of(uri):
+            return base, _indices(base, downloads.small(f"{base}/repodata/repomd.xml"))
+    raise next(iter(failures.errors.values()), NotFound(f"the repository {repository.name} has no URL"))
 
 
 def _mirrors(downloads: Downloads, repository: PackageRepository) -> tuple[str, ...]:

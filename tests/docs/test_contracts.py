@@ -47,6 +47,7 @@ OWN_FILES = {
     "recipe/extensions.py": {"Path(source).read_bytes()"},  # code of an installed package
     "recipe/prices.py": {'files("goldenami.snapshots").joinpath(FILE).read_text()'},  # the shipped prices
     "snapshots/access.py": {"path.read_text()"},  # the user's SSH key and known_hosts
+    "stages/logins.py": {"known.read_text()"},  # known_hosts in the directory of a build
     "updates/fetch.py": {"path.read_bytes()"},  # the cache of downloads
     "validate/settings.py": {'open(descriptor, encoding="utf-8")'},  # memory that the parent process wrote
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -107,14 +109,44 @@ def test_package_that_does_not_exist(workspace: Workspace, unchanged: Check) -> 
 
 
 def test_first_gate(workspace: Workspace, unchanged: Check) -> None:
-    workspace.recipe("gate-one", "tests: [base, tests/no_test.py]\n")
+    """The builder is kept, so that the mistake is found on it; then everything is deleted."""
+    more = "software:\n  - file: {dest: /opt/moon, content: full}\n"
+    workspace.recipe("gate-one", f"{more}tests: [base, tests/no_test.py]\n")
     workspace.write("recipes/tests/no_test.py", "def test_moon(host):\n    assert host.file('/moon').exists\n")
-    done = workspace.run("build", "gate-one")
+    done = workspace.run("build", "gate-one", "--on-failure", "keep")
     assert done.status == 5, done.stderr
     assert re.search(r"recipes/tests/no_test.py.*test_moon", done.stderr), done.stderr
     assert "seal" not in done.stderr, "what did not pass is not captured"
-    assert "nothing is left behind" in done.stderr
     assert workspace.releases() == []
+    kept = re.search(r"Log in: goldenami ssh --host builder/x86_64 (\S+); or: (ssh .*)", done.stderr)
+    assert kept is not None, done.stderr
+    build_id = kept[1]
+    asked = workspace.run("ssh", build_id, "--", "cat /opt/moon; id -un; exit 9")
+    assert (asked.status, asked.stdout) == (9, "fulladmin\n"), asked.stderr
+    direct = subprocess.run([*shlex.split(kept[2]), "exit 4"], capture_output=True, text=True, timeout=60, check=False)
+    assert direct.returncode == 4, direct.stderr
+
+    applied = workspace.run("apply", "gate-one", "--on", build_id, "--check", "--json")
+    assert (applied.status, applied.json["changed"]) == (0, 0), applied.stderr
+    assert "PRIVATE" not in workspace.run("builds", "log", build_id).stdout
+    workspace.recipe("gate-one", f"{more.replace('full', 'new')}tests: [base, tests/no_test.py]\n")
+    applied = workspace.run("apply", "gate-one", "--on", build_id, "--check", "--json")
+    assert (applied.status, applied.json["changed"]) == (5, 1), applied.stderr
+    for changed in (1, 0):
+        applied = workspace.run("apply", "gate-one", "--on", build_id, "--json")
+        assert (applied.status, applied.json["changed"]) == (0, changed), applied.stderr
+    tested = workspace.run("test", "gate-one", "--on", build_id)
+    assert tested.status == 5, tested.stderr
+    workspace.write("recipes/tests/no_test.py", "def test_moon(host):\n    assert host.file('/opt/moon').exists\n")
+    tested = workspace.run("test", "gate-one", "--on", build_id, "--json")
+    assert tested.status == 0, tested.stderr
+    assert tested.json["tests"][0]["failed"] == 0
+
+    refused = workspace.run("resume", build_id)
+    assert refused.status == 2, refused.stderr
+    assert f"goldenami apply RECIPE --on {build_id}" in refused.stderr
+    assert workspace.run("clean", build_id).status == 0
+    assert workspace.run("ssh", build_id).status == 3
     unchanged()
 
 

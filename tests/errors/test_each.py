@@ -193,7 +193,7 @@ def test_all_of_raises_the_first_in_order() -> None:
 
     def ask(item: int) -> None:
         begun.append(item)
-        time.sleep(0.02 if item == 1 else 0.0)
+        time.sleep(0.02 if item == 1 else 0.001)
         if item in (1, 2):
             raise CloudError(f"{item}")
 

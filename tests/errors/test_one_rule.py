@@ -26,6 +26,7 @@ EACH, POLLING = "each.py", "polling.py"
 # Loops that sleep but wait for no answer, with the reason.
 SLEEPS = {
     "aws/session.py": "sends a read again while what it names may be too new to be found",
+    "release/index.py": "writes the index again after another process wrote it first",
     "release/consumers.py": "creates a grant again while the one that it needs may have no effect yet",
     "snapshots/copy.py": "copies again while a grant may have no effect yet",
     "ssh/connection.py": "three short looks at a transport that is about to say that it ended",
@@ -38,6 +39,8 @@ NO_ITEMS = {
     "recipe/extensions.py": "what a file with operations raises is a problem of that file",
     "report/tee.py": "what a consumer of events raises does not keep the others from the event",
 }
+# Threads for many items that each.py cannot start, with the reason.
+ORDERED = {"many.py": "starts the build of a recipe when that of its base has ended"}
 Found = Iterator[tuple[int, str]]
 
 
@@ -105,7 +108,7 @@ def waits(tree: ast.AST) -> Found:
 RULES = {
     "goes on": (goes_on_in_a_loop, {EACH, *NO_ITEMS}),
     "list": (keeps_a_list, {EACH, "errors.py", "aws/errors.py"}),  # the last one: the table of translations
-    "pool": (has_a_pool, {EACH}),
+    "pool": (has_a_pool, {EACH, *ORDERED}),
     "wait": (waits, {POLLING, "release/distribute.py", *SLEEPS}),
 }
 

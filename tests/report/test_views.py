@@ -17,7 +17,7 @@ from rich.console import Console
 
 from goldenami.errors import UsageError
 from goldenami.events import Emit, Event, masked
-from goldenami.report import EventFile, Lines, Live, progress, tee
+from goldenami.report import EventFile, Lines, Live, paused, progress, tee
 from tests.worlds.terminal import Screen
 
 Recorded = list[tuple[float, Event]]
@@ -340,3 +340,28 @@ def test_threads_do_not_erase_each_others_lines(round: int) -> None:
     screen.feed(stream.getvalue())
     expected = [f"✓ stage {thread}.{number} · 1.0 s" for thread in range(4) for number in range(60)]
     assert sorted(screen.text.splitlines()) == sorted(expected)
+
+
+def test_the_live_view_is_removed_for_a_question_and_drawn_again() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=80, color_system=None)
+    live = Live(console, refresh=False)
+    emit = tee(live)
+    emit(Event("stage.started", {"stage": "software"}))
+    live.draw()
+
+    def shown() -> str:
+        screen = Screen()
+        screen.feed(stream.getvalue())
+        return screen.text
+
+    assert "software" in shown()
+    with paused(emit):
+        assert "software" not in shown()
+        stream.write("Clean? keep\n")
+    live.draw()
+    assert "Clean? keep\n" in shown()
+    assert "software" in shown()
+    live.close()
+    with paused(lambda event: None):
+        pass

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from goldenami import ssh
-from goldenami.errors import BuilderError, NotFound
+from goldenami.cli.endpoints import parse_host
+from goldenami.errors import BuilderError, NotFound, UsageError
+from goldenami.model import SshEndpoint
+from goldenami.ssh import NotReachable, Refused, key_with_fingerprint
+from goldenami.ssh.knownhosts import fingerprint
 
 
 @pytest.fixture
@@ -40,3 +45,31 @@ def test_an_unknown_host_is_not_found(file: Path, tmp_path: Path) -> None:
         assert "--host-key" in (caught.value.hint or "")
     with pytest.raises(BuilderError):
         ssh.known_host_key(tmp_path / "missing", "plain.example")
+
+
+def test_a_fingerprint_selects_the_key_of_the_host(endpoint: SshEndpoint) -> None:
+    expected = fingerprint(base64.b64decode(endpoint.host_key.split()[1]))
+    assert key_with_fingerprint("127.0.0.1", endpoint.port, expected) == endpoint.host_key
+    with pytest.raises(Refused, match="no host key with the fingerprint SHA256:another; it has SHA256:"):
+        key_with_fingerprint("127.0.0.1", endpoint.port, "SHA256:another")
+    with pytest.raises(NotReachable):
+        key_with_fingerprint("127.0.0.1", 1, expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("192.0.2.7", ("root", "192.0.2.7", 22)),
+        ("admin@host.example:2222", ("admin", "host.example", 2222)),
+        ("admin@[2001:db8::7]:2222", ("admin", "2001:db8::7", 2222)),
+        ("2001:db8::7", ("root", "2001:db8::7", 22)),
+    ],
+)
+def test_hosts_are_parsed(text: str, expected: tuple[str, str, int]) -> None:
+    assert parse_host(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "admin@", "host:0", "host:ssh", "host:99999"])
+def test_a_text_that_is_no_host_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="expected the id of a build"):
+        parse_host(text)

@@ -1,0 +1,358 @@
+"""The commands that work on one host: log in to a builder, apply a recipe, run its tests."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from goldenami.cli.context import open_catalog, open_journals, open_project, print_json, reach
+from goldenami.cli.endpoints import Access, endpoint_of, login_options, parse_host
+from goldenami.cli.options import environment_option, events_option, json_option, variable_options
+from goldenami.cli.tasks import run_task
+from goldenami.errors import TestsFailed, UsageError
+
+if TYPE_CHECKING:
+    from goldenami.model import Architecture, Environment, ImageManifest, SshEndpoint, TestReport
+    from goldenami.recipe import Recipe
+
+APPLY_SCHEMA = "goldenami.apply/1"
+TEST_SCHEMA = "goldenami.test/1"
+_BUILD_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
+
+_HOST = "BUILD_ID|[USER@]HOST[:PORT]"
+
+
+@click.command()
+@click.argument("build_id")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@environment_option
+@click.option("--host", "name", metavar="HOST", help="The instance, if there are several: builder, or proof/arm64.")
+@click.option("--user", metavar="NAME", help="The user to log in as. Default: the ssh_user of the recipe.")
+@click.option(
+    "--proxy", is_flag=True, hidden=True, help="Carry the connection over stdin and stdout, for ProxyCommand."
+)
+def ssh(
+    build_id: str,
+    command: tuple[str, ...],
+    environment_name: str | None,
+    name: str | None,
+    user: str | None,
+    proxy: bool,
+) -> int:
+    """Log in to the builder of a build that runs, or that was kept by `build --on-failure keep`.
+
+    Example: goldenami ssh 20261128-205708-239239b5 -- sudo journalctl -b
+
+    This runs the ssh of this machine with the key and the pinned host key of the build, through the transport of the
+    environment. It reads no configuration of the user. The exit code is that of COMMAND, or 255 if ssh has no
+    connection. What you change on a builder that runs becomes part of the image.
+    """
+    from goldenami import ssh as connections
+    from goldenami.aws.session import Cloud
+    from goldenami.stages import logins, transports
+
+    project, environment = open_project(environment_name)
+    journals = open_journals(environment)
+    journals.read(build_id)  # an unknown id is an error before a sandbox is started
+    program = shutil.which("ssh")
+    if program is None:
+        raise UsageError("there is no program ssh on this machine", hint="Install the OpenSSH client.")
+    reach(environment)
+    cloud = Cloud.of(environment)
+    cloud.check_caller()
+    if proxy:
+        with transports.opened(environment, cloud) as transport:
+            login = logins.find(environment, cloud, journals, build_id, name=name, user=user, opener=transport.opener)
+            connections.relay(login.endpoint)
+        return 0
+    login = logins.find(environment, cloud, journals, build_id, name=name, user=user)
+    words = logins.ssh_command(login, journals.storage.directory(build_id), environment, project.root)
+    return _run([program, *words[1:], *(("--", *command) if command else ())])
+
+
+def _run(command: Sequence[str]) -> int:
+    """Run a program in the foreground, and return its exit code. Ctrl-C is for the program only."""
+
+    def ignored(number: int, frame: FrameType | None) -> None:
+        """Do nothing. SIG_IGN would be inherited by the program."""
+
+    before = signal.signal(signal.SIGINT, ignored)
+    try:
+        code = subprocess.run(command, check=False).returncode
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return code if code >= 0 else 128 - code
+
+
+# --- apply and test ---------------------------------------------------------------------------------------------------
+
+
+@click.command()
+@click.argument("recipe_ref", metavar="RECIPE")
+@click.option("--on", "where", required=True, metavar=_HOST, help="The host: a kept builder, or an address.")
+@click.option(
+    "--check", is_flag=True, help="Change nothing; report what differs. The exit code is 5 if something does."
+)
+@click.option(
+    "--reboot", is_flag=True, help="Reboot the host if the patches of the recipe need it. Default: report it."
+)
+@login_options
+@environment_option
+@variable_options
+@events_option
+@json_option
+def apply(
+    recipe_ref: str,
+    where: str,
+    check: bool,
+    reboot: bool,
+    access: Access,
+    environment_name: str | None,
+    variables: dict[str, str],
+    events: Path | None,
+    as_json: bool,
+) -> int:
+    """Bring a host to the state of RECIPE: patches, agents, software and hardening. A second run changes nothing.
+
+    Example: goldenami apply debian-12-web --on admin@192.0.2.7 --check
+
+    The host is the builder of a build that was kept (`build --on-failure keep`), or any host that you may log in to and
+    use sudo on. Its host key must be in known_hosts, or given by --host-key. No image is made, and the cloud does
+    not change.
+    """
+    from goldenami import report, ssh
+    from goldenami.events import masked
+    from goldenami.stages import remote
+
+    environment, recipe = _load(recipe_ref, environment_name, variables)
+    mode: Literal["apply", "check"] = "check" if check else "apply"
+    with _host(where, environment, access, f"{'check' if check else 'apply'} {recipe.name}") as endpoint:
+        secrets = _secrets(recipe, environment)
+        with (
+            report.progress(report.stderr_console(), events=events) as emit,
+            ssh.connect(endpoint, timeout=access.timeout) as connection,
+        ):
+            to = masked(emit, tuple(secrets.values()))
+            done = remote.apply(recipe, connection, secrets, to, mode=mode, reboot=reboot)
+    if as_json:
+        rows = [
+            {"stage": stage, "title": one.title, "place": one.place, "status": one.status, "detail": one.detail}
+            for stage, one in done.operations
+        ]
+        facts = {"recipe": recipe.name, "host": where, "architecture": done.architecture, "check": check}
+        print_json(
+            {
+                "schema": APPLY_SCHEMA,
+                **facts,
+                "changed": done.changed,
+                "reboot_due": done.reboot_due,
+                "operations": rows,
+            }
+        )
+    word = "differ" if check else "changed"
+    click.echo(f"{where}: {done.changed} of {len(done.operations)} operations {word}", err=True)
+    return TestsFailed.exit_code if check and done.changed else 0
+
+
+@click.command()
+@click.argument("subject", metavar="RECIPE|AMI|NAME@CHANNEL")
+@click.option("--on", "where", metavar=_HOST, help="Run the tests on this host. Default: on a fresh instance.")
+@click.option(
+    "--recipe", "recipe_ref", metavar="RECIPE", help="The recipe with the tests. Default: that of the release."
+)
+@click.option("--architecture", type=click.Choice(["x86_64", "arm64"]), help="Only this one. Default: all.")
+@login_options
+@environment_option
+@variable_options
+@events_option
+@json_option
+def test(
+    subject: str,
+    where: str | None,
+    recipe_ref: str | None,
+    architecture: Architecture | None,
+    access: Access,
+    environment_name: str | None,
+    variables: dict[str, str],
+    events: Path | None,
+    as_json: bool,
+) -> int:
+    """Run the tests of a recipe on a host, or on a fresh instance of an image or release.
+
+    Examples: goldenami test debian-12-web --on admin@192.0.2.7; goldenami test debian-12-web@stable
+
+    Without --on, an instance of the image in the home region is launched, tested and deleted. RECIPE alone means the
+    release that the channel of the recipe points to. The tests are those that the recipe has now. The exit code is 5
+    if a test failed.
+    """
+    if where is not None:
+        if subject.startswith("ami-"):
+            raise UsageError(f"found {subject} and --on, expected a recipe with --on")
+        reports = [_test_on(where, recipe_ref or subject, environment_name, variables, access, events)]
+    else:
+        reports = _test_fresh(subject, recipe_ref, architecture, environment_name, variables)
+    from goldenami import validate
+    from goldenami.stages.build import report_to_json
+
+    if as_json:
+        print_json({"schema": TEST_SCHEMA, "subject": subject, "host": where, "tests": [*map(report_to_json, reports)]})
+        return 0 if all(report.ok for report in reports) else TestsFailed.exit_code
+    for report in reports:
+        validate.require(report)
+    return 0
+
+
+def _load(recipe_ref: str, environment_name: str | None, variables: Mapping[str, str]) -> tuple[Environment, Recipe]:
+    from goldenami import recipe as recipes
+
+    project, environment = open_project(environment_name)
+    project = project.trusted()  # the operations and tests of the project are executed
+    return environment, recipes.load(project, recipe_ref, environment, variables)
+
+
+def _secrets(recipe: Recipe, environment: Environment) -> Mapping[str, str]:
+    """Read the secrets of a recipe. Without secrets, no cloud is needed."""
+    if not recipe.secrets:
+        return {}
+    from goldenami.aws.session import Cloud
+    from goldenami.stages.opening import secrets_of
+
+    reach(environment)
+    return secrets_of(recipe, Cloud.of(environment))
+
+
+@contextmanager
+def _host(where: str, environment: Environment, access: Access, doing: str) -> Iterator[SshEndpoint]:
+    """Provide the endpoint of a host. The build of a builder is locked meanwhile, so that nothing cleans or resumes it,
+    and its journal notes ``doing``. Raises Busy if a process works on the build."""
+    if not _BUILD_ID.fullmatch(where):
+        user, address, port = parse_host(where)
+        yield endpoint_of(address, user, port, access)
+        return
+    from goldenami.aws.session import Cloud
+    from goldenami.stages import logins, transports
+
+    journals = open_journals(environment)
+    journals.read(where)
+    reach(environment)
+    cloud = Cloud.of(environment)
+    cloud.check_caller()
+    with journals.open(where) as journal, transports.opened(environment, cloud) as transport:
+        login = logins.find(environment, cloud, journals, where, opener=transport.opener)
+        journal.note("worked on a host", host=login.key, doing=doing)
+        yield login.endpoint
+
+
+def _test_on(
+    where: str,
+    recipe_ref: str,
+    environment_name: str | None,
+    variables: Mapping[str, str],
+    access: Access,
+    events: Path | None,
+) -> TestReport:
+    from goldenami import report
+    from goldenami.events import masked
+    from goldenami.stages import remote
+
+    environment, recipe = _load(recipe_ref.partition("@")[0], environment_name, variables)
+    is_build = _BUILD_ID.fullmatch(where) is not None
+    with _host(where, environment, access, f"test {recipe.name}") as endpoint:
+        secrets = _secrets(recipe, environment)
+        with report.progress(report.stderr_console(), events=events) as emit:
+            return remote.test(
+                recipe,
+                environment,
+                endpoint,
+                secrets,
+                masked(emit, tuple(secrets.values())),
+                gate="builder" if is_build else "image",
+                report_dir=Path(environment.local) / "tests" / endpoint.address.replace(":", "-"),
+                timeout=access.timeout,
+            )
+
+
+def _test_fresh(
+    subject: str,
+    recipe_ref: str | None,
+    architecture: Architecture | None,
+    environment_name: str | None,
+    variables: Mapping[str, str],
+) -> list[TestReport]:
+    from goldenami.aws.session import Cloud
+    from goldenami.stages import fresh
+
+    manifest, image_ids, recipe, environment = _find(subject, recipe_ref, architecture, environment_name, variables)
+    version = manifest.version if manifest is not None else recipe.version
+    reach(environment)
+    cloud = Cloud.of(environment)
+    reports = []
+    for found, image_id in image_ids.items():
+        outputs = manifest.outputs.get(found, {}) if manifest is not None else {}
+        users = {a: builder.ssh_user for a, builder in recipe.builder.items()}  # for `goldenami ssh`
+        with run_task(
+            cloud, environment, fresh.KIND, {"image": image_id, "recipe": recipe.name, "users": users}
+        ) as job:
+            reports.append(fresh.run(job, recipe, version, found, image_id, outputs=outputs))
+    return reports
+
+
+def _find(
+    subject: str,
+    recipe_ref: str | None,
+    architecture: Architecture | None,
+    environment_name: str | None,
+    variables: Mapping[str, str],
+) -> tuple[ImageManifest | None, dict[Architecture, str], Recipe, Environment]:
+    """Return the release, its images in the home region, and the recipe with the tests. Raises NotFound or UsageError
+    without one of them."""
+    from goldenami.release.versions import Reference
+
+    _, environment = open_project(environment_name)
+    catalog = open_catalog(environment)
+    manifest: ImageManifest | None
+    if subject.startswith("ami-"):
+        entry = catalog.entry_with_image(subject)
+        manifest = catalog.get(entry.name, entry.version) if entry is not None else None
+        if manifest is None:
+            if recipe_ref is None:
+                raise UsageError(
+                    f"{subject} is no image of this catalog, so its tests are unknown", hint="Give --recipe RECIPE."
+                )
+            environment, recipe = _load(recipe_ref, environment_name, variables)
+            if architecture is None and len(recipe.architectures) > 1:
+                raise UsageError(
+                    f"{recipe.name} has several architectures", hint="Give that of the image: --architecture."
+                )
+            return None, {architecture or recipe.architectures[0]: subject}, recipe, environment
+        images = [image for image in manifest.images if image.image_id == subject]
+    else:
+        name = subject
+        if "@" not in subject:
+            environment, recipe = _load(subject, environment_name, variables)
+            name = f"{recipe.name}@{recipe.distribution.channel}"
+        manifest = catalog.find(Reference.parse(name))
+        images = list(manifest.images)
+    environment, recipe = _load(recipe_ref or manifest.recipe, environment_name, variables)
+    home = environment.home_place
+    chosen: dict[Architecture, str] = {
+        image.architecture: image.image_id
+        for image in images
+        if image.place == home and architecture in (None, image.architecture)
+    }
+    if not chosen:
+        places = ", ".join(sorted({f"{image.place} ({image.architecture})" for image in images}))
+        raise UsageError(
+            f"{manifest.label} has no such image in the home region {home}: {places}",
+            hint="Only images of the home account and region can be tested.",
+        )
+    return manifest, chosen, recipe, environment
