@@ -142,7 +142,8 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A plan, returned by ``plan``. ``str(plan)`` is the output of `goldenami plan`."""
+    """A plan, returned by ``plan``. ``str(plan)`` has the inputs, images and targets, as `goldenami plan` prints them
+    for one recipe."""
 
     project: Project
     recipe: str  # as given: a name or a path
@@ -160,7 +161,8 @@ class Plan:
         return self.details.targets
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as JSON values, as `goldenami plan --json` prints it."""
+        """Return the plan as JSON values of the schema "goldenami.plan/1". `goldenami plan --json` prints the same keys
+        for each recipe."""
         from goldenami import planning
 
         return planning.to_json(self.details)

@@ -133,7 +133,7 @@ def choose(
             steps.setdefault(recipe.name, Step(recipe, name, given, why.get(name, "")))
     if problems:
         raise InvalidInput(list(dict.fromkeys(problems)))
-    return Work(_ordered(steps), tuple(notes))
+    return Work(ordered(steps), tuple(notes))
 
 
 def with_missing_bases(work: Work, project: Project, environment: Environment, catalog: Catalog) -> Work:
@@ -142,7 +142,7 @@ def with_missing_bases(work: Work, project: Project, environment: Environment, c
     for step in work.steps:
         for base in pipeline.unreleased_parents(project, environment, catalog, step.recipe):
             steps.setdefault(base.name, Step(base, base.name, why=f"{step.name} is built on it, and it has no release"))
-    return replace(work, steps=_ordered(steps))
+    return replace(work, steps=ordered(steps))
 
 
 def _children(project: Project, names: Iterable[str]) -> dict[str, str]:
@@ -155,7 +155,7 @@ def _children(project: Project, names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _ordered(steps: Mapping[str, Step]) -> tuple[Step, ...]:
+def ordered(steps: Mapping[str, Step]) -> tuple[Step, ...]:
     """Order recipes: each after its base, otherwise as they were given."""
     done: dict[str, Step] = {}
 

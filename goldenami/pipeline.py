@@ -23,12 +23,20 @@ from goldenami.errors import CatalogError, NotFound, UsageError
 from goldenami.events import Emit, emit, ignore_events
 from goldenami.interrupts import Interrupts
 from goldenami.journal import Journal, Journals, Summary
-from goldenami.model import MANIFEST_SCHEMA, Environment, ImageManifest, ManifestImage, TestReport
+from goldenami.model import (
+    MANIFEST_SCHEMA,
+    Architecture,
+    BaseImage,
+    Environment,
+    ImageManifest,
+    ManifestImage,
+    TestReport,
+)
 from goldenami.nextstep import command, step
 from goldenami.planning import BuildPlan
 from goldenami.recipe import Project, Recipe
 from goldenami.release import channels, consumers, redistribute
-from goldenami.release.catalog import Catalog
+from goldenami.release.catalog import Catalog, Channel
 from goldenami.release.distribute import distribute
 from goldenami.release.order import ReleaseOrder
 from goldenami.release.publish import publish, withdraw
@@ -170,13 +178,9 @@ def without_build(unchanged: Unchanged, plan: BuildPlan, tools: Tools, *, move: 
     release, reason, channel = unchanged.release, unchanged.reason, plan.recipe.distribution.channel
     name = f"{release.recipe}@{channel}"
     pointer = tools.catalog.channel(release.recipe, channel)
-    away = pointer.rolled_back(release.version) if pointer is not None else None
-    if away is not None:
-        why = f" ({away.reason})" if away.reason else ""
-        reason += (
-            f". {name} was moved away from it at {away.moved} by a {away.action}{why}, so it stays at "
-            f"{away.version}; {step('promote', f'{release.recipe}@{release.version}', '--to', channel)} moves it there"
-        )
+    kept = stays(pointer, release)
+    if kept:
+        reason += f". {kept}"
     elif move and (pointer is None or pointer.current != release.version):
         moved = channels.move_by_build(
             plan.environment, tools.catalog, release, channel, cloud=tools.cloud, emit_to=tools.emit
@@ -187,6 +191,20 @@ def without_build(unchanged: Unchanged, plan: BuildPlan, tools: Tools, *, move: 
         return Outcome("moved", release, reason, moved.failures, moved.unsent)
     emit(tools.emit, "build.skipped", reason=reason, release=release.version)
     return Outcome("unchanged", release, reason)
+
+
+def stays(pointer: Channel | None, release: ImageManifest) -> str:
+    """Return why a build does not point a channel to a release: it was moved away from it on purpose. Empty if it
+    does."""
+    away = pointer.rolled_back(release.version) if pointer is not None else None
+    if away is None or pointer is None:
+        return ""
+    why = f" ({away.reason})" if away.reason else ""
+    there = step("promote", f"{release.recipe}@{release.version}", "--to", pointer.channel)
+    return (
+        f"{release.recipe}@{pointer.channel} was moved away from it at {away.moved} by a {away.action}{why}, so it "
+        f"stays at {away.version}; {there} moves it there"
+    )
 
 
 def check_before(plan: BuildPlan, tools: Tools) -> None:
@@ -339,9 +357,16 @@ def make_plan(request: Request, *, interrupts: Interrupts | None = None) -> Buil
         return plan_for(recipe, environment, tools)
 
 
-def plan_for(recipe: Recipe, environment: Environment, tools: Tools) -> BuildPlan:
-    """Read the current facts, and make the plan of a recipe."""
-    found = facts.gather(tools.cloud, environment, tools.catalog, recipe)
+def plan_for(
+    recipe: Recipe,
+    environment: Environment,
+    tools: Tools,
+    *,
+    bases: Mapping[Architecture, BaseImage] | None = None,
+    shared: facts.Shared | None = None,
+) -> BuildPlan:
+    """Read the current facts, and make the plan of a recipe. ``bases``, ``shared``: as in ``facts.gather``."""
+    found = facts.gather(tools.cloud, environment, tools.catalog, recipe, bases=bases, shared=shared)
     return freshness.complete(
         planning.make(recipe, environment, found), tools.catalog, tools.indices, now=tools.cloud.now()
     )

@@ -46,8 +46,9 @@ class Freshness:
     ``release``: the label of the release with the same inputs; empty if there is none. ``updates``: the updates of its
     packages that are due now. ``due``: label -> value, the reasons to build it again; they are inputs of the plan.
     ``carried``: if there is no such reason, the hashes of the reasons for which that release was built, so that its
-    digest and that of the plan are equal. ``reasons``: why a build is needed, as text. ``looked_up``: the number of
-    repositories that were read. ``notes``: what could not be looked up, and why.
+    digest and that of the plan are equal. ``reasons``: why a build is needed, as text. ``changed``: if there is no such
+    release, the labels of the inputs that differ from those of the last one. ``looked_up``: the number of repositories
+    that were read. ``notes``: what could not be looked up, and why.
     """
 
     release: str = ""
@@ -55,6 +56,7 @@ class Freshness:
     due: Mapping[str, Any] = field(default_factory=dict)
     carried: Mapping[str, str] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
     looked_up: int = 0
     notes: tuple[str, ...] = ()
 
@@ -109,6 +111,11 @@ class BuildPlan:
     def targets(self) -> tuple[Target, ...]:
         """The targets of the environment that the recipe chose, in the order of the environment."""
         return self.recipe.distribution.targets
+
+    @property
+    def awaits_base(self) -> bool:
+        """Whether the base has yet to be built, so that its image ids and the digest are not known."""
+        return any(not base.image_id for base in self.facts.base.values())
 
 
 def make(recipe: Recipe, environment: Environment, facts: Facts) -> BuildPlan:
@@ -322,7 +329,7 @@ def to_json(plan: BuildPlan) -> dict[str, Any]:
         "version": recipe.version,
         "description": recipe.description,
         "environment": plan.environment.name,
-        "digest": plan.digest,
+        "digest": None if plan.awaits_base else plan.digest,
         "inputs": dict(plan.inputs),
         "caller": facts.caller_arn,
         "git_commit": facts.git_commit,
@@ -331,7 +338,7 @@ def to_json(plan: BuildPlan) -> dict[str, Any]:
             {
                 "architecture": architecture,
                 "base": {
-                    "image_id": facts.base[architecture].image_id,
+                    "image_id": facts.base[architecture].image_id or None,
                     "name": facts.base[architecture].name,
                     "owner": facts.base[architecture].owner,
                     "creation_date": facts.base[architecture].creation_date,
@@ -392,8 +399,9 @@ def _operation_json(bound: BoundOperation) -> dict[str, Any]:
     return {"kind": bound.operation.kind, "title": display(bound.label), "place": str(bound.mark)}
 
 
-def describe(plan: BuildPlan) -> list[str]:
-    """Return the plan as the lines of text that ``goldenami plan`` prints."""
+def describe(plan: BuildPlan, *, decided: bool = False) -> list[str]:
+    """Return the plan as lines of text: inputs, images and targets. ``decided``: the caller says itself whether the
+    recipe is unchanged, and why it is built."""
     recipe, facts = plan.recipe, plan.facts
     lines = [f"{recipe.name} {recipe.version} in the environment {plan.environment.name}"]
     if recipe.description:
@@ -406,8 +414,7 @@ def describe(plan: BuildPlan) -> list[str]:
         lines += [
             "",
             f"{architecture}",
-            f"  base      {base.image_id}  {base.name}{release}",
-            f"            by {base.source}; owner {base.owner}, created {base.creation_date[:10]}",
+            *_base_lines(base, release),
             f"  builder   {', '.join(builder.instance_types)}{spot} in {plan.environment.home_place}",
             *_volume_lines(facts.volume_keys.get(architecture)),
             f"  patches   {_patches(plan, architecture)}",
@@ -442,9 +449,19 @@ def describe(plan: BuildPlan) -> list[str]:
         lines.append(f"  can be launched by {arn}, but not copied; the policies of the keys must allow it")
     if recipe.distribution.share_organizations:
         lines.append(f"  {step('consumers show')} prints the statement for the policies")
-    lines += _freshness_lines(facts.freshness)
-    lines += ["", f"channel   {recipe.distribution.channel}", f"digest    {plan.digest}"]
+    lines += [] if decided else _freshness_lines(facts.freshness)
+    digest = "known after its base is built" if plan.awaits_base else plan.digest
+    lines += ["", f"channel   {recipe.distribution.channel}", f"digest    {digest}"]
     return lines
+
+
+def _base_lines(base: BaseImage, release: str) -> list[str]:
+    if not base.image_id:
+        return [f"  base      {base.source}"]
+    return [
+        f"  base      {base.image_id}  {base.name}{release}",
+        f"            by {base.source}; owner {base.owner}, created {base.creation_date[:10]}",
+    ]
 
 
 def _freshness_lines(fresh: Freshness) -> list[str]:

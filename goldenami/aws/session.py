@@ -33,6 +33,7 @@ from botocore.response import StreamingBody
 
 import goldenami
 from goldenami.aws import errors
+from goldenami.aws.answers import SERVICES, Answers
 from goldenami.aws.guard import reads_only, refuse_unjournaled, refuse_unscoped
 from goldenami.aws.limits import SCARCE, Clock, Pace, Retries, Retry, Sleep, boot_clock, page_size
 from goldenami.aws.reach import Reach
@@ -105,6 +106,7 @@ class Cloud:
         self._retry, self._jitter = retry, jitter or random.Random()
         self.retry = Retries(retry, clock, sleep, self._jitter)
         self.recent = Recent(clock)
+        self._answers: Answers | None = None
         self._reach = Reach(clock, retry.unreachable)
         self._accounts = {a.id: a for a in accounts.values()}
         self._timeouts = timeouts
@@ -132,6 +134,13 @@ class Cloud:
         other = copy.copy(self)
         other.sleep = sleep
         other.retry = Retries(self._retry, self.clock, sleep, self._jitter)
+        return other
+
+    def remembering(self) -> Cloud:
+        """Return a copy for a caller that only reads: the same request in the same place is sent once, and its answer
+        is kept as long as the copy lives. It shares the clients and credentials."""
+        other = copy.copy(self)
+        other._answers = Answers()
         return other
 
     def rounds(self, seconds: float | None = None) -> Iterator[float]:
@@ -234,7 +243,15 @@ class Cloud:
         """
         if not reads_only(service, operation):
             raise UnjournaledMutation(f"{service}:{operation} is a mutating call, which only the ledger may send")
-        client, request, pause = self.client(service, place), request or {}, PAUSES.first
+        request = request or {}
+        if self._answers is None or service not in SERVICES:
+            return self._call(place, service, operation, request)
+        return self._answers.get(
+            place, service, operation, request, lambda: self._call(place, service, operation, request)
+        )
+
+    def _call(self, place: Place, service: str, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        client, pause = self.client(service, place), PAUSES.first
         while True:
             try:
                 return self._reading(place, client, service, operation, request)

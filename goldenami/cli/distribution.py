@@ -8,7 +8,7 @@ import click
 
 from goldenami.cli import places
 from goldenami.cli.context import open_catalog, open_project, print_json, print_table, reach, recipes_for
-from goldenami.cli.options import environment_option, json_option
+from goldenami.cli.options import DIFFERS, environment_option, json_option
 from goldenami.errors import NotFound
 from goldenami.nextstep import step
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 DISTRIBUTE_SCHEMA: Final = "goldenami.distribute/1"
 DRIFT_SCHEMA: Final = "goldenami.drift/1"
-DIFFERS: Final = 8  # the exit code of `drift --detailed-exitcode` if a release is not as declared
 
 
 @click.command()

@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "init": ("goldenami.cli.recipes", "init", "Start a project: goldenami.yaml, a first recipe and its test."),
     "validate": ("goldenami.cli.recipes", "validate", "Check recipes and environments; report all problems at once."),
     "schema": ("goldenami.cli.recipes", "schema", "Print the JSON Schema of recipes, for editors."),
-    "plan": ("goldenami.cli.recipes", "plan", "Show what a build would create, and why."),
+    "plan": ("goldenami.cli.plan", "plan", "Show what builds would create or move, and why."),
     "doctor": ("goldenami.cli.doctor", "doctor", "Check accounts, keys, network and quotas before a build."),
     "build": ("goldenami.cli.build", "build", "Turn a recipe into tested, encrypted, distributed images."),
     "resume": ("goldenami.cli.build", "resume", "Continue a build that was interrupted or failed."),

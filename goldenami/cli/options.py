@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -14,6 +14,8 @@ from goldenami.errors import UsageError
 from goldenami.model import LONGEST_DESCRIPTION
 
 _R = TypeVar("_R")
+
+DIFFERS: Final = 8  # the exit code of `--detailed-exitcode` if something is not as declared, or would change
 
 environment_option = click.option(
     "-e",

@@ -1,4 +1,4 @@
-"""The commands about recipes: validate, schema, plan and init. Only init writes, and only new files."""
+"""The commands about recipes: validate, schema and init. Only init writes, and only new files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from goldenami.cli.context import open_project, print_json, reach
+from goldenami.cli.context import print_json
 from goldenami.cli.options import environment_option, json_option, variable_options
 from goldenami.cli.shipped import project_or_shipped, tell
 from goldenami.errors import InvalidInput, NotFound
@@ -123,30 +123,6 @@ def _operations() -> Mapping[str, type[Operation]]:
     for problem in found.problems:
         click.echo(f"left out: {problem}", err=True)
     return found.kinds
-
-
-@click.command()
-@click.argument("recipe_ref", metavar="RECIPE")
-@environment_option
-@variable_options
-@json_option
-def plan(recipe_ref: str, environment_name: str | None, variables: dict[str, str], as_json: bool) -> None:
-    """Show what a build of RECIPE (a name or a path) would create, from which inputs, and in which targets.
-
-    Changes nothing. Needs credentials, because it looks up the base image and the keys.
-    """
-    from goldenami import planning, recipe
-
-    project, environment = open_project(environment_name)
-    recipe.load(project, recipe_ref, environment, variables)  # report problems of the recipe before any API call
-    reach(environment)
-    from goldenami import pipeline
-
-    made = pipeline.make_plan(pipeline.Request(project, environment, recipe_ref, variables))
-    if as_json:
-        print_json(planning.to_json(made))
-    else:
-        click.echo("\n".join(planning.describe(made)))
 
 
 @click.command()

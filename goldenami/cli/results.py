@@ -37,7 +37,7 @@ def document(environment: str, results: Sequence[Result], notes: Sequence[str] =
 
 def refusal(environment: str | None, error: GoldenAmiError) -> dict[str, Any]:
     """Return the JSON document of an error before the first build."""
-    return {"schema": SCHEMA, "environment": environment, "builds": [], "notes": [], "error": _error(error)}
+    return {"schema": SCHEMA, "environment": environment, "builds": [], "notes": [], "error": error_json(error)}
 
 
 def _build(result: Result) -> dict[str, Any]:
@@ -53,11 +53,12 @@ def _build(result: Result) -> dict[str, Any]:
         "seconds": round(result.seconds, 1),
         "failed_targets": dict(outcome.failures) if outcome is not None else {},
         "manifest": manifest.to_json(outcome.manifest) if outcome is not None else None,
-        "error": _error(result.error) if result.error is not None else None,
+        "error": error_json(result.error) if result.error is not None else None,
     }
 
 
-def _error(error: GoldenAmiError) -> dict[str, Any]:
+def error_json(error: GoldenAmiError) -> dict[str, Any]:
+    """Return an error as JSON values; docs/pipelines.md describes them."""
     problems = error.problems if isinstance(error, InvalidInput) else ()
     return {
         "kind": type(error).__name__,

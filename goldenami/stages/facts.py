@@ -7,6 +7,7 @@ that cannot be read is listed with the reason, and holds nothing up.
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,8 +36,42 @@ class _Targets:
     unavailable: Mapping[str, str]
 
 
-def gather(cloud: Cloud, environment: Environment, catalog: Catalog, recipe: Recipe) -> Facts:
+class Shared:
+    """What the plans of one command have in common. Thread-safe: of two callers at the same time, one reads."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._commits: dict[Path, str | None] = {}
+        self._targets: dict[tuple[Target, ...], _Targets] = {}
+
+    def commit(self, directory: Path) -> str | None:
+        """Return :func:`git_commit` of a directory."""
+        with self._mutex:
+            if directory not in self._commits:
+                self._commits[directory] = git_commit(directory)
+            return self._commits[directory]
+
+    def targets(self, cloud: Cloud, targets: tuple[Target, ...]) -> _Targets:
+        """Return what is known about targets. Raises as ``gather`` does, for each caller again."""
+        with self._mutex:
+            if targets not in self._targets:
+                self._targets[targets] = _read_targets(cloud, targets)
+            return self._targets[targets]
+
+
+def gather(
+    cloud: Cloud,
+    environment: Environment,
+    catalog: Catalog,
+    recipe: Recipe,
+    *,
+    bases: Mapping[Architecture, BaseImage] | None = None,
+    shared: Shared | None = None,
+) -> Facts:
     """Resolve everything that the recipe and the environment name. Changes nothing.
+
+    ``bases``: the bases if they are known already; an empty id stands for an image that has yet to be built.
+    ``shared``: what earlier calls for the same cloud have read.
 
     Only the home account and the accounts of the recipe's targets are used. Raises AccessError for wrong credentials of
     the home account or of all required targets, TargetsFailed if some required targets cannot be used, NotFound for a
@@ -46,22 +81,26 @@ def gather(cloud: Cloud, environment: Environment, catalog: Catalog, recipe: Rec
     regions.check_home(cloud)
     regions.check_partitions(cloud, [home, *(t.place for t in recipe.distribution.targets)])
     caller = cloud.check_caller()
-    targets, bases, defaults = _at_once(
-        lambda: _read_targets(cloud, recipe.distribution.targets),
+    given, shared = bases or {}, shared or Shared()
+    targets, found, defaults = _at_once(
+        lambda: shared.targets(cloud, recipe.distribution.targets),
         lambda: all_of(
-            recipe.architectures, lambda a: find_base(cloud, environment, catalog, recipe.base[a], architecture=a)
+            recipe.architectures,
+            lambda a: given.get(a) or find_base(cloud, environment, catalog, recipe.base[a], architecture=a),
         ),
         lambda: encryption.read_defaults(cloud, home),
     )
-    base = dict(zip(recipe.architectures, bases, strict=True))
+    base = dict(zip(recipe.architectures, found, strict=True))
     sources = source_snapshots(cloud, home, recipe)
-    keys = volume_keys.of_bases(cloud, home, base, recipe, defaults, sources)
+    # The snapshots of an image that does not exist yet have no key.
+    there = {a: image for a, image in base.items() if image.image_id}
+    keys = volume_keys.of_bases(cloud, home, there, recipe, defaults, sources)
     choices = volume_keys.choose(recipe, home, targets.keys, keys, defaults)
     return Facts(
         base=base,
         kms_keys={label: key.arn for label, key in targets.keys.items()},
         caller_arn=caller.arn,
-        git_commit=git_commit(recipe.source.parent),
+        git_commit=shared.commit(recipe.source.parent),
         volume_keys=choices,
         unavailable=targets.unavailable,
         snapshots=sources,
@@ -151,13 +190,21 @@ def find_base(
                 cloud, home, architecture=architecture, filters={"name": [base.value]}, owners=base.owners
             )
         case "recipe":
-            return _released_base(cloud, environment, catalog, base, architecture)
+            return released_base(cloud, environment, catalog, base, architecture)
 
 
-def _released_base(
-    cloud: Cloud, environment: Environment, catalog: Catalog, base: BaseRef, architecture: Architecture
+def released_base(
+    cloud: Cloud,
+    environment: Environment,
+    catalog: Catalog,
+    base: BaseRef,
+    architecture: Architecture,
+    *,
+    version: str | None = None,
 ) -> BaseImage:
-    reference = Reference(base.value, channel=base.channel)
+    """Return the image of the release in the channel of a base recipe; or, with ``version``, of another release, to
+    which the channel is about to move. Raises NotFound."""
+    reference = Reference(base.value, channel=None if version else base.channel, version=version)
     home = environment.home_place
     try:
         release = catalog.find(reference)
@@ -167,9 +214,8 @@ def _released_base(
             f"{base.mark}: the base {reference} has no {architecture} image in {home}: {error.message}",
             hint=" ".join(filter(None, (error.hint, f"To build the base: {step('build', base.value)}."))),
         ) from error
-    found = images.base_by_id(
-        cloud, home, image.image_id, architecture=architecture, source=f"{reference} {release.version}"
-    )
+    source = f"{base} {release.version}"
+    found = images.base_by_id(cloud, home, image.image_id, architecture=architecture, source=source)
     return replace(found, release=release.label)
 
 

@@ -37,7 +37,7 @@ def complete(plan: BuildPlan, catalog: Catalog, indices: Memory, *, now: datetim
     """
     releases = catalog.with_inputs(plan.recipe.name, plan.inputs)
     last = next((release for release in releases if planning.lasting(release.inputs) == plan.inputs), None)
-    found = _since(plan, last, indices, now) if last is not None else Freshness(reasons=_differences(plan, catalog))
+    found = _since(plan, last, indices, now) if last is not None else _differences(plan, catalog)
     return planning.make(plan.recipe, plan.environment, replace(plan.facts, freshness=found))
 
 
@@ -110,24 +110,25 @@ def _sentence(last: ImageManifest, architecture: Architecture, updates: list[Pac
 # --- what differs from the last release -------------------------------------------------------------------------------
 
 
-def _differences(plan: BuildPlan, catalog: Catalog) -> tuple[str, ...]:
-    """Return the reasons for a build whose inputs no recent release has."""
+def _differences(plan: BuildPlan, catalog: Catalog) -> Freshness:
+    """Return the reasons for a build whose inputs no recent release has, and the inputs that differ."""
     name = plan.recipe.name
     versions = catalog.versions(name)
     if not versions:
-        return (f"{name} has no release yet",)
+        return Freshness(reasons=(f"{name} has no release yet",))
     with suppress(CatalogError):
         last = catalog.get(name, versions[0])
         before = planning.lasting(last.inputs)
         changed = planning.changes(plan, before)
-        moved = [a for a in plan.recipe.architectures if f"base:{a}" in changed and a in last.base]
+        bases = {f"base:{a}": a for a in plan.recipe.architectures if a in last.base or plan.awaits_base}
+        moved = [] if plan.awaits_base else [bases[label] for label in changed if label in bases]
         reasons = [_moved_base(plan.facts.base[a], last.base[a], last) for a in moved]
-        others = [label for label in changed if label not in {f"base:{a}" for a in moved}]
+        others = [label for label in changed if label not in bases]
         if others:
             reasons.append(f"the inputs differ from those of {last.label}: {', '.join(others)}")
-        if reasons:
-            return tuple(dict.fromkeys(reasons))
-    return (f"the inputs differ from those of {name} {versions[0]}",)
+        if reasons or plan.awaits_base:
+            return Freshness(reasons=tuple(dict.fromkeys(reasons)), changed=tuple(changed))
+    return Freshness(reasons=(f"the inputs differ from those of {name} {versions[0]}",))
 
 
 def _moved_base(base: BaseImage, before: BaseImage, last: ImageManifest) -> str:

@@ -267,7 +267,8 @@ def test_a_second_build_launches_nothing(job: MainJob, cloud: Cloud) -> None:
 def test_plan_afterwards(job: MainJob, cloud: Cloud) -> None:
     plan = job.workspace.run("plan", "debian-12-web", "--json")
     assert plan.status == 0, plan.stderr
-    planned = json.loads(plan.stdout)
+    (planned,) = json.loads(plan.stdout)["plans"]
+    assert planned["action"] == "unchanged"
     assert planned["digest"] == job.manifest["digest"]
     # The builder has installed all updates, by the judgement of the archive's indices too.
     fresh = planned["freshness"]

@@ -197,19 +197,19 @@ def test_from_nothing_to_two_images(installed: Installed) -> None:
 
     installed.run("sandbox", "up")
     try:
-        planned = installed.json("plan", "first-image")
+        [planned] = installed.json("plan", "first-image")["plans"]
         places = [o["place"] for stage in planned["images"][0]["stages"] for o in stage["operations"]]
         assert any(place.startswith("shipped:recipes/agents/chrony/agent.yaml:") for place in places)
         assert not any("site-packages" in place for place in places)
-        manifest = installed.json("build", "child")  # its base was never built, so that is built first
-        assert [image["architecture"] for image in manifest["images"]] == ["x86_64"]
+        _, child = installed.json("build", "child")["builds"]  # its base was never built, so that is built first
+        assert [image["architecture"] for image in child["manifest"]["images"]] == ["x86_64"]
         releases = installed.json("images", "list")["releases"]
         assert {release["name"] for release in releases} == {"first-image", "child"}
 
         installed.run("agents", "copy", "chrony")
         template = installed.folder / "recipes/agents/chrony/chrony.conf.j2"
         template.write_text(template.read_text() + "# ours\n")
-        changed = installed.json("plan", "first-image")
+        [changed] = installed.json("plan", "first-image")["plans"]
         assert changed["digest"] != planned["digest"]
         [used] = [one for one in changed["lookups"] if one["kind"] == "agent"]
         assert (used["from"], used["shipped_one"]) == ("project", "different")

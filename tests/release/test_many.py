@@ -25,23 +25,13 @@ from goldenami.many import Options, Result, Work
 from goldenami.model import Architecture, Place
 from goldenami.stages.build import BuildContext, Host, Prepared
 from tests.worlds.builds import PaperHostWork, World
-
-GRAPH = {"web": None, "app": "web", "shop": "web", "cart": "shop", "other": None}
+from tests.worlds.graph import GRAPH, write_graph
 
 
 @pytest.fixture
 def world(build_world: World) -> World:
-    """A project of five recipes: app and shop on web, cart on shop, and other."""
     build_world.fresh()
-    text = (build_world.path / "recipes/web.yaml").read_text()
-    base = next(line for line in text.splitlines() if line.startswith("base:"))
-    for name, parent in GRAPH.items():
-        on = f"base: {{recipe: {parent}, channel: stable}}" if parent else base
-        own = text.replace("name: web", f"name: {name}").replace(base, on).replace("targets: all", "")
-        (build_world.path / f"recipes/{name}.yaml").write_text(
-            own.replace("{channel: stable}", "{channel: stable, targets: [home/eu-central-1]}")
-        )
-    build_world.project = recipes.load_project(build_world.path)
+    write_graph(build_world, GRAPH)
     return build_world
 
 

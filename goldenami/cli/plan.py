@@ -1,0 +1,98 @@
+"""The command plan: what a build of one, many or all recipes would do, and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from goldenami.cli import planned as views
+from goldenami.cli import results
+from goldenami.cli.context import open_project, print_json, reach
+from goldenami.cli.options import DIFFERS, environment_option, json_option, variable_options
+from goldenami.errors import GoldenAmiError, NotFound, UsageError
+from goldenami.nextstep import step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from goldenami.model import Environment
+    from goldenami.plans import Planned
+
+
+@click.command()
+@click.argument("references", metavar="[RECIPE]...", nargs=-1)
+@environment_option
+@variable_options
+@click.option("--all", "every", is_flag=True, help="Plan all recipes that are for the environment.")
+@click.option("--children", is_flag=True, help="Plan also the recipes that are built on these, and those on them.")
+@json_option
+@click.option("--markdown", is_flag=True, help="Print Markdown on stdout, for a note in a merge request.")
+@click.option(
+    "--detailed-exitcode",
+    "detailed",
+    is_flag=True,
+    help=f"Return {DIFFERS} if a build would make a release or move a channel.",
+)
+def plan(
+    references: tuple[str, ...],
+    environment_name: str | None,
+    variables: dict[str, str],
+    every: bool,
+    children: bool,
+    as_json: bool,
+    markdown: bool,
+    detailed: bool,
+) -> int:
+    """Show what `goldenami build` would do now for each RECIPE (a name or a path), and why. Changes nothing.
+
+    A recipe is built because an input differs, an update of its packages is due, or its base is built first. It is
+    unchanged, or only its channel moves, if a release with the same inputs exists. For one RECIPE, all inputs, images
+    and targets are shown. A base without a release is planned too.
+
+    Needs credentials, because it looks up base images, keys and releases. A recipe that cannot be planned does not
+    hide the others; its exit code is that of `goldenami build`.
+    """
+    if bool(references) == every:
+        raise UsageError(
+            "RECIPE and --all cannot be combined" if every else "expected recipes, or --all",
+            hint=f"{step('validate')} lists the recipes of the project.",
+        )
+    if as_json and markdown:
+        raise UsageError("--json and --markdown cannot be combined", hint="Give one of them.")
+    environment: Environment | None = None
+    try:
+        project, environment = open_project(environment_name)
+        from goldenami import many
+
+        # Report problems of the recipes before any API call.
+        work = many.choose(project, environment, references, variables, children=children)
+        if not work.steps:
+            raise NotFound(f"no recipe is for the environment {environment.name}")
+        reach(environment)
+        from goldenami import plans
+
+        made = plans.make(project, environment, work)
+    except GoldenAmiError as error:
+        if as_json:
+            print_json(views.refusal(environment.name if environment is not None else None, error))
+        raise
+    if as_json:
+        results.print_notes(work.notes)
+        print_json(views.document(environment.name, made, work.notes))
+    elif markdown:
+        click.echo("\n".join(views.markdown(environment.name, made, work.notes)))
+    else:
+        results.print_notes(work.notes)
+        in_full = work.steps[0].name if len(work.steps) == 1 else None
+        click.echo("\n".join(views.text(environment.name, made, in_full)))
+    _tell_failures(made)
+    return plans.exit_code(made) or (DIFFERS if detailed and any(one.changes for one in made) else 0)
+
+
+def _tell_failures(made: Iterable[Planned]) -> None:
+    from goldenami.report.problems import render_error
+
+    for one in made:
+        if one.error is not None:
+            render_error(one.error)

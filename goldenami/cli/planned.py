@@ -1,0 +1,183 @@
+"""What is planned for several recipes, as text, as JSON (``goldenami.plan/2``) and as Markdown."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from goldenami.cli.results import error_json
+from goldenami.errors import GoldenAmiError
+from goldenami.printable import escaped
+from goldenami.report.text import first_line
+
+if TYPE_CHECKING:
+    from goldenami.plans import Planned
+
+SCHEMA: Final = "goldenami.plan/2"
+_ORDER: Final = ("build", "move", "unchanged", "failed", "skipped")
+_NAMED: Final = 3  # updates in a reason (``stages.freshness``)
+_MARKS: Final = {"build": "+", "move": "~", "unchanged": " ", "failed": "!", "skipped": "!"}
+
+
+# --- JSON -------------------------------------------------------------------------------------------------------------
+
+
+def document(environment: str, made: Sequence[Planned], notes: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the JSON document of some plans; docs/pipelines.md describes it."""
+    numbers = Counter(one.action for one in made)
+    return {
+        "schema": SCHEMA,
+        "environment": environment,
+        "summary": {action: numbers[action] for action in _ORDER},
+        "plans": [_plan(one) for one in made],
+        "notes": list(notes),
+        "error": None,
+    }
+
+
+def refusal(environment: str | None, error: GoldenAmiError) -> dict[str, Any]:
+    """Return the JSON document of an error before the first plan, or that ended all plans."""
+    return {**document("", ()), "environment": environment, "error": error_json(error)}
+
+
+def _plan(one: Planned) -> dict[str, Any]:
+    from goldenami import planning
+
+    details = planning.to_json(one.plan) if one.plan is not None else {}
+    return {
+        **details,
+        "recipe": one.recipe,
+        "action": one.action,
+        "why": one.why,
+        "reasons": list(one.reasons),
+        "changed_inputs": list(one.changed),
+        "hints": list(one.hints),
+        "digest": one.digest,
+        "release": one.release.label if one.release is not None else None,
+        "channel": one.channel,
+        "channel_before": one.before,
+        "channel_after": one.after,
+        "parameters": list(one.parameters),
+        "estimated_seconds": round(one.seconds) if one.seconds is not None else None,
+        "error": error_json(one.error) if one.error is not None else None,
+    }
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+def text(environment: str, made: Sequence[Planned], in_full: str | None = None) -> list[str]:
+    """Return some plans as the lines of text that ``goldenami plan`` prints. ``in_full``: the recipe whose inputs,
+    images and targets are listed too."""
+    from goldenami import planning
+
+    lines: list[str] = []
+    for one in made:
+        if one.recipe == in_full and one.plan is not None:
+            lines += [*planning.describe(one.plan, decided=True), ""]
+    lines += [f"What a build would do in the environment {environment}:", ""]
+    width = max(len(one.recipe) for one in made)
+    for one in made:
+        lines.append(f"{_MARKS[one.action]} {one.recipe:<{width}}  {one.action:<9}  {_headline(one)}".rstrip())
+        lines += [f"    {line}" for line in _details(one)]
+    return [*lines, "", f"{_summary(made)}{_minutes(made)}"]
+
+
+def _headline(one: Planned) -> str:
+    if one.action == "build":
+        return ", ".join(filter(None, (f"{one.channel}: {_moves(one)}", _counts(one), _about(one.seconds))))
+    if one.action == "move":
+        return f"{one.channel}: {_moves(one)}"
+    return f"{one.channel}: {one.before}" if one.action == "unchanged" else ""
+
+
+def _moves(one: Planned) -> str:
+    return f"{one.before or 'none'} -> {one.after or 'a new version'}"
+
+
+def _counts(one: Planned) -> str:
+    if one.plan is None:
+        return ""
+    targets, architectures = len(one.plan.targets), len(one.plan.recipe.architectures)
+    return f"{targets} target{'' if targets == 1 else 's'}" + (
+        f" for {architectures} architectures" if architectures > 1 else ""
+    )
+
+
+def _about(seconds: float | None) -> str:
+    return "" if seconds is None else f"about {max(1, round(seconds / 60))} min"
+
+
+def _details(one: Planned) -> Iterator[str]:
+    if one.why:
+        yield f"planned too: {one.why}"
+    yield from one.reasons
+    for update in _updates(one):
+        yield f"- {update}"
+    for name in one.parameters:
+        yield f"sets {name}"
+    yield from (f"note: {hint}" for hint in one.hints)
+
+
+def _updates(one: Planned) -> Iterator[str]:
+    """Yield the updates that are due, if the reason does not name all of them."""
+    from goldenami import planning
+
+    if one.action == "build" and one.plan is not None:
+        for updates in one.plan.facts.freshness.updates.values():
+            if len(updates) > _NAMED:
+                yield from map(planning.display_update, updates)
+
+
+def _summary(made: Iterable[Planned]) -> str:
+    """Return the counts: "3 to build, 1 to move, 12 unchanged"."""
+    words = {"build": "to build", "move": "to move"}
+    numbers = Counter(one.action for one in made)
+    return ", ".join(f"{numbers[action]} {words.get(action, action)}" for action in _ORDER if numbers[action])
+
+
+def _minutes(made: Sequence[Planned]) -> str:
+    builds = [one for one in made if one.action == "build"]
+    known = [one.seconds for one in builds if one.seconds is not None]
+    if not known:
+        return ""
+    of_some = "" if len(known) == len(builds) else f" for {len(known)} of {len(builds)} builds"
+    return f"; {_about(sum(known))} of building{of_some}, by the median of past builds"
+
+
+# --- Markdown ---------------------------------------------------------------------------------------------------------
+
+
+def markdown(environment: str, made: Sequence[Planned], notes: Sequence[str] = ()) -> list[str]:
+    """Return some plans as Markdown: a table, and the details of what changes, folded up."""
+    lines = [
+        f"### Plan of the environment {_safe(environment)}",
+        "",
+        f"**{_summary(made)}**{_minutes(made)}",
+        "",
+        "| recipe | plan | channel | why |",
+        "|---|---|---|---|",
+    ]
+    for one in made:
+        channel = f"{one.channel}: {_moves(one) if one.changes else one.before or 'none'}"
+        why = first_line(one.reasons[0]) if one.reasons else ""
+        lines.append(f"| {_safe(one.recipe)} | {one.action} | {_safe(channel)} | {_safe(why)} |")
+    for one in made:
+        if one.action == "unchanged" and not one.hints:
+            continue
+        lines += ["", f"<details><summary>{_safe(one.recipe)}: {one.action}</summary>", ""]
+        lines += [f"- {_safe(line)}" for line in (*filter(None, (_headline(one),)), *_details(one))]
+        if one.error is not None and one.error.hint:
+            lines.append(f"- {_safe(one.error.hint)}")
+        lines += ["", "</details>"]
+    if notes:
+        lines += ["", *(f"- {_safe(note)}" for note in notes)]
+    return lines
+
+
+def _safe(words: str) -> str:
+    """Return text of others for one line of Markdown: no HTML, no link, and no end of a cell."""
+    line = html.escape(escaped(" ".join(words.split())), quote=False)
+    return "".join(f"\\{c}" if c in "|*_`[]~#\\" else c for c in line)

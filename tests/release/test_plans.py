@@ -1,0 +1,242 @@
+"""Plans of several recipes: what a build would do, and how often the cloud is asked."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from goldenami import many, plans
+from goldenami import recipe as recipes
+from goldenami.cli import planned as views
+from goldenami.cli.main import main
+from goldenami.many import Options
+from goldenami.model import Place
+from goldenami.plans import Planned
+from goldenami.release import channels
+from tests.worlds.builds import HOME, PaperHostWork, World
+from tests.worlds.graph import GRAPH, write_graph
+
+HERE = Place(HOME, "eu-central-1")
+
+
+@pytest.fixture
+def world(build_world: World) -> World:
+    build_world.fresh()
+    write_graph(build_world, GRAPH)
+    return build_world
+
+
+def planned(world: World, *names: str, **how: Any) -> dict[str, Planned]:
+    work = many.choose(world.project, world.environment, names, {}, **how)
+    return {one.recipe: one for one in plans.make(world.project, world.environment, work, cloud=world.cloud)}
+
+
+def build(world: World, *names: str) -> None:
+    work = many.choose(world.project, world.environment, names, {})
+    options = Options(host_work=PaperHostWork(), cloud=world.cloud)
+    done = many.build(world.project, world.environment, work, options, at_once=1)
+    assert many.exit_code(done) == 0
+
+
+def actions(made: dict[str, Planned]) -> dict[str, str]:
+    return {name: one.action for name, one in made.items()}
+
+
+def change(world: World, name: str, old: str, new: str) -> None:
+    file = world.path / f"recipes/{name}.yaml"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+    world.project = recipes.load_project(world.path)
+
+
+# --- what is planned --------------------------------------------------------------------------------------------------
+
+
+def test_a_base_without_a_release_is_planned_with_its_children(world: World) -> None:
+    made = planned(world, "cart")
+    assert list(made) == ["web", "shop", "cart"]
+    assert set(actions(made).values()) == {"build"}
+    assert made["web"].why == "cart is built on it, and it has no release"
+    assert made["web"].reasons == ("web has no release yet",)
+    assert made["cart"].reasons == ("its base shop is built first", "cart has no release yet")
+    assert (made["web"].digest is None, made["cart"].digest) == (False, None)
+    plan = made["cart"].plan
+    assert plan is not None
+    assert plan.facts.base["x86_64"].root_volume_gib == 8  # as the recipe of its base says
+    assert world.cloud.mutations == []
+    assert world.builds == []
+
+    found = json.loads(json.dumps(views.document("test", tuple(made.values()))))
+    assert found["schema"] == "goldenami.plan/2"
+    assert found["summary"] == {"build": 3, "move": 0, "unchanged": 0, "failed": 0, "skipped": 0}
+    cart = found["plans"][2]
+    assert (cart["digest"], cart["images"][0]["base"]["image_id"]) == (None, None)
+    assert cart["images"][0]["base"]["source"] == "the release of shop@stable that is built first"
+    assert (cart["channel"], cart["channel_before"], cart["channel_after"]) == ("stable", None, None)
+    assert cart["parameters"] == ["/golden-ami/cart/x86_64/stable/image-id"]
+
+
+def test_what_is_unchanged_and_what_is_built_and_why(world: World) -> None:
+    build(world, "cart", "app")
+    first = planned(world, "cart", "app", "web", "shop")
+    assert set(actions(first).values()) == {"unchanged"}
+    assert all(one.before == one.after for one in first.values())
+    assert all(one.seconds is not None and one.seconds < 100 for one in first.values())
+    assert "was built from the same inputs" in first["cart"].reasons[0]
+
+    change(world, "shop", "content: hello", "content: other")
+    made = planned(world, "cart", "app", "web", "shop")
+    assert actions(made) == {"app": "unchanged", "web": "unchanged", "shop": "build", "cart": "build"}
+    assert made["shop"].changed == ("software:x86_64",)
+    assert "software:x86_64" in made["shop"].reasons[0]
+    assert made["cart"].reasons[0] == "its base shop is built first"
+    assert made["cart"].digest is None
+    assert "base:x86_64" in made["cart"].changed
+    assert len(made["cart"].reasons) == 1
+    # Without its base in the same plan, the child is as it was.
+    assert actions(planned(world, "cart")) == {"cart": "unchanged"}
+
+    lines = views.text("test", tuple(made.values()))
+    assert any(line.startswith("+ shop") and "a new version, 1 target, about" in line for line in lines)
+    assert lines[-1].startswith("2 to build, 2 unchanged; about")
+
+
+def test_a_reverted_recipe_moves_the_channel_and_its_children_follow(world: World) -> None:
+    build(world, "web", "app")
+    before = planned(world, "web")["web"].before
+    change(world, "web", "content: hello", "content: other")
+    build(world, "web", "app")
+    change(world, "web", "content: other", "content: hello")
+    made = planned(world, "web", "app")
+    assert actions(made) == {"web": "move", "app": "move"}
+    assert (made["web"].after, made["web"].before != before) == (before, True)
+    work = many.choose(world.project, world.environment, ["web", "app"], {})
+    done = many.build(world.project, world.environment, work, Options(cloud=world.cloud), at_once=1)
+    assert [(r.recipe, r.status, r.after) for r in done] == [(n, "moved", one.after) for n, one in made.items()]
+
+
+def test_a_channel_that_was_rolled_back_stays(world: World) -> None:
+    build(world, "web")
+    change(world, "web", "content: hello", "content: other")
+    build(world, "web")
+    channels.rollback(world.environment, "web", "stable", reason="it was slow", cloud=world.cloud)
+    web = planned(world, "web")["web"]
+    assert web.action == "unchanged"
+    assert "it was slow" in web.reasons[1]
+
+
+def test_targets_alone_need_no_build(world: World) -> None:
+    build(world, "web")
+    change(world, "web", "targets: [home/eu-central-1]", "targets: all")
+    web = planned(world, "web")["web"]
+    assert web.action == "build"
+    assert (
+        web.hints
+        == ("only targets and shares differ: `goldenami distribute web@stable -e test` applies them without a build",)
+        or "goldenami distribute web@stable" in web.hints[0]
+    )
+
+
+def test_a_lost_image_is_a_reason(world: World) -> None:
+    build(world, "other")
+    image = world.catalog.get("other", world.catalog.versions("other")[0]).images[0]
+    world.client("ec2", HERE).deregister_image(ImageId=image.image_id)
+    other = planned(world, "other")["other"]
+    assert other.action == "build"
+    assert f"{image.image_id} in {HOME}/eu-central-1 is no longer available" in other.reasons[0]
+
+
+def test_one_recipe_that_cannot_be_planned_does_not_hide_the_others(world: World) -> None:
+    build(world, "other")
+    change(world, "web", "debian-12-amd64-*", "debian-12-nothing-*")
+    made = planned(world)
+    assert actions(made) == {
+        "web": "failed",
+        "app": "skipped",
+        "shop": "skipped",
+        "cart": "skipped",
+        "other": "unchanged",
+    }
+    assert plans.exit_code(made.values()) == 3
+    assert made["cart"].reasons == ("its base shop cannot be planned",)
+    found = views.document("test", tuple(made.values()))
+    (web,) = [one for one in found["plans"] if one["recipe"] == "web"]
+    assert (web["error"]["kind"], web["error"]["exit_code"]) == ("NotFound", 3)
+
+
+# --- how often the cloud is asked -------------------------------------------------------------------------------------
+
+
+def calls(world: World, *names: str) -> Counter[str]:
+    """The calls of a plan in a new process, by action."""
+    world.cloud.start_process()
+    world.gate.start(record=True)
+    planned(world, *names)
+    counted = Counter(label.action for label in world.gate.recording or ())
+    world.gate.stop()
+    return counted
+
+
+def test_more_recipes_ask_for_nothing_twice(build_world: World) -> None:
+    world = build_world
+    world.fresh()
+    children = [f"child-{number}" for number in range(20)]
+    write_graph(world, {"web": None, **dict.fromkeys(children, "web")})
+    change(world, "web", 'base: {filter: debian-12-amd64-*, owners: ["136693071363"]}', "os: debian\nbase: {id: AMI}")
+    image = world.client("ec2", HERE).describe_images(Filters=[{"Name": "name", "Values": ["debian-12-amd64-*"]}])
+    change(world, "web", "AMI", image["Images"][0]["ImageId"])
+    fresh = calls(world, "child-0")
+    assert calls(world, *children) == fresh
+    build(world, "web", "child-0", "child-1")
+    few, every = calls(world, "child-0", "child-1"), calls(world, *children)
+    assert every == few
+    assert every["DescribeKey"] == 1
+    # The image of the base, and those of the releases in the only place.
+    assert every["DescribeImages"] == 2
+    assert sum(calls(world).values()) <= sum(every.values()) + 2  # and what the base is built on
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_markdown_is_safe(world: World) -> None:
+    change(world, "other", "debian-12-amd64-*", "debian-12-<b>|-*")
+    made = planned(world, "other", "web")
+    lines = views.markdown("test", tuple(made.values()), ["skipped x"])
+    table = [line for line in lines if line.startswith("| ")]
+    assert [line.split(" | ")[1] for line in table] == ["plan", "failed", "build"]
+    assert all(line.replace("\\|", "").count("|") == 5 for line in table)
+    assert not any("<b>" in line for line in lines)
+    assert "<details><summary>web: build</summary>" in lines
+
+
+def test_usage_and_errors_as_json(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(world.path)
+    assert main(["plan", "-e", "test"]) == 2
+    assert main(["plan", "web", "--all", "-e", "test"]) == 2
+    assert main(["plan", "web", "--json", "--markdown", "-e", "test"]) == 2
+    capsys.readouterr()
+    change(world, "app", "tests: [base]", "tests: [base]\nretentoin: {}")
+    assert main(["plan", "--all", "-e", "test", "--json"]) == 2
+    found = json.loads(capsys.readouterr().out)
+    assert (found["environment"], found["plans"]) == ("test", [])
+    assert [one["file"] for one in found["error"]["problems"]] == ["recipes/app.yaml"]
+
+
+def test_the_exit_code_tells_changes(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(world.path)
+    assert main(["plan", "web", "-e", "test", "--detailed-exitcode"]) == 8
+    said = capsys.readouterr().out
+    assert "+ web  build" in said
+    assert "by filter name debian-12-amd64-*" in said  # one recipe is shown in full
+    build(world, "web")
+    assert main(["plan", "web", "-e", "test", "--detailed-exitcode"]) == 0
+    assert main(["plan", "--all", "-e", "test", "--markdown", "--detailed-exitcode"]) == 8
+    assert capsys.readouterr().out.count("<details>") == 4
