@@ -89,6 +89,7 @@ _EC2: Final[Mapping[str, str]] = {
     "CopyImage": "image-SourceImageId@SourceRegion image+ snapshot+",
     "CopySnapshot": "snapshot-SourceSnapshotId@SourceRegion snapshot+",
     "CreateImage": "instance=InstanceId image+ snapshot+",
+    "CreateLaunchTemplateVersion": "launch-template=LaunchTemplateId",
     "CreateReplaceRootVolumeTask": (
         "instance=InstanceId replace-root-volume-task+ volume+ image=ImageId snapshot=SnapshotId"
     ),
@@ -97,6 +98,7 @@ _EC2: Final[Mapping[str, str]] = {
     "CreateSnapshots": "instance=InstanceSpecification.InstanceId snapshot+ volume*",
     "CreateVolume": "volume+ snapshot=SnapshotId",
     "DeleteKeyPair": "key-pair=KeyName key-pair=KeyPairId",
+    "DeleteLaunchTemplateVersions": "launch-template=LaunchTemplateId",
     "DeleteSecurityGroup": "security-group=GroupId",
     "DeleteSnapshot": "snapshot=SnapshotId",
     "DeleteVolume": "volume=VolumeId",
@@ -119,6 +121,7 @@ _EC2: Final[Mapping[str, str]] = {
     "LockSnapshot": "snapshot=SnapshotId",
     "ModifyImageAttribute": "image=ImageId",
     "ModifyInstanceAttribute": "instance=InstanceId",
+    "ModifyLaunchTemplate": "launch-template=LaunchTemplateId",
     "ModifySnapshotAttribute": "snapshot=SnapshotId",
     "ModifySnapshotTier": "snapshot=SnapshotId",
     "RebootInstances": "instance=[InstanceIds]",

@@ -8,12 +8,12 @@ from urllib.parse import urlencode
 from xml.sax.saxutils import escape
 
 from goldenami_sandbox.credentials import Identity
-from goldenami_sandbox.ec2 import rehearsal
-from goldenami_sandbox.ec2.context import Ctx
+from goldenami_sandbox.ec2 import protocol, rehearsal
+from goldenami_sandbox.ec2.context import Ctx, Ec2Error
 from goldenami_sandbox.http import Response
 from goldenami_sandbox.optin import DEFAULT
 from goldenami_sandbox.protocol import Call, regions, replace_body
-from goldenami_sandbox.services import Service, World, security_groups, service
+from goldenami_sandbox.services import Service, World, launch_templates, security_groups, service
 
 _KEY_PAIR = ("InvalidKeyPair.NotFound", "key pair")
 _GROUP = ("InvalidGroup.NotFound", "security group")
@@ -52,13 +52,11 @@ class Ec2Service(Service):
             return self._describe_tags(call, ctx)
         if refusal := self._refuse(call):
             return refusal
-        if call.action == "CreateLaunchTemplateVersion" and call.form.get("SourceVersion"):
-            return self._launch_template_version(call)
         if self._ec2.handles(call.action):
             return self._own(call, ctx, call.form, call.params)
         visibility = self.world.visibility
         with visibility.hide_new(call):
-            return visibility.register(call, self._surface.serve(call))
+            return visibility.register(call, self._moto(call, ctx))
 
     def _ensure_gateway(self, account: str, region: str) -> None:
         """Give the default VPC its internet gateway and its default route, which moto omits ("Default VPCs", VPC User
@@ -110,7 +108,7 @@ class Ec2Service(Service):
                     return response
             form |= _number("ResourceId", [item for item in ids if item not in own])
         with self._surface.undone("ec2"):
-            response = self._surface.serve(_with_form(call, form))
+            response = self._moto(_with_form(call, form), ctx)
         if response.status != 200:
             return response
         error = rehearsal.succeeded()
@@ -221,40 +219,19 @@ class Ec2Service(Service):
             return call.error("DependencyViolation", message)
         return None
 
-    def _launch_template_version(self, call: Call) -> Response:
-        """Create a version from a source version: fields that the request omits are copied
-        (CreateLaunchTemplateVersion).
-        """
+    def _moto(self, call: Call, ctx: Ctx) -> Response:
+        """Serve a call whose state moto keeps."""
+        if call.action not in launch_templates.ACTIONS:
+            return self._surface.serve(call)
+        params = protocol.parse(call.action, call.form) if call.params is None else call.params
         with self._surface.active():
             backend = self._surface.backend("ec2", call.account, call.region)
-            template_id = call.form.get("LaunchTemplateId") or backend.launch_template_name_to_ids.get(
-                call.form.get("LaunchTemplateName", ""), ""
-            )
-            template = backend.launch_templates.get(template_id)
-            wanted = call.form["SourceVersion"]
-            source: Any = None
-            if template is not None:
-                number = {
-                    "$latest": template.latest_version_number,
-                    "$default": template.default_version_number,
-                }.get(wanted.lower(), int(wanted) if wanted.isdigit() else 0)
-                source = next((version for version in template.versions if version.number == number), None)
-                if source is None:
-                    return call.error(
-                        "InvalidLaunchTemplateId.VersionNotFound",
-                        f"Could not find the specified version {wanted} for the launch template with ID {template_id}.",
-                    )
-            if source is None:
-                return self._surface.serve(call)
-            # moto creates the version from the data that it finds here, so it gets the merged data for this call.
-            plain_create = type(template).create_version
-            template.create_version = lambda data, description: plain_create(
-                template, {**source.data, **data}, description
-            )
             try:
-                return self._surface.serve(call)
-            finally:
-                del template.create_version
+                found = launch_templates.answer(call.action, params, backend, ctx.principal)
+            except Ec2Error as error:
+                return call.error(error.code, error.message, error.status)
+        headers = [("Content-Type", "text/xml;charset=UTF-8")]
+        return Response(200, protocol.serialise(call.action, found, ctx.request_id), headers)
 
 
 def _with_form(call: Call, form: dict[str, str]) -> Call:

@@ -422,3 +422,61 @@ def test_one_call_tags_resources_of_both_stores(client: Clients) -> None:
     assert sum(len(page["Tags"]) for page in pages) == len(ec2.describe_tags()["Tags"])
     ec2.delete_tags(Resources=[volume, group], Tags=[{"Key": "both"}])
     assert ec2.describe_tags(Filters=[{"Name": "key", "Values": ["both"]}])["Tags"] == []
+
+
+def test_launch_template_versions_are_deleted_and_their_numbers_are_not_used_again(client: Clients) -> None:
+    ec2 = client("ec2")
+    data = {"ImageId": "ami-1", "InstanceType": "t3.small"}
+    template = ec2.create_launch_template(LaunchTemplateName="numbers", LaunchTemplateData=data)["LaunchTemplate"]
+    named = {"LaunchTemplateId": template["LaunchTemplateId"]}
+
+    def make(**more: Any) -> int:
+        return int(ec2.create_launch_template_version(**named, **more)["LaunchTemplateVersion"]["VersionNumber"])
+
+    new = {"SourceVersion": "1", "LaunchTemplateData": {"ImageId": "ami-2"}, "ClientToken": "one"}
+    assert [make(**new), make(**new)] == [2, 2], "the same token makes the same version"
+    with refused("IdempotentParameterMismatch"):
+        make(**{**new, "VersionDescription": "another"})
+    assert make(LaunchTemplateData={"ImageId": "ami-3"}) == 3
+    assert ec2.modify_launch_template(**named, DefaultVersion="2")["LaunchTemplate"]["DefaultVersionNumber"] == 2
+    with refused("InvalidLaunchTemplateId.VersionNotFound"):
+        ec2.modify_launch_template(**named, DefaultVersion="9")
+    done = ec2.delete_launch_template_versions(**named, Versions=["1", "2", "3", "9"])
+    assert [one["VersionNumber"] for one in done["SuccessfullyDeletedLaunchTemplateVersions"]] == [1, 3]
+    assert [
+        (one["VersionNumber"], one["ResponseError"]["Code"])
+        for one in done["UnsuccessfullyDeletedLaunchTemplateVersions"]
+    ] == [(2, "unexpectedError"), (9, "launchTemplateVersionDoesNotExist")]
+    assert make(LaunchTemplateData={"ImageId": "ami-4"}) == 4
+    listed = ec2.describe_launch_template_versions(**named, Versions=["$Default", "$Latest"])["LaunchTemplateVersions"]
+    assert [(one["VersionNumber"], one["DefaultVersion"]) for one in listed] == [(4, False), (2, True)]
+    only = {"Filters": [{"Name": "image-id", "Values": ["ami-2"]}]}
+    found = ec2.describe_launch_template_versions(**named, **only)["LaunchTemplateVersions"]
+    assert [one["VersionNumber"] for one in found] == [2]
+    first = ec2.describe_launch_template_versions(**named, MaxResults=1)
+    assert first["LaunchTemplateVersions"][0]["VersionNumber"] == 4
+    rest = ec2.describe_launch_template_versions(**named, MaxResults=1, NextToken=first["NextToken"])
+    assert ("NextToken" in rest, rest["LaunchTemplateVersions"][0]["VersionNumber"]) == (False, 2)
+
+
+@pytest.mark.parametrize(
+    ("named", "code"),
+    [
+        ({"LaunchTemplateId": "lt-0123456789abcdef0"}, "InvalidLaunchTemplateId.NotFound"),
+        ({"LaunchTemplateId": "lt-x"}, "InvalidLaunchTemplateId.Malformed"),
+        ({"LaunchTemplateName": "nothing"}, "InvalidLaunchTemplateName.NotFoundException"),
+        ({"LaunchTemplateName": "web", "LaunchTemplateId": "lt-0123456789abcdef0"}, "InvalidParameterCombination"),
+    ],
+    ids=["id", "form", "name", "both"],
+)
+def test_a_launch_template_that_does_not_exist_is_refused(client: Clients, named: dict[str, str], code: str) -> None:
+    ec2 = client("ec2")
+    calls: dict[str, dict[str, Any]] = {
+        "create_launch_template_version": {"LaunchTemplateData": {"ImageId": "ami-1"}},
+        "modify_launch_template": {"DefaultVersion": "1"},
+        "delete_launch_template_versions": {"Versions": ["1"]},
+        "describe_launch_template_versions": {},
+    }
+    for call, more in calls.items():
+        with refused(code):
+            getattr(ec2, call)(**named, **more)
