@@ -146,6 +146,21 @@ class Consumer:
 
 
 @dataclass(frozen=True, slots=True)
+class LaunchTemplate:
+    """A launch template, by its name or id, that gets the images of a channel of a recipe in some places.
+
+    ``architecture``: None is the only one of the release. ``default``: the new version becomes the default version.
+    """
+
+    template: str
+    recipe: str
+    channel: str
+    places: tuple[Place, ...]
+    architecture: Architecture | None = None
+    default: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelRules:
     """What a release and a caller need before a channel is moved to the release.
 
@@ -248,6 +263,7 @@ class Environment:
     sandbox: bool = False  # only the command line and the Python API, which start the sandbox, may read it
     connection: Connection = Connection()
     consumers: tuple[Consumer, ...] = ()
+    launch_templates: tuple[LaunchTemplate, ...] = ()
     channels: Mapping[str, ChannelRules] = field(default_factory=dict)  # by channel; builds do not move these channels
     notify: tuple[Receiver, ...] = ()
     # The positions of the keys in goldenami.yaml, by path below the environment; targets are named by their label.

@@ -242,6 +242,7 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
             prefix=build.environment.parameter_prefix,
             targets=build.plan.targets,
             informed=build.environment.informed,
+            templates=build.environment.launch_templates,
             now=build.cloud.now(),
             by=build.plan.facts.caller_arn or None,
             emit=build.emit,
@@ -568,6 +569,7 @@ def withdraw_release(environment: Environment, journal: Journal, tools: Tools) -
         prefix=environment.parameter_prefix,
         targets=environment.targets,
         informed=environment.informed,
+        templates=environment.launch_templates,
         emit=tools.emit,
     )
     return {f"{manifest.recipe}@{channel} in {label}": reason for label, reason in refused.items()}

@@ -171,7 +171,13 @@ TABLE: Final[tuple[ApiCall, ...]] = (
     ),
     _row("ec2:DescribeInstanceStatus", "wait until a restored instance is healthy", (_VOLUMES,), (_B, _P), "any"),
     _row("ec2:DescribeLaunchTemplates", "find what uses an image", (_RETIRE,), _ALL_READERS, "any"),
-    _row("ec2:DescribeLaunchTemplateVersions", "find what uses an image", (_RETIRE,), _ALL_READERS, "any"),
+    _row(
+        "ec2:DescribeLaunchTemplateVersions",
+        "find what uses an image, read the templates that follow a channel",
+        (_BUILD, _RETIRE),
+        _ALL_READERS,
+        "any",
+    ),
     _row("ec2:DescribeImageReferences", "find what uses an image", (_RETIRE,), _ALL_READERS, "any"),
     _row("ec2:DescribeImageUsageReports", "find which accounts use a shared image", (_RETIRE,), _ALL_READERS, "any"),
     _row(
@@ -455,6 +461,10 @@ TABLE: Final[tuple[ApiCall, ...]] = (
         "any-parameter",
     ),
     _row("ssm:GetParameters", "find what uses an image", (_RETIRE,), _ALL_READERS, "any-parameter"),
+    # --- launch templates that follow a channel -----------------------------------------------------------------------
+    _row("ec2:CreateLaunchTemplateVersion", "give templates a new image", (_BUILD,), (_B, _P), "launch-template"),
+    _row("ec2:ModifyLaunchTemplate", "set the default version of templates", (_BUILD,), (_B, _P), "launch-template"),
+    _row("ec2:DeleteLaunchTemplateVersions", "undo a move of a channel", (_BUILD,), (_B, _P), "launch-template"),
     # --- notifications ------------------------------------------------------------------------------------------------
     _row("events:PutEvents", "tell a bus what happened (notify)", (_BUILD, _RETIRE), (_B,), "event-bus"),
     _row("events:DescribeEventBus", "see whether a bus exists (notify)", (_BUILD, _RETIRE), (_B,), "event-bus"),

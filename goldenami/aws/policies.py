@@ -20,7 +20,7 @@ from goldenami.aws import envelope, lifecycle, s3, tags
 from goldenami.aws.calls import Job, Permission, Role, rows_for
 from goldenami.aws.errors import refused_access
 from goldenami.aws.kms import CONSUMER_OPERATIONS, LAUNCH_OPERATIONS
-from goldenami.model import Account, Environment, EventBus, Place, Target, Topic
+from goldenami.model import Account, Environment, EventBus, LaunchTemplate, Place, Target, Topic
 
 # Characters of a managed policy, without white space ("IAM and AWS STS quotas").
 MOST_CHARACTERS: Final = 6144
@@ -292,6 +292,10 @@ class _Statements:
                 # The role in an instance profile has the profile's name, unless its owner chose another one.
                 profile = (self.environment.instance_profile or "").rpartition("/")[2]
                 return [f"arn:{p}:iam::{account}:role/{profile}"] if profile else []
+            case "launch-template":
+                # Policies name templates by their ids, and goldenami.yaml may have only the names.
+                declared = [one for one in self.environment.launch_templates if self._has_place(one)]
+                return [f"arn:{p}:ec2:*:{account}:launch-template/*"] if declared else []
             case "rule":
                 return [f"arn:{p}:rbin:*:{account}:rule/*"]
             case "role":
@@ -307,6 +311,9 @@ class _Statements:
             case "object":
                 return [f"arn:{p}:s3:::{'/'.join(part for part in one if part)}/*" for one in self._stores()]
         return [f"arn:{p}:ec2:*:{account}:{kind}/*"]
+
+    def _has_place(self, template: LaunchTemplate) -> bool:
+        return any(place.account == self.account.id for place in template.places)
 
     def _transport(self, name: str) -> bool:
         return self.environment.network.transport == name

@@ -18,6 +18,7 @@ from goldenami.preflight.context import Check, Context
 from goldenami.preflight.finding import Finding, PreflightFailed
 from goldenami.preflight.keys import check_keys
 from goldenami.preflight.permissions import check_permissions
+from goldenami.preflight.templates import check_launch_templates
 from goldenami.recipe import Recipe
 from goldenami.release.catalog import Catalog
 
@@ -30,6 +31,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     launch.check_quotas,
     images.check_allowed_images,
     images.check_public_access,
+    check_launch_templates,
 )
 # Checks of what a plan has found already, and of risks that do not stop a build.
 _PLANNED: Final = (access.check_regions, images.check_public_access)
@@ -48,6 +50,7 @@ CODES: Final = {
     "zone": "an instance type is offered in a zone of the subnets",
     "quota": "the quota of vCPUs has room for the builders",
     "allowed-images": "the Allowed AMIs settings permit the base image, and the released image where it is shared",
+    "launch-template": "the launch templates that follow channels exist",
     "public-access": "images cannot be made public by mistake",
 }
 

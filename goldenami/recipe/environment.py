@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -24,9 +24,11 @@ from goldenami.model import (
     MAXIMUM_LIFETIME,
     MINIMUM_LIFETIME,
     Account,
+    Architecture,
     ChannelRules,
     Consumer,
     Environment,
+    LaunchTemplate,
     Mark,
     Network,
     Place,
@@ -44,6 +46,7 @@ from goldenami.recipe.words import (
     CALLER,
     EXTERNAL_ID,
     IDENTIFIER,
+    LAUNCH_TEMPLATE,
     NAME,
     PARAMETER_PREFIX,
     PRINCIPAL,
@@ -70,6 +73,8 @@ DEFAULT = "sandbox"
 
 # "General purpose bucket naming rules", S3 user guide; the prefix has only characters that need no quoting.
 _S3 = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(/[A-Za-z0-9!_.*'()=-]+)*/?)")
+
+_TEMPLATE_ID = re.compile(r"lt-[0-9a-f]{8,17}")
 
 SHORTEST_SESSION, LONGEST_SESSION = 900, 12 * 3600  # seconds (AssumeRole, STS API reference)
 
@@ -153,6 +158,29 @@ class ConsumerSpec(Spec):
         if not self.services and not self.principals:
             raise ValueError("expected services or principals, or both")
         return self
+
+
+class LaunchTemplateSpec(Spec):
+    """A launch template that follows a channel: each move of the channel adds a version with the new image."""
+
+    template: str = Field(
+        description="Name or id (lt-…) of the launch template. It must exist in each of the places.",
+        pattern=LAUNCH_TEMPLATE,
+    )
+    recipe: Name = Field(description="Recipe whose images the template gets.")
+    channel: Name = Field(description="Channel of the recipe that the template follows.")
+    account: str | None = Field(
+        None, description="home, or a name of accounts. Default: all accounts that have targets in the regions."
+    )
+    regions: tuple[Region, ...] = Field((), description="Regions of the template. Default: those of the targets.")
+    architecture: Architecture | None = Field(
+        None, description="Architecture of the image. Required if the recipe has several."
+    )
+    default: bool = Field(
+        True,
+        description="Whether the new version becomes the default version. If not, only launches that ask for $Latest "
+        "use it.",
+    )
 
 
 class SubnetSpec(Spec):
@@ -243,6 +271,9 @@ class EnvironmentSpec(Spec):
     targets: tuple[TargetSpec, ...] = Field((), description="Accounts and regions that get images.")
     consumers: tuple[ConsumerSpec, ...] = Field(
         (), description="Principals that launch images, such as the role of Auto Scaling. They get grants on the keys."
+    )
+    launch_templates: tuple[LaunchTemplateSpec, ...] = Field(
+        (), description="Launch templates that follow channels. No others are ever changed."
     )
     catalog: str | None = Field(
         None,
@@ -485,6 +516,7 @@ def _environment(
     _check_accounts(accounts, at, document, problems)
     targets, paths = _targets(spec, accounts, at, document, problems)
     consumers = _consumers(spec, accounts, at, document, problems)
+    launch_templates = _launch_templates(spec, accounts, targets, at, document, problems)
     read_schedules(spec.schedules, (*at, "schedules"), document, accounts, spec.home.region, problems)
     transport, options = transports.read(spec.network.transport, (*at, "network", "transport"), document, problems)
     address = _address(transport, spec.network.address, at, document, problems)
@@ -548,6 +580,7 @@ def _environment(
         sandbox=spec.sandbox,
         marks=_marks(spec, at, document),
         consumers=consumers,
+        launch_templates=launch_templates,
         channels=_channels(spec, at, document, problems),
     )
     if len(problems.found) > before:
@@ -665,6 +698,53 @@ def _consumers(
                 problems.add(mark, f"principals: {arn} is in account {arn.split(':')[4]}, expected account {id}")
             found.append(Consumer(id, principal=arn))
     return tuple(dict.fromkeys(found))
+
+
+def _launch_templates(
+    spec: EnvironmentSpec,
+    accounts: Mapping[str, Account],
+    targets: Sequence[Target],
+    at: NodePath,
+    document: Document,
+    problems: Problems,
+) -> tuple[LaunchTemplate, ...]:
+    found: list[LaunchTemplate] = []
+    for index, one in enumerate(spec.launch_templates):
+        here: NodePath = (*at, "launch_templates", index)
+        if one.account is not None and one.account not in accounts:
+            near = nearest(one.account, list(accounts))
+            hint = f"Did you mean {near}?" if near else f"Accounts: {', '.join(accounts)}."
+            problems.add(document.mark((*here, "account")), f"account: there is no account {one.account!r}", hint)
+            continue
+        regions = sorted({target.region for target in targets})
+        for number, region in enumerate(one.regions):
+            if region not in regions:
+                mark = document.mark((*here, "regions", number))
+                problems.add(mark, f"regions: no target is in {region}", f"Regions of targets: {', '.join(regions)}.")
+        places = _template_places(one, accounts, targets)
+        mark = document.mark((*here, "template"))
+        if _TEMPLATE_ID.fullmatch(one.template) and len(places) > 1:
+            problems.add(
+                mark,
+                f"template: the id {one.template} is in one account and region, but there are {len(places)} places",
+                "Add account and regions, or use the name of the template.",
+            )
+        for other in found:
+            if other.template == one.template and (twice := sorted({*other.places} & {*places})):
+                problems.add(mark, f"template: {one.template} is declared twice for {twice[0]}", "Remove one of them.")
+        found.append(LaunchTemplate(one.template, one.recipe, one.channel, places, one.architecture, one.default))
+    return tuple(found)
+
+
+def _template_places(
+    spec: LaunchTemplateSpec, accounts: Mapping[str, Account], targets: Sequence[Target]
+) -> tuple[Place, ...]:
+    """Return the places of a template. An account without targets gets shared images in the regions of targets."""
+    own = [target for target in targets if spec.account in (None, target.account.name)]
+    regions = spec.regions or sorted({target.region for target in own or targets})
+    if spec.account is not None:
+        return tuple(Place(accounts[spec.account].id, region) for region in dict.fromkeys(regions))
+    return tuple(sorted({target.place for target in own if target.region in regions}))
 
 
 def _check_accounts(accounts: Mapping[str, Account], at: NodePath, document: Document, problems: Problems) -> None:

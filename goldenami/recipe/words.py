@@ -40,6 +40,7 @@ CALLER = r"^arn:aws[a-z-]*:(iam|sts)::[0-9]{12}:[A-Za-z0-9+=,.@_/*-]+$"
 ROLE = r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$"
 ORGANIZATION = r"^arn:aws[a-z-]*:organizations::[0-9]{12}:organization/o-[a-z0-9]{10,32}$"
 UNIT = r"^arn:aws[a-z-]*:organizations::[0-9]{12}:ou/o-[a-z0-9]{10,32}/ou-[0-9a-z]{4,32}-[0-9a-z]{8,32}$"
+LAUNCH_TEMPLATE = r"^[a-zA-Z0-9().\-/_]{3,128}$"  # its name (CreateLaunchTemplate, EC2 API reference); ids fit, too
 SUBNET = r"^subnet-[0-9a-f]+$"
 ENDPOINT = r"^eice-[0-9a-f]+$"
 PROFILE = r"^(arn:aws[a-z-]*:iam::[0-9]{12}:instance-profile/[A-Za-z0-9+=,.@_/-]+|[A-Za-z0-9+=,.@_-]{1,128})$"

@@ -25,6 +25,8 @@ from goldenami.release.catalog import Catalog
 from goldenami.release.declared import Declared, key_of
 from goldenami.release.distribute import account_root
 from goldenami.release.parameters import why_not_ours
+from goldenami.release.templates import Follower
+from goldenami.release.templates import read_images as read_template_images
 from goldenami.release.verify import Actual, read_images
 
 Grant = Mapping[str, Any]
@@ -35,6 +37,7 @@ class State:
     """What was read. ``images``: by id. ``grants``: of each key, by its ARN. ``surplus``: by key, the ids of grants
     that goldenami made for a release and that no release needs, with their principals. ``aws_managed``: keys of AWS.
     ``parameters``: the values of those that exist. ``foreign``: why a parameter with another value is not ours.
+    ``templates``: the images of launch templates; None: the template does not exist.
     ``unreachable``: places that did not answer -> reason."""
 
     owner: Owner
@@ -45,6 +48,7 @@ class State:
     aws_managed: frozenset[str] = frozenset()
     parameters: Mapping[tuple[Place, str], str] = field(default_factory=dict)
     foreign: Mapping[tuple[Place, str], str] = field(default_factory=dict)
+    templates: Mapping[Follower, str | None] = field(default_factory=dict)
     unreachable: Mapping[Place, str] = field(default_factory=dict)
 
 
@@ -63,7 +67,8 @@ def read(cloud: Cloud, environment: Environment, catalog: Catalog, releases: Col
     missing = {(need.owner, need.key) for need in needs if not has_grant(every.get(need.key, ()), owner, need)}
     managers = each(sorted(missing), lambda at: kms.manager(cloud, *at))
     values, foreign, refused = _parameters(cloud, catalog, owner, releases)
-    unreachable = dict(refused)
+    templates = read_template_images(cloud, [one for declared in releases for one in declared.every_template])
+    unreachable = {**refused, **{follower.place: reason for follower, reason in templates.reasons.items()}}
     unreachable |= {place: reason for (place, _), reason in (grants.reasons | managers.reasons).items()}
     return State(
         owner=owner,
@@ -74,6 +79,7 @@ def read(cloud: Cloud, environment: Environment, catalog: Catalog, releases: Col
         aws_managed=frozenset(key for (_, key), manager in managers.results.items() if manager == "AWS"),
         parameters=values,
         foreign=foreign,
+        templates=templates.results,
         unreachable={**unreachable, **images_of.reasons},
     )
 

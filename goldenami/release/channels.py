@@ -1,10 +1,10 @@
 """Channels after a build: promote a release, roll a channel back, revoke a release, and end a revocation.
 
-Each command is a task (``goldenami.task``) and makes no image. The parameters of a channel move in all targets or in
-none, as in a build (``publish``): first all of them are checked, then all are moved, and the pointer in the catalog is
-last. If one of them cannot be moved, or the command is interrupted, all get their earlier values. If the process is
-killed, ``goldenami resume ID`` completes the move and ``goldenami clean ID`` undoes it; the next move of the same
-channel also sets all its parameters.
+Each command is a task (``goldenami.task``) and makes no image. The parameters of a channel, and the launch templates
+that follow it, move in all targets or in none, as in a build (``publish``): first all of them are checked, then all are
+moved, and the pointer in the catalog is last. If one of them cannot be moved, or the command is interrupted, all get
+their earlier values. If the process is killed, ``goldenami resume ID`` completes the move and ``goldenami clean ID``
+undoes it; the next move of the same channel also sets all its parameters.
 
 A revocation only goes forward, because its undo would offer a bad image again: the mark in the catalog is first, so
 that no reference resolves to the release; then each channel that points to it goes back to the release before; then the
@@ -30,7 +30,7 @@ from goldenami.interrupts import Interrupts
 from goldenami.journal import Journal
 from goldenami.model import ChannelRules, Environment, ImageManifest, Place
 from goldenami.nextstep import step
-from goldenami.release import notices, usage
+from goldenami.release import notices, templates, usage
 from goldenami.release.catalog import Catalog, Channel, MoveAction
 from goldenami.release.conditions import unmet, unmet_by_rollback
 from goldenami.release.publish import LOCK_TIMEOUT, Publication
@@ -280,8 +280,8 @@ def _move(job: Task, catalog: Catalog, manifest: ImageManifest, caller: str, *, 
 
 
 def _puts(job: Task) -> int:
-    """Return how many calls of a task wrote parameters."""
-    return sum(len(job.journal.calls(kind)) for kind in ("parameter", "parameter-value"))
+    """Return how many calls of a task wrote parameters or launch templates."""
+    return sum(len(job.journal.calls(kind)) for kind in ("parameter", "parameter-value", *templates.KINDS))
 
 
 def _switch(
@@ -315,7 +315,16 @@ def _publication(job: Task, catalog: Catalog, manifest: ImageManifest) -> Public
         emit=job.emit,
         lifetime=job.environment.lifetime,
     )
-    return Publication(ledger, catalog, manifest, job.environment.targets, job.emit, job.environment.informed)
+    environment = job.environment
+    return Publication(
+        ledger,
+        catalog,
+        manifest,
+        environment.targets,
+        job.emit,
+        environment.informed,
+        environment.launch_templates,
+    )
 
 
 def _conclude_earlier(job: Task, name: str, channel: str) -> None:

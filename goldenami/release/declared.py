@@ -11,7 +11,7 @@ has its image already. A build with another value makes another release.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from goldenami.aws import tags
@@ -22,6 +22,7 @@ from goldenami.release.catalog import Evidence
 from goldenami.release.distribute import Placed
 from goldenami.release.order import ReleaseOrder
 from goldenami.release.parameters import Parameter, channel_parameters, parameters_for
+from goldenami.release.templates import Follower, followers
 from goldenami.release.verify import Expected, expect
 
 
@@ -34,7 +35,7 @@ class Declared:
     of another account any more. ``kept``: what is not declared any more, or declared differently, and stays as it is.
     ``channels``: the channels that point to the release. ``parameters``: of the rows that stay, by channel, and by the
     version. ``leaving_parameters``: of accounts that may not use the images any more. ``needs``: the grants of
-    consumers.
+    consumers. ``templates``: the launch templates that follow each of the channels.
     """
 
     manifest: ImageManifest
@@ -47,6 +48,12 @@ class Declared:
     parameters: Mapping[str, tuple[Parameter, ...]]
     leaving_parameters: tuple[Parameter, ...]
     needs: tuple[consumers.Need, ...]
+    templates: Mapping[str, tuple[Follower, ...]] = field(default_factory=dict)
+
+    @property
+    def every_template(self) -> tuple[Follower, ...]:
+        """The launch templates of all channels."""
+        return tuple(follower for every in self.templates.values() for follower in every)
 
     @property
     def every_parameter(self) -> tuple[Parameter, ...]:
@@ -123,6 +130,7 @@ def declare(
             if (parameter.place, parameter.name) not in names
         ),
         needs=consumers.needs(environment.consumers, [after]),
+        templates={one: followers(environment.launch_templates, after, one) for one in pointing},
     )
 
 

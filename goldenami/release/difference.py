@@ -13,6 +13,7 @@ from goldenami.release import targets as modes
 from goldenami.release.actual import State, has_grant
 from goldenami.release.declared import Declared
 from goldenami.release.distribute import account_root
+from goldenami.release.templates import is_right
 from goldenami.release.verify import Actual, Expected, grantees_of, same_minute
 
 Kind = Literal[
@@ -25,6 +26,7 @@ Kind = Literal[
     "deprecation",
     "imds",
     "parameter",
+    "launch template",
     "record",
 ]
 ALLOWED: Final = "allowed"
@@ -92,6 +94,7 @@ def compare(declared: Declared, state: State) -> Difference:
         changes += _image_changes(one, actual, state)
     changes += _grant_changes(declared, state)
     changes += _parameter_changes(declared, state, broken)
+    changes += _template_changes(declared, state, broken)
     changes += _record_changes(declared)
     places = _places(declared)
     return Difference(
@@ -125,6 +128,7 @@ def _order(change: Change) -> tuple[str, ...]:
 def _places(declared: Declared) -> set[Place]:
     every = {one.owner for one in declared.images} | {row.place for row in declared.manifest.images}
     every |= {target.place for target in declared.missing} | {need.owner for need in declared.needs}
+    every |= {follower.place for follower in declared.every_template}
     return every | {need.place for need in declared.needs}
 
 
@@ -201,6 +205,18 @@ def _parameter_changes(declared: Declared, state: State, broken: list[str]) -> I
             broken.append(f"{state.foreign[at]}. It is not changed")
         else:
             yield Change(parameter.place, "parameter", parameter.name, "", before, after, parameter.image.image_id)
+
+
+def _template_changes(declared: Declared, state: State, broken: list[str]) -> Iterator[Change]:
+    for channel, followers in declared.templates.items():
+        for one in followers:
+            if one not in state.templates:
+                continue  # its place did not answer
+            image_id = state.templates[one]
+            if image_id is None:
+                broken.append(f"{one.place}/{one.template}: this launch template does not exist")
+            elif not is_right(one, image_id):
+                yield Change(one.place, "launch template", one.template, channel, image_id, one.image.image_id)
 
 
 def _record_changes(declared: Declared) -> Iterator[Change]:

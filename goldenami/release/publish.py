@@ -17,6 +17,8 @@ These are the steps, and the effect of a process that is killed after each step:
    again, in the same order (or are deleted, if they had none). Killed here: some are moved; a resume moves the others.
    These parameters never have the expiry tag, because consumers read them from their creation on, and they only name
    images of releases. If the machine is lost, the next move of the channel moves all parameters.
+   The launch templates of the channel follow (``templates``): all are checked with the parameters; then all get their
+   new versions, and then all get their new default versions. They are undone before the parameters.
 4. *The channel's pointer in the catalog*. It is last, because it stores the earlier release for a restore of step 3.
 
 Every step reads the current state before it changes anything, so a second call changes nothing. If two processes
@@ -29,7 +31,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from goldenami import manifest as codec
 from goldenami.aws import images, parameters, snapshots, tags
@@ -37,11 +39,14 @@ from goldenami.aws.ledger import Ledger
 from goldenami.each import each
 from goldenami.errors import GoldenAmiError, TargetsFailed
 from goldenami.events import Emit, emit, ignore_events
-from goldenami.model import Account, ImageManifest, Target
+from goldenami.model import Account, ImageManifest, LaunchTemplate, Target
 from goldenami.nextstep import step
 from goldenami.release import targets as modes
 from goldenami.release.catalog import Catalog, Channel, Move
 from goldenami.release.parameters import Parameter, Parameters, channel_parameters, parameters_for
+from goldenami.release.templates import Follower, Templates, followers
+
+_P = TypeVar("_P", Parameter, Follower)
 
 LOCK_TIMEOUT: Final = 900.0  # seconds; another build's publishing takes one or two minutes at worst
 
@@ -67,6 +72,7 @@ def publish(
     prefix: str,
     targets: Sequence[Target],
     informed: Sequence[Account] = (),
+    templates: Sequence[LaunchTemplate] = (),
     now: datetime,
     by: str | None = None,
     emit: Emit = ignore_events,
@@ -75,13 +81,13 @@ def publish(
 
     ``by``: the ARN of the caller, for the history of the channel. ``prefix``: the environment's, for example
     "/golden-ami". ``targets``: the targets of the order. ``informed``: accounts that also get parameters of images that
-    are only shared with them. A parameter that cannot be set in a best-effort target is
-    listed in ``failures``. Raises TargetsFailed if a parameter cannot be set in a required target; every parameter of
-    the channel has its earlier value then.
+    are only shared with them. ``templates``: the launch templates of the environment. A parameter that cannot be set
+    in a best-effort target is listed in ``failures``. Raises TargetsFailed if a parameter cannot be set in a required
+    target; every parameter of the channel has its earlier value then.
     """
     with catalog.publishing(manifest.recipe, channel, timeout=LOCK_TIMEOUT):
         manifest = _as_released(catalog, manifest)
-        publication = Publication(ledger, catalog, manifest, targets, emit, informed)
+        publication = Publication(ledger, catalog, manifest, targets, emit, informed, templates)
         publication.make_version_parameters(prefix)
         catalog.add(manifest)
         publication.keep(prefix)
@@ -99,6 +105,7 @@ def withdraw(
     prefix: str,
     targets: Sequence[Target],
     informed: Sequence[Account] = (),
+    templates: Sequence[LaunchTemplate] = (),
     emit: Emit = ignore_events,
 ) -> dict[str, str]:
     """Undo step 3 of a process that was killed between steps 2 and 4.
@@ -108,7 +115,7 @@ def withdraw(
     new release. Returns label of the target -> reason for each failure.
     """
     with catalog.publishing(manifest.recipe, channel, timeout=LOCK_TIMEOUT):
-        publication = Publication(ledger, catalog, manifest, targets, emit, informed)
+        publication = Publication(ledger, catalog, manifest, targets, emit, informed, templates)
         try:
             publication.keep(prefix)
             kept: Mapping[str, str] = {}
@@ -142,6 +149,7 @@ class Publication:
         targets: Sequence[Target],
         to: Emit,
         informed: Sequence[Account] = (),
+        templates: Sequence[LaunchTemplate] = (),
     ) -> None:
         self._ledger = ledger
         self._cloud = ledger.cloud
@@ -149,6 +157,8 @@ class Publication:
         self._manifest = manifest
         self._parameters = Parameters(ledger, catalog, manifest)
         self._targets = {target.place: target for target in targets}
+        self._declared = templates
+        self._templates = Templates(ledger, to)
         self._informed = {account.id: account.name for account in informed}
         self._emit = to
         self.failures: dict[str, str] = {}
@@ -173,32 +183,45 @@ class Publication:
 
     @contextmanager
     def channel_parameters_moved(self, prefix: str, channel: str) -> Iterator[None]:
-        """Inside, all of them are moved; if they cannot be, or the inside fails or is interrupted, all are back."""
+        """Inside, all of them are moved, and the launch templates of the channel; if they cannot be, or the inside
+        fails or is interrupted, all are back."""
         wanted = self._channel_parameters(self._manifest, prefix, channel)
+        following = followers(self._declared, self._manifest, channel)
         pointer = self._catalog.channel(self._manifest.recipe, channel)
         before = self._before(wanted, pointer, prefix)
         name = f"{self._manifest.recipe}@{channel}"
         refused = self._each(wanted, lambda p: self._parameters.refuse(p, before[p]), None)
         if refused:
             raise self._failed(f"{name} was not moved: its parameters cannot be set", refused)
+        unmoved = self._each(following, self._templates.check, None)
+        if unmoved:
+            raise self._failed(f"{name} was not moved: its launch templates cannot be changed", unmoved)
         try:
             for wave in in_order(wanted):
                 refused = refused or self._each(wave, self._parameters.move, "publishing")
             if refused:
                 raise self._failed(f"{name} was not moved: its parameters cannot be set", refused)
+            for work in (self._templates.prepare, self._templates.switch):
+                unmoved = unmoved or self._each(following, work, None)
+            if unmoved:
+                raise self._failed(f"{name} was not moved: its launch templates cannot be changed", unmoved)
             # A best-effort target that failed keeps its earlier values, all of them.
+            self._undo_templates([one for one in following if self._label(one) in self.failures])
             behind = [parameter for parameter in wanted if self._label(parameter) in self.failures]
             self._undo(behind, lambda p: self._parameters.put_back(p, before[p]), None)
             yield
         except (Exception, KeyboardInterrupt) as error:
             if self._catalog.channel(self._manifest.recipe, channel) != pointer:
                 raise  # interrupted after the last step: all is done
+            left = self._undo_templates(following)
             kept = self._undo(wanted, lambda p: self._parameters.put_back(p, before[p]), "putting back")
             if isinstance(error, TargetsFailed):
-                raise self._failed(f"{name} was not moved: its parameters cannot be set", refused, kept) from None
-            for parameter, reason in kept.items():
-                what = f"{parameter.name} in {self._label(parameter)} could not be restored: {reason}"
-                emit(self._emit, "note", message=what, level="warning")
+                what = "parameters cannot be set" if refused else "launch templates cannot be changed"
+                places = {**self._by_label(refused), **self._by_label(unmoved)}
+                back = {**self._by_label(kept), **self._by_label(left)}
+                raise _not_moved(f"{name} was not moved: its {what}", places, back) from None
+            for label, reason in [*self._named(kept), *self._named(left)]:
+                emit(self._emit, "note", message=f"{label} could not be restored: {reason}", level="warning")
             raise
         for parameter in wanted:
             if parameter.names_image and self._label(parameter) not in self.failures:
@@ -214,8 +237,11 @@ class Publication:
             return {}
         before = self._before(wanted := self._channel_parameters(self._manifest, prefix, channel), pointer, prefix)
         moved = [p for p in wanted if self._parameters.may_differ(p, before[p])]
+        # Another task may have moved the channel to the same release, with the same versions.
+        is_current = pointer is not None and pointer.current == self._manifest.version
+        left = {} if is_current else self._undo_templates(self._templates.changed(self._manifest))
         kept = self._undo(moved, lambda p: self._parameters.put_back(p, before[p]), "putting back")
-        return {self._label(parameter): reason for parameter, reason in kept.items()}
+        return {**self._by_label(kept), **self._by_label(left)}
 
     def _is_move(self, move: Move) -> bool:
         """Return whether this build or task made a move. The moves of a restored catalog name no build."""
@@ -268,10 +294,8 @@ class Publication:
             values.setdefault(parameter, None)
         return values
 
-    def _each(
-        self, wanted: Sequence[Parameter], do: Callable[[Parameter], None], state: str | None
-    ) -> dict[Parameter, str]:
-        """Call ``do`` for all parameters in parallel. Returns the reasons of required targets that failed.
+    def _each(self, wanted: Sequence[_P], do: Callable[[_P], None], state: str | None) -> dict[_P, str]:
+        """Call ``do`` for all parameters or templates in parallel. Returns the reasons of required targets that failed.
 
         Failures of best-effort targets are added to ``failures``.
         """
@@ -289,45 +313,48 @@ class Publication:
             failed |= self._all_at_once(wave, do, state, undoing=True)
         return failed
 
+    def _undo_templates(self, wanted: Sequence[Follower]) -> dict[Follower, str]:
+        return self._all_at_once(wanted, self._templates.put_back, None, undoing=True)
+
     def _all_at_once(
-        self, todo: Sequence[Parameter], do: Callable[[Parameter], None], state: str | None, *, undoing: bool
-    ) -> dict[Parameter, str]:
-        def one(parameter: Parameter) -> None:
+        self, todo: Sequence[_P], do: Callable[[_P], None], state: str | None, *, undoing: bool
+    ) -> dict[_P, str]:
+        def one(parameter: _P) -> None:
             if state is not None and parameter.names_image:
                 self._tell(parameter, state)
             do(parameter)
 
-        def failed(parameter: Parameter, error: GoldenAmiError) -> None:
+        def failed(parameter: _P, error: GoldenAmiError) -> None:
             self._tell(parameter, "failed", error.message)
 
         return each(todo, one, on_failure=failed, undoing=undoing).reasons
 
     def _failed(
-        self, message: str, refused: Mapping[Parameter, str], kept: Mapping[Parameter, str] | None = None
+        self, message: str, refused: Mapping[_P, str], kept: Mapping[Parameter, str] | None = None
     ) -> TargetsFailed:
-        failures = {self._label(parameter): reason for parameter, reason in refused.items()}
-        message += f" in {', '.join(sorted(failures))}"
-        if kept:
-            places = ", ".join(sorted({self._label(parameter) for parameter in kept}))
-            message += f"; and in {places} the earlier values could not be restored"
-            failures |= {f"{self._label(parameter)} (putting back)": reason for parameter, reason in kept.items()}
-        return TargetsFailed(
-            message,
-            failures=failures,
-            hint=f"The images are kept. Remove the cause; then {step('resume')} publishes them.",
-        )
+        return _not_moved(message, self._by_label(refused), self._by_label(kept or {}))
 
-    def _label(self, parameter: Parameter) -> str:
+    def _by_label(self, reasons: Mapping[_P, str]) -> dict[str, str]:
+        return {self._label(one): reason for one, reason in reasons.items()}
+
+    def _named(self, reasons: Mapping[_P, str]) -> list[tuple[str, str]]:
+        """Return the names of parameters or templates with their targets, for notes."""
+        return [
+            (f"{one.name if isinstance(one, Parameter) else one.template} in {self._label(one)}", reason)
+            for one, reason in reasons.items()
+        ]
+
+    def _label(self, parameter: Parameter | Follower) -> str:
         target, place = self._targets.get(parameter.place), parameter.place
         if target is not None:
             return target.label
         return f"{self._informed.get(place.account, place.account)}/{place.region}"
 
-    def _is_required(self, parameter: Parameter) -> bool:
+    def _is_required(self, parameter: Parameter | Follower) -> bool:
         target = self._targets.get(parameter.place)
         return target is None or target.required
 
-    def _tell(self, parameter: Parameter, state: str, detail: str | None = None) -> None:
+    def _tell(self, parameter: Parameter | Follower, state: str, detail: str | None = None) -> None:
         emit(
             self._emit,
             "target.progress",
@@ -337,6 +364,18 @@ class Publication:
             image_id=parameter.image.image_id,
             detail=detail,
         )
+
+
+def _not_moved(message: str, failures: Mapping[str, str], kept: Mapping[str, str]) -> TargetsFailed:
+    """Return the error with the reasons of all labels. ``kept``: those whose earlier values could not be restored."""
+    message += f" in {', '.join(sorted(failures))}"
+    if kept:
+        message += f"; and in {', '.join(sorted(kept))} the earlier values could not be restored"
+    return TargetsFailed(
+        message,
+        failures={**failures, **{f"{label} (putting back)": reason for label, reason in kept.items()}},
+        hint=f"The images are kept. Remove the cause; then {step('resume')} publishes them.",
+    )
 
 
 def in_order(wanted: Iterable[Parameter]) -> tuple[list[Parameter], list[Parameter]]:

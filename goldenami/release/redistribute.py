@@ -12,7 +12,7 @@
 3. *Parameters of accounts that may not use the image any more* are deleted, before their access ends.
 4. *Access, tags, deprecation and grants* of all images.
 5. *The manifest* gets a revision with the accounts that may launch each image now.
-6. *Parameters* of the version, and of the channels that point to it.
+6. *Parameters* of the version, and of the channels that point to it, and then the launch templates of these channels.
 
 Each step reads what is there. So if the process is killed, ``goldenami resume ID``, or the next ``distribute`` of the
 release, does the rest. ``goldenami clean ID`` deletes the copies that no manifest has yet; a change of access is not
@@ -59,6 +59,7 @@ from goldenami.release.distribute import Distributed, Placed
 from goldenami.release.distribute import distribute as copy_to_targets
 from goldenami.release.parameters import Parameter, Parameters
 from goldenami.release.publish import LOCK_TIMEOUT, Publication, in_order
+from goldenami.release.templates import Follower, Templates
 from goldenami.release.verify import verify
 from goldenami.release.versions import Reference
 from goldenami.task import Task
@@ -476,16 +477,21 @@ class _Work(Attempts):
     # --- parameters ---------------------------------------------------------------------------------------------------
 
     def _publish(self, manifest: ImageManifest) -> None:
-        """Set the parameters that have another value, those of each channel while it points to the release."""
+        """Set the parameters and launch templates that have another value, those of each channel while it points to the
+        release."""
         declared, state = self._read(manifest)
-        changed = {(c.place, c.resource) for c in of_kind(compare(declared, state).changes, "parameter")}
+        changes = compare(declared, state).changes
+        changed = {(c.place, c.resource) for c in of_kind(changes, "parameter")}
+        follow = {(c.place, c.resource) for c in of_kind(changes, "launch template")}
         for which, every in declared.parameters.items():
             chosen = [p for p in every if (p.place, p.name) in changed]
-            if chosen and which in declared.channels:
+            followers = [f for f in declared.templates.get(which, ()) if (f.place, f.template) in follow]
+            if (chosen or followers) and which in declared.channels:
                 with self.catalog.publishing(manifest.recipe, which, timeout=LOCK_TIMEOUT):
                     pointer = self.catalog.channel(manifest.recipe, which)
                     if pointer is not None and pointer.current == manifest.version:
                         self._set(manifest, chosen)
+                        self._follow(followers)
             elif chosen:
                 self._set(manifest, chosen)
 
@@ -499,6 +505,16 @@ class _Work(Attempts):
         for wave in in_order(chosen):
             done = each(wave, set_one)
             self.failures |= {f"parameter {p.name} in {p.place}": reason for p, reason in done.reasons.items()}
+
+    def _follow(self, followers: Iterable[Follower]) -> None:
+        work = Templates(self.ledger, self.job.emit)
+
+        def follow(follower: Follower) -> None:
+            work.prepare(follower)
+            work.switch(follower)
+
+        done = each(followers, follow)
+        self.failures |= {f"launch template {f.template} in {f.place}": r for f, r in done.reasons.items()}
 
 
 def _source(manifest: ImageManifest, environment: Environment) -> Place:

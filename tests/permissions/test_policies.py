@@ -59,11 +59,17 @@ def environment(**more: Any) -> Environment:
 
 
 SCOPE = Scope(environment())
-# What only a transport or an instance profile of the environment needs.
+# What only a transport, an instance profile, receivers or the launch templates of the environment need.
 OPTIONAL = {
     "ec2-instance-connect:OpenTunnel",
+    "ec2:CreateLaunchTemplateVersion",
+    "ec2:DeleteLaunchTemplateVersions",
     "ec2:DescribeInstanceConnectEndpoints",
+    "ec2:ModifyLaunchTemplate",
     "iam:PassRole",
+    "events:DescribeEventBus",
+    "events:PutEvents",
+    "sns:Publish",
     "ssm:StartSession",
     "ssm:TerminateSession",
 }

@@ -184,6 +184,14 @@ def home_not_allowed_where_shared(company: Company) -> None:
     ec2.enable_allowed_images_settings(AllowedImagesSettingsState="enabled")
 
 
+def launch_template_missing(company: Company) -> None:
+    declared = "launch_templates:\n      - {template: nodes, recipe: web, channel: stable, account: apps}\n"
+    with (company.path / "goldenami.yaml").open("a") as file:
+        file.write(f"    {declared}")
+    data = {"InstanceType": "t3.micro"}
+    company.client("ec2").create_launch_template(LaunchTemplateName="nodes", LaunchTemplateData=data)
+
+
 def public_images(company: Company) -> None:
     company.client("ec2", APPS, "eu-west-1").disable_image_block_public_access()
 
@@ -219,6 +227,9 @@ CASES = (
     Case(quota_used, "quota", "error", "2 of 2 are used", "recipes/web.yaml:1:1"),
     Case(base_not_allowed, "allowed-images", "error", f"exclude the base image of {DEBIAN}", "recipes/web.yaml:4:11"),
     Case(home_not_allowed_where_shared, "allowed-images", "error", f"exclude images of {HOME}", "goldenami.yaml:10:35"),
+    Case(
+        launch_template_missing, "launch-template", "error", "template nodes does not exist", "goldenami.yaml:11:10", 3
+    ),
     Case(public_images, "public-access", "warning", "block public access for AMIs is off"),
 )
 

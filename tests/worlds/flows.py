@@ -18,10 +18,12 @@ from goldenami_sandbox.direct import Direct
 from goldenami import pipeline, recipe
 from goldenami.aws.session import Cloud
 from goldenami.cli.main import main
-from goldenami.release import orphans
+from goldenami.errors import TargetsFailed
+from goldenami.release import channels, orphans
 from goldenami.release.retention import Rules
 from tests.worlds import retiring
-from tests.worlds.builds import APPS, HOME, RECIPE, Death, Label, MortalCloud, World
+from tests.worlds.builds import APPS, CHANNEL, HOME, PLACES, RECIPE, Death, Label, MortalCloud, World
+from tests.worlds.faults import Once, denied
 from tests.worlds.retiring import releases
 from tests.worlds.roles import Keep, Restricted, restrict
 from tests.worlds.volumes import HOME_PLACE, Estate, joined
@@ -60,6 +62,10 @@ LIFECYCLES = """
 """
 
 
+TEMPLATES = """
+    launch_templates:
+      - {template: web, recipe: web, channel: stable}
+"""
 RECEIVERS = """
     notify:
       bus: {eventbridge: {bus: images}}
@@ -149,6 +155,27 @@ def notify(stage: Stage) -> None:
     stage.world.client("sns", HOME_PLACE).create_topic(Name="images")
     assert stage.world.build().unsent == {}
     stage.run("notify", "test", "-e", "test")
+
+
+def launch_templates(stage: Stage) -> None:
+    """Build with launch templates that follow the channel; a move is undone, because one of them cannot be changed."""
+    world = stage.world
+    for place in PLACES:
+        data = {"InstanceType": "t3.micro"}
+        world.client("ec2", place).create_launch_template(LaunchTemplateName="web", LaunchTemplateData=data)
+    stage.run("doctor", RECIPE, "-e", "test")
+    first, _ = releases(world, 2)
+    for place in PLACES:
+        # The version of the first release is gone, so the rollback makes another one.
+        world.client("ec2", place).delete_launch_template_versions(LaunchTemplateName="web", Versions=["2"])
+    world.cloud.start_process()
+    world.gate.start(Once(Label("ec2", "ModifyLaunchTemplate", HOME, "eu-west-1", 1), denied))
+    with pytest.raises(TargetsFailed):
+        channels.rollback(world.environment, RECIPE, CHANNEL, cloud=world.cloud)
+    world.gate.stop()
+    world.cloud.start_process()
+    moved = channels.rollback(world.environment, RECIPE, CHANNEL, cloud=world.cloud)
+    assert moved.manifest == first
 
 
 def build_in_a_bucket(stage: Stage) -> None:
@@ -358,6 +385,7 @@ def plan_and_list(stage: Stage) -> None:
 FLOWS: dict[str, Flow] = {
     "build": Flow(build_and_release),
     "notify": Flow(notify, settings=RECEIVERS),
+    "launch-templates": Flow(launch_templates, settings=TEMPLATES),
     "build-in-a-bucket": Flow(build_in_a_bucket, bucket=True),
     "resume": Flow(interrupt_and_resume),
     "resume-in-a-bucket": Flow(resume_in_a_bucket, bucket=True),
