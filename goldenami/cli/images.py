@@ -403,6 +403,11 @@ def resolve(
     from goldenami.release.consume import ResolvedImage
     from goldenami.release.versions import Reference
 
+    if by_parameter and where is not None:
+        raise UsageError(
+            "found --parameter and --catalog, expected one of them",
+            hint="--parameter reads the parameters of the release, --catalog its record in the catalog.",
+        )
     if by_parameter:
         _resolve_by_parameter(reference, region, account, architecture, prefix, as_json=as_json)
         return
