@@ -52,7 +52,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "notify": ("goldenami.cli.notify", "notify", "Receivers of notifications: send them a test."),
     "resolve": ("goldenami.cli.images", "resolve", "Print the image id behind NAME@CHANNEL or NAME@VERSION."),
     "export": ("goldenami.cli.export", "export", "Snippets for Terraform, CloudFormation, Karpenter and others."),
-    "snapshot": ("goldenami.cli.snapshots", "snapshot", "Snapshots: take, copy, share, restore, archive, lock."),
+    "snapshot": ("goldenami.cli.snapshot", "snapshot", "Snapshots: take, copy, share, restore, archive, lock."),
     "volume": ("goldenami.cli.volumes", "volume", "Replace the volumes of an instance with encrypted ones."),
     "consumers": ("goldenami.cli.consumers", "consumers", "Principals that launch images: their grants on the keys."),
     "recipes": ("goldenami.cli.shipped", "recipes", "List recipes; copy a shipped one as a starting point."),
