@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from goldenami import notify, planning, preflight, reconcile, task
+from goldenami import planning, preflight, reconcile, task
 from goldenami import recipe as recipes
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
@@ -33,6 +33,7 @@ from goldenami.model import (
     TestReport,
 )
 from goldenami.nextstep import command, step
+from goldenami.notify import delivery as notify
 from goldenami.planning import BuildPlan
 from goldenami.recipe import Project, Recipe
 from goldenami.release import channels, consumers, redistribute

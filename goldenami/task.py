@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from goldenami import notify, reconcile
+from goldenami import reconcile
 from goldenami.aws import catalogs, journals, kinds, tags
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
@@ -33,6 +33,7 @@ from goldenami.interrupts import Interrupts
 from goldenami.journal import Header, Journal, new_build_id
 from goldenami.model import Environment, timestamp
 from goldenami.nextstep import command, step
+from goldenami.notify import delivery as notify
 from goldenami.reconcile import CleanUp, Found
 from goldenami.store import ensure_identity
 from goldenami.work import JournaledWork

@@ -7,7 +7,6 @@ address nor the headers of a webhook, which may contain one, are in a message.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
 import os
 import signal
@@ -30,6 +29,7 @@ from goldenami.childenv import clean_environment
 from goldenami.errors import GoldenAmiError
 from goldenami.events import mask
 from goldenami.model import EventBus, Place, Program, SecretSource, Topic, Webhook
+from goldenami.notify.addresses import address_problem, is_loopback
 from goldenami.notify.document import EventDocument
 from goldenami.notify.template import default_body, render
 from goldenami.polling import Interval, poll
@@ -88,29 +88,6 @@ def _topic(to: Topic, event: EventDocument, post: Post) -> str:
 # --- webhooks ---------------------------------------------------------------------------------------------------------
 
 
-def address_problem(url: str, *, allow_http: bool) -> str | None:
-    """Return why a webhook cannot have an address, as the end of a sentence; None if it can."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        return "is not a URL"
-    if parts.scheme not in ("http", "https") or not host or any(c.isspace() for c in url):
-        return "is not a URL that begins with https://"
-    if parts.username is not None or parts.password is not None:
-        return "has a user or a password in it, which is not supported: use a header"
-    if parts.scheme == "http" and not allow_http and not _is_loopback(host):
-        return "does not begin with https://"
-    return None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """Another host must not get the body and the headers, so no redirect is followed: it is an HTTPError."""
 
@@ -145,7 +122,7 @@ def _webhook(to: Webhook, event: EventDocument, post: Post) -> str:
     }
     request = urllib.request.Request(url, body.encode(), headers, method="POST")
     handlers: list[Any] = [_NoRedirect]
-    if _is_loopback(urlsplit(url).hostname or ""):
+    if is_loopback(urlsplit(url).hostname or ""):
         handlers.append(urllib.request.ProxyHandler({}))
     opener = urllib.request.build_opener(*handlers)
     answer = _Answer("no try was made: the time is over")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from goldenami.notify import EventDocument
+from goldenami.notify.document import EventDocument
 from goldenami.os import SYSTEMS
 from goldenami.provision import OPERATIONS, Operation
 from goldenami.recipe.environment import ProjectSpec

@@ -10,8 +10,8 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from goldenami import bounded
 from goldenami.model import EventBus, Program, Receiver, SecretSource, Topic, Webhook
-from goldenami.notify import EVENTS, make
-from goldenami.notify.senders import address_problem
+from goldenami.notify.addresses import address_problem
+from goldenami.notify.document import EVENTS, make
 from goldenami.notify.template import render
 from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.problems import Problems

@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from goldenami.errors import InvalidInput
-from goldenami.notify import EventDocument
+from goldenami.notify.document import EventDocument
 from goldenami.os import serving
 from goldenami.provision import OPERATIONS, Operation
 from goldenami.recipe.environment import NetworkSpec, ProjectSpec

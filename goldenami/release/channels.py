@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import cast
 
-from goldenami import notify, task
+from goldenami import task
 from goldenami.aws import snapshots, tags
 from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
@@ -30,6 +30,7 @@ from goldenami.interrupts import Interrupts
 from goldenami.journal import Journal
 from goldenami.model import ChannelRules, Environment, ImageManifest, Place
 from goldenami.nextstep import step
+from goldenami.notify import delivery as notify
 from goldenami.release import notices, templates, usage
 from goldenami.release.catalog import Catalog, Channel, MoveAction
 from goldenami.release.conditions import unmet, unmet_by_rollback

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
-from goldenami import notify
 from goldenami.model import ImageManifest, timestamp
 from goldenami.nextstep import command
+from goldenami.notify import delivery as notify
 from goldenami.notify.document import What
 from goldenami.release.retention import RetentionDecision
 from goldenami.task import Task

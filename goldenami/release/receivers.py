@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from goldenami import notify, task
+from goldenami import task
 from goldenami.aws.session import Cloud
 from goldenami.events import Emit, ignore_events
 from goldenami.model import Environment, EventBus, Program, Topic, Webhook, timestamp
+from goldenami.notify import delivery as notify
 
 KIND: Final = "notify test"
 _KINDS: Final = {EventBus: "eventbridge", Topic: "sns", Webhook: "webhook", Program: "command"}

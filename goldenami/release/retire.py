@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from goldenami import notify, task
+from goldenami import task
 from goldenami.aws import journals, recyclebin, snapshots, tags
 from goldenami.aws.session import Cloud
 from goldenami.errors import TargetsFailed
@@ -23,6 +23,7 @@ from goldenami.events import Emit, ignore_events
 from goldenami.journal import Wait
 from goldenami.model import Environment, Place
 from goldenami.nextstep import step
+from goldenami.notify import delivery as notify
 from goldenami.release import notices, usage
 from goldenami.release.catalog import Catalog
 from goldenami.release.decisions import decide_releases

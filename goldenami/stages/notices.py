@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 
-from goldenami import notify, task
+from goldenami import task
 from goldenami.errors import Busy, GoldenAmiError, UsageError
 from goldenami.events import mask
 from goldenami.hardening import WAIVER_ENDS_SOON
 from goldenami.model import Environment, ImageManifest, timestamp
 from goldenami.nextstep import command
-from goldenami.notify import EventDocument, EventWaiver
+from goldenami.notify import delivery as notify
+from goldenami.notify.document import EventDocument, EventWaiver
 from goldenami.recipe import Recipe
 from goldenami.release.catalog import Catalog
 from goldenami.stages import opening

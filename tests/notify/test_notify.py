@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from goldenami import notify as notifications
 from goldenami import pipeline, task
 from goldenami.aws.messages import LONGEST_SUBJECT, one_line
 from goldenami.errors import GoldenAmiError, Interrupted, TestsFailed
+from goldenami.notify import delivery as notifications
 from goldenami.notify.document import LONGEST_TEXT, MOST_IMAGES, EventDocument, id_of, job_url, make
 from goldenami.release import channels, receivers
 from goldenami.release.retention import Rules
