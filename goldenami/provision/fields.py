@@ -3,26 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, get_args
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
-from pydantic_core import PydanticCustomError
-
-
-def refuse_booleans(cls: type[BaseModel], value: object, info: ValidationInfo) -> object:
-    """A validator of all fields: Python, and so pydantic, takes true for the number 1."""
-    if isinstance(value, bool) or (isinstance(value, (list, tuple)) and any(isinstance(item, bool) for item in value)):
-        kinds = _leaves(cls.model_fields[str(info.field_name)].annotation)
-        if bool not in kinds and not kinds.isdisjoint({int, float}):
-            raise PydanticCustomError("int_type", "expected a whole number")
-    return value
-
-
-def _leaves(annotation: Any) -> set[Any]:
-    inner = get_args(annotation)
-    return set().union(*map(_leaves, inner)) if inner else {annotation}
-
+from pydantic import AfterValidator, Field
 
 LARGEST_ID = (1 << 32) - 2  # of users and groups: the kernel uses the next one for "no change"
 

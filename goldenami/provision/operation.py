@@ -37,7 +37,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from goldenami.model import Mark
-from goldenami.provision.fields import refuse_booleans
+from goldenami.numbers import refuse_booleans
 from goldenami.provision.shell import Compilation, Steps
 from goldenami.reading import Files, Source
 

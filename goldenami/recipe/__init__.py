@@ -6,19 +6,27 @@ cloud.
 
 Per architecture a recipe may differ, so ``Recipe.base``, ``.builder``, ``.patches`` and ``.provisioning`` are mappings
 by architecture.
+
+Most commands need an environment only. So the names that need the modules of recipes, agents and operations load them
+when they are first used.
 """
 
-from goldenami.recipe.allowed import allowed_in, skipped
-from goldenami.recipe.check import Inspection, check, fitting, inspect
-from goldenami.recipe.declaration import declaration, declarations
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from goldenami.recipe.environment import account_id, environment, environments
-from goldenami.recipe.given import read_files
-from goldenami.recipe.loader import load
 from goldenami.recipe.project import Project, cycle, graph, load_project
-from goldenami.recipe.recipe import BaseRef, Builder, Distribution, Recipe, TestRef
-from goldenami.recipe.retention import retention_rules
-from goldenami.recipe.scheduled import choose_schedules, schedules
-from goldenami.recipe.secrets import Masker, SecretRef
+
+if TYPE_CHECKING:
+    from goldenami.recipe.allowed import allowed_in, skipped
+    from goldenami.recipe.declaring import declaration, declarations
+    from goldenami.recipe.given import read_files
+    from goldenami.recipe.inspection import Inspection, check, fitting, inspect
+    from goldenami.recipe.loader import load
+    from goldenami.recipe.recipe import BaseRef, Builder, Distribution, Recipe, TestRef
+    from goldenami.recipe.retention import retention_rules
+    from goldenami.recipe.scheduled import choose_schedules, schedules
+    from goldenami.recipe.secrets import Masker, SecretRef
 
 __all__ = [
     "BaseRef",
@@ -49,3 +57,27 @@ __all__ = [
     "schedules",
     "skipped",
 ]
+
+if not TYPE_CHECKING:  # a type checker reads the imports above
+    _WHERE = {
+        name: module
+        for module, names in {
+            "allowed": ("allowed_in", "skipped"),
+            "declaring": ("declaration", "declarations"),
+            "given": ("read_files",),
+            "inspection": ("Inspection", "check", "fitting", "inspect"),
+            "loader": ("load",),
+            "recipe": ("BaseRef", "Builder", "Distribution", "Recipe", "TestRef"),
+            "retention": ("retention_rules",),
+            "scheduled": ("choose_schedules", "schedules"),
+            "secrets": ("Masker", "SecretRef"),
+        }.items()
+        for name in names
+    }
+
+    def __getattr__(name):
+        if name not in _WHERE:
+            raise AttributeError(f"module 'goldenami.recipe' has no attribute {name!r}")
+        value = getattr(import_module(f"goldenami.recipe.{_WHERE[name]}"), name)
+        globals()[name] = value
+        return value

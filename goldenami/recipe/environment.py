@@ -40,7 +40,7 @@ from goldenami.recipe.notifyspec import ReceiverSpec, read_receivers
 from goldenami.recipe.problems import Problems, translate
 from goldenami.recipe.project import Project
 from goldenami.recipe.rendering import nearest
-from goldenami.recipe.schedules import read_schedules
+from goldenami.recipe.schedulesection import read_schedules
 from goldenami.recipe.schedulespec import ScheduleSpec
 from goldenami.recipe.words import (
     CALLER,

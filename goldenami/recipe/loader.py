@@ -32,7 +32,7 @@ from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project, cycle, graph
 from goldenami.recipe.recipe import BaseRef, Builder, Distribution, Recipe, TestRef
 from goldenami.recipe.rendering import Namespace, Renderer, nearest
-from goldenami.recipe.schedules import read_schedules
+from goldenami.recipe.schedulesection import read_schedules
 from goldenami.recipe.schema import LITERAL, BaseSpec, RecipeSpec, ShareSpec
 from goldenami.recipe.scope import Scope, render_tree
 from goldenami.recipe.secrets import SecretRef

@@ -16,7 +16,7 @@ from goldenami.notify.template import render
 from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
-from goldenami.recipe.schema import SecretVar
+from goldenami.recipe.secretspec import SecretVar
 from goldenami.recipe.words import BUS, HEADER, IDENTIFIER, TOPIC, Name, OneOf, Region, Spec, Timeout, seconds
 
 LONGEST_TIMEOUT = 60  # seconds

@@ -27,7 +27,8 @@ from goldenami.recipe.environment import NetworkSpec, ProjectSpec
 from goldenami.recipe.params import ParamSpec, declared
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
-from goldenami.recipe.schema import AgentSpec, AgentUse, RecipeSpec, SecretVar
+from goldenami.recipe.schema import AgentSpec, AgentUse, RecipeSpec
+from goldenami.recipe.secretspec import SecretVar
 from goldenami.recipe.transports import BUILT_IN
 
 HEAD = """# Operations

@@ -28,7 +28,7 @@ from goldenami.model import DIRECT
 from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.problems import Problems, translate
 from goldenami.recipe.rendering import nearest
-from goldenami.recipe.schema import SecretSource
+from goldenami.recipe.secretspec import SecretSource
 from goldenami.recipe.words import ENDPOINT, USER, Spec
 
 PLACEHOLDERS = ("instance_id", "region", "address", "port")  # of the transport ``command``

@@ -16,9 +16,9 @@ from goldenami.recipe.given import VARS, Written, environment_values
 from goldenami.recipe.problems import Problems, translate
 from goldenami.recipe.project import Project
 from goldenami.recipe.rendering import Namespace, Renderer, nearest
-from goldenami.recipe.schema import SecretVar
 from goldenami.recipe.scope import Scope, render_tree
 from goldenami.recipe.secrets import Secret, SecretRef
+from goldenami.recipe.secretspec import SecretVar
 
 COMMAND_LINE = "--var"
 
