@@ -129,13 +129,18 @@ def account_id(environment: Environment, account: str | None) -> str:
     return recipe.account_id(environment, account)
 
 
+_INDENTED = 256 << 10  # characters; a larger document is for programs, and indentation takes many times as long
+
+
 def print_json(value: object) -> None:
-    """Print one JSON document on stdout."""
+    """Print one JSON document on stdout: indented, or on one line if it is large."""
     import json
 
     ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=ascii_only)
-    sys.stdout.write("\n")
+    text = json.dumps(value, ensure_ascii=ascii_only)
+    if len(text) < _INDENTED:
+        text = json.dumps(value, indent=2, ensure_ascii=ascii_only)
+    sys.stdout.write(f"{text}\n")
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
