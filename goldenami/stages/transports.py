@@ -20,9 +20,9 @@ from goldenami.aws.session import Cloud
 from goldenami.errors import BuilderError
 from goldenami.model import DIRECT, Environment, Mark, Place, SshEndpoint, Transport
 from goldenami.reading import ANYWHERE
-from goldenami.recipe.secretspec import SecretSource
 from goldenami.recipe.secrets import SecretRef
 from goldenami.recipe.secrets import read as read_secrets
+from goldenami.recipe.secretspec import SecretSource
 from goldenami.recipe.transports import (
     BastionOptions,
     CommandOptions,
