@@ -99,7 +99,7 @@ def built(info: SandboxInfo, recipe: str, folder: Path) -> str:
     command = [sys.executable, "-m", "goldenami.cli.main", "build", recipe, "--json"]
     environment = {**os.environ, **info.variables(), "GOLDENAMI_SANDBOX_HOME": str(folder)}
     output = subprocess.run(command, cwd=project, env=environment, stdout=subprocess.PIPE, check=True).stdout
-    rows = json.loads(output)["builds"][0]["manifest"]["images"]
+    rows = json.loads(output)["builds"][-1]["manifest"]["images"]
     return str(next(row["image_id"] for row in rows if row["region"] == "eu-central-1"))
 
 

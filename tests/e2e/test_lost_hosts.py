@@ -72,7 +72,7 @@ def test_a_reclaimed_builder_and_a_proof_that_dies_are_replaced(workspace: Works
         build.kill()
     said = errors.decode()
     assert build.returncode == 0, said
-    manifest = json.loads(output)["builds"][0]["manifest"]
+    manifest = json.loads(output)["builds"][-1]["manifest"]
     assert [(r["purpose"], r["instance_id"], r["reclaimed"]) for r in manifest["replacements"]] == [
         ("builder", builder, True),
         ("proof", proof, False),

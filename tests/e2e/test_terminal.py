@@ -112,7 +112,7 @@ def test_no_colours(project: Workspace) -> None:
     assert status == 0, screen.text
     assert not screen.colours
     assert re.search(r"nothing to build · live 1\.0\.\d+\.1 was built from the same inputs", screen.text)
-    assert json.loads(output)["builds"][0]["recipe"] == "live"
+    assert json.loads(output)["builds"][-1]["recipe"] == "live"
 
 
 def test_failure_on_a_terminal(project: Workspace) -> None:

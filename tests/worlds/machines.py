@@ -138,9 +138,8 @@ class Done:
 
     @property
     def manifest(self) -> Any:
-        """Of the only build that ``build --json`` printed."""
-        (one,) = self.json["builds"]
-        return one["manifest"]
+        """Of the last build that ``build --json`` printed: those before it are of bases."""
+        return self.json["builds"][-1]["manifest"]
 
 
 @dataclass
