@@ -144,7 +144,11 @@ def build(
     for one in work.steps:
         if one.why:
             click.echo(f"{one.name} is built too: {one.why}", err=True)
-    return _carry_out(environment, names, run, as_json=as_json, events=events, junit=junit, notes=work.notes)
+    named = [one.name for one in work.steps if not one.why]
+    shown = named[0] if len(named) == 1 and not as_json else None
+    return _carry_out(
+        environment, names, run, shown=shown, as_json=as_json, events=events, junit=junit, notes=work.notes
+    )
 
 
 @click.command(cls=Waiting)
@@ -178,7 +182,7 @@ def resume(
         decide = _decide(on_failure, emit)
         return (many.resume(project, environment, build_id, on_failure=decide, wait=wait, emit_to=emit),)
 
-    return _carry_out(environment, [""], run, as_json=as_json, events=events)
+    return _carry_out(environment, [""], run, shown=None if as_json else "", as_json=as_json, events=events)
 
 
 def _require_terminal(on_failure: str) -> None:
@@ -214,12 +218,16 @@ def _carry_out(
     names: Sequence[str],
     run: Callable[[many.EmitFor], tuple[Result, ...]],
     *,
+    shown: str | None,
     as_json: bool,
     events: Path | None,
     junit: Path | None = None,
     notes: Sequence[str] = (),
 ) -> int:
-    """Run builds, show their progress, and print how they ended. Returns the exit code. ``names``: of the recipes."""
+    """Run builds, show their progress, and print how they ended. Returns the exit code.
+
+    ``names``: of the recipes. ``shown``: the one whose images are printed; "" for the only build.
+    """
     from goldenami import many, report
 
     console = report.stderr_console()
@@ -237,7 +245,7 @@ def _carry_out(
         if result.error is not None and result.outcome is None:
             _render_failure(result, builds, before, known, console, alone=len(done) == 1)
         elif result.outcome is not None:
-            _render_success(result, environment, builds, console, table=len(done) == 1 and not as_json)
+            _render_success(result, environment, builds, console, table=shown in ("", result.recipe))
     if len(done) > 1:
         results.render_table(done, console, time.monotonic() - started)
     if as_json:
