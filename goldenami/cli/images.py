@@ -58,9 +58,7 @@ check_option = click.option(
 
 
 @images.command("list")
-@click.option(
-    "--name", "only", metavar="NAME", help="Only releases of this recipe, or of a pattern such as `debian-*`."
-)
+@click.option("--name", "only", metavar="NAME", help="Only releases of this recipe, or of a pattern such as `web-*`.")
 @filter_options
 @check_option
 @environment_option
@@ -76,7 +74,7 @@ def list_releases(
     A release that cannot be read is named on stderr; the others are listed, and the exit code is 1. The exit code is 6
     if an account or region did not answer.
 
-    Example: `goldenami images list --name 'debian-*' --channel stable --since 30d`
+    Example: `goldenami images list --name 'web-*' --channel stable --since 30d`
     """
     from goldenami.release import listing
     from goldenami.release.versions import Reference

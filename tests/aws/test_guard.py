@@ -197,7 +197,7 @@ def listed_operations() -> set[tuple[str, str]]:
     found = set()
     for file in Path(goldenami.__file__).parent.rglob("*.py"):
         text = file.read_text()
-        found |= set(re.findall(r'pages\(\s*\w+(?:\.\w+)*,\s*"(\w+)",\s*"(\w+)"', text))
+        found |= set(re.findall(r'(?<!_)pages\(\s*\w+(?:\.\w+)*,\s*"(\w+)",\s*"(\w+)"', text))
         # Kinds and waits have the operation as data; both are of EC2.
         found |= {("ec2", name) for name in re.findall(r'"(Describe\w+|List\w+InRecycleBin)"', text) if "ec2" in text}
     return {(service, name) for service, name in found if name in operations(service)}

@@ -48,12 +48,12 @@ def test_the_contents_of_a_data_volume_arrive_in_another_region(workspace: Works
     done = workspace.run("build", "data", "--json")
     assert done.status == 0, done.stderr
     cloud = workspace.cloud
-    for row in done.json["images"]:
+    for row in done.manifest["images"]:
         assert [(s["device_name"], s["volume_size_gib"], s["encrypted"]) for s in row["snapshots"]] == [
             ("/dev/sdf", 1, True),
             ("/dev/xvda", 8, True),
         ]
-    (row,) = [row for row in done.json["images"] if row["region"] == "eu-west-1"]
+    (row,) = [row for row in done.manifest["images"] if row["region"] == "eu-west-1"]
     place = (row["account"], row["region"])
     (instance,) = cloud.launch(place, row["image_id"])
     cloud.address(place, instance)

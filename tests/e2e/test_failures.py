@@ -211,9 +211,9 @@ def test_key_that_is_disabled_under_way(workspace: Workspace, cloud: Cloud) -> N
     assert ended[0].status == 0, ended[0].stderr
     made = [(c["action"], c["region"]) for c in calls if c["action"] in ("RunInstances", "CreateImage", "CopyImage")]
     assert made == [("CopyImage", "eu-west-1")]
-    assert ended[0].json["build_id"] == build_id
+    assert ended[0].manifest["build_id"] == build_id
     kept = {id for kind, _, id in left if kind == "image"}
-    rows = {row["region"]: row["image_id"] for row in ended[0].json["images"]}
+    rows = {row["region"]: row["image_id"] for row in ended[0].manifest["images"]}
     assert rows["eu-central-1"] in kept
     new = cloud.inventory() - before
     assert sorted(id for kind, _, id in new if kind == "image") == sorted(rows.values())

@@ -169,7 +169,9 @@ def test_nothing_else_is_left(job: MainJob, cloud: Cloud) -> None:
     new = job.after - job.before
     assert {entry for entry in new if entry[0] in ("image", "snapshot")} == released
     assert {entry[0] for entry in new} == {"image", "snapshot", "parameter", "grant"}
-    assert len({entry for entry in new if entry[0] == "parameter"}) == 2 * 2 * 6
+    assert (
+        len({entry for entry in new if entry[0] == "parameter"}) == 2 * 4 * 6
+    )  # of the version; image-id, version and manifest of the channel
     assert {place for kind, place, _ in new if kind == "grant"} <= {("111111111111", "us-east-1"), (APPS, "us-east-1")}
     assert job.before - job.after == set()
     bases = {manifest["base"]["x86_64"]["image_id"] for manifest in (base, job.manifest)}  # these are in tags

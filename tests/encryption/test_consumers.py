@@ -238,7 +238,8 @@ def test_a_grant_ends_with_the_last_release_that_needs_it(world: World) -> None:
     assert set(grants(world, THERE)) == {scaling(HOME), ROOT, *OF_APPS}
     world.cloud.start_process()
     for place in (THERE, Place(APPS, THERE.region)):  # channels of a place that is no target any more
-        world.client("ssm", place).delete_parameter(Name="/golden-ami/web/x86_64/stable/image-id")
+        for which in ("image-id", "version", "manifest"):
+            world.client("ssm", place).delete_parameter(Name=f"/golden-ami/web/x86_64/stable/{which}")
     done = retiring.go(world, {RECIPE: Rules(keep=1)})
     assert [v.fate for v in done.decisions].count("delete") == 1, done.decisions
     assert done.left == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -150,9 +151,7 @@ def lose(world: World, made: Any) -> None:
     path = world.path / ".goldenami/test"
     (path / f"catalog/releases/web/{made.version}.json").unlink()
     for file in (path / "builds").glob(f"{made.build_id}*"):
-        for one in file.iterdir():
-            one.unlink()
-        file.rmdir()
+        shutil.rmtree(file)
 
 
 def test_a_release_that_the_catalog_forgot(world: World) -> None:

@@ -9,7 +9,7 @@ from goldenami.release.export.infrastructure import comment, template_id, templa
 
 _NODES = (
     "Replace CLUSTER. The image must have what a node needs (kubelet, container runtime).",
-    "amiFamily Custom: Karpenter passes userData on unchanged. Set AL2023, for example, if the image is made of that.",
+    "amiFamily Custom: Karpenter passes userData on unchanged. Set the family of the image if it has one.",
 )
 
 

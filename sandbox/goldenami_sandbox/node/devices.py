@@ -31,6 +31,7 @@ from goldenami_sandbox.node.namespaces import in_guest
 from goldenami_sandbox.node.volumes import Volumes
 
 _LOOP_CTL_REMOVE = 0x4C81
+_MAP_TRIES, _MAP_PAUSE = 300, 0.01  # the pause in seconds
 _RELEASE_PATIENCE = 1.0  # seconds: udev opens a device that changes, for a moment
 
 
@@ -76,8 +77,17 @@ def _links(loop: str, volume: str, *, nvme: bool) -> tuple[str, ...]:
 
 
 def root_of(pid: int) -> int:
-    """Return the number of a guest's root on this machine, from the user namespace of one of its processes."""
-    return int(Path(f"/proc/{pid}/uid_map").read_text().split()[1])
+    """Return the number of a guest's root on this machine, from the user namespace of one of its processes.
+
+    A namespace that was just created has no map for some milliseconds; that of a process that has ended has none at
+    all. Raises OSError then.
+    """
+    for _ in range(_MAP_TRIES):
+        numbers = Path(f"/proc/{pid}/uid_map").read_text().split()
+        if numbers:
+            return int(numbers[1])
+        time.sleep(_MAP_PAUSE)
+    raise ProcessLookupError(errno.ESRCH, f"process {pid} of the guest has ended")
 
 
 class DataVolumes:
