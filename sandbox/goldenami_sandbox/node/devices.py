@@ -79,14 +79,18 @@ def _links(loop: str, volume: str, *, nvme: bool) -> tuple[str, ...]:
 def root_of(pid: int) -> int:
     """Return the number of a guest's root on this machine, from the user namespace of one of its processes.
 
-    A namespace that was just created has no map for some milliseconds; that of a process that has ended has none at
-    all. Raises OSError then.
+    A process that has just started may still be in the namespace of this machine, or in one that has no map yet; one
+    that has ended has none at all. Raises OSError then.
     """
+    here = Path("/proc/self/uid_map").read_text().split()
+    numbers: list[str] = []
     for _ in range(_MAP_TRIES):
         numbers = Path(f"/proc/{pid}/uid_map").read_text().split()
-        if numbers:
+        if numbers and numbers != here:
             return int(numbers[1])
         time.sleep(_MAP_PAUSE)
+    if numbers:
+        return int(numbers[1])
     raise ProcessLookupError(errno.ESRCH, f"process {pid} of the guest has ended")
 
 

@@ -134,6 +134,7 @@ class Calls:
         self._connect: Callable[[int], None] | None = connect
         self._prepared: frozenset[int] = frozenset()  # the devices of what nspawn mounted: /dev/shm, /run, /tmp
         self._network = Path("/proc/self/ns/net").stat().st_ino
+        self._owners_here = Path("/proc/self/uid_map").read_text().split()
 
     def serve(self) -> None:
         """Answer until no process of the guest is left."""
@@ -172,6 +173,10 @@ class Calls:
             return
         with contextlib.suppress(OSError):
             if Path(f"/proc/{call.thread}/ns/net").stat().st_ino == self._network:
+                return
+            # The first calls come before the user namespace has its map, and /dev its final contents.
+            owners = Path(f"/proc/{call.thread}/uid_map").read_text().split()
+            if not owners or owners == self._owners_here:
                 return
             connect, self._connect = self._connect, None
             self._prepared = _memory_filesystems(call.thread)
