@@ -114,10 +114,9 @@ def explain(control_id: str, profile: str | None, as_json: bool) -> None:
         if control is not None:
             break
     else:
-        from goldenami.recipe.rendering import nearest
+        from goldenami.recipe.rendering import suggestion
 
-        near = nearest(control_id, known)
-        hint = f"Did you mean {near}?" if near else f"{step('harden list', 'PROFILE')} prints the controls."
+        hint = suggestion(control_id, known, f"{step('harden list', 'PROFILE')} prints the controls.")
         raise NotFound(f"there is no control {control_id!r}", hint=hint)
     if as_json:
         print_json({"schema": CONTROLS_SCHEMA, "profile": name, "controls": [_described(control)]})
@@ -281,14 +280,12 @@ def _of_profile(project: Project, name: str, *, choices: bool = False, os: str |
     """A profile's controls. Raises NotFound, with the nearest name, or InvalidInput."""
     from goldenami.recipe.hardening import of_profile
     from goldenami.recipe.problems import Problems
-    from goldenami.recipe.rendering import nearest
+    from goldenami.recipe.rendering import suggestion
 
     known = _profile_names(project)
     if name not in known:
-        near = nearest(name, known)
-        raise NotFound(
-            f"there is no profile {name!r}", hint=f"Did you mean {near}?" if near else f"Profiles: {', '.join(known)}."
-        )
+        hint = suggestion(name, known, f"Profiles: {', '.join(known)}.")
+        raise NotFound(f"there is no profile {name!r}", hint=hint)
     problems = Problems()
     found = of_profile(project, name, problems, choices=choices, os=os)
     if problems.found:

@@ -54,13 +54,12 @@ def list_agents(as_json: bool) -> None:
 def show_agent(name: str, as_json: bool) -> None:
     """Show what an agent does: its systems, its parameters with their defaults, and its files."""
     from goldenami.recipe.reference import describe_params
-    from goldenami.recipe.rendering import nearest
+    from goldenami.recipe.rendering import suggestion
 
     project = project_or_shipped()
     found = project.find("agent", name)
     if found is None:
-        near = nearest(name, project.agent_names())
-        hint = f"Did you mean {near}?" if near else f"{step('agents list')} prints the names."
+        hint = suggestion(name, project.agent_names(), f"{step('agents list')} prints the names.")
         raise NotFound(f"there is no agent {name!r}", hint=hint)
     described = _agent(project, found)
     value = read(project, found)

@@ -18,7 +18,7 @@ from goldenami.recipe.params import Given, ParamSpec, checked, declared, default
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
 from goldenami.recipe.recipe import TestRef
-from goldenami.recipe.rendering import Namespace, Renderer, nearest
+from goldenami.recipe.rendering import Namespace, Renderer, suggestion
 from goldenami.recipe.schema import AgentSpec, AgentUse
 from goldenami.recipe.scope import Scope, condition, render_tree
 from goldenami.recipe.testfiles import read_test
@@ -105,8 +105,7 @@ def _validate(scope: Scope, item: dict[str, Any], path: NodePath) -> AgentUse | 
 def _document(scope: Scope, name: str, path: NodePath) -> Document | None:
     place = scope.project.find("agent", name)
     if place is None:
-        near = nearest(name, scope.project.agent_names())
-        hint = f"Did you mean {near}?" if near else scope.project.known("agent")
+        hint = suggestion(name, scope.project.agent_names(), scope.project.known("agent"))
         mark = scope.document.mark((*path, "name"))
         scope.problems.add(mark, f"there is no agent {name!r}", hint)
         return None
@@ -127,8 +126,7 @@ def _add(scope: Scope, document: Document, use: AgentUse, path: NodePath, os: Os
     known = known if isinstance(known, dict) else {}
     for key in use.params:
         if key not in known:
-            near = nearest(key, known)
-            hint = f"Did you mean {near}?" if near else f"Parameters of the agent: {', '.join(known) or 'none'}."
+            hint = suggestion(key, known, f"Parameters of the agent: {', '.join(known) or 'none'}.")
             scope.problems.add(
                 scope.document.key_mark((*path, "params", key)), f"the agent {use.name} has no parameter {key!r}", hint
             )

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from goldenami.recipe.document import Document
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
-from goldenami.recipe.rendering import nearest
+from goldenami.recipe.rendering import suggestion
 
 KEY = "environments"
 
@@ -28,8 +28,7 @@ def check_environments(project: Project, document: Document, environment: str, p
     known = list(every) if isinstance(every, dict) else []
     for index, name in enumerate(document.value[KEY]):
         if isinstance(name, str) and name not in known:
-            near = nearest(name, known)
-            hint = f"Did you mean {near}?" if near else f"Environments: {', '.join(known)}."
+            hint = suggestion(name, known, f"Environments: {', '.join(known)}.")
             mark = document.mark((KEY, index))
             problems.add(mark, f"environments: there is no environment {name!r} in {project.shown(project.file)}", hint)
     if environment not in listed:

@@ -21,7 +21,7 @@ from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.lookup import Found, Kind
 from goldenami.recipe.problems import Problems, translate
 from goldenami.recipe.project import Project
-from goldenami.recipe.rendering import nearest
+from goldenami.recipe.rendering import suggestion
 from goldenami.recipe.schema import OperationList
 from goldenami.recipe.words import IDENTIFIER, NAME, Name, OsId, Spec, check_pattern
 
@@ -240,8 +240,7 @@ class Library:
             return None
         place = self.project.find("profile", name)
         if place is None:
-            near = nearest(name, self.profile_names())
-            hint = f"Did you mean {near}?" if near else self.project.known("profile")
+            hint = suggestion(name, self.profile_names(), self.project.known("profile"))
             self.problems.add(mark, f"there is no profile {name!r}", hint)
             return None
         self.lookups["profile", name] = place
@@ -305,8 +304,7 @@ class Library:
     def report_unknown(self, id: str, profile: Profile, mark: Mark, *, choices: bool = False) -> None:
         """Report that a profile has no control (or no choice) of this id."""
         known = list(profile.others) if choices else list(profile.controls)
-        near = nearest(id, known)
-        hint = f"Did you mean {near}?" if near else None
+        hint = suggestion(id, known)
         if hint is None and choices:
             hint = f"Choices: {', '.join(known) or 'none'}."
         if hint is None:
@@ -319,8 +317,7 @@ class Library:
             return self._files[name]
         place = self.project.find("controls", name)
         if place is None:
-            near = nearest(name, self.file_names())
-            hint = f"Did you mean {near}?" if near else self.project.known("controls")
+            hint = suggestion(name, self.file_names(), self.project.known("controls"))
             self.problems.add(mark, f"there is no file {name}.yaml in {self.folder}/controls", hint)
             return {}
         self.lookups["controls", name] = place

@@ -19,7 +19,7 @@ from goldenami.recipe import lookup
 from goldenami.recipe.lookup import Kind
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project, shown
-from goldenami.recipe.rendering import nearest
+from goldenami.recipe.rendering import suggestion
 from goldenami.shipped import ROOT
 
 Outcome = Literal["written", "replaced", "unchanged", "kept"]
@@ -86,8 +86,7 @@ def require_shipped(kind: Kind, name: str, root: Path = ROOT) -> Path:
     """Return the file of a shipped definition. Raises NotFound, with the nearest name as a hint."""
     path = lookup.definition(root, kind, name)
     if path is None:
-        near = nearest(name, lookup.names(root, kind))
-        hint = f"Did you mean {near}?" if near else f"`{_LIST[kind]}` prints the names."
+        hint = suggestion(name, lookup.names(root, kind), f"`{_LIST[kind]}` prints the names.")
         raise NotFound(f"there is no shipped {_LABELS[kind]} {name!r}", hint=hint)
     return path
 

@@ -39,7 +39,7 @@ from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.notifyspec import ReceiverSpec, read_receivers
 from goldenami.recipe.problems import Problems, translate
 from goldenami.recipe.project import Project
-from goldenami.recipe.rendering import nearest
+from goldenami.recipe.rendering import suggestion
 from goldenami.recipe.schedulesection import read_schedules
 from goldenami.recipe.schedulespec import ScheduleSpec
 from goldenami.recipe.words import (
@@ -397,8 +397,7 @@ def choose(project: Project, every: Mapping[str, Environment], name: str | None)
                 hint=f"Name one of them: --environment NAME, or `environment: NAME` in {project.shown(project.file)}.",
             )
     if name not in every:
-        near = nearest(name, list(every))
-        hint = f"Did you mean {near}?" if near else f"Environments: {', '.join(every)}."
+        hint = suggestion(name, list(every), f"Environments: {', '.join(every)}.")
         raise NotFound(f"there is no environment {name!r} in {project.shown(project.file)}", hint=hint)
     return every[name]
 
@@ -592,8 +591,7 @@ def _environment(
 def _check_default(document: Document, environments: object, problems: Problems) -> None:
     name = document.value.get("environment")
     if isinstance(name, str) and isinstance(environments, dict) and name not in environments:
-        near = nearest(name, list(environments))
-        hint = f"Did you mean {near}?" if near else f"Environments: {', '.join(environments)}."
+        hint = suggestion(name, list(environments), f"Environments: {', '.join(environments)}.")
         problems.add(document.mark(("environment",)), f"environment: there is no environment {name!r}", hint)
 
 
@@ -687,8 +685,7 @@ def _consumers(
         here: NodePath = (*at, "consumers", index)
         id = accounts[one.account].id if one.account in accounts else one.account
         if not (id.isascii() and id.isdigit() and len(id) == 12):
-            near = nearest(one.account, list(accounts))
-            hint = f"Did you mean {near}?" if near else f"Accounts: {', '.join(accounts)}; or 12 digits in quotes."
+            hint = suggestion(one.account, list(accounts), f"Accounts: {', '.join(accounts)}; or 12 digits in quotes.")
             problems.add(document.mark((*here, "account")), f"account: there is no account {one.account!r}", hint)
             continue
         found += [Consumer(id, service=service) for service in one.services]
@@ -712,8 +709,7 @@ def _launch_templates(
     for index, one in enumerate(spec.launch_templates):
         here: NodePath = (*at, "launch_templates", index)
         if one.account is not None and one.account not in accounts:
-            near = nearest(one.account, list(accounts))
-            hint = f"Did you mean {near}?" if near else f"Accounts: {', '.join(accounts)}."
+            hint = suggestion(one.account, list(accounts), f"Accounts: {', '.join(accounts)}.")
             problems.add(document.mark((*here, "account")), f"account: there is no account {one.account!r}", hint)
             continue
         regions = sorted({target.region for target in targets})
@@ -776,8 +772,7 @@ def _targets(
     for index, group in enumerate(spec.targets):
         here: NodePath = (*at, "targets", index)
         if group.account not in accounts:
-            near = nearest(group.account, list(accounts))
-            hint = f"Did you mean {near}?" if near else f"Accounts: {', '.join(accounts)}."
+            hint = suggestion(group.account, list(accounts), f"Accounts: {', '.join(accounts)}.")
             problems.add(document.mark((*here, "account")), f"account: there is no account {group.account!r}", hint)
             continue
         mode = modes.get_mode(group.mode)

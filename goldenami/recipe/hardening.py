@@ -23,7 +23,7 @@ from goldenami.recipe.controls import CheckSpec, ControlSpec, Library, Profile, 
 from goldenami.recipe.document import NodePath
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
-from goldenami.recipe.rendering import Namespace, Renderer, nearest
+from goldenami.recipe.rendering import Namespace, Renderer, nearest, suggestion
 from goldenami.recipe.schema import HardeningSpec, WaiverSpec
 from goldenami.recipe.scope import Scope, render_tree
 from goldenami.recipe.words import OsId
@@ -211,8 +211,7 @@ def _values(scope: Scope, union: Profile, given: Mapping[str, Any]) -> dict[str,
     values = {**_defaults(union), **union.variables}
     for name in given:
         if name not in values:
-            near = nearest(name, values)
-            hint = f"Did you mean {near}?" if near else f"Variables: {', '.join(sorted(values)) or 'none'}."
+            hint = suggestion(name, values, f"Variables: {', '.join(sorted(values)) or 'none'}.")
             mark = scope.document.key_mark((SECTION, "variables", name))
             scope.problems.add(mark, f"no control of these profiles has a variable {name!r}", hint)
         elif type(given[name]) is not type(values[name]) and values[name] is not None:

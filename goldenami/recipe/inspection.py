@@ -19,7 +19,7 @@ from goldenami.recipe.lookup import Found, Kind
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
 from goldenami.recipe.recipe import Recipe
-from goldenami.recipe.rendering import nearest
+from goldenami.recipe.rendering import suggestion
 
 
 def check(
@@ -150,8 +150,7 @@ def _check_environment_values(project: Project, environments: Iterable[str], pro
     for environment in environments:
         for name, value in environment_values(project, environment, Problems())[1].items():
             if name not in declared and isinstance(value, Written):
-                near = nearest(name, sorted(declared))
-                hint = f"Did you mean {near}?" if near else f"Declared: {', '.join(sorted(declared)) or 'none'}."
+                hint = suggestion(name, sorted(declared), f"Declared: {', '.join(sorted(declared)) or 'none'}.")
                 problems.add(value.key, f"vars: no recipe of the project declares the variable {name}", hint)
 
 

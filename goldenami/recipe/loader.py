@@ -31,7 +31,7 @@ from goldenami.recipe.extensions import check_compiles
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project, cycle, graph
 from goldenami.recipe.recipe import BaseRef, Builder, Distribution, Recipe, TestRef
-from goldenami.recipe.rendering import Namespace, Renderer, nearest
+from goldenami.recipe.rendering import Namespace, Renderer, suggestion
 from goldenami.recipe.schedulesection import read_schedules
 from goldenami.recipe.schema import LITERAL, BaseSpec, RecipeSpec, ShareSpec
 from goldenami.recipe.scope import Scope, render_tree
@@ -383,8 +383,7 @@ def _distribution_targets(loading: _Loading, given: object) -> tuple[Target, ...
     for index, name in enumerate(wanted):
         matching = {t.label for t in every if name in (t.label, t.account.name, t.region)}
         if not matching and isinstance(name, str):
-            near = nearest(name, known)
-            hint = f"Did you mean {near}?" if near else f"Targets: {', '.join(t.label for t in every)}."
+            hint = suggestion(name, known, f"Targets: {', '.join(t.label for t in every)}.")
             mark = loading.document.mark(("distribution", "targets", index))
             loading.problems.add(
                 mark, f"targets: the environment {loading.environment.name} has no target {name!r}", hint
@@ -417,12 +416,8 @@ def _shared_accounts(loading: _Loading, given: object) -> tuple[str, ...]:
         mark = loading.document.mark(("distribution", "share", "accounts", index))
         identifier = account.id if account else name
         if not (identifier.isascii() and identifier.isdigit() and len(identifier) == 12):
-            near = nearest(name, list(loading.environment.accounts))
-            hint = (
-                f"Did you mean {near}?"
-                if near
-                else "Write the name of an account of the environment, or 12 digits in quotes."
-            )
+            known = "Write the name of an account of the environment, or 12 digits in quotes."
+            hint = suggestion(name, loading.environment.accounts, known)
             loading.problems.add(mark, f"accounts: {name!r} is not an account of the environment or 12 digits", hint)
         elif identifier == loading.environment.home.id:
             loading.problems.add(mark, "accounts: the home account already owns the images", "Remove it.")

@@ -19,7 +19,7 @@ from goldenami.provision import OPERATIONS, BoundOperation, Handler, Operation, 
 from goldenami.reading import TEXT_BYTES, describe, hint_of
 from goldenami.recipe.document import NodePath
 from goldenami.recipe.extensions import operations_of
-from goldenami.recipe.rendering import nearest
+from goldenami.recipe.rendering import suggestion
 from goldenami.recipe.scope import Scope, condition, render_tree
 from goldenami.recipe.secrets import display
 
@@ -194,9 +194,9 @@ def _kind(scope: Scope, item: Any, path: NodePath) -> str | None:
         if key in every.not_read:
             problems.extend([every.not_read[key]])
         elif key not in every.kinds:
-            near = nearest(key, [*every.kinds, *(COMMON if known else ())])
             what = "unknown key" if known else "unknown operation"
-            hint = f"Did you mean {near}?" if near else f"Operations: {', '.join(sorted(every.kinds))}."
+            near = [*every.kinds, *(COMMON if known else ())]
+            hint = suggestion(key, near, f"Operations: {', '.join(sorted(every.kinds))}.")
             problems.add(document.key_mark((*path, key)), f"{what} {key!r}", hint)
             problems.extend(every.problems)  # a file with problems may define this operation
     if not kinds:
@@ -228,9 +228,8 @@ def _notify(scope: Scope, item: Mapping[str, Any], path: NodePath, handlers: Col
     for index, name in enumerate(names):
         at = (*path, "notify", index) if isinstance(given, list) else (*path, "notify")
         if not isinstance(name, str) or name not in handlers:
-            near = nearest(str(name), sorted(handlers))
             known = f"Handlers: {', '.join(sorted(handlers))}." if handlers else "Declare it under handlers."
-            hint = f"Did you mean {near}?" if near else known
+            hint = suggestion(str(name), sorted(handlers), known)
             scope.problems.add(scope.document.mark(at), f"notify: there is no handler {str(name)!r}", hint)
         else:
             found.append(name)

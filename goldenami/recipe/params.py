@@ -28,7 +28,7 @@ from goldenami.provision.repositories import Repository
 from goldenami.reading import describe, hint_of
 from goldenami.recipe.document import NodePath
 from goldenami.recipe.project import shown
-from goldenami.recipe.rendering import nearest
+from goldenami.recipe.rendering import suggestion
 from goldenami.recipe.scope import Scope, render_tree
 from goldenami.recipe.words import OsId, Spec, check_pattern
 
@@ -153,8 +153,7 @@ def _is(kind: str, value: Any) -> bool:
 
 def _one(name: str, spec: ParamSpec, value: Any, given: Given, below: NodePath) -> None:
     if spec.choices and value not in spec.choices:
-        near = nearest(str(value), [str(c) for c in spec.choices])
-        hint = f"Did you mean {near}?" if near else None
+        hint = suggestion(str(value), [str(c) for c in spec.choices])
         _report(given, below, f"{name}: {_shown(value)} is not one of {', '.join(map(str, spec.choices))}", hint)
     if spec.pattern is not None and isinstance(value, str):
         try:
@@ -172,8 +171,7 @@ def _one(name: str, spec: ParamSpec, value: Any, given: Given, below: NodePath) 
 def _known_keys(name: str, spec: ParamSpec, value: Mapping[Any, Any], given: Given) -> None:
     for key in value:
         if spec.keys and key not in spec.keys:
-            near = nearest(str(key), list(spec.keys))
-            hint = f"Did you mean {near}?" if near else f"Known keys: {', '.join(spec.keys)}."
+            hint = suggestion(str(key), list(spec.keys), f"Known keys: {', '.join(spec.keys)}.")
             mark = given.scope.document.key_mark((*given.path, key))
             given.scope.problems.add(mark, f"{name}: unknown key {str(key)!r}", hint)
 
@@ -212,8 +210,7 @@ def _json(name: str, spec: ParamSpec, given: Given) -> Any:
         return {}
     for key in value:
         if spec.keys and key not in spec.keys:
-            near = nearest(key, list(spec.keys))
-            hint = f"Did you mean {near}?" if near else f"Known keys: {', '.join(spec.keys)}."
+            hint = suggestion(key, list(spec.keys), f"Known keys: {', '.join(spec.keys)}.")
             line, column = _position(text, json.dumps(key))
             _in_file(given, Mark(shown(path), line, column), f"{name}: unknown key {key!r}", hint)
     return value

@@ -15,7 +15,7 @@ from goldenami.errors import Problem
 from goldenami.model import Mark
 from goldenami.recipe import words
 from goldenami.recipe.document import Document, NodePath
-from goldenami.recipe.rendering import nearest
+from goldenami.recipe.rendering import nearest, suggestion
 from goldenami.recipe.secrets import display
 
 _MOST = 1000  # problems of one value: more do not help, and each takes time
@@ -164,10 +164,9 @@ def _one(
     if kind == "extra_forbidden":
         mark = document.key_mark(path)
         known = fields_at(model, loc[:-1])
-        near = nearest(str(loc[-1]), list(known))
         owner = f" of {what}" if what and len(loc) == 1 else ""
-        suggestion = f"Did you mean {near}?" if near else f"Known keys: {', '.join(known)}."
-        return [_problem(mark, f"unknown key {str(loc[-1])!r}{owner}", suggestion)]
+        near = suggestion(str(loc[-1]), list(known), f"Known keys: {', '.join(known)}.")
+        return [_problem(mark, f"unknown key {str(loc[-1])!r}{owner}", near)]
     if kind == "missing":
         mark = document.key_mark(path[:-1])
         field = fields_at(model, loc[:-1]).get(str(loc[-1]))
@@ -202,8 +201,7 @@ def _one(
     hint: str | None = None
     if kind == "literal_error" and isinstance(first["input"], str):
         choices = _choices(first)
-        near = nearest(first["input"], choices)
-        hint = f"Did you mean {near}?" if near else None
+        hint = suggestion(first["input"], choices)
     prefix_text = f"{name}: " if name and not (kind == "value_error" and messages[0].startswith(name)) else ""
     return [_problem(mark, prefix_text + "; or ".join(messages), hint)]
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, overload
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, nodes, pass_context
 from jinja2 import filters as jinja_filters
@@ -76,6 +76,20 @@ class _Environment(SecretsKeptWhole):
 def nearest(word: str, known: Mapping[str, Any] | list[str]) -> str | None:
     """Return the known word that is most similar, or None if none is similar enough."""
     return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), None)
+
+
+@overload
+def suggestion(word: str, known: Mapping[str, Any] | list[str], otherwise: str) -> str: ...
+
+
+@overload
+def suggestion(word: str, known: Mapping[str, Any] | list[str], otherwise: None = None) -> str | None: ...
+
+
+def suggestion(word: str, known: Mapping[str, Any] | list[str], otherwise: str | None = None) -> str | None:
+    """Return the hint for an unknown word: the most similar known one, or ``otherwise`` if none is similar enough."""
+    near = nearest(word, known)
+    return f"Did you mean {near}?" if near else otherwise
 
 
 def _undefined_class(context: Mapping[str, Any], report: Report) -> type[Undefined]:
@@ -159,9 +173,8 @@ def _template_line(number: int, debug_info: str) -> int:
 def _explain(owner: Any, name: Any, context: Mapping[str, Any], refusal: str | None) -> tuple[str, str, str | None]:
     if isinstance(owner, Namespace):
         full = f"{owner._name}.{name}"
-        near = nearest(str(name), owner)
         known = ", ".join(owner) or "nothing"
-        hint = f"Did you mean {near}?" if near else owner.advice or f"{owner._name} has: {known}."
+        hint = suggestion(str(name), owner, owner.advice or f"{owner._name} has: {known}.")
         return full, f"{full} is not defined", hint
     if owner is not missing:
         if refusal:  # the reason why Jinja's sandbox refused it
@@ -178,11 +191,10 @@ def _explain(owner: Any, name: Any, context: Mapping[str, Any], refusal: str | N
             "architecture is not defined here",
             "Use it only in base, builder, patches, agents, software, handlers and hardening.",
         )
-    near = nearest(str(name), context)
     return (
         str(name),
         f"{name} is not defined",
-        f"Did you mean {near}?" if near else f"Defined here: {', '.join(context)}.",
+        suggestion(str(name), context, f"Defined here: {', '.join(context)}."),
     )
 
 

@@ -9,7 +9,7 @@ from goldenami.recipe.environment import environment_schedules
 from goldenami.recipe.loader import load
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import Project
-from goldenami.recipe.rendering import nearest
+from goldenami.recipe.rendering import suggestion
 from goldenami.schedules.policy import Schedule
 
 
@@ -37,7 +37,6 @@ def choose_schedules(every: tuple[Schedule, ...], names: tuple[str, ...]) -> tup
     by_name = {schedule.name: schedule for schedule in every}
     for name in names:
         if name not in by_name:
-            near = nearest(name, list(by_name))
             known = f"Schedules: {', '.join(by_name)}." if by_name else "Add one under schedules."
-            raise NotFound(f"there is no schedule {name!r}", hint=f"Did you mean {near}?" if near else known)
+            raise NotFound(f"there is no schedule {name!r}", hint=suggestion(name, by_name, known))
     return tuple(by_name[name] for name in dict.fromkeys(names)) if names else every

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from goldenami.model import Account, Place
 from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.problems import Problems
-from goldenami.recipe.rendering import nearest
+from goldenami.recipe.rendering import suggestion
 from goldenami.recipe.schedulespec import KeepSpec, ScheduleSpec
 from goldenami.recipe.words import ACCOUNT_ID, seconds
 from goldenami.schedules.policy import Copy, FastRestore, Retention, Schedule, Selection, start_of
@@ -158,8 +158,7 @@ def _check_archive(reading: _Reading, spec: ScheduleSpec, retention: Retention, 
 def _account(reading: _Reading, given: str, at: NodePath) -> Account | None:
     account = reading.accounts.get(given)
     if account is None:
-        near = nearest(given, list(reading.accounts))
-        hint = f"Did you mean {near}?" if near else f"Accounts: {', '.join(reading.accounts)}."
+        hint = suggestion(given, list(reading.accounts), f"Accounts: {', '.join(reading.accounts)}.")
         reading.problems.add(reading.document.mark(at), f"accounts: there is no account {given!r}", hint)
     return account
 

@@ -27,7 +27,7 @@ from goldenami import extensions
 from goldenami.model import DIRECT
 from goldenami.recipe.document import Document, NodePath
 from goldenami.recipe.problems import Problems, translate
-from goldenami.recipe.rendering import nearest
+from goldenami.recipe.rendering import nearest, suggestion
 from goldenami.recipe.secretspec import SecretSource
 from goldenami.recipe.words import ENDPOINT, USER, Spec
 
@@ -223,12 +223,11 @@ def read(
         )
         return DIRECT, {}
     if name not in names():
-        near = nearest(str(name), names())
         problems.add(
             document.mark(at) if isinstance(value, str) else document.key_mark(here),
             f"transport: {name!r} is not installed: expected {', '.join(names())}, or what a package adds to "
             f"{extensions.TRANSPORTS}",
-            f"Did you mean {near}?" if near else None,
+            suggestion(str(name), names()),
         )
         return DIRECT, {}
     model = options_model(name)

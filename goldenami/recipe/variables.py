@@ -15,7 +15,7 @@ from goldenami.recipe.document import LARGEST, Document, NodePath, unusable
 from goldenami.recipe.given import VARS, Written, environment_values
 from goldenami.recipe.problems import Problems, translate
 from goldenami.recipe.project import Project
-from goldenami.recipe.rendering import Namespace, Renderer, nearest
+from goldenami.recipe.rendering import Namespace, Renderer, suggestion
 from goldenami.recipe.scope import Scope, render_tree
 from goldenami.recipe.secrets import Secret, SecretRef
 from goldenami.recipe.secretspec import SecretVar
@@ -40,8 +40,7 @@ def read_variables(
     declared = declared if isinstance(declared, dict) else {}
     for name, text in given.items():
         if name not in declared:
-            near = nearest(name, declared)
-            hint = f"Did you mean {near}?" if near else f"Declared in {document.file}: {', '.join(declared) or 'none'}."
+            hint = suggestion(name, declared, f"Declared in {document.file}: {', '.join(declared) or 'none'}.")
             _report(problems, text, f"{name} is not a variable of this recipe", hint, at_key=True)
     settings, own = environment_values(project, environment, problems)
     given = {**own, **given}
