@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
-from goldenami.errors import InvalidInput
 from goldenami.model import Declaration, Environment
 from goldenami.recipe.allowed import allowed_in
 from goldenami.recipe.loader import load
@@ -37,11 +36,8 @@ def declarations(project: Project, environment: Environment, names: Iterable[str
     problems = Problems()
     found: dict[str, Declaration] = {}
     for name in list(names) or allowed_in(project, environment.name, project.recipe_names())[0]:
-        try:
+        with problems.collected():
             one = declaration(project, environment, name)
             found[one.recipe] = one
-        except InvalidInput as error:
-            problems.extend(error.problems)
-    if problems.found:
-        raise InvalidInput(problems.found)
+    problems.refuse_any()
     return found

@@ -420,8 +420,7 @@ def environments(project: Project, endpoint: str | None = None) -> Mapping[str, 
     ``environment``."""
     problems = Problems()
     found = read_environments(project, problems, endpoint)
-    if problems.found:
-        raise InvalidInput(problems.found)
+    problems.refuse_any()
     return found
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from goldenami.errors import InvalidInput
 from goldenami.model import Mark
 from goldenami.reading import Files
 from goldenami.recipe.document import Document, NodePath, parse, read_text
@@ -50,14 +49,10 @@ def read_files(paths: Iterable[Path]) -> dict[str, str]:
     problems = Problems()
     found: dict[str, str] = {}
     for path in paths:
-        try:
+        with problems.collected():
             document = _read(path)
-        except InvalidInput as error:
-            problems.extend(error.problems)
-        else:
             found.update(_values(document, (), document.value, problems))
-    if problems.found:
-        raise InvalidInput(problems.found)
+    problems.refuse_any()
     return found
 
 

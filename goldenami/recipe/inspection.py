@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from goldenami.errors import InvalidInput, NotFound, Problem, UsageError
+from goldenami.errors import NotFound, Problem, UsageError
 from goldenami.hardening import WAIVER_ENDS_SOON
 from goldenami.recipe import agents, hardening
 from goldenami.recipe.allowed import allowed_in, skipped
@@ -89,12 +89,10 @@ def inspect(
             notes += skipped({name: others[name]}, chosen.name)
             continue
         for place in places:
-            try:
+            with problems.collected():
                 loaded = load(project, path, place, given)
                 lookups.update(((one.kind, one.name), one) for one in loaded.lookups)
                 _warn_of_waivers(project, path, loaded, problems)
-            except InvalidInput as error:
-                problems.extend(error.problems)
     for name in project.own_names("agent") if all_agents else ():
         agents.check(project, name, chosen, problems)
     if all_agents:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from goldenami.bounded import Budget
-from goldenami.errors import Problem
+from goldenami.errors import InvalidInput, Problem
 from goldenami.model import Mark
 from goldenami.recipe import words
 from goldenami.recipe.document import Document, NodePath
@@ -92,6 +93,19 @@ class Problems:
     def extend(self, problems: Iterable[Problem]) -> None:
         """Add several problems."""
         self.found.extend(problems)
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Add the problems of an InvalidInput that the block of code raises (``with``), and go on after it."""
+        try:
+            yield
+        except InvalidInput as error:
+            self.extend(error.problems)
+
+    def refuse_any(self) -> None:
+        """Raise InvalidInput with all problems, if there are any."""
+        if self.found:
+            raise InvalidInput(self.found)
 
 
 def translate(

@@ -19,7 +19,6 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from goldenami.errors import InvalidInput
 from goldenami.notify.document import EventDocument
 from goldenami.os import serving
 from goldenami.provision import OPERATIONS, Operation
@@ -71,8 +70,7 @@ def agents_reference(project: Project) -> str:
     problems = Problems()
     found = [project.find("agent", name) for name in project.agent_names()]
     documents = [project.document(place.path, problems) for place in found if place is not None]
-    if problems.found:
-        raise InvalidInput(problems.found)
+    problems.refuse_any()
     head = Path(__file__).with_name("agents_head.md").read_text(encoding="utf-8")
     return head + "\n".join(line for d in documents if d is not None for line in _agent(d.value))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 
-from goldenami.errors import InvalidInput
 from goldenami.model import Environment
 from goldenami.recipe.allowed import allowed_in
 from goldenami.recipe.loader import load
@@ -23,13 +22,10 @@ def retention_rules(project: Project, environment: Environment, recipes: Iterabl
     problems = Problems()
     found: dict[str, Rules] = {}
     for name in names:
-        try:
+        with problems.collected():
             recipe = load(project, name, environment)
             found[recipe.name] = as_rules(recipe.retention)
-        except InvalidInput as error:
-            problems.extend(error.problems)
-    if problems.found:
-        raise InvalidInput(problems.found)
+    problems.refuse_any()
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from goldenami.errors import InvalidInput, NotFound
+from goldenami.errors import NotFound
 from goldenami.model import Environment
 from goldenami.recipe.allowed import allowed_in
 from goldenami.recipe.environment import environment_schedules
@@ -23,12 +23,9 @@ def schedules(project: Project, environment: Environment) -> tuple[Schedule, ...
         document = project.document(path, Problems())
         if document is None or "schedules" not in document.value:
             continue
-        try:
+        with problems.collected():
             found += load(project, str(path), environment).schedules
-        except InvalidInput as error:
-            problems.extend(error.problems)
-    if problems.found:
-        raise InvalidInput(problems.found)
+    problems.refuse_any()
     return tuple(found)
 
 
