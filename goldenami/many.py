@@ -11,19 +11,19 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 from goldenami import pipeline
 from goldenami import recipe as recipes
 from goldenami.aws.journals import open_journals
 from goldenami.aws.session import Cloud
-from goldenami.each import Failures
-from goldenami.errors import GoldenAmiError, Interrupted, InvalidInput, Problem, TargetsFailed
+from goldenami.errors import GoldenAmiError, Interrupted, TargetsFailed
 from goldenami.events import Emit, ignore_events
 from goldenami.interrupts import Interrupts
 from goldenami.model import Environment
 from goldenami.pipeline import OnFailure, Outcome
 from goldenami.recipe import Project, Recipe
+from goldenami.recipe.problems import Problems
 from goldenami.release.catalog import Catalog
 from goldenami.stages.build import HostWork
 from goldenami.stages.tools import Decide
@@ -87,9 +87,17 @@ class Result:
         return TargetsFailed.exit_code if self.outcome is not None and self.outcome.failures else 0
 
 
-def exit_code(results: Iterable[Result]) -> int:
-    """Return the exit code of several results: 130 after an interruption, the code that all failures have, or 1."""
-    codes = {result.exit_code for result in results} - {0}
+class Ended(Protocol):
+    """What became of one recipe."""
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code that belongs to it."""
+
+
+def exit_code(every: Iterable[Ended]) -> int:
+    """Return the exit code of several recipes: 130 after an interruption, the code that all failures have, or 1."""
+    codes = {one.exit_code for one in every} - {0}
     if Interrupted.exit_code in codes:
         return Interrupted.exit_code
     return codes.pop() if len(codes) == 1 else min(len(codes), 1)
@@ -123,16 +131,13 @@ def choose(
         notes = recipes.skipped(left_out, environment.name)
         names = [name for name in names if name not in left_out]
     steps: dict[str, Step] = {}
-    problems: list[Problem] = []
+    problems = Problems()
     for name, given in recipes.fitting(project, names, variables):
-        try:
+        with problems.collected():
             recipe = recipes.load(project, name, environment, given)
-        except InvalidInput as error:
-            problems += error.problems
-        else:
             steps.setdefault(recipe.name, Step(recipe, name, given, why.get(name, "")))
-    if problems:
-        raise InvalidInput(list(dict.fromkeys(problems)))
+    problems.found = list(dict.fromkeys(problems.found))  # such as those of an agent that several recipes use
+    problems.refuse_any()
     return Work(ordered(steps), tuple(notes))
 
 
@@ -282,17 +287,14 @@ def carry_out(name: str, channel: str, catalog: Catalog, work: Callable[[], Outc
     started, before, after = time.monotonic(), None, None
     outcome: Outcome | None = None
     error: GoldenAmiError | None = None
-    failures = Failures[str]()
     try:
-        with failures.of(name):
-            before = _version(catalog, name, channel)
-            outcome = work()
-            after = _version(catalog, name, channel)
-    except GoldenAmiError as ending:
-        error = ending
+        before = _version(catalog, name, channel)
+        outcome = work()
+        after = _version(catalog, name, channel)
+    except GoldenAmiError as failure:
+        error = failure
     except KeyboardInterrupt:
         error = Interrupted("interrupted before anything was created")
-    error = error or failures.errors.get(name)
     seconds = time.monotonic() - started
     if outcome is None:
         return Result(name, "failed", channel, error.message if error else "", before, before, seconds, error=error)

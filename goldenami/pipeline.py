@@ -151,13 +151,12 @@ def build(
                     tools.catalog,
                     recipe.name,
                     plan.digest,
-                    best_effort={target.place for target in plan.targets if not target.required},
+                    best_effort=plan.best_effort,
                     emit=emit_to,
                 )
             fresh = plan.facts.freshness
             if unchanged is not None:
-                since = f"; {fresh.summary}" if fresh.summary else ""
-                unchanged = replace(unchanged, reason=f"{unchanged.reason}{since}")
+                unchanged = replace(unchanged, reason=f"{unchanged.reason}{fresh.since}")
                 soon = notices.waivers(recipe, environment, unchanged.release.build_id, tools.cloud.now())
                 if soon is not None:
                     notices.alone(environment, tools, soon)

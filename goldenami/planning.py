@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from goldenami.errors import GoldenAmiError, UsageError
 from goldenami.hardening import Hardening
-from goldenami.model import IMAGE_NAME, Architecture, BaseImage, Environment, PackageUpdate, Target
+from goldenami.model import IMAGE_NAME, Architecture, BaseImage, Environment, PackageUpdate, Place, Target
 from goldenami.nextstep import step
 from goldenami.provision import BoundOperation, Stage, all_operations
 from goldenami.recipe import Recipe, lookup
@@ -69,6 +69,11 @@ class Freshness:
             known.append(f"no update since ({count} repositor{'y was' if count == 1 else 'ies were'} read)")
         return "; ".join((*known, *self.notes))
 
+    @property
+    def since(self) -> str:
+        """The summary, to append to a sentence."""
+        return f"; {self.summary}" if self.summary else ""
+
 
 @dataclass(frozen=True, slots=True)
 class SourceSnapshot:
@@ -111,6 +116,11 @@ class BuildPlan:
     def targets(self) -> tuple[Target, ...]:
         """The targets of the environment that the recipe chose, in the order of the environment."""
         return self.recipe.distribution.targets
+
+    @property
+    def best_effort(self) -> frozenset[Place]:
+        """The places of the targets that a release does not require."""
+        return frozenset(target.place for target in self.targets if not target.required)
 
     @property
     def awaits_base(self) -> bool:

@@ -8,7 +8,7 @@ looked up together. What is decided for a base is known before its children are 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Literal
@@ -66,6 +66,11 @@ class Planned:
     error: GoldenAmiError | None = None
 
     @property
+    def exit_code(self) -> int:
+        """The exit code of its error, or 0."""
+        return self.error.exit_code if self.error is not None else 0
+
+    @property
     def changes(self) -> bool:
         """Whether a build would change something."""
         return self.action in ("build", "move")
@@ -82,12 +87,6 @@ class Planned:
             return ()
         prefix, recipe = self.plan.environment.parameter_prefix, self.plan.recipe
         return tuple(parameter_name(prefix, recipe.name, a, self.channel) for a in recipe.architectures)
-
-
-def exit_code(planned: Iterable[Planned]) -> int:
-    """Return the exit code of several plans: 0, the code that all failures have, or 1."""
-    codes = {one.error.exit_code for one in planned if one.error is not None}
-    return codes.pop() if len(codes) == 1 else min(len(codes), 1)
 
 
 def make(
@@ -174,7 +173,7 @@ class _Run:
         releases: dict[str, tuple[ImageManifest, ...]] = {}
         for name, plan in made.results.items():
             with self.failures.of(name):
-                releases[name] = () if plan.awaits_base else _with_digest(self.tools.catalog, name, plan.digest)
+                releases[name] = () if plan.awaits_base else tuple(self.tools.catalog.with_digest(name, plan.digest))
         seen = unchanged.look_at(self.tools.cloud, [one for found in releases.values() for one in found])
         for name, same in releases.items():
             with self.failures.of(name):
@@ -222,7 +221,7 @@ class _Run:
             self.tools.catalog,
             recipe.name,
             releases,
-            best_effort={target.place for target in plan.targets if not target.required},
+            best_effort=plan.best_effort,
             emit=notes.append,
             seen=seen,
         )
@@ -235,14 +234,13 @@ class _Run:
                 reasons=tuple(reasons),
                 hints=(*fresh.notes, *_without_build(planned), *_compared(self.tools.catalog, planned, plan)),
             )
-        since = f"; {fresh.summary}" if fresh.summary else ""
         kept = pipeline.stays(pointer, found.release)
         is_moved = not kept and (pointer is None or pointer.current != found.release.version)
         after = found.release.version if is_moved else planned.before
         return replace(
             planned,
             action="move" if is_moved else "unchanged",
-            reasons=tuple(filter(None, (f"{found.reason}{since}", kept))),
+            reasons=tuple(filter(None, (f"{found.reason}{fresh.since}", kept))),
             hints=tuple(lost),
             release=found.release,
             after=after,
@@ -286,12 +284,6 @@ def _compared(catalog: Catalog, planned: Planned, plan: BuildPlan) -> Iterator[s
     last = catalog.get(planned.recipe, catalog.versions(planned.recipe)[0])
     if last.git_commit and not last.git_commit.endswith("-dirty") and last.git_commit != plan.facts.git_commit:
         yield f"{last.label} was built from the commit {last.git_commit}: `git diff {last.git_commit[:12]}`"
-
-
-def _with_digest(catalog: Catalog, name: str, digest: str) -> tuple[ImageManifest, ...]:
-    """Return the releases with a digest, newest first, from a catalog with its index: only these are read."""
-    versions = [version for version in catalog.versions(name) if catalog.entry(name, version).digest == digest]
-    return tuple(catalog.get(name, version) for version in versions)
 
 
 def _seconds(catalog: Catalog, pointer: Channel | None) -> float | None:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
-from goldenami.cli import results
+from goldenami.cli import results, several
 from goldenami.cli.context import open_catalog, open_journals, open_project, print_json, reach
 from goldenami.cli.moments import moment
 from goldenami.cli.options import environment_option, events_option, json_option, variable_options
 from goldenami.cli.waiting import Waiting, wait_option
 from goldenami.each import Failures
-from goldenami.errors import GoldenAmiError, NotFound, TargetsFailed, UsageError
+from goldenami.errors import GoldenAmiError, TargetsFailed, UsageError
 from goldenami.nextstep import command
-from goldenami.nextstep import step as next_step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -104,11 +104,7 @@ def build(
     Ctrl-C stops all builds and deletes what they created, and so does a terminal that is closed. A second Ctrl-C stops
     at once, and leaves journals for `goldenami resume` and `goldenami clean`.
     """
-    if bool(references) == every:
-        raise UsageError(
-            "expected recipes, or --all" if every is False else "RECIPE and --all cannot be combined",
-            hint=f"{next_step('validate')} lists the recipes of the project.",
-        )
+    several.require_recipes(references, every)
     _require_terminal(on_failure)
     environment: Environment | None = None
     try:
@@ -119,8 +115,7 @@ def build(
         # Report problems of the recipes before a sandbox is started for them.
         work = many.choose(project, environment, references, variables, children=children)
         results.print_notes(work.notes)
-        if not work.steps:
-            raise NotFound(f"no recipe is for the environment {environment.name}")
+        several.require_work(work, environment)
         reach(environment)
         work = many.with_missing_bases(work, project, environment, open_catalog(environment))
         if on_failure == "ask" and len(work.steps) > 1:
@@ -135,7 +130,7 @@ def build(
     names = [one.name for one in work.steps]
 
     def run(emit_for: many.EmitFor) -> tuple[Result, ...]:
-        decide = _decide(on_failure, emit_for(names[0])) if on_failure == "ask" else on_failure
+        decide = _decide(on_failure, emit_for(names[0]))
         options = many.Options(force=force, move=not no_move, on_failure=decide, wait=wait)
         return many.build(
             project, environment, work, options, at_once=at_once, keep_going=keep_going, emit_for=emit_for
@@ -208,7 +203,7 @@ def _decide(on_failure: Literal["clean", "keep", "ask"], emit: Emit) -> OnFailur
                 )
             except click.Abort:  # Ctrl-C, or the end of the input
                 return "clean"
-        return "keep" if choice == "keep" else "retry" if choice == "retry" else "clean"
+        return cast(Literal["clean", "keep", "retry"], choice)
 
     return decide
 
@@ -241,11 +236,12 @@ def _carry_out(
             done = run(lambda _: emit)
         else:
             done = run(stack.enter_context(report.progress_of_several(names, console, events=events)))
+    left = _read_left(builds, before, known)
     for result in done:
         if result.error is not None and result.outcome is None:
-            _render_failure(result, builds, before, known, console, alone=len(done) == 1)
+            _render_failure(result, left, console, alone=len(done) == 1)
         elif result.outcome is not None:
-            _render_success(result, environment, builds, console, table=shown in ("", result.recipe))
+            _render_success(result, environment, left, console, table=shown in ("", result.recipe))
     if len(done) > 1:
         results.render_table(done, console, time.monotonic() - started)
     if as_json:
@@ -255,47 +251,54 @@ def _carry_out(
     return many.exit_code(done)
 
 
-def _render_failure(
-    result: Result,
-    builds: Journals,
-    before: Mapping[str, Summary],
-    known: frozenset[str],
-    console: Console,
-    *,
-    alone: bool,
-) -> None:
-    """Print a failure, what it left, and the next commands. ``before``: the unfinished builds before this command;
-    ``known``: the names of all journals then."""
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What a command left. ``before``: the unfinished builds before it; ``now``: those after it, None if the journals
+    cannot be read. ``began``: whether it began a journal."""
+
+    before: Mapping[str, Summary]
+    now: tuple[Summary, ...] | None
+    began: bool
+
+    def new(self) -> list[Summary]:
+        """Return the builds that this command left unfinished."""
+        earlier = {id: summary.ending for id, summary in self.before.items()}
+        return [s for s in self.now or () if s.build_id not in earlier or s.ending != earlier[s.build_id]]
+
+
+def _read_left(builds: Journals, before: Mapping[str, Summary], known: frozenset[str]) -> _Left:
+    """``known``: the names of all journals before the command."""
+    try:
+        return _Left(before, builds.unfinished(), not known.issuperset(builds.storage.names()))
+    except GoldenAmiError:  # the reason of a failure may be that the bucket with the journals is unreachable
+        return _Left(before, None, False)
+
+
+def _render_failure(result: Result, left: _Left, console: Console, *, alone: bool) -> None:
+    """Print a failure, what it left, and the next commands."""
     from goldenami import report
 
-    unfinished: list[Summary] = []
-    steps: dict[str, str] | None = None
-    with suppress(GoldenAmiError):  # the error may be that the bucket with the journals is unreachable
-        new = [s for s in builds.unfinished() if s.build_id not in before or s.ending != before[s.build_id].ending]
-        unfinished = [s for s in new if alone or (s.header is not None and s.header.recipe == result.recipe)]
-        touched = bool(unfinished) or not known.issuperset(builds.storage.names())
-        steps = next_steps(unfinished) if touched else None
+    unfinished = [s for s in left.new() if alone or (s.header is not None and s.header.recipe == result.recipe)]
+    steps = next_steps(unfinished) if left.now is not None and (unfinished or left.began) else None
     if not alone:
         console.print(f"\n{result.recipe}", style="bold", highlight=False, end="")
     assert result.error is not None
     report.render_failure(result.error, console, leftovers=_leftovers(unfinished), next_steps=steps)
     digests = {s.header.plan_digest for s in unfinished if s.header}
     _print_unfinished(
-        [s for s in before.values() if s.header and s.header.plan_digest in digests and s not in unfinished]
+        [s for s in left.before.values() if s.header and s.header.plan_digest in digests and s not in unfinished]
     )
 
 
-def _render_success(
-    result: Result, environment: Environment, builds: Journals, console: Console, *, table: bool
-) -> None:
+def _render_success(result: Result, environment: Environment, left: _Left, console: Console, *, table: bool) -> None:
     """Print the images (``table``), failed best-effort targets, and other unfinished builds of the same inputs."""
     from goldenami import report
     from goldenami.release import targets as modes
 
     outcome = result.outcome
     assert outcome is not None
-    with suppress(GoldenAmiError):
-        _print_unfinished(builds.unfinished(plan_digest=outcome.manifest.digest))
+    digest = outcome.manifest.digest
+    _print_unfinished([s for s in left.now or () if s.header is not None and s.header.plan_digest == digest])
     if table:
         names = {account.id: account.name for account in environment.accounts.values()}
         report.render_release(outcome.manifest, console, accounts=names, notes=modes.notes(), seconds=result.seconds)

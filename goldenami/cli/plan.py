@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from goldenami.cli import planned as views
-from goldenami.cli import results
+from goldenami.cli import results, several
 from goldenami.cli.context import open_project, print_json, reach
 from goldenami.cli.options import DIFFERS, environment_option, json_option, variable_options
-from goldenami.errors import GoldenAmiError, NotFound, UsageError
-from goldenami.nextstep import step
+from goldenami.errors import GoldenAmiError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,11 +52,7 @@ def plan(
     Needs credentials, because it looks up base images, keys and releases. A recipe that cannot be planned does not
     hide the others; its exit code is that of `goldenami build`.
     """
-    if bool(references) == every:
-        raise UsageError(
-            "RECIPE and --all cannot be combined" if every else "expected recipes, or --all",
-            hint=f"{step('validate')} lists the recipes of the project.",
-        )
+    several.require_recipes(references, every)
     if as_json and markdown:
         raise UsageError("--json and --markdown cannot be combined", hint="Give one of them.")
     environment: Environment | None = None
@@ -67,8 +62,7 @@ def plan(
 
         # Report problems of the recipes before any API call.
         work = many.choose(project, environment, references, variables, children=children)
-        if not work.steps:
-            raise NotFound(f"no recipe is for the environment {environment.name}")
+        several.require_work(work, environment)
         reach(environment)
         from goldenami import plans
 
@@ -87,7 +81,7 @@ def plan(
         in_full = work.steps[0].name if len(work.steps) == 1 else None
         click.echo("\n".join(views.text(environment.name, made, in_full)))
     _tell_failures(made)
-    return plans.exit_code(made) or (DIFFERS if detailed and any(one.changes for one in made) else 0)
+    return many.exit_code(made) or (DIFFERS if detailed and any(one.changes for one in made) else 0)
 
 
 def _tell_failures(made: Iterable[Planned]) -> None:

@@ -318,7 +318,10 @@ class Catalog:
         self.refresh_channels(manifest.recipe, manifest.version)
 
     def with_digest(self, name: str, digest: str) -> Iterator[ImageManifest]:
-        """Yield the releases with a digest, newest first."""
+        """Yield the releases with a digest, newest first. With an index, only these are read."""
+        if isinstance(self._records, View):
+            versions = (version for version in self.versions(name) if self.entry(name, version).digest == digest)
+            return (self.get(name, version) for version in versions)
         found = (self._decode(key, data, name, version) for version, key, data in self._containing(name, digest))
         return (manifest for manifest in found if manifest.digest == digest)
 
@@ -483,18 +486,24 @@ class Catalog:
         """
         with self._locked(f"{name}.channels", timeout=_LOCK_TIMEOUT):
             manifest, unusable = self.get(name, version), self.marks.why_unusable(name, version)
-            for one in self.channels(name):
-                key = _channel_key(name, one.channel)
+            changed = False
+            for file in (file for file in self._store.names(f"channels/{name}") if file.endswith(".json")):
+                channel = file.removesuffix(".json")
+                key = _channel_key(name, channel)
                 stored = self._store.read(key)
-                channel = one if stored is None else self._channel(name, one.channel, key, stored.data)
-                after = replace(channel, images=manifest.images, created=manifest.created, unusable=unusable)
-                if channel.current != version or after == channel:
+                before = None if stored is None else self._channel(name, channel, key, stored.data)
+                if before is None or before.current != version:
+                    continue
+                after = replace(before, images=manifest.images, created=manifest.created, unusable=unusable)
+                if after == before:
                     continue
                 if self._store.replace(key, _encode(after), stored) is None:
                     raise CatalogError(
-                        f"{name}@{channel.channel} was changed by another process at the same time", hint="Try again."
+                        f"{name}@{channel} was changed by another process at the same time", hint="Try again."
                     )
-            self._index_channels(name)
+                changed = True
+            if changed:
+                self._index_channels(name)
 
     def _index_channels(self, name: str) -> None:
         """A channel that the index does not have is found by its stamp, so this only makes reading faster."""

@@ -160,7 +160,7 @@ def test_one_recipe_that_cannot_be_planned_does_not_hide_the_others(world: World
         "cart": "skipped",
         "other": "unchanged",
     }
-    assert plans.exit_code(made.values()) == 3
+    assert many.exit_code(made.values()) == 3
     assert made["cart"].reasons == ("its base shop cannot be planned",)
     found = views.document("test", tuple(made.values()))
     (web,) = [one for one in found["plans"] if one["recipe"] == "web"]
