@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from goldenami.cli.options import with_options
 from goldenami.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,10 +60,7 @@ def login_options(command: Callable[..., _R]) -> Callable[..., _R]:
     ) -> _R:
         return command(access=Access(identity, host_key, known_hosts, timeout), **others)
 
-    wrapped: Callable[..., _R] = with_access
-    for option in (timeout_option, known_hosts_option, host_key_option, identity_option):
-        wrapped = option(wrapped)
-    return wrapped
+    return with_options(with_access, identity_option, host_key_option, known_hosts_option, timeout_option)
 
 
 def parse_host(text: str) -> tuple[str, str, int]:

@@ -427,6 +427,10 @@ def resolve(
         found = ResolvedImage(
             image.image_id, entry.name, entry.version, entry.created, image.architecture, image.place, channels
         )
+    _print_resolved(found, as_json)
+
+
+def _print_resolved(found: ResolvedImage, as_json: bool) -> None:
     if not as_json:
         click.echo(found.image_id)
         return
@@ -453,6 +457,7 @@ def _resolve_by_parameter(
     as_json: bool,
 ) -> None:
     from goldenami.release import published
+    from goldenami.release.consume import ResolvedImage
     from goldenami.release.versions import Reference
 
     if account is not None:
@@ -464,20 +469,13 @@ def _resolve_by_parameter(
     cloud = published.open_caller(region)
     prefix = prefix or published.DEFAULT_PREFIX
     found = published.read_published(cloud, reference, prefix=prefix, architecture=architecture)
-    if not as_json:
-        click.echo(found.image_id)
-        return
-    form = {
-        "image_id": found.image_id,
-        "name": reference.name,
-        "version": found.version,
-        "created": found.created,
-        "architecture": found.architecture,
-        "account": found.place.account,
-        "region": found.place.region,
-        "channels": [reference.channel] if reference.channel else [],
-    }
-    print_json({"schema": RESOLVE_SCHEMA, **form})
+    channels = (reference.channel,) if reference.channel else ()
+    _print_resolved(
+        ResolvedImage(
+            found.image_id, reference.name, found.version, found.created, found.architecture, found.place, channels
+        ),
+        as_json,
+    )
 
 
 def _resolve_for_consumer(

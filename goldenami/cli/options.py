@@ -90,7 +90,7 @@ def variable_options(command: Callable[..., _R]) -> Callable[..., _R]:
             given = {**recipe.read_files(variable_files), **given}
         return command(variables=given, **others)
 
-    return _with(
+    return with_options(
         with_variables,
         click.option(
             "--var", "assignments", metavar="NAME=VALUE", multiple=True, help="Set a variable that the recipe declares."
@@ -122,7 +122,7 @@ def place_options(command: Callable[..., _R]) -> Callable[..., _R]:
     def at_a_place(*, environment_name: str | None, region: str | None, account: str | None, **others: Any) -> _R:
         return command(where=Where(environment_name, region, account), **others)
 
-    return _with(
+    return with_options(
         at_a_place,
         environment_option,
         click.option("--region", metavar="REGION", help="Region to work in. Default: the home region."),
@@ -145,7 +145,7 @@ def ssh_options(command: Callable[..., _R]) -> Callable[..., _R]:
         return command(way_in=Access(ssh_user, ssh_key, ssh_host_key), **others)
 
     key = click.Path(path_type=Path)
-    return _with(
+    return with_options(
         over_ssh,
         click.option("--ssh-user", metavar="USER", default="admin", show_default=True, help="Login user."),
         click.option("--ssh-key", type=key, default="~/.ssh/id_ed25519", show_default=True, help="Private key."),
@@ -157,7 +157,9 @@ def ssh_options(command: Callable[..., _R]) -> Callable[..., _R]:
     )
 
 
-def _with(command: Callable[..., _R], *options: Callable[[Callable[..., _R]], Callable[..., _R]]) -> Callable[..., _R]:
+def with_options(
+    command: Callable[..., _R], *options: Callable[[Callable[..., _R]], Callable[..., _R]]
+) -> Callable[..., _R]:
     """Add options in the order in which the help lists them."""
     for option in reversed(options):
         command = option(command)

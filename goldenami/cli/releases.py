@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from goldenami.cli.context import account_id
+from goldenami.cli.moments import moments
+from goldenami.cli.options import with_options
 
 if TYPE_CHECKING:
     from goldenami.model import Environment
     from goldenami.release.listing import Filter, State
 
 _R = TypeVar("_R")
-_AGE = re.compile(r"([0-9]{1,6})([hdw])")
-_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+_moment = moments("hdw", "an age (30d), a date (2026-11-24) or a time (2026-11-24T03:00:00Z)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +50,6 @@ class Filters:
         )
 
 
-def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
-    """Convert an age (30d), a date or a time to a time. Raises click.BadParameter."""
-    if value is None:
-        return None
-    age = _AGE.fullmatch(value)
-    try:
-        if age is not None:
-            return datetime.now(UTC) - int(age[1]) * _UNITS[age[2]]
-        moment = datetime.fromisoformat(value)
-    except (ValueError, OverflowError) as error:
-        raise click.BadParameter(
-            f"found {value[:60]!r}, expected an age (30d), a date (2026-11-24) or a time (2026-11-24T03:00:00Z)",
-            ctx,
-            param,
-        ) from error
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-
-
 def filter_options(command: Callable[..., _R]) -> Callable[..., _R]:
     """Add the options that choose releases; the command receives them as ``chosen``."""
 
@@ -85,7 +67,8 @@ def filter_options(command: Callable[..., _R]) -> Callable[..., _R]:
     ) -> _R:
         return command(chosen=Filters(channel, architecture, region, account, state, since, before), **others)
 
-    options = (
+    return with_options(
+        with_filters,
         click.option("--channel", metavar="CHANNEL", help="Only releases that this channel points to."),
         click.option(
             "--architecture", type=click.Choice(["x86_64", "arm64"]), help="Only releases with such an image."
@@ -110,7 +93,3 @@ def filter_options(command: Callable[..., _R]) -> Callable[..., _R]:
             help="Only releases built before this date, or longer ago (30d).",
         ),
     )
-    made: Callable[..., _R] = with_filters
-    for option in reversed(options):
-        made = option(made)
-    return made

@@ -24,11 +24,12 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class ResolvedImage:
-    """The image of a release in one place. ``channels``: the channels that are known to point to the release."""
+    """The image of a release in one place. ``version``: None if it is not known. ``channels``: the channels that are
+    known to point to the release."""
 
     image_id: str
     name: str
-    version: str
+    version: str | None
     created: str | None
     architecture: str
     place: Place

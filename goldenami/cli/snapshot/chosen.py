@@ -11,13 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from goldenami.cli.context import open_catalog, print_json, print_table
-from goldenami.cli.options import (
-    Where,
-)
-from goldenami.cli.tasks import (
-    open_place,
-    run_task,
-)
+from goldenami.cli.options import Where
+from goldenami.cli.tasks import open_place, run_task
 from goldenami.errors import UsageError
 from goldenami.nextstep import step
 

@@ -7,17 +7,9 @@ from typing import Literal
 import click
 
 from goldenami.cli.context import print_json
-from goldenami.cli.options import (
-    Where,
-    place_options,
-    snapshots_argument,
-    yes_option,
-)
+from goldenami.cli.options import Where, place_options, snapshots_argument, yes_option
 from goldenami.cli.snapshot.chosen import Chosen, expect_one
-from goldenami.cli.tasks import (
-    confirm,
-    parse_time,
-)
+from goldenami.cli.tasks import confirm, parse_time
 from goldenami.errors import UsageError
 
 

@@ -10,22 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from goldenami.cli.context import print_json, print_table
-from goldenami.cli.options import (
-    Where,
-    address_option,
-    instance_argument,
-    place_options,
-    ssh_options,
-    yes_option,
-)
+from goldenami.cli.options import Where, address_option, instance_argument, place_options, ssh_options, yes_option
 from goldenami.cli.snapshot.chosen import expect_one
-from goldenami.cli.tasks import (
-    confirm,
-    confirm_address,
-    open_place,
-    parse_time,
-    run_task,
-)
+from goldenami.cli.tasks import confirm, confirm_address, open_place, parse_time, run_task
 from goldenami.errors import TestsFailed, UsageError
 from goldenami.nextstep import command
 

@@ -7,16 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from goldenami.cli.context import account_id
-from goldenami.cli.options import (
-    Where,
-    place_options,
-    snapshots_argument,
-    yes_option,
-)
+from goldenami.cli.options import Where, place_options, snapshots_argument, yes_option
 from goldenami.cli.snapshot.chosen import Chosen
-from goldenami.cli.tasks import (
-    confirm,
-)
+from goldenami.cli.tasks import confirm
 
 if TYPE_CHECKING:
     from goldenami.model import Environment

@@ -20,14 +20,7 @@ from goldenami.cli.options import (
     ssh_options,
 )
 from goldenami.cli.snapshot.chosen import Chosen, print_snapshots, print_table_of
-from goldenami.cli.tasks import (
-    environment_key,
-    find_place,
-    open_place,
-    open_places,
-    parse_time,
-    run_task,
-)
+from goldenami.cli.tasks import environment_key, find_place, open_place, open_places, parse_time, run_task
 from goldenami.errors import UsageError
 
 if TYPE_CHECKING:

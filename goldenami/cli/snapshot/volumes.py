@@ -15,11 +15,7 @@ from goldenami.cli.options import (
     snapshot_argument,
     yes_option,
 )
-from goldenami.cli.tasks import (
-    confirm,
-    open_place,
-    run_task,
-)
+from goldenami.cli.tasks import confirm, open_place, run_task
 from goldenami.errors import UsageError
 
 if TYPE_CHECKING:
