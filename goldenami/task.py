@@ -180,7 +180,6 @@ def _failure(job: Task, error: Exception | None) -> notify.EventDocument:
     name, _, version = label.partition(", ")[0].rpartition(" ")
     channel = given.get("channel")
     what = f"{job.kind} of {label}{f' to {channel}' if channel else ''}"
-    text = error.message if isinstance(error, GoldenAmiError) else type(error).__name__
     return notify.make(
         "failure",
         id=notify.id_of(job.id, "failure", notify.number_of(job.journal)),
@@ -192,7 +191,7 @@ def _failure(job: Task, error: Exception | None) -> notify.EventDocument:
         channels=(notify.channel(channel),) if channel else (),
         by=job.journal.header.data.get("caller"),
         reason=given.get("reason"),
-        error="interrupted" if error is None else text,
+        error=notify.reason_of(error),
         task=job.id,
         command=command("builds show", job.id),
     )
@@ -249,8 +248,7 @@ def clean(
     """Clean up a task whose process has ended, as after a failure: undo its changes and delete its resources.
 
     For a task that is done, only its temporary resources are deleted. ``keep``: ids of resources that a release has.
-    ``dry_run``: return what would be deleted, and
-    change nothing.
+    ``dry_run``: return what would be deleted, and change nothing.
     """
     if dry_run:
         if is_done(journal):

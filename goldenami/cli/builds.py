@@ -100,6 +100,7 @@ def builds_show(build_id: str, environment_name: str | None, svg: Path | None, a
     The stages are read from the log of the build. A build whose process was killed on another machine may have none
     here.
     """
+    from goldenami.model import timestamp
     from goldenami.report import timeline
 
     _, environment = open_project(environment_name)
@@ -115,7 +116,7 @@ def builds_show(build_id: str, environment_name: str | None, svg: Path | None, a
     if as_json:
         calls = [_call_json(i, r) for i, r in summary.calls]
         stages = [span.to_json() for span in times.spans]
-        ended = None if times.ended is None or holder else timeline.timestamp(times.ended)
+        ended = None if times.ended is None or holder else timestamp(times.ended)
         more = {"state": _state(summary, holder), "runs": times.runs, "ended": ended, "stages": stages}
         print_json({"schema": "goldenami.build-record/1", **document, **more, "calls": calls})
         return
@@ -140,13 +141,14 @@ def builds_show(build_id: str, environment_name: str | None, svg: Path | None, a
 
 
 def _print_timeline(times: Timeline, running: bool) -> None:
+    from goldenami.model import timestamp
     from goldenami.report import timeline
     from goldenami.report.text import duration
 
     if times.started is None or times.ended is None:
         return
     if not running:
-        click.echo(f"{'ended':<12} {timeline.timestamp(times.ended)}")
+        click.echo(f"{'ended':<12} {timestamp(times.ended)}")
         click.echo(f"{'took':<12} {duration((times.ended - times.started).total_seconds())}")
     click.echo(f"stages ({len(times.spans)}{f', in {times.runs} runs' if times.runs > 1 else ''}):")
     for line in timeline.lines(times, bars=shutil.get_terminal_size().columns >= _WIDE):

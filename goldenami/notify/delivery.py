@@ -23,7 +23,7 @@ from goldenami.aws.limits import Retry
 from goldenami.errors import GoldenAmiError, Interrupted, NotFound
 from goldenami.journal import Journal
 from goldenami.model import Environment, Receiver, SecretSource, Webhook
-from goldenami.notify.document import EVENTS, EventDocument, EventWaiver, channel, id_of, make
+from goldenami.notify.document import EVENTS, EventDocument, EventWaiver, channel, id_of, make, reason_of
 from goldenami.notify.senders import Post, send
 from goldenami.work import JournaledWork
 
@@ -40,6 +40,7 @@ __all__ = [
     "is_wanted",
     "make",
     "number_of",
+    "reason_of",
     "unsent",
 ]
 

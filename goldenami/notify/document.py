@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from goldenami.errors import GoldenAmiError
 from goldenami.model import ImageManifest
 
 SCHEMA: Final = "goldenami.event/1"
@@ -144,6 +145,14 @@ def make(
 
 
 _LINES: Final = {"reason": "reason", "error": "error", "by": "by", "deprecated": "deprecated", "command": "more"}
+
+
+def reason_of(error: BaseException | None) -> str:
+    """Return why something failed, for ``error`` of a document; None: it was interrupted. Only errors of goldenami have
+    a text that may be sent."""
+    if error is None:
+        return "interrupted"
+    return error.message if isinstance(error, GoldenAmiError) else type(error).__name__
 
 
 def id_of(*parts: object) -> str:

@@ -167,21 +167,19 @@ def descent(catalog: Catalog, name: str, version: str) -> tuple[Relative, ...]:
         return tuple(sorted({*one.entry.parents, *by_image} - {one.entry.label}))
 
     above = {label: parents(one) for label, one in every.items()}
+    below: dict[str, list[str]] = {}
+    for child, built_on in above.items():
+        for parent in built_on:
+            below.setdefault(parent, []).append(child)
     start = f"{name} {version}"
     distances = {start: 0}
-    waiting = [start]
-    while waiting:
-        label = waiting.pop(0)
-        for parent in above.get(label, ()):
-            if parent in every and parent not in distances:
-                distances[parent] = distances[label] - 1
-                waiting.append(parent)
-    waiting = [start]
-    while waiting:
-        label = waiting.pop(0)
-        for child, built_on in above.items():
-            if label in built_on and child not in distances:
-                distances[child] = distances[label] + 1
-                waiting.append(child)
+    for step, relatives in ((-1, above), (1, below)):
+        waiting = [start]
+        while waiting:
+            label = waiting.pop(0)
+            for relative in relatives.get(label, ()):
+                if relative in every and relative not in distances:
+                    distances[relative] = distances[label] + step
+                    waiting.append(relative)
     ordered = sorted(distances.items(), key=lambda item: (item[1], item[0]))
     return tuple(Relative(every[label], distance, above[label]) for label, distance in ordered if label in every)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from goldenami.aws import images, parameters, tags
 from goldenami.aws.kinds import kind_of, parameter_tags
@@ -146,12 +146,17 @@ def _version_in(name: str, recipe: str, value: str) -> str:
     """Return the version in the value of a parameter with a text; empty if the value has another form."""
     if name.endswith("/version"):
         return value
+    facts = manifest_facts(value)
+    return str(facts.get("version", "")) if facts.get("name") == recipe else ""
+
+
+def manifest_facts(value: str) -> dict[str, Any]:
+    """Return what the parameter ``…/manifest`` says; empty for a value of another form."""
     try:
         facts = json.loads(value)
     except ValueError:
-        return ""
-    ours = isinstance(facts, dict) and facts.get("name") == recipe
-    return str(facts.get("version", "")) if ours else ""
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 class Parameters:

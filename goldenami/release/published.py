@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Final, get_args
 
@@ -10,7 +9,7 @@ from goldenami.aws import parameters
 from goldenami.aws.session import Cloud
 from goldenami.errors import NotFound, UsageError
 from goldenami.model import Account, Architecture, Place
-from goldenami.release.parameters import CHANNEL_PARAMETERS, parameter_name
+from goldenami.release.parameters import CHANNEL_PARAMETERS, manifest_facts, parameter_name
 from goldenami.release.versions import Reference
 
 DEFAULT_PREFIX: Final = "/golden-ami"
@@ -67,16 +66,8 @@ def read_published(
     image_id = values[names[one, "image-id"]]
     if reference.version:
         return PublishedImage(image_id, one, place, reference.version, None)
-    facts = _facts(values.get(names[one, "manifest"], ""))
+    facts = manifest_facts(values.get(names[one, "manifest"], ""))
     same = facts.get("image_id") == image_id
     return PublishedImage(
         image_id, one, place, facts.get("version") if same else None, facts.get("created") if same else None
     )
-
-
-def _facts(value: str) -> dict[str, str]:
-    try:
-        facts = json.loads(value)
-    except ValueError:
-        return {}
-    return facts if isinstance(facts, dict) else {}

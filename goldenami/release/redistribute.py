@@ -248,26 +248,29 @@ class _Work(Attempts):
         self.ledger = self._ledger_for(before.manifest)
         manifest = self._add_images(before.manifest)
         self._end_loans()
-        declared, state = self._read(manifest)
-        changes = compare(declared, state).changes
+        declared = self._declared(manifest)
+        changes = compare(declared, self._state_of(declared)).changes
         for change in of_kind(changes, "parameter"):
             if change.after is None:
                 with self.attempt(f"parameter {change.resource} in {change.place}"):
                     parameters.delete(self.ledger, change.place, change.resource)
         self._change_images(declared, changes)
         self._change_grants(changes)
-        manifest = self._record_access(declared)
-        self._publish(manifest)
-        declared, state = self._read(manifest)
+        state = self._state_of(declared)
+        declared = self._declared(self._record_access(declared, state))
         after = compare(declared, state)
+        if self._publish(declared, after.changes):
+            after = compare(declared, self._state_of(declared))
         failures = {**_left(after, self.failures), **self.failures}
         if failures:
             raise _failed(manifest, failures)
-        return Redistributed(before, manifest, failures, self.job.id)
+        return Redistributed(before, declared.manifest, failures, self.job.id)
 
-    def _read(self, manifest: ImageManifest) -> tuple[Declared, State]:
-        declared = _declare(self.catalog, self.environment, manifest, self.declaration)
-        return declared, actual.read(self.cloud, self.environment, self.catalog, [declared])
+    def _declared(self, manifest: ImageManifest) -> Declared:
+        return _declare(self.catalog, self.environment, manifest, self.declaration)
+
+    def _state_of(self, declared: Declared) -> State:
+        return actual.read(self.cloud, self.environment, self.catalog, [declared])
 
     def _ledger_for(self, manifest: ImageManifest) -> Ledger:
         """Return a ledger whose resources have the tags of the release's other ones."""
@@ -294,7 +297,7 @@ class _Work(Attempts):
 
     def _add_images(self, manifest: ImageManifest) -> ImageManifest:
         """Give every target without an image one, and add those that are right to the manifest."""
-        declared = _declare(self.catalog, self.environment, manifest, self.declaration)
+        declared = self._declared(manifest)
         if not declared.missing:
             return manifest
         found = each(
@@ -420,9 +423,9 @@ class _Work(Attempts):
 
     # --- the manifest -------------------------------------------------------------------------------------------------
 
-    def _record_access(self, declared: Declared) -> ImageManifest:
-        """Write into the manifest who may launch each image now, as it is read back. Leaving rows go."""
-        manifest, state = declared.manifest, actual.read(self.cloud, self.environment, self.catalog, [declared])
+    def _record_access(self, declared: Declared, state: State) -> ImageManifest:
+        """Write into the manifest who may launch each image now, as it was read back. Leaving rows go."""
+        manifest = declared.manifest
         rows: list[ManifestImage] = []
         own = {one.image_id: one for one in declared.images}
         allowed = {
@@ -476,11 +479,10 @@ class _Work(Attempts):
 
     # --- parameters ---------------------------------------------------------------------------------------------------
 
-    def _publish(self, manifest: ImageManifest) -> None:
+    def _publish(self, declared: Declared, changes: Collection[Change]) -> bool:
         """Set the parameters and launch templates that have another value, those of each channel while it points to the
-        release."""
-        declared, state = self._read(manifest)
-        changes = compare(declared, state).changes
+        release. Return whether there were any."""
+        manifest = declared.manifest
         changed = {(c.place, c.resource) for c in of_kind(changes, "parameter")}
         follow = {(c.place, c.resource) for c in of_kind(changes, "launch template")}
         for which, every in declared.parameters.items():
@@ -494,6 +496,7 @@ class _Work(Attempts):
                         self._follow(followers)
             elif chosen:
                 self._set(manifest, chosen)
+        return bool(changed or follow)
 
     def _set(self, manifest: ImageManifest, chosen: Iterable[Parameter]) -> None:
         work = Parameters(self.ledger, self.catalog, manifest)

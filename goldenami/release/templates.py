@@ -230,13 +230,9 @@ class Templates:
     def _next(self, prefix: str, is_same: Callable[[Intent], bool]) -> str:
         """Return the key of the next call. A refused call is made again under its key; one of unknown outcome is sent
         again unchanged."""
-        number = 1
-        while (latest := self._journal.latest(f"{prefix}/{number}")) is not None:
-            intent, result = latest
-            if is_same(intent) and (result is None or not result.ok):
-                break
-            number += 1
-        return f"{prefix}/{number}"
+        calls = list(self._calls(prefix))
+        again = next((key for key, intent, done in calls if is_same(intent) and not done), None)
+        return again or f"{prefix}/{len(calls) + 1}"
 
     def _calls(self, prefix: str) -> Iterable[tuple[str, Intent, bool | None]]:
         """Yield the calls of this build or task: key, intent, and whether they succeeded; None: unknown."""

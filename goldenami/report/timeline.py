@@ -9,6 +9,7 @@ from html import escape
 from typing import Any, Final
 
 from goldenami.journal import Recorded
+from goldenami.model import timestamp
 from goldenami.report.text import duration, elapsed
 
 _CELLS: Final = 40  # of a bar in the text
@@ -92,11 +93,6 @@ def _lose(spans: list[Span], active: dict[tuple[str, str], int], ended: datetime
     for at in active.values():
         spans[at] = replace(spans[at], status="lost", ended=ended)
     active.clear()
-
-
-def timestamp(moment: datetime) -> str:
-    """Return a UTC time in ISO 8601 with seconds."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def lines(found: Timeline, *, bars: bool = True) -> list[str]:

@@ -18,10 +18,9 @@ from goldenami.planning import BuildPlan, Facts
 from goldenami.recipe import Recipe
 from goldenami.stages import hosts, transports
 from goldenami.stages.build import BuildContext, Host
-from goldenami.stages.host_work import SshHostWork, run_tests
+from goldenami.stages.host_work import SshHostWork, test_host
 from goldenami.stages.opening import secrets_of
 from goldenami.stages.replacing import on_a_host
-from goldenami.stages.watch import watched
 from goldenami.task import Task
 
 KIND: Final = "test"  # of the task
@@ -79,17 +78,4 @@ def run(
 
 
 def _over_ssh(build: BuildContext, architecture: Architecture, host: Host, outputs: Mapping[str, str]) -> TestReport:
-    with build.stage("test image", architecture), watched(build, host) as watch:
-        return run_tests(
-            build.recipe,
-            build.environment,
-            build.version,
-            architecture,
-            host.endpoint,
-            gate="image",
-            report_dir=build.reports,
-            emit=build.emit,
-            secrets=build.secrets,
-            outputs=outputs,
-            stop=watch,
-        )
+    return test_host(build, architecture, host, gate="image", outputs=outputs, required=False)

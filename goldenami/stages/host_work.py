@@ -43,7 +43,7 @@ class SshHostWork:
         """
         with hosts.connected(build, host, architecture) as connection:
             before, outputs = _provision(build, architecture, host, connection)
-            report = _test(build, architecture, host, gate="builder", outputs=outputs)
+            report = test_host(build, architecture, host, gate="builder", outputs=outputs)
             sealed = provision.seal(
                 connection,
                 login_key=host.login_key,
@@ -60,7 +60,7 @@ class SshHostWork:
     def prove(self, build: BuildContext, made: Candidate, host: Host) -> TestReport:
         """Run gate 2: the recipe's tests, and the tests of the sealing. Raises TestsFailed if a test failed."""
         prepared = made.prepared
-        return _test(build, made.architecture, host, gate="image", outputs=prepared.outputs, traces=prepared.traces)
+        return test_host(build, made.architecture, host, gate="image", outputs=prepared.outputs, traces=prepared.traces)
 
 
 def _provision(
@@ -128,7 +128,7 @@ def stages_of(
     return [fill_stage(stage, secrets) for stage in stages]
 
 
-def _test(
+def test_host(
     build: BuildContext,
     architecture: Architecture,
     host: Host,
@@ -136,7 +136,12 @@ def _test(
     gate: str,
     outputs: Mapping[str, str],
     traces: Traces | None = None,
+    required: bool = True,
 ) -> TestReport:
+    """Run the tests of a gate on a host, in a stage of the build. ``outputs``, ``traces``: as in :func:`run_tests`.
+
+    Raises TestsFailed if a test failed and ``required``.
+    """
     with build.stage(f"test {gate}", architecture), watched(build, host) as watch:
         report = run_tests(
             build.recipe,
@@ -152,7 +157,8 @@ def _test(
             traces=traces,
             stop=watch,
         )
-        validate.require(report)
+        if required:
+            validate.require(report)
     return report
 
 

@@ -68,7 +68,6 @@ def failed(build: BuildContext, error: BaseException | None) -> None:
 def _failure(build: BuildContext, error: BaseException | None) -> EventDocument:
     id, name = build.journal.build_id, build.recipe.name
     channel = build.journal.header.data.get("channel")
-    text = error.message if isinstance(error, GoldenAmiError) else type(error).__name__
     return notify.make(
         "failure",
         id=notify.id_of(id, "failure", notify.number_of(build.journal)),
@@ -79,7 +78,7 @@ def _failure(build: BuildContext, error: BaseException | None) -> EventDocument:
         version=build.version,
         channels=(notify.channel(channel),) if channel is not None else (),
         by=build.plan.facts.caller_arn or None,
-        error="interrupted" if error is None else mask(text, tuple(build.secrets.values())),
+        error=mask(notify.reason_of(error), tuple(build.secrets.values())),
         build=id,
         command=command("builds show", id),
     )

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from fnmatch import fnmatchcase
 from typing import Final
 from urllib.parse import urlsplit
 
-from goldenami.each import Failures
 from goldenami.errors import GoldenAmiError, NotFound
 from goldenami.model import Architecture, Package, PackagePin, PackageRepository, PackageSources, PackageUpdate
-from goldenami.updates.fetch import Downloads, Index, without_credentials
+from goldenami.updates.fetch import Downloads, Index, first_that_answers, without_credentials
 from goldenami.updates.versions import dpkg_key
 
 NAMES: Final[Mapping[Architecture, str]] = {"x86_64": "amd64", "arm64": "arm64"}  # dpkg's names of architectures
@@ -157,7 +156,7 @@ def read_suite(
             # Ubuntu offers such a version only to a share of all hosts, by their machine id.
             if name in wanted and not phase:
                 offers.setdefault((name, architecture), []).append(version)
-    return Suite(suite.title, suite.host, suite.release, offers)
+    return replace(suite, offers=offers)
 
 
 def _title(repository: PackageRepository, host: str) -> str:
@@ -166,18 +165,19 @@ def _title(repository: PackageRepository, host: str) -> str:
 
 def _read_release(downloads: Downloads, repository: PackageRepository) -> tuple[str, dict[str, str]]:
     """Return the URL of the directory of a suite, and the fields of its Release file. The first URI that answers."""
-    failures = Failures[str]()
-    for uri in repository.uris[:3]:
-        flat = repository.suite.endswith("/")
-        base = f"{uri.rstrip('/')}/{repository.suite.strip('/') if flat else f'dists/{repository.suite}'}".rstrip("./")
-        with failures.of(uri):
-            try:
-                text = downloads.small(f"{base}/InRelease")
-            except NotFound:
-                text = downloads.small(f"{base}/Release")
-            return base, next(_stanzas(_unsigned(text.decode(errors="replace"))), {})
-    missing = GoldenAmiError(f"{repository.name} has no URI for {repository.suite}")
-    raise next(iter(failures.errors.values()), missing)
+    suite = repository.suite
+    folder = suite.strip("/") if suite.endswith("/") else f"dists/{suite}"
+
+    def read(uri: str) -> tuple[str, dict[str, str]]:
+        base = f"{uri.rstrip('/')}/{folder}".rstrip("./")
+        try:
+            text = downloads.small(f"{base}/InRelease")
+        except NotFound:
+            text = downloads.small(f"{base}/Release")
+        return base, next(_stanzas(_unsigned(text.decode(errors="replace"))), {})
+
+    missing = GoldenAmiError(f"{repository.name} has no URI for {suite}")
+    return first_that_answers(repository.uris[:3], read, missing)
 
 
 def _unsigned(text: str) -> str:

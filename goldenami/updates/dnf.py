@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from goldenami.each import Failures
 from goldenami.errors import GoldenAmiError, NotFound
 from goldenami.model import Package, PackageRepository, PackageSources, PackageUpdate
 from goldenami.updates import markup
-from goldenami.updates.fetch import Downloads, Index, without_credentials
+from goldenami.updates.fetch import Downloads, Index, first_that_answers, without_credentials
 from goldenami.updates.versions import rpm_key
 
 _ALGORITHMS = ("sha256", "sha512", "sha384", "sha224")
@@ -99,12 +98,12 @@ def read_repository(downloads: Downloads, repository: PackageRepository, names: 
 def _read_repomd(downloads: Downloads, repository: PackageRepository) -> tuple[str, dict[str, Index]]:
     """Return the URL of a repository, and its indices by type. The first mirror that answers."""
     uris = repository.uris or _mirrors(downloads, repository)
-    failures = Failures[str]()
-    for uri in uris[:_MIRRORS]:
+
+    def read(uri: str) -> tuple[str, dict[str, Index]]:
         base = uri.rstrip("/")
-        with failures.of(uri):
-            return base, _indices(base, downloads.small(f"{base}/repodata/repomd.xml"))
-    raise next(iter(failures.errors.values()), NotFound(f"the repository {repository.name} has no URL"))
+        return base, _indices(base, downloads.small(f"{base}/repodata/repomd.xml"))
+
+    return first_that_answers(uris[:_MIRRORS], read, NotFound(f"the repository {repository.name} has no URL"))
 
 
 def _mirrors(downloads: Downloads, repository: PackageRepository) -> tuple[str, ...]:

@@ -25,9 +25,10 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, TypeVar
 from urllib.parse import urlsplit
 
+from goldenami.each import Failures
 from goldenami.errors import GoldenAmiError, NotFound, Unreachable
 
 SECONDS: Final = 120.0  # for all downloads of one lookup
@@ -40,6 +41,7 @@ _CHUNK: Final = 1 << 18
 _KEPT: Final = 21 * 86400.0  # seconds for which an unused file stays in the cache
 _FORM: Final = "1"  # of the files in the cache
 
+T = TypeVar("T")
 Extract = Callable[[Iterable[bytes]], Iterable[tuple[str, ...]]]
 """Reads the rows that a lookup needs from the contents of an index. The fields have no tabs and no line breaks."""
 
@@ -290,6 +292,16 @@ def _of_zstd(packed: IO[bytes]) -> Iterator[bytes]:
                 yield chunk
     except zstd.ZstdError as error:
         raise ValueError(str(error)) from error
+
+
+def first_that_answers(urls: Iterable[str], read: Callable[[str], T], missing: GoldenAmiError) -> T:
+    """Return what ``read`` returns for the first of some mirrors that answers. If none does, raise the error of the
+    first one; ``missing`` if there is none."""
+    failures = Failures[str]()
+    for url in urls:
+        with failures.of(url):
+            return read(url)
+    raise next(iter(failures.errors.values()), missing)
 
 
 def without_credentials(url: str) -> str:
