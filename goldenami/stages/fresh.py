@@ -18,7 +18,7 @@ from goldenami.planning import BuildPlan, Facts
 from goldenami.recipe import Recipe
 from goldenami.stages import hosts, transports
 from goldenami.stages.build import BuildContext, Host
-from goldenami.stages.host_work import SshHostWork, test_host
+from goldenami.stages.host_work import SshHostWork, run_gate
 from goldenami.stages.opening import secrets_of
 from goldenami.stages.replacing import on_a_host
 from goldenami.task import Task
@@ -78,4 +78,4 @@ def run(
 
 
 def _over_ssh(build: BuildContext, architecture: Architecture, host: Host, outputs: Mapping[str, str]) -> TestReport:
-    return test_host(build, architecture, host, gate="image", outputs=outputs, required=False)
+    return run_gate(build, architecture, host, gate="image", outputs=outputs, required=False)

@@ -43,7 +43,7 @@ class SshHostWork:
         """
         with hosts.connected(build, host, architecture) as connection:
             before, outputs = _provision(build, architecture, host, connection)
-            report = test_host(build, architecture, host, gate="builder", outputs=outputs)
+            report = run_gate(build, architecture, host, gate="builder", outputs=outputs)
             sealed = provision.seal(
                 connection,
                 login_key=host.login_key,
@@ -60,7 +60,7 @@ class SshHostWork:
     def prove(self, build: BuildContext, made: Candidate, host: Host) -> TestReport:
         """Run gate 2: the recipe's tests, and the tests of the sealing. Raises TestsFailed if a test failed."""
         prepared = made.prepared
-        return test_host(build, made.architecture, host, gate="image", outputs=prepared.outputs, traces=prepared.traces)
+        return run_gate(build, made.architecture, host, gate="image", outputs=prepared.outputs, traces=prepared.traces)
 
 
 def _provision(
@@ -128,7 +128,7 @@ def stages_of(
     return [fill_stage(stage, secrets) for stage in stages]
 
 
-def test_host(
+def run_gate(
     build: BuildContext,
     architecture: Architecture,
     host: Host,
