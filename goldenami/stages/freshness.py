@@ -13,7 +13,6 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
 from goldenami import planning
@@ -22,7 +21,7 @@ from goldenami.model import Architecture, BaseImage, ImageManifest, PackageUpdat
 from goldenami.planning import BuildPlan, Freshness
 from goldenami.recipe.words import seconds
 from goldenami.release.catalog import Catalog
-from goldenami.updates.fetch import Downloads, Memory
+from goldenami.updates.fetch import Downloads, Memory, cache_directory
 from goldenami.updates.lookup import Found, find
 
 _TRIED_AGAIN: Final = timedelta(days=7)
@@ -79,14 +78,13 @@ def _look_up(plan: BuildPlan, last: ImageManifest, architecture: Architecture, i
     sources = last.sources.get(architecture)
     if sources is None:
         return Found((), (f"{last.label} does not record where its packages come from",), 0)
-    local = plan.environment.local
     return find(
         last.packages.get(architecture, ()),
         sources,
         architecture,
         level=patches.level,
         exclude=patches.exclude,
-        downloads=Downloads(Path(local) / "cache" / "updates" if local else None, indices),
+        downloads=Downloads(cache_directory(), indices),
         now=now,
     )
 

@@ -82,16 +82,13 @@ def read_repository(downloads: Downloads, repository: PackageRepository, names: 
     if "primary" not in listed:
         raise GoldenAmiError(f"{base}: its repomd.xml lists no packages")
     versions: dict[tuple[str, str], list[str]] = {}
-    for name, architecture, version in downloads.rows(listed["primary"], "primary-1", extract_packages):
-        if name in wanted:
-            versions.setdefault((name, architecture), []).append(version)
+    for name, architecture, version in downloads.rows(listed["primary"], "primary-1", extract_packages).of(wanted):
+        versions.setdefault((name, architecture), []).append(version)
     advisories: dict[tuple[str, str, str], list[Advisory]] = {}
     if "updateinfo" in listed:
-        for id, kind, name, architecture, version in downloads.rows(
-            listed["updateinfo"], "advisories-1", extract_advisories
-        ):
-            if name in wanted:
-                advisories.setdefault((name, architecture, version), []).append(Advisory(id, kind == "security"))
+        rows = downloads.rows(listed["updateinfo"], "advisories-2", extract_advisories)
+        for name, architecture, version, id, kind in rows.of(wanted):
+            advisories.setdefault((name, architecture, version), []).append(Advisory(id, kind == "security"))
     return Offers(repository, versions, advisories)
 
 
@@ -195,7 +192,7 @@ def extract_packages(chunks: Iterable[bytes]) -> Iterator[tuple[str, str, str]]:
 
 
 def extract_advisories(chunks: Iterable[bytes]) -> Iterator[tuple[str, str, str, str, str]]:
-    """Yield id and type of each advisory, with name, architecture and version, for each package that it names."""
+    """Yield name, architecture and version of each package of an advisory, with the id and the type of the advisory."""
     found: list[tuple[str, str, str, str, str]] = []
     kind = id = ""
     packages: list[tuple[str, str, str]] = []
@@ -215,7 +212,7 @@ def extract_advisories(chunks: Iterable[bytes]) -> Iterator[tuple[str, str, str,
         if name == "id" and not id:
             id = _word(text)
         elif name == "update":
-            found.extend((id, kind, *package) for package in packages)
+            found.extend((*package, id, kind) for package in packages)
 
     for _ in markup.read(chunks, start, end):
         yield from found

@@ -2,7 +2,8 @@
 
 A small file (a Release file, repomd.xml) is asked for again with the validators that the server gave, ETag and
 Last-Modified. An index is named by its checksum: what was read from it once is kept under that name, and no request is
-made. The directory is a cache: whatever is missing or unreadable in it is downloaded.
+made. The directory is a cache: whatever is missing or unreadable in it is downloaded. It is in the user's cache folder,
+never in the project: a file there is trusted, and a project may be a checkout of somebody else's branch.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ import urllib.request
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, Final, TypeVar
 from urllib.parse import urlsplit
@@ -39,11 +42,13 @@ _UNPACKING_MEMORY: Final = 192 << 20  # xz -9 needs 65 MiB
 _PATIENCE: Final = 20.0  # seconds without an answer
 _CHUNK: Final = 1 << 18
 _KEPT: Final = 21 * 86400.0  # seconds for which an unused file stays in the cache
+_MOST_KEPT: Final = 256 << 20  # bytes of all files in the cache
 _FORM: Final = "1"  # of the files in the cache
 
 T = TypeVar("T")
 Extract = Callable[[Iterable[bytes]], Iterable[tuple[str, ...]]]
-"""Reads the rows that a lookup needs from the contents of an index. The fields have no tabs and no line breaks."""
+"""Reads the rows that a lookup needs from the contents of an index. The first field of a row is the name of a package.
+The fields have no tabs and no line breaks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +62,41 @@ class Index:
     packing: str  # the suffix of its name: ".xz", ".gz", …
 
 
+def cache_directory() -> Path | None:
+    """Return the user's directory for downloads: ``goldenami/updates`` in $XDG_CACHE_HOME or ~/.cache. Creates it, for
+    this user alone. Returns None if there is none, or if another user may write to it."""
+    try:
+        path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "goldenami" / "updates"
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.stat()
+    except (OSError, RuntimeError):  # no home directory
+        return None
+    return path if found.st_uid == os.geteuid() and not found.st_mode & 0o022 else None
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What a process has read: lookups for several recipes ask for nothing twice. ``files``: small files by URL.
     ``rows``: by checksum and kind."""
 
     files: dict[str, bytes] = field(default_factory=dict)
-    rows: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
+    rows: dict[str, Rows] = field(default_factory=dict)
+
+
+class Rows:
+    """The rows of an index, by the name of the package. Most rows are never asked for, so they are kept as text."""
+
+    def __init__(self, text: str) -> None:
+        """``text``: a line for each row, with tabs between the fields."""
+        self._lines: dict[str, list[str]] = {}
+        for line in text.splitlines():
+            self._lines.setdefault(line[: line.find("\t")], []).append(line)
+
+    def of(self, names: Iterable[str]) -> Iterator[tuple[str, ...]]:
+        """Yield the rows of some packages."""
+        for name in names:
+            for line in self._lines.get(name, ()):
+                yield tuple(line.split("\t"))
 
 
 class Downloads:
@@ -110,13 +143,13 @@ class Downloads:
                 return body
             into.seek(0)
             body = into.read()
-        fresh = {"etag": answer.get("ETag"), "modified": answer.get("Last-Modified")}
+        fresh = {"etag": answer.get("ETag"), "modified": _modified(answer)}
         given = {name: value for name, value in fresh.items() if value}
         if given:
             self._keep(_name(url, "file"), json.dumps(given).encode() + b"\n" + body)
         return body
 
-    def rows(self, index: Index, kind: str, extract: Extract) -> list[tuple[str, ...]]:
+    def rows(self, index: Index, kind: str, extract: Extract) -> Rows:
         """Return the rows of an index. ``kind``: the name of what is extracted.
 
         Raises NotFound if the index does not exist, Unreachable if it cannot be downloaded, and GoldenAmiError if it
@@ -124,14 +157,14 @@ class Downloads:
         """
         name = f"{index.checksum}.{kind}"
         if name not in self._memory.rows:
-            self._memory.rows[name] = self._rows(index, name, extract)
+            self._memory.rows[name] = Rows(self._rows(index, name, extract))
         return self._memory.rows[name]
 
-    def _rows(self, index: Index, name: str, extract: Extract) -> list[tuple[str, ...]]:
+    def _rows(self, index: Index, name: str, extract: Extract) -> str:
         kept = self._kept(name)
         if kept is not None:
             with contextlib.suppress(OSError, EOFError, zlib.error, UnicodeDecodeError):
-                return [tuple(line.split("\t")) for line in gzip.decompress(kept).decode().splitlines()]
+                return gzip.decompress(kept).decode()
         if index.size > PACKED:
             raise GoldenAmiError(f"{index.url} has {index.size} bytes, expected {PACKED} at most")
         with tempfile.TemporaryFile() as packed:
@@ -139,10 +172,11 @@ class Downloads:
             _check(packed, index)
             packed.seek(0)
             try:
-                found = list(extract(self._in_time(index.url, unpacked(packed, index.packing))))
+                chunks = self._in_time(index.url, unpacked(packed, index.packing))
+                found = "\n".join(map("\t".join, extract(chunks)))
             except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
                 raise GoldenAmiError(f"{index.url} cannot be read: {error}") from error
-        self._keep(name, gzip.compress("\n".join("\t".join(row) for row in found).encode(), 1))
+        self._keep(name, gzip.compress(found.encode(), 1))
         return found
 
     def _in_time(self, url: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -206,16 +240,30 @@ class Downloads:
             Path(path).replace(self._directory / name)
 
     def _forget_old_files(self) -> None:
+        """Delete files that nobody has used for weeks, and the oldest ones above the limit of all files."""
         if self._directory is None:
             return
         with contextlib.suppress(OSError):
-            for entry in os.scandir(self._directory):
-                if time.time() - entry.stat().st_mtime > _KEPT:
-                    Path(entry.path).unlink(missing_ok=True)
+            used = sorted(((e.stat(), e.path) for e in os.scandir(self._directory)), key=lambda one: -one[0].st_mtime)
+            total = 0
+            for found, path in used:
+                total += found.st_size
+                if total > _MOST_KEPT or time.time() - found.st_mtime > _KEPT:
+                    Path(path).unlink(missing_ok=True)
 
 
 def _name(url: str, kind: str) -> str:
     return f"{hashlib.sha256(url.encode()).hexdigest()}.{kind}-{_FORM}"
+
+
+def _modified(headers: Mapping[str, str]) -> str | None:
+    """Return Last-Modified if it identifies the contents: a file may change twice in a second, so that second must be
+    over (RFC 9110, section 8.8.2.2)."""
+    modified, date = headers.get("Last-Modified"), headers.get("Date")
+    with contextlib.suppress(TypeError, ValueError):
+        if modified and date and parsedate_to_datetime(date) - parsedate_to_datetime(modified) > timedelta(seconds=1):
+            return modified
+    return None
 
 
 def _split(kept: bytes) -> tuple[dict[str, str], bytes]:

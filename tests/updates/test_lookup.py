@@ -5,6 +5,8 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import os
+import time
 from base64 import b64decode
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -188,6 +190,7 @@ def test_mirrors(rocky: Archive, form: str) -> None:
 def test_nothing_is_downloaded_twice(debian: Archive, tmp_path: Path) -> None:
     cache, at = tmp_path / "cache", debian.apt("bookworm")
     debian.suite("bookworm", ("bash", "9"))
+    debian.an_hour_passes()
     first = look(APT, at, cache)
     debian.requests.clear()
     assert look(APT, at, cache) == first
@@ -195,6 +198,27 @@ def test_nothing_is_downloaded_twice(debian: Archive, tmp_path: Path) -> None:
     for file in cache.iterdir():  # damaged
         file.write_bytes(b"x")
     assert look(APT, at, cache) == first
+
+
+def test_a_file_that_may_change_in_the_same_second_is_asked_for_again(debian: Archive, tmp_path: Path) -> None:
+    cache, at = tmp_path / "cache", debian.apt("bookworm")
+    assert names(look(APT, at, cache)) == []
+    debian.suite("bookworm", ("bash", "9"))
+    assert names(look(APT, at, cache)) == ["bash 9"]
+
+
+def test_the_cache_is_private_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = fetch.cache_directory()
+    assert folder == tmp_path / "cache/goldenami/updates"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    for number in range(4):
+        (folder / str(number)).write_bytes(b"x" * 10)
+        os.utime(folder / str(number), (time.time() - number, time.time() - number))
+    monkeypatch.setattr(fetch, "_MOST_KEPT", 25)
+    Downloads(folder)
+    assert sorted(file.name for file in folder.iterdir()) == ["0", "1"]
+    folder.chmod(0o777)
+    assert fetch.cache_directory() is None
 
 
 def test_lookups_of_one_process_share_what_they_read(debian: Archive) -> None:
@@ -208,6 +232,7 @@ def test_lookups_of_one_process_share_what_they_read(debian: Archive) -> None:
 
 def test_dnf_downloads_nothing_twice(rocky: Archive, tmp_path: Path) -> None:
     rocky.repository("baseos", ("bash", "9-1"))
+    rocky.an_hour_passes()
     first = look(DNF, rocky.dnf("baseos"), tmp_path / "cache")
     rocky.requests.clear()
     assert look(DNF, rocky.dnf("baseos"), tmp_path / "cache") == first

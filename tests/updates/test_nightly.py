@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from goldenami import pipeline, planning
+from goldenami import many, pipeline, planning, plans
 from goldenami import recipe as recipes
 from goldenami.events import ignore_events
 from goldenami.model import Architecture, Package, PackageSources
@@ -17,6 +17,7 @@ from goldenami.stages.build import BuildContext, Host, Prepared
 from goldenami.stages.tools import open_tools
 from tests.updates.archives import Archive
 from tests.worlds.builds import RECIPE, PaperHostWork, World
+from tests.worlds.graph import write_graph
 
 OLD, NEW = "3.0.15-1", "3.0.16-1"
 
@@ -28,8 +29,10 @@ class Installing(PaperHostWork):
         super().__init__()
         self.sources = sources
         self.version = version
+        self.order: list[str] = []
 
     def prepare(self, build: BuildContext, architecture: Architecture, host: Host) -> Prepared:
+        self.order.append(build.recipe.name)
         made = super().prepare(build, architecture, host)
         architecture_name = "amd64" if self.sources is None or self.sources.manager == "apt" else "x86_64"
         packages = (Package("openssl", self.version, architecture_name),)
@@ -203,3 +206,46 @@ def test_a_child_follows_its_base(nights: Nights) -> None:
     expected = f"the base web@stable is {newer.manifest.label} now, and {label} has {base.manifest.label}"
     assert expected in nights.notes
     assert [nights.night(name).status for name in ("web", "shop")] == ["unchanged", "unchanged"]
+
+
+FAMILY = {"web": None, "app": "web", "shop": "web"}
+
+
+def all_of(nights: Nights) -> list[str]:
+    """A night of all recipes. Returns the recipes that were built, in the order in which their builders were ready."""
+    world, host = nights.world, nights.host
+    host.order.clear()
+    world.cloud.start_process()
+    work = many.choose(world.project, world.environment, (), {})
+    options = many.Options(host_work=host, cloud=world.cloud)
+    done = many.build(world.project, world.environment, work, options, keep_going=True)
+    assert {one.recipe for one in done if one.status == "built"} == set(host.order)
+    assert {one.status for one in done} <= {"built", "unchanged"}
+    return list(host.order)
+
+
+def test_nights_of_a_base_and_its_children(nights: Nights) -> None:
+    world = nights.world
+    nights.write("level: security")
+    write_graph(world, FAMILY)
+    assert sorted(all_of(nights)) == sorted(FAMILY)
+    assert all_of(nights) == []
+
+    nights.offer(main=NEW)
+    assert all_of(nights) == [], "an update that is none of security"
+    nights.offer(security=NEW, name="nginx")
+    assert all_of(nights) == [], "an update of a package that is not installed"
+
+    nights.offer(security=NEW)
+    work = many.choose(world.project, world.environment, (), {})
+    made = {one.recipe: one for one in plans.make(world.project, world.environment, work, cloud=world.cloud)}
+    assert {one.action for one in made.values()} == {"build"}
+    assert f"openssl {OLD} -> {NEW}" in made["web"].reasons[0]
+    assert ("stable-security" if nights.manager == "apt" else "RHSA-2026:7") in made["web"].reasons[0]
+    assert made["shop"].reasons[0] == "its base web is built first"
+    nights.host.version = NEW
+    first, *others = all_of(nights)
+    assert (first, sorted(others)) == ("web", ["app", "shop"])
+    assert all_of(nights) == []
+    made = {one.recipe: one for one in plans.make(world.project, world.environment, work, cloud=world.cloud)}
+    assert all("; no update since (" in one.reasons[0] for one in made.values())
