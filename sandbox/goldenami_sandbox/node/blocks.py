@@ -9,10 +9,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
-import hashlib
 import os
 import struct
 from collections.abc import Iterator
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from goldenami_sandbox.errors import SandboxError
 from goldenami_sandbox.node.api import BLOCK_SIZE
@@ -31,13 +32,16 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 
 ZERO = bytes(BLOCK_SIZE)
+_TAG, _NONCE = AESGCM(b"goldenami-blocks"), bytes(12)
 
 
 def token(stored: bytes) -> str:
-    """Return the digest by which blocks are compared. SHA-1 because it is fast; collisions on purpose are no threat
+    """Return the 16 bytes by which blocks are compared, in hexadecimal: the authentication tag of AES-GMAC.
+
+    It is twenty times as fast as SHA-1. The key is public, so collisions can be made on purpose, which is no threat
     here.
     """
-    return hashlib.sha1(stored, usedforsecurity=False).hexdigest()
+    return _TAG.encrypt(_NONCE, b"", stored).hex()
 
 
 def clone(source: int, target: int) -> None:

@@ -4,17 +4,19 @@
     snapshots/<id>/data         the stored blocks, each at its place; ciphertext if there is a key
     snapshots/<id>/index.json   size, tokens, facts, the key's fingerprint; written last, it makes the snapshot exist
 
-A block that equals the parent's is shared with the parent's file by reflink, so it takes no space. Children keep their
-blocks when the parent is deleted, because the filesystem counts references.
+A block that equals the parent's, or that of another snapshot under the same key, is shared with that file by reflink,
+so it takes neither space nor time. Others keep their blocks when a snapshot is deleted, because the filesystem counts
+references. What EC2 calls incremental is counted against the parent alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ from goldenami_sandbox.node import blocks
 from goldenami_sandbox.node.api import BLOCK_SIZE, DataKey, SnapshotFacts
 from goldenami_sandbox.node.crypto import BlockCipher, fingerprint
 from goldenami_sandbox.node.pool import Pool, clone_file
+from goldenami_sandbox.node.reuse import Reuse
 from goldenami_sandbox.node.volumes import Volumes, discard
 
 
@@ -56,6 +59,7 @@ class Snapshots:
     def __init__(self, pool: Pool, volumes: Volumes) -> None:
         self._pool = pool
         self._volumes = volumes
+        self._reuse = Reuse()
 
     def freeze(self, snapshot: str, volume: str) -> None:
         directory = self._directory(snapshot)
@@ -84,9 +88,8 @@ class Snapshots:
             with source.open("rb") as file:
                 handle = file.fileno()
                 size = source.stat().st_size
-                index = self._encode(
-                    directory / "data", size, blocks.allocated(handle), _reader(handle, None), shared_with, key
-                )
+                wanted = dict.fromkeys(blocks.allocated(handle))
+                index = self._encode(directory / "data", size, wanted, _reader(handle, None), shared_with, key)
             discard(source)
         self._commit(directory, index)
         return index.facts
@@ -109,7 +112,10 @@ class Snapshots:
                 index = Index(original.size, None, original.tokens, SnapshotFacts(count, count, count * BLOCK_SIZE))
             else:
                 shared_with, read = self._usable_parent(parent, key), _reader(handle, source_key)
-                index = self._encode(directory / "data", original.size, original.tokens, read, shared_with, key)
+                made = self._reuse.translate(original.key, original.tokens, fingerprint(key) if key else None)
+                wanted = {i: made.get(i) for i in original.tokens}
+                index = self._encode(directory / "data", original.size, wanted, read, shared_with, key)
+                self._reuse.translated(original.key, original.tokens, index.key, index.tokens)
         self._commit(directory, index)
         return index.facts
 
@@ -122,11 +128,15 @@ class Snapshots:
             clone_file(data, target)
             return target
         self._pool.require(len(index.tokens) * BLOCK_SIZE)
+        known = self._reuse.translate(index.key, index.tokens, None)
         try:
-            with data.open("rb") as old, target.open("xb") as new:
+            there = self._start(target, None, known, None)
+            with data.open("rb") as old, target.open("r+b" if target.exists() else "xb") as new:
                 new.truncate(index.size)
                 read, handle = _reader(old.fileno(), key), new.fileno()
-                _for_each(index.tokens, lambda i: blocks.write(handle, i, read(i)))
+                missing = [i for i in index.tokens if i not in known or there.get(i) != known[i]]
+                _for_each(missing, lambda i: blocks.write(handle, i, read(i)))
+                _punch(handle, there.keys() - index.tokens.keys(), index.size)
         except BaseException:
             discard(target)
             raise
@@ -217,20 +227,22 @@ class Snapshots:
                 blocks.share(old, new, i)
 
     def _encode(
-        self, target: Path, size: int, indices: Collection[int], read: Callable[[int], bytes], parent: str | None,
-        key: DataKey | None,
+        self, target: Path, size: int, wanted: Mapping[int, str | None], read: Callable[[int], bytes],
+        parent: str | None, key: DataKey | None,
     ) -> Index:  # fmt: skip
-        """Write blocks in their stored form into a file that starts as a clone of the parent's."""
+        """Write blocks in their stored form. ``wanted``: the indices, and their tokens as far as they are known before.
+
+        The file starts as a clone of the snapshot that has most of them, so that only the others are made.
+        """
         known = self.index(parent).tokens if parent else {}
         tokens: dict[int, str] = {}
         cipher = BlockCipher(key) if key else None
         target.unlink(missing_ok=True)
         if not parent:
-            self._pool.require(len(indices) * BLOCK_SIZE)
+            self._pool.require(len(wanted) * BLOCK_SIZE)
         try:
-            if parent:
-                clone_file(self._directory(parent) / "data", target)
-            with target.open("r+b" if parent else "xb") as file:
+            there = self._start(target, fingerprint(key) if key else None, wanted, parent)
+            with target.open("r+b" if target.exists() else "xb") as file:
                 file.truncate(size)
                 handle = file.fileno()
 
@@ -240,17 +252,38 @@ class Snapshots:
                         return
                     stored = cipher.encrypt(i, plain) if cipher else plain
                     tokens[i] = blocks.token(stored)
-                    if tokens[i] != known.get(i):
+                    if tokens[i] != there.get(i):
                         blocks.write(handle, i, stored)
 
-                _for_each(indices, encode)
-                for i in known.keys() - tokens.keys():
-                    if i * BLOCK_SIZE < size:
-                        blocks.punch(file.fileno(), i)
+                tokens.update({i: token for i, token in wanted.items() if token is not None and there.get(i) == token})
+                _for_each([i for i in wanted if i not in tokens], encode)
+                _punch(handle, there.keys() - tokens.keys(), size)
         except BaseException:
             discard(target)
             raise
         return Index(size, fingerprint(key) if key else None, tokens, _facts(tokens, known))
+
+    def _start(
+        self, target: Path, key: str | None, wanted: Mapping[int, str | None], parent: str | None
+    ) -> dict[int, str]:
+        """Make ``target`` a clone of the snapshot that has most of the wanted blocks, and return that one's tokens.
+
+        A parent is taken if no other has more. If there is none, nothing is made, and the result is empty.
+        """
+        found: list[tuple[int, bool, str, dict[int, str]]] = []
+        for name in dict.fromkeys([*([parent] if parent else []), *self._reuse.newest(key)]):
+            with contextlib.suppress(SandboxError):  # deleted, or damaged: there are others, or none is needed
+                tokens = self.index(name).tokens
+                equal = sum(1 for i, token in tokens.items() if wanted.get(i) == token)
+                if equal or name == parent:
+                    found.append((equal, name == parent, name, tokens))
+        for _, _, name, tokens in sorted(found, key=lambda one: one[:3], reverse=True):
+            with contextlib.suppress(FileNotFoundError):
+                clone_file(self._directory(name) / "data", target)
+                if self.exists(name):  # ``delete`` removes the index before the contents
+                    return tokens
+            discard(target)
+        return {}
 
     def _commit(self, directory: Path, index: Index) -> None:
         """Make the snapshot exist, once its blocks are on the disk."""
@@ -262,6 +295,7 @@ class Snapshots:
             os.fsync(file.fileno())
         new.rename(directory / "index.json")
         sync(directory)
+        self._reuse.stored(directory.name, index.key)
 
     def _directory(self, snapshot: str) -> Path:
         self._volumes.path(snapshot)  # refuses what is not an id
@@ -282,6 +316,13 @@ def _for_each(indices: Iterable[int], action: Callable[[int], None]) -> None:
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         for _ in pool.map(action, indices):  # iterating raises the exceptions of the actions
             pass
+
+
+def _punch(handle: int, indices: Iterable[int], size: int) -> None:
+    """Make blocks of a file of ``size`` bytes empty."""
+    for i in indices:
+        if i * BLOCK_SIZE < size:
+            blocks.punch(handle, i)
 
 
 def _reader(handle: int, key: DataKey | None) -> Callable[[int], bytes]:

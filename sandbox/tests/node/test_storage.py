@@ -108,6 +108,40 @@ def test_an_encrypted_snapshot_has_no_plaintext_and_needs_its_key(node: Node) ->
         node.call("delete_snapshot", snapshot)
 
 
+def test_equal_blocks_are_made_once_and_shared(node: Node) -> None:
+    """Copies and restores of images that differ little cost the difference, and have the right contents."""
+    key, many = DataKey(os.urandom(32)), 64
+    room = many * BLOCK_SIZE
+    node.call("create_volume", "vol-e", 1, None, None)
+    for index in range(many):
+        put(node, "vol-e", index, os.urandom(BLOCK_SIZE))
+    snap(node, "snap-e1", "vol-e", None)
+    node.call("copy_snapshot", "snap-e1", None, "snap-k1", key)
+    put(node, "vol-e", 5, os.urandom(BLOCK_SIZE))
+    put(node, "vol-e", 6, bytes(BLOCK_SIZE))  # emptied
+    put(node, "vol-e", many + 3, b"new")
+    snap(node, "snap-e2", "vol-e", "snap-e1")
+    wanted = [node_block(node, "vol-e", index) for index in range(many + 4)]
+
+    before = used(node)
+    facts = node.call("copy_snapshot", "snap-e2", None, "snap-k2", key)
+    assert facts["stored_bytes"] == many * BLOCK_SIZE  # to EC2, a copy without a parent is complete
+    node.call("create_volume", "vol-k2", 1, "snap-k2", key)
+    assert used(node) - before < room / 4
+    assert [node_block(node, "vol-k2", index) for index in range(many + 4)] == wanted
+    put(node, "vol-k2", 0, MARKER)  # a shared block is nobody else's
+
+    for snapshot in ("snap-e1", "snap-e2", "snap-k1"):
+        node.call("delete_snapshot", snapshot)
+    assert [node.call("read_block", "snap-k2", index, key) for index in range(many + 4)] == wanted
+    # With nothing left to share, the contents come from the ciphertext.
+    node.call("create_volume", "vol-k3", 1, "snap-k2", key)
+    assert [node_block(node, "vol-k3", index) for index in range(many + 4)] == wanted
+    node.call("delete_snapshot", "snap-k2")
+    for volume in ("vol-e", "vol-k2", "vol-k3"):
+        node.call("delete_volume", volume)
+
+
 def test_invalid_requests_are_refused(node: Node) -> None:
     with pytest.raises(RuntimeError, match="does not exist"):
         node.call("freeze_snapshot", "snap-q", "vol-none")
@@ -122,6 +156,12 @@ def test_invalid_requests_are_refused(node: Node) -> None:
 def plaintext_in(pool: Path) -> bool:
     with pool.open("rb") as file:
         return any(MARKER in blocks.read(file.fileno(), i) for i in blocks.allocated(file.fileno()))
+
+
+def used(node: Node) -> int:
+    """The bytes that volumes and snapshots use."""
+    size: int = node.call("space")["used"]
+    return size
 
 
 def node_block(node: Node, volume: str, index: int) -> bytes:
