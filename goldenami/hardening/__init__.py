@@ -9,17 +9,32 @@ from pathlib import Path
 
 from goldenami.hardening.batch import Batch, CheckResult, check_control
 from goldenami.hardening.checks import Check, Expected
-from goldenami.hardening.control import LAST, WAIVER_ENDS_SOON, Control, Hardening, Waiver, stages
+from goldenami.hardening.control import (
+    AFTER,
+    BEFORE,
+    LAST,
+    WAIVER_ENDS_SOON,
+    Control,
+    Hardening,
+    Waiver,
+    rechecked,
+    stages,
+)
 from goldenami.hardening.results import Collector, results
 
 SUITE = Path(__file__).with_name("suite.py")
 """The file with one test for each control. The tests read the batch from the variable ``VARIABLE``."""
 VARIABLE = "hardening"
 """Name of the test variable that holds the batch as JSON."""
+UNDONE = "undone"
+"""Name of the test variable that lists what the hardening undid; None where no hardening was applied."""
 
 __all__ = [
+    "AFTER",
+    "BEFORE",
     "LAST",
     "SUITE",
+    "UNDONE",
     "VARIABLE",
     "WAIVER_ENDS_SOON",
     "Batch",
@@ -31,6 +46,7 @@ __all__ = [
     "Hardening",
     "Waiver",
     "check_control",
+    "rechecked",
     "results",
     "stages",
 ]

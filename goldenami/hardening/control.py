@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Literal
 
 from pydantic import SerializeAsAny
 
 from goldenami.hardening.checks import Check
 from goldenami.model import Mark
-from goldenami.provision import BoundOperation, Handler, Operation, Stage
+from goldenami.provision import BoundOperation, Handler, Operation, Recheck, Stage
 from goldenami.provision.shell import Compilation, Steps, lines, sh
 
 
@@ -22,7 +22,8 @@ class Control:
     ``applies``: shell code. If it fails, the control is not applicable, and ``otherwise`` is the reason. An empty text
     means that the control always applies. ``reboot``: the control takes effect after a reboot. ``last``: its operations
     run after those of the other controls, because they depend on the state of the host; "of-all": after the "last"
-    ones, too. ``exclusive``: a group from which at most one control can be chosen.
+    ones, too. ``exclusive``: a group from which at most one control can be chosen. ``site``: the values of the site
+    variables that the control declares.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Control:
     reboot: bool = False
     last: Literal[False, True, "of-all"] = False
     exclusive: str = ""
+    site: Mapping[str, object] = field(default_factory=dict)
 
 
 WAIVER_ENDS_SOON: Final = datetime.timedelta(days=14)  # it is told from then on
@@ -96,6 +98,25 @@ LAST = ("hardening-last", "hardening-last-of-all")
 """Names of the stages after which nothing else may change on the host."""
 
 
+STAGES = ("hardening", *LAST)
+BEFORE: Final = "before-hardening"
+AFTER: Final = "after-hardening"
+_RECHECKED = frozenset({"agents", "software"})
+
+
+def rechecked(all_stages: Sequence[Stage]) -> list[Stage | Recheck]:
+    """Return the stages of a recipe with checks whether agents and software are as before the hardening.
+
+    Two checks, because an operation of the recipe itself may change what an earlier one did. Without hardening the
+    stages are returned as they are.
+    """
+    first = next((i for i, stage in enumerate(all_stages) if stage.name in STAGES), None)
+    if first is None:
+        return list(all_stages)
+    before, after = Recheck(BEFORE, _RECHECKED), Recheck(AFTER, _RECHECKED)
+    return [*all_stages[:first], before, *all_stages[first:], after]
+
+
 def stages(controls: Iterable[Control]) -> tuple[Stage, ...]:
     """Return the stages that apply controls, in order: the normal controls, then those with ``last``, then "of-all".
 
@@ -103,7 +124,7 @@ def stages(controls: Iterable[Control]) -> tuple[Stage, ...]:
     """
     chosen = [(control, list(_operations(control))) for control in controls]
     packages = [o for _, operations in chosen for o in operations if _installs(o)]
-    first = _stage("hardening", [(c, operations) for c, operations in chosen if not c.last], packages)
+    first = _stage(STAGES[0], [(c, operations) for c, operations in chosen if not c.last], packages)
     last = (
         _stage(name, [(c, operations) for c, operations in chosen if c.last == when], [])
         for name, when in zip(LAST, (True, "of-all"), strict=True)

@@ -1,4 +1,6 @@
-"""The test suite ``hardening``: one test for each control. All values are read with one call."""
+"""The test suite ``hardening``: one test for each control, and one for what the recipe set up before them. All values
+are read with one call.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +21,8 @@ def _batch(variables: Mapping[str, Any]) -> Batch:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "subject" not in metafunc.fixturenames:
+        return
     run = metafunc.config.pluginmanager.get_plugin("goldenami-run")
     assert run is not None
     subjects = _batch(run.settings.variables).subjects
@@ -47,3 +51,18 @@ def test_control(subject: Subject, values: Values, gate: str) -> None:
     if result.outcome == "not-applicable":
         pytest.skip(result.message)
     assert result.outcome == "passed", result.message
+
+
+@pytest.mark.retry(0)
+def test_software(variables: Mapping[str, Any]) -> None:
+    """Agents and software are as the recipe set them up: the hardening undid nothing."""
+    undone = variables["undone"]
+    if undone is None:
+        pytest.skip("checked on a builder, after the hardening")
+    found = "".join(
+        f"\n  {one['place']}: {one['title']}" + (f" ({one['detail']})" if one["detail"] else "") for one in undone
+    )
+    assert not undone, (
+        f"the hardening undid what the recipe set up:{found}\n"
+        "Waive the control that does it (hardening.waivers), or change the operation."
+    )

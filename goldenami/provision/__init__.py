@@ -44,8 +44,8 @@ from goldenami.provision.operation import (
     all_operations,
 )
 from goldenami.provision.patches import PatchSpec, closing_stage, patch_stage
-from goldenami.provision.program import Fact
-from goldenami.provision.results import OperationResult, RunResult, StageResult
+from goldenami.provision.program import Fact, Item, Recheck
+from goldenami.provision.results import Drift, OperationResult, RunResult, StageResult
 from goldenami.provision.runner import run_program, run_stage
 from goldenami.provision.seal import TRACES, SealReport, Trace, seal, traces_of
 
@@ -80,12 +80,15 @@ __all__ = [
     "TRACES",
     "BoundOperation",
     "DataVolume",
+    "Drift",
     "Fact",
     "Handler",
+    "Item",
     "Operation",
     "OperationResult",
     "PatchSpec",
     "Payload",
+    "Recheck",
     "RunResult",
     "SealReport",
     "Stage",

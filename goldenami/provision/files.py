@@ -5,13 +5,15 @@ Missing parent directories are created with owner root and mode 0755.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from goldenami.os import MANAGERS
 from goldenami.provision.fields import AbsolutePath, Account, Mode, OneLine
-from goldenami.provision.operation import Operation
+from goldenami.provision.operation import Operation, Payload
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 from goldenami.provision.writing import VALIDATE, write
 
@@ -31,6 +33,12 @@ class _Contents(Operation):
 
     def title(self) -> str:
         return f"{self.kind} {self.dest}"
+
+    def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        data = (
+            payloads["src"].sha256 if "src" in payloads else hashlib.sha256((self.content or "").encode()).hexdigest()
+        )
+        return {self.dest: f"contents {data}"}
 
     def compile(self, to: Compilation) -> Steps:
         if self.src is not None:
@@ -76,6 +84,9 @@ class File(_Contents):
         if self.state == "present" and given != 1:
             raise ValueError("expected either content or src")
         return self
+
+    def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        return {self.dest: "absent"} if self.state == "absent" else super().claims(payloads)
 
     def compile(self, to: Compilation) -> Steps:
         if self.state == "present":
@@ -125,6 +136,9 @@ class Directory(Operation):
     def title(self) -> str:
         return f"directory {self.path}" + (" absent" if self.state == "absent" else "")
 
+    def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        return {self.path: "a directory" if self.state == "present" else "absent"}
+
     def compile(self, to: Compilation) -> Steps:
         if self.state == "absent":
             return Steps(
@@ -165,6 +179,9 @@ class Link(Operation):
 
     def title(self) -> str:
         return f"link {self.path} " + ("absent" if self.state == "absent" else f"-> {self.target}")
+
+    def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        return {self.path: f"a link to {self.target}" if self.state == "present" else "absent"}
 
     def compile(self, to: Compilation) -> Steps:
         if self.state == "absent":
@@ -221,6 +238,9 @@ class Absent(Operation):
 
     def title(self) -> str:
         return f"absent {', '.join(self.paths)}"
+
+    def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        return dict.fromkeys(self.paths, "absent")
 
     def compile(self, to: Compilation) -> Steps:
         return Steps(

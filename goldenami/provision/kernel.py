@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from goldenami.provision.fields import OneLine
-from goldenami.provision.operation import Operation
+from goldenami.provision.operation import Operation, Payload
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 from goldenami.provision.writing import awk, keep_attributes, place_file, same_file, write
 
@@ -52,6 +53,9 @@ class Sysctl(Operation):
         packages, since the last file wins.
         """
         return f"/etc/sysctl.d/99-zz-{self.name.replace('/', '_').replace('*', 'all')}.conf"
+
+    def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        return {f"the kernel setting {self.name}": " ".join(self.value.split())}
 
     def compile(self, to: Compilation) -> Steps:
         contents = to.place(f"{self.name} = {self.value}\n".encode())
@@ -110,6 +114,9 @@ class KernelModule(Operation):
 
     def title(self) -> str:
         return f"kernel_module {self.name} {self.state}"
+
+    def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        return {f"the kernel module {self.name.replace('-', '_')}": self.state}
 
     def compile(self, to: Compilation) -> Steps:
         load, probe = f"/etc/modules-load.d/goldenami-{self.name}.conf", f"/etc/modprobe.d/goldenami-{self.name}.conf"
@@ -185,6 +192,9 @@ class KernelArgument(Operation):
 
     def title(self) -> str:
         return f"kernel_argument {self.word}" + (" absent" if self.state == "absent" else "")
+
+    def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        return {f"the kernel argument {self.name}": "absent" if self.state == "absent" else self.word}
 
     def compile(self, to: Compilation) -> Steps:
         def run(mode: str, file: str) -> Script:

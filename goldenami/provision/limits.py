@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from goldenami.os import SYSTEMS, Pam
 from goldenami.provision.fields import OneLine
-from goldenami.provision.operation import Operation
+from goldenami.provision.operation import Operation, Payload
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 from goldenami.provision.writing import is_gone, place_file, same_file
 
@@ -62,6 +63,9 @@ class Limit(Operation):
     def title(self) -> str:
         return f"limit {self.domain} {self.item} {self.value}" + (f" ({self.type})" if self.type != "both" else "")
 
+    def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        return {f"the limit {self.item} ({self.type}) of {self.domain}": self.value}
+
     def compile(self, to: Compilation) -> Steps:
         kind = "-" if self.type == "both" else self.type
         domain = {"*": "all"}.get(self.domain, re.sub(r"[^A-Za-z0-9]+", "-", self.domain).strip("-"))
@@ -112,6 +116,10 @@ class PamProfile(Operation):
 
     def unfit(self, os: str) -> str | None:
         return _without("pam-auth-update", os, "authselect")
+
+    def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        state = "absent" if self.state == "absent" else "used" if self.enabled else "not used"
+        return {f"the PAM profile {self.name}": state}
 
     def compile(self, to: Compilation) -> Steps:
         path = f"/usr/share/pam-configs/{self.name}"

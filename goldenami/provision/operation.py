@@ -86,6 +86,13 @@ class Operation(BaseModel):
         """
         return None
 
+    def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        """Return what the operation requires of the host, by name: ``{"package nginx": "present"}``.
+
+        Two operations that claim different values for one name undo each other. ``payloads``: as in BoundOperation.
+        """
+        return {}
+
     def with_fields(self, fields: Mapping[str, Any]) -> Operation:
         """Return the same operation with these values for all of its fields. Raises pydantic's ValidationError."""
         return type(self).model_validate(fields)
@@ -158,6 +165,11 @@ class BoundOperation:
     def label(self) -> str:
         """The title in the recipe, else the title of the operation."""
         return self.title or self.operation.title()
+
+    @property
+    def claims(self) -> Mapping[str, str]:
+        """What the operation requires of the host; see ``Operation.claims``."""
+        return self.operation.inner.claims(self.payloads)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,13 @@ package manager is called only if it has something to do.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from goldenami.provision.fields import PackageName, Sha256, Url, VersionConstraint, version_parts
-from goldenami.provision.operation import Operation
+from goldenami.provision.operation import Operation, Payload
 from goldenami.provision.shell import Batch, Compilation, Script, Steps, lines, sh
 
 
@@ -101,6 +102,10 @@ class Package(Operation):
     def title(self) -> str:
         extra = f" {self.version}" if self.version else "" if self.state == "present" else f" {self.state}"
         return f"package {', '.join(self.names)}{extra}"
+
+    def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        state = "absent" if self.state in ("absent", "purge") else "present"
+        return {f"package {name.partition(':')[0]}": state for name in self.names}
 
     def compile(self, to: Compilation) -> Steps:
         numbers = [to.package(name) for name in self.packages]

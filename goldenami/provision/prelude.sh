@@ -116,6 +116,16 @@ operation() {
   finish "$1" changed 0
 }
 
+# recheck WHEN N...: checks again that operations hold, and reports those that do not. It changes nothing.
+recheck() {
+  when=$1 packages_known=''
+  shift
+  for rechecked in "$@"; do
+    detail='' state=''
+    "verify_$rechecked" >"$work/check" 2>&1 || event drift "$when" "$rechecked" "${detail:-$(tail -n 1 "$work/check")}"
+  done
+}
+
 end() {
   rm -f "$flags/.${work##*/}"
   rmdir "$flags" 2>/dev/null || : # no handler is due

@@ -46,7 +46,18 @@ class Fact:
     script: Script
 
 
-Item = Stage | Fact
+@dataclass(frozen=True, slots=True)
+class Recheck:
+    """A check whether what earlier stages of the program did is still so. It changes nothing, and a run in check mode
+    skips it. ``when``: its name in the results. ``stages``: names of the stages. Operations that no check can prove
+    (``Steps.once``) are left out.
+    """
+
+    when: str
+    stages: frozenset[str]
+
+
+Item = Stage | Fact | Recheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +123,9 @@ def compile_program(items: Sequence[Item]) -> Program:
     for item in items:
         if isinstance(item, Fact):
             calls.append(_fact(item, len(steps)))
+            continue
+        if isinstance(item, Recheck):
+            calls.append(_recheck(item, stages, steps))
             continue
         if not item.operations:
             continue
@@ -194,6 +208,24 @@ def _fact(fact: Fact, at: int) -> Script:
         at=at,
         name=fact.name,
         script=fact.script,
+    )
+
+
+def _recheck(recheck: Recheck, stages: Sequence[Stage], steps: Sequence[Steps]) -> Script:
+    """Returns code that checks the operations of the stages again, without their handlers."""
+    numbers, base = [], 0
+    for stage in stages:
+        if stage.name in recheck.stages:
+            own = range(base, base + len(stage.operations))
+            numbers += [str(number) for number in own if not (steps[number].once or steps[number].reboot)]
+        base += len(all_operations(stage))
+    if not numbers:
+        return Script("")
+    return sh(
+        '[ "$first" -gt @at ] || [ "$mode" = check ] || recheck @when @numbers',
+        at=len(steps),
+        when=recheck.when,
+        numbers=numbers,
     )
 
 

@@ -16,8 +16,18 @@ from goldenami.events import Emit, emit
 from goldenami.provision import hints
 from goldenami.provision.operation import BoundOperation, Stage
 from goldenami.provision.program import Program
-from goldenami.provision.results import OperationResult, StageResult
-from goldenami.provision.stream import Begun, FactRead, Finished, Message, RebootDue, StageStarted, Started, Status
+from goldenami.provision.results import Drift, OperationResult, StageResult
+from goldenami.provision.stream import (
+    Begun,
+    Drifted,
+    FactRead,
+    Finished,
+    Message,
+    RebootDue,
+    StageStarted,
+    Started,
+    Status,
+)
 
 _OUTPUT_LINES = 20
 
@@ -54,6 +64,7 @@ class Progress:
     ) -> None:
         self.facts: dict[str, str] = {}
         self.ended: dict[int, Status] = {}
+        self.drift: dict[str, dict[int, Drift]] = {}
         self.running: Started | None = None
         self.boot = ""
         self.reboot_after: int | None = None
@@ -142,6 +153,10 @@ class Progress:
                     self._report("operation.started", message.index)
             case Finished():
                 self._on_finished(message)
+            case Drifted():
+                bound = self._operations[message.index].bound
+                drift = Drift(self.mask(bound.label), str(bound.mark), self.mask(message.detail))
+                self.drift.setdefault(message.when, {})[message.index] = drift
             case RebootDue():
                 self.reboot_after = message.index
 

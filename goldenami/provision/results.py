@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from goldenami.provision.stream import Status
 
@@ -46,11 +46,27 @@ class StageResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Drift:
+    """An operation that did not hold any more when it was checked again."""
+
+    title: str
+    place: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunResult:
     """The result of a run. ``stages``: the stages that have operations, in order. ``facts``: the texts that were read,
-    by the fact's name.
+    by the fact's name. ``drift``: the operations that a Recheck found to be undone, by its name and the operation's
+    number.
     """
 
     stages: tuple[StageResult, ...]
     facts: Mapping[str, str]
     seconds: float
+    drift: Mapping[str, Mapping[int, Drift]] = field(default_factory=dict)
+
+    def undone(self, before: str, after: str) -> tuple[Drift, ...]:
+        """Return the operations that held at one Recheck and not at a later one, in order."""
+        earlier = self.drift.get(before, {})
+        return tuple(drift for number, drift in sorted(self.drift.get(after, {}).items()) if number not in earlier)

@@ -100,7 +100,8 @@ class _Run:
             self._progress.leave(error)
             raise
         self._progress.leave(None)
-        return RunResult(self._progress.stages, self._progress.facts, time.monotonic() - start)
+        progress = self._progress
+        return RunResult(progress.stages, progress.facts, time.monotonic() - start, progress.drift)
 
     def _to_the_end(self) -> None:
         first, lost, progress = 0, 0, self._progress

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from goldenami.provision.fields import UnitName
-from goldenami.provision.operation import Operation
+from goldenami.provision.operation import Operation, Payload
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 
 _ACTIONS = {"started": "start", "stopped": "stop", "restarted": "restart", "reloaded": "reload-or-restart"}
@@ -49,8 +50,24 @@ class Service(Operation):
             words.append(self.state)
         return " ".join(words)
 
+    @property
+    def unit(self) -> str:
+        return self.name if "." in self.name else f"{self.name}.service"
+
+    def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        found = {}
+        if self.masked is not None:
+            found["masked"] = "yes" if self.masked else "no"
+        elif self.enabled or self.state == "started":
+            found["masked"] = "no"
+        if self.enabled is not None or self.masked:
+            found["enabled"] = "yes" if self.enabled else "no"
+        if self.state in ("started", "stopped"):
+            found["running"] = "yes" if self.state == "started" else "no"
+        return {f"{self.unit} {what}": value for what, value in found.items()}
+
     def compile(self, to: Compilation) -> Steps:
-        unit = self.name if "." in self.name else f"{self.name}.service"
+        unit = self.unit
         reader = sh(
             """_active='' _enabled='' _loaded='' _reload=''
 while IFS='=' read -r _key _value; do

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from goldenami.provision.fields import AbsolutePath, OneLine
-from goldenami.provision.operation import Operation
+from goldenami.provision.operation import Operation, Payload
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 from goldenami.provision.writing import VALIDATE, awk, keep_attributes, write
 
@@ -90,6 +91,12 @@ class Setting(Operation):
     def title(self) -> str:
         ending = " absent" if self.state == "absent" else "" if self.value is None else f" {self.value}"
         return f"setting {self.path}: {self.key}{ending}"
+
+    def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        key = self.key.lower() if self.form == "ssh" else self.key
+        section = f" of {self.section}" if self.section else ""
+        value = "absent" if self.state == "absent" else self.value if self.value is not None else "set"
+        return {f"{key}{section} in {self.path}": value}
 
     def compile(self, to: Compilation) -> Steps:
         def run(mode: str) -> Script:

@@ -9,6 +9,7 @@ An event is a line that begins with the run's mark, a random word::
     MARK start 3 1234.56                 operation 3 begins
     MARK ok|changed|skipped 3 1234.60 0 DETAIL
     MARK failed 3 1234.60 STATUS DETAIL
+    MARK drift WHEN 3 DETAIL             operation 3 does not hold any more (see ``program.Recheck``)
     MARK reboot 3                        the host must reboot; the program continues after operation 3
     MARK end ok|failed                   the end of the program; no event follows
     MARK gone                            the process of the program has ended
@@ -62,6 +63,13 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
+class Drifted:
+    when: str
+    index: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class RebootDue:
     index: int
 
@@ -73,7 +81,7 @@ class Ended:
     whole: bool
 
 
-Message = Begun | StageStarted | FactRead | Started | Finished | RebootDue | Ended
+Message = Begun | StageStarted | FactRead | Started | Finished | Drifted | RebootDue | Ended
 
 
 class Reader:
@@ -129,6 +137,9 @@ def _parse(text: str) -> Message:
     if kind in ("ok", "changed", "failed", "skipped"):
         detail = words[3].strip() if len(words) > 3 else ""
         return Finished(int(words[0]), float(words[1]), cast("Status", kind), int(words[2]), detail)
+    if kind == "drift":
+        when, number, detail = (*rest.split(" ", 2), "")[:3]
+        return Drifted(when, int(number), detail.strip())
     if kind == "reboot":
         return RebootDue(int(words[0]))
     if kind in ("end", "gone"):

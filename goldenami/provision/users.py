@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from goldenami.provision.fields import LARGEST_ID, AbsolutePath, Account, OneLine
-from goldenami.provision.operation import Operation
+from goldenami.provision.operation import Operation, Payload
 from goldenami.provision.shell import Compilation, Script, Steps, lines, sh
 from goldenami.provision.writing import write
 
@@ -40,6 +41,9 @@ class Group(Operation):
 
     def title(self) -> str:
         return f"group {self.name}" + (" absent" if self.state == "absent" else "")
+
+    def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        return {f"the group {self.name}": self.state}
 
     def compile(self, to: Compilation) -> Steps:
         entry = sh("_entry=$(getent group @name)", name=self.name)
@@ -120,6 +124,9 @@ class User(Operation):
 
     def title(self) -> str:
         return f"user {self.name}" + (" absent" if self.state == "absent" else "")
+
+    def claims(self, payloads: Mapping[str, Payload]) -> Mapping[str, str]:
+        return {f"the user {self.name}": self.state}
 
     def compile(self, to: Compilation) -> Steps:
         entry = sh("_entry=$(getent passwd @name)", name=self.name)

@@ -258,6 +258,7 @@ def bind_control(scope: Scope, written: Written, values: Mapping[str, Any], os: 
         reboot="reboot" in spec.needs,
         last=spec.last,
         exclusive=spec.exclusive or "",
+        site={name: values[name] for name in spec.variables if name in values},
     )
 
 

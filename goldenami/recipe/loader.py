@@ -25,6 +25,7 @@ from goldenami.os import SYSTEMS, of_reference
 from goldenami.provision import PatchSpec, Stage, outputs
 from goldenami.recipe import agents, hardening, limits, operations
 from goldenami.recipe.allowed import check_environments, environments_of
+from goldenami.recipe.conflicts import check_conflicts
 from goldenami.recipe.context import base_names, environment_names, recipe_names
 from goldenami.recipe.document import Document
 from goldenami.recipe.extensions import check_compiles
@@ -138,11 +139,12 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
         context["base"] = base_names(kind or "", reference, channel, os)
         found = agents.read(scope, os)
         hardened[architecture] = hardening.read(scope, os, loading.today)
-        stages[architecture] = (
+        software = (
             *((Stage("agents", found.operations, found.handlers),) if found.operations else ()),
             *operations.stage(scope, "software", value.get("software"), ("software",)),
-            *hardening_stages(hardened[architecture].controls),
         )
+        check_conflicts(problems, software, hardened[architecture].controls)
+        stages[architecture] = (*software, *hardening_stages(hardened[architecture].controls))
         problems.extend(check_compiles(stages[architecture], loading.project))
         for mark, name, other in outputs.duplicate_outputs(stages[architecture]):
             problems.add_once(mark, f"outputs: {name} is already declared at {other}", "Choose another name.")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from goldenami import planning, provision, ssh, validate
 from goldenami.aws import instances
 from goldenami.errors import BuilderError
 from goldenami.events import Emit, mask
-from goldenami.hardening import LAST, SUITE, Batch, Collector, Hardening, results
+from goldenami.hardening import AFTER, BEFORE, LAST, SUITE, UNDONE, Batch, Collector, Hardening, rechecked, results
 from goldenami.hardening import VARIABLE as HARDENING
 from goldenami.model import Architecture, Environment, Package, SshEndpoint, TestReport
-from goldenami.provision import Stage
+from goldenami.provision import Drift, Stage
 from goldenami.provision import outputs as script_outputs
 from goldenami.provision.shell import Script
 from goldenami.recipe import Recipe
@@ -42,8 +42,8 @@ class SshHostWork:
         the host.
         """
         with hosts.connected(build, host, architecture) as connection:
-            before, outputs = _provision(build, architecture, host, connection)
-            report = run_gate(build, architecture, host, gate="builder", outputs=outputs)
+            before, outputs, undone = _provision(build, architecture, host, connection)
+            report = run_gate(build, architecture, host, gate="builder", outputs=outputs, undone=undone)
             sealed = provision.seal(
                 connection,
                 login_key=host.login_key,
@@ -65,16 +65,17 @@ class SshHostWork:
 
 def _provision(
     build: BuildContext, architecture: Architecture, host: Host, connection: ssh.Connection
-) -> tuple[tuple[Package, ...], dict[str, str]]:
+) -> tuple[tuple[Package, ...], dict[str, str], tuple[Drift, ...]]:
     """Run every stage of the recipe in one program. Only a reboot divides it.
 
-    Returns the packages before the stages, and the outputs of the recipe's scripts.
+    Returns the packages before the stages, the outputs of the recipe's scripts, and the operations that the hardening
+    undid.
     """
     recipe = build.recipe
     full = stages_of(recipe, architecture, build.secrets, _volumes(build, host))
     result = provision.run_program(
         connection,
-        [provision.PACKAGES, *full, *script_outputs.output_facts(full)],
+        [provision.PACKAGES, *rechecked(full), *script_outputs.output_facts(full)],
         build.emit,
         secrets=build.secrets.values(),
         timeout=recipe.builder[architecture].stage_timeout,
@@ -83,7 +84,7 @@ def _provision(
     found = script_outputs.read_outputs(result.facts, build.secrets.values())
     for name, value in found.items():
         build.note(f"output {name}: {value}")
-    return provision.parse_packages(result.facts[provision.PACKAGES.name]), found
+    return provision.parse_packages(result.facts[provision.PACKAGES.name]), found, result.undone(BEFORE, AFTER)
 
 
 def _volumes(build: BuildContext, host: Host) -> tuple[Stage, ...]:
@@ -135,10 +136,12 @@ def run_gate(
     *,
     gate: str,
     outputs: Mapping[str, str],
+    undone: Sequence[Drift] | None = None,
     traces: Traces | None = None,
     required: bool = True,
 ) -> TestReport:
-    """Run the tests of a gate on a host, in a stage of the build. ``outputs``, ``traces``: as in :func:`run_tests`.
+    """Run the tests of a gate on a host, in a stage of the build. ``outputs``, ``undone``, ``traces``: as in
+    :func:`run_tests`.
 
     Raises TestsFailed if a test failed and ``required``.
     """
@@ -154,6 +157,7 @@ def run_gate(
             emit=build.emit,
             secrets=build.secrets,
             outputs=outputs,
+            undone=undone,
             traces=traces,
             stop=watch,
         )
@@ -174,11 +178,14 @@ def run_tests(
     emit: Emit,
     secrets: Mapping[str, str],
     outputs: Mapping[str, str],
+    undone: Sequence[Drift] | None = None,
     traces: Traces | None = None,
     stop: threading.Event | None = None,
 ) -> TestReport:
-    """Run the tests of a recipe on one host: its suites, its files and its hardening controls. ``traces``: of the
-    builder; with them the tests of the sealing run as well. A failed test raises no error; see ``run_suite``."""
+    """Run the tests of a recipe on one host: its suites, its files and its hardening controls.
+
+    ``undone``: what the hardening undid, if it was applied just now. ``traces``: of the builder; with them the tests of
+    the sealing run as well. A failed test raises no error; see ``run_suite``."""
     hardening = recipe.hardening.get(architecture, Hardening())
     proven = Collector(emit)
     suites = (*(("sealed",) if traces is not None else ()), *((CONTROLS,) if hardening.controls else ()))
@@ -193,6 +200,7 @@ def run_tests(
             **_variables(recipe, environment, version, architecture),
             "outputs": dict(outputs),
             HARDENING: Batch.of(hardening.controls).to_json(),
+            UNDONE: None if undone is None else [asdict(drift) for drift in undone],
         },
         traces=traces,
         secrets=tuple(secrets.values()),

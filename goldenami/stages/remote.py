@@ -11,6 +11,7 @@ from goldenami import os as systems
 from goldenami import provision, ssh
 from goldenami.errors import BuilderError, UsageError
 from goldenami.events import Emit, emit
+from goldenami.hardening import AFTER, BEFORE, rechecked
 from goldenami.model import Architecture, Environment, SshEndpoint, TestReport
 from goldenami.provision import OperationResult, Stage
 from goldenami.provision import outputs as script_outputs
@@ -82,7 +83,11 @@ def apply(
         stages = [_without_reboot(stage) for stage in stages]
     timeout = recipe.builder[architecture].stage_timeout
     values = secrets.values()
-    done = provision.run_program(connection, stages, to, secrets=values, mode=mode, timeout=timeout)
+    items = rechecked(stages)
+    done = provision.run_program(connection, items, to, secrets=values, mode=mode, timeout=timeout)
+    for one in done.undone(BEFORE, AFTER):
+        message = f"{one.place}: the hardening undid {one.title}" + (f" ({one.detail})" if one.detail else "")
+        emit(to, "note", message=message, level="warning")
     due = False
     if reboots and not reboot:
         asked = provision.run_stage(connection, Stage("reboot", tuple(reboots)), secrets=values, mode="check")

@@ -7,13 +7,14 @@ from __future__ import annotations
 import subprocess
 import tempfile
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from goldenami.provision import BoundOperation, Stage
-from goldenami.provision.program import compile_stage
-from goldenami.provision.stream import Finished, Message, Reader
+from goldenami.provision import BoundOperation, Item, Stage
+from goldenami.provision.program import compile_program
+from goldenami.provision.stream import Drifted, Finished, Message, Reader
 
 MARK = "mark-of-this-test"
 
@@ -25,8 +26,11 @@ class Here:
     statuses: list[str] = field(default_factory=list)
     details: list[str] = field(default_factory=list)
     output: deque[str] = field(default_factory=deque)
+    drift: list[Drifted] = field(default_factory=list)
 
     def message(self, message: Message) -> None:
+        if isinstance(message, Drifted):
+            self.drift.append(message)
         if isinstance(message, Finished):
             self.statuses.append(message.status)
             self.details.append(message.detail)
@@ -36,7 +40,13 @@ def run_here(
     *operations: BoundOperation, mode: Literal["apply", "check"] = "apply", shell: str = "sh", path: str = ""
 ) -> Here:
     """``path``: directories whose programs go before the system's."""
-    program = compile_stage(Stage("here", operations))
+    return run_items_here([Stage("here", operations)], mode=mode, shell=shell, path=path)
+
+
+def run_items_here(
+    items: Sequence[Item], *, mode: Literal["apply", "check"] = "apply", shell: str = "sh", path: str = ""
+) -> Here:
+    program = compile_program(items)
     here = Here()
     reader = Reader(MARK, here.message, here.output.append)
     with tempfile.TemporaryDirectory() as work, program.archive() as archive:
