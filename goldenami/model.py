@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import socket
 
 Architecture = Literal["x86_64", "arm64"]  # as in the EC2 API
+Protection = Literal["with-cooldown", "without-cooldown"]  # of an image from deregistration
 IMAGE_NAME = "{{ recipe.name }}-{{ version }}-{{ architecture }}"  # the default names of AMIs
 DIRECT = "direct"  # the transport that connects to the address of an instance by TCP
 
@@ -508,7 +509,8 @@ class Declaration:
     """What a recipe says about the distribution of its releases in one environment.
 
     ``share_accounts``, ``share_organizations``: as in ``ReleaseOrder``. ``tags``: the recipe's own tags of images.
-    ``deprecate_after``: counts from the start of the build; None: images are not deprecated.
+    ``deprecate_after``: counts from the start of the build; None: images are not deprecated. ``protection``: of images
+    from deregistration; None: goldenami does not protect them.
     """
 
     recipe: str
@@ -518,6 +520,7 @@ class Declaration:
     tags: Mapping[str, str] = field(default_factory=dict)
     imds_v2: bool = True
     deprecate_after: timedelta | None = None
+    protection: Protection | None = None
 
 
 @dataclass(frozen=True, slots=True)

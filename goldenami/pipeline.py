@@ -36,7 +36,7 @@ from goldenami.nextstep import command, step
 from goldenami.notify import delivery as notify
 from goldenami.planning import BuildPlan
 from goldenami.recipe import Project, Recipe
-from goldenami.release import channels, consumers, redistribute
+from goldenami.release import channels, consumers, protection, redistribute
 from goldenami.release.catalog import Catalog, Channel
 from goldenami.release.distribute import distribute
 from goldenami.release.order import ReleaseOrder
@@ -247,6 +247,10 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
             by=build.plan.facts.caller_arn or None,
             emit=build.emit,
         )
+    if build.recipe.distribution.protection is not None:
+        with build.stage("protect"):
+            refused = protection.protect(build.ledger, published.manifest, build.recipe.distribution.protection)
+            failures = {**failures, **refused}
     notices.released(build, catalog, published.manifest)
     with build.stage("clean up"):
         keep = reconcile.released(build.journal, published.manifest)
@@ -314,6 +318,7 @@ def release_order(build: BuildContext) -> ReleaseOrder:
         unavailable=build.plan.facts.unavailable,
         names=build.environment.image_name,
         volumes={volume.device: volume.delete_on_termination for volume in recipe.image.volumes},
+        protection=recipe.distribution.protection,
     )
 
 

@@ -398,6 +398,30 @@ def undeprecate(ledger: Ledger, key: str, place: Place, image_id: str) -> None:
     ledger.change(key, place, call, resource=image_id, kind="attribute")
 
 
+def protect(ledger: Ledger, key: str, place: Place, image_id: str, *, cooldown: bool) -> None:
+    """Ensure that EC2 refuses to deregister an image; with a ``cooldown``, also for 24 hours after ``unprotect``."""
+    call = Call("ec2", "EnableImageDeregistrationProtection", {"ImageId": image_id, "WithCooldown": cooldown})
+    ledger.change(key, place, call, resource=image_id, kind="attribute")
+
+
+def unprotect(ledger: Ledger, key: str, place: Place, image_id: str) -> None:
+    """Ensure that an image is not protected from deregistration. A cooldown starts now, if the image has one."""
+    call = Call("ec2", "DisableImageDeregistrationProtection", {"ImageId": image_id})
+    ledger.change(key, place, call, resource=image_id, kind="attribute")
+
+
+def tag(ledger: Ledger, key: str, place: Place, resource: str, wanted: Mapping[str, str]) -> None:
+    """Ensure that an image or a snapshot has tags; its other tags stay."""
+    call = Call("ec2", "CreateTags", {"Resources": [resource], "Tags": tagging.to_list(wanted)})
+    ledger.change(key, place, call, resource=resource, kind="attribute")
+
+
+def untag(ledger: Ledger, key: str, place: Place, resource: str, removed: Mapping[str, str]) -> None:
+    """Ensure that an image or a snapshot does not have tags with these values any more."""
+    call = Call("ec2", "DeleteTags", {"Resources": [resource], "Tags": tagging.to_list(removed)})
+    ledger.change(key, place, call, resource=resource, kind="attribute")
+
+
 # --- deleting ---------------------------------------------------------------------------------------------------------
 
 

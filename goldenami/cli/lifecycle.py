@@ -184,6 +184,7 @@ def _retired_json(retired: Retired) -> dict[str, Any]:
         ],
         "deleted": list(retired.deleted),
         "left": dict(retired.left),
+        "waiting": {label: end.isoformat(timespec="seconds") for label, end in retired.waiting.items()},
         "unreachable": places.to_json(retired.unreachable),
         **_bins_json(retired),
     }
@@ -215,7 +216,13 @@ def _print_retired(retired: Retired, *, dry_run: bool) -> None:
     for decision in retired.decisions:
         click.echo(f"{decision.fate:<9}  {decision.release.label}: {decision.rule}")
     places.tell(retired.unreachable, "so nothing is deleted")
-    gone = len(retired.with_fate("delete"))
+    for label, end in retired.waiting.items():
+        click.echo(
+            f"{label} is disabled; it was protected from deregistration with a cooldown, so AWS refuses to delete it "
+            f"until {end:%Y-%m-%d %H:%M} UTC; {step('retire')} deletes it then",
+            err=True,
+        )
+    gone = len([v for v in retired.with_fate("delete") if v.release.label not in retired.waiting])
     if dry_run:
         click.echo(f"{gone} of {len(retired.decisions)} releases would be deleted", err=True)
         for what in retired.recoverable:

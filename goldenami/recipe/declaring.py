@@ -27,6 +27,7 @@ def declaration(
         tags=dict(recipe.image.tags),
         imds_v2=recipe.image.imds == "v2",
         deprecate_after=timedelta(seconds=seconds(after)) if after is not None else None,
+        protection=recipe.distribution.protection,
     )
 
 

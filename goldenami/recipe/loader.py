@@ -175,6 +175,7 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
     if problems.found or os is None:
         return None
     first = next(iter(specs.values()))
+    protection = first.distribution.deregistration_protection
     return Recipe(
         name=first.name,
         version=first.version,
@@ -189,7 +190,11 @@ def _load(loading: _Loading, overrides: Mapping[str, str]) -> Recipe | None:
         tests=tuple({(t.name, t.path): t for t in tests}.values()),
         image=first.image,
         distribution=Distribution(
-            targets, shared, first.distribution.channel, _organizations(first.distribution.share)
+            targets,
+            shared,
+            first.distribution.channel,
+            _organizations(first.distribution.share),
+            protection=None if protection == "none" else protection,
         ),
         retention=first.retention,
         refresh=first.refresh,

@@ -315,6 +315,12 @@ class DistributionSpec(Spec):
     channel: str = Field(
         "candidate", description="The channel that a successful build moves.", pattern=NAME, max_length=64
     )
+    deregistration_protection: Literal["none", "with-cooldown", "without-cooldown"] = Field(
+        "none",
+        description="Protection of released images: EC2 refuses to deregister them until it is disabled, and for 24 "
+        "hours more with-cooldown. goldenami retire disables it first. none: goldenami protects no image, and leaves "
+        "the protection alone that somebody else enabled.",
+    )
 
 
 def check_order(spec: RetentionSpec | ChannelRetentionSpec) -> None:

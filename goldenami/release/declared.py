@@ -95,6 +95,7 @@ def declare(
         imds_v2=declaration.imds_v2,
         deprecate_at=created + declaration.deprecate_after if declaration.deprecate_after is not None else None,
         names=environment.image_name,
+        protection=declaration.protection,
     )
     every_tag = {
         **environment.tags,

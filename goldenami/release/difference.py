@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from goldenami.aws import snapshots, tags
 from goldenami.model import ImageManifest, Place, timestamp
+from goldenami.release import protection
 from goldenami.release import targets as modes
 from goldenami.release.actual import State, has_grant
 from goldenami.release.declared import Declared
@@ -24,6 +25,7 @@ Kind = Literal[
     "consumer",
     "tag",
     "deprecation",
+    "deregistration protection",
     "imds",
     "parameter",
     "launch template",
@@ -145,6 +147,9 @@ def _image_changes(expected: Expected, actual: Actual, state: State) -> Iterator
     if expected.imds_v2 and image.get("ImdsSupport") != "v2.0":
         yield Change(place, "imds", id, "", image.get("ImdsSupport"), "v2.0", id)
     yield from _deprecation(expected, str(image.get("DeprecationTime") or ""), state)
+    protected = protection.mode_of(image)
+    if expected.protection != protected and (expected.protection or protection.by_tag(image)):
+        yield Change(place, "deregistration protection", id, "", protected, expected.protection, id)
 
 
 def _access(
@@ -162,6 +167,8 @@ def _tag_changes(
     for key, value in sorted(wanted.items()):
         if actual.get(key) != value:
             yield Change(place, "tag", resource, key, actual.get(key), value, image_id)
+    if tags.PROTECTION in actual and tags.PROTECTION not in wanted:
+        yield Change(place, "tag", resource, tags.PROTECTION, actual[tags.PROTECTION], None, image_id)
 
 
 def _deprecation(expected: Expected, actual: str, state: State) -> Iterator[Change]:

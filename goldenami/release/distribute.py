@@ -274,7 +274,7 @@ class Distribution:
                 name=self._order.image_name(architecture),
                 kms_key=self._order.keys[target.label],
                 description=self._order.description,
-                tags=self._order.tags,
+                tags=self._order.image_tags,
                 temporary=True,  # until a release owns it
                 on_wait=waiting,
             )

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from goldenami.aws import tags
 from goldenami.errors import UsageError
-from goldenami.model import IMAGE_NAME, Architecture, Place, Target
+from goldenami.model import IMAGE_NAME, Architecture, Place, Protection, Target
 from goldenami.release import names
 from goldenami.release import targets as modes
 
@@ -27,6 +28,7 @@ class ReleaseOrder:
     ``deprecate_at``: a time within ten years, which EC2 rounds to the minute.
     ``names``: the template of AMI names (``release.names``).
     ``volumes``: the data volumes that every image must have: device name -> whether it is deleted with an instance.
+    ``protection``: of the images from deregistration, once they are released; None: goldenami does not protect them.
     """
 
     recipe: str
@@ -44,6 +46,12 @@ class ReleaseOrder:
     unavailable: Mapping[str, str] = field(default_factory=dict)
     names: str = IMAGE_NAME
     volumes: Mapping[str, bool] = field(default_factory=dict)
+    protection: Protection | None = None
+
+    @property
+    def image_tags(self) -> dict[str, str]:
+        """The tags of images and snapshots, with the one that says who protects an image (``release.protection``)."""
+        return {**self.tags, **({tags.PROTECTION: self.protection} if self.protection is not None else {})}
 
     def image_name(self, architecture: Architecture) -> str:
         """Return the name of the AMI. The version is reserved for one build, and its names were free then."""

@@ -30,7 +30,7 @@ from typing import Final
 from goldenami import reconcile, task
 from goldenami.aws import images, journals, kms, parameters, snapshots, tags
 from goldenami.aws.kinds import kind_of
-from goldenami.aws.ledger import Call, Ledger
+from goldenami.aws.ledger import Ledger
 from goldenami.aws.session import Cloud
 from goldenami.each import each
 from goldenami.errors import NotFound, TargetsFailed, UsageError
@@ -374,11 +374,15 @@ class _Work(Attempts):
         for resource in resources:
             of_one = [change for change in changes if change.resource == resource]
             self._permit(place, resource, of_kind(of_one, "launch permission", "snapshot permission"))
-            wanted = {change.what: str(change.after) for change in of_kind(of_one, "tag")}
+            wanted = {change.what: change.after for change in of_kind(of_one, "tag") if change.after is not None}
             if wanted:
-                request = {"Resources": [resource], "Tags": tags.to_list(wanted)}
-                call = Call("ec2", "CreateTags", request)
-                self.ledger.change(f"tags/{place}/{resource}", place, call, resource=resource, kind="attribute")
+                images.tag(self.ledger, f"tags/{place}/{resource}", place, resource, wanted)
+            for change in of_kind(of_one, "deregistration protection"):
+                self._protect(place, resource, change)
+            # The tag that says who protects an image is deleted after the protection.
+            removed = {c.what: str(c.before) for c in of_kind(of_one, "tag") if c.after is None}
+            if removed:
+                images.untag(self.ledger, f"untag/{place}/{resource}", place, resource, removed)
             if of_kind(of_one, "imds"):
                 images.require_imds_v2(self.ledger, f"imds/{place}/{resource}", place, resource)
             if of_kind(of_one, "deprecation"):
@@ -397,6 +401,13 @@ class _Work(Attempts):
                 snapshots.share(self.ledger, key, place, resource, more)
             else:
                 snapshots.unshare(self.ledger, key, place, resource, less)
+
+    def _protect(self, place: Place, image_id: str, change: Change) -> None:
+        key = f"protect/{place}/{image_id}"
+        if change.after is None:
+            images.unprotect(self.ledger, f"un{key}", place, image_id)
+        else:
+            images.protect(self.ledger, key, place, image_id, cooldown=change.after == "with-cooldown")
 
     def _deprecate(self, place: Place, image_id: str, at: datetime | None) -> None:
         key = f"deprecate/{place}/{image_id}"

@@ -12,7 +12,7 @@ from goldenami.aws.ledger import Call
 from goldenami.aws.ownership import Owner
 from goldenami.aws.waiters import Item
 from goldenami.model import ImageManifest, Place
-from goldenami.release import consumers, usage
+from goldenami.release import consumers, protection, usage
 from goldenami.release import targets as modes
 from goldenami.release.actual import makers
 from goldenami.release.catalog import Catalog
@@ -30,11 +30,20 @@ def is_due(decision: RetentionDecision, estate: Estate, now: datetime) -> bool:
     if decision.fate == "keep":
         return comes_back(decision, estate)
     if decision.fate == "delete":
-        return True
+        return cooldown_end(decision, estate, now) is None
     images_of = [image for _, image in usage.own_images(decision.release.manifest, estate)]
     if decision.fate == "deprecate":
         return any(not _is_deprecated(image, now) for image in images_of)
     return any(image.get("State") != "disabled" for image in images_of)
+
+
+def cooldown_end(decision: RetentionDecision, estate: Estate, now: datetime) -> datetime | None:
+    """Return until when EC2 refuses to deregister images of a release whose protection an earlier run disabled. None:
+    nothing waits, or this release is not disabled yet."""
+    own = [image for _, image in usage.own_images(decision.release.manifest, estate)]
+    if any(image.get("State") == "available" or protection.mode_of(image) is not None for image in own):
+        return None
+    return max(filter(None, (protection.cooldown_end(image, now) for image in own)), default=None)
 
 
 def is_new(manifest: ImageManifest, now: datetime) -> bool:
@@ -58,7 +67,8 @@ def _is_deprecated(image: Item, now: datetime) -> bool:
 
 
 class Removal(Attempts):
-    """Removes releases in one run. ``failures``: resource or step -> reason, for everything that failed."""
+    """Removes releases in one run. ``failures``: resource or step -> reason, for everything that failed. ``waiting``:
+    as in ``retire.Retired``."""
 
     def __init__(self, job: Task, catalog: Catalog, now: datetime) -> None:
         super().__init__(job.emit)
@@ -70,6 +80,7 @@ class Removal(Attempts):
         self.owner = Owner(catalog.identity(), job.environment.name)
         self.now = now
         self.deleted: list[str] = []
+        self.waiting: dict[str, datetime] = {}
         self.bins = recyclebin.Bins(job.cloud)
         self.recoverable: dict[str, datetime] = {}
 
@@ -98,6 +109,11 @@ class Removal(Attempts):
                 if decision.fate in ("disable", "delete") and image.get("State") == "available":
                     with self.attempt(f"disable {id} in {place}"):
                         self.disable(place, id)
+                if decision.fate == "delete":
+                    with self.attempt(f"protection of {id} in {place}"):
+                        end = protection.lift(self.ledger, place, image, self.now)
+                        if end is not None:
+                            self.waiting[manifest.label] = max(end, self.waiting.get(manifest.label, end))
         return to_delete
 
     def deprecate(self, place: Place, id: str) -> None:

@@ -1,7 +1,7 @@
 """Retires releases: reads the facts, applies the rules (``retention``), and removes releases in this order::
 
-    mark as retiring → deprecate → disable → (read the facts again) → deregister → snapshots → grants → parameters
-    → mark as retired
+    mark as retiring → deprecate → disable → disable the protection → (read the facts again) → deregister → snapshots
+    → grants → parameters → mark as retired
 
 The mark in the catalog is first, so that no reference resolves to the release any more. After a killed run, the next
 run finds the mark and continues. The facts are read again between disabling and deregistering. If an image came into
@@ -28,7 +28,7 @@ from goldenami.release import notices, usage
 from goldenami.release.catalog import Catalog
 from goldenami.release.decisions import decide_releases
 from goldenami.release.empty import refuse_empty
-from goldenami.release.removal import Removal, comes_back, is_due
+from goldenami.release.removal import Removal, comes_back, cooldown_end, is_due
 from goldenami.release.retention import Fate, RetentionDecision, Rules
 from goldenami.release.usage import Estate
 
@@ -44,6 +44,8 @@ class Retired:
     ``unreachable``: places that did not answer -> reason. ``recoverable``: resource, as in ``deleted``, -> end of its
     time in the Recycle Bin. Other deleted resources cannot be recovered. ``unknown_bins``: places whose Recycle Bin
     rules could not be read -> reason. ``unsent``: receivers of notifications that did not get one -> reason.
+    ``waiting``: releases that are disabled, and that EC2 refuses to deregister until a time, because they were
+    protected with a cooldown; a run after that time deletes them.
     """
 
     decisions: tuple[RetentionDecision, ...]
@@ -54,6 +56,7 @@ class Retired:
     recoverable: Mapping[str, datetime] = field(default_factory=dict)
     unknown_bins: Mapping[Place, str] = field(default_factory=dict)
     unsent: Mapping[str, str] = field(default_factory=dict)
+    waiting: Mapping[str, datetime] = field(default_factory=dict)
 
     def with_fate(self, fate: Fate) -> tuple[RetentionDecision, ...]:
         """Return the decisions with a fate."""
@@ -93,7 +96,7 @@ def retire(
         decisions, estate = decide_releases(cloud, environment, catalog, rules, now, only)
         due = [v for v in decisions if is_due(v, estate, now)]
         if not due:
-            return Retired(decisions, unreachable=estate.unreachable)
+            return Retired(decisions, unreachable=estate.unreachable, waiting=_waiting(decisions, estate, now))
         arguments = {"recipes": sorted(only), "releases": [v.release.label for v in due]}
         with task.run(environment, KIND, arguments, cloud=cloud, emit_to=emit_to) as job:
             work = Removal(job, catalog, now)
@@ -104,7 +107,7 @@ def retire(
                 fates = {v.release.label: v for v in again}
                 for decision in to_delete:
                     latest = fates.get(decision.release.label, decision)
-                    if latest.fate == "delete":
+                    if latest.fate == "delete" and decision.release.label not in work.waiting:
                         work.delete(decision.release.manifest, estate)
                     elif comes_back(latest, estate):
                         work.take_back(decision.release.manifest, estate, latest.rule)
@@ -120,7 +123,13 @@ def retire(
             work.recoverable,
             unknown_bins=work.bins.unreachable,
             unsent=notify.unsent(job.journal),
+            waiting=_waiting(decisions, estate, now) | work.waiting,
         )
+
+
+def _waiting(decisions: Iterable[RetentionDecision], estate: Estate, now: datetime) -> dict[str, datetime]:
+    ends = {v.release.label: cooldown_end(v, estate, now) for v in decisions if v.fate == "delete"}
+    return {label: end for label, end in ends.items() if end is not None}
 
 
 def failed(retired: Retired) -> TargetsFailed | None:

@@ -21,6 +21,7 @@ from goldenami.aws.waiters import Item
 from goldenami.each import each
 from goldenami.errors import CloudError
 from goldenami.model import Environment, ImageManifest, Place
+from goldenami.release import protection
 from goldenami.release import targets as modes
 from goldenami.release.parameters import parameters_for
 
@@ -232,12 +233,12 @@ def last_launch(estate: Estate, image_ids: Collection[str]) -> datetime | None:
 
 
 def protected_images(estate: Estate, image_ids: Collection[str]) -> tuple[str, ...]:
-    """Return which of these images have deregistration protection."""
+    """Return which of these images somebody else than goldenami protects from deregistration."""
     return tuple(
         f"{id} in {place}"
         for place, every in sorted(estate.own.items())
         for id, item in every.items()
-        if id in image_ids and str(item.get("DeregistrationProtection") or "disabled") != "disabled"
+        if id in image_ids and protection.is_of_others(item)
     )
 
 

@@ -18,7 +18,7 @@ from goldenami.aws.session import Cloud
 from goldenami.each import each
 from goldenami.errors import TargetsFailed
 from goldenami.events import Emit, emit, ignore_events
-from goldenami.model import Architecture, ManifestImage, ManifestSnapshot, Place, Target, timestamp
+from goldenami.model import Architecture, ManifestImage, ManifestSnapshot, Place, Protection, Target, timestamp
 from goldenami.nextstep import step
 from goldenami.release import targets as modes
 from goldenami.release.distribute import Distributed, Placed, account_root
@@ -56,6 +56,7 @@ class Expected:
     optional: frozenset[str] = frozenset()
     organizations: frozenset[str] = frozenset()
     volumes: Mapping[str, bool] = field(default_factory=dict)  # data volumes, as in ReleaseOrder
+    protection: Protection | None = None  # from deregistration; ``verify`` is before it, so it does not compare it
 
     def allows(self, accounts: frozenset[str]) -> bool:
         """Return whether these accounts, and no others, may have a permission."""
@@ -127,11 +128,12 @@ def expect(order: ReleaseOrder, placed: Placed, every_tag: Mapping[str, str], fa
         users=frozenset(order.users(owner)),
         optional=frozenset(order.users(owner)) - frozenset(needed),
         organizations=frozenset(order.organizations(owner)),
-        tags=tags.checked({**every_tag, **order.tags, tags.NAME: name}),
+        tags=tags.checked({**every_tag, **order.image_tags, tags.NAME: name}),
         imds_v2=order.imds_v2,
         boot_mode=order.boot_modes.get(placed.architecture, NOT_COMPARED),
         deprecate_at=order.deprecate_at,
         volumes=order.volumes,
+        protection=order.protection,
     )
 
 

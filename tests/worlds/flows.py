@@ -214,6 +214,10 @@ def clean_expired(stage: Stage) -> None:
 def retire(stage: Stage) -> None:
     """Releases a year later: some are disabled, one of these comes into use again, some are deleted."""
     world = stage.world
+    file = world.path / "recipes" / "web.yaml"
+    protected = "channel: stable, deregistration_protection: without-cooldown}"
+    file.write_text(file.read_text().replace("channel: stable}", protected))
+    world.project = recipe.load_project(world.path)
     made = releases(world, 5)
     world.cloud.start_process()
     retiring.go(world, {RECIPE: Rules(keep=1)}, dry_run=True)
@@ -250,7 +254,8 @@ def distribute_later(stage: Stage) -> None:
     file.write_text(text.replace("channel: stable}", "channel: stable, targets: [home]}"))
     world.project = recipe.load_project(world.path)
     world.build()
-    wanted = text.replace("channel: stable}", 'channel: stable, share: {accounts: ["999999999999"]}}')
+    more = 'share: {accounts: ["999999999999"]}, deregistration_protection: without-cooldown'
+    wanted = text.replace("channel: stable}", f"channel: stable, {more}}}")
     file.write_text(wanted.replace("retention: {deprecate_after: 90d}", ""))
     stage.run("drift", "-e", "test", "--detailed-exitcode", code=8)
     stage.run("distribute", f"{RECIPE}@stable", "-e", "test")
