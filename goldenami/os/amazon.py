@@ -16,6 +16,7 @@ class AmazonLinux(System):
     manager: PackageManager = DNF
     # https://docs.aws.amazon.com/linux/al2023/ug/deterministic-upgrades.html
     versioned = True
+    follows_latest = True
     pam: Pam = "authselect"
 
     def locale_package(self, language: str) -> str:

@@ -119,6 +119,11 @@ class System(Protocol):
         return False
 
     @property
+    def follows_latest(self) -> bool:
+        """Whether the repositories have a release that is named "latest", for ``patches.releasever``."""
+        return False
+
+    @property
     def pam(self) -> Pam:
         """The program that writes the files in /etc/pam.d. Operations for another program are refused."""
         ...

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from goldenami.model import Mark
 from goldenami.os import MANAGERS, SYSTEMS, Source
 from goldenami.provision import openpgp
+from goldenami.provision.boot import BootEnded
 from goldenami.provision.dated import DatedArchive, OwnArchive
 from goldenami.provision.fields import OneLine, Url
 from goldenami.provision.operation import BoundOperation, Handler, Operation, Stage
@@ -100,8 +101,9 @@ class PatchSpec(BaseModel):
     )
     releasever: str | None = Field(
         None,
-        pattern=r"^[0-9][0-9A-Za-z.]*$",
-        description='dnf: the version of the distribution for all packages, such as "2023.9.20261105".',
+        pattern=r"^(latest|[0-9][0-9A-Za-z.]*)$",
+        description='dnf: the version of the distribution for all packages, such as "2023.9.20261105". Amazon Linux '
+        'stays at the version of the base otherwise; "latest" takes its newest one.',
     )
     unattended: UnattendedSpec | Literal[False] | None = Field(
         None,
@@ -183,10 +185,11 @@ return 0"""
 
 
 def patch_stage(spec: PatchSpec, mark: Mark | None = None, *, os: str) -> Stage:
-    """Return the first stage, "patches". ``os``: the ID in the host's /etc/os-release. With level "none" it has no
-    operations, unless the recipe requires a reboot or packages of a certain day.
+    """Return the first stage, "patches". ``os``: the ID in the host's /etc/os-release. It begins when the host has
+    booted. With level "none" it has no other operations, unless the recipe requires a reboot or packages of a certain
+    day.
     """
-    operations: list[Operation] = []
+    operations: list[Operation] = [BootEnded()]
     family = SYSTEMS[os].manager.name
     if spec.source is not None:
         operations.append(DatedArchive.of(spec.source, os))

@@ -9,7 +9,7 @@ export PATH LC_ALL
 unset LANGUAGE IFS
 umask 022
 cd /
-exec </dev/null
+exec </dev/null 3>&1
 
 flags=/run/goldenami # flags of due handlers: outside the working directory, so that they survive an interrupted run
 packages_known='' together=' ' detail='' state=''
@@ -47,6 +47,11 @@ skip() {
 # For applies, which run in subshells: sets the detail of the change.
 note() {
   printf '%s' "$*" | tr '\n' ' ' >"$work/detail"
+}
+
+# For checks, whose output is shown only if they fail: shows a line now, as a sign of life.
+say() {
+  printf '%s\n' "$*" >&3
 }
 
 die() {
@@ -93,7 +98,7 @@ operation() {
     (
       set -e
       "apply_$1"
-    ) 2>&1
+    ) 2>&1 3>&-
     status=$?
     packages_known=''
     if [ "$status" -ne 0 ]; then
@@ -163,7 +168,7 @@ install_together() {
   detail=$_detail
   [ -n "$_members" ] || return 1
   # shellcheck disable=SC2086 # words by construction
-  (install_packages $_options $_specs) 2>&1 || {
+  (install_packages $_options $_specs) 2>&1 3>&- || {
     packages_known=''
     return 1
   }

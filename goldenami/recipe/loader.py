@@ -274,6 +274,12 @@ def _check_patches(scope: Scope, spec: PatchSpec, os: OsId | None) -> None:
             f"releasever: {system.name} has no release versions of its repositories",
             "Set date instead.",
         )
+    elif spec.releasever == "latest" and not system.follows_latest:
+        scope.problems.add(
+            scope.document.mark(("patches", "releasever")),
+            f"releasever: the repositories of {system.name} have no release named latest",
+            "Remove releasever: without it the repositories give the newest packages.",
+        )
 
 
 def _os(loading: _Loading) -> OsId | None:

@@ -21,6 +21,7 @@ from goldenami.model import Architecture, BaseImage, ImageManifest, PackageUpdat
 from goldenami.planning import BuildPlan, Freshness
 from goldenami.recipe.words import seconds
 from goldenami.release.catalog import Catalog
+from goldenami.updates import sources as package_sources
 from goldenami.updates.fetch import Downloads, Memory, cache_directory
 from goldenami.updates.lookup import Found, find
 
@@ -73,11 +74,14 @@ def _since(plan: BuildPlan, last: ImageManifest, indices: Memory, now: datetime)
 def _look_up(plan: BuildPlan, last: ImageManifest, architecture: Architecture, indices: Memory, now: datetime) -> Found:
     patches = plan.recipe.patches[architecture]
     # Packages of a day, or of a release of the distribution, do not change.
-    if patches.level == "none" or patches.source is not None or not plan.recipe.refresh.updates:
+    pinned = patches.source is not None and patches.releasever != "latest"
+    if patches.level == "none" or pinned or not plan.recipe.refresh.updates:
         return Found((), (), 0)
     sources = last.sources.get(architecture)
     if sources is None:
         return Found((), (f"{last.label} does not record where its packages come from",), 0)
+    if patches.releasever == "latest":
+        sources = package_sources.latest(sources)
     return find(
         last.packages.get(architecture, ()),
         sources,

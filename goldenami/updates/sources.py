@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from goldenami.model import PackageSources
@@ -34,3 +36,18 @@ def read(text: str) -> PackageSources | None:
         return reader({path: "\n".join(lines) for path, lines in files.items()}) if reader is not None else None
     except (KeyError, TypeError, ValueError, json.JSONDecodeError):
         return None
+
+
+def latest(sources: PackageSources) -> PackageSources:
+    """Return the sources with the release "latest". An image records those of the release that it was built with.
+
+    https://docs.aws.amazon.com/linux/al2023/ug/deterministic-upgrades-usage.html
+    """
+
+    def moved(url: str) -> str:
+        return re.sub(r"/20\d\d\.\d+\.\d{8}(?=/|$)", "/latest", url)
+
+    repositories = (
+        replace(one, uris=tuple(map(moved, one.uris)), mirrors=moved(one.mirrors)) for one in sources.repositories
+    )
+    return replace(sources, repositories=tuple(repositories))

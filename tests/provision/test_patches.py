@@ -32,6 +32,7 @@ root = pytest.mark.root
         ({"date": "2026-11-01", "mirror": {"uri": "http://x.test/"}}, "as a placeholder for the day"),
         ({"date": "2026-11-01", "mirror": {"uri": "http://x.test/{date}", "key": "x"}}, "not an OpenPGP public key"),
         ({"date": "2026-11-01", "releasever": "2023.1"}, "remove one of them"),
+        ({"releasever": "newest"}, "releasever"),
         ({"unattended": {"at": "3:30"}}, "time of day"),
         ({"unattended": {"exclude": ["a b"]}}, "not the name of a package"),
         ({"unattended": True}, "unattended"),
@@ -44,6 +45,7 @@ def test_refused(fields: dict[str, Any], message: str) -> None:
 
 def test_the_stages_of_a_plain_recipe_are_no_more_than_before() -> None:
     assert [o.label for o in patch_stage(PatchSpec.model_validate({}), os="debian").operations] == [
+        "wait for the end of the boot",
         "updates of all packages",
         "reboot if one is needed",
     ]

@@ -64,6 +64,7 @@ def test_patches_are_dnfs(id: str) -> None:
     )
     first, last = patch_stage(spec, os=id), closing_stage(spec, os=id)
     assert [o.label for o in first.operations] == [
+        "wait for the end of the boot",
         "packages of release 9.6",
         "security updates",
         "reboot if one is needed",

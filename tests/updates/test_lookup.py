@@ -418,3 +418,12 @@ def test_unknown_sources(text: str) -> None:
 def test_the_script_asks_each_manager() -> None:
     assert "echo apt\n" in SOURCES.script.text
     assert "echo dnf\n" in SOURCES.script.text
+
+
+def test_the_release_latest_replaces_the_one_of_the_image() -> None:
+    base = "https://cdn.amazonlinux.com/al2023/core"
+    one = PackageRepository(
+        "amazonlinux", (f"{base}/guids/2023/x86_64/",), f"{base}/mirrors/2023.6.20241111/x86_64/mirror.list"
+    )
+    [moved] = sources.latest(PackageSources("dnf", (one,))).repositories
+    assert moved == replace(one, mirrors=f"{base}/mirrors/latest/x86_64/mirror.list")

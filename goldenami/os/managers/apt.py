@@ -66,6 +66,14 @@ dpkg-query -W -f '${{db:Status-Abbrev}} ${{Package}}\\n' | sed -n 's/^hi */ /p'"
             "The repositories do not have that version: `apt-cache policy PACKAGE` on such a host lists theirs.",
         ),
         (
+            r"this host has no package source",
+            "Add the distribution's archive to the base, or set patches.level to none.",
+        ),
+        (
+            r"this host has no source of security updates",
+            "Add the security archive to the base, or set patches.level to all if its mirror has security updates.",
+        ),
+        (
             r"NO_PUBKEY|is not signed|The following signatures couldn't be verified",
             "The repository's key is missing or wrong: check `key` of the repository.",
         ),
@@ -125,7 +133,26 @@ dpkg-query -W -f '${{db:Status-Abbrev}} ${{Package}}\\n' | sed -n 's/^hi */ /p'"
     # --- patches ------------------------------------------------------------------------------------------------------
 
     def upgrades(self, level: str, exclude: tuple[str, ...]) -> Code:
-        # The check writes two files: the excluded names, and lines "name old new" of the packages to upgrade.
+        # The check writes three files: the excluded names; lines "name old new" of the packages to upgrade; and lines
+        # "label codename" of the package sources that the host has.
+        security = level == "security"
+        archives = sh(
+            """_format='$(LABEL)|$(CODENAME)|$(SUITE)'
+_indices=$(apt-get indextargets --format "$_format" 'Created-By: Packages' 2>/dev/null)
+_origins=$(printf '%s\\n' "$_indices" | awk -F '|' 'NF && !seen[$1 FS $2]++ { printf "%s%s %s", s, $1, $2; s = ", " }')
+if [ "$mode" != check ] && [ -z "$_origins" ]; then
+echo 'this host has no package source: apt-get update found no index, so no update can be found'
+return 2
+fi"""
+        )
+        if security:
+            archives += sh(
+                """
+case $mode,$_indices in check,*) ;; *-security*) ;; *)
+echo "this host has no source of security updates: its package sources are $_origins"
+return 2
+esac"""
+            )
         listing = sh(
             """: >"$work/excluded"
 dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' | while read -r _state _name; do
@@ -141,15 +168,20 @@ rest = $0; sub(/^[^(]*\\(/, "", rest); sub(/\\[[^]]*\\]\\)?.*$/, "", rest)
 if (origin != "" && index(rest, origin) == 0) next
 old = $3; gsub(/[][]/, "", old); new = $4; sub(/^\\(/, "", new)
 print $2, old, new
-}' "$work/simulated" >"$work/upgrades\"""",
+}' "$work/simulated" >"$work/upgrades"
+# "1 upgraded, 0 newly installed, 0 to remove and 2 not upgraded.": all that the archives have newer.
+awk '/^[0-9]+ upgraded, / { print $1 + $(NF - 2) }' "$work/simulated" >"$work/due\"""",
             patterns=Script(" | ".join(exclude) or "''"),
-            origin="-security" if level == "security" else "",
+            origin="-security" if security else "",
         )
         check = lines(
             Script('[ "$mode" = check ] || refresh_lists || return 2'),
+            archives,
             listing,
-            Script('[ -s "$work/upgrades" ] || return 0'),
-            Script('detail="$(wc -l <"$work/upgrades") packages"\nreturn 1'),
+            Script('_due=$(cat "$work/due")'),
+            Script('printf \'%s\\n\' "$_origins" >"$work/origins"'),
+            Script('[ -s "$work/upgrades" ] || { detail="0 of ${_due:-0} updates, from $_origins"; return 0; }'),
+            Script('detail="$(wc -l <"$work/upgrades") of $_due updates, from $_origins"\nreturn 1'),
         )
         apply = sh(
             """cp "$work/upgrades" "$work/upgraded"
@@ -162,8 +194,10 @@ fi
 awk '{ print $1 "=" $3 }' "$work/upgraded" | xargs sh -c 'exec "$@" </dev/null' sh env @environment \\
 apt-get -y -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 \\
 -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-confdef install --only-upgrade --
+dpkg-query -W -f '${Package} ${Version}\\n' | sort -u >"$work/now"
+awk '{ print $1, $3 }' "$work/upgraded" | sort -u | comm -12 - "$work/now" >"$work/done"
 awk '{ print $1 ": " $2 " -> " $3 }' "$work/upgraded"
-note "$(wc -l <"$work/upgraded") packages upgraded\"""",
+note "$(wc -l <"$work/done") of $(cat "$work/due") updates installed, from $(cat "$work/origins")\"""",
             environment=_ENVIRONMENT.split(),
         )
         return Code(check, apply)

@@ -60,6 +60,14 @@ echo"""
             "No repository of this host has a package of that name: check the name, or add its repository before.",
         ),
         (
+            r"this host has no enabled package repository",
+            "Enable a repository in the base, or set patches.level to none.",
+        ),
+        (
+            r"has security advisories \\(updateinfo\\)",
+            "Mirror the file updateinfo with the packages, or set patches.level to all.",
+        ),
+        (
             r"is not signed|GPG check FAILED|Bad PGP signature",
             "The repository's key is missing or wrong: check `key` of the repository.",
         ),
@@ -96,15 +104,42 @@ echo"""
     # --- patches ------------------------------------------------------------------------------------------------------
 
     def upgrades(self, level: str, exclude: tuple[str, ...]) -> Code:
-        options = [f"--exclude={pattern}" for pattern in exclude]
-        options += ["--security"] if level == "security" else []
-        check = sh(
+        security = level == "security"
+        options = [*(f"--exclude={pattern}" for pattern in exclude), *(["--security"] if security else [])]
+        archives = Script(
             """[ "$mode" = check ] || dnf -q --refresh makecache || return 2
-_listed=$(dnf -q check-update @options) && return 0
-[ $? -eq 100 ] || { printf '%s\\n' "$_listed"; return 2; }
-detail="$(printf '%s\\n' "$_listed" | awk '/^Obsoleting/ { exit } NF == 3' | wc -l) packages"
+_origins=$(dnf -q repolist --enabled 2>/dev/null | awk 'NR > 1 { printf "%s%s", s, $1; s = ", " }')
+[ "$mode" = check ] || [ -n "$_origins" ] || {
+echo 'this host has no enabled package repository, so no update can be found'
+return 2
+}
+printf '%s\\n' "$_origins" >"$work/origins\""""
+        )
+        if security:  # --security matches nothing without them, and says nothing
+            archives += Script(
+                """
+[ "$mode" = check ] || [ -n "$(find /var/cache/dnf -name '*updateinfo*' 2>/dev/null | head -n 1)" ] || {
+echo "no repository of this host has security advisories (updateinfo): $_origins"
+return 2
+}"""
+            )
+        listing = sh(
+            """_count() {
+printf '%s\\n' "$1" | awk '/^Obsoleting/ { exit } NF == 3' | wc -l
+}
+_list() {
+_variable=$1
+shift
+_output=$(dnf -q check-update "$@") || [ $? -eq 100 ] || { printf '%s\\n' "$_output"; return 2; }
+eval "$_variable=\\$_output"
+}
+_list _all || return
+_count "$_all" >"$work/due"
+@listed
+[ "$(_count "$_listed")" -gt 0 ] || { detail="0 of $(cat "$work/due") updates, from $_origins"; return 0; }
+detail="$(_count "$_listed") of $(cat "$work/due") updates, from $_origins"
 return 1""",
-            options=options,
+            listed=sh("_list _listed @options || return", options=options) if options else Script("_listed=$_all"),
         )
         apply = sh(
             """_all="rpm -qa --qf %{NAME}.%{ARCH}\\\\t%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\\\\n"
@@ -115,10 +150,10 @@ comm -13 "$work/before" "$work/after" | awk -F '\\t' -v before="$work/before" '
 BEGIN { while ((getline line < before) > 0) { split(line, part, "\\t"); old[part[1]] = part[2] } }
 $1 in old { print $1 ": " old[$1] " -> " $2 }' >"$work/upgraded"
 cat "$work/upgraded"
-note "$(wc -l <"$work/upgraded") packages upgraded\"""",
+note "$(wc -l <"$work/upgraded") of $(cat "$work/due") updates installed, from $(cat "$work/origins")\"""",
             options=options,
         )
-        return Code(check, apply)
+        return Code(lines(archives, listing), apply)
 
     def dated(self, source: Source, system: str, snapshots: Snapshots | None, place: Place) -> Code:
         """With a mirror, moves all files in /etc/yum.repos.d to another directory and writes one for the mirror. With a

@@ -1,0 +1,62 @@
+"""Waits until the host has booted, before anything is changed on it.
+
+sshd accepts logins long before the boot is over. cloud-init writes the package sources, and installs what the user data
+asks for, beside sshd. A stage that begins earlier can find no sources, so that there seems to be nothing to upgrade.
+"""
+
+from __future__ import annotations
+
+from goldenami.provision.operation import Operation
+from goldenami.provision.shell import Compilation, Script, Steps, sh
+
+CLOUD_SECONDS = 600
+UNIT_SECONDS = 120
+_SIGN_SECONDS = 15
+
+
+class BootEnded(Operation):
+    """Waits until systemd has started all units of the boot, cloud-init included. The stage ``patches`` contains it;
+    recipes cannot use it.
+
+    ``cloud_seconds``: limit for cloud-init; after it the operation fails. ``unit_seconds``: limit for all other units;
+    after it the units are told, and the work begins. A failure of cloud-init is told, and is no failure of the
+    operation: its tests decide about the image.
+    """
+
+    cloud_seconds: int = CLOUD_SECONDS
+    unit_seconds: int = UNIT_SECONDS
+
+    def title(self) -> str:
+        return "wait for the end of the boot"
+
+    def compile(self, to: Compilation) -> Steps:
+        check = sh(
+            """command -v systemctl >/dev/null || return 0
+_waited=0 _left=''
+while :; do
+case $(systemctl is-system-running 2>/dev/null) in initializing | starting) ;; *) break ;; esac
+_left=$(systemctl list-jobs --no-legend --plain 2>/dev/null |
+awk '$3 == "start" && $4 == "running" { printf "%s ", $2 }')
+case " $_left" in
+*' cloud-'*) [ $_waited -lt $((2 * @cloud)) ] || { echo "cloud-init did not end within @cloud s: $_left"; return 2; } ;;
+*) [ $_waited -lt $((2 * @unit)) ] || { detail="after @unit s the boot is not over: ${_left:-unknown jobs}"; break; } ;;
+esac
+[ $((_waited % (2 * @sign))) -ne 0 ] || [ $_waited -eq 0 ] || say "$((_waited / 2)) s: the host is booting: $_left"
+_waited=$((_waited + 1))
+sleep 0.5
+done
+_failed=$(systemctl list-units --failed --no-legend --plain 'cloud-*' 2>/dev/null | awk '{ print $1 }' | tr '\\n' ' ')
+[ -z "$_failed" ] || detail="${detail:+$detail; }cloud-init failed: ${_failed% }"
+if [ -e /run/cloud-init/enabled ] && [ ! -e /run/cloud-init/result.json ]; then
+detail="${detail:+$detail; }cloud-init left no result"
+fi
+_errors=$(cat /run/cloud-init/result.json 2>/dev/null | tr -d '\\n' |
+sed -n 's/.*"errors": *\\[ *\\([^]]*[^] ]\\) *\\].*/\\1/p')
+[ -z "$_errors" ] || detail="${detail:+$detail; }cloud-init reported errors: $_errors"
+[ -z "$detail" ] || say "$detail"
+return 0""",
+            cloud=Script(str(self.cloud_seconds)),
+            unit=Script(str(self.unit_seconds)),
+            sign=Script(str(_SIGN_SECONDS)),
+        )
+        return Steps(check, Script(":"), Script(":"))
