@@ -37,10 +37,9 @@ demo: setup ## Build, test, encrypt and distribute a golden image for real, in t
 test: setup-test lint docs bytecode ## Run static checks, build the documentation, and run unit and sandbox tests
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-.PHONY: test-crash
-test-crash: setup-test bytecode ## Run all cases of the matrices, and the long tests (`make test` runs a sample; nightly in CI)
-	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 GOLDENAMI_WHOLE_MATRIX=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) \
-	  tests/crash tests/lifecycle tests/permissions tests/schedules tests/snapshots/test_exchange.py tests/e2e/test_hardened.py $(ARGS)
+.PHONY: test-all
+test-all: setup-test bytecode ## Run every test with all its cases, for hours (`make test` runs a sample; nightly in CI)
+	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 GOLDENAMI_WHOLE_MATRIX=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) $(ARGS)
 
 # The tests start goldenami hundreds of times, and write no bytecode: as root, they would leave files that only root can
 # delete. So the current user writes it before.

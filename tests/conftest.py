@@ -32,13 +32,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Long files first, so that no worker is left with one at the end: those with instances, then those with matrices.
-    xdist keeps this order with ``--no-loadscope-reorder``. Nightly tests are skipped, unless every case runs."""
+    xdist keeps this order with ``--no-loadscope-reorder``. A run that is no run of every test skips nightly tests, and
+    has a sample of cases."""
     from tests.worlds import matrix
 
     if not matrix.whole(config):
         for item in items:
             if item.get_closest_marker("nightly") is not None:
-                item.add_marker(pytest.mark.skip(reason="`make test-crash` and the nightly pipeline run it"))
+                item.add_marker(pytest.mark.skip(reason="`make test-all` and the nightly pipeline run it"))
+        left_out = matrix.left_out(items)
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
     ranks: dict[Path, int] = {}
     for item in items:
         rank = 0 if item.get_closest_marker("root") else 1 if item.get_closest_marker("matrix") else 2
@@ -81,7 +85,7 @@ def no_sandbox_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(scope="session")
 def whole() -> bool:
-    """Whether every case runs (``make test-crash``), or a sample of them. The matrices have ``tests.worlds.matrix``."""
+    """Whether every case runs (``make test-all``), or a sample of them. The matrices have ``tests.worlds.matrix``."""
     return os.environ.get("GOLDENAMI_WHOLE_MATRIX", "") not in ("", "0")
 
 

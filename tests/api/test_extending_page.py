@@ -142,6 +142,7 @@ def test_what_is_broken_is_a_problem(company: Company) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.nightly
 def test_the_builds(company: Company, real_sandbox: SandboxInfo) -> None:
     """Over the page's transport, with its suite at both gates, and both operations on the hosts."""
     builds = [line for example in COMMANDS for line in example.text.splitlines() if line.startswith("goldenami build")]

@@ -69,6 +69,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 
 
 @pytest.mark.parametrize("example", examples("python.md", "python"), ids=str)
+@pytest.mark.sample(4)
 def test_the_examples_run(machine: Machine, example: Example) -> None:
     status, output, error = machine.run(sys.executable, "-c", example.text)
     assert status == 0, error

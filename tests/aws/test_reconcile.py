@@ -118,6 +118,7 @@ def test_what_is_released_stays(world: World) -> None:
 
 @pytest.mark.parametrize("lost", [True, False])
 @pytest.mark.parametrize("nth", [1, 3, 4, 5, 8, 12, 14])
+@pytest.mark.sample(5)
 def test_a_build_that_died_anywhere_is_cleaned(world: World, nth: int, lost: bool) -> None:
     """The process ends at the n-th result: lost before it is on the disk, or right after."""
     before = inventory(world)

@@ -29,7 +29,7 @@ THEN = ("resume", "clean")
 LAGS = (1.0, 40.0)  # seconds until calls find what is new: every case has one; the long one costs a third more
 
 
-@matrix("label, when, then", itertools.product(calls("build"), MOMENTS, THEN), every=11, each_kind=True)
+@matrix("label, when, then", itertools.product(calls("build"), MOMENTS, THEN), every=29, each_kind=True)
 def test_a_build_killed_at_any_call_is_resumed_or_cleaned(
     world: World, label: Label, when: str, then: str, number: int
 ) -> None:
@@ -81,7 +81,7 @@ def summary(world: World) -> Any:
     return found
 
 
-@matrix("label, when, then, lag", itertools.product(calls("second-release"), MOMENTS, THEN, LAGS), every=15)
+@matrix("label, when, then, lag", itertools.product(calls("second-release"), MOMENTS, THEN, LAGS), every=47)
 def test_a_second_release_is_published_in_all_places_or_in_none(
     world: World, label: Label, when: str, then: str, lag: float
 ) -> None:
@@ -111,7 +111,7 @@ def second(world: World, label: Label, when: str, then: str, lag: float) -> None
         assert points_to(world) == first.version
 
 
-@matrix("label, when, then", itertools.product(calls("clean-up"), MOMENTS, THEN), every=5)
+@matrix("label, when, then", itertools.product(calls("clean-up"), MOMENTS, THEN), every=13)
 def test_a_clean_up_killed_at_any_call_is_done_again(
     world: World, label: Label, when: str, then: str, number: int
 ) -> None:

@@ -55,12 +55,12 @@ def cases(where: str) -> itertools.product[tuple[int, str, str]]:
     return itertools.product(range(1, CALLS[where] + 1), CODES, ("resume", "clean"))
 
 
-@matrix("nth, code, then", cases("directory"), every=193)
+@matrix("nth, code, then", cases("directory"), every=401)
 def test_credentials_may_end_at_any_call(world: World, nth: int, code: str, then: str) -> None:
     expired(world, Expiry(nth, code), then, bucket=False)
 
 
-@matrix("nth, code, then", cases("bucket"), every=467)
+@matrix("nth, code, then", cases("bucket"), every=997)
 def test_credentials_may_end_at_any_call_with_a_bucket(world: World, nth: int, code: str, then: str) -> None:
     expired(world, Expiry(nth, code), then, bucket=True)
 

@@ -71,6 +71,7 @@ def test_every_target_has_an_encrypted_snapshot_of_each_volume(world: World) -> 
 
 
 @pytest.mark.parametrize("action", ["RunInstances", "CreateImage", "CopyImage"])
+@pytest.mark.sample(2)
 def test_a_killed_build_leaves_no_volume_and_no_snapshot(world: World, action: str) -> None:
     snapshot = with_volumes(world)
     before = inventory.take(world)

@@ -54,6 +54,7 @@ def gone_at(world: World, action: str, *, silent: bool) -> Iterator[None]:
     ("action", "silent", "then"),
     [("RunInstances", False, "clean"), ("CopyImage", False, "resume"), ("CreateImage", True, "clean")],
 )
+@pytest.mark.sample(2)
 def test_a_build_ends_within_a_minute(wire: World, action: str, silent: bool, then: str) -> None:
     wire.fresh(new_process=True)
     decoys = inventory.place_decoys(wire)

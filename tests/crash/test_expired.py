@@ -72,6 +72,7 @@ def clean_expired(world: World, *, later: timedelta = timedelta(hours=25), dry_r
 
 
 @pytest.mark.parametrize("action", ["RunInstances", "CreateImage", "CopyImage", "TerminateInstances"])
+@pytest.mark.sample(3)
 def test_what_a_lost_machine_left_is_collected_and_nothing_else(world: World, action: str) -> None:
     label = next(x for x in reversed(calls("build")) if x.action == action)
     world.fresh()
@@ -125,7 +126,7 @@ def test_a_release_is_never_collected(world: World) -> None:
 @matrix(
     "label, when, which",
     itertools.product(calls("second-release"), ("before", "after"), ("second_release", "first_release")),
-    every=5,
+    every=13,
 )
 def test_parameters_of_a_lost_machine_are_collected_unless_a_release_has_them(
     world: World, label: Label, when: str, which: str

@@ -75,7 +75,7 @@ def wait(world: World, delay: float) -> None:
         world.clock.sleep(delay)
 
 
-@matrix("label, fault", itertools.product(calls("every-call"), FAULTS), every=79)
+@matrix("label, fault", itertools.product(calls("every-call"), FAULTS), every=167)
 def test_any_call_may_fail_once(world: World, label: Label, fault: Fault, number: int) -> None:
     """A fault that passes is no reason for a build to fail; a refusal is, and leaves nothing."""
     turn = number // 4
@@ -83,14 +83,14 @@ def test_any_call_may_fail_once(world: World, label: Label, fault: Fault, number
     disturbed(world, Once(label, fault), then=then, delay=delay, must_release=fault in PASSING)
 
 
-@matrix("label, fault", itertools.product(calls("every-call"), (throttled, broken, lost, denied)), every=103)
+@matrix("label, fault", itertools.product(calls("every-call"), (throttled, broken, lost, denied)), every=211)
 def test_an_action_may_fail_from_some_call_on(world: World, label: Label, fault: Fault, number: int) -> None:
     """The build ends with an error in bounded time, and what it could not delete is deleted by the next process."""
     turn = number // 4
     disturbed(world, FromThenOn(label, fault), then=THEN[(turn + 1) % 2], delay=DELAYS[turn % 3])
 
 
-@matrix("seed", ((seed,) for seed in range(200)), every=29)
+@matrix("seed", ((seed,) for seed in range(200)), every=67)
 def test_storms(world: World, seed: int) -> None:
     """Many faults at once."""
     turn = seed // 4
@@ -121,7 +121,7 @@ def test_any_weather(world: World, whole: bool) -> None:
 
     @from_seed(20261124)
     @settings(
-        max_examples=150 if whole else 6,
+        max_examples=150 if whole else 3,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),

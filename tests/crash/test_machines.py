@@ -18,7 +18,7 @@ from tests.worlds.recordings import calls
 MOMENTS = ("before", "after")
 
 
-@matrix("label, when, then", itertools.product(calls("build-in-a-bucket"), MOMENTS, ("resume", "clean")), every=103)
+@matrix("label, when, then", itertools.product(calls("build-in-a-bucket"), MOMENTS, ("resume", "clean")), every=211)
 def test_another_machine_resumes_or_cleans(world: World, label: Label, when: str, then: str) -> None:
     killed(world, label, when, then)
 

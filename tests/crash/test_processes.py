@@ -150,6 +150,7 @@ def run(world: World, *arguments: str, signals: Signals | None = None) -> tuple[
         ("PutParameter", 6, "after", "clean"),
     ],
 )
+@pytest.mark.sample(3)
 def test_killed(world: World, action: str, nth: int, when: str, then: str) -> None:
     world.fresh()
     decoys = inventory.place_decoys(world)
@@ -188,6 +189,7 @@ SAMPLE = ("launch", "copies", "channel", "clean-up of a release")
     ("action", "nth"),
     [pytest.param(action, nth, id=stage) for stage, action, nth in STAGES if WHOLE or stage in SAMPLE],
 )
+@pytest.mark.sample(3)
 def test_a_signal_stops_and_cleans_up(world: World, number: signal.Signals, action: str, nth: int) -> None:
     """At any stage: what was made is deleted, unless it is a release by then. That takes seconds."""
     world.fresh()
@@ -213,6 +215,7 @@ def test_a_signal_while_threads_wait_for_copies(world: World) -> None:
 
 
 @pytest.mark.parametrize("then", ["resume", "clean"])
+@pytest.mark.sample(2)
 def test_a_signal_during_the_clean_up_stops_at_once(world: World, then: str) -> None:
     world.fresh()
     decoys = inventory.place_decoys(world)
@@ -226,6 +229,7 @@ def test_a_signal_during_the_clean_up_stops_at_once(world: World, then: str) -> 
     check(world, decoys, released=then == "resume")
 
 
+@pytest.mark.nightly
 def test_a_second_signal_stops_at_once_and_resume_works(world: World) -> None:
     world.fresh()
     decoys = inventory.place_decoys(world)

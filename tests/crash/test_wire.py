@@ -41,12 +41,12 @@ def faulty() -> Iterator[tuple[Label, Fault, str]]:
         yield every[number * 29 % len(every)], fault, ("clean", "resume")[number % 2]
 
 
-@matrix("label, fault, then", faulty(), every=7)
+@matrix("label, fault, then", faulty(), every=17)
 def test_faults(wire: World, label: Label, fault: Fault, then: str) -> None:
     disturbed(wire, Once(label, fault), then=then)
 
 
-@matrix("seed", ((seed,) for seed in range(3, 33)), every=16)
+@matrix("seed", ((seed,) for seed in range(3, 33)), every=31)
 def test_storms(wire: World, seed: int) -> None:
     disturbed(wire, Storm(seed, (0.03, 0.1, 0.3)[seed % 3]), then=("clean", "resume")[seed % 2])
 
@@ -57,6 +57,6 @@ def crashing() -> Iterator[tuple[Label, str, str]]:
         yield every[number * 13 % len(every)], ("after", "before")[number % 2], ("resume", "clean", "clean")[number % 3]
 
 
-@matrix("label, when, then", crashing(), every=9)
+@matrix("label, when, then", crashing(), every=19)
 def test_crashes(wire: World, label: Label, when: str, then: str) -> None:
     killed(wire, label, when, then, 0.0)

@@ -40,6 +40,7 @@ def test_the_entry_does_not_stop_a_boot(host):
 """
 
 
+@pytest.mark.nightly
 def test_the_contents_of_a_data_volume_arrive_in_another_region(workspace: Workspace) -> None:
     from tests.worlds.machines import until
 

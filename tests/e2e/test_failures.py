@@ -82,6 +82,7 @@ def test_refused_before_anything_is_made(
     assert mutations(calls) == []
 
 
+@pytest.mark.nightly
 def test_architecture_that_the_sandbox_has_not(workspace: Workspace, unchanged: Check) -> None:
     text = workspace.recipe("arm").read_text().replace("amd64", "arm64")
     workspace.write("recipes/arm.yaml", text + "architectures: [arm64]\n")
@@ -97,6 +98,7 @@ def test_architecture_that_the_sandbox_has_not(workspace: Workspace, unchanged: 
 # --- on the builder ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.nightly
 def test_package_that_does_not_exist(workspace: Workspace, unchanged: Check) -> None:
     workspace.recipe("package", "software:\n  - package: {name: no-such-package-anywhere}\n")
     done = workspace.run("build", "recipes/package.yaml")
@@ -165,6 +167,7 @@ def test_second_gate(workspace: Workspace, unchanged: Check) -> None:
     unchanged()
 
 
+@pytest.mark.nightly
 def test_builder_that_cannot_be_logged_in_to(workspace: Workspace, unchanged: Check) -> None:
     workspace.recipe("unreachable", "builder: {ssh_user: nobody-here, ssh_timeout: 6s}\n")
     done = workspace.run("build", "unreachable")
@@ -179,6 +182,7 @@ def test_builder_that_cannot_be_logged_in_to(workspace: Workspace, unchanged: Ch
 # --- while images are copied ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.nightly
 def test_key_that_is_disabled_under_way(workspace: Workspace, cloud: Cloud) -> None:
     """EC2 accepts the copy and fails it later. The other target keeps its image; resuming repeats only what failed."""
     from tests.worlds.machines import HOME, events_of, until

@@ -20,7 +20,7 @@ from goldenami.validate import TestPath, require, run_suite
 if TYPE_CHECKING:
     from tests.worlds.machines import Cloud, Workspace
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.nightly]  # `tests/installed` builds a hardened image too
 
 NAME = "debian-12-hardened"
 BASE = 'base: {filter: debian-12-amd64-*, owners: ["136693071363"]}'
@@ -280,7 +280,6 @@ def test_drift_is_found(hardened: Hardened, tmp_path: Path) -> None:
     assert unknown.status in (1, 3)
 
 
-@pytest.mark.nightly
 def test_debian_13(workspace: Workspace, cloud: Cloud) -> None:
     """The other recipe, with its base: each control holds, nothing differs from the picture, and guessing locks."""
     from tests.worlds.machines import HOME

@@ -46,6 +46,7 @@ def running(cloud: Cloud, purpose: str) -> str:
     return str(instance["InstanceId"])
 
 
+@pytest.mark.nightly
 def test_a_reclaimed_builder_and_a_proof_that_dies_are_replaced(workspace: Workspace, cloud: Cloud) -> None:
     """Spot capacity goes in the middle of a stage; later the instance of the image loses its power during its tests."""
     from tests.worlds.machines import events_of, until

@@ -145,6 +145,7 @@ def test_a_build_through_a_bastion(workspace: Workspace, site: Site) -> None:
     assert written == [], "the bastion's private key was written to a file"
 
 
+@pytest.mark.nightly
 def test_a_build_through_a_command(workspace: Workspace, site: Site) -> None:
     key = workspace.write("keys/bastion", site.login.private_key)
     key.chmod(0o600)

@@ -38,6 +38,7 @@ def provisioning(cloud: Cloud) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: str(n.name))
+@pytest.mark.sample(2)
 def test_a_signal_while_a_host_is_provisioned(
     workspace: Workspace, cloud: Cloud, unchanged: Callable[[], None], number: signal.Signals
 ) -> None:
@@ -74,6 +75,7 @@ def test_killed_while_a_host_is_provisioned(workspace: Workspace, cloud: Cloud, 
     unchanged()
 
 
+@pytest.mark.nightly
 def test_a_builder_whose_process_was_killed_ends_itself(workspace: Workspace, cloud: Cloud) -> None:
     """The deadline holds after a reboot. The volume goes with the instance."""
     workspace.write("goldenami.yaml", SANDBOX.replace("sandbox: true", "sandbox: true, lifetime: 1m"))

@@ -240,6 +240,7 @@ def unreachable_in(document: Any) -> set[str]:
 
 
 @pytest.mark.parametrize("case", [*MANY, *ONE], ids=lambda case: case.arguments.replace(" ", "_"))
+@pytest.mark.sample(3)
 def test_one_region_is_refused(scene: Estate, case: Case) -> None:
     world, arguments = scene.world, prepare(scene, case)
     world.gate.start(Refusal(case.refused))
@@ -254,6 +255,7 @@ def test_one_region_is_refused(scene: Estate, case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", [*MANY, *ONE], ids=lambda case: case.arguments.replace(" ", "_"))
+@pytest.mark.sample(3)
 def test_credentials_end_in_the_middle(scene: Estate, case: Case) -> None:
     """At the first call after the caller was asked who he is, in the middle of all calls, and at the last one."""
     world, arguments = scene.world, prepare(scene, case)

@@ -117,6 +117,7 @@ def shipped(pattern: str) -> list[str]:
     return sorted(path.parent.name if path.name == "agent.yaml" else path.stem for path in REPOSITORY.glob(pattern))
 
 
+@pytest.mark.nightly
 def test_a_source_distribution_gives_the_same_wheels(wheels: list[Path], tmp_path: Path) -> None:
     for number, (source, wheel) in enumerate(zip((REPOSITORY, REPOSITORY / "sandbox"), wheels, strict=True)):
         (packed := tmp_path / f"sdist-{number}").mkdir()

@@ -332,7 +332,7 @@ def test_killed_at_any_call_the_next_run_ends_in_the_same_state(world: World, wh
         "DeleteParameter",
     }
     cases = [(label, when) for label in labels for when in ("before", "after")]
-    cases = cases if whole else cases[::9]
+    cases = cases if whole else cases[::19]
     decoys = inventory.place_decoys(world)
     kept = made[1:]
     world.paper.set(visibility_delay=1.0)

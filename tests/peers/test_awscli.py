@@ -151,6 +151,7 @@ def test_buckets(aws: Cli, tmp_path: Path) -> None:
     aws("s3", "rb", "--force", bucket)
 
 
+@pytest.mark.nightly
 def test_an_image_is_made_and_copied_encrypted(aws: Cli, real_sandbox: SandboxInfo) -> None:
     name = "peers-cli"
     base = aws.text("ssm", "get-parameter", "--name", PARAMETER, "--query", "Parameter.Value")

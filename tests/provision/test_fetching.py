@@ -241,6 +241,7 @@ def index(web: Served) -> dict[str, str]:
     return sums
 
 
+@pytest.mark.nightly
 def test_pip_in_a_venv(web: Served, index: dict[str, str], tmp_path: Path) -> None:
     venv = tmp_path / "venv"
     at: dict[str, Any] = {"venv": str(venv), "index_url": f"{web.url}/simple/", "python": "/usr/bin/python3"}
@@ -294,6 +295,7 @@ def registry(web: Served) -> str:
     return f"{web.url}/npm/"
 
 
+@pytest.mark.nightly
 def test_npm_in_a_directory(registry: str, tmp_path: Path) -> None:
     npm = shutil.which("npm")
     if npm is None:

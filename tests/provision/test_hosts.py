@@ -81,6 +81,7 @@ TIMER = "[Timer]\nOnCalendar=daily\n[Install]\nWantedBy=timers.target\n"
 
 
 @pytest.mark.parametrize("release", ["debian-12", "debian-13"])
+@pytest.mark.sample(2)
 def test_every_operation_run_twice_changes_nothing_the_second_time(
     release: str, launch: Callable[[str], SshEndpoint], tmp_path: Path
 ) -> None:
@@ -634,6 +635,7 @@ def test_a_program_that_something_kills_is_told(host: Host) -> None:
         host.run(bind("command", shell="kill -9 $(ps -o ppid= $PPID)"))
 
 
+@pytest.mark.nightly
 def test_a_reboot_that_takes_long(host: Host, endpoint: SshEndpoint) -> None:
     """There is patience, and word of it; and an end to it. The clock runs ten times as fast here."""
     host.sh("mkdir -p /etc/systemd/system/ssh.service.d")
@@ -741,6 +743,7 @@ def test_a_host_without_sudo_rights_is_told(host: Host) -> None:
     assert "sudo without a password" in (caught.value.hint or "")
 
 
+@pytest.mark.nightly
 def test_patches_and_the_packages_that_they_change(launch: Callable[[str], SshEndpoint]) -> None:
     endpoint = launch("debian-12")
     with ssh.connect(endpoint, timeout=60) as connection:

@@ -131,6 +131,7 @@ def test_absent_keeps_the_configuration_and_purge_does_not(host: Host, apt: dict
     assert host.sh("ls /etc/gold.conf 2>/dev/null || :") == ""
 
 
+@pytest.mark.nightly
 def test_a_task_is_a_group(host: Host, apt: dict[str, Any]) -> None:
     host.changes(bind("package", name=["@golden", "gold"]))
     assert installed(host, "gold-one")
@@ -260,6 +261,7 @@ def test_dnf_installs_what_a_trusted_key_signed(dnf: Rpm, tmp_path: Path) -> Non
     dnf.host.changes(bind("repository", name="unsigned", state="absent"))
 
 
+@pytest.mark.nightly
 def test_dnf_packages_in_a_row_go_together_and_the_wrong_one_is_blamed(dnf: Rpm) -> None:
     dnf.host.changes(bind("package", name=["silver", "silver-one", "silver-two"], state="absent"))
     result = dnf.host.run(bind("package", name="silver-one"), bind("package", name="silver-two"))
@@ -272,6 +274,7 @@ def test_dnf_packages_in_a_row_go_together_and_the_wrong_one_is_blamed(dnf: Rpm)
     assert dnf.installed("silver-one") == "1-1"
 
 
+@pytest.mark.nightly
 def test_dnf_takes_ranges_holds_and_the_latest(dnf: Rpm) -> None:
     host = dnf.host
     host.changes(bind("package", name="silver", version=">=1.2,<2"))
@@ -289,6 +292,7 @@ def test_dnf_takes_ranges_holds_and_the_latest(dnf: Rpm) -> None:
     assert "not installed" in dnf.installed("silver")
 
 
+@pytest.mark.nightly
 def test_dnf_groups(dnf: Rpm) -> None:
     dnf.host.run(bind("package", name=["silver-one", "silver-two"], state="absent"))
     dnf.host.changes(bind("package", name="@silvers"))
@@ -309,6 +313,7 @@ def test_dnf_is_not_asked_where_nothing_is_to_do(dnf: Rpm) -> None:
         dnf.host.sh("mv /usr/bin/dnf.real /usr/bin/dnf")
 
 
+@pytest.mark.nightly
 def test_dnf_takes_from_a_repository_only_what_it_may(dnf: Rpm) -> None:
     second = dnf.web.folder / "second-rpm"
     build_rpm(second, "silver", "9", key=dnf.key)
@@ -326,6 +331,7 @@ def test_dnf_takes_from_a_repository_only_what_it_may(dnf: Rpm) -> None:
     host.changes(bind("repository", name="second", state="absent"))
 
 
+@pytest.mark.nightly
 def test_dnf_installs_a_file_from_a_url(dnf: Rpm) -> None:
     built = build_rpm(dnf.web.folder / "files", "silver-file", "3")
     url = f"{dnf.web.url}/files/noarch/{built.name}"

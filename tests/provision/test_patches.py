@@ -189,6 +189,7 @@ def test_snapshots_of_the_distribution_are_the_default(host: Host) -> None:
 
 @root
 @pytest.mark.parametrize("level", ["security", "all"])
+@pytest.mark.sample(2)
 def test_an_instance_upgrades_itself_as_the_recipe_says(
     level: str, host: Host, web: Served, key: Key, mirror: dict[str, Any]
 ) -> None:
@@ -316,6 +317,7 @@ def test_dnf_a_build_has_the_packages_of_its_day(host: Host, dnf: dict[str, Any]
 
 
 @root
+@pytest.mark.nightly
 def test_dnf_a_release_of_the_distribution_is_a_variable(
     host: Host, dnf: dict[str, Any], web: Served, key: Key
 ) -> None:
@@ -330,6 +332,7 @@ def test_dnf_a_release_of_the_distribution_is_a_variable(
 
 
 @root
+@pytest.mark.nightly
 def test_dnf_an_instance_upgrades_itself_as_the_recipe_says(
     host: Host, dnf: dict[str, Any], web: Served, key: Key, tmp_path: Path
 ) -> None:

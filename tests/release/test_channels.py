@@ -415,7 +415,7 @@ def puts() -> Iterator[Label]:
         yield Label("ssm", "PutParameter", account, region, 1)
 
 
-@matrix("name, label, fault", itertools.product(WORKS, puts(), FAULTS), every=11)
+@matrix("name, label, fault", itertools.product(WORKS, puts(), FAULTS), every=23)
 def test_any_put_may_fail(world: World, name: str, label: Label, fault: Fault) -> None:
     first, second = releases(world, 2)
     world.cloud.start_process()

@@ -199,6 +199,7 @@ def test_a_share_fails_with_the_copy_that_it_is_of(world: World) -> None:
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("how", ["error", "drop"])
 @pytest.mark.parametrize("action", ["ec2:CopyImage", "ec2:ModifyImageAttribute", "kms:CreateGrant"])
+@pytest.mark.sample(5)
 def test_a_reply_that_is_lost_makes_nothing_twice(world: World, action: str, how: str, when: str) -> None:
     from tests.worlds.releases import HOME, REGIONS
 

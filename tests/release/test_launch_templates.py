@@ -305,7 +305,7 @@ def prepared(world: World, two: Two) -> tuple[ImageManifest, ImageManifest]:
     return two.first, two.second
 
 
-@matrix("label, fault", itertools.product(labels(), FAULTS), every=13)
+@matrix("label, fault", itertools.product(labels(), FAULTS), every=29)
 def test_any_call_may_fail(build_world: World, two: Two, label: Label, fault: Fault) -> None:
     world, first, second = build_world, *prepared(build_world, two)
     world.cloud.start_process()

@@ -208,6 +208,7 @@ def test_if_a_version_cannot_be_named_everywhere_nothing_is_published(world: Wor
 
 @pytest.mark.parametrize("nth", [4, 9, 10, 12])
 @pytest.mark.parametrize("before", [True, False], ids=["moved", "new"])
+@pytest.mark.sample(3)
 def test_if_a_channel_cannot_move_everywhere_it_moves_nowhere(world: World, nth: int, before: bool) -> None:
     first = make(world, "1.4.20261124.1")
     ledger, manifest = make(world, "1.4.20261124.2")
@@ -231,6 +232,7 @@ def test_if_a_channel_cannot_move_everywhere_it_moves_nowhere(world: World, nth:
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("how", ["error", "drop"])
 @pytest.mark.parametrize("nth", [2, 5, 11])
+@pytest.mark.sample(5)
 def test_a_reply_that_is_lost_does_not_stop_it(world: World, nth: int, how: str, when: str) -> None:
     ledger, manifest = make(world, "1.4.20261124.1")
     world.paper.set(faults=[{"action": "ssm:PutParameter", "nth": nth, "how": how, "when": when}])
@@ -346,6 +348,7 @@ def test_a_best_effort_target_holds_nothing_up(world: World) -> None:
 
 @pytest.mark.parametrize("nth", [1, 3, 4, 6, 9, 10, 12])
 @pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.sample(5)
 def test_killed_at_any_parameter_the_next_process_finishes(world: World, nth: int, when: str) -> None:
     """The journal is cut off at the call, as a killed process leaves it: with an intent and no result."""
     first, (ledger, manifest) = make(world, "1.4.20261124.1"), make(world, "1.4.20261124.2")
@@ -366,6 +369,7 @@ def test_killed_at_any_parameter_the_next_process_finishes(world: World, nth: in
 
 
 @pytest.mark.parametrize("nth", [4, 8, 10, 12])
+@pytest.mark.sample(3)
 def test_killed_and_then_refused_it_goes_back_to_the_release_before(world: World, nth: int) -> None:
     """The values that a dead process had moved are put back to what the catalog still points to."""
     first, (ledger, manifest) = make(world, "1.4.20261124.1"), make(world, "1.4.20261124.2")

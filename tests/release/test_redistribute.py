@@ -467,7 +467,7 @@ MOMENTS = 31  # spread over the calls, of which there are about as many
 KILLS = tuple(itertools.product(range(MOMENTS), ("before", "after"), ("resume", "again", "clean")))
 
 
-@matrix("at, when, then", KILLS, every=23)
+@matrix("at, when, then", KILLS, every=47)
 def test_killed_at_any_call(build_world: World, before: Before, at: int, when: str, then: str) -> None:
     world = build_world
     world.fresh(saved=before.saved)

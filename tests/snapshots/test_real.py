@@ -258,6 +258,7 @@ def _sparse(file: Path) -> bytes:
         return b"".join(blocks.read(opened.fileno(), i) for i in blocks.allocated(opened.fileno()))
 
 
+@pytest.mark.nightly
 def test_replace_root_keeps_what_was_there(host: Host) -> None:
     host.write("/root/again", "still here")
     key = host.info.client()

@@ -1,12 +1,15 @@
 """Matrices: what may be disturbed, times how. Each case is a test of its own, with a name that says the case.
 
 A run has a sample of the cases, the same ones each time. Every case is there with ``GOLDENAMI_WHOLE_MATRIX=1`` (``make
-test-crash``), and where tests are picked: with ``-k``, or by a test's full name.
+test-all``), and where tests are picked: with ``-k``, or by a test's full name.
+
+``@pytest.mark.sample(every)`` does the same for the cases of ``@pytest.mark.parametrize``: one of ``every`` is run.
 """
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -30,6 +33,20 @@ def whole(config: pytest.Config) -> bool:
     """Whether every case is to run."""
     picked = bool(config.option.keyword) or any("::" in str(argument) for argument in config.args)
     return picked or os.environ.get("GOLDENAMI_WHOLE_MATRIX", "") not in ("", "0")
+
+
+def left_out(items: Iterable[pytest.Item]) -> set[pytest.Item]:
+    """The cases of tests with the mark ``sample`` that a sample does not have."""
+    seen: Counter[tuple[object, str]] = Counter()
+    found = set()
+    for item in items:
+        mark = item.get_closest_marker("sample")
+        if mark is not None and isinstance(item, pytest.Function):
+            test = (item.path, item.originalname)
+            if seen[test] % mark.args[0]:
+                found.add(item)
+            seen[test] += 1
+    return found
 
 
 def generate(metafunc: pytest.Metafunc) -> None:

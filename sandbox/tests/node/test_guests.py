@@ -175,6 +175,7 @@ def test_life_of_an_instance(node: Node, identity: Path, tmp_path: Path) -> None
     assert node.call("instances") == {}
 
 
+@pytest.mark.nightly
 def test_debian_13_boots_without_a_failed_unit(node: Node, identity: Path) -> None:
     node.call("create_volume", "vol-13", 8, node.call("base", "debian-13"), None)
     ssh = launch(node, "i-13", "vol-13", identity)
