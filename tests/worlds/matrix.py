@@ -38,7 +38,7 @@ def whole(config: pytest.Config) -> bool:
 def left_out(items: Iterable[pytest.Item]) -> set[pytest.Item]:
     """The cases of tests with the mark ``sample`` that a sample does not have."""
     seen: Counter[tuple[object, str]] = Counter()
-    found = set()
+    found: set[pytest.Item] = set()
     for item in items:
         mark = item.get_closest_marker("sample")
         if mark is not None and isinstance(item, pytest.Function):
