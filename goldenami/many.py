@@ -15,8 +15,10 @@ from typing import Literal, Protocol
 
 from goldenami import pipeline
 from goldenami import recipe as recipes
+from goldenami.aws.catalogs import open_store
 from goldenami.aws.journals import open_journals
 from goldenami.aws.session import Cloud
+from goldenami.aws.sharing import sharing
 from goldenami.errors import GoldenAmiError, Interrupted, TargetsFailed
 from goldenami.events import Emit, ignore_events
 from goldenami.interrupts import Interrupts
@@ -202,13 +204,18 @@ def build(
 ) -> tuple[Result, ...]:
     """Build recipes, ``at_once`` at most at the same time, and return a result for each, in the order of ``work``.
 
-    All builds share the clients, the credentials and the rates of calls of one cloud. After a failure no build starts
+    All builds share the clients, the credentials and the rates of calls of one cloud, and these rates with the other
+    processes that build (``aws.sharing``). After a failure no build starts
     any more, unless ``keep_going``; running ones end. The recipes that are built on a failed one are skipped. A signal
     stops every build, and each deletes what it created. ``emit_for`` returns the consumer of a recipe's events; it is
     called from several threads.
     """
-    with interrupts or Interrupts() as interrupts:
-        run = _Run(project, environment, options, Cloud.of(environment), emit_for, interrupts.stop)
+    cloud = Cloud.of(environment)
+    with (
+        interrupts or Interrupts() as interrupts,
+        sharing(open_store(environment, cloud), (options.cloud or cloud).shares),
+    ):
+        run = _Run(project, environment, options, cloud, emit_for, interrupts.stop)
         if len(work.steps) == 1:  # in the thread that a signal interrupts at once
             return (run.one(work.steps[0], interrupts),)
         with ThreadPoolExecutor(1, thread_name_prefix="builds") as pool:

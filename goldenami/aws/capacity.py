@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from goldenami.aws import tags
 from goldenami.aws.instances import Market
 from goldenami.aws.session import Cloud
 from goldenami.model import Place
@@ -69,13 +70,15 @@ def quota(cloud: Cloud, place: Place, market: Market) -> float:
 
 
 def used_vcpus(cloud: Cloud, place: Place) -> Mapping[Market, int]:
-    """Return the vCPUs of the Standard instances that run or start in a place, by market."""
+    """Return the vCPUs of the Standard instances that run or start in a place, by market. Instances of builds are left
+    out: a launch waits for their end (``room``)."""
     request = {"Filters": [{"Name": "instance-state-name", "Values": list(_IN_USE)}]}
     running: list[dict[str, Any]] = [
         instance
         for reservation in cloud.pages(place, "ec2", "DescribeInstances", "Reservations", request)
         for instance in reservation["Instances"]
         if is_standard(instance["InstanceType"])
+        and not any(tag["Key"] == tags.BUILD_ID for tag in instance.get("Tags", ()))
     ]
     unknown = {one["InstanceType"] for one in running if not one.get("CpuOptions")}
     types = instance_types(cloud, place, unknown) if unknown else {}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from goldenami.aws import errors, waiters
+from goldenami.aws import errors, room, waiters
 from goldenami.aws.kms import CONSUMER_OPERATIONS
 from goldenami.aws.ledger import Call, Ledger
 from goldenami.aws.network import Subnet
@@ -137,11 +137,44 @@ def launch(
     combination, if none has capacity; and the service's own error if a call is refused for another reason. ``warn``
     gets a text if no spot instance could be launched. A spoiled instance of the key is terminated first. IMDSv2 is
     required. A shutdown inside the instance terminates it, so that an instance can end without goldenami.
+
+    If a quota of vCPUs has no room and instances of builds run in the place, the launch waits for their end (``room``).
     """
     spoiled = ledger.spoiled_resource(key)
     if spoiled is not None:
         terminate(ledger, place, spoiled.id)
+    cloud, before, tries = ledger.cloud, room.Instances(), 0
+    changed = cloud.clock()
+    with cloud.room.turn(cloud, place) as stand_in_line:
+        while True:
+            try:
+                return _launch_somewhere(ledger, key, place, spec, tags, _ignore if tries else warn)
+            except _NoRoom as refused:
+                stand_in_line()
+                tries += 1
+                now = room.of_builds(cloud, place)
+                if now != before:
+                    changed = cloud.clock()
+                if tries == 1 and now:
+                    count = f"{len(now)} instance{'s' if len(now) > 1 else ''} of builds"
+                    warn(f"the launch waits for vCPUs: {count} in {place} use the quota")
+                # The last of them may have ended after the call: then it is worth another try.
+                if (now or before or tries == 1) and room.await_change(cloud, place, now, changed):
+                    before = now
+                    continue
+                raise BuilderError(refused.message, hint=refused.hint) from refused
+
+
+class _NoRoom(BuilderError):
+    """No instance could be launched, and for some combinations only because a quota is used up."""
+
+
+def _launch_somewhere(
+    ledger: Ledger, key: str, place: Place, spec: LaunchSpec, tags: Mapping[str, str] | None, warn: Warn
+) -> str:
+    """Try each combination once. Raises as :func:`launch`."""
     refusals: dict[str, list[str]] = {}  # the combinations that were tried, by error message
+    error_class: type[BuilderError] = BuilderError
     hint: str | None = None
     closed: Market | None = None
     for market, instance_type, subnet in _choices(spec):
@@ -156,12 +189,14 @@ def launch(
         except CloudError as error:
             if error.code not in errors.CAPACITY_CODES | errors.NO_SPOT_CODES:
                 raise
+            if error.code in room.QUOTA_CODES:
+                error_class = _NoRoom
             tried = f"{market} {instance_type} in {subnet.zone or subnet.id}"
             refusals.setdefault(error.message, []).append(tried)
             if error.code in errors.NO_SPOT_CODES:
                 closed, hint = market, error.hint
                 warn(f"no spot instance can be launched: {error.message}. {error.hint}")
-    raise BuilderError(
+    raise error_class(
         f"no instance could be launched in {place}:\n  {_listed(refusals, separator=chr(10) + '  ')}",
         hint=hint or "Add more instance types to builder.instance_types in the recipe, or try again later.",
     )

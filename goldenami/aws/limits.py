@@ -3,7 +3,9 @@
 AWS has token buckets for each account, region and action. Two of them are small by default: those calls are counted
 here, and wait instead of being refused (``SCARCE``). All other calls are sent without delay until the service throttles
 them, because accounts have different limits, and other programs use the same limits. Then the rate is cut to half of
-the current rate, and rises slowly again (additive increase, multiplicative decrease, as in TCP). Retries wait with full
+the current rate, and rises slowly again (additive increase, multiplicative decrease, as in TCP). If other processes of
+the same catalog run (``sharing``), each takes its part of AWS's default limits before any throttling: they cannot see
+each other's calls, and would all find the limit at the same time. Retries wait with full
 jitter ("Exponential Backoff And Jitter", AWS Architecture Blog), so that threads that were throttled together do not
 retry together.
 """
@@ -45,6 +47,26 @@ SCARCE: Final[Mapping[tuple[str, str], Bucket]] = {
     ("ec2", "CopyImage"): Bucket(100, 1),
     ("ec2", "RunInstances"): Bucket(5, 2),
 }
+
+
+# The default buckets of all other actions of EC2: each action has its own ("Request token bucket sizes and refill
+# rates", the categories of non-mutating and of resource-intensive actions). They apply only among several processes.
+_READS: Final = Bucket(100, 20)
+_MUTATIONS: Final = Bucket(50, 5)
+
+
+def shared_bucket(service: str, operation: str, *, reads: bool) -> Bucket | None:
+    """Return the bucket that processes share before AWS throttles an action; None if its limit is not known."""
+    if service != "ec2":
+        return None
+    return SCARCE.get((service, operation)) or (_READS if reads else _MUTATIONS)
+
+
+@dataclass(slots=True)
+class Shares:
+    """How many processes share the limits. A process counts itself, so it is 1 at least."""
+
+    count: int = 1
 
 
 # The largest pages that the API references allow. Without a size, EC2 counts a call against a smaller bucket, and other
@@ -101,14 +123,26 @@ def boot_clock() -> float:
 class Pace:
     """Limits the rate of calls of one account, region and kind (reads, mutations, a scarce action). Thread-safe.
 
-    ``bucket``: the limit of a scarce action, which applies before any throttling.
+    ``bucket``: the limit of a scarce action, which applies before any throttling. ``shared``: the limit that applies if
+    several processes share it. Each has its part of both, but may always send one call at once.
     """
 
-    def __init__(self, clock: Clock, sleep: Sleep, bucket: Bucket | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        sleep: Sleep,
+        bucket: Bucket | None = None,
+        *,
+        shared: Bucket | None = None,
+        shares: Shares | None = None,
+    ) -> None:
         self._clock = clock
         self._sleep = sleep
         self._bucket = bucket
-        self._tokens = bucket.burst if bucket is not None else 0.0  # below 0: waiting calls took tokens in advance
+        self._shared = shared
+        self._shares = shares or Shares()
+        full = bucket or shared
+        self._tokens = full.burst if full is not None else 0.0  # below 0: waiting calls took tokens in advance
         self._filled = clock()
         self._mutex = threading.Lock()
         self._sent: deque[float] = deque()
@@ -128,8 +162,9 @@ class Pace:
             if self._rate is not None:
                 wait = max(0.0, self._next - now)
                 self._next = now + wait + 1.0 / self._rate
-            if self._bucket is not None:
-                wait = max(wait, self._take(self._bucket, now))
+            bucket = self._bucket or (self._shared if self._shares.count > 1 else None)
+            if bucket is not None:
+                wait = max(wait, self._take(bucket, now))
             self._sent.append(now + wait)
         if wait > 0:
             self._sleep(wait)
@@ -147,9 +182,11 @@ class Pace:
 
     def _take(self, bucket: Bucket, now: float) -> float:
         """Take a token. Return the seconds until it is available."""
-        self._tokens = min(bucket.burst, self._tokens + max(0.0, now - self._filled) * bucket.rate) - 1.0
+        parts = self._shares.count
+        burst, rate = max(1.0, bucket.burst / parts), bucket.rate / parts
+        self._tokens = min(burst, self._tokens + max(0.0, now - self._filled) * rate) - 1.0
         self._filled = now
-        return max(0.0, -self._tokens / bucket.rate)
+        return max(0.0, -self._tokens / rate)
 
     @property
     def rate(self) -> float | None:

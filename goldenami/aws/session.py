@@ -35,9 +35,21 @@ import goldenami
 from goldenami.aws import errors
 from goldenami.aws.answers import SERVICES, Answers
 from goldenami.aws.guard import reads_only, refuse_unjournaled, refuse_unscoped
-from goldenami.aws.limits import SCARCE, Clock, Pace, Retries, Retry, Sleep, boot_clock, page_size
+from goldenami.aws.limits import (
+    SCARCE,
+    Clock,
+    Pace,
+    Retries,
+    Retry,
+    Shares,
+    Sleep,
+    boot_clock,
+    page_size,
+    shared_bucket,
+)
 from goldenami.aws.reach import Reach
 from goldenami.aws.recent import PAUSES, Patience, Recent
+from goldenami.aws.room import Room
 from goldenami.errors import (
     AccessError,
     CloudError,
@@ -106,6 +118,8 @@ class Cloud:
         self._retry, self._jitter = retry, jitter or random.Random()
         self.retry = Retries(retry, clock, sleep, self._jitter)
         self.recent = Recent(clock)
+        self.room = Room()
+        self.shares = Shares()
         self._answers: Answers | None = None
         self._reach = Reach(clock, retry.unreachable)
         self._accounts = {a.id: a for a in accounts.values()}
@@ -399,12 +413,14 @@ class Cloud:
                 self._last_answer = (there, boot_clock())
 
     def _pace(self, place: Place, service: str, operation: str) -> Pace:
-        bucket = SCARCE.get((service, operation))
-        kind = operation if bucket is not None else "reads" if reads_only(service, operation) else "mutations"
+        bucket, reads = SCARCE.get((service, operation)), reads_only(service, operation)
+        # Each action of EC2 has a bucket of its own.
+        kind = operation if service == "ec2" else "reads" if reads else "mutations"
         with self._mutex:
             key = (place, service, kind)
             if key not in self._paces:
-                self._paces[key] = Pace(self.clock, self.sleep, bucket)
+                shared = shared_bucket(service, operation, reads=reads)
+                self._paces[key] = Pace(self.clock, self.sleep, bucket, shared=shared, shares=self.shares)
             return self._paces[key]
 
     def known_regions(self) -> frozenset[str]:

@@ -96,10 +96,13 @@ def _matches(fault: Fault, call: Call) -> bool:
 
 
 def _by_action(table: Mapping[str, _T], call: Call) -> _T | None:
-    for name in (f"{call.service}:{call.action}", call.action, "*"):
+    whole = f"{call.service}:{call.action}"
+    for name in (whole, call.action):
         if name in table:
             return table[name]
-    return None
+    # The longest pattern is the most specific one. A bucket is of one action, whatever the pattern.
+    fitting = [name for name in table if name.endswith("*") and whole.startswith(name[:-1])]
+    return table[max(fitting, key=len)] if fitting else None
 
 
 def _throttle_error(call: Call) -> Response:

@@ -7,8 +7,8 @@ the keys that it contains and keeps the others. Example::
      "throttle": {"ec2:CopyImage": {"rate": 1, "burst": 2}},
      "faults": [{"action": "ec2:CreateImage", "nth": 1, "when": "after", "how": "drop"}]}
 
-Actions are named ``service:Action`` or ``Action``; ``*`` is every action. Settings are immutable: ``merged`` returns
-new settings.
+Actions are named ``service:Action`` or ``Action``. In ``latency`` and ``throttle``, ``service:Prefix*`` is every action
+that begins so, and ``*`` every action. Settings are immutable: ``merged`` returns new settings.
 """
 
 from __future__ import annotations
@@ -46,6 +46,13 @@ class Pending:
 
 
 _VCPUS: Final[dict[str, int]] = {"L-1216C47A": 64, "L-34B43A08": 64}
+# AWS's default limits of EC2, as settings ("Request token bucket sizes and refill rates", EC2 developer guide).
+EC2_THROTTLE: Final[dict[str, dict[str, float]]] = {
+    "ec2:*": {"rate": 5, "burst": 50},
+    "ec2:Describe*": {"rate": 20, "burst": 100},
+    "ec2:CopyImage": {"rate": 1, "burst": 100},
+    "ec2:RunInstances": {"rate": 2, "burst": 5},
+}
 PENDING_KINDS = tuple(f.name for f in fields(Pending))
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from goldenami import recipe as recipes
 from goldenami.cli import results
 from goldenami.cli.main import main
 from goldenami.errors import InvalidInput, NotFound, TestsFailed
-from goldenami.events import Event
+from goldenami.events import Emit, Event
 from goldenami.interrupts import Interrupts
 from goldenami.many import Options, Result, Work
 from goldenami.model import Architecture, Place
@@ -188,6 +189,39 @@ def test_a_stop_ends_all_builds_and_deletes_what_they_made(world: World) -> None
     here = Place(world.environment.home_place.account, world.environment.home_place.region)
     instances = world.witness.call(here, "ec2", "DescribeInstances", {})["Reservations"]
     assert {i["State"]["Name"] for r in instances for i in r["Instances"]} <= {"terminated", "shutting-down"}
+
+
+def test_builds_wait_for_the_vcpus_of_each_other(world: World) -> None:
+    """The quotas are enough for one builder and one copy. Nothing fails that could wait, few launches are refused."""
+    world.paper.set(vcpu_quotas={"L-1216C47A": 2}, concurrent_image_copies=1)
+    waits = threading.Event()
+
+    def listen(_: str) -> Emit:
+        def note(event: Event) -> None:
+            if "the launch waits for vCPUs" in str(event.fields.get("message")):
+                waits.set()
+
+        return note
+
+    class Slow(PaperHostWork):
+        def prepare(self, build: BuildContext, architecture: Architecture, host: Host) -> Prepared:
+            assert waits.wait(20), "the other recipe without a base waits meanwhile"
+            return super().prepare(build, architecture, host)
+
+    done = build(world, chosen(world), Slow(), at_once=4, emit_for=listen)
+    assert {name: result.status for name, result in done.items()} == dict.fromkeys(GRAPH, "built")
+    launches = Counter(c["result"] for c in world.paper.calls if c["action"] == "RunInstances")
+    assert launches["ok"] == 2 * len(GRAPH)
+    assert 0 < launches["VcpuLimitExceeded"] < 4 * len(GRAPH)
+
+    world.paper.set(vcpu_quotas={"L-1216C47A": 1})
+    file = world.path / "recipes/other.yaml"
+    file.write_text(file.read_text().replace("content: hello", "content: bye"))
+    world.project = recipes.load_project(world.path)
+    failed = build(world, chosen(world, "other"), PaperHostWork())["other"]
+    assert failed.status == "failed"
+    assert failed.error is not None
+    assert "vCPU" in failed.error.message, "no build gives back what it needs"
 
 
 def test_events_are_told_apart(world: World) -> None:

@@ -540,13 +540,13 @@ class World:
 
 
 @contextmanager
-def open_world(base: Path, *, wire: bool = False) -> Iterator[World]:
+def open_world(base: Path, *, wire: bool = False, clock: Clock | None = None) -> Iterator[World]:
     """A world; its first case begins with ``fresh``. The environment variables have to name its endpoint and keys.
     ``wire``: the program's calls go over HTTP, not directly to the cloud."""
     gate = Gate()
     server = Server(gate)
     server.serve_in_thread()
-    world = World(base, Clock(), gate, server, wire)
+    world = World(base, clock or Clock(), gate, server, wire)
     try:
         yield world
     finally:
@@ -557,7 +557,9 @@ def open_world(base: Path, *, wire: bool = False) -> Iterator[World]:
 
 
 @contextmanager
-def a_world(path: Path, patch: pytest.MonkeyPatch, *, wire: bool = False) -> Iterator[World]:
+def a_world(
+    path: Path, patch: pytest.MonkeyPatch, *, wire: bool = False, clock: Clock | None = None
+) -> Iterator[World]:
     # Thousands of journals are flushed to the disk: in memory that costs nothing.
     memory = Path("/dev/shm")
     base = memory if os.access(memory, os.W_OK) else path
@@ -565,7 +567,7 @@ def a_world(path: Path, patch: pytest.MonkeyPatch, *, wire: bool = False) -> Ite
     base.mkdir()
     guard.remove_later(base)
     try:
-        with open_world(base, wire=wire) as world:
+        with open_world(base, wire=wire, clock=clock) as world:
             for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
                 patch.delenv(name, raising=False)
             key = admin_key(HOME, SECRET)

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 from goldenami_sandbox.calllog import CallLog
 from goldenami_sandbox.errors import InvalidSettings
 from goldenami_sandbox.http import Response
-from goldenami_sandbox.settings import PENDING_KINDS, Fault, Settings, Throttle
+from goldenami_sandbox.settings import EC2_THROTTLE, PENDING_KINDS, Fault, Settings, Throttle
 from goldenami_sandbox.testing import PaperCloud
 
 PUBLIC_KEY = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHkS3hoR6tPzWXHRrQ6L8JYdKEe3OYo5sMoC5nbvhsEZ new"
@@ -88,6 +88,26 @@ def test_a_bucket_refills_and_clients_get_through(paper_cloud: Factory) -> None:
     for _ in range(3):
         ec2.describe_vpcs()
     assert "RequestLimitExceeded" in [entry["result"] for entry in cloud.calls]
+
+
+def test_each_action_has_a_bucket_of_its_own_and_the_longest_pattern_gives_its_size(paper_cloud: Factory) -> None:
+    cloud = paper_cloud()
+    small, larger = {"rate": 0.001, "burst": 1}, {"rate": 0.001, "burst": 2}
+    cloud.set(throttle={"ec2:*": small, "ec2:Describe*": larger})
+    ec2 = client(cloud, "ec2")
+    for call in (ec2.describe_vpcs, ec2.describe_subnets):
+        call()
+        call()
+        with pytest.raises(ClientError, match="RequestLimitExceeded"):
+            call()
+    ec2.create_key_pair(KeyName="a")
+    with pytest.raises(ClientError, match="RequestLimitExceeded"):
+        ec2.create_key_pair(KeyName="b")
+    client(cloud, "sts").get_caller_identity()
+
+
+def test_the_limits_of_aws_are_settings() -> None:
+    assert Settings().merged({"throttle": EC2_THROTTLE}).throttle["ec2:RunInstances"] == Throttle(2.0, 5.0)
 
 
 def test_latency_of_an_action(paper_cloud: Factory) -> None:

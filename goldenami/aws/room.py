@@ -1,0 +1,105 @@
+"""Launches that wait for vCPUs: a quota that other builds use up is no failure, because they give it back soon.
+
+The first launch of a place that finds no room looks at the instances of all builds there (their tags say so), and is
+tried again when one of them has ended. All other launches of this process in that place wait behind it, in the order in
+which they came, and send nothing. So many builds at the end of a quota make few calls, and none overtakes another.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from goldenami.aws import tags
+from goldenami.model import Place
+from goldenami.polling import Interval, poll
+
+if TYPE_CHECKING:
+    from goldenami.aws.session import Cloud
+
+# RunInstances: more instances of a market than the quota of vCPUs allows.
+QUOTA_CODES: Final = frozenset({"VcpuLimitExceeded", "MaxSpotInstanceCountExceeded", "InstanceLimitExceeded"})
+_EVERY: Final = Interval.every(5.0)  # seconds between two looks at the instances
+_TRIED_ANYWAY: Final = 120.0  # seconds: others, too, give back vCPUs
+_STUCK: Final = 2 * 3600.0  # seconds without any change: the instances were kept on purpose
+_STATES: Final = ("pending", "running", "stopping", "shutting-down")
+_REAL_PAUSE: Final = 0.5  # seconds of the wall clock between two looks for a signal
+
+Instances = frozenset[tuple[str, str]]
+"""The id and the state of each instance."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ticket:
+    number: int
+
+
+class Room:
+    """The launches of this process that wait, by place. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Place, deque[_Ticket]] = {}
+        self._changed = threading.Condition()
+        self._count = 0
+
+    @contextmanager
+    def turn(self, cloud: Cloud, place: Place) -> Iterator[Callable[[], None]]:
+        """Wait until no launch is in front in the place, and keep that place until the block ends. If nobody waits,
+        the launch may be sent at once, beside others; calling what is yielded makes it one that others wait for."""
+        with self._changed:
+            self._count += 1
+            ticket, line = _Ticket(self._count), self._waiting.setdefault(place, deque())
+            if line:
+                line.append(ticket)
+        try:
+            self._until_first(cloud, line, ticket)
+            yield lambda: self._stand_in_line(cloud, line, ticket)
+        finally:
+            with self._changed:
+                if ticket in line:
+                    line.remove(ticket)
+                self._changed.notify_all()
+
+    def _stand_in_line(self, cloud: Cloud, line: deque[_Ticket], ticket: _Ticket) -> None:
+        with self._changed:
+            if ticket not in line:
+                line.append(ticket)
+        self._until_first(cloud, line, ticket)
+
+    def _until_first(self, cloud: Cloud, line: deque[_Ticket], ticket: _Ticket) -> None:
+        while True:
+            with self._changed:
+                if ticket not in line or line[0] == ticket:
+                    return
+                self._changed.wait(_REAL_PAUSE)
+            cloud.sleep(0.0)  # raises Interrupted after a signal
+
+
+def of_builds(cloud: Cloud, place: Place) -> Instances:
+    """Return the instances of all builds that count for the quotas of a place, or did a moment ago."""
+    filters = [
+        {"Name": "tag-key", "Values": [tags.BUILD_ID]},
+        {"Name": "instance-state-name", "Values": list(_STATES)},
+    ]
+    return frozenset(
+        (instance["InstanceId"], instance["State"]["Name"])
+        for reservation in cloud.pages(place, "ec2", "DescribeInstances", "Reservations", {"Filters": filters})
+        for instance in reservation["Instances"]
+    )
+
+
+def await_change(cloud: Cloud, place: Place, before: Instances, since: float) -> bool:
+    """Wait until one of these instances has ended, or for two minutes; not at all if there are none. Returns False if
+    there was no change for hours. ``since``: when the last change was, by ``cloud.clock``."""
+    if cloud.clock() - since > _STUCK:
+        return False
+    if before:
+        cloud.sleep(_EVERY.first)
+    for _ in poll(cloud.clock, cloud.sleep, timeout=_TRIED_ANYWAY, interval=_EVERY):
+        if not before or before - of_builds(cloud, place):
+            break
+    return True
