@@ -421,7 +421,8 @@ class PackageRepository:
 
     ``name``: its id for dnf; for apt, the file that names it. ``uris``: without user names and passwords. ``mirrors``:
     for dnf, the URL of a list of mirrors. ``suite``, ``components`` and ``architectures`` (dpkg's names; empty: the
-    image's own) are for apt; ``priority``, ``only`` and ``exclude`` are for dnf.
+    image's own) are for apt; ``priority``, ``only`` and ``exclude`` are for dnf. ``signed_by``: for apt, the files of
+    the keys that sign it, or fingerprints; empty: any key that the image trusts. ``trusted``: apt checks no signature.
     """
 
     name: str
@@ -433,6 +434,8 @@ class PackageRepository:
     priority: int = 0
     only: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    signed_by: tuple[str, ...] = ()
+    trusted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -447,12 +450,14 @@ class PackagePin:
 @dataclass(frozen=True, slots=True)
 class PackageSources:
     """Where the package manager of an image takes packages from. ``manager``: its name. ``held``: the packages that it
-    does not upgrade, names or patterns."""
+    does not upgrade, names or patterns. ``keyrings``: path -> contents of a key file in base64; in a manifest, the
+    SHA-256 under which the catalog keeps them (``Catalog.keep_keyring``)."""
 
     manager: str
     repositories: tuple[PackageRepository, ...]
     held: tuple[str, ...] = ()
     pins: tuple[PackagePin, ...] = ()
+    keyrings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

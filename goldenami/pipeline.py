@@ -74,9 +74,10 @@ class Request:
 class Outcome:
     """The result of a build.
 
-    ``status`` "unchanged": no build was needed; ``manifest`` is the release with the same inputs, and ``reason``
-    explains the decision. "moved": no build was needed, and the recipe's channel was pointed to that release.
-    "distributed": a task of ``distribute`` was completed.
+    ``status`` "released": ``reason`` says why it was built, if that is known (not after a resume). "unchanged": no
+    build was needed; ``manifest`` is the release with the same inputs, and ``reason`` explains the decision. "moved":
+    no build was needed, and the recipe's channel was pointed to that release. "distributed": a task of ``distribute``
+    was completed.
     ``failures``: best-effort targets without an image or with an earlier parameter; label -> reason.
     ``unsent``: receivers of notifications that did not get one -> reason.
     """
@@ -228,7 +229,7 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
     ending_waivers = notices.waivers(build.recipe, build.environment, build.journal.build_id, build.cloud.now())
     if ending_waivers is not None:
         notify.due(build, ending_waivers)
-    manifest, failures = find_earlier_release(build, catalog) or make_images(build)
+    manifest, failures = find_earlier_release(build, catalog) or make_images(build, catalog)
     if build.environment.consumers:
         with build.stage("consumers"):
             refused = consumers.allow(build.ledger, build.environment, catalog.ensure_identity(), manifest)
@@ -263,6 +264,7 @@ def carry_out(build: BuildContext, catalog: Catalog) -> Outcome:
     return Outcome(
         "released",
         published.manifest,
+        "; ".join(build.plan.facts.freshness.reasons),
         failures={**failures, **published.failures},
         unsent=notify.unsent(build.journal),
     )
@@ -279,7 +281,7 @@ def find_earlier_release(build: BuildContext, catalog: Catalog) -> tuple[ImageMa
     return None if manifest is None else (manifest, done["failures"] if done is not None else {})
 
 
-def make_images(build: BuildContext) -> tuple[ImageManifest, Mapping[str, str]]:
+def make_images(build: BuildContext, catalog: Catalog) -> tuple[ImageManifest, Mapping[str, str]]:
     """Run the stages up to the verified images. Returns the manifest, and label -> reason of failed targets."""
     candidates = make_candidates(build)
     order = release_order(build)
@@ -290,7 +292,7 @@ def make_images(build: BuildContext) -> tuple[ImageManifest, Mapping[str, str]]:
     with build.stage("verify"):
         verified = verify(build.ledger, order, distributed, emit=build.emit)
     build.journal.stage_done(VERIFIED, failures=dict(verified.failures))
-    return manifest_of(build, candidates, proofs, verified), verified.failures
+    return manifest_of(build, catalog, candidates, proofs, verified), verified.failures
 
 
 def make_candidates(build: BuildContext) -> list[Candidate]:
@@ -323,9 +325,14 @@ def release_order(build: BuildContext) -> ReleaseOrder:
 
 
 def manifest_of(
-    build: BuildContext, candidates: Sequence[Candidate], proofs: Sequence[TestReport], verified: Verified
+    build: BuildContext,
+    catalog: Catalog,
+    candidates: Sequence[Candidate],
+    proofs: Sequence[TestReport],
+    verified: Verified,
 ) -> ImageManifest:
-    """Return the manifest: the inputs, the test results, and the images as they were read back from the cloud."""
+    """Return the manifest: the inputs, the test results, and the images as they were read back from the cloud. The
+    catalog gets the keys of the package sources."""
     recipe, found = build.recipe, build.plan.facts
     return ImageManifest(
         schema=MANIFEST_SCHEMA,
@@ -340,7 +347,11 @@ def manifest_of(
         tests=(*(c.prepared.report for c in candidates), *proofs),
         packages={c.architecture: c.prepared.packages for c in candidates},
         changes={c.architecture: c.prepared.changes for c in candidates},
-        sources={c.architecture: c.prepared.sources for c in candidates if c.prepared.sources is not None},
+        sources={
+            c.architecture: replace(s, keyrings={path: catalog.keep_keyring(key) for path, key in s.keyrings.items()})
+            for c in candidates
+            if (s := c.prepared.sources) is not None
+        },
         updates=found.freshness.updates,
         git_commit=found.git_commit,
         description=recipe.description,

@@ -48,7 +48,7 @@ class Freshness:
     ``carried``: if there is no such reason, the hashes of the reasons for which that release was built, so that its
     digest and that of the plan are equal. ``reasons``: why a build is needed, as text. ``changed``: if there is no such
     release, the labels of the inputs that differ from those of the last one. ``looked_up``: the number of repositories
-    that were read. ``notes``: what could not be looked up, and why.
+    that were read; ``signed``: of how many a signature was checked. ``notes``: what could not be looked up, and why.
     """
 
     release: str = ""
@@ -58,6 +58,7 @@ class Freshness:
     reasons: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     looked_up: int = 0
+    signed: int = 0
     notes: tuple[str, ...] = ()
 
     @property
@@ -66,7 +67,9 @@ class Freshness:
         known = []
         if self.looked_up:
             count = self.looked_up
-            known.append(f"no update since ({count} repositor{'y was' if count == 1 else 'ies were'} read)")
+            read = f"{count} repositor{'y was' if count == 1 else 'ies were'} read"
+            signed = f", {self.signed} with a checked signature" if self.signed else ""
+            known.append(f"no update since ({read}{signed})")
         return "; ".join((*known, *self.notes))
 
     @property

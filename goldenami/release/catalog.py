@@ -9,6 +9,8 @@ The files are below one directory, or below one prefix of a bucket::
     pins/, retired/, revoked/           marks of releases (see ``marks``)
     reservations/<name>/<version>.json  the build that reserved the version; written once, never changed
     index/                              a copy of what lists and searches need, for fast reading (see ``index``)
+    keyrings/<sha256>                   keys that sign packages of images; manifests name them
+    sharing/<process>                   processes that build now (``aws.sharing``)
     locks/…                             the locks of processes that change the catalog: locked files, or leases
 
 A build *reserves* its version before it creates any resource, because the names of images contain the version. A second
@@ -25,6 +27,7 @@ import copy
 import difflib
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -149,6 +152,7 @@ class Catalog:
         self._clock = clock
         self._sleep = sleep
         self._identity: str | None = None
+        self._keyrings: dict[str, str | None] = {}  # by their digest; None: not read yet, or not there
 
     @classmethod
     def of(cls, environment: Environment, cloud: Cloud | None = None) -> Catalog:
@@ -285,6 +289,23 @@ class Catalog:
                     hint=f"Compare with {self._store.where(key)}. A release is immutable; "
                     "a new build gets a new version.",
                 )
+
+    def keep_keyring(self, text: str) -> str:
+        """Keep the keys that sign the packages of an image, and return their SHA-256, by which a manifest names them.
+        Most releases have the same keys, so they are not in the manifests."""
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        if self._keyrings.setdefault(digest, None) is None:
+            self._store.create(f"keyrings/{digest}", text.encode())
+            self._keyrings[digest] = text
+        return digest
+
+    def keyring(self, digest: str) -> str | None:
+        """Return the keys with this SHA-256; None if the catalog does not have them, or has others."""
+        if self._keyrings.get(digest) is None and re.fullmatch(r"[0-9a-f]{64}", digest):
+            found = self._store.read(f"keyrings/{digest}")
+            whole = found is not None and hashlib.sha256(found.data).hexdigest() == digest
+            self._keyrings[digest] = found.data.decode() if found is not None and whole else None
+        return self._keyrings.get(digest)
 
     def revise(self, manifest: ImageManifest) -> None:
         """Replace the manifest of a release by its next revision, which has one entry more in ``revisions``.

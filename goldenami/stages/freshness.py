@@ -37,13 +37,13 @@ def complete(plan: BuildPlan, catalog: Catalog, indices: Memory, *, now: datetim
     """
     releases = catalog.with_inputs(plan.recipe.name, plan.inputs)
     last = next((release for release in releases if planning.lasting(release.inputs) == plan.inputs), None)
-    found = _since(plan, last, indices, now) if last is not None else _differences(plan, catalog)
+    found = _since(plan, last, catalog, indices, now) if last is not None else _differences(plan, catalog)
     return planning.make(plan.recipe, plan.environment, replace(plan.facts, freshness=found))
 
 
-def _since(plan: BuildPlan, last: ImageManifest, indices: Memory, now: datetime) -> Freshness:
+def _since(plan: BuildPlan, last: ImageManifest, catalog: Catalog, indices: Memory, now: datetime) -> Freshness:
     """Return the freshness of a plan whose inputs are those of a release."""
-    answers = {a: _look_up(plan, last, a, indices, now) for a in plan.recipe.architectures}
+    answers = {a: _look_up(plan, last, a, catalog, indices, now) for a in plan.recipe.architectures}
     updates = {a: found.updates for a, found in answers.items() if found.updates}
     age = now - datetime.fromisoformat(last.created)
     due: dict[str, Any] = {}
@@ -67,11 +67,19 @@ def _since(plan: BuildPlan, last: ImageManifest, indices: Memory, now: datetime)
         carried=carried,
         reasons=tuple(reasons),
         looked_up=sum(found.read for found in answers.values()),
+        signed=sum(found.signed for found in answers.values()),
         notes=tuple(f"updates could not be looked up: {note}" for note in notes),
     )
 
 
-def _look_up(plan: BuildPlan, last: ImageManifest, architecture: Architecture, indices: Memory, now: datetime) -> Found:
+def _look_up(
+    plan: BuildPlan,
+    last: ImageManifest,
+    architecture: Architecture,
+    catalog: Catalog,
+    indices: Memory,
+    now: datetime,
+) -> Found:
     patches = plan.recipe.patches[architecture]
     # Packages of a day, or of a release of the distribution, do not change.
     pinned = patches.source is not None and patches.releasever != "latest"
@@ -82,6 +90,8 @@ def _look_up(plan: BuildPlan, last: ImageManifest, architecture: Architecture, i
         return Found((), (f"{last.label} does not record where its packages come from",), 0)
     if patches.releasever == "latest":
         sources = package_sources.latest(sources)
+    kept = {path: catalog.keyring(digest) for path, digest in sources.keyrings.items()}
+    sources = replace(sources, keyrings={path: text for path, text in kept.items() if text is not None})
     return find(
         last.packages.get(architecture, ()),
         sources,

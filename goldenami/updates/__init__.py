@@ -9,7 +9,6 @@ the indices of the repositories.
 downloads them: bounded in size and time, kept in a directory, and asked for again only if they have changed. Nothing
 here changes a host or the cloud.
 
-Checked: the checksum of every index against the Release file or repomd.xml, and the expiry of a Release file. Not
-checked: the signatures of those two files, because the keys are in the image. A forged index can cause a build or
-prevent one; what the build installs is verified by the package manager on the host.
+Checked: the signature of a Release file by the keys of the image (``signatures``), or else that the server vouches for
+it over https; for dnf, the checksum in a metalink or https. From there the checksums lead to every index.
 """

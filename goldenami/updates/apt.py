@@ -5,24 +5,30 @@ Sources: sources.list(5), apt_preferences(5), and "RepositoryFormat" in the Debi
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
 from goldenami.errors import GoldenAmiError, NotFound
 from goldenami.model import Architecture, Package, PackagePin, PackageRepository, PackageSources, PackageUpdate
-from goldenami.updates.fetch import Downloads, Index, first_that_answers, without_credentials
+from goldenami.updates import signatures
+from goldenami.updates.fetch import Downloads, Index, first_that_answers, vouched_for, without_credentials
 from goldenami.updates.versions import dpkg_key
 
 NAMES: Final[Mapping[Architecture, str]] = {"x86_64": "amd64", "arm64": "arm64"}  # dpkg's names of architectures
 _DEFAULT, _INSTALLED, _AUTOMATIC_UPGRADES, _NOT_AUTOMATIC, _DOWNGRADES = 500, 100, 100, 1, 1000
 _PACKINGS = (".xz", ".zst", ".gz", ".bz2", "")
 _STANZA = 4 << 20  # bytes
+_TRUSTED = "/etc/apt/trusted.gpg"  # also the folder trusted.gpg.d: the keys of sources that name none
+_YES = ("yes", "true", "1", "with", "on", "enable")
 _FIELD = re.compile(rb"^(Package|Version|Architecture|Phased-Update-Percentage):[ \t]*(\S+)", re.MULTILINE)
 
 
@@ -42,7 +48,39 @@ def read_sources(files: Mapping[str, str]) -> PackageSources:
         elif "/preferences" in path:
             pins += _preferences(text)
     held = tuple(sorted(set(files.get("held", "").split())))
-    return PackageSources("apt", tuple(dict.fromkeys(repositories)), held, tuple(pins))
+    keyrings = _keyrings(files)
+    used = {key for repository in repositories for key in repository.signed_by}
+    if any(not set(repository.signed_by) & keyrings.keys() for repository in repositories):
+        used |= {path for path in keyrings if path.startswith(_TRUSTED)}
+    kept = {path: text for path, text in keyrings.items() if path in used}
+    return PackageSources("apt", tuple(dict.fromkeys(repositories)), held, tuple(pins), kept)
+
+
+def _keyrings(files: Mapping[str, str]) -> dict[str, str]:
+    """Return the key files that the host printed in base64, and the keys that are written in source lists."""
+    keys = {path: "".join(text.split()) for path, text in files.items() if path.endswith((".gpg", ".asc", ".pgp"))}
+    for path, text in files.items():
+        if path.endswith(".sources"):
+            for fields in _stanzas(text):
+                written = fields.get("signed-by", "").strip()
+                if "BEGIN PGP" in written:
+                    keys[_written_key(written)] = base64.b64encode(_armored(written)).decode()
+    return keys
+
+
+def _written_key(text: str) -> str:
+    return f"inline:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _armored(text: str) -> bytes:
+    """Return a key that is the value of a field: an empty line is a dot there."""
+    return "\n".join("" if line.strip() == "." else line.strip() for line in text.splitlines()).encode() + b"\n"
+
+
+def _signers(text: str) -> tuple[str, ...]:
+    """Return what Signed-By names: files, fingerprints, or the name of a key that is written there."""
+    text = text.strip()
+    return (_written_key(text),) if "BEGIN PGP" in text else tuple(re.split(r"[\s,]+", text)) if text else ()
 
 
 def _stanzas(text: str) -> Iterator[dict[str, str]]:
@@ -70,7 +108,15 @@ def _deb822(path: str, text: str, files: Mapping[str, str]) -> Iterator[PackageR
         components = tuple(fields.get("components", "").split())
         architectures = tuple(fields.get("architectures", "").split())
         for suite in fields.get("suites", "").split():
-            yield PackageRepository(path, tuple(uris), "", suite, components, architectures)
+            yield PackageRepository(
+                path,
+                tuple(uris),
+                suite=suite,
+                components=components,
+                architectures=architectures,
+                signed_by=_signers(fields.get("signed-by", "")),
+                trusted=fields.get("trusted", "").lower() in _YES,
+            )
 
 
 def _one_line(path: str, text: str, files: Mapping[str, str]) -> Iterator[PackageRepository]:
@@ -81,7 +127,15 @@ def _one_line(path: str, text: str, files: Mapping[str, str]) -> Iterator[Packag
         options = dict(word.split("=", 1) for word in (found[1] or "").split() if "=" in word)
         architectures = tuple(filter(None, options.get("arch", "").split(",")))
         uris = tuple(_resolved(found[2], files))
-        yield PackageRepository(path, uris, "", found[3], tuple(found[4].split()), architectures)
+        yield PackageRepository(
+            path,
+            uris,
+            suite=found[3],
+            components=tuple(found[4].split()),
+            architectures=architectures,
+            signed_by=_signers(options.get("signed-by", "")),
+            trusted=options.get("trusted", "").lower() in _YES,
+        )
 
 
 def _resolved(uri: str, files: Mapping[str, str]) -> list[str]:
@@ -107,13 +161,14 @@ class Suite:
     """A suite of a repository: the fields of its Release file, and the versions that it offers.
 
     ``offers``: by name and architecture (dpkg's names; "all" for packages of every architecture): the versions that
-    hosts install now.
+    hosts install now. ``signed``: whether a signature of its Release file was checked.
     """
 
     title: str
     host: str
     release: Mapping[str, str]
     offers: Mapping[tuple[str, str], Sequence[str]]
+    signed: bool = False
 
     @property
     def security(self) -> bool:
@@ -130,19 +185,21 @@ def read_suite(
     *,
     only_security: bool,
     now: datetime,
+    keyrings: Mapping[str, str],
 ) -> Suite:
     """Read the indices of a suite. ``names``: the packages that matter. ``only_security``: no index of a suite without
-    security updates is read.
+    security updates is read. ``keyrings``: of the image, in base64.
 
-    Raises NotFound if there is no Release file, Unreachable, and GoldenAmiError for a repository that cannot be read.
+    Raises NotFound if there is no Release file, Unreachable, and GoldenAmiError for a repository that cannot be read,
+    or whose Release file nobody vouches for (see :func:`_read_release`).
     """
-    base, release_fields = _read_release(downloads, repository)
+    base, release_fields, signed = _read_release(downloads, repository, keyrings)
     sums = _checksums(release_fields, base)
     expires = release_fields.get("valid-until")
     if expires is not None and _date(expires, base) < now:
         raise GoldenAmiError(f"{base}: its Release file is out of date since {expires}")
     uri = urlsplit(base)
-    suite = Suite(_title(repository, uri.hostname or ""), uri.hostname or "", release_fields, {})
+    suite = Suite(_title(repository, uri.hostname or ""), uri.hostname or "", release_fields, {}, signed)
     if only_security and not suite.security:
         return suite
     wanted = frozenset(names)
@@ -163,21 +220,48 @@ def _title(repository: PackageRepository, host: str) -> str:
     return f"{host} {repository.suite}" if repository.suite.strip("./") else host
 
 
-def _read_release(downloads: Downloads, repository: PackageRepository) -> tuple[str, dict[str, str]]:
-    """Return the URL of the directory of a suite, and the fields of its Release file. The first URI that answers."""
+def _read_release(
+    downloads: Downloads, repository: PackageRepository, keyrings: Mapping[str, str]
+) -> tuple[str, dict[str, str], bool]:
+    """Return the URL of the directory of a suite, the fields of its Release file, and whether a key of the image has
+    signed it. The first URI that answers.
+
+    Without gpgv or without the keys, the server must vouch for the file: it is read over https.
+    """
     suite = repository.suite
     folder = suite.strip("/") if suite.endswith("/") else f"dists/{suite}"
+    texts = [keyrings[name] for name in _names_of_keys(repository, keyrings)]
+    keys, identity = [base64.b64decode(text) for text in texts], hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    program = signatures.verifier() if keys and not repository.trusted else None
 
-    def read(uri: str) -> tuple[str, dict[str, str]]:
+    def read(uri: str) -> tuple[str, dict[str, str], bool]:
         base = f"{uri.rstrip('/')}/{folder}".rstrip("./")
+        if program is None and not repository.trusted:
+            why = "gpgv is not installed here" if keys else "the release does not record its keys"
+            base = vouched_for(base, f"its signature cannot be checked, because {why}")
+        detached: bytes | None = None
         try:
-            text = downloads.small(f"{base}/InRelease")
+            data = downloads.small(f"{base}/InRelease")
         except NotFound:
-            text = downloads.small(f"{base}/Release")
-        return base, next(_stanzas(_unsigned(text.decode(errors="replace"))), {})
+            data = downloads.small(f"{base}/Release")
+            detached = downloads.small(f"{base}/Release.gpg") if program is not None else None
+        if program is not None:
+            check = partial(signatures.verified, program, data, keys, base, detached)
+            data = downloads.verified(base, identity, check)
+        text = data.decode(errors="replace")
+        return base, next(_stanzas(text if program is not None else _unsigned(text)), {}), program is not None
 
     missing = GoldenAmiError(f"{repository.name} has no URI for {suite}")
     return first_that_answers(repository.uris[:3], read, missing)
+
+
+def _names_of_keys(repository: PackageRepository, keyrings: Mapping[str, str]) -> list[str]:
+    """Return the key files of a repository; those that the image trusts for all, if it names none or fingerprints."""
+    named = [name for name in repository.signed_by if name in keyrings]
+    others = any(not name.startswith(("/", "inline:")) for name in repository.signed_by)
+    if named or (repository.signed_by and not others):
+        return named
+    return [name for name in keyrings if name.startswith(_TRUSTED)]
 
 
 def _unsigned(text: str) -> str:

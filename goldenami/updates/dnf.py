@@ -5,6 +5,7 @@ Sources: dnf.conf(5), and the files that createrepo_c writes (repomd.xml, primar
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 from goldenami.errors import GoldenAmiError, NotFound
 from goldenami.model import Package, PackageRepository, PackageSources, PackageUpdate
 from goldenami.updates import markup
-from goldenami.updates.fetch import Downloads, Index, first_that_answers, without_credentials
+from goldenami.updates.fetch import Downloads, Index, first_that_answers, vouched_for, without_credentials
 from goldenami.updates.versions import rpm_key
 
 _ALGORITHMS = ("sha256", "sha512", "sha384", "sha224")
@@ -93,32 +94,56 @@ def read_repository(downloads: Downloads, repository: PackageRepository, names: 
 
 
 def _read_repomd(downloads: Downloads, repository: PackageRepository) -> tuple[str, dict[str, Index]]:
-    """Return the URL of a repository, and its indices by type. The first mirror that answers."""
-    uris = repository.uris or _mirrors(downloads, repository)
+    """Return the URL of a repository, and its indices by type. The first mirror that answers.
+
+    Few repositories sign repomd.xml. So the server vouches for it, over https, or a metalink that was read over https
+    has its checksum, and then any mirror will do.
+    """
+    uris, checksums = repository.uris, frozenset[str]()
+    if not uris:
+        uris, checksums = _mirrors(downloads, repository)
+        if not checksums:
+            uris = tuple(sorted(uris, key=lambda uri: not uri.startswith("https://")))
 
     def read(uri: str) -> tuple[str, dict[str, Index]]:
         base = uri.rstrip("/")
-        return base, _indices(base, downloads.small(f"{base}/repodata/repomd.xml"))
+        if not checksums:
+            base = vouched_for(base, "nothing else vouches for its repomd.xml")
+        data = downloads.small(f"{base}/repodata/repomd.xml")
+        if checksums and hashlib.sha256(data).hexdigest() not in checksums:
+            raise GoldenAmiError(f"{base}: its repomd.xml has none of the checksums of {repository.mirrors}")
+        return base, _indices(base, data)
 
     return first_that_answers(uris[:_MIRRORS], read, NotFound(f"the repository {repository.name} has no URL"))
 
 
-def _mirrors(downloads: Downloads, repository: PackageRepository) -> tuple[str, ...]:
-    """Return the URLs of a mirror list, or of a metalink (RFC 5854, version 3 of the format)."""
+def _mirrors(downloads: Downloads, repository: PackageRepository) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Return the URLs of a mirror list, or of a metalink (RFC 5854, version 3 of the format) with the SHA-256 that the
+    repomd.xml of its mirrors may have."""
     if not repository.mirrors:
-        return ()
-    data = downloads.small(repository.mirrors)
+        return (), frozenset()
+    where = vouched_for(repository.mirrors, "nothing else vouches for a list of mirrors")
+    data = downloads.small(where)
     if b"<metalink" not in data[:1000]:
         lines = (line.strip() for line in data.decode(errors="replace").splitlines())
-        return tuple(line for line in lines if line.startswith(("http://", "https://")))
+        return tuple(line for line in lines if line.startswith(("http://", "https://"))), frozenset()
     found: list[str] = []
+    checksums: set[str] = set()
+    kind = ""
+
+    def start(name: str, attributes: Mapping[str, str]) -> None:
+        nonlocal kind
+        if name == "hash":
+            kind = attributes.get("type", "").lower().replace("-", "")
 
     def end(name: str, text: str) -> None:
         if name == "url" and text.startswith(("http://", "https://")) and text.endswith("/repodata/repomd.xml"):
             found.append(text.removesuffix("/repodata/repomd.xml"))
+        elif name == "hash" and kind == "sha256":
+            checksums.add(text.lower())
 
-    _read_xml(data, repository.mirrors, _ignore, end)
-    return tuple(found)
+    _read_xml(data, where, start, end)
+    return tuple(found), frozenset(checksums)
 
 
 def _ignore(*_: object) -> None:

@@ -13,6 +13,7 @@ import contextlib
 import gzip
 import hashlib
 import http.client
+import ipaddress
 import json
 import lzma
 import os
@@ -77,10 +78,11 @@ def cache_directory() -> Path | None:
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What a process has read: lookups for several recipes ask for nothing twice. ``files``: small files by URL.
-    ``rows``: by checksum and kind."""
+    ``rows``: by checksum and kind. ``verified``: the contents of signed files, by URL and keys."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     rows: dict[str, Rows] = field(default_factory=dict)
+    verified: dict[tuple[str, str], bytes] = field(default_factory=dict)
 
 
 class Rows:
@@ -128,6 +130,12 @@ class Downloads:
         if url not in self._memory.files:
             self._memory.files[url] = self._small(url)
         return self._memory.files[url]
+
+    def verified(self, url: str, keys: str, verify: Callable[[], bytes]) -> bytes:
+        """Return what ``verify`` returns. It is called once for the same URL and keys."""
+        if (url, keys) not in self._memory.verified:
+            self._memory.verified[url, keys] = verify()
+        return self._memory.verified[url, keys]
 
     def _small(self, url: str) -> bytes:
         kept = self._kept(_name(url, "file"))
@@ -350,6 +358,25 @@ def first_that_answers(urls: Iterable[str], read: Callable[[str], T], missing: G
         with failures.of(url):
             return read(url)
     raise next(iter(failures.errors.values()), missing)
+
+
+def vouched_for(url: str, reason: str) -> str:
+    """Return the URL at which the server vouches for what it sends: https in place of http; on this machine itself
+    every URL does. ``reason``: why that is needed, for the message if the server has no https."""
+    parts = urlsplit(url)
+    if parts.scheme != "http" or _is_this_machine(parts.hostname or ""):
+        return url
+    if parts.port not in (None, 80):
+        raise GoldenAmiError(f"{url} is not read over http: {reason}")
+    return parts._replace(scheme="https", netloc=parts.hostname or "").geturl()
+
+
+def _is_this_machine(host: str) -> bool:
+    if host == "localhost":
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
 
 
 def without_credentials(url: str) -> str:

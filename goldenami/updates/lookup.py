@@ -18,11 +18,13 @@ Level = Literal["all", "security"]
 @dataclass(frozen=True, slots=True)
 class Found:
     """The result of a lookup. ``updates``: sorted by name. ``unread``: the repositories that could not be read, each
-    with the reason; their updates are unknown. ``read``: the number of the others."""
+    with the reason; their updates are unknown. ``read``: the number of the others. ``signed``: of how many a signature
+    was checked."""
 
     updates: tuple[PackageUpdate, ...]
     unread: tuple[str, ...]
     read: int
+    signed: int = 0
 
 
 def find(
@@ -44,18 +46,28 @@ def find(
     architectures = (native, *sorted({p.architecture for p in installed} - {native, "all"}))
 
     def read_suite(repository: PackageRepository) -> apt.Suite:
-        return apt.read_suite(downloads, repository, architectures, names, only_security=level == "security", now=now)
+        return apt.read_suite(
+            downloads,
+            repository,
+            architectures,
+            names,
+            only_security=level == "security",
+            now=now,
+            keyrings=sources.keyrings,
+        )
 
     def read_repository(repository: PackageRepository) -> dnf.Offers:
         return dnf.read_repository(downloads, repository, names)
 
+    signed = 0
     if sources.manager == "apt":
         suites = each(sources.repositories, read_suite)
         found = apt.choose(installed, list(suites.results.values()), sources, exclude, level)
         reasons, count = suites.reasons, len(suites.results)
+        signed = sum(suite.signed for suite in suites.results.values())
     else:
         repositories = each(sources.repositories, read_repository)
         found = dnf.choose(installed, list(repositories.results.values()), sources, exclude, level)
         reasons, count = repositories.reasons, len(repositories.results)
     updates = tuple(sorted(found, key=lambda update: (update.name, update.architecture)))
-    return Found(updates, tuple(dict.fromkeys(reasons.values())), count)
+    return Found(updates, tuple(dict.fromkeys(reasons.values())), count, signed)

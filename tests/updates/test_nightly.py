@@ -106,6 +106,7 @@ def test_an_update_is_built_once(nights: Nights) -> None:
     second = nights.night()
     assert (second.status, second.manifest.digest) == ("released", plan.digest)
     assert reason in nights.notes
+    assert second.reason == reason
     assert second.manifest.updates["x86_64"][0].after == NEW
 
     third = nights.night()
