@@ -177,8 +177,9 @@ def _launch_somewhere(
     error_class: type[BuilderError] = BuilderError
     hint: str | None = None
     closed: Market | None = None
+    full: set[tuple[Market, str]] = set()  # a quota is of the region, so other zones do not help
     for market, instance_type, subnet in _choices(spec):
-        if market == closed:
+        if market == closed or (market, instance_type) in full:
             continue
         if market == "on-demand" and refusals and spec.spot and closed != "spot":
             warn(f"no spot instance could be launched, so an on-demand instance is launched: {_listed(refusals)}")
@@ -191,6 +192,7 @@ def _launch_somewhere(
                 raise
             if error.code in room.QUOTA_CODES:
                 error_class = _NoRoom
+                full.add((market, instance_type))
             tried = f"{market} {instance_type} in {subnet.zone or subnet.id}"
             refusals.setdefault(error.message, []).append(tried)
             if error.code in errors.NO_SPOT_CODES:
