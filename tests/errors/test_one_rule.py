@@ -25,6 +25,7 @@ POOLS = {"ThreadPoolExecutor", "ProcessPoolExecutor", "as_completed"}
 EACH, POLLING = "each.py", "polling.py"
 # Loops that sleep but wait for no answer, with the reason.
 SLEEPS = {
+    "aws/room.py": "lets a signal end the wait for other launches, which wake it",
     "aws/session.py": "sends a read again while what it names may be too new to be found",
     "release/index.py": "writes the index again after another process wrote it first",
     "release/consumers.py": "creates a grant again while the one that it needs may have no effect yet",
