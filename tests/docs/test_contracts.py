@@ -49,6 +49,7 @@ OWN_FILES = {
     "snapshots/access.py": {"path.read_text()"},  # the user's SSH key and known_hosts
     "stages/logins.py": {"known.read_text()"},  # known_hosts in the directory of a build
     "updates/fetch.py": {"path.read_bytes()"},  # the cache of downloads
+    "updates/signatures.py": {'(folder / "text").read_bytes()'},  # what gpgv wrote
     "validate/settings.py": {'open(descriptor, encoding="utf-8")'},  # memory that the parent process wrote
 }
 # Rooms that read no file of a project: state of goldenami, and files that options of the command line name.
