@@ -25,6 +25,10 @@ _HINTS: tuple[Hint, ...] = (
         r"Could not connect to|Connection timed out|Network is unreachable|Failed to connect to",
         "The host cannot reach that server: check routes, NAT, security group and proxy of the build network.",
     ),
+    (
+        r"the value of the secret .* is in ",
+        "Remove the file in the recipe (absent). If instances need the value: in_image: true beside secret: in vars.",
+    ),
     (r"No space left on device", "The root volume is full: increase image.root_volume.size_gib."),
     (
         r"Unit .* not found|Unit .* does not exist|Failed to get unit file state",

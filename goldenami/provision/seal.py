@@ -21,8 +21,10 @@ from pydantic import ConfigDict
 
 from goldenami import lifetime
 from goldenami.events import Emit, ignore_events
+from goldenami.masking import forms
 from goldenami.model import Mark
 from goldenami.os import MANAGERS, SYSTEMS
+from goldenami.os.sshd import KEY_FILES
 from goldenami.provision.operation import BoundOperation, Operation, Stage
 from goldenami.provision.program import Fact
 from goldenami.provision.progress import Within
@@ -77,22 +79,81 @@ def seal(
     connection: Connection,
     *,
     login_key: str,
+    secrets: Mapping[str, str] | None = None,
+    masked: Iterable[str] = (),
     emit: Emit = ignore_events,
     facts: Iterable[Fact] = (),
     within: Within = nullcontext,
 ) -> SealReport:
     """Remove every trace of the builder, then trim free space.
 
-    ``login_key``: the public half of goldenami's temporary SSH key. ``facts`` are read before the removal. A second
-    call removes nothing. Raises OperationFailed and the other errors of ``run_program``.
+    ``login_key``: the public half of goldenami's temporary SSH key. ``secrets``: values that must not be on the disk,
+    by the name of the variable. ``masked``: values that are masked in events and errors. ``facts`` are read before the
+    removal. A second call removes nothing. Raises OperationFailed, also if a secret is found, and the other errors of
+    ``run_program``.
     """
-    traces = traces_of(login_key)
+    operations: list[Operation] = [*traces_of(login_key), _Trim()]
+    if secrets:  # after the files that sealing removes, and while the host has its machine-id
+        at = next(i for i, one in enumerate(operations) if isinstance(one, Trace) and one.name == "machine-id")
+        operations.insert(at, SecretSearch(values=dict(secrets)))
     place = Mark("", 0, 0)
-    stage = Stage("seal", tuple(BoundOperation(o, place) for o in (*traces, _Trim())))
-    run = run_program(connection, [*facts, stage], emit, within=within)
+    stage = Stage("seal", tuple(BoundOperation(o, place) for o in operations))
+    run = run_program(connection, [*facts, stage], emit, secrets=masked, within=within)
     done = run.stages[0].operations
-    removed = tuple(traces[o.index].name for o in done if o.status == "changed" and o.index < len(traces))
+    changed = (operations[o.index] for o in done if o.status == "changed")
+    removed = tuple(one.name for one in changed if isinstance(one, Trace))
     return SealReport(removed, done, run.seconds, run.facts)
+
+
+class SecretSearch(Operation):
+    """Looks for the values of secrets on the disk, as they are and encoded, and fails if it finds one.
+
+    ``values``: by the name of the variable. Only files that changed since the day before the first boot are read: the
+    machine-id is written at that boot. Values of fewer than ``SHORTEST`` characters are told and left out, because they
+    are part of many ordinary files.
+    """
+
+    values: dict[str, str]
+
+    def title(self) -> str:
+        return "look for the recipe's secrets on the disk"
+
+    def compile(self, to: Compilation) -> Steps:
+        wanted = {name: patterns for name, value in self.values.items() if (patterns := _patterns(value))}
+        every = to.place("".join(wanted.values()).encode())
+        named = [
+            sh(
+                """grep -qF -f @patterns -- "$_path" && echo 'the value of the secret '@name" is in $_path\"""",
+                patterns=to.place(patterns.encode()),
+                name=name,
+            )
+            for name, patterns in wanted.items()
+        ]
+        short = [sh("say @text", text=f"secret {n}: too short to look for") for n in self.values if n not in wanted]
+        search = sh(
+            """_first=$(stat -c %Y /etc/machine-id 2>/dev/null) || _first=86400
+touch -d "@$((_first - 86400))" "$work/since" || return 2
+_mounts=$(awk '$1 ~ "^/dev/" && $2 != "/" { print $2 }' /proc/mounts)
+_found=$(find / $_mounts -xdev -type f -cnewer "$work/since" -size +0 ! -path "$work/*" \\
+-exec env LC_ALL=C grep -lF -f @every -- {} + 2>/dev/null | sort -u)
+[ -n "$_found" ] || return 0
+printf '%s\\n' "$_found" | while read -r _path; do
+@named
+done
+return 2""",
+            every=every,
+            named=lines(*named),
+        )
+        return Steps(lines(*short, search if wanted else Script("return 0")), Script(":"), Script(":"))
+
+
+SHORTEST = 8  # characters of a secret, or of one of its forms
+
+
+def _patterns(secret: str) -> str:
+    """Returns the patterns for grep, one in each line."""
+    found = sorted(form for form in forms(secret) if len(form) >= SHORTEST and "\n" not in form)
+    return "".join(f"{form}\n" for form in found)
 
 
 class _Trim(Operation):
@@ -115,25 +176,34 @@ def traces_of(login_key: str) -> tuple[Trace, ...]:
 def _login_key(material: str) -> Trace:
     """Returns the trace of the login key. Its base64 field identifies it: cloud-init adds options and a comment."""
     files = sh(
-        _HOMES
-        + """ | while read -r _home; do
-for _keys in "$_home"/.ssh/authorized_keys "$_home"/.ssh/authorized_keys2; do
+        """@files | while read -r _keys; do
 [ ! -f "$_keys" ] || ! grep -qF -e @material -- "$_keys" || printf '%s\\n' "$_keys"
-done
 done""",
+        files=Script(KEY_FILES),
         material=material,
     )
-    remove = sh(
-        """@files | while read -r _keys; do
-beside "$_keys"
-cp --attributes-only --preserve=all -- "$_keys" "$new"
-grep -vF -e @material -- "$_keys" >"$new" || :
-if [ -s "$new" ]; then replace "$_keys"; else rm -f -- "$new" "$_keys"; fi
+    return Trace(
+        name="login-key",
+        what="the temporary login key",
+        find=files,
+        remove=_without_lines(files, sh("-F -e @material", material=material)),
+    )
+
+
+def _without_lines(files: Script, pattern: Script) -> Script:
+    """Returns code that removes the lines that grep finds by a pattern, and files that are empty then. ``files``: code
+    that prints their paths.
+    """
+    return sh(
+        """@files | while read -r _file; do
+beside "$_file"
+cp --attributes-only --preserve=all -- "$_file" "$new"
+grep -v @pattern -- "$_file" >"$new" || :
+if [ -s "$new" ]; then replace "$_file"; else rm -f -- "$new" "$_file"; fi
 done""",
         files=files,
-        material=material,
+        pattern=pattern,
     )
-    return Trace(name="login-key", what="the temporary login key", find=files, remove=remove)
 
 
 _HOMES = """getent passwd | cut -d: -f6 | sort -u | while read -r _home; do
@@ -150,6 +220,60 @@ def _files(name: str, what: str, *patterns: str, before: str = "") -> Trace:
         'for _path in @words; do [ ! -e "$_path" ] && [ ! -L "$_path" ] || printf \'%s\\n\' "$_path"; done', words=words
     )
     return Trace(name=name, what=what, find=find, remove=lines(Script(before), sh("rm -rf -- @words", words=words)))
+
+
+# Files in a home directory that programs write at a login, and that have nothing but the login.
+_LOGINS = """.netrc .git-credentials .pypirc .aws/credentials .config/gh/hosts.yml .gem/credentials
+.cargo/credentials .cargo/credentials.toml .config/containers/auth.json"""
+_LOGIN_FILES = Script(
+    f"""{_HOMES} | while read -r _home; do
+for _file in {" ".join(_LOGINS.split())}; do
+[ ! -f "$_home/$_file" ] || printf '%s\\n' "$_home/$_file"
+done
+_file=$_home/.docker/config.json
+[ ! -f "$_file" ] || ! grep -q '"auth"\\|"identitytoken"' "$_file" || printf '%s\\n' "$_file"
+done"""
+)
+# Lines of settings that are kept otherwise.
+_LOGIN_LINES = Script("""-e '_authToken *=' -e '_auth *=' -e '_password *=' -e 'npmAuthToken:' -e 'npmAuthIdent:'""")
+_NPM_FILES = sh(
+    """@homes | while read -r _home; do
+for _file in "$_home/.npmrc" "$_home/.yarnrc.yml"; do
+[ ! -f "$_file" ] || ! grep -q @lines -- "$_file" || printf '%s\\n' "$_file"
+done
+done""",
+    homes=Script(_HOMES),
+    lines=_LOGIN_LINES,
+)
+_DUMPS = Script(
+    f"""for _path in /var/lib/systemd/coredump/* /var/crash/* /var/core/*; do
+[ ! -f "$_path" ] || printf '%s\\n' "$_path"
+done
+{{ echo /; {_HOMES}
+}} | while read -r _home; do
+find "$_home" -xdev -maxdepth 1 -type f \\( -name core -o -name 'core.[0-9]*' \\)
+done | while read -r _path; do
+[ "$(head -c 4 -- "$_path" | tail -c 3)" != ELF ] || printf '%s\\n' "$_path"
+done"""
+)
+# Mailboxes, and what the mail programs have not sent yet.
+_MAIL = Script(
+    f"""find /var/mail/ /var/spool/mail/ -xdev -type f -size +0
+for _queue in deferred defer active incoming maildrop hold corrupt bounce; do
+find "/var/spool/postfix/$_queue" -xdev -type f
+done
+find /var/spool/exim4/input /var/spool/exim4/msglog /var/spool/mqueue /var/spool/clientmqueue -xdev -type f
+{_HOMES} | while read -r _home; do
+find "$_home" -xdev -maxdepth 1 -type f \\( -name mbox -o -name dead.letter \\) -size +0
+done"""
+)
+
+
+def _listed(name: str, what: str, find: Script) -> Trace:
+    """Returns a trace of the files that code prints."""
+    # set +e: a directory that is missing must not end the search.
+    remove = sh('{ set +e\n@find\n} 2>/dev/null | while read -r _path; do rm -f -- "$_path"; done', find=find)
+    return Trace(name=name, what=what, find=find, remove=remove)
 
 
 _IN_HOME = Script(
@@ -214,6 +338,15 @@ TRACES: tuple[Trace, ...] = (
         find=sh(_HOMES + " | while read -r _home; do @find; done", find=_IN_HOME),
         remove=sh(_HOMES + " | while read -r _home; do @find -delete; done", find=_IN_HOME),
     ),
+    _listed("logins", "logins of programs (registries, repositories)", _LOGIN_FILES),
+    Trace(
+        name="npm-logins",
+        what="logins of npm and yarn",
+        find=_NPM_FILES,
+        remove=_without_lines(_NPM_FILES, _LOGIN_LINES),
+    ),
+    _listed("memory-dumps", "memory dumps", _DUMPS),
+    _listed("mail", "mail", _MAIL),
     Trace(
         name="temporary-files",
         what="temporary files",

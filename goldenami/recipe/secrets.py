@@ -148,13 +148,14 @@ def _call(match: re.Match[str]) -> str:
 @dataclass(frozen=True, slots=True)
 class SecretRef:
     """The source of a secret: an environment variable, a file, or an SSM SecureString parameter. ``files`` reads it if
-    it is a file."""
+    it is a file. ``in_image``: the image may contain the value."""
 
     name: str
     source: Literal["env", "file", "ssm"]
     key: str
     mark: Mark
     files: Files = field(repr=False, compare=False)
+    in_image: bool = False
 
 
 def is_mangled(text: str) -> bool:

@@ -34,3 +34,7 @@ class SecretVar(Spec):
     """A variable whose value is not written in the recipe. The recipe says where to read it."""
 
     secret: SecretSource = Field(description="Where the value comes from.")
+    in_image: bool = Field(
+        False,
+        description="Whether the image may contain the value. If not, a build fails that leaves it on the disk.",
+    )

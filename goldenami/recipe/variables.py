@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -50,12 +51,12 @@ def read_variables(
         if isinstance(default, datetime.date):
             default = default.isoformat()  # as written, because expressions and tests have no dates
         value = given.get(name)
-        if isinstance(default, dict) and set(default) == {"secret"}:
+        if isinstance(default, dict) and "secret" in default and set(default) <= set(SecretVar.model_fields):
             ref = _secret(name, default, project, document, ("vars", name), problems)
             if name in own and settings is not None:
                 ref = _secret_of_environment(name, own[name], project, settings, environment, problems)
             if ref is not None:
-                secrets.append(ref)
+                secrets.append(replace(ref, in_image=default.get("in_image") is True))
             values[name] = Secret(name)
             if value is not None and value is not own.get(name):
                 where = "in a file of variables" if isinstance(value, Written) else "on the command line"

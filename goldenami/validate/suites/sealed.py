@@ -7,11 +7,13 @@ builder.
 from __future__ import annotations
 
 import re
+from shlex import quote
 from typing import Any
 
 import pytest
 
 from goldenami.os import MANAGERS
+from goldenami.os.sshd import KEY_FILES
 from goldenami.validate.traces import Traces
 
 Host = Any  # testinfra's Host; its modules (host.sudo, host.file) are created at run time
@@ -35,10 +37,14 @@ def _key_material(line: str) -> str:
 
 
 def test_key_of_the_builder_opens_nothing(host: Host, builder: Traces) -> None:
-    """The builder's temporary key is not in /etc, in cloud-init's data, or in the .ssh folder of an account."""
-    command = f"grep -rslF -e %s -- /etc /run/cloud-init /var/lib/cloud {_KEY_FOLDERS}"
+    """The builder's temporary key is not in /etc, in cloud-init's data, in the .ssh folder of an account, or where sshd
+    looks for the keys of accounts."""
+    key = quote(_key_material(builder.public_key))
+    command = f"""{{ {KEY_FILES}
+}} | while read -r file; do grep -slF -e {key} -- "$file"; done
+grep -rslF -e {key} -- /etc /run/cloud-init /var/lib/cloud {_KEY_FOLDERS}"""
     with host.sudo():
-        found = host.run(command, _key_material(builder.public_key)).stdout.split()
+        found = sorted(set(host.run("sh -c %s", command).stdout.split()))
     assert not found, f"the builder's temporary key is in {', '.join(found)}"
 
 

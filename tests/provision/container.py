@@ -1,0 +1,119 @@
+"""A small host on this machine: an SSH server in its own mount and process namespaces.
+
+Its programs are those of this machine. /etc is a copy, and everything else is empty and in memory, so that a program
+which runs there as root changes nothing here. It has no systemd.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from goldenami_sandbox.guard import killed_with_parent
+
+from goldenami import ssh
+from goldenami.model import SshEndpoint
+
+_ROOT = """set -e
+root=$1
+mount -t tmpfs -o "size=$5" none "$root"
+cd "$root"
+mkdir -p usr proc dev run tmp root home var/log var/tmp var/mail var/lib srv
+chmod 1777 tmp var/tmp
+for name in bin sbin lib lib32 lib64 libx32; do
+if [ -L "/$name" ]; then cp -a "/$name" "$name"
+elif [ -d "/$name" ]; then mkdir "$name"; mount --rbind "/$name" "$name"
+fi
+done
+mount --rbind /usr usr
+mount -o remount,bind,ro usr
+mount -t tmpfs none usr/local
+mkdir usr/local/bin usr/local/sbin
+cp -a /etc etc
+rm -rf etc/ssh/sshd_config.d
+mkdir -p etc/ssh/sshd_config.d
+mount -t proc none proc
+mount --rbind /dev dev
+mount -t tmpfs -o "size=$2" none run
+mkdir run/sshd
+cp "$3"/* etc/ssh/
+chmod 600 etc/ssh/host etc/ssh/keys
+mkdir -m 700 root/.ssh
+cp etc/ssh/keys root/.ssh/authorized_keys
+chroot . useradd -m -s /bin/bash admin
+chroot . usermod -p '*' admin
+chroot . sh -ec "$4"
+exec chroot . /usr/sbin/sshd -D -e -f /etc/ssh/config
+"""
+
+
+@contextlib.contextmanager
+def container(
+    folder: Path,
+    *,
+    run_size: str = "64m",
+    root_size: str = "256m",
+    user: str = "root",
+    setup: str = "",
+    sshd: Mapping[str, str] | None = None,
+    host_key: ssh.KeyPair | None = None,
+    login_key: ssh.KeyPair | None = None,
+) -> Iterator[SshEndpoint]:
+    """Start a host. ``run_size``, ``root_size``: of /run, and of the rest. ``setup``: shell code that root runs there
+    first. ``sshd``: settings.
+    """
+    if shutil.which("unshare") is None or not Path("/usr/sbin/sshd").exists():
+        pytest.skip("NOT PROVEN: unshare or sshd is not installed")
+    host, login = host_key or ssh.generate_keypair(), login_key or ssh.generate_keypair()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    settings = {
+        "Port": str(port),
+        "ListenAddress": "127.0.0.1",
+        "HostKey": "/etc/ssh/host",
+        "AuthorizedKeysFile": "/etc/ssh/keys.%u .ssh/authorized_keys",
+        "StrictModes": "no",
+        "PidFile": "none",
+        "UsePAM": "no",
+        "PasswordAuthentication": "no",
+        **(sshd or {}),
+    }
+    etc, root = folder / "etc", folder / "root"
+    for path in (etc, root):
+        path.mkdir(parents=True)
+    (etc / "host").write_text(host.private_key)
+    (etc / "keys").write_text(login.public_key + "\n")
+    (etc / "keys.admin").write_text(login.public_key + "\n")
+    (etc / "config").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+    unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
+    command = killed_with_parent([*unshare, "sh", "-c", _ROOT, "sh", str(root), run_size, str(etc), setup, root_size])
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        until = time.monotonic() + 20
+        while time.monotonic() < until and server.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        else:
+            raise AssertionError((folder / "log").read_text())
+        yield SshEndpoint("127.0.0.1", user, login.private_key, host.public_key, port)
+    finally:
+        server.kill()
+        server.wait()
+
+
+def as_root(connection: ssh.Connection, script: str) -> str:
+    """Run a script, and return its output. The connection is root's, since the host has no sudo."""
+    done = connection.run(f"sh -ec {shlex.quote(script)}")
+    assert done.status == 0, done.stderr.decode() + done.text
+    return done.text
