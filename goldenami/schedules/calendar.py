@@ -5,6 +5,8 @@ Rules for daylight saving time:
 - A local time that does not exist (clocks go forward) fires once, at the first moment after the gap. Several such times
   in one gap fire once, also together with a scheduled time at the end of the gap.
 - A local time that exists twice (clocks go back) fires once, the first time.
+- An expression for every hour follows the hours that pass: it fires in both of a repeated hour, and does not make up
+  for an hour that does not exist.
 
 A ``Rate`` counts elapsed time from its anchor. Daylight saving time does not change it.
 """
@@ -110,7 +112,11 @@ def moment_of(local: datetime, zone: ZoneInfo) -> datetime:
 def _of_day(cron: Cron, zone: ZoneInfo, day: date) -> set[datetime]:
     if not cron.matches_day(day):
         return set()
-    return {moment_of(datetime.combine(day, time(h, m)), zone) for h in cron.hours for m in cron.minutes}
+    local = [datetime.combine(day, time(h, m)) for h in cron.hours for m in cron.minutes]
+    if not cron.every_hour:
+        return {moment_of(one, zone) for one in local}
+    both = (one.replace(tzinfo=zone, fold=fold).astimezone(UTC) for one in local for fold in (0, 1))
+    return {one for one in both if one.astimezone(zone).date() == day and one.astimezone(zone).minute in cron.minutes}
 
 
 def _of_rate(rate: Rate, after: datetime, until: datetime, anchor: datetime) -> Iterator[datetime]:

@@ -6,15 +6,17 @@
     cron(0 3 ? * MON-FRI *)      the same and a year; Sunday is 1; ? L W # as in Amazon EventBridge Scheduler
     rate(12 hours)  or  12h      a fixed interval of elapsed time, independent of daylight saving time
 
-If both day-of-month and day-of-week are restricted in the five-field form, a day has to match only one of them
-(crontab(5)). In AWS's form, one of the two is ``?``.
+If both day-of-month and day-of-week are restricted in the five-field form, a day has to match only one of them; if one
+begins with ``*`` (``*/2``), it has to match both (crontab(5)). In AWS's form, one of the two is ``?``. What is not
+understood is an error with its column in the expression.
 """
 
 from __future__ import annotations
 
 import calendar
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
@@ -55,6 +57,7 @@ class Days:
     - ``weekdays``: days of the week, from Monday (0). ``None``: the field does not restrict the days.
     - ``last``: the last such weekday of the month (6L).
     - ``nth``: the n-th such weekday of the month (6#3).
+    - ``both``: a day has to match the day of the month and the day of the week, not only one of them.
     """
 
     numbers: frozenset[int] | None = None
@@ -63,13 +66,14 @@ class Days:
     weekdays: frozenset[int] | None = None
     last: frozenset[int] = frozenset()
     nth: frozenset[tuple[int, int]] = frozenset()
+    both: bool = False
 
     def matches(self, day: date) -> bool:
         length = calendar.monthrange(day.year, day.month)[1]
         by_number = self._by_number(day, length)
         by_weekday = self._by_weekday(day, length)
         restrictions = [matches for matches in (by_number, by_weekday) if matches is not None]
-        return any(restrictions) or not restrictions
+        return (all if self.both else any)(restrictions) or not restrictions
 
     def _by_number(self, day: date, length: int) -> bool | None:
         if self.numbers is None and not self.before_last and not self.nearest:
@@ -102,6 +106,10 @@ class Cron:
     months: frozenset[int]
     years: frozenset[int] | None = None
     aws: bool = False
+
+    @property
+    def every_hour(self) -> bool:
+        return len(self.hours) == 24
 
     def matches_day(self, day: date) -> bool:
         return day.month in self.months and (self.years is None or day.year in self.years) and self.days.matches(day)
@@ -145,9 +153,25 @@ def check_crontab(text: str) -> str:
     if len(fields) != len(_CRONTAB_FIELDS):
         names = " ".join(name for name, *_ in _CRONTAB_FIELDS)
         raise ValueError(f"{text!r} has {len(fields)} fields, expected five fields: {names}")
-    for value, (name, low, high, values) in zip(fields, _CRONTAB_FIELDS, strict=True):
-        _numbers(name, value, low, high, values, wraps=False)
-    return " ".join(fields)
+    stripped = " ".join(fields)
+    for number, (value, (name, low, high, values)) in enumerate(zip(fields, _CRONTAB_FIELDS, strict=True)):
+        with _column(stripped, fields, number):
+            if any("/" in part and not part.startswith("*") and "-" not in part for part in value.split(",")):
+                raise ValueError(
+                    f"{name}: found {value!r}, expected a range or * before the step: cron refuses a number"
+                )
+            _numbers(name, value, low, high, values, wraps=False)
+    return stripped
+
+
+@contextmanager
+def _column(text: str, fields: Sequence[str], number: int) -> Iterator[None]:
+    """Add the column of a field, from 1, to a ValueError. ``text``: the expression, with single spaces."""
+    try:
+        yield
+    except ValueError as error:
+        start = text.find("(") + 1 + len(" ".join(fields[:number])) + (1 if number else 0)
+        raise ValueError(f"{error} (column {start + 1} of {text!r})") from None
 
 
 def _rate(text: str, inside: str) -> Rate:
@@ -169,21 +193,21 @@ def _cron(text: str, fields: list[str]) -> Cron:
             f"{text!r} has {len(fields)} fields, expected five: minute hour day-of-month month day-of-week; or AWS's "
             "cron(…), or rate(…)"
         )
-    minutes, hours, numbers, months, weekdays = fields
+    minutes, hours, numbers, months, weekdays = (_column(text, fields, n) for n in range(5))
     names = {name: number for number, name in enumerate(_DAYS, 1)}
-    days = Days(
-        numbers=None if numbers.startswith("*") and "/" not in numbers else _numbers("day-of-month", numbers, 1, 31),
-        weekdays=None
-        if weekdays.startswith("*") and "/" not in weekdays
-        else frozenset((n - 1) % 7 for n in _numbers("day-of-week", weekdays, 0, 7, names)),
-    )
-    return Cron(
-        text,
-        tuple(sorted(_numbers("minute", minutes, 0, 59))),
-        tuple(sorted(_numbers("hour", hours, 0, 23))),
-        days,
-        _numbers("month", months, 1, 12, _MONTHS),
-    )
+    with minutes:
+        found_minutes = tuple(sorted(_numbers("minute", fields[0], 0, 59)))
+    with hours:
+        found_hours = tuple(sorted(_numbers("hour", fields[1], 0, 23)))
+    with numbers:
+        by_number = None if fields[2] == "*" else _numbers("day-of-month", fields[2], 1, 31)
+    with months:
+        found_months = _numbers("month", fields[3], 1, 12, _MONTHS)
+    with weekdays:
+        found = None if fields[4] == "*" else _numbers("day-of-week", fields[4], 0, 7, names)
+    by_weekday = frozenset((n - 1) % 7 for n in found) if found is not None else None
+    days = Days(numbers=by_number, weekdays=by_weekday, both=any(f.startswith("*") for f in (fields[2], fields[4])))
+    return Cron(text, found_minutes, found_hours, days, found_months)
 
 
 def _aws_cron(text: str, fields: list[str]) -> Cron:
@@ -195,15 +219,18 @@ def _aws_cron(text: str, fields: list[str]) -> Cron:
     minutes, hours, numbers, months, weekdays, years = fields
     if (numbers == "?") == (weekdays == "?"):
         raise ValueError(f"{text!r}: expected ? for exactly one of day-of-month and day-of-week")
-    return Cron(
-        text,
-        tuple(sorted(_numbers("minutes", minutes, 0, 59))),
-        tuple(sorted(_numbers("hours", hours, 0, 23))),
-        _aws_numbers(numbers) if weekdays == "?" else _aws_weekdays(weekdays),
-        _numbers("month", months, 1, 12, _MONTHS),
-        None if years == "*" else _numbers("year", years, *_YEARS),
-        aws=True,
-    )
+    columns = [_column(text, fields, n) for n in range(6)]
+    with columns[0]:
+        found_minutes = tuple(sorted(_numbers("minutes", minutes, 0, 59)))
+    with columns[1]:
+        found_hours = tuple(sorted(_numbers("hours", hours, 0, 23)))
+    with columns[2 if weekdays == "?" else 4]:
+        days = _aws_numbers(numbers) if weekdays == "?" else _aws_weekdays(weekdays)
+    with columns[3]:
+        found_months = _numbers("month", months, 1, 12, _MONTHS)
+    with columns[5]:
+        found_years = None if years == "*" else _numbers("year", years, *_YEARS)
+    return Cron(text, found_minutes, found_hours, days, found_months, found_years, aws=True)
 
 
 def _aws_numbers(field: str) -> Days:

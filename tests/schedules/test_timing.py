@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar as calendars
+import itertools
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from goldenami.schedules.calendar import fires, following, latest, moment_of, occurrences
-from goldenami.schedules.timing import Cron, Rate, parse
+from goldenami.schedules.timing import Cron, Rate, check_crontab, parse
 
 BERLIN = ZoneInfo("Europe/Berlin")
 # Clocks change in different ways: by an hour; by half an hour (Lord Howe); at midnight (Beirut); a day lost (Apia).
@@ -37,6 +38,9 @@ def local(expression: str, start: str, count: int, zone: ZoneInfo = BERLIN) -> l
         ("0 0 * * 5-7", ["Sun 2026-11-29 00:00", "Fri 2026-12-04 00:00"]),
         # Both restricted: cron takes either.
         ("0 0 1 * 0", ["Sun 2026-11-29 00:00", "Tue 2026-12-01 00:00"]),
+        # One begins with *: cron takes both (crontab(5)).
+        ("0 0 */2 * 1", ["Mon 2026-12-07 00:00", "Mon 2026-12-21 00:00"]),
+        ("0 0 1-7 * */7", ["Sun 2026-12-06 00:00", "Sun 2027-01-03 00:00"]),
         ("@monthly", ["Tue 2026-12-01 00:00", "Fri 2027-01-01 00:00"]),
         ("0 12 29 2 *", ["Tue 2028-02-29 12:00", "Sun 2032-02-29 12:00"]),
         ("cron(0 8 L * ? *)", ["Mon 2026-11-30 08:00", "Thu 2026-12-31 08:00"]),
@@ -78,6 +82,10 @@ def test_an_expression_that_ends() -> None:
         ("rate(5)", "expected a rate, for example"),
         ("rate(0 hours)", "at least one minute"),
         ("30s", "has 1 fields"),
+        ("0 3 *x * *", "day-of-month: found '*x', expected a number from 1 to 31 (column 5 of '0 3 *x * *')"),
+        ("0 3 * * *MON", "found '*MON', expected a number from 0 to 7 or a name (column 9 of"),
+        ("0  24 * * *", "hour: found 24, expected 0 to 23 (column 3 of '0 24 * * *')"),
+        ("cron(0 3 ? * MOON *)", "expected a number from 1 to 7 or a name (column 14 of"),
     ],
 )
 def test_a_wrong_expression_is_refused_with_the_reason(text: str, words: str) -> None:
@@ -106,6 +114,30 @@ def test_a_doubled_time_fires_once_the_first_time() -> None:
     first, second = following(parse("30 2 * * *"), BERLIN, after, 2)
     assert first == datetime(2026, 10, 25, 0, 30, tzinfo=UTC)  # 02:30 in summer time; 02:30 comes again at 01:30 UTC
     assert second == datetime(2026, 10, 26, 1, 30, tzinfo=UTC)
+
+
+def test_an_hourly_schedule_follows_the_hours_that_pass() -> None:
+    for expression in ("30 * * * *", "cron(30 * * * ? *)", "*/30 * * * *"):
+        timing = parse(expression)
+        for start in (datetime(2026, 10, 24, 22, tzinfo=UTC), datetime(2026, 3, 28, 22, tzinfo=UTC)):
+            found = list(occurrences(timing, BERLIN, start, start + timedelta(hours=8)))
+            apart = {later - earlier for earlier, later in itertools.pairwise(found)}
+            assert apart == {timedelta(minutes=30 if "/" in expression else 60)}, expression
+            assert latest(timing, BERLIN, found[4]) == found[4]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("5/10 * * * *", "expected a range or * before the step: cron refuses a number (column 1"),
+        ("0 3 * * fri-mon", "expected a range that begins before its end (column 9"),
+        ("@daily 3", "expected five fields or one of"),
+    ],
+)
+def test_cron_itself_has_its_own_rules(text: str, words: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        check_crontab(text)
+    assert words in str(caught.value)
 
 
 def test_a_day_that_was_left_out() -> None:
