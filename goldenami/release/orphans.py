@@ -43,6 +43,7 @@ from goldenami.work import Attempts
 TASK: Final = "orphans"
 MINIMUM_AGE: Final = timedelta(days=1)  # a younger resource may belong to a build on another machine
 UNUSED_FOR: Final = Rules().unused_for  # an image that was launched more recently is in use
+_VALUES: Final = 150  # ids in one filter; EC2 takes up to 200 values
 _KINDS: Final = ("instance", "image", "snapshot", "volume", "key-pair", "security-group", "parameter")
 _SCHEDULE_TAG: Final = "goldenami:schedule"
 _NO_EVIDENCE: Final = Evidence(None, "")  # only the names of the parameters matter here
@@ -289,7 +290,7 @@ def _read_resources(cloud: Cloud, place: Place, owners: Owners) -> Iterator[Tagg
         name = str(one["KeyName"])
         yield resource("key-pair", name, one, one.get("CreateTime"), keys.get(name, ""))
     groups = list(cloud.pages(place, "ec2", "DescribeSecurityGroups", "SecurityGroups", tagged))
-    users = _users_of_groups(cloud, place, [str(group["GroupId"]) for group in groups])
+    users = users_of_groups(cloud, place, [str(group["GroupId"]) for group in groups])
     for group in groups:
         yield resource("security-group", group["GroupId"], group, None, users.get(group["GroupId"], ""))
     query = {"ParameterFilters": [{"Key": f"tag:{tags.BUILD_ID}"}]}
@@ -315,11 +316,11 @@ def _resource(
     return TaggedResource(place, kind, id, found.tags, made, used_by, proven)
 
 
-def _users_of_groups(cloud: Cloud, place: Place, ids: Sequence[str]) -> dict[str, str]:
+def users_of_groups(cloud: Cloud, place: Place, ids: Sequence[str]) -> dict[str, str]:
     """Return the instance or interface that uses a security group, by the group's id."""
     users: dict[str, str] = {}
-    if ids:
-        request = {"Filters": [{"Name": "group-id", "Values": list(ids[:200])}]}
+    for start in range(0, len(ids), _VALUES):
+        request = {"Filters": [{"Name": "group-id", "Values": list(ids[start : start + _VALUES])}]}
         for one in cloud.pages(place, "ec2", "DescribeNetworkInterfaces", "NetworkInterfaces", request):
             instance = (one.get("Attachment") or {}).get("InstanceId") or one["NetworkInterfaceId"]
             users.update({g["GroupId"]: str(instance) for g in one.get("Groups") or ()})

@@ -1,9 +1,9 @@
 """The uses of an image, in every account and region of the environment. Places that do not answer are reported.
 
-These count as a use: instances in any state except terminated; all versions of launch templates, also those that name a
-parameter (``resolve:ssm:``); launch configurations and their Auto Scaling groups; SSM parameters that contain the id,
-except the release's own; other images that are copies of it or use its snapshots; other resources that
-DescribeImageReferences returns; and, for accounts outside the environment, the existing image usage reports.
+These count as a use: instances in any state except terminated; whatever can launch the image, or create a volume from
+one of its snapshots (``launchers``), also by a parameter (``resolve:ssm:``); SSM parameters that contain the id, except
+the release's own; other images that are copies of it or use its snapshots; other resources that DescribeImageReferences
+returns; and, for accounts outside the environment, the existing image usage reports.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ from goldenami.aws.waiters import Item
 from goldenami.each import each
 from goldenami.errors import CloudError
 from goldenami.model import Environment, ImageManifest, Place
-from goldenami.release import protection
+from goldenami.release import launchers, protection
 from goldenami.release import targets as modes
 from goldenami.release.parameters import parameters_for
 
 _T = TypeVar("_T")
 _IMAGE: Final = re.compile(r"ami-[0-9a-f]{8,17}\b")
-_RESOLVE: Final = "resolve:ssm:"
 _QUERIED_HERE: Final = frozenset({"ec2:Instance", "ec2:LaunchTemplate", "ssm:Parameter"})
 _REPORTED: Final = frozenset({"ec2:Instance", "ec2:LaunchTemplate"})
 _REPORT_AGE: Final = timedelta(days=7)
@@ -37,7 +36,8 @@ _UNKNOWN_CALLS: Final = frozenset({"InvalidAction", "UnsupportedOperation", "Unk
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One use of an image. ``by``: what uses it. ``name``: the name of the parameter, if a parameter uses it."""
+    """One use of an image, or of a snapshot whose id is ``image_id``. ``by``: what uses it. ``name``: the name of the
+    parameter, if a parameter uses it."""
 
     image_id: str
     place: Place
@@ -78,9 +78,33 @@ def survey(cloud: Cloud, places: Collection[Place], image_ids: Collection[str]) 
     wanted = frozenset(image_ids)
     known = frozenset(place.account for place in places)
     answers = each(sorted(places), lambda place: _survey_place(cloud, place, wanted, known))
-    uses = dict.fromkeys(use for found, _ in answers.results.values() for use in found)
     own = {place: images_of for place, (_, images_of) in answers.results.items()}
+    behind = _images_behind(own, wanted)
+    uses = dict.fromkeys(
+        named
+        for found, _ in answers.results.values()
+        for use in found
+        for named in _with_images(use, behind)
+        if named.image_id in wanted
+    )
     return Estate(tuple(uses), own, answers.reasons, frozenset(places))
+
+
+def _images_behind(own: Mapping[Place, Mapping[str, Item]], wanted: frozenset[str]) -> dict[str, list[str]]:
+    """Return the wanted images of all places by snapshot. Another account may use a snapshot that it has a share of."""
+    behind: dict[str, list[str]] = defaultdict(list)
+    for every in own.values():
+        for image_id in wanted & every.keys():
+            for snapshot in snapshots.of_image(every[image_id]):
+                behind[snapshot].append(image_id)
+    return behind
+
+
+def _with_images(use: Use, behind: Mapping[str, list[str]]) -> Iterator[Use]:
+    """Yield the use. For the use of a snapshot, also yield one of each image that the snapshot belongs to."""
+    yield use
+    for image_id in behind.get(use.image_id, ()):
+        yield Use(image_id, use.place, f"{use.by}, with {use.image_id},")
 
 
 def _survey_place(
@@ -90,13 +114,12 @@ def _survey_place(
     held = {name: ids for name, ids in _parameters(cloud, place).items() if ids}
     found = [
         *_instances(cloud, place),
-        *_templates(cloud, place),
-        *_scaling(cloud, place),
+        *(Use(id, place, what) for id, what in launchers.named(cloud, place)),
         *(Use(id, place, f"parameter {name}", name) for name, ids in held.items() for id in ids),
         *_copies(own, place, wanted),
         *_references(cloud, place, wanted & own.keys(), known),
     ]
-    return [use for use in found if use.image_id in wanted], own
+    return [use for use in found if use.image_id in wanted or use.image_id.startswith("snap-")], own
 
 
 def instances(cloud: Cloud, place: Place) -> Iterator[tuple[str, str, str]]:
@@ -111,34 +134,6 @@ def instances(cloud: Cloud, place: Place) -> Iterator[tuple[str, str, str]]:
 def _instances(cloud: Cloud, place: Place) -> Iterator[Use]:
     for image_id, id, state in instances(cloud, place):
         yield Use(image_id, place, f"instance {id} ({state})")
-
-
-def _templates(cloud: Cloud, place: Place) -> Iterator[Use]:
-    written: list[tuple[str, str]] = []  # the version, and its image id or ``resolve:ssm:NAME``
-    for template in cloud.pages(place, "ec2", "DescribeLaunchTemplates", "LaunchTemplates"):
-        request = {"LaunchTemplateId": template["LaunchTemplateId"]}
-        what = f"launch template {template['LaunchTemplateName']}"
-        for version in cloud.pages(place, "ec2", "DescribeLaunchTemplateVersions", "LaunchTemplateVersions", request):
-            image = str(version.get("LaunchTemplateData", {}).get("ImageId") or "")
-            written.append((f"{what} version {version['VersionNumber']}", image))
-    # A name may end with a selector: NAME:VERSION or NAME:LABEL.
-    names = {image.removeprefix(_RESOLVE) for _, image in written if image.startswith(_RESOLVE)}
-    values = parameters.find_many(cloud, place, names)
-    for what, image in written:
-        image_id = values.get(image.removeprefix(_RESOLVE), "") if image.startswith(_RESOLVE) else image
-        if image_id:
-            yield Use(image_id, place, what)
-
-
-def _scaling(cloud: Cloud, place: Place) -> Iterator[Use]:
-    configured: dict[str, str] = {}
-    for one in cloud.pages(place, "autoscaling", "DescribeLaunchConfigurations", "LaunchConfigurations"):
-        configured[one["LaunchConfigurationName"]] = one["ImageId"]
-        yield Use(one["ImageId"], place, f"launch configuration {one['LaunchConfigurationName']}")
-    for group in cloud.pages(place, "autoscaling", "DescribeAutoScalingGroups", "AutoScalingGroups"):
-        image_id = configured.get(group.get("LaunchConfigurationName") or "")
-        if image_id:
-            yield Use(image_id, place, f"Auto Scaling group {group['AutoScalingGroupName']}")
 
 
 def _parameters(cloud: Cloud, place: Place) -> dict[str, list[str]]:

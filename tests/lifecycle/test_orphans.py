@@ -182,6 +182,20 @@ def test_a_release_that_the_catalog_forgot(world: World) -> None:
     assert world.cloud.mutations == []
 
 
+def test_a_security_group_in_use_beyond_the_first_page(world: World) -> None:
+    """EC2 takes 200 values in a filter: the groups after them were all called unused."""
+    ec2 = world.client("ec2", HERE)
+    subnet = ec2.describe_subnets()["Subnets"][0]
+    groups = []
+    for number in range(201):
+        request = {"GroupName": f"g-{number}", "Description": "x", "VpcId": subnet["VpcId"]}
+        groups.append(ec2.create_security_group(**request)["GroupId"])
+    last = max(groups)
+    interface = ec2.create_network_interface(SubnetId=subnet["SubnetId"], Groups=[last])["NetworkInterface"]
+    used = orphans.users_of_groups(world.cloud, HERE, sorted(groups))
+    assert used == {last: interface["NetworkInterfaceId"]}
+
+
 def test_a_place_that_does_not_answer(world: World) -> None:
     made = releases(world, 1)
     lose(world, made[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -173,6 +174,103 @@ def an_image_on_its_snapshot(world: World, image: str, place: Place) -> None:
     )
 
 
+def empty_template(world: World, place: Place, name: str, **data: Any) -> dict[str, str]:
+    ec2 = world.client("ec2", place)
+    data = {"InstanceType": "t3.small", **data}
+    made = ec2.create_launch_template(LaunchTemplateName=name, LaunchTemplateData=data)["LaunchTemplate"]
+    return {"LaunchTemplateId": made["LaunchTemplateId"], "Version": "$Latest"}
+
+
+def a_template_with_its_snapshot(world: World, image: str, place: Place) -> None:
+    found = world.client("ec2", place).describe_images(ImageIds=[image])["Images"][0]
+    snapshot = found["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+    empty_template(
+        world, place, "data", BlockDeviceMappings=[{"DeviceName": "/dev/sdf", "Ebs": {"SnapshotId": snapshot}}]
+    )
+
+
+def an_override_of_a_group(world: World, image: str, place: Place) -> None:
+    template = {
+        "LaunchTemplateSpecification": empty_template(world, place, "mixed"),
+        "Overrides": [{"InstanceType": "t3.small"}, {"InstanceType": "t3a.small", "ImageId": image}],
+    }
+    world.client("autoscaling", place).create_auto_scaling_group(
+        AutoScalingGroupName="mixed",
+        MinSize=0,
+        MaxSize=0,
+        AvailabilityZones=[f"{place.region}a"],
+        MixedInstancesPolicy={"LaunchTemplate": template},
+    )
+
+
+def an_override_of_a_fleet(world: World, image: str, place: Place) -> None:
+    template = {
+        "LaunchTemplateSpecification": empty_template(world, place, "fleet"),
+        "Overrides": [{"InstanceType": "t3.small", "ImageId": image}],
+    }
+    world.client("ec2", place).create_fleet(
+        Type="maintain",
+        LaunchTemplateConfigs=[template],
+        TargetCapacitySpecification={"TotalTargetCapacity": 0, "DefaultTargetCapacityType": "spot"},
+    )
+
+
+def a_spot_fleet(world: World, image: str, place: Place) -> None:
+    world.client("ec2", place).request_spot_fleet(
+        SpotFleetRequestConfig={
+            "IamFleetRole": f"arn:aws:iam::{place.account}:role/fleet",
+            "AllocationStrategy": "lowestPrice",
+            "TargetCapacity": 0,
+            "LaunchSpecifications": [{"ImageId": image, "InstanceType": "t3.small"}],
+        }
+    )
+
+
+def a_spot_request(world: World, image: str, place: Place) -> None:
+    specification = {"ImageId": image, "InstanceType": "t3.small"}
+    world.client("ec2", place).request_spot_instances(Type="persistent", LaunchSpecification=specification)
+
+
+def role(world: World, place: Place, service: str) -> str:
+    statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    made = world.client("iam", place).create_role(RoleName=service, AssumeRolePolicyDocument=policy)
+    return str(made["Role"]["Arn"])
+
+
+def a_batch_environment(world: World, image: str, place: Place) -> None:
+    ec2 = world.client("ec2", place)
+    profile = world.client("iam", place).create_instance_profile(InstanceProfileName="batch")["InstanceProfile"]
+    resources = {
+        "type": "EC2",
+        "minvCpus": 0,
+        "maxvCpus": 2,
+        "desiredvCpus": 0,
+        "instanceTypes": ["m5.large"],
+        "subnets": [ec2.describe_subnets()["Subnets"][0]["SubnetId"]],
+        "securityGroupIds": [ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]],
+        "instanceRole": profile["Arn"],
+        "ec2Configuration": [{"imageType": "ECS_AL2", "imageIdOverride": image}],
+    }
+    world.client("batch", place).create_compute_environment(
+        computeEnvironmentName="jobs",
+        type="MANAGED",
+        state="DISABLED",
+        serviceRole=role(world, place, "batch.amazonaws.com"),
+        computeResources=resources,
+    )
+
+
+def a_node_group(world: World, image: str, place: Place) -> None:
+    subnets = [world.client("ec2", place).describe_subnets()["Subnets"][0]["SubnetId"]]
+    arn = role(world, place, "eks.amazonaws.com")
+    eks = world.client("eks", place)
+    eks.create_cluster(name="shop", roleArn=arn, resourcesVpcConfig={"subnetIds": subnets})
+    eks.create_nodegroup(
+        clusterName="shop", nodegroupName="workers", subnets=subnets, nodeRole=arn, releaseVersion=image
+    )
+
+
 def a_share_with_a_stranger(world: World, image: str, place: Place) -> None:
     ec2 = world.client("ec2", place)
     ec2.modify_image_attribute(ImageId=image, LaunchPermission={"Add": [{"UserId": "999999999999"}]})
@@ -191,6 +289,13 @@ USES: dict[Callable[[World, str, Place], None], str] = {
     a_parameter: "in use: parameter /teams/shop/image in",
     a_copy: "which is a copy of it,",
     an_image_on_its_snapshot: "which uses snap-",
+    a_template_with_its_snapshot: "in use: launch template data version 1, with snap-",
+    an_override_of_a_group: "in use: Auto Scaling group mixed (override for t3a.small) in",
+    an_override_of_a_fleet: "in use: EC2 Fleet fleet-",
+    a_spot_fleet: "in use: Spot Fleet sfr-",
+    a_spot_request: "in use: Spot request sir-",
+    a_batch_environment: "in use: Batch compute environment jobs in",
+    a_node_group: "in use: EKS node group shop/workers in",
     a_share_with_a_stranger: "is shared with 999999999999, which is outside the environment",
     a_protection: "protected from deregistration: ami-",
 }
