@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from goldenami.aws import tags
 from goldenami.aws.session import Cloud
 from goldenami.errors import NotFound, Unreachable
 from goldenami.model import Network, Place
@@ -41,7 +42,7 @@ def subnets(cloud: Cloud, place: Place, network: Network) -> tuple[Subnet, ...]:
     if network.subnet_id is not None:
         query, text = {"subnet-id": [network.subnet_id]}, f"subnet {network.subnet_id}"
     elif network.subnet_tags:
-        query = {f"tag:{k}": [v] for k, v in sorted(network.subnet_tags.items())}
+        query = {f"tag:{k}": [tags.exactly(v)] for k, v in sorted(network.subnet_tags.items())}
         text = "subnet tagged " + ", ".join(f"{k}={v}" for k, v in sorted(network.subnet_tags.items()))
     else:
         query, text = {"default-for-az": ["true"]}, "default subnet"

@@ -7,9 +7,9 @@ pending; ``wait`` waits for several snapshots.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from goldenami.aws import tags, waiters
 from goldenami.aws.ledger import Call, Ledger
@@ -30,6 +30,9 @@ def of_image(image: Item) -> tuple[str, ...]:
     mappings: Iterable[Any] = image.get("BlockDeviceMappings") or ()
     return tuple(sorted({m["Ebs"]["SnapshotId"] for m in mappings if m.get("Ebs", {}).get("SnapshotId")}))
 
+
+COPIED: Final = "vol-ffffffff"  # what EC2 shows as the volume of a copy
+_VALUES: Final = 150  # of one filter; EC2 takes up to 200 values in all filters of a call
 
 # The descriptions that EC2 gives to the snapshots of CreateImage and CopyImage.
 _OF_IMAGE = re.compile(r"(?:Created by CreateImage\(\S+\) for|Copied for DestinationAmi) (ami-[0-9a-f]+)(?:\s|$)")
@@ -60,11 +63,27 @@ def of_pending(cloud: Cloud, place: Place, image_ids: Sequence[str]) -> dict[str
 def find(
     cloud: Cloud, place: Place, filters: Mapping[str, Sequence[str]], *, owners: Sequence[str] = ("self",)
 ) -> list[Item]:
-    """Return the snapshots that match the filters of DescribeSnapshots (``{"tag:Name": ["backup"]}``), oldest first."""
-    request: dict[str, Any] = {"OwnerIds": list(owners)}
+    """Return the snapshots that match the filters of DescribeSnapshots (``{"tag:Name": ["backup"]}``), oldest first.
+    ``owners``: empty for all snapshots that the caller may use; then filter by ids, since public ones are many."""
+    request: dict[str, Any] = {"OwnerIds": list(owners)} if owners else {}
     if filters:
         request["Filters"] = [{"Name": k, "Values": list(v)} for k, v in filters.items()]
     found = cloud.pages(place, "ec2", "DescribeSnapshots", "Snapshots", request)
+    return sorted(found, key=lambda s: (s["StartTime"], s["SnapshotId"]))
+
+
+def _parts(ids: Collection[str]) -> Iterator[list[str]]:
+    """Yield the ids, sorted, in parts that one call takes."""
+    ordered = sorted(ids)
+    for start in range(0, len(ordered), _VALUES):
+        yield ordered[start : start + _VALUES]
+
+
+def of_volumes(
+    cloud: Cloud, place: Place, ids: Collection[str], filters: Mapping[str, Sequence[str]] | None = None
+) -> list[Item]:
+    """Return the caller's snapshots of volumes, which may be deleted, the oldest first. ``filters``: as of ``find``."""
+    found = [item for part in _parts(ids) for item in find(cloud, place, {**(filters or {}), "volume-id": part})]
     return sorted(found, key=lambda s: (s["StartTime"], s["SnapshotId"]))
 
 
@@ -83,20 +102,21 @@ def images_using(cloud: Cloud, place: Place, snapshot_ids: Collection[str]) -> d
 
 def locks(cloud: Cloud, place: Place, snapshot_ids: Collection[str]) -> dict[str, Item]:
     """Return the locks of these snapshots of the caller, also past ones, as DescribeLockedSnapshots returns them."""
-    if not snapshot_ids:
-        return {}
-    request = {"SnapshotIds": sorted(snapshot_ids)}
-    found = cloud.pages(place, "ec2", "DescribeLockedSnapshots", "Snapshots", request)
-    return {s["SnapshotId"]: s for s in found}
+    return {
+        s["SnapshotId"]: s
+        for ids in _parts(snapshot_ids)
+        for s in cloud.pages(place, "ec2", "DescribeLockedSnapshots", "Snapshots", {"SnapshotIds": ids})
+    }
 
 
 def tiering(cloud: Cloud, place: Place, snapshot_ids: Collection[str]) -> dict[str, Item]:
     """Return the progress of moves to the archive tier and back, as DescribeSnapshotTierStatus returns it."""
-    if not snapshot_ids:
-        return {}
-    request = {"Filters": [{"Name": "snapshot-id", "Values": sorted(snapshot_ids)}]}
-    found = cloud.pages(place, "ec2", "DescribeSnapshotTierStatus", "SnapshotTierStatuses", request)
-    return {s["SnapshotId"]: s for s in found}
+    found: dict[str, Item] = {}
+    for ids in _parts(snapshot_ids):
+        request = {"Filters": [{"Name": "snapshot-id", "Values": ids}]}
+        for one in cloud.pages(place, "ec2", "DescribeSnapshotTierStatus", "SnapshotTierStatuses", request):
+            found[one["SnapshotId"]] = one
+    return found
 
 
 def public_access(cloud: Cloud, place: Place) -> str:
@@ -314,9 +334,8 @@ def fast_restores(cloud: Cloud, place: Place, snapshot_ids: Collection[str]) -> 
     """Return where fast snapshot restore is enabled or being enabled: an entry for each snapshot and Availability
     Zone."""
     found: list[Item] = []
-    ids = sorted(snapshot_ids)
-    for start in range(0, len(ids), 150):
-        request = {"Filters": [{"Name": "snapshot-id", "Values": ids[start : start + 150]}]}
+    for ids in _parts(snapshot_ids):
+        request = {"Filters": [{"Name": "snapshot-id", "Values": ids}]}
         found += cloud.pages(place, "ec2", "DescribeFastSnapshotRestores", "FastSnapshotRestores", request)
     return [one for one in found if one.get("State") not in ("disabling", "disabled")]
 

@@ -7,6 +7,7 @@ the tags of goldenami use no other characters.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -29,6 +30,8 @@ PROTECTION: Final = "goldenami:protection"  # see ``release.protection``
 PROOF: Final = "goldenami:proof"  # a MAC: see ``ownership.Proofs``
 TASK: Final = "goldenami:task"
 KEPT_FROM: Final = "goldenami:kept-from"  # on an old volume: instance and device, "i-… /dev/xvda"
+REPLACES: Final = "goldenami:replaces"  # on a volume: the ids of its predecessors, the latest first
+KEPT_TAG: Final = "goldenami:kept:"  # prefix of the other tags of an old volume: no schedule or policy selects it
 CATALOG: Final = "goldenami:catalog"  # the id of the catalog that owns the resource
 ENVIRONMENT: Final = "goldenami:environment"  # the name of the environment that created it
 
@@ -73,6 +76,12 @@ def to_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
 def from_list(tags: Iterable[Mapping[str, Any]] | None) -> dict[str, str]:
     """Convert tags from the form of describes into a mapping."""
     return {t["Key"]: t["Value"] for t in tags or ()}
+
+
+def exactly(value: str) -> str:
+    """Return the value of a filter that matches this text only: ``*`` and ``?`` are wildcards in filters of EC2, and a
+    backslash makes them literal ("List and filter using the CLI and API", EC2 user guide)."""
+    return re.sub(r"([\\*?])", r"\\\1", value)
 
 
 def made_by(tags: Mapping[str, str], build_id: str, catalog: str | None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from goldenami.aws import tags as tagging
@@ -16,8 +17,8 @@ from goldenami.model import Place
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A volume as DescribeVolumes returns it. ``instance_id`` and ``device``: None if it is not attached.
-    ``attachment``: "attaching", "attached", "detaching" or "busy". ``throughput`` in MiB/s."""
+    """A volume as DescribeVolumes returns it. ``instance_id``, ``device`` and ``attached`` (since when): None if it is
+    not attached. ``attachment``: "attaching", "attached", "detaching" or "busy". ``throughput`` in MiB/s."""
 
     id: str
     state: str
@@ -32,12 +33,18 @@ class Volume:
     instance_id: str | None
     device: str | None
     attachment: str | None
+    attached: datetime | None
     delete_on_termination: bool
     tags: Mapping[str, str]
 
     @property
     def name(self) -> str:
         return self.tags.get(tagging.NAME, "")
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether another volume replaced it, and it is kept. No schedule has it until it is attached again."""
+        return tagging.KEPT_FROM in self.tags and self.instance_id is None
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -78,6 +85,7 @@ def _volume(item: Item) -> Volume:
         instance_id=attachment.get("InstanceId"),
         device=attachment.get("Device"),
         attachment=attachment.get("State"),
+        attached=attachment.get("AttachTime"),
         delete_on_termination=bool(attachment.get("DeleteOnTermination")),
         tags=tagging.from_list(item.get("Tags")),
     )

@@ -207,7 +207,9 @@ def coverage(recipe_ref: str, environment_name: str | None, variables: dict[str,
     multiple=True,
     help="Check the controls of this profile, with its values.",
 )
-@click.option("--user", help="Login user, who may use sudo. Default: root, or the part before @ in HOST.")
+@click.option(
+    "--ssh-user", "--user", "user", help="Login user, who may use sudo. Default: root, or the part before @ in HOST."
+)
 @click.option("--port", type=click.IntRange(1, 65535), default=22, show_default=True)
 @login_options
 @environment_option

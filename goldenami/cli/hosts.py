@@ -36,7 +36,9 @@ _HOST = "BUILD_ID|[USER@]HOST[:PORT]"
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @environment_option
 @click.option("--host", "name", metavar="HOST", help="The instance, if there are several: builder, or proof/arm64.")
-@click.option("--user", metavar="NAME", help="The user to log in as. Default: the ssh_user of the recipe.")
+@click.option(
+    "--ssh-user", "--user", "user", metavar="NAME", help="The user to log in as. Default: the ssh_user of the recipe."
+)
 @click.option(
     "--proxy", is_flag=True, hidden=True, help="Carry the connection over stdin and stdout, for ProxyCommand."
 )

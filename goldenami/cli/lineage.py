@@ -11,7 +11,7 @@ import click
 from goldenami.cli import places
 from goldenami.cli.context import account_id, open_catalog, open_project, print_json, reach
 from goldenami.cli.options import environment_option, json_option
-from goldenami.errors import UsageError
+from goldenami.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from goldenami.aws.session import Cloud
@@ -48,9 +48,10 @@ def lineage(
 
     Sizes are computed from the blocks (EBS direct APIs). "stored" is what a snapshot adds to the earlier ones, "full"
     is the size of its contents, and "frees" is what the deletion of this snapshot alone would free. If two snapshots
-    cannot be compared, the reason is printed. RELEASE is NAME@CHANNEL or NAME@VERSION; then the snapshots of all
-    releases of NAME are shown, in every target. Prices are read from prices.yaml beside goldenami.yaml; without this
-    file, the shipped prices are used. The exit code is 6 if an account or region did not answer.
+    cannot be compared, the reason is printed. VOLUME may be a Name tag. RELEASE is NAME@CHANNEL or NAME@VERSION; then
+    the snapshots of all releases of NAME are shown, in every target. Prices are read from prices.yaml beside
+    goldenami.yaml; without this file, the shipped prices are used. The exit code is 6 if an account or region did not
+    answer.
     """
     from goldenami.aws.session import Cloud
     from goldenami.recipe.prices import prices as read_prices
@@ -84,18 +85,40 @@ def _lineages(
 
     place = Place(account_id(environment, account), region or environment.home_region)
     if subject.startswith("vol-"):
-        return places.ask([place], lambda place: family.of_volume(cloud, place, subject))
+        return _of_volume(cloud, place, subject)
     if subject.startswith("ami-"):
         return places.ask([place], lambda place: family.of_image(cloud, place, subject))
     if subject.startswith("snap-"):
         return places.ask([place], lambda place: family.of_snapshots(cloud, place, [subject]))
-    if region is not None or account is not None:
-        raise UsageError(
-            f"found --region or --account with the release {subject}, expected a volume, snapshot or image with them",
-            hint="Omit both options: the snapshots of a release are found in all its targets.",
-        )
-    ids = _snapshots_of(environment, subject)
+    try:
+        if region is not None or account is not None:
+            raise UsageError(
+                f"found --region or --account with {subject}, which is no Name tag of a volume in {place}",
+                hint="Omit both options for a release: its snapshots are found in all its targets.",
+            )
+        ids = _snapshots_of(environment, subject)
+    except (NotFound, UsageError):
+        volume = _volume_of(cloud, place, subject)
+        if volume is None:
+            raise
+        return _of_volume(cloud, place, volume)
     return places.ask(sorted(ids), lambda place: family.of_snapshots(cloud, place, ids[place]), anywhere=False)
+
+
+def _of_volume(cloud: Cloud, place: Place, id: str) -> tuple[dict[Place, Lineage], dict[Place, str]]:
+    from goldenami.snapshots import family
+
+    return places.ask([place], lambda place: family.of_volume(cloud, place, id))
+
+
+def _volume_of(cloud: Cloud, place: Place, name: str) -> str | None:
+    """Return the id of the volume with a Name tag, or None if there is none."""
+    from goldenami.snapshots import names
+
+    try:
+        return names.volume(cloud, place, name).id
+    except NotFound:
+        return None
 
 
 def _snapshots_of(environment: Environment, subject: str) -> dict[Place, list[str]]:

@@ -12,25 +12,33 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 Convert = Callable[[click.Context, click.Parameter, str | None], datetime | None]
 
 
+def to_moment(text: str, units: str = "mhdw") -> datetime:
+    """Return the time of an age (``3h``) or of a date or time, in UTC. Without an offset, a time is in UTC: commands
+    print all times in UTC. Raises ValueError for other text."""
+    found = re.fullmatch(rf"([0-9]{{1,6}})([{units}])", text)
+    try:
+        if found is not None:
+            return datetime.now(UTC) - timedelta(**{_UNITS[found[2]]: int(found[1])})
+        moment = datetime.fromisoformat(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{text!r} is out of range") from error
+
+
 def moments(units: str, expected: str) -> Convert:
     """Return a callback of options that converts an age before now, or a date or time in ISO 8601 (UTC by default), to
     a time in UTC. ``units``: the letters that an age may end with. ``expected``: the forms, for the error.
 
     The callback raises click.BadParameter for other text.
     """
-    age = re.compile(rf"([0-9]{{1,6}})([{units}])")
 
     def convert(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
         if value is None:
             return None
-        found = age.fullmatch(value)
         try:
-            if found is not None:
-                return datetime.now(UTC) - timedelta(**{_UNITS[found[2]]: int(found[1])})
-            moment = datetime.fromisoformat(value)
-        except (ValueError, OverflowError):
+            return to_moment(value, units)
+        except ValueError:
             raise click.BadParameter(f"found {value[:60]!r}, expected {expected}", ctx, param) from None
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
     return convert
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from goldenami.cli.context import account_id, open_project, reach
+from goldenami.cli.moments import to_moment
 from goldenami.errors import UsageError
 
 if TYPE_CHECKING:
@@ -121,16 +122,13 @@ def confirm_address(instance: str, address: str | None, accepted: bool) -> None:
 def parse_time(text: str) -> datetime:
     """Parse a time of the command line.
 
-    Forms: ``2026-11-24``, ``2026-11-24T03:00`` (local time zone), ``2026-11-24T03:00+01:00``; or a duration before
-    now: ``90m``, ``3h``, ``2d``. Raises UsageError for any other text.
+    Forms: ``2026-11-24``, ``2026-11-24T03:00`` (UTC), ``2026-11-24T03:00+01:00``; or a duration before now: ``90m``,
+    ``3h``, ``2d``, ``4w``. Returns it in UTC, the zone of all commands. Raises UsageError for any other text.
     """
-    units = {"m": "minutes", "h": "hours", "d": "days"}
-    if text[:-1].isdigit() and text[-1:] in units:
-        return datetime.now().astimezone() - timedelta(**{units[text[-1]]: int(text[:-1])})
     try:
-        return datetime.fromisoformat(text).astimezone()
+        return to_moment(text)
     except ValueError:
         raise UsageError(
-            f"found {text!r}, expected a time",
-            hint="Write 2026-11-24T03:00, 2026-11-24T03:00+01:00, or 3h for three hours ago.",
+            f"found {text[:60]!r}, expected a time",
+            hint="Write 2026-11-24T03:00 (UTC), 2026-11-24T03:00+01:00, or 3h for three hours ago.",
         ) from None

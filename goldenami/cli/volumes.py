@@ -145,7 +145,11 @@ def kept_volumes(instance: str | None, everywhere: bool, where: Where, as_json: 
     from goldenami.snapshots import kept
 
     _, at, cloud = open_places(where, everywhere=everywhere)
-    found, unreachable = places.ask(at, lambda place: kept.kept(cloud, place, instance))
+
+    def kept_at(place: Place) -> list[Volume]:
+        return kept.kept(cloud, place, kept.instance_id(cloud, place, instance) if instance is not None else None)
+
+    found, unreachable = places.ask(at, kept_at)
     _print(found, as_json, unreachable=unreachable)
     places.tell(unreachable)
     return places.exit_code(unreachable)
@@ -168,7 +172,7 @@ def _print(
             "device": kept.origin(v)[1],
             "size_gib": v.size_gib,
             "encrypted": v.encrypted,
-            "name": v.name,
+            "name": kept.name_before(v),
         }
         for place, volumes in found.items()
         for v in volumes
@@ -193,7 +197,7 @@ def _print(
 @yes_option
 @place_options
 def forget(references: tuple[str, ...], yes: bool, where: Where, as_json: bool) -> None:
-    """Delete kept volumes: single ones, or all that were attached to an instance.
+    """Delete kept volumes: single ones, or all that were attached to an instance, by their ids or Name tags.
 
     The command asks first. Without a terminal, --yes is required.
     """

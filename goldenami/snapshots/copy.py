@@ -103,6 +103,13 @@ def copy(
     with the other failures. Raises CopiesFailed with the reasons if a copy failed. The completed copies are kept.
     """
     _check(sources)
+    lent = [s["SnapshotId"] for s in sources if s.get("OwnerId", home.account) != home.account]
+    elsewhere = sorted({d.place.account for d in destinations} - {home.account})
+    if lent and elsewhere:
+        raise UsageError(
+            f"{', '.join(lent)} belongs to another account, which alone can share it with {', '.join(elsewhere)}",
+            hint="Copy it into this account first, without --to-account.",
+        )
     for place in {d.place.account for d in destinations} - {home.account}:
         _lend(job, home, sources, place)
     by_id = {str(source["SnapshotId"]): source for source in sources}

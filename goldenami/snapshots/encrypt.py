@@ -26,6 +26,7 @@ from goldenami.errors import CloudError, UsageError
 from goldenami.model import Place
 from goldenami.snapshots import exchange
 from goldenami.snapshots.exchange import Exchange
+from goldenami.snapshots.history import How
 from goldenami.snapshots.progress import completed
 from goldenami.task import TEMPORARY, Task
 
@@ -79,7 +80,7 @@ def encrypt(
         plain = snapshots_of(job, place, chosen)
         sealed = copies_of(job, place, plain, kms_key)
         results = [compared(job, place, volume, plain[volume.id], sealed[volume.id], verify) for volume in chosen]
-        new = {v.id: volume_like(job, place, v, sealed[v.id]) for v in chosen}
+        new = {v.id: volume_like(job, place, v, sealed[v.id], "copied") for v in chosen}
         volumes.wait_available(job.ledger, place, list(new.values()))
         _check_encrypted(job.cloud, place, list(new.values()), kms_key)
         exchange.swap(job, [Exchange(v, new[v.id]) for v in chosen])
@@ -124,8 +125,9 @@ def copies_of(job: Task, place: Place, plain: dict[str, str], kms_key: str) -> d
     return made
 
 
-def volume_like(job: Task, place: Place, old: Volume, snapshot_id: str, kms_key: str | None = None) -> str:
-    """Create a volume from a snapshot, with the type, size, zone, name and tags of the old volume. Returns its id."""
+def volume_like(job: Task, place: Place, old: Volume, snapshot_id: str, how: How, kms_key: str | None = None) -> str:
+    """Create a volume from a snapshot, with the type, size, zone, name and tags of the old volume. Returns its id.
+    ``how``: what the snapshot has: the contents of the old volume (``copied``), or others."""
     return volumes.create(
         job.ledger,
         f"volume/{old.id}",
@@ -138,7 +140,7 @@ def volume_like(job: Task, place: Place, old: Volume, snapshot_id: str, kms_key:
         iops=old.iops,
         throughput=old.throughput,
         kms_key=kms_key,
-        tags=exchange.tags_for(old),
+        tags=exchange.new_tags(old, exchange.noted_at(job), how),
     )
 
 

@@ -19,7 +19,6 @@ from goldenami.errors import NotFound
 from goldenami.model import Place, timestamp
 from goldenami.snapshots.lineage import Described, Lineage, Reading, weigh
 
-COPIED: Final = "vol-ffffffff"  # what EC2 shows as the volume of a copy
 _AT_ONCE: Final = 8  # snapshots whose blocks are listed in parallel
 _FILTER: Final = 200  # values that EC2 accepts in one filter
 
@@ -48,7 +47,7 @@ def of_snapshots(cloud: Cloud, place: Place, ids: Sequence[str]) -> Lineage:
     found = snapshots.describe_many(cloud, place, ids)
     if missing := sorted(set(ids) - set(found)):
         raise NotFound(f"there is no snapshot {', '.join(missing)} in {place}")
-    volumes = {s["VolumeId"] for s in found.values() if s["VolumeId"] != COPIED}
+    volumes = {s["VolumeId"] for s in found.values() if s["VolumeId"] != snapshots.COPIED}
     family = _family(cloud, place, volumes) if volumes else []
     known = {s.id for s in family}
     copies = sorted((s for id, s in found.items() if id not in known), key=_moment)
@@ -86,7 +85,7 @@ def _family(cloud: Cloud, place: Place, start: Iterable[str]) -> list[Described]
     """Return all snapshots of these volumes and of related volumes, parents first."""
     found: dict[str, dict[str, Any]] = {}
     origin: dict[str, str] = {}  # the snapshot that a volume was made from
-    waiting = {v for v in start if v != COPIED}
+    waiting = {v for v in start if v != snapshots.COPIED}
     seen: set[str] = set()
     while waiting:
         seen |= waiting
@@ -96,15 +95,17 @@ def _family(cloud: Cloud, place: Place, start: Iterable[str]) -> list[Described]
         sources = set(origin.values()) - set(found) - set(new)
         above = _snapshots(cloud, place, "snapshot-id", sources)
         found |= new | above
-        waiting = ({v["VolumeId"] for v in new_volumes} | {s["VolumeId"] for s in above.values()}) - seen - {COPIED}
+        waiting = (
+            ({v["VolumeId"] for v in new_volumes} | {s["VolumeId"] for s in above.values()}) - seen - {snapshots.COPIED}
+        )
     ordered = sorted(found.values(), key=_moment)
     latest: dict[str, str] = {}
     family = []
     for snapshot in ordered:
         volume = snapshot["VolumeId"]
-        before = None if volume == COPIED else latest.get(volume, origin.get(volume))
+        before = None if volume == snapshots.COPIED else latest.get(volume, origin.get(volume))
         family.append(_described(snapshot, before))
-        if volume != COPIED:
+        if volume != snapshots.COPIED:
             latest[volume] = snapshot["SnapshotId"]
     return family
 

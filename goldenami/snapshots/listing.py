@@ -35,7 +35,7 @@ def listed(
     """
     from goldenami.snapshots.points import volumes_behind
 
-    filters: dict[str, Sequence[str]] = {f"tag:{k}": [v] for k, v in (tag or {}).items()}
+    filters: dict[str, Sequence[str]] = {f"tag:{k}": [tags.exactly(v)] for k, v in (tag or {}).items()}
     if name is not None:
         filters["tag:Name"] = [name]
     if state is not None:
@@ -47,9 +47,10 @@ def listed(
     if volume is not None:
         filters["volume-id"] = [volume]
     if instance is not None:
-        ids = [id for line in volumes_behind(cloud, place, instance).values() for id in line]
-        filters["volume-id"] = ids or ["none"]
-    found = snapshots.find(cloud, place, filters)
+        ids = {id for line in volumes_behind(cloud, place, instance).values() for id in line}
+        found = snapshots.of_volumes(cloud, place, ids, filters)
+    else:
+        found = snapshots.find(cloud, place, filters)
     return [
         s for s in found if (since is None or s["StartTime"] >= since) and (until is None or s["StartTime"] <= until)
     ]
@@ -57,7 +58,8 @@ def listed(
 
 def details(cloud: Cloud, place: Place, items: Collection[Item]) -> list[dict[str, Any]]:
     """Return all properties of snapshots: also sharing, images that use them, locks and changes of the tier."""
-    ids = [s["SnapshotId"] for s in items]
+    # Of a snapshot of another account, EC2 tells only what DescribeSnapshots returns.
+    ids = [s["SnapshotId"] for s in items if s.get("OwnerId", place.account) == place.account]
     using = snapshots.images_using(cloud, place, ids)
     locks = snapshots.locks(cloud, place, ids)
     tiers = snapshots.tiering(cloud, place, ids)
@@ -68,7 +70,7 @@ def details(cloud: Cloud, place: Place, items: Collection[Item]) -> list[dict[st
         answers.append(
             {
                 **to_json(place, item),
-                "shared_with": sorted(snapshots.volume_permissions(cloud, place, id)),
+                "shared_with": sorted(snapshots.volume_permissions(cloud, place, id)) if id in ids else [],
                 "images": using.get(id, []),
                 "lock": _lock(lock) if lock is not None else None,
                 "tiering": tier.get("LastTieringOperationStatus"),
@@ -85,6 +87,7 @@ def to_json(place: Place, item: Item) -> dict[str, Any]:
         "id": item["SnapshotId"],
         "name": every.get(tags.NAME, ""),
         "account": place.account,
+        "owner": item.get("OwnerId"),
         "region": place.region,
         "state": item.get("State"),
         "progress": item.get("Progress"),

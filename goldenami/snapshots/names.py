@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from goldenami.aws import snapshots, tags, volumes
@@ -16,8 +17,9 @@ _T = TypeVar("_T")
 _SHOWN = 10
 
 
-def many(cloud: Cloud, place: Place, references: Iterable[str]) -> list[Item]:
-    """Return the caller's snapshots by ids and Name tags, each once, in the given order.
+def many(cloud: Cloud, place: Place, references: Iterable[str], *, shared: bool = False) -> list[Item]:
+    """Return the caller's snapshots by ids and Name tags, each once, in the given order. ``shared``: as of
+    ``snapshot``.
 
     Raises NotFound or UsageError with all problems at once.
     """
@@ -25,7 +27,7 @@ def many(cloud: Cloud, place: Place, references: Iterable[str]) -> list[Item]:
     problems: list[NotFound | UsageError] = []
     for reference in dict.fromkeys(references):
         try:
-            item = snapshot(cloud, place, reference)
+            item = snapshot(cloud, place, reference, shared=shared)
             found[item["SnapshotId"]] = item
         except (NotFound, UsageError) as error:
             problems.append(error)
@@ -36,12 +38,16 @@ def many(cloud: Cloud, place: Place, references: Iterable[str]) -> list[Item]:
     return list(found.values())
 
 
-def snapshot(cloud: Cloud, place: Place, reference: str) -> Item:
-    """Return one snapshot of the caller. Raises NotFound, or UsageError if several have the name."""
+def snapshot(cloud: Cloud, place: Place, reference: str, *, shared: bool = False) -> Item:
+    """Return one snapshot of the caller. Raises NotFound, or UsageError if several have the name.
+
+    ``shared``: also, by its id, a snapshot of another account that the caller may use. EC2 does not show its tags.
+    """
     if reference.startswith("snap-"):
-        found = snapshots.find(cloud, place, {"snapshot-id": [reference]})
+        owners = () if shared else ("self",)
+        found = snapshots.find(cloud, place, {"snapshot-id": [tags.exactly(reference)]}, owners=owners)
     else:
-        found = snapshots.find(cloud, place, {"tag:Name": [reference]})
+        found = snapshots.find(cloud, place, {"tag:Name": [tags.exactly(reference)]})
     return one(
         found, "snapshot", reference, place, lambda s: f"{s['SnapshotId']} of {s['VolumeId']} ({s['StartTime']:%F %T})"
     )
@@ -49,15 +55,38 @@ def snapshot(cloud: Cloud, place: Place, reference: str) -> Item:
 
 def volume(cloud: Cloud, place: Place, reference: str) -> Volume:
     """Return one volume of the caller. Raises NotFound, or UsageError if several have the name."""
-    key = "volume-id" if reference.startswith("vol-") else "tag:Name"
-    found = volumes.find(cloud, place, {key: [reference]})
+    if reference.startswith("vol-"):
+        found = volumes.find(cloud, place, {"volume-id": [tags.exactly(reference)]})
+    else:
+        # A kept volume of an earlier version has the name of the volume that replaced it.
+        named = volumes.find(cloud, place, {"tag:Name": [tags.exactly(reference)]})
+        found = [v for v in named if not v.is_kept] or named
     return one(found, "volume", reference, place, lambda v: f"{v.id} ({v.size_gib} GiB, {v.state})")
+
+
+def volume_or_instance(cloud: Cloud, place: Place, reference: str) -> tuple[Volume | None, Item | None]:
+    """Return a volume or an instance, by its id or Name tag. Raises NotFound, or UsageError if both have the name."""
+    if reference.startswith("vol-"):
+        return volume(cloud, place, reference), None
+    if reference.startswith("i-"):
+        return None, instance(cloud, place, reference)
+    try:
+        named = volume(cloud, place, reference)
+    except NotFound:
+        return None, instance(cloud, place, reference)
+    with suppress(NotFound):
+        other = instance(cloud, place, reference)
+        raise UsageError(
+            f"{reference!r} is the Name tag of the volume {named.id} and of the instance {other['InstanceId']}",
+            hint="Give the id instead.",
+        )
+    return named, None
 
 
 def instance(cloud: Cloud, place: Place, reference: str) -> Item:
     """Return one instance that is not terminated. Raises NotFound, or UsageError if several have the name."""
     key = "instance-id" if reference.startswith("i-") else "tag:Name"
-    request = {"Filters": [{"Name": key, "Values": [reference]}]}
+    request = {"Filters": [{"Name": key, "Values": [tags.exactly(reference)]}]}
     every = cloud.pages(place, "ec2", "DescribeInstances", "Reservations", request)
     found = [i for r in every for i in r["Instances"] if i["State"]["Name"] not in ("terminated", "shutting-down")]
     return one(found, "instance", reference, place, lambda i: f"{i['InstanceId']} ({i['State']['Name']})")

@@ -18,7 +18,7 @@ from goldenami.model import Place
 from goldenami.polling import Interval, poll
 from goldenami.snapshots import exchange, make, names
 from goldenami.snapshots.encrypt import Encrypted, Verify, compared, copies_of, snapshots_of
-from goldenami.snapshots.exchange import KEPT_FROM, REPLACED_BY
+from goldenami.snapshots.history import attached_tag
 from goldenami.task import TEMPORARY, Task
 
 _KEY: Final = "replace-root"
@@ -37,6 +37,7 @@ def replace_root(
         )
     exchange.check(job.cloud, place, instance, [root], replaces_root=True)
     with exchange.alone(job, id):
+        since = job.cloud.now()  # what is written later is not on the new volume
         plain = snapshots_of(job, place, [root])
         sealed = copies_of(job, place, plain, kms_key)
         count, read = compared(job, place, root, plain[root.id], sealed[root.id], verify)
@@ -58,11 +59,9 @@ def replace_root(
             raise CloudError(
                 f"{root.device}: expected a new volume under {kms_key}, found {new.id} under {new.kms_key or 'no key'}"
             )
-        kept = {REPLACED_BY: new.id, KEPT_FROM: f"{id} {root.device}"}
-        volumes.tag(job.ledger, f"tag/{root.id}", place, root.id, kept)
-        volumes.tag(
-            job.ledger, f"tag/{new.id}", place, new.id, {**exchange.tags_for(root), "Name": root.name or new.id}
-        )
+        found = {**exchange.new_tags(root, since, "copied"), **attached_tag(new), tags.NAME: root.name or new.id}
+        volumes.tag(job.ledger, f"tag/{new.id}", place, new.id, found)
+        exchange.keep(job, place, root.id, exchange.own_tags(root), new.id, id, str(root.device))
     return Encrypted(str(root.device), root.id, new.id, count, read)
 
 

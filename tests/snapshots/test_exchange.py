@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from goldenami_sandbox.http import Response
 from goldenami_sandbox.protocol import Call
 
 from goldenami import task
+from goldenami.aws.session import Cloud
 from goldenami.errors import GoldenAmiError, UnjournaledMutation
 from goldenami.journal import Journals
 from goldenami.snapshots import create, names, points
@@ -41,7 +43,9 @@ def test_encrypt_all_volumes(estate: Estate) -> None:
         assert (new["Size"], new["VolumeType"]) == (old["Size"], old["VolumeType"])
         assert old["State"] == "available"
         assert tags_of(old)["goldenami:replaced-by"] == id
-        assert tags_of(new).get("Name") == (tags_of(old).get("Name") or f"for {old['VolumeId']}")
+        name = tags_of(old).get("goldenami:kept:Name")
+        assert tags_of(new).get("Name") == (name or f"for {old['VolumeId']}")
+        assert tags_of(old).get("Name") == (f"{name} (kept)" if name else None)
     root = next(a for a in found[after["/dev/xvda"]]["Attachments"])
     assert root["DeleteOnTermination"] is True
     assert estate.state() == "running"
@@ -125,9 +129,135 @@ def test_restore_by_time_takes_the_last_one_before(estate: Estate) -> None:
     instance = names.instance(estate.world.cloud, HOME_PLACE, "web-1")["InstanceId"]
     estate.snapshot(estate.root, "late")
     chosen = points.choose(estate.world.cloud, HOME_PLACE, instance, between)
-    assert {p.snapshot["SnapshotId"] for p in chosen} == early
-    code, _, err = estate.try_("snapshot", "restore", "web-1", "--to", "1d", "--yes")
-    assert (code, "there is no snapshot from" in err) == (3, True)
+    assert {p.snapshot["SnapshotId"] for p in chosen if p.snapshot is not None} == early
+    code, out, err = estate.try_("snapshot", "restore", "web-1", "--to", "1d", "--dry-run")
+    assert (code, out.count("is attached since")) == (3, 2)
+    code, out, err = estate.try_("snapshot", "restore", "web-1", "--to", "1d", "--yes")
+    assert (code, out.count("is attached since"), "--device" in err) == (3, 2, True)
+    assert estate.state() == "running"
+
+
+@pytest.fixture
+def in_time(estate: Estate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answers of the cloud have the time of its clock, which goes on when a test lets it."""
+    monkeypatch.setattr(Cloud, "now", lambda _: datetime.fromtimestamp(estate.world.clock.now(), UTC))
+
+
+def pause(estate: Estate) -> None:
+    """The times of EC2's attachments have whole seconds."""
+    estate.world.clock.sleep(3)
+
+
+def plan_now(estate: Estate, *arguments: str) -> dict[str, str]:
+    """The sources of a restore to this moment, by device."""
+    pause(estate)
+    now = f"{datetime.fromtimestamp(estate.world.clock.now(), UTC):%FT%TZ}"
+    pause(estate)
+    answer = estate.run("snapshot", "restore", "web-1", "--to", now, "--dry-run", *arguments)
+    return {step["device"]: step["source"] for step in answer["plan"]}
+
+
+@pytest.mark.usefixtures("in_time")
+def test_a_time_is_what_the_instance_had_then_also_after_an_undo(estate: Estate) -> None:
+    pause(estate)
+    first = {"/dev/xvda": estate.snapshot(estate.root, "a"), "/dev/sdf": estate.snapshot(estate.data, "b")}
+    estate.run("snapshot", "restore", "web-1", "--to", first["/dev/xvda"], "--yes")
+    tried = estate.attached()["/dev/xvda"]
+    assert plan_now(estate) == first  # no snapshot of the new volume yet: it began with this one
+    pause(estate)
+    estate.run("snapshot", "restore", "web-1", "--undo", "--yes")
+    pause(estate)
+    own = estate.snapshot(estate.root)
+    pause(estate)
+    estate.snapshot(tried)  # by the night's schedule, of the kept volume
+    assert plan_now(estate) == {**first, "/dev/xvda": own}
+    # An encryption goes on with the contents.
+    estate.run("volume", "encrypt", "web-1", "--all", "--yes")
+    assert plan_now(estate) == {**first, "/dev/xvda": own}
+
+
+@pytest.mark.usefixtures("in_time")
+def test_a_failed_exchange_forgets_no_history(estate: Estate) -> None:
+    pause(estate)
+    own = estate.snapshot(estate.root)
+    estate.world.paper.set(
+        faults=[{"action": "ec2:StartInstances", "nth": 1, "how": "error", "code": "InsufficientInstanceCapacity"}]
+    )
+    pause(estate)
+    assert estate.try_("volume", "encrypt", "web-1", "--yes")[0] == 1
+    assert estate.attached()["/dev/xvda"] == estate.root
+    assert plan_now(estate, "--device", "/dev/xvda") == {"/dev/xvda": own}
+
+
+def test_an_archived_snapshot_is_in_the_plan(estate: Estate) -> None:
+    estate.run("snapshot", "create", "web-1", "--name", "old")
+    archived = next(s["SnapshotId"] for s in estate.snapshots().values() if s["VolumeId"] == estate.data)
+    estate.run("snapshot", "archive", archived, "--yes")
+    code, out, err = estate.try_("snapshot", "restore", "web-1", "--to", "old", "--dry-run", "--json")
+    steps = {step["device"]: step for step in json.loads(out)["plan"]}
+    assert (code, steps["/dev/xvda"]["problem"]) == (3, "")
+    assert "is archived. Restore it first: goldenami snapshot restore-archive" in steps["/dev/sdf"]["problem"]
+    assert archived in err.replace("\n", "")
+
+
+def test_what_a_named_snapshot_leaves_alone_is_in_the_plan(estate: Estate) -> None:
+    estate.snapshot(estate.data, "data-ok")
+    code, out, _ = estate.try_("snapshot", "restore", "web-1", "--to", "data-ok", "--dry-run")
+    assert (code, "stays as it is: it has no snapshot 'data-ok'" in out) == (0, True)
+    estate.run("snapshot", "restore", "web-1", "--to", "data-ok", "--yes")
+    assert estate.attached()["/dev/xvda"] == estate.root
+
+
+def tagged(estate: Estate, **tags: str) -> None:
+    estate.ec2().create_tags(Resources=[estate.root], Tags=[{"Key": k, "Value": v} for k, v in tags.items()])
+
+
+def test_a_kept_volume_loses_its_tags_until_it_is_attached_again(estate: Estate) -> None:
+    tagged(estate, backup="nightly", Name="web-root")
+    estate.run("volume", "encrypt", "web-1", "--yes")
+    new = estate.attached()["/dev/xvda"]
+    kept = tags_of(estate.volumes()[estate.root])
+    assert [k for k in kept if not k.startswith("goldenami:")] == ["Name"]
+    assert (kept["Name"], kept["goldenami:kept:backup"]) == ("web-root (kept)", "nightly")
+    assert tags_of(estate.volumes()[new])["backup"] == "nightly"
+    assert [v["id"] for v in estate.run("volume", "kept", "--instance", "web-1")["volumes"]] == [estate.root]
+    estate.run("snapshot", "restore", "web-1", "--undo", "--unencrypted", "--yes")
+    again, kept = tags_of(estate.volumes()[estate.root]), tags_of(estate.volumes()[new])
+    assert (again["backup"], again["Name"]) == ("nightly", "web-root")
+    assert not {k for k in again if k.startswith("goldenami:kept")}
+    assert (kept["Name"], kept["goldenami:kept:backup"], "backup" in kept) == ("web-root (kept)", "nightly", False)
+    estate.run("volume", "forget", "web-root", "--yes")
+    assert set(estate.volumes()) == {estate.root, estate.data}
+
+
+def test_tags_that_would_not_fit_are_refused_before_anything_stops(estate: Estate) -> None:
+    tagged(estate, **{"x" * 120: "long"})
+    code, _, err = estate.try_("volume", "encrypt", "web-1", "--yes")
+    assert (code, "the tag key 'xxx" in err) == (2, True)
+    assert not [c for c in estate.world.paper.calls if c["action"] == "StopInstances"]
+
+
+def test_an_undo_takes_back_one_task(estate: Estate) -> None:
+    """The root was encrypted weeks ago, and the data volume is restored today."""
+    estate.run("volume", "encrypt", "web-1", "--yes")
+    encrypted = estate.attached()["/dev/xvda"]
+    estate.world.clock.sleep(21 * 86400)
+    estate.snapshot(estate.data, "data-ok")
+    estate.run("snapshot", "restore", "web-1", "--to", "data-ok", "--yes")
+    code, out, err = estate.try_("snapshot", "restore", "web-1", "--undo", "--dry-run")
+    assert (code, estate.data in out, estate.root in out, "not undone: task" in err) == (0, True, False, True)
+    estate.run("snapshot", "restore", "web-1", "--undo", "--yes")
+    assert estate.attached() == {"/dev/xvda": encrypted, "/dev/sdf": estate.data}
+    old = next(v for v in estate.volumes().values() if v["VolumeId"] == estate.root)
+    task = tags_of(old)["goldenami:kept-by"]
+    undo = ("snapshot", "restore", "web-1", "--undo", "--task", task, "--yes")
+    code, _, err = estate.try_(*undo)
+    assert (code, "--unencrypted" in err) == (2, True)
+    assert estate.attached()["/dev/xvda"] == encrypted
+    estate.run(*undo, "--unencrypted")
+    assert estate.attached() == {"/dev/xvda": estate.root, "/dev/sdf": estate.data}
+    assert estate.try_(*undo)[0] == 3
+    assert estate.try_("snapshot", "restore", "web-1", "--to", "data-ok", "--task", task, "--yes")[0] == 2
 
 
 def test_restore_by_a_name_of_two_snapshots_of_one_volume(estate: Estate) -> None:
@@ -298,7 +428,10 @@ def check(estate: Estate, before: dict[str, str], kept: set[str], *, done: bool 
     else:
         assert after == before
         assert set(found) == set(before.values()), "volumes are left over"
-        assert not [t for v in found.values() for t in tags_of(v) if t.startswith("goldenami:")]
+        # The times of its earlier attachments: EC2 shows the last one only.
+        history = ("goldenami:replaces", "goldenami:history", "goldenami:attached")
+        ours = [t for v in found.values() for t in tags_of(v) if t.startswith("goldenami:") and t not in history]
+        assert ours == []
 
 
 def faulted(estates: Callable[[], Estate], name: str, fault: Disturb) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from goldenami.cli.tasks import parse_time
+from goldenami.errors import UsageError
 from goldenami.journal import Journals
 from goldenami.snapshots.listing import age
-from tests.worlds.builds import APPS
+from tests.worlds.builds import APPS, HOME
 from tests.worlds.volumes import APPS_PLACE, HOME_PLACE, WEST, Estate, tags_of
 
 # --- create, list, show -----------------------------------------------------------------------------------------------
@@ -90,6 +93,93 @@ def test_a_name_of_two_snapshots_is_refused_with_both_ids(estate: Estate) -> Non
     assert set(estate.snapshots()) == set(both)
     code, _, err = estate.try_("snapshot", "delete", "nothing-of-that-name", "--yes")
     assert code == 3
+
+
+def test_volumes_are_named_by_their_name_tags_everywhere(estate: Estate) -> None:
+    made = estate.run("snapshot", "create", "web-data", "--name", "by-name")["snapshots"]
+    assert [s["volume"] for s in made] == [estate.data]
+    made = estate.run("snapshot", "create", "web-1", "--name", "without", "--exclude", "web-data")["snapshots"]
+    assert [s["volume"] for s in made] == [estate.root]
+    for where in ((), ("--region", "eu-central-1")):
+        (one,) = estate.run("lineage", "web-data", *where)["lineages"]
+        assert [s["volume_id"] for s in one["snapshots"]] == [estate.data]
+    estate.ec2().create_tags(Resources=[estate.data], Tags=[{"Key": "Name", "Value": "web-1"}])
+    code, _, err = estate.try_("snapshot", "create", "web-1", "--name", "either")
+    assert (code, f"of the volume {estate.data} and of the instance {estate.instance}" in " ".join(err.split())) == (
+        2,
+        True,
+    )
+
+
+@pytest.mark.parametrize("name", ["*", "web*", "before-upgrad?", "\\*"])
+def test_a_name_is_never_a_pattern(estate: Estate, name: str) -> None:
+    snapshot = estate.snapshot(estate.data, "before-upgrade")
+    for command in (
+        ("snapshot", "show", name),
+        ("snapshot", "delete", name, "--yes"),
+        ("snapshot", "restore", "web-1", "--to", name, "--yes"),
+        ("snapshot", "create", name, "--name", "x"),
+        ("volume", "encrypt", name, "--yes"),
+        ("volume", "forget", name, "--yes"),
+    ):
+        assert estate.try_(*command)[0] == 3, command
+    assert list(estate.snapshots()) == [snapshot]
+    assert estate.run("snapshot", "list", "--tag", f"Name={name}")["snapshots"] == []
+
+
+def test_a_name_with_a_star_is_found(estate: Estate) -> None:
+    snapshot = estate.snapshot(estate.data, "a*b?c\\d")
+    estate.snapshot(estate.data, "a-b-c-d")
+    assert [s["id"] for s in estate.run("snapshot", "show", "a*b?c\\d")["snapshots"]] == [snapshot]
+
+
+def test_a_time_without_an_offset_is_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert parse_time("2026-11-24T03:00") == datetime(2026, 11, 24, 3, tzinfo=UTC)
+        assert parse_time("2026-11-24T03:00+01:00") == datetime(2026, 11, 24, 2, tzinfo=UTC)
+        assert abs(parse_time("2w") - datetime.now(UTC) + timedelta(weeks=2)) < timedelta(minutes=1)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    for wrong in ("yesterday", "9999999999999d", "999999w", "2026-13-01"):
+        with pytest.raises(UsageError, match="expected a time"):
+            parse_time(wrong)
+
+
+# --- of another account -----------------------------------------------------------------------------------------------
+
+
+def test_a_shared_snapshot_is_shown_copied_and_made_a_volume_of(estate: Estate) -> None:
+    ec2 = estate.ec2(APPS_PLACE)
+    volume = ec2.create_volume(AvailabilityZone="eu-central-1a", Size=1)["VolumeId"]
+    estate.settle()
+    tag = [{"ResourceType": "snapshot", "Tags": [{"Key": "Name", "Value": "of-apps"}]}]
+    theirs = ec2.create_snapshot(VolumeId=volume, TagSpecifications=tag)["SnapshotId"]
+    estate.settle()
+    assert estate.try_("snapshot", "show", theirs)[0] == 3
+    for permission in ({"UserIds": [HOME]}, {"GroupNames": ["all"]}):
+        ec2.modify_snapshot_attribute(
+            SnapshotId=theirs, Attribute="createVolumePermission", OperationType="add", **permission
+        )
+        (shown,) = estate.run("snapshot", "show", theirs)["snapshots"]
+        assert (shown["id"], shown["owner"], shown["size_gib"], shown["shared_with"]) == (theirs, APPS, 1, [])
+        (copied,) = estate.run("snapshot", "copy", theirs, "--kms-key", "alias/golden-ami")["snapshots"]
+        assert estate.snapshots()[copied["id"]]["Encrypted"]
+        made = estate.run("snapshot", "volume", theirs, "--zone", "eu-central-1a")["id"]
+        assert estate.volumes()[made]["SnapshotId"] == theirs
+        ec2.modify_snapshot_attribute(
+            SnapshotId=theirs, Attribute="createVolumePermission", OperationType="remove", **permission
+        )
+    ec2.modify_snapshot_attribute(
+        SnapshotId=theirs, Attribute="createVolumePermission", OperationType="add", UserIds=[HOME]
+    )
+    code, _, err = estate.try_("snapshot", "copy", theirs, "--to-account", "apps")
+    assert (code, "belongs to another account" in err) == (2, True)
+    for verb in (("delete", theirs, "--yes"), ("share", theirs, "--with", "apps"), ("lock", theirs, "--days", "1")):
+        assert estate.try_("snapshot", *verb)[0] == 3
+    assert theirs in estate.snapshots(APPS_PLACE)
 
 
 # --- copy -------------------------------------------------------------------------------------------------------------

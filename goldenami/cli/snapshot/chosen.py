@@ -46,13 +46,13 @@ class Chosen:
         """Find snapshots by id, Name tag or release. Raises NotFound for a reference that matches no snapshot.
 
         ``to_change``: the command changes them. Raises UsageError then if one belongs to another catalog or
-        environment.
+        environment. Otherwise snapshots of other accounts that are shared are found too, by their ids.
         """
         from goldenami.snapshots import names
         from goldenami.snapshots.others import refuse_others
 
         environment, place, cloud = open_place(where)
-        items = names.many(cloud, place, _expand_releases(environment, place, references))
+        items = names.many(cloud, place, _expand_releases(environment, place, references), shared=not to_change)
         if to_change:
             every = {item["SnapshotId"]: {t["Key"]: t["Value"] for t in item.get("Tags") or ()} for item in items}
             refuse_others(environment, cloud, every)

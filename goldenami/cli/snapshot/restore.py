@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from goldenami.aws.waiters import Item
     from goldenami.model import Environment, Place
     from goldenami.snapshots.access import Access
-    from goldenami.snapshots.restore import Step
+    from goldenami.snapshots.restore import Step, Undo
 
 RESTORE_SCHEMA = "goldenami.restore/1"
 
@@ -30,7 +31,11 @@ RESTORE_SCHEMA = "goldenami.restore/1"
 @instance_argument
 @click.option("--to", metavar="TIME|NAME|ID", help="Time, Name tag of snapshots, or id of one snapshot.")
 @click.option("--device", "devices", metavar="DEVICE", multiple=True, help="Restore only the volume at this device.")
-@click.option("--undo", is_flag=True, help="Attach the volumes again that the last exchange replaced.")
+@click.option("--undo", is_flag=True, help="Attach the volumes again that one task replaced, by default the last one.")
+@click.option("--task", metavar="ID", help="With --undo: the task whose exchange is undone.")
+@click.option(
+    "--unencrypted", is_flag=True, help="With --undo: accept that an unencrypted volume replaces an encrypted one."
+)
 @click.option("--dry-run", is_flag=True, help="Only show the plan. Change nothing.")
 @click.option(
     "--check", metavar="COMMAND", help="Afterwards run this command on the instance over SSH. It must exit with 0."
@@ -52,6 +57,8 @@ def restore(
     to: str | None,
     devices: tuple[str, ...],
     undo: bool,
+    task: str | None,
+    unencrypted: bool,
     dry_run: bool,
     check: str | None,
     health_timeout: float,
@@ -63,12 +70,13 @@ def restore(
 ) -> int:
     """Restore the volumes of an instance from snapshots.
 
-    The plan is printed first. If --to is a time, each volume is restored from its last snapshot before that time. If
-    --to is the name or id of a snapshot, all volumes are restored that have a snapshot from the same call. The instance
-    is stopped, its volumes are exchanged, and it is started again. Then EC2's status checks and the command of --check
-    must pass. If one of them fails, the exit code is 5, and the restored volumes stay attached. The old volumes are
-    always kept, and --undo attaches them again. Members of Auto Scaling groups and instances with an instance store are
-    refused, because a stop would destroy them or their data.
+    The plan is printed first. If --to is a time, each volume is restored from the last snapshot of what the instance
+    had then, also if the volume was replaced since. A volume without such a snapshot, and one that was attached later,
+    is an error. If --to is the name or id of a snapshot, all volumes are restored that have a snapshot from the same
+    call. The instance is stopped, its volumes are exchanged, and it is started again. Then EC2's status checks and the
+    command of --check must pass. If one of them fails, the exit code is 5, and the restored volumes stay attached. The
+    old volumes are always kept, and --undo attaches those of one task again. Members of Auto Scaling groups and
+    instances with an instance store are refused, because a stop would destroy them or their data.
 
     Example: goldenami snapshot restore i-0a1b --to 2026-11-24T03:00
     """
@@ -78,28 +86,39 @@ def restore(
     expect_one(
         {"--to": to is not None, "--undo": undo}, "Give --to with a time, a Name tag or a snapshot id; or --undo."
     )
+    if not undo and (task is not None or unencrypted):
+        raise UsageError("--task and --unencrypted need --undo", hint="Omit them with --to.")
     if check is not None and not dry_run:
         way_in = access.with_key(way_in)
     environment, place, cloud = open_place(where)
     instance = names.instance(cloud, place, reference)
     id = instance["InstanceId"]
     if undo:
-        pairs = restoring.undo_plan(cloud, place, instance)
-        pairs = [p for p in pairs if not devices or p[0].device in devices]
-        steps = restoring.undo_steps(pairs)
+        choices = restoring.undo_choices(cloud, place, instance)
+        back = restoring.choose_undo(choices, id, task, devices)
+        steps, exchanged = restoring.undo_steps(back), [now for now, _ in back.pairs]
+        header = {"undoes": back.task, "decrypted": back.decrypted}
+        _tell_undo(choices, back)
     else:
         chosen = points.only(points.choose(cloud, place, id, _point(str(to))), devices)
-        steps = restoring.plan(chosen)
+        steps, exchanged, header = restoring.plan(chosen), [p.volume for p in chosen if p.snapshot is not None], {}
     if dry_run or not as_json:
-        _show(id, steps, as_json and dry_run)
+        _show(id, steps, header, as_json and dry_run)
+    if not undo:
+        points.restorable(chosen)
     if dry_run:
         return 0
-    exchange.check(cloud, place, instance, [p[0] for p in pairs] if undo else [p.volume for p in chosen])
+    exchange.check(cloud, place, instance, exchanged)
     confirm(f"Stop {id} and exchange these volumes?", yes)
+    if undo:
+        _confirm_unencrypted(back, unencrypted)
     confirm_address(id, interruption.changing_address(instance), new_public_address)
-    arguments = {"instance": id, "to": to, "undo": undo}
+    arguments = {"instance": id, "to": to, "undo": undo, **({"undoes": back.task} if undo else {})}
     with run_task(cloud, environment, "snapshot restore", arguments, undo=exchange.put_back) as job:
-        done = restoring.undo(job, place, instance, pairs) if undo else restoring.restore(job, place, instance, chosen)
+        if undo:
+            done = restoring.undo(job, place, instance, back.pairs)
+        else:
+            done = restoring.restore(job, place, instance, chosen)
     answer: dict[str, Any] = {
         "schema": RESTORE_SCHEMA,
         "task": job.id,
@@ -130,12 +149,46 @@ def _point(text: str) -> str | datetime:
     return text
 
 
-def _show(instance: str, steps: list[Step], as_json: bool) -> None:
-    if as_json:
-        print_json({"schema": RESTORE_SCHEMA, "instance": instance, "plan": [asdict(s) for s in steps]})
+def _tell_undo(choices: list[Undo], chosen: Undo) -> None:
+    """Tell which task is undone, and which other ones could be."""
+    click.echo(f"undoes {_described(chosen)}", err=True)
+    for other in choices:
+        if other.task != chosen.task:
+            click.echo(f"not undone: {_described(other)}; choose it with --task {other.task}", err=True)
+
+
+def _described(one: Undo) -> str:
+    from goldenami.snapshots.listing import age
+
+    began = f", {one.done:%F %T} UTC, {age(one.done, datetime.now(UTC))} ago" if one.done is not None else ""
+    return f"task {one.task or 'unknown'} ({', '.join(str(now.device) for now, _ in one.pairs)}{began})"
+
+
+def _confirm_unencrypted(chosen: Undo, accepted: bool) -> None:
+    """Ask whether unencrypted volumes may replace encrypted ones. --yes is no answer to this question."""
+    if not chosen.decrypted or accepted:
         return
-    rows = [[s.device, s.old, s.source, s.taken or "-", s.name or "-"] for s in steps]
-    print_table(("DEVICE", "NOW", "BACK TO", "TAKEN", "NAME"), rows)
+    text = f"{', '.join(chosen.decrypted)}: the volume is encrypted, and an unencrypted one would replace it"
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"{text}. This needs a confirmation of its own, and stdin is not a terminal.",
+            hint="Add --unencrypted to accept that, or select other volumes with --device or --task.",
+        )
+    click.confirm(f"{text}. Continue?", abort=True, err=True)
+
+
+def _show(instance: str, steps: list[Step], header: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json({"schema": RESTORE_SCHEMA, "instance": instance, **header, "plan": [asdict(s) for s in steps]})
+        return
+    rows = []
+    for s in steps:
+        note = s.problem or (f"stays as it is: {s.stays}" if s.stays else "")
+        rows.append([s.device, s.old, s.source or "-", s.taken or "-", s.name or "-", note])
+    columns = ["DEVICE", "NOW", "BACK TO", "TAKEN", "NAME", "NOTE"]
+    if not any(row[-1] for row in rows):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    print_table(columns, rows)
 
 
 def _health(

@@ -70,20 +70,20 @@ def create(
     if consistent:
         way_in = access.with_key(way_in)
     environment, place, cloud = open_place(where)
-    is_volume = subject.startswith("vol-")
-    volume = names.volume(cloud, place, subject) if is_volume else None
+    volume, instance = names.volume_or_instance(cloud, place, subject)
     if volume is not None and (exclude or exclude_root):
         raise UsageError(
             f"--exclude and --exclude-root: found the volume {subject}, expected an instance",
             hint="Omit both options, or name the instance.",
         )
-    host_id = (volume.instance_id if volume else subject) if consistent or volume is None else None
-    if consistent and host_id is None:
+    if consistent and volume is not None and volume.instance_id is None:
         raise UsageError(
             f"--consistent: {subject} is not attached to an instance, so no filesystem can be frozen",
             hint="Omit --consistent. No program writes to a detached volume.",
         )
-    instance = names.instance(cloud, place, host_id) if host_id is not None else None
+    if consistent and volume is not None and volume.instance_id is not None:
+        instance = names.instance(cloud, place, volume.instance_id)
+    excluded = [names.volume(cloud, place, one).id for one in exclude]
     with ExitStack() as stack:
         frozen = None
         if consistent and instance is not None:
@@ -100,7 +100,7 @@ def create(
         else:
             assert instance is not None
             made = create_of_instance(
-                job, place, instance["InstanceId"], exclude=exclude, exclude_root=exclude_root, **common
+                job, place, instance["InstanceId"], exclude=excluded, exclude_root=exclude_root, **common
             )
     print_snapshots(place, made, as_json=as_json, task_id=job.id)
 

@@ -56,7 +56,7 @@ def volume(
     from goldenami.snapshots import make, names
 
     environment, place, cloud = open_place(where)
-    item = names.snapshot(cloud, place, reference)
+    item = names.snapshot(cloud, place, reference, shared=True)
     instance = names.instance(cloud, place, attach) if attach else None
     if instance is not None:
         of_instance = instance["Placement"]["AvailabilityZone"]
@@ -157,7 +157,7 @@ def register(
     from goldenami.snapshots import make, names
 
     environment, place, cloud = open_place(where)
-    item = names.snapshot(cloud, place, reference)
+    item = names.snapshot(cloud, place, reference, shared=True)
     make.check_usable(item)
     with run_task(cloud, environment, "snapshot register", {"snapshot": item["SnapshotId"], "name": name}) as job:
         made = make.register(
