@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from goldenami.cli import places
-from goldenami.cli.context import NO_SCHEDULES, open_schedules, print_json, reach
+from goldenami.cli.context import NO_SCHEDULES, open_project, open_schedules, print_json, reach
 from goldenami.cli.options import environment_option, events_option, json_option, schedules_argument
 from goldenami.errors import UsageError
 from goldenami.model import timestamp
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from goldenami.schedules.policy import Schedule
     from goldenami.schedules.run import ScheduleRun
 
+LEFT_SCHEMA = "goldenami.left/1"
 SCHEDULES_SCHEMA = "goldenami.schedules/1"
 RUN_SCHEMA = "goldenami.schedule-run/1"
 NEXT_SCHEMA = "goldenami.schedule-next/1"
@@ -142,6 +143,64 @@ def show_schedule(name: str, environment_name: str | None, as_json: bool) -> int
             click.echo(f"  theirs: {what}: {owner}")
     places.tell(run.unreachable)
     return places.exit_code(run.unreachable)
+
+
+@schedule.command("left")
+@environment_option
+@json_option
+def left_snapshots(environment_name: str | None, as_json: bool) -> int:
+    """Show the snapshots of schedules that no run deletes any more, and what they cost.
+
+    They belong to a schedule that is not defined any more, or to a volume or instance that does not exist any more. The
+    cost is the most that AWS bills: the full size of each snapshot, by prices.yaml. Nothing is deleted. The exit code
+    is 6 if an account or region did not answer.
+    """
+    from goldenami import recipe
+    from goldenami.aws.session import Cloud
+    from goldenami.model import Place
+    from goldenami.recipe.prices import prices as read_prices
+    from goldenami.release.usage import places_of
+    from goldenami.schedules import left
+    from goldenami.snapshots.prices import GIB
+
+    project, environment = open_project(environment_name)
+    defined = recipe.schedules(project, environment)
+    prices = read_prices(project)
+    reach(environment)
+    cloud = Cloud.of(environment)
+    cloud.check_caller()
+    at = {*places_of(environment), *(p for one in defined for p in one.places)}
+    at |= {Place(p.account, c.region) for one in defined for p in one.places for c in one.copies}
+    found, unreachable = left.find(cloud, environment, at, {one.name for one in defined})
+    rows = []
+    for one in found:
+        rate = prices.rate(one.place.region)
+        size = {tier: amount / GIB for tier, amount in one.full_bytes.items()}
+        cost = size.get("standard", 0.0) * rate.standard + size.get("archive", 0.0) * rate.archive
+        rows.append(
+            {
+                "schedule": one.schedule,
+                "account": one.place.account,
+                "region": one.place.region,
+                "source": one.source,
+                "reason": one.reason,
+                "ids": list(one.ids),
+                "newest_slot": timestamp(one.newest) if one.newest is not None else None,
+                "full_size_bytes": sum(one.full_bytes.values()),
+                "monthly_cost_at_most": round(cost, 4),
+            }
+        )
+    if as_json:
+        document = {"schema": LEFT_SCHEMA, "currency": prices.currency, "left": rows}
+        print_json({**document, "unreachable": places.to_json(unreachable)})
+    else:
+        for one, row in zip(found, rows, strict=True):
+            at_most = f"at most {row['monthly_cost_at_most']:.2f} {prices.currency} a month"
+            click.echo(f"{one.schedule}  {one.place}  {one.source}  {len(one.ids)} snapshots, {at_most}: {one.reason}")
+            for id in one.ids:
+                click.echo(f"  {id}")
+    places.tell(unreachable)
+    return places.exit_code(unreachable)
 
 
 @schedule.command("next")

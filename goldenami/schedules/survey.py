@@ -8,7 +8,7 @@ are listed separately, also if their schedule and environment have the same name
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from goldenami.aws import catalogs, images, snapshots, tags
@@ -54,14 +54,18 @@ def survey(cloud: Cloud, environment: Environment, schedule: Schedule) -> Survey
         lambda place: (
             list(_sources(cloud, schedule, place)),
             _made(cloud, schedule, place, _Search(value, owner, others), copied=False),
+            _successors(cloud, place) if schedule.make == "snapshots" else {},
         ),
     )
     places = [Place(p.account, c.region) for p in schedule.places for c in schedule.copies]
     copies = each(places, lambda place: _made(cloud, schedule, place, _Search(value, owner, others), copied=True))
+    successors = {old: new for _, _, every in originals.results.values() for old, new in every.items()}
     return Survey(
-        sources=tuple(source for found, _ in originals.results.values() for source in found),
+        sources=tuple(source for found, _, _ in originals.results.values() for source in found),
         made=tuple(
-            made for there in (*(m for _, m in originals.results.values()), *copies.results.values()) for made in there
+            _continued(made, successors)
+            for there in (*(m for _, m, _ in originals.results.values()), *copies.results.values())
+            for made in there
         ),
         unreachable={**originals.reasons, **copies.reasons},
         others=dict(sorted(others.items())),
@@ -73,12 +77,14 @@ def survey(cloud: Cloud, environment: Environment, schedule: Schedule) -> Survey
 
 def _sources(cloud: Cloud, schedule: Schedule, place: Place) -> Iterator[Source]:
     selection = schedule.selection
-    filters = [{"Name": f"tag:{key}", "Values": [value]} for key, value in selection.tags.items()]
+    filters = [{"Name": f"tag:{key}", "Values": [tags.exactly(value)]} for key, value in selection.tags.items()]
     if selection.resource == "volumes":
         states = {"Name": "status", "Values": ["available", "in-use"]}
         for volume in cloud.pages(place, "ec2", "DescribeVolumes", "Volumes", {"Filters": [*filters, states]}):
             own = tags.from_list(volume.get("Tags"))
-            if not _has_any(own, selection.exclude_tags):
+            # A volume that was replaced and is kept belongs to no schedule. Those of earlier versions have their tags.
+            kept = tags.KEPT_FROM in own and not volume.get("Attachments")
+            if not kept and not _has_any(own, selection.exclude_tags):
                 yield Source(volume["VolumeId"], place, tags=_own_tags(own))
         return
     alive = {"Name": "instance-state-name", "Values": list(_ALIVE)}
@@ -116,6 +122,24 @@ def _excluded(cloud: Cloud, schedule: Schedule, place: Place, instance: Mapping[
             and all(a.get("Device") != root for a in volume.get("Attachments") or ())
         )
     )
+
+
+def _successors(cloud: Cloud, place: Place) -> dict[str, str]:
+    """Return, by the id of each volume that was replaced, the volume that is in use in its place now."""
+    replacing = {"Filters": [{"Name": "tag-key", "Values": [tags.REPLACES]}]}
+    found = {}
+    for volume in cloud.pages(place, "ec2", "DescribeVolumes", "Volumes", replacing):
+        own = tags.from_list(volume.get("Tags"))
+        if tags.KEPT_FROM not in own:
+            found.update(dict.fromkeys(own[tags.REPLACES].split(), str(volume["VolumeId"])))
+    return {old: new for old, new in found.items() if old != new}
+
+
+def _continued(made: Made, successors: Mapping[str, str]) -> Made:
+    """Return a snapshot of a replaced volume as one of the series of its successor: retention goes on for it."""
+    source = successors.get(made.saved.source, made.saved.source)
+    slot_source = successors.get(made.slot_source, made.slot_source)
+    return replace(made, saved=replace(made.saved, source=source), slot_source=slot_source)
 
 
 def _has_any(own: Mapping[str, str], wanted: Mapping[str, str]) -> bool:

@@ -56,6 +56,7 @@ MANY = (
     Case("schedule run"),
     Case("schedule run --dry-run"),
     Case("schedule show nightly"),
+    Case("schedule left"),
     Case("dlm plan"),
     Case("dlm apply"),
     Case("dlm import"),

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
-from goldenami import recipe
+from goldenami import recipe, task
+from goldenami.aws import kms, volumes
+from goldenami.aws.session import Cloud
 from goldenami.cli.main import main
 from goldenami.journal import Journals
 from goldenami.model import Place
 from goldenami.schedules.run import ScheduleRun, error_of, run
+from goldenami.snapshots import encrypt, exchange, names
 from tests.worlds.builds import APPS, HOME, Death, World
 
 HOME_PLACE = Place(HOME, "eu-central-1")
@@ -402,3 +405,75 @@ def test_commands(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert "Sat 2026-11-28 03:00 CET  removes Mon 2026-11-23 03:00" in shown
     assert main(["schedule", "run", "nigtly", "-e", "test"]) == 3
     assert main(["schedule", "run", "--now", "soon", "-e", "test"]) == 2
+
+
+# --- volumes that are replaced, and what is left ----------------------------------------------------------------------
+
+
+def encrypted(world: World, machine: str) -> dict[str, str]:
+    """Encrypt the data volumes of an instance. Returns the old ids by the new ones."""
+    place = HOME_PLACE
+    found = names.instance(world.cloud, place, machine)
+    attached = [v for v in volumes.of_instance(world.cloud, place, machine) if v.tags.get("backup")]
+    key = kms.resolve(world.cloud, place, "alias/golden-ami").arn
+    with task.run(world.environment, "volume encrypt", {}, cloud=world.cloud, undo=exchange.put_back) as job:
+        done = encrypt.encrypt(job, place, found, attached, kms_key=key, verify="none")
+    settle(world)
+    return {one.new: one.old for one in done}
+
+
+def test_retention_goes_on_in_the_volume_that_replaced_another_and_the_kept_one_is_in_no_schedule(world: World) -> None:
+    declare(world, PLAIN)
+    machine = instance(world)
+    ec2 = world.client("ec2", HOME_PLACE)
+    mapped = ec2.describe_instances(InstanceIds=[machine])["Reservations"][0]["Instances"][0]["BlockDeviceMappings"]
+    data = next(m["Ebs"]["VolumeId"] for m in mapped if m["DeviceName"] == "/dev/sdf")
+    ec2.create_tags(Resources=[data], Tags=[{"Key": "backup", "Value": "nightly"}])
+    for night in range(3):
+        go(world, MONDAY + timedelta(days=night))
+        settle(world)
+    ((new, old),) = encrypted(world, machine).items()
+    assert old == data
+    (same,) = go(world, MONDAY + timedelta(days=2))
+    assert not same.steps  # the slot of the old volume is filled
+    for night in range(3, 6):
+        go(world, MONDAY + timedelta(days=night))
+        settle(world)
+    assert [s["VolumeId"] for s in there(world)] == [old, old, new, new, new]
+    assert slots(world) == [f"202611{day}T020000Z" for day in (24, 25, 26, 27, 28)]
+
+
+def test_a_kept_volume_of_an_earlier_version_is_in_no_schedule(world: World) -> None:
+    declare(world, PLAIN)
+    volume(world, **{"backup": "nightly", "goldenami:kept-from": "i-0123456789abcdef0 /dev/sdf"})
+    (run_now,) = go(world, MONDAY)
+    assert not run_now.steps
+
+
+def test_what_no_run_deletes_any_more_is_told_with_its_cost(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def left() -> list[dict[str, Any]]:
+        monkeypatch.chdir(world.path)
+        monkeypatch.setattr(Cloud, "of", lambda *_, **__: world.cloud)
+        capsys.readouterr()
+        assert main(["schedule", "left", "-e", "test", "--json"]) == 0
+        return list(json.loads(capsys.readouterr().out)["left"])
+
+    before = (world.path / "goldenami.yaml").read_text()
+    declare(world, PLAIN)
+    gone, stays = volume(world, backup="nightly"), volume(world, backup="nightly")
+    go(world, MONDAY)
+    settle(world)
+    assert left() == []
+    world.client("ec2", HOME_PLACE).delete_volume(VolumeId=gone)
+    settle(world)
+    (one,) = left()
+    assert (one["source"], one["reason"]) == (gone, f"the volume {gone} does not exist any more")
+    assert one["ids"] == [s["SnapshotId"] for s in there(world) if s["VolumeId"] == gone]
+    assert one["newest_slot"] == "2026-11-23T02:00:00Z"
+    assert one["monthly_cost_at_most"] == pytest.approx(one["full_size_bytes"] / 2**30 * 0.054, abs=0.02)
+    (world.path / "goldenami.yaml").write_text(before)
+    assert {(row["source"], row["reason"]) for row in left()} == {
+        (source, "the schedule is not defined any more") for source in (gone, stays)
+    }
