@@ -30,6 +30,7 @@ events_option = click.option(
     "--events", type=click.Path(dir_okay=False, path_type=Path), help="Append the events to this file, as JSON lines."
 )
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
+dry_run_option = click.option("--dry-run", is_flag=True, help="Only show the plan. Change nothing.")
 address_option = click.option(
     "--new-public-address",
     is_flag=True,

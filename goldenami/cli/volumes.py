@@ -10,7 +10,15 @@ import click
 
 from goldenami.cli import places
 from goldenami.cli.context import print_json, print_table
-from goldenami.cli.options import Where, address_option, everywhere_option, instance_argument, place_options, yes_option
+from goldenami.cli.options import (
+    Where,
+    address_option,
+    dry_run_option,
+    everywhere_option,
+    instance_argument,
+    place_options,
+    yes_option,
+)
 from goldenami.cli.tasks import confirm, confirm_address, environment_key, open_place, open_places, run_task
 from goldenami.errors import UsageError
 from goldenami.nextstep import command
@@ -50,6 +58,7 @@ def volume() -> None:
     help="Replace the root volume of a running instance with a reboot instead of a stop. Writes after the snapshot are "
     "only on the old volume.",
 )
+@dry_run_option
 @address_option
 @yes_option
 @place_options
@@ -60,6 +69,7 @@ def encrypt(
     kms_key: str | None,
     verify: Verify,
     replace_root: bool,
+    dry_run: bool,
     new_public_address: bool,
     yes: bool,
     where: Where,
@@ -102,7 +112,17 @@ def encrypt(
         listed = ", ".join(f"{v.id} ({v.device})" for v in chosen)
         running = instance["State"]["Name"] == "running"
         downtime = "be rebooted" if replace_root else "be stopped for several minutes" if running else "stay stopped"
-        confirm(f"{id} will {downtime}. Encrypted volumes will replace {listed}. Continue?", yes)
+        told = f"{id} will {downtime}. Encrypted volumes will replace {listed}."
+        if dry_run:
+            click.echo(told, err=as_json)
+        else:
+            confirm(f"{told} Continue?", yes)
+    if dry_run:
+        if as_json:
+            planned = [{"device": str(v.device), "old": v.id, "size_gib": v.size_gib} for v in chosen]
+            print_json({**_encrypted(id, key), "task": None, "plan": planned, "skipped": skipped})
+        return
+    if chosen:
         if not replace_root:
             confirm_address(id, interruption.changing_address(instance), new_public_address)
         arguments: dict[str, Any] = {"instance": id, "volumes": [v.id for v in chosen], "kms_key": key}
@@ -114,23 +134,19 @@ def encrypt(
                 results = encrypting.encrypt(job, place, instance, chosen, kms_key=key, verify=verify)
     if as_json:
         rows = [asdict(r) for r in results]
-        print_json(
-            {
-                "schema": "goldenami.encrypted/1",
-                "task": task_id,
-                "instance": id,
-                "kms_key": key,
-                "verified_by": "ebs-direct" if verify != "none" else None,
-                "volumes": rows,
-                "skipped": skipped,
-            }
-        )
+        verified = "ebs-direct" if verify != "none" else None
+        about = {"task": task_id, "verified_by": verified}
+        print_json({**_encrypted(id, key), **about, "volumes": rows, "skipped": skipped})
         return
     for result in results:
         read = f"{result.compared} of {result.blocks} blocks compared" if verify != "none" else "not compared"
         click.echo(f"{result.device}  {result.new} encrypted, {read}; {result.old} is kept")
     if results:
         click.echo(f"To delete the kept volumes: {command('volume forget', id)}", err=True)
+
+
+def _encrypted(instance: str, kms_key: str) -> dict[str, Any]:
+    return {"schema": "goldenami.encrypted/1", "instance": instance, "kms_key": kms_key}
 
 
 @volume.command("kept")
@@ -194,9 +210,10 @@ def _print(
 
 @volume.command()
 @click.argument("references", metavar="VOLUME|INSTANCE...", nargs=-1, required=True)
+@dry_run_option
 @yes_option
 @place_options
-def forget(references: tuple[str, ...], yes: bool, where: Where, as_json: bool) -> None:
+def forget(references: tuple[str, ...], dry_run: bool, yes: bool, where: Where, as_json: bool) -> None:
     """Delete kept volumes: single ones, or all that were attached to an instance, by their ids or Name tags.
 
     The command asks first. Without a terminal, --yes is required.
@@ -205,6 +222,9 @@ def forget(references: tuple[str, ...], yes: bool, where: Where, as_json: bool) 
 
     environment, place, cloud = open_place(where)
     chosen = kept.choose(cloud, place, references)
+    if dry_run:
+        _print({place: chosen}, as_json)
+        return
     confirm(f"Delete {', '.join(v.id for v in chosen)}?", yes)
     with run_task(cloud, environment, "volume forget", {"volumes": [v.id for v in chosen]}) as job:
         kept.forget(job, place, chosen)

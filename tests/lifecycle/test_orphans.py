@@ -191,9 +191,10 @@ def test_a_security_group_in_use_beyond_the_first_page(world: World) -> None:
         request = {"GroupName": f"g-{number}", "Description": "x", "VpcId": subnet["VpcId"]}
         groups.append(ec2.create_security_group(**request)["GroupId"])
     last = max(groups)
-    interface = ec2.create_network_interface(SubnetId=subnet["SubnetId"], Groups=[last])["NetworkInterface"]
+    image = ec2.describe_images(Filters=[{"Name": "name", "Values": ["debian-12-amd64-*"]}])["Images"][0]["ImageId"]
+    made = ec2.run_instances(ImageId=image, InstanceType="t3.small", MinCount=1, MaxCount=1, SecurityGroupIds=[last])
     used = orphans.users_of_groups(world.cloud, HERE, sorted(groups))
-    assert used == {last: interface["NetworkInterfaceId"]}
+    assert used == {last: made["Instances"][0]["InstanceId"]}
 
 
 def test_a_place_that_does_not_answer(world: World) -> None:

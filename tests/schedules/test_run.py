@@ -424,7 +424,7 @@ def encrypted(world: World, machine: str) -> dict[str, str]:
 
 def test_retention_goes_on_in_the_volume_that_replaced_another_and_the_kept_one_is_in_no_schedule(world: World) -> None:
     declare(world, PLAIN)
-    machine = instance(world)
+    machine = instance(world, team="web")
     ec2 = world.client("ec2", HOME_PLACE)
     mapped = ec2.describe_instances(InstanceIds=[machine])["Reservations"][0]["Instances"][0]["BlockDeviceMappings"]
     data = next(m["Ebs"]["VolumeId"] for m in mapped if m["DeviceName"] == "/dev/sdf")

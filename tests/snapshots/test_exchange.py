@@ -31,6 +31,8 @@ def test_encrypt_all_volumes(estate: Estate) -> None:
     before = estate.attached()
     code, _, err = estate.try_("volume", "encrypt", "web-1", "--all")
     assert (code, "--yes" in err) == (2, True)
+    plan = estate.run("volume", "encrypt", "web-1", "--all", "--dry-run")["plan"]
+    assert {step["device"]: step["old"] for step in plan} == before == estate.attached()
     answer = estate.run("volume", "encrypt", "web-1", "--all", "--yes")
     after = estate.attached()
     assert {v["device"]: (v["old"], v["new"]) for v in answer["volumes"]} == {
@@ -226,6 +228,8 @@ def test_a_kept_volume_loses_its_tags_until_it_is_attached_again(estate: Estate)
     assert (again["backup"], again["Name"]) == ("nightly", "web-root")
     assert not {k for k in again if k.startswith("goldenami:kept")}
     assert (kept["Name"], kept["goldenami:kept:backup"], "backup" in kept) == ("web-root (kept)", "nightly", False)
+    estate.run("volume", "forget", "web-root", "--dry-run")
+    assert new in estate.volumes()
     estate.run("volume", "forget", "web-root", "--yes")
     assert set(estate.volumes()) == {estate.root, estate.data}
 

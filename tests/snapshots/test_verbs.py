@@ -101,7 +101,7 @@ def test_volumes_are_named_by_their_name_tags_everywhere(estate: Estate) -> None
     made = estate.run("snapshot", "create", "web-1", "--name", "without", "--exclude", "web-data")["snapshots"]
     assert [s["volume"] for s in made] == [estate.root]
     for where in ((), ("--region", "eu-central-1")):
-        (one,) = estate.run("lineage", "web-data", *where)["lineages"]
+        (one,) = estate.run("snapshot", "lineage", "web-data", *where)["lineages"]
         assert [s["volume_id"] for s in one["snapshots"]] == [estate.data]
     estate.ec2().create_tags(Resources=[estate.data], Tags=[{"Key": "Name", "Value": "web-1"}])
     code, _, err = estate.try_("snapshot", "create", "web-1", "--name", "either")

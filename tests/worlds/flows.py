@@ -342,6 +342,7 @@ def schedules(stage: Stage) -> None:
         stage.run("schedule", "run", "-e", "test", "--now", moment.isoformat())
         stage.settle()
     stage.run("schedule", "list", "-e", "test")
+    stage.run("schedule", "left", "-e", "test")
 
 
 def doctor(stage: Stage) -> None:

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from goldenami.cli.context import print_json, print_table
-from goldenami.cli.options import Where, address_option, instance_argument, place_options, ssh_options, yes_option
+from goldenami.cli.options import (
+    Where,
+    address_option,
+    dry_run_option,
+    instance_argument,
+    place_options,
+    ssh_options,
+    yes_option,
+)
 from goldenami.cli.snapshot.chosen import expect_one
 from goldenami.cli.tasks import confirm, confirm_address, open_place, parse_time, run_task
 from goldenami.errors import TestsFailed, UsageError
@@ -36,7 +44,7 @@ RESTORE_SCHEMA = "goldenami.restore/1"
 @click.option(
     "--unencrypted", is_flag=True, help="With --undo: accept that an unencrypted volume replaces an encrypted one."
 )
-@click.option("--dry-run", is_flag=True, help="Only show the plan. Change nothing.")
+@dry_run_option
 @click.option(
     "--check", metavar="COMMAND", help="Afterwards run this command on the instance over SSH. It must exit with 0."
 )
