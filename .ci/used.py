@@ -17,6 +17,7 @@ _.server_version, _.sys_version, _.protocol_version, _.log_message, _.log_reques
 _.buffer_text, _.StartDoctypeDeclHandler, _.StartElementHandler, _.CharacterDataHandler, _.EndElementHandler  # expat
 _.reducer_override  # pickle
 _.redirect_request  # urllib
+_.ignore_aliases  # yaml
 _.schema_  # the key schema of a document
 _.do_POST  # http.server
 _.has_location, _.is_package, _.get_source, _.get_code  # importlib

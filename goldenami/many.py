@@ -185,6 +185,7 @@ class Options:
 
     force: bool = False
     move: bool = True
+    adopt: bool = False
     on_failure: OnFailure | Decide = "clean"
     wait: float = 0.0
     host_work: HostWork | None = None
@@ -277,6 +278,7 @@ class _Run:
                 request,
                 force=self.options.force,
                 move=self.options.move,
+                adopt=self.options.adopt,
                 on_failure=self.options.on_failure,
                 wait=self.options.wait,
                 emit_to=self.emit_for(step.name),

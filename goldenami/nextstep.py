@@ -12,6 +12,7 @@ from typing import Final
 # Commands, and groups of commands, that need no environment of a project. All others have the option -e.
 WITHOUT_ENVIRONMENT: Final = (
     "agents",
+    "ci note",
     "harden explain",
     "harden list",
     "harden copy",

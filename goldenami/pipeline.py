@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 from goldenami import planning, preflight, reconcile, task
@@ -102,6 +103,7 @@ def build(
     *,
     force: bool = False,
     move: bool = True,
+    adopt: bool = False,
     on_failure: OnFailure | Decide = "clean",
     wait: float = 0.0,
     emit_to: Emit = ignore_events,
@@ -113,7 +115,7 @@ def build(
 
     If one exists, the recipe's channel is pointed to it (unless ``move`` is False), so that a reverted recipe reaches
     the consumers. The channel stays if it was rolled back from exactly that release. Raises ConditionsUnmet if that
-    release is revoked.
+    release is revoked. ``adopt``: continue the newest unfinished build of the same inputs, if it can be resumed.
 
     Base recipes without a release are built first. One build of a recipe runs at a time: a second call waits up to
     ``wait`` seconds for the first build, and then raises Busy. Raises the errors of the stages, after the clean-up
@@ -156,13 +158,19 @@ def build(
                     emit=emit_to,
                 )
             fresh = plan.facts.freshness
+            unfinished = tools.journals.unfinished(plan_digest=plan.digest)
+            adopted = to_adopt(unfinished, unchanged) if adopt else None
+            if adopted is not None:
+                emit(emit_to, "note", message=f"continues build {adopted.build_id} of the same inputs")
+                with opening.reopen(project, environment, adopted, tools) as opened:
+                    return to_the_end(opened, tools, project.root, partial(carry_out, opened, tools.catalog))
             if unchanged is not None:
                 unchanged = replace(unchanged, reason=f"{unchanged.reason}{fresh.since}")
                 soon = notices.waivers(recipe, environment, unchanged.release.build_id, tools.cloud.now())
                 if soon is not None:
                     notices.alone(environment, tools, soon)
                 return without_build(unchanged, plan, tools, move=move)
-            for earlier in tools.journals.unfinished(plan_digest=plan.digest):
+            for earlier in unfinished:
                 id = earlier.build_id
                 ways = [f"{step('resume', id)} continues it"] if earlier.can_resume else []
                 ways.append(f"{step('clean', id)} deletes its resources")
@@ -172,6 +180,14 @@ def build(
                 emit(emit_to, "note", message=text)
             check_before(plan, tools)
             return start(project, plan, request.variables, tools)
+
+
+def to_adopt(unfinished: Sequence[Summary], unchanged: Unchanged | None) -> Summary | None:
+    """Return the newest unfinished build that can be resumed; None if another build made a release since."""
+    possible = [s for s in unfinished if s.can_resume and (s.header is None or task.kind_of(s.header) is None)]
+    if not possible or (unchanged is not None and unchanged.release.build_id != possible[-1].build_id):
+        return None
+    return possible[-1]
 
 
 def without_build(unchanged: Unchanged, plan: BuildPlan, tools: Tools, *, move: bool) -> Outcome:

@@ -67,11 +67,20 @@ results_option = click.option(
 @click.option("-k", "--keep-going", is_flag=True, help="After a failure, build what does not depend on it.")
 @click.option("--force", is_flag=True, help="Build even if a release with the same inputs exists.")
 @click.option("--no-move", is_flag=True, help="If such a release exists, do not point the recipe's channel to it.")
+@click.option(
+    "--resume", "adopt", is_flag=True, help="Continue the newest unfinished build of the same inputs, if there is one."
+)
 @results_option
 @click.option(
     "--junit",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the results to this file, with one JUnit test case for each recipe.",
+)
+@click.option(
+    "--dotenv",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the versions and the image ids of the home region to this file: AMI_RECIPE_VERSION=…, "
+    "AMI_RECIPE_ARCHITECTURE=…. GitLab passes them to later jobs (artifacts: reports: dotenv).",
 )
 @events_option
 @on_failure_option
@@ -86,8 +95,10 @@ def build(
     keep_going: bool,
     force: bool,
     no_move: bool,
+    adopt: bool,
     as_json: bool,
     junit: Path | None,
+    dotenv: Path | None,
     events: Path | None,
     on_failure: Literal["clean", "keep", "ask"],
     wait: float,
@@ -131,7 +142,7 @@ def build(
 
     def run(emit_for: many.EmitFor) -> tuple[Result, ...]:
         decide = _decide(on_failure, emit_for(names[0]))
-        options = many.Options(force=force, move=not no_move, on_failure=decide, wait=wait)
+        options = many.Options(force=force, move=not no_move, adopt=adopt, on_failure=decide, wait=wait)
         return many.build(
             project, environment, work, options, at_once=at_once, keep_going=keep_going, emit_for=emit_for
         )
@@ -141,8 +152,9 @@ def build(
             click.echo(f"{one.name} is built too: {one.why}", err=True)
     named = [one.name for one in work.steps if not one.why]
     shown = named[0] if len(named) == 1 and not as_json else None
+    files = _Files(junit, dotenv)
     return _carry_out(
-        environment, names, run, shown=shown, as_json=as_json, events=events, junit=junit, notes=work.notes
+        environment, names, run, shown=shown, as_json=as_json, events=events, files=files, notes=work.notes
     )
 
 
@@ -208,6 +220,14 @@ def _decide(on_failure: Literal["clean", "keep", "ask"], emit: Emit) -> OnFailur
     return decide
 
 
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """The files that get the results of builds."""
+
+    junit: Path | None = None
+    dotenv: Path | None = None
+
+
 def _carry_out(
     environment: Environment,
     names: Sequence[str],
@@ -216,7 +236,7 @@ def _carry_out(
     shown: str | None,
     as_json: bool,
     events: Path | None,
-    junit: Path | None = None,
+    files: _Files = _Files(),  # frozen
     notes: Sequence[str] = (),
 ) -> int:
     """Run builds, show their progress, and print how they ended. Returns the exit code.
@@ -246,8 +266,10 @@ def _carry_out(
         results.render_table(done, console, time.monotonic() - started)
     if as_json:
         print_json(results.document(environment.name, done, notes))
-    if junit is not None:
-        results.write_junit(junit, done)
+    if files.junit is not None:
+        results.write_junit(files.junit, done)
+    if files.dotenv is not None:
+        results.write_dotenv(files.dotenv, done, environment.home_place)
     return many.exit_code(done)
 
 
@@ -341,6 +363,9 @@ def next_steps(builds: list[Summary]) -> dict[str, str]:
 @environment_option
 @click.option("--all", "every", is_flag=True, help="Every unfinished or failed build of the environment.")
 @click.option(
+    "--recipe", "names", metavar="NAME", multiple=True, help="Every unfinished or failed build of these recipes."
+)
+@click.option(
     "--expired",
     is_flag=True,
     help="Temporary resources of lost machines that have expired, in every account and region.",
@@ -359,6 +384,7 @@ def clean(
     build_id: str | None,
     environment_name: str | None,
     every: bool,
+    names: tuple[str, ...],
     expired: bool,
     logs_before: datetime | None,
     dry_run: bool,
@@ -381,8 +407,9 @@ def clean(
     """
     from goldenami import pipeline
 
-    if sum((every, expired, build_id is not None, logs_before is not None)) > 1:
-        raise UsageError("BUILD_ID, --all, --expired and --logs cannot be combined", hint="Give one of them.")
+    if sum((every, bool(names), expired, build_id is not None, logs_before is not None)) > 1:
+        message = "BUILD_ID, --all, --recipe, --expired and --logs cannot be combined"
+        raise UsageError(message, hint="Give one of them.")
     _, environment = open_project(environment_name)
     journals = open_journals(environment)
     if logs_before is not None:
@@ -393,8 +420,11 @@ def clean(
         reach(environment)
         done = pipeline.clean_expired(environment, dry_run=dry_run)
     else:
-        unfinished = journals.unfinished() if every else [pipeline.choose_build(journals, build_id, environment)]
-        wanted = [s.build_id for s in unfinished if not every or _is_of(s, environment)]
+        many_builds = every or bool(names)
+        unfinished = journals.unfinished() if many_builds else [pipeline.choose_build(journals, build_id, environment)]
+        if names:
+            unfinished = [s for s in unfinished if s.header is not None and s.header.recipe in names]
+        wanted = [s.build_id for s in unfinished if not many_builds or _is_of(s, environment)]
         for summary in unfinished:
             if summary.build_id not in wanted and summary.header is not None:
                 message = f"{summary.build_id} is of the environment {summary.header.environment}: nothing is changed"
@@ -405,7 +435,7 @@ def clean(
         for one in wanted:
             with failures.of(one):
                 done[one] = pipeline.clean(environment, one, dry_run=dry_run, wait=wait)
-        if not every:
+        if not many_builds:
             for error in failures.errors.values():
                 raise error
     for one, reason in failures.reasons.items():

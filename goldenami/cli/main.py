@@ -55,6 +55,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "snapshot": ("goldenami.cli.snapshot", "snapshot", "Snapshots: take, copy, share, restore, archive, lock."),
     "volume": ("goldenami.cli.volumes", "volume", "Replace the volumes of an instance with encrypted ones."),
     "consumers": ("goldenami.cli.consumers", "consumers", "Principals that launch images: their grants on the keys."),
+    "ci": ("goldenami.cli.ci", "ci", "GitLab: write the child pipeline that builds recipes, and notes."),
     "recipes": ("goldenami.cli.shipped", "recipes", "List recipes; copy a shipped one as a starting point."),
     "agents": ("goldenami.cli.shipped", "agents", "Agents that recipes can use: list, show, copy to change one."),
     "harden": ("goldenami.cli.harden", "harden", "Hardening: profiles, controls, coverage, drift of a host."),

@@ -11,7 +11,7 @@ import click
 from goldenami.cli.context import print_json
 from goldenami.cli.options import environment_option, json_option, variable_options
 from goldenami.cli.shipped import project_or_shipped, tell
-from goldenami.errors import InvalidInput, NotFound
+from goldenami.errors import InvalidInput, NotFound, UsageError
 from goldenami.nextstep import command
 
 if TYPE_CHECKING:
@@ -31,12 +31,25 @@ PROBLEMS_SCHEMA = "goldenami.problems/1"
 @environment_option
 @variable_options
 @json_option
-def validate(recipes: tuple[str, ...], environment_name: str | None, variables: dict[str, str], as_json: bool) -> int:
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "codeclimate"]),
+    default="text",
+    show_default=True,
+    help="Form of the report. json is the same as --json; codeclimate is for GitLab (artifacts: reports: codequality).",
+)
+def validate(
+    recipes: tuple[str, ...], environment_name: str | None, variables: dict[str, str], as_json: bool, form: str
+) -> int:
     """Check recipes, with their agents, templates and tests, and goldenami.yaml; report all problems at once.
 
     RECIPES are names or paths. Without RECIPES, all recipes and agents of the project are checked. Needs no credentials
     and makes no API call. The exit code is 2 if there is a problem.
     """
+    if as_json and form == "codeclimate":
+        raise UsageError("--json and --format codeclimate cannot be combined", hint="Give one of them.")
+    as_json = as_json or form == "json"
     from goldenami import recipe
     from goldenami.recipe import lookup
 
@@ -54,6 +67,10 @@ def validate(recipes: tuple[str, ...], environment_name: str | None, variables: 
         from goldenami.report.problems import render_problems, stderr_console
 
         render_problems(inspection.warnings, stderr_console(), warnings=True)
+    if form == "codeclimate":
+        from goldenami.report import codeclimate
+
+        print_json(codeclimate.report(found, inspection.warnings, codeclimate.top_of(Path.cwd())))
     if as_json:
         print_json(_report(project, names, inspection))
     elif found:
@@ -128,17 +145,48 @@ def _operations() -> Mapping[str, type[Operation]]:
 @click.command()
 @click.argument("directory", default=".", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--from", "recipe_name", metavar="RECIPE", help="Start with this shipped recipe instead of an example.")
-def init(directory: Path, recipe_name: str | None) -> None:
+@click.option(
+    "--ci",
+    "engine",
+    type=click.Choice(["gitlab"]),
+    help="Write also a pipeline: .gitlab-ci.yml and .gitlab/goldenami.yml. In a project, write only these.",
+)
+@click.option(
+    "-e",
+    "--environment",
+    "built_for",
+    metavar="NAME",
+    default="production",
+    show_default=True,
+    help="The environment that the pipeline of --ci builds for.",
+)
+def init(directory: Path, recipe_name: str | None, engine: str | None, built_for: str) -> None:
     """Start a project in DIRECTORY: goldenami.yaml, a first recipe, its test, and a .gitignore.
 
     Existing files are never overwritten: if one of them exists, nothing is written.
     """
     from goldenami.recipe import copying
-    from goldenami.recipe.scaffold import scaffold
+    from goldenami.recipe.project import FILE
+    from goldenami.recipe.scaffold import scaffold, write_new
 
     if recipe_name is not None:
         copying.require_shipped("recipe", recipe_name)
-    for path in scaffold(directory, example=recipe_name is None):
+    pipeline = _pipeline(engine, built_for)
+    if pipeline and (directory / FILE).exists():
+        if recipe_name is not None:
+            raise UsageError(
+                f"--from starts a project, and {directory / FILE} exists",
+                hint=f"Copy the recipe into the project: {command('recipes copy', recipe_name)}",
+            )
+        hint = (
+            "To add the jobs to a pipeline of your own, write them into an empty folder: "
+            f"{command('init', '--ci', 'gitlab', 'FOLDER')}. Copy .gitlab/goldenami.yml, and merge include, stages, "
+            "workflow and the jobs of .gitlab-ci.yml into yours."
+        )
+        for path in write_new({directory / name: text for name, text in pipeline.items()}, hint):
+            click.echo(str(path))
+        return
+    for path in scaffold(directory, example=recipe_name is None, more=pipeline):
         click.echo(str(path))
     if recipe_name is not None:
         from goldenami.recipe import load_project
@@ -147,3 +195,12 @@ def init(directory: Path, recipe_name: str | None) -> None:
     where = "" if directory == Path() else f"cd {directory}, then "
     click.echo(f"Next: {where}{command('validate')}", err=True)
     click.echo(_OFFERS, err=True)
+
+
+def _pipeline(engine: str | None, environment: str) -> dict[str, str]:
+    """Return the files of a pipeline: path -> text; empty without --ci."""
+    if engine is None:
+        return {}
+    from goldenami.ci import scaffold as pipelines
+
+    return pipelines.files(environment)

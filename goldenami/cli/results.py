@@ -18,6 +18,7 @@ from goldenami.report.text import counts, duration, first_line
 
 if TYPE_CHECKING:
     from goldenami.many import Result
+    from goldenami.model import Place
 
 SCHEMA = "goldenami.build/1"
 ORDER = ("built", "moved", "distributed", "unchanged", "failed", "skipped")
@@ -94,11 +95,24 @@ def write_junit(path: Path, results: Sequence[Result]) -> None:
             ET.SubElement(case, "system-out").text = result.outcome.manifest.label
     root = ET.Element("testsuites")
     root.append(suite)
+    _write(path, ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n", "--junit")
+
+
+def write_dotenv(path: Path, results: Sequence[Result], home: Place) -> None:
+    """Write the variables of each release. Recipes without one have none. Raises UsageError if it cannot be written."""
+    from goldenami.ci import dotenv
+
+    written = [line for one in results if one.outcome is not None for line in dotenv.lines(one.outcome.manifest, home)]
+    _write(path, "".join(f"{line}\n" for line in written).encode(), "--dotenv")
+
+
+def _write(path: Path, content: bytes, option: str) -> None:
     try:
-        path.write_bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
     except OSError as error:
         raise UsageError(
-            f"the results cannot be written to {path}: {error.strerror}", hint="Pass another file with --junit."
+            f"the results cannot be written to {path}: {error.strerror}", hint=f"Pass another file with {option}."
         ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from goldenami.errors import UsageError
@@ -97,29 +98,32 @@ EXAMPLE = {
 }
 
 
-def scaffold(directory: Path, *, example: bool = True) -> list[Path]:
+def scaffold(directory: Path, *, example: bool = True, more: Mapping[str, str] | None = None) -> list[Path]:
     """Write the files of a new project, with the schemas for editors under .goldenami/schema; returns their paths.
 
-    ``example``: write also a first recipe, its template and its test.
+    ``example``: write also a first recipe, its template and its test. ``more``: other files, by path.
 
     Raises UsageError and writes nothing if one of the files exists.
     """
-    contents = {**FILES, **(EXAMPLE if example else {})}
+    contents = {**FILES, **(EXAMPLE if example else {}), **(more or {})}
     for kind in KINDS:
         contents[f".goldenami/schema/{kind}.json"] = json.dumps(json_schema(kind), indent=2, ensure_ascii=False) + "\n"
-    paths = {directory / name: text for name, text in contents.items()}
-    existing = [str(path) for path in paths if path.exists()]
+    hint = f"Choose another directory: {command('init', 'DIR')}"
+    return write_new({directory / name: text for name, text in contents.items()}, hint)
+
+
+def write_new(contents: Mapping[Path, str], hint: str) -> list[Path]:
+    """Write files that do not exist; returns their paths. Raises UsageError with the hint, and writes nothing, if one
+    of them exists."""
+    existing = [str(path) for path in contents if path.exists()]
     if existing:
-        raise UsageError(
-            f"nothing was written: these files exist: {', '.join(existing)}",
-            hint=f"Choose another directory: {command('init', 'DIR')}",
-        )
+        raise UsageError(f"nothing was written: these files exist: {', '.join(existing)}", hint=hint)
     try:
-        for path, text in paths.items():
+        for path, text in contents.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             # Mode "x" fails for a file that was created after the check, and does not overwrite it.
             with path.open("x", encoding="utf-8") as stream:
                 stream.write(text)
     except OSError as error:
         raise UsageError(f"cannot write {error.filename}: {error.strerror}") from None
-    return list(paths)
+    return list(contents)

@@ -21,6 +21,8 @@ TREES = {str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in so
 NAMED = re.compile(rf"goldenami (?:{'|'.join(map(re.escape, COMMANDS))})\b")
 # Texts that are no messages, with the reason.
 TEXTS = {
+    "ci/gitlab.py": "the scripts of jobs, and the first lines of a pipeline",
+    "ci/scaffold.py": "the scripts of jobs",
     "cli/recipes.py": "the list of three lists after `init`",
     "recipe/reference.py": "the first lines of a page of the documentation",
     "recipe/scaffold.py": "comments of the files that `init` writes",

@@ -118,6 +118,7 @@ NONE = {
     "catalog show": "the catalog",
     "builds": "journals: a directory, or the bucket that the environment names",
     "history": "the catalog",
+    "ci": "files of the project, and one merge request of GitLab",
     "export": "the catalog",
     "harden": "files of the project, and a host over SSH",
     "iam": "goldenami.yaml",

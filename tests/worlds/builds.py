@@ -49,11 +49,10 @@ from goldenami.aws.session import Cloud, Timeouts
 from goldenami.errors import GoldenAmiError
 from goldenami.events import Event
 from goldenami.journal import Journals
-from goldenami.model import Architecture, Environment, Package, Place, TestReport
+from goldenami.model import Environment, Place
 from goldenami.pipeline import Outcome, Request
 from goldenami.release.catalog import Catalog
-from goldenami.stages.build import BuildContext, Candidate, Host, Prepared
-from goldenami.validate import Traces
+from tests.worlds.paper import PaperHostWork as PaperHostWork
 
 # Seconds for an answer, real ones. Where it is over too early on a busy machine, that is one more fault to live with.
 TIMEOUT = 2.0
@@ -234,25 +233,6 @@ class MortalCloud(Cloud):
     def die(self) -> None:
         """From now on, whoever makes a call or waits."""
         self._dead = True
-
-
-class PaperHostWork:
-    """Prepares and proves at once, and remembers what."""
-
-    def __init__(self) -> None:
-        self.prepared: list[str] = []
-        self.proved: list[str] = []
-
-    def prepare(self, build: BuildContext, architecture: Architecture, host: Host) -> Prepared:
-        self.prepared.append(host.instance_id)
-        report = TestReport("builder", architecture, 3, 0, 0, 0, 0.1)
-        packages = (Package("base-files", "12.4", "amd64"),)
-        traces = Traces(host.login_key, (host.endpoint.host_key,), "0" * 32, ())
-        return Prepared(architecture, host.instance_id, report, packages, (), traces)
-
-    def prove(self, build: BuildContext, made: Candidate, host: Host) -> TestReport:
-        self.proved.append(host.instance_id)
-        return TestReport("image", made.architecture, 4, 0, 0, 0, 0.1)
 
 
 Disturb = Callable[[Label, Call, Callable[[], Response]], Response]

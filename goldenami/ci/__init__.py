@@ -1,0 +1,1 @@
+"""Continuous integration: pipelines of GitLab that build recipes, and the notes that they write."""

@@ -1,0 +1,192 @@
+"""The note with the plan in a merge request: written once, then updated, on a server that answers as GitLab does."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from goldenami.ci import note
+from goldenami.cli.main import main
+
+TOKEN = "glpat-not-a-real-one"
+ME, OTHER = 7, 8
+PLAN = "<!-- goldenami:plan:production -->"
+
+
+@dataclass
+class GitLab:
+    """The notes of the merge request 12 of the project 34 ("Notes API", GitLab)."""
+
+    notes: list[dict[str, Any]] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    redirect: str = ""
+    url: str = ""
+
+    def add(self, body: str, author: int) -> dict[str, Any]:
+        self.notes.append({"id": 100 + len(self.notes), "body": body, "author": {"id": author}})
+        return self.notes[-1]
+
+    def answer(self, method: str, url: str, token: str | None, values: Any) -> tuple[int, Any]:
+        address = urlsplit(url)
+        query = {name: values[0] for name, values in parse_qs(address.query).items()}
+        self.asked.append(f"{method} {address.path}")
+        if self.redirect:
+            return 302, None
+        if token != TOKEN:
+            return 401, {"message": "401 Unauthorized"}
+        notes = "/api/v4/projects/34/merge_requests/12/notes"
+        match (method, address.path):
+            case "GET", "/api/v4/user":
+                return 200, {"id": ME}
+            case "GET", path if path == notes:
+                size, page = min(int(query.get("per_page", 20)), 100), int(query.get("page", 1))
+                return 200, self.notes[size * (page - 1) : size * page]
+            case "POST", path if path == notes:
+                if not values["body"] or len(values["body"]) > 1_000_000:
+                    return 400, {"message": "body is invalid"}
+                return 201, self.add(values["body"], ME)
+            case "PUT", path if path.startswith(f"{notes}/"):
+                found = next(one for one in self.notes if str(one["id"]) == path.rpartition("/")[2])
+                if found["author"]["id"] != ME:
+                    return 403, {"message": "403 Forbidden"}
+                found["body"] = values["body"]
+                return 200, found
+        return 404, {"message": "404 Not found"}
+
+
+@pytest.fixture
+def gitlab(monkeypatch: pytest.MonkeyPatch) -> Iterator[GitLab]:
+    fake = GitLab()
+
+    class Handler(BaseHTTPRequestHandler):
+        def _serve(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            values = json.loads(self.rfile.read(length)) if length else None
+            status, answer = fake.answer(self.command, self.path, self.headers.get("PRIVATE-TOKEN"), values)
+            self.send_response(status)
+            if fake.redirect:
+                self.send_header("Location", fake.redirect)
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
+
+        do_GET = do_POST = do_PUT = _serve
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    fake.url = f"http://127.0.0.1:{server.server_port}/api/v4"
+    for name, value in {
+        "CI_API_V4_URL": fake.url,
+        "CI_PROJECT_ID": "34",
+        "CI_MERGE_REQUEST_IID": "12",
+        note.TOKEN: TOKEN,
+    }.items():
+        monkeypatch.setenv(name, value)
+    try:
+        yield fake
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    file = tmp_path / "plan.md"
+    file.write_text(f"{PLAN}\n### Plan\n")
+    return file
+
+
+def test_the_note_is_written_once_and_then_updated(
+    gitlab: GitLab, plan: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(130):
+        gitlab.add(f"a word of another person, {number}", OTHER)
+    assert main(["ci", "note", str(plan)]) == 0
+    assert "note of merge request !12: created" in capsys.readouterr().err
+    assert gitlab.notes[-1]["body"] == f"{PLAN}\n### Plan\n"
+    assert main(["ci", "note", str(plan)]) == 0
+    assert "unchanged" in capsys.readouterr().err
+    plan.write_text(f"{PLAN}\n### Another plan\n")
+    assert main(["ci", "note", str(plan)]) == 0
+    assert "updated" in capsys.readouterr().err
+    assert len(gitlab.notes) == 131
+    assert "Another plan" in gitlab.notes[-1]["body"]
+    assert main(["ci", "note", str(plan), "--mark", "plan eu"]) == 0
+    assert len(gitlab.notes) == 132
+    assert gitlab.notes[-1]["body"].startswith("<!-- goldenami:plan eu -->\n")
+
+
+def test_a_note_of_another_author_is_not_changed(gitlab: GitLab, plan: Path) -> None:
+    gitlab.add(f"{PLAN}\nforged", OTHER)
+    assert main(["ci", "note", str(plan)]) == 0
+    assert [one["author"]["id"] for one in gitlab.notes] == [OTHER, ME]
+    assert "forged" in gitlab.notes[0]["body"]
+
+
+def test_a_plan_that_is_too_long_is_shortened(gitlab: GitLab, plan: Path) -> None:
+    plan.write_text(f"{PLAN}\n" + "a line of a plan\n" * 100_000)
+    assert main(["ci", "note", str(plan)]) == 0
+    body = gitlab.notes[0]["body"]
+    assert len(body) < 1_000_000
+    assert body.endswith("a line of a plan\n\nThe rest is in the artifacts of the job.\n")
+
+
+@pytest.mark.parametrize("missing", [note.TOKEN, "CI_MERGE_REQUEST_IID"])
+def test_nothing_is_written_without_a_token_or_a_merge_request(
+    gitlab: GitLab, plan: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str
+) -> None:
+    monkeypatch.delenv(missing)
+    assert main(["ci", "note", str(plan)]) == 0
+    assert "no note is written" in capsys.readouterr().err
+    assert gitlab.asked == []
+
+
+def test_a_refused_token_is_not_printed(
+    gitlab: GitLab, plan: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(note.TOKEN, "glpat-expired")
+    assert main(["ci", "note", str(plan)]) == 4
+    told = capsys.readouterr().err
+    assert "HTTP status 401" in told
+    assert "scope api" in told
+    assert "glpat-expired" not in told
+
+
+def test_the_token_does_not_follow_a_redirect(gitlab: GitLab, plan: Path) -> None:
+    gitlab.redirect = "/api/v4/elsewhere"
+    assert main(["ci", "note", str(plan)]) == 1
+    assert gitlab.asked == ["GET /api/v4/user"]
+
+
+def test_mistakes_are_errors(
+    gitlab: GitLab, plan: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ci", "note", "missing.md"]) == 2
+    assert main(["ci", "note", str(plan), "--mark", "-->"]) == 2
+    assert "expected 1 to 200 letters" in capsys.readouterr().err
+    plan.write_text("### Plan\n")
+    assert main(["ci", "note", str(plan)]) == 2
+    assert "--mark NAME" in capsys.readouterr().err
+    plan.write_text(f"{PLAN}\n")
+    monkeypatch.setenv("CI_PROJECT_ID", "35")
+    assert main(["ci", "note", str(plan)]) == 3
+    monkeypatch.setenv("CI_API_V4_URL", "file:///etc")
+    assert main(["ci", "note", str(plan)]) == 2
+    monkeypatch.setenv("CI_API_V4_URL", "http://127.0.0.1:1/api/v4")
+    assert main(["ci", "note", str(plan)]) == 1
+    assert "GitLab did not answer" in capsys.readouterr().err
+    monkeypatch.delenv("CI_API_V4_URL")
+    assert main(["ci", "note", str(plan)]) == 2
+    assert "expected a job of GitLab" in capsys.readouterr().err

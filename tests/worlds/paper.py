@@ -1,0 +1,26 @@
+"""Work on hosts that ends at once, for builds without hosts."""
+
+from __future__ import annotations
+
+from goldenami.model import Architecture, Package, TestReport
+from goldenami.stages.build import BuildContext, Candidate, Host, Prepared
+from goldenami.validate import Traces
+
+
+class PaperHostWork:
+    """Prepares and proves at once, and remembers what."""
+
+    def __init__(self) -> None:
+        self.prepared: list[str] = []
+        self.proved: list[str] = []
+
+    def prepare(self, build: BuildContext, architecture: Architecture, host: Host) -> Prepared:
+        self.prepared.append(host.instance_id)
+        report = TestReport("builder", architecture, 3, 0, 0, 0, 0.1)
+        packages = (Package("base-files", "12.4", "amd64"),)
+        traces = Traces(host.login_key, (host.endpoint.host_key,), "0" * 32, ())
+        return Prepared(architecture, host.instance_id, report, packages, (), traces)
+
+    def prove(self, build: BuildContext, made: Candidate, host: Host) -> TestReport:
+        self.proved.append(host.instance_id)
+        return TestReport("image", made.architecture, 4, 0, 0, 0, 0.1)
