@@ -69,8 +69,8 @@ def needs(call: Call, look: Look, role_of: RoleOf) -> list[Need]:
             found = [Access("events:PutEvents", arn) for arn in _buses(call)]
         case "events" if call.action == "DescribeEventBus":
             found = [Access("events:DescribeEventBus", _bus(call, str(call.json.get("Name") or "default")))]
-        case "sns" if call.action == "Publish":
-            found = [Access("sns:Publish", call.form.get("TopicArn") or call.form.get("TargetArn") or "*")]
+        case "sns" if call.action in ("Publish", "GetTopicAttributes"):
+            found = [Access(f"sns:{call.action}", call.form.get("TopicArn") or call.form.get("TargetArn") or "*")]
         case service:
             found = [Access(f"{service}:{call.action}")]
     everywhere = {"aws:requestedregion": call.region}

@@ -85,6 +85,7 @@ class Ec2Cloud:
             "created": now,
             "visible_from": now + self.settings.visibility_delay,
             "tags": dict(tags or {}),
+            "others_tags": {},
         }
 
     # --- lookups ------------------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def rendered(cloud: Ec2Cloud, ctx: Ctx, image: Image) -> dict[str, Any]:
         "SourceImageId": image.source_image_id if own else None,
         "SourceImageRegion": image.source_image_region if own else None,
         "ImageAllowed": cloud.matches_criteria(ctx.account, image) if _audited(cloud, ctx) else None,
-        "Tags": tags.rendered(image) if own else [],
+        "Tags": tags.rendered(image, ctx.account),
     }
 
 

@@ -33,8 +33,8 @@ def copy_image(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str
     _check_quota(cloud, ctx)
     given = tags.from_specifications(params, "image", "snapshot")
     inherited = {}
-    if params.get("CopyImageTags") and source.owner == ctx.account:
-        inherited = {k: v for k, v in source.tags.items() if not k.startswith("aws:")}
+    if params.get("CopyImageTags"):  # those of the caller's account: tags of other accounts are not copied
+        inherited = {k: v for k, v in source.tags_of(ctx.account).items() if not k.startswith("aws:")}
     image = replace(
         source,
         id=new_id("ami"),

@@ -48,7 +48,8 @@ class Progress:
 
 @dataclass(slots=True)
 class Resource:
-    """The fields of all kinds. ``visible_from``: earlier describe calls omit the resource."""
+    """The fields of all kinds. ``visible_from``: earlier describe calls omit the resource. ``others_tags``: the tags
+    that other accounts gave a shared image or snapshot, by account: each account sees only its own tags."""
 
     id: str
     owner: str
@@ -56,6 +57,18 @@ class Resource:
     created: float
     visible_from: float = 0.0
     tags: dict[str, str] = field(default_factory=dict)
+    others_tags: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def tags_of(self, account: str) -> dict[str, str]:
+        """Return the tags that an account sees ("Tag your Amazon EC2 resources": public or shared resources can be
+        tagged, and the tags are available to the account that assigned them only)."""
+        return self.tags if account == self.owner else self.others_tags.get(account, {})
+
+    def set_tags(self, account: str, tags: dict[str, str]) -> None:
+        if account == self.owner:
+            self.tags = tags
+        else:
+            self.others_tags[account] = tags
 
 
 R = TypeVar("R", bound=Resource)
@@ -158,6 +171,7 @@ class Snapshot(Resource):
     tiering: Tiering | None = None
     lock: SnapshotLock | None = None
     fast_restore: dict[str, float] = field(default_factory=dict)  # Availability Zone: when it is ready
+    fast_restore_ended: dict[str, float] = field(default_factory=dict)  # Availability Zone: when it is disabled
 
     @property
     def is_copy(self) -> bool:

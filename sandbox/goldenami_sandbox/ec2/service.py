@@ -181,11 +181,11 @@ class Ec2:
             if isinstance(one, Image):
                 if not self._cloud.may_see_image(account, one):
                     return None
-                return Found(one.owner, dict(one.tags) if own else {}, one.owner_alias, one.public)
+                return Found(one.owner, dict(one.tags_of(account)), one.owner_alias, one.public)
             if isinstance(one, Snapshot):
                 if not self._cloud.may_read_snapshot(account, one):
                     return None
-                return Found(one.owner, dict(one.tags) if own else {}, one.owner_alias, one.public)
+                return Found(one.owner, dict(one.tags_of(account)), one.owner_alias, one.public)
             return Found(one.owner, dict(one.tags)) if own else None
 
     def reclaim(self, instance_id: str, notice: float) -> None:

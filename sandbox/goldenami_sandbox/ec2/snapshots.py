@@ -345,8 +345,7 @@ def describe_snapshots(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> 
 
 def _described(cloud: Ec2Cloud, ctx: Ctx, snapshot: Snapshot) -> dict[str, Any]:
     answer = rendered(cloud, snapshot)
-    if snapshot.owner != ctx.account:  # only the owner sees the tags
-        answer["Tags"] = []
+    answer["Tags"] = tags.rendered(snapshot, ctx.account)
     return answer
 
 

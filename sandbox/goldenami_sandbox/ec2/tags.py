@@ -1,5 +1,5 @@
-"""Tags: set at creation or later, by the resource's owner, within EC2's limits. Other services keep tags of their
-resources.
+"""Tags: set at creation or later, within EC2's limits, by the resource's owner, and by the accounts that an image or
+snapshot is shared with. Other services keep tags of their resources.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 from goldenami_sandbox.ec2.context import Ctx, Ec2Error
 from goldenami_sandbox.ec2.core import Action, Ec2Cloud, not_found
 from goldenami_sandbox.ec2.pagination import described
-from goldenami_sandbox.ec2.records import Resource
+from goldenami_sandbox.ec2.records import Image, Resource, Snapshot
 from goldenami_sandbox.ec2.store import RESOURCE_TYPES
 
 _MAX_TAGS = 50
@@ -70,33 +70,36 @@ def _check_count(tags: Mapping[str, str]) -> None:
         raise Ec2Error("TagLimitExceeded", f"The maximum number of Tags for a resource has been reached ({_MAX_TAGS}).")
 
 
-def rendered(resource: Resource) -> list[dict[str, str]]:
-    return [{"Key": key, "Value": value} for key, value in sorted(resource.tags.items())]
+def rendered(resource: Resource, account: str | None = None) -> list[dict[str, str]]:
+    """Return the tags that an account sees; None: the owner."""
+    seen = resource.tags_of(account or resource.owner)
+    return [{"Key": key, "Value": value} for key, value in sorted(seen.items())]
 
 
 def create_tags(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     tags = parse(params["Tags"])
     resources = _resources(cloud, ctx, params["Resources"])
-    merged = [{**resource.tags, **tags} for resource in resources]
+    merged = [{**resource.tags_of(ctx.account), **tags} for resource in resources]
     for all_tags in merged:
         _check_count(all_tags)
     for resource, all_tags in zip(resources, merged, strict=True):
-        resource.tags = all_tags
+        resource.set_tags(ctx.account, all_tags)
     return {}
 
 
 def delete_tags(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     """DeleteTags. Without Tags it deletes all; a tag with a value is deleted only if the value is equal."""
     for resource in _resources(cloud, ctx, params["Resources"]):
+        own = resource.tags_of(ctx.account)
         if "Tags" not in params:
-            resource.tags = {k: v for k, v in resource.tags.items() if k.startswith("aws:")}
+            resource.set_tags(ctx.account, {k: v for k, v in own.items() if k.startswith("aws:")})
             continue
         for tag in params["Tags"]:
             key, value = tag.get("Key", ""), tag.get("Value")
             if key.startswith("aws:"):
                 raise Ec2Error("InvalidParameterValue", "Tag keys starting with 'aws:' are reserved for internal use")
-            if value is None or resource.tags.get(key) == value:
-                resource.tags.pop(key, None)
+            if value is None or own.get(key) == value:
+                own.pop(key, None)
     return {}
 
 
@@ -107,10 +110,19 @@ def _resources(cloud: Ec2Cloud, ctx: Ctx, ids: list[str]) -> list[Resource]:
         if prefix not in RESOURCE_TYPES:
             raise Ec2Error("InvalidID", f"The ID '{resource_id}' is not valid")
         resource = cloud.store.resource(resource_id)
-        if resource is None or not cloud.is_known(resource, ctx.region) or resource.owner != ctx.account:
+        if resource is None or not cloud.is_known(resource, ctx.region) or not _may_tag(cloud, ctx, resource):
             raise not_found(prefix, [resource_id])
         found.append(resource)
     return found
+
+
+def _may_tag(cloud: Ec2Cloud, ctx: Ctx, resource: Resource) -> bool:
+    """Return whether the caller owns a resource, or sees an image or snapshot of another account."""
+    if isinstance(resource, Image):
+        return cloud.may_see_image(ctx.account, resource)
+    if isinstance(resource, Snapshot):
+        return cloud.may_read_snapshot(ctx.account, resource)
+    return resource.owner == ctx.account
 
 
 _FILTERS = {"key": "Key", "resource-id": "ResourceId", "resource-type": "ResourceType", "value": "Value"}
@@ -119,11 +131,12 @@ _FILTERS = {"key": "Key", "resource-id": "ResourceId", "resource-type": "Resourc
 def describe_tags(cloud: Ec2Cloud, ctx: Ctx, params: Mapping[str, Any]) -> dict[str, Any]:
     answers: list[dict[str, Any]] = []
     for resource in cloud.store.resources():
-        if resource.owner != ctx.account or not cloud.is_visible(resource, ctx):
+        if not cloud.is_visible(resource, ctx) or not _may_tag(cloud, ctx, resource):
             continue
         kind = RESOURCE_TYPES[resource.id.partition("-")[0]]
         answers += [
-            {"Key": k, "Value": v, "ResourceId": resource.id, "ResourceType": kind} for k, v in resource.tags.items()
+            {"Key": k, "Value": v, "ResourceId": resource.id, "ResourceType": kind}
+            for k, v in resource.tags_of(ctx.account).items()
         ]
     for answer in answers:
         # For the filter tag:KEY, each answer contains only its own tag.

@@ -263,6 +263,67 @@ def test_tags(rig: Any, fails: Any) -> None:
     ] * 3
 
 
+def test_each_account_sees_its_own_tags_of_a_shared_image(rig: Any, fails: Any) -> None:
+    owner, apps, image_id = rig.client(), rig.client(APPS), rig.captured()
+    snapshot_id = rig.snapshot_id_of(image_id)
+    owner.create_tags(Resources=[image_id, snapshot_id], Tags=[{"Key": "team", "Value": "platform"}])
+    owner.modify_image_attribute(ImageId=image_id, LaunchPermission={"Add": [{"UserId": APPS}]})
+    tag = [{"Key": "team", "Value": "shop"}]
+    assert fails(apps.create_tags, Resources=[snapshot_id], Tags=tag) == "InvalidSnapshot.NotFound"
+    owner.modify_snapshot_attribute(SnapshotId=snapshot_id, CreateVolumePermission={"Add": [{"UserId": APPS}]})
+
+    def seen(client: Any) -> list[Any]:
+        (image,) = client.describe_images(ImageIds=[image_id])["Images"]
+        (snapshot,) = client.describe_snapshots(SnapshotIds=[snapshot_id])["Snapshots"]
+        return [image["Tags"], snapshot["Tags"]]
+
+    assert seen(apps) == [[], []]
+    apps.create_tags(Resources=[image_id, snapshot_id], Tags=tag)
+    assert seen(apps) == [tag, tag]
+    assert seen(owner) == [[{"Key": "team", "Value": "platform"}]] * 2
+    found = apps.describe_images(Filters=[{"Name": "tag:team", "Values": ["shop"]}], ExecutableUsers=["self"])
+    assert [image["ImageId"] for image in found["Images"]] == [image_id]
+    assert len(apps.describe_tags(Filters=[{"Name": "key", "Values": ["team"]}])["Tags"]) == 2
+    apps.delete_tags(Resources=[image_id], Tags=[{"Key": "team"}])
+    assert seen(apps) == [[], tag]
+    owner.modify_image_attribute(ImageId=image_id, LaunchPermission={"Remove": [{"UserId": APPS}]})
+    assert fails(apps.create_tags, Resources=[image_id], Tags=tag) == "InvalidAMIID.NotFound"
+
+
+def test_fast_snapshot_restore_has_states_and_a_quota(rig: Any) -> None:
+    client = rig.client()
+    rig.set(pending={"tier": 60.0})
+    volume = client.create_volume(AvailabilityZone=f"{REGION}a", Size=1)["VolumeId"]
+    rig.settle()
+    made = [client.create_snapshot(VolumeId=volume)["SnapshotId"] for _ in range(6)]
+    rig.settle()
+
+    def states(snapshot: str) -> dict[str, str]:
+        given = [{"Name": "snapshot-id", "Values": [snapshot]}]
+        found = client.describe_fast_snapshot_restores(Filters=given)["FastSnapshotRestores"]
+        return {one["AvailabilityZone"]: one["State"] for one in found}
+
+    def enable(snapshot: str, zone: str = f"{REGION}a") -> Any:
+        return client.enable_fast_snapshot_restores(AvailabilityZones=[zone], SourceSnapshotIds=[snapshot])
+
+    for snapshot in made[:5]:
+        assert enable(snapshot)["Successful"][0]["State"] == "enabling"
+    assert states(made[0]) == {f"{REGION}a": "optimizing"}
+    assert enable(made[0], f"{REGION}b")["Unsuccessful"] == [], "the quota counts snapshots, not zones"
+    rig.clock.advance(61)
+    assert states(made[0]) == {f"{REGION}a": "enabled", f"{REGION}b": "enabled"}
+    (error,) = enable(made[5], f"{REGION}b")["Unsuccessful"][0]["FastSnapshotRestoreStateErrors"]
+    assert error["Error"]["Code"] == "FastSnapshotRestoreLimitExceeded"
+    assert enable(made[0], "eu-central-1-ham-1a")["Successful"] == [], "a Local Zone"
+    client.disable_fast_snapshot_restores(AvailabilityZones=[f"{REGION}a"], SourceSnapshotIds=[made[0]])
+    assert states(made[0]) == {f"{REGION}a": "disabling", f"{REGION}b": "enabled"}
+    rig.clock.advance(61)
+    assert states(made[0])[f"{REGION}a"] == "disabled"
+    client.delete_snapshot(SnapshotId=made[1])
+    assert states(made[1]) == {}
+    assert enable(made[5])["Unsuccessful"] == []
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [
