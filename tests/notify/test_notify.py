@@ -147,7 +147,7 @@ def test_a_waiver_that_ends_soon_is_told_by_a_build(world: World) -> None:
     soon = (datetime.now(UTC) + timedelta(days=3)).date().isoformat()
     file = world.path / "recipes/web.yaml"
     file.write_text(
-        file.read_text()
+        file.read_text().replace("/etc/motd", "/etc/hello")  # the profile has a control of /etc/motd
         + "hardening:\n  profiles: [debian-12-level-1]\n  waivers: "
         + f"{{ssh-no-x11: {{reason: jump host, expires: {soon}}}}}\n"
     )

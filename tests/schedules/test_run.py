@@ -194,7 +194,8 @@ def test_copies_shares_and_fast_restore(world: World) -> None:
     assert all(c["Encrypted"] for c in copies)
     ec2 = world.client("ec2", HOME_PLACE)
     friday, saturday = [s["SnapshotId"] for s in there(world)]
-    fast = ec2.describe_fast_snapshot_restores()["FastSnapshotRestores"]
+    running = [{"Name": "state", "Values": ["optimizing", "enabled"]}]
+    fast = ec2.describe_fast_snapshot_restores(Filters=running)["FastSnapshotRestores"]
     assert [(f["SnapshotId"], f["AvailabilityZone"]) for f in fast] == [(saturday, "eu-central-1a")]
 
     def shared(id: str) -> list[str]:
@@ -342,7 +343,9 @@ def state(world: World) -> list[tuple[str, ...]]:
     lines = []
     for place in (HOME_PLACE, WEST):
         ec2 = world.client("ec2", place)
-        fast = {f["SnapshotId"] for f in ec2.describe_fast_snapshot_restores()["FastSnapshotRestores"]}
+        running = [{"Name": "state", "Values": ["optimizing", "enabled"]}]
+        restores = ec2.describe_fast_snapshot_restores(Filters=running)["FastSnapshotRestores"]
+        fast = {f["SnapshotId"] for f in restores}
         volumes = sorted({s["tags"]["goldenami:source"] for s in there(world, place)})
         for s in there(world, place):
             answer = ec2.describe_snapshot_attribute(SnapshotId=s["SnapshotId"], Attribute="createVolumePermission")
