@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
@@ -25,7 +26,7 @@ from goldenami.nextstep import step
 from goldenami.provision import BoundOperation, Stage, all_operations
 from goldenami.recipe import Recipe, lookup
 from goldenami.recipe.schema import VolumeSpec
-from goldenami.recipe.secrets import display, has_secret
+from goldenami.recipe.secrets import SecretRef, display, has_secret
 from goldenami.release import targets as modes
 
 SCHEMA = "goldenami.plan/1"
@@ -166,10 +167,19 @@ def make(recipe: Recipe, environment: Environment, facts: Facts) -> BuildPlan:
                 f"{environment.name} reaches builders by ssm, which needs the policy AmazonSSMManagedInstanceCore",
                 hint="Set builder.instance_profile in the recipe, or for all recipes in the environment.",
             )
-    material = {**_material(recipe, environment, facts), **facts.freshness.due}
+    bases = {architecture: facts.base[architecture].image_id for architecture in recipe.architectures}
+    material = {**_material(recipe, environment, bases, facts.kms_keys), **facts.freshness.due}
     inputs = {label: _sha256(part) for label, part in material.items()} | dict(facts.freshness.carried)
     inputs = dict(sorted(inputs.items()))
     return BuildPlan(recipe, environment, facts, _sha256(inputs), inputs)
+
+
+def written_inputs(recipe: Recipe, environment: Environment) -> dict[str, str]:
+    """Return the inputs as far as the files of a project give them, by label: bases and keys as they are written, and
+    no updates. They are comparable with each other, not with those of a plan."""
+    bases = {a: [ref.kind, ref.value, list(ref.owners), ref.channel] for a, ref in recipe.base.items()}
+    keys = {target.label: target.kms_key for target in recipe.distribution.targets}
+    return {label: _sha256(part) for label, part in _material(recipe, environment, bases, keys).items()}
 
 
 def _check_volumes(recipe: Recipe, base: BaseImage, facts: Facts) -> None:
@@ -256,8 +266,11 @@ def _sha256(value: Any) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
-def _material(recipe: Recipe, environment: Environment, facts: Facts) -> dict[str, Any]:
-    """Return the parts that the digest covers, by label."""
+def _material(
+    recipe: Recipe, environment: Environment, bases: Mapping[Architecture, Any], keys: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the parts that the digest covers, by label. ``bases``: what stands for the base of each architecture.
+    ``keys``: the key of each target, by its label."""
     parts: dict[str, Any] = {
         "recipe": {
             "name": recipe.name,
@@ -276,7 +289,7 @@ def _material(recipe: Recipe, environment: Environment, facts: Facts) -> dict[st
     if recipe.distribution.share_organizations:
         parts["share:organizations"] = list(recipe.distribution.share_organizations)
     if recipe.secrets:
-        parts["secrets"] = {ref.name: [ref.source, ref.key] for ref in recipe.secrets}
+        parts["secrets"] = {ref.name: [ref.source, _key_of(ref, recipe)] for ref in recipe.secrets}
     for test in recipe.tests:
         parts[f"test:{test.name}"] = test.sha256
     for target in recipe.distribution.targets:
@@ -285,10 +298,10 @@ def _material(recipe: Recipe, environment: Environment, facts: Facts) -> dict[st
             target.mode,
             target.required,
             # A best-effort target may be unavailable now. The key as written does not depend on that.
-            facts.kms_keys.get(target.label) if target.required else target.kms_key,
+            keys.get(target.label) if target.required else target.kms_key,
         ]
     for architecture in recipe.architectures:
-        parts[f"base:{architecture}"] = facts.base[architecture].image_id
+        parts[f"base:{architecture}"] = bases[architecture]
         parts[f"patches:{architecture}"] = recipe.patches[architecture].model_dump(mode="json")
         hardening = recipe.hardening.get(architecture, Hardening())
         if hardening.profiles:
@@ -300,6 +313,12 @@ def _material(recipe: Recipe, environment: Environment, facts: Facts) -> dict[st
                 if code.code_digest:
                     parts[f"operation:{code.kind}"] = code.code_digest
     return parts
+
+
+def _key_of(ref: SecretRef, recipe: Recipe) -> str:
+    """Return the name of a secret at its source. That of a file does not depend on where the project was checked
+    out."""
+    return os.path.relpath(ref.key, recipe.source.parent) if ref.source == "file" else ref.key
 
 
 def variables(recipe: Recipe) -> dict[str, Any]:

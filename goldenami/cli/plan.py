@@ -13,7 +13,7 @@ from goldenami.cli.options import DIFFERS, environment_option, json_option, vari
 from goldenami.errors import GoldenAmiError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from goldenami.model import Environment
     from goldenami.plans import Planned
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 @variable_options
 @click.option("--all", "every", is_flag=True, help="Plan all recipes that are for the environment.")
 @click.option("--children", is_flag=True, help="Plan also the recipes that are built on these, and those on them.")
+@click.option(
+    "--diff",
+    "ref",
+    metavar="REF",
+    help="Say only what the files change since this commit, branch or tag of Git. Needs no credentials.",
+)
 @json_option
 @click.option("--markdown", is_flag=True, help="Print Markdown on stdout, for a note in a merge request.")
 @click.option(
@@ -39,6 +45,7 @@ def plan(
     variables: dict[str, str],
     every: bool,
     children: bool,
+    ref: str | None,
     as_json: bool,
     markdown: bool,
     detailed: bool,
@@ -51,10 +58,15 @@ def plan(
 
     Needs credentials, because it looks up base images, keys and releases. A recipe that cannot be planned does not
     hide the others; its exit code is that of `goldenami build`.
+
+    With --diff, the working tree is compared with a commit: which recipes are new, changed or gone, at which places,
+    and which follow along the graph. Nothing is looked up. Without RECIPE, all recipes are compared.
     """
-    several.require_recipes(references, every)
     if as_json and markdown:
         raise UsageError("--json and --markdown cannot be combined", hint="Give one of them.")
+    if ref is not None:
+        return _diff(ref, references, environment_name, variables, every, children, as_json, markdown, detailed)
+    several.require_recipes(references, every)
     environment: Environment | None = None
     try:
         project, environment = open_project(environment_name)
@@ -82,6 +94,48 @@ def plan(
         click.echo("\n".join(views.text(environment.name, made, in_full)))
     _tell_failures(made)
     return many.exit_code(made) or (DIFFERS if detailed and any(one.changes for one in made) else 0)
+
+
+def _diff(
+    ref: str,
+    references: tuple[str, ...],
+    environment_name: str | None,
+    variables: Mapping[str, str],
+    every: bool,
+    children: bool,
+    as_json: bool,
+    markdown: bool,
+    detailed: bool,
+) -> int:
+    from goldenami.cli import changed as changes_views
+
+    if references and every:
+        several.require_recipes(references, every)
+    environment: Environment | None = None
+    try:
+        project, environment = open_project(environment_name)
+        from goldenami import changes, many
+        from goldenami.recipe.revision import at_commit
+
+        work = many.choose(project, environment, references, variables, children=children)
+        with at_commit(project, ref) as revision:
+            made = changes.since(project, environment, work, revision)
+            if not references:
+                made += changes.removed(project, environment, revision)
+            commit = revision.commit
+    except GoldenAmiError as error:
+        if as_json:
+            print_json(changes_views.refusal(environment.name if environment is not None else None, ref, error))
+        raise
+    if as_json:
+        results.print_notes(work.notes)
+        print_json(changes_views.document(environment.name, ref, commit, made, work.notes))
+    elif markdown:
+        click.echo("\n".join(changes_views.markdown(environment.name, ref, commit, made, work.notes)))
+    else:
+        results.print_notes(work.notes)
+        click.echo("\n".join(changes_views.text(environment.name, ref, commit, made)))
+    return DIFFERS if detailed and any(one.change != "unchanged" for one in made) else 0
 
 
 def _tell_failures(made: Iterable[Planned]) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import html
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from goldenami.cli import notes
 from goldenami.cli.results import error_json
 from goldenami.errors import GoldenAmiError
-from goldenami.printable import escaped
 from goldenami.report.text import first_line
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ _MARKS: Final = {"build": "+", "move": "~", "unchanged": " ", "failed": "!", "sk
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
 
-def document(environment: str, made: Sequence[Planned], notes: Sequence[str] = ()) -> dict[str, Any]:
+def document(environment: str, made: Sequence[Planned], remarks: Sequence[str] = ()) -> dict[str, Any]:
     """Return the JSON document of some plans; docs/pipelines.md describes it."""
     numbers = Counter(one.action for one in made)
     return {
@@ -32,7 +31,7 @@ def document(environment: str, made: Sequence[Planned], notes: Sequence[str] = (
         "environment": environment,
         "summary": {action: numbers[action] for action in _ORDER},
         "plans": [_plan(one) for one in made],
-        "notes": list(notes),
+        "notes": list(remarks),
         "error": None,
     }
 
@@ -150,10 +149,12 @@ def _minutes(made: Sequence[Planned]) -> str:
 # --- Markdown ---------------------------------------------------------------------------------------------------------
 
 
-def markdown(environment: str, made: Sequence[Planned], notes: Sequence[str] = ()) -> list[str]:
-    """Return some plans as Markdown: a table, and the details of what changes, folded up."""
+def markdown(environment: str, made: Sequence[Planned], remarks: Sequence[str] = ()) -> list[str]:
+    """Return some plans as Markdown: a table, and the details of what changes, folded up. The same plans give the same
+    text."""
     lines = [
-        f"### Plan of the environment {_safe(environment)}",
+        notes.marker("plan", environment),
+        f"### Plan of the environment {notes.safe(environment)}",
         "",
         f"**{_summary(made)}**{_minutes(made)}",
         "",
@@ -163,21 +164,12 @@ def markdown(environment: str, made: Sequence[Planned], notes: Sequence[str] = (
     for one in made:
         channel = f"{one.channel}: {_moves(one) if one.changes else one.before or 'none'}"
         why = first_line(one.reasons[0]) if one.reasons else ""
-        lines.append(f"| {_safe(one.recipe)} | {one.action} | {_safe(channel)} | {_safe(why)} |")
+        lines.append(f"| {notes.safe(one.recipe)} | {one.action} | {notes.safe(channel)} | {notes.safe(why)} |")
     for one in made:
         if one.action == "unchanged" and not one.hints:
             continue
-        lines += ["", f"<details><summary>{_safe(one.recipe)}: {one.action}</summary>", ""]
-        lines += [f"- {_safe(line)}" for line in (*filter(None, (_headline(one),)), *_details(one))]
+        details = [*filter(None, (_headline(one),)), *_details(one)]
         if one.error is not None and one.error.hint:
-            lines.append(f"- {_safe(one.error.hint)}")
-        lines += ["", "</details>"]
-    if notes:
-        lines += ["", *(f"- {_safe(note)}" for note in notes)]
-    return lines
-
-
-def _safe(words: str) -> str:
-    """Return text of others for one line of Markdown: no HTML, no link, and no end of a cell."""
-    line = html.escape(escaped(" ".join(words.split())), quote=False)
-    return "".join(f"\\{c}" if c in "|*_`[]~#\\" else c for c in line)
+            details.append(one.error.hint)
+        lines += notes.folded(f"{one.recipe}: {one.action}", details)
+    return [*lines, *notes.listed(remarks)]

@@ -115,7 +115,7 @@ class Payload:
     it is sent.
 
     ``sha256``: hex digest of the contents. ``mode``: permission bits of the source file, or None. An operation without
-    a mode uses them.
+    a mode uses them. ``path``: the file that the contents were made from, for messages; None if they are no file.
     """
 
     sha256: str
@@ -123,10 +123,11 @@ class Payload:
     data: bytes | None = field(default=None, repr=False)
     source: Source | None = None
     mode: int | None = None
+    path: Path | None = field(default=None, compare=False)
 
     @classmethod
-    def of(cls, data: bytes, mode: int | None = None) -> Payload:
-        return cls(hashlib.sha256(data).hexdigest(), len(data), data=data, mode=mode)
+    def of(cls, data: bytes, mode: int | None = None, path: Path | None = None) -> Payload:
+        return cls(hashlib.sha256(data).hexdigest(), len(data), data=data, mode=mode, path=path)
 
     @classmethod
     def read(cls, path: Path, files: Files) -> Payload:
@@ -139,7 +140,7 @@ class Payload:
             while block := stream.read(min(1 << 20, size)):
                 digest.update(block)
                 size -= len(block)
-        return cls(digest.hexdigest(), status.st_size, source=source, mode=status.st_mode & 0o777)
+        return cls(digest.hexdigest(), status.st_size, source=source, mode=status.st_mode & 0o777, path=path)
 
     def contents(self) -> bytes:
         if self.data is not None:

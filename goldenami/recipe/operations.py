@@ -169,7 +169,7 @@ def _payload(scope: Scope, path: Path, mark: Mark, field: str, written: str, ren
         )
         return None
     rendered = scope.template(path, source)
-    return None if rendered is None else Payload.of(rendered.encode(), mode)
+    return None if rendered is None else Payload.of(rendered.encode(), mode, path)
 
 
 def _shown(item: Any) -> str:

@@ -6,7 +6,6 @@ that cannot be read is listed with the reason, and holds nothing up.
 
 from __future__ import annotations
 
-import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from goldenami.aws.kms import Key
 from goldenami.aws.session import Cloud
 from goldenami.each import all_of, each
 from goldenami.errors import GoldenAmiError, NotFound, TargetsFailed
+from goldenami.git import Repository
 from goldenami.model import Architecture, BaseImage, Environment, Place, Target
 from goldenami.nextstep import step
 from goldenami.planning import Facts, SourceSnapshot
@@ -224,9 +224,7 @@ def git_commit(directory: Path) -> str | None:
 
     The suffix ``-dirty`` means that files differ from the commit.
     """
-    command = ["git", "-C", str(directory), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
+        return Repository.around(directory).state()
+    except GoldenAmiError:
         return None
-    return answer.stdout.strip() or None
