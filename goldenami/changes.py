@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -17,7 +17,7 @@ from goldenami import many, planning
 from goldenami import recipe as recipes
 from goldenami.errors import GoldenAmiError, InvalidInput, NotFound
 from goldenami.many import Step, Work
-from goldenami.model import Environment, Mark
+from goldenami.model import Environment, ImageManifest, Mark
 from goldenami.nextstep import step as next_step
 from goldenami.provision import all_operations
 from goldenami.reading import TEXT_BYTES
@@ -28,7 +28,7 @@ from goldenami.recipe.lookup import Found
 from goldenami.recipe.places import Place, Sign
 from goldenami.recipe.problems import Problems
 from goldenami.recipe.project import shown
-from goldenami.recipe.revision import Revision
+from goldenami.recipe.revision import Revision, at_commit
 
 Change = Literal["added", "changed", "distributed", "follows", "removed", "unchanged"]
 
@@ -199,6 +199,72 @@ def _compare(project: Project, environment: Environment, step: Step, past: _Past
         reason = f"only targets and shares differ: {command} applies them to its release without a build"
         return replace(one, change="distributed", reasons=(reason,))
     return replace(one, change="changed", reasons=(f"inputs differ: {', '.join(labels)}",))
+
+
+# --- releases ---------------------------------------------------------------------------------------------------------
+
+
+class Commits:
+    """The commits that releases were built from, as far as the repository has them. Each is read once."""
+
+    def __init__(self, project: Project, environment: Environment, opened: ExitStack) -> None:
+        self._project = project
+        self._environment = environment
+        self._opened = opened
+        self._known: dict[str, _Past | str] = {}
+
+    def places(self, step: Step, release: ImageManifest, labels: Sequence[str]) -> tuple[tuple[Place, ...], str]:
+        """Return where inputs of a recipe differ from those of a release; or none, and why they cannot be found.
+
+        The places are exact: nothing is returned if the files of the commit do not give the inputs of the release.
+        """
+        commit = release.git_commit or ""
+        if not commit or commit.endswith("-dirty"):
+            return (), f"{release.label} was built from files that no commit has"
+        if commit not in self._known and len(self._known) == _COMMITS:
+            return (), f"{release.label} was built from the commit {commit[:12]}, which was not compared"
+        if commit not in self._known:
+            self._known[commit] = self._open(commit)
+        past = self._known[commit]
+        if isinstance(past, str):
+            return (), f"{release.label} was built from the commit {commit[:12]}: {past}"
+        try:
+            before = past.recipe(step.name, step.variables)
+        except GoldenAmiError as error:
+            return (), f"{release.label} cannot be compared: {past.revision.told(error)}"
+        if before is None or past.environment is None or past.revision.project is None:
+            return (), f"{release.label} was built from another recipe than that of its commit {commit[:12]}"
+        written = planning.written_inputs(before, past.environment)
+        other = [k for k in sorted({*written, *release.inputs}) if _in_files_only(k)]
+        other = [k for k in other if written.get(k) != release.inputs.get(k)]
+        if other:
+            what = ", ".join(other)
+            return (), f"{release.label} had other values than the files of its commit {commit[:12]}: {what}"
+        sides = Sides(
+            past.revision.project, self._project, before, step.recipe, self._environment.name, past.revision.named
+        )
+        return find_places(sides, labels)[0], ""
+
+    def _open(self, commit: str) -> _Past | str:
+        try:
+            return _Past(self._opened.enter_context(at_commit(self._project, commit[:12])), self._environment.name)
+        except GoldenAmiError as error:
+            return " ".join(filter(None, (error.message, error.hint)))
+
+
+_COMMITS: Final = 20  # that one plan reads
+
+
+def _in_files_only(label: str) -> bool:
+    """Whether an input does not depend on what a cloud answers."""
+    return label.partition(":")[0] not in ("base", "target", *planning.LAPSING)
+
+
+@contextmanager
+def commits_of(project: Project, environment: Environment) -> Iterator[Commits]:
+    """Yield the commits of releases, and delete their files at the end."""
+    with ExitStack() as opened:
+        yield Commits(project, environment, opened)
 
 
 # --- places -----------------------------------------------------------------------------------------------------------

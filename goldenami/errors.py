@@ -40,7 +40,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class GoldenAmiError(Exception):
@@ -62,6 +62,13 @@ class GoldenAmiError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def at(self, mark: object) -> Self:
+        """Return this error with the place of its cause in a file, once, before the message."""
+        if str(mark) and not self.message.startswith(f"{mark}: "):
+            self.message = f"{mark}: {self.message}"
+            self.args = (self.message,)
+        return self
 
 
 class UsageError(GoldenAmiError):

@@ -174,12 +174,19 @@ def make(recipe: Recipe, environment: Environment, facts: Facts) -> BuildPlan:
     return BuildPlan(recipe, environment, facts, _sha256(inputs), inputs)
 
 
-def written_inputs(recipe: Recipe, environment: Environment) -> dict[str, str]:
-    """Return the inputs as far as the files of a project give them, by label: bases and keys as they are written, and
-    no updates. They are comparable with each other, not with those of a plan."""
-    bases = {a: [ref.kind, ref.value, list(ref.owners), ref.channel] for a, ref in recipe.base.items()}
-    keys = {target.label: target.kms_key for target in recipe.distribution.targets}
+def inputs_with(
+    recipe: Recipe, environment: Environment, bases: Mapping[Architecture, Any], keys: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the inputs of a plan without its facts, by label, and without updates. ``bases``: the image id of the base
+    of each architecture, or what stands for it. ``keys``: the ARN of each target's key, by label."""
     return {label: _sha256(part) for label, part in _material(recipe, environment, bases, keys).items()}
+
+
+def written_inputs(recipe: Recipe, environment: Environment) -> dict[str, str]:
+    """Return the inputs as far as the files of a project give them: bases and keys as they are written. They are
+    comparable with each other, not with those of a plan."""
+    bases = {a: [ref.kind, ref.value, list(ref.owners), ref.channel] for a, ref in recipe.base.items()}
+    return inputs_with(recipe, environment, bases, {t.label: t.kms_key for t in recipe.distribution.targets})
 
 
 def _check_volumes(recipe: Recipe, base: BaseImage, facts: Facts) -> None:

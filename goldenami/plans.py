@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Literal
 
-from goldenami import many, pipeline
+from goldenami import changes, costs, many, pipeline
 from goldenami.aws import regions
 from goldenami.aws.session import Cloud
 from goldenami.aws.tags import start_of_build
+from goldenami.costs import Cost
 from goldenami.each import Failures, each
 from goldenami.errors import GoldenAmiError
 from goldenami.events import Event, ignore_events
@@ -26,13 +27,16 @@ from goldenami.model import Architecture, BaseImage, Environment, ImageManifest
 from goldenami.nextstep import step as next_step
 from goldenami.planning import BuildPlan
 from goldenami.recipe import BaseRef, Project
+from goldenami.recipe.places import Place
+from goldenami.recipe.prices import prices as read_prices
 from goldenami.release import unchanged
 from goldenami.release.catalog import Catalog, Channel
 from goldenami.release.parameters import parameter_name
+from goldenami.snapshots.prices import Prices
 from goldenami.stages import facts
 from goldenami.stages.tools import Tools, open_tools
 
-Action = Literal["build", "move", "unchanged", "failed", "skipped"]
+Action = Literal["build", "move", "unchanged", "unknown", "failed", "skipped"]
 
 _AT_ONCE: Final = 8  # plans, each of which makes some calls at the same time
 _BUILDS: Final = 5  # builds of which an estimate is the median
@@ -44,11 +48,12 @@ class Planned:
     """What a build of one recipe would do.
 
     ``action`` "build": make a new release, for ``reasons``; "move": point the channel to ``release``, which has the
-    same inputs; "unchanged": nothing; "failed": the recipe cannot be planned, see ``error``; "skipped": its base cannot
-    be planned. ``why``: the reason if nobody named the recipe. ``changed``: the labels of the inputs that differ from
-    those of the last release. ``before``, ``after``: the version in the channel; ``after`` is None if a build names it.
-    ``hints``: other ways, and what could not be looked up. ``seconds``: the median of the last builds of the recipe;
-    None if there are none in the channel.
+    same inputs; "unchanged": nothing; "unknown": it cannot be known offline; "failed": the recipe cannot be planned,
+    see ``error``; "skipped": its base cannot be planned. ``why``: the reason if nobody named the recipe. ``changed``:
+    the labels of the inputs that differ from those of the last release. ``before``, ``after``: the version in the
+    channel; ``after`` is None if a build names it. ``places``: where these inputs differ, if the repository has the
+    commit of that release. ``hints``: other ways, and what could not be looked up. ``seconds``: the median of the last
+    builds of the recipe; None if there are none in the channel. ``cost``: of a build, by the price table.
     """
 
     recipe: str
@@ -60,8 +65,10 @@ class Planned:
     release: ImageManifest | None = None
     before: str | None = None
     after: str | None = None
+    places: tuple[Place, ...] = ()
     hints: tuple[str, ...] = ()
     seconds: float | None = None
+    cost: Cost | None = None
     plan: BuildPlan | None = None
     error: GoldenAmiError | None = None
 
@@ -102,14 +109,18 @@ def make(
     Bases without a release are added. The failure of one recipe does not stop the others. Raises AccessError for
     credentials of another account, and errors that end everything.
     """
+    table = read_prices(project)
     known = (cloud or Cloud.of(environment)).remembering()
     regions.check_home(known)
     known.check_caller()
-    with open_tools(environment, None, known, "clean", ignore_events, interrupts=interrupts) as tools:
+    with (
+        open_tools(environment, None, known, "clean", ignore_events, interrupts=interrupts) as tools,
+        changes.commits_of(project, environment) as commits,
+    ):
         tools = replace(tools, catalog=tools.catalog.indexed())
         failures = Failures[str]()
         steps = _with_bases(project, environment, work, tools.catalog, failures)
-        return _Run(environment, tools, steps, failures).all()
+        return _Run(environment, tools, steps, failures, commits, table).all()
 
 
 def _with_bases(
@@ -134,12 +145,20 @@ class _Base:
 
 class _Run:
     def __init__(
-        self, environment: Environment, tools: Tools, steps: tuple[Step, ...], failures: Failures[str]
+        self,
+        environment: Environment,
+        tools: Tools,
+        steps: tuple[Step, ...],
+        failures: Failures[str],
+        commits: changes.Commits,
+        prices: Prices,
     ) -> None:
         self.environment = environment
         self.tools = tools
         self.steps = steps
         self.failures = failures
+        self.commits = commits
+        self.prices = prices
         self.done: dict[str, Planned] = {}
         self.bases: dict[str, _Base] = {}
         self.shared = facts.Shared()
@@ -228,11 +247,14 @@ class _Run:
         lost = [str(event.fields["message"]) for event in notes]
         if found is None:
             reasons = [*filter(None, [base.reason]), *lost, *fresh.reasons] or ["no release has the same inputs"]
+            places, why_none = self._places(step, planned)
             return replace(
                 planned,
                 action="build",
                 reasons=tuple(reasons),
-                hints=(*fresh.notes, *_without_build(planned), *_compared(self.tools.catalog, planned, plan)),
+                places=places,
+                cost=costs.of_build(plan, planned.seconds, self.prices),
+                hints=(*fresh.notes, *_without_build(planned), *filter(None, [why_none])),
             )
         kept = pipeline.stays(pointer, found.release)
         is_moved = not kept and (pointer is None or pointer.current != found.release.version)
@@ -245,6 +267,14 @@ class _Run:
             release=found.release,
             after=after,
         )
+
+    def _places(self, step: Step, planned: Planned) -> tuple[tuple[Place, ...], str]:
+        """Return where the inputs differ from those of the last release; or why that is not known."""
+        labels = [label for label in planned.changed if not label.startswith("base:")]
+        if not labels:
+            return (), ""
+        last = self.tools.catalog.get(planned.recipe, self.tools.catalog.versions(planned.recipe)[0])
+        return self.commits.places(step, last, labels)
 
     @staticmethod
     def _ended(step: Step, action: Action, *reasons: str) -> Planned:
@@ -275,15 +305,6 @@ def _without_build(planned: Planned) -> Iterator[str]:
     if planned.changed and planned.before and all(label.startswith(_GIVEN_LATER) for label in planned.changed):
         reference = f"{planned.recipe}@{planned.channel}"
         yield f"only targets and shares differ: {next_step('distribute', reference)} applies them without a build"
-
-
-def _compared(catalog: Catalog, planned: Planned, plan: BuildPlan) -> Iterator[str]:
-    """Yield the commit of the last release, if the recipe or its files differ from it."""
-    if not any(not label.startswith((*_GIVEN_LATER, "base:")) for label in planned.changed):
-        return
-    last = catalog.get(planned.recipe, catalog.versions(planned.recipe)[0])
-    if last.git_commit and not last.git_commit.endswith("-dirty") and last.git_commit != plan.facts.git_commit:
-        yield f"{last.label} was built from the commit {last.git_commit}: `git diff {last.git_commit[:12]}`"
 
 
 def _seconds(catalog: Catalog, pointer: Channel | None) -> float | None:

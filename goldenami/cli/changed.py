@@ -12,7 +12,6 @@ from goldenami.cli.results import error_json
 if TYPE_CHECKING:
     from goldenami.changes import Changed
     from goldenami.errors import GoldenAmiError
-    from goldenami.recipe.places import Place
 
 SCHEMA: Final = "goldenami.changes/1"
 _ORDER: Final = ("added", "changed", "distributed", "follows", "removed", "unchanged")
@@ -25,7 +24,6 @@ _MARKS: Final = {
     "unchanged": " ",
 }
 _WORDS: Final = {"distributed": "to distribute"}
-_SHOWN: Final = 20  # places of one recipe in text and Markdown
 
 
 def document(
@@ -59,20 +57,9 @@ def _json(one: Changed) -> dict[str, Any]:
         "why": one.why,
         "reasons": list(one.reasons),
         "changed_inputs": list(one.inputs),
-        "places": [_place(place) for place in one.places],
-        "no_inputs": [_place(place) for place in one.others],
+        "places": [notes.place_json(place) for place in one.places],
+        "no_inputs": [notes.place_json(place) for place in one.others],
         "hints": list(one.hints),
-    }
-
-
-def _place(place: Place) -> dict[str, Any]:
-    return {
-        "sign": place.sign,
-        "file": place.mark.file,
-        "line": place.mark.line or None,
-        "column": place.mark.column or None,
-        "end_line": place.end or None,
-        "what": place.what,
     }
 
 
@@ -117,17 +104,11 @@ def _details(one: Changed) -> Iterator[str]:
     if one.why and one.change != "unchanged":
         yield f"compared too: {one.why}"
     yield from one.reasons
-    yield from _signed(one.places)
+    yield from notes.signed(one.places)
     if one.others:
         yield "no input of the image:"
-        yield from _signed(one.others)
+        yield from notes.signed(one.others)
     yield from (f"note: {hint}" for hint in one.hints)
-
-
-def _signed(places: Sequence[Place]) -> Iterator[str]:
-    yield from (f"{place.sign} {place}" for place in places[:_SHOWN])
-    if len(places) > _SHOWN:
-        yield f"and {len(places) - _SHOWN} more; --json has all of them"
 
 
 def _summary(made: Sequence[Changed]) -> str:

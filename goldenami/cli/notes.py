@@ -1,11 +1,36 @@
-"""Markdown for a note in a merge request: text of others made safe, folded details, and the marker of a note."""
+"""What the views of plans and changes have in common: places in files, and Markdown for a note in a merge request."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from goldenami.printable import escaped
+
+if TYPE_CHECKING:
+    from goldenami.recipe.places import Place
+
+_SHOWN: Final = 20  # places of one recipe in text and Markdown
+
+
+def signed(places: Sequence[Place]) -> Iterator[str]:
+    """Yield a line for each place: "~ recipes/web.yaml:14:17 software[2].setting.value"."""
+    yield from (f"{place.sign} {place}" for place in places[:_SHOWN])
+    if len(places) > _SHOWN:
+        yield f"and {len(places) - _SHOWN} more; --json has all of them"
+
+
+def place_json(place: Place) -> dict[str, Any]:
+    """Return a place as JSON values; a place without a line is a whole file."""
+    return {
+        "sign": place.sign,
+        "file": place.mark.file,
+        "line": place.mark.line or None,
+        "column": place.mark.column or None,
+        "end_line": place.end or None,
+        "what": place.what,
+    }
 
 
 def marker(kind: str, environment: str) -> str:

@@ -15,8 +15,10 @@ from goldenami.errors import GoldenAmiError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from goldenami.many import Work
     from goldenami.model import Environment
     from goldenami.plans import Planned
+    from goldenami.recipe import Project
 
 
 @click.command()
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     "ref",
     metavar="REF",
     help="Say only what the files change since this commit, branch or tag of Git. Needs no credentials.",
+)
+@click.option(
+    "--offline", is_flag=True, help="Use only files: the recipes, and the catalog if it is a directory. No network."
 )
 @json_option
 @click.option("--markdown", is_flag=True, help="Print Markdown on stdout, for a note in a merge request.")
@@ -46,6 +51,7 @@ def plan(
     every: bool,
     children: bool,
     ref: str | None,
+    offline: bool,
     as_json: bool,
     markdown: bool,
     detailed: bool,
@@ -59,8 +65,9 @@ def plan(
     Needs credentials, because it looks up base images, keys and releases. A recipe that cannot be planned does not
     hide the others; its exit code is that of `goldenami build`.
 
-    With --diff, the working tree is compared with a commit: which recipes are new, changed or gone, at which places,
-    and which follow along the graph. Nothing is looked up. Without RECIPE, all recipes are compared.
+    With --offline, nothing is looked up: what is not known is said, and the base images and keys of the last release
+    are assumed. With --diff, the working tree is compared with a commit, without any look-up: which recipes are new,
+    changed or gone, at which places, and which follow along the graph. Without RECIPE, all recipes are compared.
     """
     if as_json and markdown:
         raise UsageError("--json and --markdown cannot be combined", hint="Give one of them.")
@@ -75,10 +82,7 @@ def plan(
         # Report problems of the recipes before any API call.
         work = many.choose(project, environment, references, variables, children=children)
         several.require_work(work, environment)
-        reach(environment)
-        from goldenami import plans
-
-        made = plans.make(project, environment, work)
+        made = _made(project, environment, work, offline=offline)
     except GoldenAmiError as error:
         if as_json:
             print_json(views.refusal(environment.name if environment is not None else None, error))
@@ -91,9 +95,20 @@ def plan(
     else:
         results.print_notes(work.notes)
         in_full = work.steps[0].name if len(work.steps) == 1 else None
-        click.echo("\n".join(views.text(environment.name, made, in_full)))
+        click.echo("\n".join(views.text(environment.name, made, in_full, offline=offline)))
     _tell_failures(made)
     return many.exit_code(made) or (DIFFERS if detailed and any(one.changes for one in made) else 0)
+
+
+def _made(project: Project, environment: Environment, work: Work, *, offline: bool) -> tuple[Planned, ...]:
+    if offline:
+        from goldenami import offline as without_network
+
+        return without_network.make(project, environment, work)
+    reach(environment)
+    from goldenami import plans
+
+    return plans.make(project, environment, work)
 
 
 def _diff(

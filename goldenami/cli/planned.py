@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from goldenami.cli import notes
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
     from goldenami.plans import Planned
 
 SCHEMA: Final = "goldenami.plan/2"
-_ORDER: Final = ("build", "move", "unchanged", "failed", "skipped")
+_ORDER: Final = ("build", "move", "unchanged", "unknown", "failed", "skipped")
 _NAMED: Final = 3  # updates in a reason (``stages.freshness``)
-_MARKS: Final = {"build": "+", "move": "~", "unchanged": " ", "failed": "!", "skipped": "!"}
+_MARKS: Final = {"build": "+", "move": "~", "unchanged": " ", "unknown": "?", "failed": "!", "skipped": "!"}
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------
@@ -52,6 +53,7 @@ def _plan(one: Planned) -> dict[str, Any]:
         "why": one.why,
         "reasons": list(one.reasons),
         "changed_inputs": list(one.changed),
+        "places": [notes.place_json(place) for place in one.places],
         "hints": list(one.hints),
         "digest": one.digest,
         "release": one.release.label if one.release is not None else None,
@@ -60,6 +62,7 @@ def _plan(one: Planned) -> dict[str, Any]:
         "channel_after": one.after,
         "parameters": list(one.parameters),
         "estimated_seconds": round(one.seconds) if one.seconds is not None else None,
+        "cost": asdict(one.cost) if one.cost is not None else None,
         "error": error_json(one.error) if one.error is not None else None,
     }
 
@@ -67,21 +70,22 @@ def _plan(one: Planned) -> dict[str, Any]:
 # --- text -------------------------------------------------------------------------------------------------------------
 
 
-def text(environment: str, made: Sequence[Planned], in_full: str | None = None) -> list[str]:
+def text(environment: str, made: Sequence[Planned], in_full: str | None = None, *, offline: bool = False) -> list[str]:
     """Return some plans as the lines of text that ``goldenami plan`` prints. ``in_full``: the recipe whose inputs,
-    images and targets are listed too."""
+    images and targets are listed too. ``offline``: nothing was looked up."""
     from goldenami import planning
 
     lines: list[str] = []
     for one in made:
         if one.recipe == in_full and one.plan is not None:
             lines += [*planning.describe(one.plan, decided=True), ""]
-    lines += [f"What a build would do in the environment {environment}:", ""]
+    known = ", as far as it is known offline" if offline else ""
+    lines += [f"What a build would do in the environment {environment}{known}:", ""]
     width = max(len(one.recipe) for one in made)
     for one in made:
         lines.append(f"{_MARKS[one.action]} {one.recipe:<{width}}  {one.action:<9}  {_headline(one)}".rstrip())
         lines += [f"    {line}" for line in _details(one)]
-    return [*lines, "", f"{_summary(made)}{_minutes(made)}"]
+    return [*lines, "", f"{_summary(made)}{_minutes(made)}", *_costs(made)]
 
 
 def _headline(one: Planned) -> str:
@@ -89,7 +93,7 @@ def _headline(one: Planned) -> str:
         return ", ".join(filter(None, (f"{one.channel}: {_moves(one)}", _counts(one), _about(one.seconds))))
     if one.action == "move":
         return f"{one.channel}: {_moves(one)}"
-    return f"{one.channel}: {one.before}" if one.action == "unchanged" else ""
+    return f"{one.channel}: {one.before or 'none'}" if one.action == "unchanged" else ""
 
 
 def _moves(one: Planned) -> str:
@@ -113,6 +117,7 @@ def _details(one: Planned) -> Iterator[str]:
     if one.why:
         yield f"planned too: {one.why}"
     yield from one.reasons
+    yield from notes.signed(one.places)
     for update in _updates(one):
         yield f"- {update}"
     for name in one.parameters:
@@ -146,6 +151,15 @@ def _minutes(made: Sequence[Planned]) -> str:
     return f"; {_about(sum(known))} of building{of_some}, by the median of past builds"
 
 
+def _costs(made: Iterable[Planned]) -> Iterator[str]:
+    """Yield the line with what all builds cost together, if there are any."""
+    from goldenami import costs
+
+    cost = costs.total(one.cost for one in made if one.cost is not None)
+    if cost is not None:
+        yield str(cost)
+
+
 # --- Markdown ---------------------------------------------------------------------------------------------------------
 
 
@@ -156,7 +170,7 @@ def markdown(environment: str, made: Sequence[Planned], remarks: Sequence[str] =
         notes.marker("plan", environment),
         f"### Plan of the environment {notes.safe(environment)}",
         "",
-        f"**{_summary(made)}**{_minutes(made)}",
+        "; ".join((f"**{_summary(made)}**{_minutes(made)}", *map(notes.safe, _costs(made)))),
         "",
         "| recipe | plan | channel | why |",
         "|---|---|---|---|",

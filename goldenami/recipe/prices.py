@@ -19,17 +19,28 @@ from goldenami.snapshots.prices import Prices, Rate
 FILE: Final = "prices.yaml"
 
 
+Price = Annotated[float, Field(ge=0)]
+
+
 class RateSpec(Spec):
-    """Prices per GiB and month."""
+    """Prices of a region: snapshots per GiB and month, transfer per GiB, instances per hour."""
 
     standard: float = Field(ge=0, description="Changed blocks in the standard tier.")
     archive: float = Field(ge=0, description="Full size in the archive tier.")
+    transfer: Price | None = Field(None, description="A copy to another region, per GiB.")
+    instances: dict[str, Price] = Field(default_factory=dict, description="Instance types, per hour.")
+
+    def rate(self) -> Rate:
+        return Rate(self.standard, self.archive, self.transfer, self.instances)
 
 
 class PricesSpec(Spec):
     """prices.yaml."""
 
     currency: Annotated[str, StringConstraints(pattern="^[A-Z]{3}$")] = Field(description="Code of the currency.")
+    date: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}(-\d{2})?$")] | None = Field(
+        None, description='When the prices were read: "2026-03" or "2026-03-31".'
+    )
     default: RateSpec = Field(description="Prices for all other regions.")
     regions: dict[Region, RateSpec] = Field(default_factory=dict, description="Prices by region.")
 
@@ -48,8 +59,5 @@ def prices(project: Project, path: Path | None = None) -> Prices:
         spec = PricesSpec.model_validate(document.value)
     except ValidationError as error:
         raise InvalidInput(translate(error, document, (), PricesSpec)) from None
-    return Prices(
-        spec.currency,
-        Rate(spec.default.standard, spec.default.archive),
-        {region: Rate(rate.standard, rate.archive) for region, rate in spec.regions.items()},
-    )
+    regions = {region: rate.rate() for region, rate in spec.regions.items()}
+    return Prices(spec.currency, spec.default.rate(), regions, spec.date or "")

@@ -1,9 +1,9 @@
-"""Computes the monthly cost of snapshots. Pure. The prices are read from ``prices.yaml``."""
+"""A table of prices, and the monthly cost of snapshots. Pure. The prices are read from ``prices.yaml``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from goldenami.snapshots.lineage import Lineage, Member
 
@@ -12,22 +12,36 @@ GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Prices per GiB and month. AWS bills changed blocks in the standard tier, the full size in the archive tier."""
+    """Prices of a region. AWS bills changed blocks in the standard tier, the full size in the archive tier: per GiB and
+    month. ``transfer``: a copy to another region, per GiB. ``instances``: by type, per hour."""
 
     standard: float
     archive: float
+    transfer: float | None = None
+    instances: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """A price table. ``default``: the rate of regions that are not in ``regions``."""
+    """A price table. ``default``: the rate of regions that are not in ``regions``, and of what a region does not have.
+    ``date``: when the prices were read; empty if the table does not say so."""
 
     currency: str
     default: Rate
     regions: Mapping[str, Rate]
+    date: str = ""
 
     def rate(self, region: str) -> Rate:
         return self.regions.get(region, self.default)
+
+    def hourly(self, region: str, instance_type: str) -> float | None:
+        """Return the price of an instance for an hour; None if the table does not have its type."""
+        return self.rate(region).instances.get(instance_type, self.default.instances.get(instance_type))
+
+    def transfer(self, region: str) -> float | None:
+        """Return the price of a GiB that is copied from a region to another one; None if it is unknown."""
+        own = self.rate(region).transfer
+        return self.default.transfer if own is None else own
 
 
 def monthly(member: Member, rate: Rate) -> float | None:

@@ -7,25 +7,30 @@ that cannot be read is listed with the reason, and holds nothing up.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from goldenami.aws import encryption, images, kms, regions, snapshots
 from goldenami.aws.encryption import EbsDefaults
 from goldenami.aws.kms import Key
 from goldenami.aws.session import Cloud
-from goldenami.each import all_of, each
-from goldenami.errors import GoldenAmiError, NotFound, TargetsFailed
+from goldenami.each import each
+from goldenami.errors import GoldenAmiError, NotFound, TargetsFailed, UsageError
 from goldenami.git import Repository
-from goldenami.model import Architecture, BaseImage, Environment, Place, Target
+from goldenami.model import Architecture, BaseImage, Environment, Mark, Place, Target
 from goldenami.nextstep import step
 from goldenami.planning import Facts, SourceSnapshot
+from goldenami.preflight import Finding, PreflightFailed, from_error
 from goldenami.recipe import BaseRef, Recipe
 from goldenami.release import targets as modes
 from goldenami.release.catalog import Catalog
 from goldenami.release.versions import Reference
 from goldenami.stages import volume_keys
+
+_Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +56,11 @@ class Shared:
                 self._commits[directory] = git_commit(directory)
             return self._commits[directory]
 
-    def targets(self, cloud: Cloud, targets: tuple[Target, ...]) -> _Targets:
+    def targets(self, cloud: Cloud, environment: Environment, targets: tuple[Target, ...]) -> _Targets:
         """Return what is known about targets. Raises as ``gather`` does, for each caller again."""
         with self._mutex:
             if targets not in self._targets:
-                self._targets[targets] = _read_targets(cloud, targets)
+                self._targets[targets] = _read_targets(cloud, environment, targets)
             return self._targets[targets]
 
 
@@ -83,10 +88,9 @@ def gather(
     caller = cloud.check_caller()
     given, shared = bases or {}, shared or Shared()
     targets, found, defaults = _at_once(
-        lambda: shared.targets(cloud, recipe.distribution.targets),
-        lambda: all_of(
-            recipe.architectures,
-            lambda a: given.get(a) or find_base(cloud, environment, catalog, recipe.base[a], architecture=a),
+        lambda: shared.targets(cloud, environment, recipe.distribution.targets),
+        lambda: _bases(
+            recipe, lambda a: given.get(a) or find_base(cloud, environment, catalog, recipe.base[a], architecture=a)
         ),
         lambda: encryption.read_defaults(cloud, home),
     )
@@ -124,14 +128,49 @@ def source_snapshots(cloud: Cloud, home: Place, recipe: Recipe) -> dict[str, Sou
 def _at_once(
     targets: Callable[[], _Targets], bases: Callable[[], list[BaseImage]], defaults: Callable[[], EbsDefaults]
 ) -> tuple[_Targets, list[BaseImage], EbsDefaults]:
-    first, second, third = all_of([targets, bases, defaults], lambda read: read())
+    reads: dict[str, Callable[[], object]] = {"targets": targets, "bases": bases, "defaults": defaults}
+    answers = each(reads, lambda name: reads[name]())
+    _refuse_all(answers.errors)
+    first, second, third = answers.results.values()
     assert isinstance(first, _Targets)
     assert isinstance(second, list)
     assert isinstance(third, EbsDefaults)
     return first, second, third
 
 
-def _read_targets(cloud: Cloud, targets: Sequence[Target]) -> _Targets:
+def _bases(recipe: Recipe, find: Callable[[Architecture], BaseImage]) -> list[BaseImage]:
+    """Return the bases of all architectures. Raises what is wrong with any of them, at its place in the recipe."""
+
+    def found(architecture: Architecture) -> BaseImage:
+        with _at(recipe.base[architecture].mark):
+            return find(architecture)
+
+    answers = each(recipe.architectures, found)
+    _refuse_all(answers.errors)
+    return list(answers.results.values())
+
+
+@contextmanager
+def _at(mark: Mark) -> Iterator[None]:
+    """Add the place in a file to an error that a change of the file ends."""
+    try:
+        yield
+    except (NotFound, UsageError) as error:
+        raise error.at(mark) from error.__cause__
+
+
+def _refuse_all(errors: Mapping[_Key, GoldenAmiError]) -> None:
+    """Raise one error, or all of them as one: everything that is wrong is told at once."""
+    findings: list[Finding] = []
+    for error in errors.values():
+        findings += error.findings if isinstance(error, PreflightFailed) else [from_error("plan", error)]
+    if len(set(findings)) == 1:
+        raise next(iter(errors.values()))
+    if findings:
+        raise PreflightFailed(dict.fromkeys(findings))
+
+
+def _read_targets(cloud: Cloud, environment: Environment, targets: Sequence[Target]) -> _Targets:
     """Check the regions of all targets, and resolve the keys of those that own an image.
 
     Raises the error of the required targets. The errors of the others are listed in ``unavailable``.
@@ -145,10 +184,12 @@ def _read_targets(cloud: Cloud, targets: Sequence[Target]) -> _Targets:
         home = Place(target.account.id, cloud.home.region)
         if home in lists.errors:
             raise lists.errors[home]
-        regions.check_enabled(target.place, lists.results[home], cloud.known_regions())
+        with _at(environment.mark("targets", label)):
+            regions.check_enabled(target.place, lists.results[home], cloud.known_regions())
         if not modes.get_mode(target).owns_image:
             return None
-        return kms.resolve(cloud, target.place, target.kms_key)
+        with _at(environment.mark("targets", label, "kms_key")):
+            return kms.resolve(cloud, target.place, target.kms_key)
 
     answers = each(by_label, check)
     needed = {target.label for target in targets if target.required}
@@ -163,9 +204,9 @@ def _read_targets(cloud: Cloud, targets: Sequence[Target]) -> _Targets:
 
 def _refuse(errors: Mapping[str, GoldenAmiError], count: int) -> None:
     """Raise the error of the required targets that cannot be used. ``count``: the number of required targets."""
-    for error in errors.values():
-        if isinstance(error, NotFound) or len(errors) == count:
-            raise error
+    _refuse_all({label: error for label, error in errors.items() if isinstance(error, (NotFound, UsageError))})
+    if errors and len(errors) == count:
+        raise next(iter(errors.values()))
     if errors:
         raise TargetsFailed(
             f"{len(errors)} of {count} required targets cannot be used: {', '.join(errors)}",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from goldenami import many, plans
+from goldenami import costs, many, plans
 from goldenami import recipe as recipes
 from goldenami.cli import planned as views
 from goldenami.cli.main import main
@@ -16,6 +20,7 @@ from goldenami.many import Options
 from goldenami.model import Place
 from goldenami.plans import Planned
 from goldenami.release import channels
+from goldenami.snapshots.prices import Prices, Rate
 from tests.worlds.builds import HOME, PaperHostWork, World
 from tests.worlds.graph import GRAPH, write_graph
 
@@ -101,7 +106,30 @@ def test_what_is_unchanged_and_what_is_built_and_why(world: World) -> None:
 
     lines = views.text("test", tuple(made.values()))
     assert any(line.startswith("+ shop") and "a new version, 1 target, about" in line for line in lines)
-    assert lines[-1].startswith("2 to build, 2 unchanged; about")
+    assert lines[-2].startswith("2 to build, 2 unchanged; about")
+    assert lines[-1].endswith(" USD a month (prices of 2025-06)")
+
+
+def test_what_a_build_costs(world: World) -> None:
+    table = Prices("EUR", Rate(0.05, 0.01, 0.02, {"t3.small": 0.36}), {"eu-west-1": Rate(0.1, 0.01)}, "2026-01")
+    change(world, "web", "targets: [home/eu-central-1]", "targets: all")
+    plan = planned(world, "web")["web"].plan
+    assert plan is not None
+    own = [target for target in plan.targets if target.mode != "share"]
+    size = plan.recipe.image.root_volume.size_gib
+    assert size is not None
+    away = [target for target in own if target.region != "eu-central-1"]
+    cost = costs.of_build(plan, 100.0, table)
+    assert cost.once == pytest.approx(2 * 0.36 * 100 / 3600 + 0.02 * size * len(away))
+    rates = {"eu-west-1": 0.1}
+    assert cost.monthly == pytest.approx(sum(size * rates.get(target.region, 0.05) for target in own))
+    assert str(cost) == f"at most {cost.once:.2f} EUR once, {cost.monthly:.2f} EUR a month (prices of 2026-01)"
+    unknown = costs.of_build(plan, None, replace(table, default=Rate(0.05, 0.01)))
+    assert unknown.unknown == (
+        "instances: no build has told how long one takes",
+        "the price of t3.small in eu-central-1",
+        "the transfer from eu-central-1",
+    )
 
 
 def test_a_reverted_recipe_moves_the_channel_and_its_children_follow(world: World) -> None:
@@ -165,6 +193,61 @@ def test_one_recipe_that_cannot_be_planned_does_not_hide_the_others(world: World
     found = views.document("test", tuple(made.values()))
     (web,) = [one for one in found["plans"] if one["recipe"] == "web"]
     assert (web["error"]["kind"], web["error"]["exit_code"]) == ("NotFound", 3)
+
+
+def test_the_lines_that_differ_from_the_last_release(world: World) -> None:
+    def git(*words: str) -> None:
+        identity = ("-c", "user.name=x", "-c", "user.email=x@x")
+        subprocess.run(["git", *identity, *words], cwd=world.path, check=True, capture_output=True)
+
+    (world.path / ".gitignore").write_text(".goldenami\n")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "first")
+    build(world, "web", "other")
+    commit = world.catalog.get("web", world.catalog.versions("web")[0]).git_commit
+    assert commit is not None
+    change(world, "web", "content: hello", "content: other")
+    web = planned(world, "web")["web"]
+    (place,) = web.places
+    assert (place.sign, place.what) == ("~", "software[0].file.content")
+    assert f"    ~ {place}" in views.text("test", [web])
+    assert views.document("test", [web])["plans"][0]["places"][0]["line"] == place.mark.line
+
+    # Without the commit, or with other inputs than it has, no place is claimed.
+    build(world, "web")
+    change(world, "web", "content: other", "content: third")
+    web = planned(world, "web")["web"]
+    assert (web.places, web.hints[-1].endswith("was built from files that no commit has")) == ((), True)
+    shutil.rmtree(world.path / ".git")
+    change(world, "other", "content: hello", "content: other")
+    other = planned(world, "other")["other"]
+    assert other.places == ()
+    assert f"was built from the commit {commit[:12]}: " in other.hints[-1]
+
+
+def test_all_wrong_facts_are_told_at_once_with_their_places(world: World) -> None:
+    change(world, "web", "debian-12-amd64-*", "debian-12-nothing-*")
+    change(world, "web", "targets: [home/eu-central-1]", "targets: all")
+    file = world.path / "goldenami.yaml"
+    file.write_text(
+        file.read_text().replace("eu-west-1], kms_key: alias/golden-ami", "eu-west-1], kms_key: alias/none")
+    )
+    world.project = recipes.load_project(world.path)
+    environment = recipes.environment(world.project, "test")
+    work = many.choose(world.project, environment, ["web"], {})
+    [web] = plans.make(world.project, environment, work, cloud=world.cloud)
+    assert web.error is not None
+    assert (web.action, web.exit_code) == ("failed", 3)
+    lines = [line for line in web.error.message.splitlines() if line.startswith("  ") and line[2] != " "]
+    assert len(lines) == 3  # the key in two regions, and the base
+    assert lines[0].startswith(f"  goldenami.yaml:{_line(file, 'alias/none')}:")
+    recipe = world.path / "recipes/web.yaml"
+    assert lines[2].startswith(f"  recipes/web.yaml:{_line(recipe, 'nothing')}:")
+
+
+def _line(file: Path, text: str) -> int:
+    return next(number for number, line in enumerate(file.read_text().splitlines(), 1) if text in line)
 
 
 # --- how often the cloud is asked -------------------------------------------------------------------------------------

@@ -1,0 +1,71 @@
+"""Estimates what a build costs, by the price table. Pure.
+
+An upper bound of the parts that matter: the builder and the test instance for the whole duration of a build, each at
+the on-demand price, the copies to other regions, and the snapshots of a release with the full size of their volumes.
+Snapshots are incremental, so a release on an earlier one costs less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from goldenami.planning import BuildPlan
+from goldenami.release import targets as modes
+from goldenami.snapshots.prices import Prices
+
+_INSTANCES: Final = 2  # of each architecture: the builder, and that of the second gate
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """``once``: of a build. ``monthly``: while its release is kept. ``unknown``: what is in neither, as text."""
+
+    currency: str
+    date: str
+    once: float
+    monthly: float
+    unknown: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        words = f"at most {self.once:.2f} {self.currency} once, {self.monthly:.2f} {self.currency} a month"
+        dated = f" (prices of {self.date})" if self.date else ""
+        return f"{words}{dated}" + (f", without {', '.join(self.unknown)}" if self.unknown else "")
+
+
+def of_build(plan: BuildPlan, seconds: float | None, prices: Prices) -> Cost:
+    """Return the cost of a build. ``seconds``: how long it takes; None if that is unknown."""
+    recipe, home = plan.recipe, plan.environment.home_region
+    once = monthly = 0.0
+    unknown: list[str] = [] if seconds is not None else ["instances: no build has told how long one takes"]
+    for architecture in recipe.architectures:
+        kind = recipe.builder[architecture].instance_types[0]
+        hourly = prices.hourly(home, kind)
+        if hourly is None:
+            unknown.append(f"the price of {kind} in {home}")
+        elif seconds is not None:
+            once += _INSTANCES * hourly * seconds / 3600
+        base = plan.facts.base[architecture]
+        size = recipe.image.root_volume.size_gib or base.root_volume_gib
+        size += sum(volume.size_gib or 0 for volume in recipe.image.volumes)
+        for target in plan.targets:
+            if not modes.get_mode(target).owns_image:
+                continue
+            monthly += size * prices.rate(target.region).standard
+            transfer = prices.transfer(home) if target.region != home else 0.0
+            if transfer is None:
+                unknown.append(f"the transfer from {home}")
+            else:
+                once += size * transfer
+    return Cost(prices.currency, prices.date, once, monthly, tuple(dict.fromkeys(unknown)))
+
+
+def total(every: Iterable[Cost]) -> Cost | None:
+    """Return the sum of costs by one table; None if there are none."""
+    costs = list(every)
+    if not costs:
+        return None
+    unknown = tuple(dict.fromkeys(text for cost in costs for text in cost.unknown))
+    once, monthly = sum(cost.once for cost in costs), sum(cost.monthly for cost in costs)
+    return Cost(costs[0].currency, costs[0].date, once, monthly, unknown)
