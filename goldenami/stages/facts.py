@@ -160,9 +160,12 @@ def _at(mark: Mark) -> Iterator[None]:
 
 
 def _refuse_all(errors: Mapping[_Key, GoldenAmiError]) -> None:
-    """Raise one error, or all of them as one: everything that is wrong is told at once."""
+    """Raise what is wrong in files, all at once; but first an error that no change of a file ends, such as a missing
+    permission."""
     findings: list[Finding] = []
     for error in errors.values():
+        if not isinstance(error, (NotFound, UsageError, PreflightFailed)):
+            raise error
         findings += error.findings if isinstance(error, PreflightFailed) else [from_error("plan", error)]
     if len(set(findings)) == 1:
         raise next(iter(errors.values()))
