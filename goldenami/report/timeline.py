@@ -8,6 +8,7 @@ from datetime import datetime
 from html import escape
 from typing import Any, Final
 
+from goldenami import svg
 from goldenami.journal import Recorded
 from goldenami.model import timestamp
 from goldenami.report.text import duration, elapsed
@@ -123,18 +124,10 @@ def draw(found: Timeline, title: str) -> str:
     if found.started is not None and found.ended is not None:
         total = (found.ended - found.started).total_seconds()
     summary = f"{timestamp(found.started)}, {duration(total)}" if found.started is not None else "no events"
-    box = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" {box} font-family="system-ui, sans-serif" font-size="13" role="img">',
-        f"<title>{escape(title)}</title>",
-        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
-        f'<text x="16" y="28" font-size="17" font-weight="600">{escape(title)}</text>',
-        f'<text x="16" y="48" fill="#555555">{escape(summary)}</text>',
-    ]
+    parts: list[str] = []
     for row, span in enumerate(rows):
         parts += _bar(span, found, _TOP + row * _ROW, total or 0.001)
-    parts.append("</svg>")
-    return "\n".join(parts) + "\n"
+    return svg.document(width, height, title, summary, parts)
 
 
 def _bar(span: Span, found: Timeline, top: int, total: float) -> Sequence[str]:
@@ -147,7 +140,7 @@ def _bar(span: Span, found: Timeline, top: int, total: float) -> Sequence[str]:
     box = f'x="{_LEFT + begin:.1f}" y="{top}" width="{max(2.0, end - begin):.1f}" height="18"'
     fill = _COLOURS.get(span.status, _COLOURS["lost"])
     return [
-        f'<text x="16" y="{top + 14}">{escape(span.label)}</text>',
+        svg.text(16, top + 14, span.label, width=_LEFT - 24),
         f'<g><title>{escape(tip)}</title><rect {box} fill="{fill}"/></g>',
-        f'<text x="{_LEFT + end + 6:.1f}" y="{top + 14}" font-size="11" fill="#555555">{escape(took)}</text>',
+        svg.text(_LEFT + end + 6, top + 14, took, width=_RIGHT - 8, size=11, fill=svg.GREY),
     ]

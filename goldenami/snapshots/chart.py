@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
+from goldenami import svg
 from goldenami.snapshots.lineage import Lineage, Member
 from goldenami.snapshots.words import size
 
 _WIDTH: Final = 720  # pixels; the width of the longest bar
-_LEFT: Final = 250
+_LEFT: Final = 330
 _RIGHT: Final = 170
 _ROW: Final = 58
 _BAR: Final = 24
@@ -27,23 +28,15 @@ def draw(lineage: Lineage, title: str) -> str:
     colour = {m.id: _COLOURS[i % len(_COLOURS)] for i, m in enumerate(members)}
     height = _TOP + _ROW * len(members) + 44
     width = _LEFT + _WIDTH + _RIGHT
-    box = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
-    font = 'font-family="system-ui, sans-serif" font-size="13"'
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" {box} {font} role="img">',
-        f"<title>{escape(title)}</title>",
-        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
-        f'<text x="16" y="28" font-size="17" font-weight="600">{escape(title)}</text>',
-        f'<text x="16" y="48" fill="#555555">{escape(summary(lineage))}</text>',
-    ]
+    parts: list[str] = []
     for row, member in enumerate(members):
         parts.extend(_row(member, _TOP + row * _ROW, longest, colour))
-    parts.append(
-        f'<text x="16" y="{height - 16}" fill="#555555">Solid: stored by this snapshot. Light: '
-        "stored by the snapshot of that color. Right: bytes that the deletion of this snapshot alone frees.</text>"
+    key = (
+        "Solid: stored by this snapshot. Light: stored by the snapshot of that color. "
+        "Right: bytes that the deletion of this snapshot alone frees."
     )
-    parts.append("</svg>")
-    return "\n".join(parts) + "\n"
+    parts.append(svg.text(16, height - 16, key, width=width - 32, fill=svg.GREY))
+    return svg.document(width, height, title, summary(lineage), parts)
 
 
 def summary(lineage: Lineage) -> str:
@@ -59,8 +52,8 @@ def _row(member: Member, top: int, longest: int, colour: dict[str, str]) -> Sequ
     snapshot = member.snapshot
     below = f"{snapshot.started}  {snapshot.id}" if snapshot.name else snapshot.started
     parts = [
-        f'<text x="16" y="{top + 12}" font-weight="600">{escape(snapshot.name or snapshot.id)}</text>',
-        f'<text x="16" y="{top + 29}" font-size="11" fill="#555555">{escape(below)}</text>',
+        svg.text(16, top + 12, snapshot.name or snapshot.id, width=_LEFT - 24, bold=True),
+        svg.text(16, top + 29, below, width=_LEFT - 24, size=11, fill=svg.GREY),
     ]
     x = float(_LEFT)
 
@@ -71,7 +64,7 @@ def _row(member: Member, top: int, longest: int, colour: dict[str, str]) -> Sequ
             f'<g><title>{escape(tip)}</title><rect x="{x:.1f}" y="{top}" width="{wide:.1f}" height="{_BAR}" '
             f'fill="{fill}" fill-opacity="{opacity}" stroke="#ffffff"/>'
         )
-        if wide > 9 * len(label):
+        if wide > svg.width_of(label, 11):
             ink = "#ffffff" if opacity == 1 else "#222222"
             parts.append(
                 f'<text x="{x + wide / 2:.1f}" y="{top + 16}" text-anchor="middle" font-size="11" '
@@ -95,5 +88,5 @@ def _row(member: Member, top: int, longest: int, colour: dict[str, str]) -> Sequ
     frees = "frees: unknown" if member.freed_bytes is None else f"frees {size(member.freed_bytes)}"
     parts.append(f'<text x="{_LEFT + _WIDTH + 12}" y="{top + 16}">{frees}</text>')
     if member.broken:
-        parts.append(f'<text x="{_LEFT}" y="{top + 40}" font-size="11" fill="#b00020">{escape(member.broken)}</text>')
+        parts.append(svg.text(_LEFT, top + 40, member.broken, width=_WIDTH + _RIGHT - 16, size=11, fill="#b00020"))
     return parts
